@@ -1,0 +1,98 @@
+# Two commands matter: `make run` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CLIENTS := .clients
+PIP := -m pip --disable-pip-version-check --no-input
+INSTALL := $(PIP) install --quiet --progress-bar on --require-hashes
+
+# PORT, ADMIN_PORT, CONFIG and WORKERS may come from the command line or the environment.
+FLAGS := $(if $(CONFIG),--config $(CONFIG)) $(if $(PORT),--port $(PORT)) $(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT)) $(if $(WORKERS),--workers $(WORKERS))
+
+.PHONY: help run test prove bench lint lock clean install-dev install-clients install-tools
+
+help: ## Show the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: PORT ADMIN_PORT CONFIG WORKERS (make run), PYTHON (the interpreter for $(VENV)), ARGS (make test, make bench)"
+
+run: $(VENV)/.installed-run ## Install what is needed and start the gateway on 127.0.0.1:8080
+	@exec $(BIN)/lockgate serve $(FLAGS)
+
+test: install-dev ## Lint, check types and run every test; no root needed
+	@$(BIN)/lockgate pull
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest $(ARGS)
+
+prove: install-dev install-clients install-tools ## Drive the gateway with real clients and real tools, print figures
+	@$(BIN)/lockgate pull
+	@echo "== benchmark, short form (figures are printed; only wrong answers fail)"
+	@$(BIN)/python -m benchmarks --quick
+	@echo "== proofs"
+	@$(BIN)/python -m pytest -m prove $(ARGS)
+
+bench: $(VENV)/.installed-dev ## Measure CPU and memory against nginx in the same run
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	@echo "== ruff" && $(BIN)/ruff check .
+	@echo "== mypy" && $(BIN)/mypy
+
+lock: ## Resolve the lock files anew (needs uv on PATH)
+	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }
+	$(call compile,run,pyproject.toml requirements/build.in --extra local)
+	$(call compile,dev,pyproject.toml requirements/build.in --extra local --extra dev --constraint requirements/run.txt)
+	$(call compile,clients,requirements/clients.in)
+	$(call compile,clients-openai2,requirements/clients-openai2.in)
+	cd tests/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+
+# One resolution for every Python from 3.11 on and every platform, with the hashes of all files and no index address.
+define compile
+	uv pip compile $(2) --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements/$(1).txt
+
+endef
+
+clean: ## Remove what the commands above made
+	rm -rf $(VENV) $(CLIENTS) tests/clients/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find gateway providers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What is installed is remembered by a stamp beside it, so that a second start asks no package index.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Lockgate needs Python 3.11 or newer; '$(PYTHON)' is not. Name another: make PYTHON=python3.12 run"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv module is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "making $(VENV)" && $(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-run: requirements/run.txt pyproject.toml | $(BIN)/python
+	@echo "installing the locked packages" && $(BIN)/python $(INSTALL) -r requirements/run.txt
+	@$(BIN)/python $(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "installing the locked packages for tests" && $(BIN)/python $(INSTALL) -r requirements/dev.txt
+	@$(BIN)/python $(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@touch $@ $(VENV)/.installed-run
+
+install-dev: $(VENV)/.installed-dev
+
+install-clients: $(CLIENTS)/.installed tests/clients/node_modules/.installed
+
+$(CLIENTS)/.installed: requirements/clients.txt requirements/clients-openai2.txt
+	@echo "installing the client packages" && $(PYTHON) -m venv $(CLIENTS)/main && $(PYTHON) -m venv $(CLIENTS)/openai2
+	@$(CLIENTS)/main/bin/python $(INSTALL) -r requirements/clients.txt
+	@$(CLIENTS)/openai2/bin/python $(INSTALL) -r requirements/clients-openai2.txt
+	@touch $@
+
+tests/clients/node_modules/.installed: tests/clients/package-lock.json $(CLIENTS)/.installed
+	@cd tests/clients && PATH="$(CURDIR)/$(CLIENTS)/main/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+install-tools:
+	@if command -v nginx >/dev/null; then echo "nginx is here"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends nginx-light >/dev/null; \
+	else echo "nginx is missing and only root can install it (apt install nginx-light): the benchmark runs without its yardstick"; fi
