@@ -90,6 +90,10 @@ class Body:
     def __iter__(self) -> Iterator[str]:
         return iter(self._raw)
 
+    def items(self) -> Iterator[tuple[str, bytes | msgspec.Raw]]:
+        """Every key with its JSON bytes as first read; only for a body that was not changed yet."""
+        return iter(self._raw.items())
+
     def get(self, name: str, default: Any = None) -> Any:
         """The decoded value, or `default` when the key is absent. Treat what comes back as read-only; use `set`."""
         values = self._values

@@ -1,0 +1,81 @@
+"""What travels through the stages: one Call, and an Attempt for every send."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from providers.base import Adjustment, Body, Operation, Target, Usage
+
+if TYPE_CHECKING:
+    from gateway.auth import VirtualKey
+    from gateway.errors import GatewayError
+
+_PREFIX = os.urandom(6).hex()
+_counter = 0
+
+
+def next_id() -> str:
+    """A request id: unique over processes by a random prefix, cheap by a counter (0.6 us against 3.8 for uuid4)."""
+    global _counter
+    _counter += 1
+    return f"req_{_PREFIX}{_counter:010x}"
+
+
+class Attempt(msgspec.Struct):
+    """One send to one target. `outcome` is "ok", an HTTP status, or a failure kind; `ms` how long it took."""
+
+    target: str
+    outcome: str = "ok"
+    ms: float = 0.0
+
+
+class Call:
+    """One request and all that was decided on it. Times are seconds on the monotonic clock."""
+
+    __slots__ = (
+        "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "error", "finish_reasons", "first_byte_at",
+        "id", "key", "model", "operation", "path", "receipt", "sent_at", "started", "status", "stream", "stream_end",
+        "strict", "target", "upstream_at", "upstream_id", "usage", "usage_asked",
+    )  # fmt: skip
+
+    def __init__(self, operation: Operation, path: str) -> None:
+        self.id = next_id()
+        self.started = time.monotonic()
+        self.operation: Operation = operation
+        self.path = path
+        self.client_id: str | None = None
+        """The caller's own x-request-id, linked in log and answer."""
+        self.key: VirtualKey | None = None
+        self.body: Body | None = None
+        self.body_bytes = 0
+        self.model = ""
+        self.stream = False
+        self.usage_asked = False
+        """The caller set stream_options.include_usage; otherwise we ask upstream and hide it."""
+        self.strict = False
+        self.receipt = False
+        """The caller wants the receipt in the body."""
+        self.adjustments: list[Adjustment] = []
+        self.attempts: list[Attempt] = []
+        self.target: Target | None = None
+        self.status = 0
+        self.error: GatewayError | None = None
+        self.usage: Usage | None = None
+        self.finish_reasons: tuple[str | None, ...] = ()
+        self.sent_at = 0.0
+        """When the last attempt's request was ready to be sent."""
+        self.upstream_at = 0.0
+        """When the last attempt's head arrived."""
+        self.first_byte_at = 0.0
+        """When the first byte of the answer went to the caller."""
+        self.chunks = 0
+        """Content events relayed: the estimate of output tokens when no usage comes."""
+        self.stream_end: str | None = None
+        """How a stream ended: ok, or a failure kind."""
+        self.abort_phase: str | None = None
+        """Where the caller left: queue, pre (before the first byte) or mid."""
+        self.upstream_id: str | None = None

@@ -1,0 +1,1 @@
+"""The APIs callers speak: bytes in, a Call out."""

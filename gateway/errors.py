@@ -1,0 +1,204 @@
+"""Every refusal we can answer with: status, code, and whose fault it is.
+
+    GatewayError                   status, code, type, param, headers; its body is OpenAI's error object
+    ├── BadRequest        400      the caller's body or parameters          invalid_json, invalid_value, unsupported_parameter ...
+    ├── Unauthorized      401      no key, or one we do not know            invalid_api_key
+    ├── Forbidden         403      a key without this right                 key_disabled, key_expired, model_not_allowed
+    ├── NotFound          404      no such model or path                    model_not_found, not_found
+    ├── TooLarge          413      the body is over `max_body`              request_too_large
+    ├── Unavailable       503      nothing can take the call now            model_unavailable, overloaded, server_shutting_down
+    └── UpstreamFailed    4xx/5xx  every target failed; built from the last Failure by FAILURES below
+
+Before the first byte an error is an HTTP answer; after it, an event on the stream (`error_event`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from providers.base import Failure, FailureKind, Refusal
+
+_encode = msgspec.json.Encoder().encode
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class GatewayError(Exception):
+    """An answer that is not the one the caller hoped for."""
+
+    status = 500
+    code: str | None = "internal_error"
+    type = "server_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        type: str | None = None,
+        headers: Headers = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.headers = headers
+        if code is not None:
+            self.code = code
+        if status is not None:
+            self.status = status
+        if type is not None:
+            self.type = type
+
+    def body(self) -> bytes:
+        """OpenAI's error object as JSON bytes."""
+        return _encode({"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}})
+
+    def event(self) -> bytes:
+        """The same as the last event of a stream; no [DONE] follows it."""
+        return b"data: " + self.body() + b"\n\n"
+
+
+class BadRequest(GatewayError):
+    """The caller's request cannot be carried out as it is."""
+
+    status, code, type = 400, "invalid_value", "invalid_request_error"
+
+
+class Unauthorized(GatewayError):
+    """No key, or none that we know."""
+
+    status, code, type = 401, "invalid_api_key", "invalid_request_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=((b"www-authenticate", b"Bearer"),))
+
+
+class Forbidden(GatewayError):
+    """A known key that may not do this."""
+
+    status, code, type = 403, "model_not_allowed", "invalid_request_error"
+
+
+class NotFound(GatewayError):
+    """No such model or path."""
+
+    status, code, type = 404, "not_found", "invalid_request_error"
+
+
+class TooLarge(GatewayError):
+    """The body is over `max_body`; the connection is closed, as its rest is not read."""
+
+    status, code, type = 413, "request_too_large", "invalid_request_error"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request body is larger than this gateway takes ({limit} bytes).", headers=((b"connection", b"close"),))
+
+
+class Unavailable(GatewayError):
+    """Nothing can take this call now; the same call may work later."""
+
+    status, code, type = 503, "model_unavailable", "server_error"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: float = 1.0) -> None:
+        super().__init__(message, code=code, headers=retry_after_headers(retry_after))
+
+
+class UpstreamFailed(GatewayError):
+    """The last failure of a call whose every target failed."""
+
+    type = "upstream_error"
+
+
+FAILURES: dict[FailureKind, tuple[int, str]] = {
+    "connect": (502, "upstream_connect_error"),
+    "connect_timeout": (504, "upstream_connect_timeout"),
+    "dns": (502, "upstream_dns_error"),
+    "blocked": (502, "upstream_blocked"),
+    "tls": (502, "upstream_tls_error"),
+    "tls_timeout": (504, "upstream_tls_error"),
+    "header_timeout": (504, "upstream_timeout"),
+    "timeout": (504, "upstream_timeout"),
+    "ttft_timeout": (504, "upstream_timeout"),
+    "stalled": (504, "upstream_stalled"),
+    "closed_pre": (502, "upstream_closed"),
+    "truncated": (502, "upstream_truncated"),
+    "reset": (502, "upstream_reset"),
+    "bad_body": (502, "upstream_bad_response"),
+    "bad_event": (502, "upstream_bad_event"),
+    "too_large": (502, "upstream_event_too_large"),
+    "protocol": (502, "upstream_bad_response"),
+    "encoding": (502, "upstream_bad_response"),
+    "redirect": (502, "upstream_redirect"),
+    "rate_limit": (429, "rate_limit_exceeded"),
+    "quota": (429, "insufficient_quota"),
+    "overloaded": (503, "upstream_overloaded"),
+    "server_error": (502, "upstream_error"),
+    "auth": (502, "upstream_auth_error"),
+    "client_error": (400, "invalid_request_error"),
+    "inband_error": (502, "upstream_error"),
+    "upstream_error": (502, "upstream_error"),
+    "crashed": (503, "engine_crashed"),
+}
+"""Failure kind to the status and code that a caller sees."""
+
+STOP: frozenset[FailureKind] = frozenset({"client_error"})
+"""Kinds that another target would answer the same way: the call ends. Every other kind goes to the next target."""
+
+RETRY: frozenset[FailureKind] = frozenset(
+    {
+        "connect",
+        "connect_timeout",
+        "header_timeout",
+        "ttft_timeout",
+        "closed_pre",
+        "reset",
+        "server_error",
+        "overloaded",
+        "rate_limit",
+        "crashed",
+    }
+)
+"""Kinds worth another try on the same target, when its model has `retries`."""
+
+
+def retry_after_headers(seconds: float) -> Headers:
+    """`retry-after` in whole seconds and `retry-after-ms`."""
+    return (
+        (b"retry-after", str(max(1, math.ceil(seconds))).encode()),
+        (b"retry-after-ms", str(max(1, math.ceil(seconds * 1000))).encode()),
+    )
+
+
+def from_refusal(refusal: Refusal) -> BadRequest:
+    """A provider's rule said no: the caller's 400."""
+    return BadRequest(refusal.message, param=refusal.param, code=refusal.code)
+
+
+def from_failure(failure: Failure, target: str) -> GatewayError:
+    """The answer for a call that ended in `failure` at `target`: the upstream's own 4xx, or ours with its kind's code."""
+    if failure.kind == "client_error":
+        return GatewayError(
+            failure.message,
+            status=failure.status or 400,
+            code=failure.code,
+            param=failure.param,
+            type=failure.type or "invalid_request_error",
+        )
+    status, code = FAILURES[failure.kind]
+    if failure.kind in ("server_error", "inband_error", "upstream_error") and failure.status in (503, 504, 529):
+        status = 503 if failure.status == 529 else failure.status
+    headers: Headers = ()
+    if status in (429, 503) or failure.retry_after is not None:
+        headers = retry_after_headers(failure.retry_after if failure.retry_after is not None else 1.0)
+    if failure.kind == "quota":
+        headers = (*headers, (b"x-should-retry", b"false"))
+    kind = {429: "rate_limit_error" if failure.kind == "rate_limit" else "insufficient_quota"}.get(status, "upstream_error")
+    message = f"{target}: {failure.message}"
+    if failure.kind in ("inband_error", "upstream_error", "server_error", "overloaded") and failure.code:
+        code = failure.code
+    return UpstreamFailed(message, status=status, code=code, type=kind, headers=headers)

@@ -1,0 +1,240 @@
+"""One upstream stream on its way to the caller: bytes as they are, unless something must change.
+
+Sans I/O: `feed` takes what arrived and returns what to send; `end` is called once when the upstream has no more. Every event is
+checked (it is JSON, it is no error) and read for finish reasons and usage by one typed decode, 0.25 us for 230 bytes, which is
+less than three substring searches over the same bytes; nothing is decoded into Python objects that is not used, and a piece that
+needs no change is returned as the very bytes that came in.
+
+What holds for every stream (faults.md, "Streaming semantics"):
+- nothing is released before the first content, so that another target can still take over;
+- success is a finish reason for every choice and exactly one [DONE]; the end without a finish reason is a failure;
+- usage is known to us, and shown to the caller only when asked: in one last chunk with `choices: []`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from gateway.sse import Event, EventParser, EventTooLarge
+from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
+
+DONE = b"data: [DONE]\n\n"
+MAX_HELD = 4096
+"""Bytes of preamble kept back before the first content; more than that is sent on."""
+
+_PLAIN_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"})
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw | None = None
+    error: msgspec.Raw | None = None
+    object: str | None = None
+
+
+class _Opening(msgspec.Struct):
+    """A choice of the first events: has anything been said yet?"""
+
+    delta: dict[str, msgspec.Raw] | None = None
+    text: msgspec.Raw | None = None
+
+
+class _OpeningChunk(msgspec.Struct):
+    choices: list[_Opening] | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_opening = msgspec.json.Decoder(_OpeningChunk).decode
+_SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
+
+ReadUsage = Callable[[Any], Usage | None]
+InbandFailure = Callable[[bytes], Failure]
+
+
+class Relay:
+    """The state of one stream between an upstream and a caller."""
+
+    __slots__ = (
+        "_decoder", "_fail", "_finished", "_held", "_held_size", "_highest", "_parser", "_read_usage", "_usage_asked",
+        "_usage_event", "chunks", "done", "finish_reasons", "started", "usage",
+    )  # fmt: skip
+
+    def __init__(self, *, decoder: StreamDecoder | None, usage_asked: bool, read_usage: ReadUsage, fail: InbandFailure) -> None:
+        """`fail` turns an error event's data into a Failure; `read_usage` a usage object into Usage, None when it is garbage."""
+        self._decoder = decoder
+        self._usage_asked = usage_asked
+        self._read_usage = read_usage
+        self._fail = fail
+        self._parser = EventParser()
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._finished: set[int] = set()
+        self._highest = 0
+        self._usage_event: bytes | None = None
+        self.started = False
+        """Something was said: from here on the answer belongs to this upstream."""
+        self.done = False
+        """[DONE] came; what follows is not read."""
+        self.usage: Usage | None = None
+        self.finish_reasons: tuple[str | None, ...] = ()
+        self.chunks = 0
+
+    @property
+    def normalised(self) -> int:
+        """How many irregularities of the upstream's framing were smoothed."""
+        return self._parser.normalised
+
+    def feed(self, piece: bytes) -> bytes:
+        """What to send for a piece of the upstream's body; b"" while nothing is to be sent yet. StreamFailure when it is bad."""
+        try:
+            events = self._parser.feed(piece)
+        except EventTooLarge:
+            raise StreamFailure(Failure("too_large", "an event of the stream is over 1 MiB")) from None
+        if not events:
+            return b""
+        plain = self._parser.plain
+        if self._decoder is not None:
+            events, plain = self._translate(events), None
+        out = self._take(events, plain)
+        if not self.started:
+            return self._hold(out)
+        return self._release() + out if self._held else out
+
+    def _translate(self, events: list[Event]) -> list[Event]:
+        assert self._decoder is not None
+        chunks: list[Event] = []
+        for name, data in events:
+            if data == b"[DONE]":
+                chunks.append(("", data))
+                continue
+            try:
+                chunks.extend(("", chunk) for chunk in self._decoder.feed(name, data))
+            except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+                raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None
+        return chunks
+
+    def _take(self, events: list[Event], plain: bytes | None) -> bytes:
+        """The bytes for these events: `plain` itself when every one of them goes on as it is."""
+        kept: list[bytes] = []
+        unchanged = plain is not None
+        for _, data in events:
+            if data == b"[DONE]":
+                self.done = True
+                unchanged = False
+                break
+            try:
+                chunk = _decode_chunk(data)
+            except (msgspec.DecodeError, RecursionError):
+                raise StreamFailure(Failure("bad_event", "an event of the stream is not the JSON of a chat completion chunk")) from None
+            if chunk.error is not None or chunk.object == "error":
+                raise StreamFailure(self._fail(data))
+            if chunk.choices:
+                self.chunks += 1
+                for choice in chunk.choices:
+                    if choice.index > self._highest:
+                        self._highest = choice.index
+                    if choice.finish_reason is not None:
+                        self._finish(choice)
+            if not self.started:
+                self._look_for_content(data, chunk)
+            if chunk.usage is not None:
+                unchanged = False
+                rest = self._keep_usage(data, chunk)
+                if rest is None:
+                    continue
+                data = rest
+            kept.append(data)
+        if unchanged:
+            assert plain is not None
+            return plain
+        # A JSON string has no raw newline, so one in the data stood between data lines of one event.
+        return b"".join([b"data: " + data.replace(b"\n", b"") + b"\n\n" for data in kept])
+
+    def _finish(self, choice: _Choice) -> None:
+        self._finished.add(choice.index)
+        reasons = list(self.finish_reasons)
+        reasons.extend([None] * (choice.index + 1 - len(reasons)) if choice.index < 128 else [])
+        if choice.index < 128:
+            reasons[choice.index] = choice.finish_reason
+        self.finish_reasons = tuple(reasons)
+
+    def _look_for_content(self, data: bytes, chunk: _Chunk) -> None:
+        if self._finished:
+            self.started = True
+            return
+        try:
+            opening = _decode_opening(data)
+        except msgspec.DecodeError:
+            self.started = True
+            return
+        for choice in opening.choices or ():
+            if choice.text is not None and bytes(choice.text) not in _SILENT:
+                self.started = True
+            for key, value in (choice.delta or {}).items():
+                if key != "role" and bytes(value) not in _SILENT:
+                    self.started = True
+
+    def _keep_usage(self, data: bytes, chunk: _Chunk) -> bytes | None:
+        """Take the usage out of an event. What is left to send, or None when nothing is."""
+        body = Body(data)
+        raw = body.get("usage")
+        usage = self._read_usage(raw)
+        if usage is not None:
+            self.usage = usage
+            self._usage_event = _usage_chunk(body.copy(), raw, usage)
+        if not chunk.choices and (self._usage_asked or all(key in _PLAIN_KEYS for key in body)):
+            return None
+        body.pop("usage")
+        return body.encode()
+
+    def _hold(self, out: bytes) -> bytes:
+        self._held.append(out)
+        self._held_size += len(out)
+        if self._held_size <= MAX_HELD:
+            return b""
+        self.started = True
+        return self._release()
+
+    def _release(self) -> bytes:
+        held, self._held = b"".join(self._held), []
+        return held
+
+    def end(self) -> bytes:
+        """What to send when the upstream has ended or [DONE] came: held text, usage if asked. [DONE] is left to the caller of this.
+
+        StreamFailure("truncated") when the stream ended without a finish reason for every choice it began.
+        """
+        out = b""
+        if not self.done:
+            events = self._parser.end()
+            if self._decoder is not None:
+                events = self._translate(events)
+            try:
+                out = self._take(events, None)
+            except StreamFailure as failure:
+                if failure.failure.kind == "bad_event":
+                    raise StreamFailure(Failure("truncated", "the stream ended inside an event")) from None
+                raise
+        if len(self._finished) <= self._highest or not self._finished:
+            raise StreamFailure(Failure("truncated" if self.started else "closed_pre", "the stream ended without a finish reason"))
+        self.started = True
+        if self._usage_asked and self._usage_event is not None:
+            out += b"data: " + self._usage_event + b"\n\n"
+        return self._release() + out
+
+
+def _usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:
+    """The chunk that shows a usage: no choices, a total."""
+    if "total_tokens" not in raw:
+        body.set("usage", {**raw, "total_tokens": usage.prompt_tokens + usage.completion_tokens})
+    if body.raw("choices") != b"[]":
+        body.set("choices", [])
+    return body.encode()
