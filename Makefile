@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .clients
 PIP := -m pip --disable-pip-version-check --no-input
-INSTALL := $(PIP) install --quiet --progress-bar on --require-hashes
+INSTALL := $(PIP) install -qq --require-hashes
 
 # PORT, ADMIN_PORT, CONFIG and WORKERS may come from the command line or the environment.
 FLAGS := $(if $(CONFIG),--config $(CONFIG)) $(if $(PORT),--port $(PORT)) $(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT)) $(if $(WORKERS),--workers $(WORKERS))
@@ -68,13 +68,13 @@ $(BIN)/python:
 	@echo "making $(VENV)" && $(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed-run: requirements/run.txt pyproject.toml | $(BIN)/python
-	@echo "installing the locked packages" && $(BIN)/python $(INSTALL) -r requirements/run.txt
-	@$(BIN)/python $(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@echo "installing the locked packages (half a minute, once)" && $(BIN)/python $(INSTALL) -r requirements/run.txt
+	@$(BIN)/python $(PIP) install -qq --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements/dev.txt pyproject.toml | $(BIN)/python
-	@echo "installing the locked packages for tests" && $(BIN)/python $(INSTALL) -r requirements/dev.txt
-	@$(BIN)/python $(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@echo "installing the locked packages for tests (a minute, once)" && $(BIN)/python $(INSTALL) -r requirements/dev.txt
+	@$(BIN)/python $(PIP) install -qq --no-deps --no-build-isolation --no-index --editable .
 	@touch $@ $(VENV)/.installed-run
 
 install-dev: $(VENV)/.installed-dev
@@ -82,7 +82,7 @@ install-dev: $(VENV)/.installed-dev
 install-clients: $(CLIENTS)/.installed tests/clients/node_modules/.installed
 
 $(CLIENTS)/.installed: requirements/clients.txt requirements/clients-openai2.txt
-	@echo "installing the client packages" && $(PYTHON) -m venv $(CLIENTS)/main && $(PYTHON) -m venv $(CLIENTS)/openai2
+	@echo "installing the client packages (a minute or two, once)" && $(PYTHON) -m venv $(CLIENTS)/main && $(PYTHON) -m venv $(CLIENTS)/openai2
 	@$(CLIENTS)/main/bin/python $(INSTALL) -r requirements/clients.txt
 	@$(CLIENTS)/openai2/bin/python $(INSTALL) -r requirements/clients-openai2.txt
 	@touch $@

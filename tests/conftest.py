@@ -1,0 +1,74 @@
+"""Fixtures many tests share: the real gateway in front of what a test scripts, or in front of the local engine; measured figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.running import RunningGateway
+
+ROOT = Path(__file__).parents[1]
+_figures = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Callable[..., RunningGateway]]:
+    """Start gateways from YAML texts: `gateway(yaml, env={}, args=())`. All are stopped and examined at the end of the test."""
+    running: list[RunningGateway] = []
+
+    def start(text: str, env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> RunningGateway:
+        folder = tmp_path / f"gateway-{len(running)}"
+        folder.mkdir()
+        config = folder / "gateway.yaml"
+        config.write_text(text)
+        running.append(RunningGateway(config, folder, env, args))
+        return running[-1]
+
+    yield start
+    _stop_all(running)
+
+
+@pytest.fixture(scope="session")
+def local_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """One gateway with config/gateway.yaml for the whole run: the local engine and its bundled model, ready to answer."""
+    folder = tmp_path_factory.mktemp("local-gateway")
+    running = RunningGateway(ROOT / "config" / "gateway.yaml", folder)
+    try:
+        running.wait_ready(300)
+        yield running
+    finally:
+        running.stop()
+
+
+def _stop_all(running: list[RunningGateway]) -> None:
+    """Stop every one, even when an earlier one did not go cleanly."""
+    faults = []
+    for one in running:
+        try:
+            one.stop()
+        except AssertionError as error:
+            faults.append(error)
+    if faults:
+        raise faults[0]
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str, float, str], None]:
+    """Record a measured value, `figure("first token", 0.4, "s")`; all are printed at the end of the run. Nothing is judged by them."""
+    lines = request.config.stash.setdefault(_figures, [])
+
+    def record(name: str, value: float, unit: str) -> None:
+        lines.append(f"{request.node.name}: {name} {value:.3g} {unit}")
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what tests measured."""
+    lines = config.stash.get(_figures, [])
+    if lines:
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -1,0 +1,119 @@
+"""The real gateway as a process of its own: started from a YAML text, stopped by SIGTERM, its output examined."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+UNCLEAN = ("Traceback (most recent call last)", "Task exception was never retrieved", "was never awaited", "Unclosed", "ResourceWarning")
+_ADDRESS = re.compile(r"^(listening|admin) on (\S+)", re.MULTILINE)
+
+
+class RunningGateway:
+    """One gateway process and the two addresses it printed. `env` is added to a bare environment without credentials."""
+
+    def __init__(self, config: Path, folder: Path, env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> None:
+        self._stdout = folder / "gateway.stdout"
+        self._stderr = folder / "gateway.stderr"
+        command = [sys.executable, "-m", "gateway", "serve", "--config", str(config), "--port", "0", "--admin-port", "0", *args]
+        with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_bare_environment(env or {}), cwd=Path(__file__).parents[1]
+            )
+        addresses = self._addresses()
+        self.url = addresses["listening"]
+        """Where callers go, without the /v1."""
+        self.admin_url = addresses["admin"]
+
+    @property
+    def base_url(self) -> str:
+        """What an OpenAI client takes as its base URL."""
+        return self.url + "/v1"
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self.process.pid
+
+    @property
+    def stderr(self) -> str:
+        """Everything the process wrote to stderr so far."""
+        return self._stderr.read_text(errors="replace")
+
+    @property
+    def output(self) -> str:
+        """Everything the process wrote so far, stdout first."""
+        return self._stdout.read_text(errors="replace") + self.stderr
+
+    def records(self) -> list[dict[str, Any]]:
+        """The JSON lines written so far, one for each call and event."""
+        lines = [line for line in self.output.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """Return once /readyz says 200, which includes the local engine's model being loaded."""
+        deadline = time.monotonic() + seconds
+        answer = "no answer"
+        while time.monotonic() < deadline:
+            try:
+                response = httpx.get(self.admin_url + "/readyz", timeout=5, trust_env=False)
+            except httpx.HTTPError as error:
+                answer = repr(error)
+            else:
+                if response.status_code == 200:
+                    return
+                answer = response.text
+            if self.process.poll() is not None:
+                raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.output}")
+            time.sleep(0.05)
+        raise AssertionError(f"not ready after {seconds} s, /readyz says {answer}:\n{self.output}")
+
+    def stop(self) -> None:
+        """End it as an operator would; AssertionError unless it went cleanly and left no sign of an unhandled error."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the gateway did not stop within {STOP_SECONDS} s of SIGTERM:\n{self.output}") from None
+        assert code == 0, f"the gateway ended with {code}:\n{self.output}"
+        for sign in UNCLEAN:
+            assert sign not in self.output, f"{sign!r} in the gateway's output:\n{self.output}"
+
+    def _addresses(self) -> dict[str, str]:
+        """Read what it printed once it listens."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            found = dict(_ADDRESS.findall(self.stderr))
+            if {"listening", "admin"} <= found.keys():
+                return found
+            if self.process.poll() is not None:
+                raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.output}")
+            time.sleep(0.02)
+        self.process.kill()
+        self.process.wait()
+        raise AssertionError(f"the gateway printed no addresses within {START_SECONDS} s:\n{self.output}")
+
+
+def _bare_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """What a process needs to run here, without this shell's credentials, proxies and warning filters."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in {"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME"} or name.startswith(("PIP_", "LOCKGATE_"))
+    }
+    return {**kept, "PYTHONWARNINGS": "always::ResourceWarning", **extra}
