@@ -210,16 +210,19 @@ CHECKS: dict[str, Check] = {
 }
 
 
+_ABSENT = msgspec.Raw(b"")
+
+
 class _Message(msgspec.Struct):
     role: str
-    content: msgspec.Raw | None = None
+    content: msgspec.Raw = _ABSENT
     tool_calls: list[dict[str, msgspec.Raw]] | None = None
     tool_call_id: str | None = None
     name: str | None = None
-    function_call: msgspec.Raw | None = None
-    refusal: msgspec.Raw | None = None
-    reasoning_content: msgspec.Raw | None = None
-    audio: msgspec.Raw | None = None
+    function_call: msgspec.Raw = _ABSENT
+    refusal: msgspec.Raw = _ABSENT
+    reasoning_content: msgspec.Raw = _ABSENT
+    audio: msgspec.Raw = _ABSENT
 
 
 _decode_messages = msgspec.json.Decoder(list[_Message]).decode
@@ -276,32 +279,32 @@ def check_messages(source: bytes) -> None:
 
 def _check_content(message: _Message, at: int) -> None:
     content = message.content
-    opening = bytes(content[:1]) if content is not None else b"n"
+    opening = bytes(content)[:1]
     if opening == b'"':
         return
     param = f"messages[{at}].content"
-    if opening == b"n":
-        if message.role != "assistant" or (content is None and not _says_something(message)):
+    if opening in (b"", b"n"):
+        if message.role != "assistant" or (not opening and not _says_something(message)):
             raise refuse(param, f"'{param}' is required for role '{message.role}'.", "invalid_type")
         return
     if opening != b"[":
         raise refuse(param, f"'{param}' must be a string or a list of content parts.", "invalid_type")
-    assert content is not None
     try:
         parts = _decode_parts(content)
     except msgspec.ValidationError as error:
         raise refuse(param, f"'{param}' must be a list of objects: {error}.", "invalid_type") from None
     for index, part in enumerate(parts):
         kind = part.get("type")
-        if kind is None or bytes(kind[:1]) != b'"':
+        if kind is None or bytes(kind)[:1] != b'"':
             raise refuse(f"{param}[{index}].type", f"'{param}[{index}].type' must be a string.", "invalid_type")
-        if bytes(kind) == b'"text"' and bytes(part.get("text", b"")[:1]) != b'"':
+        if bytes(kind) == b'"text"' and bytes(part.get("text", b""))[:1] != b'"':
             raise refuse(f"{param}[{index}].text", f"'{param}[{index}].text' must be a string.", "invalid_type")
 
 
 def _says_something(message: _Message) -> bool:
     """An assistant turn without content must carry something else."""
-    return any((message.tool_calls, message.function_call, message.refusal, message.reasoning_content, message.audio))
+    others = (message.function_call, message.refusal, message.reasoning_content, message.audio)
+    return bool(message.tool_calls) or any(len(value) for value in others)
 
 
 def _check_tool_calls(message: _Message, at: int) -> list[str]:

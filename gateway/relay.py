@@ -28,6 +28,14 @@ MAX_HELD = 4096
 _PLAIN_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"})
 
 
+_ABSENT = msgspec.Raw(b"")
+
+
+def _present(value: msgspec.Raw) -> bool:
+    """Neither absent nor null (msgspec cannot type `Raw | None`)."""
+    return len(value) != 0 and bytes(value) != b"null"
+
+
 class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     finish_reason: str | None = None
@@ -35,8 +43,8 @@ class _Choice(msgspec.Struct, gc=False):
 
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
-    usage: msgspec.Raw | None = None
-    error: msgspec.Raw | None = None
+    usage: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
     object: str | None = None
 
 
@@ -44,7 +52,7 @@ class _Opening(msgspec.Struct):
     """A choice of the first events: has anything been said yet?"""
 
     delta: dict[str, msgspec.Raw] | None = None
-    text: msgspec.Raw | None = None
+    text: msgspec.Raw = _ABSENT
 
 
 class _OpeningChunk(msgspec.Struct):
@@ -126,6 +134,9 @@ class Relay:
         kept: list[bytes] = []
         unchanged = plain is not None
         for _, data in events:
+            if not unchanged and b"\n" in data:
+                # A JSON string has no raw newline: this one stood between two data lines of the event.
+                data = data.replace(b"\n", b"")
             if data == b"[DONE]":
                 self.done = True
                 unchanged = False
@@ -134,7 +145,7 @@ class Relay:
                 chunk = _decode_chunk(data)
             except (msgspec.DecodeError, RecursionError):
                 raise StreamFailure(Failure("bad_event", "an event of the stream is not the JSON of a chat completion chunk")) from None
-            if chunk.error is not None or chunk.object == "error":
+            if (len(chunk.error) and _present(chunk.error)) or chunk.object == "error":
                 raise StreamFailure(self._fail(data))
             if chunk.choices:
                 self.chunks += 1
@@ -145,7 +156,7 @@ class Relay:
                         self._finish(choice)
             if not self.started:
                 self._look_for_content(data, chunk)
-            if chunk.usage is not None:
+            if len(chunk.usage) > len(b"null"):
                 unchanged = False
                 rest = self._keep_usage(data, chunk)
                 if rest is None:
@@ -155,8 +166,7 @@ class Relay:
         if unchanged:
             assert plain is not None
             return plain
-        # A JSON string has no raw newline, so one in the data stood between data lines of one event.
-        return b"".join([b"data: " + data.replace(b"\n", b"") + b"\n\n" for data in kept])
+        return b"".join([b"data: " + data + b"\n\n" for data in kept])
 
     def _finish(self, choice: _Choice) -> None:
         self._finished.add(choice.index)
@@ -176,7 +186,7 @@ class Relay:
             self.started = True
             return
         for choice in opening.choices or ():
-            if choice.text is not None and bytes(choice.text) not in _SILENT:
+            if _present(choice.text) and bytes(choice.text) not in _SILENT:
                 self.started = True
             for key, value in (choice.delta or {}).items():
                 if key != "role" and bytes(value) not in _SILENT:
