@@ -1,0 +1,87 @@
+"""The child process that runs the model: reads its settings as one JSON line on stdin, answers with one JSON line on stdout.
+
+The answer is `{"ready": true, ...}` once the unix socket serves, or `{"error": code, "message": text}` and exit code 1, with
+code `not_installed`, `missing_model` or `bad_model`. It then blocks on stdin and leaves at its end, so it never outlives its
+parent. Nothing of the gateway is imported here, and the file is run by its path, so the child starts as fast as the engine does.
+
+Trap: the engine writes its own log to file descriptors 1 and 2 from C++; descriptor 1 is therefore pointed at stderr and the
+answer goes to a duplicate of the old one.
+Trap: deleting a server that is generating hangs, so the only way out is os._exit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+
+class ChildError(Exception):
+    """Why the engine cannot run: a code for the parent and one line for a person."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def parameters(engine: Any, settings: dict[str, Any]) -> Any:
+    """The engine's parameters for our settings; each that differs from its default has its reason."""
+    params = engine.CommonParams()
+    params.model.path = settings["model"]
+    params.model_alias = {settings["alias"]}
+    params.hostnames = [settings["socket"]]  # a path makes the listener a unix socket
+    params.port = 0
+    params.n_ctx = settings["context"]
+    params.n_parallel = settings["slots"]
+    params.n_threads_http = settings["connections"]  # one per open stream: too few would starve the health checks
+    params.n_batch = params.n_ubatch = 128  # a caller who leaves while the prompt is read is noticed between batches
+    params.cache_ram_mib = 0  # the default grows to 8 GiB of old prompts
+    params.embedding = True
+    params.pooling_type = engine.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
+    params.ui = False
+    params.endpoint_metrics = True
+    params.endpoint_slots = True
+    params.verbosity = settings["verbosity"]
+    return params
+
+
+def serve(settings: dict[str, Any]) -> dict[str, Any]:
+    """Load the model and start the listener; ChildError when that is impossible."""
+    model = settings["model"]
+    if not os.path.isfile(model):
+        raise ChildError("missing_model", f"there is no model file at {model}")
+    with open(model, "rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ChildError("bad_model", f"{model} is not a GGUF file")
+    try:
+        import xllamacpp as engine  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        raise ChildError("not_installed", f"xllamacpp cannot be imported: {error}") from None
+    try:
+        serve.server = engine.Server(parameters(engine, settings))  # type: ignore[attr-defined]
+    except RuntimeError as error:
+        raise ChildError("bad_model", f"the engine cannot load {model}: {error}") from None
+    return {"ready": True, "pid": os.getpid(), "socket": settings["socket"]}
+
+
+def main() -> NoReturn:
+    """Run until stdin ends."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    settings = json.loads(sys.stdin.readline())
+    code = 0
+    try:
+        reply = serve(settings)
+    except ChildError as error:
+        reply, code = {"error": error.code, "message": error.message}, 1
+    os.write(answer, json.dumps(reply).encode() + b"\n")
+    if code == 0:
+        sys.stdin.read()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
