@@ -1,0 +1,143 @@
+"""The caller's side of one call: its request's head, the answer on its way out, and whether anybody still listens.
+
+uvicorn turns `send` into a no-op once the caller has left, and waits for ever on a reader who stopped; so both are watched here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from gateway.dialects.json_body import Receive
+from gateway.errors import Headers
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+HEARTBEAT = b": keepalive\n\n"
+
+
+class CallerDeadlines:
+    """Seconds of silence after which a stream gets a comment, and after which a reader who takes nothing is cut off."""
+
+    __slots__ = ("body", "heartbeat", "write_stall")
+
+    def __init__(self, *, heartbeat: float = 15.0, write_stall: float = 60.0, body: float = 30.0) -> None:
+        self.heartbeat = heartbeat
+        self.write_stall = write_stall
+        self.body = body
+
+
+class Caller:
+    """One ASGI exchange. Everything that is written to the caller goes through here."""
+
+    __slots__ = (
+        "_beat", "_deadlines", "_listening", "_receive", "_send", "_sending", "_task", "_wrote_at",
+        "finished", "gone", "headers", "opened", "reading", "stalled", "streaming",
+    )  # fmt: skip
+
+    def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, deadlines: CallerDeadlines) -> None:
+        self.headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        self._receive = receive
+        self._send = send
+        self._deadlines = deadlines
+        self._task = asyncio.current_task()
+        self._listening: asyncio.Task[None] | None = None
+        self._beat: asyncio.Task[None] | None = None
+        self._sending = False
+        self._wrote_at = time.monotonic()
+        self.reading = True
+        """The body is still being read: a disconnect shows there."""
+        self.opened = False
+        """The answer's head was sent."""
+        self.streaming = False
+        self.finished = False
+        self.gone = False
+        """The caller left before the answer was complete."""
+        self.stalled = False
+        """The caller was cut off because it took nothing for too long."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that (lower-case) name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """The next piece of the request's body."""
+        return await self._receive()
+
+    async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """A whole answer at once."""
+        self.opened = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._write(body, more=False)
+
+    async def open_stream(self, headers: Headers) -> None:
+        """The head of a stream; from here on nothing but events can be sent."""
+        self.opened = self.streaming = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def write(self, data: bytes) -> None:
+        """Events of the stream; returns when the caller's connection takes more."""
+        await self._write(data, more=True)
+
+    async def finish(self, data: bytes) -> None:
+        """The stream's last bytes."""
+        await self._write(data, more=False)
+
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        self._wrote_at = time.monotonic()
+        self._sending = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        self._sending = False
+        if not more:
+            self.finished = True
+
+    def sweep(self, now: float) -> None:
+        """Start listening for a disconnect, end a stalled write, fill a silence."""
+        if self.finished or self.gone:
+            return
+        silence = now - self._wrote_at
+        if self.reading:
+            if silence > self._deadlines.body:
+                self.stalled = True
+                self._cancel()
+        elif self._listening is None:
+            self._listening = asyncio.get_running_loop().create_task(self._listen())
+        elif self._sending:
+            if silence > self._deadlines.write_stall:
+                self.stalled = True
+                self.drop()
+                self._cancel()
+        elif self.streaming and silence > self._deadlines.heartbeat:
+            self._wrote_at = now
+            self._beat = asyncio.get_running_loop().create_task(self._write(HEARTBEAT, more=True))
+
+    async def _listen(self) -> None:
+        """Cancel the call when the caller leaves before the answer is complete."""
+        while (await self._receive())["type"] != "http.disconnect":
+            continue
+        if not self.finished:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self.gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def drop(self) -> None:
+        """Close the caller's connection now, unsent bytes and all (ASGI has no word for it; uvicorn's cycle has the transport)."""
+        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        if transport is not None:
+            with contextlib.suppress(RuntimeError):
+                transport.abort()
+
+    def close(self) -> None:
+        """The call is over: stop listening."""
+        if self._listening is not None:
+            self._listening.cancel()
+            self._listening = None

@@ -1,0 +1,136 @@
+"""One line per call, through a bounded buffer: JSON for machines, or a short line for people on a terminal.
+
+Lines are collected and written by a thread, so a reader who stopped (a full pipe, a full disk) never stops a call; what does not fit
+is dropped and counted. No prompts, no answers, no secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from gateway.call import Call
+
+MAX_LINES = 10_000
+FLUSH_EVERY = 0.1
+MAX_TEXT = 256
+
+_encode = msgspec.json.Encoder().encode
+
+
+class CallLog:
+    """Collects lines on the event loop, writes them in a thread."""
+
+    def __init__(self, descriptor: int, *, human: bool) -> None:
+        self._descriptor = descriptor
+        self._human = human
+        self._lines: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._writer: threading.Thread | None = None
+        self.drops = 0
+
+    def add(self, call: Call, ended: float) -> None:
+        """The line of a finished call."""
+        line = human_line(call, ended) if self._human else _encode(record(call, ended)) + b"\n"
+        self.write(line)
+
+    def write(self, line: bytes) -> None:
+        """Queue a line; dropped and counted when the writer is too far behind."""
+        if len(self._lines) >= MAX_LINES:
+            self.drops += 1
+            return
+        self._lines.append(line)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_EVERY, self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        if self._writer is not None and self._writer.is_alive():
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_EVERY, self._flush)
+            return
+        self._writer = threading.Thread(target=_write_all, args=(self._descriptor, b"".join(self._lines)), daemon=True)
+        self._lines.clear()
+        self._writer.start()
+
+    def close(self, patience: float = 1.0) -> None:
+        """Write what is left, waiting at most `patience` seconds for the reader."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writer is not None:
+            self._writer.join(patience)
+        last = threading.Thread(target=_write_all, args=(self._descriptor, b"".join(self._lines)), daemon=True)
+        last.start()
+        last.join(patience)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except OSError:
+            return
+
+
+def record(call: Call, ended: float) -> dict[str, Any]:
+    """A call as a log record: names, numbers and timings."""
+    found: dict[str, Any] = {
+        "time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
+        "id": call.id,
+        "key": call.key.name if call.key else None,
+        "operation": call.operation,
+        "model": call.model[:MAX_TEXT],
+        "target": call.target.name if call.target else None,
+        "status": 499 if call.abort_phase else call.status,
+        "stream": call.stream,
+        "ms": round((ended - call.started) * 1000, 2),
+    }
+    if call.client_id:
+        found["client_id"] = call.client_id
+    if call.first_byte_at:
+        found["first_byte_ms"] = round((call.first_byte_at - call.started) * 1000, 2)
+    if call.sent_at:
+        found["gateway_ms"] = round((call.sent_at - call.started) * 1000, 2)
+    if call.attempts:
+        found["attempts"] = call.attempts
+    if call.adjustments:
+        found["adjustments"] = [f"{one.param}:{one.action}"[:MAX_TEXT] for one in call.adjustments[:32]]
+    if call.usage is not None:
+        found["prompt_tokens"] = call.usage.prompt_tokens
+        found["output_tokens"] = call.usage.completion_tokens
+        if call.usage.estimated:
+            found["estimated"] = True
+    if call.finish_reasons:
+        found["finish"] = call.finish_reasons
+    if call.abort_phase:
+        found["aborted"] = call.abort_phase
+    if call.stream_end:
+        found["stream_end"] = call.stream_end
+    if call.error is not None:
+        found["error"] = call.error.code
+        found["message"] = call.error.message[:MAX_TEXT]
+    if call.upstream_id:
+        found["upstream_id"] = call.upstream_id
+    return found
+
+
+def human_line(call: Call, ended: float) -> bytes:
+    """A call for a person's eyes."""
+    found = record(call, ended)
+    tokens = f"{found.get('prompt_tokens', '-')}+{found.get('output_tokens', '-')} tokens"
+    parts = [
+        datetime.now().strftime("%H:%M:%S"),
+        str(found["status"]),
+        f"{found['model']} -> {found['target'] or '-'}",
+        f"{found['ms']:.0f} ms",
+        tokens,
+    ]
+    parts += [", ".join(found["adjustments"])] if "adjustments" in found else []
+    parts += [f"{found['error']}: {found['message']}"] if "error" in found else []
+    return ("  ".join(parts).encode("ascii", "backslashreplace")) + b"\n"
