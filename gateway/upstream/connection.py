@@ -1,0 +1,355 @@
+"""One HTTP/1.1 connection: bytes in, one answer at a time out, and the verdict whether it may serve again.
+
+A connection is either idle (no exchange), busy (an exchange) or closed. It goes back to its pool inside the read callback
+that saw the end of the answer, unless anything about it is doubtful; then its socket is closed and never seen again:
+
+    surplus     bytes after the end of an answer, or while idle: the next answer could be somebody else's
+    uploading   the answer came before the request was sent completely
+    close       the upstream said so, or the end of the body is the end of the connection
+    failure     anything that did not parse, any deadline, any abort
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from gateway.upstream.deadlines import Clock
+from gateway.upstream.response import NativeResponse
+from gateway.upstream.transport import UpstreamError
+from providers.base import FailureKind
+
+if TYPE_CHECKING:
+    from gateway.upstream.pool import Pool
+
+READ_SIZE = 64 * 1024
+WRITE_SLICE = 64 * 1024
+MAX_HEAD = 64 * 1024
+MAX_HEADERS = 256
+MAX_INFORMATIONAL = 8
+FOREVER = float("inf")
+
+# All connections of a process read into one buffer: it is parsed, and what is kept of it copied, before the callback returns.
+_BUFFER = memoryview(bytearray(READ_SIZE))
+
+
+class Stale(Exception):
+    """A reused connection was closed before it answered a single byte: the request was lost in passing and may be sent once more."""
+
+
+class _Refused(Exception):
+    """Raised inside a parser callback to stop the parser; the reason is on the connection."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One socket of a pool. Also the callbacks of its parser."""
+
+    def __init__(self, pool: Pool, clock: Clock) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._exchange: NativeResponse | None = None
+        self._upload: memoryview | None = None
+        self._writable = True
+        self._reading = True
+        self._refusal: tuple[FailureKind, str] | None = None
+        self.deadline = FOREVER
+        self.closed = False
+        self.counted = False
+        """It has a slot of its pool; cleared once, whoever gets there first."""
+        self.served = 0
+        """Exchanges completed."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._complete = False
+        self._doubtful = False
+        self._chunked = False
+        self._informational = 0
+        self._head_size = 0
+        self._barren = 0
+        self._keep = True
+        self._heard = False
+
+    # --- one exchange ---------------------------------------------------------------------------------------------
+
+    def send(self, exchange: NativeResponse, head: bytes, body: bytes) -> asyncio.Future[None]:
+        """Write a request; the future is done when the head of its answer is in `exchange` (or raises why there is none)."""
+        transport = self._transport
+        assert transport is not None
+        self._begin()
+        self._exchange = exchange
+        exchange.source = self
+        self._expect(exchange.deadlines.first_byte)
+        exchange.waiter = waiter = asyncio.get_running_loop().create_future()
+        if len(body) <= WRITE_SLICE:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            self._upload = memoryview(body)
+            self._push()
+        return waiter
+
+    def abort(self) -> None:
+        """Close the socket at once; an exchange under way ends with an error."""
+        self._fail("closed_pre" if self._exchange and not self._exchange.status else "truncated", "the attempt was given up")
+
+    def resume(self) -> None:
+        """The reader took what lay unread: read the socket again."""
+        exchange = self._exchange
+        if exchange is not None and not self._reading and self._transport is not None:
+            self._reading = True
+            self._expect(exchange.deadlines.idle)
+            self._transport.resume_reading()
+
+    def expire(self, now: float) -> None:
+        """The ticker says that the deadline has passed."""
+        exchange = self._exchange
+        if exchange is None:
+            self._close()
+        elif now >= exchange.total:
+            self._fail("timeout", f"the upstream did not finish within {exchange.deadlines.total:g} s")
+        elif not exchange.status:
+            self._fail("header_timeout", f"the upstream did not answer within {exchange.deadlines.first_byte:g} s")
+        elif not exchange.started:
+            self._fail("ttft_timeout", f"the upstream sent headers, then nothing for {exchange.deadlines.idle:g} s")
+        else:
+            self._fail("stalled", f"the upstream fell silent for {exchange.deadlines.idle:g} s")
+
+    def _expect(self, within: float) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self.deadline = min(self._clock() + within, exchange.total)
+
+    def _push(self) -> None:
+        """Write on while the transport takes more: at most its buffer and one slice are held at a time."""
+        while self._upload is not None and self._writable and self._transport is not None:
+            piece, rest = self._upload[:WRITE_SLICE], self._upload[WRITE_SLICE:]
+            self._upload = rest if len(rest) else None
+            self._transport.write(piece)
+
+    def _fail(self, kind: FailureKind, message: str) -> None:
+        exchange, self._exchange = self._exchange, None
+        self._close()
+        if exchange is not None:
+            self._end(exchange, UpstreamError(kind, message))
+
+    def _end(self, exchange: NativeResponse, error: Exception | None) -> None:
+        """Tell whoever waits: the sender by an exception if the head is missing, else the reader."""
+        if exchange.status:
+            exchange.end(cast("UpstreamError | None", error))
+            return
+        exchange.ended = True
+        exchange.source = None
+        if error is not None and exchange.waiter is not None and not exchange.waiter.done():
+            exchange.waiter.set_exception(error)
+
+    def _close(self, keep_slot: bool = False) -> None:
+        self.closed = True
+        self._upload = None
+        self._parser = None
+        if self._transport is not None:
+            self._transport.abort()
+        if not keep_slot:
+            self._pool.drop(self)
+
+    # --- the socket -----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is ready."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes have arrived: parse them, then wake the reader once for all of them."""
+        exchange, parser = self._exchange, self._parser
+        if exchange is None or parser is None:
+            self._poison()
+            return
+        self._heard = True
+        data = _BUFFER[:nbytes]
+        before = exchange.size
+        try:
+            parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            if not self._complete:
+                kind, message = self._refusal or ("protocol", f"the upstream's answer is not HTTP: {error}")
+                self._fail(kind, message)
+                return
+            self._doubtful = True
+        if self._complete:
+            self._finish(exchange, data, before)
+        elif not exchange.status:
+            self._head_size += nbytes
+            if self._head_size > MAX_HEAD:
+                self._fail("protocol", "the upstream's headers are too large")
+        else:
+            self._progress(exchange, nbytes, before)
+
+    def eof_received(self) -> bool:
+        """The upstream has closed its side, so the connection is over."""
+        self._lost(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._lost(exc)
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        """The upstream reads slower than we write."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """The upstream took what we wrote: its time to answer starts anew while there is more to write."""
+        self._writable = True
+        if self._upload is not None and self._exchange is not None:
+            self._expect(self._exchange.deadlines.first_byte)
+            self._push()
+
+    def _progress(self, exchange: NativeResponse, nbytes: int, before: int) -> None:
+        """Part of a body has arrived (or the head alone)."""
+        self._expect(exchange.deadlines.idle)
+        if exchange.size == before:
+            self._barren += nbytes
+            if self._barren > MAX_HEAD * 2:
+                self._fail("protocol", "the upstream sends framing without a body")
+                return
+        else:
+            self._barren = 0
+        if exchange.collecting and exchange.size <= exchange.limit:
+            return
+        if exchange.overfull() and self._reading and self._transport is not None:
+            self._reading = False
+            exchange.paused = True
+            self.deadline = exchange.total
+            self._transport.pause_reading()
+        exchange.wake()
+
+    def _finish(self, exchange: NativeResponse, data: memoryview, before: int) -> None:
+        """The answer is complete: back to the pool with this connection, or away with it."""
+        self._exchange = None
+        last = exchange.pieces[-1] if exchange.size > before and not self._chunked else b""
+        unsent = self._upload is not None or (self._transport is not None and self._transport.get_write_buffer_size())
+        if self._doubtful or unsent or _has_blank_surplus(data, last):
+            self._poison()
+        elif not self._keep:
+            self._close()
+        else:
+            self.served += 1
+            if not self._reading and self._transport is not None:
+                self._reading = True
+                self._transport.resume_reading()
+            self._pool.release(self)
+        exchange.end(None)
+
+    def _poison(self) -> None:
+        if not self.closed:
+            self._pool.stats.poisoned += 1
+            self._close()
+
+    def _lost(self, exc: Exception | None) -> None:
+        if self.closed:
+            return
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            self._close()
+        elif not exchange.status:
+            stale = bool(self.served) and not self._heard
+            self._close(keep_slot=stale)
+            self._end(exchange, Stale() if stale else UpstreamError("closed_pre", "the upstream closed the connection without an answer"))
+        else:
+            self._close()
+            self._end(exchange, self._verdict(exchange, exc))
+
+    def _verdict(self, exchange: NativeResponse, exc: Exception | None) -> UpstreamError | None:
+        if exc is None and self._until_close(exchange):
+            return None
+        if not exchange.started:
+            return UpstreamError("closed_pre", "the upstream closed the connection after its headers")
+        if exc is None:
+            return UpstreamError("truncated", "the upstream closed the connection in the middle of its answer")
+        return UpstreamError("reset", "the upstream reset the connection in the middle of its answer")
+
+    @staticmethod
+    def _until_close(exchange: NativeResponse) -> bool:
+        return not any(name in (b"content-length", b"transfer-encoding") for name, _ in exchange.headers)
+
+    # --- the parser -----------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """An answer starts; a second one has nobody to go to."""
+        if self._complete:
+            raise _Refused
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or one trailer, which nobody needs."""
+        exchange = self._exchange
+        assert exchange is not None
+        if exchange.status:
+            return
+        exchange.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is here: check it against the caps and decide how the body ends."""
+        exchange, parser = self._exchange, self._parser
+        assert exchange is not None
+        assert parser is not None
+        headers = exchange.headers
+        if len(headers) > MAX_HEADERS:
+            self._refuse("protocol", f"the upstream sent more than {MAX_HEADERS} headers")
+        status = parser.get_status_code()
+        if status < 200:
+            self._skip(status, headers)
+            return
+        for name, value in headers:
+            if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+                self._refuse("encoding", "the upstream encoded its answer, which it was asked not to")
+            if name == b"transfer-encoding":
+                self._chunked = True
+                if value.strip().lower() != b"chunked":
+                    self._refuse("encoding", "the upstream's transfer encoding is not plain chunks")
+        self._keep = parser.should_keep_alive()
+        if status >= 300 and self._upload is not None:  # refused early: what is left of the request would not be read
+            self._upload = None
+            self._doubtful = True
+        exchange.status = status
+        if exchange.method == "HEAD":
+            self._complete, self._keep = True, False
+
+    def on_body(self, piece: bytes) -> None:
+        """Part of the body."""
+        exchange = self._exchange
+        if exchange is not None and not (self._complete and exchange.method == "HEAD"):
+            exchange.started = True
+            exchange.pieces.append(piece)
+            exchange.size += len(piece)
+
+    def on_message_complete(self) -> None:
+        """The end of an answer, or of an interim one."""
+        exchange = self._exchange
+        if exchange is not None and exchange.status:
+            self._complete = True
+
+    def _skip(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._informational += 1
+        if status == 101 or self._informational > MAX_INFORMATIONAL:
+            self._refuse("protocol", "the upstream switched protocols" if status == 101 else "the upstream sends endless interim answers")
+        headers.clear()
+
+    def _refuse(self, kind: FailureKind, message: str) -> None:
+        self._refusal = (kind, message)
+        raise _Refused
+
+
+def _has_blank_surplus(data: memoryview, last: bytes) -> bool:
+    """Blank lines after the end of an answer, which the parser skips silently. `last`: the body's last piece if its end is the end."""
+    if last:
+        return data[-len(last) :] != last
+    return bytes(data[-6:]) == b"\r\n\r\n\r\n"

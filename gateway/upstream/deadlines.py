@@ -1,0 +1,114 @@
+"""One coarse timer per loop: everything that may take too long is watched here, nothing arms a timer of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from gateway.upstream.transport import Deadlines
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+
+COARSEST_TICK = 0.05
+FINEST_TICK = 0.002
+PRECISION = 20
+"""A tick is at most the shortest deadline divided by this: a deadline fires at most 5 % late."""
+
+
+class Watched(Protocol):
+    """Something with a deadline on the ticker's clock."""
+
+    deadline: float
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed."""
+        ...
+
+
+class Ticker:
+    """Looks at all watched deadlines once per tick while there are any; watching and moving a deadline cost no timer."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.tick = COARSEST_TICK
+        self._watched: set[Watched] = set()
+        self._handle: asyncio.TimerHandle | None = None
+        self._tuned: Deadlines | None = None
+
+    def tune(self, deadlines: Deadlines) -> None:
+        """Tick finer if the shortest of `deadlines` asks so."""
+        if deadlines is self._tuned:
+            return
+        self._tuned = deadlines
+        shortest = min(deadlines.connect, deadlines.tls, deadlines.first_byte, deadlines.idle, deadlines.total)
+        tick = max(FINEST_TICK, shortest / PRECISION)
+        if tick < self.tick:
+            self.tick = tick
+            self.stop()
+            if self._watched:
+                self._arm()
+
+    def watch(self, entry: Watched) -> None:
+        """Call `entry.expire` once its deadline has passed, again at every tick until it moves its deadline or is forgotten."""
+        self._watched.add(entry)
+        if self._handle is None:
+            self._arm()
+
+    def forget(self, entry: Watched) -> None:
+        """Watch `entry` no longer. Idempotent."""
+        self._watched.discard(entry)
+
+    def stop(self) -> None:
+        """Disarm the timer; watching anything arms it again."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self) -> None:
+        self._handle = asyncio.get_running_loop().call_later(self.tick, self._look)
+
+    def _look(self) -> None:
+        self._handle = None
+        now = self.clock()
+        for entry in [entry for entry in self._watched if entry.deadline <= now]:
+            if entry in self._watched:
+                entry.expire(now)
+        if self._watched and self._handle is None:
+            self._arm()
+
+
+class _Alarm:
+    """Cancels a task when its deadline passes."""
+
+    def __init__(self, deadline: float, task: asyncio.Task[Any]) -> None:
+        self.deadline = deadline
+        self.task = task
+        self.rang = False
+
+    def expire(self, now: float) -> None:
+        self.deadline = float("inf")
+        self.rang = True
+        self.task.cancel()
+
+
+async def finish_before(ticker: Ticker, deadline: float, work: Coroutine[Any, Any, T], discard: Callable[[T], None] | None = None) -> T:
+    """The result of `work`, or TimeoutError once `deadline` (on the ticker's clock) has passed. For rare steps: it makes a task.
+
+    `discard` gets a result that arrived together with the caller's cancellation, so that nothing opened is lost.
+    """
+    task = asyncio.ensure_future(work)
+    alarm = _Alarm(deadline, task)
+    ticker.watch(alarm)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if discard is not None and task.done() and not task.cancelled() and task.exception() is None:
+            discard(task.result())
+        current = asyncio.current_task()
+        if alarm.rang and not (current and current.cancelling()):
+            raise TimeoutError from None
+        raise
+    finally:
+        ticker.forget(alarm)

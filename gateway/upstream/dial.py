@@ -1,0 +1,176 @@
+"""Opening a connection: names to addresses, the quickest address wins, then TLS; each step within its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+
+from gateway.upstream.connection import Connection
+from gateway.upstream.deadlines import finish_before
+from gateway.upstream.pool import Pool
+from gateway.upstream.resolver import Address, Resolver, literal
+from gateway.upstream.tls import Contexts
+from gateway.upstream.transport import Deadlines, UpstreamError
+
+STAGGER = 0.25
+"""How long one address may take before the next is tried beside it, in seconds (RFC 8305, section 5)."""
+
+
+class Dialer:
+    """Opens connections for pools. `permit` says whether an address may be connected to at all."""
+
+    def __init__(self, resolver: Resolver, permit: Callable[[str], bool] | None) -> None:
+        self._resolver = resolver
+        self._permit = permit
+        self._contexts = Contexts()
+
+    async def dial(self, pool: Pool, deadlines: Deadlines, total: float) -> Connection:
+        """One connection to the pool's origin; UpstreamError says which step failed."""
+        origin, ticker = pool.origin, pool.ticker
+        deadline = min(ticker.clock() + deadlines.connect, total)
+        if origin.socket is not None:
+            return await self._dial_unix(pool, origin.socket, deadline)
+        addresses = await self._resolve(pool, deadline, deadlines)
+        try:
+            sock = await finish_before(ticker, deadline, connect_first(addresses), socket.socket.close)
+        except TimeoutError:
+            self._resolver.forget(origin.host, origin.port)
+            raise UpstreamError("connect_timeout", f"no connection to {origin.host}:{origin.port} within {deadlines.connect:g} s") from None
+        except OSError as error:
+            self._resolver.forget(origin.host, origin.port)
+            raise UpstreamError("connect", f"cannot connect to {origin.host}:{origin.port}: {_reason(error)}") from None
+        try:
+            if origin.scheme == "https":
+                return await self._secure(pool, sock, deadlines, total)
+            return await _adopt(pool, sock, None)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def _resolve(self, pool: Pool, deadline: float, deadlines: Deadlines) -> Sequence[Address]:
+        origin = pool.origin
+        addresses: Sequence[Address] | None = literal(origin.host, origin.port)
+        if addresses is None:
+            try:
+                addresses = await finish_before(pool.ticker, deadline, self._resolver.resolve(origin.host, origin.port))
+            except TimeoutError:
+                raise UpstreamError("dns", f"{origin.host} was not resolved within {deadlines.connect:g} s") from None
+            except OSError as error:
+                raise UpstreamError("dns", f"cannot resolve {origin.host}: {_reason(error)}") from None
+        if not addresses:
+            raise UpstreamError("dns", f"{origin.host} has no address")
+        if self._permit is not None:
+            addresses = [address for address in addresses if self._permit(address[1][0])]
+            if not addresses:
+                raise UpstreamError("blocked", f"{origin.host} resolves to addresses that may not be called")
+        return interleave(addresses)
+
+    async def _secure(self, pool: Pool, sock: socket.socket, deadlines: Deadlines, total: float) -> Connection:
+        origin, ticker = pool.origin, pool.ticker
+        try:
+            context = await self._contexts.get(origin.ca)
+            deadline = min(ticker.clock() + deadlines.tls, total)
+            return await finish_before(ticker, deadline, _adopt(pool, sock, context), Connection.abort)
+        except TimeoutError:
+            raise UpstreamError("tls_timeout", f"no TLS handshake with {origin.host} within {deadlines.tls:g} s") from None
+        except ssl.SSLError as error:
+            reason = getattr(error, "verify_message", "") or error.reason or "handshake failed"
+            raise UpstreamError("tls", f"TLS with {origin.host} failed: {reason}") from None
+        except OSError as error:
+            raise UpstreamError("tls", f"TLS with {origin.host} failed: {_reason(error)}") from None
+
+    async def _dial_unix(self, pool: Pool, path: str, deadline: float) -> Connection:
+        try:
+            return await finish_before(pool.ticker, deadline, _adopt_unix(pool, path), Connection.abort)
+        except TimeoutError:
+            raise UpstreamError("connect_timeout", f"no connection to the socket {path} in time") from None
+        except OSError as error:
+            raise UpstreamError("connect", f"cannot connect to the socket {path}: {_reason(error)}") from None
+
+
+async def _adopt(pool: Pool, sock: socket.socket, context: ssl.SSLContext | None) -> Connection:
+    """A connection over a connected socket."""
+    connection = Connection(pool, pool.ticker.clock)
+    name = pool.origin.host if context is not None else None
+    try:
+        await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=name)
+    except BaseException:
+        connection.abort()
+        raise
+    return connection
+
+
+async def _adopt_unix(pool: Pool, path: str) -> Connection:
+    connection = Connection(pool, pool.ticker.clock)
+    try:
+        await asyncio.get_running_loop().create_unix_connection(lambda: connection, path)
+    except BaseException:
+        connection.abort()
+        raise
+    return connection
+
+
+def interleave(addresses: Sequence[Address]) -> list[Address]:
+    """Alternate address families, the first one's first (RFC 8305, section 4)."""
+    first = addresses[0][0]
+    same = [address for address in addresses if address[0] == first]
+    other = [address for address in addresses if address[0] != first]
+    return [address for pair in zip_longest(same, other) for address in pair if address is not None]
+
+
+async def connect_first(addresses: Sequence[Address]) -> socket.socket:
+    """A socket connected to the address that answers first; each next address joins the race when the others are slow or failed."""
+    if len(addresses) == 1:
+        return await _connect(addresses[0])
+    left = list(addresses)
+    tasks: list[asyncio.Task[socket.socket]] = []
+    winner: asyncio.Task[socket.socket] | None = None
+    failure: OSError = OSError("no address")
+    pending: set[asyncio.Task[socket.socket]] = set()
+    try:
+        while left or pending:
+            if left:
+                tasks.append(asyncio.ensure_future(_connect(left.pop(0))))
+                pending.add(tasks[-1])
+            done, pending = await asyncio.wait(pending, timeout=STAGGER if left else None, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    winner = task
+                    return task.result()
+                if not isinstance(error, OSError):
+                    raise error
+                failure = error
+        raise failure
+    finally:
+        for task in tasks:
+            if task is not winner:
+                _discard(task)
+
+
+def _discard(task: asyncio.Task[socket.socket]) -> None:
+    if not task.done():
+        task.cancel()
+    elif not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+async def _connect(address: Address) -> socket.socket:
+    family, target = address
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        await asyncio.get_running_loop().sock_connect(sock, target)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

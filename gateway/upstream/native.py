@@ -1,0 +1,108 @@
+"""The lean HTTP/1.1 transport: asyncio protocols, httptools, one pool per origin, one timer for all deadlines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from gateway.upstream.connection import Connection, Stale
+from gateway.upstream.deadlines import Clock, Ticker
+from gateway.upstream.dial import Dialer
+from gateway.upstream.head import encode_head, origin_lines
+from gateway.upstream.pool import Pool, Stats
+from gateway.upstream.resolver import Resolver, ThreadResolver
+from gateway.upstream.response import NativeResponse
+from gateway.upstream.transport import Deadlines, Origin, UpstreamError
+from providers.base import WireRequest
+
+
+class NativeTransport:
+    """HTTP/1.1 over TCP, TLS and unix sockets; no proxies. Belongs to the loop it first sends on.
+
+    `connections` caps each origin's pool, `keepalive` is how long a connection may lie idle (seconds). `resolver`, `clock`
+    and `permit` (may this address be called?) are seams for tests and policies.
+    """
+
+    def __init__(
+        self,
+        connections: int = 1000,
+        keepalive: float = 60.0,
+        resolver: Resolver | None = None,
+        clock: Clock = time.monotonic,
+        permit: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.stats = Stats()
+        self._connections = connections
+        self._keepalive = keepalive
+        self._clock = clock
+        self._ticker = Ticker(clock)
+        self._dialer = Dialer(resolver or ThreadResolver(clock=clock), permit)
+        self._pools: dict[Origin, Pool] = {}
+
+    async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> NativeResponse:
+        """The answer's head; UpstreamError otherwise. A reused connection that was closed in passing costs one retry on a new one."""
+        pool = self._pools.get(origin) or self._open(origin)
+        self._ticker.tune(deadlines)
+        head = encode_head(request, pool.lines)
+        total = self._clock() + deadlines.total
+        connection = pool.take() or await pool.acquire(deadlines, total)
+        response = NativeResponse(request.method, deadlines, total)
+        try:
+            await connection.send(response, head, request.body)
+        except Stale:
+            response = await self._send_again(pool, connection, request, head, deadlines, total)
+        except BaseException:
+            _give_up(pool, connection, response)
+            raise
+        response.waiter = None
+        return response
+
+    async def aclose(self) -> None:
+        """Close every connection and refuse who waits for one."""
+        for pool in self._pools.values():
+            pool.close()
+        self._ticker.stop()
+
+    @property
+    def in_use(self) -> int:
+        """Connections with an exchange under way, over all origins."""
+        return sum(pool.in_use for pool in self._pools.values())
+
+    @property
+    def idle(self) -> int:
+        """Connections lying idle, over all origins."""
+        return sum(len(pool.idle) for pool in self._pools.values())
+
+    @property
+    def waiting(self) -> int:
+        """Senders waiting for a connection, over all origins."""
+        return sum(pool.waiting for pool in self._pools.values())
+
+    async def _send_again(
+        self, pool: Pool, connection: Connection, request: WireRequest, head: bytes, deadlines: Deadlines, total: float
+    ) -> NativeResponse:
+        pool.keep_slot(connection)
+        self.stats.stale_retries += 1
+        connection = await pool.connect(deadlines, total)
+        response = NativeResponse(request.method, deadlines, total)
+        try:
+            await connection.send(response, head, request.body)
+        except BaseException:
+            _give_up(pool, connection, response)
+            raise
+        return response
+
+    def _open(self, origin: Origin) -> Pool:
+        if origin.proxy is not None or origin.scheme not in ("http", "https"):
+            raise UpstreamError("connect", "the native transport speaks http and https without a proxy")
+        pool = Pool(origin, self._connections, self._keepalive, self._ticker, self._dialer.dial, self.stats)
+        pool.lines = origin_lines(origin)
+        self._pools[origin] = pool
+        return pool
+
+
+def _give_up(pool: Pool, connection: Connection, response: NativeResponse) -> None:
+    """The sender leaves without an answer. The connection may serve somebody else already, so only the answer may close it."""
+    response.close()
+    if connection.closed:
+        pool.drop(connection)

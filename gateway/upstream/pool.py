@@ -1,0 +1,196 @@
+"""The connections to one origin: reused last in first out, capped, and shared out first come first served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from gateway.upstream.connection import Connection
+from gateway.upstream.deadlines import Ticker
+from gateway.upstream.transport import Deadlines, Origin, UpstreamError
+
+Dial = Callable[["Pool", Deadlines, float], Awaitable[Connection]]
+"""Opens one connection for a pool before the deadlines or the total (a time on the clock) pass."""
+
+
+class Stats:
+    """What the native transport has done so far, as plain integers for the metrics to collect."""
+
+    __slots__ = ("connects", "poisoned", "reuses", "stale_retries")
+
+    def __init__(self) -> None:
+        self.connects = 0
+        self.reuses = 0
+        self.stale_retries = 0
+        self.poisoned = 0
+
+
+class _Waiter:
+    """One sender in the queue: given a connection, or None for the right to open one."""
+
+    __slots__ = ("deadline", "granted")
+
+    def __init__(self, deadline: float, granted: asyncio.Future[Connection | None]) -> None:
+        self.deadline = deadline
+        self.granted = granted
+
+    def expire(self, now: float) -> None:
+        self.deadline = float("inf")
+        if not self.granted.done():
+            self.granted.set_exception(UpstreamError("overloaded", "no connection to the upstream became free in time"))
+
+
+class Pool:
+    """At most `cap` connections to `origin`; `keepalive` is how long one may lie idle, in seconds."""
+
+    def __init__(self, origin: Origin, cap: int, keepalive: float, ticker: Ticker, dial: Dial, stats: Stats) -> None:
+        self.origin = origin
+        self.cap = cap
+        self.stats = stats
+        self.ticker = ticker
+        self.lines = ""
+        self.open = 0
+        """Connections open or being opened, idle ones included."""
+        self.idle: list[Connection] = []
+        self.connections: set[Connection] = set()
+        self.shut = False
+        self._keepalive = keepalive
+        self._dial = dial
+        self._queue: OrderedDict[_Waiter, None] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """Senders in the queue."""
+        return len(self._queue)
+
+    @property
+    def in_use(self) -> int:
+        """Connections with an exchange under way or being opened."""
+        return self.open - len(self.idle)
+
+    def take(self) -> Connection | None:
+        """The idle connection used last, unless somebody was here first."""
+        if self.idle and not self._queue:
+            self.stats.reuses += 1
+            return self.idle.pop()
+        return None
+
+    async def acquire(self, deadlines: Deadlines, total: float) -> Connection:
+        """A connection: idle, new or handed over by whoever is done with one; UpstreamError when none comes in time."""
+        connection = self.take()
+        if connection is not None:
+            return connection
+        if self.open < self.cap and not self._queue:
+            self.open += 1
+        else:
+            connection = await self._wait(deadlines, total)
+            if connection is not None:
+                self.stats.reuses += 1
+                return connection
+        return await self.connect(deadlines, total)
+
+    async def connect(self, deadlines: Deadlines, total: float) -> Connection:
+        """A new connection in a slot that is taken already; the slot is free again if that fails."""
+        try:
+            if self.shut:
+                raise UpstreamError("connect", "the transport is closed")
+            connection = await self._dial(self, deadlines, total)
+            if connection.closed or self.shut:
+                connection.abort()
+                raise UpstreamError("closed_pre", "the connection was closed as soon as it was open")
+        except BaseException:
+            self.open -= 1
+            self._grant()
+            raise
+        connection.counted = True
+        self.connections.add(connection)
+        self.stats.connects += 1
+        self.ticker.watch(connection)
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        """A connection is free again: the first in the queue gets it."""
+        if self.shut:
+            connection.abort()
+            return
+        connection.deadline = self.ticker.clock() + self._keepalive
+        while self._queue:
+            waiter, _ = self._queue.popitem(last=False)
+            if not waiter.granted.done():
+                waiter.granted.set_result(connection)
+                return
+        self.idle.append(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """A connection is closed: its slot is free. Idempotent."""
+        if not connection.counted:
+            return
+        connection.counted = False
+        self.ticker.forget(connection)
+        self.connections.discard(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
+        self.open -= 1
+        self._grant()
+
+    def keep_slot(self, connection: Connection) -> None:
+        """A connection is closed, its slot stays with the sender, who connects anew."""
+        connection.counted = False
+        self.ticker.forget(connection)
+        self.connections.discard(connection)
+
+    def close(self) -> None:
+        """Abort every connection and refuse whoever waits."""
+        self.shut = True
+        for connection in list(self.connections):
+            connection.abort()
+        while self._queue:
+            waiter, _ = self._queue.popitem(last=False)
+            if not waiter.granted.done():
+                waiter.granted.set_exception(UpstreamError("connect", "the transport is closed"))
+
+    async def _wait(self, deadlines: Deadlines, total: float) -> Connection | None:
+        """In the queue until a connection (or the right to open one) comes; a sender who leaves passes both on."""
+        loop = asyncio.get_running_loop()
+        deadline = min(self.ticker.clock() + deadlines.first_byte, total)
+        front = False
+        while True:
+            waiter = _Waiter(deadline, loop.create_future())
+            self._queue[waiter] = None
+            if front:
+                self._queue.move_to_end(waiter, last=False)
+            self.ticker.watch(waiter)
+            try:
+                connection = await waiter.granted
+            except BaseException:
+                self._hand_back(waiter)
+                raise
+            finally:
+                self.ticker.forget(waiter)
+            if connection is None or not connection.closed:
+                return connection
+            if self.open < self.cap:  # closed between being handed over and being taken, its slot freed
+                self.open += 1
+                return None
+            front = True
+
+    def _hand_back(self, waiter: _Waiter) -> None:
+        self._queue.pop(waiter, None)
+        granted = waiter.granted
+        if not granted.done() or granted.cancelled() or granted.exception() is not None:
+            return
+        connection = granted.result()
+        if connection is None:
+            self.open -= 1
+            self._grant()
+        elif not connection.closed:
+            self.release(connection)
+
+    def _grant(self) -> None:
+        """Give a free slot to the first in the queue."""
+        while self._queue and self.open < self.cap:
+            waiter, _ = self._queue.popitem(last=False)
+            if not waiter.granted.done():
+                self.open += 1
+                waiter.granted.set_result(None)

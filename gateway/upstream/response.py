@@ -1,0 +1,125 @@
+"""One answer as its reader sees it: pieces that have arrived, an end or an error, and at most one future to wait on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from gateway.upstream.transport import Deadlines, UpstreamError
+
+HIGH_WATER = 64 * 1024
+"""Bytes that may lie unread before the socket is read no more."""
+
+
+class Source(Protocol):
+    """Where an answer comes from: what the reader asks of its connection."""
+
+    def resume(self) -> None:
+        """The reader took what there was."""
+        ...
+
+    def abort(self) -> None:
+        """Close the socket at once."""
+        ...
+
+
+class NativeResponse:
+    """The `Response` of the native transport; its connection fills it synchronously from the read callback."""
+
+    __slots__ = (
+        "collecting", "deadlines", "ended", "error", "headers", "limit", "method", "paused",
+        "pieces", "size", "source", "started", "status", "total", "waiter",
+    )  # fmt: skip
+
+    def __init__(self, method: str, deadlines: Deadlines, total: float) -> None:
+        self.method = method
+        self.deadlines = deadlines
+        self.total = total
+        """When the whole attempt must be over, on the transport's clock."""
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.started = False
+        """A byte of the body has arrived."""
+        self.paused = False
+        self.ended = False
+        self.error: UpstreamError | None = None
+        self.collecting = False
+        self.limit = 0
+        self.waiter: asyncio.Future[None] | None = None
+        self.source: Source | None = None
+
+    async def read(self) -> bytes:
+        """All that has arrived since the last read, at once if there is anything; b"" at the clean end."""
+        while not self.pieces:
+            if self.ended:
+                self._check()
+                return b""
+            await self._wait()
+        pieces = self.pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._take()
+        return data
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body without a suspension if it is here; UpstreamError("too_large") beyond `limit` bytes."""
+        if not self.ended:
+            self.collecting = True
+            self.limit = limit
+            if self.paused:
+                self._resume()
+            while not self.ended and self.size <= limit:
+                await self._wait()
+        if self.size > limit:
+            self.close()
+            raise UpstreamError("too_large", f"the upstream's answer is larger than {limit} bytes")
+        self._check()
+        data = b"".join(self.pieces)
+        self._take()
+        return data
+
+    def close(self) -> None:
+        """Done: an answer that has not ended has its socket aborted at once."""
+        if not self.ended and self.source is not None:
+            self.source.abort()
+        self.pieces.clear()
+
+    def wake(self) -> None:
+        """Something changed: let the reader (or the sender, waiting for the head) look."""
+        waiter = self.waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def end(self, error: UpstreamError | None) -> None:
+        """No more will come: clean when `error` is None."""
+        self.ended = True
+        self.error = error
+        self.source = None
+        self.wake()
+
+    def overfull(self) -> bool:
+        """More is unread than may be."""
+        return self.size > (self.limit if self.collecting else HIGH_WATER)
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise UpstreamError(self.error.kind, self.error.message)
+
+    def _take(self) -> None:
+        self.pieces = []
+        self.size = 0
+        if self.paused:
+            self._resume()
+
+    def _resume(self) -> None:
+        self.paused = False
+        if self.source is not None:
+            self.source.resume()
+
+    async def _wait(self) -> None:
+        self.waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self.waiter
+        finally:
+            self.waiter = None

@@ -1,0 +1,36 @@
+"""How upstream certificates are verified: always, with the system's authorities and at most one more file."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from gateway.upstream.transport import UpstreamError
+
+
+def make_context(ca: str | None, protocols: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:
+    """A client context: host names checked, TLS 1.2 or later, `ca` (a PEM file) trusted besides the system's."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(list(protocols))
+    if ca is not None:
+        context.load_verify_locations(cafile=ca)
+    return context
+
+
+class Contexts:
+    """One context per `ca`: loading the system's authorities takes about 30 ms, so it happens once and off the loop."""
+
+    def __init__(self) -> None:
+        self._made: dict[str | None, ssl.SSLContext] = {}
+
+    async def get(self, ca: str | None) -> ssl.SSLContext:
+        """UpstreamError("tls") when the file cannot be read."""
+        context = self._made.get(ca)
+        if context is None:
+            try:
+                context = await asyncio.to_thread(make_context, ca)
+            except OSError as error:
+                raise UpstreamError("tls", f"cannot load the authorities in {ca}: {error.strerror or error}") from None
+            context = self._made.setdefault(ca, context)
+        return context
