@@ -37,6 +37,7 @@ def parameters(engine: Any, settings: dict[str, Any]) -> Any:
     params.n_parallel = settings["slots"]
     params.n_threads_http = settings["connections"]  # one per open stream: too few would starve the health checks
     params.n_batch = params.n_ubatch = 128  # a caller who leaves while the prompt is read is noticed between batches
+    params.fit_params = False  # it loads the model twice to fit a GPU that is not there
     params.cache_ram_mib = 0  # the default grows to 8 GiB of old prompts
     params.embedding = True
     params.pooling_type = engine.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN

@@ -1,0 +1,308 @@
+"""The embedded engine's supervisor: one child process that runs the model, kept alive, bounded and away from our credentials.
+
+    starting -> ready -> restarting -> ready ...      a crash, a hang or too much memory costs one restart, with backoff
+    any      -> unavailable                           not installed, no model, a bad model, no AVX2, a cap too small
+
+The gateway runs in every state. `unavailable` for a missing or bad model ends by itself once its file changes.
+A call first takes a place with `admit`, then speaks HTTP to `socket`, and gives the place back with `Lease.release`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from providers.base import Failure
+from providers.local import cpu, probe, weights
+from providers.local.gate import Gate, Lease
+from providers.local.options import LocalOptions
+from providers.local.process import EngineProcess, StartError
+
+State = Literal["starting", "ready", "restarting", "unavailable", "stopped"]
+Cause = Literal["exit", "hung", "memory", "start"]
+
+RETRYABLE = frozenset({"signal", "exit", "slow"})
+"""Codes of a failed start that may pass by themselves; the others are facts."""
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """The supervisor's patience, in seconds."""
+
+    start: float = 600.0
+    """A large model on a slow disk takes minutes."""
+    check: float = 2.0
+    """Between two looks at health and memory."""
+    hung: float = 10.0
+    """Silence that means the engine hangs, unless it is computing meanwhile."""
+    busy: float = 120.0
+    """Silence that means it hangs even though it is computing."""
+    grace: float = 2.0
+    """From the request to end to SIGKILL."""
+    backoff: float = 0.1
+    """Before the first restart; each further one doubles it, up to `backoff_max`."""
+    backoff_max: float = 30.0
+    steady: float = 60.0
+    """Time in `ready` after which a crash counts as the first again."""
+
+
+class Unavailable(Exception):
+    """The engine cannot run as things are. `passing` when another model file could change that."""
+
+    def __init__(self, reason: str, passing: bool) -> None:
+        super().__init__(reason)
+        self.passing = passing
+
+
+class Engine:
+    """Supervises the child. All of it runs on one event loop; `report` gets one line for each change."""
+
+    def __init__(
+        self,
+        options: LocalOptions | None = None,
+        *,
+        report: Callable[[str], None] = lambda line: None,
+        timing: Timing | None = None,
+        alias: str = "local",
+        directory: Path | None = None,
+        missing_feature: Callable[[], str | None] = cpu.missing_feature,
+        find: Callable[[str | None], Path | None] = weights.find,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.options = options or LocalOptions()
+        self.state: State = "stopped"
+        self.reason = "the engine has not been started"
+        self.causes: Counter[Cause] = Counter()
+        """Restarts so far, by cause."""
+        self.load_seconds: float | None = None
+        """From spawn to ready, the last time."""
+        self.gate = Gate(self.options.slots, self.options.queue)
+        self._directory = directory or _runtime_directory()
+        self.socket = str(self._directory / "engine.sock")
+        """Where the engine listens; the same path for as long as this object lives."""
+        self._timing = timing or Timing()
+        self._alias = alias
+        self._report = report
+        self._missing_feature = missing_feature
+        self._find = find
+        self._environ = environ
+        self._process: EngineProcess | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+
+    @property
+    def restarts(self) -> int:
+        """How often the child had to be started again."""
+        return sum(self.causes.values())
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id while there is one."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Begin supervising; returns at once. `settled` waits for the outcome."""
+        if self._task is None:
+            self._directory.mkdir(mode=0o700, exist_ok=False)
+            self._set("starting", "the model is being loaded")
+            self._task = asyncio.create_task(self._supervise(), name="local-engine")
+
+    async def settled(self, within: float) -> State:
+        """Wait until the engine is ready or known to be unavailable; the state then, or after `within` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._settled.wait()
+        return self.state
+
+    async def stop(self) -> None:
+        """End the child and forget its socket; calls in flight lose their connection."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            self._set("stopped", "the engine was stopped")
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def admit(self, wait: float = 0.0) -> Lease | Failure:
+        """A place for one call, or why there is none. Up to `wait` seconds go into waiting for an engine that is starting."""
+        lease = self.gate.enter()
+        if lease is None:
+            return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
+        if self.state == "ready":
+            return lease
+        try:
+            if wait > 0 and self.state in ("starting", "restarting") and await self.settled(wait) == "ready":
+                return lease
+        except asyncio.CancelledError:
+            lease.release()
+            raise
+        lease.release()
+        return self.failure()
+
+    def failure(self) -> Failure:
+        """Why a call cannot be, or was not, answered. Also for a connection that broke: the child crashed. Names no file of ours."""
+        if self.state in ("unavailable", "stopped"):
+            return Failure(
+                "overloaded", "the local model is unavailable; the gateway's log says why", 503, "model_unavailable", retry_after=30.0
+            )
+        if self.state == "starting":
+            return Failure("overloaded", "the local engine is loading its model", 503, "engine_loading", retry_after=1.0)
+        return Failure("crashed", "the local engine crashed and is being restarted", 503, "engine_crashed", retry_after=1.0)
+
+    def describe(self) -> dict[str, Any]:
+        """What health, metrics and status pages show."""
+        memory = self._process.memory() if self._process else None
+        return {
+            "state": self.state, "reason": self.reason, "pid": self.pid, "restarts": dict(self.causes),
+            "slots": self.gate.slots, "running": self.gate.running, "waiting": self.gate.waiting, "capacity": self.gate.capacity,
+            "memory_bytes": memory, "load_seconds": self.load_seconds, "threads": self.options.cores,
+        }  # fmt: skip
+
+    # --- the supervisor's own coroutine ---
+
+    async def _supervise(self) -> None:
+        failures = 0
+        while True:
+            began = time.monotonic()
+            try:
+                cause, what = await self._run_once()
+            except Unavailable as error:
+                self._set("unavailable", str(error))
+                if not error.passing:
+                    return
+                await self._model_changes()
+                self._set("starting", "the model is being loaded")
+                continue
+            except (OSError, ValueError) as error:
+                cause, what = "start", f"the engine could not be started: {error}"
+            steady = self.load_seconds is not None and time.monotonic() - began - self.load_seconds >= self._timing.steady
+            failures = 1 if steady else failures + 1
+            pause = min(self._timing.backoff * 2 ** (failures - 1), self._timing.backoff_max)
+            self.causes[cause] += 1
+            self._set("restarting", f"{what}; starting again in {pause:g} s")
+            await asyncio.sleep(pause)
+
+    async def _run_once(self) -> tuple[Cause, str]:
+        """Start the child and watch it until it ends; why it ended."""
+        model, settings, cap = await asyncio.to_thread(self._plan)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.socket)
+        began = time.monotonic()
+        process = await EngineProcess.spawn(settings, os.environ if self._environ is None else self._environ)
+        try:
+            self._process = process
+            try:
+                await process.ready(self._timing.start)
+            except StartError as error:
+                return "start", self._start_failed(error, process)
+            if (held := process.memory() or 0) > cap:
+                raise Unavailable(f"the model needs {held >> 20} MiB and memory is capped at {cap >> 20} MiB", passing=False)
+            self.load_seconds = time.monotonic() - began
+            width = f"{self.options.slots} slots, {self.options.cores} threads"
+            self._set("ready", f"{model.name} loaded in {self.load_seconds:.1f} s, {width}")
+            return await self._watch(process, cap)
+        finally:
+            if self.state == "ready":
+                self._settled.clear()  # nobody is admitted while the old child is being ended
+                self.state = "restarting"
+            self._process = None
+            await asyncio.shield(process.end(self._timing.grace))
+
+    def _plan(self) -> tuple[Path, dict[str, Any], int]:
+        """The model, the child's settings and the memory cap; Unavailable when there is nothing to run (blocking)."""
+        if feature := self._missing_feature():
+            raise Unavailable(f"this processor has no {feature}, which the engine needs", passing=False)
+        model = self._find(self.options.model)
+        if model is None:
+            named = self.options.model
+            missing = f"there is no model file at {named}" if named else "the model is not here yet: run `lockgate pull`"
+            raise Unavailable(missing, passing=True)
+        settings = {
+            "model": str(model), "alias": self._alias, "socket": self.socket, "slots": self.options.slots,
+            "context": self.options.context * self.options.slots, "threads": self.options.cores,
+            "connections": self.gate.capacity + 8, "verbosity": 1,
+        }  # fmt: skip
+        return model, settings, self.options.memory_cap(model.stat().st_size)
+
+    def _start_failed(self, error: StartError, process: EngineProcess) -> str:
+        """The line for a start that may succeed next time; Unavailable for one that cannot."""
+        if process.signalled(signal.SIGILL):
+            raise Unavailable("this processor lacks an instruction that the engine needs", passing=False)
+        if error.code in RETRYABLE:
+            return error.message
+        raise Unavailable(error.message, passing=error.code in ("missing_model", "bad_model"))
+
+    async def _watch(self, process: EngineProcess, cap: int) -> tuple[Cause, str]:
+        """Look at the child until it ends or has to be ended."""
+        ended = asyncio.create_task(process.ended())
+        checks = asyncio.create_task(self._check(process, cap))
+        try:
+            await asyncio.wait((ended, checks), return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return "exit", f"the engine died: {process.ending()}"
+            process.kill()
+            return checks.result()
+        finally:
+            for task in (ended, checks):
+                task.cancel()
+            await asyncio.gather(ended, checks, return_exceptions=True)
+
+    async def _check(self, process: EngineProcess, cap: int) -> tuple[Cause, str]:
+        """Returns once the child hangs or holds too much memory."""
+        silent = 0.0
+        while True:
+            await asyncio.sleep(self._timing.check)
+            if (held := process.memory() or 0) > cap:
+                return "memory", f"the engine held {held >> 20} MiB of {cap >> 20} MiB and was killed"
+            before, began = process.cpu_seconds(), time.monotonic()
+            if await probe.answers(self.socket, "/slots", self._timing.hung):  # answered by the main loop, not by the listener
+                silent = 0.0
+                continue
+            waited = time.monotonic() - began
+            silent += max(waited, self._timing.check)
+            used = (process.cpu_seconds() or 0.0) - (before or 0.0)
+            if used < 0.05 * waited or silent > self._timing.busy:
+                return "hung", f"the engine did not answer for {silent:.1f} s and was killed"
+
+    async def _model_changes(self) -> None:
+        """Wait until the model's file is another one."""
+        before = await asyncio.to_thread(self._signature)
+        while await asyncio.to_thread(self._signature) == before:  # noqa: ASYNC110 - a file has no event to wait for
+            await asyncio.sleep(self._timing.check)
+
+    def _signature(self) -> tuple[int, ...] | None:
+        try:
+            path = self._find(self.options.model)
+            stat = path.stat() if path else None
+        except OSError:
+            return None
+        return (stat.st_ino, stat.st_size, stat.st_mtime_ns) if stat else None
+
+    def _set(self, state: State, reason: str) -> None:
+        self.state, self.reason = state, reason
+        if state in ("ready", "unavailable"):
+            self._settled.set()
+        else:
+            self._settled.clear()
+        self._report(f"local engine {state}: {reason}")
+
+
+def _runtime_directory() -> Path:
+    """A fresh private directory's name, short enough for a unix socket in it (its path must stay under 108 bytes)."""
+    name = f"lockgate-{os.getpid()}-{secrets.token_hex(4)}"
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    if not os.access(base, os.W_OK) or len(os.fsencode(base)) + len(name) > 90:
+        base = "/tmp"
+    return Path(base) / name

@@ -1,0 +1,147 @@
+"""The engine's process as its supervisor sees it: started by exec in its own session, watched through /proc, always reaped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from providers.local import child
+
+PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
+"""The only environment variables the child inherits (and LC_*, OMP_*): no credential of any provider is among them."""
+
+
+class StartError(Exception):
+    """Why the child did not become ready. `code` is the child's own word, or `signal`, `exit`, `slow`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """The child's environment. Spinning OpenMP threads make a shared machine up to thirty times slower, so they wait passively."""
+    kept = {name: value for name, value in own.items() if name in PASSED_ON or name.startswith(("LC_", "OMP_"))}
+    return {"OMP_WAIT_POLICY": "passive", **kept, "PYTHONUNBUFFERED": "1"}
+
+
+class EngineProcess:
+    """One run of the child."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._tail: deque[str] = deque(maxlen=40)
+        self._drain = asyncio.create_task(self._read_log(), name="engine-log")
+        self.pid = process.pid
+
+    @classmethod
+    async def spawn(cls, settings: Mapping[str, Any], own: Mapping[str, str]) -> EngineProcess:
+        """Start the child; it loads the model while `ready` waits."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", child.__file__),
+            stdin=pipe, stdout=pipe, stderr=pipe, env=environment(own), start_new_session=True,
+        )  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(dict(settings)).encode() + b"\n")
+        return cls(process)
+
+    async def ready(self, within: float) -> None:
+        """Wait for the child's answer; StartError when it is not `ready`."""
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(within):
+                line = await self._process.stdout.readline()
+        except TimeoutError:
+            raise StartError("slow", f"the engine was not ready after {within:g} s") from None
+        if not line:
+            code = await self._process.wait()
+            await self._drain
+            raise StartError("signal" if code < 0 else "exit", f"the engine ended while starting: {self.ending()}")
+        reply = json.loads(line)
+        if "error" in reply:
+            await self._process.wait()
+            await self._drain
+            raise StartError(reply["error"], self._explained(reply["message"]))
+
+    async def ended(self) -> None:
+        """Wait until the process is gone."""
+        await self._process.wait()
+
+    async def end(self, grace: float) -> None:
+        """Ask by closing stdin and by SIGTERM, then kill; returns when the process is reaped."""
+        if self._process.returncode is None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(grace):
+                    await self._process.wait()
+            except TimeoutError:
+                self.kill()
+        await self._process.wait()
+        self._drain.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._drain
+
+    def kill(self) -> None:
+        """SIGKILL to the child's whole process group; it works on a stopped process too."""
+        self._signal(signal.SIGKILL)
+
+    def ending(self) -> str:
+        """How the process ended, with the last line of its log where that says more."""
+        code = self._process.returncode
+        if code is None:
+            return "it is running"
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"{how} ({self._tail[-1]})" if self._tail else how
+
+    def signalled(self, number: int) -> bool:
+        """Whether this signal ended the process."""
+        return self._process.returncode == -number
+
+    def memory(self) -> int | None:
+        """Resident bytes; None where the system does not say."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return None
+
+    def cpu_seconds(self) -> float | None:
+        """Processor time used so far; None where the system does not say."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return None
+
+    def _signal(self, number: int) -> None:
+        if self._process.returncode is None:  # not reaped yet, so the id is still ours
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    def _explained(self, message: str) -> str:
+        """The child's message with the engine's own reason, which is only in its log."""
+        for line in self._tail:
+            _, found, reason = line.partition("error loading model: ")
+            if found:
+                return f"{message.partition(': ')[0]}: {reason}"
+        return message
+
+    async def _read_log(self) -> None:
+        """Keep the last lines of the log, and keep its pipe from filling up."""
+        assert self._process.stderr is not None
+        rest = b""
+        while piece := await self._process.stderr.read(65536):
+            *lines, rest = (rest + piece).split(b"\n")
+            rest = rest[-4096:]
+            self._tail.extend(text for line in lines if (text := line.decode(errors="replace").strip()[:500]))
+        if last := rest.decode(errors="replace").strip():
+            self._tail.append(last[:500])
