@@ -1,0 +1,184 @@
+/* An upstream that costs next to nothing: one thread, epoll, OpenAI-shaped answers as JSON or as a stream.
+ *
+ * The pace comes from the request's own text, so that every proxy can be driven without configuration:
+ *   #chunks=51#  events of a stream, its [DONE] included      #delay=500000#  microseconds between two events
+ * Each event is a send() of its own. Usage: mock PORT (0: any), prints the port it listens on. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_CONNECTIONS = 16384, MAX_REQUEST = 1 << 16, JSON_BYTES = 591, EVENT_BYTES = 195 };
+
+typedef struct {
+    char *request;
+    int length, next, chunks, usage;
+    long delay;
+    double due;
+} Connection;
+
+static Connection connections[MAX_CONNECTIONS];
+static int pacing[MAX_CONNECTIONS], paced; /* descriptors with a stream under way */
+static char json_answer[2048], events[4][512];
+static int json_length, event_length[4];
+enum { CONTENT, FINISH, USAGE, DONE };
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+/* Pad `before` + `after` with dots to `size` bytes, so that sizes are the same in every run. */
+static void pad(char *out, const char *before, const char *after, int size) {
+    int room = size - (int)strlen(before) - (int)strlen(after);
+    char dots[1024];
+    memset(dots, '.', sizeof dots);
+    sprintf(out, "%s%.*s%s", before, room < 0 ? 0 : room, dots, after);
+}
+
+static void chunk(int kind, const char *data) {
+    event_length[kind] = sprintf(events[kind], "%x\r\n%s\r\n%s", (unsigned)strlen(data), data, kind == DONE ? "0\r\n\r\n" : "");
+}
+
+static void prepare(void) {
+    char body[1024], event[512];
+    pad(body, "{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"bench-model\",\"choices\":[{\"index\":0,"
+        "\"message\":{\"role\":\"assistant\",\"content\":\"", "\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":300,"
+        "\"completion_tokens\":50,\"total_tokens\":350}}", JSON_BYTES);
+    json_length = sprintf(json_answer, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s", (int)strlen(body), body);
+#define HEAD "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"bench-model\",\"choices\":["
+    pad(event, HEAD "{\"index\":0,\"delta\":{\"content\":\"", "\"},\"finish_reason\":null}]}\n\n", EVENT_BYTES);
+    chunk(CONTENT, event);
+    chunk(FINISH, HEAD "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n");
+    chunk(USAGE, HEAD "],\"usage\":{\"prompt_tokens\":300,\"completion_tokens\":48,\"total_tokens\":348}}\n\n");
+    chunk(DONE, "data: [DONE]\n\n");
+}
+
+static void drop(int fd) {
+    for (int i = 0; i < paced; i++)
+        if (pacing[i] == fd) pacing[i--] = pacing[--paced];
+    free(connections[fd].request);
+    memset(&connections[fd], 0, sizeof connections[fd]);
+    close(fd);
+}
+
+static long number(const char *text, const char *name, long otherwise) {
+    const char *found = strstr(text, name);
+    return found ? atol(found + strlen(name)) : otherwise;
+}
+
+/* Send one event; 0 when the peer is gone. Blocking is bounded: a peer that never reads is a failed benchmark anyway. */
+static int send_all(int fd, const char *data, int length) {
+    while (length > 0) {
+        ssize_t sent = send(fd, data, length, MSG_NOSIGNAL);
+        if (sent < 0 && (errno == EAGAIN || errno == EINTR)) { usleep(50); continue; }
+        if (sent <= 0) return 0;
+        data += sent, length -= sent;
+    }
+    return 1;
+}
+
+static int event_kind(const Connection *c) {
+    int left = c->chunks - c->next;
+    if (left == 1) return DONE;
+    if (c->usage && left == 2) return USAGE;
+    return left == (c->usage ? 3 : 2) ? FINISH : CONTENT;
+}
+
+/* Send events that are due; 1 while the connection lives. */
+static int stream(int fd) {
+    Connection *c = &connections[fd];
+    while (c->next < c->chunks) {
+        if (c->delay && c->next && now() < c->due) return 1;
+        int kind = event_kind(c);
+        if (!send_all(fd, events[kind], event_length[kind])) return 0;
+        c->next++;
+        c->due = now() + c->delay / 1e6;
+    }
+    c->chunks = 0;
+    for (int i = 0; i < paced; i++)
+        if (pacing[i] == fd) pacing[i--] = pacing[--paced];
+    return 1;
+}
+
+static int answer(int fd, const char *body) {
+    Connection *c = &connections[fd];
+    if (!strstr(body, "\"stream\":true") && !strstr(body, "\"stream\": true")) return send_all(fd, json_answer, json_length);
+    static const char head[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    c->chunks = number(body, "#chunks=", 51);
+    c->delay = number(body, "#delay=", 0);
+    c->usage = strstr(body, "include_usage") != NULL;
+    c->next = 0;
+    if (c->delay) pacing[paced++] = fd;
+    return send_all(fd, head, sizeof head - 1) && stream(fd);
+}
+
+/* Take what has arrived; 1 while the connection lives. */
+static int receive(int fd) {
+    Connection *c = &connections[fd];
+    if (!c->request) c->request = malloc(MAX_REQUEST + 1);
+    ssize_t got = recv(fd, c->request + c->length, MAX_REQUEST - c->length, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 1;
+    if (got <= 0) return 0;
+    c->length += got;
+    c->request[c->length] = 0;
+    char *end = strstr(c->request, "\r\n\r\n");
+    if (!end) return c->length < MAX_REQUEST;
+    char *header = strcasestr(c->request, "content-length:");
+    long size = header && header < end ? atol(header + 15) : 0;
+    if (size > MAX_REQUEST / 2) return 0;
+    if (end + 4 + size > c->request + c->length) return 1;
+    int alive = answer(fd, end + 4);
+    c->length = 0;
+    free(c->request);
+    c->request = NULL;
+    return alive;
+}
+
+static int listen_on(int port) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), yes = 1;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    if (bind(fd, (struct sockaddr *)&address, size) || listen(fd, 4096)) { perror("mock"); exit(1); }
+    getsockname(fd, (struct sockaddr *)&address, &size);
+    printf("%d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+static void accept_all(int poll, int listener) {
+    int fd, yes = 1;
+    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
+        if (fd >= MAX_CONNECTIONS) { close(fd); continue; }
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+        epoll_ctl(poll, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN, .data.fd = fd});
+    }
+}
+
+int main(int argc, char **argv) {
+    struct epoll_event ready[512];
+    prepare();
+    int listener = listen_on(argc > 1 ? atoi(argv[1]) : 0), poll = epoll_create1(0);
+    epoll_ctl(poll, EPOLL_CTL_ADD, listener, &(struct epoll_event){.events = EPOLLIN, .data.fd = listener});
+    for (;;) {
+        int count = epoll_wait(poll, ready, 512, paced ? 1 : -1);
+        for (int i = 0; i < count; i++) {
+            if (ready[i].data.fd == listener) accept_all(poll, listener);
+            else if (!receive(ready[i].data.fd)) drop(ready[i].data.fd);
+        }
+        for (int i = paced - 1; i >= 0; i--) {
+            if (i >= paced) continue;
+            int fd = pacing[i];
+            if (!stream(fd)) drop(fd);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+"""The figures of a run as a table: for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+
+GOALS = {
+    "JSON c=32": ("x nginx", 6.5),
+    "SSE c=32": ("x nginx", 1.7),
+    "idle memory": ("MB", 45.0),
+    "2,000 slow streams": ("KiB each", 30.0),
+}
+"""What a release aims at. A missed goal is printed, never an error: machines differ and are shared."""
+
+
+@dataclass
+class Figures:
+    """Everything one run measured. CPU in microseconds for each request, by kind of load and target, one value a repetition."""
+
+    cpu: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    throughput: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    started: dict[str, float] = field(default_factory=dict)
+    idle_kib: dict[str, int] = field(default_factory=dict)
+    stream_kib: dict[str, float] = field(default_factory=dict)
+    nginx: str | None = None
+
+    def add(self, load: str, target: str, microseconds: float, per_second: float) -> None:
+        """Record one repetition."""
+        self.cpu.setdefault(load, {}).setdefault(target, []).append(microseconds)
+        self.throughput.setdefault(load, {}).setdefault(target, []).append(per_second)
+
+    def ratio(self, load: str) -> float | None:
+        """The gateway's cost over nginx's: the median of the ratios within each repetition."""
+        ours, theirs = self.cpu[load].get("gateway", []), self.cpu[load].get("nginx", [])
+        return statistics.median(a / b for a, b in zip(ours, theirs, strict=True)) if theirs else None
+
+
+def markdown(figures: Figures) -> str:
+    """The whole report."""
+    return "\n".join([*_heading(figures), *_cpu_table(figures), "", *_memory_table(figures), "", *_verdicts(figures), ""])
+
+
+def _heading(figures: Figures) -> list[str]:
+    return [
+        "# What a call costs",
+        "",
+        "Written by `make bench`. The target runs on one core; the mock upstream and the load share another. Request 1,460 B, JSON",
+        "answer 591 B, stream 51 events of about 200 B, each sent on its own. CPU is user + system time of the target's process tree",
+        "for each request: the median of all repetitions (lowest to highest). Ratios are taken within a repetition; absolute figures",
+        "belong to the machine. The gateway checks a key, parses and routes the call, rewrites its model, reads the answer's usage,",
+        "counts it and writes a log line; nginx passes bytes.",
+        "",
+        f"Machine: {_machine()}; Python {platform.python_version()}; {figures.nginx or 'nginx is not installed, so there are no ratios'}.",
+        "",
+    ]
+
+
+def _machine() -> str:
+    """The processor and kernel, in one line."""
+    info = Path("/proc/cpuinfo").read_text()
+    names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
+    count = max(1, info.count("processor\t"))
+    return f"{count} x {names[0] if names else platform.machine()}, Linux {platform.release().partition('-')[0]}"
+
+
+def _cpu_table(figures: Figures) -> list[str]:
+    lines = ["| load | gateway, CPU us | nginx, CPU us | ratio | gateway, requests/s |", "| --- | --- | --- | --- | --- |"]
+    for load, values in figures.cpu.items():
+        ratio = figures.ratio(load)
+        rate = statistics.median(figures.throughput[load]["gateway"])
+        cells = [load, _spread(values["gateway"]), _spread(values.get("nginx", [])), f"{ratio:.2f}" if ratio else "-", f"{rate:,.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _memory_table(figures: Figures) -> list[str]:
+    lines = ["| | gateway | nginx |", "| --- | --- | --- |"]
+    rows = (
+        ("start to first answer, s", figures.started, "{:.2f}"),
+        ("idle memory (PSS), MB", {name: kib * 1024 / 1e6 for name, kib in figures.idle_kib.items()}, "{:.1f}"),
+        ("memory of one slow stream of 2,000 (PSS), KiB", figures.stream_kib, "{:.1f}"),
+    )
+    for title, values, form in rows:
+        cells = [form.format(values[name]) if name in values else "-" for name in ("gateway", "nginx")]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _verdicts(figures: Figures) -> list[str]:
+    measured = {
+        "JSON c=32": figures.ratio("JSON c=32") if "JSON c=32" in figures.cpu else None,
+        "SSE c=32": figures.ratio("SSE c=32") if "SSE c=32" in figures.cpu else None,
+        "idle memory": figures.idle_kib["gateway"] * 1024 / 1e6 if figures.idle_kib else None,
+        "2,000 slow streams": figures.stream_kib.get("gateway"),
+    }
+    lines = ["| goal | at most | measured | |", "| --- | --- | --- | --- |"]
+    for name, (unit, limit) in GOALS.items():
+        value = measured[name]
+        verdict = "not measured" if value is None else "met" if value <= limit else "missed"
+        lines.append(f"| {name} | {limit:g} {unit} | {'-' if value is None else f'{value:.2f}'} | {verdict} |")
+    return lines
+
+
+def _spread(values: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})" if values else "-"
