@@ -1,0 +1,125 @@
+"""CPU microseconds per request of the upstream client alone, against a raw mock in another process.
+
+    python -m benchmarks.client [--requests 20000] [--concurrency 32] [--tls]
+
+Prints user + system time of this process divided by requests: JSON (1.4 KB up, 600 B down) and SSE (51 events in one go).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+from multiprocessing.connection import Connection as Pipe
+from typing import cast
+
+import uvloop
+
+from gateway.upstream.native import NativeTransport
+from gateway.upstream.transport import Deadlines, Origin
+from providers.base import WireRequest
+
+BODY = b'{"model":"mock","messages":[{"role":"user","content":"' + b"x" * 1380 + b'"}]}'
+ANSWER = b'{"id":"1","object":"chat.completion","choices":[{"message":{"content":"' + b"y" * 500 + b'"}}]}'
+HEADERS = [("content-type", "application/json"), ("authorization", "Bearer none"), ("user-agent", "benchmark")]
+JSON_REPLY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nserver: mock\r\ncontent-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER)
+_EVENT = b"data: " + b"z" * 186 + b"\n\n"
+SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+SSE_REPLY = SSE_HEAD + (b"%x\r\n%s\r\n" % (len(_EVENT), _EVENT)) * 51 + b"0\r\n\r\n"
+
+
+class Mock(asyncio.Protocol):
+    """Answers every request whose body is BODY; a path with `sse` gets a stream."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is here."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer once head and body are complete."""
+        self.buffer += data
+        if self.buffer.endswith(BODY):
+            self.transport.write(SSE_REPLY if self.buffer.startswith(b"POST /sse") else JSON_REPLY)
+            self.buffer = b""
+
+
+def pin(core: int) -> None:
+    """Stay on one core if the machine has it."""
+    if core in os.sched_getaffinity(0):
+        os.sched_setaffinity(0, {core})
+
+
+def run_mock(pipe: Pipe) -> None:
+    """Serve until killed; tells its port first."""
+    pin(1)
+
+    async def serve() -> None:
+        server = await asyncio.get_running_loop().create_server(Mock, "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    uvloop.run(serve())
+
+
+async def drive(transport: NativeTransport, origin: Origin, path: str, requests: int, concurrency: int) -> float:
+    """CPU microseconds per request."""
+    deadlines = Deadlines()
+    left = iter(range(requests))
+
+    async def work() -> None:
+        for _ in left:
+            response = await transport.send(origin, WireRequest(path, HEADERS, BODY), deadlines)
+            if path == "/sse":
+                while await response.read():
+                    pass
+            else:
+                await response.body(1 << 20)
+            response.close()
+
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    await asyncio.gather(*[work() for _ in range(concurrency)])
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / requests * 1e6
+
+
+async def measure(port: int, requests: int, concurrency: int, repetitions: int) -> None:
+    """Warm up, then print median and range over the repetitions."""
+    transport = NativeTransport()
+    origin = Origin("http", "127.0.0.1", port)
+    for path in ("/json", "/sse"):
+        count = requests if path == "/json" else max(1, requests // 8)
+        await drive(transport, origin, path, concurrency * 20, concurrency)
+        taken = [await drive(transport, origin, path, count, concurrency) for _ in range(repetitions)]
+        low, middle, high = min(taken), statistics.median(taken), max(taken)
+        sys.stdout.write(f"{path[1:]:5} c={concurrency:<4} {middle:7.1f} us/request ({low:.1f}-{high:.1f})\n")
+    sys.stdout.write(f"connects {transport.stats.connects}, reuses {transport.stats.reuses}\n")
+    await transport.aclose()
+
+
+def main() -> None:
+    """Parse the command line, start the mock, measure."""
+    parser = argparse.ArgumentParser(description="CPU cost of the upstream client")
+    parser.add_argument("--requests", type=int, default=20000)
+    parser.add_argument("--concurrency", type=int, nargs="*", default=[1, 32])
+    parser.add_argument("--repetitions", type=int, default=5)
+    options = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    mock = context.Process(target=run_mock, args=(theirs,), daemon=True)
+    mock.start()
+    pin(0)
+    try:
+        port = ours.recv()
+        for concurrency in options.concurrency:
+            uvloop.run(measure(port, options.requests, concurrency, options.repetitions))
+    finally:
+        mock.kill()
+
+
+if __name__ == "__main__":
+    main()
