@@ -1,0 +1,120 @@
+"""The YAML an operator edits, as one frozen Config: one Config is one generation. Nothing else reads YAML.
+
+`load` either returns a Config that can be served, or raises ConfigError with every problem at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import inspect as mi
+from msgspec.structs import replace
+
+from gateway import yamlfile
+from gateway.config_check import check_keys, check_listeners, check_tls
+from gateway.config_entry import ModelEntries, ProviderEntries
+from gateway.config_problem import ConfigError, Problem, Problems
+from gateway.config_read import Reader
+from gateway.config_route import Order, Ref, Route, Routes, Split, refs
+from gateway.config_secret import Secret
+from gateway.config_types import Address, Admin, Config, KeyConfig, ModelConfig, ProviderConfig, Tls
+
+BUILT_IN = "(built-in)"
+"""The path of the configuration that holds when there is no file."""
+
+BUILT_IN_YAML = b"""\
+store: memory://
+providers:
+  local: {}
+models:
+  local: local/smollm2-135m-instruct
+  "*": local
+"""
+
+DEFAULT_PATH = "config/gateway.yaml"
+
+
+def find(environ: Mapping[str, str] = os.environ) -> str:
+    """The file to use when none is named: LOCKGATE_CONFIG, ./config/gateway.yaml, else the built-in configuration."""
+    named = environ.get("LOCKGATE_CONFIG")
+    if named:
+        return named
+    return DEFAULT_PATH if Path(DEFAULT_PATH).exists() else BUILT_IN
+
+
+def load(
+    path: str | Path,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    admin_port: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """The Config of a file (or BUILT_IN), with the command line's addresses in place of its own; ConfigError otherwise."""
+    data = BUILT_IN_YAML if str(path) == BUILT_IN else _read(Path(path))
+    return parse(data, str(path), host=host, port=port, admin_port=admin_port, environ=environ)
+
+
+def parse(
+    data: bytes,
+    path: str,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    admin_port: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """The Config of YAML bytes; `path` names it in messages, and file names in it are relative to its folder."""
+    problems = Problems(path)
+    try:
+        root = yamlfile.parse(data)
+    except yamlfile.YamlError as error:
+        raise ConfigError([Problem(path, error.place.line, error.place.column, "", error.message)]) from None
+    reader = Reader(problems, environ, Path(path).absolute().parent)
+    routes = Routes(problems, reader.text)
+    reader.special = {ProviderConfig: ProviderEntries(reader).read, ModelConfig: ModelEntries(reader, routes).read}
+    config = reader.read(root, mi.type_info(Config), "")
+    if isinstance(config, Config):
+        config = _addressed(replace(config, path=path), host, port, admin_port)
+        routes.check(_names(root, "providers"), _names(root, "models"))
+        for check in (check_listeners, check_keys, check_tls):
+            check(config, problems)
+    problems.check()
+    assert isinstance(config, Config)
+    return config
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            reason = "is a directory, not a file" if path.is_dir() else "no such file"
+            raise ConfigError([Problem(str(path), 0, 0, "", reason)])
+        with path.open("rb") as file:
+            return file.read(yamlfile.MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError([Problem(str(path), 0, 0, "", f"cannot be read: {reason}")]) from None
+
+
+def _names(root: yamlfile.Node, section: str) -> set[str]:
+    """The names written in a section, sound or not: a provider with a typo in it is still there."""
+    entry = root.entries.get(section) if isinstance(root, yamlfile.Mapping) else None
+    return set(entry.value.entries) if entry is not None and isinstance(entry.value, yamlfile.Mapping) else set()
+
+
+def _addressed(config: Config, host: str | None, port: int | None, admin_port: int | None) -> Config:
+    """The command line's word over the file's."""
+    listen, admin = config.listen, config.admin
+    if host is not None or port is not None:
+        listen = Address(listen.host if host is None else host, listen.port if port is None else port)
+    if admin_port is not None:
+        admin = replace(admin, listen=Address(admin.listen.host, admin_port))
+    return replace(config, listen=listen, admin=admin)
+
+
+__all__ = [
+    "BUILT_IN", "Address", "Admin", "Config", "ConfigError", "KeyConfig", "ModelConfig", "Order", "Problem",
+    "ProviderConfig", "Ref", "Route", "Secret", "Split", "Tls", "find", "load", "parse", "refs",
+]  # fmt: skip

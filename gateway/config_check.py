@@ -1,0 +1,52 @@
+"""What must hold between parts of a configuration that are each right by themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.config_problem import Problems, suggest
+from gateway.config_secret import refuse_exposed
+from gateway.config_types import Config, wildcard
+
+
+def check_listeners(config: Config, problems: Problems) -> None:
+    """No open door: callers off this machine need keys, and so does the admin listener."""
+    if config.auth == "keys" and not config.keys and not config.listen.loopback:
+        problems.at(
+            "listen",
+            f"{config.listen} can be reached from outside, and there are no keys: add one under keys, listen on 127.0.0.1, "
+            "or let anybody in with auth: none",
+        )
+    if config.admin.key_hash is None and not config.admin.listen.loopback:
+        problems.at("admin", f"{config.admin.listen} can be reached from outside: set admin.key_hash, or listen on 127.0.0.1")
+    if config.listen == config.admin.listen and config.listen.port:
+        problems.at("admin", f"the admin listener needs an address of its own, {config.listen} is the callers'")
+
+
+def check_keys(config: Config, problems: Problems) -> None:
+    """Every key is one caller's, and names models that exist."""
+    seen: dict[str, str] = {}
+    for name, key in config.keys.items():
+        first = seen.setdefault(key.hash, name)
+        if first != name and key.hash:
+            problems.at(f"keys.{name}.hash", f"the same key as '{first}'")
+        for index, model in enumerate(key.models or ()):
+            if model not in config.models and wildcard(model, config.models) is None:
+                hint = suggest(model, config.models, "models")
+                problems.at(f"keys.{name}.models[{index}]", f"no model '{model[:80]}' in this file{hint}")
+
+
+def check_tls(config: Config, problems: Problems) -> None:
+    """The certificate and the key load, and belong together."""
+    if config.tls is None or None in (config.tls.cert, config.tls.key):
+        return
+    import ssl
+
+    try:
+        refuse_exposed(Path(config.tls.key))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(config.tls.cert, config.tls.key, password=lambda: b"")
+    except ssl.SSLError as error:
+        problems.at("tls", f"cert and key cannot be used together ({error.reason or 'not PEM'}): {config.tls.cert}, {config.tls.key}")
+    except (OSError, ValueError) as error:
+        problems.at("tls.key", str(error))

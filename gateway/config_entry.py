@@ -1,0 +1,145 @@
+"""The parts of the YAML whose types depend on their content: a provider's own options, a model's many spellings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import inspect as mi
+
+import providers
+from gateway.config_problem import join, nearest, suggest
+from gateway.config_read import BAD, Reader, keys_of
+from gateway.config_route import Routes
+from gateway.config_types import ModelConfig, ProviderConfig
+from gateway.yamlfile import Mapping, Node, Scalar, Sequence
+
+
+def _struct(kind: type[msgspec.Struct]) -> mi.StructType:
+    info = mi.type_info(kind)
+    assert isinstance(info, mi.StructType)
+    return info
+
+
+def options_type(kind: str) -> mi.StructType | None:
+    """The keys that a provider type adds to the common ones."""
+    options = providers.options_of(kind)
+    return None if options is None else _struct(options)
+
+
+class ProviderEntries:
+    """Reads `providers:`; each provider's type decides which keys it takes."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._common = _struct(ProviderConfig)
+        self._types = tuple(providers.types())
+
+    def read(self, node: Node, path: str, name: str) -> Any:
+        """A ProviderConfig, or BAD."""
+        if not name.strip() or "/" in name or not name.isprintable():
+            self._reader.refuse(node, path, "a provider's name is text without '/', as in PROVIDER/MODEL")
+        mapping = self._reader.mapping(node, path)
+        if mapping is None:
+            return BAD
+        kind = self._type(mapping, path, name)
+        own = [options_type(each) for each in ([kind] if kind else self._types)]
+        known = {**keys_of(self._common)}
+        for options in own:
+            known |= keys_of(options) if options else {}
+        self._reader.unknown(mapping, path, known)
+        values, _ = self._reader.fields(mapping, self._common, path)
+        if kind is None:
+            return BAD
+        self._check(mapping, path, kind)
+        filled = self._options(mapping, own[0], path) if own[0] else {}
+        return BAD if filled is BAD else ProviderConfig(**{**values, "name": name, "type": kind, "options": filled})
+
+    def _options(self, mapping: Mapping, kind: mi.StructType, path: str) -> Any:
+        """The type's own keys with their defaults, or BAD. What the struct itself refuses (ValueError) is told at the key it names."""
+        found, complete = self._reader.fields(mapping, kind, path)
+        if not complete:
+            return BAD
+        try:
+            return msgspec.structs.asdict(kind.cls(**found))
+        except ValueError as error:
+            key = str(error).partition(" ")[0]
+            self._reader.problems.at(join(path, key) if key in keys_of(kind) else path, str(error))
+            return BAD
+
+    def _type(self, mapping: Mapping, path: str, name: str) -> str | None:
+        entry = mapping.entries.get("type")
+        if entry is None:
+            if name in self._types:
+                return name
+            near = nearest(name, self._types)
+            hint = f"; if '{near}' was meant, that is how it is spelt" if near else ""
+            known = ", ".join(self._types)
+            self._reader.problems.add(mapping.place, join(path, "type"), f"missing, as '{name}' is no type: one of {known}{hint}")
+            return None
+        kind = self._reader.text(entry.value, join(path, "type")) if isinstance(entry.value, Scalar) else ""
+        if kind in self._types:
+            return kind
+        if kind is not None:
+            self._reader.refuse(entry.value, join(path, "type"), "unknown type" + suggest(kind, self._types, "types"))
+        return None
+
+    def _check(self, mapping: Mapping, path: str, kind: str) -> None:
+        """What a type cannot do without."""
+        provider = providers.get(kind)
+        if "base_url" in mapping.entries:
+            return
+        if provider.default_base_url is None and kind != "local":
+            self._reader.problems.add(mapping.place, join(path, "base_url"), f"missing: {kind} has no address of its own")
+        if provider.needs_credential and "api_key" not in mapping.entries:
+            variable = f"{kind.upper().replace('-', '_')}_API_KEY"
+            self._reader.problems.add(mapping.place, join(path, "api_key"), f'missing: {kind} needs one, for example "${{{variable}}}"')
+
+
+class ModelEntries:
+    """Reads `models:`; a value is a target, another model, an order, a split, or `targets:` with settings."""
+
+    def __init__(self, reader: Reader, routes: Routes) -> None:
+        self._reader = reader
+        self._routes = routes
+        self._kind = _struct(ModelConfig)
+
+    def read(self, node: Node, path: str, name: str) -> Any:
+        """A ModelConfig, or BAD."""
+        if not name.strip() or not name.isprintable() or "*" in name[:-1]:
+            self._reader.refuse(node, path, "a model's name is text; '*' may stand at its end only")
+        if not self._has_settings(node):
+            route = self._routes.read(node, path, name)
+            return BAD if route is None else ModelConfig(name=name, targets=route)
+        mapping = self._reader.mapping(node, path)
+        if mapping is None:
+            return BAD
+        known = keys_of(self._kind)
+        self._reader.unknown(mapping, path, known)
+        return self._settings(mapping, path, name)
+
+    def _settings(self, mapping: Mapping, path: str, name: str) -> Any:
+        entry = mapping.entries.get("targets")
+        if entry is None:
+            if nearest_key(mapping, "targets") is None:
+                self._reader.problems.add(mapping.place, join(path, "targets"), "missing")
+            route = None
+        else:
+            route = self._routes.read(entry.value, join(path, "targets"), name)
+        rest = mi.StructType(self._kind.cls, tuple(field for field in self._kind.fields if field.name != "targets"))
+        values, _ = self._reader.fields(mapping, rest, path)
+        return BAD if route is None else ModelConfig(name=name, targets=route, **values)
+
+    def _has_settings(self, node: Node) -> bool:
+        """Whether a mapping is `targets:` with settings, rather than a split of targets to weights."""
+        if not isinstance(node, Mapping):
+            return False
+        known = keys_of(self._kind)
+        return any(key in known or isinstance(entry.value, Sequence | Mapping) for key, entry in node.entries.items()) or any(
+            "/" not in key and nearest(key, known) for key in node.entries
+        )
+
+
+def nearest_key(mapping: Mapping, wanted: str) -> str | None:
+    """The key of `mapping` that was probably meant to be `wanted`; it has its own problem already."""
+    return next((key for key in mapping.entries if nearest(key, (wanted,)) == wanted), None)

@@ -1,0 +1,116 @@
+"""What can be wrong with the YAML, told all at once: file, line, column, path and the likely fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from gateway.yamlfile import Place
+
+SHOWN = 50
+"""More problems than this are counted, not printed: nobody reads on, and a hostile file must not fill a log."""
+
+MEANT = {
+    "api_base": "base_url",
+    "url": "base_url",
+    "endpoint": "base_url",
+    "token": "api_key",
+    "key": "api_key",
+    "fallbacks": "targets",
+    "target": "targets",
+    "model_list": "models",
+    "host": "listen",
+    "port": "listen",
+    "max_retries": "retries",
+    "request_timeout": "timeout",
+}
+"""Words of other programs whose spelling is too far from ours to be guessed."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing to fix: where in which file, the path of keys that leads there, and what is wrong. Never a secret's value."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
+        return f"{where}{self.path}: {self.message}" if self.path else where + self.message
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems` has every reason; `str()` is one line for each."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines = [str(problem) for problem in self.problems[:SHOWN]]
+        if len(self.problems) > SHOWN:
+            lines.append(f"{self.problems[0].file}: and {len(self.problems) - SHOWN} more")
+        super().__init__("\n".join(lines))
+
+
+class Problems:
+    """Collects problems of one file, and remembers where each path is written so that later checks can point at it."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._found: dict[Problem, None] = {}
+        self._places: dict[str, Place] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def mark(self, path: str, place: Place) -> None:
+        """Remember where `path` is written."""
+        self._places[path] = place
+
+    def add(self, place: Place, path: str, message: str) -> None:
+        """One more problem at a known place."""
+        self._found[Problem(self.file, place.line, place.column, path, message)] = None
+
+    def at(self, path: str, message: str) -> None:
+        """One more problem at a path: its place, else its parent's, else the start of the file."""
+        known = path
+        while known and known not in self._places:
+            known = known.rpartition(".")[0]
+        self.add(self._places.get(known, Place(1, 1)), path, message)
+
+    def check(self) -> None:
+        """ConfigError when anything was found, in the order of the file."""
+        if self._found:
+            raise ConfigError(sorted(self._found, key=lambda problem: (problem.line, problem.column)))
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` was probably meant to be."""
+    from difflib import get_close_matches
+
+    plain = {name.lower().replace("_", "").replace("-", ""): name for name in sorted(known, reverse=True)}
+    bare = word.lower().replace("_", "").replace("-", "")
+    if MEANT.get(word.lower()) in plain.values():
+        return MEANT[word.lower()]
+    if bare in plain:
+        return plain[bare]
+    close = get_close_matches(bare, plain, n=1, cutoff=0.6)
+    return plain[close[0]] if close else None
+
+
+def suggest(word: str, known: Iterable[str], kind: str = "known here") -> str:
+    """The end of a message: a suggestion, or what there is to choose from."""
+    names = sorted(known)
+    near = nearest(word, names)
+    if near is not None:
+        return f", did you mean '{near}'?"
+    if not names:
+        return f"; {kind}: none"
+    return f"; {kind}: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
+
+
+def join(path: str, key: str) -> str:
+    """The path of `key` inside `path`, safe to print."""
+    shown = key if key.isprintable() and len(key) <= 80 else ascii(key[:80])[1:-1]
+    return f"{path}.{shown}" if path else shown

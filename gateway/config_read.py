@@ -1,0 +1,329 @@
+"""Walks a YAML tree beside the types of the configuration: builds the frozen structs, and reports everything that does not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import inspect as mi
+
+from gateway.config_problem import Problems, join, suggest
+from gateway.config_secret import Secret, check_secret, expand, read_secret
+from gateway.config_value import FORMS
+from gateway.yamlfile import Mapping as MappingNode
+from gateway.yamlfile import Node, Scalar, Sequence
+
+BAD: Any = object()
+"""Stands for a value that could not be read; its problem is already on the list."""
+
+NOT_YET = ("limits", "limits_per_user", "team", "teams")
+
+SpecialReader: TypeAlias = Callable[[Node, str, str], Any]
+
+
+class Reader:
+    """Reads nodes into typed values. `special` has readers for structs that need more than their types say."""
+
+    def __init__(self, problems: Problems, environ: Mapping[str, str], folder: Path) -> None:
+        self.problems = problems
+        self.special: dict[type, SpecialReader] = {}
+        self._environ = environ
+        self._folder = folder
+
+    def text(self, node: Scalar, path: str) -> str | None:
+        """A scalar's text with its variables filled in; None (and a problem) when one is not set."""
+        try:
+            return expand(node.text, self._environ)
+        except ValueError as error:
+            self.problems.add(node.place, path, str(error))
+            return None
+
+    def read(self, node: Node, kind: mi.Type, path: str, name: str = "") -> Any:
+        """The value of `node` as `kind` wants it, or BAD. `name` is the key that a struct hangs on."""
+        self.problems.mark(path, node.place)
+        extra: dict[str, Any] = {}
+        while isinstance(kind, mi.Metadata):
+            extra, kind = {**(kind.extra or {}), **extra}, kind.type
+        if isinstance(kind, mi.UnionType):
+            return self._optional(node, kind, extra, path)
+        if "form" in extra:
+            return self._form(node, extra["form"], path)
+        if isinstance(kind, mi.StructType):
+            special = self.special.get(kind.cls)
+            return special(node, path, name) if special else self.struct(node, kind, path, name, extra.get("short"))
+        if isinstance(kind, mi.DictType):
+            return self._dict(node, kind, path)
+        if isinstance(kind, mi.VarTupleType | mi.ListType):
+            return self._list(node, kind, path)
+        return self._leaf(node, kind, path)
+
+    def _optional(self, node: Node, kind: mi.UnionType, extra: dict[str, Any], path: str) -> Any:
+        """`T | None`: nothing written means None. Of several types the first that fits."""
+        others = [each for each in kind.types if not isinstance(each, mi.NoneType)]
+        others.sort(key=lambda each: isinstance(each, mi.StrType))  # text fits everything: last
+        if isinstance(node, Scalar) and node.null and len(others) < len(kind.types):
+            return None
+        if len(others) == 1 or "form" in extra:
+            return self.read(node, mi.Metadata(others[0], None, extra), path)
+        for each in others:
+            trial = Reader(Problems(self.problems.file), self._environ, self._folder)
+            value = trial.read(node, each, path)
+            if value is not BAD and not len(trial.problems):
+                return value
+        return self.refuse(node, path, "expected " + " or ".join(_wanted(each) for each in others))
+
+    def refuse(self, node: Node, path: str, message: str) -> Any:
+        """Add a problem at `node`; BAD."""
+        self.problems.add(node.place, path, message)
+        return BAD
+
+    def mapping(self, node: Node, path: str) -> MappingNode | None:
+        """A mapping without repeated keys; nothing written counts as an empty one. None (and a problem) for anything else."""
+        if isinstance(node, Scalar) and node.null:
+            return MappingNode(node.place, {})
+        if not isinstance(node, MappingNode):
+            self.refuse(node, path, f"expected a mapping, got {describe(node)}")
+            return None
+        for key, place, line in node.repeated:
+            self.problems.add(place, join(path, key), f"written twice, first in line {line}")
+        return node
+
+    def struct(self, node: Node, kind: mi.StructType, path: str, name: str = "", short: str | None = None) -> Any:
+        """A struct from a mapping; from a scalar too when it has a `short` form that sets that one field."""
+        if short is not None and isinstance(node, Scalar) and not node.null:
+            field = next(each for each in kind.fields if each.name == short)
+            value = self.read(node, field.type, path)
+            return BAD if value is BAD else kind.cls(**{short: value})
+        mapping = self.mapping(node, path)
+        if mapping is None:
+            return BAD
+        fields = keys_of(kind)
+        self.unknown(mapping, path, fields)
+        values, _ = self.fields(mapping, kind, path)
+        return _build(kind, values, name)
+
+    def fields(self, mapping: MappingNode, kind: mi.StructType, path: str) -> tuple[dict[str, Any], bool]:
+        """The values of a struct's fields by their Python names, and whether every required one is sound.
+
+        One that is not is None, so that the rest can still be looked at: a Config with a problem never gets out.
+        """
+        values: dict[str, Any] = {}
+        complete = True
+        for key, field in keys_of(kind).items():
+            entry = mapping.entries.get(key)
+            if entry is not None:
+                value = self.read(entry.value, field.type, join(path, key))
+                if value is not BAD:
+                    values[field.name] = value
+                    continue
+            elif field.required:
+                self.problems.add(mapping.place, join(path, key), "missing")
+            if field.required:
+                values[field.name] = None
+                complete = False
+        return values, complete
+
+    def unknown(self, mapping: MappingNode, path: str, known: Mapping[str, Any]) -> None:
+        """Report keys that nothing here reads."""
+        for key, entry in mapping.entries.items():
+            if key in known:
+                continue
+            if key in NOT_YET:
+                message = f"unknown key: this version does not apply {key}, and a limit that is silently ignored would be an open door"
+            else:
+                message = "unknown key" + suggest(key, known)
+            self.problems.add(entry.place, join(path, key), message)
+
+    def _dict(self, node: Node, kind: mi.DictType, path: str) -> Any:
+        mapping = self.mapping(node, path)
+        if mapping is None:
+            return BAD
+        found = {}
+        for key, entry in mapping.entries.items():
+            self.problems.mark(join(path, key), entry.place)
+            value = self.read(entry.value, kind.value_type, join(path, key), key)
+            if value is not BAD:
+                found[key] = value
+        return found
+
+    def _list(self, node: Node, kind: mi.VarTupleType | mi.ListType, path: str) -> Any:
+        if not isinstance(node, Sequence):
+            return self.refuse(node, path, f"expected a list, got {describe(node)}")
+        values = [self.read(item, kind.item_type, f"{path}[{index}]") for index, item in enumerate(node.items)]
+        if any(value is BAD for value in values):
+            return BAD
+        return values if isinstance(kind, mi.ListType) else tuple(values)
+
+    def _leaf(self, node: Node, kind: mi.Type, path: str) -> Any:
+        """Text, a number, true or false, or one of a few words."""
+        if not isinstance(node, Scalar) or (node.null and not isinstance(kind, mi.AnyType)):
+            return self.refuse(node, path, f"expected {_wanted(kind)}, got {describe(node)}")
+        text = self.text(node, path)
+        if text is None:
+            return BAD
+        try:
+            return _scalar(text, node, kind)
+        except ValueError as error:
+            return self.refuse(node, path, str(error))
+
+    def _form(self, node: Node, form: str, path: str) -> Any:
+        if form == "secrets":
+            return self._secrets(node, path)
+        if not isinstance(node, Scalar) or node.null:
+            return self.refuse(node, path, f"expected text, got {describe(node)}")
+        text = self.text(node, path)
+        if text is None:
+            return BAD
+        try:
+            return self._value(text, node.text, form)
+        except ValueError as error:
+            shown = "" if form not in FORMS or FORMS[form].secret else f"; got {shorten(node.text)}"
+            return self.refuse(node, path, f"{error}{shown}")
+
+    def _value(self, text: str, written: str, form: str) -> Any:
+        if form == "header":
+            return Secret(_header(text))
+        if form == "path":
+            return self._path(text)
+        if ":" in text.partition("@")[0].partition("//")[2] and "@" in text and "${" not in written and FORMS[form].secret:
+            raise ValueError("a password is not written into this file: put ${NAME} in its place")
+        return FORMS[form].read(text)
+
+    def _path(self, text: str) -> str:
+        path = self._folder / Path(text).expanduser()
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror}") from None
+        return str(path)
+
+    def _secrets(self, node: Node, path: str) -> Any:
+        """One secret or a list of them."""
+        if not isinstance(node, Sequence):
+            secret = self._secret(node, path)
+            return BAD if secret is BAD else (secret,)
+        secrets = [self._secret(item, f"{path}[{index}]") for index, item in enumerate(node.items)]
+        if not secrets:
+            return self.refuse(node, path, "expected at least one secret")
+        return BAD if any(secret is BAD for secret in secrets) else tuple(secrets)
+
+    def _secret(self, node: Node, path: str) -> Any:
+        """${NAME} or file:PATH; nothing else, so that this file never holds one."""
+        if not isinstance(node, Scalar) or node.null:
+            return self.refuse(node, path, f'expected "${{NAME}}" or file:PATH, got {describe(node)}')
+        text = self.text(node, path)
+        if text is None:
+            return BAD
+        try:
+            if node.text.startswith("file:"):
+                return read_secret(self._folder / Path(text[5:]).expanduser())
+            if "${" not in node.text:
+                raise ValueError('a secret is not written into this file: use "${NAME}" or file:PATH')
+            check_secret(text, node.text.partition(":-")[0] + ("}" if ":-" in node.text else ""))
+            return Secret(text)
+        except ValueError as error:
+            return self.refuse(node, path, str(error))
+
+
+def keys_of(kind: mi.StructType) -> dict[str, mi.Field]:
+    """The fields that are keys in the YAML; the name of a thing is the key that it hangs on, and `options` come from its type."""
+    found = {}
+    for field in kind.fields:
+        extra = field.type.extra if isinstance(field.type, mi.Metadata) else None
+        if not (extra and extra.get("form") == "outside"):
+            found[field.encode_name] = field
+    return found
+
+
+def _build(kind: mi.StructType, values: dict[str, Any], name: str) -> Any:
+    if any(field.name == "name" and "name" not in keys_of(kind) for field in kind.fields):
+        values["name"] = name
+    return kind.cls(**values)
+
+
+def describe(node: Node) -> str:
+    """What a node is, without what is in it: it may be a secret in the wrong place."""
+    if isinstance(node, Scalar):
+        return "nothing" if node.null else "text"
+    return "a list" if isinstance(node, Sequence) else "a mapping"
+
+
+def shorten(text: str) -> str:
+    """A value as written in the file, short and printable, for the end of a message."""
+    return ascii(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _wanted(kind: mi.Type) -> str:
+    while isinstance(kind, mi.Metadata):
+        kind = kind.type
+    if isinstance(kind, mi.LiteralType):
+        return "one of " + ", ".join(str(value) for value in kind.values)
+    names: dict[type, str] = {
+        mi.IntType: "a whole number", mi.FloatType: "a number", mi.BoolType: "true or false", mi.StrType: "text",
+        mi.VarTupleType: "a list", mi.ListType: "a list", mi.DictType: "a mapping", mi.StructType: "a mapping",
+    }  # fmt: skip
+    return names.get(type(kind), "a value")
+
+
+def _scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
+    """A leaf's value; ValueError says what was expected."""
+    got = f"; got {shorten(node.text)}"
+    bare = node.plain or "${" in node.text
+    if isinstance(kind, mi.LiteralType):
+        for value in kind.values:
+            if text == str(value):
+                return value
+        raise ValueError(f"expected {_wanted(kind)}{got}{_near(text, kind)}")
+    if isinstance(kind, mi.BoolType):
+        if bare and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise ValueError(f"expected true or false{got}")
+    if isinstance(kind, mi.IntType | mi.FloatType):
+        if not bare:
+            raise ValueError(f"expected {_wanted(kind)}, without quotes{got}")
+        return _number(text, kind, got)
+    if isinstance(kind, mi.StrType):
+        return _checked_text(text, kind, got)
+    return text
+
+
+def _near(text: str, kind: mi.LiteralType) -> str:
+    words = [str(value) for value in kind.values]
+    hint = suggest(text, words)
+    return hint if "did you mean" in hint else ""
+
+
+def _number(text: str, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
+    convert: type[int] | type[float] = int if isinstance(kind, mi.IntType) else float
+    try:
+        value = msgspec.convert(text, convert, strict=False) if text.isascii() and len(text) < 40 else None
+    except msgspec.ValidationError:
+        value = None
+    if value is None:
+        raise ValueError(f"expected {_wanted(kind)}{got}")
+    low = kind.ge if kind.ge is not None else kind.gt
+    high = kind.le if kind.le is not None else kind.lt
+    if (low is not None and (value < low or value == kind.gt)) or (high is not None and (value > high or value == kind.lt)):
+        bounds = [f"at least {kind.ge}" if kind.ge is not None else f"more than {kind.gt}"] if low is not None else []
+        bounds += [f"at most {kind.le}" if kind.le is not None else f"less than {kind.lt}"] if high is not None else []
+        raise ValueError(f"expected {_wanted(kind)}, {' and '.join(bounds)}{got}")
+    return value
+
+
+def _checked_text(text: str, kind: mi.StrType, got: str) -> str:
+    if kind.min_length and len(text) < kind.min_length:
+        raise ValueError("expected text, got nothing" if not text else f"expected at least {kind.min_length} characters{got}")
+    if kind.max_length is not None and len(text) > kind.max_length:
+        raise ValueError(f"expected at most {kind.max_length} characters{got}")
+    if kind.pattern and not re.search(kind.pattern, text):
+        raise ValueError(f"expected text like {kind.pattern}{got}")
+    return text
+
+
+def _header(text: str) -> str:
+    if not all(" " <= letter <= "~" for letter in text) or text != text.strip():
+        raise ValueError("a header's value is plain ASCII without line breaks or blanks around it")
+    return text

@@ -1,0 +1,171 @@
+"""How a model's targets are written: a list is an order, a mapping is a split, a name is a target or another model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import isfinite
+
+import msgspec
+
+from gateway.config_problem import Problems, join, suggest
+from gateway.yamlfile import Mapping, Node, Place, Scalar, Sequence
+
+MAX_CHAIN = 16
+
+
+class Ref(msgspec.Struct, frozen=True, tag=True):
+    """A target (`provider` and the model's name there), or another model of the file (`provider` is None)."""
+
+    provider: str | None
+    model: str
+
+    def __str__(self) -> str:
+        return self.model if self.provider is None else f"{self.provider}/{self.model}"
+
+
+class Split(msgspec.Struct, frozen=True, tag=True):
+    """One of several, drawn by weight."""
+
+    choices: tuple[tuple[Ref, float], ...]
+
+
+class Order(msgspec.Struct, frozen=True, tag=True):
+    """One after the other: the next is tried when one fails."""
+
+    steps: tuple[Ref | Split, ...]
+
+
+Route = Ref | Split | Order
+
+
+def refs(route: Route) -> Iterator[Ref]:
+    """Every target and model that a route names, in order."""
+    if isinstance(route, Ref):
+        yield route
+    elif isinstance(route, Split):
+        yield from (ref for ref, _ in route.choices)
+    else:
+        for step in route.steps:
+            yield from refs(step)
+
+
+class Mention(msgspec.Struct, frozen=True):
+    """A Ref and where the file has it."""
+
+    ref: Ref
+    place: Place
+    path: str
+
+
+class Routes:
+    """Reads the routes of all models, then checks that what they name exists and that no model leads back to itself."""
+
+    def __init__(self, problems: Problems, text: Callable[[Scalar, str], str | None]) -> None:
+        self._problems = problems
+        self._text = text
+        self._mentions: dict[str, list[Mention]] = {}
+
+    def read(self, node: Node, path: str, model: str) -> Route | None:
+        """The route of `model`; None when it cannot be read."""
+        mentions = self._mentions.setdefault(model, [])
+        if isinstance(node, Sequence):
+            steps = [self._step(item, f"{path}[{index}]", mentions) for index, item in enumerate(node.items)]
+            if not steps:
+                self._problems.add(node.place, path, "an order needs at least one target")
+            return Order(tuple(step for step in steps if step is not None))
+        return self._step(node, path, mentions)
+
+    def _step(self, node: Node, path: str, mentions: list[Mention]) -> Ref | Split | None:
+        if isinstance(node, Sequence):
+            self._problems.add(node.place, path, "a list inside a list: an order is one list; a split is a mapping of targets to weights")
+            return None
+        if isinstance(node, Mapping):
+            return self._split(node, path, mentions)
+        if node.null:
+            self._problems.add(node.place, path, "expected a target such as openai/gpt-4o, or another model's name; got nothing")
+            return None
+        text = self._text(node, path)
+        return None if text is None else self._ref(text, node.place, path, mentions)
+
+    def _split(self, node: Mapping, path: str, mentions: list[Mention]) -> Split | None:
+        for key, place, line in node.repeated:
+            self._problems.add(place, join(path, key), f"written twice, first in line {line}")
+        choices: list[tuple[Ref, float]] = []
+        for key, entry in node.entries.items():
+            ref = self._ref(key, entry.place, join(path, key), mentions)
+            weight = self._weight(entry.value, join(path, key))
+            if ref is not None and weight is not None:
+                choices.append((ref, weight))
+        if not node.entries:
+            self._problems.add(node.place, path, "a split needs at least one target")
+        elif len(choices) == len(node.entries) and not any(weight for _, weight in choices):
+            self._problems.add(node.place, path, "every weight is 0: nothing would ever be chosen")
+        return Split(tuple(choices))
+
+    def _weight(self, node: Node, path: str) -> float | None:
+        text = self._text(node, path) if isinstance(node, Scalar) and not node.null else ""
+        if text is None:
+            return None
+        try:
+            weight = float(text) if text[:1].isdigit() and "_" not in text else -1.0
+        except ValueError:
+            weight = -1.0
+        if not isfinite(weight) or not 0 <= weight <= 1e9:
+            self._problems.add(node.place, path, "expected a weight, a number such as 3 (a mapping of targets is a split by weight)")
+            return None
+        return weight
+
+    def _ref(self, text: str, place: Place, path: str, mentions: list[Mention]) -> Ref | None:
+        provider, slash, model = text.partition("/")
+        ref = Ref(provider, model) if slash else Ref(None, text)
+        if not ref.model.strip() or provider != provider.strip() or (slash and not provider):
+            self._problems.add(place, path, "expected PROVIDER/MODEL, for example openai/gpt-4o, or another model's name")
+            return None
+        if slash and "*" in model:
+            self._problems.add(place, path, "a target names one model of its provider: '*' cannot stand here")
+            return None
+        mentions.append(Mention(ref, place, path))
+        return ref
+
+    def check(self, providers: set[str], models: set[str]) -> None:
+        """Add a problem for every name that is not in the file, and for every circle."""
+        for mentions in self._mentions.values():
+            for mention in mentions:
+                self._check_name(mention, providers, models)
+        self._check_circles()
+
+    def _check_name(self, mention: Mention, providers: set[str], models: set[str]) -> None:
+        ref = mention.ref
+        if ref.provider is None and ref.model not in models:
+            hint = f"; for the provider write '{ref.model}/MODEL'" if ref.model in providers else suggest(ref.model, models, "models")
+            self._problems.add(mention.place, mention.path, f"no model '{_shown(ref.model)}' in this file{hint}")
+        elif ref.provider is not None and ref.provider not in providers:
+            hint = suggest(ref.provider, providers, "providers")
+            self._problems.add(mention.place, mention.path, f"no provider '{_shown(ref.provider)}' in this file{hint}")
+
+    def _check_circles(self) -> None:
+        done: set[str] = set()
+        for start in self._mentions:
+            self._walk(start, [], done)
+
+    def _walk(self, model: str, above: list[str], done: set[str]) -> None:
+        if model in done:
+            return
+        for mention in self._mentions.get(model, ()):
+            name = mention.ref.model
+            if mention.ref.provider is not None or name not in self._mentions:
+                continue
+            trail = [*above, model]
+            if name in trail:
+                circle = " -> ".join([*trail[trail.index(name) :], name])
+                self._problems.add(mention.place, mention.path, f"models lead in a circle: {circle}")
+            elif len(trail) >= MAX_CHAIN:
+                self._problems.add(mention.place, mention.path, f"more than {MAX_CHAIN} models behind one another")
+            else:
+                self._walk(name, trail, done)
+        done.add(model)
+
+
+def _shown(name: str) -> str:
+    """A name, short and printable."""
+    return join("", name)

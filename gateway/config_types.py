@@ -1,0 +1,142 @@
+"""The configuration as frozen structs: what the YAML may say, what it defaults to, and the words an editor shows beside it.
+
+A field's `form` names how its text is written (gateway.config_value); the reader and the JSON Schema both follow these types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from gateway.config_route import Ref, Route
+from gateway.config_secret import Secret, Url
+from gateway.config_value import Address
+
+Duration = Annotated[float, Meta(extra={"form": "duration"})]
+Size = Annotated[int, Meta(extra={"form": "size"})]
+Listen = Annotated[Address, Meta(extra={"form": "address"})]
+File = Annotated[str, Meta(extra={"form": "path"})]
+Name = Annotated[str, Meta(extra={"form": "outside"})]
+Secrets = Annotated[tuple[Secret, ...], Meta(extra={"form": "secrets"})]
+Header = Annotated[Secret, Meta(extra={"form": "header"})]
+KeyHash = Annotated[str, Meta(extra={"form": "key_hash"})]
+
+
+class Tls(Struct, frozen=True):
+    """The certificate chain and private key of our listener, PEM files."""
+
+    cert: Annotated[File, Meta(description="PEM file: the certificate and what it is signed by. Relative to this file.")]
+    key: Annotated[File, Meta(description="PEM file: the private key, without a passphrase.")]
+
+
+class Admin(Struct, frozen=True):
+    """The other listener: health, metrics, status. Never the one that callers use."""
+
+    listen: Annotated[Listen, Meta(description="HOST:PORT of the admin listener.")] = Address("127.0.0.1", 8081)
+    key_hash: Annotated[KeyHash | None, Meta(description="sha256: of the admin key. Required when the listener is not on loopback.")] = None
+    metrics: Annotated[Literal["keyed", "open"], Meta(description="Whether /metrics needs the admin key.")] = "keyed"
+
+
+class ProviderConfig(Struct, frozen=True):
+    """Whom we can call: a vendor or engine, its address and our credentials there."""
+
+    name: Name
+    type: Annotated[str, Meta(description="The wire it speaks. May be left out when the provider's name is itself a type.")] = ""
+    base_url: Annotated[
+        Annotated[str, Meta(extra={"form": "base_url"})] | None,
+        Meta(description="Everything before the operation's path, version included: https://api.openai.com/v1"),
+    ] = None
+    api_key: Annotated[Secrets, Meta(description='Our credential there, "${NAME}" or file:PATH; a list rotates.')] = ()
+    ca: Annotated[File | None, Meta(description="PEM file of a certificate authority to trust besides the system's.")] = None
+    proxy: Annotated[
+        Annotated[Url, Meta(extra={"form": "proxy"})] | None,
+        Meta(description="URL of a proxy, or 'env' to take it from HTTPS_PROXY and friends. Never taken from there unasked."),
+    ] = None
+    transport: Annotated[
+        Literal["native", "httpx"], Meta(description="Who opens connections: our own HTTP/1.1 client, or httpx (HTTP/2, proxies).")
+    ] = "native"
+    headers: Annotated[dict[str, Header], Meta(description="Extra request headers.")] = {}
+    connect: Annotated[Duration, Meta(description="Longest time to connect.")] = 2.0
+    tls: Annotated[Duration, Meta(description="Longest time for the TLS handshake.")] = 3.0
+    first_byte_timeout: Annotated[Duration, Meta(description="Longest wait from the request sent to the answer's head.")] = 60.0
+    idle_timeout: Annotated[Duration, Meta(description="Longest silence between two pieces of an answer.")] = 60.0
+    timeout: Annotated[Duration, Meta(description="Longest time for one attempt as a whole.")] = 600.0
+    max_connections: Annotated[int, Meta(ge=1, le=100_000, description="Most connections at once to one address.")] = 1000
+    options: Annotated[dict[str, Any], Meta(extra={"form": "outside"})] = {}
+    """The type's own keys, by their Python names, defaults filled in."""
+
+
+class ModelConfig(Struct, frozen=True):
+    """What callers may ask for by `name`, and where such a call goes. A deadline that is None is the provider's."""
+
+    name: Name
+    targets: Annotated[
+        Route,
+        Meta(extra={"form": "route"}, description="A target, a list (an order: the next when one fails) or a mapping to weights (a split)"),
+    ]
+    timeout: Annotated[Duration | None, Meta(description="Longest time for one attempt as a whole.")] = None
+    first_byte_timeout: Annotated[Duration | None, Meta(description="Longest wait from the request sent to the answer's head.")] = None
+    idle_timeout: Annotated[Duration | None, Meta(description="Longest silence between two pieces of an answer.")] = None
+    retries: Annotated[int, Meta(ge=0, le=10, description="How often the same target is tried again before the next one.")] = 1
+    strict: Annotated[bool | None, Meta(description="Refuse (400) what cannot be honoured instead of adjusting and reporting it.")] = None
+
+
+class KeyConfig(Struct, frozen=True):
+    """Who may call, and for which models."""
+
+    name: Name
+    hash: Annotated[KeyHash, Meta(description='sha256: of the key: printf %s "$KEY" | sha256sum')]
+    models: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...] | None, Meta(description="The models it may ask for; all when left out.")
+    ] = None
+    disabled: Annotated[bool, Meta(description="Refuse this key.")] = False
+    expires: Annotated[
+        Annotated[datetime, Meta(extra={"form": "expires"})] | None,
+        Meta(description="The last day (UTC), or the moment from which the key is refused."),
+    ] = None
+    strict: Annotated[bool | None, Meta(description="Refuse (400) what cannot be honoured instead of adjusting and reporting it.")] = None
+
+
+class Config(Struct, frozen=True):
+    """One generation of the configuration. A reload makes a new one; calls in flight keep theirs."""
+
+    path: Name = ""
+    listen: Annotated[Listen, Meta(description="HOST:PORT that callers use. Off loopback, keys are required.")] = Address("127.0.0.1", 8080)
+    admin: Annotated[Admin, Meta(extra={"short": "listen"}, description="The admin listener: health, metrics, status.")] = Admin()
+    store: Annotated[
+        Annotated[Url, Meta(extra={"form": "store"})],
+        Meta(description="Where counters live: memory:// for one process, a Redis URL for several."),
+    ] = Url("memory://")
+    providers: Annotated[dict[str, ProviderConfig], Meta(description="Whom we can call, with which credential.")] = {}
+    models: Annotated[dict[str, ModelConfig], Meta(description='What callers may ask for. "*" is anything else, claude-* a prefix.')] = {}
+    keys: Annotated[dict[str, KeyConfig], Meta(description="Who may call.")] = {}
+    auth: Annotated[
+        Literal["keys", "none"], Meta(description="'none' lets anybody who can connect call. Without keys, only loopback is listened on.")
+    ] = "keys"
+    max_body: Annotated[Size, Meta(description="Largest request body.")] = 32 << 20
+    cors: Annotated[
+        tuple[Annotated[str, Meta(extra={"form": "origin"})], ...], Meta(description="Browser origins that may call; none by default.")
+    ] = ()
+    tls: Annotated[Tls | None, Meta(description="Serve HTTPS on the callers' listener.")] = None
+    trusted_proxies: Annotated[
+        tuple[Annotated[str, Meta(extra={"form": "network"})], ...], Meta(description="Proxies whose X-Forwarded-* headers are believed.")
+    ] = ()
+    expose_targets: Annotated[bool, Meta(description="Let callers ask for PROVIDER/MODEL too, beside the names under models.")] = False
+    strict: Annotated[bool, Meta(description="Refuse (400) what cannot be honoured instead of adjusting and reporting it.")] = False
+
+    def model(self, name: str) -> ModelConfig | None:
+        """What `name` means to a caller: that very model, else the longest prefix with a `*`, else None."""
+        found = self.models.get(name)
+        return found if found is not None else self.models.get(wildcard(name, self.models) or "")
+
+
+def wildcard(name: str, patterns: Iterable[str]) -> str | None:
+    """The longest `prefix*` among `patterns` that fits `name`."""
+    fitting = [pattern for pattern in patterns if pattern.endswith("*") and name.startswith(pattern[:-1])]
+    return max(fitting, key=len, default=None)
+
+
+__all__ = ["Address", "Admin", "Config", "KeyConfig", "ModelConfig", "ProviderConfig", "Ref", "Route", "Secret", "Tls", "wildcard"]
