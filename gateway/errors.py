@@ -149,21 +149,8 @@ FAILURES: dict[FailureKind, tuple[int, str]] = {
 STOP: frozenset[FailureKind] = frozenset({"client_error"})
 """Kinds that another target would answer the same way: the call ends. Every other kind goes to the next target."""
 
-RETRY: frozenset[FailureKind] = frozenset(
-    {
-        "connect",
-        "connect_timeout",
-        "header_timeout",
-        "ttft_timeout",
-        "closed_pre",
-        "reset",
-        "server_error",
-        "overloaded",
-        "rate_limit",
-        "crashed",
-    }
-)
-"""Kinds worth another try on the same target, when its model has `retries`."""
+RETRY: frozenset[FailureKind] = frozenset({"connect", "closed_pre", "reset", "server_error", "crashed"})
+"""Kinds worth another try on the same target at once, when its model has `retries`; a deadline that passed would only pass again."""
 
 
 def retry_after_headers(seconds: float) -> Headers:

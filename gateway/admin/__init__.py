@@ -1,0 +1,1 @@
+"""The other listener: health, readiness and metrics. Callers never see it."""

@@ -1,0 +1,152 @@
+"""The table of contents: which path is answered by whom.
+
+Calls to models go straight to the pipeline as raw ASGI; every other path is a Starlette route behind it. Paths are compared raw, as
+they came: what the router sees is what was authorized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.build import Gateway
+from gateway.call import next_id
+from gateway.caller import Send
+from gateway.dialects.json_body import Receive
+from gateway.errors import GatewayError, NotFound
+from gateway.explain import explain
+from gateway.routing import unknown_model
+from providers.base import Operation
+
+Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+HOT: dict[str, Operation] = {
+    "/v1/chat/completions": "chat",
+}
+"""Paths that the pipeline answers itself."""
+
+ALIASES = ("", "/openai/v1", "/inference/v1")
+"""Other prefixes under which clients look for /v1 (openai without it, Groq, Fireworks)."""
+
+HOT.update({prefix + path.removeprefix("/v1"): operation for path, operation in list(HOT.items()) for prefix in ALIASES})
+
+
+def build_app(gateway: Gateway) -> Asgi:
+    """The callers' ASGI application."""
+    rest: Any = _rest(gateway)
+    serve = gateway.pipeline.serve
+
+    async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            operation = HOT.get(scope["path"])
+            if operation is not None and scope["method"] == "POST":
+                await serve(operation, scope, receive, send)
+                return
+        await rest(scope, receive, send)
+
+    if gateway.config.cors:
+        from starlette.middleware.cors import CORSMiddleware
+
+        exposed = ["x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "server-timing", "retry-after"]
+        return CORSMiddleware(
+            app,  # type: ignore[arg-type]
+            allow_origins=list(gateway.config.cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=exposed,
+        )  # type: ignore[return-value]
+    return app
+
+
+def _rest(gateway: Gateway) -> Starlette:
+    async def models(request: Request) -> Response:
+        key = gateway.pipeline.keys.authenticate(request.scope["headers"])
+        names = gateway.router.names()
+        allowed = [name for name in names if key is None or key.models is None or name in key.models]
+        return _json({"object": "list", "data": [describe_model(gateway, name, brief=True) for name in allowed]})
+
+    async def model(request: Request) -> Response:
+        key = gateway.pipeline.keys.authenticate(request.scope["headers"])
+        name = request.path_params["name"]
+        gateway.router.find(name)
+        if key is not None and key.models is not None and name not in key.models:
+            raise unknown_model(name, sorted(key.models))
+        return _json(describe_model(gateway, name))
+
+    async def explained(request: Request) -> Response:
+        gateway.pipeline.keys.authenticate(request.scope["headers"])
+        return _json(explain(gateway, await request.body(), request.headers))
+
+    routes = [
+        Route(f"{prefix}{path}", endpoint, methods=methods)
+        for prefix in ("/v1", *ALIASES)
+        for path, endpoint, methods in (
+            ("/models", models, ["GET"]),
+            ("/models/{name:path}", model, ["GET"]),
+            ("/explain", explained, ["POST"]),
+        )
+    ]
+    routes += [Route(path, _only_post, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in HOT]
+    handlers: dict[Any, Any] = {GatewayError: _answer_error, HTTPException: _answer_http, Exception: _answer_internal}
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+async def _only_post(request: Request) -> Response:
+    raise GatewayError(
+        f"{request.url.path} takes POST, not {request.method}.",
+        status=405,
+        code="method_not_allowed",
+        type="invalid_request_error",
+        headers=((b"allow", b"POST"),),
+    )
+
+
+def describe_model(gateway: Gateway, name: str, *, brief: bool = False) -> dict[str, Any]:
+    """One entry of /v1/models; with what the model honours and adjusts unless `brief`."""
+    choices = gateway.router.targets(gateway.router.find(name))
+    found: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": choices[0].place.target.provider}
+    if not brief:
+        targets = [choice.place.target for choice in choices]
+        found["targets"] = [{"target": one.name, "parameters": one.kind.capabilities(one.model)} for one in targets]
+    return found
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, {"x-request-id": next_id()}, "application/json")
+
+
+def _error(error: GatewayError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in error.headers}
+    return Response(error.body(), error.status, {"x-request-id": next_id(), **headers}, "application/json")
+
+
+async def _answer_error(request: Request, error: GatewayError) -> Response:
+    return _error(error)
+
+
+async def _answer_http(request: Request, error: HTTPException) -> Response:
+    path = request.url.path[:100]
+    if error.status_code == 404:
+        return _error(NotFound(f"{path} is no path of this gateway. Chat is POST /v1/chat/completions; models are GET /v1/models."))
+    code = {405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
+    return _error(
+        GatewayError(
+            f"{request.method} is not possible on {path}.",
+            status=error.status_code,
+            code=code,
+            type="invalid_request_error",
+            headers=headers,
+        )
+    )
+
+
+async def _answer_internal(request: Request, error: Exception) -> Response:
+    return _error(GatewayError("The gateway failed to handle this request."))

@@ -1,0 +1,165 @@
+"""One Gateway out of one Config: keys, models, places, transports, and the engine of each local provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import providers
+from gateway.auth import Keys, VirtualKey
+from gateway.caller import CallerDeadlines
+from gateway.calllog import CallLog
+from gateway.config_types import Config, KeyConfig, ProviderConfig
+from gateway.metrics import Metrics
+from gateway.normalize import CHECKS
+from gateway.pipeline import Pipeline
+from gateway.routing import Model, Place, Router
+from gateway.upstream.native import NativeTransport
+from gateway.upstream.transport import Deadlines, Origin, Transport
+from gateway.watch import Watch
+from providers.base import Target
+
+if TYPE_CHECKING:
+    from providers.local.engine import Engine
+
+
+class Gateway:
+    """Everything that one generation of the configuration is made of."""
+
+    def __init__(self, config: Config, log: CallLog, report: Callable[[str], None]) -> None:
+        """`report` gets one line for each change in an engine's life."""
+        self.config = config
+        self.log = log
+        self.watch = Watch()
+        self.native = NativeTransport(connections=max((one.max_connections for one in config.providers.values()), default=1000))
+        self._httpx: dict[str, Transport] = {}
+        self.engines: dict[str, Engine] = {}
+        self._report = report
+        self._places: dict[tuple[str, str], Place] = {}
+        models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
+        self.metrics = Metrics([name for name in models if "*" not in name], CHECKS)
+        self.router = Router(models, self.place, expose_targets=config.expose_targets, providers=frozenset(config.providers))
+        self.pipeline = Pipeline(
+            keys=_keys(config),
+            router=self.router,
+            metrics=self.metrics,
+            log=log,
+            watch=self.watch,
+            deadlines=CallerDeadlines(),
+            max_body=config.max_body,
+            strict=config.strict,
+        )
+        for name in config.providers:
+            if config.providers[name].type == "local":
+                self.engines[name] = self._engine(config.providers[name])
+
+    def place(self, provider: str, model: str) -> Place:
+        """The place of a provider's model; made once."""
+        place = self._places.get((provider, model))
+        if place is None:
+            place = self._places[provider, model] = self._make_place(self.config.providers[provider], model)
+        return place
+
+    def _make_place(self, provider: ProviderConfig, model: str) -> Place:
+        kind = providers.get(provider.type)
+        engine = self.engines.get(provider.name)
+        base_url = (provider.base_url or kind.default_base_url or "").rstrip("/")
+        target = Target(
+            name=f"{provider.name}/{model}",
+            provider=provider.name,
+            kind=kind,
+            model=model,
+            base_url=base_url,
+            credential=provider.api_key[0].reveal() if provider.api_key else None,
+            socket=engine.socket if engine else None,
+            options=provider.options,
+            headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
+        )
+        deadlines = Deadlines(provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout)
+        return Place(target, _origin(target, provider), self._transport(provider), deadlines, engine)
+
+    def _transport(self, provider: ProviderConfig) -> Transport:
+        if provider.transport == "native" and provider.proxy is None:
+            return self.native
+        if provider.name not in self._httpx:
+            from gateway.upstream.httpx_transport import HttpxTransport
+
+            self._httpx[provider.name] = HttpxTransport(connections=provider.max_connections)
+        return self._httpx[provider.name]
+
+    def _engine(self, provider: ProviderConfig) -> Engine:
+        from providers.local.engine import Engine
+        from providers.local.options import LocalOptions
+
+        return Engine(LocalOptions(**provider.options), report=self._report, alias=provider.name)
+
+    async def start(self) -> None:
+        """Begin to load the local models; calls are served meanwhile."""
+        for engine in self.engines.values():
+            await engine.start()
+        self._watch_values()
+
+    async def stop(self) -> None:
+        """End the engines, close every upstream connection, write the last log lines."""
+        for engine in self.engines.values():
+            await engine.stop()
+        for transport in (self.native, *self._httpx.values()):
+            await transport.aclose()
+        self.log.close()
+
+    def _watch_values(self) -> None:
+        """Gauges that are read at scrape."""
+        metrics, stats = self.metrics, self.native.stats
+        metrics.gauge("lockgate_event_loop_lag_seconds", "How late the last tick was.", lambda: {(): self.watch.lag})
+        metrics.gauge("lockgate_log_drops_total", "Log lines dropped because nobody read them.", lambda: {(): self.log.drops})
+        for name, text in _STATS.items():
+            suffix = "" if name in ("in_use", "idle", "waiting") else "_total"
+            metrics.gauge(f"lockgate_upstream_{name}{suffix}", text, lambda name=name: {(): getattr(stats, name)})  # type: ignore[misc]
+        if self.engines:
+            engines = self.engines
+            label = ("provider",)
+            metrics.gauge("lockgate_engine_ready", "1 while the local engine answers.", lambda: _each(engines, "ready"), label)
+            metrics.gauge("lockgate_engine_restarts_total", "Restarts of the local engine.", lambda: _each(engines, "restarts"), label)
+            metrics.gauge("lockgate_engine_running", "Calls in the local engine's slots.", lambda: _each(engines, "running"), label)
+            metrics.gauge("lockgate_engine_waiting", "Calls that wait for a slot.", lambda: _each(engines, "waiting"), label)
+
+
+_STATS = {
+    "connects": "Connections opened to upstreams.",
+    "reuses": "Requests sent on a kept connection.",
+    "stale_retries": "Requests repeated because a kept connection had been closed.",
+    "poisoned": "Connections not kept because of what came on them.",
+    "in_use": "Connections that carry a request.",
+    "idle": "Connections kept for the next request.",
+    "waiting": "Requests that wait for a connection.",
+}
+
+
+def _each(engines: dict[str, Engine], what: str) -> dict[tuple[str, ...], float]:
+    found: dict[tuple[str, ...], float] = {}
+    for name, engine in engines.items():
+        values: dict[str, Any] = {
+            "ready": engine.state == "ready",
+            "restarts": engine.restarts,
+            "running": engine.gate.running,
+            "waiting": engine.gate.waiting,
+        }
+        found[name,] = float(values[what])
+    return found
+
+
+def _keys(config: Config) -> Keys:
+    keys = {bytes.fromhex(one.hash.removeprefix("sha256:")): _key(one) for one in config.keys.values()}
+    return Keys(keys, open_to_all=not config.keys)
+
+
+def _key(one: KeyConfig) -> VirtualKey:
+    models = None if one.models is None else frozenset(one.models)
+    return VirtualKey(one.name, models, one.disabled, one.expires.timestamp() if one.expires else None, bool(one.strict))
+
+
+def _origin(target: Target, provider: ProviderConfig) -> Origin:
+    url = urlsplit(target.base_url)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return Origin(url.scheme, url.hostname or "", port, target.socket, provider.ca, provider.proxy)

@@ -1,0 +1,72 @@
+"""The whole plan for a request, without calling anyone: route, and for each target the exact upstream request or why it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gateway.dialects.json_body import parse_body
+from gateway.errors import BadRequest, GatewayError
+from gateway.normalize import normalize
+from providers.base import Body, Options, Refusal
+
+if TYPE_CHECKING:
+    from gateway.build import Gateway
+    from gateway.routing import Choice
+
+MASKED = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
+
+
+def explain(gateway: Gateway, source: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Route and upstream requests for a chat body; BadRequest or NotFound where serving would answer so too."""
+    body = parse_body(source)
+    model = body.get("model")
+    if type(model) is not str:
+        raise BadRequest("'model' must be a string that names a model of this gateway.", param="model", code="invalid_type")
+    found = gateway.router.find(model)
+    normalize(body)
+    strict = gateway.config.strict or headers.get("x-gateway-strict", "").lower() in ("true", "1", "?1", "yes")
+    choices = gateway.router.targets(found)
+    return {
+        "model": model,
+        "route": found.name,
+        "strict": strict,
+        "targets": [_plan(choice, body.copy(), strict) for choice in choices],
+    }
+
+
+def _plan(choice: Choice, body: Body, strict: bool) -> dict[str, Any]:
+    target = choice.place.target
+    options = Options(strict or choice.strict, body.get("stream") is True)
+    plan: dict[str, Any] = {"target": target.name, "type": target.kind.type}
+    try:
+        plan["adjustments"] = target.kind.adapt(body, target, options)
+        request = target.kind.encode(body, target, options)
+    except Refusal as refusal:
+        error = {"message": refusal.message, "type": "invalid_request_error", "param": refusal.param, "code": refusal.code}
+        return {**plan, "error": error}
+    origin = choice.place.origin
+    address = f"unix:{target.provider}" if origin.socket else f"{origin.scheme}://{origin.host}:{origin.port}"
+    plan["request"] = {
+        "method": request.method,
+        "url": address.removesuffix(":443" if origin.scheme == "https" else ":80") + request.path,
+        "headers": {name: "***" if name in MASKED else value for name, value in request.headers},
+        "body": msgspec.Raw(request.body),
+    }
+    return plan
+
+
+def explain_file(config_path: str, source: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The same for a configuration file, for the command line; errors come back as the answer a caller would get."""
+    from gateway import config
+    from gateway.build import Gateway
+    from gateway.calllog import CallLog
+
+    gateway = Gateway(config.load(config_path), CallLog(2, human=True), lambda line: None)
+    try:
+        return explain(gateway, source, headers)
+    except GatewayError as error:
+        decoded: dict[str, Any] = msgspec.json.decode(error.body())
+        return {"status": error.status, **decoded}

@@ -1,0 +1,74 @@
+"""Sockets and servers: the two listeners of a process, and how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Generator
+from typing import Any
+
+import uvicorn
+
+from gateway.config_types import Address, Tls
+
+BACKLOG = 4096
+KEEP_ALIVE = 75
+"""Seconds that an idle caller's connection is kept: longer than common proxies keep theirs, so that they close first."""
+
+
+class ListenError(Exception):
+    """The address cannot be had; the message says why in one line."""
+
+
+def bind(address: Address) -> socket.socket:
+    """A listening socket; ListenError when the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ListenError(f"cannot listen on {address.host}:{address.port}: {error.strerror or error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def shown(listener: socket.socket, *, tls: bool = False) -> str:
+    """The URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own idea of signals: the process decides when a listener ends."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Signals are handled by gateway.serve."""
+        yield
+
+
+def server(app: Any, *, tls: Tls | None = None, trusted_proxies: tuple[str, ...] = (), grace: int = 30) -> Server:
+    """A server for one listener: httptools, no access log, forwarded headers only from proxies that are trusted."""
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies) or None,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=grace,
+        ssl_certfile=tls.cert if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+    )
+    return Server(config)

@@ -1,0 +1,354 @@
+"""The life of one call, first byte to last. Read this first.
+
+    accept        its head and body                                  400, 413, 415
+    authenticate  headers -> VirtualKey                               401, 403
+    normalize     right types, sane values, whole messages            400
+    route         model -> places in order                            404
+    adapt, send   rules + encode -> request -> answer, or a Failure   the next place, while nothing was sent to the caller
+    relay         the answer back: bytes as they are, or as events
+    account       usage, counters, one log line                       always, once, whatever happened
+
+The coroutine that accepts a call is the one that accounts for it, in one `finally`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gateway import accounting, answer, receipt
+from gateway.auth import Keys, may_use
+from gateway.call import Attempt, Call
+from gateway.caller import Caller, CallerDeadlines, Send
+from gateway.calllog import CallLog
+from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse_body, read_body
+from gateway.errors import RETRY, STOP, BadRequest, Forbidden, GatewayError, Unauthorized, from_failure, from_refusal
+from gateway.metrics import Metrics
+from gateway.normalize import normalize
+from gateway.relay import DONE, Relay
+from gateway.routing import Choice, Router
+from gateway.upstream.transport import Deadlines, Response, UpstreamError
+from gateway.watch import Watch
+from providers.base import Body, Failure, Operation, Options, Refusal, StreamFailure
+
+if TYPE_CHECKING:
+    from providers.local.gate import Lease
+
+MAX_ANSWER = 64 << 20
+"""Bytes of one JSON answer that we take from an upstream."""
+MAX_ERROR = 64 << 10
+ENGINE_PATIENCE = 10.0
+"""Seconds that a call waits for an engine which is loading its model."""
+BROKEN = frozenset({"connect", "closed_pre", "truncated", "reset"})
+"""What a crash of the embedded engine looks like from here."""
+_TRUE = frozenset({b"true", b"1", b"?1", b"yes"})
+
+
+class Pipeline:
+    """What every call of one configuration shares."""
+
+    def __init__(
+        self,
+        *,
+        keys: Keys,
+        router: Router,
+        metrics: Metrics,
+        log: CallLog,
+        watch: Watch,
+        deadlines: CallerDeadlines,
+        max_body: int,
+        strict: bool = False,
+    ) -> None:
+        self.keys = keys
+        self.router = router
+        self.metrics = metrics
+        self._log = log
+        self._watch = watch
+        self._deadlines = deadlines
+        self._max_body = max_body
+        self._strict = strict
+
+    async def serve(self, operation: Operation, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one call and account for it."""
+        call = Call(operation, scope["path"])
+        caller = Caller(scope, receive, send, self._deadlines)
+        self._watch.add(caller)
+        self.metrics.in_flight += 1
+        try:
+            await self._answer(call, caller)
+        except GatewayError as error:
+            await self._refuse(call, caller, error)
+        except CallerGone:
+            caller.gone = True
+        except asyncio.CancelledError:
+            if not caller.gone:
+                call.stream_end = call.stream_end or "cancelled"
+                raise
+            _uncancel()
+            await self._leave(call, caller)
+        except Exception as error:  # the last line: no call ends without an answer and a record
+            self._log.write(accounting.internal_error(call, error))
+            self.metrics.count("lockgate_internal_errors")
+            await self._refuse(call, caller, GatewayError("The gateway failed to handle this call. Its log has the request id."))
+        finally:
+            self._watch.discard(caller)
+            caller.close()
+            self._account(call, caller)
+
+    def _account(self, call: Call, caller: Caller) -> None:
+        ended = time.monotonic()
+        self.metrics.in_flight -= 1
+        if caller.gone and not caller.finished:
+            call.abort_phase = "write_stall" if caller.stalled and caller.opened else _phase(call, caller)
+        accounting.settle(call)
+        self.metrics.record(call, ended)
+        self._log.add(call, ended)
+
+    async def _refuse(self, call: Call, caller: Caller, error: GatewayError) -> None:
+        """An HTTP answer while nothing was sent yet, else the stream's last event."""
+        call.error = error
+        try:
+            if caller.opened:
+                await caller.finish(error.event())
+            else:
+                call.status = error.status
+                call.first_byte_at = time.monotonic()
+                await caller.answer(error.status, answer.error_headers(call, error), error.body())
+        except asyncio.CancelledError:
+            if not caller.gone:
+                raise
+            _uncancel()
+
+    async def _leave(self, call: Call, caller: Caller) -> None:
+        """The call was cancelled because its caller left, or stopped sending its body."""
+        if caller.stalled and caller.reading:
+            caller.gone = False
+            error = GatewayError(
+                "The request body did not arrive in time.",
+                status=408,
+                code="request_timeout",
+                type="invalid_request_error",
+                headers=((b"connection", b"close"),),
+            )
+            await self._refuse(call, caller, error)
+
+    async def _answer(self, call: Call, caller: Caller) -> None:
+        await self._accept(call, caller)
+        assert call.body is not None
+        model = self.router.find(call.model)
+        if not may_use(call.key, call.model):
+            raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
+        normalize(call.body)
+        choices = self.router.targets(model)
+        await self._try(call, caller, choices)
+
+    async def _accept(self, call: Call, caller: Caller) -> None:
+        """Read the request as far as it can be judged without knowing a provider."""
+        headers = caller.headers
+        try:
+            call.key = self.keys.authenticate(headers)
+        except (Unauthorized, Forbidden) as error:
+            self.metrics.count("lockgate_auth_failures", (str(error.code),))
+            raise
+        check_headers(headers, self._max_body)
+        source = await read_body(caller.receive, self._max_body)
+        caller.reading = False
+        call.body_bytes = len(source)
+        body = call.body = parse_body(source)
+        for name, value in headers:
+            if name == b"x-request-id":
+                call.client_id = answer.linked_id(value)
+            elif name == b"x-gateway-strict":
+                call.strict = value.lower() in _TRUE
+            elif name == b"x-gateway-receipt":
+                call.receipt = value.lower() == b"body"
+        _read_asks(call, body)
+        call.strict = call.strict or self._strict or (call.key is not None and call.key.strict)
+
+    async def _try(self, call: Call, caller: Caller, choices: Sequence[Choice]) -> None:
+        """Send to one place after another until one answers; the error of the last one otherwise."""
+        refusal: Refusal | None = None
+        error: GatewayError | None = None
+        total = choices[0].deadlines.total
+        for choice in choices:
+            for attempt in range(choice.retries + 1):
+                left = total - (time.monotonic() - call.started)
+                if left <= 0:
+                    break
+                try:
+                    failure = await self._attempt(call, caller, choice, left)
+                except Refusal as refused:
+                    refusal = refusal or refused
+                    break
+                if failure is None:
+                    return
+                error = self._failed(call, caller, choice, failure)
+                if failure.kind in STOP or caller.opened:
+                    raise error
+                if failure.kind not in RETRY or attempt == choice.retries:
+                    break
+            if choice is not choices[-1]:
+                self.metrics.count("lockgate_failovers", (self.metrics.model_label(call.model),))
+        if error is not None:
+            raise error
+        if refusal is not None:
+            raise from_refusal(refusal)
+        raise from_failure(Failure("timeout", f"no answer within {total:g} s"), call.model)
+
+    def _failed(self, call: Call, caller: Caller, choice: Choice, failure: Failure) -> GatewayError:
+        target = choice.place.target
+        call.attempts[-1].outcome = str(failure.status) if failure.status >= 400 else failure.kind
+        self.metrics.count("lockgate_attempts", (target.name, call.attempts[-1].outcome))
+        self.metrics.count("lockgate_upstream_errors", (target.name, failure.kind))
+        if call.stream and caller.opened:
+            call.stream_end = failure.kind
+        return from_failure(failure, target.name)
+
+    async def _attempt(self, call: Call, caller: Caller, choice: Choice, left: float) -> Failure | None:
+        """One send to one place. None when the caller has the answer, else why not; Refusal when it cannot be asked this."""
+        place = choice.place
+        target, kind = place.target, place.target.kind
+        assert call.body is not None
+        options = Options(call.strict or choice.strict, call.stream, call.operation)
+        body = call.body.copy()
+        call.adjustments = kind.adapt(body, target, options)
+        request = kind.encode(body, target, options)
+        call.target = target
+        now = call.sent_at = time.monotonic()
+        attempt = Attempt(target.name)
+        call.attempts.append(attempt)
+        response: Response | None = None
+        lease: Lease | None = None
+        try:
+            if place.engine is not None:
+                admitted = await place.engine.admit(ENGINE_PATIENCE)
+                if isinstance(admitted, Failure):
+                    return admitted
+                lease = admitted
+            response = await place.transport.send(place.origin, request, _within(choice.deadlines, left))
+            call.upstream_at = time.monotonic()
+            failure = await self._pass_on(call, caller, response, options)
+        except UpstreamError as error:
+            failure = _upstream_failure(error, call, caller)
+            if place.engine is not None and failure.kind in BROKEN:
+                failure = place.engine.failure()
+        except StreamFailure as error:
+            failure = error.failure
+        finally:
+            attempt.ms = round((time.monotonic() - now) * 1000, 2)
+            if response is not None:
+                response.close()
+            if lease is not None:
+                lease.release()
+        if failure is None:
+            self.metrics.count("lockgate_attempts", (target.name, "ok"))
+        return failure
+
+    async def _pass_on(self, call: Call, caller: Caller, response: Response, options: Options) -> Failure | None:
+        """The upstream's answer to the caller, as what it is: an error, a stream, or JSON."""
+        target = call.target
+        assert target is not None
+        if response.status != 200:
+            return await answer.read_failure(response, target, MAX_ERROR)
+        always_streams: bool = getattr(target.kind, "always_streams", False)
+        if call.stream:
+            if not answer.is_event_stream(response):
+                return await answer.read_unstreamed(response, target, MAX_ANSWER)
+            await self._relay(call, caller, response, options)
+            return None
+        if always_streams:
+            body = await answer.aggregate(call, response, options)
+        else:
+            body = await answer.read_json(call, response, options, MAX_ANSWER)
+        call.status = 200
+        if call.receipt:
+            body = receipt.splice(body, call)
+        call.first_byte_at = time.monotonic()
+        await caller.answer(200, answer.json_headers(call, response), body)
+        return None
+
+    async def _relay(self, call: Call, caller: Caller, response: Response, options: Options) -> None:
+        """A stream: held until something is said, then every piece as it comes, ended by exactly one [DONE]."""
+        target = call.target
+        assert target is not None
+        relay = Relay(
+            decoder=target.kind.decoder(target, options),
+            usage_asked=call.usage_asked,
+            read_usage=answer.read_usage,
+            fail=lambda data: answer.inband_failure(target, data),
+        )
+        try:
+            while not relay.done:
+                piece = await response.read()
+                if not piece:
+                    break
+                out = relay.feed(piece)
+                if out:
+                    if not caller.opened:
+                        await self._open(call, caller, response)
+                    await caller.write(out)
+            out = relay.end()
+            call.stream_end = "ok"
+        finally:
+            call.usage, call.finish_reasons, call.chunks = relay.usage, relay.finish_reasons, relay.chunks
+            if relay.normalised:
+                self.metrics.count("lockgate_sse_normalised", (), relay.normalised)
+        if not caller.opened:
+            await self._open(call, caller, response)
+        if call.receipt:
+            accounting.settle(call)
+            out += receipt.chunk(call)
+        await caller.finish(out + DONE)
+
+    async def _open(self, call: Call, caller: Caller, response: Response) -> None:
+        call.status = 200
+        call.first_byte_at = time.monotonic()
+        await caller.open_stream(answer.stream_headers(call, response))
+
+
+def _read_asks(call: Call, body: Body) -> None:
+    """What the body asks of the gateway itself: the model, streaming, usage in the stream. BadRequest on wrong types."""
+    try:
+        model, stream, stream_options = body.get("model"), body.get("stream"), body.get("stream_options")
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The request body has a value that cannot be read: {error}.", code="invalid_json") from None
+    if type(model) is not str or not model:
+        code = "missing_required_parameter" if "model" not in body else "invalid_type"
+        raise BadRequest("'model' must be a string that names a model of this gateway.", param="model", code=code)
+    call.model = model
+    call.stream = stream is True
+    call.usage_asked = type(stream_options) is dict and stream_options.get("include_usage") is True
+
+
+def _within(deadlines: Deadlines, left: float) -> Deadlines:
+    """The deadlines of a later attempt end with the call."""
+    if left > deadlines.total - 0.01:
+        return deadlines
+    return Deadlines(deadlines.connect, deadlines.tls, deadlines.first_byte, deadlines.idle, left)
+
+
+def _upstream_failure(error: UpstreamError, call: Call, caller: Caller) -> Failure:
+    """What broke, in terms of what the caller has seen: before the first content a stream has only failed to start."""
+    kind = error.kind
+    if call.stream and call.upstream_at and not caller.opened:
+        if kind == "stalled":
+            kind = "ttft_timeout"
+        elif kind in ("reset", "truncated"):
+            kind = "closed_pre"
+    return Failure(kind, error.message)
+
+
+def _phase(call: Call, caller: Caller) -> str:
+    if caller.opened:
+        return "mid"
+    return "pre" if call.sent_at else "queue"
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()

@@ -1,0 +1,150 @@
+"""A model name becomes an order of targets: one name, wildcards, lists as orders, mappings as splits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.config_route import Order, Ref, Route, Split
+from gateway.config_types import wildcard
+from gateway.errors import NotFound
+from gateway.upstream.transport import Deadlines, Origin, Transport
+from providers.base import Target
+
+if TYPE_CHECKING:
+    from gateway.config_types import ModelConfig
+    from providers.local.engine import Engine
+
+
+class Place(msgspec.Struct, frozen=True, eq=False):
+    """A target with the way to it: which pool, which transport."""
+
+    target: Target
+    origin: Origin
+    transport: Transport
+    deadlines: Deadlines
+    engine: Engine | None = None
+    """The embedded engine behind it: it admits calls, and knows why one broke."""
+
+
+class Model(msgspec.Struct, frozen=True, eq=False):
+    """What callers may ask for: its name in the YAML (perhaps a pattern), its route, its settings."""
+
+    name: str
+    route: Route
+    settings: ModelConfig
+
+
+class Choice(msgspec.Struct, frozen=True, eq=False):
+    """One place to try, with the deadlines and retries of the model that led there."""
+
+    place: Place
+    deadlines: Deadlines
+    retries: int
+    strict: bool
+
+
+class Router:
+    """The models of one configuration."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        place: Callable[[str, str], Place],
+        *,
+        expose_targets: bool = False,
+        providers: frozenset[str] = frozenset(),
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """`place` gives the place of (provider, model); `draw` a number from 0 to 1 for splits."""
+        self._models = models
+        self._place = place
+        self._providers = providers if expose_targets else frozenset()
+        self._draw = draw
+        self._fixed: dict[str, list[Choice]] = {}
+
+    def names(self) -> list[str]:
+        """The models that can be listed: every name without a wildcard."""
+        return [name for name in self._models if "*" not in name]
+
+    def find(self, name: str) -> Model:
+        """The model that serves `name`: itself, else the longest `prefix*` that fits. NotFound otherwise."""
+        model = self._models.get(name)
+        if model is not None and "*" not in name:
+            return model
+        pattern = wildcard(name, self._models)
+        if pattern is not None:
+            return self._models[pattern]
+        provider, slash, _ = name.partition("/")
+        if slash and provider in self._providers:
+            return Model(name, Ref(provider, name[len(provider) + 1 :]), _no_settings())
+        raise unknown_model(name, self.names())
+
+    def targets(self, model: Model) -> list[Choice]:
+        """The places to try, in order. A route without a split is worked out once."""
+        fixed = self._fixed.get(model.name)
+        if fixed is not None:
+            return fixed
+        found: list[Choice] = []
+        drawn = self._follow(model.route, (model,), found)
+        unique = list({choice.place.target.name: choice for choice in reversed(found)}.values())[::-1] if drawn else found
+        if not drawn and model.name in self._models:
+            self._fixed[model.name] = unique
+        return unique
+
+    def _follow(self, route: Route, path: tuple[Model, ...], found: list[Choice]) -> bool:
+        """Append what `route` leads to; whether chance had a part in it."""
+        if isinstance(route, Order):
+            drawn = [self._follow(step, path, found) for step in route.steps]
+            return any(drawn)
+        if isinstance(route, Split):
+            self._follow(self._pick(route), path, found)
+            return True
+        if route.provider is None:
+            model = self._models[route.model]
+            return self._follow(model.route, (*path, model), found)
+        found.append(_choice(self._place(route.provider, route.model), path))
+        return False
+
+    def _pick(self, split: Split) -> Ref:
+        at = self._draw() * sum(weight for _, weight in split.choices)
+        for ref, weight in split.choices:
+            at -= weight
+            if at < 0:
+                return ref
+        return next(ref for ref, weight in reversed(split.choices) if weight)
+
+
+def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
+    """The settings nearest to the caller win: the model that was asked for, then those it leads through."""
+
+    def first(name: str) -> float | None:
+        return next((value for model in path if (value := getattr(model.settings, name)) is not None), None)
+
+    base = place.deadlines
+    deadlines = Deadlines(
+        connect=base.connect,
+        tls=base.tls,
+        first_byte=first("first_byte_timeout") or base.first_byte,
+        idle=first("idle_timeout") or base.idle,
+        total=first("timeout") or base.total,
+    )
+    return Choice(place, deadlines, int(first("retries") or 0), any(bool(model.settings.strict) for model in path))
+
+
+def _no_settings() -> ModelConfig:
+    from gateway.config_types import ModelConfig
+
+    return ModelConfig(name="", targets=Order(()))
+
+
+def unknown_model(name: str, known: list[str]) -> NotFound:
+    """404 in OpenAI's words, with the names that exist; the caller's name is cut and escaped."""
+    shown = name[:80].encode("ascii", "backslashreplace").decode()
+    shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
+    names = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    message = f"The model '{shown}' does not exist at this gateway. It serves: {names or 'none'}."
+    return NotFound(message, param="model", code="model_not_found")
