@@ -1,0 +1,148 @@
+"""The chunks of one stream become one JSON answer, for providers that always stream and callers who did not ask for it.
+
+delta texts        joined in their order               tool calls     merged by index, arguments joined
+log-probabilities  appended                            usage          the last one stated
+anything else      kept: the last value wins           choices        in the order of their index
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+_WHOLE = {"chat.completion.chunk": "chat.completion"}
+_FIRST = frozenset({"id", "created", "model"})
+_NEVER_JOINED = frozenset({"role", "id", "type", "name"})
+"""Text fields that an upstream may repeat in every chunk; they are values, not pieces."""
+
+
+class Aggregate:
+    """Feed it every chunk (`[DONE]` too), then ask for the result."""
+
+    def __init__(self) -> None:
+        self._top: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+
+    def feed(self, chunk: bytes) -> None:
+        """One chunk's JSON. ValueError (msgspec.DecodeError is one) when it is none."""
+        if chunk == b"[DONE]":
+            return
+        data = _decode(chunk)
+        try:
+            for choice in data.pop("choices", None) or ():
+                self._feed_choice(choice)
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"not a chunk: {error}") from error
+        for name, value in data.items():
+            if value is not None and not (name in _FIRST and name in self._top):
+                self._top[name] = value
+
+    def result(self) -> bytes:
+        """The answer's JSON; ValueError when no choice has arrived."""
+        if not self._choices:
+            raise ValueError("the stream ended without an answer")
+        shape = self._top.get("object")
+        answer = {**self._top, "object": _WHOLE.get(shape, shape) if isinstance(shape, str) else "chat.completion"}
+        answer["choices"] = [self._whole(self._choices[index]) for index in sorted(self._choices)]
+        if "usage" in answer:
+            answer["usage"] = answer.pop("usage")  # last, where people look for it
+        return _encode(answer)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice that began has a finish reason."""
+        return bool(self._choices) and all(choice.get("finish_reason") is not None for choice in self._choices.values())
+
+    def _feed_choice(self, choice: dict[str, Any]) -> None:
+        index = choice.get("index") or 0
+        whole = self._choices.setdefault(index, {"index": index})
+        for name, value in choice.items():
+            if name == "delta":
+                _merge(whole.setdefault("message", {}), value or {})
+            elif name == "text" and isinstance(value, str):
+                whole.setdefault("text", []).append(value)
+            elif name == "logprobs" and isinstance(value, dict):
+                _extend(whole, value)
+            elif name != "index" and (value is not None or name not in whole):
+                whole[name] = value
+
+    @staticmethod
+    def _whole(choice: dict[str, Any]) -> dict[str, Any]:
+        """One choice in an answer's shape and order."""
+        whole: dict[str, Any] = {"index": choice["index"]}
+        if "message" in choice or "text" not in choice:
+            message = _joined(choice.get("message", {}))
+            silent = any(message.get(name) is not None for name in ("tool_calls", "function_call", "refusal"))
+            content = message.pop("content", None)
+            whole["message"] = {
+                "role": message.pop("role", None) or "assistant",
+                "content": None if silent and not content else content or "",
+            }
+            whole["message"] |= message
+        else:
+            whole["text"] = "".join(choice["text"])
+        whole["logprobs"] = choice.get("logprobs")
+        rest = {name: value for name, value in choice.items() if name not in ("index", "message", "text", "logprobs", "finish_reason")}
+        return {**whole, "finish_reason": choice.get("finish_reason"), **rest}
+
+
+class _Pieces(list[str]):
+    """Pieces of one text that are not joined yet."""
+
+
+def _merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Add a delta to what came before it."""
+    for name, value in delta.items():
+        if value is None:
+            continue
+        if name == "tool_calls":
+            calls = _place(whole, name, dict)
+            for position, call in enumerate(value):
+                _merge(calls.setdefault(call.get("index", position), {}), {key: part for key, part in call.items() if key != "index"})
+        elif isinstance(value, str) and name not in _NEVER_JOINED:
+            _place(whole, name, _Pieces).append(value)
+        elif isinstance(value, dict):
+            _merge(_place(whole, name, dict), value)
+        elif isinstance(value, list):
+            _place(whole, name, list).extend(value)
+        elif value != "" or name not in whole:
+            whole[name] = value
+
+
+def _place(whole: dict[str, Any], name: str, kind: Callable[[], Any]) -> Any:
+    """What pieces of this kind are gathered in; an upstream that changes a field's type starts it anew."""
+    kept = whole.get(name)
+    if type(kept) is not kind:
+        kept = whole[name] = kind()
+    return kept
+
+
+def _extend(whole: dict[str, Any], logprobs: dict[str, Any]) -> None:
+    """Append a chunk's log-probabilities."""
+    kept = whole.get("logprobs") or {}
+    whole["logprobs"] = kept
+    for name, value in logprobs.items():
+        if isinstance(value, list) and isinstance(kept.get(name), list):
+            kept[name].extend(value)
+        elif value is not None or name not in kept:
+            kept[name] = value
+
+
+def _joined(part: dict[str, Any]) -> dict[str, Any]:
+    """A merged delta with its texts joined and its tool calls in order."""
+    whole: dict[str, Any] = {}
+    for name, value in part.items():
+        if isinstance(value, _Pieces):
+            whole[name] = "".join(value)
+        elif name == "tool_calls":
+            whole[name] = [_joined(value[index]) for index in sorted(value)]
+        elif isinstance(value, dict):
+            whole[name] = _joined(value)
+        else:
+            whole[name] = value
+    return whole

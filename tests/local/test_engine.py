@@ -1,0 +1,301 @@
+"""The supervisor with real children: what it promises when a child dies, hangs, grows or cannot start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from providers.base import Failure
+from providers.local.engine import Engine, Timing
+from providers.local.gate import Lease
+from providers.local.options import LocalOptions
+from tests.local.conftest import client_of
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+SHORT = LocalOptions(slots=1, context=256)
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4, "temperature": 0}
+
+
+@asynccontextmanager
+async def running(options: LocalOptions = SHORT, expected: str = "ready", **settings: Any) -> AsyncIterator[tuple[Engine, list[str]]]:
+    """An engine of one test, and the lines it reported."""
+    lines: list[str] = []
+    engine = Engine(options, report=lines.append, **settings)
+    await engine.start()
+    try:
+        assert await engine.settled(60) == expected, engine.reason
+        yield engine, lines
+    finally:
+        await engine.stop()
+
+
+async def until(what: Callable[[], bool], within: float = 30.0) -> float:
+    """Wait until `what` holds; how long that took."""
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < within, "it did not happen in time"
+        await asyncio.sleep(0.02)
+    return time.monotonic() - began
+
+
+def alive(pid: int | None) -> bool:
+    """Whether a process of this id is there."""
+    return Path(f"/proc/{pid}").exists()
+
+
+def environment_of(engine: Engine) -> list[bytes]:
+    """What the child really got."""
+    return Path(f"/proc/{engine.pid}/environ").read_bytes().split(b"\0")
+
+
+async def answered(engine: Engine) -> bool:
+    """Whether the engine answers a chat."""
+    async with client_of(engine) as client:
+        return (await client.post("/v1/chat/completions", json=HELLO)).status_code == 200
+
+
+async def test_child_inherits_no_variable_beyond_the_allowed_ones(bundled_model: Path) -> None:
+    own = {**os.environ, "OPENAI_API_KEY": "sk-canary-123", "LOCKGATE_SECRET": "canary", "LC_ALL": "C.UTF-8", "OMP_WAIT_POLICY": "active"}
+    async with running(environ=own) as (engine, _):
+        seen = environment_of(engine)
+    assert not [one for one in seen if b"canary" in one]
+    assert b"LC_ALL=C.UTF-8" in seen
+    assert b"OMP_WAIT_POLICY=active" in seen, "an operator's own choice wins"
+
+
+async def test_threads_wait_passively_unless_told_otherwise(engine: Engine) -> None:
+    assert b"OMP_WAIT_POLICY=passive" in environment_of(engine)
+
+
+async def test_socket_is_in_a_directory_of_its_own_that_only_we_enter(engine: Engine) -> None:
+    folder = Path(engine.socket).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert len(os.fsencode(engine.socket)) < 108
+
+
+async def test_child_runs_in_a_session_of_its_own(engine: Engine) -> None:
+    assert engine.pid is not None
+    assert os.getsid(engine.pid) == engine.pid != os.getsid(0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+async def test_killed_child_is_started_again_and_answers(
+    bundled_model: Path, number: signal.Signals, figure: Callable[[str, float, str], None]
+) -> None:
+    async with running() as (engine, lines):
+        first, socket = engine.pid, engine.socket
+        assert first is not None
+        os.kill(first, number)
+        figure(f"engine ready again after {number.name}", await until(lambda: engine.restarts == 1 and engine.state == "ready"), "s")
+        assert engine.pid != first
+        assert engine.socket == socket
+        assert dict(engine.causes) == {"exit": 1}
+        assert any(number.name in line for line in lines)
+        assert await answered(engine)
+
+
+async def test_call_that_was_generating_when_the_child_died_breaks_and_names_the_crash(bundled_model: Path) -> None:
+    async with running() as (engine, _), client_of(engine) as client:
+        body = {**HELLO, "max_tokens": 200, "stream": True, "ignore_eos": True}
+        async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            pieces = response.aiter_bytes()
+            await anext(pieces)
+            assert engine.pid is not None
+            os.kill(engine.pid, signal.SIGKILL)
+            with pytest.raises(httpx.TransportError):
+                [_ async for _ in pieces]
+        assert engine.failure().kind == "crashed"
+        assert engine.failure().code == "engine_crashed"
+
+
+async def test_hanging_child_is_killed_and_started_again(bundled_model: Path) -> None:
+    async with running(timing=Timing(check=0.1, hung=1.0)) as (engine, lines):
+        first = engine.pid
+        assert first is not None
+        os.kill(first, signal.SIGSTOP)
+        await until(lambda: engine.causes["hung"] == 1 and engine.state == "ready")
+        assert not alive(first)
+        assert any("did not answer" in line for line in lines)
+        assert await answered(engine)
+
+
+async def test_computing_child_is_not_taken_for_a_hanging_one(bundled_model: Path) -> None:
+    options = LocalOptions(slots=1, context=2048)
+    async with running(options, timing=Timing(check=0.05, hung=0.05, busy=60)) as (engine, _), client_of(engine) as client:
+        body = {**HELLO, "messages": [{"role": "user", "content": "a long story " * 400}]}
+        answer = await client.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 200
+        assert engine.restarts == 0
+
+
+async def test_child_over_its_memory_cap_is_restarted(bundled_model: Path) -> None:
+    async with running(timing=Timing(check=0.1)) as (engine, lines):
+        process = engine._process
+        assert process is not None
+        held = process.memory()
+        assert held is not None
+        assert held > 50 << 20
+    cap = held + (2 << 20)
+    options = LocalOptions(slots=1, context=256, memory=cap)
+    async with running(options, timing=Timing(check=0.05)) as (engine, lines), client_of(engine) as client:
+        first = engine.pid
+        for words in range(40):
+            if engine.restarts:
+                break
+            body = {**HELLO, "messages": [{"role": "user", "content": "word " * (60 + words)}], "logprobs": True, "top_logprobs": 5000}
+            try:
+                await client.post("/v1/chat/completions", json={**body, "max_tokens": 40, "ignore_eos": True})
+            except httpx.TransportError:
+                break
+        await until(lambda: engine.causes["memory"] >= 1)
+        assert first is not None
+        assert any("MiB" in line and "killed" in line for line in lines)
+
+
+async def test_model_larger_than_the_cap_is_unavailable_with_both_figures(bundled_model: Path) -> None:
+    async with running(LocalOptions(slots=1, context=256, memory="64MiB"), "unavailable") as (engine, _):
+        assert "capped at 64 MiB" in engine.reason
+
+
+async def test_missing_model_is_unavailable_and_callers_learn_no_path(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.gguf")
+    async with running(LocalOptions(model=missing), "unavailable") as (engine, _):
+        assert engine.reason == f"there is no model file at {missing}"
+        refused = await engine.admit(wait=5)
+        assert isinstance(refused, Failure)
+        assert (refused.status, refused.code) == (503, "model_unavailable")
+        assert str(tmp_path) not in refused.message
+
+
+@pytest.mark.parametrize("damage", ["cut", "junk", "other"])
+async def test_bad_model_is_unavailable_with_a_reason(bundled_model: Path, tmp_path: Path, damage: str) -> None:
+    bad = tmp_path / "bad.gguf"
+    with bundled_model.open("rb") as file:
+        good = file.read(20 << 20)
+    bad.write_bytes({"cut": good, "junk": b"GGUF" + bytes(range(256)) * 40, "other": b"PK\3\4 not a model"}[damage])
+    async with running(LocalOptions(model=str(bad)), "unavailable") as (engine, lines):
+        assert str(bad) in engine.reason
+        assert {"cut": "corrupted or incomplete", "junk": "failed to load", "other": "not a GGUF file"}[damage] in engine.reason
+        assert len(lines[-1].splitlines()) == 1
+
+
+async def test_unavailable_engine_starts_once_its_model_is_there(bundled_model: Path, tmp_path: Path) -> None:
+    late = tmp_path / "late.gguf"
+    options = LocalOptions(model=str(late), slots=1, context=256)
+    async with running(options, "unavailable", timing=Timing(check=0.05)) as (engine, _):
+        late.symlink_to(bundled_model)
+        await until(lambda: engine.state == "ready")
+
+
+async def test_processor_without_avx2_is_unavailable(bundled_model: Path) -> None:
+    async with running(expected="unavailable", missing_feature=lambda: "AVX2") as (engine, _):
+        assert "AVX2" in engine.reason
+        assert engine.pid is None
+
+
+async def test_engine_that_is_not_installed_is_unavailable(bundled_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "xllamacpp.py").write_text("raise ImportError('no such engine here')")
+    own = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    async with running(expected="unavailable", environ=own) as (engine, _):
+        assert "xllamacpp cannot be imported" in engine.reason
+
+
+async def test_child_that_ends_while_starting_is_tried_again_with_backoff(bundled_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "xllamacpp.py").write_text("import os; os.write(2, b'GGML_ASSERT(x) failed\\n'); os.abort()")
+    own = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    lines: list[str] = []
+    engine = Engine(SHORT, report=lines.append, environ=own, timing=Timing(backoff=0.01))
+    await engine.start()
+    try:
+        await until(lambda: engine.causes["start"] >= 4)
+    finally:
+        await engine.stop()
+    pauses = [float(line.rpartition(" in ")[2].removesuffix(" s")) for line in lines if "starting again" in line]
+    assert pauses[:4] == [0.01, 0.02, 0.04, 0.08]
+    assert any("SIGABRT (GGML_ASSERT(x) failed)" in line for line in lines)
+
+
+async def test_calls_wait_for_a_starting_engine_and_are_refused_beyond_the_queue(bundled_model: Path) -> None:
+    engine = Engine(LocalOptions(slots=1, context=256, queue=1))
+    await engine.start()
+    try:
+        assert (await engine.admit()) == engine.failure()
+        waiting = [asyncio.create_task(engine.admit(wait=60)) for _ in range(3)]
+        got = await asyncio.gather(*waiting)
+        refused = [one for one in got if isinstance(one, Failure)]
+        leases = [one for one in got if isinstance(one, Lease)]
+        assert [one.code for one in refused] == ["engine_overloaded"]
+        assert refused[0].retry_after is not None
+        assert refused[0].retry_after >= 1
+        assert (engine.gate.running, engine.gate.waiting) == (1, 1)
+        for lease in leases:
+            lease.release()
+            lease.release()
+        assert engine.gate.used == 0
+    finally:
+        await engine.stop()
+
+
+async def test_cancelled_wait_gives_its_place_back(bundled_model: Path) -> None:
+    engine = Engine(SHORT)
+    await engine.start()
+    try:
+        waiting = asyncio.create_task(engine.admit(wait=60))
+        await asyncio.sleep(0)
+        assert engine.gate.used == 1
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert engine.gate.used == 0
+    finally:
+        await engine.stop()
+
+
+async def test_stop_ends_the_child_and_removes_its_socket(bundled_model: Path) -> None:
+    async with running() as (engine, _):
+        pid, folder = engine.pid, Path(engine.socket).parent
+        async with client_of(engine) as client:
+            body = {**HELLO, "max_tokens": 200, "stream": True, "ignore_eos": True}
+            async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                await anext(response.aiter_bytes())
+                await engine.stop()
+    assert not alive(pid)
+    assert not folder.exists()
+    assert engine.state == "stopped"
+
+
+async def test_child_leaves_when_its_parent_is_killed(bundled_model: Path, tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from providers.local.engine import Engine\n"
+        "from providers.local.options import LocalOptions\n"
+        "async def main():\n"
+        "    engine = Engine(LocalOptions(slots=1, context=256))\n"
+        "    await engine.start()\n"
+        "    await engine.settled(60)\n"
+        "    print(engine.pid, engine.socket, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert parent.stdout is not None
+    pid, socket = (await parent.stdout.readline()).decode().split()
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not alive(int(pid)))
+    shutil.rmtree(os.path.dirname(socket))
