@@ -1,0 +1,176 @@
+"""Ways to misbehave: script makers for tests, and a catalogue that a request picks from by its `model`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.faults.upstream_wire import FIN, HANG, RST, Exchange, Script, _Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Step = bytes | float | _Step
+
+SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+END = b"0\r\n\r\n"
+
+
+def play(*steps: Step) -> Script:
+    """Send bytes, sleep for numbers (seconds), and end with FIN, RST or HANG; without one the connection stays for the next request."""
+
+    async def script(exchange: Exchange) -> None:
+        for step in steps:
+            if isinstance(step, bytes):
+                await exchange.send(step)
+            elif isinstance(step, _Step):
+                await {FIN: _fin, RST: _rst, HANG: Exchange.hang}[step](exchange)
+            else:
+                await exchange.sleep(step)
+
+    return script
+
+
+async def _fin(exchange: Exchange) -> None:
+    exchange.fin()
+
+
+async def _rst(exchange: Exchange) -> None:
+    await exchange.sleep(0.02)  # what was written leaves before the reset overtakes it
+    exchange.rst()
+
+
+def drip(script: Script, interval: float = 1.0) -> Script:
+    """The bytes of `script`, one every `interval` seconds."""
+
+    async def dripping(exchange: Exchange) -> None:
+        class Slow(Exchange):
+            async def send(self, data: bytes) -> None:
+                for byte in data:
+                    await super().send(bytes((byte,)))
+                    await self.sleep(interval)
+
+        await script(Slow(exchange.server, exchange._wire, exchange.request))
+
+    return dripping
+
+
+def canned(body: bytes, code: int = 200, headers: Mapping[str, str] | None = None) -> Script:
+    """One complete answer with a content-length; `application/json` unless `headers` say otherwise."""
+    merged = {"content-type": "application/json", **(headers or {}), "content-length": str(len(body))}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in merged.items())
+    return play(f"HTTP/1.1 {code} Scripted\r\n{lines}\r\n".encode() + body)
+
+
+def status(number: int, message: str = "scripted", headers: Mapping[str, str] | None = None, **error: Any) -> Script:
+    """An error in OpenAI's shape; `error` adds or replaces fields of the error object."""
+    body = {"error": {"message": message, "type": "server_error", "param": None, "code": None, **error}}
+    return canned(json.dumps(body).encode(), number, headers)
+
+
+def sse(*events: bytes | dict[str, Any], ending: Step | None = None) -> Script:
+    """A chunked stream of `data:` events as they are given, then its clean end, or `ending` instead."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        for event in events:
+            await exchange.event(event)
+        if ending is None:
+            await exchange.chunk(b"")
+        else:
+            await play(ending)(exchange)
+
+    return script
+
+
+def chat_chunk(content: str | None = None, finish: str | None = None, **delta: Any) -> dict[str, Any]:
+    """One chat.completion.chunk with one choice."""
+    if content is not None:
+        delta["content"] = content
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "chatcmpl-s", "object": "chat.completion.chunk", "created": 1760000000, "model": "mock", "choices": [choice]}
+
+
+WORDS = (chat_chunk("", role="assistant"), chat_chunk("one "), chat_chunk("two "))
+
+
+def chunked(data: bytes) -> bytes:
+    """One chunk."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+async def close_when_reused(exchange: Exchange) -> None:
+    """Answer the first request on a connection, close it in the face of the second."""
+    if exchange.link.requests > 1:
+        exchange.fin()
+    await canned(b'{"first":true}')(exchange)
+
+
+async def send_endless_interim(exchange: Exchange) -> None:
+    """100 Continue for ever."""
+    while True:
+        await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
+async def send_endless_event(exchange: Exchange) -> None:
+    """One event of 64 MiB, without a newline."""
+    await exchange.start_stream()
+    await exchange.chunk(b"data: ")
+    for _ in range(64 * 16):
+        await exchange.chunk(b"x" * 65536)
+    await exchange.chunk(b"")
+
+
+async def stream_for_ever(exchange: Exchange) -> None:
+    """Content without an end."""
+    await exchange.start_stream()
+    while True:
+        await exchange.event(chat_chunk("more "), tokens=1)
+        await exchange.sleep(0)
+
+
+BEHAVIOURS: dict[str, Script] = {
+    "silent": play(HANG),
+    "silent-after-head": play(SSE, HANG),
+    "drip-head": drip(canned(b"{}")),
+    "drip-body": play(JSON + b"content-length: 100000\r\n\r\n", *[step for _ in range(3600) for step in (b" ", 1.0)]),
+    "fin-before-head": play(FIN),
+    "rst-before-head": play(RST),
+    "fin-after-head": play(SSE, FIN),
+    "rst-after-head": play(SSE, RST),
+    "fin-mid-stream": sse(*WORDS, ending=FIN),
+    "rst-mid-stream": sse(*WORDS, ending=RST),
+    "end-without-finish": sse(*WORDS),
+    "stall-mid-stream": sse(*WORDS, ending=HANG),
+    "short-body": play(JSON + b'content-length: 1000\r\n\r\n{"id":', FIN),
+    "surplus": play(JSON + b"content-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nothers"),
+    "many-headers": play(b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: y\r\n" % n for n in range(1000)) + b"content-length: 2\r\n\r\n{}"),
+    "big-header": play(b"HTTP/1.1 200 OK\r\nx-big: " + b"y" * 1_000_000 + b"\r\ncontent-length: 2\r\n\r\n{}"),
+    "endless-interim": send_endless_interim,
+    "close-delimited": play(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{}", FIN),
+    "close-when-reused": close_when_reused,
+    "redirect": canned(b"", 302, {"location": "http://169.254.169.254/latest/meta-data"}),
+    "gzip": canned(gzip.compress(b"{}"), headers={"content-encoding": "gzip"}),
+    "empty": canned(b""),
+    "html": canned(b"<html>502 Bad Gateway</html>", headers={"content-type": "text/html"}),
+    "array": canned(b"[]"),
+    "bad-json": canned(b'{"id": nope'),
+    "bad-event": sse(*WORDS, b'{"choices": [nope', chat_chunk(finish="stop"), b"[DONE]"),
+    "endless-event": send_endless_event,
+    "infinite": stream_for_ever,
+    "no-done": sse(*WORDS, chat_chunk(finish="stop")),
+    "double-done": sse(*WORDS, chat_chunk(finish="stop"), b"[DONE]", b"[DONE]", chat_chunk("late "), b"[DONE]"),
+    "error-instead-of-stream": canned(b'{"error":{"message":"slow down","type":"rate_limit","param":null,"code":"rate_limit_exceeded"}}'),
+    "error-first-event": sse({"error": {"message": "overloaded", "type": "server_error", "code": "server_is_overloaded"}}),
+    "error-mid-stream": sse(*WORDS, {"error": {"message": "exploded", "type": "server_error", "param": None, "code": "boom"}}),
+    "401": status(401, "Incorrect API key provided", type="invalid_request_error", code="invalid_api_key"),
+    "402": status(402, "Insufficient credits", code="insufficient_credits"),
+    "404": status(404, "no such model", type="invalid_request_error", code="model_not_found"),
+    "429": status(429, "slow down", {"retry-after": "1"}, type="requests", code="rate_limit_exceeded"),
+    "429-quota": status(429, "You exceeded your current quota", type="insufficient_quota", code="insufficient_quota"),
+    "500": status(500),
+    "503": status(503, "overloaded"),
+}
+"""By name: what happens to a request whose `model` is that name."""
