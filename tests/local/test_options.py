@@ -1,0 +1,87 @@
+"""What an operator may set on the engine, how much it takes on at once, and what its processor must have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from providers.local.cpu import missing_feature
+from providers.local.gate import Gate
+from providers.local.options import LocalOptions, size
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("2GiB", 2 << 30), ("512 MiB", 512 << 20), ("1.5G", 3 << 29), (4096, 4096), ("64kB", 64 << 10)]
+)
+def test_sizes_are_read_with_their_units(text: str | int, expected: int) -> None:
+    assert size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "lots", "2 TiB", "-1", "1e9"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        size(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"slots": 0}, "slots"), ({"slots": 65}, "slots"), ({"threads": 0}, "threads"), ({"context": 10}, "context"),
+        ({"queue": -1}, "queue"), ({"memory": "0"}, "memory"), ({"memory": "big"}, "big"), ({"slot": 1}, "slot"), ({"model": 7}, "model"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_run_are_refused_by_name(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=named):
+        msgspec.convert(settings, LocalOptions)
+
+
+def test_defaults_leave_a_core_to_the_gateway_and_cap_memory_by_the_model() -> None:
+    options = LocalOptions()
+    assert options.cores >= 1
+    assert LocalOptions(threads=7).cores == 7
+    assert options.memory_cap(100 << 20) == (200 << 20) + (3 << 29)
+    assert LocalOptions(memory="1GiB").memory_cap(100 << 20) == 1 << 30
+
+
+def test_gate_takes_slots_and_queue_and_no_more() -> None:
+    gate = Gate(slots=2, queue=1)
+    leases = [gate.enter() for _ in range(3)]
+    assert None not in leases
+    assert gate.enter() is None
+    assert (gate.running, gate.waiting) == (2, 1)
+    first = leases[0]
+    assert first is not None
+    first.release()
+    first.release()
+    assert gate.used == 2
+    assert gate.enter() is not None
+
+
+def test_retry_after_grows_with_how_long_calls_take() -> None:
+    now = 0.0
+    gate = Gate(slots=1, queue=0, clock=lambda: now)
+    quick = gate.retry_after()
+    for _ in range(20):
+        lease = gate.enter()
+        assert lease is not None
+        now += 20.0
+        lease.release()
+    assert quick == 1.0
+    assert 15 <= gate.retry_after() <= 20
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "missing"),
+    [("x86_64", "sse4_2 avx avx2 bmi2", None), ("x86_64", "sse4_2 avx avx512f", "AVX2"), ("aarch64", "asimd", None)],
+)
+def test_processor_is_asked_for_the_instructions_the_engine_needs(tmp_path: Path, machine: str, flags: str, missing: str | None) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: any\nflags\t\t: fpu {flags}\n")
+    assert missing_feature(cpuinfo, machine) == missing
+
+
+def test_processor_that_nobody_describes_is_tried(tmp_path: Path) -> None:
+    assert missing_feature(tmp_path / "none", "x86_64") is None

