@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import msgspec
-from providers.openai import read_usage
 
 from gateway.call import Call
 from gateway.errors import GatewayError, Headers
@@ -17,6 +16,7 @@ from gateway.relay import Relay
 from gateway.upstream.transport import Response, UpstreamError
 from providers.aggregate import Aggregate
 from providers.base import Failure, Options, StreamFailure, Target
+from providers.usage import read_usage
 
 __all__ = ["read_usage"]
 
@@ -75,7 +75,7 @@ async def read_failure(response: Response, target: Target, limit: int) -> Failur
         while len(body) < limit and (piece := await response.read()):
             body += piece
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
-    return target.kind.failure(response.status, headers, body[:limit])
+    return target.kind.failure(response.status, headers, body[:limit], target)
 
 
 async def read_json(call: Call, response: Response, options: Options, limit: int) -> bytes:
@@ -131,7 +131,7 @@ def inband_failure(target: Target, data: bytes) -> Failure:
         status = next((known for word in named if (known := _status(word))), 500)
     except (msgspec.DecodeError, RecursionError):
         pass
-    failure = target.kind.failure(status, {}, data)
+    failure = target.kind.failure(status, {}, data, target)
     return failure if failure.kind != "server_error" else msgspec.structs.replace(failure, kind="inband_error")
 
 

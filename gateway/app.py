@@ -56,12 +56,12 @@ def build_app(gateway: Gateway) -> Asgi:
 
         exposed = ["x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "server-timing", "retry-after"]
         return CORSMiddleware(
-            app,  # type: ignore[arg-type]
+            app,
             allow_origins=list(gateway.config.cors),
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             expose_headers=exposed,
-        )  # type: ignore[return-value]
+        )
     return app
 
 

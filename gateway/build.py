@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,21 +22,25 @@ from gateway.watch import Watch
 from providers.base import Target
 
 if TYPE_CHECKING:
+    from providers.local.distant import DistantEngine
     from providers.local.engine import Engine
+
+    AnyEngine = Engine | DistantEngine
 
 
 class Gateway:
     """Everything that one generation of the configuration is made of."""
 
-    def __init__(self, config: Config, log: CallLog, report: Callable[[str], None]) -> None:
-        """`report` gets one line for each change in an engine's life."""
+    def __init__(self, config: Config, log: CallLog, report: Callable[[str], None], *, sockets: Mapping[str, str] | None = None) -> None:
+        """`report` gets one line for each change in an engine's life; `sockets` are engines that another process runs, by provider."""
         self.config = config
         self.log = log
         self.watch = Watch()
         self.native = NativeTransport(connections=max((one.max_connections for one in config.providers.values()), default=1000))
         self._httpx: dict[str, Transport] = {}
-        self.engines: dict[str, Engine] = {}
+        self.engines: dict[str, AnyEngine] = {}
         self._report = report
+        self._sockets = sockets
         self._places: dict[tuple[str, str], Place] = {}
         models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
         self.metrics = Metrics([name for name in models if "*" not in name], CHECKS)
@@ -88,11 +93,15 @@ class Gateway:
             self._httpx[provider.name] = HttpxTransport(connections=provider.max_connections)
         return self._httpx[provider.name]
 
-    def _engine(self, provider: ProviderConfig) -> Engine:
+    def _engine(self, provider: ProviderConfig) -> AnyEngine:
+        from providers.local.distant import DistantEngine
         from providers.local.engine import Engine
         from providers.local.options import LocalOptions
 
-        return Engine(LocalOptions(**provider.options), report=self._report, alias=provider.name)
+        options = LocalOptions(**provider.options)
+        if self._sockets is not None:
+            return DistantEngine(options, self._sockets[provider.name])
+        return Engine(options, report=self._report, alias=provider.name)
 
     async def start(self) -> None:
         """Begin to load the local models; calls are served meanwhile."""
@@ -110,12 +119,13 @@ class Gateway:
 
     def _watch_values(self) -> None:
         """Gauges that are read at scrape."""
-        metrics, stats = self.metrics, self.native.stats
+        metrics = self.metrics
         metrics.gauge("lockgate_event_loop_lag_seconds", "How late the last tick was.", lambda: {(): self.watch.lag})
         metrics.gauge("lockgate_log_drops_total", "Log lines dropped because nobody read them.", lambda: {(): self.log.drops})
-        for name, text in _STATS.items():
-            suffix = "" if name in ("in_use", "idle", "waiting") else "_total"
-            metrics.gauge(f"lockgate_upstream_{name}{suffix}", text, lambda name=name: {(): getattr(stats, name)})  # type: ignore[misc]
+        for name, text in _COUNTED.items():
+            metrics.gauge(f"lockgate_upstream_{name}_total", text, partial(_stat, self.native.stats, name))
+        for name, text in _CONNECTIONS.items():
+            metrics.gauge(f"lockgate_upstream_connections_{name}", text, partial(_stat, self.native, name))
         if self.engines:
             engines = self.engines
             label = ("provider",)
@@ -125,18 +135,24 @@ class Gateway:
             metrics.gauge("lockgate_engine_waiting", "Calls that wait for a slot.", lambda: _each(engines, "waiting"), label)
 
 
-_STATS = {
+_COUNTED = {
     "connects": "Connections opened to upstreams.",
     "reuses": "Requests sent on a kept connection.",
     "stale_retries": "Requests repeated because a kept connection had been closed.",
     "poisoned": "Connections not kept because of what came on them.",
+}
+_CONNECTIONS = {
     "in_use": "Connections that carry a request.",
     "idle": "Connections kept for the next request.",
     "waiting": "Requests that wait for a connection.",
 }
 
 
-def _each(engines: dict[str, Engine], what: str) -> dict[tuple[str, ...], float]:
+def _stat(stats: object, name: str) -> dict[tuple[str, ...], float]:
+    return {(): float(getattr(stats, name))}
+
+
+def _each(engines: dict[str, AnyEngine], what: str) -> dict[tuple[str, ...], float]:
     found: dict[tuple[str, ...], float] = {}
     for name, engine in engines.items():
         values: dict[str, Any] = {

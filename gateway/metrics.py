@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from gateway.call import Call
 
 Labels = tuple[str, ...]
@@ -43,6 +45,30 @@ HISTOGRAMS: dict[str, tuple[str, tuple[float, ...]]] = {
 OTHER = "other"
 
 
+class Snapshot(msgspec.Struct):
+    """The counters of one process at one moment, for another process to add up. Label values are joined by a NUL."""
+
+    counts: dict[str, dict[str, int]] = {}
+    histograms: dict[str, dict[str, list[float]]] = {}
+    in_flight: int = 0
+
+
+def add(one: Snapshot, other: Snapshot) -> Snapshot:
+    """Both together; calls in flight count only where they still run."""
+    total = Snapshot(in_flight=one.in_flight + other.in_flight)
+    for snapshot in (one, other):
+        for name, counter in snapshot.counts.items():
+            sums = total.counts.setdefault(name, {})
+            for labels, count in counter.items():
+                sums[labels] = sums.get(labels, 0) + count
+        for name, rows in snapshot.histograms.items():
+            row_sums = total.histograms.setdefault(name, {})
+            for labels, row in rows.items():
+                known = row_sums.get(labels)
+                row_sums[labels] = [a + b for a, b in zip(known, row, strict=True)] if known else list(row)
+    return total
+
+
 class Metrics:
     """One process's counters."""
 
@@ -53,6 +79,7 @@ class Metrics:
         self.counts: dict[str, dict[Labels, int]] = {name: {} for name in COUNTERS}
         self.histograms: dict[str, dict[Labels, list[float]]] = {name: {} for name in HISTOGRAMS}
         self.in_flight = 0
+        self._source: Callable[[], Snapshot] | None = None
         self.gauges: dict[str, tuple[str, Callable[[], Mapping[Labels, float]], Labels]] = {}
 
     def count(self, name: str, labels: Labels = (), by: int = 1) -> None:
@@ -115,6 +142,28 @@ class Metrics:
             if tokens:
                 self.count("lockgate_tokens", (*labels, kind, source), tokens)
 
+    def snapshot(self) -> Snapshot:
+        """This process's counters, to be sent to another."""
+        return Snapshot(
+            {name: {"\0".join(labels): count for labels, count in counter.items()} for name, counter in self.counts.items()},
+            {name: {"\0".join(labels): list(row) for labels, row in rows.items()} for name, rows in self.histograms.items()},
+            self.in_flight,
+        )
+
+    def collect_from(self, source: Callable[[], Snapshot]) -> None:
+        """Show the counters that `source` gives at each scrape instead of this process's own."""
+        self._source = source
+
+    def _load(self) -> None:
+        if self._source is None:
+            return
+        snapshot = self._source()
+        self.in_flight = snapshot.in_flight
+        for name in COUNTERS:
+            self.counts[name] = {_labels(joined, COUNTERS[name][1]): n for joined, n in snapshot.counts.get(name, {}).items()}
+        for name in HISTOGRAMS:
+            self.histograms[name] = {tuple(joined.split("\0")): row for joined, row in snapshot.histograms.get(name, {}).items()}
+
     def gauge(self, name: str, text: str, read: Callable[[], Mapping[Labels, float]], labels: Labels = ()) -> None:
         """A value that is read at scrape: `read` gives it by label values."""
         self.gauges[name] = (text, read, labels)
@@ -146,9 +195,14 @@ class Metrics:
         """The text format that Prometheus scrapes."""
         from prometheus_client import CollectorRegistry, generate_latest
 
+        self._load()
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)  # type: ignore[arg-type]  # anything with collect() is a collector
+        registry.register(self)
         return generate_latest(registry)
+
+
+def _labels(joined: str, names: Labels) -> Labels:
+    return tuple(joined.split("\0")) if names else ()
 
 
 def _cumulative(buckets: tuple[float, ...], row: list[float]) -> list[tuple[str, float]]:

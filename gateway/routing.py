@@ -16,6 +16,7 @@ from providers.base import Target
 
 if TYPE_CHECKING:
     from gateway.config_types import ModelConfig
+    from providers.local.distant import DistantEngine
     from providers.local.engine import Engine
 
 
@@ -26,7 +27,7 @@ class Place(msgspec.Struct, frozen=True, eq=False):
     origin: Origin
     transport: Transport
     deadlines: Deadlines
-    engine: Engine | None = None
+    engine: Engine | DistantEngine | None = None
     """The embedded engine behind it: it admits calls, and knows why one broke."""
 
 

@@ -25,7 +25,8 @@ DRAIN = 30
 
 def report(line: str) -> None:
     """One line for the operator."""
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 def run(
@@ -46,7 +47,8 @@ def run(
             return supervise(config, workers, log)
         with bind(config.listen) as listener, bind(config.admin.listen) as admin:
             human = log == "human" or (log == "auto" and sys.stdout.isatty())
-            return uvloop.run(_serve(config, listener, admin, human))
+            code: int = uvloop.run(_serve(config, listener, admin, human))
+            return code
     except (ConfigError, ListenError) as error:
         report(str(error))
         return 2

@@ -267,8 +267,8 @@ class Provider(Protocol):
         """A decoder for one stream, or None when upstream events already are OpenAI chunks ending in [DONE]."""
         ...
 
-    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-        """What an answer with an error status means. Never raises."""
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
+        """What an answer with an error status means; `target`'s credential never shows in it. Never raises."""
         ...
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
