@@ -32,7 +32,7 @@ class NativeTransport:
         permit: Callable[[str], bool] | None = None,
     ) -> None:
         self.stats = Stats()
-        self._connections = connections
+        self.connections = connections
         self._keepalive = keepalive
         self._clock = clock
         self._ticker = Ticker(clock)
@@ -95,7 +95,7 @@ class NativeTransport:
     def _open(self, origin: Origin) -> Pool:
         if origin.proxy is not None or origin.scheme not in ("http", "https"):
             raise UpstreamError("connect", "the native transport speaks http and https without a proxy")
-        pool = Pool(origin, self._connections, self._keepalive, self._ticker, self._dialer.dial, self.stats)
+        pool = Pool(origin, self.connections, self._keepalive, self._ticker, self._dialer.dial, self.stats)
         pool.lines = origin_lines(origin)
         self._pools[origin] = pool
         return pool

@@ -24,7 +24,10 @@ class Deadlines(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where connections of one pool go. `socket` is a unix socket's path; `ca` a PEM file trusted besides the system's."""
+    """Where connections of one pool go. `socket` is a unix socket's path; `ca` a PEM file trusted besides the system's.
+
+    With `proxy` (a URL) or `http2` the transport over httpx is used.
+    """
 
     scheme: str
     host: str
@@ -32,6 +35,7 @@ class Origin(msgspec.Struct, frozen=True):
     socket: str | None = None
     ca: str | None = None
     proxy: str | None = None
+    http2: bool = False
 
 
 class UpstreamError(Exception):

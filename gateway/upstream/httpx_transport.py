@@ -1,0 +1,229 @@
+"""The second transport, over httpx: HTTP/2, proxies (HTTP and SOCKS) and whatever the native one does not speak.
+
+It keeps every promise of the seam but one: after very many cancelled calls on a full pool httpx 0.28 may lose slots for good
+(encode/httpcore#1093), so it is used only where it is needed. HTTP/1.1 connections are not kept alive, because a surplus answer
+would reach the next caller. The deadline `connect` counts for TLS too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import httpx
+
+from gateway.upstream.head import OWNED, authority
+from gateway.upstream.tls import make_context
+from gateway.upstream.transport import Deadlines, Origin, UpstreamError
+from providers.base import FailureKind, WireRequest
+
+MAX_HEADERS = 256
+
+
+class _Progress:
+    """How far an attempt has come: httpcore's trace events move it, and move the deadline of the head with it."""
+
+    def __init__(self, deadlines: Deadlines, total: float) -> None:
+        self.deadlines = deadlines
+        self.total = total
+        self.phase = "connect"
+        self.timeout: asyncio.Timeout | None = None
+
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        """httpcore's callback; its names are `component.step.started|complete|failed`."""
+        if event.endswith("start_tls.started"):
+            self.phase = "tls"
+        elif event.endswith("send_request_body.complete"):
+            self.phase = "head"
+            if self.timeout is not None:
+                self.timeout.reschedule(min(asyncio.get_running_loop().time() + self.deadlines.first_byte, self.total))
+
+    def overdue(self) -> UpstreamError:
+        """Our own timeout struck before the head came."""
+        if asyncio.get_running_loop().time() >= self.total:
+            return UpstreamError("timeout", f"the upstream did not finish within {self.deadlines.total:g} s")
+        return UpstreamError("header_timeout", f"the upstream did not answer within {self.deadlines.first_byte:g} s")
+
+
+class HttpxResponse:
+    """The `Response` of the httpx transport."""
+
+    def __init__(self, response: httpx.Response, deadlines: Deadlines, total: float, closing: set[asyncio.Task[None]]) -> None:
+        self.status = response.status_code
+        self.headers = [(name.lower(), value) for name, value in response.headers.raw]
+        self._stream = cast("httpx.AsyncByteStream", response.stream)
+        self._pieces: AsyncIterator[bytes] = self._stream.__aiter__()
+        self._deadlines = deadlines
+        self._total = total
+        self._closing = closing
+        self._started = False
+        self._ended = False
+        self._error: UpstreamError | None = None
+
+    async def read(self) -> bytes:
+        """The next piece; httpx reads the socket only when asked, which is the backpressure."""
+        if self._error is not None:
+            raise UpstreamError(self._error.kind, self._error.message)
+        while not self._ended:
+            piece = await self._next()
+            if piece:
+                self._started = True
+                return piece
+        return b""
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body; UpstreamError("too_large") beyond `limit` bytes."""
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self.read():
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                self.close()
+                raise UpstreamError("too_large", f"the upstream's answer is larger than {limit} bytes")
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Give the connection back, which closes it unless the body was read to its end."""
+        if not self._ended:
+            self._ended = True
+            self._error = UpstreamError("truncated", "the answer was given up")
+            self._close_stream()
+
+    async def _next(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(min(loop.time() + self._deadlines.idle, self._total)):
+                return await anext(self._pieces)
+        except StopAsyncIteration:
+            self._ended = True
+            self._close_stream()
+            return b""
+        except (TimeoutError, httpx.HTTPError) as error:
+            self._ended = True
+            self._error = self._explain(error, loop.time() >= self._total)
+            self._close_stream()
+            raise self._error from None
+
+    def _close_stream(self) -> None:
+        # The seam's close is synchronous, httpx's is not: the task lives in the transport until it is done.
+        task = asyncio.ensure_future(self._stream.aclose())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _explain(self, error: Exception, late: bool) -> UpstreamError:
+        if isinstance(error, TimeoutError):
+            if late:
+                return UpstreamError("timeout", f"the upstream did not finish within {self._deadlines.total:g} s")
+            kind: FailureKind = "stalled" if self._started else "ttft_timeout"
+            return UpstreamError(kind, f"the upstream fell silent for {self._deadlines.idle:g} s")
+        if isinstance(error, httpx.RemoteProtocolError) and "closed connection" not in str(error):
+            return UpstreamError("protocol", "the upstream's answer is not HTTP")
+        if not self._started:
+            return UpstreamError("closed_pre", "the upstream closed the connection after its headers")
+        kind = "truncated" if isinstance(error, httpx.RemoteProtocolError) else "reset"
+        return UpstreamError(kind, "the upstream closed the connection in the middle of its answer")
+
+
+class HttpxTransport:
+    """One httpx transport per origin. `connections` caps each."""
+
+    def __init__(self, connections: int = 1000) -> None:
+        self._connections = connections
+        self._transports: dict[Origin, httpx.AsyncHTTPTransport] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> HttpxResponse:
+        """The answer's head; UpstreamError otherwise."""
+        transport = self._transports.get(origin) or await self._open(origin)
+        progress = _Progress(deadlines, asyncio.get_running_loop().time() + deadlines.total)
+        wire = _encode(origin, request, deadlines, progress)
+        try:
+            async with asyncio.timeout_at(progress.total) as progress.timeout:
+                answer = await transport.handle_async_request(wire)
+        except TimeoutError:
+            raise progress.overdue() from None
+        except (httpx.HTTPError, OSError) as error:
+            raise _explain(error, progress.phase, origin) from None
+        response = HttpxResponse(answer, deadlines, progress.total, self._closing)
+        _check(response)
+        return response
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._closing:
+            await asyncio.wait(list(self._closing))
+        for transport in self._transports.values():
+            await transport.aclose()
+
+    async def _open(self, origin: Origin) -> httpx.AsyncHTTPTransport:
+        try:
+            context = await asyncio.to_thread(make_context, origin.ca)
+        except OSError as error:
+            raise UpstreamError("tls", f"cannot load the authorities in {origin.ca}: {error.strerror or error}") from None
+        if origin in self._transports:
+            return self._transports[origin]
+        transport = self._transports[origin] = httpx.AsyncHTTPTransport(
+            verify=context,
+            http2=origin.http2,
+            uds=origin.socket,
+            proxy=httpx.Proxy(origin.proxy) if origin.proxy else None,
+            limits=httpx.Limits(max_connections=self._connections, max_keepalive_connections=None if origin.http2 else 0),
+            trust_env=False,
+        )
+        return transport
+
+
+def _encode(origin: Origin, request: WireRequest, deadlines: Deadlines, progress: _Progress) -> httpx.Request:
+    headers = [("host", authority(origin)), ("accept-encoding", "identity"), ("content-length", str(len(request.body)))]
+    headers += [(name, value) for name, value in request.headers if name not in OWNED]
+    text = "".join([request.path, *[part for pair in headers for part in pair]])
+    if any(character in text for character in "\r\n\0") or " " in request.path or not text.isascii():
+        raise UpstreamError("protocol", "the request's path or headers hold characters that may not be there")
+    timeout = {"connect": deadlines.connect, "pool": deadlines.first_byte, "read": None, "write": None}
+    url = httpx.URL(scheme=origin.scheme, host=origin.host, port=origin.port, raw_path=request.path.encode())
+    extensions = {"timeout": timeout, "trace": progress.trace}
+    return httpx.Request(request.method, url, headers=headers, content=request.body, extensions=extensions)
+
+
+def _check(response: HttpxResponse) -> None:
+    encodings = [value for name, value in response.headers if name == b"content-encoding"]
+    if len(response.headers) > MAX_HEADERS:
+        response.close()
+        raise UpstreamError("protocol", f"the upstream sent more than {MAX_HEADERS} headers")
+    if any(value.strip().lower() not in (b"", b"identity") for value in encodings):
+        response.close()
+        raise UpstreamError("encoding", "the upstream encoded its answer, which it was asked not to")
+
+
+def _explain(error: Exception, phase: str, origin: Origin) -> UpstreamError:
+    """What went wrong before the head, in the seam's words."""
+    place = f"{origin.host}:{origin.port}"
+    if isinstance(error, httpx.PoolTimeout):
+        return UpstreamError("overloaded", "no connection to the upstream became free in time")
+    if isinstance(error, httpx.ConnectTimeout):
+        kind: FailureKind = "tls_timeout" if phase == "tls" else "connect_timeout"
+        return UpstreamError(kind, f"no connection to {place} in time")
+    if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
+        return UpstreamError("protocol", "the upstream's answer is not HTTP")
+    if phase == "head" or isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
+        return UpstreamError("tls" if phase == "tls" else "closed_pre", "the upstream closed the connection without an answer")
+    causes = _causes(error)
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return UpstreamError("dns", f"cannot resolve {origin.host}")
+    reason = next((cause.verify_message for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), "")
+    if phase == "tls" or any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return UpstreamError("tls", f"TLS with {origin.host} failed: {reason or 'handshake failed'}")
+    return UpstreamError("connect", f"cannot connect to {place}: {type(error).__name__}")
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in found:
+        found.append(current)
+        current = current.__cause__ or current.__context__
+    return found
