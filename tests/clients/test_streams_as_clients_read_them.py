@@ -1,0 +1,166 @@
+"""Streams through the openai package (points 3 and 4 of what clients need)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.clients.conftest import Front
+from tests.faults.behaviours import chat_chunk
+from tests.faults.upstream_server import Exchange
+
+HELLO: Any = [{"role": "user", "content": "hello"}]
+
+
+def say(text: str) -> Any:
+    """A conversation of one message."""
+    return [{"role": "user", "content": text}]
+
+
+def text_of(chunks: list[Any]) -> str:
+    """What a stream said."""
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+
+def lines_of(front: Front, body: dict[str, Any]) -> list[str]:
+    """The data of every event of a stream, as it is on the wire."""
+    response = front.post({**body, "stream": True})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = response.text.split("\n\n")
+    assert events.pop() == ""
+    assert all(event.startswith("data: ") and "\n" not in event for event in events)
+    return [event.removeprefix("data: ") for event in events]
+
+
+def test_the_role_comes_once_and_the_id_never_changes(client: openai.OpenAI) -> None:
+    chunks = list(client.chat.completions.create(model="chat", messages=say("#chunks=12#"), stream=True))
+    assert text_of(chunks) == "".join(f"w{number} " for number in range(12))
+    assert [chunk.choices[0].delta.role for chunk in chunks if chunk.choices and chunk.choices[0].delta.role] == ["assistant"]
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "stop"
+
+
+def test_usage_comes_only_when_it_was_asked_for(client: openai.OpenAI, front: Front) -> None:
+    unasked = list(client.chat.completions.create(model="chat", messages=HELLO, stream=True))
+    assert all(chunk.usage is None and chunk.choices for chunk in unasked)
+    asked = list(client.chat.completions.create(model="chat", messages=HELLO, stream=True, stream_options={"include_usage": True}))
+    assert [bool(chunk.usage) for chunk in asked] == [False] * (len(asked) - 1) + [True]
+    assert asked[-1].choices == []
+    assert asked[-1].usage is not None
+    assert asked[-1].usage.total_tokens == 1 + 5
+    assert [request.json["stream_options"]["include_usage"] for request in front.upstream.requests] == [True, True]
+
+
+def test_a_stream_ends_with_exactly_one_done(front: Front) -> None:
+    lines = lines_of(front, {"model": "chat", "messages": HELLO})
+    assert [line for line in lines if line == "[DONE]"] == ["[DONE]"]
+    assert lines[-1] == "[DONE]"
+    assert json.loads(lines[-2])["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_first_event_arrives_while_the_upstream_still_waits(client: openai.OpenAI, front: Front) -> None:
+    seen = threading.Event()
+
+    async def wait_for_the_reader(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        await exchange.event(chat_chunk("first", role="assistant"))
+        while not seen.is_set():
+            await exchange.sleep(0.01)
+        for chunk in (chat_chunk(" last"), chat_chunk(finish="stop")):
+            await exchange.event(chunk)
+        await exchange.event(b"[DONE]")
+        await exchange.chunk(b"")
+
+    front.upstream.on("/v1/chat/completions", wait_for_the_reader)
+    stream = client.chat.completions.create(model="chat", messages=HELLO, stream=True)
+    assert next(iter(stream)).choices[0].delta.content == "first"
+    seen.set()
+    assert text_of(list(stream)) == " last"
+
+
+@pytest.mark.parametrize("model", ["ends-early", "resets", "fails-inside"])
+def test_a_break_after_the_first_byte_is_never_a_clean_finish(client: openai.OpenAI, model: str) -> None:
+    stream = client.chat.completions.create(model=model, messages=HELLO, stream=True)
+    said = ""
+    finished: list[str | None] = []
+    with pytest.raises((openai.APIError, httpx.TransportError)):
+        for chunk in stream:
+            said += chunk.choices[0].delta.content or ""
+            finished.append(chunk.choices[0].finish_reason)
+    assert said == "one two "
+    assert set(finished) == {None}
+
+
+def test_an_error_event_is_followed_by_no_done(front: Front) -> None:
+    lines = lines_of(front, {"model": "ends-early", "messages": HELLO})
+    error = json.loads(lines[-1])["error"]
+    assert error["code"] == "upstream_truncated"
+    assert {"message", "type", "param", "code"} <= set(error)
+    assert "[DONE]" not in lines
+
+
+def test_a_caller_who_leaves_ends_the_upstream_call(client: openai.OpenAI, front: Front) -> None:
+    stream = client.chat.completions.create(model="chat", messages=say("#chunks=100000##delay=20ms#"), stream=True)
+    next(iter(stream))
+    stream.close()
+    wait_until_left(front, 1)
+
+
+def test_a_caller_who_leaves_before_the_answer_ends_the_upstream_call(client: openai.OpenAI, front: Front) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=0.5).chat.completions.create(model="chat", messages=say("#chunks=1000##delay=1s#"))
+    wait_until_left(front, 1)
+
+
+def wait_until_left(front: Front, count: int) -> None:
+    """Until the upstream has seen `count` requests abandoned. Four seconds are promised; a busy machine gets more."""
+    deadline = time.monotonic() + 20
+    while sum(request.left is not None for request in front.upstream.requests) < count:
+        assert time.monotonic() < deadline, front.upstream.ledger.as_json()
+        time.sleep(0.01)
+
+
+async def test_callers_who_gave_up_leave_the_next_one_unharmed(async_client: openai.AsyncOpenAI, front: Front) -> None:
+    async with async_client as client:
+        patient = client.with_options(timeout=30)
+        hasty = client.with_options(timeout=0.5)
+        slow: Any = say("#chunks=1000##delay=1s#")
+        gave_up = await asyncio.gather(
+            *(hasty.chat.completions.create(model="chat", messages=slow) for _ in range(20)), return_exceptions=True
+        )
+        assert [type(one) for one in gave_up] == [openai.APITimeoutError] * 20
+        answer = await patient.chat.completions.create(model="chat", messages=HELLO)
+        assert answer.choices[0].message.content == "w0 w1 w2 w3 w4 "
+    await asyncio.to_thread(wait_until_left, front, 20)
+
+
+async def test_fifty_streams_at_once_do_not_mix(async_client: openai.AsyncOpenAI, front: Front) -> None:
+    async def echo(exchange: Exchange) -> None:
+        """Say the request's own words back, one event at a time."""
+        await exchange.start_stream()
+        words = exchange.request.json["messages"][0]["content"].split()
+        for word in words:
+            await exchange.event(chat_chunk(word + " "))
+            await exchange.sleep(0.001)
+        await exchange.event(chat_chunk(finish="stop"))
+        await exchange.event(b"[DONE]")
+        await exchange.chunk(b"")
+
+    front.upstream.on("/v1/chat/completions", echo)
+
+    async def one(client: openai.AsyncOpenAI, number: int) -> tuple[str, str]:
+        sent = " ".join(f"{number}-{word}" for word in range(40)) + " "
+        stream = await client.chat.completions.create(model="chat", messages=say(sent), stream=True)
+        return sent, "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    async with async_client as client:
+        pairs = await asyncio.gather(*(one(client, number) for number in range(50)))
+    assert [said for _, said in pairs] == [sent for sent, _ in pairs]
