@@ -17,6 +17,8 @@ def check_listeners(config: Config, problems: Problems) -> None:
             f"{config.listen} can be reached from outside, and there are no keys: add one under keys, listen on 127.0.0.1, "
             "or let anybody in with auth: none",
         )
+    if config.auth == "none" and config.keys:
+        problems.at("auth", "with auth: none nobody's key is checked: remove it, or remove the keys")
     if config.admin.key_hash is None and not config.admin.listen.loopback:
         problems.at("admin", f"{config.admin.listen} can be reached from outside: set admin.key_hash, or listen on 127.0.0.1")
     if config.listen == config.admin.listen and config.listen.port:

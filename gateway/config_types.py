@@ -24,6 +24,8 @@ Secrets = Annotated[tuple[Secret, ...], Meta(extra={"form": "secrets"})]
 Header = Annotated[Secret, Meta(extra={"form": "header"})]
 KeyHash = Annotated[str, Meta(extra={"form": "key_hash"})]
 
+STRICT = "Refuse (400) what cannot be honoured instead of adjusting and reporting it."
+
 
 class Tls(Struct, frozen=True):
     """The certificate chain and private key of our listener, PEM files."""
@@ -70,7 +72,7 @@ class ProviderConfig(Struct, frozen=True):
 
 
 class ModelConfig(Struct, frozen=True):
-    """What callers may ask for by `name`, and where such a call goes. A deadline that is None is the provider's."""
+    """What callers may ask for by `name`, and where such a call goes. None: what a model on the way says, else the provider."""
 
     name: Name
     targets: Annotated[
@@ -80,8 +82,10 @@ class ModelConfig(Struct, frozen=True):
     timeout: Annotated[Duration | None, Meta(description="Longest time for one attempt as a whole.")] = None
     first_byte_timeout: Annotated[Duration | None, Meta(description="Longest wait from the request sent to the answer's head.")] = None
     idle_timeout: Annotated[Duration | None, Meta(description="Longest silence between two pieces of an answer.")] = None
-    retries: Annotated[int, Meta(ge=0, le=10, description="How often the same target is tried again before the next one.")] = 1
-    strict: Annotated[bool | None, Meta(description="Refuse (400) what cannot be honoured instead of adjusting and reporting it.")] = None
+    retries: Annotated[
+        Annotated[int, Meta(ge=0, le=10)] | None, Meta(description="How often the same target is tried again before the next one.")
+    ] = None
+    strict: Annotated[bool | None, Meta(description=STRICT)] = None
 
 
 class KeyConfig(Struct, frozen=True):
@@ -97,7 +101,7 @@ class KeyConfig(Struct, frozen=True):
         Annotated[datetime, Meta(extra={"form": "expires"})] | None,
         Meta(description="The last day (UTC), or the moment from which the key is refused."),
     ] = None
-    strict: Annotated[bool | None, Meta(description="Refuse (400) what cannot be honoured instead of adjusting and reporting it.")] = None
+    strict: Annotated[bool | None, Meta(description=STRICT)] = None
 
 
 class Config(Struct, frozen=True):
@@ -125,7 +129,7 @@ class Config(Struct, frozen=True):
         tuple[Annotated[str, Meta(extra={"form": "network"})], ...], Meta(description="Proxies whose X-Forwarded-* headers are believed.")
     ] = ()
     expose_targets: Annotated[bool, Meta(description="Let callers ask for PROVIDER/MODEL too, beside the names under models.")] = False
-    strict: Annotated[bool, Meta(description="Refuse (400) what cannot be honoured instead of adjusting and reporting it.")] = False
+    strict: Annotated[bool, Meta(description=STRICT)] = False
 
     def model(self, name: str) -> ModelConfig | None:
         """What `name` means to a caller: that very model, else the longest prefix with a `*`, else None."""

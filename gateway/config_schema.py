@@ -1,0 +1,161 @@
+"""The JSON Schema of the YAML, made from the same types and forms that read it: what editors complete and check with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import inspect as mi
+
+import providers
+from gateway.config_entry import options_type
+from gateway.config_read import keys_of
+from gateway.config_types import Config, ModelConfig, ProviderConfig
+from gateway.config_value import FORMS, HEADER_SCHEMA, PATH_SCHEMA, SECRET_SCHEMA, VARIABLE, Schema
+
+_VARIABLE: Schema = {"type": "string", "pattern": VARIABLE}
+_REF: Schema = {"type": "string", "minLength": 1, "examples": ["openai/gpt-4o", "another-model"]}
+_WEIGHT: Schema = {"anyOf": [{"type": "number", "minimum": 0}, _VARIABLE]}
+_SPLIT: Schema = {"type": "object", "minProperties": 1, "additionalProperties": _WEIGHT, "description": "A split: targets to weights."}
+_ORDER: Schema = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"anyOf": [_REF, {"$ref": "#/$defs/split"}]},
+    "description": "An order: the next is tried when one fails.",
+}
+_SPECIAL: dict[str, Schema] = {
+    "secrets": SECRET_SCHEMA,
+    "header": HEADER_SCHEMA,
+    "path": PATH_SCHEMA,
+    "route": {"$ref": "#/$defs/route"},
+}
+_MODEL_NAME: Schema = {"pattern": r"^[^*]*\*?$", "minLength": 1}
+_PROVIDER_NAME: Schema = {"pattern": r"^[^/]+$"}
+
+
+def schema() -> Schema:
+    """A JSON Schema (draft 2020-12) that every configuration this version reads conforms to."""
+    kind = mi.type_info(Config)
+    assert isinstance(kind, mi.StructType)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Lockgate configuration",
+        **_struct(kind),
+        "$defs": {
+            "split": _SPLIT,
+            "order": _ORDER,
+            "route": {"anyOf": [_REF, {"$ref": "#/$defs/order"}, {"$ref": "#/$defs/split"}]},
+        },
+    }
+
+
+def _type(kind: mi.Type) -> Schema:
+    """The schema of one type."""
+    extra: dict[str, Any] = {}
+    words: dict[str, Any] = {}
+    while isinstance(kind, mi.Metadata):
+        extra, words, kind = {**(kind.extra or {}), **extra}, {**(kind.extra_json_schema or {}), **words}, kind.type
+    if "form" in extra:
+        form = extra["form"]
+        return {**(_SPECIAL[form] if form in _SPECIAL else FORMS[form].schema), **words}
+    if isinstance(kind, mi.StructType):
+        found = _mapping(kind)
+        if "short" in extra:
+            field = next(each for each in kind.fields if each.name == extra["short"])
+            found = {"anyOf": [_type(field.type), found]}
+        return {**found, **words}
+    if isinstance(kind, mi.UnionType):
+        return {**_union(kind), **words}
+    if isinstance(kind, mi.DictType):
+        return {**_dict(kind), **words}
+    if isinstance(kind, mi.VarTupleType | mi.ListType):
+        return {"type": "array", "items": _type(kind.item_type), **words}
+    return {**_leaf(kind), **words}
+
+
+def _union(kind: mi.UnionType) -> Schema:
+    found = [_type(each) for each in kind.types if not isinstance(each, mi.NoneType)]
+    if len(found) < len(kind.types):
+        found.append({"type": "null"})
+    return {"anyOf": found}
+
+
+def _dict(kind: mi.DictType) -> Schema:
+    item = kind.value_type
+    found: Schema = {"type": ["object", "null"], "additionalProperties": _type(item)}
+    cls = item.cls if isinstance(item, mi.StructType) else None
+    if cls is ModelConfig:
+        found["propertyNames"] = _MODEL_NAME
+    elif cls is ProviderConfig:
+        found["propertyNames"] = _PROVIDER_NAME
+    return found
+
+
+def _leaf(kind: mi.Type) -> Schema:
+    """Numbers and booleans may be variables as well, which are only known when the file is read."""
+    if isinstance(kind, mi.StrType):
+        return {"type": "string", **({"minLength": kind.min_length} if kind.min_length else {})}
+    if isinstance(kind, mi.LiteralType):
+        return {"enum": list(kind.values)}
+    if isinstance(kind, mi.BoolType):
+        return {"anyOf": [{"type": "boolean"}, _VARIABLE]}
+    if isinstance(kind, mi.IntType | mi.FloatType):
+        number: Schema = {"type": "integer" if isinstance(kind, mi.IntType) else "number"}
+        for name, word in (("ge", "minimum"), ("le", "maximum"), ("gt", "exclusiveMinimum"), ("lt", "exclusiveMaximum")):
+            if getattr(kind, name) is not None:
+                number[word] = getattr(kind, name)
+        return {"anyOf": [number, _VARIABLE]}
+    return {}
+
+
+def _mapping(kind: mi.StructType) -> Schema:
+    if kind.cls is ProviderConfig:
+        return _provider(kind)
+    if kind.cls is ModelConfig:
+        return {"anyOf": [{"$ref": "#/$defs/route"}, _struct(kind)]}
+    return _struct(kind)
+
+
+def _struct(kind: mi.StructType) -> Schema:
+    fields = keys_of(kind)
+    found: Schema = {
+        "type": "object",
+        "description": (kind.cls.__doc__ or "").partition("\n")[0],
+        "properties": {name: _with_default(_type(field.type), field) for name, field in fields.items()},
+        "additionalProperties": False,
+    }
+    required = [name for name, field in fields.items() if field.required]
+    return {**found, "required": required} if required else found
+
+
+def _with_default(found: Schema, field: mi.Field) -> Schema:
+    """Defaults that are written in the YAML as they are in Python; an editor shows them."""
+    plain = isinstance(field.default, str | bool | int) and field.default != "" and "form" not in _extra(field.type)
+    return {**found, "default": field.default} if plain and type(field.default) in (str, bool, int) else found
+
+
+def _extra(kind: mi.Type) -> dict[str, Any]:
+    extra: dict[str, Any] = {}
+    while isinstance(kind, mi.Metadata):
+        extra, kind = {**(kind.extra or {}), **extra}, kind.type
+    return extra
+
+
+def _provider(kind: mi.StructType) -> Schema:
+    """The common keys, and those that some type adds: what each takes is checked when the file is read."""
+    found = _struct(kind)
+    properties = found["properties"]
+    types = list(providers.types())
+    properties["type"] = {"anyOf": [{"enum": types}, {"type": "string", "minLength": 1}], "description": properties["type"]["description"]}
+    for name in types:
+        options = options_type(name)
+        for key, field in (keys_of(options) if options else {}).items():
+            known = properties.get(key)
+            added = {"description": f"{name} only.", **_with_default(_type(field.type), field)}
+            properties[key] = added if known is None else {"anyOf": [known, added]}
+    return {**found, "type": ["object", "null"]}
+
+
+def text() -> str:
+    """The schema as a file's content."""
+    return msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n"
