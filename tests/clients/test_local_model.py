@@ -1,0 +1,229 @@
+"""The local model through the openai package: real text, and every parameter that a first user tries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jsonschema
+import openai
+import pytest
+
+from tests.running import RunningGateway
+
+pytestmark = pytest.mark.timeout(300)
+PARIS: Any = [{"role": "user", "content": "What is the capital of France?"}]
+STORY: Any = [{"role": "user", "content": "Tell me a story about a fox and a river."}]
+CITY_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 40}, "country": {"type": "string", "maxLength": 40}},
+    "required": ["city", "country"],
+    "additionalProperties": False,
+}
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string", "maxLength": 40}}, "required": ["city"]},
+    },
+}
+
+
+@pytest.fixture
+def client(local_gateway: RunningGateway) -> Iterator[openai.OpenAI]:
+    """The openai package as a first user sets it up."""
+    with openai.OpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as made:
+        yield made
+
+
+def ask(client: openai.OpenAI, messages: Any = PARIS, **parameters: Any) -> Any:
+    """One answer."""
+    return client.chat.completions.create(model="local", messages=messages, **parameters)
+
+
+def said(answer: Any) -> str:
+    """The text of an answer."""
+    text = answer.choices[0].message.content
+    assert isinstance(text, str)
+    return text
+
+
+def test_an_answer_is_real_text_with_usage(client: openai.OpenAI, figure: Callable[[str, float, str], None]) -> None:
+    began = time.monotonic()
+    answer = ask(client)
+    figure("whole answer", time.monotonic() - began, "s")
+    assert "Paris" in said(answer)
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.usage.prompt_tokens > 5
+    assert answer.usage.completion_tokens > 3
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_a_stream_says_the_same_piece_by_piece(client: openai.OpenAI, figure: Callable[[str, float, str], None]) -> None:
+    whole = said(ask(client))
+    began = time.monotonic()
+    stream = ask(client, stream=True, stream_options={"include_usage": True})
+    chunks = [next(iter(stream))]
+    figure("first event", time.monotonic() - began, "s")
+    chunks += list(stream)
+    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
+    assert len(pieces) > 3
+    assert "".join(pieces) == whole
+    assert chunks[-1].usage.completion_tokens > 3
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+
+
+def test_any_model_name_is_answered_by_default(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="gpt-4o-mini", messages=PARIS, max_tokens=4)
+    assert answer.choices[0].message.content
+
+
+def test_the_same_seed_says_the_same_and_others_say_something_else(client: openai.OpenAI) -> None:
+    def with_seed(seed: int) -> str:
+        return said(ask(client, STORY, seed=seed, temperature=1, max_tokens=16))
+
+    texts = [with_seed(seed) for seed in range(5)]
+    assert [with_seed(seed) for seed in (0, 3)] == [texts[0], texts[3]]
+    assert len(set(texts)) >= 2
+
+
+def test_a_stop_string_ends_the_text_before_it(client: openai.OpenAI) -> None:
+    answer = ask(client, stop=["Paris"])
+    assert "Paris" not in said(answer)
+    assert said(answer).strip()
+    assert answer.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("cap", ["max_tokens", "max_completion_tokens"])
+def test_the_cap_on_tokens_ends_in_length(client: openai.OpenAI, cap: str) -> None:
+    answer = ask(client, STORY, **{cap: 7})
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage.completion_tokens == 7
+
+
+def test_log_probabilities_come_for_every_token(client: openai.OpenAI) -> None:
+    answer = ask(client, logprobs=True, top_logprobs=3, max_tokens=6)
+    tokens = answer.choices[0].logprobs.content
+    assert len(tokens) == answer.usage.completion_tokens
+    assert "".join(token.token for token in tokens).strip() == said(answer).strip()
+    for token in tokens:
+        assert token.logprob <= 0
+        assert len(token.top_logprobs) == 3
+        assert max(other.logprob for other in token.top_logprobs) >= token.logprob - 1e-4
+
+
+def test_more_alternatives_than_openai_gives_are_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, logprobs=True, top_logprobs=21)
+    assert caught.value.param == "top_logprobs"
+
+
+def test_an_answer_held_to_a_schema_fits_it(client: openai.OpenAI) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY_SCHEMA, "strict": True}}
+    answer = ask(client, response_format=form, max_tokens=120)
+    jsonschema.validate(json.loads(said(answer)), CITY_SCHEMA)
+
+
+def test_a_streamed_answer_held_to_a_schema_fits_it_too(client: openai.OpenAI) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY_SCHEMA}}
+    chunks = ask(client, response_format=form, max_tokens=120, stream=True)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    jsonschema.validate(json.loads(text), CITY_SCHEMA)
+
+
+def test_json_mode_answers_an_object(client: openai.OpenAI) -> None:
+    messages = [{"role": "user", "content": "Reply as a JSON object with the keys name and age for a man called John."}]
+    answer = ask(client, messages, response_format={"type": "json_object"}, max_tokens=200)
+    assert isinstance(json.loads(said(answer)), dict)
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}], ids=["required", "named"])
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+def test_a_forced_tool_call_is_made(client: openai.OpenAI, choice: Any, stream: bool) -> None:
+    question = [{"role": "user", "content": "What is the weather in Paris?"}]
+    answer = ask(client, question, tools=[WEATHER], tool_choice=choice, max_tokens=100, stream=stream)
+    if stream:
+        chunks = [chunk for chunk in answer if chunk.choices]
+        calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
+        name = "".join(call.function.name or "" for call in calls)
+        arguments = "".join(call.function.arguments or "" for call in calls)
+        finish = chunks[-1].choices[0].finish_reason
+    else:
+        (call,) = answer.choices[0].message.tool_calls
+        assert call.id
+        assert call.type == "function"
+        name, arguments, finish = call.function.name, call.function.arguments, answer.choices[0].finish_reason
+    assert name == "get_weather"
+    jsonschema.validate(json.loads(arguments), WEATHER["function"]["parameters"])
+    assert finish == "tool_calls"
+
+
+def test_several_choices_come_from_one_call(client: openai.OpenAI) -> None:
+    answer = ask(client, STORY, n=3, seed=1, temperature=1, max_tokens=8)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert all(choice.message.content for choice in answer.choices)
+
+
+async def test_four_streams_run_at_once_and_each_is_its_own(local_gateway: RunningGateway, figure: Callable[[str, float, str], None]) -> None:
+    questions = ["What is the capital of France?", "What is the capital of Italy?", "Name a colour.", "Say hello."]
+
+    async def one(client: openai.AsyncOpenAI, question: str) -> str:
+        messages: Any = [{"role": "user", "content": question}]
+        stream: Any = await client.chat.completions.create(model="local", messages=messages, max_tokens=12, stream=True)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
+
+    async with openai.AsyncOpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as client:
+        alone = [await one(client, question) for question in questions]
+        began = time.monotonic()
+        together = await asyncio.gather(*(one(client, question) for question in questions))
+        figure("4 streams of 12 tokens", time.monotonic() - began, "s")
+    assert together == alone
+    assert len(set(alone)) == 4
+
+
+async def test_callers_who_leave_free_the_slots_for_others(local_gateway: RunningGateway, figure: Callable[[str, float, str], None]) -> None:
+    """Four callers take every slot for a long story and leave; the next caller is answered long before those stories could have ended."""
+    async with openai.AsyncOpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as client:
+        streams: list[Any] = [
+            await client.chat.completions.create(model="local", messages=STORY, max_tokens=1500, temperature=1, seed=seed, stream=True)
+            for seed in range(4)
+        ]
+        for stream in streams:
+            await anext(aiter(stream))
+        for stream in streams:
+            await stream.close()
+        began = time.monotonic()
+        answer = await client.chat.completions.create(model="local", messages=PARIS, max_tokens=1)
+        figure("next answer's only token after four callers left", time.monotonic() - began, "s")
+        assert answer.choices[0].message.content
+        assert time.monotonic() - began < 30
+
+
+def test_what_was_set_for_the_caller_is_on_the_receipt(client: openai.OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(model="local", messages=PARIS, max_tokens=4)
+    assert '"temperature";set_default' in raw.headers["x-gateway-adjusted"]
+    explicit = client.chat.completions.with_raw_response.create(
+        model="local", messages=[{"role": "system", "content": "Be brief."}, *PARIS], max_tokens=4, temperature=0.5
+    )
+    assert "temperature" not in explicit.headers.get("x-gateway-adjusted", "")
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        ([{"role": "nobody", "content": "hello"}], "messages[0].role"),
+        ([{"role": "user"}], "messages[0].content"),
+        ([], "messages"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.org/x.png"}}]}], "messages"),
+    ],
+    ids=["unknown role", "no content", "no messages", "an image"],
+)
+def test_what_the_model_cannot_read_is_refused_by_name(client: openai.OpenAI, messages: Any, param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, messages)
+    assert (caught.value.param or "").startswith(param)
