@@ -1,0 +1,62 @@
+"""Every provider by its `type:` word: ours, loaded when first asked for, and those of installed packages.
+
+A package adds a provider by an entry point of the group `gateway.providers`, named by its type, that points at an object
+which fulfils `providers.base.Provider`. A type of ours cannot be replaced.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from providers.base import Provider
+
+GROUP = "gateway.providers"
+OURS: dict[str, tuple[str, str]] = {
+    "openai": ("providers.openai_models", "OPENAI"),
+    "openai-compatible": ("providers.openai_models", "COMPATIBLE"),
+    "vllm": ("providers.vllm", "VLLM"),
+    "ollama": ("providers.ollama", "OLLAMA"),
+    "llamacpp": ("providers.llamacpp", "LLAMACPP"),
+    "local": ("providers.local.adapter", "LOCAL"),
+}
+"""Type to module and object."""
+
+_loaded: dict[str, Provider] = {}
+
+
+def types() -> list[str]:
+    """The words that `type:` may be, sorted: ours and those of installed packages."""
+    return sorted({*OURS, *_plugins()})
+
+
+def get(type: str) -> Provider:
+    """The provider of a type; KeyError with a sentence for an unknown one."""
+    provider = _loaded.get(type)
+    if provider is None:
+        provider = _loaded[type] = _load(type)
+    return provider
+
+
+def options_of(type: str) -> Any:
+    """The msgspec Struct of a provider's own settings; None when it has none. KeyError for an unknown type."""
+    return getattr(get(type), "options_type", None)
+
+
+def _load(type: str) -> Provider:
+    if type in OURS:
+        module, name = OURS[type]
+        return cast("Provider", getattr(import_module(module), name))
+    plugins = _plugins()
+    if type in plugins:
+        return cast("Provider", plugins[type].load())
+    near = get_close_matches(type, types(), 1)
+    hint = f", did you mean '{near[0]}'?" if near else f"; known are {', '.join(types())}"
+    raise KeyError(f"unknown provider type '{type}'{hint}")
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in OURS}

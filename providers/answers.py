@@ -1,0 +1,145 @@
+"""JSON answers of upstreams: is it one, how did it finish, what did it use; and the small repairs that some vendors need.
+
+An answer that needs no repair is passed on as the bytes it came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from providers.base import Answer
+from providers.usage import read_usage
+
+Repair = Callable[[dict[str, Any]], bool]
+"""Changes a decoded answer (or chunk) in place; True when it did."""
+
+FINISH: Mapping[str, str | None] = {
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "model_length": "length",
+    "max_tokens": "length",
+    "error": "stop",
+    "null": None,
+    "": None,
+    "insufficient_system_resource": "length",
+}
+"""Vendors' words for why an answer ended: Together eos, Mistral model_length and error, Friendli the literal "null"."""
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: Any = None
+
+
+class _Chat(msgspec.Struct):
+    choices: list[_Choice]
+    usage: Any = None
+
+
+_read_chat = msgspec.json.Decoder(_Chat).decode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False) -> Answer:
+    """The Answer in a chat body. ValueError when it has no choices."""
+    chat = _read_chat(body)
+    if not chat.choices and not may_be_empty:
+        raise ValueError("the answer has no choices")
+    reasons = tuple(_finish(choice.finish_reason) for choice in chat.choices)
+    if not repairs and all(choice.finish_reason == reason for choice, reason in zip(chat.choices, reasons, strict=True)):
+        return Answer(body, read_usage(chat.usage), reasons)
+    answer = _decode(body)
+    changed = repair_finish(answer)
+    for repair in repairs:
+        changed = repair(answer) or changed
+    reasons = tuple(choice.get("finish_reason") for choice in answer["choices"])
+    return Answer(_encode(answer) if changed else body, read_usage(answer.get("usage")), reasons)
+
+
+def _finish(reason: Any) -> str | None:
+    return FINISH.get(reason, reason) if type(reason) is str else None
+
+
+def repair_finish(answer: dict[str, Any]) -> bool:
+    """Finish reasons in OpenAI's words."""
+    changed = False
+    for choice in choices_of(answer):
+        reason = choice.get("finish_reason")
+        if _finish(reason) != reason:
+            choice["finish_reason"] = _finish(reason)
+            changed = True
+    return changed
+
+
+def choices_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The choices that are objects; an empty list when there are none."""
+    choices = answer.get("choices")
+    return [choice for choice in choices if type(choice) is dict] if type(choices) is list else []
+
+
+def said_in(choice: dict[str, Any]) -> dict[str, Any]:
+    """The message of an answer's choice, or the delta of a chunk's."""
+    said = choice.get("message") or choice.get("delta")
+    return said if type(said) is dict else {}
+
+
+def arguments_as_text(answer: dict[str, Any]) -> bool:
+    """Tool arguments that came as an object become JSON text; tool calls without an index get one in chunks."""
+    changed = False
+    for choice in choices_of(answer):
+        calls = said_in(choice).get("tool_calls")
+        for at, call in enumerate(calls if type(calls) is list else ()):
+            function = call.get("function") if type(call) is dict else None
+            if type(function) is dict and type(function.get("arguments")) in (dict, list):
+                function["arguments"] = json_text(function["arguments"])
+                changed = True
+            if "delta" in choice and type(call) is dict and "index" not in call:
+                call["index"] = at
+                changed = True
+    return changed
+
+
+def json_text(value: Any) -> str:
+    """JSON as text, spaced as most clients print it."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False)
+
+
+def content_as_text(answer: dict[str, Any]) -> bool:
+    """Content that came as a list of chunks becomes a string; thinking chunks become reasoning_content."""
+    changed = False
+    for choice in choices_of(answer):
+        said = said_in(choice)
+        if type(said.get("content")) is list:
+            text, thought = _texts(said["content"])
+            said["content"] = text
+            if thought:
+                said["reasoning_content"] = (said.get("reasoning_content") or "") + thought
+            changed = True
+    return changed
+
+
+def _texts(parts: list[Any]) -> tuple[str, str]:
+    text, thought = "", ""
+    for part in parts:
+        if type(part) is str:
+            text += part
+        elif type(part) is dict and part.get("type") == "thinking":
+            inner = part.get("thinking")
+            thought += inner if type(inner) is str else _texts(inner)[0] if type(inner) is list else ""
+        elif type(part) is dict:
+            text += part.get("text") or ""
+    return text, thought
+
+
+def read_list(body: bytes) -> Answer:
+    """An embeddings answer: an object with `data`. ValueError otherwise."""
+    answer = _decode(body)
+    if type(answer.get("data")) is not list:
+        raise ValueError("the answer has no data")
+    return Answer(body, read_usage(answer.get("usage")))

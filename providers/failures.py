@@ -1,0 +1,194 @@
+"""What an upstream's error answer means, whatever its shape: OpenAI's, Anthropic's, Google's array, FastAPI's, plain text.
+
+The message is cut, cleaned of credentials, and never HTML.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from providers.base import Failure, FailureKind
+
+MESSAGE_LIMIT = 1_000
+LONGEST_WAIT = 86_400.0
+"""Seconds; a Retry-After beyond a day is read as a day."""
+
+CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_long", "context_window_exceeded", "exceed_context_size_error"})
+_CONTEXT_WORDS = re.compile(
+    r"maximum context length|context[ _](?:length|window|size)[^.]{0,60}(?:exceed|limit|too)|exceed[^.]{0,80}context"
+    r"|prompt is too long|too many (?:input )?tokens|input is too long|prompt too long|longer than the (?:model's )?context",
+    re.IGNORECASE,
+)
+_QUOTA_WORDS = frozenset({
+    "insufficient_quota", "quota_exhausted", "daily_quota_exhausted", "quota_exceeded", "billing_error", "insufficient_balance",
+    "billing_hard_limit_reached", "insufficient_credits", "payment_required",
+})  # fmt: skip
+_SECRET = re.compile(r"(?i)\b(?:bearer\s+[\w.~+/=*-]{6,}|(?:sk|gsk|csk|fw|flp|xai|pplx|key|siati|tgp)[-_][\w*.-]{8,}|AIza[\w*-]{10,})")
+_KINDS: dict[int, FailureKind] = {
+    401: "auth", 402: "quota", 403: "auth", 408: "server_error", 425: "server_error", 429: "rate_limit", 503: "overloaded",
+    529: "overloaded",
+}  # fmt: skip
+_decode = msgspec.json.Decoder().decode
+
+
+def read_failure(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    credential: str | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Failure:
+    """The Failure of an answer with an error status. Never raises; `clock` is the Unix time, for Retry-After dates."""
+    error = read_error(body)
+    message = scrub(error.get("message") or f"the upstream answered HTTP {status}", credential)
+    code, param, type_ = _word(error.get("code")), _word(error.get("param")), _word(error.get("type"))
+    retry_after = read_retry_after(headers, clock)
+    if retry_after is None:
+        retry_after = error.get("retry_after")
+    kind = _kind(status, code, type_, error)
+    if kind == "client_error" and _is_context(status, code, message):
+        status, code, type_ = 400, "context_length_exceeded", "invalid_request_error"
+    elif kind == "client_error" and code is None:
+        code = "model_not_found" if status == 404 and "model" in message.lower() else None
+    return Failure(kind, message, status, code, param, type_, retry_after)
+
+
+def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, Any]) -> FailureKind:
+    if 300 <= status < 400:
+        return "redirect"
+    if status in (429, 402) and ({code, type_} & _QUOTA_WORDS or status == 402 or error.get("quota")):
+        return "quota"
+    if status == 400 and error.get("reason") == "API_KEY_INVALID":
+        return "auth"
+    if status in (400, 403) and {code, type_} & _QUOTA_WORDS:
+        return "quota"
+    if {code, type_} & {"overloaded_error"}:
+        return "overloaded"
+    if status in _KINDS:
+        return _KINDS[status]
+    return "client_error" if 400 <= status < 500 else "server_error"
+
+
+def _is_context(status: int, code: str | None, message: str) -> bool:
+    return status in (400, 413, 422) and (code in CONTEXT_CODES or _CONTEXT_WORDS.search(message) is not None)
+
+
+def read_error(body: bytes) -> dict[str, Any]:
+    """message, type, param, code (and reason, quota, retry_after where Google says so) of an error body of any shape."""
+    try:
+        value = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {"message": _plain(body)}
+    if type(value) is list and value:
+        value = value[0]
+    if type(value) is str:
+        return {"message": value}
+    if type(value) is not dict:
+        return {}
+    inner = value.get("error", value)
+    if type(inner) is str:
+        return {**_fields(value), "message": inner}
+    if type(inner) is not dict:
+        return _fields(value)
+    return _fields(inner)
+
+
+def _fields(error: dict[str, Any]) -> dict[str, Any]:
+    message = error.get("message")
+    if type(message) is not str:
+        message = _detail(error.get("detail", message))
+    found: dict[str, Any] = {"message": message, "type": error.get("type"), "param": error.get("param"), "code": error.get("code")}
+    if type(error.get("status")) is str:  # google.rpc.Code as a word, beside the HTTP status in `code`
+        found["code"] = error["status"]
+        found["type"] = "invalid_request_error" if found["code"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND") else None
+    details = error.get("details")
+    if type(details) is list:
+        found |= _google_details(details)
+    return found
+
+
+def _detail(detail: Any) -> str | None:
+    """FastAPI's `detail`: a text, or a list of {loc, msg, type}."""
+    if type(detail) is str:
+        return detail
+    if type(detail) is not list:
+        return None if detail is None else msgspec.json.encode(detail).decode()[:MESSAGE_LIMIT]
+    texts = []
+    for one in detail[:5]:
+        if type(one) is dict and "msg" in one:
+            where = ".".join(str(step) for step in one.get("loc") or () if step != "body")
+            texts.append(f"{where}: {one['msg']}" if where else str(one["msg"]))
+        elif type(one) is str:
+            texts.append(one)
+    return "; ".join(texts) or None
+
+
+def _google_details(details: list[Any]) -> dict[str, Any]:
+    """google.rpc.RetryInfo, QuotaFailure and ErrorInfo, which say how long, whether it is a daily quota, and why."""
+    found: dict[str, Any] = {}
+    for one in details:
+        if type(one) is not dict:
+            continue
+        kind = str(one.get("@type", ""))
+        if kind.endswith("RetryInfo"):
+            found["retry_after"] = _seconds(str(one.get("retryDelay", "")).removesuffix("s"))
+        elif kind.endswith("QuotaFailure") and "PerDay" in str(one.get("violations", "")):
+            found["quota"] = True
+        elif kind.endswith("ErrorInfo"):
+            found["reason"] = one.get("reason")
+    return found
+
+
+def read_retry_after(headers: Mapping[str, str], clock: Callable[[], float] = time.time) -> float | None:
+    """Seconds until a retry makes sense: retry-after-ms, retry-after as seconds or as a date; None for none or garbage."""
+    millis = headers.get("retry-after-ms")
+    if millis is not None and (seconds := _seconds(millis)) is not None:
+        return min(seconds / 1000, LONGEST_WAIT)
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    seconds = _seconds(value)
+    if seconds is not None:
+        return seconds
+    try:
+        date = parsedate_to_datetime(value)
+        return min(max(0.0, date.timestamp() - clock()), LONGEST_WAIT)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _seconds(text: str) -> float | None:
+    if not re.fullmatch(r"\s*\d{1,12}(\.\d{1,9})?\s*", text):
+        return None
+    return min(float(text), LONGEST_WAIT)
+
+
+def scrub(message: str, credential: str | None = None) -> str:
+    """A message short enough to show and without anything that looks like a credential."""
+    message = _SECRET.sub("***", message)
+    if credential and len(credential) > 3:
+        message = message.replace(credential, "***")
+    message = "".join(ch if ch.isprintable() else " " for ch in message[: MESSAGE_LIMIT + 1])
+    return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
+
+
+def _word(value: Any) -> str | None:
+    """A code, param or type: a short string; numbers as text, anything else None."""
+    if type(value) is int:
+        return str(value)
+    return value[:200] if type(value) is str and value else None
+
+
+def _plain(body: bytes) -> str | None:
+    """A body that is no JSON: its text, unless it is markup or nothing."""
+    text = body[: MESSAGE_LIMIT * 4].decode("utf-8", "replace").strip()
+    if not text or text.startswith("<"):
+        return None
+    return text

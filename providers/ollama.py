@@ -1,0 +1,34 @@
+"""Ollama's OpenAI endpoint. Facts: ollama source (commit fb30760). What it does not know it ignores silently; we say so."""
+
+from __future__ import annotations
+
+from providers.messages import Parts
+from providers.openai import OpenAICompatible, Wire
+from providers.openai_models import CONTEXT_POLICY, GATEWAY
+from providers.rules import Takes
+from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.values import Cap, Drop, Needs, OneOf
+
+OLLAMA = OpenAICompatible(
+    "ollama",
+    Wire(label="Ollama", base_url="http://localhost:11434/v1", needs_credential=False, source="ollama source (commit fb30760)"),
+    (
+        *GATEWAY,
+        *CONTEXT_POLICY,
+        Takes("model messages stream temperature top_p frequency_penalty presence_penalty logprobs top_logprobs reasoning"),
+        Parts(takes=("text", "image_url"), remote_images=False),
+        Cap("max_tokens"),
+        Needs("top_logprobs", "logprobs"),
+        Choices(param="n"),
+        Stop("stop"),
+        Functions("functions"),
+        Tools("tools"),
+        ToolChoice("tool_choice", ()),
+        Format("response_format"),
+        StreamUsage("stream_options", only_streams=False),
+        OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max")),
+        Drop("logit_bias", why="ignored upstream"),
+        Drop("user", why="ignored upstream"),
+        Drop("parallel_tool_calls", why="ignored upstream"),
+    ),
+)

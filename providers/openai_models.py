@@ -1,0 +1,184 @@
+"""OpenAI itself, its reasoning models by prefix, and the plain `openai-compatible` type.
+
+Facts: openai 3.52.0 (chat parameters and ranges), Azure's how-to on reasoning models, pydantic-ai-slim 2.68.0 (families).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from providers.messages import SystemPrompt
+from providers.openai import OpenAICompatible, Wire
+from providers.rules import UNSUPPORTED, ForModels, Rule, Takes, Work
+from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.values import BiasRange, Cap, Drop, EnforcedHere, Needs, OneOf, Range, ToHeader
+
+GATEWAY: tuple[Rule, ...] = (
+    SystemPrompt(),
+    EnforcedHere("timeout_microseconds", why="an upper bound on the gateway's own deadline"),
+)
+"""What the gateway does itself for every provider."""
+
+CONTEXT_POLICY: tuple[Rule, ...] = (
+    OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
+    Drop("context_length_exceeded_behavior"),
+)
+"""Where the provider itself knows only errors."""
+
+SAMPLING: tuple[Rule, ...] = (
+    Range("temperature", 0, 2),
+    Range("top_p", 0, 1),
+    Range("frequency_penalty", -2, 2),
+    Range("presence_penalty", -2, 2),
+)
+LOGPROBS: tuple[Rule, ...] = (Takes("logprobs"), Range("top_logprobs", 0, 20), Needs("top_logprobs", "logprobs"))
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+NEAREST_EFFORT = {"minimal": "low", "xhigh": "high", "max": "high"}
+
+TEXT_MODELS: tuple[Rule, ...] = (
+    *GATEWAY,
+    *CONTEXT_POLICY,
+    Takes("model messages stream functions function_call"),
+    Cap("max_completion_tokens", also=True),
+    *SAMPLING,
+    Choices(param="n", most=128),
+    Stop("stop", limit=4),
+    BiasRange("logit_bias"),
+    *LOGPROBS,
+    Format("response_format"),
+    Tools("tools", functions_only=False),
+    ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
+    StreamUsage("stream_options"),
+    Takes("parallel_tool_calls user safety_identifier prompt_cache_key metadata store prediction modalities audio"),
+    Takes("web_search_options moderation prompt_cache_options prompt_cache_retention"),
+    OneOf("service_tier", ("auto", "default", "flex", "scale", "priority", "fast")),
+    OneOf("reasoning_effort", EFFORTS, to={"max": "xhigh"}),
+    OneOf("verbosity", ("low", "medium", "high")),
+    ToHeader("team", "OpenAI-Organization"),
+)
+
+
+class WhileReasoning(Rule, frozen=True):
+    """A sampling parameter that a model takes only while it does not reason; 1 is the value it uses then."""
+
+    default_on: bool = True
+    neutral: Any = 1
+
+    def apply(self, work: Work) -> None:
+        """Drop it when the effort that counts is not `none`."""
+        effort = work.body.get("reasoning_effort")
+        if not (self.default_on if effort is None else effort != "none"):
+            return
+        value = work.body.get(self.param)
+        if self.neutral is not None and value == self.neutral:
+            return
+        work.drop(self.param, UNSUPPORTED)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "no" if self.default_on else "yes", "while_reasoning": False}}
+
+
+class NotAtMinimal(Rule, frozen=True):
+    """Parallel tool calls, which reasoning models do not do at effort minimal."""
+
+    def apply(self, work: Work) -> None:
+        """Drop them there."""
+        if work.body.get("reasoning_effort") == "minimal" and work.body.get(self.param):
+            work.lossy(self.param, "drop", "not supported at effort minimal", code="unsupported_combination")
+            work.body.pop(self.param)
+
+
+class Family(NamedTuple):
+    """Reasoning models whose names start alike."""
+
+    prefix: str
+    default_on: bool
+    efforts: tuple[str, ...]
+    stops: bool = False
+
+
+_ALL = ("none", "low", "medium", "high", "xhigh")
+_WITH_MINIMAL = EFFORTS
+_UP = ("low", "medium", "high", "xhigh")
+_PRO = ("medium", "high", "xhigh")
+
+FAMILIES: tuple[Family, ...] = (
+    Family("gpt-6-astra", True, _UP),
+    Family("gpt-6.1-sol", True, _UP),
+    Family("gpt-6.1-terra", True, _WITH_MINIMAL),
+    Family("gpt-6", True, _WITH_MINIMAL),
+    Family("gpt-5.6", True, _ALL),
+    Family("gpt-5.5-pro", True, _PRO),
+    Family("gpt-5.5", True, _WITH_MINIMAL),
+    Family("gpt-5.4-pro", True, _PRO),
+    Family("gpt-5.4", False, _WITH_MINIMAL),
+    Family("gpt-5.3-chat", True, ("medium",)),
+    Family("gpt-5.3", False, _WITH_MINIMAL),
+    Family("gpt-5.2-pro", True, _PRO),
+    Family("gpt-5.2-chat", True, ("medium",)),
+    Family("gpt-5.2", False, _WITH_MINIMAL),
+    Family("gpt-5.1-codex", True, ("minimal", *_UP)),
+    Family("gpt-5.1-chat", True, ("medium",)),
+    Family("gpt-5.1", False, _WITH_MINIMAL),
+    Family("gpt-5-pro", True, ("high",)),
+    Family("gpt-5", True, ("minimal", "low", "medium", "high")),
+    Family("o1", True, ("low", "medium", "high"), stops=True),
+    Family("o3", True, ("low", "medium", "high")),
+    Family("o4", True, ("low", "medium", "high")),
+)
+"""Chat Completions rejects effort `max` on every OpenAI model, although the type lists it; the first prefix that fits wins."""
+
+
+def _reasoning(family: Family) -> ForModels:
+    """The rules that replace the general ones for a reasoning family."""
+    lowest = next(effort for effort in family.efforts if effort != "none")
+    nearest = {"none": lowest, "minimal": lowest, "low": lowest, "medium": family.efforts[-1], "high": family.efforts[-1]}
+    to = {**nearest, "xhigh": family.efforts[-1], "max": family.efforts[-1]}
+    on = family.default_on
+    rules: tuple[Rule, ...] = (
+        Functions("functions"),
+        Tools("tools", functions_only=False),
+        ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
+        Cap("max_completion_tokens"),
+        OneOf("reasoning_effort", family.efforts, to={word: near for word, near in to.items() if word not in family.efforts}),
+        WhileReasoning("temperature", on),
+        Range("temperature", 0, 2),
+        WhileReasoning("top_p", on),
+        Range("top_p", 0, 1),
+        WhileReasoning("top_logprobs", on, None),
+        WhileReasoning("logprobs", on, None),
+        Range("top_logprobs", 0, 20),
+        Drop("frequency_penalty"),
+        Drop("presence_penalty"),
+        Drop("logit_bias"),
+        NotAtMinimal("parallel_tool_calls"),
+        Drop("prediction"),
+        Drop("modalities"),
+        Drop("audio"),
+        Drop("web_search_options"),
+        *(() if family.stops else (Drop("stop"),)),
+    )
+    return ForModels((family.prefix,), rules)
+
+
+_NO_REASONING: tuple[Rule, ...] = (Drop("reasoning_effort", why="not a reasoning model"), Drop("verbosity", why="not for this model"))
+
+OPENAI_RULES: tuple[Rule | ForModels, ...] = (
+    *TEXT_MODELS,
+    ForModels(("gpt-5-chat",), (Cap("max_completion_tokens"), _NO_REASONING[0])),
+    *map(_reasoning, FAMILIES),
+    ForModels(("gpt-4", "gpt-3.5", "chatgpt-4o"), _NO_REASONING),
+)
+
+OPENAI = OpenAICompatible(
+    "openai",
+    Wire(label="OpenAI", base_url="https://api.openai.com/v1", source="openai 3.52.0"),
+    OPENAI_RULES,
+)
+
+COMPATIBLE = OpenAICompatible(
+    "openai-compatible",
+    Wire(label="this server", base_url=None, needs_credential=False, unknown="pass"),
+    (*GATEWAY, StreamUsage("stream_options", only_streams=False)),
+)
+"""Any server that speaks OpenAI's wire: what it takes is not known, so everything passes."""

@@ -1,0 +1,269 @@
+"""Rules on shapes: stop lists, tools, response formats, seeds and several choices, usage in streams."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from providers.base import Body
+from providers.rules import UNSUPPORTED, Rule, Work, is_neutral
+
+MAX_FANOUT = 8
+"""The most upstream calls that one caller's call becomes, unless the provider's `max_fanout` says otherwise."""
+
+
+class Stop(Rule, frozen=True):
+    """Stop strings: at most `limit` of them (None: any number), as a list only where `listed`."""
+
+    limit: int | None = None
+    listed: bool = False
+
+    def apply(self, work: Work) -> None:
+        """Make a list of one string; keep the first `limit` of a list."""
+        value = work.body.get(self.param)
+        if type(value) is str and self.listed:
+            work.report(self.param, "reshape", why="upstream takes a list")
+            work.body.set(self.param, [value])
+        elif type(value) is list and self.limit is not None and len(value) > self.limit:
+            work.lossy(self.param, "clamp", f"it takes at most {self.limit} stop strings", from_=len(value), to=self.limit)
+            work.body.set(self.param, value[: self.limit])
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "yes"} | ({"max_items": self.limit} if self.limit else {})}
+
+
+class Tools(Rule, frozen=True):
+    """Tools the model may call: at most `limit`, functions only where `functions_only`; an empty list is left out."""
+
+    limit: int | None = None
+    functions_only: bool = True
+    strips_strict: bool = False
+
+    def apply(self, work: Work) -> None:
+        """Refuse what cannot be sent; tools are never left out silently."""
+        tools = work.body.get(self.param)
+        if tools is None:
+            return
+        if not tools:
+            work.report(self.param, "drop", why="an empty list is rejected upstream")
+            work.body.pop(self.param)
+            return
+        if self.limit is not None and len(tools) > self.limit:
+            raise work.refuse(self.param, f"it takes at most {self.limit} tools")
+        for at, tool in enumerate(tools):
+            if self.functions_only and tool.get("type", "function") != "function":
+                raise work.refuse(f"{self.param}[{at}].type", "it takes functions only", "unsupported_parameter")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "yes"} | ({"max_items": self.limit} if self.limit else {})}
+
+
+class ToolChoice(Rule, frozen=True):
+    """Which of auto, none, required and named (a function) the provider honours; tools must be there."""
+
+    takes: tuple[str, ...] = ("auto", "none", "required", "named")
+
+    def apply(self, work: Work) -> None:
+        """Drop a choice that is not honoured; refuse one without tools."""
+        if self.param not in work.body:
+            return
+        value = work.body.get(self.param)
+        if not work.body.get("tools"):
+            if value is None or value == "none":
+                work.body.pop(self.param)
+                work.report(self.param, "drop", why="neutral value")
+                return
+            raise work.refuse(self.param, "it needs 'tools'")
+        if value is None:
+            return
+        kind = value if type(value) is str else "named" if value.get("type") == "function" else str(value.get("type"))
+        if kind in self.takes:
+            return
+        if kind == "auto":
+            work.report(self.param, "drop", why="auto is the only behaviour")
+        else:
+            work.lossy(self.param, "drop", UNSUPPORTED, code="unsupported_parameter")
+        work.body.pop(self.param)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "yes", "values": list(self.takes)} if self.takes else {"support": "no"}}
+
+
+class Format(Rule, frozen=True):
+    """Answer formats: json_schema becomes json_object where only that is known; what is not known is dropped."""
+
+    takes: tuple[str, ...] = ("text", "json_object", "json_schema")
+    asks: bool = False
+    """JSON mode needs the word JSON in the conversation, or the answer may be endless whitespace: warn when it is missing."""
+    schema_only: bool = False
+    """json_schema carries nothing but `schema`."""
+
+    def apply(self, work: Work) -> None:
+        """Downgrade or drop what is not taken."""
+        value = work.body.get(self.param)
+        kind = value.get("type") if type(value) is dict else None
+        if kind is None:
+            return
+        if kind not in self.takes:
+            self._lower(work, kind)
+        elif kind == "json_schema" and self.schema_only:
+            self._trim(work, value)
+        if self.asks and kind in ("json_object", "json_schema") and b"json" not in (work.body.raw("messages") or b"").lower():
+            work.report(self.param, "warn", why="no message asks for JSON; the answer may be whitespace until the limit")
+
+    def _lower(self, work: Work, kind: str) -> None:
+        if kind == "json_schema" and "json_object" in self.takes:
+            why = "schema not enforced upstream"
+            work.lossy(self.param, "downgrade", why, from_="json_schema", to="json_object", code="unsupported_parameter")
+            work.body.set(self.param, {"type": "json_object"})
+        elif kind == "text":
+            work.report(self.param, "drop", why="text is the only behaviour" if not self.takes else "text is what it answers")
+            work.body.pop(self.param)
+        else:
+            work.drop(self.param)
+
+    def _trim(self, work: Work, value: dict[str, Any]) -> None:
+        given = value["json_schema"]
+        if set(given) - {"schema"} or set(value) - {"type", "json_schema"}:
+            work.body.set(self.param, {"type": "json_schema", "json_schema": {"schema": given.get("schema", {})}})
+            work.report(self.param, "reshape", why="only schema is defined upstream")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "yes", "values": list(self.takes)} if self.takes else {"support": "no"}}
+
+
+class StreamUsage(Rule, frozen=True):
+    """Usage in streams. `ask`: stream_options are taken; `always`: it comes unasked, no such field; `never`: it does not come."""
+
+    how: Literal["ask", "always", "never"] = "ask"
+    only_streams: bool = True
+    """stream_options without a stream is an error upstream."""
+    runs: ClassVar[Literal["present", "always", "stream"]] = "stream"
+
+    def apply(self, work: Work) -> None:
+        """Ask for usage on every stream that can give it; take the field out where it is not known."""
+        value = work.body.get(self.param)
+        if self.how == "ask":
+            self._ask(work, value)
+        elif self.param in work.body:
+            if self.how == "always":
+                work.body.pop(self.param)
+                work.report(self.param, "drop", why="usage comes in the last chunk unasked; no such field")
+            else:
+                work.drop(self.param, "the provider never reports usage")
+
+    def _ask(self, work: Work, value: Any) -> None:
+        if not work.options.stream:
+            if self.only_streams and self.param in work.body:
+                work.drop(self.param, "only valid with stream true", "invalid_value")
+        elif value is None or value.get("include_usage") is not True:
+            asked = {**(value or {}), "include_usage": True}
+            work.body.set(self.param, asked)
+            work.report(self.param, "set_default", to={"include_usage": True}, why="the gateway counts tokens; hidden if unasked")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        support = {"ask": "yes", "always": "adjusted", "never": "no"}[self.how]
+        return {self.param: {"support": support, "usage_in_streams": self.how != "never"}}
+
+
+class Choices(Rule, frozen=True):
+    """`n` and `seed` together. `most` choices natively (None: one call each); seeds as a list natively where `seed_list`."""
+
+    most: int | None = None
+    seed_list: bool = False
+    seeds: bool = True
+    """The provider has a seed at all."""
+    sends_one: bool = False
+    """`n: 1` is a field it takes, more is an error."""
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("n", "seed")
+
+    def apply(self, work: Work) -> None:
+        """Send n and seeds natively, or leave one choice a call to the gateway."""
+        n, seed = work.body.get("n"), work.body.get("seed")
+        count = 1 if n is None else n
+        if type(seed) is list:
+            self._check_seeds(work, seed, count)
+        several = count > 1 and (self.most is None or (type(seed) is list and not self.seed_list))
+        if several:
+            self._fan_out(work, count)
+        elif self.most is not None and count > self.most:
+            raise work.refuse("n", f"it takes at most {self.most} choices")
+        elif "n" in work.body and self.most is None and not self.sends_one:
+            work.body.pop("n")
+            work.report("n", "drop", why="equals the only behaviour")
+        if "seed" in work.body and not self.seeds:
+            work.drop("seed")
+        elif type(seed) is list and not self.seed_list and not several:
+            work.body.set("seed", seed[0])
+            work.report("seed", "reshape", why="upstream takes one integer")
+
+    def _check_seeds(self, work: Work, seed: list[int], count: int) -> None:
+        if len(seed) != count:
+            raise work.refuse("seed", f"a list of seeds needs one for each of the {count} choices")
+
+    def _fan_out(self, work: Work, count: int) -> None:
+        limit = int(work.settings.get("max_fanout", MAX_FANOUT))
+        if count > limit:
+            raise work.refuse("n", f"it answers one choice a call, and one call may become at most {limit}")
+        work.body.pop("n")
+        work.report("n", "fan_out", from_=count, why="one choice per upstream call")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        n = {"support": "yes", "max": self.most} if self.most else {"support": "adjusted", "action": "fan_out", "max": MAX_FANOUT}
+        return {"n": n, "seed": {"support": "yes", "list": self.seed_list or "fan_out"} if self.seeds else {"support": "no"}}
+
+
+def fan_out(body: Body, n: int) -> list[Body]:
+    """The bodies of the `n` upstream calls that an adapted body with a `fan_out` adjustment stands for.
+
+    A list of seeds gives one to each; one seed (the provider's default included) is counted up, because the same seed
+    would repeat the same text; without a seed each call draws its own.
+    """
+    seed = body.get("seed")
+    bodies = []
+    for at in range(n):
+        twin = body.copy()
+        if type(seed) is list:
+            twin.set("seed", seed[at])
+        elif type(seed) is int and at:
+            twin.set("seed", _next_seed(seed, at))
+        bodies.append(twin)
+    return bodies
+
+
+def _next_seed(seed: int, at: int) -> int:
+    following = seed + at
+    return following if following < 2**63 else following - 2**64
+
+
+class Functions(Rule, frozen=True):
+    """OpenAI's old `functions` and `function_call`, as tools and tool_choice. Comes before the rules on those."""
+
+    leads_to: ClassVar[tuple[str, ...]] = ("tools", "tool_choice")
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("functions", "function_call")
+
+    def apply(self, work: Work) -> None:
+        """Reshape both; tools given as well win."""
+        body = work.body
+        functions, choice = body.pop("functions"), body.pop("function_call")
+        if functions and not body.get("tools"):
+            body.set("tools", [{"type": "function", "function": function} for function in functions])
+            work.report("functions", "reshape", to="tools")
+            if choice is not None:
+                body.set("tool_choice", choice if type(choice) is str else {"type": "function", "function": choice})
+                work.report("function_call", "reshape", to="tool_choice")
+        elif functions and not is_neutral("tools", body.get("tools")):
+            work.lossy("functions", "drop", "'tools' was given as well", code="conflicting_parameters")
+        else:
+            work.report("functions" if choice is None else "function_call", "drop", why="neutral value")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {
+            "functions": {"support": "adjusted", "action": "reshape", "to": "tools"},
+            "function_call": {"support": "adjusted", "action": "reshape", "to": "tool_choice"},
+        }

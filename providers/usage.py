@@ -1,0 +1,35 @@
+"""Usage objects of upstreams, read with suspicion: what is garbage is no usage at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.base import Usage
+
+MOST = 1_000_000_000
+"""No answer has more tokens; a larger number is garbage."""
+
+
+def read_usage(raw: Any) -> Usage | None:
+    """OpenAI's usage object (and DeepSeek's cache field); None when it is missing, incomplete or garbage."""
+    if type(raw) is not dict:
+        return None
+    prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))
+    if completion is None and raw.get("completion_tokens") is None and prompt is not None and total is not None:
+        completion = max(0, total - prompt)  # embeddings count no completion
+    if prompt is None or completion is None:
+        return None
+    cached = _count(_inner(raw, "prompt_tokens_details", "cached_tokens"))
+    if cached is None:
+        cached = _count(raw.get("prompt_cache_hit_tokens"))
+    reasoning = _count(_inner(raw, "completion_tokens_details", "reasoning_tokens"))
+    return Usage(prompt, completion, min(cached or 0, prompt), reasoning or 0)
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= MOST else None
+
+
+def _inner(raw: dict[str, Any], outer: str, name: str) -> Any:
+    details = raw.get(outer)
+    return details.get(name) if type(details) is dict else None

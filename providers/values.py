@@ -1,0 +1,327 @@
+"""Rules on one value: ranges, choices, names, defaults, headers, and what goes together with what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from providers.rules import UNSUPPORTED, Rule, Work, is_neutral
+
+
+def number(value: Any) -> bool:
+    """True for int and float; a bool is neither."""
+    return type(value) is int or type(value) is float
+
+
+class Range(Rule, frozen=True):
+    """A number between `low` and `high`; outside is clamped, or refused in both modes where `refuse`."""
+
+    low: float | None = None
+    high: float | None = None
+    refuse: bool = False
+
+    def apply(self, work: Work) -> None:
+        """Clamp what is outside."""
+        value = work.body.get(self.param)
+        if not number(value):
+            return
+        bound = value
+        if self.low is not None and value < self.low:
+            bound = self.low
+        elif self.high is not None and value > self.high:
+            bound = self.high
+        if bound == value:
+            return
+        why = f"it takes {self.words()}"
+        if self.refuse:
+            raise work.refuse(self.param, why)
+        work.lossy(self.param, "clamp", why, from_=value, to=bound)
+        work.body.set(self.param, bound)
+
+    def words(self) -> str:
+        """The range in words."""
+        if self.low is None:
+            return f"at most {self.high:g}"
+        return f"at least {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "yes"} | {k: v for k, v in (("min", self.low), ("max", self.high)) if v is not None}}
+
+
+class BiasRange(Rule, frozen=True):
+    """Token biases between `low` and `high`; those outside are clamped."""
+
+    low: float = -100
+    high: float = 100
+
+    def apply(self, work: Work) -> None:
+        """Clamp the biases outside."""
+        biases = work.body.get(self.param)
+        if type(biases) is not dict:
+            return
+        clamped = {token: min(max(bias, self.low), self.high) if number(bias) else bias for token, bias in biases.items()}
+        if clamped != biases:
+            worst = max((bias for bias in biases.values() if number(bias)), key=abs)
+            to = min(max(worst, self.low), self.high)
+            work.lossy(self.param, "clamp", f"it takes biases from {self.low:g} to {self.high:g}", from_=worst, to=to)
+            work.body.set(self.param, clamped)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "yes", "min": self.low, "max": self.high}}
+
+
+class OneOf(Rule, frozen=True):
+    """One of `values`; `to` maps words to the nearest one, others are dropped; all of it is refused where `refuse`."""
+
+    values: tuple[Any, ...]
+    to: Mapping[Any, Any] = {}
+    silent: Mapping[Any, Any] = {}
+    """Words that mean exactly the same as one of `values`: reshaped, in both modes."""
+    refuse: bool = False
+    takes_numbers: bool = False
+
+    def apply(self, work: Work) -> None:
+        """Map or drop what is not listed."""
+        value = work.body.get(self.param)
+        if value is None or value in self.values or (self.takes_numbers and (type(value) is int or type(value) is bool)):
+            return
+        key = value if type(value) is str else ""
+        if key in self.silent:
+            work.report(self.param, "reshape", from_=value, to=self.silent[key])
+            work.body.set(self.param, self.silent[key])
+            return
+        why = f"it takes {', '.join(map(str, self.values)) or 'no value'}"
+        if self.refuse:
+            raise work.refuse(self.param, why)
+        if key in self.to:
+            work.lossy(self.param, "clamp", why, from_=value, to=self.to[key])
+            work.body.set(self.param, self.to[key])
+        else:
+            work.lossy(self.param, "drop", why)
+            work.body.pop(self.param)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "yes", "values": list(self.values)}}
+
+
+class Rename(Rule, frozen=True):
+    """The provider's own word for a parameter. Other rules on it come before this one."""
+
+    to: str
+
+    def apply(self, work: Work) -> None:
+        """Move the value; when the caller sent the provider's word as well, that one wins."""
+        if self.param not in work.body:
+            return
+        if self.to in work.body:
+            work.lossy(self.param, "drop", f"'{self.to}' was given as well", code="conflicting_parameters")
+            work.body.pop(self.param)
+            return
+        work.report(self.param, "rename", to=self.to)
+        work.body.rename(self.param, self.to)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "adjusted", "action": "rename", "to": self.to}, self.to: {"support": "yes"}}
+
+
+class Cap(Rule, frozen=True):
+    """One cap on the output under its two names. `param` is what the provider takes; `also`: the other name passes alone."""
+
+    also: bool = False
+
+    @property
+    def other(self) -> str:
+        """The name of the two that is not `param`."""
+        return "max_tokens" if self.param == "max_completion_tokens" else "max_completion_tokens"
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return (self.param, self.other)
+
+    def apply(self, work: Work) -> None:
+        """Send one cap: equal ones once, of different ones the smaller."""
+        body, other = work.body, self.other
+        cap, second = body.get(self.param), body.get(other)
+        if second is None:
+            if other in body:
+                body.pop(other)
+                work.report(other, "drop", why="neutral value")
+            return
+        if cap is None:
+            if not self.also:
+                work.report(other, "rename", to=self.param)
+                body.rename(other, self.param)
+        elif cap == second:
+            work.report(other, "drop", why=f"same value as {self.param}")
+            body.pop(other)
+        else:
+            self._keep_smaller(work, cap, second)
+
+    def _keep_smaller(self, work: Work, cap: int, second: int) -> None:
+        why = "max_tokens and max_completion_tokens differ; the smaller counts"
+        if work.strict:
+            raise work.refuse("max_completion_tokens", "it differs from 'max_tokens'", "conflicting_parameters")
+        if cap < second:
+            work.lossy(self.other, "drop", why)
+            work.body.pop(self.other)
+        else:
+            work.lossy(self.param, "drop", why)
+            work.report(self.other, "rename", to=self.param)
+            work.body.rename(self.other, self.param)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        second = {"support": "yes"} if self.also else {"support": "adjusted", "action": "rename", "to": self.param}
+        return {self.param: {"support": "yes"}, self.other: second}
+
+
+class Drop(Rule, frozen=True):
+    """A parameter that the provider lacks, ignores or refuses; `neutral` are further values that lose nothing."""
+
+    why: str = UNSUPPORTED
+    neutral: tuple[Any, ...] = ()
+    code: str = "unsupported_parameter"
+
+    def apply(self, work: Work) -> None:
+        """Drop it."""
+        if self.param not in work.body:
+            return
+        if work.body.get(self.param) in self.neutral:
+            work.report(self.param, "drop", why="neutral value")
+            work.body.pop(self.param)
+        else:
+            work.drop(self.param, self.why, self.code)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "no", "why": self.why}}
+
+
+class Refuse(Rule, frozen=True):
+    """A parameter that cannot be left out without changing the answer: refused in both modes."""
+
+    why: str = UNSUPPORTED
+    code: str = "unsupported_parameter"
+
+    def apply(self, work: Work) -> None:
+        """Drop a neutral value, refuse any other."""
+        if not is_neutral(self.param, work.body.get(self.param)):
+            raise work.refuse(self.param, self.why, self.code)
+        work.drop(self.param)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "no", "why": self.why, "refused": True}}
+
+
+class Default(Rule, frozen=True):
+    """A value stated explicitly when the caller gave none; `setting` names the provider option that replaces it."""
+
+    value: Any
+    why: str = ""
+    setting: str = ""
+    runs: ClassVar[Literal["present", "always", "stream"]] = "always"
+
+    def apply(self, work: Work) -> None:
+        """Set the value where there is none."""
+        if work.body.get(self.param) is None:
+            value = work.settings.get(self.setting, self.value)
+            work.body.set(self.param, value)
+            work.report(self.param, "set_default", to=value, why=self.why)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "yes", "default": self.value}}
+
+
+class ToHeader(Rule, frozen=True):
+    """A parameter that the provider takes as a request header."""
+
+    header: str
+
+    def apply(self, work: Work) -> None:
+        """Move the value to the header; what could not stand in one is refused."""
+        value = work.body.get(self.param)
+        if value is None:
+            work.drop(self.param)
+            return
+        text = value if type(value) is str else f"{value:g}" if number(value) else ""
+        if not text or not text.isascii() or not text.isprintable() or len(text) > 256:
+            raise work.refuse(self.param, f"it becomes the header {self.header} and must be a short printable ASCII string")
+        work.body.pop(self.param)
+        work.body.headers[self.header.lower()] = text
+        work.report(self.param, "move_to_header", to=self.header)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "adjusted", "action": "move_to_header", "to": self.header}}
+
+
+class EnforcedHere(Rule, frozen=True):
+    """A parameter that the gateway honours itself. `unless` names a provider option that forwards it instead."""
+
+    why: str = ""
+    unless: str = ""
+
+    def apply(self, work: Work) -> None:
+        """Take it out of the body."""
+        if self.unless and work.settings.get(self.unless):
+            return
+        work.body.pop(self.param)
+        work.report(self.param, "enforce_locally", why=self.why)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "adjusted", "action": "enforce_locally"}}
+
+
+class Needs(Rule, frozen=True):
+    """A parameter that makes sense only with another one."""
+
+    other: str
+
+    def apply(self, work: Work) -> None:
+        """Refuse it alone, in both modes; a neutral value is dropped."""
+        if work.body.get(self.other):
+            return
+        if is_neutral(self.param, work.body.get(self.param)):
+            work.drop(self.param)
+        else:
+            raise work.refuse(self.param, f"it needs '{self.other}'")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"needs": self.other}}
+
+
+class Excludes(Rule, frozen=True):
+    """A parameter that cannot stand beside `others`: dropped, or refused in both modes where `refuse`."""
+
+    others: tuple[str, ...]
+    refuse: bool = False
+    code: str = "unsupported_combination"
+
+    def apply(self, work: Work) -> None:
+        """Drop it when another is there and means something."""
+        value = work.body.get(self.param)
+        if is_neutral(self.param, value):
+            return
+        for other in self.others:
+            if not is_neutral(other, work.body.get(other)):
+                why = f"unsupported together with {other}"
+                if self.refuse:
+                    raise work.refuse(self.param, why, self.code)
+                work.lossy(self.param, "drop", why, code=self.code)
+                work.body.pop(self.param)
+                return
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"excludes": list(self.others)}}
+
+
+class Both(Rule, frozen=True):
+    """Two parameters that the provider advises not to set together: sent, with a warning."""
+
+    other: str
+    why: str
+
+    def apply(self, work: Work) -> None:
+        """Warn."""
+        if work.body.get(self.param) is not None and work.body.get(self.other) is not None:
+            work.report(self.param, "warn", why=self.why)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"advice": self.why}}

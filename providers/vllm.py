@@ -1,0 +1,65 @@
+"""vLLM's server. Facts: vllm chat_completion/protocol.py (commit 002032e)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.openai import OpenAICompatible, Wire
+from providers.openai_models import CONTEXT_POLICY, GATEWAY
+from providers.rules import Rule, Takes, Work
+from providers.shapes import Choices, Functions, StreamUsage, ToolChoice, Tools
+from providers.values import Cap, Drop, Needs, OneOf, Range, Rename
+
+
+class RegexFormat(Rule, frozen=True):
+    """A response_format of type regex, which vLLM takes as structured_outputs."""
+
+    def apply(self, work: Work) -> None:
+        """Move the pattern."""
+        value = work.body.get(self.param)
+        if type(value) is dict and value.get("type") == "regex":
+            pattern = value.get("schema", value.get("pattern"))
+            if type(pattern) is not str:
+                raise work.refuse(self.param, "a regex format needs its pattern as 'schema'")
+            work.body.pop(self.param)
+            work.body.set("structured_outputs", {"regex": pattern})
+            work.report(self.param, "reshape", to="structured_outputs.regex")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "yes", "values": ["text", "json_object", "json_schema", "regex"]}}
+
+
+VLLM = OpenAICompatible(
+    "vllm",
+    Wire(
+        label="vLLM",
+        base_url="http://localhost:8000/v1",
+        needs_credential=False,
+        unknown="new",
+        source="vLLM chat_completion/protocol.py (commit 002032e)",
+    ),
+    (
+        *GATEWAY,
+        *CONTEXT_POLICY,
+        Takes("model messages stream stop logit_bias logprobs frequency_penalty presence_penalty temperature min_p"),
+        Takes("top_k repetition_penalty ignore_eos include_reasoning chat_template_kwargs parallel_tool_calls"),
+        Cap("max_completion_tokens", also=True),
+        Range("top_p", 0, 1),
+        Needs("top_logprobs", "logprobs"),
+        Takes("min_tokens"),
+        Rename("min_completion_tokens", "min_tokens"),
+        Choices(param="n", most=16_384),
+        Functions("functions"),
+        Tools("tools"),
+        ToolChoice("tool_choice"),
+        StreamUsage("stream_options"),
+        OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high", "xhigh", "max")),
+        RegexFormat("response_format"),
+        Rename("eos_token", "stop_token_ids"),
+        Rename("reasoning_budget", "thinking_token_budget"),
+        Rename("prompt_cache_isolation_key", "cache_salt"),
+        Drop("user", why="accepted and ignored upstream"),
+        Drop("echo", why="means something else upstream"),
+        Drop("prompt_truncate_len", why="upstream cuts tokens, it does not evict messages"),
+    ),
+)
