@@ -179,6 +179,8 @@ class Options(msgspec.Struct, frozen=True):
     strict: bool = False
     stream: bool = False
     operation: Operation = "chat"
+    memo: dict[str, Any] = {}
+    """What `adapt` leaves for `decode` and `decoder` of the same attempt; so an Options is made for each attempt anew."""
 
 
 class WireRequest(msgspec.Struct):
