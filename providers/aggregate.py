@@ -49,8 +49,6 @@ class Aggregate:
         shape = self._top.get("object")
         answer = {**self._top, "object": _WHOLE.get(shape, shape) if isinstance(shape, str) else "chat.completion"}
         answer["choices"] = [self._whole(self._choices[index]) for index in sorted(self._choices)]
-        if "usage" in answer:
-            answer["usage"] = answer.pop("usage")  # last, where people look for it
         return _encode(answer)
 
     @property

@@ -35,6 +35,12 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Calls that may wait for a slot; more are refused with 503."""
     memory: str | int | None = None
     """Most memory the engine may hold before it is restarted; None is twice the model's file and 1.5 GiB."""
+    system: str | None = "You are a helpful assistant."
+    """What the system message says when the caller sends none; None leaves that to the model's template."""
+    temperature: float | None = 0.0
+    """The temperature of calls that say nothing about sampling; None leaves it to the engine."""
+    tools: bool = False
+    """The model's template knows tools, so that it can choose whether to call one. The bundled model's does not."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""

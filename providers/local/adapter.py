@@ -1,0 +1,121 @@
+"""The embedded engine as a provider: llama.cpp's dialect of OpenAI's wire, over the engine's unix socket.
+
+The engine notices that a caller left only while it streams, so it is always asked to stream, progress of a long prompt included;
+the gateway joins the chunks for callers who did not ask for a stream (`always_streams`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from providers.base import Body, Failure, Options, StreamDecoder, Target, WireRequest
+from providers.local.options import LocalOptions
+from providers.local.rules import LogProbs, Patterns, Seed, SlotChoices, Stops, SystemMessage, Temperature
+from providers.local.stream import EngineDecoder
+from providers.local.tools import ForcedTools, ToolTurns
+from providers.messages import Parts, Roles, SystemPrompt
+from providers.openai import OpenAICompatible, Wire
+from providers.rules import ForModels, Rule, Takes
+from providers.shapes import Format, Functions, StreamUsage
+from providers.values import BiasRange, Cap, EnforcedHere, Range, Rename
+
+NOT_SAMPLING = "the engine has no use for it"
+
+RULES: tuple[Rule | ForModels, ...] = (
+    Takes("model messages stream ignore_eos mirostat"),
+    Functions("functions"),
+    SystemPrompt(),
+    ToolTurns(),
+    Roles(takes=("system", "user", "assistant", "tool")),
+    Parts(takes=("text",)),
+    SystemMessage(),
+    Temperature(),
+    Range("temperature", 0, 2),
+    Range("top_p", 0, 1),
+    Range("min_p", 0, 1),
+    Range("typical_p", 0, 1),
+    Range("top_k", -1, 1_000_000),
+    Range("xtc_probability", 0, 1),
+    Range("xtc_threshold", 0, 1),
+    Range("frequency_penalty", -2, 2),
+    Range("presence_penalty", -2, 2),
+    Range("repetition_penalty", 0.1, 10),
+    Rename("repetition_penalty", "repeat_penalty"),
+    Rename("mirostat_target", "mirostat_tau"),
+    Rename("mirostat_lr", "mirostat_eta"),
+    Range("top_logprobs", 0, 20),
+    BiasRange("logit_bias"),
+    Cap("max_tokens"),
+    Stops(),
+    SlotChoices(),
+    Seed(),
+    Format("response_format"),
+    Patterns(),
+    ForcedTools(),
+    LogProbs(),
+    StreamUsage("stream_options"),
+    EnforcedHere("user", why=NOT_SAMPLING),
+    EnforcedHere("safety_identifier", why=NOT_SAMPLING),
+    EnforcedHere("prompt_cache_key", why=NOT_SAMPLING),
+    EnforcedHere("metadata", why=NOT_SAMPLING),
+)
+
+_INTERNAL = re.compile(
+    r"^(compute error|invalid input batch|internal|failed to (decode|process|allocate|load)|out of memory)", re.IGNORECASE
+)
+_PREFIX = re.compile(r"^(unable to generate parser for this template\. )?(automatic parser generation failed: )?", re.IGNORECASE)
+
+
+class Local(OpenAICompatible):
+    """The embedded engine."""
+
+    always_streams = True
+    """Answers come as a stream whether the caller asked for one or not."""
+
+    def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
+        """The request for an adapted body, as a stream that tells how far the prompt is."""
+        if options.operation != "embeddings":
+            body.set("stream", True)
+            body.set("stream_options", {"include_usage": True})
+            body.set("return_progress", True)
+        return super().encode(body, target, options)
+
+    def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
+        """A decoder for one stream."""
+        return EngineDecoder(options)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
+        """What an error answer means: the engine says 500 for most of what a caller did wrong."""
+        found = super().failure(status, headers, body, target)
+        if status == 500 and found.kind == "server_error" and found.type == "server_error" and not _INTERNAL.match(found.message):
+            found = msgspec.structs.replace(found, kind="client_error", status=400, type="invalid_request_error")
+        if found.kind != "client_error":
+            return found
+        code = "invalid_value" if found.code is None or found.code.isdigit() else found.code
+        return msgspec.structs.replace(found, code=code, param=found.param or _param(found), message=_PREFIX.sub("", found.message))
+
+
+def _param(failure: Failure) -> str | None:
+    """The parameter that the engine's words are about."""
+    if failure.code == "context_length_exceeded":
+        return "messages"
+    if "JSON schema" in failure.message or "response_format" in failure.message or "grammar" in failure.message:
+        return "response_format"
+    quoted = re.search(r"Field '(\w+)'", failure.message)
+    return quoted[1] if quoted else None
+
+
+LOCAL = Local(
+    "local",
+    Wire(
+        label="the local engine",
+        base_url="http://engine/v1",
+        needs_credential=False,
+        options=LocalOptions,
+        source="xllamacpp 2026.10.11549",
+    ),
+    RULES,
+)

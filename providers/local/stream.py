@@ -1,0 +1,85 @@
+"""The engine's stream as OpenAI chunks: progress and timings taken out, one usage for all choices, forced tool calls read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from providers.base import Options
+from providers.local.rules import TOP_LOGPROBS, N
+from providers.local.tools import FORCED, CallReader
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class EngineDecoder:
+    """The state of one stream. Chunks that need nothing are passed on as the bytes they came in."""
+
+    def __init__(self, options: Options) -> None:
+        memo = options.memo
+        self._forced: bool = memo.get(FORCED, False)
+        self._top: int | None = memo.get(TOP_LOGPROBS)
+        self._usages_left: int = memo.get(N, 1)
+        self._usage: dict[str, Any] | None = None
+        self._calls: dict[int, CallReader] = {}
+
+    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
+        """The chunks for one event."""
+        if b'"prompt_progress"' in data and "prompt_progress" in _decode(data):
+            return ()
+        if b'"usage"' not in data and b'"timings"' not in data and not self._forced and self._top is None:
+            return (data,)
+        chunk = _decode(data)
+        if "choices" not in chunk:
+            return (data,)
+        chunk.pop("timings", None)
+        if chunk.get("usage") is not None and not self._add_usage(chunk):
+            return ()
+        for choice in chunk["choices"]:
+            if self._top == 0:
+                _strip_alternatives(choice)
+            if self._forced:
+                self._read_call(choice, chunk.get("id") or "")
+        return (_encode(chunk),)
+
+    def _add_usage(self, chunk: dict[str, Any]) -> bool:
+        """The engine counts each choice apart, prompt included: one usage with the sum, once the last one is there."""
+        usage = chunk["usage"]
+        if self._usage is None:
+            self._usage = usage
+        else:
+            self._usage["completion_tokens"] += usage["completion_tokens"]
+            self._usage["total_tokens"] += usage["completion_tokens"]
+        self._usages_left -= 1
+        chunk["usage"] = self._usage
+        return self._usages_left <= 0 or bool(chunk["choices"])
+
+    def _read_call(self, choice: dict[str, Any], chunk_id: str) -> None:
+        """Turn a choice's text into a tool call's delta."""
+        index = choice.get("index") or 0
+        reader = self._calls.setdefault(index, CallReader())
+        delta = choice.get("delta") or {}
+        text = delta.pop("content", None)
+        if text:
+            known = reader.name is not None
+            arguments = reader.feed(text)
+            if reader.name is not None:
+                call: dict[str, Any] = {"index": 0, "function": {"arguments": arguments}}
+                if not known:
+                    call = {"index": 0, "id": f"call_{chunk_id[-24:]}{index}", "type": "function"}
+                    call["function"] = {"name": reader.name, "arguments": arguments}
+                if arguments or not known:
+                    delta["tool_calls"] = [call]
+        elif "role" in delta:
+            delta["content"] = None
+        if choice.get("finish_reason") == "stop" and reader.name is not None:
+            choice["finish_reason"] = "tool_calls"
+
+
+def _strip_alternatives(choice: dict[str, Any]) -> None:
+    logprobs = choice.get("logprobs")
+    for token in (logprobs.get("content") if type(logprobs) is dict else None) or ():
+        token["top_logprobs"] = []

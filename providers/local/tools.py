@@ -1,0 +1,220 @@
+"""Tools for a model whose template knows none: a forced call is written under a schema and read back as a tool call.
+
+    tool_choice required or named   a schema {name, arguments} holds the answer; the stream is turned into tool call deltas
+    tool_choice none                the tools are left out, which is what was asked
+    otherwise                       the model could not choose: the tools are dropped and reported, or refused in strict mode
+    earlier calls and results       told to the model as plain turns
+
+A model file of the operator's own whose template knows tools gets them as they are (`tools: true` in the YAML), but for forced ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, ClassVar
+
+from providers.messages import Message, MessageRule, join_content, joined_text
+from providers.rules import Rule, Work
+
+FORCED = "local.forced_tool"
+"""Memo: the answer is a tool call in JSON."""
+
+
+class ForcedTools(Rule, frozen=True):
+    """tools, tool_choice and parallel_tool_calls, as this engine can honour them."""
+
+    param: str = "tools"
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("tools", "tool_choice", "parallel_tool_calls")
+
+    def apply(self, work: Work) -> None:
+        """Force the call by a schema, leave the tools out, or leave them as they are."""
+        tools, choice = work.body.get("tools"), work.body.get("tool_choice")
+        if not tools:
+            if choice not in (None, "none", "auto"):
+                raise work.refuse("tool_choice", "it needs 'tools'")
+            _leave_out(work, "neutral value")
+            return
+        for at, tool in enumerate(tools):
+            if tool.get("type", "function") != "function":
+                raise work.refuse(f"tools[{at}].type", "it takes functions only", "unsupported_parameter")
+        if choice == "none":
+            _leave_out(work, "tool_choice is none")
+        elif choice in (None, "auto"):
+            if not work.settings.get("tools"):
+                work.lossy("tools", "drop", "the model's template knows no tools", code="unsupported_parameter")
+                _leave_out(work, None)
+        else:
+            self._force(work, _chosen(work, tools, choice))
+
+    def _force(self, work: Work, functions: list[dict[str, Any]]) -> None:
+        body = work.body
+        if body.get("response_format") is not None and body.get("response_format") != {"type": "text"}:
+            work.lossy("response_format", "drop", "a tool call was forced", code="unsupported_combination")
+        if body.get("logprobs") is True:
+            work.lossy("logprobs", "drop", "a tool call has none", code="unsupported_combination")
+            body.pop("logprobs")
+            body.pop("top_logprobs")
+        schema = {"type": "json_schema", "json_schema": {"name": "tool_call", "schema": call_schema(functions)}}
+        body.set("response_format", schema)
+        body.set("messages", _introduced(body.get("messages"), functions))
+        _leave_out(work, None)
+        work.report("tool_choice", "reshape", to="response_format", why="the call is forced by a schema")
+        work.options.memo[FORCED] = True
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {
+            "tools": {"support": "adjusted", "action": "reshape", "to": "response_format", "needs": "tool_choice required or named"},
+            "tool_choice": {"support": "adjusted", "values": ["none", "required", "named"]},
+            "parallel_tool_calls": {"support": "no", "why": "one call at a time"},
+        }
+
+
+def _leave_out(work: Work, why: str | None) -> None:
+    for name in ("tools", "tool_choice", "parallel_tool_calls"):
+        if name in work.body:
+            work.body.pop(name)
+            if why is not None:
+                work.report(name, "drop", why=why)
+
+
+def _chosen(work: Work, tools: list[dict[str, Any]], choice: Any) -> list[dict[str, Any]]:
+    """The functions that a forced call may name."""
+    functions = [tool["function"] for tool in tools]
+    if choice == "required":
+        return functions
+    if type(choice) is not dict or choice.get("type") != "function":
+        raise work.refuse("tool_choice", "it honours auto, none, required and one function by name")
+    name = choice["function"]["name"]
+    named = [function for function in functions if function["name"] == name]
+    if not named:
+        raise work.refuse("tool_choice", f"no function of 'tools' is called {name[:80]!r}")
+    return named[:1]
+
+
+def call_schema(functions: list[dict[str, Any]]) -> dict[str, Any]:
+    """The schema of one call of one of `functions`; their parameters become definitions, so that their references still lead home."""
+    definitions: dict[str, Any] = {}
+    calls = []
+    for at, function in enumerate(functions):
+        given = function.get("parameters")
+        own = given if type(given) is dict else {}
+        definitions[f"f{at}"] = _moved({"type": "object", **own}, f"#/$defs/f{at}")
+        properties = {"name": {"const": function["name"]}, "arguments": {"$ref": f"#/$defs/f{at}"}}
+        calls.append({"type": "object", "properties": properties, "required": ["name", "arguments"], "additionalProperties": False})
+    root = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return {**root, "$defs": definitions}
+
+
+def _moved(schema: Any, to: str) -> Any:
+    """A schema whose references into itself start at `to`."""
+    if type(schema) is list:
+        return [_moved(one, to) for one in schema]
+    if type(schema) is not dict:
+        return schema
+    return {
+        name: to + value[1:] if name == "$ref" and type(value) is str and value.startswith("#") else _moved(value, to)
+        for name, value in schema.items()
+    }
+
+
+def _introduced(messages: list[Message], functions: list[dict[str, Any]]) -> list[Message]:
+    """The conversation with the functions named in its system message: the schema holds the model, but does not tell it anything."""
+    lines = [_signature(function) for function in functions]
+    text = "\n".join(["Call this function with what the user asks for." if len(lines) == 1 else "Call the function that fits.", *lines])
+    if messages and messages[0].get("role") == "system":
+        return [{**messages[0], "content": join_content(messages[0].get("content") or "", text)}, *messages[1:]]
+    return [{"role": "system", "content": text}, *messages]
+
+
+def _signature(function: dict[str, Any]) -> str:
+    given = function.get("parameters")
+    properties = given.get("properties") if type(given) is dict else None
+    names = ", ".join(properties) if type(properties) is dict else ""
+    description = function.get("description")
+    return f"{function['name']}({names})" + (f": {description}" if type(description) is str else "")
+
+
+class ToolTurns(MessageRule, frozen=True):
+    """Earlier tool calls and their results as plain turns; left alone where the model's template knows tools."""
+
+    words: ClassVar[tuple[bytes, ...]] = (b'"tool"', b'"tool_calls"', b'"function"', b'"function_call"')
+
+    def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
+        """A call becomes the JSON it was, a result becomes what the user says."""
+        if work.settings.get("tools"):
+            return None
+        names: dict[str, str] = {}
+        changed: list[Message] | None = None
+        for at, message in enumerate(messages):
+            said = self._said(message, names)
+            if said is not None:
+                changed = changed or list(messages)
+                changed[at] = said
+                param = f"messages[{at}].role" if said["role"] != message.get("role") else f"messages[{at}].tool_calls"
+                work.report(param, "role_map" if param.endswith("role") else "reshape", from_=message.get("role"), to=said["role"])
+        return changed
+
+    def _said(self, message: Message, names: dict[str, str]) -> Message | None:
+        """The plain turn for a turn about tools; None for any other."""
+        role, calls = message.get("role"), message.get("tool_calls")
+        if role == "tool" or role == "function":
+            name = message.get("name") or names.get(message.get("tool_call_id") or "", "the function")
+            content = message.get("content")
+            text = joined_text(content) if type(content) is list else content
+            return {"role": "user", "content": f"Result of {name}: {text}"}
+        if role != "assistant" or not calls:
+            return None
+        texts = [message["content"]] if type(message.get("content")) is str and message["content"] else []
+        for call in calls:
+            function = call.get("function") or {}
+            names[call["id"]] = str(function.get("name"))
+            texts.append(json.dumps({"name": function.get("name"), "arguments": function.get("arguments")}, ensure_ascii=False))
+        return {"role": "assistant", "content": "\n".join(texts)}
+
+
+_OPENING = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(?=\S)')
+
+
+class CallReader:
+    """Reads `{"name": ..., "arguments": {...}}` as it is written; gives the name once and the arguments' text piece by piece."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._text = ""
+        self._depth = 0
+        self._quoted = self._escaped = self._over = False
+
+    def feed(self, text: str) -> str:
+        """The next piece of the arguments; "" before they begin and after they end."""
+        if self._over:
+            return ""
+        if self.name is None:
+            self._text += text
+            opening = _OPENING.match(self._text)
+            if opening is None:
+                return ""
+            self.name = json.loads(opening[1])
+            text = self._text[opening.end() :]
+        for at, letter in enumerate(text):
+            self._step(letter)
+            if self._depth == 0:
+                self._over = True
+                return text[: at + 1]
+        return text
+
+    def _step(self, letter: str) -> None:
+        if self._escaped:
+            self._escaped = False
+        elif self._quoted:
+            self._escaped = letter == "\\"
+            self._quoted = letter != '"'
+        elif letter == '"':
+            self._quoted = True
+        elif letter in "{[":
+            self._depth += 1
+        elif letter in "}]":
+            self._depth -= 1
