@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import RunningGateway
+from tests.running import Figure, RunningGateway
 
 ROOT = Path(__file__).parents[1]
 _figures = pytest.StashKey[list[str]]()
@@ -55,7 +55,7 @@ def _stop_all(running: list[RunningGateway]) -> None:
 
 
 @pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Callable[[str, float, str], None]:
+def figure(request: pytest.FixtureRequest) -> Figure:
     """Record a measured value, `figure("first token", 0.4, "s")`; all are printed at the end of the run. Nothing is judged by them."""
     lines = request.config.stash.setdefault(_figures, [])
 

@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
+
+Figure: TypeAlias = Callable[[str, float, str], None]
+"""The fixture `figure`: name, value, unit."""
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0

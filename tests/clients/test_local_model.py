@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
 import openai
 import pytest
 
-from tests.running import RunningGateway
+from tests.running import Figure, RunningGateway
 
 pytestmark = pytest.mark.timeout(300)
 PARIS: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -52,7 +52,7 @@ def said(answer: Any) -> str:
     return text
 
 
-def test_an_answer_is_real_text_with_usage(client: openai.OpenAI, figure: Callable[[str, float, str], None]) -> None:
+def test_an_answer_is_real_text_with_usage(client: openai.OpenAI, figure: Figure) -> None:
     began = time.monotonic()
     answer = ask(client)
     figure("whole answer", time.monotonic() - began, "s")
@@ -64,7 +64,7 @@ def test_an_answer_is_real_text_with_usage(client: openai.OpenAI, figure: Callab
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
-def test_a_stream_says_the_same_piece_by_piece(client: openai.OpenAI, figure: Callable[[str, float, str], None]) -> None:
+def test_a_stream_says_the_same_piece_by_piece(client: openai.OpenAI, figure: Figure) -> None:
     whole = said(ask(client))
     began = time.monotonic()
     stream = ask(client, stream=True, stream_options={"include_usage": True})
@@ -169,7 +169,7 @@ def test_several_choices_come_from_one_call(client: openai.OpenAI) -> None:
     assert all(choice.message.content for choice in answer.choices)
 
 
-async def test_four_streams_run_at_once_and_each_is_its_own(local_gateway: RunningGateway, figure: Callable[[str, float, str], None]) -> None:
+async def test_four_streams_run_at_once_and_each_is_its_own(local_gateway: RunningGateway, figure: Figure) -> None:
     questions = ["What is the capital of France?", "What is the capital of Italy?", "Name a colour.", "Say hello."]
 
     async def one(client: openai.AsyncOpenAI, question: str) -> str:
@@ -186,7 +186,7 @@ async def test_four_streams_run_at_once_and_each_is_its_own(local_gateway: Runni
     assert len(set(alone)) == 4
 
 
-async def test_callers_who_leave_free_the_slots_for_others(local_gateway: RunningGateway, figure: Callable[[str, float, str], None]) -> None:
+async def test_callers_who_leave_free_the_slots_for_others(local_gateway: RunningGateway, figure: Figure) -> None:
     """Four callers take every slot for a long story and leave; the next caller is answered long before those stories could have ended."""
     async with openai.AsyncOpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as client:
         streams: list[Any] = [
