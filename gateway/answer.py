@@ -202,10 +202,11 @@ def _upstream_headers(call: Call, response: Response, headers: list[tuple[bytes,
             headers.append((name, value))
 
 
-def json_headers(call: Call, response: Response) -> Headers:
-    """The head of a JSON answer."""
+def json_headers(call: Call, response: Response, length: int) -> Headers:
+    """The head of a JSON answer of `length` bytes."""
     headers = common_headers(call)
     headers.append((b"content-type", b"application/json"))
+    headers.append((b"content-length", b"%d" % length))
     _upstream_headers(call, response, headers)
     return headers
 
@@ -218,6 +219,6 @@ def stream_headers(call: Call, response: Response) -> Headers:
     return headers
 
 
-def error_headers(call: Call, error: GatewayError) -> Headers:
-    """The head of an error."""
-    return [*common_headers(call), (b"content-type", b"application/json"), *error.headers]
+def error_headers(call: Call, error: GatewayError, length: int) -> Headers:
+    """The head of an error, whose body is `length` bytes."""
+    return [*common_headers(call), (b"content-type", b"application/json"), (b"content-length", b"%d" % length), *error.headers]

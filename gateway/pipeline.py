@@ -68,14 +68,14 @@ class Pipeline:
         self.metrics = metrics
         self._log = log
         self._watch = watch
-        self._deadlines = deadlines
+        self.deadlines = deadlines
         self._max_body = max_body
         self._strict = strict
 
     async def serve(self, operation: Operation, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call and account for it."""
         call = Call(operation, scope["path"])
-        caller = Caller(scope, receive, send, self._deadlines)
+        caller = Caller(scope, receive, send, self.deadlines)
         self._watch.add(caller)
         self.metrics.in_flight += 1
         try:
@@ -117,7 +117,8 @@ class Pipeline:
             else:
                 call.status = error.status
                 call.first_byte_at = time.monotonic()
-                await caller.answer(error.status, answer.error_headers(call, error), error.body())
+                body = error.body()
+                await caller.answer(error.status, answer.error_headers(call, error, len(body)), body)
         except asyncio.CancelledError:
             if not caller.gone:
                 raise
@@ -268,7 +269,7 @@ class Pipeline:
         if call.receipt:
             body = receipt.splice(body, call)
         call.first_byte_at = time.monotonic()
-        await caller.answer(200, answer.json_headers(call, response), body)
+        await caller.answer(200, answer.json_headers(call, response, len(body)), body)
         return None
 
     async def _relay(self, call: Call, caller: Caller, response: Response, options: Options) -> None:
@@ -301,7 +302,8 @@ class Pipeline:
             await self._open(call, caller, response)
         if call.receipt:
             accounting.settle(call)
-            out += receipt.chunk(call)
+            call.attempts[-1].ms = round((time.monotonic() - call.sent_at) * 1000, 2)
+            out += receipt.chunk(call, relay.opening)
         await caller.finish(out + DONE)
 
     async def _open(self, call: Call, caller: Caller, response: Response) -> None:

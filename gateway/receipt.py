@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from gateway.call import Call
+from gateway.relay import OpeningChunk
 from providers.base import Adjustment
 
 MAX_HEADER = 1024
@@ -81,13 +82,13 @@ def splice(answer: bytes, call: Call) -> bytes:
     return answer[:end] + comma + b'"gateway":' + _encode(body(call)) + answer[end:]
 
 
-def chunk(call: Call) -> bytes:
-    """The receipt as one more event of a stream, before [DONE]."""
+def chunk(call: Call, opening: OpeningChunk) -> bytes:
+    """The receipt as one more event of the stream that began with `opening`, before [DONE]."""
     answer = {
-        "id": call.id,
+        "id": opening.id or call.id,
         "object": "chat.completion.chunk",
-        "created": 0,
-        "model": call.model,
+        "created": opening.created or 0,
+        "model": opening.model or call.model,
         "choices": [],
         "gateway": body(call),
     }

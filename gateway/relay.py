@@ -55,12 +55,17 @@ class _Opening(msgspec.Struct):
     text: msgspec.Raw = _ABSENT
 
 
-class _OpeningChunk(msgspec.Struct):
+class OpeningChunk(msgspec.Struct):
+    """What every chunk of a stream repeats, and what its choices say."""
+
+    id: str | None = None
+    created: int | None = None
+    model: str | None = None
     choices: list[_Opening] | None = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
-_decode_opening = msgspec.json.Decoder(_OpeningChunk).decode
+_decode_opening = msgspec.json.Decoder(OpeningChunk).decode
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
 
 ReadUsage = Callable[[Any], Usage | None]
@@ -72,7 +77,7 @@ class Relay:
 
     __slots__ = (
         "_decoder", "_fail", "_finished", "_held", "_held_size", "_highest", "_parser", "_read_usage", "_usage_asked",
-        "_usage_event", "chunks", "done", "finish_reasons", "started", "usage",
+        "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
     )  # fmt: skip
 
     def __init__(self, *, decoder: StreamDecoder | None, usage_asked: bool, read_usage: ReadUsage, fail: InbandFailure) -> None:
@@ -94,6 +99,8 @@ class Relay:
         self.usage: Usage | None = None
         self.finish_reasons: tuple[str | None, ...] = ()
         self.chunks = 0
+        self.opening = OpeningChunk()
+        """The first chunk's identity, for chunks that we add."""
 
     @property
     def normalised(self) -> int:
@@ -177,14 +184,14 @@ class Relay:
         self.finish_reasons = tuple(reasons)
 
     def _look_for_content(self, data: bytes, chunk: _Chunk) -> None:
-        if self._finished:
-            self.started = True
-            return
         try:
             opening = _decode_opening(data)
         except msgspec.DecodeError:
             self.started = True
             return
+        self.started = bool(self._finished)
+        if opening.id is not None:
+            self.opening = opening
         for choice in opening.choices or ():
             if _present(choice.text) and bytes(choice.text) not in _SILENT:
                 self.started = True

@@ -1,0 +1,99 @@
+"""The whole gateway inside a test's event loop: real sockets on loopback, a configuration text, its log as records."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from gateway import config as configuration
+from gateway.admin.app import Health, build_admin
+from gateway.app import build_app
+from gateway.build import Gateway
+from gateway.caller import CallerDeadlines
+from gateway.calllog import CallLog
+from gateway.config_types import Address
+from gateway.listeners import bind, server, shown
+
+
+class Live:
+    """A gateway that serves; `url` for callers, `admin_url` for operators."""
+
+    def __init__(self, gateway: Gateway, url: str, admin_url: str, log: Path) -> None:
+        self.gateway = gateway
+        self.url = url
+        self.admin_url = admin_url
+        self._log = log
+        self.reports: list[str] = []
+
+    @property
+    def base_url(self) -> str:
+        """What an OpenAI client takes as its base URL."""
+        return self.url + "/v1"
+
+    @property
+    def port(self) -> int:
+        """The callers' port."""
+        return int(self.url.rsplit(":", 1)[1])
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Every log line so far."""
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    async def records(self, count: int, within: float = 10.0) -> list[dict[str, Any]]:
+        """The records of calls, once there are `count`; also proves that no more came meanwhile."""
+        await eventually(lambda: len(self.lines()) >= count and self.gateway.metrics.in_flight == 0, within)
+        await asyncio.sleep(0.15)
+        found = self.lines()
+        assert len(found) == count, found
+        return found
+
+    def count(self, name: str, *labels: str) -> int:
+        """The sum of a counter's series whose labels include all of `labels`."""
+        return sum(count for values, count in self.gateway.metrics.counts[name].items() if set(labels) <= set(values))
+
+
+async def eventually(true: Callable[[], bool], within: float = 10.0) -> None:
+    """Wait until `true()`; AssertionError when it does not come."""
+    deadline = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def live(yaml: str, *, deadlines: CallerDeadlines | None = None, environ: dict[str, str] | None = None) -> AsyncIterator[Live]:
+    """Serve the configuration `yaml` for the length of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = configuration.parse(yaml.encode(), str(Path(folder) / "gateway.yaml"), environ=environ or {})
+        log = Path(folder) / "log"
+        descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        reports: list[str] = []
+        gateway = Gateway(config, CallLog(descriptor, human=False), reports.append)
+        if deadlines is not None:
+            gateway.pipeline.deadlines = deadlines
+        health = Health()
+        listeners = [bind(Address("127.0.0.1", 0)), bind(Address("127.0.0.1", 0))]
+        servers = [server(build_app(gateway), tls=config.tls, grace=2), server(build_admin(gateway, health), grace=1)]
+        await gateway.start()
+        tasks = [asyncio.create_task(one.serve([listener])) for one, listener in zip(servers, listeners, strict=True)]
+        await eventually(lambda: all(one.started for one in servers))
+        health.serving = True
+        found = Live(gateway, shown(listeners[0], tls=config.tls is not None), shown(listeners[1]), log)
+        found.reports = reports
+        try:
+            yield found
+        finally:
+            for one in servers:
+                one.should_exit = True
+            await asyncio.gather(*tasks)
+            await gateway.stop()
+            os.close(descriptor)
+            for listener in listeners:
+                listener.close()
