@@ -16,8 +16,9 @@ from providers.local.options import LocalOptions
 from providers.local.rules import LogProbs, Patterns, Seed, SlotChoices, Stops, SystemMessage, Temperature
 from providers.local.stream import EngineDecoder
 from providers.local.tools import ForcedTools, ToolTurns
-from providers.messages import Parts, Roles, SystemPrompt
+from providers.messages import Parts, Roles
 from providers.openai import OpenAICompatible, Wire
+from providers.openai_models import CONTEXT_POLICY, GATEWAY
 from providers.rules import ForModels, Rule, Takes
 from providers.shapes import Format, Functions, StreamUsage
 from providers.values import BiasRange, Cap, EnforcedHere, Range, Rename
@@ -26,8 +27,9 @@ NOT_SAMPLING = "the engine has no use for it"
 
 RULES: tuple[Rule | ForModels, ...] = (
     Takes("model messages stream ignore_eos mirostat"),
+    *GATEWAY,
+    *CONTEXT_POLICY,
     Functions("functions"),
-    SystemPrompt(),
     ToolTurns(),
     Roles(takes=("system", "user", "assistant", "tool")),
     Parts(takes=("text",)),
@@ -46,7 +48,7 @@ RULES: tuple[Rule | ForModels, ...] = (
     Rename("repetition_penalty", "repeat_penalty"),
     Rename("mirostat_target", "mirostat_tau"),
     Rename("mirostat_lr", "mirostat_eta"),
-    Range("top_logprobs", 0, 20),
+    Range("top_logprobs", 0, 20, refuse=True),
     BiasRange("logit_bias"),
     Cap("max_tokens"),
     Stops(),

@@ -232,7 +232,7 @@ class Engine:
         settings = {
             "model": str(model), "alias": self._alias, "socket": self.socket, "slots": self.options.slots,
             "context": self.options.context * self.options.slots, "threads": self.options.cores,
-            "connections": self.gate.capacity + 8, "verbosity": 1,
+            "connections": 4 * self.gate.capacity + 8, "verbosity": 1,
         }  # fmt: skip
         return model, settings, self.options.memory_cap(model.stat().st_size)
 
