@@ -27,7 +27,7 @@ GATEWAY_YAML = """\
 listen: 127.0.0.1:{port}
 admin: 127.0.0.1:{admin_port}
 providers:
-  mock: {{ type: openai-compatible, base_url: "http://127.0.0.1:{upstream}/v1", api_key: upstream-credential }}
+  mock: {{ type: openai-compatible, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
 models:
   bench: mock/bench-model
 keys:
@@ -180,7 +180,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def _start(name: str, command: list[str], port: int, folder: Path, body: bytes, log: int) -> Target:
     """Start a target and wait for its first right answer."""
     began = time.monotonic()
-    process = subprocess.Popen(command, cwd=HERE.parent, stdout=log, stderr=log, preexec_fn=pinned(TARGET_CORE))
+    env = {**os.environ, "UPSTREAM_KEY": "upstream-credential"}
+    process = subprocess.Popen(command, cwd=HERE.parent, env=env, stdout=log, stderr=log, preexec_fn=pinned(TARGET_CORE))
     while time.monotonic() - began < 30 and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

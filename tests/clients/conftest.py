@@ -23,7 +23,7 @@ LIMITED_KEY = "sk-lockgate-limited-77aa02"
 CONFIG = """\
 max_body: 1MiB
 providers:
-  up: {{ type: openai-compatible, base_url: "{base_url}", api_key: {credential} }}
+  up: {{ type: openai-compatible, base_url: "{base_url}", api_key: "${{UPSTREAM_KEY}}" }}
 models:
   chat: up/mock
   other: up/mock-2
@@ -79,9 +79,9 @@ def _front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     folder = tmp_path_factory.mktemp("front")
     config = folder / "gateway.yaml"
     hashes = {"key": hashlib.sha256(KEY.encode()).hexdigest(), "limited": hashlib.sha256(LIMITED_KEY.encode()).hexdigest()}
-    config.write_text(CONFIG.format(base_url=thread.server.base_url, credential=CREDENTIAL, **hashes))
+    config.write_text(CONFIG.format(base_url=thread.server.base_url, **hashes))
     try:
-        gateway = RunningGateway(config, folder)
+        gateway = RunningGateway(config, folder, {"UPSTREAM_KEY": CREDENTIAL})
         try:
             yield Front(thread.server, gateway)
         finally:

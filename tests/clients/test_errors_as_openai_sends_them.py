@@ -62,7 +62,7 @@ def test_every_refusal_has_the_shape_of_an_openai_error(
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/v1/models/chat", "/v1/nothing-here"])
-@pytest.mark.parametrize("credential", [None, "Bearer wrong", "Bearer ", "Basic YTpi", "sk-lockgate-clients-5f0c1d"])
+@pytest.mark.parametrize("credential", [None, "Bearer wrong", "Bearer", "Basic YTpi", "sk-lockgate-clients-5f0c1d"])
 def test_without_a_valid_key_no_path_answers(front: Front, path: str, credential: str | None) -> None:
     headers = {"content-type": "application/json", **({"authorization": credential} if credential else {})}
     method = "POST" if path.endswith("completions") else "GET"

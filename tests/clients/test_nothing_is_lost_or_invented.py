@@ -72,7 +72,7 @@ def test_parameters_nobody_knows_pass_or_are_named(client: openai.OpenAI, front:
 
 @pytest.mark.parametrize("number", ["9007199254740993", "9223372036854775807", "0.1000000000000000055511151231257827", "1E-7"])
 def test_numbers_keep_every_digit(front: Front, number: str) -> None:
-    body = f'{{"model": "chat", "messages": [{{"role": "user", "content": "hello"}}], "metadata": {{"n": {number}}}}}'
+    body = f'{{"model": "chat", "messages": [{{"role": "user", "content": "hello"}}], "provider_options": {{"n": {number}}}}}'
     response = post_bytes(front, body.encode())
     assert response.status_code == 200, response.text
     assert f'"n": {number}'.encode() in front.upstream.requests[0].body
