@@ -65,6 +65,7 @@ class OpeningChunk(msgspec.Struct):
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_chunks = msgspec.json.Decoder(_Chunk).decode_lines
 _decode_opening = msgspec.json.Decoder(OpeningChunk).decode
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
 
@@ -109,19 +110,51 @@ class Relay:
 
     def feed(self, piece: bytes) -> bytes:
         """What to send for a piece of the upstream's body; b"" while nothing is to be sent yet. StreamFailure when it is bad."""
+        parser = self._parser
         try:
-            events = self._parser.feed(piece)
+            whole = parser.cut(piece)
+            if not whole:
+                return b""
+            if self.started and parser.plain and self._decoder is None and self._take_plain(whole):
+                return whole
+            events = parser.split(whole)
         except EventTooLarge:
             raise StreamFailure(Failure("too_large", "an event of the stream is over 1 MiB")) from None
-        if not events:
-            return b""
-        plain = self._parser.plain
+        plain = whole if parser.plain else None
         if self._decoder is not None:
             events, plain = self._translate(events), None
         out = self._take(events, plain)
         if not self.started:
             return self._hold(out)
         return self._release() + out if self._held else out
+
+    def _take_plain(self, whole: bytes) -> bool:
+        """Whether these events go on as they are: ordinary chunks, read together in one decode. Nothing is noted otherwise."""
+        if whole[:6] != b"data: ":
+            return False
+        try:
+            chunks = _decode_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        finished: list[_Choice] = []
+        said = 0
+        highest = self._highest
+        for chunk in chunks:
+            if len(chunk.usage) > 4 or len(chunk.error) > 4 or chunk.object == "error":
+                return False
+            choices = chunk.choices
+            if choices:
+                said += 1
+                for choice in choices:
+                    if choice.index > highest:
+                        highest = choice.index
+                    if choice.finish_reason is not None:
+                        finished.append(choice)
+        self.chunks += said
+        self._highest = highest
+        for choice in finished:
+            self._finish(choice)
+        return True
 
     def _translate(self, events: list[Event]) -> list[Event]:
         assert self._decoder is not None

@@ -28,56 +28,69 @@ class EventParser:
         self._data_size = 0
         self._name = ""
         self._start = True
+        self.plain = True
+        """So far every event was one `data: ` line and a blank line after it: the bytes may go on as they are."""
         self.normalised = 0
         """How many things were left out or rewritten on the way."""
-        self.plain: bytes | None = None
-        """The bytes of the last feed's events, when they are already in the form `data: ...`, blank line; else None."""
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events completed by `piece`; EventTooLarge when one passes MAX_EVENT."""
+        whole = self.cut(piece)
+        return self.split(whole) if whole else []
+
+    def cut(self, piece: bytes) -> bytes:
+        """The bytes of the events that `piece` completes, while `plain`; otherwise all there is. The rest is kept for the next piece."""
         if self._pending:
             piece = self._pending + piece
             self._pending = b""
-        if self._start and piece:
-            self._start = piece == b"\xef\xbb" or piece == b"\xef"
+        if self._start:
+            piece = self._skip_mark(piece)
             if self._start:
-                self._pending = piece
-                return []
-            if piece.startswith(b"\xef\xbb\xbf"):
-                self.normalised += 1
-                piece = piece[3:]
-        if not self._data and not self._name and b"\r" not in piece:
-            events = self._feed_plain(piece)
-            if events is not None:
-                return events
-        return self._feed_lines(piece)
-
-    def _feed_plain(self, piece: bytes) -> list[Event] | None:
-        """The common case without a loop over lines: every event is one `data: ` line. None when it is not."""
+                return b""
+        if not self.plain:
+            return piece
+        if b"\r" in piece:
+            self.plain = False
+            return piece
         end = piece.rfind(b"\n\n") + 2
+        if end == len(piece) > 1:
+            return piece
         if end < 2:
-            return self._hold(piece)
-        whole = piece if end == len(piece) else piece[:end]
+            end = 0
+        self._hold(piece[end:])
+        return piece[:end]
+
+    def _skip_mark(self, piece: bytes) -> bytes:
+        """Leave out a byte order mark at the very start."""
+        if piece in (b"", b"\xef", b"\xef\xbb"):
+            self._pending = piece
+            return b""
+        self._start = False
+        if piece.startswith(b"\xef\xbb\xbf"):
+            self.normalised += 1
+            return piece[3:]
+        return piece
+
+    def split(self, whole: bytes) -> list[Event]:
+        """The events in what `cut` returned. The common case needs no loop over lines."""
+        if not self.plain:
+            return self._feed_lines(whole)
         events: list[Event] = []
         for event in whole[:-2].split(b"\n\n"):
             if event[:6] != b"data: " or b"\n" in event or len(event) == 6:
-                return None
+                self.plain = False
+                rest, self._pending = self._pending, b""
+                return self._feed_lines(whole + rest)
             events.append(("", event[6:]))
-        if end != len(piece):
-            self._hold(piece[end:])
-        self.plain = whole
         return events
 
-    def _hold(self, rest: bytes) -> list[Event]:
+    def _hold(self, rest: bytes) -> None:
         if len(rest) > MAX_EVENT:
             raise EventTooLarge
         self._pending = rest
-        self.plain = None
-        return []
 
     def _feed_lines(self, piece: bytes) -> list[Event]:
         """Any input, line by line. A CR at the very end waits, as an LF may follow it."""
-        self.plain = None
         held = b""
         if piece.endswith(b"\r"):
             piece, held = piece[:-1], b"\r"
@@ -123,4 +136,5 @@ class EventParser:
     def end(self) -> list[Event]:
         """The last event, when the stream ended without the blank line after it."""
         pending, self._pending = self._pending, b""
+        self.plain = False
         return self._feed_lines(pending.rstrip(b"\r") + b"\n\n")
