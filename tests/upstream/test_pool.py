@@ -1,0 +1,269 @@
+"""The native transport's pool: reuse, caps, fair waiting, and no slot lost to a caller who leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from gateway.upstream.native import NativeTransport
+from gateway.upstream.transport import Deadlines, Origin, UpstreamError
+from tests.faults.behaviours import JSON
+from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, Script, canned, closed_port, play
+from tests.upstream.conftest import BRISK, origin_of, request_for
+
+
+async def call(transport: NativeTransport, up: FaultUpstream, body: bytes | None = None, deadlines: Deadlines = BRISK) -> bytes:
+    """One whole call."""
+    response = await transport.send(origin_of(up), request_for(body=body), deadlines)
+    try:
+        return await response.body(1 << 20)
+    finally:
+        response.close()
+
+
+async def all_idle(transport: NativeTransport) -> None:
+    """Until nothing is in use and nobody waits; fails if that never comes."""
+    for _ in range(1000):
+        if not transport.in_use and not transport.waiting:
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail(f"in use {transport.in_use}, waiting {transport.waiting}")
+
+
+def held_until(release: asyncio.Event, order: list[bytes]) -> Script:
+    """Notes requests as they come and answers them when released."""
+
+    async def script(exchange: Exchange) -> None:
+        order.append(exchange.request.body)
+        await release.wait()
+        await canned(b"{}")(exchange)
+
+    return script
+
+
+async def test_one_caller_after_another_shares_one_connection(native: NativeTransport, up: FaultUpstream) -> None:
+    for _ in range(20):
+        await call(native, up)
+    assert up.ledger.accepted == 1
+    assert (native.stats.connects, native.stats.reuses, native.idle, native.in_use) == (1, 19, 1, 0)
+
+
+async def test_a_stream_read_to_its_end_gives_its_connection_back(native: NativeTransport, up: FaultUpstream) -> None:
+    for _ in range(3):
+        response = await native.send(origin_of(up), request_for(body=b'{"model":"m","messages":[],"stream":true}'), BRISK)
+        while await response.read():
+            pass
+        response.close()
+    assert up.ledger.accepted == 1
+
+
+@pytest.mark.parametrize(
+    "wire", [JSON + b"connection: close\r\ncontent-length: 2\r\n\r\n{}", b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}"]
+)
+async def test_a_connection_that_is_to_be_closed_is_not_kept(native: NativeTransport, up: FaultUpstream, wire: bytes) -> None:
+    up.on("/v1/chat/completions", play(wire))
+    await call(native, up)
+    assert native.idle == native.in_use == 0
+    await up.wait_for(lambda up: up.ledger.open == 0)
+    assert native.stats.poisoned == 0
+
+
+async def test_never_more_connections_than_the_cap(up: FaultUpstream) -> None:
+    native = NativeTransport(connections=3)
+    up.chunks, up.delay = 1, 0.002
+    await asyncio.gather(*[call(native, up) for _ in range(60)])
+    assert up.ledger.accepted == 3
+    assert len(up.requests) == 60
+    assert (native.in_use, native.idle, native.waiting) == (0, 3, 0)
+    await native.aclose()
+
+
+async def test_the_cap_counts_per_origin(up: FaultUpstream) -> None:
+    native = NativeTransport(connections=1)
+    async with FaultUpstream() as other:
+        blocked = asyncio.ensure_future(native.send(origin_of(up), request_for("silent"), BRISK))
+        await up.wait_for(lambda up: len(up.requests) == 1)
+        await call(native, other)
+        blocked.cancel()
+    await all_idle(native)
+    await native.aclose()
+
+
+async def test_who_waited_first_is_served_first(up: FaultUpstream) -> None:
+    native = NativeTransport(connections=1)
+    release, order = asyncio.Event(), list[bytes]()
+    up.on("/v1/chat/completions", held_until(release, order))
+    calls = []
+    for number in range(30):
+        calls.append(asyncio.ensure_future(call(native, up, b"%d" % number)))
+        await asyncio.sleep(0)
+    await up.wait_for(lambda up: len(up.requests) == 1)
+    assert native.waiting == 29
+    release.set()
+    latecomers = [asyncio.ensure_future(call(native, up, b"%d" % number)) for number in range(30, 40)]
+    await asyncio.gather(*calls, *latecomers)
+    assert order == [b"%d" % number for number in range(40)]
+    await native.aclose()
+
+
+async def test_a_waiter_who_leaves_is_skipped(up: FaultUpstream) -> None:
+    native = NativeTransport(connections=1)
+    release, order = asyncio.Event(), list[bytes]()
+    up.on("/v1/chat/completions", held_until(release, order))
+    calls = [asyncio.ensure_future(call(native, up, b"%d" % number)) for number in range(10)]
+    await up.wait_for(lambda up: len(up.requests) == 1)
+    for number in (1, 3, 4, 9):
+        calls[number].cancel()
+    release.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert order == [b"0", b"2", b"5", b"6", b"7", b"8"]
+    assert (native.in_use, native.idle, native.waiting) == (0, 1, 0)
+    await native.aclose()
+
+
+@pytest.mark.parametrize("ending", [FIN, RST], ids=["fin", "rst"])
+async def test_a_slot_freed_by_a_lost_connection_goes_to_who_waits(up: FaultUpstream, ending: bytes) -> None:
+    native = NativeTransport(connections=1)
+    up.once(play(0.05, ending))
+    outcomes = await asyncio.gather(*[call(native, up) for _ in range(3)], return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [UpstreamError, bytes, bytes]
+    assert up.ledger.accepted == 2
+    await native.aclose()
+
+
+async def test_who_waits_too_long_is_told_that_the_upstream_is_overloaded(up: FaultUpstream) -> None:
+    native = NativeTransport(connections=1)
+    blocker = asyncio.ensure_future(call(native, up, b'{"model":"silent"}'))
+    await up.wait_for(lambda up: len(up.requests) == 1)
+    with pytest.raises(UpstreamError) as caught:
+        await call(native, up, deadlines=Deadlines(first_byte=0.2))
+    assert caught.value.kind == "overloaded"
+    assert native.waiting == 0
+    blocker.cancel()
+    await all_idle(native)
+    await native.aclose()
+
+
+async def test_refused_connections_leave_no_slot_behind() -> None:
+    native = NativeTransport(connections=2)
+    origin = Origin("http", "127.0.0.1", closed_port())
+    outcomes = await asyncio.gather(*[native.send(origin, request_for(), BRISK) for _ in range(50)], return_exceptions=True)
+    assert {outcome.kind for outcome in outcomes if isinstance(outcome, UpstreamError)} == {"connect"}
+    assert len(outcomes) == 50
+    assert (native.in_use, native.waiting) == (0, 0)
+    await native.aclose()
+
+
+async def test_an_idle_connection_is_closed_after_its_time(up: FaultUpstream) -> None:
+    native = NativeTransport(keepalive=0.1)
+    await call(native, up)
+    assert native.idle == 1
+    await up.wait_for(lambda up: up.ledger.open == 0)
+    assert native.idle == 0
+    await native.aclose()
+
+
+async def test_a_connection_the_upstream_closes_while_idle_is_dropped(native: NativeTransport, up: FaultUpstream) -> None:
+    up.once(play(JSON + b"content-length: 2\r\n\r\n{}", 0.02, FIN))
+    await call(native, up)
+    for _ in range(400):
+        if native.idle == 0:
+            break
+        await asyncio.sleep(0.005)
+    assert native.idle == 0
+    await call(native, up)
+    assert native.stats.stale_retries == 0
+
+
+async def test_u38_a_fresh_connection_that_is_closed_is_not_tried_again(native: NativeTransport, up: FaultUpstream) -> None:
+    up.on("/v1/chat/completions", play(FIN))
+    with pytest.raises(UpstreamError) as caught:
+        await call(native, up)
+    assert caught.value.kind == "closed_pre"
+    assert (len(up.requests), native.stats.stale_retries) == (1, 0)
+
+
+@pytest.mark.parametrize("first", [FIN, RST], ids=["fin", "rst"])
+async def test_u38_the_retry_itself_is_not_tried_again(native: NativeTransport, up: FaultUpstream, first: bytes) -> None:
+    await call(native, up)
+    up.on("/v1/chat/completions", play(first))
+    with pytest.raises(UpstreamError) as caught:
+        await call(native, up)
+    assert caught.value.kind == "closed_pre"
+    assert (len(up.requests), native.stats.stale_retries, up.ledger.accepted) == (3, 1, 2)
+
+
+async def test_u38_one_byte_of_an_answer_forbids_the_retry(native: NativeTransport, up: FaultUpstream) -> None:
+    await call(native, up)
+    up.once(play(b"H", 0.05, FIN))
+    with pytest.raises(UpstreamError) as caught:
+        await call(native, up)
+    assert caught.value.kind == "closed_pre"
+    assert (len(up.requests), native.stats.stale_retries) == (2, 0)
+
+
+async def test_u38_a_stale_connection_keeps_its_slot_for_the_retry(up: FaultUpstream) -> None:
+    native = NativeTransport(connections=1)
+    up.on("/v1/chat/completions", play(JSON + b"content-length: 2\r\n\r\n{}"))
+    await call(native, up)
+    up.once(play(0.05, FIN))
+    assert await asyncio.gather(*[call(native, up) for _ in range(5)]) == [b"{}"] * 5
+    assert native.stats.stale_retries == 1
+    assert up.ledger.accepted == 2
+    await native.aclose()
+
+
+async def test_u40_bytes_on_an_idle_connection_close_it(native: NativeTransport, up: FaultUpstream) -> None:
+    up.once(play(JSON + b"content-length: 2\r\n\r\n{}", 0.05, b"H", HANG))
+    await call(native, up)
+    await up.wait_for(lambda up: up.ledger.open == 0)
+    assert (native.idle, native.stats.poisoned) == (0, 1)
+
+
+async def test_cancelling_while_connecting_frees_the_slot(up: FaultUpstream) -> None:
+    native = NativeTransport(connections=1)
+    for rounds in range(20):
+        calling = asyncio.ensure_future(call(native, up))
+        for _ in range(rounds % 7):
+            await asyncio.sleep(0)
+        calling.cancel()
+        await asyncio.wait([calling])
+    await all_idle(native)
+    assert b"w0" in await call(native, up)
+    await native.aclose()
+
+
+async def test_u42_ten_thousand_cancels_leave_the_pool_whole(up: FaultUpstream) -> None:
+    native = NativeTransport(connections=10)
+    chance = random.Random(42)
+    up.chunks, up.delay = 3, 0.001
+    streamed = b'{"model":"m","messages":[],"stream":true}'
+    cancelled = 0
+    while cancelled < 10_000:
+        crowd = [asyncio.ensure_future(call(native, up, streamed)) for _ in range(250)]
+        for one in crowd:
+            if chance.random() < 0.08:
+                await asyncio.sleep(chance.random() * 0.003)
+            one.cancel()
+        outcomes = await asyncio.gather(*crowd, return_exceptions=True)
+        assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        cancelled += sum(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+    assert (native.in_use, native.waiting) == (0, 0)
+    for _ in range(20):
+        assert b"[DONE]" in await call(native, up, streamed)
+    await native.aclose()
+    await up.wait_for(lambda up: up.ledger.open == 0)
+
+
+async def test_a_closed_transport_refuses(up: FaultUpstream) -> None:
+    native = NativeTransport(connections=1)
+    blocker = asyncio.ensure_future(call(native, up, b'{"model":"silent"}'))
+    await up.wait_for(lambda up: len(up.requests) == 1)
+    waiter = asyncio.ensure_future(call(native, up))
+    await asyncio.sleep(0.01)
+    await native.aclose()
+    outcomes = await asyncio.gather(blocker, waiter, call(native, up), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [UpstreamError] * 3
+    assert (native.in_use, native.idle, native.waiting) == (0, 0, 0)
