@@ -57,7 +57,9 @@ class Aggregate:
         return bool(self._choices) and all(choice.get("finish_reason") is not None for choice in self._choices.values())
 
     def _feed_choice(self, choice: dict[str, Any]) -> None:
-        index = choice.get("index") or 0
+        index = choice.get("index", 0)
+        if type(index) is not int:
+            raise TypeError("a choice's index is a number")
         whole = self._choices.setdefault(index, {"index": index})
         for name, value in choice.items():
             if name == "delta":

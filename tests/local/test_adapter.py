@@ -1,0 +1,372 @@
+"""What the engine's adapter makes of a caller's parameters, of the engine's chunks and of its errors; no engine runs here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.base import Body, Options, Refusal, Target
+from providers.local.adapter import LOCAL
+from providers.local.stream import EngineDecoder
+from providers.local.tools import CallReader, call_schema
+
+HI = [{"role": "user", "content": "Hi"}]
+CITY: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER = {"type": "function", "function": {"name": "get_weather", "description": "The weather", "parameters": CITY}}
+CLOCK = {"type": "function", "function": {"name": "get_time"}}
+
+
+def target(**settings: Any) -> Target:
+    """The engine, with these settings in the YAML."""
+    return Target(name="local/m", provider="local", kind=LOCAL, model="m", base_url="http://engine/v1", options=settings)
+
+
+def adapted(
+    body: dict[str, Any], *, strict: bool = False, stream: bool = False, settings: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, str], Options]:
+    """What is sent, the adjustments by parameter, and the options of the attempt."""
+    options = Options(strict=strict, stream=stream)
+    parsed = Body(json.dumps({"model": "any", "messages": HI, **body}).encode())
+    made = LOCAL.adapt(parsed, target(**settings or {}), options)
+    sent: dict[str, Any] = json.loads(LOCAL.encode(parsed, target(**settings or {}), options).body)
+    return sent, {one.param: one.action for one in made}, options
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_engine_is_always_asked_to_stream_with_progress_and_usage(stream: bool) -> None:
+    sent, _, _ = adapted({"stream": stream}, stream=stream)
+    assert (sent["stream"], sent["return_progress"], sent["stream_options"]) == (True, True, {"include_usage": True})
+    assert sent["model"] == "m"
+
+
+def test_neutral_system_message_and_temperature_are_set_and_told() -> None:
+    sent, told, _ = adapted({})
+    assert sent["messages"] == [{"role": "system", "content": "You are a helpful assistant."}, *HI]
+    assert sent["temperature"] == 0
+    assert told == {"messages[0]": "set_default", "temperature": "set_default"}
+
+
+def test_defaults_are_allowed_in_strict_mode() -> None:
+    adapted({}, strict=True)
+
+
+@pytest.mark.parametrize("system", ["system", "developer"])
+def test_callers_own_system_message_stays(system: str) -> None:
+    sent, told, _ = adapted({"messages": [{"role": system, "content": "Be brief."}, *HI], "temperature": 1})
+    assert sent["messages"] == [{"role": "system", "content": "Be brief."}, *HI]
+    assert "messages[0]" not in told
+
+
+@pytest.mark.parametrize("given", [{"temperature": 0.5}, {"top_p": 0.5}, {"seed": 1}, {"top_k": 5}, {"min_p": 0.1}])
+def test_temperature_is_left_alone_once_sampling_is_mentioned(given: dict[str, Any]) -> None:
+    sent, told, _ = adapted(given)
+    assert sent.get("temperature") == given.get("temperature")
+    assert "temperature" not in told
+
+
+def test_operator_sets_both_defaults() -> None:
+    sent, _, _ = adapted({}, settings={"system": None, "temperature": None})
+    assert sent["messages"] == HI
+    assert "temperature" not in sent
+    sent, _, _ = adapted({}, settings={"system": "Talk like a pirate.", "temperature": 0.3})
+    assert sent["messages"][0]["content"] == "Talk like a pirate."
+    assert sent["temperature"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("param", "value", "bound"),
+    [
+        ("temperature", 3, 2),
+        ("temperature", -1, 0),
+        ("top_p", 5, 1),
+        ("presence_penalty", -9, -2),
+        ("frequency_penalty", 9, 2),
+        ("min_p", 2, 1),
+    ],
+)
+def test_values_out_of_range_are_clamped_and_refused_in_strict_mode(param: str, value: float, bound: float) -> None:
+    sent, told, _ = adapted({param: value})
+    assert sent[param] == bound
+    assert told[param] == "clamp"
+    with pytest.raises(Refusal) as caught:
+        adapted({param: value}, strict=True)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"n": 5}, "n"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]}, "messages[0].content[0]"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}], "tool_choice": "required"}, "tools[0].type"),
+        ({"seed": [1, 2]}, "seed"),
+    ],
+)
+def test_what_cannot_be_honoured_at_all_is_refused_by_name(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        adapted(body)
+    assert caught.value.param == param
+
+
+def test_choices_up_to_the_slots_are_native() -> None:
+    assert adapted({"n": 4})[0]["n"] == 4
+    assert adapted({"n": 8}, settings={"slots": 8})[0]["n"] == 8
+
+
+def test_unsupported_parameters_are_dropped_and_told() -> None:
+    sent, told, _ = adapted({"min_tokens": 5, "service_tier": "flex", "made_up": 1})
+    assert not {"min_tokens", "service_tier", "made_up"} & set(sent)
+    assert told["min_tokens"] == told["service_tier"] == told["made_up"] == "drop"
+    with pytest.raises(Refusal):
+        adapted({"min_tokens": 5}, strict=True)
+
+
+def test_names_are_the_engines_own() -> None:
+    sent, told, _ = adapted({"repetition_penalty": 1.2, "max_completion_tokens": 5})
+    assert (sent["repeat_penalty"], sent["max_tokens"]) == (1.2, 5)
+    assert told["repetition_penalty"] == told["max_completion_tokens"] == "rename"
+
+
+@pytest.mark.parametrize(("seed", "sent_seed"), [(5, 5), (-1, 2**32 - 2), (2**32 - 1, 0), (2**40 + 7, 263)])
+def test_seeds_are_folded_into_what_the_engine_can_repeat(seed: int, sent_seed: int) -> None:
+    sent, told, _ = adapted({"seed": seed})
+    assert sent["seed"] == sent_seed
+    assert ("seed" in told) == (seed != sent_seed)
+
+
+def test_empty_stop_strings_are_left_out() -> None:
+    assert adapted({"stop": ["", "end"]})[0]["stop"] == ["end"]
+    sent, told, _ = adapted({"stop": ""})
+    assert "stop" not in sent
+    assert told["stop"] == "drop"
+
+
+def test_loose_patterns_are_warned_about() -> None:
+    def form(pattern: str) -> dict[str, Any]:
+        schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}
+        return {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}}
+
+    assert adapted(form("[a-z]+"))[1]["response_format"] == "warn"
+    assert "response_format" not in adapted(form("^[a-z]+$"))[1]
+
+
+# --- tools ---
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_forced_call_becomes_a_schema(choice: Any) -> None:
+    sent, told, _ = adapted({"tools": [WEATHER], "tool_choice": choice, "parallel_tool_calls": False})
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(sent)
+    assert told["tool_choice"] == "reshape"
+    schema = sent["response_format"]["json_schema"]["schema"]
+    jsonschema.validate({"name": "get_weather", "arguments": {"city": "Paris"}}, schema)
+    for wrong in ({"name": "other", "arguments": {"city": "Paris"}}, {"name": "get_weather", "arguments": {}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+    assert "get_weather(city): The weather" in sent["messages"][0]["content"]
+
+
+def test_required_allows_any_of_several_functions_each_with_its_own_arguments() -> None:
+    sent, _, _ = adapted({"tools": [WEATHER, CLOCK], "tool_choice": "required"})
+    schema = sent["response_format"]["json_schema"]["schema"]
+    jsonschema.validate({"name": "get_time", "arguments": {}}, schema)
+    jsonschema.validate({"name": "get_weather", "arguments": {"city": "Rome"}}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"name": "get_weather", "arguments": {"town": "Rome"}}, schema)
+
+
+def test_references_inside_parameters_still_lead_home() -> None:
+    parameters = {
+        "$defs": {"unit": {"enum": ["c", "f"]}},
+        "type": "object",
+        "properties": {"unit": {"$ref": "#/$defs/unit"}},
+        "required": ["unit"],
+    }
+    schema = call_schema([{"name": "f", "parameters": parameters}])
+    jsonschema.validate({"name": "f", "arguments": {"unit": "c"}}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"name": "f", "arguments": {"unit": "k"}}, schema)
+
+
+def test_tools_the_model_could_only_choose_are_dropped_and_refused_in_strict_mode() -> None:
+    for choice in ({}, {"tool_choice": "auto"}):
+        sent, told, _ = adapted({"tools": [WEATHER], **choice})
+        assert not {"tools", "tool_choice"} & set(sent)
+        assert told["tools"] == "drop"
+        with pytest.raises(Refusal) as caught:
+            adapted({"tools": [WEATHER], **choice}, strict=True)
+        assert caught.value.param == "tools"
+
+
+def test_tools_nobody_may_call_are_left_out_in_strict_mode_too() -> None:
+    sent, _, _ = adapted({"tools": [WEATHER], "tool_choice": "none"}, strict=True)
+    assert "tools" not in sent
+
+
+def test_tools_pass_where_the_operator_says_that_the_template_knows_them() -> None:
+    sent, told, _ = adapted({"tools": [WEATHER], "tool_choice": "auto"}, settings={"tools": True}, strict=True)
+    assert sent["tools"] == [WEATHER]
+    assert "tools" not in told
+
+
+def test_answer_format_gives_way_to_a_forced_call() -> None:
+    body = {"tools": [WEATHER], "tool_choice": "required", "response_format": {"type": "json_object"}}
+    assert adapted(body)[1]["response_format"] == "drop"
+    with pytest.raises(Refusal):
+        adapted(body, strict=True)
+
+
+def test_earlier_calls_and_results_become_plain_turns() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Paris"}'}}
+    messages = [
+        *HI,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+    ]
+    sent, told, _ = adapted({"messages": messages})
+    assert sent["messages"][2:] == [
+        {"role": "assistant", "content": '{"name": "get_weather", "arguments": "{\\"city\\":\\"Paris\\"}"}'},
+        {"role": "user", "content": "Result of get_weather: sunny"},
+    ]
+    assert told["messages[1].tool_calls"] == "reshape"
+    assert told["messages[2].role"] == "role_map"
+    assert adapted({"messages": messages}, settings={"tools": True, "system": None})[0]["messages"] == messages
+
+
+CALL = '{ "name" : "get_\\u0077eather",\n"arguments":  {"a": "}\\"{", "b": [1, {"c": {}}]}  }'
+
+
+@given(st.lists(st.integers(1, 9), max_size=40))
+def test_call_is_read_the_same_however_it_is_cut(cuts: list[int]) -> None:
+    reader, arguments, at = CallReader(), "", 0
+    for cut in [*cuts, len(CALL)]:
+        arguments += reader.feed(CALL[at : at + cut])
+        at += cut
+    assert reader.name == "get_weather"
+    assert json.loads(arguments) == {"a": '}"{', "b": [1, {"c": {}}]}
+
+
+# --- the engine's stream ---
+
+
+def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, index: int = 0, **more: Any) -> bytes:
+    """A chunk as the engine writes it."""
+    choice = {"finish_reason": finish, "index": index, "delta": delta or {}, **more.pop("choice", {})}
+    return json.dumps({"choices": [choice], "id": "chatcmpl-1", "object": "chat.completion.chunk", **more}).encode()
+
+
+def usage(prompt: int, completion: int) -> bytes:
+    """The engine's usage chunk."""
+    counted = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return json.dumps({"choices": [], "id": "chatcmpl-1", "usage": counted, "timings": {"prompt_ms": 1}}).encode()
+
+
+def decoded(chunks: Sequence[bytes], body: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """What the decoder makes of a stream that answers `body`."""
+    decoder = LOCAL.decoder(target(), adapted(body or {})[2])
+    assert isinstance(decoder, EngineDecoder)
+    return [json.loads(one) for data in chunks for one in decoder.feed("", data)]
+
+
+def test_progress_is_taken_out_and_text_stays_as_it_is() -> None:
+    said = chunk({"content": 'the words "prompt_progress" and "usage"'})
+    decoder = EngineDecoder(Options())
+    assert list(decoder.feed("", chunk({"role": "assistant"}, prompt_progress={"total": 9}))) == []
+    assert [json.loads(one) for one in decoder.feed("", said)] == [json.loads(said)]
+    plain = chunk({"content": "Hello"})
+    assert decoder.feed("", plain)[0] is plain
+
+
+def test_usage_of_several_choices_is_one_sum() -> None:
+    chunks = decoded([usage(10, 3), chunk({"content": "x"}), usage(10, 5)], {"n": 2})
+    assert [one["usage"] for one in chunks if "usage" in one] == [{"prompt_tokens": 10, "completion_tokens": 8, "total_tokens": 18}]
+    assert "timings" not in chunks[-1]
+
+
+def test_alternatives_that_were_not_asked_for_are_taken_out() -> None:
+    token = {"token": "a", "logprob": -1, "top_logprobs": [{"token": "a", "logprob": -1}]}
+    one = chunk({"content": "a"}, choice={"logprobs": {"content": [token]}})
+    assert adapted({"logprobs": True})[0]["top_logprobs"] == 1
+    assert decoded([one], {"logprobs": True})[0]["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
+    assert decoded([one], {"logprobs": True, "top_logprobs": 1})[0]["choices"][0]["logprobs"]["content"] == [token]
+
+
+def test_log_probabilities_that_were_refused_are_not_asked_for() -> None:
+    sent, _, _ = adapted({"logprobs": False, "top_logprobs": 0})
+    assert not {"logprobs", "top_logprobs"} & set(sent)
+
+
+def test_forced_call_is_streamed_as_a_tool_call() -> None:
+    texts = ['{\n "na', 'me": "get_weather', '", "arguments": ', '{"city": "Pa', 'ris"}', "\n}"]
+    chunks = decoded(
+        [chunk({"role": "assistant", "content": None}), *(chunk({"content": text}) for text in texts), chunk(finish="stop")],
+        {"tools": [WEATHER], "tool_choice": "required"},
+    )
+    calls = [call for one in chunks for call in one["choices"][0]["delta"].get("tool_calls", ())]
+    assert calls[0]["function"]["name"] == "get_weather"
+    assert calls[0]["id"].startswith("call_")
+    assert all("id" not in call for call in calls[1:])
+    assert json.loads("".join(call["function"]["arguments"] for call in calls)) == {"city": "Paris"}
+    assert not any(one["choices"][0]["delta"].get("content") for one in chunks)
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_forced_call_cut_short_says_length() -> None:
+    chunks = decoded(
+        [chunk({"content": '{"name": "get_weather", "arguments": {"ci'}), chunk(finish="length")],
+        {"tools": [WEATHER], "tool_choice": "required"},
+    )
+    assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+
+
+# --- the engine's errors ---
+
+
+def failure(status: int, message: str, type_: str, **more: Any) -> Any:
+    """What one of the engine's errors means."""
+    return LOCAL.failure(status, {}, json.dumps({"error": {"code": status, "message": message, "type": type_, **more}}).encode())
+
+
+def test_prompt_that_is_too_long_is_the_callers_error() -> None:
+    message = "request (3031 tokens) exceeds the available context size (2048 tokens), try increasing it"
+    found = failure(400, message, "exceed_context_size_error", n_prompt_tokens=3031, n_ctx=2048)
+    assert (found.kind, found.status, found.code, found.param) == ("client_error", 400, "context_length_exceeded", "messages")
+
+
+@pytest.mark.parametrize("message", ["Failed to parse messages: Missing 'role' in message", "image input is not supported - hint: mmproj"])
+def test_callers_errors_that_the_engine_calls_its_own_are_400(message: str) -> None:
+    found = failure(500, message, "server_error")
+    assert (found.kind, found.status, found.type) == ("client_error", 400, "invalid_request_error")
+
+
+def test_engines_own_errors_stay_its_own() -> None:
+    assert failure(500, "Compute error.", "server_error").kind == "server_error"
+    assert failure(503, "Loading model", "unavailable_error").kind == "overloaded"
+
+
+def test_bad_schema_names_response_format_and_says_why() -> None:
+    words = "Automatic parser generation failed: JSON schema error at #: unrecognized type nonsense"
+    found = failure(400, f"Unable to generate parser for this template. {words}", "invalid_request_error")
+    assert (found.kind, found.code, found.param) == ("client_error", "invalid_value", "response_format")
+    assert found.message == "JSON schema error at #: unrecognized type nonsense"
+
+
+def test_field_that_the_engine_names_is_the_param() -> None:
+    assert failure(400, "Field 'n': Value must be between 1 <= value <= 4, but got 5", "invalid_request_error").param == "n"
+
+
+def test_capabilities_come_from_the_rules() -> None:
+    said = LOCAL.capabilities("m")
+    assert said["temperature"]["default"] == 0
+    assert said["min_tokens"]["support"] == "no"
+    assert said["n"]["max"] == 4
+    assert said["tool_choice"]["values"] == ["none", "required", "named"]
