@@ -8,7 +8,7 @@ from llama_index.llms.openai_like import OpenAILike
 
 llm = OpenAILike(
     model=os.environ["MODEL"], api_base=os.environ["OPENAI_BASE_URL"], api_key=os.environ["OPENAI_API_KEY"],
-    is_chat_model=True, context_window=2048, max_tokens=12, max_retries=0, timeout=120,
+    is_chat_model=True, context_window=2048, max_tokens=12, temperature=0, max_retries=0, timeout=120,
 )  # fmt: skip
 messages = [ChatMessage(role="user", content="What is the capital of France?")]
 pieces = [piece.delta or "" for piece in llm.stream_chat(messages)]

@@ -1,0 +1,121 @@
+"""The frame holds: locks, licence, README and the package that is built say what is true."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+README = (ROOT / "README.md").read_text()
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.MULTILINE)
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", name)[0]).lower()
+
+
+def pins(lock: str) -> dict[str, set[str]]:
+    """Names and versions of a lock file."""
+    found: dict[str, set[str]] = {}
+    for name, version in _PIN.findall((ROOT / "requirements" / f"{lock}.txt").read_text()):
+        found.setdefault(canonical(name), set()).add(version)
+    return found
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_a_lock_has_hashes_for_everything_and_names_no_index(lock: Path) -> None:
+    text = lock.read_text()
+    entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert entries
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert re.findall(r"^\s*-+(?:i\b|index|extra-index|find-links|trusted).*|https?://.*| @ .*", text, re.MULTILINE) == []
+
+
+def test_the_javascript_lock_has_hashes_for_everything_and_names_no_registry() -> None:
+    text = (ROOT / "tests" / "clients" / "package-lock.json").read_text()
+    assert text.count('"node_modules/') == text.count('"integrity": "sha512-')
+    assert '"resolved"' not in text
+
+
+def test_the_locks_cover_what_the_project_declares() -> None:
+    declared = {canonical(name) for name in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["local"], "setuptools"]}
+    assert declared - set(pins("run")) == set()
+    assert {canonical(name) for name in PROJECT["optional-dependencies"]["dev"]} - set(pins("dev")) == set()
+
+
+def test_the_tests_run_with_the_versions_that_users_run() -> None:
+    run, dev = pins("run"), pins("dev")
+    assert {name: versions for name, versions in run.items() if dev.get(name) != versions} == {}
+
+
+def test_debians_python_3_11_2_gets_the_timeout_package_that_redis_needs_there() -> None:
+    """redis asks for async-timeout below Python 3.11.3; a lock resolved on a newer one alone would lack it."""
+    assert "async-timeout" in pins("run")
+
+
+def test_every_dependency_has_its_reason_in_the_readme() -> None:
+    table = README.partition("## What it is built from")[2].partition("\n## ")[0]
+    names = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["local"]]
+    assert [name for name in names if not re.search(rf"\b{re.escape(canonical(name))}\b", table)] == []
+
+
+def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    config = tmp_path / "readme.yaml"
+    config.write_text(text)
+    command = [sys.executable, "-m", "gateway", "check", str(config)]
+    env = {**os.environ, "OPENAI_API_KEY": "sk-example"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_everything_the_readme_points_at_exists() -> None:
+    linked = re.findall(r"\]\(([^)#]+)\)", README)
+    folders = re.findall(r"^\| `([a-z]+/)`", README, re.MULTILINE)
+    assert folders
+    assert [name for name in [*linked, *folders] if not (ROOT / name).exists()] == []
+
+
+def test_the_commands_the_readme_names_exist() -> None:
+    shown = subprocess.run([sys.executable, "-m", "gateway", "--help"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    named = set(re.findall(r"`lockgate (\w+)", README))
+    assert named
+    assert [name for name in named if not re.search(rf"^\s+{name}\b", shown, re.MULTILINE)] == []
+    make = (ROOT / "Makefile").read_text()
+    assert [name for name in set(re.findall(r"make ([a-z]+)", README)) if not re.search(rf"^{name}:", make, re.MULTILINE)] == []
+
+
+def test_ci_runs_the_tests_and_the_proofs() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert re.findall(r"^make (\w+)$", script.read_text(), re.MULTILINE) == ["test", "prove"]
+    assert "set -euo pipefail" in script.read_text()
+
+
+def test_the_built_package_holds_the_program_and_nothing_else(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("gateway", "providers"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
+    build = "import setuptools.build_meta as backend; print(backend.build_wheel('.'))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", build], cwd=tree, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    names = set(zipfile.ZipFile(tree / done.stdout.splitlines()[-1]).namelist())
+    sources = {str(path.relative_to(tree)) for folder in ("gateway", "providers") for path in (tree / folder).rglob("*.py")}
+    assert sources <= names
+    assert {name.split("/")[0] for name in names} <= {"gateway", "providers", f"lockgate-{PROJECT['version']}.dist-info"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
