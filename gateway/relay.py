@@ -160,10 +160,11 @@ class Relay:
         assert self._decoder is not None
         chunks: list[Event] = []
         for name, data in events:
-            if data == b"[DONE]":
-                chunks.append(("", data))
-                continue
             try:
+                if data == b"[DONE]":
+                    end = getattr(self._decoder, "end", tuple)
+                    chunks.extend(("", chunk) for chunk in (*end(), data))
+                    continue
                 chunks.extend(("", chunk) for chunk in self._decoder.feed(name, data))
             except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
                 raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None

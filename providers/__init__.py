@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 GROUP = "gateway.providers"
 OURS: dict[str, tuple[str, str]] = {
+    "goodfire": ("providers.goodfire", "GOODFIRE"),
+    "siati": ("providers.siati", "SIATI"),
+    "cerebras": ("providers.cerebras", "CEREBRAS"),
+    "fireworks": ("providers.fireworks", "FIREWORKS"),
+    "friendli": ("providers.friendli", "FRIENDLI"),
     "openai": ("providers.openai_models", "OPENAI"),
     "openai-compatible": ("providers.openai_models", "COMPATIBLE"),
     "vllm": ("providers.vllm", "VLLM"),

@@ -143,3 +143,11 @@ def read_list(body: bytes) -> Answer:
     if type(answer.get("data")) is not list:
         raise ValueError("the answer has no data")
     return Answer(body, read_usage(answer.get("usage")))
+
+
+def read_logits(body: bytes) -> Answer:
+    """An answer with next-token values: an object `logits` of token to number. ValueError otherwise."""
+    answer = _decode(body)
+    if type(answer.get("logits")) is not dict:
+        raise ValueError("the answer has no logits")
+    return Answer(body, read_usage(answer.get("usage")))

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-Operation = Literal["chat", "completions", "embeddings"]
+Operation = Literal["chat", "completions", "embeddings", "logits"]
 """What the caller asked for; the dialect it was asked in does not matter any more."""
 
 Action = Literal[
@@ -238,7 +238,10 @@ class StreamFailure(Exception):
 
 
 class StreamDecoder(Protocol):
-    """Turns one upstream stream's events into OpenAI chunks, statefully and without I/O."""
+    """Turns one upstream stream's events into OpenAI chunks, statefully and without I/O.
+
+    It may have a method `end() -> Sequence[bytes]` too: the chunks to add when [DONE] comes.
+    """
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """JSON chunks (or b"[DONE]") for one event: its `event:` name ("" if none) and its data. StreamFailure on errors."""

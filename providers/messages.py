@@ -28,6 +28,10 @@ class MessageRule(Rule, frozen=True):
     param: str = "messages"
     words: ClassVar[tuple[bytes, ...]] = ()
 
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return (type(self).__name__,)
+
     def relevant(self, raw: bytes) -> bool:
         """True when the messages must be looked at."""
         return mentions(raw, self.words)
@@ -137,6 +141,20 @@ class DropField(MessageRule, frozen=True):
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {f"messages[].{self.field}": {"support": "no", "why": self.why}}
+
+
+class NoToolTurns(MessageRule, frozen=True):
+    """A provider without tools: a turn that called one cannot be told."""
+
+    words: ClassVar[tuple[bytes, ...]] = (b'"tool_calls"', b'"function_call"')
+
+    def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
+        """Refuse such turns."""
+        for at, message in enumerate(messages):
+            for field in ("tool_calls", "function_call"):
+                if message.get(field):
+                    raise work.refuse(f"messages[{at}].{field}", "it knows no tools", "unsupported_content")
+        return None
 
 
 class Alternate(MessageRule, frozen=True):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from providers.answers import Repair, read_answer, read_list
+from providers.answers import Repair, read_answer, read_list, read_logits
 from providers.base import Adjustment, Answer, Body, Failure, Options, Refusal, StreamDecoder, Target, Usage, WireRequest
 from providers.failures import read_failure
 from providers.rules import ForModels, Plan, Rule, Unknown, compile_plan
@@ -20,6 +20,13 @@ PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "compl
 
 USER_AGENT = "lockgate"
 _json_string = msgspec.json.Encoder().encode
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings that every provider has."""
+
+    max_fanout: int = 8
+    """The most upstream calls that one call with `n` becomes."""
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +42,10 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     paths: Mapping[str, str] = PATHS
     models_path: str | None = "/models"
     """Where the vendor lists its models; None: nowhere."""
-    options: type[msgspec.Struct] | None = None
+    options: type[msgspec.Struct] = Settings
     """The provider's own settings in the YAML."""
+    setting_headers: tuple[tuple[str, str], ...] = ()
+    """Settings that are sent as a header, unless the caller's request sets it: setting, header."""
     repairs: tuple[Repair, ...] = ()
     """What JSON answers need."""
     empty_answers: bool = False
@@ -90,6 +99,9 @@ class OpenAICompatible:
             body.set("model", target.model)
         headers = self.headers(target)
         headers.append(("accept", "text/event-stream" if options.stream else "application/json"))
+        for setting, header in self.wire.setting_headers:
+            if target.options.get(setting) is not None and header not in body.headers:
+                headers.append((header, str(target.options[setting])))
         headers += body.headers.items()
         return WireRequest(self.path(target, options.operation), headers, body.encode())
 
@@ -118,7 +130,14 @@ class OpenAICompatible:
         """The answer; its own bytes where nothing had to change. ValueError when it is none."""
         if options.operation == "embeddings":
             return read_list(body)
+        if options.operation == "logits":
+            return read_logits(body)
         return read_answer(body, self.wire.repairs, may_be_empty=self.wire.empty_answers)
+
+    def reread(self, answer: Answer, repair: Repair) -> Answer:
+        """The same answer with one more repair, for those that need what was adapted."""
+        more = read_answer(answer.body, (repair,), may_be_empty=self.wire.empty_answers)
+        return msgspec.structs.replace(answer, body=more.body)
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """A decoder for one stream, or None when its bytes are right as they are."""

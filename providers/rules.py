@@ -68,7 +68,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "context_length_exceeded_behavior": ("error",),
     "perf_metrics_in_response": (False,),
     "chat_template_kwargs": ({},),
-    "tool_choice": (),
+    "safe_tokenization": (False,),
 }
 """Values that ask for nothing: dropping them loses nothing, so that strict mode allows it."""
 
@@ -122,13 +122,20 @@ class Rule(msgspec.Struct, frozen=True):
     runs: ClassVar[Literal["present", "always", "stream"]] = "present"
     """When to apply: the parameter is in the body, on every body, or on streams and when the parameter is in the body."""
 
-    leads_to: ClassVar[tuple[str, ...]] = ()
-    """Parameters that this rule may add to the body, whose own rules run as well."""
-
     @property
     def params(self) -> tuple[str, ...]:
         """The parameters whose presence makes this rule run."""
         return (self.param,)
+
+    @property
+    def leads_to(self) -> tuple[str, ...]:
+        """Parameters that this rule may add to the body, whose own rules then run as well."""
+        return ()
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """What a model's own rules replace: the general rules of the same parameters."""
+        return self.params
 
     def apply(self, work: Work) -> None:
         """Adjust the body and report it, or raise Refusal. Only called when the rule's turn has come."""
@@ -231,18 +238,18 @@ def compile_plan(rules: Iterable[Rule | ForModels], model: str, *, unknown: Unkn
     general = [rule for rule in rules if isinstance(rule, Rule)]
     for special in rules:
         if isinstance(special, ForModels) and model.startswith(special.prefixes):
-            replaced = {param for rule in special.rules for param in rule.params}
-            general = [rule for rule in (_without(rule, replaced) for rule in general) if rule is not None]
+            replaced = {slot for rule in special.rules for slot in rule.slots}
+            general = [left for rule in general for left in _without(rule, replaced)]
             general += special.rules
             break
     return Plan(general, unknown=unknown)
 
 
-def _without(rule: Rule, replaced: set[str]) -> Rule | None:
+def _without(rule: Rule, replaced: set[str]) -> tuple[Rule, ...]:
     if isinstance(rule, Takes):
         left = [name for name in rule.params if name not in replaced]
-        return Takes(" ".join(left)) if left else None
-    return None if rule.param in replaced else rule
+        return (Takes(" ".join(left)),) if left else ()
+    return () if replaced.intersection(rule.slots) else (rule,)
 
 
 def drop_unlisted(work: Work, name: str) -> None:

@@ -36,7 +36,8 @@ class Tools(Rule, frozen=True):
 
     limit: int | None = None
     functions_only: bool = True
-    strips_strict: bool = False
+    parameters: bool = False
+    """Every function must state its parameters, be it none."""
 
     def apply(self, work: Work) -> None:
         """Refuse what cannot be sent; tools are never left out silently."""
@@ -52,9 +53,17 @@ class Tools(Rule, frozen=True):
         for at, tool in enumerate(tools):
             if self.functions_only and tool.get("type", "function") != "function":
                 raise work.refuse(f"{self.param}[{at}].type", "it takes functions only", "unsupported_parameter")
+        if self.parameters and any("parameters" not in tool.get("function", {}) for tool in tools):
+            work.body.set(self.param, [_with_parameters(tool) for tool in tools])
+            work.report(self.param, "reshape", why="every function must state its parameters")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "yes"} | ({"max_items": self.limit} if self.limit else {})}
+
+
+def _with_parameters(tool: dict[str, Any]) -> dict[str, Any]:
+    function = tool.get("function", {})
+    return {**tool, "function": {"parameters": {"type": "object", "properties": {}}, **function}}
 
 
 class ToolChoice(Rule, frozen=True):
@@ -241,7 +250,9 @@ def _next_seed(seed: int, at: int) -> int:
 class Functions(Rule, frozen=True):
     """OpenAI's old `functions` and `function_call`, as tools and tool_choice. Comes before the rules on those."""
 
-    leads_to: ClassVar[tuple[str, ...]] = ("tools", "tool_choice")
+    @property
+    def leads_to(self) -> tuple[str, ...]:
+        return ("tools", "tool_choice")
 
     @property
     def params(self) -> tuple[str, ...]:

@@ -109,6 +109,10 @@ class Rename(Rule, frozen=True):
 
     to: str
 
+    @property
+    def leads_to(self) -> tuple[str, ...]:
+        return (self.to,)
+
     def apply(self, work: Work) -> None:
         """Move the value; when the caller sent the provider's word as well, that one wins."""
         if self.param not in work.body:
@@ -230,14 +234,69 @@ class Default(Rule, frozen=True):
         return {self.param: {"support": "yes", "default": self.value}}
 
 
+class FromSetting(Rule, frozen=True):
+    """A parameter that the operator may have set for the provider: it stands where the caller gave none."""
+
+    runs: ClassVar[Literal["present", "always", "stream"]] = "always"
+
+    def apply(self, work: Work) -> None:
+        """Set it from the provider's settings."""
+        value = work.settings.get(self.param)
+        if value is not None and work.body.get(self.param) is None:
+            work.body.set(self.param, value)
+            work.report(self.param, "set_default", why="the provider's settings")
+
+
+class Becomes(Rule, frozen=True):
+    """A parameter whose values are said otherwise: pairs of value and what the field `to` becomes (None: leave it out)."""
+
+    to: str
+    pairs: tuple[tuple[Any, Any], ...]
+    shown: str = ""
+    """What the receipt names, where it is not `to`."""
+
+    @property
+    def leads_to(self) -> tuple[str, ...]:
+        return (self.to,)
+
+    def apply(self, work: Work) -> None:
+        """Say it in the provider's words; a value without words is dropped."""
+        value = work.body.get(self.param)
+        for said, means in self.pairs:
+            if type(said) is type(value) and said == value:
+                self._say(work, means)
+                return
+        if self.to != self.param:
+            work.drop(self.param)
+
+    def _say(self, work: Work, means: Any) -> None:
+        if means is None:
+            work.report(self.param, "drop", why="equals the default")
+        elif self.to != self.param and work.body.get(self.to) is not None:
+            work.lossy(self.param, "drop", f"'{self.to}' was given as well", code="conflicting_parameters")
+        else:
+            work.body.set(self.to, means)
+            work.report(self.param, "reshape", to=self.shown or self.to)
+        if self.to != self.param or means is None:
+            work.body.pop(self.param)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "adjusted", "action": "reshape", "to": self.shown or self.to}}
+
+
 class ToHeader(Rule, frozen=True):
     """A parameter that the provider takes as a request header."""
 
     header: str
+    values: tuple[str, ...] = ()
+    """What the header may be, where the provider knows only some words; other words are dropped."""
 
     def apply(self, work: Work) -> None:
         """Move the value to the header; what could not stand in one is refused."""
         value = work.body.get(self.param)
+        if self.values and value is not None and value not in self.values:
+            work.drop(self.param, f"it takes {', '.join(self.values)}", "invalid_value")
+            return
         if value is None:
             work.drop(self.param)
             return

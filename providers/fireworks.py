@@ -1,0 +1,119 @@
+"""Fireworks. Facts: its chat completions page, and fireworks-ai 1.2.30.
+
+The page says that the returned text contains the stop string, the package says it does not: it is taken off where it is there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.answers import arguments_as_text, choices_of
+from providers.base import Answer, Options, Target
+from providers.messages import DropField, Parts, Roles
+from providers.openai import OpenAICompatible, Wire
+from providers.openai_models import GATEWAY, NEAREST_EFFORT, SAMPLING
+from providers.rules import ForModels, Rule, Takes, Work
+from providers.shapes import Choices, Format, Stop, StreamUsage, ToolChoice, Tools
+from providers.streams import ChunkRepairs, TrailingStops, strip_stop
+from providers.values import Becomes, BiasRange, Both, Cap, Excludes, Needs, OneOf, Range, Rename
+
+STOPS = "fireworks.stops"
+"""Memo: the caller's stop strings."""
+
+
+class RememberStops(Rule, frozen=True):
+    """Keeps the stop strings for the answer, which may end with one of them."""
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ()
+
+    def apply(self, work: Work) -> None:
+        """Remember them."""
+        value = work.body.get(self.param)
+        work.options.memo[STOPS] = (value,) if type(value) is str else tuple(value or ())
+
+
+class Fireworks(OpenAICompatible):
+    """Fireworks' wire, with the stop strings taken off the text."""
+
+    def decode(self, body: bytes, target: Target, options: Options) -> Answer:
+        """The answer, its texts without the stop string at their end."""
+        answer = super().decode(body, target, options)
+        stops = options.memo.get(STOPS)
+        if not stops:
+            return answer
+        return self.reread(answer, lambda found: _strip(found, stops))
+
+    def decoder(self, target: Target, options: Options) -> ChunkRepairs | TrailingStops:
+        """A decoder for one stream."""
+        repairs = ChunkRepairs((arguments_as_text,), (b'"tool_calls"', b'"function_call"'))
+        stops = options.memo.get(STOPS)
+        return TrailingStops(stops, repairs) if stops else repairs
+
+
+def _strip(answer: dict[str, Any], stops: tuple[str, ...]) -> bool:
+    changed = False
+    for choice in choices_of(answer):
+        message = choice.get("message") or {}
+        text = message.get("content")
+        if choice.get("finish_reason") == "stop" and type(text) is str and strip_stop(text, stops) != text:
+            message["content"] = strip_stop(text, stops)
+            changed = True
+    return changed
+
+
+_EFFORTS = ("none", "low", "medium", "high")
+
+FIREWORKS = Fireworks(
+    "fireworks",
+    Wire(
+        label="Fireworks",
+        base_url="https://api.fireworks.ai/inference/v1",
+        models_path="/models",
+        repairs=(arguments_as_text,),
+        source="its chat completions page and fireworks-ai 1.2.30",
+    ),
+    (
+        *GATEWAY,
+        Takes("model messages stream seed ignore_eos echo echo_last raw_output return_token_ids safe_tokenization speculation"),
+        Takes("parallel_tool_calls functions function_call user metadata prompt_cache_key prompt_cache_isolation_key prediction"),
+        Takes("mirostat_target mirostat_lr reasoning_history perf_metrics_in_response logprobs"),
+        Roles(takes=("system", "user", "assistant", "tool", "function")),
+        Parts(takes=("text", "image_url", "video_url")),
+        DropField(field="name"),
+        Cap("max_tokens"),
+        OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
+        Excludes("prompt_truncate_len", ("safe_tokenization",)),
+        *SAMPLING,
+        Both("temperature", "top_p", "Fireworks recommends altering one of temperature and top_p, not both"),
+        Range("top_k", 0, 100),
+        Range("min_p", 0, 1),
+        Range("typical_p", 0, 1),
+        Range("repetition_penalty", 0, 2),
+        Choices(param="n", most=128),
+        RememberStops("stop"),
+        Stop("stop", limit=4),
+        BiasRange("logit_bias"),
+        Range("top_logprobs", 0, 5),
+        Needs("top_logprobs", "logprobs"),
+        Tools("tools"),
+        ToolChoice("tool_choice", ("auto", "none", "required", "any", "named")),
+        Format("response_format", ("text", "json_object", "json_schema", "grammar"), asks=True),
+        StreamUsage("stream_options", "always"),
+        OneOf("service_tier", ("auto", "default", "flex", "priority")),
+        Excludes("thinking", ("reasoning_effort",), refuse=True, code="conflicting_parameters"),
+        Rename("reasoning_budget", "reasoning_effort"),
+        Becomes("disable_reasoning", "reasoning_effort", ((True, "none"), (False, None)), shown="reasoning_effort"),
+        Becomes("clear_thinking", "reasoning_history", ((True, "disabled"), (False, "preserved"))),
+        OneOf("reasoning_effort", _EFFORTS, to=NEAREST_EFFORT, takes_numbers=True),
+        ForModels(
+            ("accounts/fireworks/models/gpt-oss",),
+            (OneOf("reasoning_effort", ("low", "medium", "high"), to=NEAREST_EFFORT),),
+        ),
+        ForModels(
+            ("accounts/fireworks/models/minimax-m2",),
+            (OneOf("reasoning_effort", ("low", "medium", "high"), to=NEAREST_EFFORT),),
+        ),
+    ),
+)

@@ -1,0 +1,141 @@
+"""The conformance vectors: what a request becomes upstream, and what an upstream's answer becomes for the caller.
+
+A case is carried out by a `Send`: `send_purely` runs the stages without a server; another one can drive the real HTTP path.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import yaml
+
+import providers
+from gateway.errors import BadRequest
+from gateway.normalize import normalize
+from providers.base import Body, Options, Refusal, Target
+from providers.shapes import fan_out
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+TYPES = {"openai_reasoning": "openai", "azure_openai": "azure", "gemini_openai": "gemini"}
+"""The vectors' names for providers, where they differ from our types."""
+BASES = {"azure": "https://RESOURCE.openai.azure.com/openai/v1"}
+Case = dict[str, Any]
+
+
+class Sent(NamedTuple):
+    """What left for the upstream, or the refusal instead."""
+
+    url: str = ""
+    headers: dict[str, str] = {}
+    bodies: tuple[dict[str, Any], ...] = ()
+    adjustments: tuple[dict[str, Any], ...] = ()
+    error: dict[str, Any] | None = None
+
+
+Send = Callable[[Case, bool], Sent]
+
+
+def load(section: str) -> list[Case]:
+    """The cases of one section of the vectors' file."""
+    cases: list[Case] = yaml.safe_load((FIXTURES / "normalization-cases.yaml").read_text())[section]
+    return cases
+
+
+def by_mode(cases: list[Case]) -> Iterator[tuple[str, Case, bool]]:
+    """Each case once for every mode it names: (id, case, strict)."""
+    for case in cases:
+        for mode in ("strict", "lenient") if case["mode"] == "both" else (case["mode"],):
+            yield f"{case['name']}-{mode}", case, mode == "strict"
+
+
+def request_of(case: Case) -> dict[str, Any]:
+    """The request, with what the case asks to be generated."""
+    request = dict(case["request"])
+    count = (case.get("generate") or {}).get("tools", 0)
+    if count:
+        parameters = {"type": "object", "properties": {}}
+        request["tools"] = [{"type": "function", "function": {"name": f"f{at}", "parameters": parameters}} for at in range(count)]
+    return request
+
+
+def settings_of(case: Case) -> dict[str, Any]:
+    """The provider's settings that the case assumes."""
+    config = dict(case.get("config") or {})
+    config.pop("operation", None)
+    if config.pop("azure_api", None) == "classic":
+        config |= {"api": "classic", "api_version": "DATE"}
+    return config
+
+
+def target_of(provider: str, model: str, settings: dict[str, Any] | None = None) -> Target:
+    """A target at the provider's own address with the credential KEY."""
+    kind = TYPES.get(provider, provider)
+    found = providers.get(kind)
+    base = BASES.get(kind, found.default_base_url) or "http://localhost:1/v1"
+    if settings and settings.get("api") == "classic":
+        base = base.removesuffix("/v1")
+    return Target(f"{kind}/{model}", kind, found, model, base, "KEY", options=settings or {})
+
+
+def send_purely(case: Case, strict: bool) -> Sent:
+    """The stages normalize, adapt and encode, without a server."""
+    body = Body(json.dumps(request_of(case)).encode())
+    target = target_of(case["provider"], case["request"]["model"], settings_of(case))
+    operation = (case.get("config") or {}).get("operation", "chat")
+    options = Options(strict=strict, stream=case["request"].get("stream", False), operation=operation)
+    try:
+        normalize(body)
+        adjustments = target.kind.adapt(body, target, options)
+    except (Refusal, BadRequest) as error:
+        return Sent(error={"status": 400, "type": "invalid_request_error", "code": error.code, "param": error.param})
+    calls = next((one.from_ for one in adjustments if one.action == "fan_out"), 1)
+    requests = [target.kind.encode(one, target, options) for one in (fan_out(body, calls) if calls > 1 else [body])]
+    origin = urlsplit(target.base_url)
+    return Sent(
+        url=f"{origin.scheme}://{origin.netloc}{requests[0].path}",
+        headers=dict(requests[0].headers),
+        bodies=tuple(json.loads(one.body) for one in requests),
+        adjustments=tuple({"param": a.param, "action": a.action, "from": a.from_, "to": a.to} for a in adjustments),
+    )
+
+
+def differences(case: Case, sent: Sent) -> list[str]:
+    """What is not as the case says; empty when all is."""
+    expected = case["error"]
+    if expected is not None or sent.error is not None:
+        return [] if expected == sent.error else [f"error {sent.error}, expected {expected}"]
+    return [*_wire_differences(case["upstream"], sent), *_receipt_differences(case["adjustments"], sent.adjustments)]
+
+
+def _wire_differences(upstream: dict[str, Any], sent: Sent) -> Iterator[str]:
+    body = sent.bodies[0]
+    path = upstream.get("path")
+    if path is not None and path not in (sent.url, urlsplit(sent.url).path):
+        yield f"address {sent.url}, expected {path}"
+    for name, value in (upstream.get("headers") or {}).items():
+        if sent.headers.get(name.lower()) != value:
+            yield f"header {name}: {sent.headers.get(name.lower())!r}, expected {value!r}"
+    for at, fragment in enumerate([upstream.get("body") or {}, *(upstream.get("calls") or ())]):
+        actual = sent.bodies[max(0, at - 1)] if at <= len(sent.bodies) else {}
+        for key, value in fragment.items():
+            if actual.get(key, ...) != value:
+                yield f"body {key}: {actual.get(key, 'absent')!r}, expected {value!r}"
+    if upstream.get("calls") and len(upstream["calls"]) != len(sent.bodies):
+        yield f"{len(sent.bodies)} calls, expected {len(upstream['calls'])}"
+    yield from (f"{key} is missing" for key in upstream.get("present") or () if key not in body)
+    yield from (f"{key} must not be there" for key in upstream.get("absent") or () if key in body)
+
+
+def _receipt_differences(listed: list[Case], made: tuple[dict[str, Any], ...]) -> Iterator[str]:
+    for entry in listed:
+        wanted = {key: value for key, value in entry.items() if key in ("param", "action", "from", "to")}
+        if not any(all(one[key] == value for key, value in wanted.items()) for one in made):
+            yield f"not reported: {wanted}, but {made}"
+    known = {(entry["param"], entry["action"]) for entry in listed}
+    for one in made:
+        if one["action"] not in ("set_default", "warn") and (one["param"], one["action"]) not in known:
+            yield f"reported without reason: {one}"
