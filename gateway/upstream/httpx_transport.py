@@ -160,8 +160,10 @@ class HttpxTransport:
             await transport.aclose()
 
     async def _open(self, origin: Origin) -> httpx.AsyncHTTPTransport:
+        secure = origin.scheme == "https" or (origin.proxy or "").startswith("https")
         try:
-            context = await asyncio.to_thread(make_context, origin.ca)
+            # Without TLS the context is never used: an empty one, which trusts nobody, saves loading the authorities.
+            context = await asyncio.to_thread(make_context, origin.ca) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         except OSError as error:
             raise UpstreamError("tls", f"cannot load the authorities in {origin.ca}: {error.strerror or error}") from None
         if origin in self._transports:
