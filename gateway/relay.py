@@ -111,16 +111,30 @@ class Relay:
     def feed(self, piece: bytes) -> bytes:
         """What to send for a piece of the upstream's body; b"" while nothing is to be sent yet. StreamFailure when it is bad."""
         parser = self._parser
+        out: list[bytes] = []
         try:
             whole = parser.cut(piece)
-            if not whole:
-                return b""
-            if self.started and parser.plain and self._decoder is None and self._take_plain(whole):
-                return whole
-            events = parser.split(whole)
+            while whole and not self.done:
+                out.append(self._pass(whole))
+                whole = parser.cut(b"") if parser.plain else b""
         except EventTooLarge:
             raise StreamFailure(Failure("too_large", "an event of the stream is over 1 MiB")) from None
-        plain = whole if parser.plain else None
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _pass(self, whole: bytes) -> bytes:
+        """What to send for whole events. Where a part of them needs a closer look, only that part gets it; the rest is put back."""
+        if self._decoder is None and self._parser.plain:
+            if self.started and self._take_plain(whole):
+                return whole
+            at = _tail(whole) if self.started else _lead(whole)
+            if self.started and at and self._take_plain(whole[:at]):
+                self._parser.unread(whole[at:])
+                return whole[:at]
+            if not self.started and at < len(whole):
+                self._parser.unread(whole[at:])
+                whole = whole[:at]
+        events = self._parser.split(whole)
+        plain = whole if self._parser.plain else None
         if self._decoder is not None:
             events, plain = self._translate(events), None
         out = self._take(events, plain)
@@ -280,6 +294,22 @@ class Relay:
         if self._usage_asked and self._usage_event is not None:
             out += b"data: " + self._usage_event + b"\n\n"
         return self._release() + out
+
+
+def _lead(whole: bytes) -> int:
+    """Where the first two events end: role and first content, as a rule."""
+    second = whole.find(b"\n\n", whole.find(b"\n\n") + 2)
+    return len(whole) if second < 0 else second + 2
+
+
+def _tail(whole: bytes) -> int:
+    """Where the last three events begin: finish, usage and [DONE], as a rule. 0 when there are no more."""
+    at = len(whole) - 2
+    for _ in range(3):
+        at = whole.rfind(b"\n\n", 0, at)
+        if at < 0:
+            return 0
+    return at + 2
 
 
 def _usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:

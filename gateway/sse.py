@@ -60,6 +60,10 @@ class EventParser:
         self._hold(piece[end:])
         return piece[:end]
 
+    def unread(self, rest: bytes) -> None:
+        """Put events back that `cut` returned; the next `cut` returns them again."""
+        self._pending = rest + self._pending
+
     def _skip_mark(self, piece: bytes) -> bytes:
         """Leave out a byte order mark at the very start."""
         if piece in (b"", b"\xef", b"\xef\xbb"):
