@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.config_problem import Problems, suggest
+from gateway.config_problem import Problems, join, suggest
 from gateway.config_secret import refuse_exposed
 from gateway.config_types import Config, wildcard
 
@@ -31,11 +31,11 @@ def check_keys(config: Config, problems: Problems) -> None:
     for name, key in config.keys.items():
         first = seen.setdefault(key.hash, name)
         if first != name and key.hash:
-            problems.at(f"keys.{name}.hash", f"the same key as '{first}'")
+            problems.at(f"{join('keys', name)}.hash", f"the same key as '{first}'")
         for index, model in enumerate(key.models or ()):
             if model not in config.models and wildcard(model, config.models) is None:
-                hint = suggest(model, config.models, "models")
-                problems.at(f"keys.{name}.models[{index}]", f"no model '{model[:80]}' in this file{hint}")
+                path = f"{join('keys', name)}.models[{index}]"
+                problems.at(path, f"no model {problems.written(path)} in this file{suggest(model, config.models, 'models')}")
 
 
 def check_tls(config: Config, problems: Problems) -> None:
@@ -45,10 +45,10 @@ def check_tls(config: Config, problems: Problems) -> None:
     import ssl
 
     try:
-        refuse_exposed(Path(config.tls.key))
+        refuse_exposed(Path(config.tls.key), problems.written("tls.key"))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(config.tls.cert, config.tls.key, password=lambda: b"")
     except ssl.SSLError as error:
-        problems.at("tls", f"cert and key cannot be used together ({error.reason or 'not PEM'}): {config.tls.cert}, {config.tls.key}")
+        problems.at("tls", f"cert and key cannot be used together: {error.reason or 'not PEM'}")
     except (OSError, ValueError) as error:
         problems.at("tls.key", str(error))

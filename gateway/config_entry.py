@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from gateway.config_problem import join, nearest, suggest
 from gateway.config_read import BAD, Reader, keys_of
 from gateway.config_route import Routes
 from gateway.config_types import ModelConfig, ProviderConfig
-from gateway.yamlfile import Mapping, Node, Scalar, Sequence
+from gateway.yamlfile import Mapping, Node, Scalar
+from gateway.yamlfile import Sequence as SequenceNode
 
 
 def _struct(kind: type[msgspec.Struct]) -> mi.StructType:
@@ -43,7 +45,9 @@ class ProviderEntries:
         if mapping is None:
             return BAD
         kind = self._type(mapping, path, name)
-        own = [options_type(each) for each in ([kind] if kind else self._types)]
+        own = self._own_keys([kind] if kind else self._types, node, path)
+        if own is None:
+            return BAD
         known = {**keys_of(self._common)}
         for options in own:
             known |= keys_of(options) if options else {}
@@ -54,6 +58,14 @@ class ProviderEntries:
         self._check(mapping, path, kind)
         filled = self._options(mapping, own[0], path) if own[0] else {}
         return BAD if filled is BAD else ProviderConfig(**{**values, "name": name, "type": kind, "options": filled})
+
+    def _own_keys(self, kinds: Sequence[str], node: Node, path: str) -> list[mi.StructType | None] | None:
+        """What each type adds to the common keys; None (and a problem) when a type's package cannot be loaded."""
+        try:
+            return [options_type(kind) for kind in kinds]
+        except Exception as error:  # a package that is not ours may fail in any way
+            self._reader.refuse(node, join(path, "type"), f"its package cannot be loaded: {type(error).__name__}: {error}")
+            return None
 
     def _options(self, mapping: Mapping, kind: mi.StructType, path: str) -> Any:
         """The type's own keys with their defaults, or BAD. What the struct itself refuses (ValueError) is told at the key it names."""
@@ -87,9 +99,10 @@ class ProviderEntries:
     def _check(self, mapping: Mapping, path: str, kind: str) -> None:
         """What a type cannot do without."""
         provider = providers.get(kind)
-        if "base_url" in mapping.entries:
+        entry = mapping.entries.get("base_url")
+        if entry is not None and not (isinstance(entry.value, Scalar) and entry.value.null):
             return
-        if provider.default_base_url is None and kind != "local":
+        if provider.default_base_url is None:
             self._reader.problems.add(mapping.place, join(path, "base_url"), f"missing: {kind} has no address of its own")
         if provider.needs_credential and "api_key" not in mapping.entries:
             variable = f"{kind.upper().replace('-', '_')}_API_KEY"
@@ -135,7 +148,7 @@ class ModelEntries:
         if not isinstance(node, Mapping):
             return False
         known = keys_of(self._kind)
-        return any(key in known or isinstance(entry.value, Sequence | Mapping) for key, entry in node.entries.items()) or any(
+        return any(key in known or isinstance(entry.value, SequenceNode | Mapping) for key, entry in node.entries.items()) or any(
             "/" not in key and nearest(key, known) for key in node.entries
         )
 

@@ -60,13 +60,19 @@ class Problems:
         self.file = file
         self._found: dict[Problem, None] = {}
         self._places: dict[str, Place] = {}
+        self._written: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def mark(self, path: str, place: Place) -> None:
-        """Remember where `path` is written."""
+    def mark(self, path: str, place: Place, written: str = "") -> None:
+        """Remember where `path` is written, and how: a variable's value may be a secret, its name is not."""
         self._places[path] = place
+        self._written[path] = written
+
+    def written(self, path: str) -> str:
+        """A value as the file has it, short and printable."""
+        return shorten(self._written.get(path, ""))
 
     def add(self, place: Place, path: str, message: str) -> None:
         """One more problem at a known place."""
@@ -108,6 +114,11 @@ def suggest(word: str, known: Iterable[str], kind: str = "known here") -> str:
     if not names:
         return f"; {kind}: none"
     return f"; {kind}: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
+
+
+def shorten(text: str) -> str:
+    """A value as written in the file, short, printable and in quotes, for a message."""
+    return ascii(text if len(text) <= 60 else text[:57] + "...")
 
 
 def join(path: str, key: str) -> str:

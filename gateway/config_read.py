@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import inspect as mi
 
-from gateway.config_problem import Problems, join, suggest
+from gateway.config_problem import Problems, join, shorten, suggest
 from gateway.config_secret import Secret, check_secret, expand, read_secret
 from gateway.config_value import FORMS
 from gateway.yamlfile import Mapping as MappingNode
@@ -43,7 +43,7 @@ class Reader:
 
     def read(self, node: Node, kind: mi.Type, path: str, name: str = "") -> Any:
         """The value of `node` as `kind` wants it, or BAD. `name` is the key that a struct hangs on."""
-        self.problems.mark(path, node.place)
+        self.problems.mark(path, node.place, node.text if isinstance(node, Scalar) else "")
         extra: dict[str, Any] = {}
         while isinstance(kind, mi.Metadata):
             extra, kind = {**(kind.extra or {}), **extra}, kind.type
@@ -187,17 +187,21 @@ class Reader:
         if form == "header":
             return Secret(_header(text))
         if form == "path":
-            return self._path(text)
+            return self._path(text, written)
         if ":" in text.partition("@")[0].partition("//")[2] and "@" in text and "${" not in written and FORMS[form].secret:
             raise ValueError("a password is not written into this file: put ${NAME} in its place")
         return FORMS[form].read(text)
 
-    def _path(self, text: str) -> str:
-        path = self._folder / Path(text).expanduser()
+    def _path(self, text: str, written: str) -> str:
+        """A file's path; ValueError when it cannot be read."""
         try:
+            path = self._folder / Path(text).expanduser()
+            if not path.is_file():
+                raise ValueError("no such file" if not path.exists() else "not a file")
             path.open("rb").close()
-        except OSError as error:
-            raise ValueError(f"cannot read {path}: {error.strerror}") from None
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"cannot read {shorten(written)}: {reason} (looked in {self._folder})") from None
         return str(path)
 
     def _secrets(self, node: Node, path: str) -> Any:
@@ -219,12 +223,12 @@ class Reader:
             return BAD
         try:
             if node.text.startswith("file:"):
-                return read_secret(self._folder / Path(text[5:]).expanduser())
+                return read_secret(self._folder / Path(text[5:]).expanduser(), node.text[5:])
             if "${" not in node.text:
                 raise ValueError('a secret is not written into this file: use "${NAME}" or file:PATH')
             check_secret(text, node.text.partition(":-")[0] + ("}" if ":-" in node.text else ""))
             return Secret(text)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # RuntimeError: a ~user without a home
             return self.refuse(node, path, str(error))
 
 
@@ -249,11 +253,6 @@ def describe(node: Node) -> str:
     if isinstance(node, Scalar):
         return "nothing" if node.null else "text"
     return "a list" if isinstance(node, Sequence) else "a mapping"
-
-
-def shorten(text: str) -> str:
-    """A value as written in the file, short and printable, for the end of a message."""
-    return ascii(text if len(text) <= 40 else text[:37] + "...")
 
 
 def _wanted(kind: mi.Type) -> str:

@@ -7,7 +7,7 @@ from math import isfinite
 
 import msgspec
 
-from gateway.config_problem import Problems, join, suggest
+from gateway.config_problem import Problems, join, shorten, suggest
 from gateway.yamlfile import Mapping, Node, Place, Scalar, Sequence
 
 MAX_CHAIN = 16
@@ -55,6 +55,7 @@ class Mention(msgspec.Struct, frozen=True):
     ref: Ref
     place: Place
     path: str
+    written: str
 
 
 class Routes:
@@ -85,14 +86,14 @@ class Routes:
             self._problems.add(node.place, path, "expected a target such as openai/gpt-4o, or another model's name; got nothing")
             return None
         text = self._text(node, path)
-        return None if text is None else self._ref(text, node.place, path, mentions)
+        return None if text is None else self._ref(text, node, path, mentions)
 
     def _split(self, node: Mapping, path: str, mentions: list[Mention]) -> Split | None:
         for key, place, line in node.repeated:
             self._problems.add(place, join(path, key), f"written twice, first in line {line}")
         choices: list[tuple[Ref, float]] = []
         for key, entry in node.entries.items():
-            ref = self._ref(key, entry.place, join(path, key), mentions)
+            ref = self._ref(key, Scalar(entry.place, key, plain=True, null=False), join(path, key), mentions)
             weight = self._weight(entry.value, join(path, key))
             if ref is not None and weight is not None:
                 choices.append((ref, weight))
@@ -115,16 +116,16 @@ class Routes:
             return None
         return weight
 
-    def _ref(self, text: str, place: Place, path: str, mentions: list[Mention]) -> Ref | None:
+    def _ref(self, text: str, node: Scalar, path: str, mentions: list[Mention]) -> Ref | None:
         provider, slash, model = text.partition("/")
         ref = Ref(provider, model) if slash else Ref(None, text)
         if not ref.model.strip() or provider != provider.strip() or (slash and not provider):
-            self._problems.add(place, path, "expected PROVIDER/MODEL, for example openai/gpt-4o, or another model's name")
+            self._problems.add(node.place, path, "expected PROVIDER/MODEL, for example openai/gpt-4o, or another model's name")
             return None
         if slash and "*" in model:
-            self._problems.add(place, path, "a target names one model of its provider: '*' cannot stand here")
+            self._problems.add(node.place, path, "a target names one model of its provider: '*' cannot stand here")
             return None
-        mentions.append(Mention(ref, place, path))
+        mentions.append(Mention(ref, node.place, path, shorten(node.text)))
         return ref
 
     def check(self, providers: set[str], models: set[str]) -> None:
@@ -137,11 +138,14 @@ class Routes:
     def _check_name(self, mention: Mention, providers: set[str], models: set[str]) -> None:
         ref = mention.ref
         if ref.provider is None and ref.model not in models:
-            hint = f"; for the provider write '{ref.model}/MODEL'" if ref.model in providers else suggest(ref.model, models, "models")
-            self._problems.add(mention.place, mention.path, f"no model '{_shown(ref.model)}' in this file{hint}")
+            hint = suggest(ref.model, models, "models")
+            if ref.model in providers:
+                hint = f"; for a model of the provider write '{ref.model}/MODEL'"
+            self._problems.add(mention.place, mention.path, f"no model {mention.written} in this file{hint}")
         elif ref.provider is not None and ref.provider not in providers:
             hint = suggest(ref.provider, providers, "providers")
-            self._problems.add(mention.place, mention.path, f"no provider '{_shown(ref.provider)}' in this file{hint}")
+            written = mention.written if "${" in mention.written else f"'{join('', ref.provider)}'"
+            self._problems.add(mention.place, mention.path, f"no provider {written} in this file{hint}")
 
     def _check_circles(self) -> None:
         done: set[str] = set()
@@ -164,8 +168,3 @@ class Routes:
             else:
                 self._walk(name, trail, done)
         done.add(model)
-
-
-def _shown(name: str) -> str:
-    """A name, short and printable."""
-    return join("", name)

@@ -74,8 +74,12 @@ def _type(kind: mi.Type) -> Schema:
 
 
 def _union(kind: mi.UnionType) -> Schema:
-    found = [_type(each) for each in kind.types if not isinstance(each, mi.NoneType)]
-    if len(found) < len(kind.types):
+    found: list[Schema] = []
+    for each in kind.types:
+        if not isinstance(each, mi.NoneType):
+            one = _type(each)
+            found += one["anyOf"] if set(one) == {"anyOf"} else [one]
+    if kind.includes_none:
         found.append({"type": "null"})
     return {"anyOf": found}
 

@@ -71,21 +71,25 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, text)
 
 
-def read_secret(path: Path) -> Secret:
-    """The secret that is a file's whole content, without the newline at its end. ValueError says what is wrong with the file."""
+def read_secret(path: Path, written: str = "") -> Secret:
+    """The secret that is a file's whole content, without the newline at its end.
+
+    ValueError says what is wrong with the file, by its path as `written` (a variable in it may hold the secret itself by mistake).
+    """
+    shown = written if "${" in written else str(path)
     try:
-        refuse_exposed(path)
+        refuse_exposed(path, shown)
         with path.open("rb") as file:
             data = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+        raise ValueError(f"cannot read {shown}: {error.strerror}") from None
     if len(data) > MAX_SECRET_BYTES:
-        raise ValueError(f"{path} is too large for a secret")
+        raise ValueError(f"{shown} is too large for a secret")
     try:
         value = data.decode().strip("\r\n")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text") from None
-    check_secret(value, str(path))
+        raise ValueError(f"{shown} is not UTF-8 text") from None
+    check_secret(value, shown)
     return Secret(value, path)
 
 
@@ -97,16 +101,16 @@ def check_secret(value: str, source: str) -> None:
         raise ValueError(f"{source} has blanks around it, line breaks or characters that no header can carry")
 
 
-def refuse_exposed(path: Path) -> None:
+def refuse_exposed(path: Path, shown: str) -> None:
     """ValueError when a file with a secret is one that every user of the machine can read; OSError when it cannot be looked at.
 
     Files that are not ours to chmod (secrets that Docker or Kubernetes mount, owned by root and 0444) are left to their owner.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path} is not a file")
+        raise ValueError(f"{shown} is not a file")
     if status.st_mode & stat.S_IWOTH:
-        raise ValueError(f"everybody may write {path} (chmod 600 {path})")
+        raise ValueError(f"everybody may write {shown} (chmod 600 {shown})")
     mounted = str(path.resolve()).startswith(("/run/secrets/", "/var/run/secrets/"))
     if status.st_mode & stat.S_IROTH and status.st_uid == os.geteuid() and not mounted:
-        raise ValueError(f"everybody may read {path} (chmod 600 {path})")
+        raise ValueError(f"everybody may read {shown} (chmod 600 {shown})")
