@@ -169,13 +169,9 @@ def from_refusal(refusal: Refusal) -> BadRequest:
 def from_failure(failure: Failure, target: str) -> GatewayError:
     """The answer for a call that ended in `failure` at `target`: the upstream's own 4xx, or ours with its kind's code."""
     if failure.kind == "client_error":
-        return GatewayError(
-            failure.message,
-            status=failure.status or 400,
-            code=failure.code,
-            param=failure.param,
-            type=failure.type or "invalid_request_error",
-        )
+        error = GatewayError(failure.message, status=failure.status or 400, param=failure.param, type=failure.type or "invalid_request_error")
+        error.code = failure.code  # null where the upstream says null, as OpenAI often does
+        return error
     status, code = FAILURES[failure.kind]
     if failure.kind in ("server_error", "inband_error", "upstream_error") and failure.status in (503, 504, 529):
         status = 503 if failure.status == 529 else failure.status
