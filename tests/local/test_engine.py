@@ -166,7 +166,7 @@ async def test_child_over_its_memory_cap_is_restarted(bundled_model: Path) -> No
 
 
 async def test_model_larger_than_the_cap_is_unavailable_with_both_figures(bundled_model: Path) -> None:
-    async with running(LocalOptions(slots=1, context=256, memory="64MiB"), "unavailable") as (engine, _):
+    async with running(LocalOptions(slots=1, context=256, memory=64 << 20), "unavailable") as (engine, _):
         assert "capped at 64 MiB" in engine.reason
 
 

@@ -10,27 +10,14 @@ import pytest
 
 from providers.local.cpu import missing_feature
 from providers.local.gate import Gate
-from providers.local.options import LocalOptions, size
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("2GiB", 2 << 30), ("512 MiB", 512 << 20), ("1.5G", 3 << 29), (4096, 4096), ("64kB", 64 << 10)]
-)
-def test_sizes_are_read_with_their_units(text: str | int, expected: int) -> None:
-    assert size(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "lots", "2 TiB", "-1", "1e9"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a size"):
-        size(text)
+from providers.local.options import LocalOptions
 
 
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
         ({"slots": 0}, "slots"), ({"slots": 65}, "slots"), ({"threads": 0}, "threads"), ({"context": 10}, "context"),
-        ({"queue": -1}, "queue"), ({"memory": "0"}, "memory"), ({"memory": "big"}, "big"), ({"slot": 1}, "slot"), ({"model": 7}, "model"),
+        ({"queue": -1}, "queue"), ({"memory": 0}, "memory"), ({"slot": 1}, "slot"), ({"model": 7}, "model"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_run_are_refused_by_name(settings: dict[str, Any], named: str) -> None:
@@ -43,7 +30,7 @@ def test_defaults_leave_a_core_to_the_gateway_and_cap_memory_by_the_model() -> N
     assert options.cores >= 1
     assert LocalOptions(threads=7).cores == 7
     assert options.memory_cap(100 << 20) == (200 << 20) + (3 << 29)
-    assert LocalOptions(memory="1GiB").memory_cap(100 << 20) == 1 << 30
+    assert LocalOptions(memory=1 << 30).memory_cap(100 << 20) == 1 << 30
 
 
 def test_gate_takes_slots_and_queue_and_no_more() -> None:
