@@ -13,7 +13,13 @@ from benchmarks.processes import Load, Target, compile_programs, nginx_version, 
 from benchmarks.report import Figures, markdown
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-LOADS = [("JSON c=1", False, 1), ("JSON c=32", False, 32), ("SSE c=1", True, 1), ("SSE c=32", True, 32)]
+LOADS = [
+    ("JSON c=1", request_body(False), 1),
+    ("JSON c=32", request_body(False), 32),
+    ("SSE c=1", request_body(True), 1),
+    ("SSE c=32", request_body(True), 32),
+    ("SSE c=64, events 20 ms apart", request_body(True, "#delay=20000#"), 64),
+]
 SLOW_STREAMS = 2000
 SLOW_EVENTS, SLOW_DELAY = 20, 0.5
 
@@ -62,9 +68,9 @@ def run(folder: Path, repetitions: int, seconds: float) -> Figures:
 
 def measure_costs(folder: Path, targets: list[Target], seconds: float, figures: Figures) -> None:
     """One repetition: every load on every target, the targets side by side in time."""
-    for load, stream, connections in LOADS:
+    for load, body, connections in LOADS:
         for target in targets:
-            microseconds, answered = cost(folder, target, stream, connections, seconds)
+            microseconds, answered = cost(folder, target, body, connections, seconds)
             figures.add(load, target.name, microseconds, answered.completed / answered.seconds)
 
 
