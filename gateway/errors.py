@@ -169,7 +169,8 @@ def from_refusal(refusal: Refusal) -> BadRequest:
 def from_failure(failure: Failure, target: str) -> GatewayError:
     """The answer for a call that ended in `failure` at `target`: the upstream's own 4xx, or ours with its kind's code."""
     if failure.kind == "client_error":
-        error = GatewayError(failure.message, status=failure.status or 400, param=failure.param, type=failure.type or "invalid_request_error")
+        type_ = failure.type or "invalid_request_error"
+        error = GatewayError(failure.message, status=failure.status or 400, param=failure.param, type=type_)
         error.code = failure.code  # null where the upstream says null, as OpenAI often does
         return error
     status, code = FAILURES[failure.kind]
