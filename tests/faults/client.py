@@ -1,0 +1,216 @@
+"""A caller on a raw socket: sends what no client library would, reads as slowly as a test likes, leaves in every possible way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PATIENCE = 20.0
+"""Seconds after which a read that brings nothing fails the test."""
+MESSAGES = [{"role": "user", "content": "say something"}]
+
+
+@dataclass
+class Answer:
+    """What came back: the head, the body without its framing, and whether the framing came to its end."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    complete: bool
+
+    def header(self, name: str) -> str | None:
+        """The first header of that lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def json(self) -> Any:
+        """The decoded body."""
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error object of a JSON answer; AssertionError unless the whole answer has OpenAI's shape."""
+        assert self.complete, self
+        assert self.header("content-type") == "application/json", self
+        assert self.header("x-request-id"), self
+        assert list(self.json) == ["error"], self
+        error: dict[str, Any] = self.json["error"]
+        assert set(error) == {"message", "type", "param", "code"}, self
+        assert type(error["message"]) is str, self
+        assert error["message"], self
+        return error
+
+    @property
+    def events(self) -> list[bytes]:
+        """The data of every event of a stream; AssertionError when anything but data and comments is in it."""
+        found = []
+        assert self.body.endswith(b"\n\n"), self.body[-200:]
+        for event in self.body[:-2].split(b"\n\n"):
+            if event != b": keepalive":
+                assert event.startswith(b"data: "), event
+                assert b"\n" not in event, event
+                found.append(event[6:])
+        return found
+
+    @property
+    def text(self) -> str:
+        """The content of a stream's first choice."""
+        return "".join(
+            choice["delta"].get("content") or ""
+            for event in self.events
+            if event != b"[DONE]"
+            for choice in json.loads(event).get("choices", ())
+            if choice["index"] == 0
+        )
+
+    @property
+    def failure(self) -> dict[str, Any]:
+        """The error object that a stream ended with; AssertionError unless it is the last event and no [DONE] follows."""
+        assert self.status == 200, self
+        events = self.events
+        assert b"[DONE]" not in events, events
+        last = json.loads(events[-1])
+        assert list(last) == ["error"], events
+        assert all("error" not in json.loads(event) for event in events[:-1]), events
+        assert set(last["error"]) == {"message", "type", "param", "code"}, last
+        error: dict[str, Any] = last["error"]
+        return error
+
+
+def chat(model: str = "m", **fields: Any) -> dict[str, Any]:
+    """The body of a chat call."""
+    return {"model": model, "messages": MESSAGES, **fields}
+
+
+class FaultClient:
+    """One connection to the gateway."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.received = b""
+        """Every byte that came and was not yet taken by `answer`."""
+        self.ended = False
+
+    @classmethod
+    async def connect(cls, port: int, receive_buffer: int | None = None) -> FaultClient:
+        """`receive_buffer` caps what the kernel takes on behalf of a reader who does not read."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock)
+
+    async def __aenter__(self) -> FaultClient:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.socket.close()
+
+    async def send(self, data: bytes) -> None:
+        """Bytes as they are."""
+        await asyncio.get_running_loop().sock_sendall(self.socket, data)
+
+    async def post(
+        self,
+        body: bytes | Mapping[str, Any],
+        headers: Iterable[tuple[str, str]] = (),
+        path: str = "/v1/chat/completions",
+    ) -> None:
+        """One whole request; a mapping is sent as JSON."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        await self.send(request_head(len(content), headers, path) + content)
+
+    async def read_some(self, most: int = 65536, within: float = PATIENCE) -> bytes:
+        """The next bytes; b"" when the gateway closed or reset the connection."""
+        try:
+            async with asyncio.timeout(within):
+                data = await asyncio.get_running_loop().sock_recv(self.socket, most)
+        except ConnectionResetError:
+            data = b""
+        self.received += data
+        self.ended = self.ended or not data
+        return data
+
+    async def read_until(self, mark: bytes, within: float = PATIENCE) -> None:
+        """Read until `mark` came; AssertionError when the connection ends before it."""
+        while mark not in self.received:
+            assert await self.read_some(within=within), self.received
+
+    async def answer(self, within: float = PATIENCE) -> Answer:
+        """The next answer, read to the end of its framing or of the connection."""
+        while b"\r\n\r\n" not in self.received:
+            assert await self.read_some(within=within), self.received
+        head, _, _ = self.received.partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        self.received = self.received[len(head) + 4 :]
+        found = Answer(int(status.split(" ")[1]), headers, b"", complete=False)
+        if found.header("transfer-encoding") == "chunked":
+            found.body, found.complete = await self._chunks(within)
+        else:
+            size = int(found.header("content-length") or 0)
+            while len(self.received) < size and not self.ended:
+                await self.read_some(within=within)
+            found.complete = len(self.received) >= size
+            found.body, self.received = self.received[:size], self.received[size:]
+        return found
+
+    async def _chunks(self, within: float) -> tuple[bytes, bool]:
+        pieces: list[bytes] = []
+        while True:
+            size, line, rest = self.received.partition(b"\r\n")
+            if line and len(rest) >= int(size, 16) + 2:
+                length = int(size, 16)
+                pieces.append(rest[:length])
+                self.received = rest[length + 2 :]
+                if not length:
+                    return b"".join(pieces), True
+            elif self.ended or not await self.read_some(within=within):
+                return b"".join(pieces), False
+
+    async def until_closed(self, within: float = PATIENCE) -> float:
+        """How long it takes until the gateway closes the connection, in seconds."""
+        before = time.monotonic()
+        while not self.ended:
+            await self.read_some(within=within)
+        return time.monotonic() - before
+
+    def fin(self) -> None:
+        """Close in good order."""
+        self.socket.close()
+
+    def rst(self) -> None:
+        """Reset the connection."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def half_close(self) -> None:
+        """Say that no more will be sent, and go on reading."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+
+def request_head(length: int | None, headers: Iterable[tuple[str, str]] = (), path: str = "/v1/chat/completions") -> bytes:
+    """The head of a POST; `length` None is a chunked body."""
+    framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n{framing}\r\n{more}\r\n".encode("latin-1")
+
+
+async def ask(port: int, body: bytes | Mapping[str, Any], headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    """One call on a connection of its own."""
+    async with await FaultClient.connect(port) as client:
+        await client.post(body, headers)
+        return await client.answer()

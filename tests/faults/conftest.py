@@ -1,0 +1,130 @@
+"""What the catalogue's tests share: the whole gateway in front of scripted upstreams, examined when the test is over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from gateway.caller import CallerDeadlines
+from tests.faults.client import Answer, ask
+from tests.faults.tls import Certificates
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.live import Live, eventually, live
+
+CANARY = "sk-canary-5c1f9a7be2d04468"
+"""The gateway's credential at every upstream: it may appear in requests to them and nowhere else."""
+
+Place = tuple[FaultUpstream | str, str]
+"""An upstream (or a base URL) and the model that is asked for there, which picks a behaviour."""
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the gateway runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def up() -> AsyncIterator[FaultUpstream]:
+    """A scripted upstream."""
+    async with FaultUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[FaultUpstream]:
+    """A second one."""
+    async with FaultUpstream() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """One authority for the whole run."""
+    return Certificates(tmp_path_factory.mktemp("tls"))
+
+
+def configuration(
+    places: tuple[Place, ...], first: Mapping[str, Any], every: Mapping[str, Any], model: Mapping[str, Any], top: Mapping[str, Any]
+) -> str:
+    """A configuration whose model `m` tries `places` in order; `first` are settings of the first place's provider alone."""
+    providers = {}
+    targets = []
+    for at, (place, name) in enumerate(places):
+        base_url = place if isinstance(place, str) else place.base_url
+        settings = {"type": "openai-compatible", "base_url": base_url, "api_key": "${CANARY}", **every, **(first if at == 0 else {})}
+        providers[f"p{at}"] = settings
+        targets.append(f"p{at}/{name}")
+    return json.dumps({**top, "providers": providers, "models": {"m": {"targets": targets, **model}}})
+
+
+class Gate(Live):
+    """A gateway that is examined at the end."""
+
+    async def ask(self, body: bytes | Mapping[str, Any], headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+        """One call on a connection of its own."""
+        answer = await ask(self.port, body, headers)
+        assert CANARY.encode() not in answer.body
+        assert CANARY not in str(answer.headers)
+        return answer
+
+    async def record(self, **expected: Any) -> dict[str, Any]:
+        """The record of the only call so far, with these values in it."""
+        (found,) = await self.records(1)
+        assert {name: found.get(name) for name in expected} == expected, found
+        return found
+
+    def metric(self, name: str) -> float:
+        """The value of a series without labels, as an operator would scrape it."""
+        lines = self.gateway.metrics.expose().decode().splitlines()
+        return next(float(line.split(" ")[1]) for line in lines if line.startswith(name + " "))
+
+    async def examine(self) -> None:
+        """Nothing is left over, nothing failed inside, no secret came out."""
+        gateway = self.gateway
+        await eventually(lambda: gateway.metrics.in_flight == 0 and len(gateway.watch) == 0)
+        await eventually(lambda: gateway.native.in_use == 0 and gateway.native.waiting == 0)
+        assert gateway.metrics.counts["lockgate_internal_errors"] == {}, self.lines()
+        written = json.dumps([self.lines(), self.reports]) + gateway.metrics.expose().decode()
+        assert CANARY not in written
+
+
+Serve = Callable[..., Awaitable[Gate]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Start gateways: `serve((up, "mock"), first={"connect": "150ms"}, every={}, model={}, top={}, caller=CallerDeadlines())`."""
+    async with AsyncExitStack() as stack:
+        gates: list[Gate] = []
+
+        async def start(
+            *places: Place,
+            first: Mapping[str, Any] | None = None,
+            every: Mapping[str, Any] | None = None,
+            model: Mapping[str, Any] | None = None,
+            top: Mapping[str, Any] | None = None,
+            caller: CallerDeadlines | None = None,
+        ) -> Gate:
+            text = configuration(places, first or {}, every or {}, model or {}, top or {})
+            found = await stack.enter_async_context(live(text, deadlines=caller, environ={"CANARY": CANARY}))
+            gate = Gate(found.gateway, found.url, found.admin_url, found._log)
+            gate.reports = found.reports
+            gates.append(gate)
+            return gate
+
+        yield start
+        for gate in gates:
+            await gate.examine()
+
+
+@pytest.fixture
+def trusted(certificates: Certificates) -> Path:
+    """The PEM file of the tests' authority."""
+    return certificates.ca

@@ -1,0 +1,282 @@
+"""The catalogue's upstream rows before anything was sent to the caller: a real HTTP status, or the next target's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import openai
+import pytest
+
+from gateway.caller import CallerDeadlines
+from tests.faults.behaviours import JSON, chat_chunk, sse
+from tests.faults.client import chat
+from tests.faults.conftest import Gate, Serve
+from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
+from tests.faults.upstream_server import HANG, FaultUpstream, closed_port, drip, play, status
+from tests.running import Figure
+
+EACH_FORM = pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+
+
+def nobody() -> str:
+    """The base URL of a port that nobody listens on."""
+    return f"http://127.0.0.1:{closed_port()}/v1"
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """The base URL of a listener whose backlog is full: no connection is refused, none comes about."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        crowd = [socket.socket() for _ in range(4)]
+        for one in crowd:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        time.sleep(0.05)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        finally:
+            for one in crowd:
+                one.close()
+
+
+async def assert_fell_over(gate: Gate, kind: str, other: FaultUpstream, stream: bool) -> None:
+    """A call whose first target fails with `kind` is answered by the second, once, with nothing of the first in it."""
+    answer = await gate.ask(chat(stream=stream))
+    assert answer.status == 200
+    assert answer.complete
+    assert answer.header("x-gateway-target") == "p1/mock"
+    assert answer.header("x-gateway-attempts") == "2"
+    text = answer.text if stream else answer.json["choices"][0]["message"]["content"]
+    assert text == "w0 w1 w2 w3 w4 "
+    assert len(other.requests) == 1
+    record = await gate.record(status=200, target="p1/mock", prompt_tokens=2, output_tokens=5, estimated=None)
+    assert [attempt["outcome"] for attempt in record["attempts"]] == [kind, "ok"]
+    assert gate.count("lockgate_failovers", "m") == 1
+    assert gate.count("lockgate_upstream_errors", record["attempts"][0]["target"], kind) == 1
+
+
+async def assert_refused(gate: Gate, number: int, code: str, kind: str, stream: bool = False) -> str:
+    """A call with one failing target gets this HTTP error; its record and counters say why. Returns the message."""
+    answer = await gate.ask(chat(stream=stream))
+    assert (answer.status, answer.error["code"], answer.error["type"]) == (number, code, "upstream_error"), answer
+    record = await gate.record(status=number, error=code, prompt_tokens=None, output_tokens=None)
+    assert record["attempts"][-1]["outcome"] == kind
+    assert record["target"] == record["attempts"][-1]["target"]
+    assert gate.count("lockgate_upstream_errors", kind) == len(record["attempts"])
+    assert gate.count("lockgate_requests", str(number), code) == 1
+    message: str = answer.error["message"]
+    return message
+
+
+@EACH_FORM
+async def test_u1_a_closed_port_is_502_at_once(serve: Serve, figure: Figure, stream: bool) -> None:
+    gate = await serve((nobody(), "mock"))
+    before = time.monotonic()
+    await assert_refused(gate, 502, "upstream_connect_error", "connect", stream)
+    record = (await gate.records(1))[0]
+    figure("refused after", record["ms"], "ms")
+    assert time.monotonic() - before < 5
+
+
+@EACH_FORM
+async def test_u1_a_closed_port_costs_only_the_way_to_the_next_target(serve: Serve, other: FaultUpstream, stream: bool) -> None:
+    await assert_fell_over(await serve((nobody(), "mock"), (other, "mock")), "connect", other, stream)
+
+
+async def test_u1_retries_ask_the_same_target_again_before_it_is_given_up(serve: Serve) -> None:
+    gate = await serve((nobody(), "mock"), model={"retries": 2})
+    await assert_refused(gate, 502, "upstream_connect_error", "connect")
+    assert gate.count("lockgate_attempts", "p0/mock", "connect") == 3
+
+
+async def test_u2_a_connection_that_never_comes_about_is_504_at_the_connect_deadline(serve: Serve, figure: Figure) -> None:
+    with black_hole() as base_url:
+        gate = await serve((base_url, "mock"), first={"connect": "400ms"})
+        await assert_refused(gate, 504, "upstream_connect_timeout", "connect_timeout")
+    took = (await gate.records(1))[0]["ms"]
+    figure("400 ms deadline fired after", took, "ms")
+    assert 360 <= took < 5000
+
+
+async def test_u2_another_callers_stream_runs_on_meanwhile(serve: Serve, other: FaultUpstream) -> None:
+    other.chunks, other.delay = 20, 0.02
+    with black_hole() as base_url:
+        gate = await serve((base_url, "mock"), first={"connect": "200ms"})
+        neighbour = await serve((other, "mock"))
+        refused, streamed = await asyncio.gather(gate.ask(chat()), neighbour.ask(chat(stream=True)))
+    assert refused.status == 504
+    assert streamed.text == "".join(f"w{at} " for at in range(20))
+
+
+@pytest.fixture
+async def bad_tls(request: pytest.FixtureRequest, certificates: Certificates) -> AsyncIterator[FaultUpstream]:
+    """An upstream with the TLS fault that the test is about."""
+    async with FaultUpstream(tls=request.param, certificates=certificates) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("bad_tls", "fault"), [(fault, fault) for fault in TLS_FAULTS], indirect=["bad_tls"])
+async def test_u5_a_bad_certificate_or_handshake_is_never_talked_to(
+    serve: Serve, bad_tls: FaultUpstream, fault: TlsFault, trusted: Path
+) -> None:
+    gate = await serve((bad_tls, "mock"), first={"ca": str(trusted), "tls": "500ms"}, model={"retries": 2})
+    stalls = fault == "stall"
+    await assert_refused(gate, 504 if stalls else 502, "upstream_tls_error", "tls_timeout" if stalls else "tls")
+    assert bad_tls.requests == []
+    assert bad_tls.ledger.accepted <= 1
+    await bad_tls.wait_for(lambda up: up.ledger.open == 0)
+
+
+async def test_u5_an_authority_that_nobody_named_is_not_trusted(serve: Serve, certificates: Certificates, trusted: Path) -> None:
+    async with FaultUpstream(tls="good", certificates=certificates) as server:
+        gate = await serve((server, "mock"))
+        assert (await gate.ask(chat())).error["code"] == "upstream_tls_error"
+        assert server.requests == []
+        gate = await serve((server, "mock"), first={"ca": str(trusted)})
+        assert (await gate.ask(chat())).status == 200
+
+
+async def test_u6_silence_before_the_head_is_504_and_the_upstream_is_let_go(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
+    gate = await serve((up, "silent"), first={"first_byte_timeout": "200ms"})
+    await assert_refused(gate, 504, "upstream_timeout", "header_timeout")
+    await up.wait_for(lambda up: up.ledger.open == 0)
+    closed = up.ledger.links[0].closed
+    assert closed is not None
+    figure("with a 200 ms deadline the upstream was let go after", (closed - up.requests[0].at) * 1000, "ms")
+    assert closed - up.requests[0].at < 2
+    assert len(up.requests) == 1
+
+
+@EACH_FORM
+async def test_u6_silence_before_the_head_goes_to_the_next_target(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, stream: bool
+) -> None:
+    gate = await serve((up, "silent"), (other, "mock"), first={"first_byte_timeout": "200ms"})
+    await assert_fell_over(gate, "header_timeout", other, stream)
+    await up.wait_for(lambda up: up.ledger.open == 0)
+
+
+async def test_u7_a_dripping_head_does_not_stretch_the_deadline(serve: Serve, up: FaultUpstream) -> None:
+    up.on("/v1/chat/completions", drip(sse(chat_chunk("late")), 0.05))
+    gate = await serve((up, "mock"), first={"timeout": "400ms"})
+    await assert_refused(gate, 504, "upstream_timeout", "timeout")
+    assert (await gate.records(1))[0]["ms"] < 5000
+    await up.wait_for(lambda up: up.ledger.open == 0)
+
+
+async def test_u7_a_dripping_body_ends_at_the_total_deadline(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
+    slowly: list[bytes | float] = [b" ", 0.05] * 500
+    up.on("/v1/chat/completions", play(JSON + b"content-length: 1000\r\n\r\n", *slowly))
+    gate = await serve((up, "mock"), first={"timeout": "500ms", "idle_timeout": "5s"})
+    await assert_refused(gate, 504, "upstream_timeout", "timeout")
+    took = (await gate.records(1))[0]["ms"]
+    figure("500 ms deadline fired after", took, "ms")
+    assert 450 <= took < 5000
+    await up.wait_for(lambda up: up.ledger.open == 0)
+
+
+async def test_u8_headers_and_then_silence_is_504_with_nothing_sent(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "silent-after-head"), first={"idle_timeout": "200ms"})
+    await assert_refused(gate, 504, "upstream_timeout", "ttft_timeout", stream=True)
+    await up.wait_for(lambda up: up.ledger.open == 0)
+
+
+async def test_u8_headers_and_then_silence_goes_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    gate = await serve((up, "silent-after-head"), (other, "mock"), first={"idle_timeout": "200ms"})
+    await assert_fell_over(gate, "ttft_timeout", other, stream=True)
+
+
+async def test_u8_a_role_alone_is_nothing_said_yet(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    up.on("/v1/chat/completions", sse(chat_chunk("", role="assistant"), chat_chunk(role="assistant"), ending=HANG))
+    gate = await serve((up, "mock"), (other, "mock"), first={"idle_timeout": "200ms"})
+    await assert_fell_over(gate, "ttft_timeout", other, stream=True)
+
+
+async def test_u8_no_heartbeat_commits_an_answer_that_has_not_begun(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "silent-after-head"), first={"idle_timeout": "600ms"}, caller=CallerDeadlines(heartbeat=0.05))
+    await assert_refused(gate, 504, "upstream_timeout", "ttft_timeout", stream=True)
+
+
+@pytest.mark.parametrize("behaviour", ["fin-before-head", "rst-before-head", "fin-after-head", "rst-after-head"])
+async def test_u10_a_close_before_the_first_event_is_502(serve: Serve, up: FaultUpstream, behaviour: str) -> None:
+    gate = await serve((up, behaviour))
+    await assert_refused(gate, 502, "upstream_closed", "closed_pre", stream=True)
+    assert len(up.requests) == 1
+
+
+@pytest.mark.parametrize("behaviour", ["fin-before-head", "rst-before-head", "fin-after-head", "rst-after-head"])
+async def test_u10_a_close_before_the_first_event_goes_to_the_next_target(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str
+) -> None:
+    gate = await serve((up, behaviour), (other, "mock"))
+    await assert_fell_over(gate, "closed_pre", other, stream=True)
+    assert len(up.requests) == 1
+
+
+@pytest.mark.parametrize("behaviour", ["fin-mid-stream", "rst-mid-stream"])
+async def test_u10_after_the_first_event_no_other_target_is_asked(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str
+) -> None:
+    gate = await serve((up, behaviour), (other, "mock"), model={"retries": 2})
+    answer = await gate.ask(chat(stream=True))
+    assert answer.failure["type"] == "upstream_error"
+    assert answer.text == "one two "
+    assert (len(up.requests), other.requests) == (1, [])
+    assert gate.count("lockgate_failovers") == 0
+
+
+@pytest.mark.parametrize("behaviour", ["bad-json", "empty", "html", "array"])
+async def test_u14_a_body_that_is_no_answer_is_502_and_not_echoed(serve: Serve, up: FaultUpstream, behaviour: str) -> None:
+    gate = await serve((up, behaviour))
+    message = await assert_refused(gate, 502, "upstream_bad_response", "bad_body")
+    assert message == f"p0/{behaviour}: the answer is not a chat completion"
+
+
+@EACH_FORM
+@pytest.mark.parametrize("behaviour", ["bad-json", "empty", "html", "array"])
+async def test_u14_a_body_that_is_no_answer_goes_to_the_next_target(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str, stream: bool
+) -> None:
+    await assert_fell_over(await serve((up, behaviour), (other, "mock")), "bad_body", other, stream)
+
+
+@EACH_FORM
+@pytest.mark.parametrize("behaviour", ["many-headers", "big-header", "endless-interim"])
+async def test_u24_headers_without_measure_are_502(serve: Serve, up: FaultUpstream, behaviour: str, stream: bool) -> None:
+    gate = await serve((up, behaviour), first={"first_byte_timeout": "5s"})
+    await assert_refused(gate, 502, "upstream_bad_response", "protocol", stream)
+    await up.wait_for(lambda up: up.ledger.open == 0)
+
+
+async def test_u24_an_upstream_that_does_not_speak_http_goes_to_the_next_target(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream
+) -> None:
+    up.on("/v1/chat/completions", play(b"SSH-2.0-OpenSSH_9.2\r\n", HANG))
+    await assert_fell_over(await serve((up, "mock"), (other, "mock")), "protocol", other, stream=False)
+
+
+async def test_u6_the_openai_package_raises_what_the_status_says(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "silent"), first={"first_byte_timeout": "200ms"})
+    async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
+    assert (caught.value.status_code, caught.value.code) == (504, "upstream_timeout")
+
+
+async def test_a_callers_mistake_is_the_same_everywhere_and_goes_nowhere_else(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream
+) -> None:
+    up.on("/v1/chat/completions", status(400, "no such thing", type="invalid_request_error", param="messages"))
+    gate = await serve((up, "mock"), (other, "mock"))
+    answer = await gate.ask(chat())
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (400, None, "messages")
+    assert answer.error["message"] == "no such thing"
+    assert other.requests == []
+    await gate.record(status=400, target="p0/mock")
