@@ -54,16 +54,20 @@ def serve(settings: dict[str, Any]) -> dict[str, Any]:
     model = settings["model"]
     if not os.path.isfile(model):
         raise ChildError("missing_model", f"there is no model file at {model}")
-    with open(model, "rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ChildError("bad_model", f"{model} is not a GGUF file")
+    try:
+        with open(model, "rb") as file:
+            opening = file.read(4)
+    except OSError as error:
+        raise ChildError("bad_model", f"{model} cannot be read: {error.strerror}") from None
+    if opening != b"GGUF":
+        raise ChildError("bad_model", f"{model} is not a GGUF file")
     try:
         import xllamacpp as engine  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
         raise ChildError("not_installed", f"xllamacpp cannot be imported: {error}") from None
     try:
         serve.server = engine.Server(parameters(engine, settings))  # type: ignore[attr-defined]
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise ChildError("bad_model", f"the engine cannot load {model}: {error}") from None
     return {"ready": True, "pid": os.getpid(), "socket": settings["socket"]}
 

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -32,7 +32,10 @@ from providers.local.process import EngineProcess, StartError
 
 State = Literal["starting", "ready", "restarting", "unavailable", "stopped"]
 Cause = Literal["exit", "hung", "memory", "start"]
+Code = Literal["missing_model", "bad_model", "not_installed", "processor", "memory"]
 
+PASSING = frozenset({"missing_model", "bad_model"})
+"""Reasons to be unavailable that another model file would end."""
 RETRYABLE = frozenset({"signal", "exit", "slow"})
 """Codes of a failed start that may pass by themselves; the others are facts."""
 
@@ -58,11 +61,11 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Unavailable(Exception):
-    """The engine cannot run as things are. `passing` when another model file could change that."""
+    """The engine cannot run as things are."""
 
-    def __init__(self, reason: str, passing: bool) -> None:
+    def __init__(self, reason: str, code: Code) -> None:
         super().__init__(reason)
-        self.passing = passing
+        self.code = code
 
 
 class Engine:
@@ -79,10 +82,14 @@ class Engine:
         missing_feature: Callable[[], str | None] = cpu.missing_feature,
         find: Callable[[str | None], Path | None] = weights.find,
         environ: Mapping[str, str] | None = None,
+        workers: int = 4,
     ) -> None:
+        """`workers` is how many processes admit calls, each up to slots and queue."""
         self.options = options or LocalOptions()
         self.state: State = "stopped"
         self.reason = "the engine has not been started"
+        self.code: Code | None = None
+        """Why it is unavailable, as a word; `missing_model` and `bad_model` are what an operator's own `model:` can cause."""
         self.causes: Counter[Cause] = Counter()
         """Restarts so far, by cause."""
         self.load_seconds: float | None = None
@@ -97,6 +104,7 @@ class Engine:
         self._missing_feature = missing_feature
         self._find = find
         self._environ = environ
+        self._workers = workers
         self._process: EngineProcess | None = None
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
@@ -165,7 +173,7 @@ class Engine:
         """What health, metrics and status pages show."""
         memory = self._process.memory() if self._process else None
         return {
-            "state": self.state, "reason": self.reason, "pid": self.pid, "restarts": dict(self.causes),
+            "state": self.state, "reason": self.reason, "code": self.code, "pid": self.pid, "restarts": dict(self.causes),
             "slots": self.gate.slots, "running": self.gate.running, "waiting": self.gate.waiting, "capacity": self.gate.capacity,
             "memory_bytes": memory, "load_seconds": self.load_seconds, "threads": self.options.cores,
         }  # fmt: skip
@@ -176,13 +184,15 @@ class Engine:
         failures = 0
         while True:
             began = time.monotonic()
+            seen = await asyncio.to_thread(self._signature)
             try:
                 cause, what = await self._run_once()
             except Unavailable as error:
+                self.code = error.code
                 self._set("unavailable", str(error))
-                if not error.passing:
+                if error.code not in PASSING:
                     return
-                await self._model_changes()
+                await self._model_changes(seen)
                 self._set("starting", "the model is being loaded")
                 continue
             except (OSError, ValueError) as error:
@@ -204,11 +214,9 @@ class Engine:
         try:
             self._process = process
             try:
-                await process.ready(self._timing.start)
+                await self._load(process, cap)
             except StartError as error:
                 return "start", self._start_failed(error, process)
-            if (held := process.memory() or 0) > cap:
-                raise Unavailable(f"the model needs {held >> 20} MiB and memory is capped at {cap >> 20} MiB", passing=False)
             self.load_seconds = time.monotonic() - began
             width = f"{self.options.slots} slots, {self.options.cores} threads"
             self._set("ready", f"{model.name} loaded in {self.load_seconds:.1f} s, {width}")
@@ -220,29 +228,43 @@ class Engine:
             self._process = None
             await asyncio.shield(process.end(self._timing.grace))
 
+    async def _load(self, process: EngineProcess, cap: int) -> None:
+        """Wait until the model is loaded; its memory is watched meanwhile, as a large context takes it all at once."""
+        ready = asyncio.create_task(process.ready(self._timing.start))
+        try:
+            while not ready.done():
+                await asyncio.wait((ready,), timeout=0.1)
+                if (held := process.memory() or 0) > cap:
+                    process.kill()
+                    raise Unavailable(f"the model needs {held >> 20} MiB or more and memory is capped at {cap >> 20} MiB", "memory")
+            ready.result()
+        finally:
+            ready.cancel()
+            await asyncio.gather(ready, return_exceptions=True)
+
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
         """The model, the child's settings and the memory cap; Unavailable when there is nothing to run (blocking)."""
         if feature := self._missing_feature():
-            raise Unavailable(f"this processor has no {feature}, which the engine needs", passing=False)
+            raise Unavailable(f"this processor has no {feature}, which the engine needs", "processor")
         model = self._find(self.options.model)
         if model is None:
             named = self.options.model
             missing = f"there is no model file at {named}" if named else "the model is not here yet: run `lockgate pull`"
-            raise Unavailable(missing, passing=True)
+            raise Unavailable(missing, "missing_model")
         settings = {
             "model": str(model), "alias": self._alias, "socket": self.socket, "slots": self.options.slots,
             "context": self.options.context * self.options.slots, "threads": self.options.cores,
-            "connections": 4 * self.gate.capacity + 8, "verbosity": 1,
+            "connections": self._workers * self.gate.capacity + 8, "verbosity": 1,
         }  # fmt: skip
         return model, settings, self.options.memory_cap(model.stat().st_size)
 
     def _start_failed(self, error: StartError, process: EngineProcess) -> str:
         """The line for a start that may succeed next time; Unavailable for one that cannot."""
         if process.signalled(signal.SIGILL):
-            raise Unavailable("this processor lacks an instruction that the engine needs", passing=False)
+            raise Unavailable("this processor lacks an instruction that the engine needs", "processor")
         if error.code in RETRYABLE:
             return error.message
-        raise Unavailable(error.message, passing=error.code in ("missing_model", "bad_model"))
+        raise Unavailable(error.message, cast(Code, error.code))
 
     async def _watch(self, process: EngineProcess, cap: int) -> tuple[Cause, str]:
         """Look at the child until it ends or has to be ended."""
@@ -276,10 +298,9 @@ class Engine:
             if used < 0.05 * waited or silent > self._timing.busy:
                 return "hung", f"the engine did not answer for {silent:.1f} s and was killed"
 
-    async def _model_changes(self) -> None:
-        """Wait until the model's file is another one."""
-        before = await asyncio.to_thread(self._signature)
-        while await asyncio.to_thread(self._signature) == before:  # noqa: ASYNC110 - a file has no event to wait for
+    async def _model_changes(self, seen: tuple[int, ...] | None) -> None:
+        """Wait until the model's file is another one than was `seen` before it was tried."""
+        while await asyncio.to_thread(self._signature) == seen:  # noqa: ASYNC110 - a file has no event to wait for
             await asyncio.sleep(self._timing.check)
 
     def _signature(self) -> tuple[int, ...] | None:
@@ -292,6 +313,8 @@ class Engine:
 
     def _set(self, state: State, reason: str) -> None:
         self.state, self.reason = state, reason
+        if state != "unavailable":
+            self.code = None
         if state in ("ready", "unavailable"):
             self._settled.set()
         else:

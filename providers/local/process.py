@@ -19,6 +19,10 @@ PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_L
 """The only environment variables the child inherits (and LC_*, OMP_*): no credential of any provider is among them."""
 
 
+REASONS = ("error loading model: ", "failed to initialize the context: ")
+"""What precedes the reason in the engine's log, whose own error says only that it could not start."""
+
+
 class StartError(Exception):
     """Why the child did not become ready. `code` is the child's own word, or `signal`, `exit`, `slow`."""
 
@@ -130,9 +134,9 @@ class EngineProcess:
     def _explained(self, message: str) -> str:
         """The child's message with the engine's own reason, which is only in its log."""
         for line in self._tail:
-            _, found, reason = line.partition("error loading model: ")
-            if found:
-                return f"{message.partition(': ')[0]}: {reason}"
+            for words in REASONS:
+                if found := line.partition(words)[2]:
+                    return f"{message.partition(': ')[0]}: {found}"
         return message
 
     async def _read_log(self) -> None:

@@ -135,39 +135,55 @@ async def test_hanging_child_is_killed_and_started_again(bundled_model: Path) ->
 async def test_computing_child_is_not_taken_for_a_hanging_one(bundled_model: Path) -> None:
     options = LocalOptions(slots=1, context=2048)
     async with running(options, timing=Timing(check=0.05, hung=0.05, busy=60)) as (engine, _), client_of(engine) as client:
-        body = {**HELLO, "messages": [{"role": "user", "content": "a long story " * 400}]}
+        body = {**HELLO, "messages": [{"role": "user", "content": "a long story " * 160}]}
         answer = await client.post("/v1/chat/completions", json=body)
         assert answer.status_code == 200
         assert engine.restarts == 0
 
 
-async def test_child_over_its_memory_cap_is_restarted(bundled_model: Path) -> None:
-    async with running(timing=Timing(check=0.1)) as (engine, lines):
-        process = engine._process
-        assert process is not None
-        held = process.memory()
-        assert held is not None
-        assert held > 50 << 20
-    cap = held + (2 << 20)
-    options = LocalOptions(slots=1, context=256, memory=cap)
-    async with running(options, timing=Timing(check=0.05)) as (engine, lines), client_of(engine) as client:
+def scripted(tmp_path: Path, script: str) -> dict[str, str]:
+    """The environment of a child whose engine library follows a script."""
+    shutil.copy(Path(__file__).with_name("scripted_engine.py"), tmp_path / "xllamacpp.py")
+    return {**os.environ, "PYTHONPATH": str(tmp_path), "LC_ENGINE": script}
+
+
+async def test_child_over_its_memory_cap_is_restarted(bundled_model: Path, tmp_path: Path) -> None:
+    options = LocalOptions(memory=200 << 20)
+    async with running(options, timing=Timing(check=0.05), environ=scripted(tmp_path, "grow")) as (engine, lines):
         first = engine.pid
-        for words in range(40):
-            if engine.restarts:
-                break
-            body = {**HELLO, "messages": [{"role": "user", "content": "word " * (60 + words)}], "logprobs": True, "top_logprobs": 5000}
-            try:
-                await client.post("/v1/chat/completions", json={**body, "max_tokens": 40, "ignore_eos": True})
-            except httpx.TransportError:
-                break
         await until(lambda: engine.causes["memory"] >= 1)
-        assert first is not None
-        assert any("MiB" in line and "killed" in line for line in lines)
+        assert not alive(first)
+        assert any("of 200 MiB and was killed" in line for line in lines)
 
 
-async def test_model_larger_than_the_cap_is_unavailable_with_both_figures(bundled_model: Path) -> None:
+async def test_child_that_needs_more_than_its_cap_to_load_is_unavailable(bundled_model: Path, tmp_path: Path) -> None:
+    options = LocalOptions(memory=200 << 20)
+    async with running(options, "unavailable", environ=scripted(tmp_path, "large")) as (engine, _):
+        assert "capped at 200 MiB" in engine.reason
+        assert engine.code == "memory"
+
+
+async def test_child_whose_listener_answers_but_whose_main_loop_does_not_is_killed(bundled_model: Path, tmp_path: Path) -> None:
+    async with running(timing=Timing(check=0.1, hung=0.5), environ=scripted(tmp_path, "mute")) as (engine, _):
+        await until(lambda: engine.causes["hung"] >= 1)
+
+
+async def test_child_that_computes_without_end_is_killed_in_the_end(bundled_model: Path, tmp_path: Path) -> None:
+    async with running(timing=Timing(check=0.1, hung=0.2, busy=1.5), environ=scripted(tmp_path, "spin")) as (engine, lines):
+        await until(lambda: engine.causes["hung"] >= 1)
+        assert any("did not answer for" in line for line in lines)
+
+
+async def test_real_model_larger_than_the_cap_is_unavailable_with_both_figures(bundled_model: Path) -> None:
     async with running(LocalOptions(slots=1, context=256, memory=64 << 20), "unavailable") as (engine, _):
         assert "capped at 64 MiB" in engine.reason
+        assert engine.code == "memory"
+
+
+async def test_model_that_cannot_be_read_is_unavailable(bundled_model: Path) -> None:
+    async with running(LocalOptions(model="/proc/self/mem"), "unavailable") as (engine, _):
+        assert "cannot be read" in engine.reason
+        assert engine.code == "bad_model"
 
 
 async def test_missing_model_is_unavailable_and_callers_learn_no_path(tmp_path: Path) -> None:
@@ -203,6 +219,7 @@ async def test_unavailable_engine_starts_once_its_model_is_there(bundled_model: 
 async def test_processor_without_avx2_is_unavailable(bundled_model: Path) -> None:
     async with running(expected="unavailable", missing_feature=lambda: "AVX2") as (engine, _):
         assert "AVX2" in engine.reason
+        assert engine.code == "processor"
         assert engine.pid is None
 
 
@@ -211,6 +228,7 @@ async def test_engine_that_is_not_installed_is_unavailable(bundled_model: Path, 
     own = {**os.environ, "PYTHONPATH": str(tmp_path)}
     async with running(expected="unavailable", environ=own) as (engine, _):
         assert "xllamacpp cannot be imported" in engine.reason
+        assert engine.code == "not_installed"
 
 
 async def test_child_that_ends_while_starting_is_tried_again_with_backoff(bundled_model: Path, tmp_path: Path) -> None:
