@@ -15,7 +15,7 @@ from gateway.receipt import header as adjusted_header
 from gateway.relay import Relay
 from gateway.upstream.transport import Response, UpstreamError
 from providers.aggregate import Aggregate
-from providers.base import Failure, Options, StreamFailure, Target
+from providers.base import Answer, Failure, Options, StreamFailure, Target
 from providers.usage import read_usage
 
 __all__ = ["read_usage"]
@@ -78,24 +78,17 @@ async def read_failure(response: Response, target: Target, limit: int) -> Failur
     return target.kind.failure(response.status, headers, body[:limit], target)
 
 
-async def read_json(call: Call, response: Response, options: Options, limit: int) -> bytes:
-    """A JSON answer's bytes for the caller; StreamFailure when it is an error in disguise or no answer at all."""
-    target = call.target
-    assert target is not None
+async def read_json(response: Response, target: Target, options: Options, limit: int) -> Answer:
+    """A JSON answer; StreamFailure when it is an error in disguise or no answer at all."""
     body = await response.body(limit)
     if b'"error"' in body[:512]:
         failure = _disguised(target, body)
         if failure is not None:
             raise StreamFailure(failure)
     try:
-        decoded = target.kind.decode(body, target, options)
+        return target.kind.decode(body, target, options)
     except (ValueError, RecursionError):
         raise StreamFailure(Failure("bad_body", "the answer is not a chat completion")) from None
-    call.usage = decoded.usage
-    call.finish_reasons = decoded.finish_reasons
-    if decoded.adjustments:
-        call.adjustments = [*call.adjustments, *decoded.adjustments]
-    return decoded.body
 
 
 async def read_unstreamed(response: Response, target: Target, limit: int) -> Failure:
@@ -141,10 +134,8 @@ def _status(word: Any) -> int | None:
     return word if isinstance(word, int) and not isinstance(word, bool) and 400 <= word < 600 else None
 
 
-async def aggregate(call: Call, response: Response, options: Options) -> bytes:
+async def aggregate(response: Response, target: Target, options: Options) -> Answer:
     """One JSON answer out of a stream, for a provider that is always asked to stream."""
-    target = call.target
-    assert target is not None
     if not is_event_stream(response):
         raise StreamFailure(await read_unstreamed(response, target, 1 << 20))
     whole = Aggregate()
@@ -160,8 +151,7 @@ async def aggregate(call: Call, response: Response, options: Options) -> bytes:
             break
         _feed(whole, relay.feed(piece))
     _feed(whole, relay.end())
-    call.usage, call.finish_reasons, call.chunks = relay.usage, relay.finish_reasons, relay.chunks
-    return whole.result()
+    return Answer(whole.result(), relay.usage, relay.finish_reasons)
 
 
 def _feed(whole: Aggregate, events: bytes) -> None:

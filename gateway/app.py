@@ -27,15 +27,17 @@ from providers.base import Operation
 
 Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-HOT: dict[str, Operation] = {
-    "/v1/chat/completions": "chat",
+PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", "/api/inference/v1", "/serverless/v1", "/dedicated/v1")
+"""Where clients look for the API: OpenAI's own, without a version, Groq, Fireworks, Goodfire, Friendli (two)."""
+
+OPERATIONS: dict[str, Operation] = {
+    "/chat/completions": "chat",
+    "/chat/logits": "logits",
+    "/chat-attribution/compute-logits": "logits",
 }
-"""Paths that the pipeline answers itself."""
+"""Paths behind a prefix that the pipeline answers itself; the last one is Goodfire's."""
 
-ALIASES = ("", "/openai/v1", "/inference/v1")
-"""Other prefixes under which clients look for /v1 (openai without it, Groq, Fireworks)."""
-
-HOT.update({prefix + path.removeprefix("/v1"): operation for path, operation in list(HOT.items()) for prefix in ALIASES})
+HOT: dict[str, Operation] = {prefix + path: operation for prefix in PREFIXES for path, operation in OPERATIONS.items()}
 
 
 def build_app(gateway: Gateway) -> Asgi:
@@ -80,17 +82,22 @@ def _rest(gateway: Gateway) -> Starlette:
             raise unknown_model(name, sorted(key.models))
         return _json(describe_model(gateway, name))
 
+    async def warm(request: Request) -> Response:
+        """Cerebras' client asks for this when it is made, to have a connection open."""
+        return _json({"status": "ok"})
+
     async def explained(request: Request) -> Response:
         gateway.pipeline.keys.authenticate(request.scope["headers"])
         return _json(explain(gateway, await request.body(), request.headers))
 
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=methods)
-        for prefix in ("/v1", *ALIASES)
+        for prefix in PREFIXES
         for path, endpoint, methods in (
             ("/models", models, ["GET"]),
             ("/models/{name:path}", model, ["GET"]),
             ("/explain", explained, ["POST"]),
+            ("/tcp_warming", warm, ["GET"]),
         )
     ]
     routes += [Route(path, _only_post, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in HOT]

@@ -37,9 +37,9 @@ class Call:
     """One request and all that was decided on it. Times are seconds on the monotonic clock."""
 
     __slots__ = (
-        "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "error", "finish_reasons", "first_byte_at",
-        "id", "key", "model", "operation", "path", "receipt", "sent_at", "started", "status", "stream", "stream_end",
-        "strict", "target", "upstream_at", "upstream_id", "usage", "usage_asked",
+        "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "deadline", "error", "finish_reasons",
+        "first_byte_at", "id", "keep_stop", "key", "model", "operation", "path", "receipt", "sent_at", "started", "status", "stop_matched",
+        "stops", "stream", "stream_end", "strict", "target", "upstream_at", "upstream_id", "usage", "usage_asked",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -56,6 +56,13 @@ class Call:
         self.stream = False
         self.usage_asked = False
         """The caller set stream_options.include_usage; otherwise we ask upstream and hide it."""
+        self.stops: tuple[str, ...] = ()
+        """Stop strings, each of which ends the text here whatever the provider does with it."""
+        self.keep_stop = False
+        """The stop stays in the text (include_stop_str_in_output)."""
+        self.stop_matched: str | None = None
+        self.deadline = float("inf")
+        """Seconds that the caller gives the whole call (timeout_microseconds)."""
         self.strict = False
         self.receipt = False
         """The caller wants the receipt in the body."""

@@ -5,7 +5,7 @@
     normalize     right types, sane values, whole messages            400
     route         model -> places in order                            404
     adapt, send   rules + encode -> request -> answer, or a Failure   the next place, while nothing was sent to the caller
-    relay         the answer back: bytes as they are, or as events
+    deliver       the answer back: bytes as they are, or as events
     account       usage, counters, one log line                       always, once, whatever happened
 
 The coroutine that accepts a call is the one that accounts for it, in one `finally`.
@@ -20,27 +20,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway import accounting, answer, receipt
+from gateway import accounting, answer
 from gateway.auth import Keys, may_use
 from gateway.call import Attempt, Call
 from gateway.caller import Caller, CallerDeadlines, Send
 from gateway.calllog import CallLog
+from gateway.delivery import Exchange
 from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse_body, read_body
 from gateway.errors import RETRY, STOP, BadRequest, Forbidden, GatewayError, Unauthorized, from_failure, from_refusal
 from gateway.metrics import Metrics
 from gateway.normalize import normalize
-from gateway.relay import DONE, Relay
 from gateway.routing import Choice, Router
-from gateway.upstream.transport import Deadlines, Response, UpstreamError
+from gateway.upstream.transport import Deadlines, UpstreamError
 from gateway.watch import Watch
 from providers.base import Body, Failure, Operation, Options, Refusal, StreamFailure
 
 if TYPE_CHECKING:
     from providers.local.gate import Lease
 
-MAX_ANSWER = 64 << 20
-"""Bytes of one JSON answer that we take from an upstream."""
-MAX_ERROR = 64 << 10
 ENGINE_PATIENCE = 10.0
 """Seconds that a call waits for an engine which is loading its model."""
 BROKEN = frozenset({"connect", "closed_pre", "truncated", "reset"})
@@ -144,6 +141,7 @@ class Pipeline:
         if not may_use(call.key, call.model):
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
         normalize(call.body)
+        _read_asks(call, call.body)
         choices = self.router.targets(model)
         await self._try(call, caller, choices)
 
@@ -167,14 +165,14 @@ class Pipeline:
                 call.strict = value.lower() in _TRUE
             elif name == b"x-gateway-receipt":
                 call.receipt = value.lower() == b"body"
-        _read_asks(call, body)
+        _read_model(call, body)
         call.strict = call.strict or self._strict or (call.key is not None and call.key.strict)
 
     async def _try(self, call: Call, caller: Caller, choices: Sequence[Choice]) -> None:
         """Send to one place after another until one answers; the error of the last one otherwise."""
         refusal: Refusal | None = None
         error: GatewayError | None = None
-        total = choices[0].deadlines.total
+        total = min(choices[0].deadlines.total, call.deadline)
         for choice in choices:
             for attempt in range(choice.retries + 1):
                 left = total - (time.monotonic() - call.started)
@@ -217,12 +215,9 @@ class Pipeline:
         options = Options(call.strict or choice.strict, call.stream, call.operation)
         body = call.body.copy()
         call.adjustments = kind.adapt(body, target, options)
-        request = kind.encode(body, target, options)
         call.target = target
-        now = call.sent_at = time.monotonic()
-        attempt = Attempt(target.name)
-        call.attempts.append(attempt)
-        response: Response | None = None
+        call.attempts.append(Attempt(target.name))
+        exchange = Exchange(call, caller, place, options, _within(choice.deadlines, left), self.metrics)
         lease: Lease | None = None
         try:
             if place.engine is not None:
@@ -230,100 +225,43 @@ class Pipeline:
                 if isinstance(admitted, Failure):
                     return admitted
                 lease = admitted
-            response = await place.transport.send(place.origin, request, _within(choice.deadlines, left))
-            call.upstream_at = time.monotonic()
-            failure = await self._pass_on(call, caller, response, options)
+            await exchange.carry_out(body)
         except UpstreamError as error:
             failure = _upstream_failure(error, call, caller)
-            if place.engine is not None and failure.kind in BROKEN:
-                failure = place.engine.failure()
+            return place.engine.failure() if place.engine is not None and failure.kind in BROKEN else failure
         except StreamFailure as error:
-            failure = error.failure
+            return error.failure
         finally:
-            attempt.ms = round((time.monotonic() - now) * 1000, 2)
-            if response is not None:
-                response.close()
+            call.attempts[-1].ms = exchange.elapsed()
             if lease is not None:
                 lease.release()
-        if failure is None:
-            self.metrics.count("lockgate_attempts", (target.name, "ok"))
-        return failure
-
-    async def _pass_on(self, call: Call, caller: Caller, response: Response, options: Options) -> Failure | None:
-        """The upstream's answer to the caller, as what it is: an error, a stream, or JSON."""
-        target = call.target
-        assert target is not None
-        if response.status != 200:
-            return await answer.read_failure(response, target, MAX_ERROR)
-        always_streams: bool = getattr(target.kind, "always_streams", False)
-        if call.stream:
-            if not answer.is_event_stream(response):
-                return await answer.read_unstreamed(response, target, MAX_ANSWER)
-            await self._relay(call, caller, response, options)
-            return None
-        if always_streams:
-            body = await answer.aggregate(call, response, options)
-        else:
-            body = await answer.read_json(call, response, options, MAX_ANSWER)
-        call.status = 200
-        if call.receipt:
-            body = receipt.splice(body, call)
-        call.first_byte_at = time.monotonic()
-        await caller.answer(200, answer.json_headers(call, response, len(body)), body)
+        self.metrics.count("lockgate_attempts", (target.name, "ok"))
         return None
 
-    async def _relay(self, call: Call, caller: Caller, response: Response, options: Options) -> None:
-        """A stream: held until something is said, then every piece as it comes, ended by exactly one [DONE]."""
-        target = call.target
-        assert target is not None
-        relay = Relay(
-            decoder=target.kind.decoder(target, options),
-            usage_asked=call.usage_asked,
-            read_usage=answer.read_usage,
-            fail=lambda data: answer.inband_failure(target, data),
-        )
-        try:
-            while not relay.done:
-                piece = await response.read()
-                if not piece:
-                    break
-                out = relay.feed(piece)
-                if out:
-                    if not caller.opened:
-                        await self._open(call, caller, response)
-                    await caller.write(out)
-            out = relay.end()
-            call.stream_end = "ok"
-        finally:
-            call.usage, call.finish_reasons, call.chunks = relay.usage, relay.finish_reasons, relay.chunks
-            if relay.normalised:
-                self.metrics.count("lockgate_sse_normalised", (), relay.normalised)
-        if not caller.opened:
-            await self._open(call, caller, response)
-        if call.receipt:
-            accounting.settle(call)
-            call.attempts[-1].ms = round((time.monotonic() - call.sent_at) * 1000, 2)
-            out += receipt.chunk(call, relay.opening)
-        await caller.finish(out + DONE)
 
-    async def _open(self, call: Call, caller: Caller, response: Response) -> None:
-        call.status = 200
-        call.first_byte_at = time.monotonic()
-        await caller.open_stream(answer.stream_headers(call, response))
-
-
-def _read_asks(call: Call, body: Body) -> None:
-    """What the body asks of the gateway itself: the model, streaming, usage in the stream. BadRequest on wrong types."""
+def _read_model(call: Call, body: Body) -> None:
+    """The model that the body asks for; BadRequest when it names none."""
     try:
-        model, stream, stream_options = body.get("model"), body.get("stream"), body.get("stream_options")
+        model = body.get("model")
     except msgspec.DecodeError as error:
         raise BadRequest(f"The request body has a value that cannot be read: {error}.", code="invalid_json") from None
     if type(model) is not str or not model:
         code = "missing_required_parameter" if "model" not in body else "invalid_type"
         raise BadRequest("'model' must be a string that names a model of this gateway.", param="model", code=code)
     call.model = model
-    call.stream = stream is True
-    call.usage_asked = type(stream_options) is dict and stream_options.get("include_usage") is True
+
+
+def _read_asks(call: Call, body: Body) -> None:
+    """What a checked body asks of the gateway itself: streaming, usage in the stream, stops, a deadline."""
+    call.stream = body.get("stream") is True
+    if "stream_options" in body:
+        call.usage_asked = (body.get("stream_options") or {}).get("include_usage") is True
+    if body.get("stop"):
+        stop = body.get("stop")
+        call.stops = (stop,) if type(stop) is str else tuple(stop)
+        call.keep_stop = body.get("include_stop_str_in_output") is True
+    if body.get("timeout_microseconds"):
+        call.deadline = body.get("timeout_microseconds") / 1e6
 
 
 def _within(deadlines: Deadlines, left: float) -> Deadlines:

@@ -64,6 +64,7 @@ def body(call: Call) -> dict[str, Any]:
         "target": call.target.name if call.target else None,
         "attempts": call.attempts,
         "adjustments": call.adjustments,
+        "stop_matched": call.stop_matched,
         "usage_source": None if usage is None else "estimated" if usage.estimated else "reported",
         "timings": timings(call),
     }

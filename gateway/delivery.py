@@ -1,0 +1,215 @@
+"""One attempt: its request to the upstream, and the answer to the caller as what it is: an error, a stream, or JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from gateway import accounting, answer, receipt
+from gateway.call import Call
+from gateway.caller import Caller
+from gateway.fanout import Interleaved, add_usages, interleave, merge, together
+from gateway.metrics import Metrics
+from gateway.relay import DONE, Relay
+from gateway.routing import Place
+from gateway.stops import StopStream, cut_answer
+from gateway.upstream.transport import Deadlines, Response
+from providers.base import Body, Options, StreamDecoder, StreamFailure, Usage
+from providers.shapes import fan_out
+
+MAX_ANSWER = 64 << 20
+"""Bytes of one JSON answer that we take from an upstream."""
+MAX_ERROR = 64 << 10
+
+
+class Exchange:
+    """Everything that one attempt needs while it lasts."""
+
+    __slots__ = ("_call", "_caller", "_deadlines", "_metrics", "_options", "_place", "_target")
+
+    def __init__(self, call: Call, caller: Caller, place: Place, options: Options, deadlines: Deadlines, metrics: Metrics) -> None:
+        self._call = call
+        self._caller = caller
+        self._place = place
+        self._target = place.target
+        self._options = options
+        self._deadlines = deadlines
+        self._metrics = metrics
+        call.sent_at = time.monotonic()
+
+    def elapsed(self) -> float:
+        """Milliseconds since the request was ready to be sent."""
+        return round((time.monotonic() - self._call.sent_at) * 1000, 2)
+
+    async def carry_out(self, body: Body) -> None:
+        """Send an adapted body and answer the caller. UpstreamError or StreamFailure when there is no (whole) answer."""
+        call = self._call
+        count = _count(call)
+        if count > 1:
+            bodies = fan_out(body, count)
+            await (self._relay_several(bodies) if call.stream else self._answer_several(bodies))
+            return
+        response = await self._send(body)
+        try:
+            if call.stream:
+                await self._relay(response)
+            else:
+                answered, usage, finished = await self._read(response)
+                call.usage, call.finish_reasons = usage, finished
+                await self._answer(answered, response)
+        finally:
+            response.close()
+
+    async def _send(self, body: Body) -> Response:
+        """The head of a good answer; StreamFailure for an error, or for no stream where one was asked for."""
+        request = self._target.kind.encode(body, self._target, self._options)
+        response = await self._place.transport.send(self._place.origin, request, self._deadlines)
+        self._call.upstream_at = time.monotonic()
+        try:
+            if response.status != 200:
+                raise StreamFailure(await answer.read_failure(response, self._target, MAX_ERROR))
+            if self._call.stream and not answer.is_event_stream(response):
+                raise StreamFailure(await answer.read_unstreamed(response, self._target, MAX_ANSWER))
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    async def _read(self, response: Response) -> tuple[bytes, Usage | None, tuple[str | None, ...]]:
+        """A JSON answer for the caller, with its usage and finish reasons."""
+        call = self._call
+        if getattr(self._target.kind, "always_streams", False):
+            found = await answer.aggregate(response, self._target, self._options)
+        else:
+            found = await answer.read_json(response, self._target, self._options, MAX_ANSWER)
+        if found.adjustments:
+            call.adjustments = [*call.adjustments, *found.adjustments]
+        if call.stops:
+            found.body, call.stop_matched = cut_answer(found.body, call.stops, keep=call.keep_stop)
+        return found.body, found.usage, found.finish_reasons
+
+    async def _answer(self, body: bytes, response: Response) -> None:
+        call = self._call
+        call.status = 200
+        if call.receipt:
+            accounting.settle(call)
+            call.attempts[-1].ms = self.elapsed()
+            body = receipt.splice(body, call)
+        call.first_byte_at = time.monotonic()
+        await self._caller.answer(200, answer.json_headers(call, response, len(body)), body)
+
+    async def _open(self, response: Response) -> None:
+        call = self._call
+        call.status = 200
+        call.first_byte_at = time.monotonic()
+        await self._caller.open_stream(answer.stream_headers(call, response))
+
+    def _new_relay(self, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
+        """The state of one upstream stream; with stops, what ends it at one of them."""
+        call, target = self._call, self._target
+        decoder: StreamDecoder | None = target.kind.decoder(target, self._options)
+        stops = None
+        if call.stops:
+            assert call.body is not None
+            choices = 1 if _count(call) > 1 else call.body.get("n") or 1
+            decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keep_stop)
+        relay = Relay(
+            decoder=decoder,
+            usage_asked=usage_asked,
+            read_usage=answer.read_usage,
+            fail=lambda data: answer.inband_failure(target, data),
+        )
+        return relay, stops
+
+    async def _relay(self, response: Response) -> None:
+        """A stream: held until something is said, then every piece as it comes, ended by exactly one [DONE]."""
+        call, caller = self._call, self._caller
+        relay, stops = self._new_relay(usage_asked=call.usage_asked)
+        try:
+            while not relay.done:
+                piece = await response.read()
+                if not piece:
+                    break
+                out = relay.feed(piece)
+                if out:
+                    if not caller.opened:
+                        await self._open(response)
+                    await caller.write(out)
+            out = relay.end()
+        finally:
+            call.usage, call.finish_reasons, call.chunks = relay.usage, relay.finish_reasons, relay.chunks
+            if stops is not None:
+                call.stop_matched = stops.matched
+            if relay.normalised:
+                self._metrics.count("lockgate_sse_normalised", (), relay.normalised)
+        if not caller.opened:
+            await self._open(response)
+        await self._finish(out, relay)
+
+    async def _finish(self, out: bytes, relay: Relay) -> None:
+        call = self._call
+        call.stream_end = "ok"
+        if call.receipt:
+            accounting.settle(call)
+            call.attempts[-1].ms = self.elapsed()
+            out += receipt.chunk(call, relay.opening)
+        await self._caller.finish(out + DONE)
+
+    async def _answer_several(self, bodies: list[Body]) -> None:
+        """n JSON answers as one."""
+
+        async def one(body: Body) -> tuple[tuple[bytes, Usage | None, tuple[str | None, ...]], Response]:
+            response = await self._send(body)
+            try:
+                return await self._read(response), response
+            finally:
+                response.close()
+
+        found = await together([one(body) for body in bodies])
+        self._call.usage = add_usages([usage for (_, usage, _), _ in found])
+        self._call.finish_reasons = tuple(finished[0] if finished else None for (_, _, finished), _ in found)
+        await self._answer(merge([body for (body, _, _), _ in found]), found[0][1])
+
+    async def _relay_several(self, bodies: list[Body]) -> None:
+        """n streams as one, each with its own index."""
+        call, caller = self._call, self._caller
+        relays: dict[int, Relay] = {}
+        responses: dict[int, Response] = {}
+        whole = Interleaved()
+
+        async def pump(at: int, put: Callable[[bytes], Awaitable[None]]) -> None:
+            response = responses[at] = await self._send(bodies[at])
+            relay, _ = self._new_relay(usage_asked=True)
+            relays[at] = relay
+            try:
+                while not relay.done:
+                    piece = await response.read()
+                    if not piece:
+                        break
+                    out = relay.feed(piece)
+                    if out:
+                        await put(out)
+                await put(relay.end())
+            finally:
+                response.close()
+
+        async with aclosing(interleave(len(bodies), pump)) as pieces:
+            async for at, piece in pieces:
+                out = whole.rewrite(at, piece)
+                call.chunks = sum(relay.chunks for relay in relays.values())
+                if out:
+                    if not caller.opened:
+                        await self._open(responses[0])
+                    await caller.write(out)
+        call.usage = add_usages([relays[at].usage for at in range(len(bodies))])
+        call.finish_reasons = tuple(next(iter(relays[at].finish_reasons), None) for at in range(len(bodies)))
+        await self._finish(whole.usage_event(len(bodies)) if call.usage_asked else b"", relays[0])
+
+
+def _count(call: Call) -> int:
+    """How many upstream calls the adjustments make of this one."""
+    for adjustment in call.adjustments:
+        if adjustment.action == "fan_out":
+            return int(adjustment.from_)
+    return 1

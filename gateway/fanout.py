@@ -1,0 +1,158 @@
+"""n choices from a provider that gives one: several upstream calls side by side, their answers become one.
+
+All or nothing before the first byte: one failure ends the others and is the call's. After it, an error event. Prompt tokens are
+added up, as each upstream call bills them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import msgspec
+
+from providers.base import Body, Usage
+
+T = TypeVar("T")
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+AHEAD = 4
+"""Pieces that each upstream stream may be ahead of the caller."""
+
+
+async def together(calls: Sequence[Awaitable[T]]) -> list[T]:
+    """All results in order; the first failure cancels the others and is raised once they have ended."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        await _end(tasks)
+        raise
+
+
+async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+Pump = Callable[[int, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+
+
+async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]]:
+    """Pieces of `count` streams as they come, none before every stream has its first. `pump(at, put)` reads one of them to its end.
+
+    A failure of any of them ends all and is raised here. Closing the iterator ends all, too.
+    """
+    queue: asyncio.Queue[tuple[int, bytes | BaseException | None]] = asyncio.Queue(AHEAD * count)
+
+    async def run(at: int) -> None:
+        outcome: BaseException | None = None
+        try:
+            await pump(at, lambda piece: queue.put((at, piece)))
+        except Exception as error:  # handed over to the reader, who raises it
+            outcome = error
+        await queue.put((at, outcome))
+
+    tasks = [asyncio.ensure_future(run(at)) for at in range(count)]
+    began: set[int] = set()
+    held: list[tuple[int, bytes]] = []
+    left = count
+    try:
+        while left:
+            at, piece = await queue.get()
+            if isinstance(piece, BaseException):
+                raise piece
+            if piece is None:
+                left -= 1
+                continue
+            began.add(at)
+            held.append((at, piece))
+            if len(began) == count:
+                for one in held:
+                    yield one
+                held.clear()
+    finally:
+        with suppress(asyncio.CancelledError):
+            await _end(tasks)
+
+
+def merge(answers: Sequence[bytes]) -> bytes:
+    """One chat completion with the choices of all, in order, and their usage added up."""
+    decoded = [_decode(answer) for answer in answers]
+    whole = decoded[0]
+    whole["choices"] = [{**choice, "index": at} for at, answer in enumerate(decoded) for choice in answer["choices"][:1]]
+    usages = [usage for answer in decoded if (usage := answer.get("usage"))]
+    if len(usages) == len(decoded):
+        whole["usage"] = add_up(usages)
+    return _encode(whole)
+
+
+def add_up(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Usage objects added up, details and all; what is no number is the first one's."""
+    total: dict[str, Any] = dict(usages[0])
+    for usage in usages[1:]:
+        for name, value in usage.items():
+            known = total.get(name)
+            if isinstance(value, dict) and isinstance(known, dict):
+                total[name] = add_up([known, value])
+            elif isinstance(value, (int, float)) and isinstance(known, (int, float)) and not isinstance(value, bool):
+                total[name] = known + value
+            elif known is None:
+                total[name] = value
+    return total
+
+
+def add_usages(usages: Sequence[Usage | None]) -> Usage | None:
+    """What the calls used together; None unless each said."""
+    known = [usage for usage in usages if usage is not None]
+    if len(known) != len(usages):
+        return None
+    return Usage(
+        sum(usage.prompt_tokens for usage in known),
+        sum(usage.completion_tokens for usage in known),
+        sum(usage.cached_tokens for usage in known),
+        sum(usage.reasoning_tokens for usage in known),
+        estimated=any(usage.estimated for usage in known),
+    )
+
+
+class Interleaved:
+    """The chunks of several one-choice streams as those of one: one identity, each stream's own index, usage kept back."""
+
+    def __init__(self) -> None:
+        self._identity: dict[str, Any] | None = None
+        self.usages: dict[int, dict[str, Any]] = {}
+
+    def rewrite(self, at: int, events: bytes) -> bytes:
+        """What to send for events of stream `at`."""
+        out = []
+        for event in events.split(b"\n\n"):
+            if event:
+                data = self._rewrite(at, Body(event[len(b"data: ") :]))
+                if data is not None:
+                    out.append(b"data: " + data + b"\n\n")
+        return b"".join(out)
+
+    def _rewrite(self, at: int, chunk: Body) -> bytes | None:
+        if self._identity is None:
+            self._identity = {name: chunk.get(name) for name in ("id", "created", "model") if name in chunk}
+        for name, value in self._identity.items():
+            chunk.set(name, value)
+        if chunk.get("usage"):
+            self.usages[at] = chunk.get("usage")
+        choices = chunk.get("choices")
+        if not choices:
+            return None
+        chunk.set("choices", [{**choice, "index": at} for choice in choices[:1]])
+        return chunk.encode()
+
+    def usage_event(self, count: int) -> bytes:
+        """The last chunk with everything that was used; b"" unless every stream said."""
+        if len(self.usages) < count:
+            return b""
+        chunk = {**(self._identity or {}), "object": "chat.completion.chunk", "choices": []}
+        return b"data: " + _encode({**chunk, "usage": add_up(list(self.usages.values()))}) + b"\n\n"

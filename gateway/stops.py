@@ -1,0 +1,138 @@
+"""One meaning of stop strings on every provider: the text ends before the stop, in answers and in streams.
+
+Providers disagree (Fireworks' documentation keeps the stop in the text, OpenAI's leaves it out), so a call with stops has its text
+looked at here; a call without stops never comes here. A stream holds back only what could still become a stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from providers.base import StreamDecoder
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class StopFilter:
+    """The text of one choice. The stop whose last character comes first wins; of two that end together, the longer."""
+
+    __slots__ = ("_held", "_keep", "_stops", "matched")
+
+    def __init__(self, stops: Sequence[str], *, keep: bool = False) -> None:
+        """`keep` leaves the stop itself in the text."""
+        self._stops = [stop for stop in stops if stop]
+        self._keep = keep
+        self._held = ""
+        self.matched: str | None = None
+
+    def feed(self, text: str) -> str:
+        """What may be shown now; nothing more once a stop was `matched`."""
+        if self.matched is not None:
+            return ""
+        text = self._held + text
+        ends = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if ends:
+            end, at, self.matched = min(ends)
+            self._held = ""
+            return text[: end if self._keep else at]
+        held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+    def flush(self) -> str:
+        """What was held back, as no more text comes."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of `text` with which `stop` begins."""
+    for length in range(min(len(stop) - 1, len(text)), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0
+
+
+class StopStream:
+    """A stream decoder that ends each choice at its stop, after `inner` (if any) made OpenAI chunks of the events."""
+
+    def __init__(self, inner: StreamDecoder | None, stops: Sequence[str], choices: int, *, keep: bool) -> None:
+        self._inner = inner
+        self._stops = stops
+        self._choices = choices
+        self._keep = keep
+        self._filters: dict[int, StopFilter] = {}
+        self._over = False
+
+    @property
+    def matched(self) -> str | None:
+        """The first choice's stop that was found."""
+        return next((one.matched for one in self._filters.values() if one.matched is not None), None)
+
+    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
+        """The chunks to send for one event; [DONE] as soon as every choice has met a stop."""
+        chunks = self._inner.feed(event, data) if self._inner is not None else (data,)
+        return [kept for chunk in chunks for kept in self._filter(chunk)]
+
+    def end(self) -> Sequence[bytes]:
+        """What `inner` adds at the end."""
+        end = getattr(self._inner, "end", tuple)
+        return [kept for chunk in end() for kept in self._filter(chunk)]
+
+    def _filter(self, data: bytes) -> Sequence[bytes]:
+        if self._over:
+            return ()
+        if data == b"[DONE]":
+            return (data,)
+        chunk = _decode(data)
+        choices = chunk.get("choices")
+        if not choices or chunk.get("error"):
+            return (data,)
+        kept = [choice for choice in choices if self._look(choice)]
+        out = [_encode({**chunk, "choices": kept})] if kept or chunk.get("usage") else []
+        if sum(one.matched is not None for one in self._filters.values()) >= self._choices:
+            self._over = True
+            out.append(b"[DONE]")
+        return out
+
+    def _look(self, choice: dict[str, Any]) -> bool:
+        """Rewrite one choice's text in place; whether anything of it is left to send."""
+        filter = self._filters.setdefault(choice.get("index", 0), StopFilter(self._stops, keep=self._keep))
+        if filter.matched is not None:
+            return False
+        delta = choice.get("delta") or {}
+        content = delta.get("content")
+        finished = choice.get("finish_reason") is not None
+        if isinstance(content, str):
+            delta["content"] = filter.feed(content)
+        if filter.matched is not None:
+            choice["finish_reason"] = "stop"
+            return True
+        if finished:
+            held = filter.flush()
+            if held:
+                choice["delta"] = {**delta, "content": (delta.get("content") or "") + held}
+            return True
+        return not (content and delta["content"] == "" and len(delta) == 1 and not choice.get("logprobs"))
+
+
+def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[bytes, str | None]:
+    """A JSON answer whose texts end at their stops, and the first stop found; the very bytes when there was none."""
+    decoded = _decode(answer)
+    found: str | None = None
+    for choice in decoded.get("choices") or ():
+        message = choice.get("message") or {}
+        content = message.get("content")
+        if not isinstance(content, str):
+            continue
+        filter = StopFilter(stops, keep=keep)
+        text = filter.feed(content)
+        if filter.matched is not None and (text != content or choice.get("finish_reason") != "stop"):
+            message["content"] = text
+            choice["finish_reason"] = "stop"
+            found = found or filter.matched
+    return (_encode(decoded), found) if found is not None else (answer, None)
