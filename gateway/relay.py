@@ -8,12 +8,13 @@ needs no change is returned as the very bytes that came in.
 What holds for every stream (faults.md, "Streaming semantics"):
 - nothing is released before the first content, so that another target can still take over;
 - success is a finish reason for every choice and exactly one [DONE]; the end without a finish reason is a failure;
+- once something was sent, the events that arrived before a failure are sent before it, read together or not;
 - usage is known to us, and shown to the caller only when asked: in one last chunk with `choices: []`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -77,8 +78,8 @@ class Relay:
     """The state of one stream between an upstream and a caller."""
 
     __slots__ = (
-        "_decoder", "_fail", "_finished", "_held", "_held_size", "_highest", "_parser", "_read_usage", "_usage_asked",
-        "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
+        "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_parser", "_read_usage", "_sent",
+        "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
     )  # fmt: skip
 
     def __init__(self, *, decoder: StreamDecoder | None, usage_asked: bool, read_usage: ReadUsage, fail: InbandFailure) -> None:
@@ -93,10 +94,12 @@ class Relay:
         self._finished: set[int] = set()
         self._highest = 0
         self._usage_event: bytes | None = None
+        self._failure: StreamFailure | None = None
+        self._sent = False
         self.started = False
         """Something was said: from here on the answer belongs to this upstream."""
         self.done = False
-        """[DONE] came; what follows is not read."""
+        """[DONE] or a failure came; what follows is not read."""
         self.usage: Usage | None = None
         self.finish_reasons: tuple[str | None, ...] = ()
         self.chunks = 0
@@ -107,6 +110,11 @@ class Relay:
     def normalised(self) -> int:
         """How many irregularities of the upstream's framing were smoothed."""
         return self._parser.normalised
+
+    @property
+    def finished(self) -> bool:
+        """Every choice that began has its finish reason."""
+        return len(self._finished) > self._highest
 
     def feed(self, piece: bytes) -> bytes:
         """What to send for a piece of the upstream's body; b"" while nothing is to be sent yet. StreamFailure when it is bad."""
@@ -119,7 +127,10 @@ class Relay:
                 whole = parser.cut(b"") if parser.plain else b""
         except EventTooLarge:
             raise StreamFailure(Failure("too_large", "an event of the stream is over 1 MiB")) from None
-        return out[0] if len(out) == 1 else b"".join(out)
+        sent = out[0] if len(out) == 1 else b"".join(out)
+        if sent:
+            self._sent = True
+        return sent
 
     def _pass(self, whole: bytes) -> bytes:
         """What to send for whole events. Where a part of them needs a closer look, only that part gets it; the rest is put back."""
@@ -134,10 +145,7 @@ class Relay:
                 self._parser.unread(whole[at:])
                 whole = whole[:at]
         events = self._parser.split(whole)
-        plain = whole if self._parser.plain else None
-        if self._decoder is not None:
-            events, plain = self._translate(events), None
-        out = self._take(events, plain)
+        out = self._take(events, whole if self._parser.plain else None)
         if not self.started:
             return self._hold(out)
         return self._release() + out if self._held else out
@@ -170,32 +178,41 @@ class Relay:
             self._finish(choice)
         return True
 
-    def _translate(self, events: list[Event]) -> list[Event]:
-        assert self._decoder is not None
-        chunks: list[Event] = []
+    def _translate(self, decoder: StreamDecoder, events: Iterable[Event]) -> Iterator[Event]:
         for name, data in events:
             try:
-                if data == b"[DONE]":
-                    end = getattr(self._decoder, "end", tuple)
-                    chunks.extend(("", chunk) for chunk in (*end(), data))
-                    continue
-                chunks.extend(("", chunk) for chunk in self._decoder.feed(name, data))
+                chunks = (*getattr(decoder, "end", tuple)(), data) if data == b"[DONE]" else tuple(decoder.feed(name, data))
             except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
                 raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None
-        return chunks
+            for chunk in chunks:
+                yield "", chunk
 
-    def _take(self, events: list[Event], plain: bytes | None) -> bytes:
+    def _take(self, events: Iterable[Event], plain: bytes | None) -> bytes:
         """The bytes for these events: `plain` itself when every one of them goes on as it is."""
+        if self._decoder is not None:
+            events, plain = self._translate(self._decoder, events), None
         kept: list[bytes] = []
-        unchanged = plain is not None
+        try:
+            if self._check(events, kept, plain is not None):
+                assert plain is not None
+                return plain
+        except StreamFailure as failure:
+            if not self._sent:
+                raise
+            self._failure = failure
+            self.done = True
+        return b"".join([b"data: " + data + b"\n\n" for data in kept])
+
+    def _check(self, events: Iterable[Event], kept: list[bytes], plain: bool) -> bool:
+        """Read every event and append to `kept` what goes on of it; whether that is all of them as they came."""
+        unchanged = plain
         for _, data in events:
-            if not unchanged and b"\n" in data:
+            if not plain and b"\n" in data:
                 # A JSON string has no raw newline: this one stood between two data lines of the event.
                 data = data.replace(b"\n", b"")
             if data == b"[DONE]":
                 self.done = True
-                unchanged = False
-                break
+                return False
             try:
                 chunk = _decode_chunk(data)
             except (msgspec.DecodeError, RecursionError):
@@ -218,10 +235,7 @@ class Relay:
                     continue
                 data = rest
             kept.append(data)
-        if unchanged:
-            assert plain is not None
-            return plain
-        return b"".join([b"data: " + data + b"\n\n" for data in kept])
+        return unchanged
 
     def _finish(self, choice: _Choice) -> None:
         self._finished.add(choice.index)
@@ -279,21 +293,24 @@ class Relay:
         """
         out = b""
         if not self.done:
-            events = self._parser.end()
-            if self._decoder is not None:
-                events = self._translate(events)
             try:
-                out = self._take(events, None)
+                out = self._take(self._parser.end(), None)
+                self._raise_failure()
             except StreamFailure as failure:
                 if failure.failure.kind == "bad_event":
                     raise StreamFailure(Failure("truncated", "the stream ended inside an event")) from None
                 raise
-        if len(self._finished) <= self._highest or not self._finished:
+        self._raise_failure()
+        if not self.finished:
             raise StreamFailure(Failure("truncated" if self.started else "closed_pre", "the stream ended without a finish reason"))
         self.started = True
         if self._usage_asked and self._usage_event is not None:
             out += b"data: " + self._usage_event + b"\n\n"
         return self._release() + out
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
 
 def _lead(whole: bytes) -> int:

@@ -1,7 +1,8 @@
 """Server-sent events, bytes in and events out, for any chunking and any of the three line ends.
 
 The parser is a pure state machine. Lines end at CR, LF or CRLF and nowhere else (U+2028, U+2029 and U+0085 are ordinary text
-inside JSON). What OpenAI's clients choke on (`id:`, `retry:`, empty data, a byte order mark) is counted and left out.
+inside JSON). What OpenAI's clients choke on (`id:`, `retry:`, empty data, a byte order mark) is left out; what the format allows
+anyway (a byte order mark, other line ends) is not counted as an irregularity.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class EventParser:
         self.plain = True
         """So far every event was one `data: ` line and a blank line after it: the bytes may go on as they are."""
         self.normalised = 0
-        """How many things were left out or rewritten on the way."""
+        """How many fields and empty events were left out on the way."""
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events completed by `piece`; EventTooLarge when one passes MAX_EVENT."""
@@ -71,7 +72,6 @@ class EventParser:
             return b""
         self._start = False
         if piece.startswith(b"\xef\xbb\xbf"):
-            self.normalised += 1
             return piece[3:]
         return piece
 
@@ -99,7 +99,6 @@ class EventParser:
         if piece.endswith(b"\r"):
             piece, held = piece[:-1], b"\r"
         if b"\r" in piece:
-            self.normalised += 1
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = piece.split(b"\n")
         events: list[Event] = []
