@@ -110,14 +110,9 @@ class Connection(asyncio.BufferedProtocol):
         exchange = self._exchange
         if exchange is None:
             self._close()
-        elif now >= exchange.total:
-            self._fail("timeout", f"the upstream did not finish within {exchange.deadlines.total:g} s")
-        elif not exchange.status:
-            self._fail("header_timeout", f"the upstream did not answer within {exchange.deadlines.first_byte:g} s")
-        elif not exchange.started:
-            self._fail("ttft_timeout", f"the upstream sent headers, then nothing for {exchange.deadlines.idle:g} s")
         else:
-            self._fail("stalled", f"the upstream fell silent for {exchange.deadlines.idle:g} s")
+            overdue = exchange.explain_delay(now)
+            self._fail(overdue.kind, overdue.message)
 
     def _expect(self, within: float) -> None:
         exchange = self._exchange
@@ -266,20 +261,7 @@ class Connection(asyncio.BufferedProtocol):
             self._end(exchange, Stale() if stale else UpstreamError("closed_pre", "the upstream closed the connection without an answer"))
         else:
             self._close()
-            self._end(exchange, self._verdict(exchange, exc))
-
-    def _verdict(self, exchange: NativeResponse, exc: Exception | None) -> UpstreamError | None:
-        if exc is None and self._until_close(exchange):
-            return None
-        if not exchange.started:
-            return UpstreamError("closed_pre", "the upstream closed the connection after its headers")
-        if exc is None:
-            return UpstreamError("truncated", "the upstream closed the connection in the middle of its answer")
-        return UpstreamError("reset", "the upstream reset the connection in the middle of its answer")
-
-    @staticmethod
-    def _until_close(exchange: NativeResponse) -> bool:
-        return not any(name in (b"content-length", b"transfer-encoding") for name, _ in exchange.headers)
+            self._end(exchange, exchange.explain_close(exc))
 
     # --- the parser -----------------------------------------------------------------------------------------------
 

@@ -70,8 +70,8 @@ class Pool:
         return self.open - len(self.idle)
 
     def take(self) -> Connection | None:
-        """The idle connection used last, unless somebody was here first."""
-        if self.idle and not self._queue:
+        """The idle connection used last. There is none while somebody waits: whoever is done hands over directly."""
+        if self.idle:
             self.stats.reuses += 1
             return self.idle.pop()
         return None
@@ -81,7 +81,7 @@ class Pool:
         connection = self.take()
         if connection is not None:
             return connection
-        if self.open < self.cap and not self._queue:
+        if self.open < self.cap:
             self.open += 1
         else:
             connection = await self._wait(deadlines, total)

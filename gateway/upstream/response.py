@@ -98,6 +98,27 @@ class NativeResponse:
         self.source = None
         self.wake()
 
+    def explain_delay(self, now: float) -> UpstreamError:
+        """Which deadline has passed."""
+        deadlines = self.deadlines
+        if now >= self.total:
+            return UpstreamError("timeout", f"the upstream did not finish within {deadlines.total:g} s")
+        if not self.status:
+            return UpstreamError("header_timeout", f"the upstream did not answer within {deadlines.first_byte:g} s")
+        if not self.started:
+            return UpstreamError("ttft_timeout", f"the upstream sent headers, then nothing for {deadlines.idle:g} s")
+        return UpstreamError("stalled", f"the upstream fell silent for {deadlines.idle:g} s")
+
+    def explain_close(self, reason: Exception | None) -> UpstreamError | None:
+        """What the end of the connection means for a body under way: None when that is how it ends."""
+        if reason is None and not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
+            return None
+        if not self.started:
+            return UpstreamError("closed_pre", "the upstream closed the connection after its headers")
+        if reason is None:
+            return UpstreamError("truncated", "the upstream closed the connection in the middle of its answer")
+        return UpstreamError("reset", "the upstream reset the connection in the middle of its answer")
+
     def overfull(self) -> bool:
         """More is unread than may be."""
         return self.size > (self.limit if self.collecting else HIGH_WATER)

@@ -157,6 +157,10 @@ class Exchange:
         """Do nothing until the peer is gone."""
         await asyncio.Event().wait()
 
+    async def read_for(self, seconds: float) -> int:
+        """In an `early` script: read what the peer still sends, for a while. How many bytes came in all."""
+        return await self._wire.read_for(seconds)
+
     def fin(self) -> None:
         """Close in good order, after what was written."""
         self._wire.close()
@@ -225,6 +229,11 @@ class Wire(asyncio.Protocol):
             raise Gone
         self._transport.write(data)
         await self._writable.wait()
+
+    async def read_for(self, seconds: float) -> int:
+        self._transport.resume_reading()
+        await asyncio.sleep(seconds)
+        return len(self._buffer)
 
     def close(self) -> None:
         self._leave("script")

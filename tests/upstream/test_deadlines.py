@@ -116,6 +116,16 @@ async def test_a_caller_who_leaves_is_not_told_of_a_deadline(clock: Clock) -> No
     ticker.stop()
 
 
+async def test_work_that_cancels_itself_is_not_late(clock: Clock) -> None:
+    async def give_up() -> None:
+        raise asyncio.CancelledError
+
+    ticker = Ticker(clock)
+    with pytest.raises(asyncio.CancelledError):
+        await finish_before(ticker, clock.now + 5, give_up())
+    ticker.stop()
+
+
 async def test_what_was_opened_for_a_caller_who_left_is_discarded(clock: Clock) -> None:
     ticker = Ticker(clock)
     discarded: list[str] = []

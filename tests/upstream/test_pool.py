@@ -222,6 +222,18 @@ async def test_u40_bytes_on_an_idle_connection_close_it(native: NativeTransport,
     assert (native.idle, native.stats.poisoned) == (0, 1)
 
 
+async def test_u38_a_caller_who_leaves_as_the_connection_turns_out_stale_frees_the_slot(native: NativeTransport, up: FaultUpstream) -> None:
+    await call(native, up)
+    calling = asyncio.ensure_future(call(native, up, b'{"model":"silent"}'))
+    await up.wait_for(lambda up: len(up.requests) == 2)
+    (connection,) = next(iter(native._pools.values())).connections
+    connection.eof_received()
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert (native.in_use, native.stats.stale_retries) == (0, 0)
+
+
 async def test_cancelling_while_connecting_frees_the_slot(up: FaultUpstream) -> None:
     native = NativeTransport(connections=1)
     for rounds in range(20):

@@ -14,7 +14,7 @@ from gateway.upstream.native import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, Response, Transport, UpstreamError
 from tests.faults.behaviours import JSON, SSE, chunked, sse
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
-from tests.faults.upstream_server import FIN, HANG, RST, FaultUpstream, canned, closed_port, drip, play
+from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, canned, closed_port, drip, play
 from tests.upstream.conftest import BRISK, origin_of, request_for
 
 LIMIT = 1 << 20
@@ -68,7 +68,7 @@ async def test_u2_a_full_backlog_ends_at_the_connect_deadline(transport: Transpo
 
 @pytest.mark.parametrize("fault", TLS_FAULTS)
 async def test_u5_a_bad_certificate_or_handshake_is_refused(transport: Transport, certificates: Certificates, fault: TlsFault) -> None:
-    deadlines = Deadlines(connect=1.5, tls=1.5)
+    deadlines = Deadlines(connect=1.0, tls=1.0) if fault == "stall" else BRISK
     async with FaultUpstream(tls=fault, certificates=certificates) as up:
         error = await fail_to_send(transport, origin_of(up, certificates.ca), deadlines=deadlines)
         assert error.kind == ("tls_timeout" if fault == "stall" else "tls")
@@ -85,7 +85,7 @@ async def test_u5_an_authority_nobody_named_is_not_trusted(transport: Transport,
 
 async def test_u5_a_plain_port_does_not_pass_for_tls(transport: Transport, up: FaultUpstream) -> None:
     up.on(lambda request: True, play(b"HTTP/1.1 200 OK\r\n\r\n", FIN))
-    error = await fail_to_send(transport, Origin("https", "127.0.0.1", up.port), deadlines=Deadlines(connect=1.5, tls=1.5))
+    error = await fail_to_send(transport, Origin("https", "127.0.0.1", up.port), deadlines=Deadlines(connect=0.5, tls=0.5))
     assert error.kind in ("tls", "tls_timeout")
 
 
@@ -98,9 +98,9 @@ async def test_u6_silence_before_the_head_ends_at_the_first_byte_deadline(transp
 
 async def test_u7_a_dripping_head_does_not_stretch_the_deadline(transport: Transport, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", drip(canned(b"{}"), 0.05))
-    error = await fail_to_send(transport, origin_of(up), deadlines=Deadlines(first_byte=0.4))
+    error = await fail_to_send(transport, origin_of(up), deadlines=Deadlines(first_byte=0.25))
     assert error.kind == "header_timeout"
-    error = await fail_to_send(transport, origin_of(up), deadlines=Deadlines(total=0.4))
+    error = await fail_to_send(transport, origin_of(up), deadlines=Deadlines(total=0.25))
     assert error.kind == "timeout"
     await up.wait_for(lambda up: up.ledger.open == 0)
 
@@ -268,6 +268,24 @@ async def test_u39_an_early_refusal_passes_and_the_connection_goes(
     assert up.requests[-1].link is not up.requests[-2].link
 
 
+async def test_u39_nothing_more_is_uploaded_after_a_refusal(native: NativeTransport, up: FaultUpstream) -> None:
+    received = []
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 413 Early\r\ncontent-length: 2\r\n\r\n{")
+        await exchange.sleep(0.1)
+        received.append(await exchange.read_for(0.3))
+        await exchange.send(b"}")
+
+    up.on("/upload", script, early=True)
+    response = await native.send(origin_of(up), request_for(path="/upload", body=b"x" * (64 << 20)), BRISK)
+    assert response.status == 413
+    assert await response.body(LIMIT) == b"{}"
+    response.close()
+    assert received[0] < 32 << 20
+    await up.wait_for(lambda up: up.ledger.open == 0)
+
+
 SURPLUS = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsomebody!"
 
 
@@ -290,7 +308,7 @@ async def test_u40_surplus_bytes_never_reach_the_next_caller(transport: Transpor
     response = await transport.send(origin_of(up), request_for(), BRISK)
     assert await response.body(LIMIT) in (b"{}", b"")
     response.close()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.1)
     up.on("/v1/chat/completions", canned(b'{"mine":true}'))
     response = await transport.send(origin_of(up), request_for(), BRISK)
     assert await response.body(LIMIT) == b'{"mine":true}'
