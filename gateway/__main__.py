@@ -28,7 +28,8 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `serve` in front of a call that names no command."""
-        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help", "--version")):
+        completing = ctx.resilient_parsing and not args
+        if not completing and (not args or (args[0].startswith("-") and args[0] not in ("-h", "--help", "--version"))):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
 
@@ -300,7 +301,8 @@ def run(args: list[str]) -> int:
     from gateway.config_problem import ConfigError
 
     try:
-        code = cli.main(args, prog_name="lockgate", standalone_mode=False)
+        colour = False if os.environ.get("NO_COLOR") else None  # None: where stdout is a terminal
+        code = cli.main(args, prog_name="lockgate", standalone_mode=False, color=colour)
         return code if isinstance(code, int) else 0
     except click.Abort:
         return 130

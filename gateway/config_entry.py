@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,8 +12,7 @@ from gateway.config_problem import join, nearest, suggest
 from gateway.config_read import BAD, Reader, keys_of
 from gateway.config_route import Routes
 from gateway.config_types import ModelConfig, ProviderConfig
-from gateway.yamlfile import Mapping, Node, Scalar
-from gateway.yamlfile import Sequence as SequenceNode
+from gateway.yamlfile import Mapping, Node, Scalar, Sequence
 
 
 def _struct(kind: type[msgspec.Struct]) -> mi.StructType:
@@ -45,27 +43,17 @@ class ProviderEntries:
         if mapping is None:
             return BAD
         kind = self._type(mapping, path, name)
-        own = self._own_keys([kind] if kind else self._types, node, path)
-        if own is None:
-            return BAD
-        known = {**keys_of(self._common)}
-        for options in own:
-            known |= keys_of(options) if options else {}
-        self._reader.unknown(mapping, path, known)
         values, _ = self._reader.fields(mapping, self._common, path)
         if kind is None:
-            return BAD
-        self._check(mapping, path, kind)
-        filled = self._options(mapping, own[0], path) if own[0] else {}
-        return BAD if filled is BAD else ProviderConfig(**{**values, "name": name, "type": kind, "options": filled})
-
-    def _own_keys(self, kinds: Sequence[str], node: Node, path: str) -> list[mi.StructType | None] | None:
-        """What each type adds to the common keys; None (and a problem) when a type's package cannot be loaded."""
+            return BAD  # which other keys it may have is for its type to say
         try:
-            return [options_type(kind) for kind in kinds]
+            own = options_type(kind)
         except Exception as error:  # a package that is not ours may fail in any way
-            self._reader.refuse(node, join(path, "type"), f"its package cannot be loaded: {type(error).__name__}: {error}")
-            return None
+            return self._reader.refuse(node, join(path, "type"), f"its package cannot be loaded: {type(error).__name__}: {error}")
+        self._reader.unknown(mapping, path, {**keys_of(self._common), **(keys_of(own) if own else {})})
+        self._check(mapping, path, kind)
+        filled = self._options(mapping, own, path) if own else {}
+        return BAD if filled is BAD else ProviderConfig(**{**values, "name": name, "type": kind, "options": filled})
 
     def _options(self, mapping: Mapping, kind: mi.StructType, path: str) -> Any:
         """The type's own keys with their defaults, or BAD. What the struct itself refuses (ValueError) is told at the key it names."""
@@ -148,7 +136,7 @@ class ModelEntries:
         if not isinstance(node, Mapping):
             return False
         known = keys_of(self._kind)
-        return any(key in known or isinstance(entry.value, SequenceNode | Mapping) for key, entry in node.entries.items()) or any(
+        return any(key in known or isinstance(entry.value, Sequence | Mapping) for key, entry in node.entries.items()) or any(
             "/" not in key and nearest(key, known) for key in node.entries
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -50,7 +51,7 @@ class Reader:
         if isinstance(kind, mi.UnionType):
             return self._optional(node, kind, extra, path)
         if "form" in extra:
-            return self._form(node, extra["form"], path)
+            return self._form(node, extra["form"], kind, path)
         if isinstance(kind, mi.StructType):
             special = self.special.get(kind.cls)
             return special(node, path, name) if special else self.struct(node, kind, path, name, extra.get("short"))
@@ -169,7 +170,7 @@ class Reader:
         except ValueError as error:
             return self.refuse(node, path, str(error))
 
-    def _form(self, node: Node, form: str, path: str) -> Any:
+    def _form(self, node: Node, form: str, kind: mi.Type, path: str) -> Any:
         if form == "secrets":
             return self._secrets(node, path)
         if not isinstance(node, Scalar) or node.null:
@@ -178,7 +179,8 @@ class Reader:
         if text is None:
             return BAD
         try:
-            return self._value(text, node.text, form)
+            value = self._value(text, node.text, form)
+            return _bounded(value, kind, "") if isinstance(kind, mi.IntType | mi.FloatType) else value
         except ValueError as error:
             shown = "" if form not in FORMS or FORMS[form].secret else f"; got {shorten(node.text)}"
             return self.refuse(node, path, f"{error}{shown}")
@@ -301,8 +303,13 @@ def _number(text: str, kind: mi.IntType | mi.FloatType, got: str) -> int | float
         value = msgspec.convert(text, convert, strict=False) if text.isascii() and len(text) < 40 else None
     except msgspec.ValidationError:
         value = None
-    if value is None:
+    if value is None or not isfinite(value):
         raise ValueError(f"expected {_wanted(kind)}{got}")
+    return _bounded(value, kind, got)
+
+
+def _bounded(value: int | float, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
+    """A number within its type's bounds; ValueError otherwise."""
     low = kind.ge if kind.ge is not None else kind.gt
     high = kind.le if kind.le is not None else kind.lt
     if (low is not None and (value < low or value == kind.gt)) or (high is not None and (value > high or value == kind.lt)):

@@ -11,6 +11,7 @@ from gateway.config_problem import Problems, join, shorten, suggest
 from gateway.yamlfile import Mapping, Node, Place, Scalar, Sequence
 
 MAX_CHAIN = 16
+MAX_TARGETS = 1000
 
 
 class Ref(msgspec.Struct, frozen=True, tag=True):
@@ -133,7 +134,7 @@ class Routes:
         for mentions in self._mentions.values():
             for mention in mentions:
                 self._check_name(mention, providers, models)
-        self._check_circles()
+        self._check_reach()
 
     def _check_name(self, mention: Mention, providers: set[str], models: set[str]) -> None:
         ref = mention.ref
@@ -147,24 +148,31 @@ class Routes:
             written = mention.written if "${" in mention.written else f"'{join('', ref.provider)}'"
             self._problems.add(mention.place, mention.path, f"no provider {written} in this file{hint}")
 
-    def _check_circles(self) -> None:
-        done: set[str] = set()
-        for start in self._mentions:
-            self._walk(start, [], done)
+    def _check_reach(self) -> None:
+        """No circles, and no model that leads through or to more than a call could ever try."""
+        reach: dict[str, tuple[int, int]] = {}
+        for model in self._mentions:
+            self._walk(model, (), reach)
 
-    def _walk(self, model: str, above: list[str], done: set[str]) -> None:
-        if model in done:
-            return
-        for mention in self._mentions.get(model, ()):
+    def _walk(self, model: str, above: tuple[str, ...], reach: dict[str, tuple[int, int]]) -> tuple[int, int]:
+        """How many models `model` leads through, itself included, and how many targets it has in the end."""
+        if model in reach:
+            return reach[model]
+        trail = (*above, model)
+        depth, targets = 1, 0
+        for mention in self._mentions[model]:
             name = mention.ref.model
             if mention.ref.provider is not None or name not in self._mentions:
-                continue
-            trail = [*above, model]
-            if name in trail:
+                targets += 1
+            elif name in trail:
                 circle = " -> ".join([*trail[trail.index(name) :], name])
-                self._problems.add(mention.place, mention.path, f"models lead in a circle: {circle}")
-            elif len(trail) >= MAX_CHAIN:
-                self._problems.add(mention.place, mention.path, f"more than {MAX_CHAIN} models behind one another")
+                self._problems.add(mention.place, mention.path, f"models lead in a circle: {join('', circle)}")
             else:
-                self._walk(name, trail, done)
-        done.add(model)
+                below = self._walk(name, trail, reach) if len(trail) < MAX_CHAIN else (MAX_CHAIN, 1)
+                depth, targets = max(depth, below[0] + 1), targets + below[1]
+                if depth > MAX_CHAIN or targets > MAX_TARGETS:
+                    reason = f"through more than {MAX_CHAIN} models" if depth > MAX_CHAIN else f"to more than {MAX_TARGETS} targets"
+                    self._problems.add(mention.place, mention.path, f"this leads {reason}")
+                    depth, targets = 1, 1
+        reach[model] = depth, targets
+        return reach[model]

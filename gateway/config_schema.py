@@ -134,8 +134,8 @@ def _struct(kind: mi.StructType) -> Schema:
 
 def _with_default(found: Schema, field: mi.Field) -> Schema:
     """Defaults that are written in the YAML as they are in Python; an editor shows them."""
-    plain = isinstance(field.default, str | bool | int) and field.default != "" and "form" not in _extra(field.type)
-    return {**found, "default": field.default} if plain and type(field.default) in (str, bool, int) else found
+    plain = isinstance(field.default, str | bool | int | float) and field.default != "" and "form" not in _extra(field.type)
+    return {**found, "default": field.default} if plain and type(field.default) in (str, bool, int, float) else found
 
 
 def _extra(kind: mi.Type) -> dict[str, Any]:
@@ -151,13 +151,23 @@ def _provider(kind: mi.StructType) -> Schema:
     properties = found["properties"]
     types = list(providers.types())
     properties["type"] = {"anyOf": [{"enum": types}, {"type": "string", "minLength": 1}], "description": properties["type"]["description"]}
+    for key, takers in _own_keys(types).items():
+        some = [schema for index, schema in enumerate(takers.values()) if schema not in list(takers.values())[:index]]
+        own = some[0] if len(some) == 1 else {"anyOf": some}
+        only = "" if len(takers) == len(types) else f"({', '.join(takers)}) "
+        described = {**own, "description": f"{only}{own.get('description', '')}".strip()}
+        properties[key] = {"anyOf": [properties[key], described]} if key in properties else described
+    return {**found, "type": ["object", "null"]}
+
+
+def _own_keys(types: list[str]) -> dict[str, dict[str, Schema]]:
+    """What types add to the common keys: key to type to schema."""
+    found: dict[str, dict[str, Schema]] = {}
     for name in types:
         options = options_type(name)
         for key, field in (keys_of(options) if options else {}).items():
-            known = properties.get(key)
-            added = {"description": f"{name} only.", **_with_default(_type(field.type), field)}
-            properties[key] = added if known is None else {"anyOf": [known, added]}
-    return {**found, "type": ["object", "null"]}
+            found.setdefault(key, {})[name] = _with_default(_type(field.type), field)
+    return found
 
 
 def text() -> str:

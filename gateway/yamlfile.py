@@ -126,7 +126,7 @@ def _check_events(text: str) -> None:
             raise YamlError("a second document ('---'): one file has one", place)
         tag = getattr(event, "tag", None)
         if tag is not None:
-            raise YamlError(f"the tag {tag[:40]!r}: tags are not used here", place)
+            raise YamlError(f"the tag {tag[:60]!r}: tags are not used here", place)
 
 
 class _Tree:

@@ -111,12 +111,9 @@ providers:
 
 
 def test_a_types_own_keys_become_options_with_their_defaults() -> None:
-    options = parse("providers: {local: {slots: 2, memory: 2GiB, model: /x.gguf}}").providers["local"].options
-    assert (options["slots"], options["memory"], options["model"], options["context"]) == (2, "2GiB", "/x.gguf", 2048)
-
-
-def test_a_number_where_a_size_may_be_text_stays_a_number() -> None:
-    assert parse("providers: {local: {memory: 1000000}}").providers["local"].options["memory"] == 1000000
+    options = parse("providers: {local: {slots: 2}}").providers["local"].options
+    assert (options["slots"], options["model"], options["context"]) == (2, None, 2048)
+    assert parse("providers: {ollama: {max_fanout: 3}}").providers["ollama"].options == {"max_fanout": 3}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,294 @@
+"""Every mistake in the YAML is one line: file, line, column, path, what is wrong and the likely fix. All of them come at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway import config
+from gateway.config import ConfigError
+from gateway.yamlfile import MAX_BYTES
+
+HASH = "sha256:" + "ab" * 32
+LOCAL = "providers: {local: {}}\n"
+FOUR = "PROVIDER/MODEL, for example openai/gpt-4o, or another model's name"
+DURATION = "expected a duration such as 500ms, 60s or 2m"
+
+
+def lines(data: bytes | str, environ: dict[str, str] | None = None) -> list[str]:
+    """What is said about a YAML text named g.yaml."""
+    with pytest.raises(ConfigError) as caught:
+        config.parse(data.encode() if isinstance(data, str) else data, "g.yaml", environ=environ or {})
+    return str(caught.value).splitlines()
+
+
+UNKNOWN = [
+    ("lisen: 127.0.0.1:1", "1:1: lisen: unknown key, did you mean 'listen'?"),
+    ("Models: {}", "1:1: Models: unknown key, did you mean 'models'?"),
+    ("model_list: []", "1:1: model_list: unknown key, did you mean 'models'?"),
+    ("trustedProxies: []", "1:1: trustedProxies: unknown key, did you mean 'trusted_proxies'?"),
+    ("tls: {crt: x}", "1:7: tls.crt: unknown key, did you mean 'cert'?"),
+    ("admin: {qqq: 1}", "1:9: admin.qqq: unknown key; known here: key_hash, listen, metrics"),
+    ("providers: {local: {thread: 1}}", "1:21: providers.local.thread: unknown key, did you mean 'threads'?"),
+    ("providers: {ollama: {apiKey: 1}}", "1:22: providers.ollama.apiKey: unknown key, did you mean 'api_key'?"),
+    ("providers: {ollama: {api_base: 1}}", "1:22: providers.ollama.api_base: unknown key, did you mean 'base_url'?"),
+    (LOCAL + "models:\n  fast:\n    targets: local/x\n    retrys: 1", "5:5: models.fast.retrys: unknown key, did you mean 'retries'?"),
+    (LOCAL + "models: {m: {fallbacks: [local/x]}}", "2:14: models.m.fallbacks: unknown key, did you mean 'targets'?"),
+    (
+        f"keys: {{k: {{hash: '{HASH}', limits: {{requests: 1/s}}}}}}",
+        "1:93: keys.k.limits: unknown key: this version does not apply limits, and a limit that is silently ignored would be an open door",
+    ),
+    (
+        "teams: {}",
+        "1:1: teams: unknown key: this version does not apply teams, and a limit that is silently ignored would be an open door",
+    ),
+]
+
+TYPES = [
+    ("providers: {gpu: {base_url: 'http://x'}}", "1:18: providers.gpu.type: missing, as 'gpu' is no type: one of "),
+    ("providers: {olama: {}}", "; if 'ollama' was meant, that is how it is spelt"),
+    ("providers: {gpu: {type: vlm}}", "1:25: providers.gpu.type: unknown type, did you mean 'vllm'?"),
+    ("providers: {gpu: {type: [vllm]}}", "1:25: providers.gpu.type: unknown type; types: "),
+    ("providers: {a: {type: openai-compatible}}", "1:16: providers.a.base_url: missing: openai-compatible has no address of its own"),
+    (
+        "providers: {openai: {}}",
+        '1:21: providers.openai.api_key: missing: openai needs one, for example "${OPENAI_API_KEY}"',
+    ),
+    ("providers: {a/b: {type: ollama}}", "1:18: providers.a/b: a provider's name is text without '/', as in PROVIDER/MODEL"),
+    ("providers: {local: {slots: 0}}", "1:28: providers.local.slots: expected a whole number, at least 1 and at most 64; got '0'"),
+    ("providers: {local: {slots: two}}", "1:28: providers.local.slots: expected a whole number; got 'two'"),
+]
+
+VALUES = [
+    ("providers: []", "1:12: providers: expected a mapping, got a list"),
+    ("providers: {ollama: x}", "1:21: providers.ollama: expected a mapping, got text"),
+    ("strict: 'true'", "1:9: strict: expected true or false; got 'true'"),
+    ("strict: yes", "1:9: strict: expected true or false; got 'yes'"),
+    ("strict:", "1:8: strict: expected true or false, got nothing"),
+    ("strict: [true]", "1:9: strict: expected true or false, got a list"),
+    ("auth: kees", "1:7: auth: expected one of keys, none; got 'kees', did you mean 'keys'?"),
+    (
+        "providers: {local: {max_connections: 0}}",
+        "1:38: providers.local.max_connections: expected a whole number, at least 1 and at most 100000; got '0'",
+    ),
+    ("providers: {local: {max_connections: '5'}}", "expected a whole number, without quotes; got '5'"),
+    ("providers: {local: {max_connections: 1.5}}", "expected a whole number; got '1.5'"),
+    ("providers: {local: {timeout: 60}}", f"1:30: providers.local.timeout: {DURATION}, a number needs its unit; got '60'"),
+    ("providers: {local: {timeout: 1min}}", f"{DURATION}; got '1min'"),
+    ("providers: {local: {timeout: 0s}}", "a duration is more than 0 and at most 24h; got '0s'"),
+    ("providers: {local: {timeout: 25h}}", "a duration is more than 0 and at most 24h; got '25h'"),
+    ("providers: {local: {timeout: {a: b}}}", "expected text, got a mapping"),
+    ("providers: {local: {headers: {a: \"x\\ny\"}}}", "a header's value is plain ASCII without line breaks or blanks around it"),
+    ("max_body: 32M", "1:11: max_body: expected a size such as 32MiB, 512KiB or 10MB; got '32M'"),
+    ("listen: 8080", "1:9: listen: expected HOST:PORT, for example 127.0.0.1:8080 (0.0.0.0:8080 for every interface); got '8080'"),
+    ("listen: 127.0.0.1:99999", "listen: expected HOST:PORT"),
+    ("listen: '[nonsense]:80'", "listen: expected HOST:PORT"),
+    ("store: sqlite://x", "1:8: store: expected memory:// or the URL of a Redis"),
+    ("store: redis+sentinel://", "1:8: store: expected memory:// or the URL of a Redis"),
+    ("store: redis://:secret@h", "1:8: store: a password is not written into this file: put ${NAME} in its place"),
+    ("cors: https://a.example", "1:7: cors: expected a list, got text"),
+    ("cors: [a.example]", "1:8: cors[0]: expected an origin such as https://app.example.com, or '*'; got 'a.example'"),
+    ("cors: ['https://a.example/x']", "cors[0]: an origin has no path: https://app.example.com"),
+    ("trusted_proxies: [10.0.0.0/99]", "1:19: trusted_proxies[0]: expected an IP address or network such as 10.0.0.0/8; got '10.0.0.0/99'"),
+    ("providers: {vllm: {base_url: vllm:8000}}", "1:30: providers.vllm.base_url: expected a URL such as https://api.example.com/v1"),
+    ("providers: {vllm: {base_url: 'http://x/v1/chat/completions'}}", "before the operation's path: leave out '/chat/completions'"),
+    ("providers: {vllm: {base_url: 'http://x/v1?k=1'}}", "without '?' or '#'"),
+    ("providers: {vllm: {base_url: 'http://x:99999'}}", "expected a URL such as https://api.example.com/v1"),
+    ("providers: {vllm: {proxy: 'ftp://x'}}", "providers.vllm.proxy: expected 'env' or the URL of a proxy"),
+    ("providers: {vllm: {ca: missing.pem}}", "1:24: providers.vllm.ca: cannot read 'missing.pem': no such file (looked in "),
+    ("providers: {vllm: {api_key: []}}", "1:29: providers.vllm.api_key: expected at least one secret"),
+    ("providers: {vllm: {api_key: sk-1}}", 'providers.vllm.api_key: a secret is not written into this file: use "${NAME}" or file:PATH'),
+    ("providers: {vllm: {api_key: }}", 'providers.vllm.api_key: expected "${NAME}" or file:PATH, got nothing'),
+    ("providers: {vllm: {api_key: '${NO_SUCH}'}}", "the environment variable NO_SUCH is not set (a default is"),
+    ("listen: '${HOST}:80'", "1:9: listen: the environment variable HOST is not set (a default is written ${HOST:-default})"),
+    ("listen: '${HOST?}:80'", "1:9: listen: a variable is written ${NAME} or ${NAME:-default}"),
+    ("listen: '${'", "1:9: listen: a variable is written ${NAME} or ${NAME:-default}"),
+]
+
+ROUTES = [
+    ("models: {m: openai/gpt-4o}", "1:13: models.m: no provider 'openai' in this file; providers: none"),
+    (LOCAL + "models: {m: lokal/x}", "2:13: models.m: no provider 'lokal' in this file, did you mean 'local'?"),
+    (LOCAL + "models: {m: local}", "2:13: models.m: no model 'local' in this file; for a model of the provider write 'local/MODEL'"),
+    (LOCAL + "models: {smart: local/x, m: [smrt]}", "2:30: models.m[0]: no model 'smrt' in this file, did you mean 'smart'?"),
+    (
+        LOCAL + "models:\n  m:\n    targets:\n      - {local/x: 1, locl/y: 2}",
+        "5:22: models.m.targets[0].locl/y: no provider 'locl' in this file",
+    ),
+    (LOCAL + "models: {m: m}", "2:13: models.m: models lead in a circle: m -> m"),
+    (LOCAL + "models: {a: b, b: [local/x, c], c: {a: 1}}", "2:37: models.c.a: models lead in a circle: a -> b -> c -> a"),
+    (LOCAL + "models: {m: }", "2:13: models.m: expected a target such as openai/gpt-4o, or another model's name; got nothing"),
+    (LOCAL + "models: {m: []}", "2:13: models.m: an order needs at least one target"),
+    (LOCAL + "models: {m: {}}", "2:13: models.m: a split needs at least one target"),
+    (LOCAL + "models: {m: [[local/x]]}", "2:14: models.m[0]: a list inside a list"),
+    (LOCAL + "models: {m: local/}", f"2:13: models.m: expected {FOUR}"),
+    (LOCAL + "models: {m: /x}", f"2:13: models.m: expected {FOUR}"),
+    (LOCAL + "models: {m: local/*}", "2:13: models.m: a target names one model of its provider: '*' cannot stand here"),
+    (LOCAL + "models: {m: {local/x: many}}", "2:23: models.m.local/x: expected a weight, a number such as 3"),
+    (LOCAL + "models: {m: {local/x: -1}}", "models.m.local/x: expected a weight"),
+    (LOCAL + "models: {m: {local/x: .inf}}", "models.m.local/x: expected a weight"),
+    (LOCAL + "models: {m: {local/x: 0, local/y: 0}}", "2:13: models.m: every weight is 0: nothing would ever be chosen"),
+    (LOCAL + "models: {m: {timeout: 1s}}", "2:13: models.m.targets: missing"),
+    (LOCAL + "models: {a*b: local/x}", "models.a*b: a model's name is text; '*' may stand at its end only"),
+    (LOCAL + "models: {m: {targets: local/x, retries: 11}}", "models.m.retries: expected a whole number, at least 0 and at most 10"),
+]
+
+KEYS = [
+    ("keys: {k: {}}", "1:11: keys.k.hash: missing"),
+    ("keys: {k: {hash: sha256:abc}}", '1:18: keys.k.hash: expected sha256: and 64 hexadecimal digits, as of: printf %s "$KEY" | sha256sum'),
+    (
+        "keys: {k: {hash: 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'}}",
+        "keys.k.hash: this is the hash of a key that anybody would try first",
+    ),
+    (f"keys: {{a: {{hash: '{HASH}'}}, b: {{hash: '{HASH}'}}}}", "keys.b.hash: the same key as 'a'"),
+    (f"keys: {{k: {{hash: '{HASH}', models: [x]}}}}", "keys.k.models[0]: no model 'x' in this file; models: none"),
+    (f"keys: {{k: {{hash: '{HASH}', expires: soon}}}}", "keys.k.expires: expected a date such as 2027-01-31"),
+    (f"keys: {{k: {{hash: '{HASH}', expires: 2027-02-30}}}}", "keys.k.expires: expected a date such as 2027-01-31"),
+    (f"keys: {{k: {{hash: '{HASH}', expires: 9999-12-31}}}}", "keys.k.expires: expected a date such as 2027-01-31"),
+    ("listen: 0.0.0.0:80", "1:9: listen: 0.0.0.0:80 can be reached from outside, and there are no keys: add one under keys"),
+    ("admin: 0.0.0.0:80", "1:8: admin: 0.0.0.0:80 can be reached from outside: set admin.key_hash, or listen on 127.0.0.1"),
+    ("listen: 127.0.0.1:1\nadmin: 127.0.0.1:1", "2:8: admin: the admin listener needs an address of its own, 127.0.0.1:1 is the callers'"),
+    (f"auth: none\nkeys: {{k: {{hash: '{HASH}'}}}}", "1:7: auth: with auth: none nobody's key is checked: remove it, or remove the keys"),
+    ("tls: {cert: a.pem, key: b.pem}", "1:13: tls.cert: cannot read 'a.pem': no such file"),
+    ("tls: {}", "1:6: tls.cert: missing"),
+]
+
+YAML = [
+    ("", "1:1: the file is empty"),
+    ("# nothing\n", "1:1: the file is empty"),
+    ("---\n", "1:1: the file is empty"),
+    ("null", "1:1: the file is empty"),
+    ("- a", "1:1: expected a mapping, got a list"),
+    ("just text", "1:1: expected a mapping, got text"),
+    ("a: 1\n---\nb: 2", "2:1: a second document ('---'): one file has one"),
+    ("models:\n\tm: x", "2:1: a tab: YAML is indented with spaces"),
+    ("models:\n  m: [x", "not valid YAML: "),
+    ("models: {m: x}}", "not valid YAML: "),
+    ("strict: true\nstrict: false", "2:1: strict: written twice, first in line 1"),
+    ("providers:\n  local: {slots: 1, slots: 2}", "2:21: providers.local.slots: written twice, first in line 2"),
+    (LOCAL + "models:\n  m: local/x\n  m: local/y", "4:3: models.m: written twice, first in line 3"),
+    (LOCAL + "models: {m: {local/x: 1, local/x: 2}}", "2:26: models.m.local/x: written twice, first in line 2"),
+    ("providers: {openai: {api_key: ${KEY}}}", '1:32: not valid YAML: inside { } and [ ] a variable needs quotes: "${NAME}"'),
+    ("models:\n  *: x", "not valid YAML: a name that starts with * needs quotes: \"*\""),
+    ("models: *nowhere", "1:9: not valid YAML: found undefined alias"),
+    ("models: &a {m: *a}", "an alias contains itself, or is nested too deep"),
+    ("models: !!python/object:os.system x", "1:9: the tag 'tag:yaml.org,2002:python/object:os.system': tags are not used here"),
+    ("? [a]\n: b", "1:3: a key must be text, not a list or a mapping"),
+    ("<<: x", "1:5: '<<' takes the alias of a mapping"),
+    ("[" * 100_000, "nested deeper than 32 levels"),
+    ("a: " * 50_000, "not valid YAML: "),
+    ("models: [" + "a," * 100_000 + "]", "more than 50000 values, which no configuration needs"),
+    ("x" * (MAX_BYTES + 1), "1:1: the file is larger than 1 MiB, which no configuration needs"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), [*UNKNOWN, *TYPES, *VALUES, *ROUTES, *KEYS, *YAML], ids=lambda value: ascii(value[:50]))
+def test_a_mistake_is_told_with_its_place_and_the_likely_fix(text: str, said: str) -> None:
+    found = lines(text)
+    assert any(said in line for line in found), found
+    assert all(line.startswith("g.yaml:") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"a: \xff", "g.yaml:1:4: not UTF-8 text (byte 0xff)"),
+        ("models:\n  é: ".encode() + b"\xe9", "g.yaml:2:6: not UTF-8 text (byte 0xe9)"),
+        (b"a: 1\nb: \x00", "g.yaml:2:4: the character U+0000 is not allowed in YAML"),
+        (b"\x1b[31m", "g.yaml:1:1: the character U+001B is not allowed in YAML"),
+        (b"\xff\xfea\x00", "g.yaml:1:1: not UTF-8 text (byte 0xff)"),
+    ],
+)
+def test_bytes_that_are_no_text_are_told_by_their_place(data: bytes, said: str) -> None:
+    assert lines(data) == [said]
+
+
+def test_an_alias_bomb_is_refused_before_it_grows() -> None:
+    bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    bomb += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    assert "aliases expand to more than 50000 values" in lines("\n".join(bomb))[0]
+
+
+def test_all_mistakes_come_at_once_in_the_order_of_the_file() -> None:
+    text = f"""
+lisen: x
+providers:
+  openai: {{ api_key: "${{MISSING}}", timeout: 5 }}
+  gpu: {{ type: vlm }}
+models:
+  smart: [opnai/x, gpu/y]
+  fast: {{ targets: smrt, retrys: 1 }}
+keys:
+  k: {{ hash: "{HASH}", models: [fats], expires: soon }}
+"""
+    places = [(int(line.split(":")[1]), line.split(": ")[1]) for line in lines(text)]
+    assert places == [
+        (2, "lisen"),
+        (4, "providers.openai.api_key"),
+        (4, "providers.openai.timeout"),
+        (5, "providers.gpu.type"),
+        (7, "models.smart[0]"),
+        (8, "models.fast.targets"),
+        (8, "models.fast.retrys"),
+        (10, "keys.k.models[0]"),
+        (10, "keys.k.expires"),
+    ]
+
+
+def test_very_many_mistakes_are_counted_not_printed() -> None:
+    found = lines("".join(f"x{n}: 1\n" for n in range(60)))
+    assert len(found) == 51
+    assert found[-1] == "g.yaml: and 10 more"
+
+
+def test_a_long_chain_of_models_is_refused() -> None:
+    chain = LOCAL + "models:\n  m0: local/x\n" + "".join(f"  m{n}: m{n - 1}\n" for n in range(1, 5000))
+    assert all("this leads through more than 16 models" in line for line in lines(chain)[:50])
+    reverse = LOCAL + "models:\n" + "".join(f"  m{n}: m{n + 1}\n" for n in range(5000)) + "  m5000: local/x\n"
+    assert "this leads through more than 16 models" in lines(reverse)[0]
+
+
+def test_sixteen_models_behind_one_another_are_fine() -> None:
+    chain = LOCAL + "models:\n  m0: local/x\n" + "".join(f"  m{n}: m{n - 1}\n" for n in range(1, 16))
+    assert len(config.parse(chain.encode(), "g.yaml", environ={}).models) == 16
+
+
+def test_a_model_that_grows_into_very_many_targets_is_refused() -> None:
+    bomb = LOCAL + "models:\n  m0: local/x\n" + "".join(f"  m{n}: [{', '.join([f'm{n - 1}'] * 9)}]\n" for n in range(1, 9))
+    assert "this leads to more than 1000 targets" in lines(bomb)[0]
+
+
+def test_names_that_cannot_be_printed_are_escaped() -> None:
+    assert lines('"a\\e[31m\\nb": 1')[0].startswith("g.yaml:1:1: a\\x1b[31m\\nb: unknown key")
+    assert lines(LOCAL + 'models: {m: "x\\ny"}') == [r"g.yaml:2:13: models.m: no model 'x\ny' in this file; models: m"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nothing.yaml", "no such file"), (".", "is a directory, not a file"), ("nothing/x.yaml", "no such file")],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(f"{tmp_path}/{name}")
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path))
+
+
+def test_a_certificate_and_a_key_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    import trustme
+
+    authority = trustme.CA()
+    one, other = authority.issue_cert("localhost"), authority.issue_cert("localhost")
+    one.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    for name, content, said in [
+        ("key.pem", other.private_key_pem.bytes(), "cert and key cannot be used together: KEY_VALUES_MISMATCH"),
+        ("key.pem", b"nonsense", "cert and key cannot be used together"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o600)
+        with pytest.raises(ConfigError) as caught:
+            config.parse(b"tls: {cert: cert.pem, key: key.pem}", str(tmp_path / "g.yaml"), environ={})
+        assert f"{tmp_path}/g.yaml:1:6: tls: {said}" in str(caught.value)
+    (tmp_path / "key.pem").chmod(0o644)
+    with pytest.raises(ConfigError, match=r"1:28: tls.key: everybody may read 'key.pem' \(chmod 600 'key.pem'\)"):
+        config.parse(b"tls: {cert: cert.pem, key: key.pem}", str(tmp_path / "g.yaml"), environ={})
