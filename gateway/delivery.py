@@ -14,7 +14,7 @@ from gateway.metrics import Metrics
 from gateway.relay import DONE, Relay
 from gateway.routing import Place
 from gateway.stops import StopStream, cut_answer
-from gateway.upstream.transport import Deadlines, Response
+from gateway.upstream.transport import Deadlines, Response, UpstreamError
 from providers.base import Body, Options, StreamDecoder, StreamFailure, Usage
 from providers.shapes import fan_out
 
@@ -128,7 +128,12 @@ class Exchange:
         relay, stops = self._new_relay(usage_asked=call.usage_asked)
         try:
             while not relay.done:
-                piece = await response.read()
+                try:
+                    piece = await response.read()
+                except UpstreamError as error:
+                    if error.kind != "truncated" or not relay.finished:
+                        raise
+                    break  # all was said: only the end of the framing is missing
                 if not piece:
                     break
                 out = relay.feed(piece)
