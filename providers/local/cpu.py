@@ -1,7 +1,8 @@
-"""Whether this machine's processor can run the engine at all."""
+"""What this machine's processor can do for the engine: whether it can run it at all, and on how many cores."""
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -18,3 +19,13 @@ def missing_feature(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None =
         if line.startswith("flags"):
             return None if "avx2" in line.split() else "AVX2"
     return None
+
+
+def usable_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores this process may use: its affinity, and a container's quota where that is less (cgroup v2: `QUOTA PERIOD` or `max PERIOD`)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = cpu_max.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError, ZeroDivisionError):
+        return cores

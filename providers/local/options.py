@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+
+from providers.local import cpu
 
 Path = Annotated[str, Meta(extra={"form": "path"})]
 Size = Annotated[int, Meta(ge=1, extra={"form": "size"})]
@@ -38,14 +39,8 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def cores(self) -> int:
         """Threads to run with: two on two busy cores are slower than one."""
-        return self.threads or max(1, _usable_cores() - 1)
+        return self.threads or max(1, cpu.usable_cores() - 1)
 
     def memory_cap(self, model_size: int) -> int:
         """Bytes the child may hold."""
         return self.memory or 2 * model_size + (3 << 29)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

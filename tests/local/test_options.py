@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from providers.local.cpu import missing_feature
+from providers.local.cpu import missing_feature, usable_cores
 from providers.local.gate import Gate
 from providers.local.options import LocalOptions
 
@@ -72,3 +72,12 @@ def test_processor_is_asked_for_the_instructions_the_engine_needs(tmp_path: Path
 
 def test_processor_that_nobody_describes_is_tried(tmp_path: Path) -> None:
     assert missing_feature(tmp_path / "none", "x86_64") is None
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"), [("100000 100000", 1), ("150000 100000", 1), ("50000 100000", 1), ("max 100000", 4096), ("junk", 4096)]
+)
+def test_quota_of_a_container_bounds_the_cores(tmp_path: Path, quota: str, most: int) -> None:
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    free = usable_cores(tmp_path / "none")
+    assert usable_cores(tmp_path / "cpu.max") == min(free, most)

