@@ -12,10 +12,11 @@ from providers.base import Answer, Options, Target
 from providers.messages import DropField, Parts, Roles
 from providers.openai import OpenAICompatible, Wire
 from providers.openai_models import GATEWAY, NEAREST_EFFORT, SAMPLING
+from providers.pairs import Both, Excludes, Needs
 from providers.rules import ForModels, Rule, Takes, Work
 from providers.shapes import Choices, Format, Stop, StreamUsage, ToolChoice, Tools
 from providers.streams import ChunkRepairs, TrailingStops, strip_stop
-from providers.values import Becomes, BiasRange, Both, Cap, Excludes, Needs, OneOf, Range, Rename
+from providers.values import Becomes, BiasRange, Cap, OneOf, Range, Rename
 
 STOPS = "fireworks.stops"
 """Memo: the caller's stop strings."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 from providers.messages import Parts, Roles, SystemPrompt
 from providers.openai import OpenAICompatible, Settings, Wire
 from providers.openai_models import CONTEXT_POLICY
+from providers.pairs import Excludes, Needs
 from providers.rules import Takes
 from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
 from providers.streams import ChunkRepairs
-from providers.values import Becomes, Cap, Drop, EnforcedHere, Excludes, Needs, OneOf, Range, Rename, ToHeader
+from providers.values import Becomes, Cap, Drop, EnforcedHere, OneOf, Range, Rename, ToHeader
 
 
 class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):

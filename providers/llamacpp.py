@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from providers.openai import OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY
+from providers.pairs import Needs
 from providers.rules import Rule, Takes
 from providers.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
-from providers.values import Cap, Drop, Needs, Rename
+from providers.values import Cap, Drop, Rename
 
 LLAMACPP_RULES: tuple[Rule, ...] = (
     *GATEWAY,

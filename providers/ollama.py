@@ -5,9 +5,10 @@ from __future__ import annotations
 from providers.messages import Parts
 from providers.openai import OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY
+from providers.pairs import Needs
 from providers.rules import Takes
 from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.values import Cap, Drop, Needs, OneOf
+from providers.values import Cap, Drop, OneOf
 
 OLLAMA = OpenAICompatible(
     "ollama",

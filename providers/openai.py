@@ -90,7 +90,11 @@ class OpenAICompatible:
         """Apply the rules in place; Refusal when the operation or a value is not to be had here."""
         if options.operation not in self.wire.paths:
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
-        return self.plan(target.model, options.operation).apply(body, self.wire.label, options, target.options)
+        return self.plan(self.rules_model(target), options.operation).apply(body, self.wire.label, options, target.options)
+
+    def rules_model(self, target: Target) -> str:
+        """The model whose rules count."""
+        return target.model
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
         """The request for an adapted body; `model` becomes the target's."""

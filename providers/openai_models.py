@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from providers.messages import SystemPrompt
 from providers.openai import OpenAICompatible, Wire
+from providers.pairs import Needs
 from providers.rules import UNSUPPORTED, ForModels, Rule, Takes, Work
 from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.values import BiasRange, Cap, Drop, EnforcedHere, Needs, OneOf, Range, ToHeader
+from providers.values import BiasRange, Cap, Drop, EnforcedHere, OneOf, Range, ToHeader
 
 GATEWAY: tuple[Rule, ...] = (
     SystemPrompt(),
@@ -54,7 +55,6 @@ TEXT_MODELS: tuple[Rule, ...] = (
     OneOf("service_tier", ("auto", "default", "flex", "scale", "priority", "fast")),
     OneOf("reasoning_effort", EFFORTS, to={"max": "xhigh"}),
     OneOf("verbosity", ("low", "medium", "high")),
-    ToHeader("team", "OpenAI-Organization"),
 )
 
 
@@ -173,7 +173,7 @@ OPENAI_RULES: tuple[Rule | ForModels, ...] = (
 OPENAI = OpenAICompatible(
     "openai",
     Wire(label="OpenAI", base_url="https://api.openai.com/v1", source="openai 3.52.0"),
-    OPENAI_RULES,
+    (*OPENAI_RULES, ToHeader("team", "OpenAI-Organization")),
 )
 
 COMPATIBLE = OpenAICompatible(

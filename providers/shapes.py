@@ -31,6 +31,28 @@ class Stop(Rule, frozen=True):
         return {self.param: {"support": "yes"} | ({"max_items": self.limit} if self.limit else {})}
 
 
+class StopSequences(Rule, frozen=True):
+    """Stop strings as the list `stop_sequences`, of at most `limit`."""
+
+    limit: int | None = None
+
+    def apply(self, work: Work) -> None:
+        """List, cut and rename them."""
+        value = work.body.pop(self.param)
+        if not value:
+            work.report(self.param, "drop", why="neutral value")
+            return
+        stops = [value] if type(value) is str else value
+        if self.limit is not None and len(stops) > self.limit:
+            work.lossy(self.param, "clamp", f"it takes at most {self.limit} stop strings", from_=len(stops), to=self.limit)
+        work.body.set("stop_sequences", stops[: self.limit])
+        work.report(self.param, "rename", to="stop_sequences")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        told: dict[str, Any] = {"support": "adjusted", "action": "rename", "to": "stop_sequences"}
+        return {self.param: told | ({"max_items": self.limit} if self.limit else {})}
+
+
 class Tools(Rule, frozen=True):
     """Tools the model may call: at most `limit`, functions only where `functions_only`; an empty list is left out."""
 

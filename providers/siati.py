@@ -8,10 +8,11 @@ from __future__ import annotations
 from providers.messages import Alternate, DropField, Roles
 from providers.openai import OpenAICompatible, Settings, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY, SAMPLING
+from providers.pairs import Both
 from providers.rules import Takes
 from providers.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
 from providers.streams import ChunkRepairs
-from providers.values import Both, Cap, Drop, ToHeader
+from providers.values import Cap, Drop, ToHeader
 
 TIERS = ("slow", "medium", "fast", "ludicrous")
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from providers.openai import OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY
+from providers.pairs import Needs
 from providers.rules import Rule, Takes, Work
 from providers.shapes import Choices, Functions, StreamUsage, ToolChoice, Tools
-from providers.values import Cap, Drop, Needs, OneOf, Range, Rename
+from providers.values import Cap, Drop, OneOf, Range, Rename
 
 
 class RegexFormat(Rule, frozen=True):

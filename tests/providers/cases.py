@@ -6,8 +6,9 @@ A case is carried out by a `Send`: `send_purely` runs the stages without a serve
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ class Sent(NamedTuple):
     """What left for the upstream, or the refusal instead."""
 
     url: str = ""
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
     bodies: tuple[dict[str, Any], ...] = ()
     adjustments: tuple[dict[str, Any], ...] = ()
     error: dict[str, Any] | None = None

@@ -1,0 +1,296 @@
+"""Anthropic's Messages API: OpenAI's chat in, OpenAI's chat out.
+
+Facts: anthropic 2.11.0; platform.claude.com on versioning (2026-10-21 removes temperature, top_p and top_k).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from providers.anthropic_answers import MessageStream, read_message
+from providers.anthropic_messages import Conversation
+from providers.base import Answer, Options, StreamDecoder, Target
+from providers.messages import DropField, SystemPrompt
+from providers.openai import OpenAICompatible, Settings, Wire
+from providers.openai_models import CONTEXT_POLICY
+from providers.pairs import Excludes
+from providers.rules import ForModels, Rule, Takes, Work
+from providers.shapes import Choices, Functions, StopSequences, StreamUsage, Tools
+from providers.values import Becomes, Cap, Default, Drop, EnforcedHere, OneOf, Range, ToHeader
+
+NEW_VERSION = "2026-10-21"
+UNSAMPLED = (
+    "claude-opus-4-7",
+    "claude-opus-4-8",
+    "claude-opus-5",
+    "claude-sonnet-5",
+    "claude-haiku-5",
+    "claude-fable-5",
+    "claude-mythos-5",
+)
+"""Models that reject sampling settings whatever the version, and want adaptive thinking."""
+
+
+class AnthropicSettings(Settings, frozen=True, forbid_unknown_fields=True):
+    """Anthropic's settings."""
+
+    anthropic_version: str = NEW_VERSION
+    """2023-06-01 still takes sampling settings on older models, and the key as x-api-key."""
+    anthropic_beta: str | None = None
+    """Features to switch on, separated by commas."""
+    default_max_tokens: int = 4096
+    """The cap where the caller gives none: Anthropic requires one."""
+    workspace: str | None = None
+    """anthropic-workspace-id, where the request names no team."""
+
+
+def _version(settings: Any) -> str:
+    return str(settings.get("anthropic_version") or NEW_VERSION)
+
+
+class OldSampling(Rule, frozen=True):
+    """A sampling parameter of API versions before 2026-10-21."""
+
+    high: float | None = None
+
+    def apply(self, work: Work) -> None:
+        """Drop it in the new version, clamp it in the old one."""
+        if _version(work.settings) >= NEW_VERSION:
+            work.drop(self.param, f"removed in {NEW_VERSION}")
+        else:
+            Range(self.param, 0, self.high).apply(work)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "no", "why": f"removed in {NEW_VERSION}; set anthropic_version 2023-06-01 for older models"}}
+
+
+class ToolBlocks(Rule, frozen=True):
+    """Tools, tool_choice and parallel_tool_calls in Anthropic's form."""
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("tools", "tool_choice", "parallel_tool_calls")
+
+    def apply(self, work: Work) -> None:
+        """Reshape all three."""
+        body = work.body
+        tools, choice, parallel = body.get("tools"), body.get("tool_choice"), body.get("parallel_tool_calls")
+        if tools:
+            body.set("tools", [_tool(tool) for tool in tools])
+            work.report("tools", "reshape", why="input_schema instead of parameters")
+        elif choice is not None and choice != "none":
+            raise work.refuse("tool_choice", "it needs 'tools'")
+        if "tool_choice" in body:
+            self._choose(work, choice if tools else None)
+        if "parallel_tool_calls" in body:
+            self._one_at_a_time(work, tools is not None and parallel is False)
+
+    def _choose(self, work: Work, choice: Any) -> None:
+        if choice is None:
+            work.body.pop("tool_choice")
+            work.report("tool_choice", "drop", why="neutral value")
+            return
+        words = {"auto": "auto", "required": "any", "any": "any", "none": "none"}
+        if type(choice) is str and choice in words:
+            work.body.set("tool_choice", {"type": words[choice]})
+            work.report("tool_choice", "reshape", from_=choice, to=words[choice])
+        elif type(choice) is dict and choice.get("type") == "function":
+            work.body.set("tool_choice", {"type": "tool", "name": choice["function"]["name"]})
+            work.report("tool_choice", "reshape", from_="function", to="tool")
+        else:
+            work.drop("tool_choice")
+
+    def _one_at_a_time(self, work: Work, wanted: bool) -> None:
+        work.body.pop("parallel_tool_calls")
+        chosen = work.body.get("tool_choice") or {"type": "auto"}
+        if wanted and chosen["type"] != "none":
+            work.body.set("tool_choice", {**chosen, "disable_parallel_tool_use": True})
+            work.report("parallel_tool_calls", "reshape", to="tool_choice.disable_parallel_tool_use")
+        else:
+            work.report("parallel_tool_calls", "drop", why="equals the default")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {name: {"support": "adjusted", "action": "reshape"} for name in self.params}
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    function = tool["function"]
+    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    known = {name: function[name] for name in ("name", "description", "strict") if function.get(name) is not None}
+    extra = {"cache_control": tool["cache_control"]} if "cache_control" in tool else {}
+    return {**known, "input_schema": schema, **extra}
+
+
+class SchemaFormat(Rule, frozen=True):
+    """json_schema as output_config.format; there is no JSON mode without a schema."""
+
+    def apply(self, work: Work) -> None:
+        """Reshape a schema, drop the rest."""
+        value = work.body.get(self.param) or {}
+        if value.get("type") != "json_schema":
+            work.drop(self.param, "there is no JSON mode without a schema")
+            return
+        wanted = {"type": "json_schema", "schema": value["json_schema"].get("schema") or {}}
+        work.body.pop(self.param)
+        work.body.set("output_config", {**(work.body.get("output_config") or {}), "format": wanted})
+        work.report(self.param, "reshape", to="output_config.format")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "adjusted", "action": "reshape", "to": "output_config.format", "values": ["text", "json_schema"]}}
+
+
+class Effort(Rule, frozen=True):
+    """reasoning_effort as output_config.effort; `none` switches thinking off."""
+
+    adaptive: bool = False
+    """The model wants to be told to think."""
+
+    def apply(self, work: Work) -> None:
+        """Reshape it."""
+        effort = work.body.pop(self.param)
+        if effort is None:
+            return
+        if effort == "none":
+            work.body.set("thinking", {"type": "disabled"})
+            work.report(self.param, "reshape", to="thinking.type")
+            return
+        work.body.set("output_config", {**(work.body.get("output_config") or {}), "effort": effort})
+        if self.adaptive and "thinking" not in work.body:
+            work.body.set("thinking", {"type": "adaptive"})
+        work.report(self.param, "reshape", to="output_config.effort")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "adjusted", "action": "reshape", "to": "output_config.effort"}}
+
+
+class ThinkingBudget(Rule, frozen=True):
+    """reasoning_budget as thinking.budget_tokens: at least 1024 and below the cap."""
+
+    def apply(self, work: Work) -> None:
+        """Reshape it, the cap raised above it where needed."""
+        budget = work.body.pop(self.param)
+        if budget is None:
+            return
+        if type(budget) is not int:
+            raise work.refuse(self.param, "it must be an integer", "invalid_type")
+        if budget < 1024:
+            work.lossy(self.param, "clamp", "it takes at least 1024", from_=budget, to=1024)
+            budget = 1024
+        if budget >= (work.body.get("max_tokens") or 0):
+            raise work.refuse(self.param, "it must be below 'max_tokens'")
+        work.body.set("thinking", {"type": "enabled", "budget_tokens": budget})
+        work.report(self.param, "reshape", to="thinking.budget_tokens")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "adjusted", "action": "reshape", "to": "thinking.budget_tokens", "min": 1024}}
+
+
+class EndUser(Rule, frozen=True):
+    """`user` or `safety_identifier` as metadata.user_id; the caller's own metadata has no place."""
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("metadata", "user", "safety_identifier")
+
+    def apply(self, work: Work) -> None:
+        """Reshape the first of both."""
+        given = work.body.get("metadata")
+        if "metadata" in work.body and (type(given) is not dict or set(given) != {"user_id"}):
+            work.drop("metadata", "metadata holds only user_id")
+        for name in ("user", "safety_identifier"):
+            if name not in work.body:
+                continue
+            value = work.body.get(name)
+            if value is None or "metadata" in work.body:
+                work.body.pop(name)
+                work.report(name, "drop", why="neutral value" if value is None else "metadata.user_id is set already")
+            else:
+                work.body.pop(name)
+                work.body.set("metadata", {"user_id": value})
+                work.report(name, "reshape", to="metadata.user_id")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        told = {"support": "adjusted", "action": "reshape", "to": "metadata.user_id"}
+        return {"metadata": {"support": "no", "why": "metadata holds only user_id"}, "user": told, "safety_identifier": told}
+
+
+class Anthropic(OpenAICompatible):
+    """Anthropic's wire."""
+
+    def authorization(self, target: Target) -> list[tuple[str, str]]:
+        """The version, and the credential as that version's own client sends it."""
+        version = _version(target.options)
+        headers = [("anthropic-version", version)]
+        if target.credential:
+            new = version >= NEW_VERSION
+            headers.append(("authorization", f"Bearer {target.credential}") if new else ("x-api-key", target.credential))
+        return headers
+
+    def decode(self, body: bytes, target: Target, options: Options) -> Answer:
+        """The answer in OpenAI's form. ValueError when it is none."""
+        return read_message(body, int(time.time()))
+
+    def decoder(self, target: Target, options: Options) -> StreamDecoder:
+        """A decoder for one stream."""
+        return MessageStream(int(time.time()))
+
+
+_OFF = {"type": "disabled"}
+_EFFORTS = OneOf("reasoning_effort", ("none", "low", "medium", "high", "xhigh", "max"), to={"minimal": "low"})
+_REJECTED = "this model rejects sampling settings"
+
+ANTHROPIC = Anthropic(
+    "anthropic",
+    Wire(
+        label="Anthropic",
+        base_url="https://api.anthropic.com/v1",
+        paths={"chat": "/messages"},
+        options=AnthropicSettings,
+        setting_headers=(("anthropic_beta", "anthropic-beta"), ("workspace", "anthropic-workspace-id")),
+        source="anthropic 2.11.0, platform.claude.com/docs/en/api/versioning",
+    ),
+    (
+        SystemPrompt(),
+        EnforcedHere("timeout_microseconds", why="an upper bound on the gateway's own deadline"),
+        *CONTEXT_POLICY,
+        Takes("model stream thinking cache_control container inference_geo speed output_config stop_sequences"),
+        DropField(field="name"),
+        Conversation("messages"),
+        Cap("max_tokens"),
+        Default("max_tokens", 4096, why="required upstream", setting="default_max_tokens"),
+        OldSampling("temperature", 1),
+        OldSampling("top_p", 1),
+        OldSampling("top_k"),
+        StopSequences("stop"),
+        Functions("functions"),
+        Tools("tools"),
+        ToolBlocks("tools"),
+        SchemaFormat("response_format"),
+        Becomes("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown="thinking.type"),
+        ThinkingBudget("reasoning_budget"),
+        _EFFORTS,
+        Effort("reasoning_effort"),
+        EndUser("user"),
+        Choices(param="n", seeds=False),
+        StreamUsage("stream_options", "always"),
+        OneOf("service_tier", ("auto", "standard_only")),
+        ToHeader("team", "anthropic-workspace-id"),
+        ForModels(
+            UNSAMPLED,
+            (
+                Drop("temperature", why=_REJECTED),
+                Drop("top_p", why=_REJECTED),
+                Drop("top_k", why=_REJECTED),
+                Drop("reasoning_budget", why="this model wants adaptive thinking"),
+                _EFFORTS,
+                Effort("reasoning_effort", adaptive=True),
+            ),
+        ),
+        ForModels(
+            ("claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"),
+            (OldSampling("temperature", 1), OldSampling("top_p", 1), Excludes("top_p", ("temperature",))),
+        ),
+        ForModels(("claude-3", "claude-2"), (Drop("reasoning_effort", why="this model has no effort"),)),
+    ),
+)

@@ -1,0 +1,212 @@
+"""Anthropic's answers and streams as OpenAI's: text, tool calls, thinking, stop reasons, usage, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from providers.answers import json_text
+from providers.base import Answer, Failure, StreamFailure, Usage
+from providers.failures import read_failure
+from providers.usage import read_usage
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+FINISH: Mapping[str, str] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+STATUS: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The HTTP status that an error of a stream would have had."""
+
+
+def openai_usage(given: Any) -> dict[str, Any] | None:
+    """OpenAI's usage object: the prompt is what was read uncached, what was written to the cache and what came from it."""
+    if type(given) is not dict or type(given.get("input_tokens")) is not int or type(given.get("output_tokens")) is not int:
+        return None
+    read, written = given.get("cache_read_input_tokens") or 0, given.get("cache_creation_input_tokens") or 0
+    prompt, completion = given["input_tokens"] + read + written, given["output_tokens"]
+    details = {"cached_tokens": read} | ({"cache_write_tokens": written} if written else {})
+    usage: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": details,
+    }
+    thought = (given.get("output_tokens_details") or {}).get("thinking_tokens")
+    if type(thought) is int:
+        usage["completion_tokens_details"] = {"reasoning_tokens": thought}
+    return usage
+
+
+def read_message(body: bytes, created: int) -> Answer:
+    """The Answer in a Messages body. ValueError when it is none."""
+    given = _decode(body)
+    blocks = given.get("content")
+    if type(blocks) is not list or given.get("type") not in (None, "message"):
+        raise ValueError("the answer has no content")
+    reason = FINISH.get(str(given.get("stop_reason")), "stop")
+    choice: dict[str, Any] = {"index": 0, "message": _message(blocks), "logprobs": None, "finish_reason": reason}
+    if given.get("stop_sequence") is not None:
+        choice["stop_sequence"] = given["stop_sequence"]
+    answer: dict[str, Any] = {
+        "id": given.get("id"),
+        "object": "chat.completion",
+        "created": created,
+        "model": given.get("model"),
+        "choices": [choice],
+    }
+    usage = openai_usage(given.get("usage"))
+    if usage is not None:
+        answer["usage"] = usage
+    tier = (given.get("usage") or {}).get("service_tier")
+    if tier is not None:
+        answer["service_tier"] = tier
+    return Answer(_encode(answer), read_usage(usage), (reason,))
+
+
+def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    texts, thoughts, calls = [], [], []
+    for block in blocks:
+        kind = block.get("type")
+        if kind == "text":
+            texts.append(block.get("text") or "")
+        elif kind in ("thinking", "redacted_thinking"):
+            thoughts.append(block)
+        elif kind == "tool_use":
+            arguments = json_text(block.get("input") or {})
+            calls.append({"id": block.get("id"), "type": "function", "function": {"name": block.get("name"), "arguments": arguments}})
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts else None, "refusal": None}
+    if thoughts:
+        message["reasoning_content"] = "".join(block.get("thinking") or "" for block in thoughts)
+        message["thinking_blocks"] = thoughts
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+class MessageStream:
+    """Anthropic's events to OpenAI's chunks; usage comes last, then [DONE]."""
+
+    def __init__(self, created: int) -> None:
+        self._frame: dict[str, Any] = {"id": None, "object": "chat.completion.chunk", "created": created, "model": None}
+        self._usage: dict[str, Any] = {}
+        self._calls = 0
+        self._block: dict[str, Any] = {}
+        self._said = False
+
+    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
+        """The chunks for one event. StreamFailure for an error event."""
+        given = _decode(data)
+        take = _EVENTS.get(given.get("type") or event)
+        return take(self, given) if take is not None else ()
+
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> Sequence[bytes]:
+        return (_encode({**self._frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}),)
+
+    def start(self, given: dict[str, Any]) -> Sequence[bytes]:
+        """message_start: who answers, and the tokens of the prompt."""
+        message = given.get("message") or {}
+        self._frame |= {"id": message.get("id"), "model": message.get("model")}
+        self._usage |= message.get("usage") or {}
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def open_block(self, given: dict[str, Any]) -> Sequence[bytes]:
+        """content_block_start: a tool call begins, or text that may already be there."""
+        block = self._block = dict(given.get("content_block") or {})
+        self._said = False
+        if block.get("type") == "text" and block.get("text"):
+            return self._chunk({"content": block["text"]})
+        if block.get("type") != "tool_use":
+            return ()
+        self._calls += 1
+        call = {"id": block.get("id"), "type": "function", "function": {"name": block.get("name"), "arguments": ""}}
+        return self._call(call)
+
+    def _call(self, call: dict[str, Any]) -> Sequence[bytes]:
+        return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
+
+    def piece(self, given: dict[str, Any]) -> Sequence[bytes]:
+        """content_block_delta: text, arguments, thinking or its signature."""
+        delta = given.get("delta") or {}
+        kind = delta.get("type")
+        if kind == "text_delta":
+            return self._chunk({"content": delta.get("text") or ""})
+        if kind == "input_json_delta" and delta.get("partial_json"):
+            self._said = True
+            return self._call({"function": {"arguments": delta["partial_json"]}})
+        if kind == "thinking_delta":
+            thought = delta.get("thinking") or ""
+            self._block["thinking"] = (self._block.get("thinking") or "") + thought
+            return self._chunk({"reasoning_content": thought})
+        if kind == "signature_delta":
+            self._block["signature"] = (self._block.get("signature") or "") + (delta.get("signature") or "")
+        return ()
+
+    def close_block(self, given: dict[str, Any]) -> Sequence[bytes]:
+        """content_block_stop: arguments that never came in pieces, a thinking block with its signature."""
+        block, self._block = self._block, {}
+        if block.get("type") == "tool_use" and not self._said:
+            return self._call({"function": {"arguments": json_text(block.get("input") or {})}})
+        if block.get("type") in ("thinking", "redacted_thinking"):
+            return self._chunk({"thinking_blocks": [block]})
+        return ()
+
+    def ended(self, given: dict[str, Any]) -> Sequence[bytes]:
+        """message_delta: why it stopped, and the tokens so far."""
+        self._usage |= {name: count for name, count in (given.get("usage") or {}).items() if count is not None}
+        reason = (given.get("delta") or {}).get("stop_reason")
+        return self._chunk({}, FINISH.get(str(reason), "stop")) if reason is not None else ()
+
+    def stop(self, given: dict[str, Any]) -> Sequence[bytes]:
+        """message_stop: usage and the end."""
+        usage = openai_usage(self._usage)
+        last = [_encode({**self._frame, "choices": [], "usage": usage})] if usage is not None else []
+        return (*last, b"[DONE]")
+
+    def fail(self, given: dict[str, Any]) -> Sequence[bytes]:
+        """error: the stream is over."""
+        raise StreamFailure(stream_failure(given))
+
+
+_EVENTS = {
+    "message_start": MessageStream.start,
+    "content_block_start": MessageStream.open_block,
+    "content_block_delta": MessageStream.piece,
+    "content_block_stop": MessageStream.close_block,
+    "message_delta": MessageStream.ended,
+    "message_stop": MessageStream.stop,
+    "error": MessageStream.fail,
+}
+
+
+def stream_failure(given: dict[str, Any]) -> Failure:
+    """The Failure of an error event."""
+    error = given.get("error")
+    kind = error.get("type") if type(error) is dict else None
+    return read_failure(STATUS.get(str(kind), 500), {}, _encode(given))
+
+
+def read_anthropic_usage(raw: Any) -> Usage | None:
+    """Usage of an Anthropic usage object."""
+    return read_usage(openai_usage(raw))

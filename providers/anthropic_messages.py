@@ -1,0 +1,132 @@
+"""OpenAI's conversation as Anthropic's: system apart, tool calls and results as blocks, images as sources."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from providers.messages import Message, image_url
+from providers.rules import Rule, Work
+
+Block = dict[str, Any]
+_DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
+_decode = msgspec.json.Decoder().decode
+
+
+class Conversation(Rule, frozen=True):
+    """The whole conversation, translated."""
+
+    def apply(self, work: Work) -> None:
+        """Write `system` and `messages` in Anthropic's form."""
+        messages = work.body.get("messages")
+        system = [message for message in messages if message.get("role") in ("system", "developer")]
+        turns = _turns(work, messages)
+        if system:
+            work.body.set("system", _system(system))
+            work.report("messages", "reshape", to="system")
+        if turns != messages:
+            work.body.set("messages", turns)
+            if len(turns) + len(system) != len(messages) or any(turn not in messages for turn in turns):
+                work.report("messages", "reshape", why="blocks for tool calls, results and images")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {"messages": {"support": "adjusted", "action": "reshape", "content": ["text", "image_url", "file"]}}
+
+
+def _system(messages: list[Message]) -> str | list[Block]:
+    """One text; blocks where a part carries something besides its text, such as cache_control."""
+    parts: list[Block] = []
+    for message in messages:
+        content = message.get("content") or ""
+        parts += content if type(content) is list else [{"type": "text", "text": content}]
+    if any(set(part) - {"type", "text"} for part in parts):
+        return [part for part in parts if part.get("text")]
+    return "\n\n".join(_joined(message.get("content") or "") for message in messages)
+
+
+def _joined(content: Any) -> str:
+    return content if type(content) is str else "".join(part.get("text") or "" for part in content)
+
+
+def _turns(work: Work, messages: list[Message]) -> list[Message]:
+    turns: list[Message] = []
+    for at, message in enumerate(messages):
+        role = message.get("role")
+        if role == "user":
+            turns.append({"role": "user", "content": _user_content(work, message["content"], at)})
+        elif role == "assistant":
+            turns.append({"role": "assistant", "content": _assistant_content(work, message, at)})
+        elif role == "tool":
+            _add_result(turns, _result(work, message, at))
+        elif role not in ("system", "developer"):
+            raise work.refuse(f"messages[{at}].role", "it knows the roles system, developer, user, assistant and tool")
+    return turns
+
+
+def _add_result(turns: list[Message], block: Block) -> None:
+    """Results of parallel calls share one user turn."""
+    last = turns[-1] if turns else None
+    if last is not None and last["role"] == "user" and type(last["content"]) is list and last["content"][-1]["type"] == "tool_result":
+        turns[-1] = {"role": "user", "content": [*last["content"], block]}
+    else:
+        turns.append({"role": "user", "content": [block]})
+
+
+def _result(work: Work, message: Message, at: int) -> Block:
+    content = message.get("content")
+    if type(content) is list:
+        content = _user_content(work, content, at)
+    return {"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": content}
+
+
+def _user_content(work: Work, content: Any, at: int) -> Any:
+    if type(content) is not list:
+        return content
+    return [_block(work, part, f"messages[{at}].content[{index}]") for index, part in enumerate(content)]
+
+
+def _block(work: Work, part: dict[str, Any], param: str) -> Block:
+    kind = part.get("type")
+    extra = {"cache_control": part["cache_control"]} if "cache_control" in part else {}
+    if kind == "text":
+        return {"type": "text", "text": part.get("text", ""), **extra}
+    if kind == "image_url":
+        return {"type": "image", "source": _source(work, image_url(part), param), **extra}
+    if kind == "file" and type(part.get("file")) is dict and type(part["file"].get("file_data")) is str:
+        return {"type": "document", "source": _source(work, part["file"]["file_data"], param), **extra}
+    raise work.refuse(param, f"it does not take content of the type {str(kind)[:40]!r}", "unsupported_content")
+
+
+def _source(work: Work, address: str, param: str) -> Block:
+    if match := _DATA.fullmatch(address):
+        return {"type": "base64", "media_type": match[1], "data": match[2]}
+    if address.startswith(("http://", "https://")):
+        return {"type": "url", "url": address}
+    raise work.refuse(param, "an image or file must be an http address or a base64 data: URI", "invalid_value")
+
+
+def _assistant_content(work: Work, message: Message, at: int) -> Any:
+    content, calls, thoughts = message.get("content"), message.get("tool_calls") or [], message.get("thinking_blocks") or []
+    if not calls and not thoughts and type(content) is str:
+        return content
+    blocks: list[Block] = list(thoughts)
+    if type(content) is list:
+        blocks += [{"type": "text", "text": part.get("text") or part.get("refusal") or ""} for part in content]
+    elif content or message.get("refusal"):
+        blocks.append({"type": "text", "text": content or message["refusal"]})
+    blocks += [_tool_use(work, call, f"messages[{at}].tool_calls[{index}]") for index, call in enumerate(calls)]
+    return [block for block in blocks if block["type"] != "text" or block["text"]]
+
+
+def _tool_use(work: Work, call: dict[str, Any], param: str) -> Block:
+    function = call.get("function") or {}
+    arguments = function.get("arguments") or "{}"
+    try:
+        parsed = _decode(arguments.encode()) if type(arguments) is str else arguments
+    except msgspec.DecodeError:
+        parsed = None
+    if type(parsed) is not dict:
+        raise work.refuse(f"{param}.function.arguments", "they must be the text of a JSON object")
+    return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": parsed}

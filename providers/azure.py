@@ -1,0 +1,62 @@
+"""Azure OpenAI, both of its addresses. Facts: openai 3.52.0 (AzureOpenAI), azure-ai-docs.
+
+`base_url` is https://RESOURCE.openai.azure.com/openai/v1, or with `api: classic` https://RESOURCE.openai.azure.com/openai.
+A deployment's name says nothing about its model: `base_model` names it where its rules matter (reasoning models).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import quote
+
+from providers.base import Target
+from providers.openai import OpenAICompatible, Settings, Wire, base_path
+from providers.openai_models import OPENAI_RULES
+
+
+class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):
+    """Azure's settings."""
+
+    api: Literal["v1", "classic"] = "v1"
+    """v1 takes the deployment as the model; classic has it in the path and needs an api_version."""
+    api_version: str | None = None
+    """The date of the classic API."""
+    auth: Literal["api-key", "bearer"] = "api-key"
+    """How the credential is sent: a resource's key, or an Entra token."""
+    base_model: str | None = None
+    """The OpenAI model behind the deployments of this provider."""
+
+    def __post_init__(self) -> None:
+        """Classic needs its date."""
+        if self.api == "classic" and not self.api_version:
+            raise ValueError("api: classic needs an api_version, such as 2024-10-21")
+
+
+class Azure(OpenAICompatible):
+    """Azure's addresses and credential."""
+
+    def rules_model(self, target: Target) -> str:
+        """The model behind the deployment, where the operator named it."""
+        return str(target.options.get("base_model") or target.model)
+
+    def authorization(self, target: Target) -> list[tuple[str, str]]:
+        """The api-key header, or a bearer token."""
+        if not target.credential:
+            return []
+        if target.options.get("auth") == "bearer":
+            return [("authorization", f"Bearer {target.credential}")]
+        return [("api-key", target.credential)]
+
+    def path(self, target: Target, operation: str) -> str:
+        """The deployment's path in the classic API, else OpenAI's."""
+        if target.options.get("api") != "classic":
+            return super().path(target, operation)
+        deployment, version = quote(target.model, safe=""), quote(str(target.options.get("api_version")), safe="")
+        return f"{base_path(target.base_url)}/deployments/{deployment}{self.wire.paths[operation]}?api-version={version}"
+
+
+AZURE = Azure(
+    "azure",
+    Wire(label="Azure OpenAI", base_url=None, options=AzureSettings, empty_answers=True, source="openai 3.52.0, azure-ai-docs"),
+    OPENAI_RULES,
+)

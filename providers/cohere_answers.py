@@ -1,0 +1,163 @@
+"""Cohere's answers and stream events as OpenAI's. Facts: cohere 7.3.1, docs.cohere.com on streaming."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from providers.base import Answer, Failure, StreamFailure
+from providers.failures import scrub
+from providers.usage import read_usage
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+FINISH: Mapping[str, str] = {
+    "COMPLETE": "stop",
+    "STOP_SEQUENCE": "stop",
+    "MAX_TOKENS": "length",
+    "TOOL_CALL": "tool_calls",
+    "TIMEOUT": "length",
+}
+"""ERROR is no way to finish: it is a failure."""
+
+
+def openai_usage(given: Any) -> dict[str, Any] | None:
+    """OpenAI's usage of the tokens that were processed, or of those that were billed where only they are told."""
+    if type(given) is not dict:
+        return None
+    counts = given.get("tokens") or given.get("billed_units") or {}
+    prompt, completion = _whole(counts.get("input_tokens")), _whole(counts.get("output_tokens"))
+    if prompt is None or completion is None:
+        return None
+    usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    cached = _whole(given.get("cached_tokens"))
+    if cached is not None:
+        usage["prompt_tokens_details"] = {"cached_tokens": cached}
+    return usage
+
+
+def _whole(value: Any) -> int | None:
+    """Cohere counts in floats."""
+    return int(value) if type(value) in (int, float) and value == int(value) and value >= 0 else None
+
+
+def finish_of(reason: Any) -> str:
+    """OpenAI's word for why it ended. ValueError for ERROR and words nobody knows."""
+    found = FINISH.get(str(reason))
+    if found is None:
+        raise ValueError(f"the answer ended with {reason}")
+    return found
+
+
+def read_chat(body: bytes, created: int, model: str) -> Answer:
+    """The Answer in a v2 chat body. ValueError when it is none."""
+    given = _decode(body)
+    message = given.get("message")
+    if type(message) is not dict:
+        raise ValueError("the answer has no message")
+    reason = finish_of(given.get("finish_reason"))
+    choice = {"index": 0, "message": _message(message), "logprobs": _logprobs(given.get("logprobs")), "finish_reason": reason}
+    answer: dict[str, Any] = {
+        "id": given.get("id"),
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [choice],
+    }
+    usage = openai_usage(given.get("usage"))
+    if usage is not None:
+        answer["usage"] = usage
+    return Answer(_encode(answer), read_usage(usage), (reason,))
+
+
+def _message(given: dict[str, Any]) -> dict[str, Any]:
+    content = given.get("content")
+    parts = content if type(content) is list else []
+    text = "".join(part.get("text") or "" for part in parts if part.get("type") == "text")
+    thought = "".join(part.get("thinking") or "" for part in parts if part.get("type") == "thinking")
+    message: dict[str, Any] = {"role": "assistant", "content": text or (None if given.get("tool_calls") else "")}
+    thought += given.get("tool_plan") or ""
+    if thought:
+        message["reasoning_content"] = thought
+    if given.get("tool_calls"):
+        message["tool_calls"] = [_call(call) for call in given["tool_calls"]]
+    if given.get("citations"):
+        message["citations"] = given["citations"]
+    return message
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function") or {}
+    told = {"name": function.get("name"), "arguments": function.get("arguments") or "{}"}
+    return {"id": call.get("id"), "type": "function", "function": told}
+
+
+def _logprobs(given: Any) -> dict[str, Any] | None:
+    """One entry for each piece of text, with the sum of its tokens' logarithms."""
+    if type(given) is not list:
+        return None
+    return {"content": [_entry(one) for one in given if type(one) is dict]}
+
+
+def _entry(given: dict[str, Any]) -> dict[str, Any]:
+    text = given.get("text") or ""
+    value = sum(number for number in given.get("logprobs") or () if type(number) in (int, float))
+    return {"token": text, "logprob": value, "bytes": list(text.encode()), "top_logprobs": []}
+
+
+class ChatStream:
+    """Cohere's events to OpenAI's chunks; usage comes last, then [DONE]."""
+
+    def __init__(self, created: int, model: str) -> None:
+        self._frame: dict[str, Any] = {"id": None, "object": "chat.completion.chunk", "created": created, "model": model}
+        self._calls = -1
+
+    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
+        """The chunks for one event. StreamFailure when it tells an error."""
+        given = _decode(data)
+        kind = given.get("type") or event
+        if kind == "message-start":
+            self._frame["id"] = given.get("id")
+            return self._chunk({"role": "assistant", "content": ""})
+        if kind == "message-end":
+            return self._end(given.get("delta") or {})
+        if kind not in ("content-start", "content-delta", "tool-plan-delta", "tool-call-start", "tool-call-delta"):
+            return self._unnamed(given, kind)
+        message = (given.get("delta") or {}).get("message") or {}
+        if kind.startswith("tool-call"):
+            return self._tool(message.get("tool_calls") or {}, starts=kind == "tool-call-start")
+        return self._content(message)
+
+    def _unnamed(self, given: dict[str, Any], kind: str) -> Sequence[bytes]:
+        if kind == "error" or given.get("error") or (not kind and given.get("message")):
+            text = given.get("message") or given.get("error") or "the stream failed"
+            raise StreamFailure(Failure("inband_error", scrub(str(text))))
+        return ()
+
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> Sequence[bytes]:
+        return (_encode({**self._frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}),)
+
+    def _content(self, message: dict[str, Any]) -> Sequence[bytes]:
+        content = message.get("content") or {}
+        if content.get("text"):
+            return self._chunk({"content": content["text"]})
+        thought = content.get("thinking") or message.get("tool_plan")
+        return self._chunk({"reasoning_content": thought}) if thought else ()
+
+    def _tool(self, call: dict[str, Any], *, starts: bool) -> Sequence[bytes]:
+        function = call.get("function") or {}
+        piece: dict[str, Any] = {"function": {"arguments": function.get("arguments") or ""}}
+        if starts:
+            self._calls += 1
+            piece = {"id": call.get("id"), "type": "function", "function": {"name": function.get("name"), **piece["function"]}}
+        return self._chunk({"tool_calls": [{"index": max(0, self._calls), **piece}]})
+
+    def _end(self, delta: dict[str, Any]) -> Sequence[bytes]:
+        if delta.get("error") or delta.get("finish_reason") == "ERROR":
+            raise StreamFailure(Failure("inband_error", scrub(str(delta.get("error") or "the stream ended with ERROR"))))
+        usage = openai_usage(delta.get("usage"))
+        last = (_encode({**self._frame, "choices": [], "usage": usage}),) if usage is not None else ()
+        return (*self._chunk({}, finish_of(delta.get("finish_reason"))), *last, b"[DONE]")

@@ -1,0 +1,88 @@
+"""DeepSeek, whose models think unless told not to. Facts: DeepSeek's documentation; fields it ignores from other projects' notes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.messages import Roles
+from providers.openai import OpenAICompatible, Wire
+from providers.openai_models import CONTEXT_POLICY, GATEWAY
+from providers.pairs import Needs
+from providers.rules import Rule, Takes, Work
+from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.streams import ChunkRepairs
+from providers.values import Becomes, Cap, Drop, Range, Rename
+
+
+def _thinks(work: Work) -> bool:
+    thinking = work.body.get("thinking")
+    return not (type(thinking) is dict and thinking.get("type") == "disabled")
+
+
+class IgnoredWhileThinking(Rule, frozen=True):
+    """A sampling parameter that a thinking model silently ignores."""
+
+    neutral: Any = 1
+
+    def apply(self, work: Work) -> None:
+        """Drop it while the model thinks, which it does by default."""
+        value = work.body.get(self.param)
+        if value is not None and value != self.neutral and _thinks(work):
+            work.drop(self.param, "ignored while the model thinks; reasoning_effort none switches that off")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "no", "while_thinking": False}}
+
+
+class FreeWhileThinking(Rule, frozen=True):
+    """A forced tool choice, which is rejected while the model thinks."""
+
+    def apply(self, work: Work) -> None:
+        """Drop it then."""
+        value = work.body.get(self.param)
+        if value not in (None, "auto", "none") and _thinks(work):
+            work.lossy(self.param, "drop", "a forced choice is rejected while the model thinks", code="unsupported_combination")
+            work.body.pop(self.param)
+
+
+_OFF = {"type": "disabled"}
+
+DEEPSEEK = OpenAICompatible(
+    "deepseek",
+    Wire(
+        label="DeepSeek",
+        base_url="https://api.deepseek.com",
+        decoder=lambda _: ChunkRepairs((), (b'"insufficient_system_resource"', b'"error"')),
+        source="api-docs.deepseek.com",
+    ),
+    (
+        *GATEWAY,
+        *CONTEXT_POLICY,
+        Takes("model messages stream logprobs thinking"),
+        Roles(takes=("system", "user", "assistant", "tool")),
+        Cap("max_tokens"),
+        Becomes("reasoning_effort", "thinking", (("none", _OFF),), shown="thinking.type"),
+        Becomes("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown="thinking.type"),
+        IgnoredWhileThinking("temperature"),
+        Range("temperature", 0, 2),
+        IgnoredWhileThinking("top_p"),
+        Range("top_p", 0, 1),
+        IgnoredWhileThinking("frequency_penalty", 0),
+        Range("frequency_penalty", -2, 2),
+        IgnoredWhileThinking("presence_penalty", 0),
+        Range("presence_penalty", -2, 2),
+        Choices(param="n", seeds=False),
+        Stop("stop", limit=16),
+        Range("top_logprobs", 0, 20),
+        Needs("top_logprobs", "logprobs"),
+        Functions("functions"),
+        Tools("tools"),
+        ToolChoice("tool_choice"),
+        FreeWhileThinking("tool_choice"),
+        Format("response_format", ("text", "json_object"), asks=True),
+        StreamUsage("stream_options"),
+        Rename("user", "user_id"),
+        Drop("logit_bias", why="not listed"),
+        Drop("parallel_tool_calls", why="not listed"),
+    ),
+)

@@ -1,0 +1,104 @@
+"""Mistral. Facts: mistralai 3.7.0."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, ClassVar
+
+from providers.answers import Repair, arguments_as_text, choices_of, content_as_text, said_in
+from providers.messages import DropField, Message, MessageRule, Roles
+from providers.openai import OpenAICompatible, Wire
+from providers.openai_models import CONTEXT_POLICY, GATEWAY
+from providers.pairs import Needs
+from providers.rules import Takes, Work
+from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.streams import ChunkRepairs
+from providers.values import Cap, OneOf, Range, Rename
+
+_GOOD_ID = re.compile(r"[A-Za-z0-9]{9}")
+_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class ShortToolIds(MessageRule, frozen=True):
+    """Some models take tool-call ids of exactly nine letters or digits: others become such, the same one every time."""
+
+    words: ClassVar[tuple[bytes, ...]] = (b'"tool_calls"', b'"tool_call_id"')
+
+    def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
+        """Shorten the ids of calls and of their results alike."""
+        changed = [_with_short_ids(message) for message in messages]
+        if changed == messages:
+            return None
+        work.report("messages", "reshape", why="tool-call ids must be nine letters or digits")
+        return changed
+
+
+def _with_short_ids(message: Message) -> Message:
+    found = dict(message)
+    if type(message.get("tool_call_id")) is str:
+        found["tool_call_id"] = short_id(message["tool_call_id"])
+    if message.get("tool_calls"):
+        found["tool_calls"] = [{**call, "id": short_id(str(call.get("id")))} for call in message["tool_calls"]]
+    return found
+
+
+def short_id(name: str) -> str:
+    """Nine letters or digits that stand for `name`."""
+    if _GOOD_ID.fullmatch(name):
+        return name
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    letters = []
+    for _ in range(9):
+        number, at = divmod(number, len(_LETTERS))
+        letters.append(_LETTERS[at])
+    return "".join(letters)
+
+
+def named_calls(answer: dict[str, Any]) -> bool:
+    """A tool call whose id is the text "null" has none: it gets one that is stable within the answer."""
+    changed = False
+    for choice in choices_of(answer):
+        for at, call in enumerate(said_in(choice).get("tool_calls") or ()):
+            if type(call) is dict and call.get("id") == "null":
+                call["id"] = short_id(f"{answer.get('id')}-{choice.get('index')}-{call.get('index', at)}")
+                changed = True
+    return changed
+
+
+_REPAIRS: tuple[Repair, ...] = (content_as_text, arguments_as_text, named_calls)
+
+MISTRAL = OpenAICompatible(
+    "mistral",
+    Wire(
+        label="Mistral",
+        base_url="https://api.mistral.ai/v1",
+        repairs=_REPAIRS,
+        decoder=lambda _: ChunkRepairs(_REPAIRS, (b'"content":[', b'"content": [', b'"tool_calls"', b'"model_length"', b'"error"')),
+        source="mistralai 3.7.0",
+    ),
+    (
+        *GATEWAY,
+        *CONTEXT_POLICY,
+        Takes("model messages stream min_tokens top_k repetition_penalty frequency_penalty presence_penalty logprobs metadata"),
+        Takes("parallel_tool_calls prompt_cache_key prediction safe_prompt prompt_mode guardrails prompt_logprobs"),
+        Roles(takes=("system", "user", "assistant", "tool")),
+        DropField(field="name", keeps=("tool",)),
+        ShortToolIds(),
+        Cap("max_tokens"),
+        Rename("min_completion_tokens", "min_tokens"),
+        Range("temperature", 0, 1.5),
+        Range("top_p", 0, 1),
+        Choices(param="n", most=128),
+        Rename("seed", "random_seed"),
+        Stop("stop"),
+        Needs("top_logprobs", "logprobs"),
+        Functions("functions"),
+        Tools("tools"),
+        ToolChoice("tool_choice", ("auto", "none", "any", "required", "named")),
+        Format("response_format", asks=True),
+        StreamUsage("stream_options", "always"),
+        OneOf("service_tier", ("auto", "standard_only")),
+        OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high", "xhigh", "max")),
+    ),
+)

@@ -1,0 +1,46 @@
+"""OpenRouter. Facts: openrouter.ai/docs (API reference, parameters).
+
+It routes to many providers and leaves out what they do not take; its own `provider: {require_parameters: true}` forbids that.
+"""
+
+from __future__ import annotations
+
+from providers.messages import Roles
+from providers.openai import OpenAICompatible, Wire
+from providers.openai_models import CONTEXT_POLICY, GATEWAY, LOGPROBS, SAMPLING
+from providers.rules import Takes
+from providers.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
+from providers.streams import ChunkRepairs
+from providers.values import BiasRange, Cap, OneOf, Range
+
+OPENROUTER = OpenAICompatible(
+    "openrouter",
+    Wire(
+        label="OpenRouter",
+        base_url="https://openrouter.ai/api/v1",
+        unknown="new",
+        decoder=lambda _: ChunkRepairs((), (b'"error"',)),
+        source="openrouter.ai/docs",
+    ),
+    (
+        *GATEWAY,
+        *CONTEXT_POLICY,
+        Takes("model messages stream stop user verbosity prediction parallel_tool_calls modalities web_search_options"),
+        Takes("provider models route transforms reasoning usage plugins top_a structured_outputs include_reasoning"),
+        Roles(takes=("system", "developer", "user", "assistant", "tool")),
+        Cap("max_tokens", also=True),
+        *SAMPLING,
+        Range("top_k", 0),
+        Range("min_p", 0, 1),
+        Range("repetition_penalty", 0, 2),
+        Choices(param="n"),
+        BiasRange("logit_bias"),
+        *LOGPROBS,
+        Functions("functions"),
+        Tools("tools"),
+        ToolChoice("tool_choice"),
+        Format("response_format"),
+        StreamUsage("stream_options", only_streams=False),
+        OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high", "xhigh"), to={"max": "xhigh"}),
+    ),
+)

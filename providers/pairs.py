@@ -1,0 +1,65 @@
+"""Rules on parameters that need each other, exclude each other, or had better not meet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.rules import Rule, Work, is_neutral
+
+
+class Needs(Rule, frozen=True):
+    """A parameter that makes sense only with another one."""
+
+    other: str
+
+    def apply(self, work: Work) -> None:
+        """Refuse it alone, in both modes; a neutral value is dropped."""
+        if work.body.get(self.other):
+            return
+        if is_neutral(self.param, work.body.get(self.param)):
+            work.drop(self.param)
+        else:
+            raise work.refuse(self.param, f"it needs '{self.other}'")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"needs": self.other}}
+
+
+class Excludes(Rule, frozen=True):
+    """A parameter that cannot stand beside `others`: dropped, or refused in both modes where `refuse`."""
+
+    others: tuple[str, ...]
+    refuse: bool = False
+    code: str = "unsupported_combination"
+
+    def apply(self, work: Work) -> None:
+        """Drop it when another is there and means something."""
+        value = work.body.get(self.param)
+        if is_neutral(self.param, value):
+            return
+        for other in self.others:
+            if not is_neutral(other, work.body.get(other)):
+                why = f"unsupported together with {other}"
+                if self.refuse:
+                    raise work.refuse(self.param, why, self.code)
+                work.lossy(self.param, "drop", why, code=self.code)
+                work.body.pop(self.param)
+                return
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"excludes": list(self.others)}}
+
+
+class Both(Rule, frozen=True):
+    """Two parameters that the provider advises not to set together: sent, with a warning."""
+
+    other: str
+    why: str
+
+    def apply(self, work: Work) -> None:
+        """Warn."""
+        if work.body.get(self.param) is not None and work.body.get(self.other) is not None:
+            work.report(self.param, "warn", why=self.why)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"advice": self.why}}

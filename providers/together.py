@@ -1,0 +1,135 @@
+"""Together. Facts: together 3.1.1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from providers.answers import Repair, choices_of, said_in
+from providers.base import Failure, Target
+from providers.messages import DropField, Roles
+from providers.openai import OpenAICompatible, Wire
+from providers.openai_models import GATEWAY, NEAREST_EFFORT
+from providers.rules import Rule, Takes, Work
+from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.streams import ChunkRepairs
+from providers.values import Becomes, Cap, Drop, OneOf, Range
+
+
+class CountedLogprobs(Rule, frozen=True):
+    """`logprobs` is a number here, how many of the likeliest tokens to tell, which OpenAI calls top_logprobs."""
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("logprobs", "top_logprobs")
+
+    def apply(self, work: Work) -> None:
+        """Make one number of the two."""
+        body = work.body
+        wanted, top = body.get("logprobs"), body.get("top_logprobs")
+        if not wanted:
+            if top:
+                raise work.refuse("top_logprobs", "it needs 'logprobs'")
+            for name in ("logprobs", "top_logprobs"):
+                if name in body:
+                    work.drop(name)
+        elif top:
+            body.set("logprobs", top)
+            body.pop("top_logprobs")
+            work.report("top_logprobs", "rename", to="logprobs")
+        elif wanted is True:
+            body.set("logprobs", 1)
+            work.report("logprobs", "reshape", from_=True, to=1)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {
+            "logprobs": {"support": "adjusted", "action": "reshape", "to": "logprobs"},
+            "top_logprobs": {"support": "adjusted", "action": "rename", "to": "logprobs", "max": 20},
+        }
+
+
+def openai_logprobs(answer: dict[str, Any]) -> bool:
+    """Lists of tokens and of their logarithms become OpenAI's list of entries; a chunk's bare number becomes one entry."""
+    changed = False
+    for choice in choices_of(answer):
+        given = choice.get("logprobs")
+        if type(given) in (int, float):
+            choice["logprobs"] = {"content": [_entry(said_in(choice).get("content") or "", given, None)]}
+            changed = True
+        elif type(given) is dict and "content" not in given and type(given.get("tokens")) is list:
+            choice["logprobs"] = {"content": _entries(given)}
+            changed = True
+    return changed
+
+
+def _entries(given: dict[str, Any]) -> list[dict[str, Any]]:
+    tokens, values, tops = given["tokens"], given.get("token_logprobs") or [], given.get("top_logprobs") or []
+    return [
+        _entry(str(token), values[at] if at < len(values) else None, tops[at] if at < len(tops) else None)
+        for at, token in enumerate(tokens)
+    ]
+
+
+def _entry(token: str, logprob: Any, top: Any) -> dict[str, Any]:
+    value = logprob if type(logprob) in (int, float) else -9999.0
+    likely = top.items() if type(top) is dict else ()
+    return _named(token, value) | {"top_logprobs": [_named(str(other), number) for other, number in likely]}
+
+
+def _named(token: str, logprob: Any) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+
+
+class Together(OpenAICompatible):
+    """Together's wire: a 403 is a prompt too long for the model, not a credential."""
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
+        """What an error answer means."""
+        found = super().failure(status, headers, body, target)
+        if status != 403:
+            return found
+        known = {"kind": "client_error", "status": 400, "code": "context_length_exceeded", "type": "invalid_request_error"}
+        return msgspec.structs.replace(found, **known)
+
+
+_REPAIRS: tuple[Repair, ...] = (openai_logprobs,)
+
+TOGETHER = Together(
+    "together",
+    Wire(
+        label="Together",
+        base_url="https://api-inference.together.ai/v1",
+        models_path=None,
+        repairs=_REPAIRS,
+        decoder=lambda _: ChunkRepairs(_REPAIRS, (b'"logprobs"', b'"eos"', b'"error"')),
+        source="together 3.1.1",
+    ),
+    (
+        *GATEWAY,
+        OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
+        Takes("model messages stream top_k repetition_penalty logit_bias echo chat_template_kwargs reasoning safety_model compliance"),
+        Roles(takes=("system", "user", "assistant", "tool", "function")),
+        DropField(field="name", keeps=("tool", "function")),
+        Cap("max_tokens"),
+        Range("temperature", 0, 1),
+        Range("top_p", 0, 1),
+        Range("min_p", 0, 1),
+        Range("frequency_penalty", -2, 2),
+        Range("presence_penalty", -2, 2),
+        Choices(param="n", most=128),
+        Stop("stop", listed=True),
+        Range("top_logprobs", 0, 20),
+        CountedLogprobs("logprobs"),
+        Functions("functions"),
+        Tools("tools"),
+        ToolChoice("tool_choice"),
+        Format("response_format"),
+        StreamUsage("stream_options", "always"),
+        OneOf("reasoning_effort", ("low", "medium", "high"), to=NEAREST_EFFORT),
+        Becomes("disable_reasoning", "reasoning", ((True, {"enabled": False}), (False, None)), shown="reasoning.enabled"),
+        Drop("user", why="not a field"),
+        Drop("parallel_tool_calls", why="not a field"),
+    ),
+)

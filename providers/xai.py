@@ -1,0 +1,72 @@
+"""xAI. Facts: xai-sdk 1.21.0 (the same parameters over gRPC); what reasoning Groks reject from other projects' notes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.base import Usage
+from providers.messages import DropField, Roles
+from providers.openai import OpenAICompatible, Wire
+from providers.openai_models import CONTEXT_POLICY, GATEWAY
+from providers.pairs import Needs
+from providers.rules import ForModels, Rule, Takes
+from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.usage import read_usage
+from providers.values import Cap, Drop, OneOf, Range
+
+_EFFORTS = ("none", "low", "medium", "high", "xhigh")
+_NEAREST = {"minimal": "low", "max": "xhigh"}
+_WHY = "reasoning models reject it"
+_REASONING: tuple[Rule, ...] = (
+    Drop("stop", why=_WHY),
+    Drop("frequency_penalty", why=_WHY),
+    Drop("presence_penalty", why=_WHY),
+)
+_NO_EFFORT = Drop("reasoning_effort", why="this model answers 400 to it")
+
+
+class Xai(OpenAICompatible):
+    """xAI's wire: reasoning tokens may be counted beside the completion's."""
+
+    def read_usage(self, raw: Any) -> Usage | None:
+        """Usage with the reasoning in the completion tokens, where the total says that it is not."""
+        usage = read_usage(raw)
+        if usage is None or raw.get("total_tokens") != usage.prompt_tokens + usage.completion_tokens + usage.reasoning_tokens:
+            return usage
+        completion = usage.completion_tokens + usage.reasoning_tokens
+        return Usage(usage.prompt_tokens, completion, usage.cached_tokens, usage.reasoning_tokens)
+
+
+XAI = Xai(
+    "xai",
+    Wire(label="xAI", base_url="https://api.x.ai/v1", source="xai-sdk 1.21.0"),
+    (
+        *GATEWAY,
+        *CONTEXT_POLICY,
+        Takes("model messages stream user safety_identifier parallel_tool_calls logit_bias logprobs service_tier search_parameters"),
+        Roles(takes=("system", "user", "assistant", "tool", "function")),
+        DropField(field="name"),
+        Cap("max_completion_tokens", also=True),
+        Range("temperature", 0, 2),
+        Range("top_p", 0, 1),
+        Range("frequency_penalty", -2, 2),
+        Range("presence_penalty", -2, 2),
+        Choices(param="n", most=128),
+        Stop("stop", limit=4),
+        Range("top_logprobs", 0, 8),
+        Needs("top_logprobs", "logprobs"),
+        Functions("functions"),
+        Tools("tools", limit=128),
+        ToolChoice("tool_choice"),
+        Format("response_format"),
+        StreamUsage("stream_options"),
+        OneOf("reasoning_effort", _EFFORTS, to=_NEAREST),
+        Drop("store", why="the native API calls it store_messages"),
+        Drop("web_search_options", why="the native API takes search_parameters"),
+        ForModels(("grok-4-fast-non-reasoning", "grok-4-1-fast-non-reasoning"), (_NO_EFFORT,)),
+        ForModels(("grok-4.5", "grok-4.6"), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], to={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-4.3",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS, to=_NEAREST))),
+        ForModels(("grok-3-mini",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], to={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-4", "grok-code"), (*_REASONING, _NO_EFFORT)),
+    ),
+)
