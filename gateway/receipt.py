@@ -49,7 +49,7 @@ def _bare(value: Any) -> str | None:
         return str(value) if abs(value) < 10**15 else None
     if isinstance(value, float):
         text = f"{value:.3f}".rstrip("0")
-        return (text + "0" if text.endswith(".") else text) if abs(value) < 10**12 else None
+        return (text + "0" if text.endswith(".") else text) if abs(value) < 10**12 - 1 else None
     if isinstance(value, str) and _NAME.match(value):
         return f'"{value}"'
     return None
