@@ -26,7 +26,7 @@ def check_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
         if name == b"content-length":
             if not value.isdigit():
                 raise BadRequest("The content-length header is not a number.", code="invalid_header")
-            if int(value) > limit:
+            if len(value) > 18 or int(value) > limit:
                 raise TooLarge(limit)
         elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
             raise GatewayError(

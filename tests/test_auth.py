@@ -1,0 +1,83 @@
+"""Who may call: a token becomes a key, and nothing of it is ever said again."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.auth import Keys, VirtualKey, bearer, may_use
+from gateway.errors import Forbidden, GatewayError, Unauthorized
+
+
+def keys(**by_token: VirtualKey) -> Keys:
+    """Keys known by these tokens."""
+    return Keys({hashlib.sha256(token.encode()).digest(): key for token, key in by_token.items()}, open_to_all=False)
+
+
+def sent(value: str) -> list[tuple[bytes, bytes]]:
+    """The headers of a caller that sends this as its authorization."""
+    return [(b"host", b"x"), (b"authorization", value.encode())]
+
+
+KNOWN = keys(good=VirtualKey("team"), off=VirtualKey("old", disabled=True), late=VirtualKey("trial", expires=time.time() - 1))
+
+
+@pytest.mark.parametrize("value", ["Bearer good", "bearer good", "BEARER   good", "Bearer good "])
+def test_a_known_token_is_its_key(value: str) -> None:
+    found = KNOWN.authenticate(sent(value))
+    assert found is not None
+    assert found.name == "team"
+
+
+@pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "good", "Basic good", "Bearergood"])
+def test_no_token_is_told_how_to_send_one(value: str) -> None:
+    with pytest.raises(Unauthorized) as refused:
+        KNOWN.authenticate(sent(value))
+    assert (refused.value.status, refused.value.code) == (401, "invalid_api_key")
+    assert "Authorization: Bearer" in refused.value.message
+    assert (b"www-authenticate", b"Bearer") in refused.value.headers
+
+
+def test_a_request_without_the_header_has_no_token() -> None:
+    with pytest.raises(Unauthorized):
+        KNOWN.authenticate([])
+
+
+@pytest.mark.parametrize(("token", "code"), [("off", "key_disabled"), ("late", "key_expired")])
+def test_a_known_key_without_rights_is_forbidden(token: str, code: str) -> None:
+    with pytest.raises(Forbidden) as refused:
+        KNOWN.authenticate(sent(f"Bearer {token}"))
+    assert (refused.value.status, refused.value.code) == (403, code)
+
+
+def test_a_key_is_good_until_it_expires() -> None:
+    assert keys(soon=VirtualKey("k", expires=time.time() + 3600)).authenticate(sent("Bearer soon")) is not None
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8).filter(lambda token: token not in "Authorization: Bearer KEY"))
+def test_an_unknown_key_is_never_echoed(token: str) -> None:
+    with pytest.raises(GatewayError) as refused:
+        KNOWN.authenticate(sent(f"Bearer {token}"))
+    assert refused.value.status == 401
+    assert token.encode() not in refused.value.body().replace(b"The API key that was sent is not known to this gateway.", b"")
+
+
+def test_open_gateways_ask_nobody() -> None:
+    assert Keys({}, open_to_all=True).authenticate([]) is None
+
+
+def test_the_first_authorization_header_counts() -> None:
+    assert bearer([(b"authorization", b"Bearer one"), (b"authorization", b"Bearer two")]) == b"one"
+
+
+def test_models_are_allowed_by_the_name_the_caller_used() -> None:
+    limited = VirtualKey("k", models=frozenset({"smart"}))
+    assert may_use(limited, "smart")
+    assert not may_use(limited, "fast")
+    assert may_use(VirtualKey("k"), "fast")
+    assert may_use(None, "fast")
+    assert not may_use(VirtualKey("k", models=frozenset()), "fast")

@@ -1,0 +1,103 @@
+"""Refusals as callers see them: OpenAI's error object, a status and code for every way an upstream can fail."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import (
+    FAILURES,
+    RETRY,
+    STOP,
+    BadRequest,
+    GatewayError,
+    TooLarge,
+    Unavailable,
+    from_failure,
+    from_refusal,
+    retry_after_headers,
+)
+from providers.base import Failure, FailureKind, Refusal
+
+KINDS = get_args(FailureKind)
+
+
+@given(st.text(), st.none() | st.text(), st.text())
+def test_every_error_is_openais_object(message: str, param: str | None, code: str) -> None:
+    body = msgspec.json.decode(BadRequest(message, param=param, code=code).body())
+    assert body == {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+
+
+def test_an_error_event_is_the_same_object_and_no_done() -> None:
+    error = GatewayError("no\nway")
+    assert error.event() == b"data: " + error.body() + b"\n\n"
+    assert b"\n" not in error.body()
+
+
+def test_every_failure_kind_has_a_status_and_code() -> None:
+    assert set(FAILURES) == set(KINDS)
+    assert set(KINDS) >= RETRY | STOP
+    assert not RETRY & STOP
+
+
+@given(st.sampled_from(KINDS), st.integers(0, 599), st.none() | st.text(max_size=9), st.none() | st.floats(0, 86400))
+def test_a_failure_is_never_answered_as_success_nor_as_the_callers_missing_key(
+    kind: FailureKind, status: int, code: str | None, retry_after: float | None
+) -> None:
+    failure = Failure(kind, "why", status if kind != "client_error" else 400 + status % 22, code, retry_after=retry_after)
+    error = from_failure(failure, "a/x")
+    assert 400 <= error.status < 600
+    assert kind == "client_error" or error.status not in (401, 403)
+    decoded = msgspec.json.decode(error.body())["error"]
+    assert set(decoded) == {"message", "type", "param", "code"}
+    if error.status in (429, 503):
+        assert b"retry-after" in dict(error.headers)
+
+
+def test_an_upstreams_own_4xx_keeps_its_words() -> None:
+    failure = Failure("client_error", "too long", 400, "context_length_exceeded", "messages", "invalid_request_error")
+    error = from_failure(failure, "a/x")
+    assert (error.status, error.code, error.param, error.message) == (400, "context_length_exceeded", "messages", "too long")
+
+
+@pytest.mark.parametrize(("kind", "status", "seen", "code"), [
+    ("rate_limit", 429, 429, "rate_limit_exceeded"),
+    ("quota", 402, 429, "insufficient_quota"),
+    ("auth", 401, 502, "upstream_auth_error"),
+    ("overloaded", 529, 503, "upstream_overloaded"),
+    ("server_error", 500, 502, "upstream_error"),
+    ("server_error", 504, 504, "upstream_error"),
+    ("connect", 0, 502, "upstream_connect_error"),
+    ("connect_timeout", 0, 504, "upstream_connect_timeout"),
+    ("crashed", 0, 503, "engine_crashed"),
+])  # fmt: skip
+def test_what_callers_see_of_a_failure(kind: FailureKind, status: int, seen: int, code: str) -> None:
+    error = from_failure(Failure(kind, "why", status), "a/x")
+    assert (error.status, error.code) == (seen, code)
+    assert error.message.startswith("a/x: ")
+
+
+def test_an_exhausted_quota_is_not_worth_retrying() -> None:
+    assert dict(from_failure(Failure("quota", "spent", 429), "a/x").headers)[b"x-should-retry"] == b"false"
+
+
+@given(st.floats(0, 86_400))
+def test_retry_after_is_whole_and_never_zero(seconds: float) -> None:
+    headers = dict(retry_after_headers(seconds))
+    assert 1 <= int(headers[b"retry-after"]) <= 86_400
+    assert int(headers[b"retry-after"]) >= seconds
+    assert int(headers[b"retry-after-ms"]) >= 1
+
+
+def test_refusals_name_their_parameter() -> None:
+    error = from_refusal(Refusal("no", "top_k", "unsupported_parameter"))
+    assert (error.status, error.param, error.code) == (400, "top_k", "unsupported_parameter")
+
+
+def test_a_body_too_large_closes_the_connection_and_unavailable_says_when() -> None:
+    assert (b"connection", b"close") in TooLarge(5).headers
+    assert (b"retry-after", b"3") in Unavailable("busy", retry_after=2.5).headers
