@@ -1,0 +1,141 @@
+"""What works with the local model works through a llama.cpp server beside the gateway, and through TLS to a scripted upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import openai
+import pytest
+
+from providers.local.weights import find
+from tests.clients.test_local_model import CITY_SCHEMA, ask, said
+from tests.faults.tls import Certificates
+from tests.faults.upstream_server import FaultUpstream
+from tests.running import RunningGateway
+
+pytestmark = pytest.mark.timeout(300)
+PARIS: Any = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "What is the capital of France?"}]
+CONFIG = """\
+providers:
+  beside: {{ type: {type}, base_url: "http://127.0.0.1:{port}/v1" }}
+models:
+  local: beside/beside
+"""
+
+
+@pytest.fixture(scope="module")
+def llama_port() -> Iterator[int]:
+    """A llama.cpp server with the bundled model, on a port of its own."""
+    model = find()
+    assert model is not None, "no weights: run `lockgate pull`"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    program = Path(__file__).parent / "programs" / "llama_server.py"
+    with subprocess.Popen(
+        [sys.executable, str(program), str(model), str(port)],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not _healthy(port):
+            assert process.poll() is None, "the llama.cpp server ended"
+            assert time.monotonic() < deadline, "the llama.cpp server is not ready"
+            time.sleep(0.1)
+        yield port
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(30)
+
+
+def _healthy(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture(params=["openai-compatible", "llamacpp"])
+def beside(request: pytest.FixtureRequest, llama_port: int, gateway: Callable[..., RunningGateway]) -> Iterator[openai.OpenAI]:
+    """The openai package, pointed at a gateway whose only upstream is that server."""
+    running = gateway(CONFIG.format(type=request.param, port=llama_port))
+    with openai.OpenAI(base_url=running.base_url, api_key="anything", max_retries=0, timeout=120) as client:
+        yield client
+
+
+def test_a_llama_server_beside_the_gateway_answers_as_the_local_model_does(beside: openai.OpenAI) -> None:
+    whole = ask(beside, PARIS, temperature=0)
+    assert "Paris" in said(whole)
+    assert whole.usage.completion_tokens > 3
+    chunks = [chunk for chunk in ask(beside, PARIS, temperature=0, stream=True) if chunk.choices]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == said(whole)
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    cut = ask(beside, PARIS, temperature=0, stop=["Paris"])
+    assert said(cut).strip()
+    assert "Paris" not in said(cut)
+    short = ask(beside, PARIS, temperature=0, max_tokens=3)
+    assert (short.choices[0].finish_reason, short.usage.completion_tokens) == ("length", 3)
+
+
+def test_a_llama_server_keeps_seeds_probabilities_and_schemas(beside: openai.OpenAI) -> None:
+    texts = [said(ask(beside, PARIS, temperature=1, seed=seed, max_tokens=12)) for seed in (1, 1, 2, 3, 4, 5)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) >= 2
+    probable = ask(beside, PARIS, temperature=0, logprobs=True, top_logprobs=2, max_tokens=4)
+    assert [len(token.top_logprobs) for token in probable.choices[0].logprobs.content] == [2, 2, 2, 2]
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY_SCHEMA}}
+    jsonschema.validate(json.loads(said(ask(beside, PARIS, temperature=0, response_format=form, max_tokens=120))), CITY_SCHEMA)
+
+
+@pytest.fixture
+def tls_upstream(tmp_path: Path) -> Iterator[tuple[FaultUpstream, Path]]:
+    """A scripted upstream that speaks TLS, and the authority that vouches for it."""
+    certificates = Certificates(tmp_path)
+    server, loop = FaultUpstream(tls="good", certificates=certificates), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="tls-upstream")
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+        yield server, certificates.ca
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def test_a_tls_upstream_answers_when_its_authority_is_trusted(
+    tls_upstream: tuple[FaultUpstream, Path], gateway: Callable[..., RunningGateway]
+) -> None:
+    server, authority = tls_upstream
+    provider = f'{{ type: openai-compatible, base_url: "{server.base_url}", ca: "{authority}" }}'
+    running = gateway(f"providers:\n  up: {provider}\nmodels:\n  local: up/mock\n")
+    with openai.OpenAI(base_url=running.base_url, api_key="anything", max_retries=0, timeout=30) as client:
+        assert said(ask(client)) == "w0 w1 w2 w3 w4 "
+        chunks = [chunk for chunk in ask(client, stream=True) if chunk.choices]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "w0 w1 w2 w3 w4 "
+    assert server.ledger.accepted == 1, "the second call did not use the first one's connection"
+
+
+def test_a_tls_upstream_nobody_vouches_for_gets_no_request(
+    tls_upstream: tuple[FaultUpstream, Path], gateway: Callable[..., RunningGateway]
+) -> None:
+    server, _ = tls_upstream
+    running = gateway(f'providers:\n  up: {{ type: openai-compatible, base_url: "{server.base_url}" }}\nmodels:\n  local: up/mock\n')
+    with (
+        openai.OpenAI(base_url=running.base_url, api_key="anything", max_retries=0, timeout=30) as client,
+        pytest.raises(openai.InternalServerError) as caught,
+    ):
+        ask(client)
+    assert caught.value.code == "upstream_tls_error"
+    assert server.requests == []
