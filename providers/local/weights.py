@@ -233,5 +233,5 @@ def _size_of(directory: Path) -> int:
 def _reason(log: str) -> str:
     """The line of an installer's output that says what went wrong."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith(("error", "× ", "╰─▶", "hash", "caused by"))]
+    errors = [line for line in lines if line.lower().startswith(("error", "× ", "╰─▶", "hash", "cause:"))]
     return (errors or lines or ["no reason given"])[-1][:300]
