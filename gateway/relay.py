@@ -170,7 +170,7 @@ class Relay:
                 for choice in choices:
                     if choice.index > highest:
                         highest = choice.index
-                    if choice.finish_reason is not None:
+                    if choice.finish_reason:
                         finished.append(choice)
         self.chunks += said
         self._highest = highest
@@ -224,7 +224,7 @@ class Relay:
                 for choice in chunk.choices:
                     if choice.index > self._highest:
                         self._highest = choice.index
-                    if choice.finish_reason is not None:
+                    if choice.finish_reason:
                         self._finish(choice)
             if not self.started:
                 self._look_for_content(data, chunk)
@@ -239,11 +239,11 @@ class Relay:
 
     def _finish(self, choice: _Choice) -> None:
         self._finished.add(choice.index)
-        reasons = list(self.finish_reasons)
-        reasons.extend([None] * (choice.index + 1 - len(reasons)) if choice.index < 128 else [])
-        if choice.index < 128:
+        if 0 <= choice.index < 128:
+            reasons = list(self.finish_reasons)
+            reasons.extend([None] * (choice.index + 1 - len(reasons)))
             reasons[choice.index] = choice.finish_reason
-        self.finish_reasons = tuple(reasons)
+            self.finish_reasons = tuple(reasons)
 
     def _look_for_content(self, data: bytes, chunk: _Chunk) -> None:
         try:
