@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
-from gateway import accounting, answer, receipt
+import msgspec
+
+from gateway import accounting, answer, logits, receipt
 from gateway.call import Call
 from gateway.caller import Caller
 from gateway.fanout import Interleaved, add_usages, interleave, merge, together
@@ -15,8 +18,11 @@ from gateway.relay import DONE, Relay
 from gateway.routing import Place
 from gateway.stops import StopStream, cut_answer
 from gateway.upstream.transport import Deadlines, Response, UpstreamError
-from providers.base import Body, Options, StreamDecoder, StreamFailure, Usage
+from providers.base import Body, Failure, Options, StreamDecoder, StreamFailure, Usage
 from providers.shapes import fan_out
+
+if TYPE_CHECKING:
+    from providers.local.probabilities import Probabilities, Steps
 
 MAX_ANSWER = 64 << 20
 """Bytes of one JSON answer that we take from an upstream."""
@@ -26,9 +32,20 @@ MAX_ERROR = 64 << 10
 class Exchange:
     """Everything that one attempt needs while it lasts."""
 
-    __slots__ = ("_call", "_caller", "_deadlines", "_metrics", "_options", "_place", "_target")
+    __slots__ = ("_asked", "_call", "_caller", "_deadlines", "_metrics", "_options", "_place", "_target")
 
-    def __init__(self, call: Call, caller: Caller, place: Place, options: Options, deadlines: Deadlines, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        call: Call,
+        caller: Caller,
+        place: Place,
+        options: Options,
+        deadlines: Deadlines,
+        metrics: Metrics,
+        asked: logits.Asked | None = None,
+    ) -> None:
+        """`asked` are probabilities that this provider has no call for."""
+        self._asked = asked
         self._call = call
         self._caller = caller
         self._place = place
@@ -45,6 +62,9 @@ class Exchange:
     async def carry_out(self, body: Body) -> None:
         """Send an adapted body and answer the caller. UpstreamError or StreamFailure when there is no (whole) answer."""
         call = self._call
+        if self._asked is not None:
+            await self._answer_logits(body, self._asked)
+            return
         count = _count(call)
         if count > 1:
             bodies = fan_out(body, count)
@@ -160,6 +180,41 @@ class Exchange:
             call.attempts[-1].ms = self.elapsed()
             out += receipt.chunk(call, relay.opening)
         await self._caller.finish(out + DONE)
+
+    async def _answer_logits(self, body: Body, asked: logits.Asked) -> None:
+        """Token probabilities where the provider has no call for them."""
+        call = self._call
+        steps = getattr(self._target.kind, "probabilities", None)
+        if steps is None:
+            response = await self._send(body)
+            try:
+                answered, call.usage, call.finish_reasons = await self._read(response)
+            finally:
+                response.close()
+            found, notes = logits.from_chat(answered, asked)
+        else:
+            probabilities, response = await self._step(steps(body, self._target, self._options, asked.top_k, asked.vocabulary))
+            found = logits.encode(probabilities.by_token, None)
+            notes = logits.first_token_notes(probabilities.first_token_only, self._target, strict=self._options.strict)
+        call.adjustments = [*call.adjustments, *notes]
+        await self._answer(found, response)
+
+    async def _step(self, steps: Steps) -> tuple[Probabilities, Response]:
+        """Carry out a provider's own requests one after another."""
+        request = next(steps)
+        while True:
+            response = await self._place.transport.send(self._place.origin, request, self._deadlines)
+            self._call.upstream_at = time.monotonic()
+            try:
+                if response.status != 200:
+                    raise StreamFailure(await answer.read_failure(response, self._target, MAX_ERROR))
+                request = steps.send(await response.body(MAX_ANSWER))
+            except StopIteration as end:
+                return end.value, response
+            except (msgspec.DecodeError, LookupError, ArithmeticError):
+                raise StreamFailure(Failure("bad_body", "the engine's probabilities cannot be read")) from None
+            finally:
+                response.close()
 
     async def _answer_several(self, bodies: list[Body]) -> None:
         """n JSON answers as one."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway import accounting, answer
+from gateway import accounting, answer, logits
 from gateway.auth import Keys, may_use
 from gateway.call import Attempt, Call
 from gateway.caller import Caller, CallerDeadlines, Send
@@ -212,12 +212,20 @@ class Pipeline:
         place = choice.place
         target, kind = place.target, place.target.kind
         assert call.body is not None
-        options = Options(call.strict or choice.strict, call.stream, call.operation)
-        body = call.body.copy()
-        call.adjustments = kind.adapt(body, target, options)
+        strict = call.strict or choice.strict
+        asked = None
+        if call.operation == "logits" and not logits.is_native(kind):
+            options = Options(strict)
+            asked = logits.read(call.body)
+            body = logits.as_chat(call.body, asked)
+            call.adjustments = logits.adapt(body, asked, target, options)
+        else:
+            options = Options(strict, call.stream, call.operation)
+            body = call.body.copy()
+            call.adjustments = kind.adapt(body, target, options)
         call.target = target
         call.attempts.append(Attempt(target.name))
-        exchange = Exchange(call, caller, place, options, _within(choice.deadlines, left), self.metrics)
+        exchange = Exchange(call, caller, place, options, _within(choice.deadlines, left), self.metrics, asked)
         lease: Lease | None = None
         try:
             if place.engine is not None:

@@ -7,12 +7,13 @@ the gateway joins the chunks for callers who did not ask for a stream (`always_s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from providers.base import Body, Failure, Options, StreamDecoder, Target, WireRequest
 from providers.local.options import LocalOptions
+from providers.local.probabilities import Steps, ask
 from providers.local.rules import LogProbs, Patterns, Seed, SlotChoices, Stops, SystemMessage, Temperature
 from providers.local.stream import EngineDecoder
 from providers.local.tools import ForcedTools, ToolTurns
@@ -88,6 +89,10 @@ class Local(OpenAICompatible):
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """A decoder for one stream."""
         return EngineDecoder(options)
+
+    def probabilities(self, body: Body, target: Target, options: Options, top_k: int | None, vocabulary: Sequence[str] | None) -> Steps:
+        """The requests that find next-token probabilities, for an adapted chat body."""
+        return ask(body.get("messages"), top_k, vocabulary)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """What an error answer means: the engine says 500 for most of what a caller did wrong."""

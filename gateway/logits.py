@@ -1,0 +1,110 @@
+"""Probabilities of the next token on providers that have no call for it: asked for as one output token with its alternatives.
+
+native     the provider has the operation (Goodfire): nothing of this is used
+stepwise   the provider knows a way of its own over several requests (the embedded engine): exact
+emulated   `logprobs` with `top_logprobs` of a one-token chat completion: as many tokens as the provider lists, no more
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.errors import BadRequest
+from gateway.normalize import refuse
+from providers.base import Adjustment, Body, Failure, Options, Provider, Refusal, StreamFailure, Target
+
+DEFAULT_TOP_K = 10
+MAX_TOP_K = 1000
+MAX_VOCABULARY = 256
+MOST_LISTED = 20
+"""OpenAI's bound on top_logprobs; a provider with a lower one clamps it by its rules."""
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What the caller wants to know."""
+
+    top_k: int | None
+    vocabulary: list[str] | None
+
+
+def read(body: Body) -> Asked:
+    """`top_k` and `filter_vocabulary`, checked."""
+    top_k, vocabulary = body.get("top_k"), body.get("filter_vocabulary")
+    if top_k is not None and (type(top_k) is not int or not 1 <= top_k <= MAX_TOP_K):
+        raise refuse("top_k", f"'top_k' must be an integer from 1 to {MAX_TOP_K}.")
+    if vocabulary is not None:
+        if type(vocabulary) is not list or not all(type(one) is str and one for one in vocabulary):
+            raise refuse("filter_vocabulary", "'filter_vocabulary' must be a list of strings.", "invalid_type")
+        if not 0 < len(vocabulary) <= MAX_VOCABULARY:
+            raise refuse("filter_vocabulary", f"'filter_vocabulary' takes 1 to {MAX_VOCABULARY} entries.")
+    if body.get("stream"):
+        raise BadRequest("Token probabilities are not streamed.", param="stream", code="unsupported_parameter")
+    return Asked(top_k, vocabulary)
+
+
+def is_native(kind: Provider) -> bool:
+    """Whether the provider has the operation itself."""
+    return "logits" in getattr(getattr(kind, "wire", None), "paths", ())
+
+
+def as_chat(body: Body, asked: Asked) -> Body:
+    """The one-token chat completion that shows the alternatives."""
+    kept = {name: body.get(name) for name in ("model", "messages", "user", "system_prompt") if name in body}
+    listed = min(MOST_LISTED, max(asked.top_k or DEFAULT_TOP_K, MOST_LISTED if asked.vocabulary else 1))
+    chat = {**kept, "max_tokens": 1, "logprobs": True, "top_logprobs": listed}
+    return Body(_encode(chat))
+
+
+def adapt(chat: Body, asked: Asked, target: Target, options: Options) -> list[Adjustment]:
+    """Apply the provider's rules; Refusal when they leave no probabilities to read, or in strict mode not enough."""
+    exact = hasattr(target.kind, "probabilities")
+    if not exact and asked.top_k is not None and asked.top_k > MOST_LISTED and options.strict:
+        raise Refusal(f"'top_k' over {MOST_LISTED} is not to be had from {target.name}.", "top_k")
+    adjustments = target.kind.adapt(chat, target, options)
+    if not exact and asked.top_k is not None and asked.top_k > MOST_LISTED:
+        adjustments.append(Adjustment("top_k", "clamp", from_=asked.top_k, to=MOST_LISTED, why="it lists no more alternatives"))
+    if any(one.param == "logprobs" and one.action == "drop" for one in adjustments):
+        raise Refusal(f"{target.name} gives no token probabilities.", None, "unsupported_operation")
+    return [one for one in adjustments if one.param not in ("max_tokens", "logprobs", "temperature")]
+
+
+def from_chat(answer: bytes, asked: Asked) -> tuple[bytes, list[Adjustment]]:
+    """The probabilities that a one-token answer lists. What it does not list is named as unknown, never invented."""
+    try:
+        listed = _decode(answer)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        found = {one["token"]: math.exp(one["logprob"]) for one in listed}
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError):
+        raise StreamFailure(Failure("bad_body", "the answer lists no token probabilities")) from None
+    unknown: list[str] = []
+    if asked.vocabulary:
+        unknown = [token for token in dict.fromkeys(asked.vocabulary) if token not in found]
+        found = {token: found[token] for token in dict.fromkeys(asked.vocabulary) if token in found}
+    why = f"read from the {len(listed)} likeliest tokens of a one-token answer"
+    return encode(found, asked.top_k, emulated=True, unknown=unknown), [Adjustment("logits", "enforce_locally", why=why)]
+
+
+def encode(found: dict[str, float], top_k: int | None, *, emulated: bool = False, unknown: Sequence[str] = ()) -> bytes:
+    """The answer: {"logits": {token: probability}}, likeliest first; `emulated` and `unknown` where they apply."""
+    ranked = sorted(found.items(), key=lambda item: -item[1])[:top_k]
+    answer: dict[str, Any] = {"logits": dict(ranked)}
+    if emulated:
+        answer |= {"emulated": True, "unknown": list(unknown)}
+    return _encode(answer)
+
+
+def first_token_notes(partial: Sequence[str], target: Target, *, strict: bool) -> list[Adjustment]:
+    """Entries of several tokens count by their first: said, or refused in strict mode."""
+    if partial and strict:
+        raise Refusal(
+            f"'filter_vocabulary' has entries of more than one token at {target.name}: {', '.join(map(repr, partial[:5]))}.",
+            "filter_vocabulary",
+            "invalid_value",
+        )
+    return [Adjustment("filter_vocabulary", "downgrade", from_=entry[:64], why="counts by its first token") for entry in partial]

@@ -1,0 +1,69 @@
+"""Token probabilities of the embedded engine: exact, and the same whichever way they are asked for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from providers.local.probabilities import Probabilities, ask
+
+MESSAGES = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "Name the capital of France in one word."}]
+VOCABULARY = ["Paris", "The", "London", " Paris", "Berlin"]
+
+
+async def carry_out(client: httpx.AsyncClient, top_k: int | None, vocabulary: list[str] | None) -> Probabilities:
+    """Drive the steps against the real engine."""
+    steps = ask(MESSAGES, top_k, vocabulary)
+    request = next(steps)
+    while True:
+        response = await client.post(request.path, content=request.body, headers=dict(request.headers))
+        assert response.status_code == 200, response.text
+        try:
+            request = steps.send(response.content)
+        except StopIteration as end:
+            found: Probabilities = end.value
+            return found
+
+
+async def whole_distribution(client: httpx.AsyncClient) -> dict[int, float]:
+    """Every token's probability, by the slow way."""
+    prompt = (await client.post("/apply-template", json={"messages": MESSAGES})).json()["prompt"]
+    answer = await client.post("/completion", json={"prompt": prompt, "n_predict": 1, "n_probs": 49152})
+    listed: list[dict[str, Any]] = answer.json()["completion_probabilities"][0]["top_logprobs"]
+    return {one["id"]: math.exp(one["logprob"]) for one in listed}
+
+
+async def first_token(client: httpx.AsyncClient, text: str) -> int:
+    """The id of a text's first token."""
+    tokens: list[int] = (await client.post("/tokenize", json={"content": text, "add_special": False})).json()["tokens"]
+    return tokens[0]
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_candidates_have_the_probability_that_the_whole_distribution_gives_them(engine_client: Any) -> None:
+    async with engine_client() as client:
+        client.timeout = httpx.Timeout(60)
+        found = await carry_out(client, None, VOCABULARY)
+        everything = await whole_distribution(client)
+        for entry in VOCABULARY:
+            assert found.by_token[entry] == pytest.approx(everything[await first_token(client, entry)], abs=1e-5)
+        assert 0 < sum(found.by_token.values()) <= 1
+        assert "Berlin" in found.first_token_only
+        assert "Paris" not in found.first_token_only
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_likeliest_tokens_come_in_order_and_agree_with_log_probabilities_of_one_token(engine_client: Any) -> None:
+    async with engine_client() as client:
+        client.timeout = httpx.Timeout(60)
+        found = await carry_out(client, 5, None)
+        body = {"messages": MESSAGES, "max_tokens": 1, "logprobs": True, "top_logprobs": 5, "temperature": 0}
+        answer = msgspec.json.decode((await client.post("/v1/chat/completions", json=body)).content)
+    listed = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+    assert list(found.by_token) == [one["token"] for one in listed]
+    assert list(found.by_token.values()) == pytest.approx([math.exp(one["logprob"]) for one in listed], abs=1e-4)
+    assert list(found.by_token.values()) == sorted(found.by_token.values(), reverse=True)
