@@ -11,7 +11,10 @@ import pytest
 
 from providers.local.probabilities import Probabilities, ask
 
-MESSAGES = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "Name the capital of France in one word."}]
+MESSAGES = [
+    {"role": "system", "content": "You are a helpful assistant."},
+    {"role": "user", "content": "Name the capital of France in one word."},
+]
 VOCABULARY = ["Paris", "The", "London", " Paris", "Berlin"]
 
 
