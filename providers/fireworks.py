@@ -1,78 +1,30 @@
 """Fireworks. Facts: its chat completions page, and fireworks-ai 1.2.30.
 
-The page says that the returned text contains the stop string, the package says it does not: it is taken off where it is there.
+The page says that the returned text contains the stop string, the package says it does not: the gateway takes it off.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from providers.answers import arguments_as_text, choices_of
-from providers.base import Answer, Options, Target
+from providers.answers import arguments_as_text
 from providers.messages import DropField, Parts, Roles
 from providers.openai import OpenAICompatible, Wire
 from providers.openai_models import GATEWAY, NEAREST_EFFORT, SAMPLING
 from providers.pairs import Both, Excludes, Needs
-from providers.rules import ForModels, Rule, Takes, Work
+from providers.rules import ForModels, Takes
 from providers.shapes import Choices, Format, Stop, StreamUsage, ToolChoice, Tools
-from providers.streams import ChunkRepairs, TrailingStops, strip_stop
+from providers.streams import ChunkRepairs
 from providers.values import Becomes, BiasRange, Cap, OneOf, Range, Rename
-
-STOPS = "fireworks.stops"
-"""Memo: the caller's stop strings."""
-
-
-class RememberStops(Rule, frozen=True):
-    """Keeps the stop strings for the answer, which may end with one of them."""
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ()
-
-    def apply(self, work: Work) -> None:
-        """Remember them."""
-        value = work.body.get(self.param)
-        work.options.memo[STOPS] = (value,) if type(value) is str else tuple(value or ())
-
-
-class Fireworks(OpenAICompatible):
-    """Fireworks' wire, with the stop strings taken off the text."""
-
-    def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """The answer, its texts without the stop string at their end."""
-        answer = super().decode(body, target, options)
-        stops = options.memo.get(STOPS)
-        if not stops:
-            return answer
-        return self.reread(answer, lambda found: _strip(found, stops))
-
-    def decoder(self, target: Target, options: Options) -> ChunkRepairs | TrailingStops:
-        """A decoder for one stream."""
-        repairs = ChunkRepairs((arguments_as_text,), (b'"tool_calls"', b'"function_call"'))
-        stops = options.memo.get(STOPS)
-        return TrailingStops(stops, repairs) if stops else repairs
-
-
-def _strip(answer: dict[str, Any], stops: tuple[str, ...]) -> bool:
-    changed = False
-    for choice in choices_of(answer):
-        message = choice.get("message") or {}
-        text = message.get("content")
-        if choice.get("finish_reason") == "stop" and type(text) is str and strip_stop(text, stops) != text:
-            message["content"] = strip_stop(text, stops)
-            changed = True
-    return changed
-
 
 _EFFORTS = ("none", "low", "medium", "high")
 
-FIREWORKS = Fireworks(
+FIREWORKS = OpenAICompatible(
     "fireworks",
     Wire(
         label="Fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
         models_path="/models",
         repairs=(arguments_as_text,),
+        decoder=lambda _: ChunkRepairs((arguments_as_text,), (b'"tool_calls"', b'"function_call"')),
         source="its chat completions page and fireworks-ai 1.2.30",
     ),
     (
@@ -93,7 +45,6 @@ FIREWORKS = Fireworks(
         Range("typical_p", 0, 1),
         Range("repetition_penalty", 0, 2),
         Choices(param="n", most=128),
-        RememberStops("stop"),
         Stop("stop", limit=4),
         BiasRange("logit_bias"),
         Range("top_logprobs", 0, 5),

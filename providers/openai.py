@@ -138,11 +138,6 @@ class OpenAICompatible:
             return read_logits(body)
         return read_answer(body, self.wire.repairs, may_be_empty=self.wire.empty_answers)
 
-    def reread(self, answer: Answer, repair: Repair) -> Answer:
-        """The same answer with one more repair, for those that need what was adapted."""
-        more = read_answer(answer.body, (repair,), may_be_empty=self.wire.empty_answers)
-        return msgspec.structs.replace(answer, body=more.body)
-
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """A decoder for one stream, or None when its bytes are right as they are."""
         return None if self.wire.decoder is None else self.wire.decoder(options)

@@ -12,7 +12,7 @@ MAX_FANOUT = 8
 
 
 class Stop(Rule, frozen=True):
-    """Stop strings: at most `limit` of them (None: any number), as a list only where `listed`."""
+    """Stop strings: at most `limit` of them (None: any number), as a list only where `listed`; the gateway watches for the rest."""
 
     limit: int | None = None
     listed: bool = False
@@ -24,11 +24,19 @@ class Stop(Rule, frozen=True):
             work.report(self.param, "reshape", why="upstream takes a list")
             work.body.set(self.param, [value])
         elif type(value) is list and self.limit is not None and len(value) > self.limit:
-            work.lossy(self.param, "clamp", f"it takes at most {self.limit} stop strings", from_=len(value), to=self.limit)
-            work.body.set(self.param, value[: self.limit])
+            work.body.set(self.param, first_stops(work, value, self.limit))
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "yes"} | ({"max_items": self.limit} if self.limit else {})}
+
+
+def first_stops(work: Work, stops: list[str], limit: int) -> list[str]:
+    """As many stop strings as fit. The gateway ends the text at any of them, which strict mode takes for less than asked."""
+    why = f"it takes at most {limit} stop strings"
+    if work.strict:
+        raise work.refuse("stop", why)
+    work.report("stop", "enforce_locally", from_=len(stops), to=limit, why=f"{why}; the gateway watches for the others")
+    return stops[:limit]
 
 
 class StopSequences(Rule, frozen=True):
@@ -44,8 +52,8 @@ class StopSequences(Rule, frozen=True):
             return
         stops = [value] if type(value) is str else value
         if self.limit is not None and len(stops) > self.limit:
-            work.lossy(self.param, "clamp", f"it takes at most {self.limit} stop strings", from_=len(stops), to=self.limit)
-        work.body.set("stop_sequences", stops[: self.limit])
+            stops = first_stops(work, stops, self.limit)
+        work.body.set("stop_sequences", stops)
         work.report(self.param, "rename", to="stop_sequences")
 
     def describe(self) -> dict[str, dict[str, Any]]:
