@@ -1,0 +1,173 @@
+"""Rows U16 and U17: however an upstream frames and cuts its stream, the caller gets the same bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.answer import read_usage
+from gateway.relay import DONE, Relay
+from providers.base import Failure
+from tests.faults.behaviours import SSE, chat_chunk, chunked
+from tests.faults.client import chat
+from tests.faults.conftest import Serve
+from tests.faults.upstream_server import Exchange, FaultUpstream, play
+
+HARD = 'a\u2028b\u2029c\x85d é 日本 👩‍👩‍👧 \U0001f600 \\ " / \t end'
+"""Characters of one to four bytes, and three that some line splitters take for line ends."""
+
+
+@dataclass
+class Torture:
+    """One event as an unusual upstream would send it: its data in lines, and what stands around them."""
+
+    lines: list[bytes]
+    end: bytes
+    space: bytes
+    before: list[bytes]
+
+    @property
+    def wire(self) -> bytes:
+        """Its bytes."""
+        fields = [*self.before, *(b"data:" + self.space + line for line in self.lines), b""]
+        return b"".join(field + self.end for field in fields)
+
+    @property
+    def normal(self) -> bytes:
+        """What the caller gets: one data line, LF, a blank line."""
+        return b"data: " + b"".join(self.lines) + b"\n\n"
+
+
+@st.composite
+def tortures(draw: st.DrawFn) -> list[Torture]:
+    """A whole stream: some content, a finish reason, perhaps [DONE]."""
+    texts = draw(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), min_size=1, max_size=6))
+    values = [chat_chunk("", role="assistant"), *(chat_chunk(text) for text in texts), chat_chunk(finish="stop")]
+    datas = [json.dumps(value, ensure_ascii=draw(st.booleans())).encode() for value in values]
+    datas += [b"[DONE]"] if draw(st.booleans()) else []
+    return [draw(torture_of(data)) for data in datas]
+
+
+@st.composite
+def torture_of(draw: st.DrawFn, data: bytes) -> Torture:
+    """One event in any of its forms. Data is cut where JSON may have white space."""
+    lines = data.split(b', "choices', 1) if draw(st.booleans()) else [data]
+    lines = [lines[0] + b",", b'"choices' + lines[1]] if len(lines) == 2 else lines
+    before = draw(st.lists(st.sampled_from([b": comment", b":", b"event: x", b"id: 7", b"retry: 1", b"unknown"]), max_size=2))
+    return Torture(lines, draw(st.sampled_from([b"\n", b"\r\n", b"\r"])), draw(st.sampled_from([b" ", b""])), before)
+
+
+def relayed(pieces: list[bytes]) -> bytes:
+    """What a caller gets for a stream that arrives in these pieces."""
+    relay = Relay(decoder=None, usage_asked=False, read_usage=read_usage, fail=lambda data: Failure("inband_error", "unexpected"))
+    out = b""
+    for piece in pieces:
+        if not relay.done:
+            out += relay.feed(piece)
+    return out + relay.end() + DONE
+
+
+def cut(wire: bytes, places: list[int]) -> list[bytes]:
+    """`wire` in pieces."""
+    ends = sorted({place % (len(wire) + 1) for place in places})
+    return [wire[start:end] for start, end in zip([0, *ends], [*ends, len(wire)], strict=True) if start < end]
+
+
+@settings(max_examples=400, deadline=None)
+@given(stream=tortures(), places=st.lists(st.integers(0, 5000), max_size=40), mark=st.booleans(), whole=st.booleans())
+def test_u16_any_framing_in_any_pieces_is_the_same_stream(stream: list[Torture], places: list[int], mark: bool, whole: bool) -> None:
+    wire = (b"\xef\xbb\xbf" if mark else b"") + b"".join(one.wire for one in stream)
+    if not whole:  # the last event lacks its blank line
+        wire = wire[: -len(stream[-1].end)]
+    expected = b"".join(one.normal for one in stream if one.lines != [b"[DONE]"]) + DONE
+    assert relayed(cut(wire, places)) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(stream=tortures())
+def test_u16_a_stream_byte_by_byte_is_the_same_stream(stream: list[Torture]) -> None:
+    wire = b"".join(one.wire for one in stream)
+    expected = b"".join(one.normal for one in stream if one.lines != [b"[DONE]"]) + DONE
+    assert relayed([bytes((byte,)) for byte in wire]) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=30), places=st.lists(st.integers(0, 20000), max_size=60))
+def test_u16_a_plain_stream_in_any_pieces_passes_byte_for_byte(texts: list[str], places: list[int]) -> None:
+    values = [chat_chunk("", role="assistant"), *(chat_chunk(text) for text in texts), chat_chunk(finish="stop")]
+    wire = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values) + DONE
+    assert relayed(cut(wire, places)) == wire
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
+def test_u16_every_single_cut_leaves_the_stream_as_it_is(end: bytes) -> None:
+    stream = [Torture([data], end, b" ", [b": c"]) for data in _hard_stream()]
+    wire = b"\xef\xbb\xbf" + b"".join(one.wire for one in stream)
+    expected = b"".join(one.normal for one in stream)
+    for at in range(len(wire) + 1):
+        assert relayed([wire[:at], wire[at:]]) == expected, at
+
+
+def _hard_stream() -> list[bytes]:
+    """Events whose text has every kind of character, unescaped."""
+    values = [chat_chunk("", role="assistant"), chat_chunk(HARD), chat_chunk(HARD[::-1]), chat_chunk(finish="stop")]
+    return [*(json.dumps(value, ensure_ascii=False).encode() for value in values), b"[DONE]"]
+
+
+MIXED = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n")
+FORMS: dict[str, bytes] = {
+    "lf": b"".join(b"data: " + data + b"\n\n" for data in _hard_stream()),
+    "crlf": b"".join(b"data: " + data + b"\r\n\r\n" for data in _hard_stream()),
+    "cr": b"".join(b"data: " + data + b"\r\r" for data in _hard_stream()),
+    "mixed": b"".join(b"data: " + data + end for data, end in zip(_hard_stream(), MIXED, strict=True)),
+    "mark": b"\xef\xbb\xbf" + b"".join(b"data: " + data + b"\n\n" for data in _hard_stream()),
+    "comments": b": hi\n\n" + b"".join(b": c\ndata: " + data + b"\n: d\n\n:\n" for data in _hard_stream()),
+    "no-space": b"".join(b"data:" + data + b"\n\n" for data in _hard_stream()),
+    "lines": b"".join(b"data: " + data.replace(b', "choices', b',\ndata: "choices') + b"\n\n" for data in _hard_stream()),
+    "unterminated": b"".join(b"data: " + data + b"\n\n" for data in _hard_stream())[:-2],
+    "unterminated-crlf": b"".join(b"data: " + data + b"\r\n\r\n" for data in _hard_stream())[:-3],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_u16_a_tortured_stream_reaches_the_caller_as_a_plain_one(serve: Serve, up: FaultUpstream, form: str) -> None:
+    wire = FORMS[form]
+    up.on("/v1/chat/completions", play(SSE + chunked(wire), b"0\r\n\r\n"))
+    gate = await serve((up, "mock"))
+    answer = await gate.ask(chat(stream=True))
+    expected = FORMS["lf"].replace(b', "choices', b',"choices') if form == "lines" else FORMS["lf"]
+    assert answer.body == expected
+    await gate.record(status=200, stream_end="ok")
+    assert gate.count("lockgate_upstream_errors") == 0
+    assert gate.count("lockgate_sse_normalised") == 0
+
+
+@pytest.mark.parametrize("form", ["lf", "mixed"])
+async def test_u17_text_cut_at_every_byte_arrives_as_it_was(serve: Serve, up: FaultUpstream, form: str) -> None:
+    async def byte_by_byte(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        for byte in FORMS[form]:
+            await exchange.chunk(bytes((byte,)))
+            await exchange.sleep(0.0005)
+        await exchange.chunk(b"")
+
+    up.on("/v1/chat/completions", byte_by_byte)
+    gate = await serve((up, "mock"))
+    answer = await gate.ask(chat(stream=True))
+    assert answer.text == HARD + HARD[::-1]
+    assert "\ufffd" not in answer.body.decode()
+    assert answer.body == FORMS["lf"]
+    await gate.record(status=200, stream_end="ok")
+
+
+async def test_u17_a_json_answer_keeps_its_text(serve: Serve, up: FaultUpstream) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": HARD}, "finish_reason": "stop"}
+    body = json.dumps({"object": "chat.completion", "choices": [choice]}, ensure_ascii=False).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    up.on("/v1/chat/completions", play(head, *[bytes((byte,)) for byte in body]))
+    answer = await (await serve((up, "mock"))).ask(chat())
+    assert answer.body == body
