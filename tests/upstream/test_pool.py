@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import time
 
 import pytest
 
+from gateway.upstream.connection import Connection
+from gateway.upstream.deadlines import Ticker
 from gateway.upstream.native import NativeTransport
+from gateway.upstream.pool import Pool, Stats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 from tests.faults.behaviours import JSON
 from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, Script, canned, closed_port, play
@@ -279,3 +284,55 @@ async def test_a_closed_transport_refuses(up: FaultUpstream) -> None:
     outcomes = await asyncio.gather(blocker, waiter, call(native, up), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [UpstreamError] * 3
     assert (native.in_use, native.idle, native.waiting) == (0, 0, 0)
+
+
+def pool_of_one(peers: list[socket.socket], closed: bool = False) -> Pool:
+    """A pool with one slot whose connections lead to `peers`; `closed`: each is closed as soon as it is open."""
+
+    async def dial(pool: Pool, deadlines: Deadlines, total: float) -> Connection:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        peers.append(theirs)
+        connection = Connection(pool, time.monotonic)
+        await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
+        if closed:
+            connection.eof_received()
+        return connection
+
+    return Pool(Origin("http", "127.0.0.1", 1), 1, 60.0, Ticker(time.monotonic), dial, Stats())
+
+
+async def test_who_is_handed_a_connection_that_dies_meanwhile_keeps_the_first_place() -> None:
+    peers: list[socket.socket] = []
+    pool = pool_of_one(peers)
+    total = time.monotonic() + 60
+    first = await pool.acquire(BRISK, total)
+    second, third, fourth = (asyncio.ensure_future(pool.acquire(BRISK, total)) for _ in range(3))
+    await asyncio.sleep(0)
+    pool.release(first)
+    first.abort()
+    connection = await third
+    assert not second.done()
+    pool.release(connection)
+    assert await second is connection
+    pool.release(connection)
+    assert await fourth is connection
+    assert (pool.open, len(peers)) == (1, 2)
+    pool.close()
+    pool.ticker.stop()
+    assert pool.open == 0
+    for peer in peers:
+        peer.close()
+
+
+async def test_a_connection_closed_as_soon_as_it_is_open_is_an_error_without_a_slot() -> None:
+    peers: list[socket.socket] = []
+    pool = pool_of_one(peers, closed=True)
+    for _ in range(3):
+        with pytest.raises(UpstreamError) as caught:
+            await pool.acquire(BRISK, time.monotonic() + 60)
+        assert caught.value.kind == "closed_pre"
+    assert (pool.open, pool.connections) == (0, set())
+    pool.ticker.stop()
+    for peer in peers:
+        peer.close()

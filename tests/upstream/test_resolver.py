@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 import time
@@ -147,6 +148,28 @@ async def test_who_leaves_while_a_name_is_looked_up_does_not_disturb_the_others(
     release.set()
     assert await second == [v4(80)]
     assert first.cancelled()
+
+
+async def test_a_failure_that_nobody_waits_for_is_not_reported_as_lost() -> None:
+    lost: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: lost.append(context["message"]))
+    release = threading.Event()
+
+    def lookup(host: str, port: int) -> list[Address]:
+        release.wait(20)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    resolver = ThreadResolver(lookup=lookup)
+    asking = asyncio.ensure_future(resolver.resolve("one", 80))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    del asking
+    release.set()
+    await asyncio.sleep(0.1)
+    gc.collect()
+    assert lost == []
 
 
 async def test_a_dead_address_is_passed_over(up: FaultUpstream) -> None:

@@ -209,6 +209,15 @@ async def test_u24_a_bad_chunk_in_the_middle_is_a_protocol_error(transport: Tran
     assert (data, error.kind) == (b"data: 1\n\n", "protocol")
 
 
+@pytest.mark.parametrize("flood", [b"5;" + b"x" * 300_000, b"0\r\nx-trailer: " + b"y" * 300_000], ids=["extension", "trailer"])
+async def test_u24_framing_without_a_body_has_an_end(transport: Transport, up: FaultUpstream, flood: bytes) -> None:
+    up.on("/v1/chat/completions", play(SSE + chunked(b"data: 1\n\n"), flood, HANG))
+    response = await transport.send(origin_of(up), request_for(), BRISK)
+    data, error = await fail_to_read(response)
+    assert (data, error.kind) == (b"data: 1\n\n", "protocol")
+    await up.wait_for(lambda up: up.ledger.open == 0)
+
+
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 async def test_u32_a_redirect_is_not_followed(transport: Transport, up: FaultUpstream, code: int) -> None:
     async with FaultUpstream() as elsewhere:
