@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from tests.providers.cases import Case, by_mode, differences, load, send_purely
+from tests.providers.cases import Case, Sent, by_mode, differences, load, request_of, send_purely, settings_of
+from tests.providers.gateway_process import Gateway, receipt_of, running, way_of
+from tests.providers.server import Upstream
+from tests.providers.wires import good_reply
 
 CASES = list(by_mode(load("request_cases")))
+CHATS = [case for case in CASES if (case[1].get("config") or {}).get("operation", "chat") == "chat"]
+"""The other operation, logits, has no route among the chat routes; its vectors run through the stages alone."""
+
+
+def _way(case: Case) -> Any:
+    return way_of(case["provider"], case["request"]["model"], settings_of(case))
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    ways = list(dict.fromkeys(_way(case) for _, case, _ in CHATS))
+    upstream = Upstream(lambda request: good_reply(ways[int(request.path.split("/")[1][1:])].kind, request))
+    folder: Path = tmp_path_factory.mktemp("gateway")
+    with running(ways, upstream, folder) as found:
+        yield found
+    upstream.close()
+
+
+def send_by_http(gateway: Gateway, case: Case, strict: bool) -> Sent:
+    """The case through the running gateway."""
+    way = _way(case)
+    response = gateway.ask(way, request_of(case), strict=strict)
+    requests = sorted(gateway.upstream.taken(), key=lambda request: json.dumps(request.body.get("seed")))
+    if response.status_code != 200:
+        assert requests == [], "nothing may be sent for a request that is refused"
+        error = response.json()["error"]
+        return Sent(error={"status": response.status_code, **{name: error[name] for name in ("type", "code", "param")}})
+    adjustments = receipt_of(response)["adjustments"]
+    return Sent(
+        url=gateway.upstream_url(way, requests[0].path),
+        headers=requests[0].headers,
+        bodies=tuple(request.body for request in requests),
+        adjustments=tuple({"from": None, "to": None, **one} for one in adjustments),
+    )
 
 
 @pytest.mark.parametrize(("case", "strict"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_the_request_becomes_what_the_facts_say(case: Case, strict: bool) -> None:
+def test_the_stages_make_of_the_request_what_the_facts_say(case: Case, strict: bool) -> None:
     assert differences(case, send_purely(case, strict)) == []
+
+
+@pytest.mark.parametrize(("case", "strict"), [case[1:] for case in CHATS], ids=[case[0] for case in CHATS])
+def test_the_running_gateway_sends_what_the_facts_say(gateway: Gateway, case: Case, strict: bool) -> None:
+    assert differences(case, send_by_http(gateway, case, strict)) == []
 
 
 def test_the_vectors_are_all_there() -> None:

@@ -1,0 +1,109 @@
+"""The real gateway in front of the recording upstream: one provider and one model for each way of using a provider."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+import yaml
+
+import providers
+from tests.providers.cases import BASES, TYPES
+from tests.providers.server import Upstream
+from tests.running import RunningGateway
+
+CREDENTIAL = "KEY"
+
+
+class Way(NamedTuple):
+    """One way of using a provider: its type, the model there, its settings as JSON text."""
+
+    kind: str
+    model: str
+    settings: str = "{}"
+
+
+def way_of(provider: str, model: str, settings: dict[str, Any] | None = None) -> Way:
+    """The way that a vector's provider, model and settings mean."""
+    return Way(TYPES.get(provider, provider), model, json.dumps(settings or {}, sort_keys=True))
+
+
+def base_of(way: Way) -> str:
+    """The provider's own address, with the vectors' placeholder for Azure."""
+    base = BASES.get(way.kind) or providers.get(way.kind).default_base_url or "http://compatible.test/v1"
+    return base.removesuffix("/v1") if "classic" in way.settings else base
+
+
+class Gateway:
+    """A running gateway and its upstream. A model is asked for by its way."""
+
+    def __init__(self, process: RunningGateway, upstream: Upstream, ways: list[Way]) -> None:
+        self.upstream = upstream
+        self._names = {way: f"m{at}" for at, way in enumerate(ways)}
+        self._client = httpx.Client(base_url=process.base_url, timeout=30, trust_env=False)
+
+    def ask(self, way: Way, request: dict[str, Any], *, strict: bool = False, receipt: bool = True) -> httpx.Response:
+        """One chat call, with the receipt in the body."""
+        headers = {"x-gateway-receipt": "body"} if receipt else {}
+        if strict:
+            headers["x-gateway-strict"] = "true"
+        self.upstream.taken()
+        return self._client.post("/chat/completions", json={**request, "model": self._names[way]}, headers=headers)
+
+    def upstream_url(self, way: Way, path: str) -> str:
+        """The address a request to `path` would have gone to, had it not been redirected to the recording upstream."""
+        prefix = f"/{self._names[way]}"
+        origin = urlsplit(base_of(way))
+        return f"{origin.scheme}://{origin.netloc}{path.removeprefix(prefix)}"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+@contextmanager
+def running(ways: list[Way], upstream: Upstream, folder: Path) -> Iterator[Gateway]:
+    """The gateway for these ways, stopped cleanly at the end."""
+    config = {
+        "providers": {
+            f"p{at}": {
+                "type": way.kind,
+                "api_key": "${UPSTREAM_KEY}",
+                "base_url": f"{upstream.url}/m{at}{urlsplit(base_of(way)).path.rstrip('/')}",
+                **json.loads(way.settings),
+            }
+            for at, way in enumerate(ways)
+        },
+        "models": {f"m{at}": f"p{at}/{way.model}" for at, way in enumerate(ways)},
+    }
+    path = folder / "gateway.yaml"
+    path.write_text(yaml.safe_dump(config))
+    process = RunningGateway(path, folder, {"UPSTREAM_KEY": CREDENTIAL})
+    gateway = Gateway(process, upstream, ways)
+    try:
+        yield gateway
+    finally:
+        gateway.close()
+        process.stop()
+
+
+def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:
+    """The JSON chunks of a stream, without the receipt's."""
+    events = [line.removeprefix("data: ") for line in response.text.split("\n") if line.startswith("data: ")]
+    chunks = [json.loads(event) for event in events if event != "[DONE]"]
+    return [chunk for chunk in chunks if "gateway" not in chunk]
+
+
+def receipt_of(response: httpx.Response) -> dict[str, Any]:
+    """What is under `gateway`, in a JSON answer or in a stream's last chunk."""
+    if "event-stream" in response.headers["content-type"]:
+        events = [line.removeprefix("data: ") for line in response.text.split("\n") if line.startswith("data: {")]
+        receipts = [found["gateway"] for event in events if "gateway" in (found := json.loads(event))]
+        assert receipts, response.text
+        return dict(receipts[-1])
+    return dict(response.json()["gateway"])

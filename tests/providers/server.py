@@ -1,0 +1,97 @@
+"""A small recording upstream: every request is kept, and answered by a function of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+
+class Request(NamedTuple):
+    """One request: its path with the query, its headers by lower-case name, its JSON body."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+class Reply(NamedTuple):
+    """What is answered."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Reply:
+    """A JSON answer."""
+    return Reply(status, json.dumps(value).encode(), headers=headers)
+
+
+def stream_reply(events: list[bytes]) -> Reply:
+    """A stream of whole events."""
+    return Reply(200, b"".join(event + b"\n\n" for event in events), "text/event-stream")
+
+
+def data_events(chunks: list[Any], *, done: bool = True) -> list[bytes]:
+    """`data:` events of JSON chunks, with [DONE] at their end."""
+    return [b"data: " + json.dumps(chunk).encode() for chunk in chunks] + ([b"data: [DONE]"] if done else [])
+
+
+Answer = Callable[[Request], Reply]
+
+
+class Upstream:
+    """The server, on a loopback port of its own, in threads. `answer` may be changed between calls."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self._requests: list[Request] = []
+        self._lock = Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_POST(self) -> None:
+                source = self.rfile.read(int(self.headers.get("content-length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                reply = outer.take(Request(self.path, headers, json.loads(source)))
+                self.send_response(reply.status)
+                for name, value in {"content-type": reply.content_type, **reply.headers}.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(reply.body)))
+                self.end_headers()
+                self.wfile.write(reply.body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def take(self, request: Request) -> Reply:
+        """Keep a request and answer it."""
+        with self._lock:
+            self._requests.append(request)
+        return self.answer(request)
+
+    def taken(self) -> list[Request]:
+        """The requests since the last time this was asked."""
+        with self._lock:
+            found, self._requests = self._requests, []
+        return found
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._thread.join(10)
+        self._server.server_close()
