@@ -11,6 +11,7 @@ import providers
 from gateway.auth import Keys, VirtualKey
 from gateway.caller import CallerDeadlines
 from gateway.calllog import CallLog
+from gateway.config_route import refs
 from gateway.config_types import Config, KeyConfig, ProviderConfig
 from gateway.metrics import Metrics
 from gateway.normalize import CHECKS
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     AnyEngine = Engine | DistantEngine
 
 
+MOST_PLACES = 10_000
+
+
 class Gateway:
     """Everything that one generation of the configuration is made of."""
 
@@ -43,7 +47,8 @@ class Gateway:
         self._sockets = sockets
         self._places: dict[tuple[str, str], Place] = {}
         models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
-        self.metrics = Metrics([name for name in models if "*" not in name], CHECKS)
+        targets = {str(ref) for one in config.models.values() for ref in refs(one.targets) if ref.provider is not None}
+        self.metrics = Metrics([name for name in models if "*" not in name], CHECKS, targets)
         self.router = Router(models, self.place, expose_targets=config.expose_targets, providers=frozenset(config.providers))
         self.pipeline = Pipeline(
             keys=_keys(config),
@@ -60,10 +65,12 @@ class Gateway:
                 self.engines[name] = self._engine(config.providers[name])
 
     def place(self, provider: str, model: str) -> Place:
-        """The place of a provider's model; made once."""
+        """The place of a provider's model; made once, as long as callers do not make names up (`expose_targets`)."""
         place = self._places.get((provider, model))
         if place is None:
-            place = self._places[provider, model] = self._make_place(self.config.providers[provider], model)
+            place = self._make_place(self.config.providers[provider], model)
+            if len(self._places) < MOST_PLACES:
+                self._places[provider, model] = place
         return place
 
     def _make_place(self, provider: ProviderConfig, model: str) -> Place:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gateway.call import Call
+from providers.base import Target
 
 Labels = tuple[str, ...]
 
@@ -72,8 +73,9 @@ def add(one: Snapshot, other: Snapshot) -> Snapshot:
 class Metrics:
     """One process's counters."""
 
-    def __init__(self, models: Iterable[str], params: Iterable[str]) -> None:
-        """`models` and `params` are the names that may become label values."""
+    def __init__(self, models: Iterable[str], params: Iterable[str], targets: Iterable[str]) -> None:
+        """`models`, `params` and `targets` are the names that may become label values."""
+        self._targets = frozenset(targets)
         self._models = frozenset(models)
         self._params = frozenset(params)
         self.counts: dict[str, dict[Labels, int]] = {name: {} for name in COUNTERS}
@@ -101,6 +103,12 @@ class Metrics:
         """The model's name if it is configured."""
         return name if name in self._models else OTHER
 
+    def target_label(self, target: Target | None) -> str:
+        """The target's name if the configuration names it."""
+        if target is None:
+            return "none"
+        return target.name if target.name in self._targets else f"{target.provider}/{OTHER}"
+
     def param_label(self, param: str) -> str:
         """A parameter's top-level name if it is one that we know."""
         top = param.partition("[")[0].partition(".")[0]
@@ -109,7 +117,7 @@ class Metrics:
     def record(self, call: Call, ended: float) -> None:
         """Everything that one finished call adds."""
         model = self.model_label(call.model)
-        target = call.target.name if call.target else "none"
+        target = self.target_label(call.target)
         code = (call.error.code or "upstream") if call.error else "ok"
         status = "499" if call.abort_phase else str(call.status)
         self.count("lockgate_requests", (model, target, status, code if not call.abort_phase else "client_closed"))

@@ -201,8 +201,9 @@ class Pipeline:
     def _failed(self, call: Call, caller: Caller, choice: Choice, failure: Failure) -> GatewayError:
         target = choice.place.target
         call.attempts[-1].outcome = str(failure.status) if failure.status >= 400 else failure.kind
-        self.metrics.count("lockgate_attempts", (target.name, call.attempts[-1].outcome))
-        self.metrics.count("lockgate_upstream_errors", (target.name, failure.kind))
+        label = self.metrics.target_label(target)
+        self.metrics.count("lockgate_attempts", (label, call.attempts[-1].outcome))
+        self.metrics.count("lockgate_upstream_errors", (label, failure.kind))
         if call.stream and caller.opened:
             call.stream_end = failure.kind
         return from_failure(failure, target.name)
@@ -243,7 +244,7 @@ class Pipeline:
             call.attempts[-1].ms = exchange.elapsed()
             if lease is not None:
                 lease.release()
-        self.metrics.count("lockgate_attempts", (target.name, "ok"))
+        self.metrics.count("lockgate_attempts", (self.metrics.target_label(target), "ok"))
         return None
 
 

@@ -76,6 +76,8 @@ class Router:
         model = self._models.get(name)
         if model is not None and "*" not in name:
             return model
+        if not name.isprintable():  # it could become part of a target's name, which is said in headers
+            raise unknown_model(name, self.names())
         pattern = wildcard(name, self._models)
         if pattern is not None:
             return self._models[pattern]
