@@ -1,7 +1,7 @@
 """The table of contents: which path is answered by whom.
 
-Calls to models go straight to the pipeline as raw ASGI; every other path is a Starlette route behind it. Paths are compared raw, as
-they came: what the router sees is what was authorized.
+Calls to models go straight to the pipeline as raw ASGI; every other path is a Starlette route behind it. Paths are compared as
+the server decoded them, once: what the router sees is what was authorized.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.auth import may_use
 from gateway.build import Gateway
 from gateway.call import next_id
 from gateway.caller import Send
-from gateway.dialects.json_body import Receive
-from gateway.errors import GatewayError, NotFound
+from gateway.dialects.json_body import CallerGone, Receive, check_headers, read_body
+from gateway.errors import BadRequest, GatewayError, NotFound
 from gateway.explain import explain
 from gateway.routing import unknown_model
 from providers.base import Operation
@@ -71,14 +72,18 @@ def _rest(gateway: Gateway) -> Starlette:
     async def models(request: Request) -> Response:
         key = gateway.pipeline.keys.authenticate(request.scope["headers"])
         names = gateway.router.names()
-        allowed = [name for name in names if key is None or key.models is None or name in key.models]
+        allowed = [name for name in names if may_use(key, name)]
         return _json({"object": "list", "data": [describe_model(gateway, name, brief=True) for name in allowed]})
 
     async def model(request: Request) -> Response:
         key = gateway.pipeline.keys.authenticate(request.scope["headers"])
         name = request.path_params["name"]
+        if not name:
+            return await models(request)
         gateway.router.find(name)
-        if key is not None and key.models is not None and name not in key.models:
+        if not may_use(key, name):
+            assert key is not None
+            assert key.models is not None
             raise unknown_model(name, sorted(key.models))
         return _json(describe_model(gateway, name))
 
@@ -87,8 +92,10 @@ def _rest(gateway: Gateway) -> Starlette:
         return _json({"status": "ok"})
 
     async def explained(request: Request) -> Response:
-        gateway.pipeline.keys.authenticate(request.scope["headers"])
-        return _json(explain(gateway, await request.body(), request.headers))
+        headers, limit = request.scope["headers"], gateway.config.max_body
+        key = gateway.pipeline.keys.authenticate(headers)
+        check_headers(headers, limit)
+        return _json(explain(gateway, await read_body(request.receive, limit), request.headers, key))
 
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=methods)
@@ -101,13 +108,20 @@ def _rest(gateway: Gateway) -> Starlette:
         )
     ]
     routes += [Route(path, _only_post, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in HOT]
-    handlers: dict[Any, Any] = {GatewayError: _answer_error, HTTPException: _answer_http, Exception: _answer_internal}
-    return Starlette(routes=routes, exception_handlers=handlers)
+    handlers: dict[Any, Any] = {
+        GatewayError: _answer_error,
+        HTTPException: _answer_http,
+        CallerGone: _answer_nobody,
+        Exception: _answer_internal,
+    }
+    found = Starlette(routes=routes, exception_handlers=handlers)
+    found.router.redirect_slashes = False
+    return found
 
 
 async def _only_post(request: Request) -> Response:
     raise GatewayError(
-        f"{request.url.path} takes POST, not {request.method}.",
+        f"{request.scope['path']} takes POST, not {request.method}.",
         status=405,
         code="method_not_allowed",
         type="invalid_request_error",
@@ -139,7 +153,7 @@ async def _answer_error(request: Request, error: GatewayError) -> Response:
 
 
 async def _answer_http(request: Request, error: HTTPException) -> Response:
-    path = request.url.path[:100]
+    path = request.scope["path"][:100]  # request.url is made of the Host header too
     if error.status_code == 404:
         return _error(NotFound(f"{path} is no path of this gateway. Chat is POST /v1/chat/completions; models are GET /v1/models."))
     code = {405: "method_not_allowed"}.get(error.status_code, "invalid_request")
@@ -153,6 +167,10 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
             headers=headers,
         )
     )
+
+
+async def _answer_nobody(request: Request, error: CallerGone) -> Response:
+    return _error(BadRequest("The request's body is incomplete.", code="invalid_json"))
 
 
 async def _answer_internal(request: Request, error: Exception) -> Response:

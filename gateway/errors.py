@@ -161,6 +161,11 @@ def retry_after_headers(seconds: float) -> Headers:
     )
 
 
+def unreadable(error: Exception) -> BadRequest:
+    """A value that is JSON and still cannot be had, such as 1e999."""
+    return BadRequest(f"The request body has a value that cannot be read: {error}.", code="invalid_json")
+
+
 def from_refusal(refusal: Refusal) -> BadRequest:
     """A provider's rule said no: the caller's 400."""
     return BadRequest(refusal.message, param=refusal.param, code=refusal.code)

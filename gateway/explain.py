@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gateway.auth import VirtualKey, may_use
 from gateway.dialects.json_body import parse_body
-from gateway.errors import BadRequest, GatewayError
+from gateway.errors import BadRequest, Forbidden, GatewayError, unreadable
 from gateway.normalize import normalize
 from providers.base import Body, Options, Refusal
 
@@ -19,15 +20,23 @@ if TYPE_CHECKING:
 MASKED = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 
 
-def explain(gateway: Gateway, source: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Route and upstream requests for a chat body; BadRequest or NotFound where serving would answer so too."""
-    body = parse_body(source)
+def explain(gateway: Gateway, source: bytes, headers: Mapping[str, str], key: VirtualKey | None = None) -> dict[str, Any]:
+    """Route and upstream requests for a chat body; BadRequest, Forbidden or NotFound where serving would answer so too."""
+    try:
+        return _explain(gateway, parse_body(source), headers, key)
+    except msgspec.DecodeError as error:
+        raise unreadable(error) from None
+
+
+def _explain(gateway: Gateway, body: Body, headers: Mapping[str, str], key: VirtualKey | None) -> dict[str, Any]:
     model = body.get("model")
     if type(model) is not str:
         raise BadRequest("'model' must be a string that names a model of this gateway.", param="model", code="invalid_type")
     found = gateway.router.find(model)
+    if not may_use(key, model):
+        raise Forbidden(f"The key '{key.name if key else ''}' may not use the model '{found.name}'.", param="model")
     normalize(body)
-    strict = gateway.config.strict or headers.get("x-gateway-strict", "").lower() in ("true", "1", "?1", "yes")
+    strict = gateway.config.strict or (key is not None and key.strict) or headers.get("x-gateway-strict", "").lower() in ("true", "1", "?1", "yes")
     choices = gateway.router.targets(found)
     return {
         "model": model,
@@ -47,12 +56,13 @@ def _plan(choice: Choice, body: Body, strict: bool) -> dict[str, Any]:
     except Refusal as refusal:
         error = {"message": refusal.message, "type": "invalid_request_error", "param": refusal.param, "code": refusal.code}
         return {**plan, "error": error}
+    secret = MASKED | {name for name, _ in target.headers}  # the operator's own headers come from secrets
     origin = choice.place.origin
     address = f"unix:{target.provider}" if origin.socket else f"{origin.scheme}://{origin.host}:{origin.port}"
     plan["request"] = {
         "method": request.method,
         "url": address.removesuffix(":443" if origin.scheme == "https" else ":80") + request.path,
-        "headers": {name: "***" if name in MASKED else value for name, value in request.headers},
+        "headers": {name: "***" if name in secret else value for name, value in request.headers},
         "body": msgspec.Raw(request.body),
     }
     return plan

@@ -27,7 +27,7 @@ from gateway.caller import Caller, CallerDeadlines, Send
 from gateway.calllog import CallLog
 from gateway.delivery import Exchange
 from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse_body, read_body
-from gateway.errors import RETRY, STOP, BadRequest, Forbidden, GatewayError, Unauthorized, from_failure, from_refusal
+from gateway.errors import RETRY, STOP, BadRequest, Forbidden, GatewayError, Unauthorized, from_failure, from_refusal, unreadable
 from gateway.metrics import Metrics
 from gateway.normalize import normalize
 from gateway.routing import Choice, Router
@@ -223,7 +223,10 @@ class Pipeline:
         else:
             options = Options(strict, call.stream, call.operation)
             body = call.body.copy()
-            call.adjustments = kind.adapt(body, target, options)
+            try:
+                call.adjustments = kind.adapt(body, target, options)
+            except msgspec.DecodeError as error:
+                raise unreadable(error) from None
         call.target = target
         call.attempts.append(Attempt(target.name))
         exchange = Exchange(call, caller, place, options, _within(choice.deadlines, left), self.metrics, asked)
@@ -253,7 +256,7 @@ def _read_model(call: Call, body: Body) -> None:
     try:
         model = body.get("model")
     except msgspec.DecodeError as error:
-        raise BadRequest(f"The request body has a value that cannot be read: {error}.", code="invalid_json") from None
+        raise unreadable(error) from None
     if type(model) is not str or not model:
         code = "missing_required_parameter" if "model" not in body else "invalid_type"
         raise BadRequest("'model' must be a string that names a model of this gateway.", param="model", code=code)
