@@ -11,6 +11,7 @@ Trap: deleting a server that is generating hangs, so the only way out is os._exi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -85,6 +86,9 @@ def main() -> NoReturn:
     os.write(answer, json.dumps(reply).encode() + b"\n")
     if code == 0:
         sys.stdin.read()
+        with contextlib.suppress(OSError):  # a parent that was killed cannot tidy up
+            os.unlink(settings["socket"])
+            os.rmdir(os.path.dirname(settings["socket"]))
     os._exit(code)
 
 

@@ -295,7 +295,7 @@ async def test_stop_ends_the_child_and_removes_its_socket(bundled_model: Path) -
     assert engine.state == "stopped"
 
 
-async def test_child_leaves_when_its_parent_is_killed(bundled_model: Path, tmp_path: Path) -> None:
+async def test_child_leaves_and_tidies_up_when_its_parent_is_killed(bundled_model: Path, tmp_path: Path) -> None:
     program = (
         "import asyncio, sys\n"
         "from providers.local.engine import Engine\n"
@@ -316,4 +316,4 @@ async def test_child_leaves_when_its_parent_is_killed(bundled_model: Path, tmp_p
     parent.kill()
     await parent.wait()
     await until(lambda: not alive(int(pid)))
-    shutil.rmtree(os.path.dirname(socket))
+    assert not os.path.exists(os.path.dirname(socket))
