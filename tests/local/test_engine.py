@@ -316,4 +316,4 @@ async def test_child_leaves_and_tidies_up_when_its_parent_is_killed(bundled_mode
     parent.kill()
     await parent.wait()
     await until(lambda: not alive(int(pid)))
-    assert not os.path.exists(os.path.dirname(socket))
+    await until(lambda: not Path(socket).parent.exists())
