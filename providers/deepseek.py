@@ -45,6 +45,16 @@ class FreeWhileThinking(Rule, frozen=True):
             work.body.pop(self.param)
 
 
+def cached_in_details(answer: dict[str, Any]) -> bool:
+    """Tokens read from the cache, where OpenAI has them."""
+    usage: Any = answer.get("usage")
+    hit = usage.get("prompt_cache_hit_tokens") if type(usage) is dict else None
+    if type(hit) is not int or (usage.get("prompt_tokens_details") or {}).get("cached_tokens") is not None:
+        return False
+    usage["prompt_tokens_details"] = {**(usage.get("prompt_tokens_details") or {}), "cached_tokens": hit}
+    return True
+
+
 _OFF = {"type": "disabled"}
 
 DEEPSEEK = OpenAICompatible(
@@ -52,7 +62,8 @@ DEEPSEEK = OpenAICompatible(
     Wire(
         label="DeepSeek",
         base_url="https://api.deepseek.com",
-        decoder=lambda _: ChunkRepairs((), (b'"insufficient_system_resource"', b'"error"')),
+        repairs=(cached_in_details,),
+        decoder=lambda _: ChunkRepairs((cached_in_details,), (b'"prompt_cache_hit_tokens"', b'"insufficient_system_resource"', b'"error"')),
         source="api-docs.deepseek.com",
     ),
     (

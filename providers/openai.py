@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from providers.answers import Repair, read_answer, read_list, read_logits
-from providers.base import Adjustment, Answer, Body, Failure, Options, Refusal, StreamDecoder, Target, Usage, WireRequest
+from providers.base import Adjustment, Answer, Body, Failure, Options, Refusal, StreamDecoder, Target, WireRequest
 from providers.failures import read_failure
 from providers.rules import ForModels, Plan, Rule, Unknown, compile_plan
-from providers.usage import read_usage
 
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
 """Operation to path, after a base URL that ends in the version."""
@@ -141,10 +140,6 @@ class OpenAICompatible:
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """A decoder for one stream, or None when its bytes are right as they are."""
         return None if self.wire.decoder is None else self.wire.decoder(options)
-
-    def read_usage(self, raw: Any) -> Usage | None:
-        """A usage object of this vendor; None when it is garbage."""
-        return read_usage(raw)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """What an error answer means; the target's credential never shows in it."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.base import Usage
 from providers.messages import DropField, Roles
 from providers.openai import OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY
 from providers.pairs import Needs
 from providers.rules import ForModels, Rule, Takes
 from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.streams import ChunkRepairs
 from providers.usage import read_usage
 from providers.values import Cap, Drop, OneOf, Range
 
@@ -25,21 +25,27 @@ _REASONING: tuple[Rule, ...] = (
 _NO_EFFORT = Drop("reasoning_effort", why="this model answers 400 to it")
 
 
-class Xai(OpenAICompatible):
-    """xAI's wire: reasoning tokens may be counted beside the completion's."""
+def reasoning_counted(answer: dict[str, Any]) -> bool:
+    """Reasoning tokens belong to the completion's; where the total says that they are counted beside it, they are added."""
+    usage: Any = answer.get("usage")
+    known = read_usage(usage)
+    if known is None or not known.reasoning_tokens:
+        return False
+    if usage.get("total_tokens") != known.prompt_tokens + known.completion_tokens + known.reasoning_tokens:
+        return False
+    usage["completion_tokens"] = known.completion_tokens + known.reasoning_tokens
+    return True
 
-    def read_usage(self, raw: Any) -> Usage | None:
-        """Usage with the reasoning in the completion tokens, where the total says that it is not."""
-        usage = read_usage(raw)
-        if usage is None or raw.get("total_tokens") != usage.prompt_tokens + usage.completion_tokens + usage.reasoning_tokens:
-            return usage
-        completion = usage.completion_tokens + usage.reasoning_tokens
-        return Usage(usage.prompt_tokens, completion, usage.cached_tokens, usage.reasoning_tokens)
 
-
-XAI = Xai(
+XAI = OpenAICompatible(
     "xai",
-    Wire(label="xAI", base_url="https://api.x.ai/v1", source="xai-sdk 1.21.0"),
+    Wire(
+        label="xAI",
+        base_url="https://api.x.ai/v1",
+        repairs=(reasoning_counted,),
+        decoder=lambda _: ChunkRepairs((reasoning_counted,), (b'"reasoning_tokens"', b'"error"')),
+        source="xai-sdk 1.21.0",
+    ),
     (
         *GATEWAY,
         *CONTEXT_POLICY,
