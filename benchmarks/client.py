@@ -1,8 +1,9 @@
 """CPU microseconds per request of the upstream client alone, against a raw mock in another process.
 
-    python -m benchmarks.client [--requests 20000] [--concurrency 32] [--tls]
+    python -m benchmarks.client [--requests 20000] [--concurrency 1 32]
 
-Prints user + system time of this process divided by requests: JSON (1.4 KB up, 600 B down) and SSE (51 events in one go).
+Prints user + system time of this process divided by requests: JSON (1.4 KB up, 600 B down), SSE (51 events in one go) and
+spaced (51 events 20 ms apart, 64 streams at once: what an event costs that arrives alone).
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ HEADERS = [("content-type", "application/json"), ("authorization", "Bearer none"
 JSON_REPLY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nserver: mock\r\ncontent-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER)
 _EVENT = b"data: " + b"z" * 186 + b"\n\n"
 SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-SSE_REPLY = SSE_HEAD + (b"%x\r\n%s\r\n" % (len(_EVENT), _EVENT)) * 51 + b"0\r\n\r\n"
+_CHUNK = b"%x\r\n%s\r\n" % (len(_EVENT), _EVENT)
+EVENTS = 51
+SSE_REPLY = SSE_HEAD + _CHUNK * EVENTS + b"0\r\n\r\n"
 
 
 class Mock(asyncio.Protocol):
@@ -44,8 +47,20 @@ class Mock(asyncio.Protocol):
         """Answer once head and body are complete."""
         self.buffer += data
         if self.buffer.endswith(BODY):
-            self.transport.write(SSE_REPLY if self.buffer.startswith(b"POST /sse") else JSON_REPLY)
+            if self.buffer.startswith(b"POST /spaced"):
+                self.transport.write(SSE_HEAD)
+                self.send_later(EVENTS)
+            else:
+                self.transport.write(SSE_REPLY if self.buffer.startswith(b"POST /sse") else JSON_REPLY)
             self.buffer = b""
+
+    def send_later(self, left: int) -> None:
+        """The rest of a spaced stream."""
+        if left:
+            self.transport.write(_CHUNK)
+            asyncio.get_running_loop().call_later(0.02, self.send_later, left - 1)
+        else:
+            self.transport.write(b"0\r\n\r\n")
 
 
 def pin(core: int) -> None:
@@ -74,7 +89,7 @@ async def drive(transport: NativeTransport, origin: Origin, path: str, requests:
     async def work() -> None:
         for _ in left:
             response = await transport.send(origin, WireRequest(path, HEADERS, BODY), deadlines)
-            if path == "/sse":
+            if path != "/json":
                 while await response.read():
                     pass
             else:
@@ -96,7 +111,9 @@ async def measure(port: int, requests: int, concurrency: int, repetitions: int) 
         await drive(transport, origin, path, concurrency * 20, concurrency)
         taken = [await drive(transport, origin, path, count, concurrency) for _ in range(repetitions)]
         low, middle, high = min(taken), statistics.median(taken), max(taken)
-        sys.stdout.write(f"{path[1:]:5} c={concurrency:<4} {middle:7.1f} us/request ({low:.1f}-{high:.1f})\n")
+        sys.stdout.write(f"{path[1:]:6} c={concurrency:<4} {middle:7.1f} us/request ({low:.1f}-{high:.1f})\n")
+    taken = [await drive(transport, origin, "/spaced", 64, 64) / EVENTS for _ in range(2)]
+    sys.stdout.write(f"spaced c=64   {statistics.median(taken):7.1f} us/event\n")
     sys.stdout.write(f"connects {transport.stats.connects}, reuses {transport.stats.reuses}\n")
     await transport.aclose()
 

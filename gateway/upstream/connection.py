@@ -121,10 +121,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _push(self) -> None:
         """Write on while the transport takes more: at most its buffer and one slice are held at a time."""
-        while self._upload is not None and self._writable and self._transport is not None:
+        transport = self._transport
+        while self._upload is not None and self._writable and transport is not None and not transport.is_closing():
             piece, rest = self._upload[:WRITE_SLICE], self._upload[WRITE_SLICE:]
             self._upload = rest if len(rest) else None
-            self._transport.write(piece)
+            transport.write(piece)
 
     def _fail(self, kind: FailureKind, message: str) -> None:
         exchange, self._exchange = self._exchange, None

@@ -277,6 +277,17 @@ async def test_u39_an_early_refusal_passes_and_the_connection_goes(
     assert up.requests[-1].link is not up.requests[-2].link
 
 
+async def test_u39_a_refusal_with_a_close_is_read_and_the_broken_upload_is_silent(
+    native: NativeTransport, up: FaultUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    up.on("/upload", play(b"HTTP/1.1 413 Early\r\ncontent-length: 2\r\n\r\n{}", FIN), early=True)
+    for number in range(50):
+        response = await native.send(origin_of(up), request_for(path="/upload", body=b"x" * (1 << 20) * (1 + number % 3)), BRISK)
+        assert (response.status, await response.body(LIMIT)) == (413, b"{}")
+        response.close()
+    assert caplog.records == []
+
+
 async def test_u39_nothing_more_is_uploaded_after_a_refusal(native: NativeTransport, up: FaultUpstream) -> None:
     received = []
 

@@ -1,0 +1,120 @@
+"""Which transport serves which origin, and what only the second one speaks: proxies and HTTP/2."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import cast
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from gateway.upstream.choice import Upstreams
+from gateway.upstream.native import NativeTransport
+from gateway.upstream.transport import Deadlines, Origin, UpstreamError
+from tests.faults.tls import Certificates
+from tests.faults.upstream_server import FaultUpstream, canned, closed_port
+from tests.upstream.conftest import BRISK, origin_of, request_for
+
+
+async def test_plain_origins_go_over_the_native_transport(up: FaultUpstream) -> None:
+    upstreams = Upstreams()
+    response = await upstreams.send(origin_of(up), request_for(), BRISK)
+    assert await response.body(1 << 20)
+    response.close()
+    assert (upstreams.native.stats.connects, upstreams.native.idle) == (1, 1)
+    await upstreams.aclose()
+    assert upstreams.native.idle == 0
+
+
+async def test_a_proxy_is_given_the_whole_address_and_no_other_connection_is_made() -> None:
+    async with FaultUpstream() as proxy:
+        proxy.on(lambda request: request.path.startswith("http://"), canned(b'{"proxied":true}'))
+        upstreams = Upstreams()
+        origin = Origin("http", "upstream.invalid", 8000, proxy=proxy.origin)
+        response = await upstreams.send(origin, request_for(), BRISK)
+        assert await response.body(1 << 20) == b'{"proxied":true}'
+        response.close()
+        await upstreams.aclose()
+    assert proxy.requests[0].path == "http://upstream.invalid:8000/v1/chat/completions"
+    assert upstreams.native.stats.connects == 0
+
+
+async def test_a_proxy_that_is_down_is_a_connect_error() -> None:
+    upstreams = Upstreams()
+    with pytest.raises(UpstreamError) as caught:
+        await upstreams.send(Origin("http", "upstream.invalid", 80, proxy=f"http://127.0.0.1:{closed_port()}"), request_for(), BRISK)
+    assert caught.value.kind == "connect"
+    await upstreams.aclose()
+
+
+async def test_the_native_transport_never_passes_a_proxy_by(up: FaultUpstream) -> None:
+    native = NativeTransport()
+    with pytest.raises(UpstreamError):
+        await native.send(Origin("http", "127.0.0.1", up.port, proxy="http://127.0.0.1:1"), request_for(), BRISK)
+    assert up.ledger.accepted == 0
+    await native.aclose()
+
+
+class Http2Server(asyncio.Protocol):
+    """Answers every request with its own body, or never if it is `silent`."""
+
+    connections = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        type(self).connections += 1
+        self.transport = cast("asyncio.Transport", transport)
+        self.state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        self.state.initiate_connection()
+        self.bodies: dict[int, bytes] = {}
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        for event in self.state.receive_data(data):
+            if isinstance(event, h2.events.DataReceived):
+                self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
+            elif isinstance(event, h2.events.StreamEnded):
+                self.answer(event.stream_id)
+        self.flush()
+
+    def answer(self, stream: int) -> None:
+        """Echo one request."""
+        if self.bodies[stream] != b"silent":
+            self.state.send_headers(stream, [(":status", "200"), ("content-type", "application/json")])
+            self.state.send_data(stream, self.bodies[stream], end_stream=True)
+
+    def flush(self) -> None:
+        """Write what the state machine has to say."""
+        self.transport.write(self.state.data_to_send())
+
+
+async def test_http2_is_spoken_where_it_is_asked_for(certificates: Certificates) -> None:
+    context = certificates.server_context()
+    context.set_alpn_protocols(["h2"])
+    server = await asyncio.get_running_loop().create_server(Http2Server, "127.0.0.1", 0, ssl=context)
+    origin = Origin("https", "127.0.0.1", server.sockets[0].getsockname()[1], ca=str(certificates.ca), http2=True)
+    Http2Server.connections = 0
+    upstreams = Upstreams()
+
+    async def echo(number: int) -> bytes:
+        response = await upstreams.send(origin, request_for(body=b"%d" % number), BRISK)
+        body = await response.body(1 << 20)
+        response.close()
+        return body
+
+    await echo(0)
+    assert await asyncio.gather(*[echo(number) for number in range(20)]) == [b"%d" % number for number in range(20)]
+    assert Http2Server.connections == 1
+    with pytest.raises(UpstreamError) as caught:
+        await upstreams.send(origin, request_for(body=b"silent"), Deadlines(first_byte=0.2))
+    assert caught.value.kind == "header_timeout"
+    await upstreams.aclose()
+    server.close()
+
+
+def test_httpx_is_imported_only_when_it_is_needed() -> None:
+    code = "import sys, gateway.upstream.choice; sys.exit('httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
