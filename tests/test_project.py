@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import providers
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -79,6 +82,24 @@ def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
     env = {**os.environ, "OPENAI_API_KEY": "sk-example"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_lists_every_provider_type() -> None:
+    (listed,) = re.findall(r"^Types of providers: (.*?)\.\n\n", README, re.DOTALL | re.MULTILINE)
+    assert re.findall(r"`([^`]+)`", listed) == sorted(providers.OURS)
+
+
+def test_the_receipt_in_the_readme_is_what_such_a_call_gets(tmp_path: Path) -> None:
+    target = re.findall(r"^x-gateway-target: (.+)$", README, re.MULTILINE)[0]
+    (shown,) = re.findall(r"^x-gateway-adjusted: (.+)$", README, re.MULTILINE)
+    config, request = tmp_path / "gateway.yaml", tmp_path / "request.json"
+    config.write_text(f'providers: {{ {target.split("/")[0]}: {{ api_key: "${{EXAMPLE_KEY}}" }} }}\nmodels: {{ smart: {target} }}\n')
+    request.write_text('{"model": "smart", "top_k": 5, "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}')
+    command = [sys.executable, "-m", "gateway", "explain", str(request), "--config", str(config)]
+    env = {**os.environ, "EXAMPLE_KEY": "sk-example"}
+    planned = json.loads(subprocess.run(command, env=env, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
+    adjustments = planned["targets"][0]["adjustments"]
+    assert shown == ", ".join(f'"{one["param"]}";{one["action"]}' + (f';to="{one["to"]}"' if "to" in one else "") for one in adjustments)
 
 
 def test_everything_the_readme_points_at_exists() -> None:
