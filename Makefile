@@ -93,7 +93,7 @@ tests/clients/node_modules/.installed: tests/clients/package-lock.json $(CLIENTS
 
 # nginx is the benchmark's yardstick and cc builds its mock and load. Only root can install them, and without them the rest still runs.
 install-tools:
-	@missing=""; command -v nginx >/dev/null || missing="nginx-light"; command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	@missing=""; command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="nginx-light"; command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
 	if [ -z "$$missing" ]; then echo "system tools: nginx and cc are here"; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; then echo "system tools: installed $$missing"; \
