@@ -80,7 +80,7 @@ class Call:
         self.first_byte_at = 0.0
         """When the first byte of the answer went to the caller."""
         self.chunks = 0
-        """Content events relayed: the estimate of output tokens when no usage comes."""
+        """Content events relayed, or an answer's length in tokens: the estimate of output tokens when no usage comes."""
         self.stream_end: str | None = None
         """How a stream ended: ok, or a failure kind."""
         self.abort_phase: str | None = None

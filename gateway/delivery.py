@@ -54,6 +54,8 @@ class Exchange:
         self._deadlines = deadlines
         self._metrics = metrics
         call.sent_at = time.monotonic()
+        call.upstream_at = 0.0
+        call.chunks = 0
 
     def elapsed(self) -> float:
         """Milliseconds since the request was ready to be sent."""
@@ -107,6 +109,8 @@ class Exchange:
             call.adjustments = [*call.adjustments, *found.adjustments]
         if call.stops:
             found.body, call.stop_matched = cut_answer(found.body, call.stops, keep=call.keep_stop)
+        if found.usage is None:
+            call.chunks += accounting.estimate_output(found.body)
         return found.body, found.usage, found.finish_reasons
 
     async def _answer(self, body: bytes, response: Response) -> None:

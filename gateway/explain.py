@@ -36,7 +36,8 @@ def _explain(gateway: Gateway, body: Body, headers: Mapping[str, str], key: Virt
     if not may_use(key, model):
         raise Forbidden(f"The key '{key.name if key else ''}' may not use the model '{found.name}'.", param="model")
     normalize(body)
-    strict = gateway.config.strict or (key is not None and key.strict) or headers.get("x-gateway-strict", "").lower() in ("true", "1", "?1", "yes")
+    strict = gateway.config.strict or (key is not None and key.strict)
+    strict = strict or headers.get("x-gateway-strict", "").lower() in ("true", "1", "?1", "yes")
     choices = gateway.router.targets(found)
     return {
         "model": model,
