@@ -87,8 +87,10 @@ def main() -> NoReturn:
     if code == 0:
         sys.stdin.read()
         with contextlib.suppress(OSError):  # a parent that was killed cannot tidy up
-            os.unlink(settings["socket"])
-            os.rmdir(os.path.dirname(settings["socket"]))
+            folder = os.path.dirname(settings["socket"])
+            for name in os.listdir(folder):
+                os.unlink(os.path.join(folder, name))
+            os.rmdir(folder)
     os._exit(code)
 
 

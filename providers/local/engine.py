@@ -29,8 +29,8 @@ from providers.local import cpu, probe, weights
 from providers.local.gate import Gate, Lease
 from providers.local.options import LocalOptions
 from providers.local.process import EngineProcess, StartError
+from providers.local.state import Note, State, failure_in, write_note
 
-State = Literal["starting", "ready", "restarting", "unavailable", "stopped"]
 Cause = Literal["exit", "hung", "memory", "start"]
 Code = Literal["missing_model", "bad_model", "not_installed", "processor", "memory"]
 
@@ -160,14 +160,8 @@ class Engine:
         return self.failure()
 
     def failure(self) -> Failure:
-        """Why a call cannot be, or was not, answered. Also for a connection that broke: the child crashed. Names no file of ours."""
-        if self.state in ("unavailable", "stopped"):
-            return Failure(
-                "overloaded", "the local model is unavailable; the gateway's log says why", 503, "model_unavailable", retry_after=30.0
-            )
-        if self.state == "starting":
-            return Failure("overloaded", "the local engine is loading its model", 503, "engine_loading", retry_after=1.0)
-        return Failure("crashed", "the local engine crashed and is being restarted", 503, "engine_crashed", retry_after=1.0)
+        """Why a call cannot be, or was not, answered in the present state."""
+        return failure_in(self.state)
 
     def describe(self) -> dict[str, Any]:
         """What health, metrics and status pages show."""
@@ -319,6 +313,8 @@ class Engine:
             self._settled.set()
         else:
             self._settled.clear()
+        with contextlib.suppress(OSError):  # for other workers only
+            write_note(self.socket, Note(state, reason))
         self._report(f"local engine {state}: {reason}")
 
 

@@ -1,0 +1,79 @@
+"""An engine that another process supervises, as a worker sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from providers.base import Failure
+from providers.local.distant import DistantEngine
+from providers.local.engine import Engine
+from providers.local.gate import Lease
+from providers.local.options import LocalOptions
+from providers.local.state import Note, write_note
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def distant(tmp_path: Path, state: str | None) -> DistantEngine:
+    """A worker's view of an engine in this state."""
+    socket = str(tmp_path / "engine.sock")
+    if state is not None:
+        write_note(socket, Note(state, "because"))  # type: ignore[arg-type]
+    return DistantEngine(LocalOptions(slots=1, queue=0), socket)
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [("starting", "engine_loading"), ("restarting", "engine_crashed"), ("unavailable", "model_unavailable"), (None, "model_unavailable")],
+)
+async def test_calls_are_refused_with_the_state_of_the_engine(tmp_path: Path, state: str | None, code: str) -> None:
+    refused = await distant(tmp_path, state).admit()
+    assert isinstance(refused, Failure)
+    assert refused.code == code
+
+
+async def test_calls_wait_for_an_engine_that_is_starting(tmp_path: Path) -> None:
+    engine = distant(tmp_path, "starting")
+    waiting = asyncio.create_task(engine.admit(wait=30))
+    await asyncio.sleep(0)
+    write_note(engine.socket, Note("ready", "loaded"))
+    assert isinstance(await waiting, Lease)
+
+
+async def test_queue_is_bounded_and_places_come_back(tmp_path: Path) -> None:
+    engine = distant(tmp_path, "ready")
+    lease = await engine.admit()
+    assert isinstance(lease, Lease)
+    full = await engine.admit()
+    assert isinstance(full, Failure)
+    assert full.code == "engine_overloaded"
+    lease.release()
+    again = await engine.admit()
+    assert isinstance(again, Lease)
+
+
+async def test_state_is_looked_at_again_once_a_connection_broke(tmp_path: Path) -> None:
+    engine = distant(tmp_path, "ready")
+    lease = await engine.admit()
+    assert isinstance(lease, Lease)
+    lease.release()
+    write_note(engine.socket, Note("unavailable", "gone"))
+    assert engine.failure().code == "model_unavailable"
+    assert isinstance(await engine.admit(), Failure)
+
+
+async def test_supervisor_tells_its_workers_every_change(bundled_model: Path) -> None:
+    engine = Engine(LocalOptions(slots=1, context=256))
+    worker = DistantEngine(engine.options, engine.socket)
+    assert worker.state == "stopped"
+    await engine.start()
+    try:
+        assert worker.state == "starting"
+        assert isinstance(await worker.admit(wait=60), Lease)
+        assert worker.state == "ready"
+    finally:
+        await engine.stop()
+    assert worker.state == "stopped"
