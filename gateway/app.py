@@ -107,10 +107,24 @@ def _rest(gateway: Gateway) -> Starlette:
             ("/tcp_warming", warm, ["GET"]),
         )
     ]
-    routes += [Route(path, _only_post, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in HOT]
+
+    async def only_post(request: Request) -> Response:
+        gateway.pipeline.keys.authenticate(request.scope["headers"])
+        raise _only_post(request)
+
+    routes += [Route(path, only_post, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in HOT]
+
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        """A stranger does not learn which paths there are."""
+        try:
+            gateway.pipeline.keys.authenticate(request.scope["headers"])
+        except GatewayError as refused:
+            return _error(refused)
+        return _http_error(request, error)
+
     handlers: dict[Any, Any] = {
         GatewayError: _answer_error,
-        HTTPException: _answer_http,
+        HTTPException: unknown,
         CallerGone: _answer_nobody,
         Exception: _answer_internal,
     }
@@ -119,8 +133,8 @@ def _rest(gateway: Gateway) -> Starlette:
     return found
 
 
-async def _only_post(request: Request) -> Response:
-    raise GatewayError(
+def _only_post(request: Request) -> GatewayError:
+    return GatewayError(
         f"{request.scope['path']} takes POST, not {request.method}.",
         status=405,
         code="method_not_allowed",
@@ -152,7 +166,7 @@ async def _answer_error(request: Request, error: GatewayError) -> Response:
     return _error(error)
 
 
-async def _answer_http(request: Request, error: HTTPException) -> Response:
+def _http_error(request: Request, error: HTTPException) -> Response:
     path = request.scope["path"][:100]  # request.url is made of the Host header too
     if error.status_code == 404:
         return _error(NotFound(f"{path} is no path of this gateway. Chat is POST /v1/chat/completions; models are GET /v1/models."))
