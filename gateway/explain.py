@@ -9,8 +9,8 @@ import msgspec
 
 from gateway.auth import VirtualKey, may_use
 from gateway.dialects.json_body import parse_body
-from gateway.errors import BadRequest, Forbidden, GatewayError, unreadable
-from gateway.normalize import normalize
+from gateway.errors import Forbidden, GatewayError, unreadable
+from gateway.normalize import normalize, read_model
 from providers.base import Body, Options, Refusal
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def explain(gateway: Gateway, source: bytes, headers: Mapping[str, str], key: Vi
 
 
 def _explain(gateway: Gateway, body: Body, headers: Mapping[str, str], key: VirtualKey | None) -> dict[str, Any]:
-    model = body.get("model")
-    if type(model) is not str:
-        raise BadRequest("'model' must be a string that names a model of this gateway.", param="model", code="invalid_type")
+    model = read_model(body)
     found = gateway.router.find(model)
     if not may_use(key, model):
         raise Forbidden(f"The key '{key.name if key else ''}' may not use the model '{found.name}'.", param="model")

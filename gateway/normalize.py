@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, unreadable
 from providers.base import Body
 
 Check = Callable[[str, Any], None]
@@ -227,7 +227,7 @@ class _Message(msgspec.Struct):
 
 _decode_messages = msgspec.json.Decoder(list[_Message]).decode
 _decode_parts = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
-_decode_any = msgspec.json.Decoder().decode
+_decode_text = msgspec.json.Decoder(str).decode
 
 
 def normalize(body: Body) -> None:
@@ -243,6 +243,18 @@ def normalize(body: Body) -> None:
     check_messages(body.raw("messages") or b"null")
     if "top_logprobs" in body and body.get("top_logprobs") and body.get("logprobs") is not True:
         raise refuse("top_logprobs", "'top_logprobs' needs 'logprobs': true.")
+
+
+def read_model(body: Body) -> str:
+    """The model that the body asks for; BadRequest when it names none."""
+    try:
+        model = body.get("model")
+    except msgspec.DecodeError as error:
+        raise unreadable(error) from None
+    if type(model) is not str or not model:
+        code = "missing_required_parameter" if "model" not in body else "invalid_type"
+        raise refuse("model", "'model' must be a string that names a model of this gateway.", code)
+    return model
 
 
 def _check_field(body: Body, name: str, check: Check) -> None:
@@ -310,11 +322,11 @@ def _says_something(message: _Message) -> bool:
 def _check_tool_calls(message: _Message, at: int) -> list[str]:
     ids = []
     for index, tool_call in enumerate(message.tool_calls or ()):
-        value = _decode_any(tool_call["id"]) if "id" in tool_call else None
-        if type(value) is not str:
+        raw = tool_call.get("id", _ABSENT)
+        if bytes(raw)[:1] != b'"':
             param = f"messages[{at}].tool_calls[{index}].id"
             raise refuse(param, f"'{param}' must be a string.", "invalid_type")
-        ids.append(value)
+        ids.append(_decode_text(raw))
     return ids
 
 

@@ -27,9 +27,9 @@ from gateway.caller import Caller, CallerDeadlines, Send
 from gateway.calllog import CallLog
 from gateway.delivery import Exchange
 from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse_body, read_body
-from gateway.errors import RETRY, STOP, BadRequest, Forbidden, GatewayError, Unauthorized, from_failure, from_refusal, unreadable
+from gateway.errors import RETRY, STOP, Forbidden, GatewayError, Unauthorized, from_failure, from_refusal, unreadable
 from gateway.metrics import Metrics
-from gateway.normalize import normalize
+from gateway.normalize import normalize, read_model
 from gateway.routing import Choice, Router
 from gateway.upstream.transport import Deadlines, UpstreamError
 from gateway.watch import Watch
@@ -165,7 +165,7 @@ class Pipeline:
                 call.strict = value.lower() in _TRUE
             elif name == b"x-gateway-receipt":
                 call.receipt = value.lower() == b"body"
-        _read_model(call, body)
+        call.model = read_model(body)
         call.strict = call.strict or self._strict or (call.key is not None and call.key.strict)
 
     async def _try(self, call: Call, caller: Caller, choices: Sequence[Choice]) -> None:
@@ -249,18 +249,6 @@ class Pipeline:
                 lease.release()
         self.metrics.count("lockgate_attempts", (self.metrics.target_label(target), "ok"))
         return None
-
-
-def _read_model(call: Call, body: Body) -> None:
-    """The model that the body asks for; BadRequest when it names none."""
-    try:
-        model = body.get("model")
-    except msgspec.DecodeError as error:
-        raise unreadable(error) from None
-    if type(model) is not str or not model:
-        code = "missing_required_parameter" if "model" not in body else "invalid_type"
-        raise BadRequest("'model' must be a string that names a model of this gateway.", param="model", code=code)
-    call.model = model
 
 
 def _read_asks(call: Call, body: Body) -> None:
