@@ -1,8 +1,8 @@
 """The second transport, over httpx: HTTP/2, proxies (HTTP and SOCKS) and whatever the native one does not speak.
 
 It keeps every promise of the seam but one: after very many cancelled calls on a full pool httpx 0.28 may lose slots for good
-(encode/httpcore#1093), so it is used only where it is needed. HTTP/1.1 connections are not kept alive, because a surplus answer
-would reach the next caller. The deadline `connect` counts for TLS too.
+(encode/httpcore#1093), so it is used only where it is needed. HTTP/2 is offered to every https origin. HTTP/1.1 connections are
+not kept alive, because a surplus answer would reach the next caller. The deadline `connect` counts for TLS too.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class HttpxResponse:
         self.status = response.status_code
         self.headers = [(name.lower(), value) for name, value in response.headers.raw]
         self._stream = cast("httpx.AsyncByteStream", response.stream)
+        extensions = response.extensions
+        self._socket = None if extensions.get("http_version") == b"HTTP/2" else extensions.get("network_stream")
         self._pieces: AsyncIterator[bytes] = self._stream.__aiter__()
         self._deadlines = deadlines
         self._total = total
@@ -110,9 +112,14 @@ class HttpxResponse:
 
     def _close_stream(self) -> None:
         # The seam's close is synchronous, httpx's is not: the task lives in the transport until it is done.
-        task = asyncio.ensure_future(self._stream.aclose())
+        task = asyncio.ensure_future(self._aclose())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    async def _aclose(self) -> None:
+        if self._socket is not None:  # HTTP/1.1: the pool finds it closed and never uses it again
+            await self._socket.aclose()
+        await self._stream.aclose()
 
     def _explain(self, error: Exception, late: bool) -> UpstreamError:
         if isinstance(error, TimeoutError):
@@ -170,10 +177,10 @@ class HttpxTransport:
             return self._transports[origin]
         transport = self._transports[origin] = httpx.AsyncHTTPTransport(
             verify=context,
-            http2=origin.http2,
+            http2=origin.scheme == "https",
             uds=origin.socket,
             proxy=httpx.Proxy(origin.proxy) if origin.proxy else None,
-            limits=httpx.Limits(max_connections=self._connections, max_keepalive_connections=None if origin.http2 else 0),
+            limits=httpx.Limits(max_connections=self._connections),
             trust_env=False,
         )
         return transport

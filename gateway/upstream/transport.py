@@ -24,10 +24,7 @@ class Deadlines(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where connections of one pool go. `socket` is a unix socket's path; `ca` a PEM file trusted besides the system's.
-
-    With `proxy` (a URL) or `http2` the transport over httpx is used.
-    """
+    """Where connections of one pool go. `socket` is a unix socket's path; `ca` a PEM file trusted besides the system's."""
 
     scheme: str
     host: str
@@ -35,7 +32,6 @@ class Origin(msgspec.Struct, frozen=True):
     socket: str | None = None
     ca: str | None = None
     proxy: str | None = None
-    http2: bool = False
 
 
 class UpstreamError(Exception):

@@ -1,4 +1,4 @@
-"""Which transport serves which origin, and what only the second one speaks: proxies and HTTP/2."""
+"""What only the transport over httpx speaks: proxies and HTTP/2."""
 
 from __future__ import annotations
 
@@ -12,43 +12,33 @@ import h2.connection
 import h2.events
 import pytest
 
-from gateway.upstream.choice import Upstreams
+from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
+from tests.faults.behaviours import JSON
 from tests.faults.tls import Certificates
-from tests.faults.upstream_server import FaultUpstream, canned, closed_port
+from tests.faults.upstream_server import FaultUpstream, canned, closed_port, play
 from tests.upstream.conftest import BRISK, origin_of, request_for
-
-
-async def test_plain_origins_go_over_the_native_transport(up: FaultUpstream) -> None:
-    upstreams = Upstreams()
-    response = await upstreams.send(origin_of(up), request_for(), BRISK)
-    assert await response.body(1 << 20)
-    response.close()
-    assert (upstreams.native.stats.connects, upstreams.native.idle) == (1, 1)
-    await upstreams.aclose()
-    assert upstreams.native.idle == 0
 
 
 async def test_a_proxy_is_given_the_whole_address_and_no_other_connection_is_made() -> None:
     async with FaultUpstream() as proxy:
         proxy.on(lambda request: request.path.startswith("http://"), canned(b'{"proxied":true}'))
-        upstreams = Upstreams()
+        transport = HttpxTransport()
         origin = Origin("http", "upstream.invalid", 8000, proxy=proxy.origin)
-        response = await upstreams.send(origin, request_for(), BRISK)
+        response = await transport.send(origin, request_for(), BRISK)
         assert await response.body(1 << 20) == b'{"proxied":true}'
         response.close()
-        await upstreams.aclose()
+        await transport.aclose()
     assert proxy.requests[0].path == "http://upstream.invalid:8000/v1/chat/completions"
-    assert upstreams.native.stats.connects == 0
 
 
 async def test_a_proxy_that_is_down_is_a_connect_error() -> None:
-    upstreams = Upstreams()
+    transport = HttpxTransport()
     with pytest.raises(UpstreamError) as caught:
-        await upstreams.send(Origin("http", "upstream.invalid", 80, proxy=f"http://127.0.0.1:{closed_port()}"), request_for(), BRISK)
+        await transport.send(Origin("http", "upstream.invalid", 80, proxy=f"http://127.0.0.1:{closed_port()}"), request_for(), BRISK)
     assert caught.value.kind == "connect"
-    await upstreams.aclose()
+    await transport.aclose()
 
 
 async def test_the_native_transport_never_passes_a_proxy_by(up: FaultUpstream) -> None:
@@ -95,12 +85,12 @@ async def test_http2_is_spoken_where_it_is_asked_for(certificates: Certificates)
     context = certificates.server_context()
     context.set_alpn_protocols(["h2"])
     server = await asyncio.get_running_loop().create_server(Http2Server, "127.0.0.1", 0, ssl=context)
-    origin = Origin("https", "127.0.0.1", server.sockets[0].getsockname()[1], ca=str(certificates.ca), http2=True)
+    origin = Origin("https", "127.0.0.1", server.sockets[0].getsockname()[1], ca=str(certificates.ca))
     Http2Server.connections = 0
-    upstreams = Upstreams()
+    transport = HttpxTransport()
 
     async def echo(number: int) -> bytes:
-        response = await upstreams.send(origin, request_for(body=b"%d" % number), BRISK)
+        response = await transport.send(origin, request_for(body=b"%d" % number), BRISK)
         body = await response.body(1 << 20)
         response.close()
         return body
@@ -109,12 +99,25 @@ async def test_http2_is_spoken_where_it_is_asked_for(certificates: Certificates)
     assert await asyncio.gather(*[echo(number) for number in range(20)]) == [b"%d" % number for number in range(20)]
     assert Http2Server.connections == 1
     with pytest.raises(UpstreamError) as caught:
-        await upstreams.send(origin, request_for(body=b"silent"), Deadlines(first_byte=0.2))
+        await transport.send(origin, request_for(body=b"silent"), Deadlines(first_byte=0.2))
     assert caught.value.kind == "header_timeout"
-    await upstreams.aclose()
+    await transport.aclose()
     server.close()
 
 
-def test_httpx_is_imported_only_when_it_is_needed() -> None:
-    code = "import sys, gateway.upstream.choice; sys.exit('httpx' in sys.modules)"
+async def test_http1_behind_tls_is_spoken_and_its_connections_are_not_kept(certificates: Certificates) -> None:
+    transport = HttpxTransport()
+    async with FaultUpstream(tls="good", certificates=certificates) as up:
+        up.on(lambda request: True, play(JSON + b"content-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsomebody!"))
+        for number in range(1, 4):
+            response = await transport.send(origin_of(up, certificates.ca), request_for(), BRISK)
+            assert await response.body(1 << 20) == b"{}"
+            response.close()
+            await up.wait_for(lambda up: up.ledger.open == 0)
+            assert up.ledger.accepted == number
+        await transport.aclose()
+
+
+def test_httpx_is_not_imported_with_the_native_transport() -> None:
+    code = "import sys, gateway.upstream.native; sys.exit('httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
