@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import uvloop
 
@@ -41,6 +42,7 @@ def run(
     """Serve until told to stop. The exit code: 0 after a clean end, 2 when the configuration or an address cannot be used."""
     try:
         config = configuration.load(config_path, host=host, port=port, admin_port=admin_port)
+        fetch_model(config)
         if workers > 1:
             from gateway.supervise import supervise
 
@@ -52,6 +54,20 @@ def run(
     except (ConfigError, ListenError) as error:
         report(str(error))
         return 2
+
+
+def fetch_model(config: Config) -> None:
+    """Get the bundled model at the first start, where a local engine wants it; without it the gateway starts all the same."""
+    engines = [one for one in config.providers.values() if one.type == "local" and not one.options.get("model")]
+    if not engines or find_spec("xllamacpp") is None:
+        return
+    from providers.local import weights
+
+    try:
+        if weights.find(None) is None:
+            weights.pull()
+    except weights.WeightsError as error:
+        report(f"the bundled model could not be fetched, so the local engine stays off: {error}")
 
 
 async def _serve(config: Config, listener: socket.socket, admin_listener: socket.socket, human: bool) -> int:
