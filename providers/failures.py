@@ -106,8 +106,8 @@ def _fields(error: dict[str, Any]) -> dict[str, Any]:
         message = _detail(error.get("detail", message))
     found: dict[str, Any] = {"message": message, "type": error.get("type"), "param": error.get("param"), "code": error.get("code")}
     if type(error.get("status")) is str:  # google.rpc.Code as a word, beside the HTTP status in `code`
-        found["code"] = error["status"]
-        found["type"] = "invalid_request_error" if found["code"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND") else None
+        refused = error["status"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND")
+        found["code"], found["type"] = (error["status"], "invalid_request_error") if refused else (None, None)
     details = error.get("details")
     if type(details) is list:
         found |= _google_details(details)

@@ -59,10 +59,12 @@ TEXT_MODELS: tuple[Rule, ...] = (
 
 
 class WhileReasoning(Rule, frozen=True):
-    """A sampling parameter that a model takes only while it does not reason; 1 is the value it uses then."""
+    """A sampling parameter that a model takes only while it does not reason; `neutral` is the value it uses then."""
 
     default_on: bool = True
     neutral: Any = 1
+    takes_neutral: bool = False
+    """The neutral value may be sent all the same."""
 
     def apply(self, work: Work) -> None:
         """Drop it when the effort that counts is not `none`."""
@@ -70,9 +72,11 @@ class WhileReasoning(Rule, frozen=True):
         if not (self.default_on if effort is None else effort != "none"):
             return
         value = work.body.get(self.param)
-        if self.neutral is not None and value == self.neutral:
-            return
-        work.drop(self.param, UNSUPPORTED)
+        if self.neutral is None or value != self.neutral:
+            work.drop(self.param, UNSUPPORTED)
+        elif not self.takes_neutral:
+            work.body.pop(self.param)
+            work.report(self.param, "drop", why="neutral value")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "no" if self.default_on else "yes", "while_reasoning": False}}
@@ -141,7 +145,7 @@ def _reasoning(family: Family) -> ForModels:
         ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
         Cap("max_completion_tokens"),
         OneOf("reasoning_effort", family.efforts, to={word: near for word, near in to.items() if word not in family.efforts}),
-        WhileReasoning("temperature", on),
+        WhileReasoning("temperature", on, takes_neutral=True),
         Range("temperature", 0, 2),
         WhileReasoning("top_p", on),
         Range("top_p", 0, 1),

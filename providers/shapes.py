@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from providers.base import Body
-from providers.rules import UNSUPPORTED, Rule, Work, is_neutral
+from providers.rules import UNSUPPORTED, Rule, Work
 
 MAX_FANOUT = 8
 """The most upstream calls that one caller's call becomes, unless the provider's `max_fanout` says otherwise."""
@@ -291,6 +291,7 @@ class Functions(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Reshape both; tools given as well win."""
         body = work.body
+        named = [name for name in self.params if name in body]
         functions, choice = body.pop("functions"), body.pop("function_call")
         if functions and not body.get("tools"):
             body.set("tools", [{"type": "function", "function": function} for function in functions])
@@ -298,10 +299,12 @@ class Functions(Rule, frozen=True):
             if choice is not None:
                 body.set("tool_choice", choice if type(choice) is str else {"type": "function", "function": choice})
                 work.report("function_call", "reshape", to="tool_choice")
-        elif functions and not is_neutral("tools", body.get("tools")):
-            work.lossy("functions", "drop", "'tools' was given as well", code="conflicting_parameters")
-        else:
-            work.report("functions" if choice is None else "function_call", "drop", why="neutral value")
+            return
+        for name, value in (("functions", functions), ("function_call", choice)):
+            if name in named and value and functions:
+                work.lossy(name, "drop", "'tools' was given as well", code="conflicting_parameters")
+            elif name in named:
+                work.report(name, "drop", why="there are no functions")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {
