@@ -21,6 +21,8 @@ MAX_STOPS = 256
 MAX_CHOICES = 128
 """The most any provider takes natively (Fireworks); each provider's own bound is its rule."""
 MAX_TOKENS = 2**31 - 1
+MAX_NUMBER = 2**53
+"""No setting means more than that; each provider's own range is its rule."""
 
 FORBIDDEN = frozenset({
     "api_base", "base_url", "api_key", "api_type", "api_version", "extra_headers", "extra_query", "headers", "timeout",
@@ -59,6 +61,13 @@ def _integer(low: int, high: int) -> Check:
     return check
 
 
+def _number(param: str, value: Any) -> None:
+    if type(value) is not float and type(value) is not int:
+        raise refuse(param, f"'{param}' must be a number, not {_name(value)}.", "invalid_type")
+    if not -MAX_NUMBER <= value <= MAX_NUMBER:
+        raise refuse(param, f"'{param}' must be between -{MAX_NUMBER} and {MAX_NUMBER}.")
+
+
 def _items(item: type, limit: int, what: str, *, single: bool = False) -> Check:
     """A list of at most `limit` values of one type; `single` allows the bare value as well."""
 
@@ -92,6 +101,7 @@ def _logit_bias(param: str, value: Any) -> None:
     for token, bias in value.items():
         if type(bias) not in (int, float):
             raise refuse(param, f"'{param}[{token[:40]!r}]' must be a number, not {_name(bias)}.", "invalid_type")
+        _number(param, bias)
 
 
 def _line(param: str, value: Any) -> None:
@@ -156,7 +166,6 @@ def _name(value: Any) -> str:
 
 
 _boolean = _typed(bool, what="a boolean")
-_number = _typed(int, float, what="a number")
 _string = _typed(str, what="a string")
 _object = _typed(dict, what="an object")
 _cap = _integer(1, MAX_TOKENS)

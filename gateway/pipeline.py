@@ -225,7 +225,7 @@ class Pipeline:
             body = call.body.copy()
             try:
                 call.adjustments = kind.adapt(body, target, options)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise unreadable(error) from None
         call.target = target
         call.attempts.append(Attempt(target.name))
