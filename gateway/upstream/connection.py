@@ -46,6 +46,11 @@ class _Refused(Exception):
 class Connection(asyncio.BufferedProtocol):
     """One socket of a pool. Also the callbacks of its parser."""
 
+    __slots__ = (
+        "_barren", "_chunked", "_clock", "_complete", "_doubtful", "_exchange", "_head_size", "_heard", "_informational", "_keep",
+        "_parser", "_pool", "_reading", "_refusal", "_transport", "_upload", "_writable", "closed", "counted", "deadline", "served",
+    )  # fmt: skip
+
     def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool = pool
         self._clock = clock
