@@ -6,12 +6,13 @@ import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.faults.upstream_wire import FIN, HANG, RST, Exchange, Script, _Step
+from tests.faults.upstream_wire import FIN, HANG, RST, Exchange, Script
+from tests.faults.upstream_wire import Step as Ending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Step = bytes | float | _Step
+Step = bytes | float | Ending
 
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -25,7 +26,7 @@ def play(*steps: Step) -> Script:
         for step in steps:
             if isinstance(step, bytes):
                 await exchange.send(step)
-            elif isinstance(step, _Step):
+            elif isinstance(step, Ending):
                 await {FIN: _fin, RST: _rst, HANG: Exchange.hang}[step](exchange)
             else:
                 await exchange.sleep(step)

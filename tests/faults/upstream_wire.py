@@ -19,7 +19,7 @@ Script = Callable[["Exchange"], Awaitable[None]]
 """What happens to one request, head and body already read (unless it was registered as `early`)."""
 
 
-class _Step:
+class Step:
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -27,11 +27,11 @@ class _Step:
         return self.name
 
 
-FIN: Final = _Step("FIN")
+FIN: Final = Step("FIN")
 """Close the connection in good order."""
-RST: Final = _Step("RST")
+RST: Final = Step("RST")
 """Reset the connection: unread bytes on both sides are lost."""
-HANG: Final = _Step("HANG")
+HANG: Final = Step("HANG")
 """Do nothing until the peer is gone."""
 
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.upstream.deadlines import COARSEST_TICK, Ticker, finish_before
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.transport import Deadlines, UpstreamError
-from tests.faults.behaviours import JSON, WORDS, sse
+from tests.faults.behaviours import JSON, WORDS, Step, sse
 from tests.faults.upstream_server import HANG, FaultUpstream, play
 from tests.upstream.conftest import origin_of, request_for
 
@@ -182,7 +182,7 @@ async def test_u9_each_piece_of_a_body_starts_the_silence_anew(native: NativeTra
 
 
 async def test_u7_pieces_do_not_stretch_the_total(native: NativeTransport, clock: Clock, up: FaultUpstream) -> None:
-    up.on("/v1/chat/completions", play(JSON + b"content-length: 1000000\r\n\r\n", *[b" ", 0.01] * 3000))
+    up.on("/v1/chat/completions", play(JSON + b"content-length: 1000000\r\n\r\n", *list[Step]([b" ", 0.01]) * 3000))
     response = await native.send(origin_of(up), request_for(), Deadlines())
     assert await response.read()
     clock.now += 601

@@ -14,7 +14,7 @@ from gateway.upstream.deadlines import Ticker
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.pool import Pool, Stats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
-from tests.faults.behaviours import JSON
+from tests.faults.behaviours import JSON, Step
 from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, Script, canned, closed_port, play
 from tests.upstream.conftest import BRISK, origin_of, request_for
 
@@ -129,7 +129,7 @@ async def test_a_waiter_who_leaves_is_skipped(up: FaultUpstream) -> None:
 
 
 @pytest.mark.parametrize("ending", [FIN, RST], ids=["fin", "rst"])
-async def test_a_slot_freed_by_a_lost_connection_goes_to_who_waits(up: FaultUpstream, ending: bytes) -> None:
+async def test_a_slot_freed_by_a_lost_connection_goes_to_who_waits(up: FaultUpstream, ending: Step) -> None:
     native = NativeTransport(connections=1)
     up.once(play(0.05, ending))
     outcomes = await asyncio.gather(*[call(native, up) for _ in range(3)], return_exceptions=True)
@@ -191,7 +191,7 @@ async def test_u38_a_fresh_connection_that_is_closed_is_not_tried_again(native: 
 
 
 @pytest.mark.parametrize("first", [FIN, RST], ids=["fin", "rst"])
-async def test_u38_the_retry_itself_is_not_tried_again(native: NativeTransport, up: FaultUpstream, first: bytes) -> None:
+async def test_u38_the_retry_itself_is_not_tried_again(native: NativeTransport, up: FaultUpstream, first: Step) -> None:
     await call(native, up)
     up.on("/v1/chat/completions", play(first))
     with pytest.raises(UpstreamError) as caught:

@@ -12,7 +12,7 @@ import pytest
 from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, Response, Transport, UpstreamError
-from tests.faults.behaviours import JSON, SSE, chunked, sse
+from tests.faults.behaviours import JSON, SSE, Step, chunked, sse
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
 from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, canned, closed_port, drip, play
 from tests.upstream.conftest import BRISK, origin_of, request_for
@@ -106,7 +106,7 @@ async def test_u7_a_dripping_head_does_not_stretch_the_deadline(transport: Trans
 
 
 async def test_u7_a_dripping_body_ends_at_the_total_deadline(transport: Transport, up: FaultUpstream) -> None:
-    up.on("/v1/chat/completions", play(JSON + b"content-length: 1000\r\n\r\n", *[b" ", 0.05] * 500))
+    up.on("/v1/chat/completions", play(JSON + b"content-length: 1000\r\n\r\n", *list[Step]([b" ", 0.05]) * 500))
     response = await transport.send(origin_of(up), request_for(), Deadlines(idle=5.0, total=0.6))
     with pytest.raises(UpstreamError) as caught:
         await response.body(LIMIT)
@@ -259,7 +259,7 @@ async def test_u38_a_connection_closed_while_idle_costs_the_caller_nothing(trans
 @pytest.mark.parametrize("code", [401, 413])
 @pytest.mark.parametrize("ending", [HANG, FIN, RST], ids=["open", "fin", "rst"])
 async def test_u39_an_early_refusal_passes_and_the_connection_goes(
-    native: NativeTransport, up: FaultUpstream, code: int, ending: bytes
+    native: NativeTransport, up: FaultUpstream, code: int, ending: Step
 ) -> None:
     refusal = b"HTTP/1.1 %d Early\r\ncontent-length: 2\r\n\r\n{}" % code
     up.on("/upload", play(refusal, ending), early=True)
