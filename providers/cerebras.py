@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from providers.messages import Parts, Roles
-from providers.openai import OpenAICompatible, Wire
+from providers.openai import PATHS, OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY, LOGPROBS, NEAREST_EFFORT, SAMPLING
 from providers.rules import ForModels, Takes
 from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
@@ -36,6 +36,7 @@ CEREBRAS = OpenAICompatible(
     Wire(
         label="Cerebras",
         base_url="https://api.cerebras.ai/v1",
+        paths={name: PATHS[name] for name in ("chat", "completions")},
         decoder=lambda _: CerebrasChunks(),
         source="cerebras-cloud-sdk 1.91.0",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from providers.messages import Roles
-from providers.openai import OpenAICompatible, Wire
+from providers.openai import PATHS, OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY
 from providers.pairs import Needs
 from providers.rules import Rule, Takes, Work
@@ -62,6 +62,7 @@ DEEPSEEK = OpenAICompatible(
     Wire(
         label="DeepSeek",
         base_url="https://api.deepseek.com",
+        paths={name: PATHS[name] for name in ("chat",)},
         repairs=(cached_in_details,),
         decoder=lambda _: ChunkRepairs((cached_in_details,), (b'"prompt_cache_hit_tokens"', b'"insufficient_system_resource"', b'"error"')),
         source="api-docs.deepseek.com",

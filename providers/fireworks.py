@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from providers.answers import arguments_as_text
 from providers.messages import DropField, Parts, Roles
-from providers.openai import OpenAICompatible, Wire
+from providers.openai import PATHS, OpenAICompatible, Wire
 from providers.openai_models import GATEWAY, NEAREST_EFFORT, SAMPLING
 from providers.pairs import Both, Excludes, Needs
 from providers.rules import ForModels, Takes
@@ -22,6 +22,7 @@ FIREWORKS = OpenAICompatible(
     Wire(
         label="Fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
+        paths={name: PATHS[name] for name in ("chat", "completions")},
         models_path="/models",
         repairs=(arguments_as_text,),
         decoder=lambda _: ChunkRepairs((arguments_as_text,), (b'"tool_calls"', b'"function_call"')),

@@ -6,7 +6,7 @@ Dedicated and container endpoints are a `base_url`: https://api.friendli.ai/dedi
 from __future__ import annotations
 
 from providers.messages import Parts, Roles, SystemPrompt
-from providers.openai import OpenAICompatible, Settings, Wire
+from providers.openai import PATHS, OpenAICompatible, Settings, Wire
 from providers.openai_models import CONTEXT_POLICY
 from providers.pairs import Excludes, Needs
 from providers.rules import Takes
@@ -29,6 +29,7 @@ FRIENDLI = OpenAICompatible(
     Wire(
         label="Friendli",
         base_url="https://api.friendli.ai/serverless/v1",
+        paths={name: PATHS[name] for name in ("chat", "completions")},
         options=FriendliSettings,
         setting_headers=(("team", "x-friendli-team"),),
         decoder=lambda _: ChunkRepairs((), (b'"null"', b'"error"')),

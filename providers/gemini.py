@@ -6,7 +6,7 @@ Facts: ai.google.dev on the endpoint; reports of rejected fields (2025 to 2026) 
 from __future__ import annotations
 
 from providers.messages import DropField, Roles
-from providers.openai import OpenAICompatible, Wire
+from providers.openai import PATHS, OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY
 from providers.rules import Takes
 from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
@@ -14,7 +14,12 @@ from providers.values import Cap, Drop, OneOf, Range
 
 GEMINI = OpenAICompatible(
     "gemini",
-    Wire(label="Gemini", base_url="https://generativelanguage.googleapis.com/v1beta/openai", source="ai.google.dev, issue reports"),
+    Wire(
+        label="Gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        paths={name: PATHS[name] for name in ("chat", "embeddings")},
+        source="ai.google.dev, issue reports",
+    ),
     (
         *GATEWAY,
         *CONTEXT_POLICY,

@@ -10,7 +10,7 @@ import msgspec
 from providers.base import Failure, StreamFailure, Target
 from providers.failures import scrub
 from providers.messages import DropField, Roles
-from providers.openai import OpenAICompatible, Wire
+from providers.openai import PATHS, OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY, NEAREST_EFFORT
 from providers.pairs import Excludes
 from providers.rules import Takes
@@ -55,7 +55,13 @@ _NO_MODEL = "no model supports it"
 
 GROQ = Groq(
     "groq",
-    Wire(label="Groq", base_url="https://api.groq.com/openai/v1", decoder=lambda _: GroqChunks(), source="groq 1.7.0"),
+    Wire(
+        label="Groq",
+        base_url="https://api.groq.com/openai/v1",
+        paths={name: PATHS[name] for name in ("chat",)},
+        decoder=lambda _: GroqChunks(),
+        source="groq 1.7.0",
+    ),
     (
         *GATEWAY,
         *CONTEXT_POLICY,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from providers.answers import Repair, arguments_as_text, choices_of, content_as_text, said_in
 from providers.messages import DropField, Message, MessageRule, Roles
-from providers.openai import OpenAICompatible, Wire
+from providers.openai import PATHS, OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY
 from providers.pairs import Needs
 from providers.rules import Takes, Work
@@ -73,6 +73,7 @@ MISTRAL = OpenAICompatible(
     Wire(
         label="Mistral",
         base_url="https://api.mistral.ai/v1",
+        paths={name: PATHS[name] for name in ("chat", "embeddings")},
         repairs=_REPAIRS,
         decoder=lambda _: ChunkRepairs(_REPAIRS, (b'"content":[', b'"content": [', b'"tool_calls"', b'"model_length"', b'"error"')),
         source="mistralai 3.7.0",

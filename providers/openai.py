@@ -13,6 +13,7 @@ from providers.answers import Repair, read_answer, read_list, read_logits
 from providers.base import Adjustment, Answer, Body, Failure, Options, Refusal, StreamDecoder, Target, WireRequest
 from providers.failures import read_failure
 from providers.rules import ForModels, Plan, Rule, Unknown, compile_plan
+from providers.shapes import StreamUsage
 
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
 """Operation to path, after a base URL that ends in the version."""
@@ -79,11 +80,17 @@ class OpenAICompatible:
         """The rules for one model, compiled once."""
         plan = self._plans.get((model, operation))
         if plan is None:
-            rules = self.rules if operation == "chat" else self.others.get(operation)
-            plan = compile_plan(rules or (), model, unknown=self.wire.unknown if rules is not None else "pass")
+            if operation == "chat" or operation in self.others:
+                plan = compile_plan(self.rules if operation == "chat" else self.others[operation], model, unknown=self.wire.unknown)
+            else:
+                plan = compile_plan(self._stream_rules() if operation == "completions" else (), model, unknown="pass")
             if len(self._plans) < 10_000:
                 self._plans[model, operation] = plan
         return plan
+
+    def _stream_rules(self) -> tuple[Rule, ...]:
+        """Usage in streams comes the same way for every operation that streams."""
+        return tuple(rule for rule in self.rules if isinstance(rule, StreamUsage))
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
         """Apply the rules in place; Refusal when the operation or a value is not to be had here."""

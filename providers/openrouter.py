@@ -6,7 +6,7 @@ It routes to many providers and leaves out what they do not take; its own `provi
 from __future__ import annotations
 
 from providers.messages import Roles
-from providers.openai import OpenAICompatible, Wire
+from providers.openai import PATHS, OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY, LOGPROBS, SAMPLING
 from providers.rules import Takes
 from providers.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
@@ -18,6 +18,7 @@ OPENROUTER = OpenAICompatible(
     Wire(
         label="OpenRouter",
         base_url="https://openrouter.ai/api/v1",
+        paths={name: PATHS[name] for name in ("chat", "completions")},
         unknown="new",
         decoder=lambda _: ChunkRepairs((), (b'"error"',)),
         source="openrouter.ai/docs",

@@ -221,15 +221,17 @@ class Plan:
     def capabilities(self) -> dict[str, dict[str, Any]]:
         """Every canonical parameter, and what the rules say about it."""
         absent = {"support": "passed"} if self.unknown == "pass" else {"support": "no"}
-        table: dict[str, dict[str, Any]] = {name: dict(absent) for name in sorted(CANONICAL)}
+        table: dict[str, dict[str, Any]] = {}
         for rule in self.rules:
             for param, said in rule.describe().items():
                 known = table.get(param, {})
-                merged = {**known, **said}
-                if known.get("support") in ("adjusted", "no") and said.get("support") == "yes" and known != absent:
-                    merged["support"] = known["support"]
-                table[param] = merged
-        return table
+                worst = max(known.get("support", "yes"), said.get("support", "yes"), key=_WORSE.index)
+                table[param] = {**known, **said, "support": worst}
+        return {name: table.get(name, absent) for name in sorted(CANONICAL | table.keys())}
+
+
+_WORSE = ("yes", "adjusted", "no")
+"""Of two rules on a parameter, the one that takes more away describes it."""
 
 
 def compile_plan(rules: Iterable[Rule | ForModels], model: str, *, unknown: Unknown) -> Plan:

@@ -6,7 +6,7 @@ Facts: its chat completions page, and its wiki (errors, streaming, headers; page
 from __future__ import annotations
 
 from providers.messages import Alternate, DropField, Roles
-from providers.openai import OpenAICompatible, Settings, Wire
+from providers.openai import PATHS, OpenAICompatible, Settings, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY, SAMPLING
 from providers.pairs import Both
 from providers.rules import Takes
@@ -34,6 +34,7 @@ SIATI = OpenAICompatible(
     Wire(
         label="SIATI",
         base_url="https://api.siati.ai/v1",
+        paths={name: PATHS[name] for name in ("chat",)},
         options=SiatiSettings,
         setting_headers=(("tier", "x-siati-tier"),),
         decoder=lambda _: ChunkRepairs((), (b'"error"', b'"status_code"')),

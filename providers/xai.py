@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from providers.messages import DropField, Roles
-from providers.openai import OpenAICompatible, Wire
+from providers.openai import PATHS, OpenAICompatible, Wire
 from providers.openai_models import CONTEXT_POLICY, GATEWAY
 from providers.pairs import Needs
 from providers.rules import ForModels, Rule, Takes
@@ -42,6 +42,7 @@ XAI = OpenAICompatible(
     Wire(
         label="xAI",
         base_url="https://api.x.ai/v1",
+        paths={name: PATHS[name] for name in ("chat",)},
         repairs=(reasoning_counted,),
         decoder=lambda _: ChunkRepairs((reasoning_counted,), (b'"reasoning_tokens"', b'"error"')),
         source="xai-sdk 1.21.0",

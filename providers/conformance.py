@@ -1,0 +1,180 @@
+"""The checks that every provider passes; a plugin's own tests can run them too.
+
+from providers.conformance import problems
+assert problems(MY_PROVIDER) == []
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+import msgspec
+
+from providers.base import LOSSY, Action, Body, FailureKind, Options, Provider, Refusal, Target, WireRequest
+
+CREDENTIAL = "credential-that-must-stay-secret"
+PLAIN: Mapping[str, Any] = {"model": "caller's-name", "messages": [{"role": "user", "content": "Hi"}]}
+PARAMETERS: Mapping[str, Any] = {
+    "temperature": 1.9,
+    "top_p": 0.5,
+    "top_k": 7,
+    "min_p": 0.1,
+    "seed": 7,
+    "n": 1,
+    "stop": "END",
+    "max_tokens": 64,
+    "max_completion_tokens": 64,
+    "min_tokens": 2,
+    "frequency_penalty": 0.5,
+    "presence_penalty": 0.5,
+    "repetition_penalty": 1.2,
+    "logit_bias": {"5": 1},
+    "logprobs": True,
+    "response_format": {"type": "json_object"},
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}],
+    "user": "u-1",
+    "reasoning_effort": "low",
+    "system_prompt": "Be brief.",
+    "context_length_exceeded_behavior": "error",
+    "timeout_microseconds": 1_000_000,
+    "unheard_of": 1,
+}
+"""One value for each; every one alone must be adapted, or refused by name."""
+NO_ANSWERS = (b"", b"<html></html>", b"[]", b"{}", b"null", b'"text"', b'{"choices": 1}', b'{"choices"')
+ERROR_BODIES = (
+    b"",
+    b"plain text " + CREDENTIAL.encode(),
+    b"<html>502</html>",
+    b"\xff\xfe\x00",
+    b"[]",
+    b"[1]",
+    b"{}",
+    b'{"error": null}',
+    b'{"error": "text"}',
+    b'{"error": {"message": 1, "code": [], "param": {}}}',
+    b'{"error": {"message": "' + CREDENTIAL.encode() + b'", "type": "x", "code": "y", "param": "z"}}',
+    b'{"message": "m"}',
+    b'{"detail": [{"loc": ["body", "x"], "msg": "m"}]}',
+    b'[{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT", "details": [{"@type": "RetryInfo", "retryDelay": "x"}]}}]',
+)
+RETRY_AFTERS = ("1", "1.5", "-1", "nan", "1e999", "99999999999999", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT")
+
+
+def problems(provider: Provider, model: str = "a-model", options: Mapping[str, Any] | None = None) -> list[str]:
+    """What the provider does not do as the contract says; empty when it conforms."""
+    base = provider.default_base_url or "https://upstream.example/v1"
+    target = Target(f"{provider.type}/{model}", provider.type, provider, model, base, CREDENTIAL, options=options or {})
+    found: list[str] = []
+    for check in (_requests, _strictness, _answers, _failures, _capabilities):
+        found += check(provider, target)
+    return found
+
+
+def _body(extra: Mapping[str, Any]) -> Body:
+    return Body(msgspec.json.encode({**PLAIN, **extra}))
+
+
+def _requests(provider: Provider, target: Target) -> Iterator[str]:
+    for stream in (False, True):
+        for extra in ({}, *({name: value} for name, value in PARAMETERS.items())):
+            options = Options(stream=stream)
+            body = _body({**extra, **({"stream": True} if stream else {})})
+            try:
+                provider.adapt(body, target, options)
+                request = provider.encode(body, target, options)
+            except Refusal as refusal:
+                if not extra or refusal.param is None:
+                    yield f"{extra}: refused in lenient mode without naming a parameter"
+                continue
+            yield from (f"{sorted(extra)}: {problem}" for problem in _request(request, target))
+
+
+def _request(request: WireRequest, target: Target) -> Iterator[str]:
+    sent = msgspec.json.decode(request.body)
+    if not request.path.startswith("/"):
+        yield f"the path {request.path!r} is not absolute"
+    if any(name != name.lower() for name, _ in request.headers):
+        yield "header names must be lower case"
+    if {"host", "content-length", "accept-encoding"} & {name for name, _ in request.headers}:
+        yield "host, content-length and accept-encoding belong to the transport"
+    if any("\n" in value or "\r" in value for _, value in request.headers):
+        yield "a header value has a line break"
+    if CREDENTIAL.encode() in request.body or CREDENTIAL in request.path:
+        yield "the credential is outside the headers"
+    if "model" in sent and sent["model"] != target.model:
+        yield f"model is {sent['model']!r}, not the target's"
+
+
+def _strictness(provider: Provider, target: Target) -> Iterator[str]:
+    """What lenient mode refuses, or drops because nobody knows it, is refused in strict mode too."""
+    for name, value in PARAMETERS.items():
+        try:
+            made = provider.adapt(_body({name: value}), target, Options())
+        except Refusal:
+            made = None
+        if made is not None:
+            yield from (f"{name}: unknown action {one.action!r}" for one in made if one.action not in get_args(Action))
+        dropped = made is not None and name == "unheard_of" and any(one.action in LOSSY and one.param == name for one in made)
+        if made is not None and not dropped:
+            continue
+        try:
+            provider.adapt(_body({name: value}), target, Options(strict=True))
+        except Refusal as refusal:
+            if not refusal.message or not refusal.code:
+                yield f"{name}: a refusal needs a message and a code"
+        else:
+            yield f"{name}: refused or lost in lenient mode, accepted in strict mode"
+
+
+def _answers(provider: Provider, target: Target) -> Iterator[str]:
+    for body in NO_ANSWERS:
+        try:
+            provider.decode(body, target, Options())
+        except ValueError:
+            continue
+        except Exception as error:  # whatever else is raised is the finding
+            yield f"decode({body!r}) raises {type(error).__name__} instead of ValueError"
+        else:
+            yield f"decode({body!r}) takes it for an answer"
+    first, second = (provider.decoder(target, Options(stream=True)) for _ in range(2))
+    if first is not None and first is second:
+        yield "two streams share one decoder"
+
+
+def _failures(provider: Provider, target: Target) -> Iterator[str]:
+    for status in (302, 400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 498, 500, 502, 503, 504, 529, 599):
+        for body in ERROR_BODIES:
+            yield from (f"failure({status}, {body[:30]!r}): {problem}" for problem in _failure(provider, target, status, {}, body))
+    for value in RETRY_AFTERS:
+        yield from (f"retry-after {value!r}: {one}" for one in _failure(provider, target, 429, {"retry-after": value}, b"{}"))
+
+
+def _failure(provider: Provider, target: Target, status: int, headers: Mapping[str, str], body: bytes) -> Iterator[str]:
+    try:
+        failure = provider.failure(status, headers, body, target)
+    except Exception as error:  # it never raises: whatever does is the finding
+        yield f"raises {type(error).__name__}"
+        return
+    if failure.kind not in get_args(FailureKind):
+        yield f"unknown kind {failure.kind!r}"
+    if not failure.message or len(failure.message) > 2_000:
+        yield "the message is empty or too long"
+    if CREDENTIAL in failure.message:
+        yield "the credential is in the message"
+    for word in (failure.code, failure.param, failure.type):
+        if word is not None and type(word) is not str:
+            yield f"{word!r} is no text"
+    if failure.retry_after is not None and not 0 <= failure.retry_after <= 86_400:
+        yield f"retry after {failure.retry_after} s"
+
+
+def _capabilities(provider: Provider, target: Target) -> Iterator[str]:
+    table = provider.capabilities(target.model)
+    try:
+        msgspec.json.encode(table)
+    except TypeError:
+        yield "capabilities are not JSON"
+    for name, entry in table.items():
+        if entry.get("support") not in ("yes", "adjusted", "no", "passed"):
+            yield f"capabilities[{name!r}] has no support"
