@@ -58,7 +58,7 @@ def test_a_key_is_good_until_it_expires() -> None:
     assert keys(soon=VirtualKey("k", expires=time.time() + 3600)).authenticate(sent("Bearer soon")) is not None
 
 
-@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8).filter(lambda token: token not in "Authorization: Bearer KEY"))
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8))
 def test_an_unknown_key_is_never_echoed(token: str) -> None:
     with pytest.raises(GatewayError) as refused:
         KNOWN.authenticate(sent(f"Bearer {token}"))

@@ -57,7 +57,8 @@ def test_a_repeated_key_is_always_found(case: tuple[bytes, list[tuple[str, Any]]
     pairs = list(pairs)
     pairs.insert(data.draw(st.integers(0, len(pairs))), (key, again))
     comma, colon = data.draw(st.sampled_from([(",", ":"), (", ", ": ")]))
-    spellings = [json.dumps(key), json.dumps(key, ensure_ascii=False), '"' + "".join(f"\\u{ord(c):04x}" for c in key if ord(c) < 65536) + '"']
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in key if ord(letter) < 65536)
+    spellings = [json.dumps(key), json.dumps(key, ensure_ascii=False), f'"{escaped}"']
     spelt = [spelling for spelling in spellings if json.loads(spelling) == key]
     parts = [
         f"{data.draw(st.sampled_from(spelt)) if name == key else json.dumps(name)}{colon}{json.dumps(one)}" for name, one in pairs
@@ -75,7 +76,7 @@ def test_a_changed_key_is_spliced_and_the_others_keep_their_bytes(case: tuple[by
     before = {name: body.raw(name) for name in body}
     body.set(key, value)
     changed = Body(body.encode())
-    assert [name for name in changed] == [name for name, _ in pairs] + ([key] if key not in before else [])
+    assert list(changed) == [name for name, _ in pairs] + ([key] if key not in before else [])
     assert all(changed.raw(name) == raw for name, raw in before.items() if name != key)
     assert changed.get(key) == value
 

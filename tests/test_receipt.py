@@ -71,7 +71,10 @@ def call() -> Call:
     return found
 
 
-answers = st.dictionaries(st.text(max_size=5), st.recursive(st.text() | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+inner = st.recursive(
+    st.text() | st.integers(), lambda one: st.lists(one, max_size=3) | st.dictionaries(st.text(), one, max_size=3), max_leaves=6
+)
+answers = st.dictionaries(st.text(max_size=5), inner, max_size=4)
 
 
 @given(answers.filter(lambda answer: "gateway" not in answer), st.sampled_from(["", " ", "\n"]))

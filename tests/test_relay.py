@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def run(pieces: Sequence[bytes], *, usage_asked: bool = False) -> tuple[bytes, R
 def cut(source: bytes, at: list[int]) -> list[bytes]:
     """The source in non-empty pieces."""
     marks = sorted({0, len(source), *(mark % (len(source) + 1) for mark in at)})
-    return [source[begin:end] for begin, end in zip(marks, marks[1:], strict=False)]
+    return [source[begin:end] for begin, end in pairwise(marks)]
 
 
 marks = st.lists(st.integers(0, 100_000), max_size=20)

@@ -49,9 +49,7 @@ async def test_the_next_target_takes_over_before_the_first_byte(up: FaultUpstrea
     up.once(status(503))
     urls = providers(dead=f"http://127.0.0.1:{closed_port()}/v1", sick=up.base_url, well=up.base_url)
     async with live(urls + "models: {m: [dead/a, sick/b, well/c]}") as gateway:
-        answer = await client.post(
-            gateway.base_url + "/chat/completions", json=chat(stream=stream), headers={"x-gateway-receipt": "body"}
-        )
+        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(stream=stream), headers={"x-gateway-receipt": "body"})
         record = (await gateway.records(1))[0]
         assert gateway.count("lockgate_failovers") == 2
         assert gateway.count("lockgate_attempts", "dead/a", "connect") == 1

@@ -1,0 +1,133 @@
+"""The callers' listener: CORS where configured, TLS, and callers who leave or stop reading."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+
+from gateway.caller import CallerDeadlines
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.conftest import chat, serving
+from tests.flows.live import eventually
+
+ORIGIN = "https://app.example"
+
+
+async def test_browsers_may_call_from_configured_origins_alone(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+    async with serving(up, f'cors: ["{ORIGIN}"]\n') as gateway:
+        url = gateway.base_url + "/chat/completions"
+        preflight = await client.options(url, headers={"origin": ORIGIN, **asked})
+        foreign = await client.options(url, headers={"origin": "https://evil.example", **asked})
+        answer = await client.post(url, json=chat(), headers={"origin": ORIGIN})
+        refused = await client.post(url, json={}, headers={"origin": ORIGIN})
+        other = await client.post(url, json=chat(), headers={"origin": "https://evil.example"})
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == ORIGIN
+    assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
+    assert "access-control-allow-origin" not in foreign.headers
+    assert answer.headers["access-control-allow-origin"] == refused.headers["access-control-allow-origin"] == ORIGIN
+    assert "x-request-id" in answer.headers["access-control-expose-headers"].lower()
+    assert "access-control-allow-credentials" not in answer.headers
+    assert "access-control-allow-origin" not in other.headers
+
+
+async def test_without_cors_no_answer_speaks_of_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up) as gateway:
+        headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
+        preflight = await client.options(gateway.base_url + "/chat/completions", headers=headers)
+        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(), headers={"origin": ORIGIN})
+    assert preflight.status_code == 405
+    assert not [name for one in (preflight, answer) for name in one.headers if name.startswith("access-control")]
+
+
+async def test_the_callers_listener_speaks_tls(up: FaultUpstream, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    (tmp_path / "key.pem").chmod(0o600)
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(str(tmp_path / "cert.pem"), append=True)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    tls = f'tls: {{ cert: "{tmp_path / "cert.pem"}", key: "{tmp_path / "key.pem"}" }}\n'
+    async with serving(up, tls) as gateway, httpx.AsyncClient(trust_env=False, verify=context) as client:
+        assert gateway.url.startswith("https://")
+        answer = await client.post(gateway.base_url + "/chat/completions", json=chat())
+        streamed = await client.post(gateway.base_url + "/chat/completions", json=chat(stream=True))
+        async with httpx.AsyncClient(trust_env=False) as stranger:
+            with pytest.raises(httpx.ConnectError):
+                await stranger.post(gateway.base_url + "/chat/completions", json=chat())
+            with pytest.raises(httpx.RemoteProtocolError):
+                await stranger.get(gateway.url.replace("https", "http"))
+    assert answer.status_code == 200
+    assert streamed.text.endswith("data: [DONE]\n\n")
+
+
+async def send(port: int, body: dict[str, Any], *, buffer: int | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A call from a raw socket, perhaps with a small receive buffer."""
+    sock = socket.socket()
+    if buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    data = json.dumps(body).encode()
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(data), data))
+    return reader, writer
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_caller_who_leaves_takes_the_upstream_request_along(up: FaultUpstream, stream: bool) -> None:
+    async with serving(up) as gateway:
+        _, writer = await send(gateway.port, chat(text="#chunks=5000##delay=20ms#", stream=stream))
+        await up.wait_for(lambda up: len(up.requests) == 1 and (not stream or up.requests[0].events > 3))
+        writer.transport.abort()
+        await up.wait_for(lambda up: up.requests[0].left is not None)
+        record = (await gateway.records(1))[0]
+        assert gateway.count("lockgate_client_aborts", "mid" if stream else "pre") == 1
+    assert (record["status"], record["aborted"]) == (499, "mid" if stream else "pre")
+
+
+@pytest.mark.parametrize("cors", ["", f'cors: ["{ORIGIN}"]\n'], ids=["plain", "cors"])
+async def test_a_reader_who_stops_is_cut_off(up: FaultUpstream, cors: str) -> None:
+    async with serving(up, cors, deadlines=CallerDeadlines(write_stall=0.5)) as gateway:
+        reader, writer = await send(gateway.port, chat("m", "x") | {"model": "m", "stream": True, "x": "#chunks=200000#"}, buffer=4096)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await eventually(lambda: gateway.count("lockgate_client_aborts", "write_stall") == 1, 30)
+        assert (await gateway.records(1))[0]["aborted"] == "write_stall"
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        rest = await asyncio.wait_for(reader.read(1 << 30), 20)
+        assert b"[DONE]" not in rest
+        writer.transport.abort()
+    assert up.requests[0].left is not None
+
+
+async def test_a_silent_stream_is_kept_alive_by_comments(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up, deadlines=CallerDeadlines(heartbeat=0.1)) as gateway:
+        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(text="#chunks=3##delay=600ms#", stream=True))
+    assert ": keepalive\n\n" in answer.text
+    kept = answer.text.replace(": keepalive\n\n", "")
+    assert [line[:6] for line in kept.split("\n\n") if line] == ["data: "] * 6
+    assert kept.endswith("data: [DONE]\n\n")
+
+
+async def test_a_body_that_does_not_come_is_a_408(up: FaultUpstream) -> None:
+    async with serving(up, deadlines=CallerDeadlines(body=0.3)) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        record = (await gateway.records(1))[0]
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"request_timeout"' in answer
+    assert record["status"] == 408
+    assert up.requests == []
