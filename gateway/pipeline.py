@@ -27,7 +27,7 @@ from gateway.caller import Caller, CallerDeadlines, Send
 from gateway.calllog import CallLog
 from gateway.delivery import Exchange
 from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse_body, read_body
-from gateway.errors import RETRY, STOP, Forbidden, GatewayError, Unauthorized, from_failure, from_refusal, unreadable
+from gateway.errors import RETRY, STOP, Forbidden, GatewayError, Unauthorized, Unavailable, from_failure, from_refusal, unreadable
 from gateway.metrics import Metrics
 from gateway.normalize import normalize, read_model
 from gateway.routing import Choice, Router
@@ -84,6 +84,7 @@ class Pipeline:
         except asyncio.CancelledError:
             if not caller.gone:
                 call.stream_end = call.stream_end or "cancelled"
+                await self._refuse(call, caller, Unavailable("The gateway is shutting down.", code="server_shutting_down"))
                 raise
             _uncancel()
             await self._leave(call, caller)

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 import uvloop
@@ -22,6 +22,8 @@ from gateway.listeners import ListenError, Server, bind, server, shown
 
 DRAIN = 30
 """Seconds that open calls get after the first SIGTERM."""
+LAST_WORDS = 1.0
+"""Seconds that they get to end once that time is over, or after the second."""
 
 
 def report(line: str) -> None:
@@ -83,6 +85,7 @@ async def _serve(config: Config, listener: socket.socket, admin_listener: socket
     health.serving = True
     try:
         await callers_task
+        await end_calls(callers)
         admin.should_exit = True
         await admin_task
     finally:
@@ -103,8 +106,19 @@ def force(*servers: Server) -> None:
         one.should_exit = one.force_exit = True
 
 
-def watch_signals(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    """Call `first` on the first SIGTERM or SIGINT and `second` on every later one; returns what undoes it."""
+async def end_calls(callers: Server) -> None:
+    """End the calls that outlived their server, so that each tells its caller and the log before the process goes."""
+    left = list(callers.server_state.tasks)
+    for call in left:
+        call.cancel()
+    if left:
+        await asyncio.wait(left, timeout=LAST_WORDS)
+
+
+def watch_signals(
+    first: Callable[[], None], second: Callable[[], None], signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
+) -> Callable[[], None]:
+    """Call `first` on the first of these signals and `second` on every later one; returns what undoes it."""
     loop = asyncio.get_running_loop()
     seen = 0
 
@@ -113,11 +127,11 @@ def watch_signals(first: Callable[[], None], second: Callable[[], None]) -> Call
         seen += 1
         (first if seen == 1 else second)()
 
-    for one in (signal.SIGTERM, signal.SIGINT):
+    for one in signals:
         loop.add_signal_handler(one, arrived)
 
     def undo() -> None:
-        for one in (signal.SIGTERM, signal.SIGINT):
+        for one in signals:
             with contextlib.suppress(RuntimeError):
                 loop.remove_signal_handler(one)
 

@@ -26,7 +26,7 @@ from gateway.calllog import CallLog
 from gateway.config import Config
 from gateway.listeners import bind, server
 from gateway.metrics import Snapshot, add
-from gateway.serve import DRAIN, announce, report, watch_signals
+from gateway.serve import DRAIN, LAST_WORDS, announce, report, watch_signals
 
 BACKOFF = (0.1, 5.0)
 """Seconds before a worker that died is started again: at first, and at most."""
@@ -79,7 +79,7 @@ class _Supervisor:
         await self._gateway.start()
         self._gateway.metrics.collect_from(self._total)
         admin = server(build_admin(self._gateway, self._health), grace=1)
-        undo = watch_signals(stopped.set, self._kill)
+        undo = watch_signals(stopped.set, self._hurry)
         admin_task = asyncio.create_task(admin.serve([self._admin]))
         tending = [asyncio.create_task(self._tend(number)) for number in range(self._workers)]
         collecting = asyncio.create_task(self._collect())
@@ -105,6 +105,8 @@ class _Supervisor:
             began = time.monotonic()
             process = await self._start(number)
             self._running[number] = process
+            if self._stopping:  # the signal for all came while this one was being started
+                _signal(process, signal.SIGTERM)
             code = await process.wait()
             self._running.pop(number, None)
             self._ended = add(self._ended, self._latest.pop(number, Snapshot()))
@@ -136,6 +138,12 @@ class _Supervisor:
             pass_fds=[self._listener.fileno()],
             env=dict(os.environ),
         )
+
+    def _hurry(self) -> None:
+        """Second signal: the workers end their calls at once, or are ended."""
+        for process in list(self._running.values()):
+            _signal(process, signal.SIGTERM)
+        asyncio.get_running_loop().call_later(2 * LAST_WORDS, self._kill)
 
     def _kill(self) -> None:
         for process in list(self._running.values()):

@@ -18,7 +18,7 @@ from gateway.build import Gateway
 from gateway.calllog import CallLog
 from gateway.config import ConfigError
 from gateway.listeners import server
-from gateway.serve import DRAIN, report, watch_signals
+from gateway.serve import DRAIN, end_calls, report, watch_signals
 from gateway.supervise import WorkerOrder
 
 
@@ -45,18 +45,20 @@ async def _work(gateway: Gateway, listener: socket.socket, control: str) -> int:
         callers.should_exit = True
 
     def force() -> None:
-        callers.force_exit = True
+        callers.should_exit = callers.force_exit = True
 
     async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(msgspec.json.encode(gateway.metrics.snapshot()))
         writer.close()
 
-    undo = watch_signals(stop, force)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group; the supervisor decides what it means
+    undo = watch_signals(stop, force, (signal.SIGTERM,))
     watching = asyncio.create_task(_leave_with_parent())
     Path(control).unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
     telling = await asyncio.start_unix_server(tell, control)
     try:
         await callers.serve([listener])
+        await end_calls(callers)
     finally:
         telling.close()
         watching.cancel()
