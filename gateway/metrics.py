@@ -44,6 +44,7 @@ HISTOGRAMS: dict[str, tuple[str, tuple[float, ...]]] = {
 """Each by model and target."""
 
 OTHER = "other"
+MAX_CODES = 100
 
 
 class Snapshot(msgspec.Struct):
@@ -80,6 +81,7 @@ class Metrics:
         self._params = frozenset(params)
         self.counts: dict[str, dict[Labels, int]] = {name: {} for name in COUNTERS}
         self.histograms: dict[str, dict[Labels, list[float]]] = {name: {} for name in HISTOGRAMS}
+        self._codes: set[str] = set()
         self.in_flight = 0
         self._source: Callable[[], Snapshot] | None = None
         self.gauges: dict[str, tuple[str, Callable[[], Mapping[Labels, float]], Labels]] = {}
@@ -114,11 +116,19 @@ class Metrics:
         top = param.partition("[")[0].partition(".")[0]
         return top if top in self._params else OTHER
 
+    def _code_label(self, code: str) -> str:
+        """An error code; upstreams bring their own, so only the first MAX_CODES become labels."""
+        if code not in self._codes:
+            if len(self._codes) >= MAX_CODES:
+                return OTHER
+            self._codes.add(code)
+        return code
+
     def record(self, call: Call, ended: float) -> None:
         """Everything that one finished call adds."""
         model = self.model_label(call.model)
         target = self.target_label(call.target)
-        code = (call.error.code or "upstream") if call.error else "ok"
+        code = self._code_label(call.error.code or "upstream") if call.error else "ok"
         status = "499" if call.abort_phase else str(call.status)
         self.count("lockgate_requests", (model, target, status, code if not call.abort_phase else "client_closed"))
         both = (model, target)

@@ -280,3 +280,13 @@ async def test_a_callers_mistake_is_the_same_everywhere_and_goes_nowhere_else(
     assert answer.error["message"] == "no such thing"
     assert other.requests == []
     await gate.record(status=400, target="p0/mock")
+
+
+async def test_an_upstreams_own_error_codes_do_not_multiply_series(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    for at in range(150):
+        up.once(status(400, "no", type="invalid_request_error", code=f"made-up-{at}"))
+        assert (await gate.ask(chat())).error["code"] == f"made-up-{at}"
+    series = gate.gateway.metrics.counts["lockgate_requests"]
+    assert len(series) <= 101
+    assert series["m", "p0/mock", "400", "other"] == 50
