@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 import providers
 from gateway.auth import Keys, VirtualKey
 from gateway.caller import CallerDeadlines
@@ -35,7 +37,15 @@ MOST_PLACES = 10_000
 class Gateway:
     """Everything that one generation of the configuration is made of."""
 
-    def __init__(self, config: Config, log: CallLog, report: Callable[[str], None], *, sockets: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        log: CallLog,
+        report: Callable[[str], None],
+        *,
+        sockets: Mapping[str, str] | None = None,
+        workers: int = 1,
+    ) -> None:
         """`report` gets one line for each change in an engine's life; `sockets` are engines that another process runs, by provider."""
         self.config = config
         self.log = log
@@ -45,6 +55,7 @@ class Gateway:
         self.engines: dict[str, AnyEngine] = {}
         self._report = report
         self._sockets = sockets
+        self._workers = workers
         self._places: dict[tuple[str, str], Place] = {}
         models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
         targets = {str(ref) for one in config.models.values() for ref in refs(one.targets) if ref.provider is not None}
@@ -89,7 +100,8 @@ class Gateway:
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
         )
         deadlines = Deadlines(provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout)
-        return Place(target, _origin(target, provider), self._transport(provider), deadlines, engine)
+        others = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
+        return Place((target, *others), _origin(target, provider), self._transport(provider), deadlines, engine)
 
     def _transport(self, provider: ProviderConfig) -> Transport:
         if provider.transport == "native" and provider.proxy is None:
@@ -108,7 +120,7 @@ class Gateway:
         options = LocalOptions(**provider.options)
         if self._sockets is not None:
             return DistantEngine(options, self._sockets[provider.name])
-        return Engine(options, report=self._report, alias=provider.name)
+        return Engine(options, report=self._report, alias=provider.name, workers=self._workers)
 
     async def start(self) -> None:
         """Begin to load the local models; calls are served meanwhile."""

@@ -12,13 +12,14 @@ import msgspec
 from gateway import accounting, answer, logits, receipt
 from gateway.call import Call
 from gateway.caller import Caller
+from gateway.dialects import goodfire
 from gateway.fanout import Interleaved, add_usages, interleave, merge, together
 from gateway.metrics import Metrics
 from gateway.relay import DONE, Relay
 from gateway.routing import Place
 from gateway.stops import StopStream, cut_answer
 from gateway.upstream.transport import Deadlines, Response, UpstreamError
-from providers.base import Body, Failure, Options, StreamDecoder, StreamFailure, Usage
+from providers.base import Body, Failure, Options, StreamDecoder, StreamFailure, Target, Usage
 from providers.shapes import fan_out
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Exchange:
         call: Call,
         caller: Caller,
         place: Place,
+        target: Target,
         options: Options,
         deadlines: Deadlines,
         metrics: Metrics,
@@ -49,7 +51,7 @@ class Exchange:
         self._call = call
         self._caller = caller
         self._place = place
-        self._target = place.target
+        self._target = target
         self._options = options
         self._deadlines = deadlines
         self._metrics = metrics
@@ -116,6 +118,8 @@ class Exchange:
     async def _answer(self, body: bytes, response: Response) -> None:
         call = self._call
         call.status = 200
+        if call.operation == "chat" and call.path.startswith(goodfire.PREFIX):
+            body = goodfire.as_goodfire(body)
         if call.receipt:
             accounting.settle(call)
             call.attempts[-1].ms = self.elapsed()
@@ -138,6 +142,8 @@ class Exchange:
             assert call.body is not None
             choices = 1 if _count(call) > 1 else call.body.get("n") or 1
             decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keep_stop)
+        if call.path.startswith(goodfire.PREFIX):
+            decoder = goodfire.GoodfireStream(decoder)
         relay = Relay(
             decoder=decoder,
             usage_asked=usage_asked,

@@ -212,7 +212,8 @@ class Pipeline:
     async def _attempt(self, call: Call, caller: Caller, choice: Choice, left: float) -> Failure | None:
         """One send to one place. None when the caller has the answer, else why not; Refusal when it cannot be asked this."""
         place = choice.place
-        target, kind = place.target, place.target.kind
+        target = place.next_target()
+        kind = target.kind
         assert call.body is not None
         strict = call.strict or choice.strict
         asked = None
@@ -230,7 +231,7 @@ class Pipeline:
                 raise unreadable(error) from None
         call.target = target
         call.attempts.append(Attempt(target.name))
-        exchange = Exchange(call, caller, place, options, _within(choice.deadlines, left), self.metrics, asked)
+        exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self.metrics, asked)
         lease: Lease | None = None
         try:
             if place.engine is not None:

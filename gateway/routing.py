@@ -20,15 +20,28 @@ if TYPE_CHECKING:
     from providers.local.engine import Engine
 
 
-class Place(msgspec.Struct, frozen=True, eq=False):
-    """A target with the way to it: which pool, which transport."""
+class Place(msgspec.Struct, eq=False):
+    """A target with the way to it: which pool, which transport. One Target for each credential, used in turn."""
 
-    target: Target
+    targets: tuple[Target, ...]
     origin: Origin
     transport: Transport
     deadlines: Deadlines
     engine: Engine | DistantEngine | None = None
     """The embedded engine behind it: it admits calls, and knows why one broke."""
+    turn: int = 0
+
+    @property
+    def target(self) -> Target:
+        """The target, with its first credential."""
+        return self.targets[0]
+
+    def next_target(self) -> Target:
+        """The target, with the credential whose turn it is."""
+        if len(self.targets) == 1:
+            return self.targets[0]
+        self.turn = (self.turn + 1) % len(self.targets)
+        return self.targets[self.turn]
 
 
 class Model(msgspec.Struct, frozen=True, eq=False):

@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 
 import uvloop
 
@@ -19,7 +18,10 @@ from gateway.build import Gateway
 from gateway.calllog import CallLog
 from gateway.config import Config, ConfigError
 from gateway.listeners import ListenError, Server, bind, server, shown
+from providers.local.distant import DistantEngine
 
+LOADING = 600.0
+"""Seconds after which a model that still loads is taken for a good one."""
 DRAIN = 30
 """Seconds that open calls get after the first SIGTERM."""
 LAST_WORDS = 1.0
@@ -60,16 +62,10 @@ def run(
 
 def fetch_model(config: Config) -> None:
     """Get the bundled model at the first start, where a local engine wants it; without it the gateway starts all the same."""
-    engines = [one for one in config.providers.values() if one.type == "local" and not one.options.get("model")]
-    if not engines or find_spec("xllamacpp") is None:
-        return
-    from providers.local import weights
+    if any(one.type == "local" and not one.options.get("model") for one in config.providers.values()):
+        from providers.local import weights
 
-    try:
-        if weights.find(None) is None:
-            weights.pull()
-    except weights.WeightsError as error:
-        report(f"the bundled model could not be fetched, so the local engine stays off: {error}")
+        weights.prepare(report)
 
 
 async def _serve(config: Config, listener: socket.socket, admin_listener: socket.socket, human: bool) -> int:
@@ -83,6 +79,7 @@ async def _serve(config: Config, listener: socket.socket, admin_listener: socket
     callers_task = asyncio.create_task(callers.serve([listener]))
     announce(config, listener, admin_listener)
     health.serving = True
+    checking = asyncio.create_task(refuse_bad_model(gateway, lambda: drain(health, callers)))
     try:
         await callers_task
         await end_calls(callers)
@@ -90,8 +87,26 @@ async def _serve(config: Config, listener: socket.socket, admin_listener: socket
         await admin_task
     finally:
         stop()
+        checking.cancel()
         await gateway.stop()
-    return 0
+    return 2 if checking.done() and not checking.cancelled() and checking.result() else 0
+
+
+async def refuse_bad_model(gateway: Gateway, end: Callable[[], None]) -> bool:
+    """End the process when a model file that the configuration names cannot be used at all; whether it was so.
+
+    Only at the start: a file that goes bad later leaves the gateway and its other providers up.
+    """
+    named = [engine for engine in gateway.engines.values() if engine.options.model]
+    for engine in named:
+        if isinstance(engine, DistantEngine):
+            continue
+        await engine.settled(LOADING)
+        if engine.code in ("bad_model", "missing_model"):
+            report(f"{gateway.config.path}: the local engine's model cannot be used: {engine.reason}")
+            end()
+            return True
+    return False
 
 
 def drain(health: Health, callers: Server) -> None:

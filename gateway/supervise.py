@@ -65,7 +65,7 @@ class _Supervisor:
         self._admin = admin
         self._folder = folder
         self._human = human
-        self._gateway = Gateway(config, CallLog(1, human=human), report)
+        self._gateway = Gateway(config, CallLog(1, human=human), report, workers=workers)
         self._health = Health()
         self._workers = workers
         self._running: dict[int, asyncio.subprocess.Process] = {}

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from providers.local.options import LocalOptions
 from providers.rules import Rule, Work
+from providers.shapes import MAX_FANOUT
 
 DEFAULTS = LocalOptions()
 SEEDS = 2**32 - 1
@@ -62,16 +63,17 @@ class Seed(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Fold what is out of range."""
         seed = work.body.get("seed")
-        if type(seed) is int and not 0 <= seed < SEEDS:
-            work.body.set("seed", seed % SEEDS)
-            work.report("seed", "reshape", from_=seed, to=seed % SEEDS, why="the engine's seeds have 32 bits")
+        folded = [one % SEEDS for one in seed] if type(seed) is list else seed % SEEDS if type(seed) is int else seed
+        if folded != seed:
+            work.body.set("seed", folded)
+            work.report("seed", "reshape", from_=seed, to=folded, why="the engine's seeds have 32 bits")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {"seed": {"support": "yes"}}
 
 
 class SlotChoices(Rule, frozen=True):
-    """`n` choices natively, one in each slot, and a list of seeds for one choice only."""
+    """`n` choices natively, one in each slot; by one call each where there are more than slots, or a seed for each."""
 
     param: str = "n"
 
@@ -80,23 +82,29 @@ class SlotChoices(Rule, frozen=True):
         return ("n", "seed")
 
     def apply(self, work: Work) -> None:
-        """Refuse what the slots cannot hold at once."""
+        """Decide between the slots and several calls."""
         n, seed = work.body.get("n"), work.body.get("seed")
         slots = work.settings.get("slots", DEFAULTS.slots)
         count = 1 if n is None else n
-        if count > slots:
-            raise work.refuse("n", f"it answers at most {slots} choices at once, one in each slot")
         if type(seed) is list:
             if len(seed) != count:
                 raise work.refuse("seed", f"a list of seeds needs one for each of the {count} choices")
-            if count > 1:
-                raise work.refuse("seed", "it counts one seed up for several choices", "unsupported_parameter")
-            work.body.set("seed", seed[0])
-            work.report("seed", "reshape", why="the engine takes one integer")
+            if count == 1:
+                work.body.set("seed", seed[0])
+                work.report("seed", "reshape", why="the engine takes one integer")
+        if count > 1 and (count > slots or type(seed) is list):
+            self._fan_out(work, count)
+            count = 1
         work.options.memo[N] = count
 
+    def _fan_out(self, work: Work, count: int) -> None:
+        if count > MAX_FANOUT:
+            raise work.refuse("n", f"one call may become at most {MAX_FANOUT}")
+        work.body.pop("n")
+        work.report("n", "fan_out", from_=count, why="one call for each choice")
+
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {"n": {"support": "yes", "max": DEFAULTS.slots}}
+        return {"n": {"support": "yes", "max": MAX_FANOUT}}
 
 
 class Stops(Rule, frozen=True):

@@ -103,7 +103,7 @@ def test_values_out_of_range_are_clamped_and_refused_in_strict_mode(param: str, 
     ("body", "param"),
     [
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
-        ({"n": 5}, "n"),
+        ({"n": 9}, "n"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]}, "messages[0].content[0]"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
@@ -120,6 +120,9 @@ def test_what_cannot_be_honoured_at_all_is_refused_by_name(body: dict[str, Any],
 def test_choices_up_to_the_slots_are_native() -> None:
     assert adapted({"n": 4})[0]["n"] == 4
     assert adapted({"n": 8}, settings={"slots": 8})[0]["n"] == 8
+    sent, told, _ = adapted({"n": 5})
+    assert "n" not in sent
+    assert told["n"] == "fan_out"
 
 
 def test_unsupported_parameters_are_dropped_and_told() -> None:
@@ -368,5 +371,5 @@ def test_capabilities_come_from_the_rules() -> None:
     said = LOCAL.capabilities("m")
     assert said["temperature"]["default"] == 0
     assert said["min_tokens"]["support"] == "no"
-    assert said["n"]["max"] == 4
+    assert said["n"]["max"] == 8
     assert said["tool_choice"]["values"] == ["none", "required", "named"]
