@@ -38,6 +38,9 @@ async def refusals(gate: Gate, up: FaultUpstream, bodies: list[bytes]) -> list[A
     records = await gate.records(len(bodies))
     assert [record["status"] for record in records] == [answer.status for answer in answers]
     assert all(record["target"] is None for record in records)
+    for status, code in {(answer.status, answer.error["code"]) for answer in answers}:
+        expected = sum((answer.status, answer.error["code"]) == (status, code) for answer in answers)
+        assert gate.count("lockgate_requests", str(status), code) == expected
     assert up.requests == []
     return answers
 
@@ -59,6 +62,7 @@ async def test_c10_a_body_announced_as_too_large_is_413_at_once(serve: Serve, up
         assert (answer.status, answer.error["code"]) == (413, "request_too_large")
         await client.until_closed()
     await gate.record(status=413, error="request_too_large")
+    assert gate.count("lockgate_requests", "413", "request_too_large") == 1
     assert up.ledger.accepted == 0
 
 
@@ -72,6 +76,7 @@ async def test_c10_an_endless_body_is_413_at_the_cap(serve: Serve, up: FaultUpst
         await client.until_closed()
     assert sent < 64 << 20
     await gate.record(status=413, error="request_too_large")
+    assert gate.count("lockgate_requests", "413", "request_too_large") == 1
     assert up.ledger.accepted == 0
 
 
@@ -437,6 +442,20 @@ async def test_c20_control_characters_in_short_fields_are_400(serve: Serve, up: 
         if answer.status != 400 or not str(answer.error["param"]).startswith(field)
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize("kind", ["openai", "openai-compatible", "vllm"])
+@pytest.mark.parametrize("text", ["a\r\nx-injected: 1", "a\nb", "a\0b", "日本", "x" * 10_000])
+async def test_c20_no_field_becomes_a_header_of_its_own_making(serve: Serve, up: FaultUpstream, kind: str, text: str) -> None:
+    gate = await serve((up, "mock"), first={"type": kind})
+    fields = ("team", "user", "service_tier", "prompt_cache_key", "safety_identifier", "organization", "system_prompt", "x-injected")
+    for field in fields:
+        answer = await gate.ask(chat(**{field: text}))
+        assert answer.status == 200 or answer.error["code"] in ("invalid_value", "unsupported_parameter"), (field, answer)
+        assert answer.status in (200, 400), (field, answer)
+    for request in up.requests:
+        assert request.header("x-injected") is None
+        assert b"\nx-injected: 1" not in request.head
 
 
 async def test_c20_a_callers_headers_never_add_to_the_upstreams(serve: Serve, up: FaultUpstream) -> None:
