@@ -122,9 +122,7 @@ def test_an_unknown_model_is_named_when_it_is_looked_up(client: openai.OpenAI) -
         ("response_format", "json", "response_format"),
     ],
 )
-def test_a_wrong_value_is_refused_and_the_parameter_named(
-    client: openai.OpenAI, front: Front, field: str, value: Any, param: str
-) -> None:
+def test_a_wrong_value_is_refused_and_the_parameter_named(client: openai.OpenAI, front: Front, field: str, value: Any, param: str) -> None:
     arguments: dict[str, Any] = {"model": "chat", "messages": HELLO}
     arguments.pop(field, None)
     with pytest.raises(openai.BadRequestError) as caught:

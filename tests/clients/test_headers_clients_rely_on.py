@@ -35,9 +35,7 @@ def test_a_stream_and_an_error_have_one_too(client: openai.OpenAI) -> None:
 
 
 def test_the_id_a_caller_sends_can_be_found_again(client: openai.OpenAI, front: Front) -> None:
-    answer = client.chat.completions.with_raw_response.create(
-        model="chat", messages=HELLO, extra_headers={"x-request-id": "caller-4711"}
-    )
+    answer = client.chat.completions.with_raw_response.create(model="chat", messages=HELLO, extra_headers={"x-request-id": "caller-4711"})
     returned = answer.headers["x-request-id"]
     if returned != "caller-4711":
         deadline = time.monotonic() + 20

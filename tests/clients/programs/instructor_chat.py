@@ -19,9 +19,7 @@ def ask(mode: instructor.Mode) -> dict[str, str]:
     """One object, made and validated in this mode."""
     client = instructor.from_openai(openai.OpenAI(max_retries=0, timeout=120), mode=mode)
     messages = [{"role": "user", "content": "What is the capital of France?"}]
-    city = client.chat.completions.create(
-        model=os.environ["MODEL"], messages=messages, response_model=City, max_tokens=120, max_retries=0
-    )
+    city = client.chat.completions.create(model=os.environ["MODEL"], messages=messages, response_model=City, max_tokens=120, max_retries=0)
     return dict(city.model_dump())
 
 
