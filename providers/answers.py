@@ -22,12 +22,11 @@ FINISH: Mapping[str, str | None] = {
     "stop_sequence": "stop",
     "model_length": "length",
     "max_tokens": "length",
-    "error": "stop",
     "null": None,
     "": None,
     "insufficient_system_resource": "length",
 }
-"""Vendors' words for why an answer ended: Together eos, Mistral model_length and error, Friendli the literal "null"."""
+"""Vendors' words for why an answer ended: Together eos, Mistral model_length, Friendli the literal "null"."""
 
 
 class _Choice(msgspec.Struct):
@@ -61,6 +60,9 @@ def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = 
 
 
 def _finish(reason: Any) -> str | None:
+    """OpenAI's word. ValueError for `error` (Mistral, OpenRouter): that is no way to finish."""
+    if reason == "error":
+        raise ValueError("the upstream ended the answer with an error")
     return FINISH.get(reason, reason) if type(reason) is str else None
 
 

@@ -57,6 +57,13 @@ class Azure(OpenAICompatible):
 
 AZURE = Azure(
     "azure",
-    Wire(label="Azure OpenAI", base_url=None, options=AzureSettings, empty_answers=True, source="openai 3.52.0, azure-ai-docs"),
+    Wire(
+        label="Azure OpenAI",
+        base_url=None,
+        options=AzureSettings,
+        takes_nulls=True,
+        empty_answers=True,
+        source="openai 3.52.0, azure-ai-docs",
+    ),
     OPENAI_RULES,
 )

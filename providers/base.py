@@ -128,6 +128,12 @@ class Body:
         self._values.pop(name, None)
         return value
 
+    def drop_nulls(self) -> None:
+        """Remove the keys whose value is null: in OpenAI's API that is the same as leaving them out."""
+        nulls = [name for name, raw in self._raw.items() if type(raw) is msgspec.Raw and len(raw) == 4 and bytes(raw) == b"null"]
+        for name in nulls:
+            self.pop(name)
+
     def rename(self, old: str, new: str) -> None:
         """Move a value's bytes to another key."""
         self._source = None

@@ -35,6 +35,7 @@ LLAMACPP_WIRE = Wire(
     base_url="http://localhost:8080/v1",
     needs_credential=False,
     unknown="new",
+    takes_nulls=True,
     source="llama.cpp server README (commit 00dc805)",
 )
 

@@ -12,7 +12,13 @@ from providers.values import Cap, Drop, OneOf
 
 OLLAMA = OpenAICompatible(
     "ollama",
-    Wire(label="Ollama", base_url="http://localhost:11434/v1", needs_credential=False, source="ollama source (commit fb30760)"),
+    Wire(
+        label="Ollama",
+        base_url="http://localhost:11434/v1",
+        needs_credential=False,
+        takes_nulls=True,
+        source="ollama source (commit fb30760)",
+    ),
     (
         *GATEWAY,
         *CONTEXT_POLICY,

@@ -39,6 +39,8 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     needs_credential: bool = True
     unknown: Unknown = "drop"
     """Fields that no rule knows: dropped and reported, passed, or passed only where they are nobody's parameter (`new`)."""
+    takes_nulls: bool = False
+    """A field that is null is as good as none; otherwise it is left out."""
     paths: Mapping[str, str] = PATHS
     models_path: str | None = "/models"
     """Where the vendor lists its models; None: nowhere."""
@@ -96,6 +98,8 @@ class OpenAICompatible:
         """Apply the rules in place; Refusal when the operation or a value is not to be had here."""
         if options.operation not in self.wire.paths:
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
+        if not self.wire.takes_nulls:
+            body.drop_nulls()
         return self.plan(self.rules_model(target), options.operation).apply(body, self.wire.label, options, target.options)
 
     def rules_model(self, target: Target) -> str:

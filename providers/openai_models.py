@@ -176,13 +176,13 @@ OPENAI_RULES: tuple[Rule | ForModels, ...] = (
 
 OPENAI = OpenAICompatible(
     "openai",
-    Wire(label="OpenAI", base_url="https://api.openai.com/v1", source="openai 3.52.0"),
+    Wire(label="OpenAI", base_url="https://api.openai.com/v1", takes_nulls=True, source="openai 3.52.0"),
     (*OPENAI_RULES, ToHeader("team", "OpenAI-Organization")),
 )
 
 COMPATIBLE = OpenAICompatible(
     "openai-compatible",
-    Wire(label="this server", base_url=None, needs_credential=False, unknown="pass"),
+    Wire(label="this server", base_url=None, needs_credential=False, unknown="pass", takes_nulls=True),
     (*GATEWAY, StreamUsage("stream_options", only_streams=False)),
 )
 """Any server that speaks OpenAI's wire: what it takes is not known, so everything passes."""

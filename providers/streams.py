@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from providers.answers import Repair, choices_of, repair_finish, said_in
-from providers.base import StreamFailure
+from providers.base import Failure, StreamFailure
 from providers.failures import read_failure
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -30,6 +30,8 @@ class ChunkRepairs:
         chunk = _decode(data)
         if type(chunk.get("status_code")) is int and chunk.get("error"):
             raise StreamFailure(read_failure(chunk["status_code"], {}, data))
+        if any(choice.get("finish_reason") == "error" for choice in choices_of(chunk)):
+            raise StreamFailure(Failure("inband_error", "the upstream ended the answer with an error"))
         changed = repair_finish(chunk)
         for repair in self._repairs:
             changed = repair(chunk) or changed

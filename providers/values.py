@@ -292,7 +292,7 @@ class ToHeader(Rule, frozen=True):
     """What the header may be, where the provider knows only some words; other words are dropped."""
 
     def apply(self, work: Work) -> None:
-        """Move the value to the header; what could not stand in one is refused."""
+        """Move the value to the header; what could not stand in one is dropped."""
         value = work.body.get(self.param)
         if self.values and value is not None and value not in self.values:
             work.drop(self.param, f"it takes {', '.join(self.values)}", "invalid_value")
@@ -302,7 +302,10 @@ class ToHeader(Rule, frozen=True):
             return
         text = value if type(value) is str else f"{value:g}" if number(value) else ""
         if not text or not text.isascii() or not text.isprintable() or len(text) > 256:
-            raise work.refuse(self.param, f"it becomes the header {self.header} and must be a short printable ASCII string")
+            why = f"it becomes the header {self.header} and must be short printable ASCII"
+            work.lossy(self.param, "drop", why)
+            work.body.pop(self.param)
+            return
         work.body.pop(self.param)
         work.body.headers[self.header.lower()] = text
         work.report(self.param, "move_to_header", to=self.header)

@@ -37,6 +37,7 @@ VLLM = OpenAICompatible(
         base_url="http://localhost:8000/v1",
         needs_credential=False,
         unknown="new",
+        takes_nulls=True,
         source="vLLM chat_completion/protocol.py (commit 002032e)",
     ),
     (
