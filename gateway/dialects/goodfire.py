@@ -35,7 +35,7 @@ def as_goodfire(answer: bytes) -> bytes:
 
 
 class GoodfireStream:
-    """A stream decoder that numbers the chunks of each choice and completes them, after `inner` (if any) made OpenAI chunks of the events."""
+    """A stream decoder that numbers each choice's chunks and completes them, after `inner` (if any) made OpenAI chunks of events."""
 
     def __init__(self, inner: StreamDecoder | None) -> None:
         self._inner = inner
