@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import uvloop
 
@@ -130,10 +130,8 @@ async def end_calls(callers: Server) -> None:
         await asyncio.wait(left, timeout=LAST_WORDS)
 
 
-def watch_signals(
-    first: Callable[[], None], second: Callable[[], None], signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
-) -> Callable[[], None]:
-    """Call `first` on the first of these signals and `second` on every later one; returns what undoes it."""
+def watch_signals(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    """Call `first` on the first SIGTERM or SIGINT and `second` on every later one; returns what undoes it."""
     loop = asyncio.get_running_loop()
     seen = 0
 
@@ -142,11 +140,11 @@ def watch_signals(
         seen += 1
         (first if seen == 1 else second)()
 
-    for one in signals:
+    for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, arrived)
 
     def undo() -> None:
-        for one in signals:
+        for one in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(RuntimeError):
                 loop.remove_signal_handler(one)
 

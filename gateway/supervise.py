@@ -43,6 +43,7 @@ class WorkerOrder(msgspec.Struct):
     admin_port: int
     listener: int
     control: str
+    supervisor: int
     engines: dict[str, str]
     human: bool
 
@@ -126,6 +127,7 @@ class _Supervisor:
             admin_port=admin.port,
             listener=self._listener.fileno(),
             control=str(self._folder / f"worker-{number}.sock"),
+            supervisor=os.getpid(),
             engines={name: engine.socket for name, engine in self._gateway.engines.items()},
             human=self._human,
         )
@@ -137,6 +139,7 @@ class _Supervisor:
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=[self._listener.fileno()],
             env=dict(os.environ),
+            start_new_session=True,  # a terminal's interrupt is for the supervisor, which lets calls finish
         )
 
     def _hurry(self) -> None:

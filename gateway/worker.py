@@ -33,11 +33,11 @@ def main() -> int:
     with socket.socket(fileno=order.listener) as listener:
         listener.setblocking(False)
         gateway = Gateway(config, CallLog(1, human=order.human), report, sockets=order.engines)
-        code: int = uvloop.run(_work(gateway, listener, order.control))
+        code: int = uvloop.run(_work(gateway, listener, order.control, order.supervisor))
         return code
 
 
-async def _work(gateway: Gateway, listener: socket.socket, control: str) -> int:
+async def _work(gateway: Gateway, listener: socket.socket, control: str, supervisor: int) -> int:
     callers = server(build_app(gateway), tls=gateway.config.tls, trusted_proxies=gateway.config.trusted_proxies, grace=DRAIN)
     await gateway.start()
 
@@ -51,9 +51,8 @@ async def _work(gateway: Gateway, listener: socket.socket, control: str) -> int:
         writer.write(msgspec.json.encode(gateway.metrics.snapshot()))
         writer.close()
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group; the supervisor decides what it means
-    undo = watch_signals(stop, force, (signal.SIGTERM,))
-    watching = asyncio.create_task(_leave_with_parent())
+    undo = watch_signals(stop, force)
+    watching = asyncio.create_task(_leave_with(supervisor))
     Path(control).unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
     telling = await asyncio.start_unix_server(tell, control)
     try:
@@ -67,10 +66,9 @@ async def _work(gateway: Gateway, listener: socket.socket, control: str) -> int:
     return 0
 
 
-async def _leave_with_parent() -> None:
+async def _leave_with(supervisor: int) -> None:
     """A supervisor that was killed cannot tell its workers; being adopted tells them."""
-    parent = os.getppid()
-    while os.getppid() == parent:  # noqa: ASYNC110 - no event is sent for this
+    while os.getppid() == supervisor:  # noqa: ASYNC110 - no event is sent for this
         await asyncio.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
 
