@@ -69,6 +69,11 @@ class BadRequest(GatewayError):
     status, code, type = 400, "invalid_value", "invalid_request_error"
 
 
+def refuse(param: str, message: str, code: str = "invalid_value") -> BadRequest:
+    """A 400 that names the parameter."""
+    return BadRequest(message, param=param, code=code)
+
+
 class Unauthorized(GatewayError):
     """No key, or none that we know."""
 

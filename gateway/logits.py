@@ -13,8 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import BadRequest
-from gateway.normalize import refuse
+from gateway.errors import BadRequest, refuse
 from providers.base import Adjustment, Body, Failure, Options, Provider, Refusal, StreamFailure, Target
 
 DEFAULT_TOP_K = 10
