@@ -46,6 +46,7 @@ lock: ## Resolve the lock files anew (needs uv on PATH)
 	$(call compile,dev,pyproject.toml requirements/build.in --extra local --extra dev --constraint requirements/run.txt)
 	$(call compile,clients,requirements/clients.in)
 	$(call compile,clients-openai2,requirements/clients-openai2.in)
+	$(call compile,clients-goodfire,requirements/clients-goodfire.in)
 	cd tests/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 # One resolution for every Python from 3.11 on and every platform, with the hashes of all files and no index address.
@@ -81,10 +82,12 @@ install-dev: $(VENV)/.installed-dev
 
 install-clients: $(CLIENTS)/.installed tests/clients/node_modules/.installed
 
-$(CLIENTS)/.installed: requirements/clients.txt requirements/clients-openai2.txt
-	@echo "installing the client packages (a minute or two, once)" && $(PYTHON) -m venv $(CLIENTS)/main && $(PYTHON) -m venv $(CLIENTS)/openai2
+$(CLIENTS)/.installed: requirements/clients.txt requirements/clients-openai2.txt requirements/clients-goodfire.txt
+	@echo "installing the client packages (a minute or two, once)"
+	@for each in main openai2 goodfire; do $(PYTHON) -m venv $(CLIENTS)/$$each || exit 1; done
 	@$(CLIENTS)/main/bin/python $(INSTALL) -r requirements/clients.txt
 	@$(CLIENTS)/openai2/bin/python $(INSTALL) -r requirements/clients-openai2.txt
+	@$(CLIENTS)/goodfire/bin/python $(INSTALL) -r requirements/clients-goodfire.txt
 	@touch $@
 
 tests/clients/node_modules/.installed: tests/clients/package-lock.json $(CLIENTS)/.installed
