@@ -1,0 +1,39 @@
+"""Adapt one request for one provider, as plain values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import providers
+from providers.base import Adjustment, Body, Options, Target, WireRequest
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+class Adapted(NamedTuple):
+    """What leaves, and what was done."""
+
+    sent: dict[str, Any]
+    headers: dict[str, str]
+    adjustments: list[Adjustment]
+
+    def actions(self) -> list[tuple[str, str]]:
+        """Parameter and action of each adjustment."""
+        return [(one.param, one.action) for one in self.adjustments]
+
+
+def target_for(kind: str, model: str = "example", **settings: Any) -> Target:
+    """A target at the provider's own address."""
+    found = providers.get(kind)
+    return Target(f"{kind}/{model}", kind, found, model, found.default_base_url or "http://upstream.test/v1", "KEY", options=settings)
+
+
+def adapt(kind: str, request: dict[str, Any], *, model: str = "example", strict: bool = False, **settings: Any) -> Adapted:
+    """Adapt and encode; Refusal passes through."""
+    target = target_for(kind, model, **settings)
+    options = Options(strict=strict, stream=request.get("stream") is True)
+    body = Body(json.dumps({"model": "alias", "messages": HI, **request}).encode())
+    adjustments = target.kind.adapt(body, target, options)
+    wire: WireRequest = target.kind.encode(body, target, options)
+    return Adapted(json.loads(wire.body), dict(wire.headers), adjustments)

@@ -1,0 +1,252 @@
+"""Rules keep what callers meant, tell what they changed, and cost nothing where nothing is to be done."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import providers
+from providers.base import Adjustment, Body, Options, Refusal
+from providers.rules import ForModels, Plan, Takes, compile_plan
+from providers.shapes import Choices, Functions, Stop, StreamUsage, fan_out
+from providers.values import Becomes, Cap, Default, Drop, OneOf, Range, Rename, ToHeader
+from tests.providers.adapting import HI, adapt, target_for
+
+
+def run(rules: Any, body: dict[str, Any], *, strict: bool = False, stream: bool = False) -> tuple[dict[str, Any], list[Adjustment]]:
+    """One plan over one body."""
+    given = Body(json.dumps(body).encode())
+    made = Plan(rules, unknown="drop").apply(given, "it", Options(strict=strict, stream=stream), {})
+    return json.loads(given.encode()), made
+
+
+@pytest.mark.parametrize("kind", ["openai", "azure", "openai-compatible", "vllm", "llamacpp", "groq", "xai", "openrouter"])
+def test_a_request_that_needs_nothing_leaves_byte_for_byte(kind: str) -> None:
+    source = b'{ "model":"example", "messages" : [{"role":"user","content":"Hi \\u00e9"}],"temperature":0.70, "max_tokens":5}'
+    target = target_for(kind)
+    body = Body(source)
+    assert target.kind.adapt(body, target, Options()) == []
+    assert target.kind.encode(body, target, Options()).body == source
+
+
+def test_a_conversation_nobody_must_look_at_is_not_decoded() -> None:
+    target = target_for("openai")
+    body = Body(json.dumps({"model": "example", "messages": HI, "temperature": 1}).encode())
+    target.kind.adapt(body, target, Options())
+    assert set(body._values) == {"temperature"}
+
+
+def test_the_caller_s_name_for_the_model_is_replaced_by_the_target_s() -> None:
+    assert adapt("openai", {}, model="gpt-4.1").sent["model"] == "gpt-4.1"
+
+
+@pytest.mark.parametrize(
+    ("value", "sent", "clamped"),
+    [(2.5, 2, True), (-0.1, 0, True), (2, 2, False), (0, 0, False), (1.5, 1.5, False), (None, None, False)],
+)
+def test_a_range_clamps_what_is_outside_and_says_so(value: Any, sent: Any, clamped: bool) -> None:
+    body, made = run((Range("temperature", 0, 2),), {"temperature": value})
+    assert body == {"temperature": sent}
+    assert [(one.action, one.from_, one.to) for one in made] == ([("clamp", value, sent)] if clamped else [])
+
+
+def test_a_range_refuses_in_strict_mode_and_where_nothing_may_be_clamped() -> None:
+    with pytest.raises(Refusal) as strict:
+        run((Range("temperature", 0, 2),), {"temperature": 3}, strict=True)
+    with pytest.raises(Refusal) as always:
+        run((Range("top_k", 0, refuse=True),), {"top_k": -1})
+    assert (strict.value.param, strict.value.code) == ("temperature", "invalid_value")
+    assert (always.value.param, always.value.code) == ("top_k", "invalid_value")
+
+
+@pytest.mark.parametrize(
+    ("caps", "sent", "actions"),
+    [
+        ({"max_tokens": 5}, 5, []),
+        ({"max_completion_tokens": 5}, 5, [("max_completion_tokens", "rename")]),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, 5, [("max_completion_tokens", "drop")]),
+        ({"max_tokens": 5, "max_completion_tokens": 9}, 5, [("max_completion_tokens", "drop")]),
+        ({"max_tokens": 9, "max_completion_tokens": 5}, 5, [("max_tokens", "drop"), ("max_completion_tokens", "rename")]),
+        ({"max_tokens": 5, "max_completion_tokens": None}, 5, [("max_completion_tokens", "drop")]),
+        ({"max_tokens": None, "max_completion_tokens": 5}, 5, [("max_completion_tokens", "rename")]),
+    ],
+)
+def test_two_caps_are_one_and_the_smaller_counts(caps: dict[str, Any], sent: int, actions: list[tuple[str, str]]) -> None:
+    body, made = run((Cap("max_tokens"),), caps)
+    assert body == {"max_tokens": sent}
+    assert [(one.param, one.action) for one in made] == actions
+
+
+def test_different_caps_are_refused_in_strict_mode_by_the_name_of_the_newer_one() -> None:
+    with pytest.raises(Refusal) as refused:
+        run((Cap("max_completion_tokens"),), {"max_tokens": 5, "max_completion_tokens": 9}, strict=True)
+    assert (refused.value.param, refused.value.code) == ("max_completion_tokens", "conflicting_parameters")
+
+
+def test_a_neutral_value_is_dropped_in_strict_mode_too() -> None:
+    body, made = run((Drop("frequency_penalty"), Drop("logit_bias")), {"frequency_penalty": 0.0, "logit_bias": {}}, strict=True)
+    assert body == {}
+    assert [(one.param, one.action, one.why) for one in made] == [
+        ("frequency_penalty", "drop", "neutral value"),
+        ("logit_bias", "drop", "neutral value"),
+    ]
+
+
+def test_false_is_not_taken_for_a_neutral_zero_of_another_parameter() -> None:
+    with pytest.raises(Refusal):
+        run((Drop("user"),), {"user": ""}, strict=True)
+
+
+@pytest.mark.parametrize(("name", "code"), [("top_k", "unsupported_parameter"), ("frobnicate", "unknown_parameter")])
+def test_a_field_without_a_rule_is_dropped_and_in_strict_mode_refused(name: str, code: str) -> None:
+    body, made = run((Takes("model"),), {"model": "m", name: 3})
+    assert body == {"model": "m"}
+    assert [(one.param, one.action) for one in made] == [(name, "drop")]
+    with pytest.raises(Refusal) as refused:
+        run((Takes("model"),), {"model": "m", name: 3}, strict=True)
+    assert (refused.value.param, refused.value.code) == (name, code)
+
+
+def test_fields_nobody_knows_pass_where_new_ones_are_taken_but_known_ones_without_a_rule_do_not() -> None:
+    body = Body(b'{"frobnicate":1,"team":"t"}')
+    Plan((), unknown="new").apply(body, "it", Options(), {})
+    assert json.loads(body.encode()) == {"frobnicate": 1}
+
+
+def test_rules_of_a_model_replace_the_general_ones_of_the_same_parameter_only() -> None:
+    rules = (Range("temperature", 0, 2), Range("top_p", 0, 1), ForModels(("o1",), (Drop("temperature"),)), ForModels(("o",), ()))
+    special, general = (compile_plan(rules, model, unknown="drop") for model in ("o1-mini", "gpt"))
+    assert [type(rule).__name__ for rule in special.rules] == ["Range", "Drop"]
+    assert [type(rule).__name__ for rule in general.rules] == ["Range", "Range"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "body", "sent", "made"),
+    [
+        (OneOf("reasoning_effort", ("low", "high"), to={"minimal": "low"}), "minimal", "low", "clamp"),
+        (OneOf("reasoning_effort", ("low", "high")), "odd", None, "drop"),
+        (OneOf("reasoning_effort", ("low",), takes_numbers=True), 500, 500, None),
+        (OneOf("reasoning_effort", ("low",)), "low", "low", None),
+    ],
+)
+def test_a_word_becomes_the_nearest_or_is_dropped(rule: OneOf, body: Any, sent: Any, made: str | None) -> None:
+    found, adjustments = run((rule,), {"reasoning_effort": body})
+    assert found.get("reasoning_effort") == sent
+    assert [one.action for one in adjustments] == ([made] if made else [])
+
+
+def test_a_renamed_parameter_gives_way_to_the_provider_s_own_word() -> None:
+    body, made = run((Takes("random_seed"), Rename("seed", "random_seed")), {"seed": 1, "random_seed": 2})
+    assert body == {"random_seed": 2}
+    assert [(one.param, one.action) for one in made] == [("seed", "drop")]
+
+
+def test_the_rules_of_a_new_name_run_after_a_rename() -> None:
+    body, _ = run((Rename("min_completion_tokens", "min_tokens"), Range("min_tokens", 0)), {"min_completion_tokens": -1})
+    assert body == {"min_tokens": 0}
+
+
+def test_a_default_is_stated_only_where_the_caller_said_nothing() -> None:
+    rules = (Default("seed", 42),)
+    assert run(rules, {})[0] == {"seed": 42}
+    assert run(rules, {"seed": 7}) == ({"seed": 7}, [])
+    assert run(rules, {"seed": None})[0] == {"seed": 42}
+
+
+@pytest.mark.parametrize("value", ["line\nbreak", "ümlaut", "x" * 300, ""])
+def test_what_cannot_stand_in_a_header_is_dropped(value: str) -> None:
+    body = Body(json.dumps({"user": value}).encode())
+    made = Plan((ToHeader("user", "X-User"),), unknown="drop").apply(body, "it", Options(), {})
+    assert (body.headers, [one.action for one in made]) == ({}, ["drop"])
+    assert json.loads(body.encode()) == {}
+
+
+def test_a_boolean_that_says_nothing_is_not_said_in_other_words() -> None:
+    rule = Becomes("disable_reasoning", "thinking", ((True, {"type": "disabled"}), (False, None)))
+    assert run((rule,), {"disable_reasoning": True})[0] == {"thinking": {"type": "disabled"}}
+    assert run((rule,), {"disable_reasoning": False})[0] == {}
+    assert run((rule,), {"disable_reasoning": 1})[0] == {}
+
+
+def test_stops_beyond_the_limit_are_left_to_the_gateway_and_refused_in_strict_mode() -> None:
+    body, made = run((Stop("stop", limit=2),), {"stop": ["a", "b", "c"]})
+    assert body == {"stop": ["a", "b"]}
+    assert [(one.action, one.from_, one.to) for one in made] == [("enforce_locally", 3, 2)]
+    with pytest.raises(Refusal):
+        run((Stop("stop", limit=2),), {"stop": ["a", "b", "c"]}, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [(None, {"include_usage": True}), ({}, {"include_usage": True}), ({"include_usage": False, "x": 1}, {"include_usage": True, "x": 1})],
+)
+def test_usage_is_asked_for_on_every_stream(given: Any, sent: Any) -> None:
+    body, made = run((Takes("stream"), StreamUsage("stream_options")), {"stream": True, "stream_options": given}, stream=True)
+    assert body["stream_options"] == sent
+    assert [one.action for one in made] == ["set_default"]
+
+
+def test_usage_that_was_asked_for_is_left_as_it_is() -> None:
+    given = {"stream": True, "stream_options": {"include_usage": True}}
+    assert run((Takes("stream"), StreamUsage("stream_options")), given, stream=True) == (given, [])
+
+
+def test_several_choices_become_several_calls_with_seeds_of_their_own() -> None:
+    for seed, seeds in ((42, [42, 43, 44]), ([7, 8, 9], [7, 8, 9]), (None, [None] * 3), (2**63 - 1, [2**63 - 1, -(2**63), 1 - 2**63])):
+        body = Body(json.dumps({"seed": seed, "n": 3} if seed is not None else {"n": 3}).encode())
+        made = Plan((Choices(param="n"),), unknown="drop").apply(body, "it", Options(), {})
+        assert [(one.param, one.action, one.from_) for one in made] == [("n", "fan_out", 3)]
+        assert [json.loads(one.encode()).get("seed") for one in fan_out(body, 3)] == seeds
+
+
+def test_more_choices_than_calls_are_allowed_are_refused() -> None:
+    with pytest.raises(Refusal):
+        run((Choices(param="n"),), {"n": 9})
+    with pytest.raises(Refusal):
+        adapt("siati", {"n": 3}, max_fanout=2)
+
+
+def test_a_list_of_one_seed_is_that_seed() -> None:
+    assert run((Choices(param="n", most=4),), {"seed": [5]})[0] == {"seed": 5}
+    with pytest.raises(Refusal):
+        run((Choices(param="n", most=4),), {"seed": [5, 6]})
+
+
+def test_old_functions_become_tools_and_their_rules_apply() -> None:
+    found = adapt("friendli", {"functions": [{"name": "f"}], "function_call": {"name": "f"}})
+    assert found.sent["tools"] == [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+    assert found.sent["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    assert found.actions()[:2] == [("functions", "reshape"), ("function_call", "reshape")]
+
+
+def test_old_functions_beside_tools_are_refused_in_strict_mode() -> None:
+    tools = [{"type": "function", "function": {"name": "g", "parameters": {}}}]
+    assert run((Functions("functions"), Takes("tools")), {"functions": [{"name": "f"}], "tools": tools})[0] == {"tools": tools}
+    with pytest.raises(Refusal):
+        run((Functions("functions"), Takes("tools")), {"functions": [{"name": "f"}], "tools": tools}, strict=True)
+
+
+def test_requests_do_not_share_what_was_adapted() -> None:
+    body = Body(json.dumps({"model": "m", "messages": HI, "top_k": 3, "temperature": 9}).encode())
+    for kind in ("openai", "siati", "cohere"):
+        target = target_for(kind)
+        copy = body.copy()
+        target.kind.adapt(copy, target, Options())
+        target.kind.encode(copy, target, Options())
+    assert json.loads(body.encode()) == {"model": "m", "messages": HI, "top_k": 3, "temperature": 9}
+
+
+@pytest.mark.parametrize("kind", sorted(providers.OURS))
+def test_the_capability_table_names_every_canonical_parameter(kind: str) -> None:
+    table = providers.get(kind).capabilities("example")
+    assert {"temperature", "tools", "seed", "top_k", "system_prompt"} <= table.keys()
+    assert {entry["support"] for entry in table.values()} <= {"yes", "adjusted", "no", "passed"}
+
+
+def test_the_capability_table_follows_the_model() -> None:
+    openai = providers.get("openai")
+    assert openai.capabilities("gpt-4.1")["temperature"]["support"] == "yes"
+    assert openai.capabilities("gpt-5")["temperature"]["support"] == "no"
+    assert openai.capabilities("gpt-5")["max_tokens"]["to"] == "max_completion_tokens"
