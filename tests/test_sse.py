@@ -46,8 +46,8 @@ def cut(source: bytes, at: list[int]) -> list[bytes]:
 line_ends = st.sampled_from([b"\n", b"\r", b"\r\n"])
 lines = st.sampled_from(
     [b"data: {}", b"data:{}", b"data: one", b"data", b"data:", b"data: ", b"data:  two", b"event: e", b"event:", b"id: 7", b"retry: 9",
-     b": hello", b":", b"", b"", b"", b"dat", b"\xef\xbb\xbf",
-     "data: \u2028\u2029\u0085ü".encode(), b"data: \xff"]
+     b": hello", b":", b"", b"", b"", b"dat",
+     b"\xef\xbb\xbf", "data: \u2028\u2029\u0085ü".encode(), b"data: \xff"]
 )  # fmt: skip
 whole = st.sampled_from([b"data: {}\n\n", b'data: {"a":1}\n\n', b"data: [DONE]\n\n"])
 plain = st.lists(whole, max_size=8).map(b"".join)
