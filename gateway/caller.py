@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -115,7 +116,12 @@ class Caller:
                 self._cancel()
         elif self.streaming and silence > self._deadlines.heartbeat:
             self._wrote_at = now
-            self._beat = asyncio.get_running_loop().create_task(self._write(HEARTBEAT, more=True))
+            self._beat = asyncio.get_running_loop().create_task(self._keep_alive())
+
+    async def _keep_alive(self) -> None:
+        """A comment, unless something was written since it was found due: nothing may follow the end."""
+        if not self._sending and not self.finished:
+            await self._write(HEARTBEAT, more=True)
 
     async def _listen(self) -> None:
         """Cancel the call when the caller leaves before the answer is complete."""
@@ -131,7 +137,10 @@ class Caller:
 
     def drop(self) -> None:
         """Close the caller's connection now, unsent bytes and all (ASGI has no word for it; uvicorn's cycle has the transport)."""
-        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        send = self._send
+        while isinstance(send, functools.partial):  # CORS wraps it
+            send = send.keywords["send"]
+        transport = getattr(getattr(send, "__self__", None), "transport", None)
         if transport is not None:
             with contextlib.suppress(RuntimeError):
                 transport.abort()

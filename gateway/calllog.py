@@ -133,4 +133,5 @@ def human_line(call: Call, ended: float) -> bytes:
     ]
     parts += [", ".join(found["adjustments"])] if "adjustments" in found else []
     parts += [f"{found['error']}: {found['message']}"] if "error" in found else []
-    return ("  ".join(parts).encode("ascii", "backslashreplace")) + b"\n"
+    line = "  ".join(parts).encode("ascii", "backslashreplace").decode()
+    return "".join([letter if letter.isprintable() else "?" for letter in line]).encode() + b"\n"
