@@ -1,0 +1,114 @@
+"""`make run` from a tree that has never been started: what a first user does, with nothing prepared but the weights' cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from tests.running import Figure
+
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a fresh clone has: the files under version control, and those that are about to be."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def make_run(tree: Path, **variables: object) -> Iterator[tuple[str, Path]]:
+    """`make run` with these variables, until its URL answers; interrupted as from a terminal at the end. Gives the URL and the output."""
+    log = tree / "make-run.log"
+    port, admin_port = free_port(), free_port()
+    command = ["make", "run", f"PORT={port}", f"ADMIN_PORT={admin_port}", *(f"{name}={value}" for name, value in variables.items())]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "VIRTUAL_ENV"))}
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=tree, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=kept, start_new_session=True)
+    try:
+        _wait(f"http://127.0.0.1:{admin_port}/readyz", process, log)
+        yield f"http://127.0.0.1:{port}/v1", log
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the gateway is ready, its model loaded."""
+    deadline = time.monotonic() + 600
+    while True:
+        try:
+            if httpx.get(url, timeout=5, trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+
+
+def test_a_fresh_tree_answers_after_one_command_and_again_without_installing(tree: Path, figure: Figure) -> None:
+    began = time.monotonic()
+    with make_run(tree) as (base_url, log):
+        figure("make run from nothing to a loaded model", time.monotonic() - began, "s")
+        with openai.OpenAI(base_url=base_url, api_key="anything", max_retries=0, timeout=120) as client:
+            messages: list[object] = [{"role": "user", "content": "What is the capital of France?"}]
+            answer = client.chat.completions.create(model="local", messages=messages)  # type: ignore[arg-type]
+            assert "Paris" in (answer.choices[0].message.content or "")
+        said = log.read_text()
+        for part in (f"listening on {base_url.removesuffix('/v1')}", "curl ", "openai", "admin on http://127.0.0.1:"):
+            assert part in said
+    stamp = (tree / ".venv" / ".installed-run").stat().st_mtime_ns
+    began = time.monotonic()
+    with make_run(tree, WORKERS=1, CONFIG="config/gateway.yaml") as (base_url, log):
+        figure("second make run to a loaded model", time.monotonic() - began, "s")
+        assert httpx.get(base_url + "/models", timeout=30, trust_env=False).json()["data"]
+        assert "Traceback" not in log.read_text()
+    assert (tree / ".venv" / ".installed-run").stat().st_mtime_ns == stamp
+
+
+def test_what_cannot_be_served_ends_with_one_clear_line(tree: Path) -> None:
+    """Counters in memory cannot be shared by two workers."""
+    command = ["make", "--no-print-directory", "run", "WORKERS=2", f"PORT={free_port()}"]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert "memory://" in line
+
+
+def test_a_python_without_venv_is_told_what_to_install(tree: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "python-without-venv"
+    bare.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\nexec python3 "$@"\n')
+    bare.chmod(0o755)
+    command = ["make", "run", f"PYTHON={bare}", "VENV=.venv-none"]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "apt install python3-venv" in done.stdout
+    assert not (tree / ".venv-none").exists()
