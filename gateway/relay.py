@@ -297,9 +297,11 @@ class Relay:
                 out = self._take(self._parser.end(), None)
                 self._raise_failure()
             except StreamFailure as failure:
-                if failure.failure.kind == "bad_event":
+                if failure.failure.kind != "bad_event":
+                    raise
+                if not self.finished:
                     raise StreamFailure(Failure("truncated", "the stream ended inside an event")) from None
-                raise
+                self._failure = None  # all was said: a fragment after it is missed by nobody
         self._raise_failure()
         if not self.finished:
             raise StreamFailure(Failure("truncated" if self.started else "closed_pre", "the stream ended without a finish reason"))
