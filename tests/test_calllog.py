@@ -1,0 +1,116 @@
+"""One line per call, never in the way of one, and nothing private in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway import calllog
+from gateway.call import Attempt, Call
+from gateway.calllog import CallLog, human_line, record
+from gateway.errors import BadRequest
+from providers.base import Adjustment, Usage
+
+
+def call() -> Call:
+    """A finished call."""
+    found = Call("chat", "/v1/chat/completions")
+    found.model, found.status, found.stream = "smart", 200, True
+    found.attempts = [Attempt("a/x", "429", 4.0), Attempt("b/y")]
+    found.usage = Usage(9, 12, estimated=True)
+    found.finish_reasons = ("stop",)
+    found.adjustments = [Adjustment("temperature", "clamp", 1.7, 1.0, "text")]
+    return found
+
+
+def test_a_record_has_names_numbers_and_timings() -> None:
+    one = call()
+    found = json.loads(calllog._encode(record(one, one.started + 0.5)))
+    assert found["ms"] == 500
+    assert (found["model"], found["status"], found["stream"], found["id"]) == ("smart", 200, True, one.id)
+    assert (found["prompt_tokens"], found["output_tokens"], found["estimated"]) == (9, 12, True)
+    assert [attempt["outcome"] for attempt in found["attempts"]] == ["429", "ok"]
+    assert found["adjustments"] == ["temperature:clamp"]
+
+
+def test_a_caller_who_left_is_a_499_whatever_was_answered() -> None:
+    one = call()
+    one.abort_phase = "mid"
+    assert record(one, one.started)["status"] == 499
+
+
+def test_what_callers_choose_is_cut() -> None:
+    one = call()
+    one.model = "x" * 10_000
+    one.error = BadRequest("y" * 10_000)
+    one.adjustments = [Adjustment("z" * 1000, "drop")] * 100
+    assert len(json.dumps(record(one, one.started + 1), default=str)) < 16_384
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\r\nstatus 200", "a\x1b[31mred", "\u2028x", "\u202ex"])
+def test_a_name_cannot_forge_a_line_for_people(name: str) -> None:
+    one = call()
+    one.model = name
+    line = human_line(one, one.started).decode("ascii")
+    assert line.count("\n") == 1
+    assert line.rstrip("\n").isprintable()
+    assert "smart" not in line
+
+
+async def test_lines_are_written_soon_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY)
+    log = CallLog(descriptor, human=False)
+    for _ in range(100):
+        log.add(call(), time.monotonic())
+    deadline = time.monotonic() + 20
+    while path.read_text().count("\n") < 100:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    log.add(call(), time.monotonic())
+    log.close()
+    os.close(descriptor)
+    lines = path.read_text().splitlines()
+    assert len({json.loads(line)["id"] for line in lines}) == 101
+
+
+async def test_a_reader_who_stopped_stops_no_call_and_drops_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calllog, "MAX_LINES", 500)
+    reading, writing = os.pipe()
+    log = CallLog(writing, human=False)
+    began = time.monotonic()
+    line = b"x" * 1000 + b"\n"
+    for number in range(3000):
+        log.write(line)
+        if number % 400 == 399:
+            await asyncio.sleep(0.15)
+    assert log.drops > 0
+    log.close(patience=0.1)
+    assert time.monotonic() - began < 30
+    taken = 0
+    os.set_blocking(reading, False)
+    deadline = time.monotonic() + 20
+    while taken < (3000 - log.drops) * len(line) and time.monotonic() < deadline:
+        try:
+            taken += len(os.read(reading, 1 << 20))
+        except BlockingIOError:
+            await asyncio.sleep(0.01)
+    assert taken == (3000 - log.drops) * len(line)
+    os.close(reading)
+    os.close(writing)
+
+
+async def test_a_reader_who_left_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    log = CallLog(writing, human=True)
+    log.add(call(), time.monotonic())
+    await asyncio.sleep(0.3)
+    log.add(call(), time.monotonic())
+    log.close()
+    os.close(writing)
