@@ -51,7 +51,7 @@ CEREBRAS = OpenAICompatible(
         Rename("min_tokens", "min_completion_tokens"),
         Range("min_completion_tokens", -1),
         *SAMPLING,
-        Choices(param="n", most=128),
+        Choices(param="n", most=128, hint=True),
         Stop("stop", limit=4),
         BiasRange("logit_bias"),
         *LOGPROBS,

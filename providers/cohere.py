@@ -161,7 +161,7 @@ COHERE = Cohere(
         Rename("top_k", "k"),
         Range("frequency_penalty", 0, 1),
         Range("presence_penalty", 0, 1),
-        Choices(param="n"),
+        Choices(param="n", hint=True),
         StopSequences("stop", limit=5),
         Functions("functions"),
         Tools("tools"),

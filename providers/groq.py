@@ -72,7 +72,7 @@ GROQ = Groq(
         Cap("max_completion_tokens", also=True),
         Range("temperature", 0, 2),
         Range("top_p", 0, 1),
-        Choices(param="n", sends_one=True),
+        Choices(param="n", sends_one=True, hint=True),
         Stop("stop", limit=4),
         Tools("tools", limit=128),
         ToolChoice("tool_choice"),

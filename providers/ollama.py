@@ -26,7 +26,7 @@ OLLAMA = OpenAICompatible(
         Parts(takes=("text", "image_url"), remote_images=False),
         Cap("max_tokens"),
         Needs("top_logprobs", "logprobs"),
-        Choices(param="n"),
+        Choices(param="n", hint=True),
         Stop("stop"),
         Functions("functions"),
         Tools("tools"),

@@ -11,11 +11,12 @@ from providers.messages import SystemPrompt
 from providers.openai import OpenAICompatible, Wire
 from providers.pairs import Needs
 from providers.rules import UNSUPPORTED, ForModels, Rule, Takes, Work
-from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.shapes import Choices, Format, Functions, KeepStop, Stop, StreamUsage, ToolChoice, Tools
 from providers.values import BiasRange, Cap, Drop, EnforcedHere, OneOf, Range, ToHeader
 
 GATEWAY: tuple[Rule, ...] = (
     SystemPrompt(),
+    KeepStop(),
     EnforcedHere("timeout_microseconds", why="an upper bound on the gateway's own deadline"),
 )
 """What the gateway does itself for every provider."""
@@ -42,7 +43,7 @@ TEXT_MODELS: tuple[Rule, ...] = (
     Takes("model messages stream functions function_call"),
     Cap("max_completion_tokens", also=True),
     *SAMPLING,
-    Choices(param="n", most=128),
+    Choices(param="n", most=128, hint=True),
     Stop("stop", limit=4),
     BiasRange("logit_bias"),
     *LOGPROBS,

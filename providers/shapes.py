@@ -46,6 +46,8 @@ class StopSequences(Rule, frozen=True):
 
     def apply(self, work: Work) -> None:
         """List, cut and rename them."""
+        if self.param not in work.body:
+            return
         value = work.body.pop(self.param)
         if not value:
             work.report(self.param, "drop", why="neutral value")
@@ -59,6 +61,23 @@ class StopSequences(Rule, frozen=True):
     def describe(self) -> dict[str, dict[str, Any]]:
         told: dict[str, Any] = {"support": "adjusted", "action": "rename", "to": "stop_sequences"}
         return {self.param: told | ({"max_items": self.limit} if self.limit else {})}
+
+
+class KeepStop(Rule, frozen=True):
+    """The stop stays in the text: then no upstream may end it first, as most leave the stop out, and the gateway alone watches."""
+
+    param: str = "include_stop_str_in_output"
+
+    def apply(self, work: Work) -> None:
+        """Take both out of the body. Comes before the rules on stops."""
+        if work.body.pop(self.param) is not True or not work.body.get("stop"):
+            work.report(self.param, "drop", why="neutral value")
+            return
+        work.body.pop("stop")
+        work.report(self.param, "enforce_locally", why="the gateway ends the text after the stop")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "adjusted", "action": "enforce_locally"}}
 
 
 class Tools(Rule, frozen=True):
@@ -213,6 +232,8 @@ class Choices(Rule, frozen=True):
     """The provider has a seed at all."""
     sends_one: bool = False
     """`n: 1` is a field it takes, more is an error."""
+    hint: bool = False
+    """The provider promises no more than to try: the same seed may give another text."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -237,6 +258,8 @@ class Choices(Rule, frozen=True):
         elif type(seed) is list and not self.seed_list and not several:
             work.body.set("seed", seed[0])
             work.report("seed", "reshape", why="upstream takes one integer")
+        if self.hint and seed is not None:
+            work.report("seed", "warn", why="best effort: the same seed may give another text")
 
     def _check_seeds(self, work: Work, seed: list[int], count: int) -> None:
         if len(seed) != count:
@@ -251,7 +274,8 @@ class Choices(Rule, frozen=True):
 
     def describe(self) -> dict[str, dict[str, Any]]:
         n = {"support": "yes", "max": self.most} if self.most else {"support": "adjusted", "action": "fan_out", "max": MAX_FANOUT}
-        return {"n": n, "seed": {"support": "yes", "list": self.seed_list or "fan_out"} if self.seeds else {"support": "no"}}
+        seed = {"support": "yes", "list": self.seed_list or "fan_out"} | ({"best_effort": True} if self.hint else {})
+        return {"n": n, "seed": seed if self.seeds else {"support": "no"}}
 
 
 def fan_out(body: Body, n: int) -> list[Body]:

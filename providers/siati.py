@@ -50,7 +50,7 @@ SIATI = OpenAICompatible(
         Cap("max_tokens"),
         *SAMPLING,
         Both("temperature", "top_p", "top_p is meant as an alternative to temperature"),
-        Choices(param="n"),
+        Choices(param="n", hint=True),
         Functions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice"),

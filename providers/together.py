@@ -118,7 +118,7 @@ TOGETHER = Together(
         Range("min_p", 0, 1),
         Range("frequency_penalty", -2, 2),
         Range("presence_penalty", -2, 2),
-        Choices(param="n", most=128),
+        Choices(param="n", most=128, hint=True),
         Stop("stop", listed=True),
         Range("top_logprobs", 0, 20),
         CountedLogprobs("logprobs"),

@@ -58,7 +58,7 @@ XAI = OpenAICompatible(
         Range("top_p", 0, 1),
         Range("frequency_penalty", -2, 2),
         Range("presence_penalty", -2, 2),
-        Choices(param="n", most=128),
+        Choices(param="n", most=128, hint=True),
         Stop("stop", limit=4),
         Range("top_logprobs", 0, 8),
         Needs("top_logprobs", "logprobs"),

@@ -1,0 +1,210 @@
+"""OpenAI's chat through Anthropic's Messages API and back loses nothing that both sides know."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from providers.base import Options, Refusal, StreamFailure
+from tests.providers.adapting import adapt, target_for
+
+OLD = {"anthropic_version": "2023-06-01"}
+
+
+def sent(request: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What Anthropic gets."""
+    return adapt("anthropic", {"max_tokens": 10_000, **request}, model="claude-sonnet-4-5", **more).sent
+
+
+def decoded(**message: Any) -> Any:
+    """A Messages answer in OpenAI's form."""
+    target = target_for("anthropic")
+    told = {"id": "msg_1", "type": "message", "model": "claude", "stop_reason": "end_turn", "content": [], **message}
+    return target.kind.decode(json.dumps(told).encode(), target, Options())
+
+
+def streamed(*events: dict[str, Any]) -> list[Any]:
+    """The chunks for named events."""
+    target = target_for("anthropic")
+    decoder = target.kind.decoder(target, Options(stream=True))
+    assert decoder is not None
+    out = [chunk for event in events for chunk in decoder.feed(event["type"], json.dumps(event).encode())]
+    return [one if one == b"[DONE]" else json.loads(one) for one in out]
+
+
+def test_images_become_sources_by_data_or_by_address() -> None:
+    parts = [
+        {"type": "text", "text": "Look", "cache_control": {"type": "ephemeral"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,BBBB"}},
+    ]
+    assert sent({"messages": [{"role": "user", "content": parts}]})["messages"][0]["content"] == [
+        {"type": "text", "text": "Look", "cache_control": {"type": "ephemeral"}},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
+        {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
+        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "BBBB"}},
+    ]
+
+
+def test_results_of_parallel_calls_share_one_turn() -> None:
+    calls = [{"id": name, "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}} for name in ("c1", "c2")]
+    given = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Let me see.", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "c1", "content": "1"},
+        {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "2"}]},
+        {"role": "user", "content": "Well?"},
+    ]
+    found = sent({"messages": given})["messages"]
+    assert [turn["role"] for turn in found] == ["user", "assistant", "user", "user"]
+    assert [block["type"] for block in found[1]["content"]] == ["text", "tool_use", "tool_use"]
+    assert [block["tool_use_id"] for block in found[2]["content"]] == ["c1", "c2"]
+    assert found[2]["content"][1]["content"] == [{"type": "text", "text": "2"}]
+
+
+def test_arguments_that_are_no_object_are_refused_by_their_place() -> None:
+    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "[1"}}]
+    with pytest.raises(Refusal) as refused:
+        sent({"messages": [{"role": "assistant", "content": None, "tool_calls": calls}]})
+    assert refused.value.param == "messages[0].tool_calls[0].function.arguments"
+
+
+def test_a_cached_system_message_stays_a_block() -> None:
+    part = {"type": "text", "text": "Long", "cache_control": {"type": "ephemeral"}}
+    given = [{"role": "system", "content": [part]}, {"role": "user", "content": "Hi"}]
+    assert sent({"messages": given})["system"] == [part]
+
+
+@pytest.mark.parametrize(
+    ("choice", "parallel", "wire"),
+    [
+        ("auto", None, {"type": "auto"}),
+        ("none", None, {"type": "none"}),
+        ("none", False, {"type": "none"}),
+        (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
+        (None, True, None),
+    ],
+)
+def test_tool_choices_have_their_own_words(choice: Any, parallel: Any, wire: Any) -> None:
+    request: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    if choice is not None:
+        request["tool_choice"] = choice
+    if parallel is not None:
+        request["parallel_tool_calls"] = parallel
+    found = sent(request)
+    assert found.get("tool_choice") == wire
+    assert found["tools"] == [{"name": "f", "input_schema": {"type": "object", "properties": {}}}]
+
+
+def test_efforts_budgets_and_formats_go_where_anthropic_has_them() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "o", "schema": {"type": "object"}}}
+    found = sent({"reasoning_effort": "high", "response_format": schema, "reasoning_budget": 2000})
+    assert found["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "high"}
+    assert found["thinking"] == {"type": "enabled", "budget_tokens": 2000}
+    assert sent({"reasoning_effort": "none"})["thinking"] == {"type": "disabled"}
+    newer = adapt("anthropic", {"reasoning_effort": "low"}, model="claude-opus-4-8").sent
+    assert (newer["thinking"], newer["output_config"]) == ({"type": "adaptive"}, {"effort": "low"})
+
+
+def test_a_budget_above_the_cap_is_refused() -> None:
+    with pytest.raises(Refusal) as refused:
+        sent({"reasoning_budget": 20_000})
+    assert refused.value.param == "reasoning_budget"
+
+
+def test_sampling_depends_on_the_version_and_on_the_model() -> None:
+    asked = {"temperature": 0.5, "top_k": 5}
+    assert "temperature" not in sent(asked)
+    kept = sent(asked, **OLD)
+    assert (kept["temperature"], kept["top_k"]) == (0.5, 5)
+    assert "temperature" not in adapt("anthropic", asked, model="claude-opus-5", **OLD).sent
+    both = adapt("anthropic", {"temperature": 0.5, "top_p": 0.5}, model="claude-sonnet-4-5", **OLD)
+    assert "top_p" not in both.sent
+    assert ("top_p", "drop") in both.actions()
+
+
+def test_the_end_user_is_told_and_other_metadata_dropped() -> None:
+    found = adapt("anthropic", {"user": "u-1", "metadata": {"a": "b"}})
+    assert found.sent["metadata"] == {"user_id": "u-1"}
+    assert [pair for pair in found.actions() if pair[0] in ("user", "metadata")] == [("metadata", "drop"), ("user", "reshape")]
+
+
+def test_the_operator_sets_the_default_cap_and_the_headers() -> None:
+    found = adapt("anthropic", {}, default_max_tokens=77, anthropic_beta="b1,b2", workspace="w")
+    assert found.sent["max_tokens"] == 77
+    assert (found.headers["anthropic-beta"], found.headers["anthropic-workspace-id"]) == ("b1,b2", "w")
+
+
+def test_an_answer_keeps_text_calls_thinking_and_usage() -> None:
+    content = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "text", "text": "A"},
+        {"type": "tool_use", "id": "c1", "name": "f", "input": {"a": "é"}},
+    ]
+    usage = {
+        "input_tokens": 1,
+        "cache_creation_input_tokens": 2,
+        "cache_read_input_tokens": 4,
+        "output_tokens": 8,
+        "output_tokens_details": {"thinking_tokens": 3},
+    }
+    found = decoded(content=content, stop_reason="tool_use", usage=usage)
+    body = json.loads(found.body)
+    message = body["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("A", "hm")
+    assert message["tool_calls"] == [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": "é"}'}}]
+    assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.cached_tokens, found.usage.reasoning_tokens) == (
+        7,
+        8,
+        4,
+        3,
+    )
+    assert found.finish_reasons == ("tool_calls",)
+    assert sent({"messages": [{"role": "user", "content": "Hi"}, message]})["messages"][1]["content"] == content
+
+
+@pytest.mark.parametrize(
+    ("reason", "meaning"),
+    [
+        ("end_turn", "stop"), ("stop_sequence", "stop"), ("pause_turn", "stop"), ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"), ("tool_use", "tool_calls"), ("refusal", "content_filter"),
+    ],
+)  # fmt: skip
+def test_stop_reasons_have_openai_words(reason: str, meaning: str) -> None:
+    assert decoded(stop_reason=reason).finish_reasons == (meaning,)
+
+
+def test_a_stream_keeps_thinking_with_its_signature_and_calls_without_arguments() -> None:
+    found = streamed(
+        {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 3, "output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "id": "c", "name": "f", "input": {}}},
+        {"type": "content_block_stop", "index": 1},
+        {"type": "something_new", "index": 1},
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}},
+        {"type": "message_stop"},
+    )
+    assert found[-1] == b"[DONE]"
+    assert found[-2]["usage"]["total_tokens"] == 12
+    deltas = [one["choices"][0]["delta"] for one in found[:-2]]
+    assert [delta["thinking_blocks"] for delta in deltas if "thinking_blocks" in delta] == [
+        [{"type": "thinking", "thinking": "hm", "signature": "s"}]
+    ]
+    pieces = [delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta]
+    assert "".join(piece["function"]["arguments"] for piece in pieces) == "{}"
+    assert found[-3]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    ("kind", "meaning"), [("overloaded_error", "overloaded"), ("rate_limit_error", "rate_limit"), ("api_error", "server_error")]
+)
+def test_an_error_event_fails_the_stream_as_its_status_would(kind: str, meaning: str) -> None:
+    with pytest.raises(StreamFailure) as failed:
+        streamed({"type": "error", "error": {"type": kind, "message": "sorry"}})
+    assert (failed.value.failure.kind, failed.value.failure.message) == (meaning, "sorry")

@@ -1,0 +1,129 @@
+"""Whatever a caller combines: nothing is lost silently, strict mode loses nothing, and what is sent is what the server takes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.errors import BadRequest
+from gateway.normalize import normalize
+from providers.base import LOSSY, Adjustment, Body, Options, Refusal
+from providers.rules import is_neutral
+from providers.shapes import fan_out
+from tests.providers.cases import target_of
+from tests.providers.everything import EVERYTHING, WEATHER
+from tests.providers.strict import objections
+from tests.providers.test_strict_servers import MODELS, SERVERS, SETTINGS
+
+OTHERS: dict[str, list[Any]] = {
+    "temperature": [0, 1, -1, 5.5, None],
+    "top_p": [0, 1, 0.5, 7, None],
+    "top_k": [0, 5, 10_000],
+    "min_p": [0, 2.0],
+    "typical_p": [1, 3],
+    "n": [1, 3],
+    "seed": [0, [1, 2, 3], None],
+    "stop": ["x", [], None, ["a", "b"]],
+    "logprobs": [False, True],
+    "top_logprobs": [0, 1, 20],
+    "frequency_penalty": [0, -9, 9, 0.5],
+    "presence_penalty": [0, -9, 9, None],
+    "repetition_penalty": [1, 0.1, 9],
+    "logit_bias": [{}, {"1": -500}],
+    "response_format": [{"type": "text"}, {"type": "json_object"}, None],
+    "tools": [[], [WEATHER, WEATHER]],
+    "tool_choice": ["auto", "none", {"type": "function", "function": {"name": "get_weather"}}],
+    "parallel_tool_calls": [False],
+    "reasoning_effort": ["none", "minimal", "low", "medium", "high", "xhigh", "odd"],
+    "service_tier": ["auto", "flex", "odd"],
+    "max_tokens": [1, 3000],
+    "min_tokens": [0, 5],
+    "stream_options": [{}, {"include_usage": False}],
+    "context_length_exceeded_behavior": ["error"],
+    "thinking": [{"type": "disabled"}],
+    "user": ["u", "zoë"],
+    "system_prompt": [""],
+    "disable_reasoning": [False],
+    "stream": [True, False],
+}
+SEARCH = settings(deadline=None, max_examples=40)
+_NAMES = sorted({*EVERYTHING, *OTHERS} - {"messages"})
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> dict[str, Any]:
+    """A request of some parameters, each with one of its values."""
+    names = draw(st.lists(st.sampled_from(_NAMES), unique=True, max_size=9))
+    found = {"model": "m", "messages": EVERYTHING["messages"] if draw(st.booleans()) else [{"role": "user", "content": "Hi"}]}
+    for name in names:
+        choices = OTHERS.get(name, [])
+        found[name] = draw(st.sampled_from([*choices, EVERYTHING[name]] if name in EVERYTHING else choices))
+    return found
+
+
+def _adapt(server: str, request: dict[str, Any], *, strict: bool) -> tuple[list[dict[str, Any]], list[Adjustment]] | None:
+    """The bodies sent and the adjustments; None when the request is refused."""
+    kind = {"openai_reasoning": "openai"}.get(server, server)
+    target = target_of(kind, MODELS.get(server, "example"), SETTINGS.get(server))
+    body = Body(json.dumps(request).encode())
+    options = Options(strict=strict, stream=request.get("stream") is True)
+    try:
+        normalize(body)
+        made = target.kind.adapt(body, target, options)
+    except (Refusal, BadRequest) as refused:
+        return None if refused.param and refused.message else pytest.fail("a refusal names its parameter and says why")
+    calls = next((one.from_ for one in made if one.action == "fan_out"), 1)
+    return [json.loads(target.kind.encode(one, target, options).body) for one in fan_out(body, calls)], made
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@SEARCH
+@given(request=requests())
+def test_what_is_sent_is_what_the_server_takes(server: str, request: dict[str, Any]) -> None:
+    for strict in (False, True):
+        found = _adapt(server, request, strict=strict)
+        for body in found[0] if found else ():
+            assert list(objections(server, body)) == []
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@SEARCH
+@given(request=requests())
+def test_nothing_is_lost_silently(server: str, request: dict[str, Any]) -> None:
+    found = _adapt(server, request, strict=False)
+    if found is None:
+        return
+    told = {one.param for one in found[1]}
+    for name, value in request.items():
+        if name not in ("messages", "stream") and value is not None and name not in found[0][0]:
+            assert name in told, f"{name} was lost"
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@SEARCH
+@given(request=requests())
+def test_strict_mode_loses_nothing(server: str, request: dict[str, Any]) -> None:
+    found = _adapt(server, request, strict=True)
+    for one in found[1] if found else ():
+        if one.action in LOSSY:
+            assert is_neutral(one.param, request.get(one.param)) or one.why in _HARMLESS or one.why.startswith("same value"), one
+
+
+_HARMLESS = {
+    "neutral value",
+    "equals the only behaviour",
+    "equals the default",
+    "auto is the only behaviour",
+    "auto is what it does anyway",
+    "text is the only behaviour",
+    "text is what it answers",
+    "there are no functions",
+    "an empty list is rejected upstream",
+    "metadata.user_id is set already",
+    "usage comes in the last chunk unasked; no such field",
+}
+"""Why a parameter may be left out without losing anything."""

@@ -1,0 +1,152 @@
+"""What upstreams say when they fail is read the same from every shape, and nothing secret passes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from providers.failures import MESSAGE_LIMIT, read_failure, read_retry_after
+from tests.providers.adapting import target_for
+
+NOW = 1_000_000_000.0
+
+
+def fail(status: int, body: Any, **headers: str) -> Any:
+    """The Failure of a JSON (or raw) error body."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return read_failure(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw, clock=lambda: NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (301, "redirect"), (400, "client_error"), (401, "auth"), (402, "quota"), (403, "auth"), (404, "client_error"),
+        (408, "server_error"), (409, "client_error"), (413, "client_error"), (422, "client_error"), (429, "rate_limit"),
+        (500, "server_error"), (502, "server_error"), (503, "overloaded"), (504, "server_error"), (529, "overloaded"),
+    ],
+)  # fmt: skip
+def test_a_status_has_a_meaning(status: int, kind: str) -> None:
+    assert fail(status, {"error": {"message": "m"}}).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"error": {"message": "m"}}, "m"),
+        ({"error": "m"}, "m"),
+        ({"message": "m"}, "m"),
+        ({"object": "error", "message": "m", "code": 400}, "m"),
+        ({"detail": "m"}, "m"),
+        ({"detail": [{"loc": ["body", "x"], "msg": "m", "type": "t"}]}, "x: m"),
+        ([{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}], "m"),
+        ({"type": "error", "error": {"type": "invalid_request_error", "message": "m"}}, "m"),
+        (b"m", "m"),
+        (b"", "the upstream answered HTTP 400"),
+        (b"<html><body>nginx</body></html>", "the upstream answered HTTP 400"),
+        ({}, "the upstream answered HTTP 400"),
+    ],
+)
+def test_the_message_is_found_in_every_shape(body: Any, message: str) -> None:
+    assert fail(400, body).message == message
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, {"error": {"message": "m", "code": "insufficient_quota"}}),
+        (429, {"error": {"message": "m", "type": "quota_exhausted", "code": "daily_quota_exhausted"}}),
+        (400, {"type": "error", "error": {"type": "billing_error", "message": "m"}}),
+        (402, b"no credits"),
+        (429, [{"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED", "details": [
+            {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "RequestsPerDayPerProject"}]}]}}]),
+    ],
+)  # fmt: skip
+def test_an_exhausted_quota_is_no_rate_limit(status: int, body: Any) -> None:
+    assert fail(status, body).kind == "quota"
+
+
+def test_google_says_in_the_body_how_long_to_wait_and_that_a_key_is_bad() -> None:
+    wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
+    assert fail(429, [{"error": {"code": 429, "message": "m", "details": [wait]}}]).retry_after == 34.5
+    bad = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+    assert fail(400, [{"error": {"code": 400, "message": "m", "details": [bad]}}]).kind == "auth"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"code": "context_length_exceeded", "message": "m"}),
+        (422, {"code": "context_too_long", "message": "m"}),
+        (413, {"message": "This model's maximum context length is 4096 tokens"}),
+        (400, {"message": "prompt is too long: 210000 tokens > 200000 maximum"}),
+        (400, {"message": "the request exceeds the available context size (2048 tokens)"}),
+    ],
+)
+def test_a_prompt_too_long_has_one_name(status: int, error: dict[str, str]) -> None:
+    found = fail(status, {"error": error})
+    assert (found.kind, found.status, found.code) == ("client_error", 400, "context_length_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "Sun, 09 Sep 2001 01:46:45 GMT"}, 5.0),
+        ({"retry-after": "Wed, 21 Oct 1998 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "18432"}, 18432.0),
+        ({"retry-after": "99999999999"}, 86_400.0),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "1e999"}, None),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_read_with_suspicion(headers: dict[str, str], seconds: float | None) -> None:
+    assert read_retry_after(headers, lambda: NOW) == seconds
+
+
+def test_the_credential_and_what_looks_like_one_are_cut_out_of_the_message() -> None:
+    target = target_for("openai")
+    words = "Incorrect API key provided: sk-proj-abcdefghijklmnop. KEY Bearer abc.def.ghi AIzaSyDabcdefghijk"
+    found = target.kind.failure(401, {}, json.dumps({"error": {"message": words}}).encode(), target).message
+    assert "abcdefghij" not in found
+    assert "abc.def" not in found
+    assert "Incorrect API key provided" in found
+
+
+def test_a_long_message_is_cut_and_a_strange_one_made_printable() -> None:
+    assert len(fail(400, {"message": "x" * 5000}).message) <= MESSAGE_LIMIT
+    assert fail(400, {"message": "a\r\nx-evil: 1\x00"}).message == "a  x-evil: 1 "
+
+
+@settings(deadline=None)
+@given(st.integers(300, 599), st.binary(max_size=200))
+def test_no_error_body_raises(status: int, body: bytes) -> None:
+    assert read_failure(status, {}, body).message
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "code", "detail", "details", "status", "msg", "loc", "@type"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None)
+@given(st.integers(300, 599), _JSON)
+def test_no_json_error_body_raises(status: int, body: Any) -> None:
+    found = read_failure(status, {}, json.dumps(body).encode())
+    assert found.message
+    assert all(word is None or isinstance(word, str) for word in (found.code, found.param, found.type))

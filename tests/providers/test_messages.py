@@ -1,0 +1,121 @@
+"""Conversations keep what was said when roles, parts and turns are made to fit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from providers.base import Body, Refusal
+from providers.messages import mentions
+from providers.mistral import short_id
+from tests.providers.adapting import adapt
+
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+CALLS = [{"id": "call_12345", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+def messages(kind: str, given: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
+    """What the provider gets to read."""
+    found: list[dict[str, Any]] = adapt(kind, {"messages": given}, **more).sent["messages"]
+    return found
+
+
+def test_a_role_hidden_behind_an_escape_is_still_seen() -> None:
+    raw = b'[{"role":"develop\\u0065r","content":"A"}]'
+    assert mentions(raw, (b'"developer"',))
+    assert Body(b'{"messages":' + raw + b"}").get("messages")[0]["role"] == "developer"
+
+
+def test_the_system_prompt_joins_a_leading_system_message_before_a_blank_line() -> None:
+    given = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    found = adapt("openai", {"messages": given, "system_prompt": "Be brief."})
+    assert found.sent["messages"] == [{"role": "system", "content": "Be brief.\n\nBe kind."}, given[1]]
+    assert found.actions() == [("system_prompt", "reshape")]
+
+
+def test_the_system_prompt_joins_a_system_message_of_parts() -> None:
+    given = [{"role": "developer", "content": [{"type": "text", "text": "B"}]}, {"role": "user", "content": "Hi"}]
+    found = adapt("openai", {"messages": given, "system_prompt": "A"}).sent["messages"][0]
+    assert found == {"role": "developer", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]}
+
+
+def test_an_empty_system_prompt_adds_nothing() -> None:
+    assert "system" not in json.dumps(messages("openai", [{"role": "user", "content": "Hi"}]))
+    assert adapt("openai", {"system_prompt": ""}).actions() == [("system_prompt", "drop")]
+
+
+def test_neighbours_of_one_role_are_merged_and_tool_turns_left_alone() -> None:
+    given = [
+        {"role": "user", "content": "A"},
+        {"role": "user", "content": [{"type": "text", "text": "B"}]},
+        {"role": "assistant", "content": None, "tool_calls": CALLS},
+        {"role": "tool", "tool_call_id": "call_12345", "content": "1"},
+        {"role": "tool", "tool_call_id": "call_12345", "content": "2"},
+    ]
+    assert messages("siati", given) == [
+        {"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]},
+        *given[2:],
+    ]
+
+
+def test_text_parts_become_one_string_where_only_a_string_is_known() -> None:
+    given = [{"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]}]
+    found = adapt("goodfire", {"messages": given})
+    assert found.sent["messages"] == [{"role": "user", "content": "AB"}]
+    assert ("messages[0].content", "reshape") in found.actions()
+
+
+@pytest.mark.parametrize(
+    ("kind", "role"), [("goodfire", "user"), ("friendli", "system"), ("ollama", "user"), ("cohere", "user"), ("anthropic", "user")]
+)
+def test_content_that_cannot_be_sent_is_refused_by_its_place(kind: str, role: str) -> None:
+    part = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}} if kind != "ollama" else IMAGE
+    with pytest.raises(Refusal) as refused:
+        adapt(kind, {"messages": [{"role": role, "content": [{"type": "text", "text": "A"}, part]}]})
+    assert (refused.value.param, refused.value.code) == ("messages[0].content[1]", "unsupported_content")
+
+
+def test_ollama_takes_images_as_data() -> None:
+    given = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]
+    assert messages("ollama", given) == given
+
+
+def test_a_turn_that_called_a_tool_cannot_be_told_to_a_provider_without_tools() -> None:
+    with pytest.raises(Refusal) as refused:
+        adapt("goodfire", {"messages": [{"role": "assistant", "content": "", "tool_calls": CALLS}]})
+    assert refused.value.param == "messages[0].tool_calls"
+
+
+def test_tool_call_ids_are_shortened_alike_for_call_and_result() -> None:
+    given = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "", "tool_calls": CALLS},
+        {"role": "tool", "tool_call_id": "call_12345", "content": "1"},
+    ]
+    found = messages("mistral", given)
+    assert found[1]["tool_calls"][0]["id"] == found[2]["tool_call_id"] == short_id("call_12345")
+    assert len(short_id("call_12345")) == 9
+    assert short_id("abcDEF123") == "abcDEF123"
+
+
+def test_names_are_dropped_where_they_are_an_error_and_refused_in_strict_mode() -> None:
+    given = [{"role": "user", "content": "Hi", "name": "ann"}]
+    assert messages("groq", given) == [{"role": "user", "content": "Hi"}]
+    with pytest.raises(Refusal) as refused:
+        adapt("groq", {"messages": given}, strict=True)
+    assert refused.value.param == "messages[0].name"
+
+
+@pytest.mark.parametrize("kind", ["fireworks", "friendli", "mistral", "deepseek"])
+def test_json_mode_without_the_word_json_in_the_conversation_is_warned_of(kind: str) -> None:
+    asked = {"response_format": {"type": "json_object"}}
+    assert ("response_format", "warn") in adapt(kind, asked).actions()
+    assert ("response_format", "warn") not in adapt(kind, {**asked, "messages": [{"role": "user", "content": "Json?"}]}).actions()
+
+
+def test_temperature_with_top_p_passes_with_a_warning_where_the_provider_advises_against_it() -> None:
+    found = adapt("fireworks", {"temperature": 0.5, "top_p": 0.5}, strict=True)
+    assert (found.sent["temperature"], found.sent["top_p"]) == (0.5, 0.5)
+    assert found.actions() == [("temperature", "warn")]
