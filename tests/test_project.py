@@ -136,7 +136,7 @@ def test_the_built_package_holds_the_program_and_nothing_else(tmp_path: Path) ->
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", build], cwd=tree, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     names = set(zipfile.ZipFile(tree / done.stdout.splitlines()[-1]).namelist())
-    sources = {str(path.relative_to(tree)) for folder in ("gateway", "providers") for path in (tree / folder).rglob("*.py")}
-    assert sources <= names
+    files = (path for folder in ("gateway", "providers") for path in (tree / folder).rglob("*") if path.is_file())
+    assert {str(path.relative_to(tree)) for path in files} - names == set()
     assert {name.split("/")[0] for name in names} <= {"gateway", "providers", f"lockgate-{PROJECT['version']}.dist-info"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
