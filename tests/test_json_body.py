@@ -60,9 +60,7 @@ def test_a_repeated_key_is_always_found(case: tuple[bytes, list[tuple[str, Any]]
     escaped = "".join(f"\\u{ord(letter):04x}" for letter in key if ord(letter) < 65536)
     spellings = [json.dumps(key), json.dumps(key, ensure_ascii=False), f'"{escaped}"']
     spelt = [spelling for spelling in spellings if json.loads(spelling) == key]
-    parts = [
-        f"{data.draw(st.sampled_from(spelt)) if name == key else json.dumps(name)}{colon}{json.dumps(one)}" for name, one in pairs
-    ]
+    parts = [f"{data.draw(st.sampled_from(spelt)) if name == key else json.dumps(name)}{colon}{json.dumps(one)}" for name, one in pairs]
     with pytest.raises(BadRequest) as refused:
         parse_body(("{" + comma.join(parts) + "}").encode())
     assert refused.value.code == "duplicate_key"
