@@ -14,6 +14,7 @@ from typing import Any
 PATIENCE = 20.0
 """Seconds after which a read that brings nothing fails the test."""
 MESSAGES = [{"role": "user", "content": "say something"}]
+HELLO = json.dumps(MESSAGES)
 
 
 @dataclass
@@ -87,6 +88,11 @@ class Answer:
 def chat(model: str = "m", **fields: Any) -> dict[str, Any]:
     """The body of a chat call."""
     return {"model": model, "messages": MESSAGES, **fields}
+
+
+def body_with(*fields: str) -> bytes:
+    """A chat body with JSON texts for fields, as they are."""
+    return ("{" + ",".join(('"model":"m"', f'"messages":{HELLO}', *fields)) + "}").encode()
 
 
 class FaultClient:

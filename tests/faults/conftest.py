@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from gateway.caller import CallerDeadlines
-from tests.faults.client import Answer, ask
+from tests.faults.client import Answer, FaultClient, ask
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, eventually, live
@@ -128,3 +128,26 @@ async def serve() -> AsyncIterator[Serve]:
 def trusted(certificates: Certificates) -> Path:
     """The PEM file of the tests' authority."""
     return certificates.ca
+
+
+async def refusals(gate: Gate, up: FaultUpstream, bodies: list[bytes]) -> list[Answer]:
+    """The answers to bodies that must all be refused without asking the upstream, one record each, on one connection where it lasts."""
+    answers: list[Answer] = []
+    while len(answers) < len(bodies):
+        async with await FaultClient.connect(gate.port) as client:
+            for body in bodies[len(answers) :]:
+                await client.post(body)
+                answer = await client.answer()
+                assert 400 <= answer.status < 500, (body[:300], answer)
+                assert answer.error["type"] == "invalid_request_error", (body[:300], answer)
+                answers.append(answer)
+                if answer.header("connection") == "close":
+                    break
+    records = await gate.records(len(bodies))
+    assert [record["status"] for record in records] == [answer.status for answer in answers]
+    assert all(record["target"] is None for record in records)
+    for status, code in {(answer.status, answer.error["code"]) for answer in answers}:
+        expected = sum((answer.status, answer.error["code"]) == (status, code) for answer in answers)
+        assert gate.count("lockgate_requests", str(status), code) == expected
+    assert up.requests == []
+    return answers

@@ -1,0 +1,211 @@
+"""The catalogue's rows about request bodies: what is no JSON, or not only JSON, is a 4xx in OpenAI's shape and reaches nobody."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.faults.client import HELLO, FaultClient, body_with, request_head
+from tests.faults.conftest import Gate, Serve, refusals
+from tests.faults.upstream_server import FaultUpstream, canned
+
+
+async def assert_all(gate: Gate, up: FaultUpstream, bodies: list[bytes], code: str) -> None:
+    """Every one of these bodies is a 400 with this code."""
+    answers = await refusals(gate, up, bodies)
+    wrong = [
+        (body[:200], answer) for body, answer in zip(bodies, answers, strict=True) if (answer.status, answer.error["code"]) != (400, code)
+    ]
+    assert not wrong
+
+
+async def test_c10_a_body_announced_as_too_large_is_413_at_once(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    async with await FaultClient.connect(gate.port) as client:
+        await client.send(request_head(10 << 30) + b'{"model":')
+        answer = await client.answer()
+        assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+        await client.until_closed()
+    await gate.record(status=413, error="request_too_large")
+    assert gate.count("lockgate_requests", "413", "request_too_large") == 1
+    assert up.ledger.accepted == 0
+
+
+async def test_c10_an_endless_body_is_413_at_the_cap(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"), top={"max_body": "1MiB"})
+    async with await FaultClient.connect(gate.port) as client:
+        await client.send(request_head(None))
+        sent = await _send_until_refused(client)
+        answer = await client.answer()
+        assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+        await client.until_closed()
+    assert sent < 64 << 20
+    await gate.record(status=413, error="request_too_large")
+    assert gate.count("lockgate_requests", "413", "request_too_large") == 1
+    assert up.ledger.accepted == 0
+
+
+async def _send_until_refused(client: FaultClient) -> int:
+    """Send chunk after chunk until the gateway has answered or closed."""
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    for count in range(4096):
+        try:
+            await asyncio.wait_for(client.send(chunk), 5)
+        except (OSError, TimeoutError):
+            return count << 16
+        await asyncio.sleep(0)
+    return 4096 << 16
+
+
+async def test_c10_a_body_at_the_cap_passes_and_one_byte_more_does_not(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"), top={"max_body": "64KiB"})
+    room = 65536 - len(body_with('"user":""'))
+    assert (await gate.ask(body_with('"user":"' + "x" * room + '"'))).status == 200
+    assert (await gate.ask(body_with('"user":"' + "x" * (room + 1) + '"'))).status == 413
+
+
+DEEP = [
+    (opening * depth + inner + closing * depth)
+    for depth in (1024, 100_000, 1_000_000)
+    for opening, inner, closing in (("[", "", "]"), ('{"a":', "1", "}"))
+]
+
+
+async def test_c12_what_is_nested_too_deeply_is_400(serve: Serve, up: FaultUpstream) -> None:
+    bodies = (
+        [text.encode() for text in DEEP] + [body_with(f'"metadata":{text}') for text in DEEP] + [body_with(f'"x":{text}') for text in DEEP]
+    )
+    bodies += [('{"model":"m","messages":' + text + "}").encode() for text in DEEP] + [b"[" * 1_000_000, b'{"a":' * 1_000_000]
+    await assert_all(await serve((up, "mock")), up, bodies, "invalid_json")
+
+
+@pytest.mark.parametrize("field", ["metadata", "tools", "response_format", "logit_bias", "stop", "x", "messages"])
+async def test_c12_no_depth_at_all_is_an_internal_error(serve: Serve, up: FaultUpstream, field: str) -> None:
+    up.on("/v1/chat/completions", canned(b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'))
+    gate = await serve((up, "mock"))
+    async with await FaultClient.connect(gate.port) as client:
+        for depth in (*range(1, 1024, 37), *range(850, 1024)):
+            for opening, inner, closing in (("[", "", "]"), ('{"a":', "1", "}")):
+                text = f'"{field}":' + opening * depth + inner + closing * depth
+                await client.post(b'{"model":"m",' + text.encode() + b"}" if field == "messages" else body_with(text))
+                answer = await client.answer()
+                assert answer.status == 400 or (answer.status == 200 and (depth == 1 or field == "x")), (depth, answer)
+
+
+PLACES = [
+    '"tools":[{"type":"function","function":{"name":"f","parameters":%s}}]',
+    '"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":%s}}',
+    '"messages":[{"role":"user","content":[{"type":"text","text":"x","y":%s}]}]',
+    '"messages":[{"role":"assistant","content":"x","tool_calls":[{"id":"a","type":"function","function":%s}]}]',
+]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=["tools", "response_format", "content", "tool_calls"])
+@pytest.mark.parametrize("kind", ["openai-compatible", "openai", "vllm", "ollama", "llamacpp"])
+async def test_c12_a_deep_value_that_is_taken_apart_is_never_an_internal_error(
+    serve: Serve, up: FaultUpstream, kind: str, place: str
+) -> None:
+    up.on("/v1/chat/completions", canned(b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'))
+    gate = await serve((up, "mock"), first={"type": kind})
+    messages = "" if "messages" in place else f'"messages":{HELLO},'
+    async with await FaultClient.connect(gate.port) as client:
+        for depth in range(880, 1010):
+            value = place % ('{"properties":' * depth + "{}" + "}" * depth)
+            await client.post(f'{{"model":"m",{messages}{value}}}'.encode())
+            answer = await client.answer()
+            assert answer.status in (200, 400), (depth, answer)
+
+
+BROKEN = [
+    b"",
+    b" ",
+    b"{",
+    b"nope",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"1",
+    b"\x00",
+    b'{"model":"m","messages":[]',
+    body_with() + b"x",
+    body_with() + body_with(),
+    body_with() + b"\x00",
+    b"\xef\xbb\xbf" + body_with(),
+    body_with('"user":"\x00"'),
+    body_with('"x":"a\x00b"'),
+    body_with('"x":"a\nb"'),
+    body_with()[:-1] + b',"user":"\xff\xfe"}',
+    body_with()[:-1] + b',"x":"\xed\xa0\x80"}',
+    body_with()[:-1] + b',"x":"\xc0\xaf"}',
+    body_with('"user":"\\ud800"'),
+    body_with('"x":"\\udc00"'),
+    body_with('"x":"\\ud83d"'),
+    body_with('"x":{"y":["\\ud83d\\u0041"]}'),
+    body_with('"\\ud800":1'),
+    b'{"model":"\\ud800","messages":' + HELLO.encode() + b"}",
+    b'{"model":"m","messages":[{"role":"user","content":"\\ud800"}]}',
+    b'{"model":"m","messages":[{"role":"user","content":"\\uDFFF a"}]}',
+    body_with('"x":"\\x"'),
+    body_with('"x":01'),
+    body_with('"x":+1'),
+    body_with('"x":.5'),
+    body_with("'x':1"),
+    body_with('"x":1,'),
+    body_with('"x":tru'),
+    body_with('"x":1 /* comment */'),
+]
+
+
+async def test_c13_what_is_no_json_is_400(serve: Serve, up: FaultUpstream) -> None:
+    await assert_all(await serve((up, "mock")), up, BROKEN, "invalid_json")
+
+
+async def test_c13_a_pair_of_surrogates_is_a_character_and_passes_as_it_was_written(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    source = b'{"model":"m","messages":[{"role":"user","content":"\\ud83d\\ude00 \\uD55C"}]}'
+    assert (await gate.ask(source)).status == 200
+    assert b"\\ud83d\\ude00 \\uD55C" in up.requests[0].body
+
+
+async def test_c14_a_key_that_appears_twice_is_400(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    bodies = [
+        body_with('"model":"other"'),
+        body_with('"model":"m"'),
+        body_with('"mod\\u0065l":"other"'),
+        b'{ "model" : "other" , ' + body_with()[1:],
+        body_with('"messages":[]'),
+        body_with('"x":1', '"x":1'),
+        body_with('"x":{"a":[1,2]}', '"y":2', '"x":{"a":[1,2]}'),
+        body_with('"é":1', '"\\u00e9":1'),
+        body_with('"":1', '"":2'),
+        body_with('"x":"\\"","x":"\\\\"'),
+    ]
+    answers = await refusals(gate, up, bodies)
+    assert [answer.error["code"] for answer in answers] == ["duplicate_key"] * len(bodies)
+    assert [answer.error["param"] for answer in answers[:4]] == ["model"] * 4
+
+
+async def test_c14_equal_keys_at_different_places_are_none(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    for body in (body_with('"metadata":{"model":"x"}'), body_with(' "x" : {"x": {"x": "\\"x\\":1, "}} ', '"y":"{\\"x\\":1"')):
+        assert (await gate.ask(body)).status == 200
+
+
+NUMBERS = [
+    "max_tokens", "max_completion_tokens", "min_tokens", "n", "top_k", "top_logprobs", "seed", "temperature", "top_p", "min_p",
+    "presence_penalty", "frequency_penalty", "repetition_penalty", "timeout_microseconds",
+]  # fmt: skip
+ODD_NUMBERS = ["NaN", "Infinity", "-Infinity", "-NaN", "1e999", "-1e999", str(2**64), "1" * 5000, "-" + "9" * 5000, "1e400"]
+
+
+async def test_c15_numbers_that_are_none_are_400(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    bodies = [body_with(f'"{field}":{number}') for field in NUMBERS for number in ODD_NUMBERS]
+    bodies += [body_with('"logit_bias":{"5":' + number + "}") for number in ODD_NUMBERS]
+    for body, answer in zip(bodies, await refusals(gate, up, bodies), strict=True):
+        assert answer.status == 400, body
+        assert answer.error["code"] in ("invalid_json", "invalid_value", "invalid_type"), (body, answer)
+        if b"N" not in body and b"I" not in body:
+            assert answer.error["param"] in (*NUMBERS, "logit_bias"), (body[:100], answer)
