@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.call import Call
+from gateway.tokens import INLINE, SHARED, tokenizer_for
 from providers.base import Usage
 
 BYTES_PER_TOKEN = 4
@@ -31,7 +32,18 @@ def settle(call: Call) -> None:
     Output is estimated by content events, of which providers send about one per token, or by the length of a JSON answer.
     """
     if call.usage is None and call.status == 200 and call.target is not None:
-        call.usage = Usage(call.body_bytes // BYTES_PER_TOKEN, call.chunks, estimated=True)
+        call.usage = Usage(_prompt_tokens(call), call.chunks, estimated=True)
+
+
+def _prompt_tokens(call: Call) -> int:
+    """What was counted for the context window; else counted now where that is cheap; else by bytes."""
+    if call.context is not None:
+        return call.context.prompt_tokens
+    if call.target is not None and call.body is not None and call.body_bytes <= INLINE:
+        tokenizer = tokenizer_for(call.target.kind.type, call.target.model)
+        if "messages" in call.body and SHARED.loaded(tokenizer):
+            return SHARED.count_now(call.body, tokenizer).total()
+    return call.body_bytes // BYTES_PER_TOKEN
 
 
 def estimate_output(answer: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ class Gateway:
         self.engines: dict[str, AnyEngine] = {}
         self._report = report
         self._sockets = sockets
+        self._loading: asyncio.Task[None] | None = None
         self._workers = workers
         self._places: dict[tuple[str, str], Place] = {}
         models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
@@ -126,10 +128,21 @@ class Gateway:
         """Begin to load the local models; calls are served meanwhile."""
         for engine in self.engines.values():
             await engine.start()
+        if self._counts():
+            self._loading = asyncio.create_task(self.pipeline.fit.preload(), name="tokenizer")
         self._watch_values()
+
+    def _counts(self) -> bool:
+        """Whether calls of some model need a tokenizer: the local engine counts by itself."""
+        kinds = {name: one.type for name, one in self.config.providers.items()}
+        counted = [one for one in self.config.models.values() if one.context is not None]
+        return any(kinds.get(ref.provider or "", "local") != "local" for one in counted for ref in refs(one.targets))
 
     async def stop(self) -> None:
         """End the engines, close every upstream connection, write the last log lines."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
         for engine in self.engines.values():
             await engine.stop()
         for transport in (self.native, *self._httpx.values()):

@@ -12,6 +12,7 @@ from providers.base import Adjustment, Body, Operation, Target, Usage
 
 if TYPE_CHECKING:
     from gateway.auth import VirtualKey
+    from gateway.context import Report
     from gateway.errors import GatewayError
 
 _PREFIX = os.urandom(6).hex()
@@ -37,9 +38,9 @@ class Call:
     """One request and all that was decided on it. Times are seconds on the monotonic clock."""
 
     __slots__ = (
-        "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "deadline", "error", "finish_reasons",
-        "first_byte_at", "id", "keep_stop", "key", "model", "operation", "path", "receipt", "sent_at", "started", "status", "stop_matched",
-        "stops", "stream", "stream_end", "strict", "target", "upstream_at", "upstream_id", "usage", "usage_asked",
+        "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "deadline", "error",
+        "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "model", "operation", "path", "receipt", "sent_at", "started",
+        "status", "stop_matched", "stops", "stream", "stream_end", "strict", "target", "upstream_at", "upstream_id", "usage", "usage_asked",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -61,6 +62,10 @@ class Call:
         self.keep_stop = False
         """The stop stays in the text (include_stop_str_in_output)."""
         self.stop_matched: str | None = None
+        self.fits = False
+        """The caller said what to do about a conversation that does not fit the context window."""
+        self.context: Report | None = None
+        """What was counted, and which messages left."""
         self.deadline = float("inf")
         """Seconds that the caller gives the whole call (timeout_microseconds)."""
         self.strict = False

@@ -71,6 +71,33 @@ class ProviderConfig(Struct, frozen=True):
     """The type's own keys, by their Python names, defaults filled in."""
 
 
+class ContextConfig(Struct, frozen=True):
+    """What happens when a conversation does not fit the model's context window. Left out: what the provider does by itself."""
+
+    overflow: Annotated[
+        Literal["truncate", "error"] | None,
+        Meta(
+            description="truncate: lower the output cap, then evict messages; error: refuse (400). For callers who do not say themselves."
+        ),
+    ] = None
+    policy: Annotated[
+        Literal["oldest-first", "middle-out"] | None,
+        Meta(description="Which messages leave first; system messages and the last user turn never do. oldest-first when left out."),
+    ] = None
+    max_prompt_tokens: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Longest prompt: more is evicted by `policy`, or refused with overflow: error.")
+    ] = None
+    window: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Tokens of prompt and output together, where the catalog is wrong or silent.")
+    ] = None
+    output: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Most tokens of one answer, where the catalog is wrong or silent.")
+    ] = None
+    tokenizer: Annotated[
+        File | None, Meta(description="The model's tokenizer.json, to count by (needs the package tokenizers). Relative to this file.")
+    ] = None
+
+
 class ModelConfig(Struct, frozen=True):
     """What callers may ask for by `name`, and where such a call goes. None: what a model on the way says, else the provider."""
 
@@ -86,6 +113,7 @@ class ModelConfig(Struct, frozen=True):
         Annotated[int, Meta(ge=0, le=10)] | None, Meta(description="How often the same target is tried again before the next one.")
     ] = None
     strict: Annotated[bool | None, Meta(description=STRICT)] = None
+    context: Annotated[ContextConfig | None, Meta(description="What happens when a conversation does not fit the context window.")] = None
 
 
 class KeyConfig(Struct, frozen=True):
@@ -143,4 +171,17 @@ def wildcard(name: str, patterns: Iterable[str]) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-__all__ = ["Address", "Admin", "Config", "KeyConfig", "ModelConfig", "ProviderConfig", "Ref", "Route", "Secret", "Tls", "wildcard"]
+__all__ = [
+    "Address",
+    "Admin",
+    "Config",
+    "ContextConfig",
+    "KeyConfig",
+    "ModelConfig",
+    "ProviderConfig",
+    "Ref",
+    "Route",
+    "Secret",
+    "Tls",
+    "wildcard",
+]

@@ -10,6 +10,7 @@ import msgspec
 from gateway.auth import VirtualKey, may_use
 from gateway.dialects.json_body import parse_body
 from gateway.errors import Forbidden, GatewayError, unreadable
+from gateway.fit import BEHAVIOUR, LIMIT, Asked, Fit
 from gateway.normalize import normalize, read_model
 from providers.base import Body, Options, Refusal
 
@@ -41,16 +42,26 @@ def _explain(gateway: Gateway, body: Body, headers: Mapping[str, str], key: Virt
         "model": model,
         "route": found.name,
         "strict": strict,
-        "targets": [_plan(choice, body.copy(), strict) for choice in choices],
+        "targets": [_plan(gateway.pipeline.fit, choice, body.copy(), strict) for choice in choices],
     }
 
 
-def _plan(choice: Choice, body: Body, strict: bool) -> dict[str, Any]:
+def _fitting(fit: Fit, choice: Choice, body: Body, strict: bool) -> Asked | None:
+    """What the gateway would see to itself about the context window; counting is left to the call."""
+    if choice.context is None and BEHAVIOUR not in body and LIMIT not in body:
+        return None
+    return fit.asked(body, choice.place, choice.context, strict=strict)
+
+
+def _plan(fit: Fit, choice: Choice, body: Body, strict: bool) -> dict[str, Any]:
     target = choice.place.target
     options = Options(strict or choice.strict, body.get("stream") is True)
     plan: dict[str, Any] = {"target": target.name, "type": target.kind.type}
     try:
-        plan["adjustments"] = target.kind.adapt(body, target, options)
+        fitting = _fitting(fit, choice, body, strict or choice.strict)
+        if fitting is not None:
+            plan["context"] = fitting.limits
+        plan["adjustments"] = [*(fitting.adjustments if fitting else ()), *target.kind.adapt(body, target, options)]
         request = target.kind.encode(body, target, options)
     except Refusal as refusal:
         error = {"message": refusal.message, "type": "invalid_request_error", "param": refusal.param, "code": refusal.code}

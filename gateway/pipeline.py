@@ -4,6 +4,7 @@
     authenticate  headers -> VirtualKey                               401, 403
     normalize     right types, sane values, whole messages            400
     route         model -> places in order                            404
+    fit           counted, lowered, evicted: only when asked          400, or the next place
     adapt, send   rules + encode -> request -> answer, or a Failure   the next place, while nothing was sent to the caller
     deliver       the answer back: bytes as they are, or as events
     account       usage, counters, one log line                       always, once, whatever happened
@@ -28,12 +29,13 @@ from gateway.calllog import CallLog
 from gateway.delivery import Exchange
 from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse_body, read_body
 from gateway.errors import RETRY, STOP, Forbidden, GatewayError, Unauthorized, Unavailable, from_failure, from_refusal, unreadable
+from gateway.fit import BEHAVIOUR, LIMIT, Fit
 from gateway.metrics import Metrics
 from gateway.normalize import normalize, read_model
 from gateway.routing import Choice, Router
 from gateway.upstream.transport import Deadlines, UpstreamError
 from gateway.watch import Watch
-from providers.base import Body, Failure, Operation, Options, Refusal, StreamFailure
+from providers.base import Adjustment, Body, Failure, Operation, Options, Refusal, StreamFailure
 
 if TYPE_CHECKING:
     from providers.local.gate import Lease
@@ -62,6 +64,7 @@ class Pipeline:
     ) -> None:
         self.keys = keys
         self.router = router
+        self.fit = Fit()
         self.metrics = metrics
         self._log = log
         self._watch = watch
@@ -200,6 +203,7 @@ class Pipeline:
         raise from_failure(Failure("timeout", f"no answer within {total:g} s"), call.model)
 
     def _failed(self, call: Call, caller: Caller, choice: Choice, failure: Failure) -> GatewayError:
+        call.context = None
         target = choice.place.target
         call.attempts[-1].outcome = str(failure.status) if failure.status >= 400 else failure.kind
         label = self.metrics.target_label(target)
@@ -208,6 +212,15 @@ class Pipeline:
         if call.stream and caller.opened:
             call.stream_end = failure.kind
         return from_failure(failure, target.name)
+
+    async def _fit(self, call: Call, choice: Choice, body: Body, strict: bool, left: float) -> list[Adjustment]:
+        """Make the conversation fit the place's context window, as caller or configuration ask."""
+        if call.operation != "chat":
+            return []
+        deadlines = _within(choice.deadlines, left)
+        found = await self.fit.apply(body, choice.place, choice.context, deadlines, strict=strict, report=call.receipt)
+        call.context = found.report
+        return found.adjustments
 
     async def _attempt(self, call: Call, caller: Caller, choice: Choice, left: float) -> Failure | None:
         """One send to one place. None when the caller has the answer, else why not; Refusal when it cannot be asked this."""
@@ -225,10 +238,15 @@ class Pipeline:
         else:
             options = Options(strict, call.stream, call.operation)
             body = call.body.copy()
+            fitted: list[Adjustment] | None = None
             try:
+                if call.fits or choice.context is not None:
+                    fitted = await self._fit(call, choice, body, strict, left)
                 call.adjustments = kind.adapt(body, target, options)
             except (msgspec.DecodeError, RecursionError) as error:
                 raise unreadable(error) from None
+            if fitted:
+                call.adjustments = [*fitted, *call.adjustments]
         call.target = target
         call.attempts.append(Attempt(target.name))
         exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self.metrics, asked)
@@ -254,8 +272,9 @@ class Pipeline:
 
 
 def _read_asks(call: Call, body: Body) -> None:
-    """What a checked body asks of the gateway itself: streaming, usage in the stream, stops, a deadline."""
+    """What a checked body asks of the gateway itself: streaming, usage in the stream, stops, a deadline, a prompt that fits."""
     call.stream = body.get("stream") is True
+    call.fits = BEHAVIOUR in body or LIMIT in body
     if "stream_options" in body:
         call.usage_asked = (body.get("stream_options") or {}).get("include_usage") is True
     if body.get("stop"):

@@ -58,7 +58,7 @@ def _bare(value: Any) -> str | None:
 def body(call: Call) -> dict[str, Any]:
     """The receipt as it stands under `gateway` in an answer, a last chunk, or an explanation."""
     usage = call.usage
-    return {
+    found: dict[str, Any] = {
         "request_id": call.id,
         "model": call.model,
         "target": call.target.name if call.target else None,
@@ -68,6 +68,9 @@ def body(call: Call) -> dict[str, Any]:
         "usage_source": None if usage is None else "estimated" if usage.estimated else "reported",
         "timings": timings(call),
     }
+    if call.context is not None:
+        found["context"] = call.context
+    return found
 
 
 def timings(call: Call) -> dict[str, float]:

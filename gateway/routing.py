@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,7 +15,7 @@ from gateway.upstream.transport import Deadlines, Origin, Transport
 from providers.base import Target
 
 if TYPE_CHECKING:
-    from gateway.config_types import ModelConfig
+    from gateway.config_types import ContextConfig, ModelConfig
     from providers.local.distant import DistantEngine
     from providers.local.engine import Engine
 
@@ -59,6 +59,7 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
     deadlines: Deadlines
     retries: int
     strict: bool
+    context: ContextConfig | None = None
 
 
 class Router:
@@ -148,7 +149,22 @@ def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
         idle=first("idle_timeout") or base.idle,
         total=first("timeout") or base.total,
     )
-    return Choice(place, deadlines, int(first("retries") or 0), any(bool(model.settings.strict) for model in path))
+    strict = any(bool(model.settings.strict) for model in path)
+    return Choice(place, deadlines, int(first("retries") or 0), strict, _context([model.settings.context for model in path]))
+
+
+def _context(path: list[ContextConfig | None]) -> ContextConfig | None:
+    """Each key from the settings nearest to the caller that have it; None where nobody says anything."""
+    found: dict[str, Any] = {}
+    for settings in path:
+        for name, value in msgspec.structs.asdict(settings).items() if settings is not None else ():
+            if value is not None:
+                found.setdefault(name, value)
+    if not found:
+        return None
+    from gateway.config_types import ContextConfig
+
+    return ContextConfig(**found)
 
 
 def _no_settings() -> ModelConfig:
