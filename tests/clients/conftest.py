@@ -28,8 +28,6 @@ models:
   chat: up/mock
   other: up/mock-2
   ends-early: up/fin-mid-stream
-  resets: up/rst-mid-stream
-  fails-inside: up/error-mid-stream
   limited-for-seconds: up/mock-3
   limited-for-an-hour: up/mock-4
 keys:

@@ -6,9 +6,10 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 import pytest
 
@@ -86,12 +87,49 @@ def test_the_first_event_arrives_while_the_upstream_still_waits(client: openai.O
     assert text_of(list(stream)) == " last"
 
 
-@pytest.mark.parametrize("model", ["ends-early", "resets", "fails-inside"])
-def test_a_break_after_the_first_byte_is_never_a_clean_finish(client: openai.OpenAI, model: str) -> None:
-    stream = client.chat.completions.create(model=model, messages=HELLO, stream=True)
+async def end_early(exchange: Exchange) -> None:
+    """End the body in good order, without a finish reason."""
+    await exchange.chunk(b"")
+
+
+async def close(exchange: Exchange) -> None:
+    """Close the connection."""
+    exchange.fin()
+
+
+async def reset(exchange: Exchange) -> None:
+    """Reset the connection."""
+    exchange.rst()
+
+
+async def report_an_error(exchange: Exchange) -> None:
+    """Say what went wrong, as OpenAI and vLLM do."""
+    await exchange.event({"error": {"message": "exploded", "type": "server_error", "param": None, "code": "boom"}})
+    await exchange.chunk(b"")
+
+
+@pytest.mark.parametrize("breaking", [end_early, close, reset, report_an_error])
+def test_a_break_after_the_first_byte_is_never_a_clean_finish(
+    client: openai.OpenAI, front: Front, breaking: Callable[[Exchange], Awaitable[None]]
+) -> None:
+    seen = threading.Event()
+
+    async def break_once_it_was_read(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        for chunk in (chat_chunk("one ", role="assistant"), chat_chunk("two ")):
+            await exchange.event(chunk)
+        while not seen.is_set():
+            await exchange.sleep(0.01)
+        await breaking(exchange)
+
+    front.upstream.on("/v1/chat/completions", break_once_it_was_read)
     chunks: list[Any] = []
-    with pytest.raises((openai.APIError, httpx.TransportError)):
-        chunks.extend(stream)  # what came before the break is kept
+    stream = iter(client.chat.completions.create(model="chat", messages=HELLO, stream=True))
+    while text_of(chunks) != "one two ":
+        chunks.append(next(stream))
+    seen.set()
+    with pytest.raises((openai.APIError, httpx2.TransportError)):
+        chunks.extend(stream)
     assert text_of(chunks) == "one two "
     assert {chunk.choices[0].finish_reason for chunk in chunks} == {None}
 
