@@ -60,13 +60,6 @@ class Caller:
         self.stalled = False
         """The caller was cut off because it took nothing for too long."""
 
-    def header(self, name: bytes) -> bytes | None:
-        """The first header of that (lower-case) name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
-
     async def receive(self) -> MutableMapping[str, Any]:
         """The next piece of the request's body."""
         return await self._receive()
