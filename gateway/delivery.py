@@ -270,7 +270,7 @@ class Exchange:
                 call.chunks = sum(relay.chunks for relay in relays.values())
                 if out:
                     if not caller.opened:
-                        await self._open(responses[at])  # the first may still wait for its head
+                        await self._open(responses[0])
                     await caller.write(out)
         call.usage = add_usages([relays[at].usage for at in range(len(bodies))])
         call.finish_reasons = tuple(next(iter(relays[at].finish_reasons), None) for at in range(len(bodies)))
