@@ -48,7 +48,7 @@ class Cycle:
 
     def caller(self, send: Any = None, **deadlines: float) -> Caller:
         """A Caller on this exchange, its body read already."""
-        found = Caller({"headers": [(b"a", b"1"), (b"a", b"2")]}, self.receive, send or self.send, CallerDeadlines(**deadlines))
+        found = Caller({"headers": []}, self.receive, send or self.send, CallerDeadlines(**deadlines))
         found.reading = False
         return found
 
@@ -167,11 +167,6 @@ async def test_a_body_that_takes_too_long_ends_the_call(cycle: Cycle) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert caller.stalled
-
-
-async def test_the_first_of_two_headers_counts(cycle: Cycle) -> None:
-    assert cycle.caller().header(b"a") == b"1"
-    assert cycle.caller().header(b"b") is None
 
 
 async def test_the_watch_runs_only_while_something_is_watched() -> None:
