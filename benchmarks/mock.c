@@ -93,15 +93,17 @@ static int event_kind(const Connection *c) {
     return left == (c->usage ? 3 : 2) ? FINISH : CONTENT;
 }
 
-/* Send events that are due; 1 while the connection lives. */
+/* Send the next event if it is due; 1 while the connection lives. One event a turn: streams that run side by side take turns, so that
+   each event arrives by itself, as a model's tokens do. */
 static int stream(int fd) {
     Connection *c = &connections[fd];
-    while (c->next < c->chunks) {
+    if (c->next < c->chunks) {
         if (c->delay && c->next && now() < c->due) return 1;
         int kind = event_kind(c);
         if (!send_all(fd, events[kind], event_length[kind])) return 0;
         c->next++;
         c->due = now() + c->delay / 1e6;
+        if (c->next < c->chunks) return 1;
     }
     c->chunks = 0;
     for (int i = 0; i < paced; i++)
@@ -117,7 +119,7 @@ static int answer(int fd, const char *body) {
     c->delay = number(body, "#delay=", 0);
     c->usage = strstr(body, "include_usage") != NULL;
     c->next = 0;
-    if (c->delay) pacing[paced++] = fd;
+    pacing[paced++] = fd;
     return send_all(fd, head, sizeof head - 1) && stream(fd);
 }
 
@@ -170,7 +172,10 @@ int main(int argc, char **argv) {
     int listener = listen_on(argc > 1 ? atoi(argv[1]) : 0), poll = epoll_create1(0);
     epoll_ctl(poll, EPOLL_CTL_ADD, listener, &(struct epoll_event){.events = EPOLLIN, .data.fd = listener});
     for (;;) {
-        int count = epoll_wait(poll, ready, 512, paced ? 1 : -1);
+        int patience = paced ? 1 : -1;
+        for (int i = 0; i < paced && patience; i++)
+            if (!connections[pacing[i]].delay) patience = 0;
+        int count = epoll_wait(poll, ready, 512, patience);
         for (int i = 0; i < count; i++) {
             if (ready[i].data.fd == listener) accept_all(poll, listener);
             else if (!receive(ready[i].data.fd)) drop(ready[i].data.fd);
