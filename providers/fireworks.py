@@ -55,11 +55,11 @@ FIREWORKS = OpenAICompatible(
         Format("response_format", ("text", "json_object", "json_schema", "grammar"), asks=True),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "default", "flex", "priority")),
-        Excludes("thinking", ("reasoning_effort",), refuse=True, code="conflicting_parameters"),
         Rename("reasoning_budget", "reasoning_effort"),
         Becomes("disable_reasoning", "reasoning_effort", ((True, "none"), (False, None)), shown="reasoning_effort"),
         Becomes("clear_thinking", "reasoning_history", ((True, "disabled"), (False, "preserved"))),
         OneOf("reasoning_effort", _EFFORTS, to=NEAREST_EFFORT, takes_numbers=True),
+        Excludes("thinking", ("reasoning_effort",), refuse=True, code="conflicting_parameters"),
         ForModels(
             ("accounts/fireworks/models/gpt-oss",),
             (OneOf("reasoning_effort", ("low", "medium", "high"), to=NEAREST_EFFORT),),

@@ -53,7 +53,7 @@ FRIENDLI = OpenAICompatible(
         Rename("min_completion_tokens", "min_tokens"),
         Range("min_tokens", 0),
         Excludes("min_tokens", ("tools", "response_format")),
-        Excludes("response_format", ("tools",)),
+        Excludes("response_format", ("tools", "min_tokens")),
         Format("response_format", ("text", "json_object", "json_schema", "regex"), asks=True, schema_only=True),
         Range("temperature", 0),
         Range("top_p", 0, 1),

@@ -34,17 +34,17 @@ class Excludes(Rule, frozen=True):
 
     def apply(self, work: Work) -> None:
         """Drop it when another is there and means something."""
-        value = work.body.get(self.param)
-        if is_neutral(self.param, value):
+        other = next((name for name in self.others if not is_neutral(name, work.body.get(name))), None)
+        if other is None or self.param not in work.body:
             return
-        for other in self.others:
-            if not is_neutral(other, work.body.get(other)):
-                why = f"unsupported together with {other}"
-                if self.refuse:
-                    raise work.refuse(self.param, why, self.code)
-                work.lossy(self.param, "drop", why, code=self.code)
-                work.body.pop(self.param)
-                return
+        why = f"unsupported together with {other}"
+        if is_neutral(self.param, work.body.get(self.param)):
+            work.report(self.param, "drop", why="neutral value")
+        elif self.refuse:
+            raise work.refuse(self.param, why, self.code)
+        else:
+            work.lossy(self.param, "drop", why, code=self.code)
+        work.body.pop(self.param)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"excludes": list(self.others)}}

@@ -40,6 +40,8 @@ class CountedLogprobs(Rule, frozen=True):
             body.pop("top_logprobs")
             work.report("top_logprobs", "rename", to="logprobs")
         elif wanted is True:
+            if "top_logprobs" in body:
+                work.drop("top_logprobs")
             body.set("logprobs", 1)
             work.report("logprobs", "reshape", from_=True, to=1)
 

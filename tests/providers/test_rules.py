@@ -250,3 +250,21 @@ def test_the_capability_table_follows_the_model() -> None:
     assert openai.capabilities("gpt-4.1")["temperature"]["support"] == "yes"
     assert openai.capabilities("gpt-5")["temperature"]["support"] == "no"
     assert openai.capabilities("gpt-5")["max_tokens"]["to"] == "max_completion_tokens"
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_", "absent"),
+    [
+        ("friendli", {"response_format": {"type": "text"}, "functions": [{"name": "f"}]}, "response_format"),
+        ("friendli", {"response_format": {"type": "text"}, "min_completion_tokens": 2}, "response_format"),
+        ("together", {"logprobs": True, "top_logprobs": 0}, "top_logprobs"),
+    ],
+)
+def test_a_neutral_value_is_left_out_where_its_presence_alone_is_an_error(kind: str, request_: dict[str, Any], absent: str) -> None:
+    assert absent not in adapt(kind, request_, strict=True).sent
+
+
+def test_a_budget_that_becomes_an_effort_excludes_thinking_as_an_effort_does() -> None:
+    with pytest.raises(Refusal) as refused:
+        adapt("fireworks", {"thinking": {"type": "enabled"}, "reasoning_budget": 2048})
+    assert (refused.value.param, refused.value.code) == ("thinking", "conflicting_parameters")
