@@ -60,8 +60,10 @@ class Extract(msgspec.Struct, frozen=True):
 @functools.cache
 def extract(vendor: str) -> Extract | None:
     """A vendor's file; None when there is none."""
+    if not _NAME.match(vendor):
+        return None
     path = Path(__file__).with_name(f"{vendor}.json")
-    if not _NAME.match(vendor) or not path.is_file():
+    if not path.is_file():
         return None
     return msgspec.json.decode(path.read_bytes(), type=Extract)
 
