@@ -15,7 +15,7 @@ from gateway.caller import Caller
 from gateway.dialects import goodfire
 from gateway.fanout import Interleaved, add_usages, interleave, merge, together
 from gateway.metrics import Metrics
-from gateway.relay import DONE, Relay
+from gateway.relay import DONE, OpeningChunk, Relay
 from gateway.routing import Place
 from gateway.stops import StopStream, cut_answer
 from gateway.upstream.transport import Deadlines, Response, UpstreamError
@@ -58,6 +58,7 @@ class Exchange:
         call.sent_at = time.monotonic()
         call.upstream_at = 0.0
         call.chunks = 0
+        call.stop_matched = None
 
     def elapsed(self) -> float:
         """Milliseconds since the request was ready to be sent."""
@@ -110,7 +111,8 @@ class Exchange:
         if found.adjustments:
             call.adjustments = [*call.adjustments, *found.adjustments]
         if call.stops:
-            found.body, call.stop_matched = cut_answer(found.body, call.stops, keep=call.keep_stop)
+            found.body, matched = cut_answer(found.body, call.stops, keep=call.keep_stop)
+            call.stop_matched = call.stop_matched or matched
         if found.usage is None:
             call.chunks += accounting.estimate_output(found.body)
         return found.body, found.usage, found.finish_reasons
@@ -158,12 +160,7 @@ class Exchange:
         relay, stops = self._new_relay(usage_asked=call.usage_asked)
         try:
             while not relay.done:
-                try:
-                    piece = await response.read()
-                except UpstreamError as error:
-                    if error.kind != "truncated" or not relay.finished:
-                        raise
-                    break  # all was said: only the end of the framing is missing
+                piece = await _read_on(response, relay)
                 if not piece:
                     break
                 out = relay.feed(piece)
@@ -172,6 +169,8 @@ class Exchange:
                         await self._open(response)
                     await caller.write(out)
             out = relay.end()
+            if stops is None or stops.matched is None:
+                response.finish()
         finally:
             call.usage, call.finish_reasons, call.chunks = relay.usage, relay.finish_reasons, relay.chunks
             if stops is not None:
@@ -180,15 +179,15 @@ class Exchange:
                 self._metrics.count("lockgate_sse_normalised", (), relay.normalised)
         if not caller.opened:
             await self._open(response)
-        await self._finish(out, relay)
+        await self._finish(out, relay.opening)
 
-    async def _finish(self, out: bytes, relay: Relay) -> None:
+    async def _finish(self, out: bytes, opening: OpeningChunk) -> None:
         call = self._call
         call.stream_end = "ok"
         if call.receipt:
             accounting.settle(call)
             call.attempts[-1].ms = self.elapsed()
-            out += receipt.chunk(call, relay.opening)
+            out += receipt.chunk(call, opening)
         await self._caller.finish(out + DONE)
 
     async def _answer_logits(self, body: Body, asked: logits.Asked) -> None:
@@ -250,18 +249,22 @@ class Exchange:
 
         async def pump(at: int, put: Callable[[bytes], Awaitable[None]]) -> None:
             response = responses[at] = await self._send(bodies[at])
-            relay, _ = self._new_relay(usage_asked=True)
+            relay, stops = self._new_relay(usage_asked=True)
             relays[at] = relay
             try:
                 while not relay.done:
-                    piece = await response.read()
+                    piece = await _read_on(response, relay)
                     if not piece:
                         break
                     out = relay.feed(piece)
                     if out:
                         await put(out)
                 await put(relay.end())
+                if stops is None or stops.matched is None:
+                    response.finish()
             finally:
+                if stops is not None:
+                    call.stop_matched = call.stop_matched or stops.matched
                 response.close()
 
         async with aclosing(interleave(len(bodies), pump)) as pieces:
@@ -274,7 +277,18 @@ class Exchange:
                     await caller.write(out)
         call.usage = add_usages([relays[at].usage for at in range(len(bodies))])
         call.finish_reasons = tuple(next(iter(relays[at].finish_reasons), None) for at in range(len(bodies)))
-        await self._finish(whole.usage_event(len(bodies)) if call.usage_asked else b"", relays[0])
+        out = whole.usage_event(len(bodies)) if call.usage_asked else b""
+        await self._finish(out, msgspec.convert(whole.identity, OpeningChunk))
+
+
+async def _read_on(response: Response, relay: Relay) -> bytes:
+    """The next piece of a stream; b"" at its end, also where all was said and only the end of the framing is missing."""
+    try:
+        return await response.read()
+    except UpstreamError as error:
+        if error.kind != "truncated" or not relay.finished:
+            raise
+        return b""
 
 
 def _count(call: Call) -> int:

@@ -20,7 +20,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 AHEAD = 4
-"""Pieces that each upstream stream may be ahead of the caller."""
+"""Pieces that each upstream stream may be ahead of the caller, and of streams that have not begun: one never crowds another out."""
 
 
 async def together(calls: Sequence[Awaitable[T]]) -> list[T]:
@@ -47,15 +47,20 @@ async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]
 
     A failure of any of them ends all and is raised here. Closing the iterator ends all, too.
     """
-    queue: asyncio.Queue[tuple[int, bytes | BaseException | None]] = asyncio.Queue(AHEAD * count)
+    queue: asyncio.Queue[tuple[int, bytes | BaseException | None]] = asyncio.Queue()
+    room = [asyncio.Semaphore(AHEAD) for _ in range(count)]
 
     async def run(at: int) -> None:
+        async def put(piece: bytes) -> None:
+            await room[at].acquire()
+            queue.put_nowait((at, piece))
+
         outcome: BaseException | None = None
         try:
-            await pump(at, lambda piece: queue.put((at, piece)))
+            await pump(at, put)
         except Exception as error:  # handed over to the reader, who raises it
             outcome = error
-        await queue.put((at, outcome))
+        queue.put_nowait((at, outcome))
 
     tasks = [asyncio.ensure_future(run(at)) for at in range(count)]
     began: set[int] = set()
@@ -74,6 +79,7 @@ async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]
             if len(began) == count:
                 for one in held:
                     yield one
+                    room[one[0]].release()
                 held.clear()
     finally:
         with suppress(asyncio.CancelledError):
@@ -124,7 +130,8 @@ class Interleaved:
     """The chunks of several one-choice streams as those of one: one identity, each stream's own index, usage kept back."""
 
     def __init__(self) -> None:
-        self._identity: dict[str, Any] | None = None
+        self.identity: dict[str, Any] = {}
+        """What all chunks share: that of the first one."""
         self.usages: dict[int, dict[str, Any]] = {}
 
     def rewrite(self, at: int, events: bytes) -> bytes:
@@ -138,9 +145,9 @@ class Interleaved:
         return b"".join(out)
 
     def _rewrite(self, at: int, chunk: Body) -> bytes | None:
-        if self._identity is None:
-            self._identity = {name: chunk.get(name) for name in ("id", "created", "model") if name in chunk}
-        for name, value in self._identity.items():
+        if not self.identity:
+            self.identity = {name: chunk.get(name) for name in ("id", "created", "model") if name in chunk}
+        for name, value in self.identity.items():
             chunk.set(name, value)
         if chunk.get("usage"):
             self.usages[at] = chunk.get("usage")
@@ -154,5 +161,5 @@ class Interleaved:
         """The last chunk with everything that was used; b"" unless every stream said."""
         if len(self.usages) < count:
             return b""
-        chunk = {**(self._identity or {}), "object": "chat.completion.chunk", "choices": []}
+        chunk = {**self.identity, "object": "chat.completion.chunk", "choices": []}
         return b"data: " + _encode({**chunk, "usage": add_up(list(self.usages.values()))}) + b"\n\n"

@@ -121,9 +121,10 @@ class StopStream:
 
 
 def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[bytes, str | None]:
-    """A JSON answer whose texts end at their stops, and the first stop found; the very bytes when there was none."""
+    """A JSON answer whose texts end at their stops, and the first stop found; the very bytes when nothing had to be cut."""
     decoded = _decode(answer)
     found: str | None = None
+    changed = False
     for choice in decoded.get("choices") or ():
         message = choice.get("message") or {}
         content = message.get("content")
@@ -131,8 +132,11 @@ def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[byte
             continue
         filter = StopFilter(stops, keep=keep)
         text = filter.feed(content)
-        if filter.matched is not None and (text != content or choice.get("finish_reason") != "stop"):
+        if filter.matched is None:
+            continue
+        found = found or filter.matched
+        if text != content or choice.get("finish_reason") != "stop":
             message["content"] = text
             choice["finish_reason"] = "stop"
-            found = found or filter.matched
-    return (_encode(decoded), found) if found is not None else (answer, None)
+            changed = True
+    return (_encode(decoded) if changed else answer), found

@@ -1,0 +1,83 @@
+"""The real engine behind the whole gateway: seeds, choices and stops mean what they mean everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.flows.conftest import events
+from tests.flows.live import Live, live
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+STORY = [{"role": "user", "content": "Tell me a story about a fox and a river."}]
+YAML = """
+providers:
+  local: {}
+models:
+  m: local/smollm2-135m-instruct
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(bundled_model: Path) -> AsyncIterator[Live]:
+    """A gateway with the bundled model."""
+    async with live(YAML) as one:
+        yield one
+
+
+async def ask(gateway: Live, **more: Any) -> dict[str, Any]:
+    """A JSON answer with its receipt."""
+    body = {"model": "m", "messages": STORY, "max_tokens": 12, "temperature": 1, **more}
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+        answer = await client.post(gateway.base_url + "/chat/completions", json=body, headers={"x-gateway-receipt": "body"})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def texts(answer: dict[str, Any]) -> list[str]:
+    """What the choices say."""
+    return [choice["message"]["content"] for choice in answer["choices"]]
+
+
+async def test_the_same_seed_says_the_same_again_at_temperature_1(gateway: Live) -> None:
+    first, again = [texts(await ask(gateway, seed=11)) for _ in range(2)]
+    assert first == again
+    assert first != [""]
+
+
+async def test_a_list_of_seeds_gives_what_each_of_them_gives_alone(gateway: Live) -> None:
+    together = texts(await ask(gateway, n=3, seed=[1, 2, 3]))
+    alone = [texts(await ask(gateway, seed=seed))[0] for seed in (1, 2, 3)]
+    assert together == alone
+    assert len(set(together)) >= 2
+
+
+async def test_streamed_choices_are_those_of_the_answer(gateway: Live) -> None:
+    whole = texts(await ask(gateway, n=3, seed=[1, 2, 3]))
+    body = {"model": "m", "messages": STORY, "max_tokens": 12, "temperature": 1, "n": 3, "seed": [1, 2, 3], "stream": True}
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+        answer = await client.post(gateway.base_url + "/chat/completions", json=body)
+    streamed = ["", "", ""]
+    for event in events(answer.text)[:-1]:
+        for choice in json.loads(event)["choices"]:
+            streamed[choice["index"]] += choice["delta"].get("content") or ""
+    assert streamed == whole
+
+
+async def test_a_stop_cuts_the_same_text_and_may_stay_in_it(gateway: Live) -> None:
+    (text,) = texts(await ask(gateway, temperature=0, max_tokens=20))
+    stop = text.split()[4]
+    at = text.index(stop)
+    cut = await ask(gateway, temperature=0, max_tokens=20, stop=stop)
+    kept = await ask(gateway, temperature=0, max_tokens=20, stop=stop, include_stop_str_in_output=True)
+    assert (texts(cut), texts(kept)) == ([text[:at]], [text[: at + len(stop)]])
+    assert kept["gateway"]["stop_matched"] == stop
+    assert [one["choices"][0]["finish_reason"] for one in (cut, kept)] == ["stop", "stop"]
