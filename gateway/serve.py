@@ -46,12 +46,12 @@ def run(
     """Serve until told to stop. The exit code: 0 after a clean end, 2 when the configuration or an address cannot be used."""
     try:
         config = configuration.load(config_path, host=host, port=port, admin_port=admin_port)
-        fetch_model(config)
         if workers > 1:
             from gateway.supervise import supervise
 
             return supervise(config, workers, log)
         with bind(config.listen) as listener, bind(config.admin.listen) as admin:
+            fetch_model(config)
             human = log == "human" or (log == "auto" and sys.stdout.isatty())
             code: int = uvloop.run(_serve(config, listener, admin, human))
             return code

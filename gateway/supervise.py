@@ -26,7 +26,7 @@ from gateway.calllog import CallLog
 from gateway.config import Config
 from gateway.listeners import bind, server
 from gateway.metrics import Snapshot, add
-from gateway.serve import DRAIN, LAST_WORDS, announce, report, watch_signals
+from gateway.serve import DRAIN, LAST_WORDS, announce, fetch_model, report, watch_signals
 
 BACKOFF = (0.1, 5.0)
 """Seconds before a worker that died is started again: at first, and at most."""
@@ -54,6 +54,7 @@ def supervise(config: Config, workers: int, log: str) -> int:
         report(f"{config.path}: store: memory:// counts within one process; {workers} workers need a Redis store, or use one worker")
         return 2
     with bind(config.listen) as listener, bind(config.admin.listen) as admin, tempfile.TemporaryDirectory(prefix="lockgate-") as folder:
+        fetch_model(config)
         human = log == "human" or (log == "auto" and sys.stdout.isatty())
         code: int = uvloop.run(_Supervisor(config, workers, listener, admin, Path(folder), human).run())
         return code

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.upstream.deadlines import Clock
-from gateway.upstream.response import NativeResponse
+from gateway.upstream.response import REST_BYTES, NativeResponse
 from gateway.upstream.transport import UpstreamError
 from providers.base import FailureKind
 
@@ -101,6 +101,13 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Close the socket at once; an exchange under way ends with an error."""
         self._fail("closed_pre" if self._exchange and not self._exchange.status else "truncated", "the attempt was given up")
+
+    def let_go(self, within: float) -> None:
+        """Nobody reads the rest: it ends soon, or the deadline ends it."""
+        self._expect(within)
+        if not self._reading and self._transport is not None:
+            self._reading = True
+            self._transport.resume_reading()
 
     def resume(self) -> None:
         """The reader took what lay unread: read the socket again."""
@@ -216,6 +223,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _progress(self, exchange: NativeResponse, nbytes: int, before: int) -> None:
         """Part of a body has arrived (or the head alone)."""
+        if exchange.discarding:
+            if exchange.size > REST_BYTES:
+                self.abort()
+            return
         self._expect(exchange.deadlines.idle)
         if exchange.size == before:
             self._barren += nbytes
@@ -316,6 +327,8 @@ class Connection(asyncio.BufferedProtocol):
         exchange = self._exchange
         if exchange is not None and not (self._complete and exchange.method == "HEAD"):
             exchange.started = True
+            if exchange.discarding:
+                exchange.pieces.clear()
             exchange.pieces.append(piece)
             exchange.size += len(piece)
 

@@ -88,6 +88,10 @@ class HttpxResponse:
                 raise UpstreamError("too_large", f"the upstream's answer is larger than {limit} bytes")
         return b"".join(pieces)
 
+    def finish(self) -> None:
+        """HTTP/1.1 connections are not kept here, and an HTTP/2 stream costs nothing to end."""
+        self.close()
+
     def close(self) -> None:
         """Give the connection back, which closes it unless the body was read to its end."""
         if not self._ended:

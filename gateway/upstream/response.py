@@ -10,6 +10,10 @@ from gateway.upstream.transport import Deadlines, UpstreamError
 HIGH_WATER = 64 * 1024
 """Bytes that may lie unread before the socket is read no more."""
 
+REST_SECONDS = 1.0
+REST_BYTES = 64 * 1024
+"""How long and how much may come after the last event of a stream before its connection is given up."""
+
 
 class Source(Protocol):
     """Where an answer comes from: what the reader asks of its connection."""
@@ -22,12 +26,16 @@ class Source(Protocol):
         """Close the socket at once."""
         ...
 
+    def let_go(self, within: float) -> None:
+        """The reader has what it wants: end by yourself in so many seconds."""
+        ...
+
 
 class NativeResponse:
     """The `Response` of the native transport; its connection fills it synchronously from the read callback."""
 
     __slots__ = (
-        "collecting", "deadlines", "ended", "error", "headers", "limit", "method", "paused",
+        "collecting", "deadlines", "discarding", "ended", "error", "headers", "limit", "method", "paused",
         "pieces", "size", "source", "started", "status", "total", "waiter",
     )  # fmt: skip
 
@@ -46,6 +54,8 @@ class NativeResponse:
         self.ended = False
         self.error: UpstreamError | None = None
         self.collecting = False
+        self.discarding = False
+        """What still comes is of no interest."""
         self.limit = 0
         self.waiter: asyncio.Future[None] | None = None
         self.source: Source | None = None
@@ -80,10 +90,18 @@ class NativeResponse:
         return data
 
     def close(self) -> None:
-        """Done: an answer that has not ended has its socket aborted at once."""
-        if not self.ended and self.source is not None:
+        """Done: an answer that has not ended has its socket aborted at once, unless it was finished."""
+        if not self.ended and self.source is not None and not self.discarding:
             self.source.abort()
         self.pieces.clear()
+
+    def finish(self) -> None:
+        """All that matters was read: the connection is kept if the rest ends soon and is small, else its socket is aborted."""
+        if not self.ended and self.source is not None:
+            self.discarding = True
+            self.pieces.clear()
+            self.size = 0
+            self.source.let_go(REST_SECONDS)
 
     def wake(self) -> None:
         """Something changed: let the reader (or the sender, waiting for the head) look."""

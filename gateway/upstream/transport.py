@@ -58,6 +58,10 @@ class Response(Protocol):
         """The whole body; UpstreamError("too_large") beyond `limit` bytes."""
         ...
 
+    def finish(self) -> None:
+        """All that matters was read ([DONE] came): the connection is kept if the rest ends soon and is small. `close` may follow."""
+        ...
+
     def close(self) -> None:
         """Done with this answer: the connection is kept if the body was read to its end, else its socket is aborted at once. Idempotent."""
         ...
