@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import yaml
 from tests.clients.conftest import KEY
 from tests.clients.test_other_packages import MAIN, PROGRAMS, ROOT
 from tests.providers.server import Reply, Request, Upstream, json_reply
-from tests.providers.strict import CREDENTIAL, strict_reply
+from tests.providers.strict import CREDENTIAL, objections, strict_reply
+from tests.providers.wires import answer
 from tests.running import RunningGateway
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
@@ -31,6 +33,10 @@ MODELS = {
     "openai": "gpt-4.1",
 }
 SAID = "Hello there"
+_LIKELIEST = [{"token": token, "logprob": math.log(share)} for token, share in (("Yes", 0.75), ("No", 0.25))]
+LISTED = answer({"content": "Yes"}, "length")
+LISTED["choices"][0]["logprobs"] = {"content": [{**_LIKELIEST[0], "top_logprobs": _LIKELIEST}]}
+"""A one-token answer with the likeliest tokens."""
 
 
 @dataclass
@@ -43,12 +49,18 @@ class Front:
     def run(self, name: str, model: str, interpreter: Path = MAIN / "python", **env: str) -> dict[str, Any]:
         """What a program found out; the upstream's books hold its requests alone."""
         self.upstream.taken()
-        environment = {"ORIGIN": self.gateway.url, "API_KEY": KEY, "MODEL": model, "NO_PROXY": "127.0.0.1", "HOME": "/", **env}
-        command = [str(interpreter), str(PROGRAMS / name)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-        assert done.returncode == 0, f"{name}:\n{done.stdout}\n{done.stderr}"
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
+        return run_program(self.gateway, name, model, interpreter, **env)
+
+
+def run_program(gateway: RunningGateway, name: str, model: str, interpreter: Path, **env: str) -> dict[str, Any]:
+    """What a program found out with its base URL at this gateway."""
+    environment = {"ORIGIN": gateway.url, "API_KEY": KEY, "MODEL": model, "NO_PROXY": "127.0.0.1", "HOME": "/", **env}
+    done = subprocess.run(
+        [str(interpreter), str(PROGRAMS / name)], env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, f"{name}:\n{done.stdout}\n{done.stderr}"
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def answer_as_vendor(request: Request) -> Reply:
@@ -57,7 +69,12 @@ def answer_as_vendor(request: Request) -> Reply:
     if request.path.endswith("/compute-logits"):
         assert request.headers["authorization"] == f"Bearer {CREDENTIAL}"
         return json_reply({"logits": {"Yes": 0.75, "No": 0.25}})
-    return strict_reply(vendor, vendor, request)
+    if "top_logprobs" in request.body and next(objections(vendor, request.body), None) is None:
+        return json_reply(LISTED)
+    reply = strict_reply(vendor, vendor, request)
+    if vendor == "cerebras":  # whose package insists on a fingerprint in every answer and chunk
+        return reply._replace(body=reply.body.replace(b'{"id": "c1"', b'{"id": "c1", "system_fingerprint": "fp_1"'))
+    return reply
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +100,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
 def test_cerebras_warms_up_chats_and_streams(front: Front) -> None:
     found = front.run("cerebras_chat.py", MODELS["cerebras"])
     assert found["requests"][0] == ["GET", "/v1/tcp_warming", 200]
-    assert found["typed"]
+    assert found["class"] == "ChatCompletionResponse"
     assert (found["text"], found["finish"], found["usage"], found["time"]) == (SAID, "stop", 7, 0.1)
     assert (found["streamed"], found["pieces"], found["stream_usage"]) == (SAID, 2, 7)
     assert found["stream_timed"]
@@ -141,3 +158,23 @@ def test_goodfire_chats_streams_and_computes_logits_with_goodfire_behind(front: 
     assert len(varied) == 1
     assert varied[0]["interventions"] == []
     assert any(request.path == "/goodfire/v1/chat-attribution/compute-logits" for request in requests)
+
+
+def test_goodfire_chats_streams_and_computes_logits_with_another_vendor_behind(front: Front) -> None:
+    found = front.run("goodfire_chat.py", MODELS["friendli"], GOODFIRE / "python")
+    assert found["text"] == found["streamed"] == found["varied"] == SAID
+    assert found["asynchronously"] == {"text": SAID, "streamed": SAID}
+    assert found["indexes"] == list(range(len(found["indexes"])))
+    assert found["finishes"][-1] == "stop"
+    assert found["logits"] == {"Yes": pytest.approx(0.75), "No": pytest.approx(0.25)}
+
+
+def test_goodfire_chats_streams_and_computes_logits_with_the_local_model_behind(local_gateway: RunningGateway) -> None:
+    found = run_program(local_gateway, "goodfire_chat.py", "local", GOODFIRE / "python")
+    assert found["text"]
+    assert found["text"] == found["streamed"]
+    assert found["asynchronously"]["text"] == found["asynchronously"]["streamed"]
+    assert found["indexes"] == list(range(len(found["indexes"])))
+    assert found["finishes"][-1] in ("stop", "length")
+    assert len(found["logits"]) == 5
+    assert 0 < sum(found["logits"].values()) <= 1 + 1e-6

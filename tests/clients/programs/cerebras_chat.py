@@ -5,7 +5,6 @@ import os
 
 import httpx
 from cerebras.cloud.sdk import Cerebras, NotFoundError
-from cerebras.cloud.sdk.types.chat import ChatCompletion
 
 MODEL = os.environ["MODEL"]
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -37,7 +36,7 @@ except NotFoundError as error:
 print(
     json.dumps(
         {
-            "requests": seen, "typed": type(answer) is ChatCompletion, "text": answer.choices[0].message.content,
+            "requests": seen, "class": type(answer).__name__, "text": answer.choices[0].message.content,
             "finish": answer.choices[0].finish_reason, "usage": answer.usage.total_tokens, "time": answer.time_info.total_time,
             "adjusted": raw.headers.get("x-gateway-adjusted"), "streamed": text, "pieces": pieces, "stream_usage": usage,
             "stream_timed": timed, "models": [one.id for one in client.models.list().data], "model": client.models.retrieve(MODEL).id,

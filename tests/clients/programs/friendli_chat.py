@@ -7,13 +7,15 @@ from friendli import SyncFriendli
 
 MODEL = os.environ["MODEL"]
 MESSAGES = [{"role": "user", "content": "Hi"}]
+SHOWN = {"include_usage": True}
 
 
 def ask(endpoint: object) -> dict[str, object]:
     """What an endpoint of this kind answers and streams."""
-    answer = endpoint.chat.complete(model=MODEL, messages=MESSAGES, max_tokens=9, top_k=5, seed=[1], repetition_penalty=1.1)
+    where = {"server_url": os.environ["ORIGIN"]}  # a container's address is the call's own, not the client's
+    answer = endpoint.chat.complete(model=MODEL, messages=MESSAGES, **where, max_tokens=9, top_k=5, seed=[1], repetition_penalty=1.1)
     text, pieces, usage = "", 0, None
-    with endpoint.chat.complete(model=MODEL, messages=MESSAGES, stream=True, stream_options={"include_usage": True}) as events:
+    with endpoint.chat.complete(model=MODEL, messages=MESSAGES, **where, stream=True, stream_options=SHOWN) as events:
         for event in events:
             for choice in event.data.choices:
                 if choice.delta.content:

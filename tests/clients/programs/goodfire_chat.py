@@ -24,6 +24,7 @@ client = goodfire.Client(**OPTIONS)
 answer = client.chat.completions.create(MESSAGES, model=MODEL, max_completion_tokens=12)
 chunks = list(client.chat.completions.create(MESSAGES, model=MODEL, max_completion_tokens=12, stream=True))
 probabilities = client.chat.logits(MESSAGES, model=MODEL, top_k=5).logits
+refused = None
 variant = goodfire.Variant(MODEL)
 varied = client.chat.completions.create(MESSAGES, model=variant, max_completion_tokens=12)
 try:
@@ -35,7 +36,8 @@ print(
         {
             "class": type(answer).__name__, "text": answer.choices[0].message["content"], "finish": answer.choices[0].finish_reason,
             "streamed": "".join(chunk.choices[0].delta.content for chunk in chunks),
-            "indexes": [chunk.choices[0].gf_token_index for chunk in chunks], "finishes": [chunk.choices[0].finish_reason for chunk in chunks],
+            "indexes": [chunk.choices[0].gf_token_index for chunk in chunks],
+            "finishes": [chunk.choices[0].finish_reason for chunk in chunks],
             "logits": probabilities, "varied": varied.choices[0].message["content"], "refused": refused,
             "asynchronously": asyncio.run(ask_asynchronously()),
         }
