@@ -6,14 +6,16 @@ Where the provider itself knows the caller's parameter it passes on, and a model
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from gateway import catalog, context
 from gateway.config_types import ContextConfig
-from gateway.context import Budget, Group, Limits, Report
+from gateway.context import Budget, Group, Limits, Policy, Report
 from gateway.tokens import SHARED, STAND_IN, TokenCounter, Tokenizer, tokenizer_for
 from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Adjustment, Body, Options, Refusal, Target
@@ -30,6 +32,8 @@ SLACK = 256
 """Tokens for what a chat template adds, when bytes alone show that a prompt fits."""
 NOTHING = ContextConfig()
 MAX_ANSWER = 1 << 20
+FEW = 2_000
+"""Messages among which the choice of what leaves takes under 5 ms (measured); among more it is made in a thread."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -104,10 +108,15 @@ class Fit:
             return await engine_counting(body, place, deadlines)
         counted = await self._counter.count(body, tokenizer)
 
-        async def total(without: tuple[int, ...]) -> int:
-            return counted.total(without)
+        def after(leaving: Sequence[Group]) -> Step:
+            totals = counted.totals(leaving)
 
-        return Counting(total, counted.total(), counted.exact, counted.tokenizer, counted.factor)
+            async def step(count: int) -> int:
+                return totals[count]
+
+            return step
+
+        return Counting(after, counted.total(), counted.exact, counted.tokenizer, counted.factor)
 
     def _support(self, target: Target, *, own: bool) -> tuple[bool, bool]:
         """Whether the provider takes the two parameters; where that is unknown they pass, unless the model has settings of its own."""
@@ -120,10 +129,14 @@ class Fit:
         return found[0] in takes, found[1] in takes
 
 
-class Counting(msgspec.Struct, frozen=True):
-    """How the prompt is counted: without the messages at some places, and as it is (`before`)."""
+Step = Callable[[int], Awaitable[int]]
+"""The prompt's tokens once so many groups have left."""
 
-    total: Callable[[tuple[int, ...]], Awaitable[int]]
+
+class Counting(msgspec.Struct, frozen=True):
+    """How the prompt is counted: `after` groups leave in some order, and as it is (`before`)."""
+
+    after: Callable[[Sequence[Group]], Step]
     before: int
     exact: bool
     tokenizer: str
@@ -138,10 +151,10 @@ async def engine_counting(body: Body, place: Place, deadlines: Deadlines) -> Cou
     messages = body.get("messages")
     target = place.target
 
-    async def total(without: tuple[int, ...]) -> int:
+    async def total(leaving: Sequence[Group], count: int) -> int:
         twin, options = body.copy(), Options()
-        if without:
-            twin.set("messages", _without(messages, without))
+        if count:
+            twin.set("messages", _without(messages, context.gone(leaving, count)))
         target.kind.adapt(twin, target, options)
         request = target.kind.encode(twin, target, options)
         request.path += "/input_tokens"
@@ -157,7 +170,7 @@ async def engine_counting(body: Body, place: Place, deadlines: Deadlines) -> Cou
         except (UpstreamError, msgspec.DecodeError, KeyError, TypeError) as error:
             raise Gone from error
 
-    return Counting(total, await total(()), exact=True, tokenizer="engine")
+    return Counting(lambda leaving: partial(total, leaving), await total((), 0), exact=True, tokenizer="engine")
 
 
 async def _fit(body: Body, asked: Asked, counting: Counting, cap: int | None, strict: bool) -> Fitted:
@@ -172,7 +185,7 @@ async def _fit(body: Body, asked: Asked, counting: Counting, cap: int | None, st
     wanted = context.budget(limits, cap)
     if wanted is not None and before > wanted.most:
         messages = body.get("messages")
-        evicted, after = await _evict(context.order(context.groups(messages), limits.policy), wanted, counting)
+        evicted, after = await _evict(messages, limits.policy, wanted, counting)
         if after > wanted.limit:
             raise _too_long(limits, after, None, of=before)
         why = f"{before} tokens of prompt are {after} without them"
@@ -188,14 +201,20 @@ async def _fit(body: Body, asked: Asked, counting: Counting, cap: int | None, st
     return Fitted(made, report)
 
 
-async def _evict(leaving: list[Group], wanted: Budget, counting: Counting) -> tuple[tuple[int, ...], int]:
+async def _evict(messages: list[Any], policy: Policy, wanted: Budget, counting: Counting) -> tuple[tuple[int, ...], int]:
     """The places that leave, and the prompt's tokens without them."""
+
+    def prepare() -> tuple[list[Group], Step]:
+        leaving = context.order(context.groups(messages), policy)
+        return leaving, counting.after(leaving)
+
+    leaving, total = prepare() if len(messages) <= FEW else await asyncio.to_thread(prepare)
     steps = context.search(len(leaving), wanted)
     counts = {0: counting.before}
     try:
         asked = next(steps)
         while True:
-            counts[asked] = await counting.total(context.gone(leaving, asked))
+            counts[asked] = await total(asked)
             asked = steps.send(counts[asked])
     except StopIteration as found:
         count: int = len(leaving) if found.value is None else found.value

@@ -100,6 +100,15 @@ class Counted(msgspec.Struct, frozen=True):
         gone = sum(self.messages[at] for at in without)
         return math.ceil((sum(self.messages) - gone + self.beside) * self.factor)
 
+    def totals(self, leaving: Sequence[Sequence[int]]) -> list[int]:
+        """The same after each step of a conversation that groups of places leave one by one; first as it is."""
+        left = sum(self.messages) + self.beside
+        found = [math.ceil(left * self.factor)]
+        for group in leaving:
+            left -= sum(self.messages[at] for at in group)
+            found.append(math.ceil(left * self.factor))
+        return found
+
 
 class TokenCounter:
     """Counts, remembers, and loads encodings when they are first needed."""

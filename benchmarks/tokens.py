@@ -1,0 +1,147 @@
+"""Tokens counted per second, and what fitting a conversation costs the gateway: `python -m benchmarks.tokens`.
+
+In one process, without a network: Python's own manual and source, counted by toktok-rs as the gateway counts it. The first
+count of a conversation reads all of it; the next turn's count reads only what is new. Memory is PSS before and after loading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pydoc_data.topics import topics
+from typing import Any
+
+from benchmarks.measure import memory_kib
+from gateway import context
+from gateway.context import Budget
+from gateway.tokens import Counted, TokenCounter, Tokenizer
+from providers.base import Body
+
+TEXT = "\n".join(topics.values())
+"""English: Python's own manual, as `help()` shows it."""
+O200K, CL100K = Tokenizer("o200k_base", exact=True), Tokenizer("cl100k_base", exact=True)
+
+Row = tuple[str, str]
+
+
+def main() -> None:
+    """Measure and print; nothing is written, as the figures belong to the machine."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tokens", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
+    print(report(parser.parse_args().seconds))
+
+
+def report(seconds: float) -> str:
+    """The table."""
+    draw = random.Random(7)
+    counter = TokenCounter()
+    rows = [load_row(counter)]
+    samples = {"English": TEXT, "Python": inspect.getsource(argparse), "JSON": as_json(draw, 4_000)}
+    for name, text in samples.items():
+        rows += [speed_row(f"{name}, {one.name}", text, one, seconds) for one in (O200K, CL100K)]
+    for turns in (10, 100, 1000):
+        rows += turn_rows(draw, counter, turns, seconds)
+    rows.append(eviction_row(seconds))
+    return "\n".join(["| what | figure |", "| --- | --- |", *(f"| {name} | {figure} |" for name, figure in rows)])
+
+
+def load_row(counter: TokenCounter) -> Row:
+    """Time and memory that the first count costs."""
+    before, began = memory_kib(os.getpid()), time.perf_counter()
+    counter.count_now(Body(b'{"messages": []}'), O200K)
+    took = time.perf_counter() - began
+    return "loading o200k_base, once", f"{took * 1000:.0f} ms, {(memory_kib(os.getpid()) - before) / 1024:.0f} MB"
+
+
+def speed_row(name: str, text: str, tokenizer: Tokenizer, seconds: float) -> Row:
+    """Tokens and bytes in a second, in one thread; every text is new to the counter."""
+    counter = TokenCounter()
+    body = Body(json.dumps({"messages": [{"role": "user", "content": text}]}).encode())
+    tokens = counter.count_now(body, tokenizer).total()
+
+    def count() -> None:
+        counter._known.clear()
+        counter.count_now(body, tokenizer)
+
+    each = median_seconds(count, seconds)
+    return f"tokens counted per second: {name}", f"{tokens / each / 1e6:.1f} million ({len(text) / each / 1e6:.0f} MB)"
+
+
+def turn_rows(draw: random.Random, counter: TokenCounter, turns: int, seconds: float) -> list[Row]:
+    """A conversation counted when it is new, and again with one more message."""
+    messages = [{"role": "user", "content": english(draw, 60)} for _ in range(turns)]
+    body = chat(messages)
+
+    def anew() -> None:
+        counter._known.clear()
+        counter.count_now(body, O200K)
+
+    first = median_seconds(anew, seconds)
+    numbers = iter(range(10**9))
+
+    def next_turn() -> None:
+        counter.count_now(grown[next(numbers) % len(grown)], O200K)
+
+    grown = [chat([*messages, {"role": "user", "content": english(draw, 60)}]) for _ in range(400)]
+    again = median_seconds(next_turn, seconds, most=len(grown))
+    size = len(body.encode())
+    return [(f"{turns} messages ({size / 1000:.0f} kB): new, then one turn later", f"{first * 1e6:.0f} us, then {again * 1e6:.0f} us")]
+
+
+def eviction_row(seconds: float) -> Row:
+    """Which of 10,000 messages leave, from groups to places."""
+    roles = ("user", "assistant")
+    messages: list[dict[str, Any]] = [{"role": roles[at % 2], "content": "x"} for at in range(9_999)]
+    counted = Counted((50,) * len(messages), 3, 1.0, True, O200K.name)
+
+    def evict() -> None:
+        leaving = context.order(context.groups(messages), "oldest-first")
+        totals = counted.totals(leaving)
+        steps = context.search(len(leaving), Budget(100_000, 100_000, 100_000))
+        asked = next(steps)
+        try:
+            while True:
+                asked = steps.send(totals[asked])
+        except StopIteration:
+            return
+
+    return "choosing what leaves of 9,999 messages", f"{median_seconds(evict, seconds) * 1000:.1f} ms"
+
+
+def median_seconds(work: Callable[[], None], seconds: float, most: int = 10**9) -> float:
+    """The median time of `work`, which runs at least three times and at most `most` times."""
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(taken) < 3 or (time.perf_counter() < end and len(taken) < most):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def chat(messages: list[dict[str, Any]]) -> Body:
+    """A chat body."""
+    return Body(json.dumps({"model": "m", "messages": messages}).encode())
+
+
+def english(draw: random.Random, words: int) -> str:
+    """A piece of the manual."""
+    at = draw.randrange(len(TEXT) - 8 * words)
+    return TEXT[at : at + 5 * words]
+
+
+def as_json(draw: random.Random, records: int) -> str:
+    """Records as tools return them."""
+    return json.dumps(
+        [{"id": draw.randrange(10**6), "price": draw.random(), "name": draw.choice(("oak", "elm", "ash"))} for _ in range(records)]
+    )
+
+
+if __name__ == "__main__":
+    main()
