@@ -147,19 +147,24 @@ def schema() -> None:
 @click.argument("file", type=click.Path(allow_dash=True))
 @_config_option
 @click.option("--strict", is_flag=True, help="Plan as if the caller had sent x-gateway-strict: true.")
-def explain(file: str, config_path: str | None, strict: bool) -> None:
+@click.option("--table", "as_table", is_flag=True, help="Print text for people instead of JSON.")
+def explain(file: str, config_path: str | None, strict: bool, as_table: bool) -> None:
     """Show the whole plan for the request body in FILE (- is stdin) as JSON, without calling anyone.
 
     \b
     lockgate explain request.json
-    lockgate explain --strict request.json
+    lockgate explain --strict --table request.json
     """
     from gateway import config
     from gateway.explain import explain_file
+    from gateway.explain_table import table
 
     headers = {"x-gateway-strict": "true"} if strict else {}
     found = explain_file(config_path or config.find(), _read(file), headers)
-    _print_json(found)
+    if as_table:
+        click.echo(table(found))
+    else:
+        _print_json(found)
     if "error" in found:
         click.get_current_context().exit(1)
 

@@ -13,6 +13,7 @@ from gateway.errors import Forbidden, GatewayError, unreadable
 from gateway.fit import BEHAVIOUR, LIMIT, Asked, Fit
 from gateway.normalize import normalize, read_model
 from providers.base import Body, Options, Refusal
+from providers.shapes import fan_out
 
 if TYPE_CHECKING:
     from gateway.build import Gateway
@@ -62,18 +63,21 @@ def _plan(fit: Fit, choice: Choice, body: Body, strict: bool) -> dict[str, Any]:
         if fitting is not None:
             plan["context"] = fitting.limits
         plan["adjustments"] = [*(fitting.adjustments if fitting else ()), *target.kind.adapt(body, target, options)]
-        request = target.kind.encode(body, target, options)
+        calls = next((one.from_ for one in plan["adjustments"] if one.action == "fan_out"), 1)
+        requests = [target.kind.encode(one, target, options) for one in (fan_out(body, calls) if calls > 1 else [body])]
     except Refusal as refusal:
         error = {"message": refusal.message, "type": "invalid_request_error", "param": refusal.param, "code": refusal.code}
         return {**plan, "error": error}
     secret = MASKED | {name for name, _ in target.headers}  # the operator's own headers come from secrets
     origin = choice.place.origin
     address = f"unix:{target.provider}" if origin.socket else f"{origin.scheme}://{origin.host}:{origin.port}"
+    request = requests[0]
+    bodies = [msgspec.Raw(one.body) for one in requests]
     plan["request"] = {
         "method": request.method,
         "url": address.removesuffix(":443" if origin.scheme == "https" else ":80") + request.path,
         "headers": {name: "***" if name in secret else value for name, value in request.headers},
-        "body": msgspec.Raw(request.body),
+        **({"body": bodies[0]} if len(bodies) == 1 else {"bodies": bodies}),
     }
     return plan
 
