@@ -7,7 +7,7 @@ Where the provider itself knows the caller's parameter it passes on, and a model
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +131,12 @@ class Fit:
 
 Step = Callable[[int], Awaitable[int]]
 """The prompt's tokens once so many groups have left."""
+
+
+def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A target's table of parameters, with what is done here where the provider does not do it."""
+    here = {"support": "adjusted", "action": "enforce_locally"}
+    return {**parameters, **{name: here for name in (BEHAVIOUR, LIMIT) if parameters.get(name, here).get("support") == "no"}}
 
 
 class Counting(msgspec.Struct, frozen=True):

@@ -71,7 +71,7 @@ class Tokenizer(msgspec.Struct, frozen=True):
 
 
 STAND_IN = Tokenizer("o200k_base", SAFETY)
-BY_BYTES = "bytes / 2"
+BY_BYTES = Tokenizer("bytes / 2")
 
 
 def tokenizer_for(kind: str, model: str, file: str | None = None) -> Tokenizer:
@@ -114,21 +114,22 @@ class TokenCounter:
     """Counts, remembers, and loads encodings when they are first needed."""
 
     def __init__(self, load: Callable[[Tokenizer], Batch] | None = None) -> None:
-        """`load` makes the function that counts by a tokenizer; ImportError when its package is not there."""
+        """`load` makes the function that counts by a tokenizer; ImportError when it cannot be had."""
         self._load = load or load_tokenizer
-        self._batches: dict[str, Batch] = {}
+        self._usable: dict[str, tuple[Tokenizer | None, Batch]] = {}
+        """By name: how it counts, and what counts in its place where it cannot be had."""
         self._known: dict[bytes, tuple[int, bool]] = {}
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
     def loaded(self, tokenizer: Tokenizer) -> bool:
         """Whether counting by it needs no loading any more."""
-        return tokenizer.name in self._batches
+        return tokenizer.name in self._usable
 
     async def load(self, tokenizer: Tokenizer) -> None:
         """Load it in a thread, if it is not here yet."""
         if not self.loaded(tokenizer):
-            await self._in_thread(lambda: self._batch(tokenizer))
+            await self._in_thread(lambda: self._use(tokenizer))
 
     async def count(self, body: Body, tokenizer: Tokenizer) -> Counted:
         """The tokens of a chat body."""
@@ -139,8 +140,7 @@ class TokenCounter:
 
     def count_now(self, body: Body, tokenizer: Tokenizer) -> Counted:
         """The same at once, in this thread."""
-        batch = self._batch(tokenizer)
-        by_bytes = batch is count_bytes
+        tokenizer, batch = self._use(tokenizer)
         messages = _decode_list(body.raw("messages") or b"[]")
         found = self._counts(messages, tokenizer, batch)
         texts = [(body.raw(name) or b"").decode(errors="replace") for name in _COUNTED_FIELDS if body.get(name)]
@@ -150,15 +150,14 @@ class TokenCounter:
         return Counted(
             messages=tuple(count for count, _ in found),
             beside=beside,
-            factor=1.0 if by_bytes else tokenizer.factor,
-            exact=tokenizer.exact and not by_bytes and plain and all(each for _, each in found),
-            tokenizer=BY_BYTES if by_bytes else tokenizer.words(),
+            factor=tokenizer.factor,
+            exact=tokenizer.exact and plain and all(each for _, each in found),
+            tokenizer=tokenizer.words(),
         )
 
     def _counts(self, messages: Sequence[msgspec.Raw], tokenizer: Tokenizer, batch: Batch) -> list[tuple[int, bool]]:
         """Tokens of each message, and whether it is plain text; all that is new is counted in one batch."""
-        name = BY_BYTES if batch is count_bytes else tokenizer.name
-        salt = hashlib.blake2b(name.encode(), digest_size=16).digest()
+        salt = hashlib.blake2b(tokenizer.name.encode(), digest_size=16).digest()
         keys = [hashlib.blake2b(message, digest_size=16, key=salt).digest() for message in messages]
         found = [self._known.get(key) for key in keys]
         new = [at for at, one in enumerate(found) if one is None]
@@ -172,15 +171,16 @@ class TokenCounter:
                 del self._known[next(iter(self._known))]
         return [one for one in found if one is not None]
 
-    def _batch(self, tokenizer: Tokenizer) -> Batch:
-        found = self._batches.get(tokenizer.name)
+    def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, Batch]:
+        """The tokenizer and how it counts; the stand-in, then bytes, where it cannot be had."""
+        found = self._usable.get(tokenizer.name)
         if found is None:
             try:
-                found = self._load(tokenizer)
+                found = None, self._load(tokenizer)
             except ImportError:
-                found = count_bytes
-            self._batches[tokenizer.name] = found
-        return found
+                found = self._use(STAND_IN) if tokenizer.file else (BY_BYTES, count_bytes)
+            self._usable[tokenizer.name] = found
+        return found[0] or tokenizer, found[1]
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if self._pool is None:
@@ -231,9 +231,13 @@ def count_bytes(texts: list[str]) -> list[int]:
 
 
 def load_tokenizer(tokenizer: Tokenizer) -> Batch:
-    """The function that counts by a tokenizer; ImportError when its package is not installed."""
+    """The function that counts by a tokenizer; ImportError when its package is not installed or its file is none."""
     if tokenizer.file:
-        library = importlib.import_module("tokenizers").Tokenizer.from_file(tokenizer.name)
+        package = importlib.import_module("tokenizers")
+        try:
+            library = package.Tokenizer.from_file(tokenizer.name)
+        except Exception as error:  # the package has no narrower word for a file that is none
+            raise ImportError(f"no tokenizer.json: {error}") from error
         return lambda texts: [len(one.ids) for one in library.encode_batch(texts, add_special_tokens=False)]
     toktok = importlib.import_module("toktok")
     toktok.batch_count([""], tokenizer.name)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -201,12 +202,26 @@ async def test_the_loop_turns_while_megabytes_are_counted() -> None:
     assert counting.result().total() > 900_000
 
 
+async def test_a_tokenizer_file_that_cannot_be_read_is_replaced_by_the_stand_in(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text("{}")
+    found = await TokenCounter().count(body([{"role": "user", "content": "hi"}]), tokenizer_for("vllm", "mine", str(path)))
+    assert found.tokenizer == STAND_IN.words()
+    assert found.factor == SAFETY
+
+
+async def test_a_models_own_tokenizer_counts_and_is_called_an_estimate() -> None:
+    counter = TokenCounter(lambda tokenizer: words)
+    found = await counter.count(body([{"role": "user", "content": "one two three"}]), tokenizer_for("vllm", "mine", "/t/tokenizer.json"))
+    assert (found.messages, found.exact, found.tokenizer) == ((7,), False, "tokenizer.json")
+
+
 async def test_without_the_package_bytes_are_halved() -> None:
     def missing(tokenizer: Tokenizer) -> Callable[[list[str]], list[int]]:
         raise ImportError("toktok")
 
     found = await TokenCounter(missing).count(body([{"role": "user", "content": "ä" * 50}]), STAND_IN)
-    assert found.tokenizer == BY_BYTES
+    assert found.tokenizer == BY_BYTES.words()
     assert found.messages == (54,)
     assert not found.exact
 
