@@ -15,6 +15,7 @@ from gateway.call import next_id
 from gateway.dialects.json_body import CallerGone, check_headers, read_body
 from gateway.errors import BadRequest, GatewayError, NotFound
 from gateway.explain import explain
+from gateway.fit import described
 from gateway.routing import unknown_model
 
 
@@ -94,7 +95,7 @@ def describe_model(gateway: Gateway, name: str, *, brief: bool = False) -> dict[
     found: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": choices[0].place.target.provider}
     if not brief:
         targets = [choice.place.target for choice in choices]
-        found["targets"] = [{"target": one.name, "parameters": one.kind.capabilities(one.model)} for one in targets]
+        found["targets"] = [{"target": one.name, "parameters": described(one.kind.capabilities(one.model))} for one in targets]
     return found
 
 
