@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -128,6 +129,8 @@ class Gateway:
         """Begin to load the local models; calls are served meanwhile."""
         for engine in self.engines.values():
             await engine.start()
+        if find_spec("tokenizers") is None and any(one.context and one.context.tokenizer for one in self.config.models.values()):
+            self._report("context.tokenizer is not used: it needs the package tokenizers, `pip install lockgate[tokenizers]`")
         if self._counts():
             self._loading = asyncio.create_task(self.pipeline.fit.preload(), name="tokenizer")
         self._watch_values()
