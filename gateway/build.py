@@ -52,7 +52,7 @@ class Gateway:
         self.config = config
         self.log = log
         self.watch = Watch()
-        self.native = NativeTransport(connections=max((one.max_connections for one in config.providers.values()), default=1000))
+        self.native = NativeTransport()
         self._httpx: dict[str, Transport] = {}
         self.engines: dict[str, AnyEngine] = {}
         self._report = report
@@ -213,4 +213,4 @@ def _key(one: KeyConfig) -> VirtualKey:
 def _origin(target: Target, provider: ProviderConfig) -> Origin:
     url = urlsplit(target.base_url)
     port = url.port or (443 if url.scheme == "https" else 80)
-    return Origin(url.scheme, url.hostname or "", port, target.socket, provider.ca, provider.proxy)
+    return Origin(url.scheme, url.hostname or "", port, target.socket, provider.ca, provider.proxy, provider.max_connections)

@@ -106,13 +106,17 @@ class ModelConfig(Struct, frozen=True):
         Route,
         Meta(extra={"form": "route"}, description="A target, a list (an order: the next when one fails) or a mapping to weights (a split)"),
     ]
-    timeout: Annotated[Duration | None, Meta(description="Longest time for one attempt as a whole.")] = None
+    timeout: Annotated[Duration | None, Meta(description="Longest time for a call as a whole, all attempts together.")] = None
     first_byte_timeout: Annotated[Duration | None, Meta(description="Longest wait from the request sent to the answer's head.")] = None
     idle_timeout: Annotated[Duration | None, Meta(description="Longest silence between two pieces of an answer.")] = None
     retries: Annotated[
         Annotated[int, Meta(ge=0, le=10)] | None, Meta(description="How often the same target is tried again before the next one.")
     ] = None
     strict: Annotated[bool | None, Meta(description=STRICT)] = None
+    json_repair: Annotated[
+        bool | None,
+        Meta(description="Ask once more, and bill both, when a JSON answer is not what response_format asked for. Not for streams."),
+    ] = None
     context: Annotated[ContextConfig | None, Meta(description="What happens when a conversation does not fit the context window.")] = None
 
 

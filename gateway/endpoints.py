@@ -91,7 +91,7 @@ def _only_post(request: Request) -> GatewayError:
 
 def describe_model(gateway: Gateway, name: str, *, brief: bool = False) -> dict[str, Any]:
     """One entry of /v1/models; with what the model honours and adjusts unless `brief`."""
-    choices = gateway.router.targets(gateway.router.find(name))
+    choices = gateway.router.possible(gateway.router.find(name))
     found: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": choices[0].place.target.provider}
     if not brief:
         targets = [choice.place.target for choice in choices]

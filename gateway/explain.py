@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gateway import json_mode
 from gateway.auth import VirtualKey, may_use
 from gateway.dialects.json_body import parse_body
 from gateway.errors import Forbidden, GatewayError, unreadable
@@ -38,7 +39,7 @@ def _explain(gateway: Gateway, body: Body, headers: Mapping[str, str], key: Virt
     normalize(body)
     strict = gateway.config.strict or (key is not None and key.strict)
     strict = strict or headers.get("x-gateway-strict", "").lower() in ("true", "1", "?1", "yes")
-    choices = gateway.router.targets(found)
+    choices = gateway.router.possible(found)
     return {
         "model": model,
         "route": found.name,
@@ -62,7 +63,8 @@ def _plan(fit: Fit, choice: Choice, body: Body, strict: bool) -> dict[str, Any]:
         fitting = _fitting(fit, choice, body, strict or choice.strict)
         if fitting is not None:
             plan["context"] = fitting.limits
-        plan["adjustments"] = [*(fitting.adjustments if fitting else ()), *target.kind.adapt(body, target, options)]
+        body, adjustments, _ = json_mode.adapt(body, target, options)
+        plan["adjustments"] = [*(fitting.adjustments if fitting else ()), *adjustments]
         calls = next((one.from_ for one in plan["adjustments"] if one.action == "fan_out"), 1)
         requests = [target.kind.encode(one, target, options) for one in (fan_out(body, calls) if calls > 1 else [body])]
     except Refusal as refusal:

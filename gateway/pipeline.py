@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway import accounting, answer, logits
+from gateway import accounting, answer, json_mode, logits
 from gateway.auth import Keys, may_use
 from gateway.call import Attempt, Call
 from gateway.caller import Caller, CallerDeadlines, Send
@@ -35,7 +35,7 @@ from gateway.normalize import normalize, read_model
 from gateway.routing import Choice, Router
 from gateway.upstream.transport import Deadlines, UpstreamError
 from gateway.watch import Watch
-from providers.base import Adjustment, Body, Failure, Operation, Options, Refusal, StreamFailure
+from providers.base import Adjustment, Body, Failure, Operation, Options, Refusal, StreamFailure, Target
 
 if TYPE_CHECKING:
     from providers.local.gate import Lease
@@ -45,6 +45,9 @@ ENGINE_PATIENCE = 10.0
 BROKEN = frozenset({"connect", "closed_pre", "truncated", "reset"})
 """What a crash of the embedded engine looks like from here."""
 _TRUE = frozenset({b"true", b"1", b"?1", b"yes"})
+
+Plan = tuple[logits.Asked | None, json_mode.Watch | None, Options, Body]
+"""Probabilities to be read from a chat, JSON to be watched for, and the adapted body with its options."""
 
 
 class Pipeline:
@@ -178,10 +181,10 @@ class Pipeline:
         error: GatewayError | None = None
         total = min(choices[0].deadlines.total, call.deadline)
         for choice in choices:
+            left = total - (time.monotonic() - call.started)
+            if left <= 0:
+                break
             for attempt in range(choice.retries + 1):
-                left = total - (time.monotonic() - call.started)
-                if left <= 0:
-                    break
                 try:
                     failure = await self._attempt(call, caller, choice, left)
                 except Refusal as refused:
@@ -192,7 +195,8 @@ class Pipeline:
                 error = self._failed(call, caller, choice, failure)
                 if failure.kind in STOP or caller.opened:
                     raise error
-                if failure.kind not in RETRY or attempt == choice.retries:
+                left = total - (time.monotonic() - call.started)
+                if failure.kind not in RETRY or attempt == choice.retries or left <= 0:
                     break
             if choice is not choices[-1]:
                 self.metrics.count("lockgate_failovers", (self.metrics.model_label(call.model),))
@@ -226,30 +230,10 @@ class Pipeline:
         """One send to one place. None when the caller has the answer, else why not; Refusal when it cannot be asked this."""
         place = choice.place
         target = place.next_target()
-        kind = target.kind
-        assert call.body is not None
-        strict = call.strict or choice.strict
-        asked = None
-        if call.operation == "logits" and not logits.is_native(kind):
-            options = Options(strict)
-            asked = logits.read(call.body)
-            body = logits.as_chat(call.body, asked)
-            call.adjustments = logits.adapt(body, asked, target, options)
-        else:
-            options = Options(strict, call.stream, call.operation)
-            body = call.body.copy()
-            fitted: list[Adjustment] | None = None
-            try:
-                if call.fits or choice.context is not None:
-                    fitted = await self._fit(call, choice, body, strict, left)
-                call.adjustments = kind.adapt(body, target, options)
-            except (msgspec.DecodeError, RecursionError) as error:
-                raise unreadable(error) from None
-            if fitted:
-                call.adjustments = [*fitted, *call.adjustments]
+        asked, watch, options, body = await self._adapt(call, choice, target, left)
         call.target = target
         call.attempts.append(Attempt(target.name))
-        exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self.metrics, asked)
+        exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self.metrics, asked, watch)
         lease: Lease | None = None
         try:
             if place.engine is not None:
@@ -269,6 +253,25 @@ class Pipeline:
                 lease.release()
         self.metrics.count("lockgate_attempts", (self.metrics.target_label(target), "ok"))
         return None
+
+    async def _adapt(self, call: Call, choice: Choice, target: Target, left: float) -> Plan:
+        """What to send: the caller's body made to fit the place's window and the provider's rules, both noted on the call."""
+        assert call.body is not None
+        strict = call.strict or choice.strict
+        if call.operation == "logits" and not logits.is_native(target.kind):
+            options, asked = Options(strict), logits.read(call.body)
+            body = logits.as_chat(call.body, asked)
+            call.adjustments = logits.adapt(body, asked, target, options)
+            return asked, None, options, body
+        options = Options(strict, call.stream, call.operation)
+        body = call.body.copy()
+        try:
+            fitted = await self._fit(call, choice, body, strict, left) if call.fits or choice.context is not None else []
+            body, adjustments, watch = json_mode.adapt(body, target, options, repair=choice.json_repair)
+            call.adjustments = [*fitted, *adjustments]
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise unreadable(error) from None
+        return None, watch, options, body
 
 
 def _read_asks(call: Call, body: Body) -> None:

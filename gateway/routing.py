@@ -60,6 +60,7 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
     retries: int
     strict: bool
     context: ContextConfig | None = None
+    json_repair: bool = False
 
 
 class Router:
@@ -106,23 +107,30 @@ class Router:
         if fixed is not None:
             return fixed
         found: list[Choice] = []
-        drawn = self._follow(model.route, (model,), found)
-        unique = list({choice.place.target.name: choice for choice in reversed(found)}.values())[::-1] if drawn else found
-        if not drawn and model.name in self._models:
-            self._fixed[model.name] = unique
-        return unique
+        if self._follow(model.route, (model,), found):
+            return _each_once(found)
+        if model.name in self._models:
+            self._fixed[model.name] = found
+        return found
 
-    def _follow(self, route: Route, path: tuple[Model, ...], found: list[Choice]) -> bool:
-        """Append what `route` leads to; whether chance had a part in it."""
+    def possible(self, model: Model) -> list[Choice]:
+        """Every place that a call for the model can go to, whatever chance says."""
+        found: list[Choice] = []
+        self._follow(model.route, (model,), found, every=True)
+        return _each_once(found)
+
+    def _follow(self, route: Route, path: tuple[Model, ...], found: list[Choice], *, every: bool = False) -> bool:
+        """Append what `route` leads to (`every` choice of a split, or a drawn one); whether there was a split."""
         if isinstance(route, Order):
-            drawn = [self._follow(step, path, found) for step in route.steps]
+            drawn = [self._follow(step, path, found, every=every) for step in route.steps]
             return any(drawn)
         if isinstance(route, Split):
-            self._follow(self._pick(route), path, found)
+            for ref in [ref for ref, _ in route.choices] if every else [self._pick(route)]:
+                self._follow(ref, path, found, every=every)
             return True
         if route.provider is None:
             model = self._models[route.model]
-            return self._follow(model.route, (*path, model), found)
+            return self._follow(model.route, (*path, model), found, every=every)
         found.append(_choice(self._place(route.provider, route.model), path))
         return False
 
@@ -133,6 +141,14 @@ class Router:
             if at < 0:
                 return ref
         return next(ref for ref, weight in reversed(split.choices) if weight)
+
+
+def _each_once(found: list[Choice]) -> list[Choice]:
+    """The first of several choices with the same target."""
+    first: dict[str, Choice] = {}
+    for choice in found:
+        first.setdefault(choice.place.target.name, choice)
+    return list(first.values())
 
 
 def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
@@ -150,7 +166,8 @@ def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
         total=first("timeout") or base.total,
     )
     strict = any(bool(model.settings.strict) for model in path)
-    return Choice(place, deadlines, int(first("retries") or 0), strict, _context([model.settings.context for model in path]))
+    context = _context([model.settings.context for model in path])
+    return Choice(place, deadlines, int(first("retries") or 0), strict, context, bool(first("json_repair")))
 
 
 def _context(path: list[ContextConfig | None]) -> ContextConfig | None:

@@ -95,7 +95,7 @@ class NativeTransport:
     def _open(self, origin: Origin) -> Pool:
         if origin.proxy is not None or origin.scheme not in ("http", "https"):
             raise UpstreamError("connect", "the native transport speaks http and https without a proxy")
-        pool = Pool(origin, self.connections, self._keepalive, self._ticker, self._dialer.dial, self.stats)
+        pool = Pool(origin, origin.connections or self.connections, self._keepalive, self._ticker, self._dialer.dial, self.stats)
         pool.lines = origin_lines(origin)
         self._pools[origin] = pool
         return pool

@@ -32,6 +32,8 @@ class Origin(msgspec.Struct, frozen=True):
     socket: str | None = None
     ca: str | None = None
     proxy: str | None = None
+    connections: int | None = None
+    """Most connections at once; None is the transport's own cap."""
 
 
 class UpstreamError(Exception):
