@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -322,3 +324,30 @@ async def test_settings_of_the_nearest_model_win_key_by_key(up: FaultUpstream, c
         answer = await ask(client, gateway, conversation(50), max_tokens=200)
     assert answer.json()["gateway"]["context"]["window"] == 700
     assert sent(up)["max_tokens"] == 30
+
+
+async def test_models_say_who_fits_a_conversation(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    found = {}
+    for kind in ("openai", "fireworks", "together"):
+        async with serving(configuration(up, kind, "any")) as gateway:
+            answer = await client.get(gateway.base_url + "/models/m")
+        parameters = answer.json()["targets"][0]["parameters"]
+        found[kind] = [parameters[name]["support"] for name in (BEHAVIOUR, LIMIT)]
+    assert found == {"openai": ["adjusted"] * 2, "fireworks": ["yes"] * 2, "together": ["yes", "adjusted"]}
+
+
+async def test_a_tokenizer_file_without_its_package_is_named_at_start(up: FaultUpstream, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text("{}")
+    async with serving(configuration(up, "vllm", "mine", {"tokenizer": str(path), "window": 100})) as gateway:
+        said = any("pip install lockgate[tokenizers]" in line for line in gateway.reports)
+    assert said is (find_spec("tokenizers") is None)
+
+
+async def test_the_tokenizer_is_loaded_at_start_only_where_it_may_be_needed(up: FaultUpstream) -> None:
+    async with serving(configuration(up, "openai", "gpt-4o")) as idle:
+        assert idle.gateway._loading is None
+    async with serving(configuration(up, "openai", "gpt-4o", {"overflow": "truncate"})) as counting:
+        assert counting.gateway._loading is not None
+        await counting.gateway._loading
+    assert SHARED.loaded(EXACT)
