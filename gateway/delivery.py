@@ -8,18 +8,19 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import structs
 
-from gateway import accounting, answer, logits, receipt
-from gateway.call import Call
+from gateway import accounting, answer, json_mode, logits, receipt
+from gateway.call import Attempt, Call
 from gateway.caller import Caller
 from gateway.dialects import goodfire
-from gateway.fanout import Interleaved, add_usages, interleave, merge, together
+from gateway.fanout import Interleaved, add_usages, interleave, merge, together, with_usage_of
 from gateway.metrics import Metrics
 from gateway.relay import DONE, OpeningChunk, Relay
 from gateway.routing import Place
 from gateway.stops import StopStream, cut_answer
 from gateway.upstream.transport import Deadlines, Response, UpstreamError
-from providers.base import Body, Failure, Options, StreamDecoder, StreamFailure, Target, Usage
+from providers.base import Adjustment, Body, Failure, Options, Refusal, StreamDecoder, StreamFailure, Target, Usage
 from providers.shapes import fan_out
 
 if TYPE_CHECKING:
@@ -29,11 +30,14 @@ MAX_ANSWER = 64 << 20
 """Bytes of one JSON answer that we take from an upstream."""
 MAX_ERROR = 64 << 10
 
+Read = tuple[bytes, Usage | None, tuple[str | None, ...]]
+"""A JSON answer for the caller, what it used, and its finish reasons."""
+
 
 class Exchange:
     """Everything that one attempt needs while it lasts."""
 
-    __slots__ = ("_asked", "_call", "_caller", "_deadlines", "_metrics", "_options", "_place", "_target")
+    __slots__ = ("_asked", "_call", "_caller", "_deadlines", "_metrics", "_options", "_place", "_target", "_watch", "_watched")
 
     def __init__(
         self,
@@ -45,9 +49,12 @@ class Exchange:
         deadlines: Deadlines,
         metrics: Metrics,
         asked: logits.Asked | None = None,
+        watch: json_mode.Watch | None = None,
     ) -> None:
-        """`asked` are probabilities that this provider has no call for."""
+        """`asked` are probabilities that this provider has no call for; `watch` looks at answers in JSON mode."""
         self._asked = asked
+        self._watch = watch
+        self._watched: list[json_mode.JsonStream] = []
         self._call = call
         self._caller = caller
         self._place = place
@@ -75,16 +82,49 @@ class Exchange:
             bodies = fan_out(body, count)
             await (self._relay_several(bodies) if call.stream else self._answer_several(bodies))
             return
+        if call.stream:
+            response = await self._send(body)
+            try:
+                await self._relay(response)
+            finally:
+                response.close()
+            return
+        found, response = await self._ask(body)
+        if self._watch is not None and self._watch.repair and self._watch.error is not None:
+            found = await self._ask_again(found, self._watch)
+        answered, call.usage, call.finish_reasons = found
+        await self._answer(answered, response)
+
+    async def _ask(self, body: Body) -> tuple[Read, Response]:
+        """One JSON answer, read whole, and the head it came with."""
         response = await self._send(body)
         try:
-            if call.stream:
-                await self._relay(response)
-            else:
-                answered, usage, finished = await self._read(response)
-                call.usage, call.finish_reasons = usage, finished
-                await self._answer(answered, response)
+            return await self._read(response), response
         finally:
             response.close()
+
+    async def _ask_again(self, first: Read, watch: json_mode.Watch) -> Read:
+        """A JSON answer was not what was asked for: one more call that says so. Both are billed; the first stands if it fails."""
+        call, target = self._call, self._target
+        error, before = watch.error, call.adjustments
+        attempt, began = call.attempts[-1], time.monotonic()
+        attempt.ms = self.elapsed()
+        body = watch.again(first[0])
+        try:
+            target.kind.adapt(body, target, self._options)
+            self._deadlines = structs.replace(self._deadlines, total=max(0.05, self._deadlines.total - attempt.ms / 1000))
+            (answered, usage, finished), _ = await self._ask(body)
+        except (UpstreamError, StreamFailure, Refusal) as failed:
+            watch_note = f"asking once more failed ({type(failed).__name__})"
+            call.adjustments = [*before, Adjustment(json_mode.PARAM, "warn", why=watch_note)]
+            return first
+        attempt.outcome = "invalid_json"
+        self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), attempt.outcome))
+        call.attempts.append(Attempt(target.name))
+        call.sent_at = began
+        note = Adjustment(json_mode.PARAM, "warn", why=f"asked once more, both are billed; the first answer was wrong: {error}")
+        call.adjustments = [*call.adjustments, note]
+        return with_usage_of([first[0], answered]), add_usages([first[1], usage]), finished
 
     async def _send(self, body: Body) -> Response:
         """The head of a good answer; StreamFailure for an error, or for no stream where one was asked for."""
@@ -101,7 +141,7 @@ class Exchange:
             raise
         return response
 
-    async def _read(self, response: Response) -> tuple[bytes, Usage | None, tuple[str | None, ...]]:
+    async def _read(self, response: Response) -> Read:
         """A JSON answer for the caller, with its usage and finish reasons."""
         call = self._call
         if getattr(self._target.kind, "always_streams", False):
@@ -113,6 +153,9 @@ class Exchange:
         if call.stops:
             found.body, matched = cut_answer(found.body, call.stops, keep=call.keep_stop)
             call.stop_matched = call.stop_matched or matched
+        if self._watch is not None:
+            found.body, notes = self._watch.inspect(found.body)
+            call.adjustments = [*call.adjustments, *notes]
         if found.usage is None:
             call.chunks += accounting.estimate_output(found.body)
         return found.body, found.usage, found.finish_reasons
@@ -140,10 +183,14 @@ class Exchange:
         call, target = self._call, self._target
         decoder: StreamDecoder | None = target.kind.decoder(target, self._options)
         stops = None
-        if call.stops:
+        if call.stops or self._watch is not None:
             assert call.body is not None
             choices = 1 if _count(call) > 1 else call.body.get("n") or 1
-            decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keep_stop)
+            if call.stops:
+                decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keep_stop)
+            if self._watch is not None:
+                decoder = watched = json_mode.JsonStream(decoder, self._watch, choices)
+                self._watched.append(watched)
         if call.path.startswith(goodfire.PREFIX):
             decoder = goodfire.GoodfireStream(decoder)
         relay = Relay(
@@ -184,6 +231,9 @@ class Exchange:
     async def _finish(self, out: bytes, opening: OpeningChunk) -> None:
         call = self._call
         call.stream_end = "ok"
+        if self._watched:
+            notes = [note for watched in self._watched for note in watched.notes()]
+            call.adjustments = [*call.adjustments, *dict.fromkeys(notes)]
         if call.receipt:
             accounting.settle(call)
             call.attempts[-1].ms = self.elapsed()
@@ -227,15 +277,7 @@ class Exchange:
 
     async def _answer_several(self, bodies: list[Body]) -> None:
         """n JSON answers as one."""
-
-        async def one(body: Body) -> tuple[tuple[bytes, Usage | None, tuple[str | None, ...]], Response]:
-            response = await self._send(body)
-            try:
-                return await self._read(response), response
-            finally:
-                response.close()
-
-        found = await together([one(body) for body in bodies])
+        found = await together([self._ask(body) for body in bodies])
         self._call.usage = add_usages([usage for (_, usage, _), _ in found])
         self._call.finish_reasons = tuple(finished[0] if finished else None for (_, _, finished), _ in found)
         await self._answer(merge([body for (body, _, _), _ in found]), found[0][1])

@@ -97,6 +97,15 @@ def merge(answers: Sequence[bytes]) -> bytes:
     return _encode(whole)
 
 
+def with_usage_of(answers: Sequence[bytes]) -> bytes:
+    """The last of several answers to one call, with what all of them used, where each said."""
+    decoded = [_decode(answer) for answer in answers]
+    usages = [usage for answer in decoded if (usage := answer.get("usage"))]
+    if len(usages) < len(decoded):
+        return answers[-1]
+    return _encode({**decoded[-1], "usage": add_up(usages)})
+
+
 def add_up(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Usage objects added up, details and all; what is no number is the first one's."""
     total: dict[str, Any] = dict(usages[0])
