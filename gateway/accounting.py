@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -42,7 +43,8 @@ def _prompt_tokens(call: Call) -> int:
     if call.target is not None and call.body is not None and call.body_bytes <= INLINE:
         tokenizer = tokenizer_for(call.target.kind.type, call.target.model)
         if "messages" in call.body and SHARED.loaded(tokenizer):
-            return SHARED.count_now(call.body, tokenizer).total()
+            with suppress(ValueError, RecursionError):  # fields that nobody read so far, nested too deeply or no UTF-8
+                return SHARED.count_now(call.body, tokenizer).total()
     return call.body_bytes // BYTES_PER_TOKEN
 
 

@@ -351,3 +351,17 @@ async def test_the_tokenizer_is_loaded_at_start_only_where_it_may_be_needed(up: 
         assert counting.gateway._loading is not None
         await counting.gateway._loading
     assert SHARED.loaded(EXACT)
+
+
+@pytest.mark.parametrize("more", [{}, {LIMIT: 100}], ids=["passed", "counted"])
+async def test_a_field_nested_too_deeply_costs_no_record(up: FaultUpstream, client: httpx.AsyncClient, more: dict[str, Any]) -> None:
+    up.usage = False
+    await SHARED.load(EXACT)
+    extra = "".join(f', "{name}": {value}' for name, value in more.items())
+    body = '{"model": "m", "messages": [{"role": "user", "content": "hi", "x": ' + "[" * 5000 + "]" * 5000 + "}]" + extra + "}"
+    async with serving(configuration(up, "vllm", "mine")) as gateway:
+        answer = await client.post(gateway.base_url + "/chat/completions", content=body, headers={"content-type": "application/json"})
+        (record,) = await gateway.records(1)
+        assert gateway.count("lockgate_internal_errors") == 0
+    assert answer.status_code == record["status"]
+    assert answer.status_code in (200, 400)
