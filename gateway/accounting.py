@@ -43,7 +43,7 @@ def _prompt_tokens(call: Call) -> int:
     if call.target is not None and call.body is not None and call.body_bytes <= INLINE:
         tokenizer = tokenizer_for(call.target.kind.type, call.target.model)
         if "messages" in call.body and SHARED.loaded(tokenizer):
-            with suppress(ValueError, RecursionError):  # fields that nobody read so far, nested too deeply or no UTF-8
+            with suppress(ValueError, RecursionError):  # a call is accounted for whatever is in it
                 return SHARED.count_now(call.body, tokenizer).total()
     return call.body_bytes // BYTES_PER_TOKEN
 
