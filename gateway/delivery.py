@@ -106,7 +106,7 @@ class Exchange:
     async def _ask_again(self, first: Read, watch: json_mode.Watch) -> Read:
         """A JSON answer was not what was asked for: one more call that says so. Both are billed; the first stands if it fails."""
         call, target = self._call, self._target
-        error, before = watch.error, call.adjustments
+        error, noted, before = watch.error, watch.noted, call.adjustments
         attempt, began = call.attempts[-1], time.monotonic()
         attempt.ms = self.elapsed()
         body = watch.again(first[0])
@@ -115,15 +115,15 @@ class Exchange:
             self._deadlines = structs.replace(self._deadlines, total=max(0.05, self._deadlines.total - attempt.ms / 1000))
             (answered, usage, finished), _ = await self._ask(body)
         except (UpstreamError, StreamFailure, Refusal) as failed:
-            watch_note = f"asking once more failed ({type(failed).__name__})"
-            call.adjustments = [*before, Adjustment(json_mode.PARAM, "warn", why=watch_note)]
+            note = Adjustment(json_mode.PARAM, "warn", why=f"asking once more failed ({type(failed).__name__})")
+            call.adjustments = [*before, note]
             return first
         attempt.outcome = "invalid_json"
         self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), attempt.outcome))
         call.attempts.append(Attempt(target.name))
         call.sent_at = began
         note = Adjustment(json_mode.PARAM, "warn", why=f"asked once more, both are billed; the first answer was wrong: {error}")
-        call.adjustments = [*call.adjustments, note]
+        call.adjustments = [*(one for one in before if one not in noted), note, *call.adjustments[len(before) :]]
         return with_usage_of([first[0], answered]), add_usages([first[1], usage]), finished
 
     async def _send(self, body: Body) -> Response:

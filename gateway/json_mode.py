@@ -24,9 +24,8 @@ PARAM = "response_format"
 CUT_OFF = "the JSON is cut off by the output limit"
 RUNAWAY = f"cut after {MOST_BLANKS} blank characters in a row"
 
-_BLANKS = re.compile(r"[ \t\r\n]*")
-_RUNAWAY = re.compile(r"[ \t\r\n]{%d}(?=[ \t\r\n])" % MOST_BLANKS)
-_TRAILING = re.compile(r"[ \t\r\n]*\Z")
+_BLANK = " \t\r\n"
+_RUNAWAY = re.compile(rf"[{_BLANK}]{{{MOST_BLANKS}}}(?=[{_BLANK}])")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -107,6 +106,8 @@ class Watch:
         self._checked = checked
         self.error: str | None = None
         """What was wrong with the last answer that was inspected, where asking again could help."""
+        self.noted: list[Adjustment] = []
+        """What was said about that answer."""
 
     def judge(self, text: str, finish: str | None) -> Adjustment | None:
         """The note on one choice's text; None when all is well."""
@@ -134,6 +135,7 @@ class Watch:
                 changed = True
             note = _warn(RUNAWAY) if runaway else self.judge(content, choice.get("finish_reason"))
             notes += [note] if note is not None and note not in notes else []
+        self.noted = notes
         return (_encode(decoded) if changed else answer), notes
 
     def again(self, answer: bytes) -> Body:
@@ -164,8 +166,7 @@ class _Text:
 
     def feed(self, text: str) -> str:
         """What may be shown of `text`: all of it, or what comes before too many blanks in a row."""
-        leading = _BLANKS.match(text)
-        size = leading.end() if leading else 0
+        size = len(text) - len(text.lstrip(_BLANK))
         if self.blanks + size > MOST_BLANKS:
             self.over = True
             return text[: MOST_BLANKS - self.blanks]
@@ -173,8 +174,7 @@ class _Text:
         if runaway is not None:
             self.over = True
             return text[: runaway.end()]
-        trailing = _TRAILING.search(text)
-        self.blanks = self.blanks + size if size == len(text) else len(text) - trailing.start() if trailing else 0
+        self.blanks = self.blanks + size if size == len(text) else len(text) - len(text.rstrip(_BLANK))
         return text
 
 

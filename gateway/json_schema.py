@@ -9,7 +9,7 @@ references to other documents.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 DEEPEST = 64
 """Levels of nesting and of references that are followed; what is deeper is not checked."""
@@ -79,16 +79,20 @@ def _check_itself(value: Any, schema: dict[str, Any], at: str) -> str | None:
     return None
 
 
+def _number(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float)
+
+
 def _bounds(value: float, schema: dict[str, Any], what: str, low: str, high: str) -> str | None:
     least, most = schema.get(low), schema.get(high)
     over, under = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    if type(least) in (int, float) and value < least:
+    if _number(least) and value < least:
         return f"{what} must be at least {least}"
-    if type(most) in (int, float) and value > most:
+    if _number(most) and value > most:
         return f"{what} must be at most {most}"
-    if low == "minimum" and type(over) in (int, float) and value <= over:
+    if low == "minimum" and _number(over) and value <= over:
         return f"{what} must be over {over}"
-    if low == "minimum" and type(under) in (int, float) and value >= under:
+    if low == "minimum" and _number(under) and value >= under:
         return f"{what} must be under {under}"
     return None
 

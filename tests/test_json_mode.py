@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import jsonschema
@@ -86,7 +87,7 @@ def streamed(text: str, cuts: list[int], finish: str = "stop") -> tuple[str, str
     """Text, finish reason, notes, and whether the upstream was left early."""
     stream = JsonStream(None, Watch(Asked(), Body(b"{}"), checked=True, repair=False), 1)
     at = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
-    deltas: list[tuple[dict[str, str], str | None]] = [({"content": text[a:b]}, None) for a, b in zip(at, at[1:], strict=False)]
+    deltas: list[tuple[dict[str, str], str | None]] = [({"content": text[a:b]}, None) for a, b in pairwise(at)]
     out: list[bytes] = []
     for delta, end in [*deltas, ({}, finish)]:
         out += stream.feed("", json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": end}]}).encode())
