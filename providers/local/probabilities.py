@@ -1,7 +1,7 @@
 """The exact probability of the next token, from the embedded engine, without reading its whole vocabulary.
 
 Two cheap calls (docs of the method: llama.cpp's /completion). The first gives the likeliest tokens with their probabilities; the
-likeliest of all is the anchor. The second lifts the candidates and the anchor far above everything else by the same bias, so that all
+likeliest that is text is the anchor. The second lifts the candidates and the anchor far above everything else by the same bias, so that all
 of them are listed; a bias that all share leaves the ratios between them alone, so p = p(anchor) * q / q(anchor).
 
 No I/O here: `ask` yields requests and is sent the answers' bytes.
@@ -20,6 +20,8 @@ from providers.base import WireRequest
 LIFT = 60.0
 """Added to the candidates' logits: e^60 times as likely, so that nothing else is listed before them."""
 DEFAULT_TOP_K = 10
+ANCHORS = 20
+"""Tokens among which an anchor is looked for: one that is text, as the engine lists nothing beside an end of the turn."""
 MOST = 1000
 """Tokens that one call may list; 1,000 take the engine 47 ms."""
 
@@ -38,7 +40,7 @@ class Probabilities(msgspec.Struct):
 def ask(messages: Sequence[dict[str, Any]], top_k: int | None, vocabulary: Sequence[str] | None) -> Steps:
     """Probabilities of the `top_k` likeliest next tokens, or of `vocabulary`'s entries (the `top_k` likeliest of them)."""
     templated = _decode((yield _post("/apply-template", {"messages": list(messages)})))
-    listed = yield from _likeliest(templated["prompt"], 1 if vocabulary else min(top_k or DEFAULT_TOP_K, MOST))
+    listed = yield from _likeliest(templated["prompt"], ANCHORS if vocabulary else min(top_k or DEFAULT_TOP_K, MOST))
     if not vocabulary:
         return Probabilities({one["token"]: math.exp(one["logprob"]) for one in listed})
     ids: dict[str, int] = {}
@@ -48,13 +50,18 @@ def ask(messages: Sequence[dict[str, Any]], top_k: int | None, vocabulary: Seque
         ids[entry] = tokens[0]
         if len(tokens) > 1:
             partial.append(entry)
-    found = yield from _candidates(templated["prompt"], listed[0], ids)
+    anchor = next((one for one in listed if one["token"].isascii() and one["token"].strip()), listed[0])
+    found = yield from _candidates(templated["prompt"], anchor, ids)
     ranked = sorted(found.items(), key=lambda item: -item[1])[: top_k or None]
     return Probabilities(dict(ranked), [entry for entry in partial if entry in dict(ranked)])
 
 
 def _likeliest(prompt: str, count: int) -> Generator[WireRequest, bytes, list[dict[str, Any]]]:
-    answer = _decode((yield _post("/completion", {"prompt": prompt, "n_predict": 1, "n_probs": count, "cache_prompt": True})))
+    # What is listed comes before the sampling. The engine lists nothing for an end of the turn or half a character, so that neither
+    # may be drawn: the bias has it draw a letter.
+    drawn = {"samplers": ["temperature"], "temperature": 0.0, "ignore_eos": True, "logit_bias": [["a", 1000.0]]}
+    body = {"prompt": prompt, "n_predict": 1, "n_probs": count, "cache_prompt": True, **drawn}
+    answer = _decode((yield _post("/completion", body)))
     listed: list[dict[str, Any]] = answer["completion_probabilities"][0]["top_logprobs"]
     return listed
 
@@ -68,6 +75,7 @@ def _candidates(prompt: str, anchor: dict[str, Any], ids: dict[str, int]) -> Gen
         "post_sampling_probs": True,
         "samplers": ["temperature"],
         "temperature": 1.0,
+        "ignore_eos": True,
         "logit_bias": [[token, LIFT] for token in wanted],
         "cache_prompt": True,
     }

@@ -18,9 +18,11 @@ MESSAGES = [
 VOCABULARY = ["Paris", "The", "London", " Paris", "Berlin"]
 
 
-async def carry_out(client: httpx.AsyncClient, top_k: int | None, vocabulary: list[str] | None) -> Probabilities:
+async def carry_out(
+    client: httpx.AsyncClient, top_k: int | None, vocabulary: list[str] | None, messages: list[dict[str, str]] = MESSAGES
+) -> Probabilities:
     """Drive the steps against the real engine."""
-    steps = ask(MESSAGES, top_k, vocabulary)
+    steps = ask(messages, top_k, vocabulary)
     request = next(steps)
     while True:
         response = await client.post(request.path, content=request.body, headers=dict(request.headers))
@@ -35,7 +37,7 @@ async def carry_out(client: httpx.AsyncClient, top_k: int | None, vocabulary: li
 async def whole_distribution(client: httpx.AsyncClient) -> dict[int, float]:
     """Every token's probability, by the slow way."""
     prompt = (await client.post("/apply-template", json={"messages": MESSAGES})).json()["prompt"]
-    answer = await client.post("/completion", json={"prompt": prompt, "n_predict": 1, "n_probs": 49152})
+    answer = await client.post("/completion", json={"prompt": prompt, "n_predict": 1, "n_probs": 49152, "temperature": 0})
     listed: list[dict[str, Any]] = answer.json()["completion_probabilities"][0]["top_logprobs"]
     return {one["id"]: math.exp(one["logprob"]) for one in listed}
 
@@ -70,3 +72,16 @@ async def test_the_likeliest_tokens_come_in_order_and_agree_with_log_probabiliti
     assert list(found.by_token) == [one["token"] for one in listed]
     assert list(found.by_token.values()) == pytest.approx([math.exp(one["logprob"]) for one in listed], abs=1e-4)
     assert list(found.by_token.values()) == sorted(found.by_token.values(), reverse=True)
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("vocabulary", [None, ["Paris", "\n", "🦙"]], ids=["likeliest", "candidates"])
+async def test_an_end_of_the_turn_that_is_likely_hides_no_probability(engine_client: Any, vocabulary: list[str] | None) -> None:
+    ending = [*MESSAGES, {"role": "assistant", "content": "The capital of France is Paris."}]
+    async with engine_client() as client:
+        client.timeout = httpx.Timeout(60)
+        found = [await carry_out(client, 3, vocabulary, ending) for _ in range(12)]
+    assert {len(one.by_token) for one in found} == {3}
+    assert all(0 <= share <= 1 for one in found for share in one.by_token.values())
+    if vocabulary is None:
+        assert found[0].by_token[""] > 0.3, "the end of the turn has no text"
