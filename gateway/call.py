@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -39,8 +39,9 @@ class Call:
 
     __slots__ = (
         "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "deadline", "error",
-        "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "model", "operation", "path", "receipt", "sent_at", "started",
-        "status", "stop_matched", "stops", "stream", "stream_end", "strict", "target", "upstream_at", "upstream_id", "usage", "usage_asked",
+        "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "model", "operation", "path", "receipt", "sent_at",
+        "started", "status", "stop_matched", "stops", "stream", "stream_end", "strict", "target", "time_info", "upstream_at",
+        "upstream_id", "usage", "usage_asked",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -62,6 +63,8 @@ class Call:
         self.keep_stop = False
         """The stop stays in the text (include_stop_str_in_output)."""
         self.stop_matched: str | None = None
+        self.time_info: dict[str, Any] | None = None
+        """How long the answer's parts took, for the receipt."""
         self.fits = False
         """The caller said what to do about a conversation that does not fit the context window."""
         self.context: Report | None = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import structs
 
-from gateway import accounting, answer, json_mode, logits, receipt
+from gateway import accounting, answer, json_mode, logits, receipt, time_info
 from gateway.call import Attempt, Call
 from gateway.caller import Caller
 from gateway.dialects import goodfire
@@ -20,7 +20,7 @@ from gateway.relay import DONE, OpeningChunk, Relay
 from gateway.routing import Place
 from gateway.stops import StopStream, cut_answer
 from gateway.upstream.transport import Deadlines, Response, UpstreamError
-from providers.base import Adjustment, Body, Failure, Options, Refusal, StreamDecoder, StreamFailure, Target, Usage
+from providers.base import TIMES, Adjustment, Body, Failure, Options, Refusal, StreamDecoder, StreamFailure, Target, Usage
 from providers.shapes import fan_out
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Exchange:
         call.upstream_at = 0.0
         call.chunks = 0
         call.stop_matched = None
+        call.time_info = None
 
     def elapsed(self) -> float:
         """Milliseconds since the request was ready to be sent."""
@@ -166,6 +167,7 @@ class Exchange:
         if call.operation == "chat" and call.path.startswith(goodfire.PREFIX):
             body = goodfire.as_goodfire(body)
         if call.receipt:
+            call.time_info = self._times() or time_info.read(body) or time_info.measured(call)
             accounting.settle(call)
             call.attempts[-1].ms = self.elapsed()
             body = receipt.splice(body, call)
@@ -207,7 +209,7 @@ class Exchange:
         relay, stops = self._new_relay(usage_asked=call.usage_asked)
         try:
             while not relay.done:
-                piece = await _read_on(response, relay)
+                piece = await answer.read_on(response, relay)
                 if not piece:
                     break
                 out = relay.feed(piece)
@@ -215,7 +217,11 @@ class Exchange:
                     if not caller.opened:
                         await self._open(response)
                     await caller.write(out)
+                    if call.receipt and time_info.may_have(out):
+                        call.time_info = time_info.read_events(out) or call.time_info
             out = relay.end()
+            if call.receipt:
+                call.time_info = time_info.read_events(out) or time_info.read(relay.usage_event) or call.time_info
             if stops is None or stops.matched is None:
                 response.finish()
         finally:
@@ -235,10 +241,16 @@ class Exchange:
             notes = [note for watched in self._watched for note in watched.notes()]
             call.adjustments = [*call.adjustments, *dict.fromkeys(notes)]
         if call.receipt:
+            call.time_info = call.time_info or self._times() or time_info.measured(call)
             accounting.settle(call)
             call.attempts[-1].ms = self.elapsed()
             out += receipt.chunk(call, opening)
         await self._caller.finish(out + DONE)
+
+    def _times(self) -> dict[str, Any] | None:
+        """How long the parts of the only upstream call took, where its decoder knows."""
+        times = self._options.memo.get(TIMES) if _count(self._call) == 1 else None
+        return time_info.from_provider(times) if times else None
 
     async def _answer_logits(self, body: Body, asked: logits.Asked) -> None:
         """Token probabilities where the provider has no call for them."""
@@ -295,7 +307,7 @@ class Exchange:
             relays[at] = relay
             try:
                 while not relay.done:
-                    piece = await _read_on(response, relay)
+                    piece = await answer.read_on(response, relay)
                     if not piece:
                         break
                     out = relay.feed(piece)
@@ -321,16 +333,6 @@ class Exchange:
         call.finish_reasons = tuple(next(iter(relays[at].finish_reasons), None) for at in range(len(bodies)))
         out = whole.usage_event(len(bodies)) if call.usage_asked else b""
         await self._finish(out, msgspec.convert(whole.identity, OpeningChunk))
-
-
-async def _read_on(response: Response, relay: Relay) -> bytes:
-    """The next piece of a stream; b"" at its end, also where all was said and only the end of the framing is missing."""
-    try:
-        return await response.read()
-    except UpstreamError as error:
-        if error.kind != "truncated" or not relay.finished:
-            raise
-        return b""
 
 
 def _count(call: Call) -> int:

@@ -68,6 +68,8 @@ def body(call: Call) -> dict[str, Any]:
         "usage_source": None if usage is None else "estimated" if usage.estimated else "reported",
         "timings": timings(call),
     }
+    if call.time_info is not None:
+        found["time_info"] = call.time_info
     if call.context is not None:
         found["context"] = call.context
     return found

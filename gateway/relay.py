@@ -112,6 +112,11 @@ class Relay:
         return self._parser.normalised
 
     @property
+    def usage_event(self) -> bytes:
+        """The upstream's last word on usage, shown to the caller or not; b"" when there was none."""
+        return self._usage_event or b""
+
+    @property
     def finished(self) -> bool:
         """Every choice that began has its finish reason."""
         return len(self._finished) > self._highest

@@ -179,6 +179,10 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Extra request headers from the YAML."""
 
 
+TIMES = "times"
+"""Memo of Options: a decoder's record of how long parts of the answer took, in seconds, by the names of Cerebras' `time_info`."""
+
+
 class Options(msgspec.Struct, frozen=True):
     """How a body is to be adapted: refuse or adjust what is lossy, streamed or not, for which operation."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from providers.base import Options
+from providers.base import TIMES, Options
 from providers.local.rules import TOP_LOGPROBS, N
 from providers.local.tools import FORCED, CallReader
 
@@ -23,6 +23,7 @@ class EngineDecoder:
         self._forced: bool = memo.get(FORCED, False)
         self._top: int | None = memo.get(TOP_LOGPROBS)
         self._usages_left: int = memo.get(N, 1)
+        self._memo = memo
         self._usage: dict[str, Any] | None = None
         self._calls: dict[int, CallReader] = {}
 
@@ -35,7 +36,7 @@ class EngineDecoder:
         chunk = _decode(data)
         if "choices" not in chunk:
             return (data,)
-        chunk.pop("timings", None)
+        self._note_times(chunk.pop("timings", None))
         if chunk.get("usage") is not None and not self._add_usage(chunk):
             return ()
         for choice in chunk["choices"]:
@@ -44,6 +45,12 @@ class EngineDecoder:
             if self._forced:
                 self._read_call(choice, chunk.get("id") or "")
         return (_encode(chunk),)
+
+    def _note_times(self, timings: Any) -> None:
+        """The engine's own clock, in milliseconds; how long a call waited for a slot is not in it."""
+        if type(timings) is dict and {"prompt_ms", "predicted_ms"} <= timings.keys():
+            prompt, completion = timings["prompt_ms"] / 1000, timings["predicted_ms"] / 1000
+            self._memo[TIMES] = {"prompt_time": prompt, "completion_time": completion, "total_time": prompt + completion}
 
     def _add_usage(self, chunk: dict[str, Any]) -> bool:
         """The engine counts each choice apart, prompt included: one usage with the sum, once the last one is there."""

@@ -81,3 +81,10 @@ async def test_a_stop_cuts_the_same_text_and_may_stay_in_it(gateway: Live) -> No
     assert (texts(cut), texts(kept)) == ([text[:at]], [text[: at + len(stop)]])
     assert kept["gateway"]["stop_matched"] == stop
     assert [one["choices"][0]["finish_reason"] for one in (cut, kept)] == ["stop", "stop"]
+
+
+async def test_the_engines_own_clock_is_told(gateway: Live) -> None:
+    times = (await ask(gateway))["gateway"]["time_info"]
+    assert times["source"] == "provider"
+    assert times["total_time"] == pytest.approx(times["prompt_time"] + times["completion_time"])
+    assert times["completion_time"] > 0

@@ -1,0 +1,71 @@
+"""How long an answer's parts took, in seconds: as the provider says, or measured by us and marked so.
+
+Shown in the receipt as `time_info`, for callers who ask for the receipt: a field of the request's body could be another provider's
+parameter, and the receipt is where everything is told that OpenAI's format has no place for.
+
+provider   Cerebras' `time_info`, Groq's times within `usage`, the timings of the local engine
+measured   queue_time until the request was sent; in a stream prompt_time until the first content and completion_time from there on.
+           A JSON answer comes at once: prompt_time is null, and completion_time is all the time upstream
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.call import Call
+
+NAMES = ("queue_time", "prompt_time", "completion_time", "total_time")
+_MARKS = (b'"time_info"', b'"total_time"')
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def may_have(data: bytes) -> bool:
+    """Whether an answer or a piece of a stream could say how long it took."""
+    return any(mark in data for mark in _MARKS)
+
+
+def read(data: bytes) -> dict[str, Any] | None:
+    """What a JSON answer or one chunk says about its times."""
+    if not may_have(data):
+        return None
+    try:
+        answer = _decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    said = _times(answer.get("time_info"))
+    return said if said is not None else _times(answer.get("usage"))
+
+
+def read_events(events: bytes) -> dict[str, Any] | None:
+    """What the last of these events that says anything says."""
+    found = [read(event.removeprefix(b"data: ")) for event in events.split(b"\n\n") if event]
+    return next((one for one in reversed(found) if one is not None), None)
+
+
+def from_provider(times: Mapping[str, float]) -> dict[str, Any]:
+    """A provider's own times, in seconds; those that it does not state are null."""
+    return {**{name: times.get(name) for name in NAMES}, "source": "provider"}
+
+
+def measured(call: Call) -> dict[str, Any]:
+    """Our own clock's word on a call that ends now."""
+    now = time.monotonic()
+    spoke = call.first_byte_at if call.stream and call.first_byte_at else 0.0
+    return {
+        "queue_time": round(call.sent_at - call.started, 6),
+        "prompt_time": round(spoke - call.sent_at, 6) if spoke else None,
+        "completion_time": round(now - (spoke or call.sent_at), 6),
+        "total_time": round(now - call.started, 6),
+        "source": "measured",
+    }
+
+
+def _times(said: Any) -> dict[str, Any] | None:
+    if type(said) is not dict:
+        return None
+    times = {name: said[name] for name in NAMES if type(said.get(name)) in (int, float)}
+    return from_provider(times) if times else None
