@@ -21,7 +21,7 @@ LIFT = 60.0
 """Added to the candidates' logits: e^60 times as likely, so that nothing else is listed before them."""
 DEFAULT_TOP_K = 10
 ANCHORS = 20
-"""Tokens among which an anchor is looked for: one that is text, as the engine lists nothing beside an end of the turn."""
+"""Tokens among which an anchor is looked for: one that is text, as the engine lists nothing when half a character is drawn."""
 MOST = 1000
 """Tokens that one call may list; 1,000 take the engine 47 ms."""
 
@@ -42,7 +42,10 @@ def ask(messages: Sequence[dict[str, Any]], top_k: int | None, vocabulary: Seque
     templated = _decode((yield _post("/apply-template", {"messages": list(messages)})))
     listed = yield from _likeliest(templated["prompt"], ANCHORS if vocabulary else min(top_k or DEFAULT_TOP_K, MOST))
     if not vocabulary:
-        return Probabilities({one["token"]: math.exp(one["logprob"]) for one in listed})
+        likeliest: dict[str, float] = {}
+        for one in listed:  # tokens with the same text, such as halves of characters, count together
+            likeliest[one["token"]] = likeliest.get(one["token"], 0.0) + math.exp(one["logprob"])
+        return Probabilities(likeliest)
     ids: dict[str, int] = {}
     partial: list[str] = []
     for entry in dict.fromkeys(vocabulary):
@@ -57,8 +60,8 @@ def ask(messages: Sequence[dict[str, Any]], top_k: int | None, vocabulary: Seque
 
 
 def _likeliest(prompt: str, count: int) -> Generator[WireRequest, bytes, list[dict[str, Any]]]:
-    # What is listed comes before the sampling. The engine lists nothing for an end of the turn or half a character, so that neither
-    # may be drawn: the bias has it draw a letter.
+    # What is listed comes before the sampling. The engine lists nothing when half a character is drawn, or the end of the turn:
+    # the bias has it draw a letter.
     drawn = {"samplers": ["temperature"], "temperature": 0.0, "ignore_eos": True, "logit_bias": [["a", 1000.0]]}
     body = {"prompt": prompt, "n_predict": 1, "n_probs": count, "cache_prompt": True, **drawn}
     answer = _decode((yield _post("/completion", body)))

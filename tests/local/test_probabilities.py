@@ -75,6 +75,19 @@ async def test_the_likeliest_tokens_come_in_order_and_agree_with_log_probabiliti
 
 
 @pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("vocabulary", [None, ["Paris", "\n", " the"]], ids=["likeliest", "candidates"])
+async def test_half_a_character_that_is_likely_hides_no_probability(engine_client: Any, vocabulary: list[str] | None) -> None:
+    waving = [*MESSAGES, {"role": "assistant", "content": "👋👋👋👋👋👋👋👋👋👋👋👋"}]
+    async with engine_client() as client:
+        client.timeout = httpx.Timeout(60)
+        found = [await carry_out(client, 3, vocabulary, waving) for _ in range(12)]
+    assert all(0 < len(one.by_token) <= 3 for one in found)
+    assert all(0 < sum(one.by_token.values()) <= 1 + 1e-6 for one in found)
+    if vocabulary is None:
+        assert found[0].by_token[""] > 0.5, "what has no text of its own counts together"
+
+
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("vocabulary", [None, ["Paris", "\n", "🦙"]], ids=["likeliest", "candidates"])
 async def test_an_end_of_the_turn_that_is_likely_hides_no_probability(engine_client: Any, vocabulary: list[str] | None) -> None:
     ending = [*MESSAGES, {"role": "assistant", "content": "The capital of France is Paris."}]
