@@ -231,6 +231,8 @@ class Pipeline:
         place = choice.place
         target = place.next_target()
         asked, watch, options, body = await self._adapt(call, choice, target, left)
+        for name in getattr(target.kind, "caller_headers", ()):
+            _hand_on(caller, name, body)
         call.target = target
         call.attempts.append(Attempt(target.name))
         exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self.metrics, asked, watch)
@@ -286,6 +288,13 @@ def _read_asks(call: Call, body: Body) -> None:
         call.keep_stop = body.get("include_stop_str_in_output") is True
     if body.get("timeout_microseconds"):
         call.deadline = body.get("timeout_microseconds") / 1e6
+
+
+def _hand_on(caller: Caller, name: str, body: Body) -> None:
+    """One of the few headers that a provider takes from callers, unless a parameter of the body became it already."""
+    for key, value in caller.headers:
+        if key == name.encode() and answer.linked_id(value) is not None:
+            body.headers.setdefault(name, value.decode())
 
 
 def _within(deadlines: Deadlines, left: float) -> Deadlines:

@@ -54,6 +54,8 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Answers without choices are answers."""
     decoder: Callable[[Options], StreamDecoder] | None = None
     """What streams need; None: nothing."""
+    caller_headers: tuple[str, ...] = ()
+    """Headers of the caller (lower case) that go on to this vendor; no other header of a caller ever does."""
     source: str = ""
     """Where the facts come from."""
 
@@ -76,6 +78,7 @@ class OpenAICompatible:
         self.default_base_url = wire.base_url
         self.needs_credential = wire.needs_credential
         self.options_type = wire.options
+        self.caller_headers = wire.caller_headers
         self._plans: dict[tuple[str, str], Plan] = {}
 
     def plan(self, model: str, operation: str = "chat") -> Plan:
