@@ -35,6 +35,8 @@ prove: install-dev install-clients install-tools ## Drive the gateway with real 
 
 bench: $(VENV)/.installed-dev ## Measure CPU and memory against nginx in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks.tokens
+	@$(BIN)/python -m benchmarks.stops
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@echo "== ruff" && $(BIN)/ruff check .

@@ -1,0 +1,80 @@
+"""An engine that dies takes only its own calls with it: the gateway says so, goes on, and answers again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import httpx
+
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.live import Live, eventually, live
+
+LOCAL = "providers:\n  local: {slots: 1}\nmodels:\n  local: local/smollm2-135m-instruct\n"
+LONG = {"messages": [{"role": "user", "content": "Tell me a very long story."}], "max_tokens": 1500, "ignore_eos": True}
+
+
+async def ready(gate: Live) -> int:
+    """The engine's process, once it answers."""
+    engine = gate.gateway.engines["local"]
+    await eventually(lambda: engine.state == "ready", 60)
+    pid = getattr(engine, "pid", None)
+    assert isinstance(pid, int)
+    return pid
+
+
+async def test_a_crash_in_mid_stream_is_an_error_event_and_the_next_call_is_answered(bundled_model: Path) -> None:
+    async with live(LOCAL) as gate, httpx.AsyncClient(base_url=gate.base_url, timeout=60) as client:
+        pid = await ready(gate)
+        seen = b""
+        async with client.stream("POST", "/chat/completions", json={"model": "local", "stream": True, **LONG}) as answer:
+            assert answer.status_code == 200
+            async for piece in answer.aiter_raw():
+                seen += piece
+                if seen.count(b"data: ") == 3:
+                    os.kill(pid, signal.SIGKILL)
+        assert b'"code":"engine_crashed"' in seen
+        assert b"[DONE]" not in seen
+        engine = gate.gateway.engines["local"]
+        await eventually(lambda: engine.restarts == 1 and engine.state == "ready", 60)
+        again = await client.post("/chat/completions", json={"model": "local", "messages": LONG["messages"], "max_tokens": 2})
+        assert again.status_code == 200, again.text
+        assert (await client.get(gate.admin_url + "/readyz")).status_code == 200
+
+
+async def test_a_crash_before_the_first_byte_goes_on_to_the_next_target(bundled_model: Path) -> None:
+    async with FaultUpstream() as up:
+        yaml = f"""
+providers:
+  local: {{slots: 1}}
+  up: {{type: openai-compatible, base_url: "{up.base_url}"}}
+models:
+  both: [local/smollm2-135m-instruct, up/spare]
+"""
+        async with live(yaml) as gate, httpx.AsyncClient(base_url=gate.base_url, timeout=60) as client:
+            pid = await ready(gate)
+            os.kill(pid, signal.SIGSTOP)  # it takes the call and says nothing, so that the kill comes in between
+            asked = client.build_request("POST", "/chat/completions", json={"model": "both", **LONG})
+            sending = client.send(asked)
+            gate.gateway.watch.add(Killer(gate, pid))
+            answer = await sending
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["x-gateway-target"] == "up/spare"
+            assert answer.headers["x-gateway-attempts"] == "2"
+
+
+class Killer:
+    """Kills the engine as soon as it holds a call."""
+
+    def __init__(self, gate: Live, pid: int) -> None:
+        self._gate = gate
+        self._pid = pid
+        self._done = False
+
+    def sweep(self, now: float) -> None:
+        """Called every tick of the gateway's own timer."""
+        if not self._done and self._gate.gateway.engines["local"].gate.running and self._gate.gateway.native.in_use:
+            self._done = True
+            os.kill(self._pid, signal.SIGKILL)
+            self._gate.gateway.watch.discard(self)
