@@ -16,11 +16,12 @@ from gateway.caller import Caller
 from gateway.dialects import goodfire
 from gateway.fanout import Interleaved, add_usages, interleave, merge, together, with_usage_of
 from gateway.metrics import Metrics
+from gateway.parts import Read, ask_in_parts
 from gateway.relay import DONE, OpeningChunk, Relay
 from gateway.routing import Place
 from gateway.stops import StopStream, cut_answer
 from gateway.upstream.transport import Deadlines, Response, UpstreamError
-from providers.base import TIMES, Adjustment, Body, Failure, Options, Refusal, StreamDecoder, StreamFailure, Target, Usage
+from providers.base import TIMES, Adjustment, Body, Failure, Options, Refusal, StreamDecoder, StreamFailure, Target
 from providers.shapes import fan_out
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 MAX_ANSWER = 64 << 20
 """Bytes of one JSON answer that we take from an upstream."""
 MAX_ERROR = 64 << 10
-
-Read = tuple[bytes, Usage | None, tuple[str | None, ...]]
-"""A JSON answer for the caller, what it used, and its finish reasons."""
 
 
 class Exchange:
@@ -90,7 +88,12 @@ class Exchange:
             finally:
                 response.close()
             return
-        found, response = await self._ask(body)
+        in_parts = getattr(self._target.kind, "in_parts", None)
+        parts = in_parts(body, self._options) if in_parts is not None else None
+        found, response = await (self._ask(body) if parts is None else ask_in_parts(parts, self._ask))
+        if parts is not None and call.stops:  # one may stand across two parts
+            whole, matched = cut_answer(found[0], call.stops, keep=call.keep_stop)
+            call.stop_matched, found = call.stop_matched or matched, (whole, *found[1:])
         if self._watch is not None and self._watch.repair and self._watch.error is not None:
             found = await self._ask_again(found, self._watch)
         answered, call.usage, call.finish_reasons = found

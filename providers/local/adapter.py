@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from providers.base import Body, Failure, Options, StreamDecoder, Target, WireRequest
+from providers.local import continuation
+from providers.local.continuation import LEAST, AtLeast, Turns
 from providers.local.options import LocalOptions
 from providers.local.probabilities import Steps, ask
 from providers.local.rules import LogProbs, Patterns, Seed, SlotChoices, Stops, SystemMessage, Temperature
@@ -52,6 +54,7 @@ RULES: tuple[Rule | ForModels, ...] = (
     Range("top_logprobs", 0, 20, refuse=True),
     BiasRange("logit_bias"),
     Cap("max_tokens"),
+    AtLeast("min_tokens"),
     Stops(),
     SlotChoices(),
     Seed(),
@@ -89,6 +92,11 @@ class Local(OpenAICompatible):
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """A decoder for one stream."""
         return EngineDecoder(options)
+
+    def in_parts(self, body: Body, options: Options) -> Turns | None:
+        """The bodies that reach what one call cannot, for an adapted body; None: one call is enough."""
+        least = options.memo.get(LEAST)
+        return continuation.ask(body, least) if least is not None else None
 
     def probabilities(self, body: Body, target: Target, options: Options, top_k: int | None, vocabulary: Sequence[str] | None) -> Steps:
         """The requests that find next-token probabilities, for an adapted chat body."""

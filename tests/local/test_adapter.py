@@ -126,11 +126,11 @@ def test_choices_up_to_the_slots_are_native() -> None:
 
 
 def test_unsupported_parameters_are_dropped_and_told() -> None:
-    sent, told, _ = adapted({"min_tokens": 5, "service_tier": "flex", "made_up": 1})
-    assert not {"min_tokens", "service_tier", "made_up"} & set(sent)
-    assert told["min_tokens"] == told["service_tier"] == told["made_up"] == "drop"
+    sent, told, _ = adapted({"eos_token": [5], "service_tier": "flex", "made_up": 1})
+    assert not {"eos_token", "service_tier", "made_up"} & set(sent)
+    assert told["eos_token"] == told["service_tier"] == told["made_up"] == "drop"
     with pytest.raises(Refusal):
-        adapted({"min_tokens": 5}, strict=True)
+        adapted({"eos_token": [5]}, strict=True)
 
 
 def test_names_are_the_engines_own() -> None:
@@ -370,6 +370,6 @@ def test_field_that_the_engine_names_is_the_param() -> None:
 def test_capabilities_come_from_the_rules() -> None:
     said = LOCAL.capabilities("m")
     assert said["temperature"]["default"] == 0
-    assert said["min_tokens"]["support"] == "no"
+    assert said["min_tokens"]["support"] == "adjusted"
     assert said["n"]["max"] == 8
     assert said["tool_choice"]["values"] == ["none", "required", "named"]

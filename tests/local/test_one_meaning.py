@@ -88,3 +88,28 @@ async def test_the_engines_own_clock_is_told(gateway: Live) -> None:
     assert times["source"] == "provider"
     assert times["total_time"] == pytest.approx(times["prompt_time"] + times["completion_time"])
     assert times["completion_time"] > 0
+
+
+PARIS = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+async def test_an_answer_goes_on_until_it_has_as_many_tokens_as_asked_for(gateway: Live) -> None:
+    short = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60)
+    long = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_tokens=16)
+    assert short["usage"]["completion_tokens"] < 16 <= long["usage"]["completion_tokens"] <= 60
+    assert texts(long)[0].startswith(texts(short)[0])
+    assert len(texts(long)[0]) > len(texts(short)[0])
+    assert long["usage"]["prompt_tokens"] == short["usage"]["prompt_tokens"]
+    assert {"param": "min_tokens", "action": "enforce_locally"}.items() <= long["gateway"]["adjustments"][-1].items()
+    again = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_completion_tokens=16)
+    assert texts(again) == texts(long)
+
+
+async def test_a_minimum_never_exceeds_the_cap_nor_a_stop(gateway: Live) -> None:
+    capped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=12, min_tokens=12)
+    assert (capped["usage"]["completion_tokens"], capped["choices"][0]["finish_reason"]) == (12, "length")
+    stopped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_tokens=16, stop=" Paris")
+    assert (texts(stopped), stopped["choices"][0]["finish_reason"]) == (["The capital of France is"], "stop")
+    for more in ({"n": 2}, {"response_format": {"type": "json_object"}}):
+        told = (await ask(gateway, messages=PARIS, min_tokens=5, **more))["gateway"]["adjustments"]
+        assert ("min_tokens", "drop") in [(one["param"], one["action"]) for one in told]

@@ -1,0 +1,83 @@
+"""At least so many tokens from an engine that has no such parameter: an answer that may not end, then its continuation.
+
+The first request ignores the end of the text for as many tokens as were asked for; the second goes on from what it said, which the
+engine finds in its cache. A stop string still ends the text. Two requests, so the seed begins anew with the second; the same seed
+still gives the same text.
+
+No I/O here: `ask` yields bodies and is sent the answers' bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import msgspec
+
+from providers.base import Body
+from providers.rules import Rule, Work
+
+LEAST = "local.least"
+"""Memo: how many tokens the answer has at least."""
+
+Turns = Generator[Body, bytes, bytes]
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class AtLeast(Rule, frozen=True):
+    """`min_tokens` by a continuation, for one choice of plain text in one piece; dropped elsewhere. Comes after the rule on caps."""
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("min_tokens", "min_completion_tokens")
+
+    def apply(self, work: Work) -> None:
+        """Note it for the calls, and take it out of the body."""
+        body = work.body
+        for name in self.params:
+            least = body.get(name)
+            if name not in body:
+                continue
+            if least is None or least < 1:
+                work.drop(name, "it takes at least 1")
+            elif work.options.stream or (body.get("n") or 1) > 1 or body.get("tools") or body.get("response_format"):
+                work.drop(name, "only for one answer of plain text that is not streamed")
+            else:
+                work.options.memo[LEAST] = least
+                body.pop(name)
+                work.report(name, "enforce_locally", why="the answer goes on until it has as many tokens")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {name: {"support": "adjusted", "action": "enforce_locally"} for name in self.params}
+
+
+def ask(body: Body, least: int) -> Turns:
+    """The requests for an adapted body, and the whole answer."""
+    cap = body.get("max_tokens")
+    first = body.copy()
+    first.set("ignore_eos", True)
+    first.set("max_tokens", least if cap is None else min(least, cap))
+    answer = yield first
+    begun = _decode(answer)
+    if begun["choices"][0].get("finish_reason") != "length" or (cap is not None and cap <= least):
+        return answer
+    rest = body.copy()
+    said = begun["choices"][0]["message"]["content"]
+    rest.set("messages", [*body.get("messages"), {"role": "assistant", "content": said}])
+    if cap is not None:
+        rest.set("max_tokens", cap - least)
+    return _encode(_joined(begun, _decode((yield rest))))
+
+
+def _joined(begun: dict[str, Any], ended: dict[str, Any]) -> dict[str, Any]:
+    """The answer to both: texts and log-probabilities one after the other, the prompt counted once."""
+    choice, rest = begun["choices"][0], ended["choices"][0]
+    choice["message"]["content"] += rest["message"]["content"] or ""
+    choice["finish_reason"] = rest.get("finish_reason")
+    if choice.get("logprobs") and rest.get("logprobs"):
+        choice["logprobs"]["content"] += rest["logprobs"]["content"]
+    usage = begun["usage"]
+    usage["completion_tokens"] += ended["usage"]["completion_tokens"]
+    usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
+    return begun

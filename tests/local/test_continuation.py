@@ -1,0 +1,51 @@
+"""A minimum of tokens by a continuation: what is asked, when it is over, and how both answers become one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from providers.base import Body
+from providers.local.continuation import ask
+
+
+def answer(text: str, finish: str, tokens: int, prompt: int = 10) -> bytes:
+    """One part."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "logprobs": {"content": [text]}, "finish_reason": finish}
+    usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
+    return json.dumps({"choices": [choice], "usage": usage}).encode()
+
+
+def carried_out(body: dict[str, Any], least: int, *answers: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The requests made, and the answer."""
+    turns = ask(Body(json.dumps(body).encode()), least)
+    made = [json.loads(next(turns).encode())]
+    for one in answers:
+        try:
+            made.append(json.loads(turns.send(one).encode()))
+        except StopIteration as end:
+            return made, json.loads(end.value)
+    raise AssertionError("it asks for more")
+
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def test_the_first_part_may_not_end_and_the_second_goes_on_from_it() -> None:
+    body = {"messages": MESSAGES, "max_tokens": 9, "seed": 1}
+    made, whole = carried_out(body, 4, answer("one", "length", 4), answer(" two", "stop", 2, prompt=14))
+    assert made[0] == {**body, "ignore_eos": True, "max_tokens": 4}
+    assert made[1] == {**body, "messages": [*MESSAGES, {"role": "assistant", "content": "one"}], "max_tokens": 5}
+    (choice,) = whole["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"], choice["logprobs"]["content"]) == ("one two", "stop", ["one", " two"])
+    assert whole["usage"] == {"prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 16}
+
+
+def test_a_stop_string_ends_it_before_the_minimum() -> None:
+    made, whole = carried_out({"messages": MESSAGES}, 4, answer("one", "stop", 2))
+    assert (len(made), whole) == (1, json.loads(answer("one", "stop", 2)))
+
+
+def test_a_cap_below_the_minimum_is_kept() -> None:
+    made, whole = carried_out({"messages": MESSAGES, "max_tokens": 3}, 4, answer("one", "length", 3))
+    assert ([one["max_tokens"] for one in made], whole["choices"][0]["finish_reason"]) == ([3], "length")
