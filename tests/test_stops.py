@@ -61,7 +61,8 @@ def chunk(index: int, content: str | None = None, finish: str | None = None) -> 
     """One event of an upstream."""
     delta = {} if content is None else {"content": content}
     choice = {"index": index, "delta": delta, "finish_reason": finish}
-    return json.dumps({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}).encode()
+    whole = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return json.dumps(whole, ensure_ascii=False).encode()  # so that pieces end inside characters, too
 
 
 def interleaved(texts: list[str], cuts: list[int], order: list[int]) -> list[bytes]:
