@@ -34,9 +34,8 @@ def build_admin(gateway: Gateway, health: Health) -> Starlette:
         return _json({"status": "ok"})
 
     async def readyz(request: Request) -> Response:
-        engines = {name: {"state": engine.state, "reason": engine.reason} for name, engine in gateway.engines.items()}
-        loading = [name for name, engine in gateway.engines.items() if engine.state == "starting"]
-        ready = health.serving and not health.draining and not loading
+        engines = {name: engine.state for name, engine in gateway.engines.items()}
+        ready = health.serving and not health.draining and "starting" not in engines.values()
         status = "draining" if health.draining else "ready" if ready else "starting"
         return _json({"status": status, "engines": engines}, 200 if ready else 503)
 
