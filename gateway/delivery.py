@@ -16,7 +16,7 @@ from gateway.caller import Caller
 from gateway.dialects import goodfire
 from gateway.fanout import Interleaved, add_usages, interleave, merge, together, with_usage_of
 from gateway.metrics import Metrics
-from gateway.parts import Read, ask_in_parts
+from gateway.parts import Read, as_stream, ask_in_parts
 from gateway.relay import DONE, OpeningChunk, Relay
 from gateway.routing import Place
 from gateway.stops import StopStream, cut_answer
@@ -81,15 +81,15 @@ class Exchange:
             bodies = fan_out(body, count)
             await (self._relay_several(bodies) if call.stream else self._answer_several(bodies))
             return
-        if call.stream:
+        in_parts = getattr(self._target.kind, "in_parts", None)
+        parts = in_parts(body, self._options) if in_parts is not None else None
+        if call.stream and parts is None:
             response = await self._send(body)
             try:
                 await self._relay(response)
             finally:
                 response.close()
             return
-        in_parts = getattr(self._target.kind, "in_parts", None)
-        parts = in_parts(body, self._options) if in_parts is not None else None
         found, response = await (self._ask(body) if parts is None else ask_in_parts(parts, self._ask))
         if parts is not None and call.stops:  # one may stand across two parts
             whole, matched = cut_answer(found[0], call.stops, keep=call.keep_stop)
@@ -97,7 +97,11 @@ class Exchange:
         if self._watch is not None and self._watch.repair and self._watch.error is not None:
             found = await self._ask_again(found, self._watch)
         answered, call.usage, call.finish_reasons = found
-        await self._answer(answered, response)
+        if call.stream:
+            await self._open(response)
+            await self._finish(*as_stream(answered, usage_asked=call.usage_asked))
+        else:
+            await self._answer(answered, response)
 
     async def _ask(self, body: Body) -> tuple[Read, Response]:
         """One JSON answer, read whole, and the head it came with."""

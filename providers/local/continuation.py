@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class AtLeast(Rule, frozen=True):
-    """`min_tokens` by a continuation, for one choice of plain text in one piece; dropped elsewhere. Comes after the rule on caps."""
+    """`min_tokens` by a continuation, for one choice of plain text; dropped elsewhere. Comes after the rule on caps."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -41,8 +41,8 @@ class AtLeast(Rule, frozen=True):
                 continue
             if least is None or least < 1:
                 work.drop(name, "it takes at least 1")
-            elif work.options.stream or (body.get("n") or 1) > 1 or body.get("tools") or body.get("response_format"):
-                work.drop(name, "only for one answer of plain text that is not streamed")
+            elif (body.get("n") or 1) > 1 or body.get("tools") or body.get("response_format"):
+                work.drop(name, "only for one answer of plain text")
             else:
                 work.options.memo[LEAST] = least
                 body.pop(name)

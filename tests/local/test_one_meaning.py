@@ -113,3 +113,18 @@ async def test_a_minimum_never_exceeds_the_cap_nor_a_stop(gateway: Live) -> None
     for more in ({"n": 2}, {"response_format": {"type": "json_object"}}):
         told = (await ask(gateway, messages=PARIS, min_tokens=5, **more))["gateway"]["adjustments"]
         assert ("min_tokens", "drop") in [(one["param"], one["action"]) for one in told]
+
+
+async def test_a_minimum_holds_in_a_stream_too(gateway: Live) -> None:
+    more: dict[str, Any] = {"messages": PARIS, "temperature": 0, "max_tokens": 60, "min_tokens": 16}
+    whole = await ask(gateway, **more)
+    body = {"model": "m", **more, "stream": True, "stream_options": {"include_usage": True}}
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+        answer = await client.post(gateway.base_url + "/chat/completions", json=body)
+    events = [event.removeprefix("data: ") for event in answer.text.split("\n\n") if event]
+    assert events.pop() == "[DONE]"
+    chunks = [json.loads(event) for event in events]
+    said = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+    assert said == texts(whole)[0]
+    assert chunks[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+    assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"] >= 16
