@@ -1,0 +1,94 @@
+"""While the shared store is out of reach, each limit's declared mode decides: this process's share of it, no limit, or nothing.
+
+Shares are the limit divided by the instances that were seen last; the first window gets a share of what remained then. A budget of
+less than one per instance is closed. What is charged here is published to the store when it is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gateway.limits.memory import MemoryLimiter, steady_now
+from gateway.limits.types import NO_SLOT, Costs, Limit, Refusal, Reservation, only
+
+MOST_SEEN = 100_000
+
+
+class Outage:
+    """Decides for one process while the store is away."""
+
+    def __init__(self, now: Callable[[], int] = steady_now) -> None:
+        self._now = now
+        self._local = MemoryLimiter(now)
+        self._shares: dict[str, Limit] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._held: dict[str, tuple[Reservation, Reservation]] = {}
+        self._used: dict[str, tuple[Limit, int]] = {}
+        self._members = 1
+        self.decisions: dict[str, int] = {}
+        """Decisions by what was decided: local_share, open, closed."""
+
+    def see(self, limit: Limit, remaining: int, slot: int) -> None:
+        """Remember what the store said last."""
+        if len(self._seen) < MOST_SEEN or limit.key in self._seen:
+            self._seen[limit.key] = (remaining, slot)
+
+    def begin(self, members: int) -> None:
+        """The store is gone: divide by the instances known now until it is back."""
+        self._members = max(1, members)
+        self._local = MemoryLimiter(self._now)
+        self._shares.clear()
+
+    def decide(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
+        """Admit by shares. Refused limits name the real limit, not the share."""
+        for limit in limits:
+            if limit.outage == "closed":
+                self._count("closed")
+                return Refusal(limit, 1.0, degraded=True, unavailable=True)
+        shared = [limit for limit in limits if limit.outage == "local_share"]
+        self._count("local_share" if shared else "open")
+        found = self._local.decide([self._share(limit) for limit in shared], costs, id)
+        if isinstance(found, Refusal):
+            real = next(limit for limit in shared if limit.key == found.limit.key)
+            return Refusal(real, found.retry_after, degraded=True, unavailable=self._shares[real.key].amount <= 0)
+        whole = Reservation(id, limits, costs, [NO_SLOT] * len(limits), (), found.decided, degraded=True)
+        self._held[id] = (whole, found)
+        return whole
+
+    def settle(self, reservation: Reservation, actual: Costs) -> bool:
+        """Settle what was admitted here; False when it was not."""
+        held = self._held.pop(reservation.id, None)
+        if held is None:
+            return False
+        self._local.settle(held[1], actual)
+        for limit in reservation.limits:
+            if limit.slot != NO_SLOT:
+                used = self._used.get(limit.key, (limit, 0))[1] + getattr(actual, limit.kind)
+                self._used[limit.key] = (limit, used)
+        return True
+
+    def recover(self) -> tuple[list[tuple[Limit, int]], list[Reservation]]:
+        """The store is back: what was used by limit, and the reservations still open, which from now on are the store's."""
+        used = [pair for pair in self._used.values() if pair[1]]
+        held = [whole for whole, _ in self._held.values()]
+        self._used.clear()
+        self._held.clear()
+        return used, held
+
+    def _count(self, mode: str) -> None:
+        self.decisions[mode] = self.decisions.get(mode, 0) + 1
+
+    def _share(self, limit: Limit) -> Limit:
+        """This process's part of a limit, charged with what was used of it before."""
+        share = self._shares.get(limit.key)
+        if share is not None:
+            return share
+        amount = limit.amount // self._members
+        share = Limit(limit.owner, limit.kind, amount, limit.window, outage=limit.outage)
+        share.key = limit.key
+        self._shares[limit.key] = share
+        seen = self._seen.get(limit.key)
+        if seen is not None and limit.slot != NO_SLOT and seen[1] + limit.slots >= limit.slot_at(self._now()):
+            spent = amount - max(0, seen[0]) // self._members
+            self._local.decide([share], only(limit, max(0, spent)), f"before:{limit.key}", force=True)
+        return share

@@ -1,0 +1,168 @@
+"""The words of limiting: Limit, Costs, Reservation, Refusal, and the interface that both stores keep.
+
+A window is cut into slots. An admission at time t counts the slots that cover [t - window, t] whole, so no window that ends at an
+admission can hold more than the limit; the price is one slot, hence at least 60/61 of the limit (50/51 for a second) is usable.
+Spend is a window of one slot, the UTC calendar day or month. Times are microseconds since 1970, money is nano-dollars: integers only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+import msgspec
+
+Kind = Literal["requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend"]
+Outage = Literal["local_share", "open", "closed"]
+"""What holds while the shared store cannot be asked: this process's share of the limit, no limit, or nothing is let in."""
+
+NANO = 1_000_000_000
+"""Nano-dollars in a dollar."""
+SECOND = 1_000_000
+"""Microseconds in a second."""
+_WINDOWS = {"s": (20_000, 50), "min": (SECOND, 60), "h": (60 * SECOND, 60), "day": (1440 * SECOND, 60)}
+"""A window's slot in microseconds, and how many full slots it has."""
+_PERIODS = {"day": 86_400 * SECOND, "month": 0}
+NO_SLOT = -1
+
+
+class Costs(msgspec.Struct, frozen=True):
+    """What one call takes from each kind of limit. `spend` in nano-dollars."""
+
+    requests: int = 1
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    spend: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and output together."""
+        return self.prompt_tokens + self.output_tokens
+
+    @property
+    def concurrent(self) -> int:
+        """A call is one call."""
+        return 1
+
+
+NOTHING = Costs(requests=0)
+
+
+class Limit:
+    """At most `amount` of `kind` in a `window`, for one owner (`key:search-team`). `amount` is nano-dollars for spend."""
+
+    __slots__ = ("amount", "key", "kind", "outage", "owner", "slot", "slots", "ttl", "window")
+
+    def __init__(
+        self, owner: str, kind: Kind, amount: int, window: str = "", *, outage: Outage = "local_share", side: str = "caller"
+    ) -> None:
+        """`side` is what is decided together: limits of one side share a hash tag, so that one script may touch them all."""
+        self.owner = owner
+        self.kind: Kind = kind
+        self.amount = amount
+        self.window = window
+        self.outage: Outage = outage
+        self.key = f"lockgate:{{{side}}}:{owner}:{kind}:{window or 'now'}"
+        if kind == "concurrent":
+            self.slot, self.slots, self.ttl = NO_SLOT, 0, 3_600_000
+        elif kind == "spend":
+            self.slot, self.slots, self.ttl = _PERIODS[window], 0, 40 * 86_400_000
+        else:
+            self.slot, self.slots = _WINDOWS[window]
+            self.ttl = 2 * self.slot * (self.slots + 1) // 1000
+
+    def slot_at(self, now: int) -> int:
+        """The number of the slot that `now` is in; for a month the number of months since the year 0."""
+        return now // self.slot if self.slot else month_at(now)
+
+    def empty_at(self, slot: int) -> int:
+        """When what was charged to `slot` counts no more."""
+        return (slot + self.slots + 1) * self.slot if self.slot else month_start(slot + 1)
+
+    def __str__(self) -> str:
+        amount = f"{self.amount / NANO:.9f}".rstrip("0").rstrip(".") + " USD" if self.kind == "spend" else f"{self.amount:,}"
+        what = "concurrent calls" if self.kind == "concurrent" else "" if self.kind == "spend" else self.kind.replace("_", " ")
+        words = f"{amount} {what}".strip()
+        return f"{words} per {self.window}" if self.window else words
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a limit stands after a decision: what remains, and the seconds until all of it is back."""
+
+    limit: Limit
+    remaining: int
+    reset: float
+
+
+class Reservation(msgspec.Struct, eq=False):
+    """What an admitted call holds until it is settled. `slots` are where each limit was charged, `decided` when."""
+
+    id: str
+    limits: Sequence[Limit]
+    costs: Costs
+    slots: Sequence[int]
+    standings: Sequence[Standing]
+    decided: int
+    degraded: bool = False
+    """The shared store was out of reach: each limit's declared outage mode decided."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The limit that binds. `retry_after` in seconds: None when waiting does not help, as the call alone is over the limit."""
+
+    limit: Limit
+    retry_after: float | None
+    standings: Sequence[Standing] = ()
+    decided: int = 0
+    degraded: bool = False
+    unavailable: bool = False
+    """Refused because the store is out of reach and the limit's mode is `closed`."""
+
+
+class Limiter(Protocol):
+    """Where limits are counted."""
+
+    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
+        """Reserve `costs` in all limits, or in none. The same id twice is one reservation."""
+        ...
+
+    def settle(self, reservation: Reservation, actual: Costs) -> None:
+        """Replace what was reserved by what was used, once; later calls for the same reservation do nothing."""
+        ...
+
+    async def start(self) -> None:
+        """Begin to reach the store."""
+        ...
+
+    async def stop(self) -> None:
+        """Send what is still owed and let go of the store."""
+        ...
+
+
+def only(limit: Limit, amount: int) -> Costs:
+    """Costs that take `amount` from a limit of this kind."""
+    taken = {"requests": 0, "tokens": 0, limit.kind: amount}
+    return Costs(taken["requests"], taken.get("prompt_tokens", taken["tokens"]), taken.get("output_tokens", 0), taken.get("spend", 0))
+
+
+def month_at(now: int) -> int:
+    """Months since the year 0."""
+    moment = datetime.fromtimestamp(now // SECOND, UTC)
+    return moment.year * 12 + moment.month - 1
+
+
+def month_start(month: int) -> int:
+    """When a month begins."""
+    return int(datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()) * SECOND
+
+
+def in_seconds(until: int, now: int) -> float:
+    """Seconds from `now`, never negative."""
+    return max(0, until - now) / SECOND
+
+
+def nano_dollars(usd: float) -> int:
+    """Dollars as nano-dollars, rounded up: a price is never under-charged by rounding."""
+    return math.ceil(round(usd * NANO, 3))

@@ -1,0 +1,72 @@
+"""What tests of limits share: one Redis for the run, emptied for each test; and both stores behind one fixture."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from gateway.limits.memory import MemoryLimiter
+from gateway.limits.redis import RedisLimiter
+from gateway.limits.resp import RedisAddress, connect
+from gateway.limits.types import Limiter
+from tests.limits.redis_server import RedisServer, given
+
+PATIENCE = 20.0
+"""Seconds for one decision in tests that are not about the deadline: the machine may be busy."""
+
+Starter = Callable[..., Awaitable[RedisLimiter]]
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisAddress]:
+    """A Redis for the whole run."""
+    named = given()
+    if named is not None:
+        yield named
+        return
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server.address
+    server.kill()
+
+
+@pytest.fixture
+async def redis(shared_redis: RedisAddress) -> RedisAddress:
+    """The same, empty."""
+    connection = await connect(shared_redis, lambda: None)
+    await connection.ask("FLUSHALL")
+    connection.abort()
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis(tmp_path: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that a test may kill."""
+    server = RedisServer(tmp_path_factory.mktemp("own"))
+    yield server
+    server.thaw()
+    server.kill()
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Starter]:
+    """Start Redis limiters; all are stopped at the end."""
+    running: list[RedisLimiter] = []
+
+    async def one(
+        address: RedisAddress, reports: list[str] | None = None, *, deadline: float = PATIENCE, lease: float = 30.0
+    ) -> RedisLimiter:
+        limiter = RedisLimiter(address, ([] if reports is None else reports).append, deadline=deadline, lease=lease)
+        running.append(limiter)
+        await limiter.start()
+        return limiter
+
+    yield one
+    for limiter in running:
+        await limiter.stop()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def limiter(request: pytest.FixtureRequest, redis: RedisAddress, start: Starter) -> Limiter:
+    """Both stores."""
+    return MemoryLimiter() if request.param == "memory" else await start(redis)

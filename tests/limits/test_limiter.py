@@ -1,0 +1,179 @@
+"""What both stores promise: the same decisions in memory and in a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.limits.types import NANO, SECOND, Costs, Limit, Limiter, Refusal, Reservation, month_at, month_start
+
+_ids = itertools.count()
+
+
+async def ask(limiter: Limiter, *limits: Limit, **costs: int) -> Reservation | Refusal:
+    """One decision under an id of its own."""
+    return await limiter.admit(limits, Costs(**costs), f"t{next(_ids)}")
+
+
+async def admitted(limiter: Limiter, *limits: Limit, **costs: int) -> Reservation:
+    """A decision that must be yes."""
+    found = await ask(limiter, *limits, **costs)
+    assert isinstance(found, Reservation), found
+    return found
+
+
+async def refused(limiter: Limiter, *limits: Limit, **costs: int) -> Refusal:
+    """A decision that must be no."""
+    found = await ask(limiter, *limits, **costs)
+    assert isinstance(found, Refusal), found
+    return found
+
+
+@pytest.mark.parametrize("window", ["min", "h", "day"])
+async def test_requests_are_admitted_up_to_the_limit(limiter: Limiter, window: str) -> None:
+    limit = Limit("key:a", "requests", 5, window)
+    for left in (4, 3, 2, 1, 0):
+        assert (await admitted(limiter, limit)).standings[0].remaining == left
+    refusal = await refused(limiter, limit)
+    assert refusal.limit is limit
+    seconds = {"min": 60, "h": 3600, "day": 86400}[window]
+    assert refusal.retry_after is not None
+    assert 0.9 * seconds < refusal.retry_after <= seconds * 61 / 60
+
+
+async def test_a_refusal_charges_nothing_anywhere(limiter: Limiter) -> None:
+    many, few = Limit("key:a", "requests", 100, "min"), Limit("key:a", "tokens", 10, "min")
+    await admitted(limiter, many, few, prompt_tokens=8)
+    for _ in range(5):
+        assert (await refused(limiter, many, few, prompt_tokens=3)).limit is few
+    standings = (await admitted(limiter, many, few, prompt_tokens=2)).standings
+    assert [one.remaining for one in standings] == [98, 0]
+
+
+async def test_each_kind_counts_its_own_part(limiter: Limiter) -> None:
+    kinds = [Limit("k", kind, 1000, "h") for kind in ("requests", "tokens", "prompt_tokens", "output_tokens")]
+    spend = Limit("k", "spend", 5 * NANO, "day")
+    found = await admitted(limiter, *kinds, spend, prompt_tokens=30, output_tokens=200, spend=NANO)
+    assert [one.remaining for one in found.standings] == [999, 770, 970, 800, 4 * NANO]
+
+
+async def test_settling_gives_back_what_was_not_used_and_takes_what_was(limiter: Limiter) -> None:
+    tokens, spend = Limit("k", "tokens", 100, "min"), Limit("k", "spend", 100, "month")
+    found = await admitted(limiter, tokens, spend, prompt_tokens=20, output_tokens=80, spend=90)
+    assert (await refused(limiter, tokens, spend, prompt_tokens=1)).limit is tokens
+    limiter.settle(found, Costs(prompt_tokens=20, output_tokens=10, spend=40))
+    found = await admitted(limiter, tokens, spend, prompt_tokens=50, spend=10)
+    assert [one.remaining for one in found.standings] == [20, 50]
+    limiter.settle(found, Costs(prompt_tokens=65, spend=60))
+    assert [one.remaining for one in (await admitted(limiter, tokens, spend)).standings] == [5, 0]
+
+
+async def test_settling_twice_is_settling_once(limiter: Limiter) -> None:
+    limit = Limit("k", "tokens", 100, "min")
+    found = await admitted(limiter, limit, prompt_tokens=50)
+    for _ in range(3):
+        limiter.settle(found, Costs(prompt_tokens=20))
+    assert (await admitted(limiter, limit)).standings[0].remaining == 80
+
+
+async def test_the_same_id_is_one_reservation(limiter: Limiter) -> None:
+    limit = Limit("k", "requests", 10, "min")
+    answers = [await limiter.admit([limit], Costs(), "same") for _ in range(3)]
+    assert [one.standings[0].remaining for one in answers] == [9, 9, 9]
+    assert (await admitted(limiter, limit)).standings[0].remaining == 8
+
+
+async def test_concurrency_counts_calls_that_are_not_settled(limiter: Limiter) -> None:
+    limit = Limit("k", "concurrent", 2)
+    first, second = await admitted(limiter, limit), await admitted(limiter, limit)
+    assert (await refused(limiter, limit)).retry_after is not None
+    limiter.settle(first, Costs())
+    third = await admitted(limiter, limit)
+    await refused(limiter, limit)
+    for one in (second, third):
+        limiter.settle(one, Costs())
+    await admitted(limiter, limit)
+
+
+async def test_a_call_that_alone_is_over_the_limit_is_told_that_waiting_does_not_help(limiter: Limiter) -> None:
+    small, busy = Limit("k", "tokens", 10, "min"), Limit("k", "requests", 1, "h")
+    assert (await refused(limiter, small, prompt_tokens=11)).retry_after is None
+    await admitted(limiter, busy)
+    found = await refused(limiter, busy, small, prompt_tokens=11)
+    assert (found.limit, found.retry_after) == (small, None)
+
+
+async def test_the_longest_wait_binds(limiter: Limiter) -> None:
+    minute, day, calls = Limit("k", "requests", 1, "min"), Limit("k", "tokens", 1, "day"), Limit("k", "concurrent", 1)
+    await admitted(limiter, minute, day, calls, prompt_tokens=1)
+    found = await refused(limiter, minute, day, calls, prompt_tokens=1)
+    assert found.limit is day
+
+
+async def test_a_budget_ends_with_its_calendar_month(limiter: Limiter) -> None:
+    limit = Limit("k", "spend", NANO, "month")
+    found = await admitted(limiter, limit, spend=NANO)
+    refusal = await refused(limiter, limit, spend=1)
+    end = month_start(month_at(refusal.decided) + 1)
+    assert refusal.retry_after == pytest.approx((end - refusal.decided) / SECOND)
+    assert found.slots == [datetime.now(UTC).year * 12 + datetime.now(UTC).month - 1]
+
+
+async def test_money_is_exact_to_the_nano_dollar(limiter: Limiter) -> None:
+    limit = Limit("k", "spend", 5_000_000 * NANO, "month")
+    await admitted(limiter, limit, spend=4_999_999 * NANO + 123_456_789)
+    assert (await admitted(limiter, limit, spend=1)).standings[0].remaining == NANO - 123_456_790
+
+
+async def test_a_lone_caller_who_waits_as_told_is_admitted(limiter: Limiter) -> None:
+    limit = Limit("k", "requests", 3, "s")
+    for _ in range(3):
+        await admitted(limiter, limit)
+    refusal = await refused(limiter, limit)
+    assert refusal.retry_after is not None
+    await asyncio.sleep(refusal.retry_after)
+    await admitted(limiter, limit)
+
+
+async def test_no_window_ever_holds_more_than_the_limit(limiter: Limiter) -> None:
+    """By the store's own decision times; settlements give back on the way, so what counts is what was kept."""
+    requests, tokens = Limit("k", "requests", 40, "s"), Limit("k", "tokens", 400, "s")
+    charged: list[tuple[int, int]] = []
+    draw = random.Random(7)
+
+    async def caller() -> None:
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            size = draw.randrange(1, 25)
+            found = await ask(limiter, requests, tokens, prompt_tokens=size)
+            if isinstance(found, Reservation):
+                charged.append((found.decided, size))
+                limiter.settle(found, Costs(prompt_tokens=size))
+            await asyncio.sleep(draw.random() * 0.02)
+
+    await asyncio.gather(*(caller() for _ in range(8)))
+    assert len(charged) > 40
+    charged.sort()
+    for at, (end_at, _) in enumerate(charged):
+        window = [size for when, size in charged[: at + 1] if when > end_at - SECOND]
+        assert len(window) <= 40
+        assert sum(window) <= 400
+
+
+async def test_most_of_a_limit_is_usable(limiter: Limiter) -> None:
+    """One slot of 51 is the price of exactness."""
+    limit = Limit("k", "requests", 51, "s")
+    count, first, last = 0, 0, 0
+    while not first or last - first < 3 * SECOND:
+        found = await ask(limiter, limit)
+        if isinstance(found, Reservation):
+            count, first, last = count + 1, first or found.decided, found.decided
+        else:
+            await asyncio.sleep(found.retry_after or 0)
+            last = max(last, found.decided)
+    assert count >= 51 * 3 * 0.9  # the machine may be busy while nobody asks

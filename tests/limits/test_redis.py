@@ -1,0 +1,303 @@
+"""A real Redis that is killed, frozen, emptied, filled with rubbish: what holds meanwhile, and how it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+import pytest
+
+from gateway.limits.redis import RedisLimiter
+from gateway.limits.resp import RedisAddress, RespConnection, connect, read_address
+from gateway.limits.types import NOTHING, Costs, Limit, Refusal, Reservation
+from tests.flows.live import eventually
+from tests.limits.conftest import Starter
+from tests.limits.redis_server import RedisServer
+
+_ids = itertools.count()
+
+
+async def ask(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservation | Refusal:
+    """One decision under an id of its own."""
+    return await limiter.admit(limits, Costs(**costs), f"r{next(_ids)}")
+
+
+async def console(address: RedisAddress) -> RespConnection:
+    """A connection of the test's own."""
+    return await connect(address, lambda: None)
+
+
+async def test_all_decisions_of_one_tick_are_one_command(redis: RedisAddress, start: Starter) -> None:
+    limiter = await start(redis)
+    before = limiter.link.commands
+    limit = Limit("k", "requests", 40, "min")
+    found = await asyncio.gather(*(ask(limiter, limit) for _ in range(64)))
+    assert sum(isinstance(one, Reservation) for one in found) == 40
+    assert limiter.link.commands == before + 1
+
+
+async def test_a_flood_of_refused_calls_asks_redis_next_to_nothing(redis: RedisAddress, start: Starter) -> None:
+    limiter = await start(redis)
+    limit = Limit("k", "requests", 1, "h")
+    await ask(limiter, limit)
+    before, began = limiter.link.commands, time.monotonic()
+    for _ in range(50_000):
+        assert isinstance(await ask(limiter, limit), Refusal)
+    assert limiter.link.commands - before <= 5 + 3 * (time.monotonic() - began)  # the heartbeats, and one question a second
+
+
+async def test_two_limiters_share_one_limit(redis: RedisAddress, start: Starter) -> None:
+    one, other = await start(redis), await start(redis)
+    limit = Limit("k", "requests", 10, "min")
+    found = await asyncio.gather(*(ask(limiter, limit) for _ in range(10) for limiter in (one, other)))
+    assert sum(isinstance(answer, Reservation) for answer in found) == 10
+
+
+async def test_a_caller_who_leaves_while_redis_decides_holds_nothing(redis: RedisAddress, start: Starter) -> None:
+    limiter = await start(redis)
+    limit = Limit("k", "concurrent", 1)
+    asking = asyncio.create_task(ask(limiter, limit))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    for _ in range(500):
+        found = await ask(limiter, limit)
+        if isinstance(found, Reservation):
+            break
+        await asyncio.sleep(0.01)
+    assert isinstance(found, Reservation)
+
+
+async def test_flushed_scripts_are_loaded_again_unseen(redis: RedisAddress, start: Starter) -> None:
+    reports: list[str] = []
+    limiter = await start(redis, reports)
+    other = await console(redis)
+    limit = Limit("k", "requests", 10, "min")
+    for _ in range(3):
+        await other.ask("SCRIPT", "FLUSH")
+        found = await ask(limiter, limit)
+        assert isinstance(found, Reservation)
+        assert not found.degraded
+    other.abort()
+    assert found.standings[0].remaining == 7
+    assert limiter.link.errors["noscript"] == 3
+    assert reports == []
+
+
+@pytest.mark.parametrize("rubbish", [("SET", "x"), ("LPUSH", "x"), ("HSET", "h", "many", "s", "1", "l", "1")])
+async def test_a_key_that_is_not_ours_is_removed_and_the_outage_mode_decides(
+    redis: RedisAddress, start: Starter, rubbish: tuple[str, ...]
+) -> None:
+    limiter = await start(redis)
+    other = await console(redis)
+    limit, second = Limit("k", "requests", 10, "min"), Limit("k", "tokens", 10, "min")
+    await other.ask(rubbish[0], second.key, *rubbish[1:])
+    found = await ask(limiter, limit, second, prompt_tokens=1)
+    assert isinstance(found, Reservation)
+    assert found.degraded
+    assert limiter.corrupt_keys == 1
+    found = await ask(limiter, limit, second, prompt_tokens=1)
+    other.abort()
+    assert isinstance(found, Reservation)
+    assert not found.degraded
+    assert found.standings[0].remaining <= 9
+
+
+async def test_the_lease_of_a_process_that_died_ends(redis: RedisAddress, start: Starter) -> None:
+    dead, alive = await start(redis, lease=1.0), await start(redis, lease=1.0)
+    limit = Limit("k", "concurrent", 1)
+    await ask(dead, limit)
+    assert dead._beating is not None
+    dead._beating.cancel()
+    assert isinstance(await ask(alive, limit), Refusal)
+    await asyncio.sleep(1.2)
+    assert isinstance(await ask(alive, limit), Reservation)
+
+
+async def test_a_long_call_keeps_its_lease(redis: RedisAddress, start: Starter) -> None:
+    holder, other = await start(redis, lease=3.0), await start(redis, lease=3.0)
+    limit = Limit("k", "concurrent", 1)
+    held = await ask(holder, limit)
+    assert isinstance(held, Reservation)
+    for _ in range(9):
+        await asyncio.sleep(0.5)
+        assert isinstance(await ask(other, limit), Refusal)
+    holder.settle(held, Costs())
+    await eventually(lambda: not holder._leases)
+
+
+async def test_frozen_redis_delays_one_decision_by_its_deadline_and_then_none(own_redis: RedisServer, start: Starter) -> None:
+    reports: list[str] = []
+    limiter = await start(own_redis.address, reports, deadline=0.3)
+    limit = Limit("k", "requests", 1000, "min")
+    assert isinstance(await ask(limiter, limit), Reservation)
+    own_redis.freeze()
+    began = time.monotonic()
+    first = await ask(limiter, limit)
+    assert time.monotonic() - began >= 0.3
+    assert isinstance(first, Reservation)
+    assert first.degraded
+    began = time.monotonic()
+    for _ in range(500):
+        assert isinstance(await ask(limiter, limit), Reservation)
+    assert time.monotonic() - began < 0.3
+    own_redis.thaw()
+    await eventually(lambda: limiter.link.up)
+    await eventually(lambda: not limiter._owed)
+    found = await ask(limiter, limit)
+    assert isinstance(found, Reservation)
+    assert not found.degraded
+    # what was let in meanwhile is on the books, once: 1 before, 501 frozen, 1 now
+    assert found.standings[0].remaining == 1000 - 503
+    assert [line.split(":")[1].split(" is ")[1].split(" (")[0] for line in reports] == ["out of reach", "back"]
+
+
+async def test_shares_hold_while_redis_is_away(own_redis: RedisServer, start: Starter) -> None:
+    limiters = [await start(own_redis.address) for _ in range(3)]
+    limit = Limit("k", "requests", 90, "min")
+    used = [await ask(limiters[at % 3], limit) for at in range(30)]
+    assert all(isinstance(one, Reservation) for one in used)
+    await eventually(lambda: all(limiter.members == 3 for limiter in limiters))
+    own_redis.kill()
+    await eventually(lambda: not any(limiter.link.up for limiter in limiters))
+    found = [await ask(limiter, limit) for limiter in limiters for _ in range(60)]
+    assert 54 <= sum(isinstance(one, Reservation) for one in found) <= 62  # a third of what each saw remaining: 62, 61, 60
+
+
+@pytest.mark.parametrize(("outage", "admits"), [("open", True), ("closed", False)])
+async def test_open_and_closed_are_what_they_say(own_redis: RedisServer, start: Starter, outage: str, admits: bool) -> None:
+    limiter = await start(own_redis.address)
+    own_redis.kill()
+    await eventually(lambda: not limiter.link.up)
+    limit = Limit("k", "requests", 1, "min", outage=outage)  # type: ignore[arg-type]
+    for _ in range(5):
+        found = await ask(limiter, limit)
+        assert isinstance(found, Reservation) is admits
+        assert found.degraded
+        assert admits or (isinstance(found, Refusal) and found.unavailable)
+    assert limiter.outage.decisions == {outage: 5}
+
+
+async def test_a_redis_that_comes_back_empty_gets_what_was_used_meanwhile(own_redis: RedisServer, start: Starter) -> None:
+    limiter = await start(own_redis.address)
+    limit, calls = Limit("k", "tokens", 1000, "h"), Limit("k", "concurrent", 2)
+    own_redis.kill()
+    await eventually(lambda: not limiter.link.up)
+    ended, open_ = await ask(limiter, limit, calls, prompt_tokens=300), await ask(limiter, limit, calls, prompt_tokens=100)
+    assert isinstance(ended, Reservation)
+    assert isinstance(open_, Reservation)
+    limiter.settle(ended, Costs(prompt_tokens=200))
+    own_redis.start()
+    await eventually(lambda: limiter.link.up)
+    found = await ask(limiter, limit, calls, prompt_tokens=1)
+    assert isinstance(found, Reservation)
+    assert [one.remaining for one in found.standings] == [1000 - 200 - 100 - 1, 0]
+    limiter.settle(open_, Costs(prompt_tokens=50))
+    limiter.settle(found, Costs(prompt_tokens=1))
+    found = await ask(limiter, limit, calls)
+    assert isinstance(found, Reservation)
+    assert [one.remaining for one in found.standings] == [1000 - 200 - 50 - 1, 1]
+
+
+async def test_what_is_settled_while_redis_is_away_is_told_when_it_is_back(own_redis: RedisServer, start: Starter) -> None:
+    limiter = await start(own_redis.address, deadline=0.3)
+    limit = Limit("k", "tokens", 100, "h")
+    held = await ask(limiter, limit, prompt_tokens=90)
+    assert isinstance(held, Reservation)
+    own_redis.freeze()
+    assert isinstance(await ask(limiter, limit), Reservation)
+    limiter.settle(held, Costs(prompt_tokens=10))
+    own_redis.thaw()
+    await eventually(lambda: limiter.link.up)
+    found = await ask(limiter, limit)
+    assert isinstance(found, Reservation)
+    assert found.standings[0].remaining == 90
+
+
+async def test_a_redis_that_is_down_at_the_start_stops_nobody(own_redis: RedisServer, start: Starter) -> None:
+    own_redis.kill()
+    reports: list[str] = []
+    limiter = await start(own_redis.address, reports)
+    assert isinstance(await ask(limiter, Limit("k", "requests", 1, "min")), Reservation)
+    await asyncio.sleep(0.5)
+    assert len(reports) == 1
+    own_redis.start()
+    await eventually(lambda: limiter.link.up)
+    assert len(reports) == 2
+
+
+async def test_a_policy_that_forgets_limits_is_refused_in_one_line(own_redis: RedisServer, start: Starter) -> None:
+    other = await console(own_redis.address)
+    await other.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    reports: list[str] = []
+    limiter = await start(own_redis.address, reports)
+    assert not limiter.link.up
+    assert ["noeviction" in line for line in reports] == [True]
+    await other.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    other.abort()
+    await eventually(lambda: limiter.link.up)
+
+
+async def test_a_full_redis_is_an_outage(own_redis: RedisServer, start: Starter) -> None:
+    limiter = await start(own_redis.address)
+    other = await console(own_redis.address)
+    await other.ask("CONFIG", "SET", "maxmemory", "1")
+    found = await ask(limiter, Limit("k", "requests", 9, "min"))
+    other.abort()
+    assert found.degraded
+    assert limiter.link.errors["oom"] == 1
+
+
+async def test_a_wrong_password_is_said_once(own_redis: RedisServer, start: Starter) -> None:
+    other = await console(own_redis.address)
+    await other.ask("CONFIG", "SET", "requirepass", "right")
+    reports: list[str] = []
+    limiter = await start(RedisAddress(path=str(own_redis.socket), password="wrong-password"), reports)
+    await asyncio.sleep(0.3)
+    assert not limiter.link.up
+    assert len(reports) == 1
+    assert "WRONGPASS" in reports[0]
+    assert "wrong-password" not in reports[0]
+    right = await start(RedisAddress(path=str(own_redis.socket), password="right"))
+    assert right.link.up
+    other.abort()
+
+
+async def test_cancelled_decisions_never_cross_answers(redis: RedisAddress, start: Starter) -> None:
+    limiter = await start(redis)
+
+    async def one(at: int) -> None:
+        limit = Limit(f"k{at % 7}", "requests", 10**6 + at % 7, "h")
+        found = await ask(limiter, limit)
+        assert isinstance(found, Reservation)
+        assert found.standings[0].limit is limit
+        assert 10**6 - 4000 < found.standings[0].remaining < 10**6 + 7
+        limiter.settle(found, NOTHING)
+
+    for at in range(300):
+        tasks = [asyncio.create_task(one(10 * at + each)) for each in range(10)]
+        await asyncio.sleep(0 if at % 3 else 0.0005)
+        for task in tasks[::2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert not [result for result in results if isinstance(result, Exception) and not isinstance(result, asyncio.CancelledError)]
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://h", RedisAddress("h")),
+        ("redis://u:p%40@h:7/2", RedisAddress("h", 7, user="u", password="p@", database=2)),
+        ("rediss://:p@h/0", RedisAddress("h", tls=True, password="p")),
+        ("unix:///x/y.sock?db=3", RedisAddress(path="/x/y.sock", database=3, host="127.0.0.1")),
+    ],
+)
+def test_addresses_are_read(url: str, address: RedisAddress) -> None:
+    assert read_address(url) == address
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://h", "redis+sentinel://h", "redis://h/zero"])
+def test_what_cannot_be_reached_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="store"):
+        read_address(url)
