@@ -184,6 +184,8 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
         ours = (call.sent_at - call.started) * 1000
         theirs = max(0.0, time.monotonic() - call.sent_at) * 1000
         headers.append((b"server-timing", b"gateway;dur=%.2f, upstream;dur=%.2f" % (ours, theirs)))
+    if call.limit_headers:
+        headers.extend(call.limit_headers)
     if call.adjustments:
         headers.append((b"x-gateway-adjusted", adjusted_header(call.adjustments)))
     return headers

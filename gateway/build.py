@@ -17,6 +17,7 @@ from gateway.caller import CallerDeadlines
 from gateway.calllog import CallLog
 from gateway.config_route import refs
 from gateway.config_types import Config, KeyConfig, ProviderConfig
+from gateway.limiting import limits_of
 from gateway.metrics import Metrics
 from gateway.normalize import CHECKS
 from gateway.pipeline import Pipeline
@@ -73,6 +74,7 @@ class Gateway:
             deadlines=CallerDeadlines(),
             max_body=config.max_body,
             strict=config.strict,
+            limits=limits_of(config, self.metrics, report),
         )
         for name in config.providers:
             if config.providers[name].type == "local":
@@ -131,6 +133,8 @@ class Gateway:
             await engine.start()
         if find_spec("tokenizers") is None and any(one.context and one.context.tokenizer for one in self.config.models.values()):
             self._report("context.tokenizer is not used: it needs the package tokenizers, `pip install lockgate[tokenizers]`")
+        if self.pipeline.limits is not None and self._workers == 1:  # of several processes, only those that serve count
+            await self.pipeline.limits.start()
         if self._counts():
             self._loading = asyncio.create_task(self.pipeline.fit.preload(), name="tokenizer")
         self._watch_values()
@@ -139,6 +143,8 @@ class Gateway:
         """Whether calls of some model need a tokenizer: the local engine counts by itself."""
         kinds = {name: one.type for name, one in self.config.providers.items()}
         counted = [one for one in self.config.models.values() if one.context is not None]
+        if self.pipeline.limits is not None and self.pipeline.limits.counts_tokens:
+            counted = list(self.config.models.values())
         return any(kinds.get(ref.provider or "", "local") != "local" for one in counted for ref in refs(one.targets))
 
     async def stop(self) -> None:
@@ -148,6 +154,8 @@ class Gateway:
             await asyncio.gather(self._loading, return_exceptions=True)
         for engine in self.engines.values():
             await engine.stop()
+        if self.pipeline.limits is not None:
+            await self.pipeline.limits.stop()
         for transport in (self.native, *self._httpx.values()):
             await transport.aclose()
         self.log.close()

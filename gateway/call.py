@@ -13,7 +13,8 @@ from providers.base import Adjustment, Body, Operation, Target, Usage
 if TYPE_CHECKING:
     from gateway.auth import VirtualKey
     from gateway.context import Report
-    from gateway.errors import GatewayError
+    from gateway.errors import GatewayError, Headers
+    from gateway.limits.types import Reservation
 
 _PREFIX = os.urandom(6).hex()
 _counter = 0
@@ -39,9 +40,9 @@ class Call:
 
     __slots__ = (
         "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "deadline", "error",
-        "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "model", "operation", "path", "receipt", "sent_at",
-        "started", "status", "stop_matched", "stops", "stream", "stream_end", "strict", "target", "time_info", "upstream_at",
-        "upstream_id", "usage", "usage_asked",
+        "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "model", "operation", "path", "receipt",
+        "reservation", "sent_at", "started", "status", "stop_matched", "stops", "stream", "stream_end", "strict", "target", "time_info",
+        "upstream_at", "upstream_id", "usage", "usage_asked",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -69,6 +70,10 @@ class Call:
         """The caller said what to do about a conversation that does not fit the context window."""
         self.context: Report | None = None
         """What was counted, and which messages left."""
+        self.reservation: Reservation | None = None
+        """What the caller's limits hold for this call until it is settled."""
+        self.limit_headers: Headers = ()
+        """How those limits stand, for the answer."""
         self.deadline = float("inf")
         """Seconds that the caller gives the whole call (timeout_microseconds)."""
         self.strict = False

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from gateway.config_problem import Problems, join, suggest
+from gateway.config_route import Ref, refs
 from gateway.config_secret import refuse_exposed
-from gateway.config_types import Config, wildcard
+from gateway.config_types import Config, LimitsConfig, wildcard
+from gateway.limits.resp import read_address
+from gateway.pricing import price_of
 
 
 def check_listeners(config: Config, problems: Problems) -> None:
@@ -36,6 +40,68 @@ def check_keys(config: Config, problems: Problems) -> None:
             if model not in config.models and wildcard(model, config.models) is None:
                 path = f"{join('keys', name)}.models[{index}]"
                 problems.at(path, f"no model {problems.written(path)} in this file{suggest(model, config.models, 'models')}")
+
+
+def check_limits(config: Config, problems: Problems) -> None:
+    """Limits that are counted in a store we can reach, and budgets whose every call has a price."""
+    blocks = _limits(config)
+    if not config.store.startswith("memory:") and any(limits != LimitsConfig() for _, limits, _ in blocks):
+        try:
+            read_address(config.store)
+        except ValueError as error:
+            problems.at("store", str(error))
+    for path, limits, targets in blocks:
+        for ref in targets if limits.spend is not None else ():
+            provider = config.providers.get(ref.provider or "")
+            if provider is not None and price_of(provider, ref.model) is None:
+                where = join(join("providers", provider.name), "prices")
+                problems.at(f"{path}.spend", f"{ref} has no known price, so that its cost cannot be counted: add it under {where}")
+                break
+
+
+def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
+    """Every block of limits, with the targets that its calls can go to."""
+    found: list[tuple[str, LimitsConfig, list[Ref]]] = []
+    everything = [Ref(name, "*") for name in config.providers] if config.expose_targets else []
+    for name, key in config.keys.items():
+        for field in ("limits", "limits_per_user"):
+            limits: LimitsConfig = getattr(key, field)
+            targets: list[Ref] = []
+            if limits.spend is not None and key.models is None:
+                targets = _targets(config, config.models) + everything
+            elif limits.spend is not None:
+                targets = _targets(config, [_pattern(config, model) for model in key.models or ()])
+            found.append((f"{join('keys', name)}.{field}", limits, targets))
+    for name, model in config.models.items():
+        targets = _targets(config, [name]) if model.limits.spend is not None else []
+        found.append((f"{join('models', name)}.limits", model.limits, targets))
+    used = _targets(config, config.models) + everything
+    for name, provider in config.providers.items():
+        found.append((f"{join('providers', name)}.limits", provider.limits, [ref for ref in used if ref.provider == name]))
+    return found
+
+
+def _pattern(config: Config, model: str) -> str:
+    return model if model in config.models else wildcard(model, config.models) or ""
+
+
+def _targets(config: Config, models: Iterable[str]) -> list[Ref]:
+    """Where calls for these models can go, through other models too."""
+    found: list[Ref] = []
+    seen: set[str] = set()
+    waiting = list(models)
+    while waiting:
+        name = waiting.pop()
+        known = config.models.get(name)
+        if name in seen or known is None or known.targets is None:
+            continue
+        seen.add(name)
+        for ref in refs(known.targets):
+            if ref.provider is not None:
+                found.append(ref)
+            else:
+                waiting.append(_pattern(config, ref.model))
+    return found
 
 
 def check_tls(config: Config, problems: Problems) -> None:

@@ -20,7 +20,7 @@ from gateway.yamlfile import Node, Scalar, Sequence
 BAD: Any = object()
 """Stands for a value that could not be read; its problem is already on the list."""
 
-NOT_YET = ("limits", "limits_per_user", "team", "teams")
+NOT_YET = ("team", "teams")
 
 SpecialReader: TypeAlias = Callable[[Node, str, str], Any]
 

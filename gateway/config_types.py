@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.config_limit import Rate
 from gateway.config_route import Ref, Route
 from gateway.config_secret import Secret, Url
 from gateway.config_value import Address
@@ -23,6 +24,9 @@ Name = Annotated[str, Meta(extra={"form": "outside"})]
 Secrets = Annotated[tuple[Secret, ...], Meta(extra={"form": "secrets"})]
 Header = Annotated[Secret, Meta(extra={"form": "header"})]
 KeyHash = Annotated[str, Meta(extra={"form": "key_hash"})]
+
+Each = Annotated[Rate, Meta(extra={"form": "rate"})]
+Dollars = Annotated[float, Meta(ge=0, le=100_000)]
 
 STRICT = "Refuse (400) what cannot be honoured instead of adjusting and reporting it."
 
@@ -40,6 +44,31 @@ class Admin(Struct, frozen=True):
     listen: Annotated[Listen, Meta(description="HOST:PORT of the admin listener.")] = Address("127.0.0.1", 8081)
     key_hash: Annotated[KeyHash | None, Meta(description="sha256: of the admin key. Required when the listener is not on loopback.")] = None
     metrics: Annotated[Literal["keyed", "open"], Meta(description="Whether /metrics needs the admin key.")] = "keyed"
+
+
+class LimitsConfig(Struct, frozen=True):
+    """What may be used at most. Windows slide; a budget is per UTC day or month."""
+
+    requests: Annotated[Each | None, Meta(description="Calls in a window: 600/min. Windows are s, min, h and day.")] = None
+    tokens: Annotated[Each | None, Meta(description="Prompt and output tokens together: 200k/min.")] = None
+    prompt_tokens: Annotated[Each | None, Meta(description="Prompt tokens in a window.")] = None
+    output_tokens: Annotated[Each | None, Meta(description="Output tokens in a window.")] = None
+    concurrent: Annotated[Annotated[int, Meta(ge=1, le=1_000_000)] | None, Meta(description="Calls at the same time.")] = None
+    spend: Annotated[
+        Annotated[Rate, Meta(extra={"form": "spend"})] | None, Meta(description="A budget: 50 USD/month, 2.50 USD/day. Needs prices.")
+    ] = None
+    outage: Annotated[
+        Literal["local_share", "open", "closed"],
+        Meta(description="While the store is out of reach: this process's share of each limit, no limit, or no calls."),
+    ] = "local_share"
+
+
+class Price(Struct, frozen=True):
+    """What a model's tokens cost, in USD per million."""
+
+    prompt: Annotated[Dollars, Meta(description="Prompt tokens.")]
+    output: Annotated[Dollars, Meta(description="Output tokens, reasoning included.")]
+    cached: Annotated[Dollars | None, Meta(description="Prompt tokens that the provider had cached; as prompt when left out.")] = None
 
 
 class ProviderConfig(Struct, frozen=True):
@@ -67,6 +96,12 @@ class ProviderConfig(Struct, frozen=True):
     idle_timeout: Annotated[Duration, Meta(description="Longest silence between two pieces of an answer.")] = 60.0
     timeout: Annotated[Duration, Meta(description="Longest time for one attempt as a whole.")] = 600.0
     max_connections: Annotated[int, Meta(ge=1, le=100_000, description="Most connections at once to one address.")] = 1000
+    limits: Annotated[
+        LimitsConfig, Meta(description="For all calls to this provider; a call over one of them goes to the next target.")
+    ] = LimitsConfig()
+    prices: Annotated[
+        dict[str, Price], Meta(description="USD per million tokens by the model's name there, over the catalog's; '*' is any other.")
+    ] = {}
     options: Annotated[dict[str, Any], Meta(extra={"form": "outside"})] = {}
     """The type's own keys, by their Python names, defaults filled in."""
 
@@ -118,6 +153,7 @@ class ModelConfig(Struct, frozen=True):
         Meta(description="Ask once more, and bill both, when a JSON answer is not what response_format asked for. Not for streams."),
     ] = None
     context: Annotated[ContextConfig | None, Meta(description="What happens when a conversation does not fit the context window.")] = None
+    limits: Annotated[LimitsConfig, Meta(description="For all calls that ask for this model by its name.")] = LimitsConfig()
 
 
 class KeyConfig(Struct, frozen=True):
@@ -134,6 +170,8 @@ class KeyConfig(Struct, frozen=True):
         Meta(description="The last day (UTC), or the moment from which the key is refused."),
     ] = None
     strict: Annotated[bool | None, Meta(description=STRICT)] = None
+    limits: Annotated[LimitsConfig, Meta(description="For all calls with this key.")] = LimitsConfig()
+    limits_per_user: Annotated[LimitsConfig, Meta(description="For each value of the field user in calls with this key.")] = LimitsConfig()
 
 
 class Config(Struct, frozen=True):
@@ -152,6 +190,9 @@ class Config(Struct, frozen=True):
     auth: Annotated[
         Literal["keys", "none"], Meta(description="'none' lets anybody who can connect call. Without keys, only loopback is listened on.")
     ] = "keys"
+    default_output_tokens: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="What a call without max_tokens reserves of limits on output.")
+    ] = 4096
     max_body: Annotated[Size, Meta(description="Largest request body.")] = 32 << 20
     cors: Annotated[
         tuple[Annotated[str, Meta(extra={"form": "origin"})], ...], Meta(description="Browser origins that may call; none by default.")

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.config_limit import RATE, SPEND, rate, spend
 from gateway.config_secret import Url
 
 Schema = dict[str, Any]
@@ -192,6 +193,8 @@ FORMS: dict[str, Form] = {
     "origin": Form(origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Form(network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
     "key_hash": Form(key_hash, _text(r"sha256:[0-9a-fA-F]{64}", "sha256:" + "0" * 64), secret=True),
+    "rate": Form(rate, _text(RATE, "600/min", "200k/min")),
+    "spend": Form(spend, _text(SPEND, "50 USD/month")),
     "expires": Form(expires, _text(r"\d{4}-\d\d-\d\d(?:[T ].+)?", "2027-01-31")),
 }
 """Forms of text alone. Secrets, headers, paths and routes need more than the text and are read in config_read and config_route."""

@@ -6,6 +6,7 @@
     ├── Forbidden         403      a key without this right                 key_disabled, key_expired, model_not_allowed
     ├── NotFound          404      no such model or path                    model_not_found, not_found
     ├── TooLarge          413      the body is over `max_body`              request_too_large
+    ├── LimitReached      429      one of the caller's limits is used up    rate_limit_exceeded, insufficient_quota
     ├── Unavailable       503      nothing can take the call now            model_unavailable, overloaded, server_shutting_down
     └── UpstreamFailed    4xx/5xx  every target failed; built from the last Failure by FAILURES below
 
@@ -102,6 +103,12 @@ class TooLarge(GatewayError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The request body is larger than this gateway takes ({limit} bytes).", headers=((b"connection", b"close"),))
+
+
+class LimitReached(GatewayError):
+    """One of the caller's limits is used up."""
+
+    status, code, type = 429, "rate_limit_exceeded", "requests"
 
 
 class Unavailable(GatewayError):

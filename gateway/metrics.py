@@ -31,6 +31,8 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_stream_end": ("How streams ended.", ("target", "reason")),
     "lockgate_client_aborts": ("Callers who left before their answer was complete.", ("phase",)),
     "lockgate_auth_failures": ("Calls without a valid key.", ("reason",)),
+    "lockgate_limit_refusals": ("Calls and attempts that a limit refused.", ("owner", "kind")),
+    "lockgate_limit_degraded": ("Decisions on limits while the store was out of reach.", ("decision",)),
     "lockgate_sse_normalised": ("Irregularities of upstream streams that were smoothed.", ()),
     "lockgate_internal_errors": ("Errors of the gateway itself.", ()),
 }

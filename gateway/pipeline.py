@@ -4,6 +4,7 @@
     authenticate  headers -> VirtualKey                               401, 403
     normalize     right types, sane values, whole messages            400
     route         model -> places in order                            404
+    limit         key, user, model: reserved together or not at all  429; a provider's limits: the next place
     fit           counted, lowered, evicted: only when asked          400, or the next place
     adapt, send   rules + encode -> request -> answer, or a Failure   the next place, while nothing was sent to the caller
     deliver       the answer back: bytes as they are, or as events
@@ -30,6 +31,8 @@ from gateway.delivery import Exchange
 from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse_body, read_body
 from gateway.errors import RETRY, STOP, Forbidden, GatewayError, Unauthorized, Unavailable, from_failure, from_refusal, unreadable
 from gateway.fit import BEHAVIOUR, LIMIT, Fit
+from gateway.limiting import Limits
+from gateway.limits.types import Reservation
 from gateway.metrics import Metrics
 from gateway.normalize import normalize, read_model
 from gateway.routing import Choice, Router
@@ -64,8 +67,11 @@ class Pipeline:
         deadlines: CallerDeadlines,
         max_body: int,
         strict: bool = False,
+        limits: Limits | None = None,
     ) -> None:
+        """`limits` None: none are configured, and nothing is counted."""
         self.keys = keys
+        self.limits = limits
         self.router = router
         self.fit = Fit()
         self.metrics = metrics
@@ -109,6 +115,8 @@ class Pipeline:
         if caller.gone and not caller.finished:
             call.abort_phase = "write_stall" if caller.stalled and caller.opened else _phase(call, caller)
         accounting.settle(call)
+        if call.reservation is not None and self.limits is not None:
+            self.limits.settle(call, call.reservation)
         self.metrics.record(call, ended)
         self._log.add(call, ended)
 
@@ -150,6 +158,8 @@ class Pipeline:
         normalize(call.body)
         _read_asks(call, call.body)
         choices = self.router.targets(model)
+        if self.limits is not None:
+            await self.limits.admit(call, model.name, [choice.place.target for choice in choices])
         await self._try(call, caller, choices)
 
     async def _accept(self, call: Call, caller: Caller) -> None:
@@ -237,7 +247,13 @@ class Pipeline:
         call.attempts.append(Attempt(target.name))
         exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self.metrics, asked, watch)
         lease: Lease | None = None
+        reserved: Reservation | None = None
         try:
+            if self.limits is not None:
+                found = await self.limits.admit_target(call, target)
+                if isinstance(found, Failure):
+                    return found
+                reserved = found
             if place.engine is not None:
                 admitted = await place.engine.admit(ENGINE_PATIENCE)
                 if isinstance(admitted, Failure):
@@ -253,6 +269,9 @@ class Pipeline:
             call.attempts[-1].ms = exchange.elapsed()
             if lease is not None:
                 lease.release()
+            if reserved is not None and self.limits is not None:
+                accounting.settle(call)
+                self.limits.settle(call, reserved, made=True)
         self.metrics.count("lockgate_attempts", (self.metrics.target_label(target), "ok"))
         return None
 

@@ -36,8 +36,8 @@ UNKNOWN = [
     (LOCAL + "models:\n  fast:\n    targets: local/x\n    retrys: 1", "5:5: models.fast.retrys: unknown key, did you mean 'retries'?"),
     (LOCAL + "models: {m: {fallbacks: [local/x]}}", "2:14: models.m.fallbacks: unknown key, did you mean 'targets'?"),
     (
-        f"keys: {{k: {{hash: '{HASH}', limits: {{requests: 1/s}}}}}}",
-        "1:93: keys.k.limits: unknown key: this version does not apply limits, and a limit that is silently ignored would be an open door",
+        f"keys: {{k: {{hash: '{HASH}', team: a}}}}",
+        "1:93: keys.k.team: unknown key: this version does not apply team, and a limit that is silently ignored would be an open door",
     ),
     (
         "teams: {}",

@@ -106,7 +106,12 @@ class RedisLimiter:
         if not self._asked:
             loop.call_soon(self._flush)
         self._asked.append(_Asked(limits, costs, id, future))
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and isinstance(found := future.result(), Reservation):
+                self.settle(found, NOTHING)  # decided in the very moment that its caller left
+            raise
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
         """Replace what was reserved by what was used, once."""

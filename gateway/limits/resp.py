@@ -35,14 +35,14 @@ def read_address(url: str) -> RedisAddress:
     """The address of `redis://`, `rediss://` or `unix://` URLs; ValueError for what this store cannot reach."""
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError(f"store: {parts.scheme}:// is not supported yet; use redis:// or rediss:// of a single Redis")
+        raise ValueError(f"limits cannot be counted in {parts.scheme}:// yet: use one Redis, redis:// or rediss://")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if parts.scheme == "unix":
         database = parse_qs(parts.query).get("db", ["0"])[0]
         return RedisAddress(path=parts.path, user=user, password=password, database=int(database))
     database = parts.path.strip("/") or "0"
     if not database.isdigit():
-        raise ValueError("store: a Redis URL ends in the number of a database, for example /0")
+        raise ValueError("a Redis URL ends in the number of a database, for example /0")
     return RedisAddress(parts.hostname or "", parts.port or 6379, "", parts.scheme == "rediss", user, password, int(database))
 
 

@@ -299,5 +299,5 @@ def test_addresses_are_read(url: str, address: RedisAddress) -> None:
 
 @pytest.mark.parametrize("url", ["redis+cluster://h", "redis+sentinel://h", "redis://h/zero"])
 def test_what_cannot_be_reached_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="store"):
+    with pytest.raises(ValueError, match="Redis"):
         read_address(url)

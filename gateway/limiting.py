@@ -1,0 +1,237 @@
+"""Limits in the life of a call: what it reserves of which limits, what it used in the end, and what its caller is told."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from gateway import catalog
+from gateway.config_types import Config, LimitsConfig
+from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
+from gateway.limits.memory import MemoryLimiter
+from gateway.limits.redis import RedisLimiter
+from gateway.limits.resp import read_address
+from gateway.limits.types import NOTHING, Costs, Kind, Limit, Limiter, Refusal, Reservation, Standing
+from gateway.pricing import FREE, TokenPrice, price_of
+from gateway.tokens import BYTES_PER_TOKEN, INLINE, SHARED, tokenizer_for
+from providers.base import Failure, Target
+
+if TYPE_CHECKING:
+    from gateway.call import Call
+    from gateway.metrics import Metrics
+
+KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend")
+TOKEN_KINDS = frozenset({"tokens", "prompt_tokens", "output_tokens"})
+MOST_USERS = 10_000
+"""Users whose limits are kept ready; they are counted in the store whether kept here or not."""
+DEGRADED = (b"x-gateway-limits", b"degraded")
+
+
+def limits_of(config: Config, metrics: Metrics, report: Callable[[str], None]) -> Limits | None:
+    """The limits of a configuration; None when it has none."""
+    blocks = [block for one in config.keys.values() for block in (one.limits, one.limits_per_user)]
+    blocks += [one.limits for one in config.models.values()]
+    blocks += [one.limits for one in config.providers.values()]
+    if not any(map(_some, blocks)):
+        return None
+    memory = config.store.startswith("memory:")
+    return Limits(config, MemoryLimiter() if memory else RedisLimiter(read_address(config.store), report), metrics)
+
+
+def _some(block: LimitsConfig) -> bool:
+    return any(getattr(block, kind) is not None for kind in KINDS)
+
+
+def _block(block: LimitsConfig, owner: str, side: str) -> tuple[Limit, ...]:
+    """A block of the YAML as limits of one owner."""
+    found: list[Limit] = []
+    for kind in KINDS:
+        value = getattr(block, kind)
+        if kind == "concurrent" and value is not None:
+            found.append(Limit(owner, kind, value, outage=block.outage, side=side))
+        elif value is not None:
+            found.append(Limit(owner, kind, value.amount, value.window, outage=block.outage, side=side))
+    return tuple(found)
+
+
+class Limits:
+    """The limits of one configuration, and where they are counted."""
+
+    def __init__(self, config: Config, limiter: Limiter, metrics: Metrics) -> None:
+        self.limiter = limiter
+        self._config = config
+        self._metrics = metrics
+        self._keys = {name: _block(one.limits, f"key:{name}", "caller") for name, one in config.keys.items()}
+        self._users = {name: one.limits_per_user for name, one in config.keys.items() if _some(one.limits_per_user)}
+        self._models = {name: _block(one.limits, f"model:{name}", "caller") for name, one in config.models.items()}
+        self._providers = {
+            name: found for name, one in config.providers.items() if (found := _block(one.limits, f"provider:{name}", "target"))
+        }
+        self._each: dict[tuple[str, str], tuple[Limit, ...]] = {}
+        users = [_block(block, "", "") for block in self._users.values()]
+        everything = [
+            limit for block in (*self._keys.values(), *self._models.values(), *self._providers.values(), *users) for limit in block
+        ]
+        self.counts_tokens = any(limit.kind in TOKEN_KINDS or limit.kind == "spend" for limit in everything)
+        """Whether a call's tokens are estimated before it is made."""
+        self._prices = any(limit.kind == "spend" for limit in everything)
+
+    async def start(self) -> None:
+        """Reach the store."""
+        await self.limiter.start()
+
+    async def stop(self) -> None:
+        """Let go of the store."""
+        await self.limiter.stop()
+
+    async def admit(self, call: Call, model: str, targets: Sequence[Target]) -> None:
+        """Reserve what the call may take of its key's, its user's and its model's limits. LimitReached or Unavailable otherwise."""
+        name = call.key.name if call.key is not None else ""
+        limits = self._keys.get(name, ()) + self._models.get(model, ())
+        if name in self._users:
+            limits += self._per_user(call, name)
+        if not limits:
+            return
+        found = await self.limiter.admit(limits, self._costs(call, targets), call.id)
+        call.limit_headers = _headers(found)
+        if found.degraded:
+            self._metrics.count("lockgate_limit_degraded", ("refused" if isinstance(found, Refusal) else "admitted",))
+        if isinstance(found, Refusal):
+            self._metrics.count("lockgate_limit_refusals", (found.limit.owner.partition(":")[0], found.limit.kind))
+            raise _error(found)
+        call.reservation = found
+
+    async def admit_target(self, call: Call, target: Target) -> Reservation | Failure | None:
+        """The same for the limits of a provider, for one attempt; a Failure sends the call to the next place."""
+        limits = self._providers.get(target.provider)
+        if limits is None:
+            return None
+        found = await self.limiter.admit(limits, self._costs(call, (target,)), f"{call.id}.{len(call.attempts)}")
+        if found.degraded:
+            self._metrics.count("lockgate_limit_degraded", ("refused" if isinstance(found, Refusal) else "admitted",))
+        if isinstance(found, Reservation):
+            return found
+        self._metrics.count("lockgate_limit_refusals", ("provider", found.limit.kind))
+        if found.unavailable:
+            return Failure("overloaded", "the store of limits is out of reach", retry_after=found.retry_after)
+        kind = "quota" if found.limit.kind == "spend" else "rate_limit"
+        return Failure(kind, f"the gateway's own limit of {found.limit} is used up", retry_after=found.retry_after)  # type: ignore[arg-type]
+
+    def settle(self, call: Call, reservation: Reservation, *, made: bool = False) -> None:
+        """Replace the reservation by what the call used: nothing when it reached no upstream, unless it was `made` all the same."""
+        usage = call.usage
+        if usage is None:
+            made = made or bool(call.upstream_at or (call.abort_phase and call.sent_at))
+            self.limiter.settle(reservation, Costs() if made else NOTHING)
+            return
+        price = self._price(call.target) if self._prices and call.target is not None else FREE
+        used = Costs(1, max(0, usage.prompt_tokens), max(0, usage.completion_tokens), price.of_usage(usage))
+        self.limiter.settle(reservation, used)
+
+    def _per_user(self, call: Call, key: str) -> tuple[Limit, ...]:
+        """The limits of the caller's own user, if the call names one."""
+        user = call.body.get("user") if call.body is not None and "user" in call.body else None
+        if not isinstance(user, str) or not user:
+            return ()
+        found = self._each.get((key, user))
+        if found is None:
+            owner = f"user:{key}:{hashlib.sha256(user.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+            found = _block(self._users[key], owner, "caller")
+            if len(self._each) >= MOST_USERS:
+                self._each.clear()
+            self._each[key, user] = found
+        return found
+
+    def _costs(self, call: Call, targets: Sequence[Target]) -> Costs:
+        """What to reserve: the prompt, and all the output that the call may ask for; at the price of its dearest target."""
+        if not self.counts_tokens:
+            return Costs()
+        prompt = _prompt_tokens(call, targets[0])
+        output = max(self._output_cap(call, target) for target in targets)
+        spend = max(self._price(target).of(prompt, output) for target in targets) if self._prices else 0
+        return Costs(1, prompt, output, spend)
+
+    def _output_cap(self, call: Call, target: Target) -> int:
+        """Most output tokens of the call: what it asks for, else a default that no model's own cap is under."""
+        assert call.body is not None
+        body = call.body
+        known = catalog.find(target.kind.type, target.model, target.provider)
+        most = known.output if known is not None and known.output else None
+        asked = [value for name in ("max_completion_tokens", "max_tokens") if name in body and type(value := body.get(name)) is int]
+        cap = max(asked) if asked else self._config.default_output_tokens
+        count = body.get("n") if "n" in body else 1
+        return (min(cap, most) if most else cap) * (count if type(count) is int and count > 1 else 1)
+
+    def _price(self, target: Target) -> TokenPrice:
+        return price_of(self._config.providers[target.provider], target.model) or FREE
+
+
+def _prompt_tokens(call: Call, target: Target) -> int:
+    """Counted where that is cheap and its tokenizer is loaded; else by bytes, never too few."""
+    assert call.body is not None
+    if call.body_bytes <= INLINE and "messages" in call.body:
+        tokenizer = tokenizer_for(target.kind.type, target.model)
+        if SHARED.loaded(tokenizer):
+            return SHARED.count_now(call.body, tokenizer).total()
+    return call.body_bytes // BYTES_PER_TOKEN
+
+
+def _error(refusal: Refusal) -> LimitReached | Unavailable:
+    """The caller's answer: OpenAI's words, the limit that binds, and when to come again."""
+    limit = refusal.limit
+    what, _, name = limit.owner.partition(":")
+    whose = "this user" if what == "user" else f"the {what} '{name}'"
+    if refusal.unavailable:
+        text = f"The limit of {limit} for {whose} cannot be checked: its store is out of reach."
+        return Unavailable(text, code="limiter_unavailable", retry_after=refusal.retry_after or 1.0)
+    if refusal.retry_after is None:
+        text = f"This request alone is over the limit of {limit} for {whose}; lower max_tokens or shorten the prompt."
+        return LimitReached(text, type=_type(limit), code=_code(limit), headers=((b"x-should-retry", b"false"),))
+    wait = refusal.retry_after * (1 + random.random() / 10)  # not all at the same moment
+    headers: Headers = retry_after_headers(wait)
+    if limit.kind == "spend":
+        headers = (*headers, (b"x-should-retry", b"false"))
+        text = f"The budget of {limit} for {whose} is used up."
+    else:
+        text = f"Rate limit reached for {whose}: {limit}. Please try again in {go_duration(wait)}."
+    return LimitReached(text, type=_type(limit), code=_code(limit), headers=headers)
+
+
+def _type(limit: Limit) -> str:
+    if limit.kind == "spend":
+        return "insufficient_quota"
+    return "tokens" if limit.kind in TOKEN_KINDS else "requests"
+
+
+def _code(limit: Limit) -> str:
+    return "insufficient_quota" if limit.kind == "spend" else "rate_limit_exceeded"
+
+
+def _headers(found: Reservation | Refusal) -> Headers:
+    """How the tightest limits on requests and on tokens stand, in OpenAI's headers."""
+    headers: list[tuple[bytes, bytes]] = []
+    for word, kinds in (("requests", frozenset({"requests"})), ("tokens", TOKEN_KINDS)):
+        tightest: Standing | None = None
+        for one in found.standings:
+            if one.limit.kind in kinds and (tightest is None or one.remaining < tightest.remaining):
+                tightest = one
+        if tightest is not None:
+            headers.append((b"x-ratelimit-limit-" + word.encode(), b"%d" % tightest.limit.amount))
+            headers.append((b"x-ratelimit-remaining-" + word.encode(), b"%d" % tightest.remaining))
+            headers.append((b"x-ratelimit-reset-" + word.encode(), go_duration(tightest.reset).encode()))
+    if found.degraded:
+        headers.append(DEGRADED)
+    return headers
+
+
+def go_duration(seconds: float) -> str:
+    """`12ms`, `1.5s`, `6m0s`, `1h0m0s`: what OpenAI's headers and Go's time.ParseDuration have."""
+    ms = max(0, round(seconds * 1000))
+    if ms < 1000:
+        return f"{ms}ms"
+    hours, ms = divmod(ms, 3_600_000)
+    minutes, ms = divmod(ms, 60_000)
+    rest = f"{ms / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    return f"{hours}h{minutes}m{rest}" if hours else f"{minutes}m{rest}" if minutes else rest

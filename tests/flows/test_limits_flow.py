@@ -1,0 +1,179 @@
+"""Limits in the life of a call: who is refused, what they are told, what is given back, and what the next target gets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.flows.conftest import chat, one_model, serving
+from tests.flows.live import Live, live
+from tests.limits.redis_server import RedisServer
+
+TOKEN = "lg-a-0123456789abcdef"
+HASH = "sha256:" + hashlib.sha256(TOKEN.encode()).hexdigest()
+ENVIRON = {"UP_KEY": "sk-upstream-credential"}
+
+
+def keys(limits: str, more: str = "") -> str:
+    """A key with limits."""
+    return f"keys:\n  team: {{ hash: '{HASH}', limits: {limits}{more} }}\n"
+
+
+async def call(client: httpx.AsyncClient, gateway: Live, **more: Any) -> httpx.Response:
+    """One chat call with the key."""
+    body = chat(**more)
+    return await client.post(gateway.base_url + "/chat/completions", json=body, headers={"authorization": f"Bearer {TOKEN}"})
+
+
+async def test_a_call_over_the_limit_is_429_in_openais_words(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up, keys("{ requests: 2/min, tokens: 100k/min }")) as gateway:
+        first, second, third = [await call(client, gateway) for _ in range(3)]
+        assert [one.status_code for one in (first, second, third)] == [200, 200, 429]
+        assert first.headers["x-ratelimit-limit-requests"] == "2"
+        assert first.headers["x-ratelimit-remaining-requests"] == "1"
+        assert re.fullmatch(r"1m\d(\.\d+)?s", first.headers["x-ratelimit-reset-requests"])
+        assert first.headers["x-ratelimit-limit-tokens"] == "100000"
+        assert third.headers["x-ratelimit-remaining-requests"] == "0"
+        error = third.json()["error"]
+        assert (error["type"], error["code"], error["param"]) == ("requests", "rate_limit_exceeded", None)
+        assert "the key 'team'" in error["message"]
+        assert "2 requests per min" in error["message"]
+        assert TOKEN not in third.text
+        assert 50 <= int(third.headers["retry-after"]) <= 68
+        assert int(third.headers["retry-after-ms"]) / 1000 <= int(third.headers["retry-after"])
+        assert "x-should-retry" not in third.headers
+        assert gateway.count("lockgate_limit_refusals", "key", "requests") == 1
+        records = await gateway.records(3)
+    assert len(up.requests) == 2
+    assert [one["status"] for one in records] == [200, 200, 429]
+
+
+async def test_nothing_configured_says_and_counts_nothing(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up) as gateway:
+        answer = await call(client, gateway)
+        assert gateway.gateway.pipeline.limits is None
+    assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tokens_are_settled_to_what_the_provider_reports(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+    async with serving(up, keys("{ tokens: 10000/h }")) as gateway:
+        first = await call(client, gateway, max_tokens=5000, stream=stream)
+        assert 4900 < int(first.headers["x-ratelimit-remaining-tokens"]) < 5000
+        usage = (await gateway.records(1))[0]
+        second = await call(client, gateway, max_tokens=100)
+        used = usage["prompt_tokens"] + usage["output_tokens"]
+        assert 0 < used < 100
+        assert 10000 - used - 100 - 200 < int(second.headers["x-ratelimit-remaining-tokens"]) < 10000 - used - 100
+
+
+async def test_absent_max_tokens_reserves_the_default(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up, "default_output_tokens: 300\n" + keys("{ output_tokens: 1000/h }")) as gateway:
+        assert (await call(client, gateway)).headers["x-ratelimit-remaining-tokens"] == "700"
+
+
+async def test_a_call_that_alone_is_over_the_limit_is_told_not_to_try_again(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up, keys("{ tokens: 1000/min }")) as gateway:
+        answer = await call(client, gateway, max_tokens=2000)
+    assert answer.status_code == 429
+    assert answer.headers["x-should-retry"] == "false"
+    assert "lower max_tokens" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["type"] == "tokens"
+
+
+async def test_a_call_that_reached_nobody_gives_everything_back(client: httpx.AsyncClient) -> None:
+    yaml = f"""
+providers:
+  up: {{ type: openai-compatible, base_url: "http://127.0.0.1:{closed_port()}", api_key: "${{UP_KEY}}" }}
+models:
+  m: up/mock
+{keys("{ requests: 2/h, tokens: 10000/h, concurrent: 1 }")}"""
+    async with live(yaml, environ=ENVIRON) as gateway:
+        for _ in range(5):
+            answer = await call(client, gateway, max_tokens=9000)
+            assert answer.status_code == 502
+        assert answer.headers["x-ratelimit-remaining-requests"] == "1"
+
+
+async def test_a_budget_that_is_used_up_is_insufficient_quota(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    priced = one_model(up, keys("{ spend: 0.01 USD/day }")).replace("api_key:", "prices: { mock: { prompt: 10, output: 100 } }, api_key:")
+    async with live(priced, environ=ENVIRON) as gateway:
+        assert (await call(client, gateway, max_tokens=50)).status_code == 200
+        answer = await call(client, gateway, max_tokens=99)
+        assert answer.status_code == 429
+        error = answer.json()["error"]
+        assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
+        assert "0.01 USD per day" in error["message"]
+        assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_concurrency_is_freed_when_calls_end_and_when_callers_leave(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up, keys("{ concurrent: 2 }")) as gateway:
+        for _ in range(4):
+            found = await asyncio.gather(*(call(client, gateway) for _ in range(2)))
+            assert [one.status_code for one in found] == [200, 200]
+        limiter: Any = gateway.gateway.pipeline.limits.limiter  # type: ignore[union-attr]
+        assert limiter._leases == {}
+        assert limiter._open == {}
+
+
+async def test_models_and_users_have_limits_of_their_own(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    yaml = one_model(up, "  other: up/other\n" + keys("{ requests: 100/h }", ", limits_per_user: { requests: 1/h }"))
+    yaml = yaml.replace("m: up/mock", "m: { targets: up/mock, limits: { requests: 3/h } }")
+    async with live(yaml, environ=ENVIRON) as gateway:
+        users = [(await call(client, gateway, user=user)).status_code for user in ("a", "b", "a", "b")]
+        assert users == [200, 200, 429, 429]
+        assert [(await call(client, gateway)).status_code for _ in range(2)] == [200, 429]
+        refused = await call(client, gateway)
+        assert "the model 'm'" in refused.json()["error"]["message"]
+        assert (await call(client, gateway, model="other")).status_code == 200
+
+
+async def test_a_provider_over_its_limit_passes_the_call_on(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    yaml = f"""
+providers:
+  small: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", limits: {{ requests: 1/h }} }}
+  big: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
+models:
+  m: [small/mock, big/mock]
+  alone: small/mock
+"""
+    async with live(yaml, environ=ENVIRON) as gateway:
+        answers = [await call(client, gateway) for _ in range(3)]
+        assert [one.headers["x-gateway-target"] for one in answers] == ["small/mock", "big/mock", "big/mock"]
+        assert answers[2].status_code == 200
+        refused = await call(client, gateway, model="alone")
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    assert int(refused.headers["retry-after"]) > 60
+    assert len(up.requests) == 3
+
+
+async def test_limits_are_shared_through_redis_and_degrade_as_declared(
+    up: FaultUpstream, client: httpx.AsyncClient, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    try:
+        yaml = one_model(up, f"store: {server.url}\n" + keys("{ requests: 3/h, concurrent: 5, outage: closed }"))
+        async with live(yaml, environ=ENVIRON) as one, live(yaml, environ=ENVIRON) as other:
+            found = [(await call(client, gateway)).status_code for gateway in (one, other, one, other)]
+            assert found == [200, 200, 200, 429]
+            server.kill()
+            for _ in range(200):
+                refused = await call(client, other)
+                if refused.status_code == 503:
+                    break
+                await asyncio.sleep(0.02)
+            assert refused.json()["error"]["code"] == "limiter_unavailable"
+            assert refused.headers["x-gateway-limits"] == "degraded"
+            assert int(refused.headers["retry-after"]) >= 1
+            assert other.count("lockgate_limit_degraded", "refused") >= 1
+            assert len([line for line in other.reports if "out of reach" in line]) == 1
+    finally:
+        server.kill()

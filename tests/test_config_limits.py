@@ -1,0 +1,134 @@
+"""Limits and prices as they are written: what is read, and what is refused with its path and the fix."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+
+from gateway import config
+from gateway.config import Config, ConfigError
+from gateway.config_limit import Rate
+from gateway.config_schema import text
+from gateway.pricing import FREE, TokenPrice, price_of
+
+HASH = "sha256:" + "ab" * 32
+BASE = "providers: {local: {}, openai: {api_key: '${K}'}, box: {type: vllm, base_url: 'http://x/v1'}}\nmodels: {m: %s}\n"
+
+
+def parse(rest: str, target: str = "local/x") -> Config:
+    """A file with the model `m`."""
+    return config.parse((BASE % target + rest).encode(), "g.yaml", environ={"K": "sk-0123456789abcdef"})
+
+
+def key(limits: str, more: str = "") -> str:
+    """A key with limits."""
+    return f"keys: {{k: {{hash: '{HASH}', limits: {limits}{more}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "found"),
+    [
+        ("600/min", "requests", Rate(600, "min")),
+        ("200k/min", "tokens", Rate(200_000, "min")),
+        ("1.5M/day", "prompt_tokens", Rate(1_500_000, "day")),
+        ("10/s", "output_tokens", Rate(10, "s")),
+        ("7 / h", "requests", Rate(7, "h")),
+        ("20", "concurrent", 20),
+        ("50 USD/month", "spend", Rate(50 * 10**9, "month")),
+        ("0.000000001 USD/day", "spend", Rate(1, "day")),
+        ("2.50USD/day", "spend", Rate(2_500_000_000, "day")),
+    ],
+)
+def test_limits_are_read(written: str, kind: str, found: object) -> None:
+    assert getattr(parse(key(f"{{{kind}: {written}}}")).keys["k"].limits, kind) == found
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ("{requests: 600}", "keys.k.limits.requests: expected a rate such as 600/min, 200k/min or 1M/day: it needs its window"),
+        ("{requests: 600/m}", "unknown window 'm', did you mean 'min'?"),
+        ("{requests: 600/fortnight}", "unknown window 'fortnight'; known: s, min, h, day"),
+        ("{requests: 600/month}", "unknown window 'month'; known: s, min, h, day"),
+        ("{requests: -5/min}", "keys.k.limits.requests: a limit is more than 0"),
+        ("{requests: 0/min}", "a limit is more than 0; 'disabled: true' refuses a key altogether"),
+        ("{requests: 1.5/min}", "a limit is a whole number of at most 1,000,000,000,000"),
+        ("{tokens: 9999999G/min}", "a limit is a whole number of at most 1,000,000,000,000"),
+        ("{tokens: 5x/min}", "the factors are k, M and G"),
+        ("{tokens: many}", "expected a rate such as"),
+        ("{concurrent: 0}", "keys.k.limits.concurrent: expected a whole number, at least 1 and at most 1000000; got '0'"),
+        ("{concurrent: -1}", "at least 1"),
+        ("{concurrent: 5/min}", "expected a whole number"),
+        ("{spend: 50/month}", "keys.k.limits.spend: expected an amount such as 50 USD/month or 2.50 USD/day: the unit is USD"),
+        ("{spend: 50 EUR/month}", "the unit is USD"),
+        ("{spend: 50 USD}", "it needs its period, day or month (UTC)"),
+        ("{spend: 50 USD/min}", "unknown window 'min'; known: day, month"),
+        ("{spend: -1 USD/day}", "a budget is more than 0"),
+        ("{spend: 2000000 USD/day}", "a budget is at most 1,000,000 USD"),
+        ("{requests: 1/s, requests: 2/s}", "keys.k.limits.requests: written twice"),
+        ("{request: 1/s}", "keys.k.limits.request: unknown key, did you mean 'requests'?"),
+        ("{requests: 1/s, outage: shut}", "keys.k.limits.outage: expected one of "),
+        ("600/min", "keys.k.limits: expected a mapping"),
+    ],
+)
+def test_what_is_no_limit_is_refused_with_path_and_fix(limits: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(key(limits))
+    assert message in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("store", ["redis+cluster://a:1,b:2", "redis+sentinel://a:1/master", "redis://h/zero"])
+def test_limits_in_a_store_that_cannot_be_reached_are_refused(store: str) -> None:
+    with pytest.raises(ConfigError, match=r"store: .*Redis"):
+        parse(f"store: '{store}'\n" + key("{requests: 1/s}"))
+    assert parse(f"store: '{store}'\n").store
+
+
+@pytest.mark.parametrize(
+    ("rest", "path"),
+    [
+        (key("{spend: 1 USD/day}"), "keys.k.limits.spend"),
+        (key("{requests: 1/s}", ", limits_per_user: {spend: 1 USD/day}"), "keys.k.limits_per_user.spend"),
+    ],
+)
+def test_a_budget_without_a_price_is_refused(rest: str, path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(rest, "box/llama")
+    assert f"{path}: box/llama has no known price, so that its cost cannot be counted: add it under providers.box.prices" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("target", ["local/x", "openai/gpt-4o"])
+def test_a_budget_whose_calls_have_prices_is_taken(target: str) -> None:
+    assert parse(key("{spend: 1 USD/day}"), target).keys["k"].limits.spend
+
+
+def test_prices_are_the_operators_then_the_catalogs() -> None:
+    source = (
+        "providers: {openai: {api_key: '${K}', prices: {mine: {prompt: 1, output: 2, cached: 0}, old: {prompt: 1, output: 2}}}, local: {}}"
+    )
+    providers = config.parse(source.encode(), "g.yaml", environ={"K": "sk-0123456789abcdef"}).providers
+    assert price_of(providers["openai"], "mine") == TokenPrice(10**9, 2 * 10**9, 0)
+    assert price_of(providers["openai"], "old") == TokenPrice(10**9, 2 * 10**9, 10**9)
+    assert price_of(providers["openai"], "gpt-4o") == TokenPrice(2_500_000_000, 10 * 10**9, 1_250_000_000)
+    assert price_of(providers["openai"], "unheard-of") is None
+    assert price_of(providers["local"], "anything") == FREE
+
+
+def test_costs_are_whole_nano_dollars_rounded_up_once() -> None:
+    price = TokenPrice(prompt=2_500_000_000, output=10 * 10**9, cached=1_250_000_000)
+    assert price.of(1000, 500) == 7_500_000
+    assert price.of(1000, 500, cached=1000) == 6_250_000
+    assert price.of(1000, 0, cached=5000) == price.of(1000, 0, cached=1000)
+    assert TokenPrice(1, 1, 1).of(1, 0) == 1
+    assert FREE.of(10**9, 10**9) == 0
+
+
+@pytest.mark.parametrize("limits", [{"requests": "600"}, {"requests": 600}, {"spend": "5 EUR/day"}, {"concurrent": 0}, {"burst": 1}])
+def test_the_schema_refuses_it_too(limits: dict[str, object]) -> None:
+    document = {"keys": {"k": {"hash": HASH, "limits": limits}}}
+    assert list(jsonschema.Draft202012Validator(json.loads(text())).iter_errors(document))
