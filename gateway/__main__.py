@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from gateway.key_command import key
+
 if TYPE_CHECKING:
     from gateway.config import Config
 
@@ -234,6 +236,9 @@ def completion(shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     click.echo(found(cli, {}, "lockgate", "_LOCKGATE_COMPLETE").source())
+
+
+cli.add_command(key)
 
 
 def _load(path: str | None) -> Config:

@@ -1,0 +1,115 @@
+"""`lockgate key`: make virtual keys. A key is printed once and kept nowhere; the YAML has its SHA-256 alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.config_problem import Problem
+
+PREFIX = "lg-"
+PATH = "(the key)"
+
+
+@click.group(short_help="Make keys for callers.")
+def key() -> None:
+    """Make keys for callers.
+
+    \b
+    lockgate key create --name search-team
+    """
+
+
+@key.command(short_help="Make a key; print it once, and its entry for the YAML.")
+@click.option("--name", required=True, metavar="NAME", help="Who it is for: shown in logs, metrics and refusals.")
+@click.option("--models", metavar="A,B", help="The models it may ask for; all when left out.")
+@click.option(
+    "--limits", "-l", multiple=True, metavar="KIND=LIMIT", help="For example requests=600/min; may be repeated or joined by commas."
+)
+@click.option("--expires", metavar="DATE", help="The last day on which it is taken, UTC.")
+@click.option("--strict", is_flag=True, help="Refuse (400) what cannot be honoured instead of adjusting it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def create(name: str, models: str | None, limits: tuple[str, ...], expires: str | None, strict: bool, as_json: bool) -> None:
+    """Make a key and print it, once, with the entry that goes under `keys:` in the YAML.
+
+    \b
+    lockgate key create --name search-team --models smart,fast
+    lockgate key create --name intern --limits requests=600/min,tokens=200k/min,concurrent=20
+    lockgate key create --name app --limits "spend=50 USD/month" --expires 2027-12-31
+    """
+    import hashlib
+    import secrets
+
+    secret = PREFIX + secrets.token_urlsafe(32)
+    entry: dict[str, Any] = {"hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest()}
+    if models:
+        entry["models"] = [one.strip() for one in models.split(",") if one.strip()]
+    if limits:
+        entry["limits"] = _limits(limits)
+    if expires:
+        entry["expires"] = expires
+    if strict:
+        entry["strict"] = True
+    problems = check(name, entry)
+    if problems:
+        raise click.UsageError("; ".join(f"{one.path.removeprefix('keys.')}: {one.message}" for one in problems))
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode({"key": secret, "keys": {name: entry}}), indent=2).decode())
+        return
+    click.echo(f"{secret}\n")
+    click.echo("The key is shown this once. Its entry for the configuration:\n", err=True)
+    click.echo(as_yaml(name, entry))
+
+
+def _limits(given: tuple[str, ...]) -> dict[str, str | int]:
+    found: dict[str, str | int] = {}
+    for pair in (one.strip() for text in given for one in text.split(",") if one.strip()):
+        kind, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            raise click.UsageError(f"--limits takes KIND=LIMIT, for example requests=600/min; got '{pair[:60]}'")
+        if kind in found:
+            raise click.UsageError(f"--limits has '{kind[:60]}' twice")
+        found[kind] = int(value) if kind == "concurrent" and value.isascii() and value.isdigit() and len(value) < 10 else value
+    return found
+
+
+def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
+    """What the configuration would say of such a key. Models that it names, and what they cost, are the file's own business."""
+    import msgspec
+
+    from gateway import config
+
+    document = {"providers": {"local": {}}, "models": {"*": "local/any"}, "keys": {name: entry}}
+    try:
+        config.parse(msgspec.json.encode(document), PATH, environ={})
+    except config.ConfigError as error:
+        return error.problems
+    return ()
+
+
+def as_yaml(name: str, entry: dict[str, Any]) -> str:
+    """The entry as a person would write it."""
+    lines = ["keys:", f"  {_scalar(name)}:"]
+    for field, value in entry.items():
+        if isinstance(value, list):
+            lines.append(f"    {field}: [{', '.join(_scalar(one) for one in value)}]")
+        elif isinstance(value, dict):
+            lines.append(f"    {field}: {{ {', '.join(f'{kind}: {limit if isinstance(limit, int) else _scalar(limit)}' for kind, limit in value.items())} }}")
+        else:
+            lines.append(f"    {field}: {'true' if value is True else _scalar(value, field == 'hash')}")
+    return "\n".join(lines)
+
+
+def _scalar(text: str, quoted: bool = False) -> str:
+    """Plain where that cannot be read as anything else, JSON's quotes (which are YAML's too) otherwise."""
+    import re
+
+    import msgspec
+
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9._/ -]*(?<! )|[0-9][A-Za-z0-9./ -]*(?<! )", text)
+    word = text.lower() in ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
+    return text if plain and not word and not quoted else msgspec.json.encode(text).decode()
