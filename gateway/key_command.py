@@ -98,7 +98,8 @@ def as_yaml(name: str, entry: dict[str, Any]) -> str:
         if isinstance(value, list):
             lines.append(f"    {field}: [{', '.join(_scalar(one) for one in value)}]")
         elif isinstance(value, dict):
-            lines.append(f"    {field}: {{ {', '.join(f'{kind}: {limit if isinstance(limit, int) else _scalar(limit)}' for kind, limit in value.items())} }}")
+            pairs = [f"{kind}: {limit if isinstance(limit, int) else _scalar(limit)}" for kind, limit in value.items()]
+            lines.append(f"    {field}: {{ {', '.join(pairs)} }}")
         else:
             lines.append(f"    {field}: {'true' if value is True else _scalar(value, field == 'hash')}")
     return "\n".join(lines)

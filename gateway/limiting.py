@@ -79,7 +79,14 @@ class Limits:
         self._prices = any(limit.kind == "spend" for limit in everything)
 
     async def start(self) -> None:
-        """Reach the store."""
+        """Reach the store, and show at each scrape how it does."""
+        if isinstance(self.limiter, RedisLimiter):
+            link = self.limiter.link
+            gauge = self._metrics.gauge
+            gauge("lockgate_limiter_up", "1 while limits are shared through the store.", lambda: {(): float(link.up)})
+            errors = "Failures of the store of limits, by kind."
+            gauge("lockgate_limiter_errors_total", errors, lambda: {(kind,): n for kind, n in link.errors.items()}, ("kind",))
+            gauge("lockgate_limiter_commands_total", "Scripts run in the store of limits.", lambda: {(): link.commands})
         await self.limiter.start()
 
     async def stop(self) -> None:

@@ -175,5 +175,9 @@ async def test_limits_are_shared_through_redis_and_degrade_as_declared(
             assert int(refused.headers["retry-after"]) >= 1
             assert other.count("lockgate_limit_degraded", "refused") >= 1
             assert len([line for line in other.reports if "out of reach" in line]) == 1
+            scrape = (await client.get(other.admin_url + "/metrics")).text
+            assert "lockgate_limiter_up 0.0" in scrape
+            assert 'lockgate_limit_degraded_total{decision="refused"}' in scrape
+            assert "lockgate_limiter_errors_total{kind=" in scrape
     finally:
         server.kill()

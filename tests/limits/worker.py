@@ -1,0 +1,59 @@
+"""One process of the proof: asks for many reservations and writes down when each was decided and given back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+from gateway.limits.redis import RedisLimiter
+from gateway.limits.resp import RedisAddress
+from gateway.limits.types import Costs, Limit, Reservation
+
+REQUESTS, TOKENS, CALLS = 1500, 32_000, 40
+"""The limits: per second, per second, at the same time."""
+BIGGEST = 40
+CALLERS = 24
+
+
+def limits() -> list[Limit]:
+    """What all processes share."""
+    return [Limit("proof", "requests", REQUESTS, "s"), Limit("proof", "tokens", TOKENS, "s"), Limit("proof", "concurrent", CALLS)]
+
+
+async def main(path: str, seed: int, asks: int, out: str) -> None:
+    """Ask `asks` times; the record is [[decided, size, given back], ...] in microseconds, with counts."""
+    limiter = RedisLimiter(RedisAddress(path=path), lambda line: None, deadline=20.0)
+    await limiter.start()
+    draw = random.Random(seed)
+    shared = limits()
+    record: list[tuple[int, int, int]] = []
+    left, degraded = asks, 0
+
+    async def caller(number: int) -> None:
+        nonlocal left, degraded
+        while left > 0:
+            left -= 1
+            size = draw.randrange(1, BIGGEST)
+            found = await limiter.admit(shared, Costs(prompt_tokens=size), f"{seed}:{left}")
+            degraded += found.degraded
+            if isinstance(found, Reservation):
+                await asyncio.sleep(draw.random() * 0.01)
+                record.append((found.decided, size, time.time_ns() // 1000))
+                limiter.settle(found, Costs(prompt_tokens=size))
+            else:
+                await asyncio.sleep(min(found.retry_after or 1.0, 0.01) * draw.random())
+
+    began = time.process_time()
+    await asyncio.gather(*(caller(number) for number in range(CALLERS)))
+    used = time.process_time() - began
+    commands = limiter.link.commands
+    await limiter.stop()
+    Path(out).write_text(json.dumps({"record": record, "degraded": degraded, "cpu": used, "commands": commands}))  # noqa: ASYNC240
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
