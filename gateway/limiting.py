@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gateway import catalog
@@ -181,7 +182,8 @@ def _prompt_tokens(call: Call, target: Target) -> int:
     if call.body_bytes <= INLINE and "messages" in call.body:
         tokenizer = tokenizer_for(target.kind.type, target.model)
         if SHARED.loaded(tokenizer):
-            return SHARED.count_now(call.body, tokenizer).total()
+            with suppress(ValueError, RecursionError):  # what cannot be counted is not refused for that
+                return SHARED.count_now(call.body, tokenizer).total()
     return call.body_bytes // BYTES_PER_TOKEN
 
 

@@ -203,9 +203,8 @@ class RedisLimiter:
             slots.append(slot)
             self.outage.see(limit, left, slot)
         if status == 1:
-            for limit in one.limits:
-                if limit.slot == NO_SLOT:
-                    self._leases[f"{limit.key} {one.id}"] = one.id
+            if one.future is not None:
+                self._hold(one.limits, one.id)
             return Reservation(one.id, one.limits, one.costs, slots, standings, now)
         limit = one.limits[index - 1]
         refusal = Refusal(limit, _seconds(limit, wait, slots[index - 1], now), standings, now)
@@ -213,6 +212,12 @@ class RedisLimiter:
             until = time.monotonic() + min(refusal.retry_after, BUSY_FOR if limit.slot == NO_SLOT else REFUSE_FOR)
             self._refused[limit.key] = (until, getattr(one.costs, limit.kind), refusal)
         return refusal
+
+    def _hold(self, limits: Sequence[Limit], id: str) -> None:
+        """Keep the leases of a call alive until it is settled."""
+        for limit in limits:
+            if limit.slot == NO_SLOT:
+                self._leases[f"{limit.key} {id}"] = id
 
     def _tell(self, then: Callable[[], Any] | None = None) -> None:
         """Everything settled since the last time, as one script call."""
@@ -254,6 +259,8 @@ class RedisLimiter:
         used, held = self.outage.recover()
         self._asked += [_Asked([limit], only(limit, amount), f"{self.instance}:{os.urandom(6).hex()}", None) for limit, amount in used]
         self._asked += [_Asked(one.limits, one.costs, one.id, None) for one in held]
+        for one in held:
+            self._hold(one.limits, one.id)
         if self._asked:
             self._flush()
         self._send_beat(renew=True)

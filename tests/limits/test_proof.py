@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+import time
 from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.limits.types import SECOND
+from gateway.limits.resp import RedisAddress
+from gateway.limits.scripts import ADMIT, SETTLE
+from gateway.limits.types import SECOND, Costs, Limit, Reservation
+from tests.limits.conftest import Starter
 from tests.limits.redis_server import RedisServer
 from tests.limits.worker import CALLS, REQUESTS, TOKENS
 from tests.running import Figure
@@ -77,3 +82,45 @@ def usable(record: list[tuple[int, int, int]]) -> float:
         parts.append(max(len(inside) / REQUESTS, sum(inside) / TOKENS))
         end += SECOND // 100
     return sum(parts) / len(parts)
+
+
+@pytest.mark.prove
+async def test_what_a_decision_costs_beside_one_call_of_redis_py_for_each(redis: RedisAddress, start: Starter, figure: Figure) -> None:
+    """64 calls at once, each reserved of three limits and settled; the figures are printed, the counts must agree."""
+    from redis.asyncio import Redis
+
+    shared = [Limit("cost", "requests", 10**9, "min"), Limit("cost", "tokens", 10**9, "min"), Limit("cost", "concurrent", 10**5)]
+    each, callers = 200, 64
+    limiter = await start(redis)
+
+    async def ours(number: int) -> None:
+        for at in range(each):
+            found = await limiter.admit(shared, Costs(prompt_tokens=9), f"o{number}.{at}")
+            assert isinstance(found, Reservation)
+            limiter.settle(found, Costs(prompt_tokens=5))
+
+    before = limiter.link.commands
+    began = time.process_time()
+    await asyncio.gather(*(ours(number) for number in range(callers)))
+    figure("ours", (time.process_time() - began) / each / callers * 1e6, "us of CPU a call")
+    figure("ours", (limiter.link.commands - before) / each / callers, "commands a call")
+
+    where: dict[str, Any] = {"unix_socket_path": redis.path} if redis.path else {"host": redis.host, "port": redis.port}
+    client = Redis(max_connections=callers, **where)
+    admit, settle = client.register_script(ADMIT), client.register_script(SETTLE)
+
+    async def theirs(number: int) -> None:
+        for at in range(each):
+            keys = [f"lockgate:{{caller}}:r:t{number}.{at}", *(limit.key + "-b" for limit in shared)]
+            sent = [(limit.slot, limit.slots, limit.amount, cost, limit.ttl) for limit, cost in zip(shared, (1, 9, 1), strict=True)]
+            await admit(keys, [1, f"t{number}.{at}", 3, 0, *(part for one in sent for part in one)])
+            kept = [(limit.slot, limit.slots, cost, limit.ttl) for limit, cost in zip(shared, (1, 5, 1), strict=True)]
+            await settle(keys, [1, f"t{number}.{at}", 3, *(part for one in kept for part in one)])
+
+    began = time.process_time()
+    await asyncio.gather(*(theirs(number) for number in range(callers)))
+    figure("redis-py", (time.process_time() - began) / each / callers * 1e6, "us of CPU a call")
+    for ending in ("", "-b"):
+        assert await client.hget(shared[1].key + ending, "s") == b"%d" % (5 * each * callers)
+        assert await client.zcard(shared[2].key + ending) == 0
+    await client.aclose()
