@@ -184,6 +184,9 @@ class Config(Struct, frozen=True):
         Annotated[Url, Meta(extra={"form": "store"})],
         Meta(description="Where counters live: memory:// for one process, a Redis URL for several."),
     ] = Url("memory://")
+    store_deadline: Annotated[
+        Duration, Meta(description="Longest wait for one decision of the store; after it limits follow their outage mode.")
+    ] = 0.05
     providers: Annotated[dict[str, ProviderConfig], Meta(description="Whom we can call, with which credential.")] = {}
     models: Annotated[dict[str, ModelConfig], Meta(description='What callers may ask for. "*" is anything else, claude-* a prefix.')] = {}
     keys: Annotated[dict[str, KeyConfig], Meta(description="Who may call.")] = {}

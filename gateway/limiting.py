@@ -37,8 +37,9 @@ def limits_of(config: Config, metrics: Metrics, report: Callable[[str], None]) -
     blocks += [one.limits for one in config.providers.values()]
     if not any(map(_some, blocks)):
         return None
-    memory = config.store.startswith("memory:")
-    return Limits(config, MemoryLimiter() if memory else RedisLimiter(read_address(config.store), report), metrics)
+    if config.store.startswith("memory:"):
+        return Limits(config, MemoryLimiter(), metrics)
+    return Limits(config, RedisLimiter(read_address(config.store), report, deadline=config.store_deadline), metrics)
 
 
 def _some(block: LimitsConfig) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.upstream_server import FaultUpstream, closed_port
 from tests.flows.conftest import chat, one_model, serving
-from tests.flows.live import Live, live
+from tests.flows.live import Live, eventually, live
 from tests.limits.redis_server import RedisServer
 
 TOKEN = "lg-a-0123456789abcdef"
@@ -123,6 +123,39 @@ async def test_concurrency_is_freed_when_calls_end_and_when_callers_leave(up: Fa
         assert limiter._open == {}
 
 
+async def test_who_leaves_mid_stream_is_charged_what_came_and_frees_the_place(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    up.chunks, up.delay = 1000, 0.01
+    async with serving(up, keys("{ concurrent: 1, output_tokens: 10k/h }")) as gateway:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        body = chat(stream=True, max_tokens=5000)
+        async with client.stream("POST", gateway.base_url + "/chat/completions", json=body, headers=headers) as answer:
+            assert answer.headers["x-ratelimit-remaining-tokens"] == "5000"
+            assert (await call(client, gateway)).json()["error"]["type"] == "requests"
+            async for piece in answer.aiter_bytes():
+                if b"content" in piece:
+                    break
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
+        await eventually(lambda: len(gateway.lines()) == 2)
+        came = gateway.lines()[1]["output_tokens"]
+        assert 0 < came < 1000
+        up.chunks, up.delay = 3, 0.0
+        after = await call(client, gateway, max_tokens=1000)
+        assert after.headers["x-ratelimit-remaining-tokens"] == str(10_000 - came - 1000)
+
+
+async def test_who_leaves_before_an_answer_gives_tokens_back_and_frees_the_place(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    yaml = one_model(up, "  silent: up/silent\n" + keys("{ concurrent: 1, requests: 10/h, tokens: 10k/h }"))
+    async with live(yaml, environ=ENVIRON) as gateway:
+        asking = asyncio.create_task(call(client, gateway, model="silent", max_tokens=9000))
+        await up.wait_for(lambda up: len(up.requests) == 1)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
+        after = await call(client, gateway, max_tokens=9000)
+    assert after.status_code == 200
+    assert after.headers["x-ratelimit-remaining-requests"] == "8"
+
+
 async def test_models_and_users_have_limits_of_their_own(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     yaml = one_model(up, "  other: up/other\n" + keys("{ requests: 100/h }", ", limits_per_user: { requests: 1/h }"))
     yaml = yaml.replace("m: up/mock", "m: { targets: up/mock, limits: { requests: 3/h } }")
@@ -160,7 +193,7 @@ async def test_limits_are_shared_through_redis_and_degrade_as_declared(
 ) -> None:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     try:
-        yaml = one_model(up, f"store: {server.url}\n" + keys("{ requests: 3/h, concurrent: 5, outage: closed }"))
+        yaml = one_model(up, f"store: {server.url}\nstore_deadline: 20s\n" + keys("{ requests: 3/h, concurrent: 5, outage: closed }"))
         async with live(yaml, environ=ENVIRON) as one, live(yaml, environ=ENVIRON) as other:
             found = [(await call(client, gateway)).status_code for gateway in (one, other, one, other)]
             assert found == [200, 200, 200, 429]

@@ -7,6 +7,7 @@ import itertools
 import time
 
 import pytest
+import uvloop
 
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress, RespConnection, connect, read_address
@@ -301,3 +302,29 @@ def test_addresses_are_read(url: str, address: RedisAddress) -> None:
 def test_what_cannot_be_reached_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="Redis"):
         read_address(url)
+
+
+def test_the_loop_that_the_gateway_runs_on_does_it_too(shared_redis: RedisAddress) -> None:
+    """uvloop: its transports and its timers are not asyncio's own."""
+
+    async def scene() -> None:
+        limiter = RedisLimiter(shared_redis, lambda line: None, deadline=20.0)
+        await limiter.start()
+        limit, calls = Limit("uv", "tokens", 100, "day"), Limit("uv", "concurrent", 3)
+        found = await asyncio.gather(*(ask(limiter, limit, calls, prompt_tokens=30) for _ in range(8)))
+        held = [one for one in found if isinstance(one, Reservation)]
+        assert len(held) == 3
+        assert not any(one.degraded for one in found)
+        for one in held:
+            limiter.settle(one, Costs(prompt_tokens=10))
+        last = await ask(limiter, limit, calls)
+        assert isinstance(last, Reservation)
+        assert [one.remaining for one in last.standings] == [70, 2]
+        limiter.settle(last, NOTHING)
+        await limiter.stop()
+        other = await connect(shared_redis, lambda: None)
+        assert await other.ask("ZCARD", calls.key) == 0
+        await other.ask("FLUSHALL")
+        other.abort()
+
+    uvloop.run(scene())

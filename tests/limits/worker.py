@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import uvloop
+
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress
 from gateway.limits.types import Costs, Limit, Reservation
@@ -56,4 +58,4 @@ async def main(path: str, seed: int, asks: int, out: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+    uvloop.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))

@@ -1,0 +1,50 @@
+"""Several workers of one gateway, and a second gateway, share their limits through Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.faults.upstream_server import FaultUpstream
+from tests.limits.redis_server import RedisServer
+from tests.running import RunningGateway
+
+TOKEN = "lg-workers-0123456789abcdef"
+
+
+@pytest.fixture(name="up")
+async def scripted_upstream() -> object:
+    """An upstream that answers."""
+    async with FaultUpstream() as server:
+        yield server
+
+
+async def test_workers_and_gateways_share_one_limit(
+    up: FaultUpstream, own_redis: RedisServer, gateway: Callable[..., RunningGateway]
+) -> None:
+    yaml = f"""
+store: {own_redis.url}
+store_deadline: 20s
+providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
+models:
+  m: up/mock
+keys:
+  team: {{ hash: "sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()}", limits: {{ requests: 17/h, concurrent: 1000 }} }}
+"""
+    env = {"UP_KEY": "sk-upstream-credential"}
+    both = [await asyncio.to_thread(gateway, yaml, env, ("--workers", "2")), await asyncio.to_thread(gateway, yaml, env)]
+    for one in both:
+        await asyncio.to_thread(one.wait_ready)
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        calls = [
+            client.post(one.base_url + "/chat/completions", json=body, headers={"authorization": f"Bearer {TOKEN}"}) for one in both * 20
+        ]
+        answers = await asyncio.gather(*calls)
+    assert sorted(answer.status_code for answer in answers) == [200] * 17 + [429] * 23
+    assert not [answer for answer in answers if "x-gateway-limits" in answer.headers]
