@@ -33,6 +33,10 @@ OPERATIONS: dict[str, Operation] = {
 HOT: dict[str, Operation] = {prefix + path: operation for prefix in PREFIXES for path, operation in OPERATIONS.items()}
 
 
+EXPOSED = ("x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "server-timing", "retry-after")
+"""Headers of ours that a browser's script may read, with the rate limits'."""
+
+
 def build_app(gateway: Gateway) -> Asgi:
     """The callers' ASGI application."""
     rest: Any = _rest(gateway)
@@ -49,7 +53,7 @@ def build_app(gateway: Gateway) -> Asgi:
     if gateway.config.cors:
         from starlette.middleware.cors import CORSMiddleware
 
-        exposed = ["x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "server-timing", "retry-after"]
+        exposed = [*EXPOSED, *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens"))]
         return CORSMiddleware(
             app,
             allow_origins=list(gateway.config.cors),
