@@ -87,18 +87,18 @@ class Router:
         return [name for name in self._models if "*" not in name]
 
     def find(self, name: str) -> Model:
-        """The model that serves `name`: itself, else the longest `prefix*` that fits. NotFound otherwise."""
+        """The model that serves `name`: itself, the longest `prefix*` that fits, an exposed target, "*". NotFound otherwise."""
         model = self._models.get(name)
         if model is not None and "*" not in name:
             return model
         if not name.isprintable():  # it could become part of a target's name, which is said in headers
             raise unknown_model(name, self.names())
         pattern = wildcard(name, self._models)
+        provider, slash, _ = name.partition("/")
+        if pattern in (None, "*") and slash and provider in self._providers:  # "anything else" would hide every target otherwise
+            return Model(name, Ref(provider, name[len(provider) + 1 :]), _no_settings())
         if pattern is not None:
             return self._models[pattern]
-        provider, slash, _ = name.partition("/")
-        if slash and provider in self._providers:
-            return Model(name, Ref(provider, name[len(provider) + 1 :]), _no_settings())
         raise unknown_model(name, self.names())
 
     def targets(self, model: Model) -> list[Choice]:

@@ -93,6 +93,13 @@ def test_exposed_targets_are_found_by_provider_and_name() -> None:
         router(m=A).find("a/x")
 
 
+def test_anything_else_does_not_hide_exposed_targets_but_a_longer_prefix_does() -> None:
+    one = router(exposed=True, **{"*": A, "b/own*": A})
+    assert names(one, "b/some/model") == ["b/some/model"]
+    assert names(one, "b/own-model") == ["a/x"]
+    assert names(one, "c/other") == ["a/x"]
+
+
 weights = st.lists(st.floats(0, 1e9), min_size=1, max_size=6).filter(any)
 
 
