@@ -67,6 +67,8 @@ class StopStream:
         self._keep = keep
         self._filters: dict[int, StopFilter] = {}
         self._over = False
+        self.reported: str | None = None
+        """The first stop that the provider itself ended at and named."""
 
     @property
     def matched(self) -> str | None:
@@ -113,11 +115,17 @@ class StopStream:
             choice["finish_reason"] = "stop"
             return True
         if finished:
+            self.reported = self.reported or named_stop(choice, self._stops)
             held = filter.flush()
             if held:
                 choice["delta"] = {**delta, "content": (delta.get("content") or "") + held}
             return True
         return not (content and delta["content"] == "" and len(delta) == 1 and not choice.get("logprobs"))
+
+
+def named_stop(choice: dict[str, Any], stops: Sequence[str]) -> str | None:
+    """The caller's stop that a provider says it ended at: vLLM calls it `stop_reason`, Anthropic `stop_sequence`."""
+    return next((said for name in ("stop_reason", "stop_sequence") if (said := choice.get(name)) in stops), None)
 
 
 def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[bytes, str | None]:
@@ -133,6 +141,7 @@ def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[byte
         filter = StopFilter(stops, keep=keep)
         text = filter.feed(content)
         if filter.matched is None:
+            found = found or named_stop(choice, stops)
             continue
         found = found or filter.matched
         if text != content or choice.get("finish_reason") != "stop":

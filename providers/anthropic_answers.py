@@ -121,8 +121,8 @@ class MessageStream:
         take = _EVENTS.get(given.get("type") or event)
         return take(self, given) if take is not None else ()
 
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> Sequence[bytes]:
-        return (_encode({**self._frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}),)
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> Sequence[bytes]:
+        return (_encode({**self._frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]}),)
 
     def start(self, given: dict[str, Any]) -> Sequence[bytes]:
         """message_start: who answers, and the tokens of the prompt."""
@@ -175,8 +175,10 @@ class MessageStream:
     def ended(self, given: dict[str, Any]) -> Sequence[bytes]:
         """message_delta: why it stopped, and the tokens so far."""
         self._usage |= {name: count for name, count in (given.get("usage") or {}).items() if count is not None}
-        reason = (given.get("delta") or {}).get("stop_reason")
-        return self._chunk({}, FINISH.get(str(reason), "stop")) if reason is not None else ()
+        delta = given.get("delta") or {}
+        reason, stop = delta.get("stop_reason"), delta.get("stop_sequence")
+        more = {"stop_sequence": stop} if stop is not None else {}
+        return self._chunk({}, FINISH.get(str(reason), "stop"), **more) if reason is not None else ()
 
     def stop(self, given: dict[str, Any]) -> Sequence[bytes]:
         """message_stop: usage and the end."""

@@ -136,6 +136,17 @@ def test_a_stop_that_the_upstream_kept_as_asked_is_named_and_nothing_changed() -
     assert cut_answer(answer, ["END"], keep=True) == (answer, "END")
 
 
+@pytest.mark.parametrize("name", ["stop_reason", "stop_sequence"])
+@pytest.mark.parametrize(("said", "named"), [("END", "END"), ("other", None), (128009, None), (["END"], None), (None, None)])
+def test_a_stop_that_the_upstream_left_out_and_named_is_the_one_that_matched(name: str, said: Any, named: str | None) -> None:
+    choice = {"index": 0, "finish_reason": "stop", name: said}
+    answer = json.dumps({"choices": [{**choice, "message": {"content": "ab"}}]}).encode()
+    assert cut_answer(answer, ["x", "END"], keep=False) == (answer, named)
+    stream = StopStream(None, ["x", "END"], 1, keep=False)
+    stream.feed("", json.dumps({"choices": [{**choice, "delta": {"content": "ab"}}]}).encode())
+    assert (stream.matched, stream.reported) == (None, named)
+
+
 @pytest.mark.parametrize("content", [None, [], 3])
 def test_answers_without_text_pass(content: Any) -> None:
     answer = json.dumps({"choices": [{"message": {"content": content}, "finish_reason": "tool_calls"}]}).encode()

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.faults.behaviours import sse
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.conftest import chat, events, serving
 
@@ -56,6 +57,24 @@ async def test_stops_over_the_providers_maximum_are_enforced_here(up: FaultUpstr
     ).items()
     assert up.requests[0].json["stop"] == stops[:4]
     assert (strict.status_code, strict.json()["error"]["param"], len(up.requests)) == (400, "stop", 1)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_stop_that_the_provider_left_out_and_named_is_told(
+    up: FaultUpstream, client: httpx.AsyncClient, stream: bool, n: int
+) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "stop_reason": "END"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    whole = {"id": "c", "object": "chat.completion", "created": 1, "model": "mock", "usage": usage}
+    chunk = {**whole, "object": "chat.completion.chunk", "choices": [{**choice, "delta": {"role": "assistant", "content": "w0"}}]}
+    message = {"role": "assistant", "content": "w0"}
+    answer = json.dumps({**whole, "choices": [{**choice, "message": message}]}).encode()
+    up.on("/v1/chat/completions", sse(chunk, b"[DONE]") if stream else canned(answer))
+    async with serving(up, kind="vllm") as gateway:
+        text, finish, receipt = await ask(client, gateway.base_url, stream=stream, stop=["x", "END"], n=n, seed=list(range(n)))
+    assert (finish, receipt["stop_matched"]) == ("stop", "END")
+    assert text == ("w0" * n if stream else "w0")
 
 
 async def test_the_upstream_is_left_when_a_stop_matches(up: FaultUpstream, client: httpx.AsyncClient) -> None:

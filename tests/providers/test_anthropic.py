@@ -177,6 +177,17 @@ def test_stop_reasons_have_openai_words(reason: str, meaning: str) -> None:
     assert decoded(stop_reason=reason).finish_reasons == (meaning,)
 
 
+@pytest.mark.parametrize("said", ["END", None])
+def test_a_stream_names_the_stop_that_ended_it_as_an_answer_does(said: str | None) -> None:
+    found = streamed(
+        {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 3, "output_tokens": 1}}},
+        {"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": said}, "usage": {"output_tokens": 9}},
+        {"type": "message_stop"},
+    )
+    choice = found[-3]["choices"][0]
+    assert (choice["finish_reason"], choice.get("stop_sequence")) == ("stop", said)
+
+
 def test_a_stream_keeps_thinking_with_its_signature_and_calls_without_arguments() -> None:
     found = streamed(
         {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 3, "output_tokens": 1}}},
