@@ -163,7 +163,7 @@ class Exchange:
             call.stop_matched = call.stop_matched or matched
         if self._watch is not None:
             found.body, notes = self._watch.inspect(found.body)
-            call.adjustments = [*call.adjustments, *notes]
+            call.adjustments = [*call.adjustments, *(note for note in notes if note not in call.adjustments)]
         if found.usage is None:
             call.chunks += accounting.estimate_output(found.body)
         return found.body, found.usage, found.finish_reasons
@@ -234,7 +234,7 @@ class Exchange:
         finally:
             call.usage, call.finish_reasons, call.chunks = relay.usage, relay.finish_reasons, relay.chunks
             if stops is not None:
-                call.stop_matched = stops.matched
+                call.stop_matched = stops.matched or stops.reported
             if relay.normalised:
                 self._metrics.count("lockgate_sse_normalised", (), relay.normalised)
         if not caller.opened:
@@ -325,7 +325,7 @@ class Exchange:
                     response.finish()
             finally:
                 if stops is not None:
-                    call.stop_matched = call.stop_matched or stops.matched
+                    call.stop_matched = call.stop_matched or stops.matched or stops.reported
                 response.close()
 
         async with aclosing(interleave(len(bodies), pump)) as pieces:

@@ -270,7 +270,7 @@ class Choices(Rule, frozen=True):
         if count > limit:
             raise work.refuse("n", f"it answers one choice a call, and one call may become at most {limit}")
         work.body.pop("n")
-        work.report("n", "fan_out", from_=count, why="one choice per upstream call")
+        work.report("n", "fan_out", from_=count, why="one choice per upstream call; prompt tokens are billed by each and added up")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         n = {"support": "yes", "max": self.most} if self.most else {"support": "adjusted", "action": "fan_out", "max": MAX_FANOUT}

@@ -89,6 +89,15 @@ async def test_an_answer_that_is_wrong_is_given_as_it_is_with_a_warning(
     assert wrong in warned[0]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_same_warning_about_several_choices_is_given_once(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+    up.on("/v1/chat/completions", saying("Paris it is"))
+    async with serving(up, kind=WITHOUT) as gateway:
+        _, _, warned, _ = await ask(client, gateway.base_url, stream=stream, n=2)
+    assert warned == ["the answer is not what was asked for: it is not JSON"]
+    assert len(up.requests) == 2
+
+
 async def test_strict_mode_refuses_where_there_is_no_json_mode(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, kind=WITHOUT) as gateway:
         headers = {"x-gateway-strict": "true"}
