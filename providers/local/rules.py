@@ -101,7 +101,7 @@ class SlotChoices(Rule, frozen=True):
         if count > MAX_FANOUT:
             raise work.refuse("n", f"one call may become at most {MAX_FANOUT}")
         work.body.pop("n")
-        work.report("n", "fan_out", from_=count, why="one call for each choice")
+        work.report("n", "fan_out", from_=count, why="one call for each choice; the prompt counts in each, and usage is added up")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {"n": {"support": "yes", "max": MAX_FANOUT}}
