@@ -11,7 +11,7 @@ from providers.pairs import Needs
 from providers.rules import Rule, Takes, Work
 from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
 from providers.streams import ChunkRepairs
-from providers.values import Becomes, Cap, Drop, Range, Rename
+from providers.values import Becomes, Cap, Drop, OneOf, Range, Rename
 
 
 def _thinks(work: Work) -> bool:
@@ -56,6 +56,8 @@ def cached_in_details(answer: dict[str, Any]) -> bool:
 
 
 _OFF = {"type": "disabled"}
+_NEAREST = {"minimal": "low", "medium": "high", "xhigh": "high", "ultra": "max"}
+"""DeepSeek's own reading of the words that it does not list."""
 
 DEEPSEEK = OpenAICompatible(
     "deepseek",
@@ -73,7 +75,8 @@ DEEPSEEK = OpenAICompatible(
         Takes("model messages stream logprobs thinking"),
         Roles(takes=("system", "user", "assistant", "tool")),
         Cap("max_tokens"),
-        Becomes("reasoning_effort", "thinking", (("none", _OFF),), shown="thinking.type"),
+        Becomes("reasoning_effort", "thinking", (("none", _OFF),), shown="thinking.type", others_stay=True),
+        OneOf("reasoning_effort", ("low", "high", "max"), to=_NEAREST),
         Becomes("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown="thinking.type"),
         IgnoredWhileThinking("temperature"),
         Range("temperature", 0, 2),

@@ -184,6 +184,11 @@ OPENAI = OpenAICompatible(
 COMPATIBLE = OpenAICompatible(
     "openai-compatible",
     Wire(label="this server", base_url=None, needs_credential=False, unknown="pass", takes_nulls=True),
-    (*GATEWAY, StreamUsage("stream_options", only_streams=False)),
+    (
+        *GATEWAY,
+        Cap("max_tokens", also=True),
+        Choices(param="n", most=128),
+        StreamUsage("stream_options", only_streams=False),
+    ),
 )
-"""Any server that speaks OpenAI's wire: what it takes is not known, so everything passes."""
+"""Any server that speaks OpenAI's wire: what it takes is not known, so all passes but what none could mean (two caps, a list of seeds)."""

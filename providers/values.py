@@ -254,6 +254,8 @@ class Becomes(Rule, frozen=True):
     pairs: tuple[tuple[Any, Any], ...]
     shown: str = ""
     """What the receipt names, where it is not `to`."""
+    others_stay: bool = False
+    """Values without words here are left to the next rule."""
 
     @property
     def leads_to(self) -> tuple[str, ...]:
@@ -266,7 +268,7 @@ class Becomes(Rule, frozen=True):
             if type(said) is type(value) and said == value:
                 self._say(work, means)
                 return
-        if self.to != self.param:
+        if self.to != self.param and not self.others_stay:
             work.drop(self.param)
 
     def _say(self, work: Work, means: Any) -> None:

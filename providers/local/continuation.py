@@ -44,7 +44,10 @@ class AtLeast(Rule, frozen=True):
             elif (body.get("n") or 1) > 1 or body.get("tools") or body.get("response_format"):
                 work.drop(name, "only for one answer of plain text")
             else:
-                work.options.memo[LEAST] = least
+                cap = body.get("max_tokens")
+                if cap is not None and least > cap:
+                    work.lossy(name, "clamp", "the answer may not be longer than its cap", from_=least, to=cap)
+                work.options.memo[LEAST] = least if cap is None else min(least, cap)
                 body.pop(name)
                 work.report(name, "enforce_locally", why="the answer goes on until it has as many tokens")
 

@@ -128,3 +128,10 @@ async def test_a_minimum_holds_in_a_stream_too(gateway: Live) -> None:
     assert said == texts(whole)[0]
     assert chunks[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
     assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"] >= 16
+
+
+async def test_a_minimum_over_the_cap_is_told_as_what_it_is(gateway: Live) -> None:
+    capped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=5, min_tokens=20)
+    assert capped["usage"]["completion_tokens"] == 5
+    told = [(one["param"], one["action"]) for one in capped["gateway"]["adjustments"]]
+    assert ("min_tokens", "clamp") in told
