@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 from providers.base import Body
 from providers.rules import UNSUPPORTED, Rule, Work
 
+SEED_NAMES = ("seed", "random_seed")
+"""What a seed is called in an adapted body; the second is Mistral's."""
 MAX_FANOUT = 8
 """The most upstream calls that one caller's call becomes, unless the provider's `max_fanout` says otherwise."""
 
@@ -284,14 +286,15 @@ def fan_out(body: Body, n: int) -> list[Body]:
     A list of seeds gives one to each; one seed (the provider's default included) is counted up, because the same seed
     would repeat the same text; without a seed each call draws its own.
     """
-    seed = body.get("seed")
+    name = next((name for name in SEED_NAMES if name in body), SEED_NAMES[0])
+    seed = body.get(name)
     bodies = []
     for at in range(n):
         twin = body.copy()
         if type(seed) is list:
-            twin.set("seed", seed[at])
+            twin.set(name, seed[at])
         elif type(seed) is int and at:
-            twin.set("seed", _next_seed(seed, at))
+            twin.set(name, _next_seed(seed, at))
         bodies.append(twin)
     return bodies
 
