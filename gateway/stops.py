@@ -145,7 +145,22 @@ def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[byte
             continue
         found = found or filter.matched
         if text != content or choice.get("finish_reason") != "stop":
-            message["content"] = text
-            choice["finish_reason"] = "stop"
+            _cut(choice, message, text)
             changed = True
     return (_encode(decoded) if changed else answer), found
+
+
+def _cut(choice: dict[str, Any], message: dict[str, Any], text: str) -> None:
+    """End a choice at `text`: what came after it, tool calls and log-probabilities too, was never asked for."""
+    message["content"] = text
+    message.pop("tool_calls", None)
+    choice["finish_reason"] = "stop"
+    listed = (choice.get("logprobs") or {}).get("content")
+    if isinstance(listed, list):
+        shown, kept = 0, []
+        for token in listed:
+            if shown >= len(text):
+                break
+            kept.append(token)
+            shown += len(token.get("token", "")) if isinstance(token, dict) else 0
+        choice["logprobs"]["content"] = kept

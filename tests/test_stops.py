@@ -158,3 +158,15 @@ def test_log_probabilities_and_tool_calls_of_a_stream_pass() -> None:
     event = json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}).encode()
     (out,) = StopStream(None, ["END"], 1, keep=False).feed("", event)
     assert json.loads(out)["choices"][0]["delta"] == delta
+
+
+def test_what_came_after_a_stop_goes_with_it() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    listed = [{"token": token, "logprob": -0.1} for token in ("one", " two", " END", " more")]
+    message = {"role": "assistant", "content": "one two END more", "tool_calls": [call]}
+    whole = {"choices": [{"index": 0, "message": message, "logprobs": {"content": listed}, "finish_reason": "tool_calls"}]}
+    answer, matched = cut_answer(json.dumps(whole).encode(), [" END"], keep=False)
+    (choice,) = json.loads(answer)["choices"]
+    assert matched == " END"
+    assert (choice["message"], choice["finish_reason"]) == ({"role": "assistant", "content": "one two"}, "stop")
+    assert [one["token"] for one in choice["logprobs"]["content"]] == ["one", " two"]
