@@ -19,6 +19,7 @@ from providers.base import WireRequest
 
 LIFT = 60.0
 """Added to the candidates' logits: e^60 times as likely, so that nothing else is listed before them."""
+DRAWS = 16
 DEFAULT_TOP_K = 10
 ANCHORS = 20
 """Tokens among which an anchor is looked for: one that is text, as the engine lists nothing when half a character is drawn."""
@@ -82,7 +83,11 @@ def _candidates(prompt: str, anchor: dict[str, Any], ids: dict[str, int]) -> Gen
         "logit_bias": [[token, LIFT] for token in wanted],
         "cache_prompt": True,
     }
-    answer = _decode((yield _post("/completion", body)))
+    answer: dict[str, Any] = {}
+    for seed in range(1, DRAWS + 1):  # nothing is listed when half a character is drawn: then once more, with another seed
+        answer = _decode((yield _post("/completion", {**body, "seed": seed})))
+        if "completion_probabilities" in answer:
+            break
     lifted = {one["id"]: one["prob"] for one in answer["completion_probabilities"][0]["top_probs"]}
     scale = math.exp(anchor["logprob"]) / lifted[anchor["id"]]
     return {entry: lifted.get(token, 0.0) * scale for entry, token in ids.items()}
