@@ -44,8 +44,9 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 
 lock: ## Resolve the lock files anew (needs uv on PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }
-	$(call compile,run,pyproject.toml requirements/build.in --extra local)
-	$(call compile,dev,pyproject.toml requirements/build.in --extra local --extra dev --constraint requirements/run.txt)
+	$(call compile,run,pyproject.toml requirements/build.in --extra local --extra top)
+	$(call compile,dev,pyproject.toml requirements/build.in --extra local --extra top --extra dev --constraint requirements/run.txt)
+	$(call compile,tools,requirements/tools.in)
 	$(call compile,clients,requirements/clients.in)
 	$(call compile,clients-openai2,requirements/clients-openai2.in)
 	$(call compile,clients-goodfire,requirements/clients-goodfire.in)
