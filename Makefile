@@ -24,7 +24,7 @@ run: $(VENV)/.installed-run ## Install what is needed and start the gateway on 1
 test: install-dev ## Lint, check types and run every test; no root needed
 	@$(BIN)/lockgate pull
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 prove: install-dev install-clients install-tools ## Drive the gateway with real clients and real tools, print figures
 	@$(BIN)/lockgate pull

@@ -123,7 +123,8 @@ def _detail(detail: Any) -> str | None:
     texts = []
     for one in detail[:5]:
         if type(one) is dict and "msg" in one:
-            where = ".".join(str(step) for step in one.get("loc") or () if step != "body")
+            steps = one.get("loc")
+            where = ".".join(str(step) for step in steps if step != "body") if type(steps) is list else ""
             texts.append(f"{where}: {one['msg']}" if where else str(one["msg"]))
         elif type(one) is str:
             texts.append(one)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.running import Figure, RunningGateway
 
 ROOT = Path(__file__).parents[1]
+hypothesis.settings.register_profile("steady", derandomize=True, database=None)
+hypothesis.settings.register_profile("search", max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+"""A run that gates a change tries the same cases as the last one; HYPOTHESIS_PROFILE=search looks for new ones."""
 _figures = pytest.StashKey[list[str]]()
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from providers.failures import MESSAGE_LIMIT, read_failure, read_retry_after
@@ -146,6 +146,7 @@ _JSON = st.recursive(
 
 @settings(deadline=None)
 @given(st.integers(300, 599), _JSON)
+@example(422, {"detail": [{"loc": True, "msg": None}]})
 def test_no_json_error_body_raises(status: int, body: Any) -> None:
     found = read_failure(status, {}, json.dumps(body).encode())
     assert found.message
