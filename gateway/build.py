@@ -136,7 +136,7 @@ class Gateway:
         if self.pipeline.limits is not None and self._workers == 1:  # of several processes, only those that serve count
             await self.pipeline.limits.start()
         if self._counts():
-            self._loading = asyncio.create_task(self.pipeline.fit.preload(), name="tokenizer")
+            self._loading = asyncio.create_task(self.pipeline.attempts.fit.preload(), name="tokenizer")
         self._watch_values()
 
     def _counts(self) -> bool:

@@ -44,7 +44,7 @@ def _explain(gateway: Gateway, body: Body, headers: Mapping[str, str], key: Virt
         "model": model,
         "route": found.name,
         "strict": strict,
-        "targets": [_plan(gateway.pipeline.fit, choice, body.copy(), strict) for choice in choices],
+        "targets": [_plan(gateway.pipeline.attempts.fit, choice, body.copy(), strict) for choice in choices],
     }
 
 
