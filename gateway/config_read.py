@@ -190,6 +190,8 @@ class Reader:
             return Secret(_header(text))
         if form == "path":
             return self._path(text, written)
+        if FORMS[form].by_file and written.startswith("file:"):
+            return FORMS[form].read(read_secret(self._folder / Path(text[5:]).expanduser(), written[5:]).reveal())
         if ":" in text.partition("@")[0].partition("//")[2] and "@" in text and "${" not in written and FORMS[form].secret:
             raise ValueError("a password is not written into this file: put ${NAME} in its place")
         return FORMS[form].read(text)

@@ -160,7 +160,7 @@ class KeyConfig(Struct, frozen=True):
     """Who may call, and for which models."""
 
     name: Name
-    hash: Annotated[KeyHash, Meta(description='sha256: of the key: printf %s "$KEY" | sha256sum')]
+    hash: Annotated[KeyHash, Meta(description='sha256: of the key: printf %s "$KEY" | sha256sum; or file:PATH')]
     models: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...] | None, Meta(description="The models it may ask for; all when left out.")
     ] = None
@@ -182,7 +182,7 @@ class Config(Struct, frozen=True):
     admin: Annotated[Admin, Meta(extra={"short": "listen"}, description="The admin listener: health, metrics, status.")] = Admin()
     store: Annotated[
         Annotated[Url, Meta(extra={"form": "store"})],
-        Meta(description="Where counters live: memory:// for one process, a Redis URL for several."),
+        Meta(description="Where counters live: memory:// for one process, a Redis URL for several; or file:PATH of a file with it."),
     ] = Url("memory://")
     store_deadline: Annotated[
         Duration, Meta(description="Longest wait for one decision of the store; after it limits follow their outage mode.")

@@ -57,6 +57,8 @@ class Form(msgspec.Struct, frozen=True):
     schema: Schema
     secret: bool = False
     """The text may carry a credential: never repeat it in a message."""
+    by_file: bool = False
+    """The value may be a file's content: file:PATH."""
 
 
 def duration(text: str) -> float:
@@ -189,10 +191,12 @@ FORMS: dict[str, Form] = {
     "address": Form(address, _text(rf"{_HOST}:\d{{1,5}}", "127.0.0.1:8080")),
     "base_url": Form(base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), secret=True),
     "proxy": Form(proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), secret=True),
-    "store": Form(store, _text(r"memory://|rediss?://\S+|redis\+(?:sentinel|cluster)://\S+", "redis://redis:6379/0"), secret=True),
+    "store": Form(
+        store, _text(r"memory://|rediss?://\S+|redis\+(?:sentinel|cluster)://\S+|file:\S+", "redis://redis:6379/0"), secret=True, by_file=True
+    ),
     "origin": Form(origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Form(network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
-    "key_hash": Form(key_hash, _text(r"sha256:[0-9a-fA-F]{64}", "sha256:" + "0" * 64), secret=True),
+    "key_hash": Form(key_hash, _text(r"sha256:[0-9a-fA-F]{64}|file:\S+", "sha256:" + "0" * 64), secret=True, by_file=True),
     "rate": Form(rate, _text(RATE, "600/min", "200k/min")),
     "spend": Form(spend, _text(SPEND, "50 USD/month")),
     "expires": Form(expires, _text(r"\d{4}-\d\d-\d\d(?:[T ].+)?", "2027-01-31")),

@@ -138,3 +138,35 @@ def test_the_value_of_a_variable_is_in_no_message(place: str, value: str) -> Non
 
 def test_a_secret_that_is_empty_is_named_by_its_variable() -> None:
     assert "${X} is empty" in refused("providers: {openai: {api_key: '${X}'}}", {"X": ""})
+
+
+HASH = "sha256:" + "0123456789abcdef" * 4
+
+
+def test_hashes_and_the_stores_url_may_be_files_of_their_own(tmp_path: Path) -> None:
+    for name, value in (("hash", HASH), ("store", f"redis://gateway:{CANARY}@redis:6379/0")):
+        (tmp_path / name).write_text(value + "\n")
+        (tmp_path / name).chmod(0o600)
+    text = "store: file:store\nadmin: { key_hash: file:hash }\nkeys: { one: { hash: file:hash } }"
+    found = parse(text, folder=tmp_path)
+    assert (found.store, found.admin.key_hash, found.keys["one"].hash) == (f"redis://gateway:{CANARY}@redis:6379/0", HASH, HASH)
+    assert CANARY not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [(HASH, 0o644, "everybody may read"), ("sha256:nonsense", 0o600, "expected sha256: and 64"), ("", 0o600, "is empty")],
+)
+def test_a_hash_file_is_refused_when_it_is_exposed_or_holds_no_hash(tmp_path: Path, content: str, mode: int, said: str) -> None:
+    (tmp_path / "hash").write_text(content)
+    (tmp_path / "hash").chmod(mode)
+    assert said in refused("keys: { one: { hash: file:hash } }", folder=tmp_path)
+
+
+def test_a_store_file_that_is_not_there_is_named_without_its_content(tmp_path: Path) -> None:
+    assert "cannot read" in refused("store: file:missing", folder=tmp_path)
+    (tmp_path / "store").write_text(f"mysql://{CANARY}")
+    (tmp_path / "store").chmod(0o600)
+    said = refused("store: file:store", folder=tmp_path)
+    assert "memory:// or the URL of a Redis" in said
+    assert CANARY not in said
