@@ -18,7 +18,7 @@ import msgspec
 from gateway import accounting, answer, json_mode, logits
 from gateway.call import Attempt, Call
 from gateway.caller import Caller
-from gateway.delivery import Exchange
+from gateway.delivery import Exchange, carry_out
 from gateway.errors import RETRY, STOP, GatewayError, from_failure, from_refusal, unreadable
 from gateway.fit import Fit
 from gateway.limiting import Limits
@@ -123,7 +123,7 @@ class Attempts:
                 if isinstance(admitted, Failure):
                     return admitted
                 lease = admitted
-            await exchange.carry_out(body)
+            await carry_out(exchange, body)
         except UpstreamError as error:
             failure = _upstream_failure(error, call, caller)
             return place.engine.failure() if place.engine is not None and failure.kind in BROKEN else failure

@@ -1,0 +1,111 @@
+"""One attempt while it lasts: what it needs, its request to the upstream, and the head of the answer."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from gateway import answer, json_mode, logits, time_info
+from gateway.call import Call
+from gateway.caller import Caller
+from gateway.dialects import goodfire
+from gateway.metrics import Metrics
+from gateway.relay import Relay
+from gateway.routing import Place
+from gateway.stops import StopStream
+from gateway.upstream.transport import Deadlines, Response
+from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, Target
+
+MAX_ANSWER = 64 << 20
+"""Bytes of one JSON answer that we take from an upstream."""
+MAX_ERROR = 64 << 10
+
+
+class Exchange:
+    """Everything that one attempt needs while it lasts."""
+
+    __slots__ = ("asked", "call", "caller", "deadlines", "metrics", "options", "place", "sent_at", "target", "watch", "watched")
+
+    def __init__(
+        self,
+        call: Call,
+        caller: Caller,
+        place: Place,
+        target: Target,
+        options: Options,
+        deadlines: Deadlines,
+        metrics: Metrics,
+        asked: logits.Asked | None = None,
+        watch: json_mode.Watch | None = None,
+    ) -> None:
+        """`asked` are probabilities that this provider has no call for; `watch` looks at answers in JSON mode."""
+        self.asked = asked
+        self.watch = watch
+        self.watched: list[json_mode.JsonStream] = []
+        self.call = call
+        self.caller = caller
+        self.place = place
+        self.target = target
+        self.options = options
+        self.deadlines = deadlines
+        self.metrics = metrics
+        self.sent_at = call.sent_at = time.monotonic()
+        call.upstream_at = 0.0
+        call.chunks = 0
+        call.stop_matched = None
+        call.time_info = None
+
+    @property
+    def count(self) -> int:
+        """How many upstream calls the adjustments make of this one."""
+        for adjustment in self.call.adjustments:
+            if adjustment.action == "fan_out":
+                return int(adjustment.from_)
+        return 1
+
+    def elapsed(self) -> float:
+        """Milliseconds since the request was ready to be sent."""
+        return round((time.monotonic() - self.sent_at) * 1000, 2)
+
+    async def send(self, body: Body) -> Response:
+        """The head of a good answer; StreamFailure for an error, or for no stream where one was asked for."""
+        request = self.target.kind.encode(body, self.target, self.options)
+        response = await self.place.transport.send(self.place.origin, request, self.deadlines)
+        self.call.upstream_at = time.monotonic()
+        try:
+            if response.status != 200:
+                raise StreamFailure(await answer.read_failure(response, self.target, MAX_ERROR))
+            if self.call.stream and not answer.is_event_stream(response):
+                raise StreamFailure(await answer.read_unstreamed(response, self.target, MAX_ANSWER))
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def new_relay(self, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
+        """The state of one upstream stream; with stops, what ends it at one of them."""
+        call, target = self.call, self.target
+        decoder: StreamDecoder | None = target.kind.decoder(target, self.options)
+        stops = None
+        if call.stops or self.watch is not None:
+            assert call.body is not None
+            choices = 1 if self.count > 1 else call.body.get("n") or 1
+            if call.stops:
+                decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keep_stop)
+            if self.watch is not None:
+                decoder = watched = json_mode.JsonStream(decoder, self.watch, choices)
+                self.watched.append(watched)
+        if call.path.startswith(goodfire.PREFIX):
+            decoder = goodfire.GoodfireStream(decoder)
+        relay = Relay(
+            decoder=decoder,
+            usage_asked=usage_asked,
+            read_usage=answer.read_usage,
+            fail=lambda data: answer.inband_failure(target, data),
+        )
+        return relay, stops
+
+    def times(self) -> dict[str, Any] | None:
+        """How long the parts of the only upstream call took, where its decoder knows."""
+        times = self.options.memo.get(TIMES) if self.count == 1 else None
+        return time_info.from_provider(times) if times else None

@@ -1,0 +1,160 @@
+"""A stream on its way: begun (sent, and read up to the first events that say something), then delivered to the caller.
+
+    begin     -> UpstreamStream    nothing has gone to the caller yet: it may still be given up for another target's
+    deliver   the rest             every piece as it comes, ended by exactly one [DONE]; an error here is the stream's last event
+
+Several upstream streams (one for each choice) are begun and read side by side and delivered as one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import msgspec
+
+from gateway import accounting, answer, receipt, time_info
+from gateway.exchange import Exchange
+from gateway.fanout import Interleaved, add_usages, interleave
+from gateway.relay import DONE, OpeningChunk, Relay
+from gateway.stops import StopStream
+from gateway.upstream.transport import Response
+from providers.base import Body
+
+
+class UpstreamStream:
+    """One upstream stream, read as what the caller is to get of it."""
+
+    __slots__ = ("_stops", "ended", "first", "relay", "response")
+
+    def __init__(self, response: Response, relay: Relay, stops: StopStream | None) -> None:
+        self.response = response
+        self.relay = relay
+        self._stops = stops
+        self.first = b""
+        """What `begin` read: events that say something, or all there is."""
+        self.ended = False
+        """Everything was read; what the last `read` returned comes before [DONE]."""
+
+    async def read(self) -> bytes:
+        """The next events to send, the last of them once `ended`. UpstreamError or StreamFailure when the stream breaks."""
+        relay = self.relay
+        while not relay.done:
+            piece = await answer.read_on(self.response, relay)
+            if not piece:
+                break
+            out = relay.feed(piece)
+            if out:
+                return out
+        out = relay.end()
+        self.ended = True
+        if self._stops is None or self._stops.matched is None:
+            self.response.finish()
+        return out
+
+    @property
+    def stop(self) -> str | None:
+        """The stop that ended it."""
+        return (self._stops.matched or self._stops.reported) if self._stops is not None else None
+
+    def close(self, exchange: Exchange) -> None:
+        """Done with it, read to its end or not."""
+        self.response.close()
+        if self.relay.normalised:
+            exchange.metrics.count("lockgate_sse_normalised", (), self.relay.normalised)
+
+
+def note(exchange: Exchange, stream: UpstreamStream) -> None:
+    """What the only stream of a call told so far, on the call."""
+    call, relay = exchange.call, stream.relay
+    call.usage, call.finish_reasons, call.chunks = relay.usage, relay.finish_reasons, relay.chunks
+    call.stop_matched = stream.stop
+
+
+async def begin(exchange: Exchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
+    """Send, and read up to the first events that say something. Nothing goes to the caller."""
+    response = await exchange.send(body)
+    stream = UpstreamStream(response, *exchange.new_relay(usage_asked=usage_asked))
+    try:
+        stream.first = await stream.read()
+    except BaseException:
+        stream.close(exchange)
+        raise
+    return stream
+
+
+async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
+    """The stream's head, its first events and all that follow, as they come; then [DONE]."""
+    call, caller = exchange.call, exchange.caller
+    out = stream.first
+    try:
+        if not caller.opened:
+            await open_stream(exchange, stream.response)
+        while not stream.ended:
+            await caller.write(out)
+            if call.receipt and time_info.may_have(out):
+                call.time_info = time_info.read_events(out) or call.time_info
+            out = await stream.read()
+        if call.receipt:
+            call.time_info = time_info.read_events(out) or time_info.read(stream.relay.usage_event) or call.time_info
+    finally:
+        stream.close(exchange)
+        note(exchange, stream)
+    await finish(exchange, out, stream.relay.opening)
+
+
+async def open_stream(exchange: Exchange, response: Response) -> None:
+    """The head of the caller's stream."""
+    call = exchange.call
+    call.status = 200
+    call.first_byte_at = time.monotonic()
+    await exchange.caller.open_stream(answer.stream_headers(call, response))
+
+
+async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
+    """The last events, the receipt where it was asked for, and [DONE]."""
+    call = exchange.call
+    call.stream_end = "ok"
+    if exchange.watched:
+        notes = [note for watched in exchange.watched for note in watched.notes()]
+        call.adjustments = [*call.adjustments, *dict.fromkeys(notes)]
+    if call.receipt:
+        call.time_info = call.time_info or exchange.times() or time_info.measured(call)
+        accounting.settle(call)
+        call.attempts[-1].ms = exchange.elapsed()
+        out += receipt.chunk(call, opening)
+    await exchange.caller.finish(out + DONE)
+
+
+async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:
+    """n streams as one, each with its own index."""
+    call, caller = exchange.call, exchange.caller
+    streams: dict[int, UpstreamStream] = {}
+    whole = Interleaved()
+
+    async def pump(at: int, put: Callable[[bytes], Awaitable[None]]) -> None:
+        stream = streams[at] = await begin(exchange, bodies[at], usage_asked=True)
+        try:
+            out = stream.first
+            while not stream.ended:
+                await put(out)
+                out = await stream.read()
+            await put(out)
+        finally:
+            stream.close(exchange)
+            call.stop_matched = call.stop_matched or stream.stop
+
+    async with aclosing(interleave(len(bodies), pump)) as pieces:
+        async for at, piece in pieces:
+            out = whole.rewrite(at, piece)
+            call.chunks = sum(stream.relay.chunks for stream in streams.values())
+            if out:
+                if not caller.opened:
+                    await open_stream(exchange, streams[0].response)
+                await caller.write(out)
+    relays = [streams[at].relay for at in range(len(bodies))]
+    call.usage = add_usages([relay.usage for relay in relays])
+    call.finish_reasons = tuple(next(iter(relay.finish_reasons), None) for relay in relays)
+    out = whole.usage_event(len(bodies)) if call.usage_asked else b""
+    await finish(exchange, out, msgspec.convert(whole.identity, OpeningChunk))
