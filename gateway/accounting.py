@@ -57,7 +57,7 @@ def estimate_output(answer: bytes) -> int:
     return sum(len(choice.message) for choice in said.choices) // BYTES_PER_TOKEN
 
 
-def internal_error(call: Call, error: Exception) -> bytes:
+def internal_error(id: str, error: Exception) -> bytes:
     """One log line that says where the gateway failed; no message, as it might quote a prompt."""
     frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
-    return msgspec.json.encode({"level": "error", "id": call.id, "error": type(error).__name__, "at": frames}) + b"\n"
+    return msgspec.json.encode({"level": "error", "id": id, "error": type(error).__name__, "at": frames}) + b"\n"

@@ -38,30 +38,38 @@ EXPOSED = ("x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-
 
 
 def build_app(gateway: Gateway) -> Asgi:
-    """The callers' ASGI application."""
+    """The callers' ASGI application. Each call is served by the generation that is current when it begins."""
     rest: Any = _rest(gateway)
-    serve = gateway.pipeline.serve
 
     async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             operation = HOT.get(scope["path"])
             if operation is not None and scope["method"] == "POST":
-                await serve(operation, scope, receive, send)
+                await gateway.generation.pipeline.serve(operation, scope, receive, send)
                 return
         await rest(scope, receive, send)
 
-    if gateway.config.cors:
-        from starlette.middleware.cors import CORSMiddleware
+    browsers: dict[tuple[str, ...], Any] = {}
 
-        exposed = [*EXPOSED, *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens"))]
-        return CORSMiddleware(
-            app,
-            allow_origins=list(gateway.config.cors),
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=exposed,
-        )
-    return app
+    async def shared(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        origins = gateway.generation.config.cors
+        if not origins:
+            await app(scope, receive, send)
+            return
+        if origins not in browsers:
+            browsers.clear()
+            browsers[origins] = _with_cors(app, origins)
+        await browsers[origins](scope, receive, send)
+
+    return shared
+
+
+def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:
+    """The application for browsers, too."""
+    from starlette.middleware.cors import CORSMiddleware
+
+    exposed = [*EXPOSED, *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens"))]
+    return CORSMiddleware(app, allow_origins=list(origins), allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=exposed)
 
 
 def _rest(gateway: Gateway) -> Starlette:

@@ -9,13 +9,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.auth import may_use
+from gateway.accounting import internal_error
+from gateway.auth import VirtualKey, may_use
 from gateway.build import Gateway
 from gateway.call import next_id
 from gateway.dialects.json_body import CallerGone, check_headers, read_body
 from gateway.errors import BadRequest, GatewayError, NotFound
 from gateway.explain import explain
 from gateway.fit import described
+from gateway.generation import Generation
 from gateway.routing import unknown_model
 
 
@@ -24,26 +26,30 @@ class Endpoints:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._keys = gateway.pipeline.keys
+
+    def _authenticate(self, request: Request) -> tuple[Generation, VirtualKey | None]:
+        """The generation that answers, and the caller's key in it."""
+        generation = self._gateway.generation
+        return generation, generation.keys.authenticate(request.scope["headers"])
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models: what this key may ask for."""
-        key = self._keys.authenticate(request.scope["headers"])
-        allowed = [name for name in self._gateway.router.names() if may_use(key, name)]
-        return _json({"object": "list", "data": [describe_model(self._gateway, name, brief=True) for name in allowed]})
+        generation, key = self._authenticate(request)
+        allowed = [name for name in generation.router.names() if may_use(key, name)]
+        return _json({"object": "list", "data": [describe_model(generation, name, brief=True) for name in allowed]})
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{id}: one model, with what each of its targets honours and adjusts."""
-        key = self._keys.authenticate(request.scope["headers"])
+        generation, key = self._authenticate(request)
         name = request.path_params["name"]
         if not name:
             return await self.models(request)
-        self._gateway.router.find(name)
+        generation.router.find(name)
         if not may_use(key, name):
             assert key is not None
             assert key.models is not None
             raise unknown_model(name, sorted(key.models))
-        return _json(describe_model(self._gateway, name))
+        return _json(describe_model(generation, name))
 
     async def warm(self, request: Request) -> Response:
         """GET /v1/tcp_warming: Cerebras' client asks for this when it is made, to have a connection open."""
@@ -51,23 +57,30 @@ class Endpoints:
 
     async def explain(self, request: Request) -> Response:
         """POST /v1/explain: the plan for a chat body."""
-        headers, limit = request.scope["headers"], self._gateway.config.max_body
-        key = self._keys.authenticate(headers)
-        check_headers(headers, limit)
-        return _json(explain(self._gateway, await read_body(request.receive, limit), request.headers, key))
+        generation, key = self._authenticate(request)
+        limit = generation.config.max_body
+        check_headers(request.scope["headers"], limit)
+        return _json(explain(generation, await read_body(request.receive, limit), request.headers, key))
 
     async def only_post(self, request: Request) -> Response:
         """A path of the pipeline, asked in another way."""
-        self._keys.authenticate(request.scope["headers"])
+        self._authenticate(request)
         raise _only_post(request)
 
     async def unknown(self, request: Request, error: HTTPException) -> Response:
         """No such path; a stranger does not learn which paths there are."""
         try:
-            self._keys.authenticate(request.scope["headers"])
+            self._authenticate(request)
         except GatewayError as refused:
             return _error(refused)
         return _http_error(request, error)
+
+    async def internal(self, request: Request, error: Exception) -> Response:
+        """An error of ours: logged and counted, and the answer has the id of the log line."""
+        id = next_id()
+        self._gateway.log.write(internal_error(id, error))
+        self._gateway.metrics.count("lockgate_internal_errors")
+        return _error(GatewayError("The gateway failed to handle this request. Its log has the request id."), id)
 
     def handlers(self) -> dict[Any, Any]:
         """How exceptions are answered."""
@@ -75,7 +88,7 @@ class Endpoints:
             GatewayError: _answer_error,
             HTTPException: self.unknown,
             CallerGone: _answer_nobody,
-            Exception: _answer_internal,
+            Exception: self.internal,
         }
 
 
@@ -89,9 +102,9 @@ def _only_post(request: Request) -> GatewayError:
     )
 
 
-def describe_model(gateway: Gateway, name: str, *, brief: bool = False) -> dict[str, Any]:
+def describe_model(generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
     """One entry of /v1/models; with what the model honours and adjusts unless `brief`."""
-    choices = gateway.router.possible(gateway.router.find(name))
+    choices = generation.router.possible(generation.router.find(name))
     found: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": choices[0].place.target.provider}
     if not brief:
         targets = [choice.place.target for choice in choices]
@@ -103,9 +116,9 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, {"x-request-id": next_id()}, "application/json")
 
 
-def _error(error: GatewayError) -> Response:
+def _error(error: GatewayError, id: str | None = None) -> Response:
     headers = {name.decode(): value.decode() for name, value in error.headers}
-    return Response(error.body(), error.status, {"x-request-id": next_id(), **headers}, "application/json")
+    return Response(error.body(), error.status, {"x-request-id": id or next_id(), **headers}, "application/json")
 
 
 async def _answer_error(request: Request, error: GatewayError) -> Response:
@@ -131,7 +144,3 @@ def _http_error(request: Request, error: HTTPException) -> Response:
 
 async def _answer_nobody(request: Request, error: CallerGone) -> Response:
     return _error(BadRequest("The request's body is incomplete.", code="invalid_json"))
-
-
-async def _answer_internal(request: Request, error: Exception) -> Response:
-    return _error(GatewayError("The gateway failed to handle this request."))

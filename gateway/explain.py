@@ -17,34 +17,34 @@ from providers.base import Body, Options, Refusal
 from providers.shapes import fan_out
 
 if TYPE_CHECKING:
-    from gateway.build import Gateway
+    from gateway.generation import Generation
     from gateway.routing import Choice
 
 MASKED = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 
 
-def explain(gateway: Gateway, source: bytes, headers: Mapping[str, str], key: VirtualKey | None = None) -> dict[str, Any]:
+def explain(generation: Generation, source: bytes, headers: Mapping[str, str], key: VirtualKey | None = None) -> dict[str, Any]:
     """Route and upstream requests for a chat body; BadRequest, Forbidden or NotFound where serving would answer so too."""
     try:
-        return _explain(gateway, parse_body(source), headers, key)
+        return _explain(generation, parse_body(source), headers, key)
     except msgspec.DecodeError as error:
         raise unreadable(error) from None
 
 
-def _explain(gateway: Gateway, body: Body, headers: Mapping[str, str], key: VirtualKey | None) -> dict[str, Any]:
+def _explain(generation: Generation, body: Body, headers: Mapping[str, str], key: VirtualKey | None) -> dict[str, Any]:
     model = read_model(body)
-    found = gateway.router.find(model)
+    found = generation.router.find(model)
     if not may_use(key, model):
         raise Forbidden(f"The key '{key.name if key else ''}' may not use the model '{found.name}'.", param="model")
     normalize(body)
-    strict = gateway.config.strict or (key is not None and key.strict)
+    strict = generation.config.strict or (key is not None and key.strict)
     strict = strict or headers.get("x-gateway-strict", "").lower() in ("true", "1", "?1", "yes")
-    choices = gateway.router.possible(found)
+    choices = generation.router.possible(found)
     return {
         "model": model,
         "route": found.name,
         "strict": strict,
-        "targets": [_plan(gateway.pipeline.attempts.fit, choice, body.copy(), strict) for choice in choices],
+        "targets": [_plan(generation.pipeline.attempts.fit, choice, body.copy(), strict) for choice in choices],
     }
 
 
@@ -92,7 +92,7 @@ def explain_file(config_path: str, source: bytes, headers: Mapping[str, str]) ->
 
     gateway = Gateway(config.load(config_path), CallLog(2, human=True), lambda line: None)
     try:
-        return explain(gateway, source, headers)
+        return explain(gateway.generation, source, headers)
     except GatewayError as error:
         decoded: dict[str, Any] = msgspec.json.decode(error.body())
         return {"status": error.status, **decoded}

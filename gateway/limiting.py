@@ -30,16 +30,25 @@ MOST_USERS = 10_000
 DEGRADED = (b"x-gateway-limits", b"degraded")
 
 
-def limits_of(config: Config, metrics: Metrics, report: Callable[[str], None]) -> Limits | None:
-    """The limits of a configuration; None when it has none."""
+def has_limits(config: Config) -> bool:
+    """Whether a configuration limits anything."""
     blocks = [block for one in config.keys.values() for block in (one.limits, one.limits_per_user)]
     blocks += [one.limits for one in config.models.values()]
     blocks += [one.limits for one in config.providers.values()]
-    if not any(map(_some, blocks)):
-        return None
+    return any(map(_some, blocks))
+
+
+def limiter_of(config: Config, metrics: Metrics, report: Callable[[str], None]) -> Limiter:
+    """Where limits are counted: in this process, or in the store that the configuration names, whose state each scrape shows."""
     if config.store.startswith("memory:"):
-        return Limits(config, MemoryLimiter(), metrics)
-    return Limits(config, RedisLimiter(read_address(config.store), report, deadline=config.store_deadline), metrics)
+        return MemoryLimiter()
+    limiter = RedisLimiter(read_address(config.store), report, deadline=config.store_deadline)
+    link = limiter.link
+    metrics.gauge("lockgate_limiter_up", "1 while limits are shared through the store.", lambda: {(): float(link.up)})
+    errors = "Failures of the store of limits, by kind."
+    metrics.gauge("lockgate_limiter_errors_total", errors, lambda: {(kind,): n for kind, n in link.errors.items()}, ("kind",))
+    metrics.gauge("lockgate_limiter_commands_total", "Scripts run in the store of limits.", lambda: {(): link.commands})
+    return limiter
 
 
 def _some(block: LimitsConfig) -> bool:
@@ -59,7 +68,7 @@ def _block(block: LimitsConfig, owner: str, side: str) -> tuple[Limit, ...]:
 
 
 class Limits:
-    """The limits of one configuration, and where they are counted."""
+    """The limits of one configuration; they are counted in a store that outlives it."""
 
     def __init__(self, config: Config, limiter: Limiter, metrics: Metrics) -> None:
         self.limiter = limiter
@@ -79,21 +88,6 @@ class Limits:
         self.counts_tokens = any(limit.kind in TOKEN_KINDS or limit.kind == "spend" for limit in everything)
         """Whether a call's tokens are estimated before it is made."""
         self._prices = any(limit.kind == "spend" for limit in everything)
-
-    async def start(self) -> None:
-        """Reach the store, and show at each scrape how it does."""
-        if isinstance(self.limiter, RedisLimiter):
-            link = self.limiter.link
-            gauge = self._metrics.gauge
-            gauge("lockgate_limiter_up", "1 while limits are shared through the store.", lambda: {(): float(link.up)})
-            errors = "Failures of the store of limits, by kind."
-            gauge("lockgate_limiter_errors_total", errors, lambda: {(kind,): n for kind, n in link.errors.items()}, ("kind",))
-            gauge("lockgate_limiter_commands_total", "Scripts run in the store of limits.", lambda: {(): link.commands})
-        await self.limiter.start()
-
-    async def stop(self) -> None:
-        """Let go of the store."""
-        await self.limiter.stop()
 
     async def admit(self, call: Call, model: str, targets: Sequence[Target]) -> None:
         """Reserve what the call may take of its key's, its user's and its model's limits. LimitReached or Unavailable otherwise."""

@@ -47,6 +47,10 @@ HISTOGRAMS: dict[str, tuple[str, tuple[float, ...]]] = {
 
 OTHER = "other"
 MAX_CODES = 100
+MAX_SERIES = 5000
+"""Of one counter; what comes after is counted as `other` throughout. Names that reloads bring and take are bounded by this alone."""
+MAX_ROWS = 1000
+"""Of one histogram, each of which is some twenty series."""
 
 
 class Snapshot(msgspec.Struct):
@@ -78,8 +82,8 @@ class Metrics:
 
     def __init__(self, models: Iterable[str], params: Iterable[str], targets: Iterable[str]) -> None:
         """`models`, `params` and `targets` are the names that may become label values."""
-        self._targets = frozenset(targets)
-        self._models = frozenset(models)
+        self._targets = set(targets)
+        self._models = set(models)
         self._params = frozenset(params)
         self.counts: dict[str, dict[Labels, int]] = {name: {} for name in COUNTERS}
         self.histograms: dict[str, dict[Labels, list[float]]] = {name: {} for name in HISTOGRAMS}
@@ -88,10 +92,20 @@ class Metrics:
         self._source: Callable[[], Snapshot] | None = None
         self.gauges: dict[str, tuple[str, Callable[[], Mapping[Labels, float]], Labels]] = {}
 
+    def know(self, models: Iterable[str], targets: Iterable[str]) -> None:
+        """More names that may become label values: a new generation's. Those of older ones stay, as their series do."""
+        self._models.update(models)
+        self._targets.update(targets)
+
     def count(self, name: str, labels: Labels = (), by: int = 1) -> None:
         """Add to a counter."""
         counter = self.counts[name]
-        counter[labels] = counter.get(labels, 0) + by
+        before = counter.get(labels)
+        if before is None:
+            if len(counter) >= MAX_SERIES:
+                labels = (OTHER,) * len(labels)
+            before = counter.get(labels, 0)
+        counter[labels] = before + by
 
     def observe(self, name: str, labels: Labels, seconds: float) -> None:
         """Add to a histogram; the last two cells of a row are the count above all buckets and the sum."""
@@ -99,7 +113,9 @@ class Metrics:
         buckets = HISTOGRAMS[name][1]
         row = rows.get(labels)
         if row is None:
-            row = rows[labels] = [0.0] * (len(buckets) + 2)
+            if len(rows) >= MAX_ROWS:
+                labels = (OTHER,) * len(labels)
+            row = rows.setdefault(labels, [0.0] * (len(buckets) + 2))
         row[bisect_left(buckets, seconds)] += 1
         row[-1] += seconds
 

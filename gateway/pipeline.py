@@ -88,7 +88,7 @@ class Pipeline:
             _uncancel()
             await self._leave(call, caller)
         except Exception as error:  # the last line: no call ends without an answer and a record
-            self._log.write(accounting.internal_error(call, error))
+            self._log.write(accounting.internal_error(call.id, error))
             self.metrics.count("lockgate_internal_errors")
             await self._refuse(call, caller, GatewayError("The gateway failed to handle this call. Its log has the request id."))
         finally:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import uvloop
 
 from gateway import config as configuration
-from gateway.admin.app import Health, build_admin
+from gateway.admin.app import build_admin
+from gateway.admin.health import Health
 from gateway.app import build_app
 from gateway.build import Gateway
 from gateway.calllog import CallLog
@@ -97,7 +98,7 @@ async def refuse_bad_model(gateway: Gateway, end: Callable[[], None]) -> bool:
 
     Only at the start: a file that goes bad later leaves the gateway and its other providers up.
     """
-    named = [engine for engine in gateway.engines.values() if engine.options.model]
+    named = [engine for engine in gateway.generation.engines.values() if engine.options.model]
     for engine in named:
         if isinstance(engine, DistantEngine):
             continue

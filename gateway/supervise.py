@@ -20,7 +20,8 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from gateway.admin.app import Health, build_admin
+from gateway.admin.app import build_admin
+from gateway.admin.health import Health
 from gateway.build import Gateway
 from gateway.calllog import CallLog
 from gateway.config import Config
@@ -129,7 +130,7 @@ class _Supervisor:
             listener=self._listener.fileno(),
             control=str(self._folder / f"worker-{number}.sock"),
             supervisor=os.getpid(),
-            engines={name: engine.socket for name, engine in self._gateway.engines.items()},
+            engines={name: engine.socket for name, engine in self._gateway.generation.engines.items()},
             human=self._human,
         )
         return await asyncio.create_subprocess_exec(

@@ -1,1 +1,1 @@
-"""The other listener: health, readiness and metrics. Callers never see it."""
+"""The other listener: health, readiness, metrics and what operators ask and change. Callers never see it."""

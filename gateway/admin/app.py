@@ -1,52 +1,61 @@
-"""What the admin listener answers: /healthz, /readyz, /metrics. On loopback by default; off it, only with the admin key."""
+"""The table of what the admin listener answers. On loopback by default; off it, only with the admin key.
+
+Each subject is a file of its own that gives its routes. The key is asked for here, for everything but what probes need.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
+from gateway.admin import health, scrape
+from gateway.admin.answers import answer_error, answer_http, answer_internal
+from gateway.admin.health import Health
 from gateway.auth import bearer
 from gateway.build import Gateway
-from gateway.call import next_id
-from gateway.errors import GatewayError, NotFound, Unauthorized
+from gateway.errors import GatewayError, Unauthorized
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Health:
-    """Whether this process should be sent calls: set by the server as it starts and stops."""
-
-    def __init__(self) -> None:
-        self.serving = False
-        self.draining = False
-
-
-def build_admin(gateway: Gateway, health: Health) -> Starlette:
+def build_admin(gateway: Gateway, state: Health) -> Starlette:
     """The admin ASGI application."""
 
-    async def healthz(request: Request) -> Response:
-        return _json({"status": "ok"})
+    def keyed(path: str, endpoint: Endpoint, *methods: str) -> BaseRoute:
+        """A route that asks for the admin key first."""
 
-    async def readyz(request: Request) -> Response:
-        engines = {name: engine.state for name, engine in gateway.engines.items()}
-        ready = health.serving and not health.draining and "starting" not in engines.values()
-        status = "draining" if health.draining else "ready" if ready else "starting"
-        return _json({"status": status, "engines": engines}, 200 if ready else 503)
+        async def checked(request: Request) -> Response:
+            _check_key(gateway, request)
+            return await endpoint(request)
 
-    async def metrics(request: Request) -> Response:
+        return Route(path, checked, methods=list(methods or ("GET",)))
+
+    routes: list[BaseRoute] = [
+        Route("/healthz", health.live),
+        Route("/readyz", health.ready(gateway, state)),
+        Route("/metrics", _unless_open(gateway, scrape.metrics(gateway))),
+    ]
+    handlers: dict[Any, Any] = {GatewayError: answer_error, HTTPException: answer_http, Exception: answer_internal(gateway)}
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+def _unless_open(gateway: Gateway, endpoint: Endpoint) -> Endpoint:
+    """The admin key where `metrics: open` does not spare it."""
+
+    async def checked(request: Request) -> Response:
         if gateway.config.admin.metrics == "keyed":
             _check_key(gateway, request)
-        return Response(gateway.metrics.expose(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return await endpoint(request)
 
-    routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
-    handlers: dict[Any, Any] = {GatewayError: _answer_error, HTTPException: _answer_http}
-    return Starlette(routes=routes, exception_handlers=handlers)
+    return checked
 
 
 def _check_key(gateway: Gateway, request: Request) -> None:
@@ -58,18 +67,3 @@ def _check_key(gateway: Gateway, request: Request) -> None:
     digest = hashlib.sha256(token or b"").hexdigest()
     if token is None or not hmac.compare_digest(digest, expected.removeprefix("sha256:")):
         raise Unauthorized("This needs the admin key, as 'Authorization: Bearer KEY'.")
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, {"x-request-id": next_id()}, "application/json")
-
-
-async def _answer_error(request: Request, error: GatewayError) -> Response:
-    headers = {name.decode(): value.decode() for name, value in error.headers}
-    return Response(error.body(), error.status, {"x-request-id": next_id(), **headers}, "application/json")
-
-
-async def _answer_http(request: Request, error: HTTPException) -> Response:
-    if error.status_code == 404:
-        return await _answer_error(request, NotFound("The admin listener has /healthz, /readyz and /metrics."))
-    return await _answer_error(request, GatewayError("Not possible here.", status=error.status_code, code="method_not_allowed"))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway import config as configuration
-from gateway.admin.app import Health, build_admin
+from gateway.admin.app import build_admin
+from gateway.admin.health import Health
 from gateway.app import build_app
 from gateway.build import Gateway
 from gateway.caller import CallerDeadlines
@@ -75,9 +76,7 @@ async def live(yaml: str, *, deadlines: CallerDeadlines | None = None, environ: 
         log = Path(folder) / "log"
         descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         reports: list[str] = []
-        gateway = Gateway(config, CallLog(descriptor, human=False), reports.append)
-        if deadlines is not None:
-            gateway.pipeline.deadlines = deadlines
+        gateway = Gateway(config, CallLog(descriptor, human=False), reports.append, deadlines=deadlines)
         health = Health()
         listeners = [bind(Address("127.0.0.1", 0)), bind(Address("127.0.0.1", 0))]
         servers = [server(build_app(gateway), tls=config.tls, grace=2), server(build_admin(gateway, health), grace=1)]

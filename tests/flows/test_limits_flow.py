@@ -57,7 +57,7 @@ async def test_a_call_over_the_limit_is_429_in_openais_words(up: FaultUpstream, 
 async def test_nothing_configured_says_and_counts_nothing(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up) as gateway:
         answer = await call(client, gateway)
-        assert gateway.gateway.pipeline.limits is None
+        assert gateway.gateway.generation.pipeline.limits is None
     assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
 
 
@@ -118,7 +118,7 @@ async def test_concurrency_is_freed_when_calls_end_and_when_callers_leave(up: Fa
         for _ in range(4):
             found = await asyncio.gather(*(call(client, gateway) for _ in range(2)))
             assert [one.status_code for one in found] == [200, 200]
-        limiter: Any = gateway.gateway.pipeline.limits.limiter  # type: ignore[union-attr]
+        limiter: Any = gateway.gateway.generation.pipeline.limits.limiter  # type: ignore[union-attr]
         assert limiter._leases == {}
         assert limiter._open == {}
 

@@ -1,0 +1,50 @@
+"""How the admin listener answers: JSON with an id, and errors in the shape that callers get."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.accounting import internal_error
+from gateway.build import Gateway
+from gateway.call import next_id
+from gateway.errors import GatewayError, NotFound
+
+
+def as_json(value: Any, status: int = 200) -> Response:
+    """A value as an answer."""
+    return Response(msgspec.json.encode(value), status, {"x-request-id": next_id()}, "application/json")
+
+
+async def answer_error(request: Request, error: GatewayError) -> Response:
+    """A refusal."""
+    return _refused(error, next_id())
+
+
+async def answer_http(request: Request, error: HTTPException) -> Response:
+    """A path or method that is not in the table."""
+    if error.status_code == 404:
+        return _refused(NotFound("The admin listener has /healthz, /readyz, /metrics and /admin/*."), next_id())
+    return _refused(GatewayError("Not possible here.", status=error.status_code, code="method_not_allowed"), next_id())
+
+
+def answer_internal(gateway: Gateway) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """An error of ours: it is logged and counted, and the answer names the log line."""
+
+    async def answered(request: Request, error: Exception) -> Response:
+        id = next_id()
+        gateway.log.write(internal_error(id, error))
+        gateway.metrics.count("lockgate_internal_errors")
+        return _refused(GatewayError("The gateway failed to handle this request. Its log has the request id."), id)
+
+    return answered
+
+
+def _refused(error: GatewayError, id: str) -> Response:
+    headers = {name.decode(): value.decode() for name, value in error.headers}
+    return Response(error.body(), error.status, {"x-request-id": id, **headers}, "application/json")

@@ -1,0 +1,113 @@
+"""One generation: a Config made ready to serve. A reload makes a new one; calls in flight keep theirs until they end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from msgspec import structs
+
+import providers
+from gateway.auth import Keys, VirtualKey
+from gateway.config_route import refs
+from gateway.config_types import Config, KeyConfig, ProviderConfig
+from gateway.limiting import Limits, has_limits
+from gateway.pipeline import Pipeline
+from gateway.routing import Model, Place, Router
+from gateway.upstream.transport import Deadlines, Origin
+from providers.base import Target
+
+if TYPE_CHECKING:
+    from gateway.build import AnyEngine, Gateway
+
+
+MOST_PLACES = 10_000
+
+
+class Generation:
+    """Everything that follows from one Config: keys, models, places, limits, and the pipeline that serves by them."""
+
+    def __init__(self, config: Config, gateway: Gateway, number: int) -> None:
+        """`gateway` lends what outlives generations: transports, engines, the store of limits, counters."""
+        self.config = config
+        self.number = number
+        self.loaded_at = time.time()
+        self.engines: dict[str, AnyEngine] = {
+            name: gateway.engine(provider) for name, provider in config.providers.items() if provider.type == "local"
+        }
+        self._transport = gateway.transport
+        self._places: dict[tuple[str, str], Place] = {}
+        models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
+        self.keys = _keys(config)
+        self.router = Router(models, self.place, expose_targets=config.expose_targets, providers=frozenset(config.providers))
+        self.limits = Limits(config, gateway.limiter(config), gateway.metrics) if has_limits(config) else None
+        self.pipeline = Pipeline(
+            keys=self.keys,
+            router=self.router,
+            metrics=gateway.metrics,
+            log=gateway.log,
+            watch=gateway.watch,
+            deadlines=gateway.deadlines,
+            max_body=config.max_body,
+            strict=config.strict,
+            limits=self.limits,
+        )
+
+    def place(self, provider: str, model: str) -> Place:
+        """The place of a provider's model; made once, as long as callers do not make names up (`expose_targets`)."""
+        place = self._places.get((provider, model))
+        if place is None:
+            place = self._make_place(self.config.providers[provider], model)
+            if len(self._places) < MOST_PLACES:
+                self._places[provider, model] = place
+        return place
+
+    def _make_place(self, provider: ProviderConfig, model: str) -> Place:
+        kind = providers.get(provider.type)
+        engine = self.engines.get(provider.name)
+        base_url = (provider.base_url or kind.default_base_url or "").rstrip("/")
+        target = Target(
+            name=f"{provider.name}/{model}",
+            provider=provider.name,
+            kind=kind,
+            model=model,
+            base_url=base_url,
+            credential=provider.api_key[0].reveal() if provider.api_key else None,
+            socket=engine.socket if engine else None,
+            options=provider.options,
+            headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
+        )
+        deadlines = Deadlines(provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout)
+        others = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
+        return Place((target, *others), _origin(target, provider), self._transport(provider), deadlines, engine)
+
+    def counts(self) -> bool:
+        """Whether calls of some model need a tokenizer: the local engine counts by itself."""
+        kinds = {name: one.type for name, one in self.config.providers.items()}
+        counted = [one for one in self.config.models.values() if one.context is not None]
+        if self.limits is not None and self.limits.counts_tokens:
+            counted = list(self.config.models.values())
+        return any(kinds.get(ref.provider or "", "local") != "local" for one in counted for ref in refs(one.targets))
+
+
+def label_names(config: Config) -> tuple[set[str], set[str]]:
+    """The models and the targets that a configuration names: what may become label values."""
+    models = {name for name in config.models if "*" not in name}
+    return models, {str(ref) for one in config.models.values() for ref in refs(one.targets) if ref.provider is not None}
+
+
+def _keys(config: Config) -> Keys:
+    keys = {bytes.fromhex(one.hash.removeprefix("sha256:")): _key(one) for one in config.keys.values()}
+    return Keys(keys, open_to_all=not config.keys)
+
+
+def _key(one: KeyConfig) -> VirtualKey:
+    models = None if one.models is None else frozenset(one.models)
+    return VirtualKey(one.name, models, one.disabled, one.expires.timestamp() if one.expires else None, bool(one.strict))
+
+
+def _origin(target: Target, provider: ProviderConfig) -> Origin:
+    url = urlsplit(target.base_url)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return Origin(url.scheme, url.hostname or "", port, target.socket, provider.ca, provider.proxy, provider.max_connections)
