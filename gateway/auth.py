@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from gateway.config_types import LimitsConfig
 from gateway.errors import Forbidden, Unauthorized
+from gateway.limits.types import Limit
+
+_KEY_IN_QUERY = re.compile(rb"(?:^|&)(?:[a-z-]*_?)?(?:key|token|authorization)=", re.IGNORECASE)
 
 
 class VirtualKey(msgspec.Struct, frozen=True):
-    """A credential that we issued. `expires` is unix seconds; `models` None allows every model."""
+    """A credential that we issued. `expires` is unix seconds; `models` None allows every model; `limits` are its own and its team's."""
 
     name: str
     models: frozenset[str] | None = None
     disabled: bool = False
     expires: float | None = None
     strict: bool = False
+    team: str = ""
+    limits: tuple[Limit, ...] = ()
+    limits_per_user: LimitsConfig | None = None
+    """For each value of the field `user`; None without any."""
 
 
 class Keys:
@@ -29,14 +38,24 @@ class Keys:
 
     def __init__(self, keys: Mapping[bytes, VirtualKey], *, open_to_all: bool) -> None:
         """`keys` by SHA-256 digest; `open_to_all` serves callers without a key."""
+        self._written = keys
         self._keys = keys
-        self._open = open_to_all
+        self.open_to_all = open_to_all
 
-    def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> VirtualKey | None:
-        """The caller's key, None where none is needed; Unauthorized or Forbidden otherwise. The key is never echoed."""
-        if self._open:
+    def join(self, made: Mapping[bytes, VirtualKey]) -> None:
+        """Take these keys, made at run time, besides the configuration's, which win; those joined before are gone."""
+        self._keys = {**made, **self._written}
+
+    def authenticate(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:
+        """The caller's key, None where none is needed; Unauthorized or Forbidden otherwise. The key is never echoed.
+
+        `query` is looked at only to say that a key in it is not taken: addresses end up in logs.
+        """
+        if self.open_to_all:
             return None
         token = bearer(headers)
+        if token is None and _KEY_IN_QUERY.search(query):
+            raise Unauthorized("A key in the URL is not taken, as URLs end up in logs. Send it as 'Authorization: Bearer KEY'.")
         if token is None:
             raise Unauthorized("No API key was sent. Send one as 'Authorization: Bearer KEY'.")
         key = self._keys.get(hashlib.sha256(token).digest())
@@ -60,4 +79,9 @@ def bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 def may_use(key: VirtualKey | None, model: str) -> bool:
     """Whether the key allows a model by the name that the caller used."""
-    return key is None or key.models is None or model in key.models
+    return key is None or key.models is None or fits(model, key.models)
+
+
+def fits(model: str, patterns: Iterable[str]) -> bool:
+    """Whether a model's name, or all of a pattern's (`claude-3-*`), are among `patterns`."""
+    return model in patterns or any(each.endswith("*") and model.startswith(each[:-1]) for each in patterns)

@@ -36,11 +36,12 @@ class Caller:
 
     __slots__ = (
         "_beat", "_deadlines", "_listening", "_receive", "_send", "_sending", "_task", "_wrote_at",
-        "finished", "gone", "headers", "opened", "reading", "stalled", "streaming",
+        "finished", "gone", "headers", "opened", "query", "reading", "stalled", "streaming",
     )  # fmt: skip
 
     def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, deadlines: CallerDeadlines) -> None:
         self.headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        self.query: bytes = scope.get("query_string", b"")
         self._receive = receive
         self._send = send
         self._deadlines = deadlines

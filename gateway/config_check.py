@@ -30,16 +30,27 @@ def check_listeners(config: Config, problems: Problems) -> None:
 
 
 def check_keys(config: Config, problems: Problems) -> None:
-    """Every key is one caller's, and names models that exist."""
+    """Every key is one caller's; what keys and teams name exists."""
     seen: dict[str, str] = {}
     for name, key in config.keys.items():
         first = seen.setdefault(key.hash, name)
         if first != name and key.hash:
             problems.at(f"{join('keys', name)}.hash", f"the same key as '{first}'")
-        for index, model in enumerate(key.models or ()):
-            if model not in config.models and wildcard(model, config.models) is None:
-                path = f"{join('keys', name)}.models[{index}]"
-                problems.at(path, f"no model {problems.written(path)} in this file{suggest(model, config.models, 'models')}")
+        if key.team is not None and key.team not in config.teams:
+            path = f"{join('keys', name)}.team"
+            problems.at(path, f"no team {problems.written(path)} in this file{suggest(key.team, config.teams, 'teams')}")
+        _check_models(config, key.models, join("keys", name), problems)
+    for name, team in config.teams.items():
+        if not name.strip() or not name.isprintable():
+            problems.at(join("teams", name), "a team's name is text")
+        _check_models(config, team.models, join("teams", name), problems)
+
+
+def _check_models(config: Config, models: Iterable[str] | None, where: str, problems: Problems) -> None:
+    for index, model in enumerate(models or ()):
+        if model not in config.models and wildcard(model, config.models) is None:
+            path = f"{where}.models[{index}]"
+            problems.at(path, f"no model {problems.written(path)} in this file{suggest(model, config.models, 'models')}")
 
 
 def check_limits(config: Config, problems: Problems) -> None:
@@ -63,15 +74,16 @@ def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
     """Every block of limits, with the targets that its calls can go to."""
     found: list[tuple[str, LimitsConfig, list[Ref]]] = []
     everything = [Ref(name, "*") for name in config.providers] if config.expose_targets else []
-    for name, key in config.keys.items():
-        for field in ("limits", "limits_per_user"):
-            limits: LimitsConfig = getattr(key, field)
-            targets: list[Ref] = []
-            if limits.spend is not None and key.models is None:
-                targets = _targets(config, config.models) + everything
-            elif limits.spend is not None:
-                targets = _targets(config, [_pattern(config, model) for model in key.models or ()])
-            found.append((f"{join('keys', name)}.{field}", limits, targets))
+    blocks = [(join("keys", name), one.models, one.limits, "limits") for name, one in config.keys.items()]
+    blocks += [(join("keys", name), one.models, one.limits_per_user, "limits_per_user") for name, one in config.keys.items()]
+    blocks += [(join("teams", name), team.models, team.limits, "limits") for name, team in config.teams.items()]
+    for where, models, limits, field in blocks:
+        targets: list[Ref] = []
+        if limits.spend is not None and models is None:
+            targets = _targets(config, config.models) + everything
+        elif limits.spend is not None:
+            targets = _targets(config, [_pattern(config, model) for model in models or ()])
+        found.append((f"{where}.{field}", limits, targets))
     for name, model in config.models.items():
         targets = _targets(config, [name]) if model.limits.spend is not None else []
         found.append((f"{join('models', name)}.limits", model.limits, targets))

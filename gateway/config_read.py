@@ -20,8 +20,6 @@ from gateway.yamlfile import Node, Scalar, Sequence
 BAD: Any = object()
 """Stands for a value that could not be read; its problem is already on the list."""
 
-NOT_YET = ("team", "teams")
-
 SpecialReader: TypeAlias = Callable[[Node, str, str], Any]
 
 
@@ -132,11 +130,7 @@ class Reader:
         for key, entry in mapping.entries.items():
             if key in known:
                 continue
-            if key in NOT_YET:
-                message = f"unknown key: this version does not apply {key}, and a limit that is silently ignored would be an open door"
-            else:
-                message = "unknown key" + suggest(key, known)
-            self.problems.add(entry.place, join(path, key), message)
+            self.problems.add(entry.place, join(path, key), "unknown key" + suggest(key, known))
 
     def _dict(self, node: Node, kind: mi.DictType, path: str) -> Any:
         mapping = self.mapping(node, path)

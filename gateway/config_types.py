@@ -156,6 +156,18 @@ class ModelConfig(Struct, frozen=True):
     limits: Annotated[LimitsConfig, Meta(description="For all calls that ask for this model by its name.")] = LimitsConfig()
 
 
+class TeamConfig(Struct, frozen=True):
+    """What holds for several keys together."""
+
+    name: Name
+    models: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...] | None,
+        Meta(description="The models that its keys may ask for, as far as they may themselves; all when left out."),
+    ] = None
+    disabled: Annotated[bool, Meta(description="Refuse all its keys.")] = False
+    limits: Annotated[LimitsConfig, Meta(description="For all calls with its keys together.")] = LimitsConfig()
+
+
 class KeyConfig(Struct, frozen=True):
     """Who may call, and for which models."""
 
@@ -163,6 +175,9 @@ class KeyConfig(Struct, frozen=True):
     hash: Annotated[KeyHash, Meta(description='sha256: of the key: printf %s "$KEY" | sha256sum; or file:PATH')]
     models: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...] | None, Meta(description="The models it may ask for; all when left out.")
+    ] = None
+    team: Annotated[
+        Annotated[str, Meta(min_length=1)] | None, Meta(description="A team of this file: its limits and models hold too.")
     ] = None
     disabled: Annotated[bool, Meta(description="Refuse this key.")] = False
     expires: Annotated[
@@ -189,6 +204,7 @@ class Config(Struct, frozen=True):
     ] = 0.05
     providers: Annotated[dict[str, ProviderConfig], Meta(description="Whom we can call, with which credential.")] = {}
     models: Annotated[dict[str, ModelConfig], Meta(description='What callers may ask for. "*" is anything else, claude-* a prefix.')] = {}
+    teams: Annotated[dict[str, TeamConfig], Meta(description="Keys that share limits and models: keys.NAME.team names one.")] = {}
     keys: Annotated[dict[str, KeyConfig], Meta(description="Who may call.")] = {}
     auth: Annotated[
         Literal["keys", "none"], Meta(description="'none' lets anybody who can connect call. Without keys, only loopback is listened on.")
@@ -230,6 +246,7 @@ __all__ = [
     "Ref",
     "Route",
     "Secret",
+    "TeamConfig",
     "Tls",
     "wildcard",
 ]

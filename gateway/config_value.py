@@ -192,7 +192,10 @@ FORMS: dict[str, Form] = {
     "base_url": Form(base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), secret=True),
     "proxy": Form(proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), secret=True),
     "store": Form(
-        store, _text(r"memory://|rediss?://\S+|redis\+(?:sentinel|cluster)://\S+|file:\S+", "redis://redis:6379/0"), secret=True, by_file=True
+        store,
+        _text(r"memory://|(?:rediss?|redis\+(?:sentinel|cluster))://\S+|file:\S+", "redis://redis:6379/0"),
+        secret=True,
+        by_file=True,
     ),
     "origin": Form(origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Form(network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),

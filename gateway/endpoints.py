@@ -30,7 +30,7 @@ class Endpoints:
     def _authenticate(self, request: Request) -> tuple[Generation, VirtualKey | None]:
         """The generation that answers, and the caller's key in it."""
         generation = self._gateway.generation
-        return generation, generation.keys.authenticate(request.scope["headers"])
+        return generation, generation.keys.authenticate(request.scope["headers"], request.scope["query_string"])
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models: what this key may ask for."""

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 from msgspec import structs
 
 import providers
-from gateway.auth import Keys, VirtualKey
 from gateway.config_route import refs
-from gateway.config_types import Config, KeyConfig, ProviderConfig
+from gateway.config_types import Config, ProviderConfig
 from gateway.limiting import Limits, has_limits
 from gateway.pipeline import Pipeline
 from gateway.routing import Model, Place, Router
 from gateway.upstream.transport import Deadlines, Origin
+from gateway.virtual_keys import keys_of
 from providers.base import Target
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Generation:
         self._transport = gateway.transport
         self._places: dict[tuple[str, str], Place] = {}
         models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
-        self.keys = _keys(config)
+        self.keys = keys_of(config)
         self.router = Router(models, self.place, expose_targets=config.expose_targets, providers=frozenset(config.providers))
         self.limits = Limits(config, gateway.limiter(config), gateway.metrics) if has_limits(config) else None
         self.pipeline = Pipeline(
@@ -95,16 +95,6 @@ def label_names(config: Config) -> tuple[set[str], set[str]]:
     """The models and the targets that a configuration names: what may become label values."""
     models = {name for name in config.models if "*" not in name}
     return models, {str(ref) for one in config.models.values() for ref in refs(one.targets) if ref.provider is not None}
-
-
-def _keys(config: Config) -> Keys:
-    keys = {bytes.fromhex(one.hash.removeprefix("sha256:")): _key(one) for one in config.keys.values()}
-    return Keys(keys, open_to_all=not config.keys)
-
-
-def _key(one: KeyConfig) -> VirtualKey:
-    models = None if one.models is None else frozenset(one.models)
-    return VirtualKey(one.name, models, one.disabled, one.expires.timestamp() if one.expires else None, bool(one.strict))
 
 
 def _origin(target: Target, provider: ProviderConfig) -> Origin:

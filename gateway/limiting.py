@@ -27,15 +27,14 @@ KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "output_tokens
 TOKEN_KINDS = frozenset({"tokens", "prompt_tokens", "output_tokens"})
 MOST_USERS = 10_000
 """Users whose limits are kept ready; they are counted in the store whether kept here or not."""
+_NONE = LimitsConfig()
 DEGRADED = (b"x-gateway-limits", b"degraded")
 
 
 def has_limits(config: Config) -> bool:
-    """Whether a configuration limits anything."""
-    blocks = [block for one in config.keys.values() for block in (one.limits, one.limits_per_user)]
-    blocks += [one.limits for one in config.models.values()]
-    blocks += [one.limits for one in config.providers.values()]
-    return any(map(_some, blocks))
+    """Whether a configuration limits anything, or may come to: where there are keys, some with limits may be made at run time."""
+    blocks = [*(one.limits for one in config.models.values()), *(one.limits for one in config.providers.values())]
+    return bool(config.keys) or any(map(_some, blocks))
 
 
 def limiter_of(config: Config, metrics: Metrics, report: Callable[[str], None]) -> Limiter:
@@ -55,7 +54,7 @@ def _some(block: LimitsConfig) -> bool:
     return any(getattr(block, kind) is not None for kind in KINDS)
 
 
-def _block(block: LimitsConfig, owner: str, side: str) -> tuple[Limit, ...]:
+def limits_in(block: LimitsConfig, owner: str, side: str = "caller") -> tuple[Limit, ...]:
     """A block of the YAML as limits of one owner."""
     found: list[Limit] = []
     for kind in KINDS:
@@ -67,6 +66,12 @@ def _block(block: LimitsConfig, owner: str, side: str) -> tuple[Limit, ...]:
     return tuple(found)
 
 
+def _needs(limits: Sequence[Limit]) -> tuple[bool, bool]:
+    """Whether these limits ask for a call's tokens, and for its cost."""
+    money = any(limit.kind == "spend" for limit in limits)
+    return money or any(limit.kind in TOKEN_KINDS for limit in limits), money
+
+
 class Limits:
     """The limits of one configuration; they are counted in a store that outlives it."""
 
@@ -74,30 +79,27 @@ class Limits:
         self.limiter = limiter
         self._config = config
         self._metrics = metrics
-        self._keys = {name: _block(one.limits, f"key:{name}", "caller") for name, one in config.keys.items()}
-        self._users = {name: one.limits_per_user for name, one in config.keys.items() if _some(one.limits_per_user)}
-        self._models = {name: _block(one.limits, f"model:{name}", "caller") for name, one in config.models.items()}
+        self._models = {name: limits_in(one.limits, f"model:{name}", "caller") for name, one in config.models.items()}
         self._providers = {
-            name: found for name, one in config.providers.items() if (found := _block(one.limits, f"provider:{name}", "target"))
+            name: found for name, one in config.providers.items() if (found := limits_in(one.limits, f"provider:{name}", "target"))
         }
-        self._each: dict[tuple[str, str], tuple[Limit, ...]] = {}
-        users = [_block(block, "", "") for block in self._users.values()]
-        everything = [
-            limit for block in (*self._keys.values(), *self._models.values(), *self._providers.values(), *users) for limit in block
-        ]
-        self.counts_tokens = any(limit.kind in TOKEN_KINDS or limit.kind == "spend" for limit in everything)
-        """Whether a call's tokens are estimated before it is made."""
-        self._prices = any(limit.kind == "spend" for limit in everything)
+        self._each: dict[tuple[str, str], tuple[tuple[Limit, ...], LimitsConfig]] = {}
+        own = [limit for block in (*self._models.values(), *self._providers.values()) for limit in block]
+        blocks = [block for key in config.keys.values() for block in (key.limits, key.limits_per_user)]
+        blocks += [team.limits for team in config.teams.values()]
+        self.counts_tokens = _needs([*own, *(limit for block in blocks for limit in limits_in(block, ""))])[0]
+        """Whether calls' tokens are estimated before they are made, as far as the configuration tells."""
 
     async def admit(self, call: Call, model: str, targets: Sequence[Target]) -> None:
         """Reserve what the call may take of its key's, its user's and its model's limits. LimitReached or Unavailable otherwise."""
-        name = call.key.name if call.key is not None else ""
-        limits = self._keys.get(name, ()) + self._models.get(model, ())
-        if name in self._users:
-            limits += self._per_user(call, name)
+        limits = self._models.get(model, ())
+        if (key := call.key) is not None:
+            limits = key.limits + limits
+            if key.limits_per_user is not None:
+                limits += self._per_user(call, key.name, key.limits_per_user)
         if not limits:
             return
-        found = await self.limiter.admit(limits, self._costs(call, targets), call.id)
+        found = await self.limiter.admit(limits, self._costs(call, targets, limits), call.id)
         call.limit_headers = _headers(found)
         if found.degraded:
             self._metrics.count("lockgate_limit_degraded", ("refused" if isinstance(found, Refusal) else "admitted",))
@@ -111,7 +113,7 @@ class Limits:
         limits = self._providers.get(target.provider)
         if limits is None:
             return None
-        found = await self.limiter.admit(limits, self._costs(call, (target,)), f"{call.id}.{len(call.attempts)}")
+        found = await self.limiter.admit(limits, self._costs(call, (target,), limits), f"{call.id}.{len(call.attempts)}")
         if found.degraded:
             self._metrics.count("lockgate_limit_degraded", ("refused" if isinstance(found, Refusal) else "admitted",))
         if isinstance(found, Reservation):
@@ -129,31 +131,32 @@ class Limits:
             made = made or bool(call.upstream_at or (call.abort_phase and call.sent_at))
             self.limiter.settle(reservation, Costs() if made else NOTHING)
             return
-        price = self._price(call.target) if self._prices and call.target is not None else FREE
+        price = self._price(call.target) if call.target is not None and _needs(reservation.limits)[1] else FREE
         used = Costs(1, max(0, usage.prompt_tokens), max(0, usage.completion_tokens), price.of_usage(usage))
         self.limiter.settle(reservation, used)
 
-    def _per_user(self, call: Call, key: str) -> tuple[Limit, ...]:
+    def _per_user(self, call: Call, key: str, block: LimitsConfig) -> tuple[Limit, ...]:
         """The limits of the caller's own user, if the call names one."""
         user = call.body.get("user") if call.body is not None and "user" in call.body else None
         if not isinstance(user, str) or not user:
             return ()
-        found = self._each.get((key, user))
-        if found is None:
+        found, known = self._each.get((key, user), ((), _NONE))
+        if known is not block:
             owner = f"user:{key}:{hashlib.sha256(user.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
-            found = _block(self._users[key], owner, "caller")
+            found = limits_in(block, owner)
             if len(self._each) >= MOST_USERS:
                 self._each.clear()
-            self._each[key, user] = found
+            self._each[key, user] = found, block
         return found
 
-    def _costs(self, call: Call, targets: Sequence[Target]) -> Costs:
+    def _costs(self, call: Call, targets: Sequence[Target], limits: Sequence[Limit]) -> Costs:
         """What to reserve: the prompt, and all the output that the call may ask for; at the price of its dearest target."""
-        if not self.counts_tokens:
+        tokens, money = _needs(limits)
+        if not tokens:
             return Costs()
         prompt = _prompt_tokens(call, targets[0])
         output = max(self._output_cap(call, target) for target in targets)
-        spend = max(self._price(target).of(prompt, output) for target in targets) if self._prices else 0
+        spend = max(self._price(target).of(prompt, output) for target in targets) if money else 0
         return Costs(1, prompt, output, spend)
 
     def _output_cap(self, call: Call, target: Target) -> int:

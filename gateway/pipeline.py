@@ -153,7 +153,7 @@ class Pipeline:
         """Read the request as far as it can be judged without knowing a provider."""
         headers = caller.headers
         try:
-            call.key = self.keys.authenticate(headers)
+            call.key = self.keys.authenticate(headers, caller.query)
         except (Unauthorized, Forbidden) as error:
             self.metrics.count("lockgate_auth_failures", (str(error.code),))
             raise

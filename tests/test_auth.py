@@ -70,6 +70,27 @@ def test_open_gateways_ask_nobody() -> None:
     assert Keys({}, open_to_all=True).authenticate([]) is None
 
 
+@pytest.mark.parametrize("query", [b"key=lg-1", b"a=1&api_key=lg-1", b"api-key=lg-1", b"access_token=lg-1", b"Authorization=lg-1"])
+def test_c26_a_key_in_the_url_is_told_where_it_belongs(query: bytes) -> None:
+    with pytest.raises(Unauthorized) as refused:
+        KNOWN.authenticate([], query)
+    assert "in the URL is not taken" in refused.value.message
+    assert (b"www-authenticate", b"Bearer") in refused.value.headers
+    assert "lg-1" not in refused.value.message
+    found = KNOWN.authenticate(sent("Bearer good"), query)
+    assert found is not None
+
+
+def test_keys_made_at_run_time_join_the_configurations_and_never_replace_them() -> None:
+    known = keys(good=VirtualKey("team"))
+    made, other = hashlib.sha256(b"made").digest(), hashlib.sha256(b"good").digest()
+    known.join({made: VirtualKey("made"), other: VirtualKey("intruder")})
+    assert [one.name for token in ("good", "made") if (one := known.authenticate(sent(f"Bearer {token}")))] == ["team", "made"]
+    known.join({})
+    with pytest.raises(Unauthorized):
+        known.authenticate(sent("Bearer made"))
+
+
 def test_the_first_authorization_header_counts() -> None:
     assert bearer([(b"authorization", b"Bearer one"), (b"authorization", b"Bearer two")]) == b"one"
 
@@ -81,3 +102,9 @@ def test_models_are_allowed_by_the_name_the_caller_used() -> None:
     assert may_use(VirtualKey("k"), "fast")
     assert may_use(None, "fast")
     assert not may_use(VirtualKey("k", models=frozenset()), "fast")
+
+
+def test_a_pattern_among_a_keys_models_is_every_name_that_it_fits() -> None:
+    limited = VirtualKey("k", models=frozenset({"claude-*", "smart"}))
+    assert may_use(limited, "claude-3-opus")
+    assert not may_use(limited, "gpt-claude-3")

@@ -35,14 +35,7 @@ UNKNOWN = [
     ("providers: {ollama: {api_base: 1}}", "1:22: providers.ollama.api_base: unknown key, did you mean 'base_url'?"),
     (LOCAL + "models:\n  fast:\n    targets: local/x\n    retrys: 1", "5:5: models.fast.retrys: unknown key, did you mean 'retries'?"),
     (LOCAL + "models: {m: {fallbacks: [local/x]}}", "2:14: models.m.fallbacks: unknown key, did you mean 'targets'?"),
-    (
-        f"keys: {{k: {{hash: '{HASH}', team: a}}}}",
-        "1:93: keys.k.team: unknown key: this version does not apply team, and a limit that is silently ignored would be an open door",
-    ),
-    (
-        "teams: {}",
-        "1:1: teams: unknown key: this version does not apply teams, and a limit that is silently ignored would be an open door",
-    ),
+    ("teams: {a: {limit: {}}}", "1:13: teams.a.limit: unknown key, did you mean 'limits'?"),
 ]
 
 TYPES = [
