@@ -11,7 +11,7 @@ from typing import Any
 import hiredis
 
 from gateway.limits.resp import Done, RedisAddress, RespConnection, connect
-from gateway.limits.scripts import ADMIT, BEAT, SETTLE, digest
+from gateway.limits.scripts import SCRIPTS, digest
 
 DEADLINE = 0.05
 """Seconds that one decision may take."""
@@ -20,7 +20,7 @@ RETRY = (0.05, 0.5)
 """Seconds between attempts to reach Redis again: the first, and the longest."""
 OLDEST = (5, 0)
 """Scripts may only write after they asked for the time since this version."""
-_SHA = {script: digest(script) for script in (ADMIT, SETTLE, BEAT)}
+_SHA = {script: digest(script) for script in SCRIPTS}
 
 
 class Link:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from gateway.limits.spent import Period, Spent
 from gateway.limits.types import NO_SLOT, Costs, Limit, Refusal, Reservation, Standing, in_seconds
 
 _ANCHOR = time.time_ns() - time.monotonic_ns()
@@ -56,11 +57,13 @@ class _Window:
 
 
 class MemoryLimiter:
-    """Exact within one process; nothing outlives it."""
+    """Exact within one process; of what it counts only `spent` can outlive it, in a journal."""
 
-    def __init__(self, now: Callable[[], int] = steady_now) -> None:
+    def __init__(self, now: Callable[[], int] = steady_now, spent: Spent | None = None) -> None:
         """`now` gives microseconds since 1970."""
         self._now = now
+        self.spent = spent if spent is not None else Spent()
+        self._reserved: dict[Period, int] = {}
         self._windows: dict[str, tuple[_Window, Limit]] = {}
         self._leases: dict[str, set[str]] = {}
         self._open: dict[str, Reservation] = {}
@@ -87,12 +90,12 @@ class MemoryLimiter:
         binding: Refusal | None = None
         for limit in limits:
             cost = getattr(costs, limit.kind)
-            slot, remaining, retry = self._check(limit, cost, now)
+            slot, remaining, retry = (self._check_budget if limit.kind == "spend" else self._check)(limit, cost, now)
             slots.append(slot)
             reset = in_seconds(limit.empty_at(slot), now) if slot >= 0 and remaining < limit.amount else 0.0
             standings.append(Standing(limit, max(0, remaining), reset))
             if remaining < cost and not force and (binding is None or _longer(retry, binding.retry_after)):
-                binding = Refusal(limit, retry, standings, now)
+                binding = Refusal(limit, retry, standings, now, busy=limit.kind == "spend" and retry == BUSY_RETRY)
         if binding is not None:
             return binding
         reservation = Reservation(id, limits, costs, slots, standings, now)
@@ -113,6 +116,10 @@ class MemoryLimiter:
                 if not self._leases[limit.key]:
                     del self._leases[limit.key]
                 continue
+            if limit.kind == "spend":
+                self._reserve((limit.key, reservation.slots[at]), -reservation.costs.spend)
+                self.spent.add(limit.key, reservation.slots[at], actual.spend)
+                continue
             change = getattr(actual, limit.kind) - getattr(reservation.costs, limit.kind)
             found = self._windows.get(limit.key)
             if not change or found is None:
@@ -123,6 +130,22 @@ class MemoryLimiter:
                 window.add(slot, change)
             elif change > 0 and limit.slots:
                 window.add(current, change)  # used, and its slot is past: a debt of the present
+
+    def _check_budget(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
+        """The same for a budget: what was settled in its period counts, and what calls in flight hold reserved."""
+        period = max(limit.slot_at(now), self.spent.latest.get(limit.key, 0))
+        settled = self.spent.total(limit.key, period)
+        remaining = limit.amount - settled - self._reserved.get((limit.key, period), 0)
+        if cost <= remaining or cost > limit.amount:
+            return period, remaining, None
+        return period, remaining, in_seconds(limit.empty_at(period), now) if settled + cost > limit.amount else BUSY_RETRY
+
+    def _reserve(self, period: Period, cost: int) -> None:
+        held = self._reserved.get(period, 0) + cost
+        if held:
+            self._reserved[period] = held
+        else:
+            self._reserved.pop(period, None)
 
     def _check(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
         """The slot to charge, what remains, and the seconds until `cost` fits if it does not. Charges nothing."""
@@ -144,6 +167,11 @@ class MemoryLimiter:
             holders = self._leases.setdefault(limit.key, set())
             holders.add(id)
             return Standing(limit, max(0, limit.amount - len(holders)), 0.0)
+        if limit.kind == "spend":
+            period = (limit.key, slot)
+            self._reserve(period, cost)
+            left = limit.amount - self.spent.total(*period) - self._reserved.get(period, 0)
+            return Standing(limit, max(0, left), in_seconds(limit.empty_at(slot), now))
         found = self._windows.get(limit.key)
         if found is None:
             found = self._windows[limit.key] = (_Window(slot), limit)
@@ -159,6 +187,7 @@ class MemoryLimiter:
         past = [key for key, (window, limit) in self._windows.items() if limit.empty_at(window.high) < now]
         for key in past:
             del self._windows[key]
+        self.spent.forget(now)
 
 
 def _longer(one: float | None, other: float | None) -> bool:

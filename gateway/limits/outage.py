@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gateway.limits.memory import MemoryLimiter, steady_now
+from gateway.limits.spent import Spent
 from gateway.limits.types import NO_SLOT, Costs, Limit, Refusal, Reservation, only
 
 MOST_SEEN = 100_000
@@ -17,7 +18,9 @@ MOST_SEEN = 100_000
 class Outage:
     """Decides for one process while the store is away."""
 
-    def __init__(self, now: Callable[[], int] = steady_now) -> None:
+    def __init__(self, spent: Spent | None = None, now: Callable[[], int] = steady_now) -> None:
+        """`spent` is what is known of budgets that the store was never asked about."""
+        self._spent = spent if spent is not None else Spent()
         self._now = now
         self._local = MemoryLimiter(now)
         self._shares: dict[str, Limit] = {}
@@ -50,8 +53,11 @@ class Outage:
         found = self._local.decide([self._share(limit) for limit in shared], costs, id)
         if isinstance(found, Refusal):
             real = next(limit for limit in shared if limit.key == found.limit.key)
+            if real.kind == "spend":  # what is left of it, nobody knows: closed until the store is back
+                return Refusal(real, 1.0, degraded=True, unavailable=True)
             return Refusal(real, found.retry_after, degraded=True, unavailable=self._shares[real.key].amount <= 0)
-        whole = Reservation(id, limits, costs, [NO_SLOT] * len(limits), (), found.decided, degraded=True)
+        slots = [limit.slot_at(found.decided) if limit.kind == "spend" else NO_SLOT for limit in limits]
+        whole = Reservation(id, limits, costs, slots, (), found.decided, degraded=True)
         self._held[id] = (whole, found)
         return whole
 
@@ -62,7 +68,7 @@ class Outage:
             return False
         self._local.settle(held[1], actual)
         for limit in reservation.limits:
-            if limit.slot != NO_SLOT:
+            if limit.slot != NO_SLOT and limit.kind != "spend":  # money is told as a sum, never added
                 used = self._used.get(limit.key, (limit, 0))[1] + getattr(actual, limit.kind)
                 self._used[limit.key] = (limit, used)
         return True
@@ -88,6 +94,9 @@ class Outage:
         share.key = limit.key
         self._shares[limit.key] = share
         seen = self._seen.get(limit.key)
+        if limit.kind == "spend" and seen is None:
+            period = limit.slot_at(self._now())
+            seen = (limit.amount - self._spent.total(limit.key, period), period)
         if seen is not None and limit.slot != NO_SLOT and seen[1] + limit.slots >= limit.slot_at(self._now()):
             spent = amount - max(0, seen[0]) // self._members
             self._local.decide([share], only(limit, max(0, spent)), f"before:{limit.key}", force=True)

@@ -1,7 +1,8 @@
 """Limits that several processes share, counted in Redis: one atomic script decides everything that one tick of the event loop asks.
 
 A decision is one round trip, and its caller waits for a future of its own: a caller who leaves takes no reply away from another. What a
-settlement could not tell a Redis that is away is owed, and told when it is back; telling it twice changes nothing.
+settlement could not tell a Redis that is away is owed, and told when it is back; telling it twice changes nothing. When the store came
+back, or forgot what it was told, every process tells again what it settled and what it holds, before it asks for anything.
 """
 
 from __future__ import annotations
@@ -14,29 +15,20 @@ from typing import Any
 
 import msgspec
 
+from gateway.limits import encode
+from gateway.limits.encode import Asked, Settled, by_side, cut
 from gateway.limits.link import DEADLINE, Link
+from gateway.limits.members import BEAT_EVERY, Members
 from gateway.limits.memory import BUSY_RETRY
 from gateway.limits.outage import Outage
+from gateway.limits.publishing import Publishing
 from gateway.limits.resp import RedisAddress
-from gateway.limits.scripts import ADMIT, BEAT, SETTLE
-from gateway.limits.types import (
-    NO_SLOT,
-    NOTHING,
-    SECOND,
-    Costs,
-    Limit,
-    Refusal,
-    Reservation,
-    Standing,
-    in_seconds,
-    only,
-)
+from gateway.limits.scripts import ADMIT, SETTLE
+from gateway.limits.spent import Spent
+from gateway.limits.types import NO_SLOT, NOTHING, SECOND, Costs, Limit, Refusal, Reservation, Standing, in_seconds, only
 
 LEASE = 30.0
 """Seconds after which a concurrent call of a process that died is counted no more."""
-BEAT_EVERY = 1.0
-LIFE = 5.0
-"""Seconds without a beat after which an instance is counted no more."""
 SETTLE_WITHIN = 0.005
 """Seconds that settlements wait for company; the next decision takes them along, and is made after them."""
 REFUSE_FOR = 1.0
@@ -44,37 +36,48 @@ REFUSE_FOR = 1.0
 BUSY_FOR = 0.05
 MOST_OWED = 100_000
 MOST_REFUSED = 10_000
-MEMBERS = "lockgate:{caller}:members"
-
-
-class _Asked(msgspec.Struct, eq=False):
-    """One decision that somebody waits for; `future` is None for what is charged whatever holds."""
-
-    limits: Sequence[Limit]
-    costs: Costs
-    id: str
-    future: asyncio.Future[Reservation | Refusal] | None
+RENEW_EVERY = 3
+"""Times in a lease's length that it is renewed."""
 
 
 class RedisLimiter:
     """Counts in one Redis."""
 
-    def __init__(self, address: RedisAddress, report: Callable[[str], None], *, deadline: float = DEADLINE, lease: float = LEASE) -> None:
+    def __init__(
+        self,
+        address: RedisAddress,
+        report: Callable[[str], None],
+        *,
+        deadline: float = DEADLINE,
+        lease: float = LEASE,
+        spent: Spent | None = None,
+    ) -> None:
         """`report` gets one line for each change between reachable and not."""
         self.link = Link(address, self._changed, report, deadline)
-        self.outage = Outage()
-        self.instance = os.urandom(8).hex()
-        self.members = 1
+        self.spent = spent if spent is not None else Spent(os.urandom(8).hex())
+        self.outage = Outage(self.spent)
+        self.instance = self.spent.incarnation
         self.corrupt_keys = 0
+        self.told: Callable[[bool], None] | None = None
+        """Called when other books may be told to the store; with True when it forgot."""
         self._lease = int(lease * SECOND)
-        self._asked: list[_Asked] = []
-        self._settled: list[tuple[Reservation, Costs]] = []
-        self._owed: dict[str, tuple[Reservation, Costs]] = {}
+        self._members = Members(self.link.run, self.instance, self._lease, self._heal)
+        self._publishing = Publishing(self.link.run, self.spent)
+        self._asked: dict[str, list[Asked]] = {}
+        self._in_flight = 0
+        self._settled: list[Settled] = []
+        self._owed: dict[str, Settled] = {}
+        self._open: dict[str, Reservation] = {}
+        self._again: list[Asked] = []
         self._refused: dict[str, tuple[float, int, Refusal]] = {}
         self._leases: dict[str, str] = {}
         self._settling: asyncio.TimerHandle | None = None
         self._beating: asyncio.Task[None] | None = None
-        self._beats = 0
+
+    @property
+    def members(self) -> int:
+        """Processes that share the store."""
+        return self._members.count
 
     async def start(self) -> None:
         """Reach Redis; when it is away, limits follow their outage mode until it comes."""
@@ -105,7 +108,7 @@ class RedisLimiter:
         future: asyncio.Future[Reservation | Refusal] = loop.create_future()
         if not self._asked:
             loop.call_soon(self._flush)
-        self._asked.append(_Asked(limits, costs, id, future))
+        self._asked.setdefault(limits[0].side, []).append(Asked(limits, costs, id, future))
         try:
             return await future
         except asyncio.CancelledError:
@@ -115,18 +118,30 @@ class RedisLimiter:
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
         """Replace what was reserved by what was used, once."""
+        known = self._open.pop(reservation.id, None)
         if reservation.degraded and self.outage.settle(reservation, actual):
+            self._spend(reservation, actual)
             return
-        for limit in reservation.limits:
+        if known is None:
+            return
+        self._spend(known, actual)
+        for limit in known.limits:
             if limit.slot == NO_SLOT:
-                self._leases.pop(f"{limit.key} {reservation.id}", None)
+                self._leases.pop(f"{limit.key} {known.id}", None)
             self._refused.pop(limit.key, None)
+        self._publishing.hold(known, -1)
         if not self.link.up:
-            self._owe(reservation, actual)
+            self._owe(known, actual)
             return
-        self._settled.append((reservation, actual))
+        self._settled.append((known, actual))
         if self._settling is None:
             self._settling = asyncio.get_running_loop().call_later(SETTLE_WITHIN, self._tell)
+
+    def _spend(self, reservation: Reservation, actual: Costs) -> None:
+        """Money is counted here, once; every way in which the store is told of it only repeats the sum."""
+        for at, limit in enumerate(reservation.limits):
+            if limit.kind == "spend":
+                self.spent.add(limit.key, reservation.slots[at], actual.spend)
 
     def _refused_before(self, limits: Sequence[Limit], costs: Costs) -> Refusal | None:
         """A refusal of this process's recent memory: a flood of refused calls asks Redis nothing."""
@@ -146,22 +161,21 @@ class RedisLimiter:
         return None
 
     def _flush(self) -> None:
-        """Everything asked in this tick, as one script call."""
-        asked, self._asked = self._asked, []
+        """Everything asked in this tick, as one script call for each side."""
+        asked, self._asked = self._asked, {}
         if self._settled:
             self._tell()
-        keys: list[str] = []
-        arguments: list[Any] = [len(asked)]
-        for one in asked:
-            keys.append(_reservation_key(one.limits[0], one.id))
-            arguments += (one.id, len(one.limits), 0 if one.future is not None else 1)
-            for limit in one.limits:
-                keys.append(limit.key)
-                ttl = self._lease if limit.slot == NO_SLOT else limit.ttl
-                arguments += (limit.slot, limit.slots, limit.amount, getattr(one.costs, limit.kind), ttl)
+        for side, some in asked.items():
+            self._members.join(side)
+            self._ask(some)
+
+    def _ask(self, asked: list[Asked]) -> None:
+        self._in_flight += 1
+        keys, arguments = encode.admit(asked, self.spent, self._lease)
         self.link.run(ADMIT, keys, arguments, lambda reply: self._answer(asked, reply))
 
-    def _answer(self, asked: list[_Asked], reply: Any) -> None:
+    def _answer(self, asked: list[Asked], reply: Any) -> None:
+        self._in_flight -= 1
         if isinstance(reply, Exception):
             for one in asked:
                 self._unanswered(one)
@@ -179,10 +193,14 @@ class RedisLimiter:
             elif isinstance(decision, Reservation):  # its caller left meanwhile
                 self.settle(decision, NOTHING)
 
-    def _unanswered(self, one: _Asked) -> None:
+    def _unanswered(self, one: Asked) -> None:
         """Nobody knows whether Redis charged it: should it have, that is taken back; and the outage mode decides."""
+        if one.future is None:  # what is open is told again anyway when the store is back
+            if one.id not in self._open:
+                self._again.append(one)
+            return
         self._owe(Reservation(one.id, one.limits, one.costs, (), (), 0), NOTHING)
-        if one.future is not None and not one.future.done():
+        if not one.future.done():
             one.future.set_result(self.outage.decide(one.limits, one.costs, one.id + "~"))
 
     def _owe(self, reservation: Reservation, actual: Costs) -> None:
@@ -191,7 +209,7 @@ class RedisLimiter:
         else:
             self.link.count("forgotten")
 
-    def _read(self, one: _Asked, found: list[int]) -> Reservation | Refusal:
+    def _read(self, one: Asked, found: list[int]) -> Reservation | Refusal:
         """A decision as the script wrote it."""
         status, now, index, wait, *pairs = found
         standings: list[Standing] = []
@@ -203,24 +221,28 @@ class RedisLimiter:
             slots.append(slot)
             self.outage.see(limit, left, slot)
         if status == 1:
-            if one.future is not None:
-                self._hold(one.limits, one.id)
-            return Reservation(one.id, one.limits, one.costs, slots, standings, now)
+            reservation = Reservation(one.id, one.limits, one.costs, slots, standings, now)
+            if one.future is not None and one.id not in self._open:
+                self._hold(reservation)
+            return reservation
         limit = one.limits[index - 1]
-        refusal = Refusal(limit, _seconds(limit, wait, slots[index - 1], now), standings, now)
+        refusal = encode.refusal(limit, wait, slots[index - 1], now, BUSY_RETRY)
+        refusal = msgspec.structs.replace(refusal, standings=standings)
         if refusal.retry_after is not None and len(self._refused) < MOST_REFUSED:
-            until = time.monotonic() + min(refusal.retry_after, BUSY_FOR if limit.slot == NO_SLOT else REFUSE_FOR)
+            until = time.monotonic() + min(refusal.retry_after, BUSY_FOR if limit.slot == NO_SLOT or refusal.busy else REFUSE_FOR)
             self._refused[limit.key] = (until, getattr(one.costs, limit.kind), refusal)
         return refusal
 
-    def _hold(self, limits: Sequence[Limit], id: str) -> None:
-        """Keep the leases of a call alive until it is settled."""
-        for limit in limits:
+    def _hold(self, reservation: Reservation) -> None:
+        """Keep what a call reserved alive until it is settled."""
+        self._open[reservation.id] = reservation
+        self._publishing.hold(reservation)
+        for limit in reservation.limits:
             if limit.slot == NO_SLOT:
-                self._leases[f"{limit.key} {id}"] = id
+                self._leases[f"{limit.key} {reservation.id}"] = reservation.id
 
     def _tell(self, then: Callable[[], Any] | None = None) -> None:
-        """Everything settled since the last time, as one script call."""
+        """Everything settled since the last time, as one script call for each side."""
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
@@ -228,72 +250,65 @@ class RedisLimiter:
         if self._owed and self.link.up:
             settled += self._owed.values()
             self._owed.clear()
-        keys: list[str] = []
-        arguments: list[Any] = [len(settled)]
-        for reservation, actual in settled:
-            keys.append(_reservation_key(reservation.limits[0], reservation.id))
-            arguments += (reservation.id, len(reservation.limits))
-            for limit in reservation.limits:
-                keys.append(limit.key)
-                arguments += (limit.slot, limit.slots, getattr(actual, limit.kind), limit.ttl)
+        parts = [part for side in by_side(settled) for part in cut(side)]
+        left = len(parts)
 
-        def told(reply: Any) -> None:
+        def told(part: list[Settled], reply: Any) -> None:
+            nonlocal left
+            left -= 1
             if isinstance(reply, Exception):
-                for reservation, actual in settled:
+                for reservation, actual in part:
                     self._owe(reservation, actual)
-            if then is not None:
+            if then is not None and not left:
                 then()
 
-        if settled:
-            self.link.run(SETTLE, keys, arguments, told)
-        elif then is not None:
+        for part in parts:
+            self.link.run(SETTLE, *encode.settle(part, self.spent), lambda reply, part=part: told(part, reply))  # type: ignore[misc]
+        if then is not None and not parts:
             then()
 
     def _changed(self, up: bool) -> None:
         """An outage begins, or is over: then what was used meanwhile is told before anything else is asked."""
         self._refused.clear()
         if not up:
-            self.outage.begin(self.members)
+            self.outage.begin(self._members.count)
             return
-        self._tell()
+        self._members.begin()
         used, held = self.outage.recover()
-        self._asked += [_Asked([limit], only(limit, amount), f"{self.instance}:{os.urandom(6).hex()}", None) for limit, amount in used]
-        self._asked += [_Asked(one.limits, one.costs, one.id, None) for one in held]
         for one in held:
-            self._hold(one.limits, one.id)
-        if self._asked:
-            self._flush()
-        self._send_beat(renew=True)
+            self._hold(one)
+        again, self._again = self._again, []
+        again += [Asked([limit], only(limit, amount), f"{self.instance}:{os.urandom(6).hex()}") for limit, amount in used]
+        self._members.beat(self._leases)
+        self._heal(again)
+
+    def _heal(self, more: Sequence[Asked] = ()) -> None:
+        """The store may have forgotten anything: tell it what was settled, what was spent, and which calls are in flight."""
+        self._refused.clear()
+        self._tell()
+        open_ = [Asked(one.limits, one.costs, one.id) for one in self._open.values()]
+        for side in by_side([*more, *open_]):
+            self._members.join(side[0].limits[0].side)
+            for part in cut(side):
+                self._ask(part)
+        self._publishing.everything()
+        if self.told is not None:
+            self.told(True)
 
     async def _beat(self) -> None:
+        beats = 0
+        renew_every = max(1, round(self._lease / SECOND / RENEW_EVERY / BEAT_EVERY))
+        publishing = self._publishing
         while True:
             await asyncio.sleep(BEAT_EVERY)
-            self._beats += 1
-            renew_every = max(1, round(self._lease / SECOND / 3 / BEAT_EVERY))
-            if self.link.up:
-                self._send_beat(renew=self._beats % renew_every == 0)
-
-    def _send_beat(self, *, renew: bool) -> None:
-        """Say that this instance lives, and that its calls do."""
-        leases = self._leases if renew else {}
-        keys = [MEMBERS, *(key.rpartition(" ")[0] for key in leases)]
-
-        def counted(reply: Any) -> None:
-            if isinstance(reply, int):
-                self.members = max(1, reply)
-
-        self.link.run(BEAT, keys, [self.instance, int(LIFE * SECOND), self._lease, *leases.values()], counted)
-
-
-def _reservation_key(limit: Limit, id: str) -> str:
-    """In the same hash slot as the limits it is about."""
-    return f"{limit.key.partition('}')[0]}}}:r:{id}"
-
-
-def _seconds(limit: Limit, wait: int, slot: int, now: int) -> float | None:
-    """A script's wait as seconds."""
-    if wait == -2:
-        return None
-    if wait == -3:
-        return BUSY_RETRY
-    return in_seconds(limit.empty_at(slot), now) if wait == -1 else wait / SECOND
+            beats += 1
+            if not self.link.up:
+                continue
+            renew = beats % renew_every == 0
+            self._members.beat(self._leases if renew else {})
+            if (publishing.held_unsure or (renew and publishing.holds)) and not self._in_flight:
+                self._tell()
+                publishing.held()
+            publishing.settled()
+            if self.told is not None:
+                self.told(False)

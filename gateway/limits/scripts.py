@@ -1,6 +1,9 @@
-"""The scripts that Redis runs: one decides, one settles, one keeps leases alive. Time is Redis' own, in microseconds.
+"""The scripts that Redis runs: one decides, one settles, one keeps leases alive, two are told what processes know. Time is Redis' own, in
+microseconds.
 
 A window is a hash: `h` the highest slot ever charged, `l` the lowest that may still count, `s` the sum, and a field for each slot.
+A budget is a hash: `p` the period, `t` what was settled in it, and what each instance settled; and a second hash of what each instance
+holds reserved in which period, which counts while that instance is a member. No field of theirs is written but by its own instance.
 Concurrency is a sorted set of reservations by the end of their leases. A reservation is a string by its id, so that asking again after
 a lost answer, or settling twice, changes nothing. Lua cannot undo: whatever can fail is looked at before the first write of a decision.
 Numbers are doubles, exact to 2^53, and are passed to commands as numbers: Lua's own way to text has 14 digits only.
@@ -10,64 +13,13 @@ from __future__ import annotations
 
 import hashlib
 
-_SHARED = """
-local t = redis.call('TIME')
-local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
-local floor = math.floor
-
-local function month()
-  local z = floor(now / 86400000000) + 719468
-  local era = floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
-  local mp = floor((5 * (doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))) + 2) / 153)
-  local m = mp < 10 and mp + 3 or mp - 9
-  return (yoe + era * 400 + (m <= 2 and 1 or 0)) * 12 + m - 1
-end
-
--- What a window holds now: sum, slot to charge, its content, lowest slot, slots that are past ('all' when every one is).
--- nil when the key holds something else.
-local function look(key, width, n)
-  local slot = width > 0 and floor(now / width) or month()
-  local h = redis.pcall('HMGET', key, 'h', 's', 'l', slot)
-  if h.err then return nil end
-  if not (h[1] or h[2] or h[3] or h[4]) then return 0, slot, 0, slot, 'all' end
-  local high, sum, low, here = tonumber(h[1]), tonumber(h[2]), tonumber(h[3]), tonumber(h[4] or 0)
-  if not (high and sum and low and here) or low > high or high - low > n then return nil end
-  if slot < high then
-    slot = high
-    here = tonumber(redis.call('HGET', key, high) or 0)
-    if not here then return nil end
-  end
-  if slot - n > high then return 0, slot, 0, slot, 'all' end
-  local past = {}
-  if low < slot - n then
-    for f = low, slot - n - 1 do past[#past + 1] = f end
-    local v = redis.call('HMGET', key, unpack(past))
-    for i = 1, #past do
-      local one = tonumber(v[i] or 0)
-      if not one then return nil end
-      sum = sum - one
-    end
-    low = slot - n
-  end
-  return sum, slot, here, low, past
-end
-
-local function put(key, sum, slot, here, low, past, cost, ttl)
-  if past == 'all' then redis.call('DEL', key)
-  elseif #past > 0 then redis.call('HDEL', key, unpack(past)) end
-  redis.call('HSET', key, 'h', slot, 's', sum + cost, 'l', low, slot, here + cost)
-  redis.call('PEXPIRE', key, ttl)
-end
-"""
+from gateway.limits.lua import SHARED
 
 ADMIT = (
-    _SHARED
+    SHARED
     + """
--- Microseconds until `cost` fits: -1 at the end of the month, -2 never, -3 when a call ends.
+-- Microseconds until `cost` fits: -1 at the end of the period, -2 never, -3 when a call ends.
 local function wait(key, width, n, low, slot, need)
-  if width == 0 then return -1 end
   local fields = {}
   for f = low, slot do fields[#fields + 1] = f end
   local v = redis.call('HMGET', key, unpack(fields))
@@ -78,14 +30,45 @@ local function wait(key, width, n, low, slot, need)
   return (slot + n + 1) * width - now
 end
 
--- KEYS: for each admission its reservation and its limits. ARGV: how many admissions; for each: id, count of limits, 1 to charge whatever
--- holds; for each limit: width of a slot (-1 concurrency, 0 month), slots, amount, cost, time to live in ms (lease in us).
+-- What members hold reserved of a budget in period `p`, and the fields of those who are gone or of other periods.
+local function reserved(key, p, members, me)
+  local held = redis.pcall('HGETALL', key)
+  if held.err then return nil end
+  local sum, gone = 0, {}
+  for x = 1, #held, 2 do
+    local who, at = string.match(held[x], '^(.*):(%d+)$')
+    local until_ = who and who ~= me and redis.pcall('ZSCORE', members, who)
+    local lives = who == me or (type(until_) == 'string' and tonumber(until_) >= now)
+    if lives and tonumber(at) == p then sum = sum + math.max(tonumber(held[x + 1]) or 0, 0)
+    elseif not lives or tonumber(at) < p then gone[#gone + 1] = held[x] end
+  end
+  return sum, gone
+end
+
+-- KEYS: the members; then for each admission its reservation and its limits, a budget with what is held of it.
+-- ARGV: how many admissions, the instance; for each: id, count of limits, 1 to charge whatever holds; for each limit: width of a slot (-1
+-- concurrency, 0 month), slots (-1 a budget), amount, cost, time to live in ms (lease in us); for a budget also the last period that the
+-- instance knows, and what it settled in it.
 -- Reply, for each: {1 admitted | 0 refused | -1 a key was not ours and is removed, now, index of the limit, wait, remaining, slot, ...}
 local out = {}
-local k, a = 1, 2
+local members, me = KEYS[1], ARGV[2]
+local k, a = 2, 3
 for i = 1, tonumber(ARGV[1]) do
   local id, m, force, rkey = ARGV[a], tonumber(ARGV[a + 1]), ARGV[a + 2] == '1', KEYS[k]
-  a = a + 3
+  a, k = a + 3, k + 1
+  local asked = {}
+  for j = 1, m do
+    local one = {
+      key = KEYS[k], width = tonumber(ARGV[a]), n = tonumber(ARGV[a + 1]), amount = tonumber(ARGV[a + 2]),
+      cost = tonumber(ARGV[a + 3]), ttl = tonumber(ARGV[a + 4]),
+    }
+    a, k = a + 5, k + 1
+    if one.n < 0 then
+      one.held, one.at, one.mine = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
+      a, k = a + 2, k + 1
+    end
+    asked[j] = one
+  end
   local known = redis.pcall('GET', rkey)
   if type(known) == 'string' then
     local reply = {1, now, 0, 0}
@@ -96,25 +79,36 @@ for i = 1, tonumber(ARGV[1]) do
     end
     out[i] = reply
   else
-    local found, reply, corrupt = {}, {1, now, 0, 0}, nil
+    local reply, corrupt = {1, now, 0, 0}, nil
     for j = 1, m do
-      local key, p = KEYS[k + j], a + 5 * (j - 1)
-      local width, n, amount, cost = tonumber(ARGV[p]), tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2]), tonumber(ARGV[p + 3])
-      local left, slot
-      if width < 0 then
-        local held = redis.pcall('ZCOUNT', key, now, '+inf')
-        if type(held) ~= 'number' then corrupt = key break end
-        left, slot = amount - held, -1
-        found[j] = {held}
+      local one = asked[j]
+      local left, slot, until_
+      if one.width < 0 then
+        local held = redis.pcall('ZCOUNT', one.key, now, '+inf')
+        if type(held) ~= 'number' then corrupt = one.key break end
+        left, slot, until_ = one.amount - held, -1, -3
+      elseif one.n < 0 then
+        local p, sum, part, fresh = purse(one.key, one.width, one.at, me)
+        if not p then corrupt = one.key break end
+        if one.at == p and one.mine > part then
+          sum, part = sum + one.mine - part, one.mine
+        end
+        local held, gone = reserved(one.held, p, members, me)
+        if not held then corrupt = one.held break end
+        left, slot = one.amount - sum - held, p
+        until_ = sum + one.cost > one.amount and -1 or -3
+        one.sum, one.part, one.fresh, one.gone = sum, part, fresh, gone
       else
-        local sum, at, here, low, past = look(key, width, n)
-        if not sum then corrupt = key break end
-        left, slot = amount - sum, at
-        found[j] = {sum, at, here, low, past}
+        local sum, at, here, low, past = look(one.key, one.width, one.n)
+        if not sum then corrupt = one.key break end
+        left, slot = one.amount - sum, at
+        one.sum, one.here, one.low, one.past = sum, here, low, past
       end
-      if left < cost and not force then
-        local until_ = width < 0 and -3 or cost > amount and -2 or wait(key, width, n, found[j][4], slot, cost - left)
-        -- the longest wait binds: never, then the end of a month, then time, then the end of a call
+      one.slot = slot
+      if left < one.cost and not force then
+        until_ = one.width >= 0 and one.cost > one.amount and -2
+          or until_ or wait(one.key, one.width, one.n, one.low, slot, one.cost - left)
+        -- the longest wait binds: never, then the end of a period, then time, then the end of a call
         if reply[1] == 1 or until_ == -2 or (reply[4] ~= -2 and (until_ == -1 or (reply[4] ~= -1 and until_ > reply[4]))) then
           reply[3], reply[4] = j, until_
         end
@@ -129,87 +123,153 @@ for i = 1, tonumber(ARGV[1]) do
     elseif reply[1] == 1 then
       local kept = {}
       for j = 1, m do
-        local cost = tonumber(ARGV[a + 5 * j - 2])
+        local cost = asked[j].cost
         reply[3 + 2 * j] = reply[3 + 2 * j] - cost
         kept[3 * j - 2], kept[3 * j - 1], kept[3 * j] = reply[4 + 2 * j], cost, reply[3 + 2 * j]
       end
       -- the first write: a Redis that is full refuses it, and with it all others (it would let a script go on that began with DEL)
       redis.call('SET', rkey, cmsgpack.pack(kept), 'PX', 90000000)
       for j = 1, m do
-        local key, p, f = KEYS[k + j], a + 5 * (j - 1), found[j]
-        local cost, ttl = tonumber(ARGV[p + 3]), tonumber(ARGV[p + 4])
-        if tonumber(ARGV[p]) < 0 then
-          redis.call('ZREMRANGEBYSCORE', key, '-inf', now - 1)
-          redis.call('ZADD', key, now + ttl, id)
-          redis.call('PEXPIRE', key, 2 * floor(ttl / 1000))
+        local one = asked[j]
+        if one.width < 0 then
+          redis.call('ZREMRANGEBYSCORE', one.key, '-inf', now - 1)
+          redis.call('ZADD', one.key, now + one.ttl, id)
+          redis.call('PEXPIRE', one.key, 2 * floor(one.ttl / 1000))
+        elseif one.n < 0 then
+          if one.fresh then redis.call('DEL', one.key) end
+          redis.call('HSET', one.key, 'p', one.slot, 't', one.sum)
+          if one.part > 0 then redis.call('HSET', one.key, me, one.part) end
+          if #one.gone > 0 then redis.call('HDEL', one.held, unpack(one.gone)) end
+          redis.call('HINCRBY', one.held, me .. ':' .. one.slot, one.cost)
+          redis.call('PEXPIRE', one.key, KEPT)
+          redis.call('PEXPIRE', one.held, KEPT)
         else
-          put(key, f[1], f[2], f[3], f[4], f[5], cost, ttl)
+          put(one.key, one.sum, one.slot, one.here, one.low, one.past, one.cost, one.ttl)
         end
       end
     end
     out[i] = reply
   end
-  k, a = k + m + 1, a + 5 * m
 end
 return out
 """
 )
 
 SETTLE = (
-    _SHARED
+    SHARED
     + """
--- KEYS as above. ARGV: how many; for each: id, count of limits; for each limit: width, slots, actual, time to live in ms.
+-- KEYS as above, without the members. ARGV: how many, the instance; for each: id, count of limits; for each limit: width, slots, actual,
+-- time to live in ms; for a budget the period of its admission and what the instance settled in it so far in place of the last two.
 -- Reply: how many were settled now; those whose reservation is gone were settled before.
-local k, a, done = 1, 2, 0
+local me = ARGV[2]
+local k, a, done = 1, 3, 0
 for i = 1, tonumber(ARGV[1]) do
   local id, m = ARGV[a], tonumber(ARGV[a + 1])
-  a = a + 2
   local known = redis.pcall('GET', KEYS[k])
-  if type(known) == 'string' then
+  local kept = type(known) == 'string' and cmsgpack.unpack(known)
+  if kept then
     redis.call('DEL', KEYS[k])
     done = done + 1
-    local kept = cmsgpack.unpack(known)
-    for j = 1, m do
-      local key, p = KEYS[k + j], a + 4 * (j - 1)
-      local width, n, actual, ttl = tonumber(ARGV[p]), tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2]), tonumber(ARGV[p + 3])
-      if width < 0 then
-        redis.pcall('ZREM', key, id)
-      else
-        local slot, change = kept[3 * j - 2], actual - kept[3 * j - 1]
-        if change ~= 0 then
-          local sum, at, here, low, past = look(key, width, n)
-          if sum and past ~= 'all' and slot >= low then
-            put(key, sum, at, here, low, past, 0, ttl)
-            local set = redis.pcall('HINCRBY', key, slot, change)
-            if type(set) == 'number' then redis.call('HINCRBY', key, 's', change) end
-          elseif sum and change > 0 and n > 0 then
-            put(key, sum, at, here, low, past, change, ttl)
-          end
+  end
+  a, k = a + 2, k + 1
+  for j = 1, m do
+    local key, width, n = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
+    local actual, ttl = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
+    a, k = a + 4, k + 1
+    if n < 0 then
+      local held = KEYS[k]
+      k = k + 1
+      if kept and kept[3 * j - 1] > 0 then
+        local field = me .. ':' .. kept[3 * j - 2]
+        local left = redis.pcall('HINCRBY', held, field, -kept[3 * j - 1])
+        if type(left) == 'number' and left <= 0 then redis.call('HDEL', held, field) end
+      end
+      know(key, width, actual, me, ttl)
+    elseif kept and width < 0 then
+      redis.pcall('ZREM', key, id)
+    elseif kept then
+      local slot, change = kept[3 * j - 2], actual - kept[3 * j - 1]
+      if change ~= 0 then
+        local sum, at, here, low, past = look(key, width, n)
+        if sum and past ~= 'all' and slot >= low then
+          put(key, sum, at, here, low, past, 0, ttl)
+          local set = redis.pcall('HINCRBY', key, slot, change)
+          if type(set) == 'number' then redis.call('HINCRBY', key, 's', change) end
+        elseif sum and change > 0 and n > 0 then
+          put(key, sum, at, here, low, past, change, ttl)
         end
       end
     end
   end
-  k, a = k + m + 1, a + 4 * m
 end
 return done
 """
 )
 
 BEAT = (
-    _SHARED
+    SHARED
     + """
--- KEYS: the members, then one set of leases for each lease. ARGV: instance, its life in us, a lease's length in us, then reservation ids.
--- Reply: how many instances there are.
+-- KEYS: the members, then one set of leases for each lease. ARGV: instance, its life in us, a lease's length in us, the end of its life as
+-- it was told by the last beat (0 at first), then reservation ids.
+-- Reply: how many instances there are, the end of this one's life, 1 if the last beat is not in this store any more.
 local life, lease = tonumber(ARGV[2]), tonumber(ARGV[3])
+local before = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 1)
 redis.call('ZADD', KEYS[1], now + life, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], 10 * floor(life / 1000))
 for i = 2, #KEYS do
-  if redis.pcall('ZADD', KEYS[i], 'XX', now + lease, ARGV[i + 2]) then redis.pcall('PEXPIRE', KEYS[i], 2 * floor(lease / 1000)) end
+  if redis.pcall('ZADD', KEYS[i], 'XX', now + lease, ARGV[i + 3]) then redis.pcall('PEXPIRE', KEYS[i], 2 * floor(lease / 1000)) end
 end
-return redis.call('ZCARD', KEYS[1])
+return {redis.call('ZCARD', KEYS[1]), now + life, before ~= tonumber(ARGV[4]) and 1 or 0}
 """
 )
+
+PUBLISH = (
+    SHARED
+    + """
+-- KEYS: budgets, each with what is held of it. ARGV, for each: an instance, width, period, what it settled, what it holds reserved (-1: as
+-- it is). Telling it twice, late or out of order changes nothing.
+for i = 1, #KEYS / 2 do
+  local a = 5 * i - 4
+  local who, width, at, amount, held = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
+  if amount > 0 then know(KEYS[2 * i - 1], width, at, who, amount) end
+  local field = who .. ':' .. ARGV[a + 2]
+  if held == 0 then redis.pcall('HDEL', KEYS[2 * i], field)
+  elseif held > 0 then
+    redis.pcall('HSET', KEYS[2 * i], field, held)
+    redis.pcall('PEXPIRE', KEYS[2 * i], KEPT)
+  end
+end
+return 1
+"""
+)
+
+BOOK = """
+-- KEYS: a day of the ledger. ARGV: time to live in ms, then pairs of a row's field and its numbers, which only grow: the larger stay.
+local key = KEYS[1]
+for i = 2, #ARGV, 2 do
+  local known = redis.pcall('HGET', key, ARGV[i])
+  if type(known) == 'table' then
+    redis.call('DEL', key)
+    known = false
+  end
+  local value = ARGV[i + 1]
+  if known and known ~= value then
+    local larger, old = {}, {}
+    for number in string.gmatch(known, '%d+') do old[#old + 1] = number end
+    for number in string.gmatch(value, '%d+') do
+      local before = old[#larger + 1]
+      larger[#larger + 1] = before and tonumber(before) > tonumber(number) and before or number
+    end
+    value = table.concat(larger, ',')
+  end
+  if value ~= known then redis.call('HSET', key, ARGV[i], value) end
+end
+redis.call('PEXPIRE', key, ARGV[1])
+return 1
+"""
+
+SCRIPTS = (ADMIT, SETTLE, BEAT, PUBLISH, BOOK)
 
 
 def digest(script: str) -> str:

@@ -2,7 +2,8 @@
 
 A window is cut into slots. An admission at time t counts the slots that cover [t - window, t] whole, so no window that ends at an
 admission can hold more than the limit; the price is one slot, hence at least 60/61 of the limit (50/51 for a second) is usable.
-Spend is a window of one slot, the UTC calendar day or month. Times are microseconds since 1970, money is nano-dollars: integers only.
+Spend is per UTC calendar day or month, a period: what was settled in it (gateway.limits.spent) and what is reserved by calls in
+flight, and a call belongs to the period of its admission. Times are microseconds since 1970, money is nano-dollars: integers only.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _WINDOWS = {"s": (20_000, 50), "min": (SECOND, 60), "h": (60 * SECOND, 60), "day
 """A window's slot in microseconds, and how many full slots it has."""
 _PERIODS = {"day": 86_400 * SECOND, "month": 0}
 NO_SLOT = -1
+BUDGET_KEPT = 40 * 86_400_000
+"""Milliseconds that a store keeps a budget nobody asks about: longer than a month."""
 
 
 class Costs(msgspec.Struct, frozen=True):
@@ -53,22 +56,35 @@ NOTHING = Costs(requests=0)
 class Limit:
     """At most `amount` of `kind` in a `window`, for one owner (`key:search-team`). `amount` is nano-dollars for spend."""
 
-    __slots__ = ("amount", "key", "kind", "outage", "owner", "slot", "slots", "ttl", "window")
+    __slots__ = ("amount", "key", "kind", "outage", "owner", "side", "slot", "slots", "strict", "ttl", "window")
 
     def __init__(
-        self, owner: str, kind: Kind, amount: int, window: str = "", *, outage: Outage = "local_share", side: str = "caller"
+        self,
+        owner: str,
+        kind: Kind,
+        amount: int,
+        window: str = "",
+        *,
+        outage: Outage = "local_share",
+        side: str = "caller",
+        strict: bool = False,
     ) -> None:
-        """`side` is what is decided together: limits of one side share a hash tag, so that one script may touch them all."""
+        """`side` is what is decided together: limits of one side share a hash tag, so that one script may touch them all.
+
+        `strict` is for those who reserve: tokens are bounded before the call, not estimated.
+        """
         self.owner = owner
         self.kind: Kind = kind
         self.amount = amount
         self.window = window
         self.outage: Outage = outage
+        self.side = side
+        self.strict = strict
         self.key = f"lockgate:{{{side}}}:{owner}:{kind}:{window or 'now'}"
         if kind == "concurrent":
             self.slot, self.slots, self.ttl = NO_SLOT, 0, 3_600_000
         elif kind == "spend":
-            self.slot, self.slots, self.ttl = _PERIODS[window], 0, 40 * 86_400_000
+            self.slot, self.slots, self.ttl = _PERIODS[window], 0, BUDGET_KEPT
         else:
             self.slot, self.slots = _WINDOWS[window]
             self.ttl = 2 * self.slot * (self.slots + 1) // 1000
@@ -119,6 +135,8 @@ class Refusal(msgspec.Struct, frozen=True):
     degraded: bool = False
     unavailable: bool = False
     """Refused because the store is out of reach and the limit's mode is `closed`."""
+    busy: bool = False
+    """A budget that is not used up, but reserved by calls in flight."""
 
 
 class Limiter(Protocol):

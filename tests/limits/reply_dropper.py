@@ -1,0 +1,54 @@
+"""A way to Redis that loses replies: the command is carried out, and its answer never comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+
+class ReplyDropper:
+    """A unix socket in front of a Redis. While `drop` is set, what Redis says is thrown away and the connection is closed after it."""
+
+    def __init__(self, path: Path, redis: str) -> None:
+        self.path = str(path)
+        self._redis = redis
+        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+        self.drop = False
+        self.dropped = 0
+
+    async def __aenter__(self) -> ReplyDropper:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        from_redis, to_redis = await asyncio.open_unix_connection(self._redis)
+        commands = asyncio.create_task(_pump(reader, to_redis))
+        try:
+            while data := await from_redis.read(65536):
+                if self.drop:
+                    self.dropped += 1
+                    break
+                writer.write(data)
+        finally:
+            commands.cancel()
+            for one in (writer, to_redis):
+                one.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)

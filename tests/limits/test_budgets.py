@@ -1,0 +1,229 @@
+"""Money in a real Redis that is emptied, restored from an old copy, failed over, or whose answers are lost: it is never lost nor doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.limits.redis import RedisLimiter
+from gateway.limits.resp import RedisAddress
+from gateway.limits.spent import Share, Spent
+from gateway.limits.types import NOTHING, Costs, Limit, Refusal, Reservation, month_at
+from tests.flows.live import eventually
+from tests.limits.conftest import Starter
+from tests.limits.redis_server import RedisServer
+from tests.limits.reply_dropper import ReplyDropper
+from tests.limits.test_redis import console
+
+_ids = itertools.count()
+MONTH = Limit("key:team", "spend", 1000, "month")
+
+
+async def spend(limiter: RedisLimiter, amount: int, limit: Limit = MONTH, reserve: int | None = None) -> Reservation:
+    """A call that costs so much; what is reserved is more when asked."""
+    found = await limiter.admit([limit], Costs(spend=amount if reserve is None else reserve), f"b{next(_ids)}")
+    assert isinstance(found, Reservation), found
+    limiter.settle(found, Costs(spend=amount))
+    return found
+
+
+async def left(limiter: RedisLimiter, limit: Limit = MONTH) -> int:
+    """What a decision says remains."""
+    found = await limiter.admit([limit], Costs(), f"b{next(_ids)}")
+    limiter.settle(found, NOTHING) if isinstance(found, Reservation) else None
+    return found.standings[0].remaining
+
+
+async def becomes(limiter: RedisLimiter, remaining: int, within: float = 10.0) -> None:
+    """Until that much remains."""
+    end = asyncio.get_running_loop().time() + within
+    while (found := await left(limiter)) != remaining:
+        assert asyncio.get_running_loop().time() < end, found
+        await asyncio.sleep(0.02)
+
+
+async def test_three_processes_share_one_budget(redis: RedisAddress, start: Starter) -> None:
+    limiters = [await start(redis) for _ in range(3)]
+    for at in range(30):
+        await spend(limiters[at % 3], 10, reserve=25)
+    for one in limiters:
+        await becomes(one, 700)
+
+
+async def test_r05_an_emptied_redis_is_healed_at_once_and_not_n_fold(own_redis: RedisServer, start: Starter) -> None:
+    limiters = [await start(own_redis.address) for _ in range(3)]
+    for one in limiters:
+        await spend(one, 100)
+    held = await limiters[0].admit([MONTH], Costs(spend=250), "held")
+    assert isinstance(held, Reservation)
+    await becomes(limiters[2], 450)
+    own_redis.kill()
+    await eventually(lambda: not any(one.link.up for one in limiters))
+    own_redis.start()
+    await eventually(lambda: all(one.link.up for one in limiters))
+    for one in limiters:
+        await becomes(one, 450)
+    limiters[0].settle(held, Costs(spend=50))
+    for one in limiters:
+        await becomes(one, 650)
+
+
+async def test_g05_flushall_at_80_percent_of_a_budget_is_undone_within_a_second(redis: RedisAddress, start: Starter) -> None:
+    limiters = [await start(redis) for _ in range(3)]
+    await spend(limiters[0], 800)
+    await becomes(limiters[1], 200)
+    other = await console(redis)
+    await other.ask("FLUSHALL")
+    other.abort()
+    found = await limiters[0].admit([MONTH], Costs(spend=201), f"b{next(_ids)}")
+    assert isinstance(found, Refusal)  # the process that spent it knows without having noticed
+    await becomes(limiters[1], 200)  # and tells the others with its next beat, though it has nothing new to say
+    await becomes(limiters[2], 200)
+
+
+async def test_r06_spend_never_goes_down_after_a_restart_from_an_old_copy(own_redis: RedisServer, start: Starter) -> None:
+    limiters = [await start(own_redis.address) for _ in range(2)]
+    other = await console(own_redis.address)
+    await spend(limiters[0], 100)
+    old = await limiters[0].admit([MONTH], Costs(spend=50), "in-flight-when-saved")
+    assert isinstance(old, Reservation)
+    await becomes(limiters[1], 850)
+    await other.ask("SAVE")
+    limiters[0].settle(old, Costs(spend=20))
+    await spend(limiters[1], 300)
+    await becomes(limiters[0], 580)
+    other.abort()
+    own_redis.kill()
+    await eventually(lambda: not any(one.link.up for one in limiters))
+    own_redis.start()
+    await eventually(lambda: all(one.link.up for one in limiters))
+    for one in limiters:
+        await becomes(one, 580)
+
+
+async def test_r08_a_failover_that_loses_acknowledged_writes_loses_no_money(
+    own_redis: RedisServer, start: Starter, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("replica")
+    replica = RedisServer(folder)
+    try:
+        follower = await console(replica.address)
+        await follower.ask("REPLICAOF", "127.0.0.1", str(own_redis.port))
+        limiter = await start(own_redis.address)
+        await spend(limiter, 100)
+
+        async def copied() -> bool:
+            return bool(await follower.ask("HGET", MONTH.key, "t") == b"100")
+
+        for _ in range(500):
+            if await copied():
+                break
+            await asyncio.sleep(0.02)
+        assert await copied()
+        replica.freeze()
+        await spend(limiter, 500)
+        await becomes(limiter, 400)
+        own_redis.kill()
+        await eventually(lambda: not limiter.link.up)
+        replica.thaw()
+        await follower.ask("REPLICAOF", "NO", "ONE")
+        follower.abort()
+        shutil.move(replica.socket, own_redis.socket)  # the address now leads to the new primary
+        await eventually(lambda: limiter.link.up)
+        await becomes(limiter, 400)
+    finally:
+        replica.thaw()
+        replica.kill()
+
+
+async def test_r10_answers_lost_after_the_commit_charge_nothing_twice(own_redis: RedisServer, start: Starter, tmp_path: Path) -> None:
+    async with ReplyDropper(tmp_path / "lossy.sock", str(own_redis.socket)) as way:
+        limiter = await start(RedisAddress(path=way.path))
+        witness = await start(own_redis.address)
+        requests = Limit("key:team", "requests", 1000, "h")
+        spent = calls = 0
+        for at in range(40):
+            way.drop = at % 4 == 0
+            found = await limiter.admit([MONTH, requests], Costs(spend=20), f"lost{at}")
+            if isinstance(found, Reservation):
+                way.drop = at % 4 == 2  # now the answer to the settlement is lost
+                limiter.settle(found, Costs(spend=7))
+                spent, calls = spent + 7, calls + 1
+            await asyncio.sleep(0.02)
+            way.drop = False
+            await eventually(lambda: limiter.link.up)
+        assert way.dropped >= 15
+        assert spent >= 200
+        await becomes(witness, 1000 - spent)
+        found = await witness.admit([requests], Costs(), "count")
+        assert found.standings[0].remaining == 1000 - calls - 1
+
+
+async def test_what_a_process_that_died_had_reserved_is_free_again_and_what_it_spent_is_not(redis: RedisAddress, start: Starter) -> None:
+    dead, alive = await start(redis), await start(redis)
+    await spend(dead, 100)
+    assert isinstance(await dead.admit([MONTH], Costs(spend=600), "never-settled"), Reservation)
+    await becomes(alive, 300)
+    assert dead._beating is not None
+    dead._beating.cancel()
+    dead._members.beat = lambda leases: None  # type: ignore[method-assign, assignment]
+    await becomes(alive, 900, within=20)
+
+
+async def test_a_successor_tells_what_a_dead_process_left_behind(own_redis: RedisServer, start: Starter) -> None:
+    period = month_at(_now())
+    spent = Spent("second-life")
+    for amount in (400, 250, 400):  # older and repeated copies change nothing
+        spent.recover(Share("first-life", MONTH.key, period, amount))
+    limiter = RedisLimiter(own_redis.address, lambda line: None, deadline=20.0, spent=spent)
+    await limiter.start()
+    witness = await start(own_redis.address)
+    await becomes(witness, 600)
+    await limiter.stop()
+
+
+async def test_an_outage_spends_at_most_a_share_of_what_was_left_and_then_closes(own_redis: RedisServer, start: Starter) -> None:
+    limiters = [await start(own_redis.address) for _ in range(2)]
+    await eventually(lambda: all(one.members == 2 for one in limiters))
+    await spend(limiters[0], 600)
+    await becomes(limiters[1], 400)
+    await becomes(limiters[0], 400)
+    own_redis.kill()
+    await eventually(lambda: not any(one.link.up for one in limiters))
+    for one in limiters:
+        for _ in range(4):
+            await spend(one, 50)
+        found = await one.admit([MONTH], Costs(spend=50), f"b{next(_ids)}")
+        assert isinstance(found, Refusal)
+        assert found.unavailable
+    own_redis.start()
+    await eventually(lambda: all(one.link.up for one in limiters))
+    for one in limiters:
+        await becomes(one, 0)
+
+
+async def test_m05_a_limit_that_changed_is_never_over_the_larger_of_both(redis: RedisAddress, start: Starter) -> None:
+    """Two generations of a configuration at once, 100 and 50, for every kind of limit."""
+    old, new = await start(redis), await start(redis)
+    for kind in ("requests", "tokens", "spend", "concurrent"):
+        window = {"spend": "month", "concurrent": ""}.get(kind, "h")
+        limits = {limiter: Limit("key:mixed", kind, amount, window) for limiter, amount in ((old, 100), (new, 50))}  # type: ignore[arg-type]
+        admitted = {old: 0, new: 0}
+        for at in range(300):
+            for limiter, limit in limits.items():
+                if isinstance(await limiter.admit([limit], Costs(prompt_tokens=1, spend=1), f"m{kind}{at}{limit.amount}"), Reservation):
+                    admitted[limiter] += 1
+            if at == 60:
+                assert admitted[new] == 25
+        assert sum(admitted.values()) == 100
+        assert admitted[new] == 25
+
+
+def _now() -> int:
+    from gateway.limits.memory import steady_now
+
+    return steady_now()
