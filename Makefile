@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .clients
+TOOLS := .tools
 PIP := -m pip --disable-pip-version-check --no-input
 INSTALL := $(PIP) install -qq --require-hashes
 
@@ -60,7 +61,7 @@ define compile
 endef
 
 clean: ## Remove what the commands above made
-	rm -rf $(VENV) $(CLIENTS) tests/clients/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(TOOLS) tests/clients/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find gateway providers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is remembered by a stamp beside it, so that a second start asks no package index.
@@ -97,10 +98,18 @@ tests/clients/node_modules/.installed: tests/clients/package-lock.json $(CLIENTS
 	@cd tests/clients && PATH="$(CURDIR)/$(CLIENTS)/main/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# nginx is the benchmark's yardstick and cc builds its mock and load. Only root can install them, and without them the rest still runs.
-install-tools:
-	@missing=""; command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="nginx-light"; command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
-	if [ -z "$$missing" ]; then echo "system tools: nginx and cc are here"; \
+# Validators of deploy/ from a locked environment of their own.
+$(TOOLS)/.installed: requirements/tools.txt
+	@echo "installing the validators of deploy/ (half a minute, once)" && $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python $(INSTALL) -r requirements/tools.txt
+	@touch $@
+
+# What proofs drive that has a Debian package: nginx and HAProxy in front, Prometheus, Redis' own client, an image build without an
+# engine, the benchmark's compiler. Only root can install them; a proof whose program is missing fails and names it.
+PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus redis-cli:redis-tools wget:wget buildah:buildah debootstrap:debootstrap cc:gcc
+install-tools: $(TOOLS)/.installed
+	@missing=""; for one in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $${one%%:*} >/dev/null || missing="$$missing $${one##*:}"; done; \
+	case "$$missing" in *gcc*) missing="$$missing libc6-dev";; esac; \
+	if [ -z "$$missing" ]; then echo "system tools: all are here"; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; then echo "system tools: installed $$missing"; \
-	else echo "system tools: $$missing missing, and only root can install them here: the benchmark does without"; fi
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; then echo "system tools: installed$$missing"; \
+	else echo "system tools:$$missing missing, and only root can install them here"; fi

@@ -21,8 +21,8 @@ import secrets
 import sys
 from pathlib import Path
 
-GATEWAY_RIGHTS = "~lockgate:* &lockgate:* +@all -@admin -@dangerous"
-"""What the gateway's Redis user may do: its own keys, and no command that reaches beyond them."""
+GATEWAY_RIGHTS = "~lockgate:* &lockgate:* +@all -@admin -@dangerous +info"
+"""What the gateway's Redis user may do: its own keys, and of what reaches beyond them only to ask for the server's version."""
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""What deploy/ and docker-compose.yml promise, checked file by file; with the real tools in `make prove`."""

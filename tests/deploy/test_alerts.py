@@ -1,0 +1,88 @@
+"""Recording rules and alerts: each alert has a runbook entry and unit tests of both kinds, and asks only for metrics that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy import tools
+
+RULES = sorted((tools.DEPLOY / "rules").glob("*.yml"))
+UNIT_TESTS = sorted((tools.DEPLOY / "rules" / "tests").glob("*.yml"))
+RUNBOOK = (tools.DEPLOY / "runbook.md").read_text()
+
+
+def rules() -> list[dict[str, Any]]:
+    """Every rule of every file."""
+    return [rule for path in RULES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
+
+
+ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in rules() if "alert" in rule}
+
+
+def unit_tests(name: str) -> list[dict[str, Any]]:
+    """The unit tests of one alert."""
+    documents = [yaml.safe_load(path.read_text()) for path in UNIT_TESTS]
+    found = [case for document in documents for one in document["tests"] for case in one["alert_rule_test"]]
+    return [case for case in found if case["alertname"] == name]
+
+
+def test_alerts_and_runbook_entries_are_the_same_set() -> None:
+    entries = re.findall(r"^### (\w+)$", RUNBOOK, re.MULTILINE)
+    assert sorted(entries) == sorted(ALERTS)
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_says_how_urgent_it_is_what_is_wrong_and_where_to_read_on(name: str) -> None:
+    rule = ALERTS[name]
+    assert rule["labels"]["severity"] in ("page", "ticket")
+    assert rule["annotations"]["summary"]
+    path, _, anchor = rule["annotations"]["runbook"].partition("#")
+    assert (tools.ROOT / path) == tools.DEPLOY / "runbook.md"
+    assert anchor == name.lower(), "a heading's anchor is its text in lower case"
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_a_runbook_entry_says_what_it_means_where_to_look_first_and_what_helps(name: str) -> None:
+    entry = RUNBOOK.partition(f"### {name}\n")[2].partition("\n#")[0]
+    for part in ("**Means** ", "**First look** ", "**Fix** "):
+        assert len(entry.partition(part)[2].partition("\n**")[0]) > 30, part
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_has_a_unit_test_that_fires_and_one_that_looks_like_it_and_does_not(name: str) -> None:
+    fires = [bool(case["exp_alerts"]) for case in unit_tests(name)]
+    assert sorted(fires) == [False, True]
+
+
+def test_rule_tests_read_the_rules_that_prometheus_loads() -> None:
+    loaded = yaml.safe_load((tools.DEPLOY / "prometheus.yml").read_text())["rule_files"]
+    assert loaded == ["rules/*.yml"]
+    for path in UNIT_TESTS:
+        named = {(path.parent / one).resolve() for one in yaml.safe_load(path.read_text())["rule_files"]}
+        assert named == set(RULES)
+
+
+@pytest.mark.prove
+def test_promtool_finds_no_fault_in_rules_and_configuration(tmp_path: Path) -> None:
+    promtool = tools.debian("promtool")
+    done = tools.run(promtool, "check", "rules", "--lint=all", "--lint-fatal", *RULES)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (tmp_path / "admin-key").write_text("any")
+    written = (tools.DEPLOY / "prometheus.yml").read_text()
+    config = tmp_path / "prometheus.yml"
+    config.write_text(written.replace("/secrets/prometheus/", f"{tmp_path}/").replace("rules/", f"{tools.DEPLOY}/rules/"))
+    done = tools.run(promtool, "check", "config", "--lint=all", "--lint-fatal", config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(RULES)} rule files found" in done.stdout
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
+def test_promtool_runs_the_unit_tests(path: Path) -> None:
+    done = tools.run(tools.debian("promtool"), "test", "rules", path)
+    assert done.returncode == 0, done.stdout + done.stderr

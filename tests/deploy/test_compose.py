@@ -1,0 +1,115 @@
+"""docker-compose.yml, line by line: each service hardened, healthy by a check, limited, and nothing published that should not be."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy import tools
+from tests.deploy.compose import seconds
+
+FILE = tools.ROOT / "docker-compose.yml"
+TEXT = FILE.read_text()
+STACK: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = STACK["services"]
+LASTING = [name for name in SERVICES if name != "init"]
+
+
+def test_it_fits_the_compose_specification() -> None:
+    command = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(FILE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_services_are_these() -> None:
+    assert set(SERVICES) == {"init", "redis", "gateway", "prometheus", "grafana"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_has_no_rights_that_it_does_not_need(name: str) -> None:
+    service = SERVICES[name]
+    assert service["user"] == "65532:65532"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service.keys() & {"privileged", "cap_add", "devices", "pid", "ipc"} == set()
+    assert {"pids_limit", "mem_limit", "cpus"} <= service.keys()
+    for mount in service.get("tmpfs", []):
+        assert {"noexec", "nosuid", "nodev"} <= set(mount.partition(":")[2].split(","))
+        assert "size=" in mount
+    for volume in service.get("volumes", []):
+        assert "docker.sock" not in volume
+        assert volume.endswith(":ro") or re.match(r"[a-z]+-data:", volume) or name == "init", f"{name} may write {volume}"
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_service_that_lasts_restarts_has_a_health_check_and_time_to_end(name: str) -> None:
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+    assert service["ulimits"]["nofile"] >= 65536
+    assert service["tmpfs"]
+    assert seconds(service["stop_grace_period"]) >= 20
+    assert service["depends_on"]["init"]["condition"] == "service_completed_successfully"
+
+
+def test_every_image_has_a_fixed_tag() -> None:
+    assert [one["image"] for one in SERVICES.values() if not re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)+", one["image"])] == []
+
+
+def test_redis_is_published_nowhere_and_shares_a_network_with_the_gateway_alone() -> None:
+    redis = SERVICES["redis"]
+    assert "ports" not in redis
+    assert redis["networks"] == ["store"]
+    assert STACK["networks"]["store"]["internal"] is True
+    assert [name for name, one in SERVICES.items() if "store" in one.get("networks", [])] == ["redis", "gateway"]
+
+
+def test_redis_forgets_no_limit_and_lets_nobody_in_without_a_password() -> None:
+    command = SERVICES["redis"]["command"]
+    given = {word: command[at + 1] for at, word in enumerate(command[:-1]) if word.startswith("--")}
+    assert given["--maxmemory-policy"] == "noeviction"
+    assert (given["--appendonly"], given["--appendfsync"]) == ("yes", "everysec")
+    assert given["--aclfile"].startswith("/secrets/")
+    assert given["--protected-mode"] == "yes"
+
+
+def test_only_callers_may_be_let_in_from_other_machines_and_by_default_not_even_they() -> None:
+    published = {port for one in SERVICES.values() for port in one.get("ports", [])}
+    assert {port for port in published if not port.startswith("127.0.0.1:")} == {"${LOCKGATE_BIND:-127.0.0.1}:${LOCKGATE_PORT:-8080}:8080"}
+
+
+def test_no_secret_stands_in_the_file() -> None:
+    variables = [f"{name}={value}" for one in SERVICES.values() for name, value in one.get("environment", {}).items()]
+    secret = [text for text in variables if re.search(r"(?i)passw|secret|token|_key", text.partition("=")[0])]
+    assert secret == ["GF_SECURITY_ADMIN_PASSWORD__FILE=/secrets/grafana/admin-password"]
+    assert re.findall(r"(?i)changeme|sk-1234|requirepass", TEXT) == []
+
+
+def test_each_service_sees_its_own_secrets_alone() -> None:
+    seen = {name: [v.split(":")[0] for v in one["volumes"] if "-secrets" in v] for name, one in SERVICES.items() if name != "init"}
+    assert seen == {name: [f"{name}-secrets"] for name in LASTING}
+
+
+def test_the_gateway_gets_longer_to_end_than_it_gives_its_calls() -> None:
+    from gateway.serve import DRAIN
+
+    assert seconds(SERVICES["gateway"]["stop_grace_period"]) > DRAIN + 5
+
+
+def test_everything_that_is_mounted_from_the_checkout_exists() -> None:
+    mounted = [volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", []) if volume.startswith("./")]
+    assert mounted
+    assert [path for path in mounted if not (tools.ROOT / path).exists()] == []
+
+
+def test_volumes_and_networks_are_all_used_and_all_declared() -> None:
+    used = {volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", []) if not volume.startswith("./")}
+    assert used == set(STACK["volumes"])
+    assert {network for one in SERVICES.values() for network in one.get("networks", [])} == set(STACK["networks"])

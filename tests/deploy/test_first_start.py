@@ -1,0 +1,110 @@
+"""deploy/first_start.py: secrets are made once, for their own service, readable by nobody else, and the key is printed once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from gateway import config
+from tests.deploy import tools
+
+SCRIPT = tools.DEPLOY / "first_start.py"
+
+
+def start(folder: Path, *more: str) -> str:
+    """Run it as the service init does; what it printed."""
+    command = [sys.executable, "-I", str(SCRIPT), "--secrets", str(folder / "secrets"), "--redis", "127.0.0.1:7000", *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def read(folder: Path, path: str) -> str:
+    """A secret's content."""
+    return (folder / "secrets" / path).read_text()
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Every secret by its path."""
+    base = folder / "secrets"
+    return {str(path.relative_to(base)): path.read_text() for path in base.rglob("*") if path.is_file()}
+
+
+def test_the_printed_key_fits_the_hash_that_is_kept(tmp_path: Path) -> None:
+    (key,) = set(re.findall(r"\blg-[\w-]{43}\b", start(tmp_path)))
+    assert read(tmp_path, "gateway/key.sha256") == "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+    assert [path for path, text in files(tmp_path).items() if key in text] == []
+
+
+def test_the_admin_key_of_prometheus_fits_the_hash_of_the_gateway(tmp_path: Path) -> None:
+    start(tmp_path)
+    admin = read(tmp_path, "prometheus/admin-key")
+    assert read(tmp_path, "gateway/admin-key.sha256") == "sha256:" + hashlib.sha256(admin.encode()).hexdigest()
+
+
+def test_redis_lets_in_the_gateway_and_the_health_check_and_nobody_by_default(tmp_path: Path) -> None:
+    start(tmp_path)
+    password = read(tmp_path, "gateway/store-url").removeprefix("redis://gateway:").removesuffix("@127.0.0.1:7000/0")
+    users = read(tmp_path, "redis/users.acl").splitlines()
+    assert users[0] == "user default off"
+    assert hashlib.sha256(password.encode()).hexdigest() in users[1]
+    assert hashlib.sha256(read(tmp_path, "redis/health-password").encode()).hexdigest() in users[2]
+    assert users[2].endswith("-@all +ping")
+    assert password not in "".join(users)
+
+
+def test_a_second_start_changes_nothing_and_prints_no_secret(tmp_path: Path) -> None:
+    start(tmp_path)
+    before = files(tmp_path)
+    said = start(tmp_path)
+    assert "are kept" in said
+    assert files(tmp_path) == before
+    assert [text for text in before.values() if text in said] == []
+
+
+def test_another_key_takes_the_place_of_the_first_and_of_nothing_else(tmp_path: Path) -> None:
+    start(tmp_path)
+    before = files(tmp_path)
+    (key,) = set(re.findall(r"\blg-[\w-]{43}\b", start(tmp_path, "--new-key")))
+    after = files(tmp_path)
+    assert {path for path in before if before[path] != after[path]} == {"gateway/key.sha256"}
+    assert after["gateway/key.sha256"].endswith(hashlib.sha256(key.encode()).hexdigest())
+
+
+def test_a_first_start_that_was_interrupted_is_made_anew_as_a_whole(tmp_path: Path) -> None:
+    start(tmp_path)
+    before = files(tmp_path)
+    (tmp_path / "secrets" / "gateway" / "key.sha256").unlink()
+    start(tmp_path)
+    after = files(tmp_path)
+    assert before.keys() == after.keys()
+    assert [path for path in before if before[path] == after[path]] == []
+
+
+def test_secrets_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
+    start(tmp_path, str(tmp_path / "data"))
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in (tmp_path / "secrets").rglob("*") if path.is_file()}
+    assert set(modes.values()) == {0o400}, modes
+    assert os.listdir(tmp_path / "data") == [".lockgate"]
+
+
+def test_no_two_starts_make_the_same_secrets(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        start(tmp_path / name)
+    one, other = files(tmp_path / "one"), files(tmp_path / "other")
+    assert [path for path in one if one[path] == other[path]] == []
+
+
+def test_the_stacks_configuration_is_sound_with_what_the_first_start_made(tmp_path: Path) -> None:
+    start(tmp_path)
+    text = (tools.DEPLOY / "gateway.yaml").read_text().replace("file:/secrets/", f"file:{tmp_path}/secrets/")
+    found = config.parse(text.encode(), str(tmp_path / "gateway.yaml"), environ={})
+    assert found.store == read(tmp_path, "gateway/store-url")
+    assert (found.listen.host, found.admin.listen.host) == ("0.0.0.0", "0.0.0.0")
+    assert found.admin.key_hash == read(tmp_path, "gateway/admin-key.sha256")
+    assert found.keys["first"].hash == read(tmp_path, "gateway/key.sha256")
+    assert set(found.providers) == {"local"}

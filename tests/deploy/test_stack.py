@@ -1,0 +1,113 @@
+"""docker-compose.yml brought up for real, but for Grafana and the containers: the local model answers with the key of the first start."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.deploy import tools
+from tests.deploy.compose import Stack
+from tests.limits.redis_server import free_port
+from tests.running import UNCLEAN, Figure
+
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(400)]
+QUESTION = {"model": "local", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+PUBLISHED = ("LOCKGATE_PORT", "LOCKGATE_ADMIN_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")
+
+
+class Running:
+    """The stack, its key and its addresses."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ports = {name: free_port() for name in PUBLISHED}
+        variables = {name: str(port) for name, port in self.ports.items()}
+        self.stack = Stack(folder, tools.ROOT / "docker-compose.yml", without=("grafana",), variables=variables)
+        began = time.monotonic()
+        try:
+            self.stack.up()
+        except BaseException:
+            self.stack.down()
+            raise
+        self.seconds = time.monotonic() - began
+        self.url = f"http://127.0.0.1:{self.ports['LOCKGATE_PORT']}"
+        self.admin = f"http://127.0.0.1:{self.ports['LOCKGATE_ADMIN_PORT']}"
+        self.prometheus = f"http://127.0.0.1:{self.ports['PROMETHEUS_PORT']}"
+        (self.key,) = set(re.findall(r"\blg-[\w-]{43}\b", self.stack.services["init"].output))
+
+    def query(self, text: str) -> list[Any]:
+        """What Prometheus answers."""
+        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": text}, timeout=10, trust_env=False).json()
+        found: list[Any] = answer["data"]["result"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    found = Running(tmp_path_factory.mktemp("stack"))
+    yield found
+    codes = found.stack.down()
+    assert set(codes.values()) == {0}, {name: (code, found.stack.services[name].output) for name, code in codes.items()}
+    output = found.stack.services["gateway"].output
+    assert [sign for sign in UNCLEAN if sign in output] == [], output
+
+
+def test_the_local_model_answers_with_the_key_that_the_first_start_printed(running: Running, figure: Figure) -> None:
+    figure("the stack, from nothing to healthy", running.seconds, "s")
+    headers = {"authorization": f"Bearer {running.key}"}
+    began = time.monotonic()
+    answer = httpx.post(f"{running.url}/v1/chat/completions", json=QUESTION, headers=headers, timeout=120, trust_env=False)
+    figure("first answer", time.monotonic() - began, "s")
+    assert answer.status_code == 200, answer.text
+    assert "Paris" in answer.json()["choices"][0]["message"]["content"]
+    assert answer.headers["x-ratelimit-limit-requests"] == "600"
+
+
+def test_nobody_calls_without_the_key(running: Running) -> None:
+    for headers in ({}, {"authorization": "Bearer lg-" + "x" * 43}):
+        assert (
+            httpx.post(f"{running.url}/v1/chat/completions", json=QUESTION, headers=headers, timeout=30, trust_env=False).status_code == 401
+        )
+    assert httpx.get(f"{running.admin}/metrics", timeout=30, trust_env=False).status_code == 401
+    assert httpx.get(f"{running.admin}/healthz", timeout=30, trust_env=False).status_code == 200
+
+
+def test_prometheus_scrapes_with_the_admin_key_and_has_loaded_every_rule(running: Running) -> None:
+    deadline = time.monotonic() + 60
+    while not running.query('sum(lockgate_requests_total{model="local"}) > 0'):
+        assert time.monotonic() < deadline, running.query("up")
+        time.sleep(0.5)
+    assert [one["value"][1] for one in running.query('up{job="lockgate"}')] == ["1"]
+    groups = httpx.get(f"{running.prometheus}/api/v1/rules", timeout=10, trust_env=False).json()["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) > 30
+    assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
+
+
+def test_the_key_is_in_no_file_and_in_no_log_but_the_first_starts(running: Running) -> None:
+    admin_key = (running.stack.volume("prometheus-secrets") / "admin-key").read_text()
+    assert len(admin_key) >= 43
+    files = [path for path in running.stack.folder.rglob("*") if path.is_file() and path.stat().st_size < 1 << 20]
+    assert [path.name for path in files if running.key.encode() in path.read_bytes()] == ["init.log"]
+    assert [path.name for path in files if admin_key.encode() in path.read_bytes()] == ["admin-key"]
+
+
+def test_limits_are_counted_in_the_stacks_redis(running: Running) -> None:
+    url = (running.stack.volume("gateway-secrets") / "store-url").read_text()
+    password = url.partition("gateway:")[2].partition("@")[0]
+    port = re.findall(r":(\d+)/0$", url)[0]
+    command = [tools.debian("redis-cli"), "-p", port, "--user", "gateway", "--no-auth-warning", "-a", password, "--json"]
+    headers = {"authorization": f"Bearer {running.key}"}
+    assert httpx.post(f"{running.url}/v1/chat/completions", json=QUESTION, headers=headers, timeout=120, trust_env=False).status_code == 200
+    keys = json.loads(tools.run(*command, "SCAN", "0", "MATCH", "lockgate:*", "COUNT", "1000").stdout)
+    assert keys[1]
+    assert "out of reach" not in running.stack.services["gateway"].output
+    for refused in (["CONFIG", "GET", "*"], ["FLUSHALL"], ["SET", "other", "1"]):
+        assert "NOPERM" in tools.run(*command, *refused).stdout
+    assert "NOAUTH" in tools.run(tools.debian("redis-cli"), "-p", port, "GET", "x").stdout

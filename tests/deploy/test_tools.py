@@ -1,0 +1,27 @@
+"""The real validators on the real files: hadolint, docker compose, promql-parser, kubernetes-validate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.deploy import tools
+
+pytestmark = pytest.mark.prove
+
+
+def test_hadolint_finds_nothing() -> None:
+    done = tools.run(tools.locked("hadolint"), tools.DEPLOY / "Dockerfile")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_docker_compose_takes_the_file_and_refuses_a_broken_one(tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    file = tools.ROOT / "docker-compose.yml"
+    done = tools.run(tools.compose(), "-f", file, "config", "-q", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    broken = tmp_path / "docker-compose.yml"
+    broken.write_text(file.read_text().replace("read_only:", "read_onyl:"))
+    assert tools.run(tools.compose(), "-f", broken, "config", "-q", env=env).returncode != 0
