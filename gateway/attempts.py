@@ -112,6 +112,7 @@ class Attempts:
         exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self._metrics, asked, watch)
         lease: Lease | None = None
         reserved: Reservation | None = None
+        place.pace.in_flight += 1
         try:
             if self._limits is not None:
                 found = await self._limits.admit_target(call, target)
@@ -131,6 +132,7 @@ class Attempts:
             return error.failure
         finally:
             call.attempts[-1].ms = exchange.elapsed()
+            place.pace.ended(call)
             if lease is not None:
                 lease.release()
             if reserved is not None and self._limits is not None:

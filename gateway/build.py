@@ -15,6 +15,7 @@ from gateway.generation import Generation, label_names
 from gateway.limiting import limiter_of
 from gateway.metrics import Metrics
 from gateway.normalize import CHECKS
+from gateway.pace import Pace
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.transport import Transport
 from gateway.watch import Watch
@@ -53,6 +54,8 @@ class Gateway:
         self._engines: dict[str, AnyEngine] = {}
         self._sockets = sockets
         self._workers = workers
+        self.paces: dict[str, Pace] = {}
+        """How each target has been doing, by its name."""
         self._limiter: Limiter | None = None
         self._loading: asyncio.Task[None] | None = None
         models, targets = label_names(config)

@@ -41,8 +41,8 @@ class Call:
     __slots__ = (
         "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "deadline", "error",
         "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "model", "operation", "path", "receipt",
-        "reservation", "sent_at", "started", "status", "stop_matched", "stops", "stream", "stream_end", "strict", "target", "time_info",
-        "upstream_at", "upstream_id", "usage", "usage_asked",
+        "require", "reservation", "sent_at", "started", "status", "stop_matched", "stops", "stream", "stream_end", "strict", "target",
+        "time_info", "upstream_at", "upstream_id", "usage", "usage_asked",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -77,6 +77,8 @@ class Call:
         self.deadline = float("inf")
         """Seconds that the caller gives the whole call (timeout_microseconds)."""
         self.strict = False
+        self.require = False
+        """Only targets that honour every parameter of this call may be asked (x-gateway-require-parameters)."""
         self.receipt = False
         """The caller wants the receipt in the body."""
         self.adjustments: list[Adjustment] = []

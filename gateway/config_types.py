@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.balance import Balance
 from gateway.config_limit import Rate
 from gateway.config_route import Ref, Route
 from gateway.config_secret import Secret, Url
@@ -153,6 +154,20 @@ class ModelConfig(Struct, frozen=True):
         Meta(description="Ask once more, and bill both, when a JSON answer is not what response_format asked for. Not for streams."),
     ] = None
     context: Annotated[ContextConfig | None, Meta(description="What happens when a conversation does not fit the context window.")] = None
+    require_parameters: Annotated[
+        bool | None, Meta(description="Skip targets that would lose a parameter which a call sets; 400 when none is left.")
+    ] = None
+    balance: Annotated[
+        Balance | None,
+        Meta(
+            description="How this model's split chooses: weighted (when left out), latency (time to first token), least_busy, cost, "
+            "or session (the same target for the same conversation)."
+        ),
+    ] = None
+    session_header: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")] | None,
+        Meta(description="With balance: session, the header that names a conversation (else user, else the prompt); x-session-id if none."),
+    ] = None
     limits: Annotated[LimitsConfig, Meta(description="For all calls that ask for this model by its name.")] = LimitsConfig()
 
 

@@ -12,7 +12,9 @@ import providers
 from gateway.config_route import refs
 from gateway.config_types import Config, ProviderConfig
 from gateway.limiting import Limits, has_limits
+from gateway.pace import Pace
 from gateway.pipeline import Pipeline
+from gateway.pricing import price_of
 from gateway.routing import Model, Place, Router
 from gateway.upstream.transport import Deadlines, Origin
 from gateway.virtual_keys import keys_of
@@ -37,6 +39,7 @@ class Generation:
             name: gateway.engine(provider) for name, provider in config.providers.items() if provider.type == "local"
         }
         self._transport = gateway.transport
+        self._paces = gateway.paces
         self._places: dict[tuple[str, str], Place] = {}
         models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
         self.keys = keys_of(config)
@@ -52,6 +55,7 @@ class Generation:
             max_body=config.max_body,
             strict=config.strict,
             limits=self.limits,
+            default_output=config.default_output_tokens,
         )
 
     def place(self, provider: str, model: str) -> Place:
@@ -80,7 +84,15 @@ class Generation:
         )
         deadlines = Deadlines(provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout)
         others = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
-        return Place((target, *others), _origin(target, provider), self._transport(provider), deadlines, engine)
+        return Place(
+            (target, *others),
+            _origin(target, provider),
+            self._transport(provider),
+            deadlines,
+            engine,
+            pace=self._paces.setdefault(target.name, Pace()),
+            price=price_of(provider, model),
+        )
 
     def counts(self) -> bool:
         """Whether calls of some model need a tokenizer: the local engine counts by itself."""

@@ -17,7 +17,7 @@ from gateway.limits.resp import read_address
 from gateway.limits.types import NOTHING, Costs, Kind, Limit, Limiter, Refusal, Reservation, Standing
 from gateway.pricing import FREE, TokenPrice, price_of
 from gateway.tokens import BYTES_PER_TOKEN, INLINE, SHARED, tokenizer_for
-from providers.base import Failure, Target
+from providers.base import Body, Failure, Target
 
 if TYPE_CHECKING:
     from gateway.call import Call
@@ -154,27 +154,28 @@ class Limits:
         tokens, money = _needs(limits)
         if not tokens:
             return Costs()
-        prompt = _prompt_tokens(call, targets[0])
-        output = max(self._output_cap(call, target) for target in targets)
+        assert call.body is not None
+        body, default = call.body, self._config.default_output_tokens
+        prompt = prompt_tokens(call, targets[0])
+        output = max(output_cap(body, target, default) for target in targets)
         spend = max(self._price(target).of(prompt, output) for target in targets) if money else 0
         return Costs(1, prompt, output, spend)
-
-    def _output_cap(self, call: Call, target: Target) -> int:
-        """Most output tokens of the call: what it asks for, else a default that no model's own cap is under."""
-        assert call.body is not None
-        body = call.body
-        known = catalog.find(target.kind.type, target.model, target.provider)
-        most = known.output if known is not None and known.output else None
-        asked = [value for name in ("max_completion_tokens", "max_tokens") if name in body and type(value := body.get(name)) is int]
-        cap = max(asked) if asked else self._config.default_output_tokens
-        count = body.get("n") if "n" in body else 1
-        return (min(cap, most) if most else cap) * (count if type(count) is int and count > 1 else 1)
 
     def _price(self, target: Target) -> TokenPrice:
         return price_of(self._config.providers[target.provider], target.model) or FREE
 
 
-def _prompt_tokens(call: Call, target: Target) -> int:
+def output_cap(body: Body, target: Target, default: int) -> int:
+    """Most output tokens of a request: what it asks for, else `default`, which no model's own cap is under."""
+    known = catalog.find(target.kind.type, target.model, target.provider)
+    most = known.output if known is not None and known.output else None
+    asked = [value for name in ("max_completion_tokens", "max_tokens") if name in body and type(value := body.get(name)) is int]
+    cap = max(asked) if asked else default
+    count = body.get("n") if "n" in body else 1
+    return (min(cap, most) if most else cap) * (count if type(count) is int and count > 1 else 1)
+
+
+def prompt_tokens(call: Call, target: Target) -> int:
     """Counted where that is cheap and its tokenizer is loaded; else by bytes, never too few."""
     assert call.body is not None
     if call.body_bytes <= INLINE and "messages" in call.body:

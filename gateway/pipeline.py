@@ -22,6 +22,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from gateway import accounting, answer
+from gateway.asking import Asking
 from gateway.attempts import Attempts
 from gateway.auth import Keys, may_use
 from gateway.call import Call
@@ -55,8 +56,9 @@ class Pipeline:
         max_body: int,
         strict: bool = False,
         limits: Limits | None = None,
+        default_output: int = 4096,
     ) -> None:
-        """`limits` None: none are configured, and nothing is counted."""
+        """`limits` None: none are configured, and nothing is counted. `default_output`: tokens of a call that names no cap."""
         self.keys = keys
         self.limits = limits
         self.router = router
@@ -67,6 +69,7 @@ class Pipeline:
         self.deadlines = deadlines
         self._max_body = max_body
         self._strict = strict
+        self._default_output = default_output
 
     async def serve(self, operation: Operation, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call and account for it."""
@@ -144,7 +147,7 @@ class Pipeline:
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
         normalize(call.body)
         _read_asks(call, call.body)
-        choices = self.router.targets(model)
+        choices = self.router.targets(model, Asking(call, caller.headers, self._default_output))
         if self.limits is not None:
             await self.limits.admit(call, model.name, [choice.place.target for choice in choices])
         await self.attempts.run(call, caller, choices)
@@ -169,6 +172,8 @@ class Pipeline:
                 call.strict = value.lower() in _TRUE
             elif name == b"x-gateway-receipt":
                 call.receipt = value.lower() == b"body"
+            elif name == b"x-gateway-require-parameters":
+                call.require = value.lower() in _TRUE
         call.model = read_model(body)
         call.strict = call.strict or self._strict or (call.key is not None and call.key.strict)
 

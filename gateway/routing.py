@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gateway import balance
 from gateway.config_route import Order, Ref, Route, Split
 from gateway.config_types import wildcard
 from gateway.errors import NotFound
+from gateway.pace import Pace
 from gateway.upstream.transport import Deadlines, Origin, Transport
 from providers.base import Target
 
 if TYPE_CHECKING:
+    from gateway.asking import Asking
     from gateway.config_types import ContextConfig, ModelConfig
+    from gateway.pricing import TokenPrice
     from providers.local.distant import DistantEngine
     from providers.local.engine import Engine
+
+
+SESSION_HEADER = "x-session-id"
+"""What names a conversation where `balance: session` says nothing else."""
 
 
 class Place(msgspec.Struct, eq=False):
@@ -30,6 +38,9 @@ class Place(msgspec.Struct, eq=False):
     engine: Engine | DistantEngine | None = None
     """The embedded engine behind it: it admits calls, and knows why one broke."""
     turn: int = 0
+    pace: Pace = msgspec.field(default_factory=Pace)
+    price: TokenPrice | None = None
+    """What its tokens cost; None when nobody knows."""
 
     @property
     def target(self) -> Target:
@@ -61,6 +72,24 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
     strict: bool
     context: ContextConfig | None = None
     json_repair: bool = False
+    require: bool = False
+    """Not for calls of which it would lose a parameter."""
+
+
+class Candidate(msgspec.Struct, frozen=True, eq=False):
+    """One choice of a split: its share, the choices that a call may go to through it, and those of them that it tries first."""
+
+    ref: Ref
+    name: str
+    weight: float
+    possible: tuple[Choice, ...]
+    heads: tuple[Choice, ...]
+    requires: bool
+    """Some target behind it is not for every call."""
+
+    def stays_whole(self, asking: Asking) -> bool:
+        """Whether some target behind it takes the call without a loss, where that is asked for."""
+        return any(not (asking.requires or one.require) or asking.keeps_all(one.place.target) for one in self.possible)
 
 
 class Router:
@@ -81,6 +110,7 @@ class Router:
         self._providers = providers if expose_targets else frozenset()
         self._draw = draw
         self._fixed: dict[str, list[Choice]] = {}
+        self._candidates: dict[tuple[int, tuple[str, ...]], list[Candidate]] = {}
 
     def names(self) -> list[str]:
         """The models that can be listed: every name without a wildcard."""
@@ -101,46 +131,91 @@ class Router:
             return self._models[pattern]
         raise unknown_model(name, self.names())
 
-    def targets(self, model: Model) -> list[Choice]:
-        """The places to try, in order. A route without a split is worked out once."""
-        fixed = self._fixed.get(model.name)
-        if fixed is not None:
-            return fixed
-        found: list[Choice] = []
-        if self._follow(model.route, (model,), found):
-            return _each_once(found)
-        if model.name in self._models:
-            self._fixed[model.name] = found
+    def targets(self, model: Model, asking: Asking | None = None) -> list[Choice]:
+        """The places to try, in order. A route without a split is worked out once. BadRequest when a loss rules all of them out."""
+        found = self._fixed.get(model.name)
+        if found is None:
+            found = []
+            if self._follow(model.route, (model,), found, asking):
+                found = _each_once(found)
+            elif model.name in self._models:
+                self._fixed[model.name] = found
+        if asking is not None and (asking.requires or any(one.require for one in found)):
+            found = [one for one in found if not (asking.requires or one.require) or asking.keeps_all(one.place.target)]
+            if not found:
+                raise asking.nobody()
         return found
 
     def possible(self, model: Model) -> list[Choice]:
         """Every place that a call for the model can go to, whatever chance says."""
-        found: list[Choice] = []
-        self._follow(model.route, (model,), found, every=True)
-        return _each_once(found)
+        return _each_once(self._all(model.route, (model,)))
 
-    def _follow(self, route: Route, path: tuple[Model, ...], found: list[Choice], *, every: bool = False) -> bool:
-        """Append what `route` leads to (`every` choice of a split, or a drawn one); whether there was a split."""
+    def _all(self, route: Route, path: tuple[Model, ...], *, first: bool = False) -> list[Choice]:
+        """Every choice that `route` leads to; only those that it may try `first`, if so."""
         if isinstance(route, Order):
-            drawn = [self._follow(step, path, found, every=every) for step in route.steps]
+            return [one for step in route.steps[: 1 if first else None] for one in self._all(step, path, first=first)]
+        if isinstance(route, Split):
+            return [one for ref, _ in route.choices for one in self._all(ref, path, first=first)]
+        if route.provider is None:
+            model = self._models[route.model]
+            return self._all(model.route, (*path, model), first=first)
+        return [_choice(self._place(route.provider, route.model), path)]
+
+    def _follow(self, route: Route, path: tuple[Model, ...], found: list[Choice], asking: Asking | None) -> bool:
+        """Append what `route` leads to, one choice of each split; whether there was a split."""
+        if isinstance(route, Order):
+            drawn = [self._follow(step, path, found, asking) for step in route.steps]
             return any(drawn)
         if isinstance(route, Split):
-            for ref in [ref for ref, _ in route.choices] if every else [self._pick(route)]:
-                self._follow(ref, path, found, every=every)
+            self._follow(self._pick(route, path, asking), path, found, asking)
             return True
         if route.provider is None:
             model = self._models[route.model]
-            return self._follow(model.route, (*path, model), found, every=every)
+            return self._follow(model.route, (*path, model), found, asking)
         found.append(_choice(self._place(route.provider, route.model), path))
         return False
 
-    def _pick(self, split: Split) -> Ref:
-        at = self._draw() * sum(weight for _, weight in split.choices)
-        for ref, weight in split.choices:
-            at -= weight
-            if at < 0:
-                return ref
-        return next(ref for ref, weight in reversed(split.choices) if weight)
+    def candidates(self, split: Split, path: tuple[Model, ...]) -> list[Candidate]:
+        """The choices of a split that have a weight, on the way through the models of `path`; worked out once."""
+        key = (id(split), tuple([model.name for model in path]))
+        found = self._candidates.get(key)
+        if found is None:
+            found = self._candidates[key] = [self._candidate(ref, weight, path) for ref, weight in split.choices if weight]
+        return found
+
+    def _candidate(self, ref: Ref, weight: float, path: tuple[Model, ...]) -> Candidate:
+        possible = self._all(ref, path)
+        heads = self._all(ref, path, first=True)
+        return Candidate(ref, str(ref), weight, tuple(possible), tuple(heads), any(one.require for one in possible))
+
+    def _pick(self, split: Split, path: tuple[Model, ...], asking: Asking | None) -> Ref:
+        candidates = self.candidates(split, path)
+        if asking is not None and (asking.requires or any(one.requires for one in candidates)):
+            candidates = [one for one in candidates if one.stays_whole(asking)] or candidates
+        return self._chosen(candidates, path[-1].settings, asking).ref
+
+    def _chosen(self, candidates: list[Candidate], settings: ModelConfig, asking: Asking | None) -> Candidate:
+        """One of a split's choices, as the model's `balance` says."""
+        kind = settings.balance
+        if kind is None or kind == "weighted" or asking is None or len(candidates) == 1:
+            return balance.by_weight(candidates, self._draw)
+        if kind == "session":
+            return balance.by_session(candidates, asking.session(settings.session_header or SESSION_HEADER))
+        if kind == "least_busy":
+            return balance.of_two(candidates, self._draw, lambda one: busy(one) / one.weight)
+        if kind == "latency":
+            return balance.of_two(candidates, self._draw, lambda one: wait(one, stream=asking.stream))
+        return balance.cheapest(candidates, self._draw, lambda one: min(asking.cost(h.place.target, h.place.price) for h in one.heads))
+
+
+def busy(candidate: Candidate) -> int:
+    """Attempts under way where it leads first."""
+    return sum(choice.place.pace.in_flight for choice in candidate.heads)
+
+
+def wait(candidate: Candidate, *, stream: bool) -> float:
+    """Seconds to a first token where it leads first: as lately, and longer for each attempt under way there."""
+    return min(choice.place.pace.expected(stream=stream) * (1 + choice.place.pace.in_flight) for choice in candidate.heads)
 
 
 def _each_once(found: list[Choice]) -> list[Choice]:
@@ -167,7 +242,15 @@ def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
     )
     strict = any(bool(model.settings.strict) for model in path)
     context = _context([model.settings.context for model in path])
-    return Choice(place, deadlines, int(first("retries") or 0), strict, context, bool(first("json_repair")))
+    return Choice(
+        place,
+        deadlines,
+        retries=int(first("retries") or 0),
+        strict=strict,
+        context=context,
+        json_repair=bool(first("json_repair")),
+        require=bool(first("require_parameters")),
+    )
 
 
 def _context(path: list[ContextConfig | None]) -> ContextConfig | None:
