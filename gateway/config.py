@@ -18,6 +18,7 @@ from gateway.config_entry import ModelEntries, ProviderEntries
 from gateway.config_problem import ConfigError, Problem, Problems
 from gateway.config_read import Reader
 from gateway.config_route import Order, Ref, Route, Routes, Split, refs
+from gateway.config_route_check import check_routes
 from gateway.config_secret import Secret
 from gateway.config_types import Address, Admin, Config, KeyConfig, ModelConfig, ProviderConfig, Tls
 
@@ -79,7 +80,7 @@ def parse(
     if isinstance(config, Config):
         config = _addressed(replace(config, path=path), host, port, admin_port)
         routes.check(_names(root, "providers"), _names(root, "models"))
-        for check in (check_listeners, check_keys, check_limits, check_tls):
+        for check in (check_listeners, check_keys, check_limits, check_routes, check_tls):
             check(config, problems)
     problems.check()
     assert isinstance(config, Config)

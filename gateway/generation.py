@@ -90,9 +90,18 @@ class Generation:
             self._transport(provider),
             deadlines,
             engine,
-            pace=self._paces.setdefault(target.name, Pace()),
+            pace=self._pace(target.name),
             price=price_of(provider, model),
         )
+
+    def _pace(self, target: str) -> Pace:
+        """How a target has been doing, whatever generation it was asked by; not kept for very many names that callers make up."""
+        found = self._paces.get(target)
+        if found is None:
+            found = Pace()
+            if len(self._paces) < MOST_PLACES:
+                self._paces[target] = found
+        return found
 
     def counts(self) -> bool:
         """Whether calls of some model need a tokenizer: the local engine counts by itself."""

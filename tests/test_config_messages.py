@@ -72,7 +72,7 @@ VALUES = [
     ("providers: {local: {timeout: 0s}}", "a duration is more than 0 and at most 24h; got '0s'"),
     ("providers: {local: {timeout: 25h}}", "a duration is more than 0 and at most 24h; got '25h'"),
     ("providers: {local: {timeout: {a: b}}}", "expected text, got a mapping"),
-    ("providers: {local: {headers: {a: \"x\\ny\"}}}", "a header's value is plain ASCII without line breaks or blanks around it"),
+    ('providers: {local: {headers: {a: "x\\ny"}}}', "a header's value is plain ASCII without line breaks or blanks around it"),
     ("max_body: 32M", "1:11: max_body: expected a size such as 32MiB, 512KiB or 10MB; got '32M'"),
     ("listen: 8080", "1:9: listen: expected HOST:PORT, for example 127.0.0.1:8080 (0.0.0.0:8080 for every interface); got '8080'"),
     ("listen: 127.0.0.1:99999", "listen: expected HOST:PORT"),
@@ -123,6 +123,16 @@ ROUTES = [
     (LOCAL + "models: {m: {local/x: 0, local/y: 0}}", "2:13: models.m: every weight is 0: nothing would ever be chosen"),
     (LOCAL + "models: {m: {timeout: 1s}}", "2:13: models.m.targets: missing"),
     (LOCAL + "models: {a*b: local/x}", "models.a*b: a model's name is text; '*' may stand at its end only"),
+    (LOCAL + "models: {m: {targets: [local/x], balance: session}}", "models.m.balance: there is nothing to balance: targets has no split"),
+    (
+        LOCAL + "models: {m: {targets: {local/x: 1}, balance: sesion}}",
+        "models.m.balance: expected one of cost, latency, least_busy, session, weighted",
+    ),
+    (LOCAL + "models: {m: {targets: {local/x: 1}, session_header: x-id}}", "models.m.session_header: it is only looked at"),
+    (
+        "providers: {v: {type: vllm, base_url: http://v/v1}}\nmodels: {m: {targets: [{n: 1}, v/y], balance: cost}, n: [v/x]}",
+        "2:47: models.m.balance: v/x has no known price, so that its cost cannot be compared: add it under providers.v.prices",
+    ),
     (LOCAL + "models: {m: {targets: local/x, retries: 11}}", "models.m.retries: expected a whole number, at least 0 and at most 10"),
 ]
 

@@ -1,0 +1,65 @@
+"""What a model's settings say about its route, held against the route: a balance needs a split, a hedge a second target."""
+
+from __future__ import annotations
+
+from gateway.config_problem import Problems, join
+from gateway.config_route import Order, Ref, Route, Split, refs
+from gateway.config_types import Config, ModelConfig
+from gateway.pricing import price_of
+
+
+def check_routes(config: Config, problems: Problems) -> None:
+    """Settings that would do nothing are mistakes."""
+    for name, model in config.models.items():
+        if model.targets is not None:
+            _check_balance(config, name, model, problems)
+
+
+def _check_balance(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
+    path = join("models", name)
+    splits = _splits(model.targets)
+    if model.balance is not None and not splits:
+        problems.at(
+            f"{path}.balance",
+            "there is nothing to balance: targets has no split, which is a mapping of targets to weights such as "
+            "{ a/model: 1, b/model: 1 }",
+        )
+    if model.session_header is not None and model.balance != "session":
+        problems.at(f"{path}.session_header", "it is only looked at with balance: session")
+    if model.balance == "cost":
+        _check_prices(config, name, splits, problems)
+
+
+def _check_prices(config: Config, name: str, splits: list[Split], problems: Problems) -> None:
+    """What cannot be priced cannot be compared: it would never be chosen."""
+    for ref in (ref for split in splits for choice, weight in split.choices if weight for ref in first_targets(config, choice)):
+        provider = config.providers.get(ref.provider or "")
+        if provider is not None and price_of(provider, ref.model) is None:
+            where = join(join("providers", provider.name), "prices")
+            problems.at(
+                f"{join('models', name)}.balance", f"{ref} has no known price, so that its cost cannot be compared: add it under {where}"
+            )
+            return
+
+
+def _splits(route: Route) -> list[Split]:
+    """The splits that stand in a route itself, not in the models it leads to."""
+    if isinstance(route, Order):
+        return [step for step in route.steps if isinstance(step, Split)]
+    return [route] if isinstance(route, Split) else []
+
+
+def first_targets(config: Config, route: Route, seen: set[str] | None = None) -> list[Ref]:
+    """The targets that a route may try first; each model on the way is followed once."""
+    seen = set() if seen is None else seen
+    if isinstance(route, Order):
+        return first_targets(config, route.steps[0], seen) if route.steps else []
+    if isinstance(route, Split):
+        return [found for ref in refs(route) for found in first_targets(config, ref, seen)]
+    if route.provider is not None:
+        return [route]
+    model = config.models.get(route.model)
+    if model is None or model.targets is None or route.model in seen:
+        return []
+    seen.add(route.model)
+    return first_targets(config, model.targets, seen)
