@@ -70,7 +70,7 @@ async def _read(exchange: Exchange, response: Response) -> Read:
     if exchange.watch is not None:
         found.body, notes = exchange.watch.inspect(found.body)
         call.adjustments = [*call.adjustments, *(note for note in notes if note not in call.adjustments)]
-    if found.usage is None:
+    if found.usage is None or not found.usage.completion_tokens:
         call.chunks += accounting.estimate_output(found.body)
     return found.body, found.usage, found.finish_reasons
 
@@ -118,6 +118,7 @@ async def _step(exchange: Exchange, steps: Steps) -> tuple[Probabilities, Respon
     """Carry out a provider's own requests one after another."""
     request = next(steps)
     while True:
+        exchange.call.written = True
         response = await exchange.place.transport.send(exchange.place.origin, request, exchange.deadlines)
         exchange.call.upstream_at = time.monotonic()
         try:

@@ -43,6 +43,7 @@ class Call:
         "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "model", "operation", "path", "receipt",
         "require", "reservation", "sent_at", "started", "status", "stop_matched", "stops", "stream", "stream_end", "strict", "target",
         "time_info", "upstream_at", "upstream_id", "usage", "usage_asked",
+        "written",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -90,6 +91,8 @@ class Call:
         self.finish_reasons: tuple[str | None, ...] = ()
         self.sent_at = 0.0
         """When the last attempt's request was ready to be sent."""
+        self.written = False
+        """Some upstream was sent this call."""
         self.upstream_at = 0.0
         """When the last attempt's head arrived."""
         self.first_byte_at = 0.0

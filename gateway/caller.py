@@ -17,6 +17,8 @@ from gateway.errors import Headers
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+WRITE_AHEAD = 16 * 1024
+"""Bytes of a stream that may wait for a slow reader, beside what the kernel holds, before nothing more is taken from the upstream."""
 HEARTBEAT = b": keepalive\n\n"
 
 
@@ -74,6 +76,9 @@ class Caller:
     async def open_stream(self, headers: Headers) -> None:
         """The head of a stream; from here on nothing but events can be sent."""
         self.opened = self.streaming = True
+        transport = self._transport()
+        if transport is not None:
+            transport.set_write_buffer_limits(WRITE_AHEAD)
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def write(self, data: bytes) -> None:
@@ -130,14 +135,18 @@ class Caller:
             self._task.cancel()
 
     def drop(self) -> None:
-        """Close the caller's connection now, unsent bytes and all (ASGI has no word for it; uvicorn's cycle has the transport)."""
-        send = self._send
-        while isinstance(send, functools.partial):  # CORS wraps it
-            send = send.keywords["send"]
-        transport = getattr(getattr(send, "__self__", None), "transport", None)
+        """Close the caller's connection now, unsent bytes and all."""
+        transport = self._transport()
         if transport is not None:
             with contextlib.suppress(RuntimeError):
                 transport.abort()
+
+    def _transport(self) -> Any:
+        """The socket's transport, where the server shows it (ASGI has no word for it; uvicorn's cycle has it)."""
+        send = self._send
+        while isinstance(send, functools.partial):  # CORS wraps it
+            send = send.keywords["send"]
+        return getattr(getattr(send, "__self__", None), "transport", None)
 
     def close(self) -> None:
         """The call is over: stop listening."""

@@ -155,6 +155,7 @@ FAILURES: dict[FailureKind, tuple[int, str]] = {
     "inband_error": (502, "upstream_error"),
     "upstream_error": (502, "upstream_error"),
     "crashed": (503, "engine_crashed"),
+    "limit": (502, "output_limit"),
 }
 """Failure kind to the status and code that a caller sees."""
 
@@ -200,6 +201,6 @@ def from_failure(failure: Failure, target: str) -> GatewayError:
         headers = (*headers, (b"x-should-retry", b"false"))
     kind = {429: "rate_limit_error" if failure.kind == "rate_limit" else "insufficient_quota"}.get(status, "upstream_error")
     message = f"{target}: {failure.message}"
-    if failure.kind in ("inband_error", "upstream_error", "server_error", "overloaded") and failure.code:
+    if failure.kind in ("inband_error", "upstream_error", "server_error", "overloaded") and failure.code and not failure.code.isdigit():
         code = failure.code
     return UpstreamFailed(message, status=status, code=code, type=kind, headers=headers)

@@ -19,6 +19,8 @@ from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, T
 MAX_ANSWER = 64 << 20
 """Bytes of one JSON answer that we take from an upstream."""
 MAX_ERROR = 64 << 10
+SLACK, SPARE = 1.1, 64
+"""A stream may have its output limit times one, and some, content events: one that has more will not end by itself."""
 
 
 class Exchange:
@@ -70,7 +72,10 @@ class Exchange:
     async def send(self, body: Body) -> Response:
         """The head of a good answer; StreamFailure for an error, or for no stream where one was asked for."""
         request = self.target.kind.encode(body, self.target, self.options)
-        response = await self.place.transport.send(self.place.origin, request, self.deadlines)
+        try:
+            response = await self.place.transport.send(self.place.origin, request, self.deadlines)
+        finally:
+            self.call.written = self.call.written or request.written
         self.call.upstream_at = time.monotonic()
         try:
             if response.status != 200:
@@ -82,8 +87,8 @@ class Exchange:
             raise
         return response
 
-    def new_relay(self, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
-        """The state of one upstream stream; with stops, what ends it at one of them."""
+    def new_relay(self, body: Body, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
+        """The state of the stream that answers `body`; with stops, what ends it at one of them."""
         call, target = self.call, self.target
         decoder: StreamDecoder | None = target.kind.decoder(target, self.options)
         stops = None
@@ -102,6 +107,7 @@ class Exchange:
             usage_asked=usage_asked,
             read_usage=answer.read_usage,
             fail=lambda data: answer.inband_failure(target, data),
+            most=_most_events(body),
         )
         return relay, stops
 
@@ -109,3 +115,11 @@ class Exchange:
         """How long the parts of the only upstream call took, where its decoder knows."""
         times = self.options.memo.get(TIMES) if self.count == 1 else None
         return time_info.from_provider(times) if times else None
+
+
+def _most_events(body: Body) -> float:
+    """How many content events may come for an adapted body: about one a token, and some slack. No bound where the body has none."""
+    cap = body.get("max_completion_tokens") or body.get("max_tokens")
+    if type(cap) is not int:
+        return float("inf")
+    return (cap * SLACK + SPARE) * (body.get("n") or 1)

@@ -128,7 +128,7 @@ class Limits:
         """Replace the reservation by what the call used: nothing when it reached no upstream, unless it was `made` all the same."""
         usage = call.usage
         if usage is None:
-            made = made or bool(call.upstream_at or (call.abort_phase and call.sent_at))
+            made = made or bool(call.upstream_at or (call.abort_phase and call.written))
             self.limiter.settle(reservation, Costs() if made else NOTHING)
             return
         price = self._price(call.target) if call.target is not None and _needs(reservation.limits)[1] else FREE

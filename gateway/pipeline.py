@@ -195,7 +195,7 @@ def _read_asks(call: Call, body: Body) -> None:
 def _phase(call: Call, caller: Caller) -> str:
     if caller.opened:
         return "mid"
-    return "pre" if call.sent_at else "queue"
+    return "pre" if call.written else "queue"
 
 
 def _uncancel() -> None:

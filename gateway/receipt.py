@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,9 +77,13 @@ def body(call: Call) -> dict[str, Any]:
 
 
 def timings(call: Call) -> dict[str, float]:
-    """Milliseconds: until the request was ready to send, until the upstream's head, until the first byte went out."""
-    found = {"gateway_ms": call.sent_at, "upstream_ms": call.upstream_at, "first_byte_ms": call.first_byte_at}
-    return {name: round((at - call.started) * 1000, 3) for name, at in found.items() if at}
+    """Milliseconds: ours until the request was ready to send, the upstream's from there to now, and of these until its first token."""
+    if not call.sent_at:
+        return {}
+    found = {"gateway_ms": call.sent_at - call.started, "upstream_ms": time.monotonic() - call.sent_at}
+    if call.stream and call.first_byte_at:
+        found["first_token_ms"] = call.first_byte_at - call.sent_at
+    return {name: round(seconds * 1000, 3) for name, seconds in found.items()}
 
 
 def splice(answer: bytes, call: Call) -> bytes:
@@ -94,12 +99,25 @@ def splice(answer: bytes, call: Call) -> bytes:
 
 def chunk(call: Call, opening: OpeningChunk) -> bytes:
     """The receipt as one more event of the stream that began with `opening`, before [DONE]."""
-    answer = {
+    return _last_chunk(call, opening, "gateway", body(call))
+
+
+def usage_chunk(call: Call, opening: OpeningChunk) -> bytes:
+    """What the call used by our own count, for a stream that we ended before its provider could say."""
+    usage = call.usage
+    assert usage is not None
+    total = usage.prompt_tokens + usage.completion_tokens
+    counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "total_tokens": total}
+    return _last_chunk(call, opening, "usage", counts)
+
+
+def _last_chunk(call: Call, opening: OpeningChunk, name: str, value: Any) -> bytes:
+    chunk = {
         "id": opening.id or call.id,
         "object": "chat.completion.chunk",
         "created": opening.created or 0,
         "model": opening.model or call.model,
         "choices": [],
-        "gateway": body(call),
+        name: value,
     }
-    return b"data: " + _encode(answer) + b"\n\n"
+    return b"data: " + _encode(chunk) + b"\n\n"

@@ -78,16 +78,28 @@ class Relay:
     """The state of one stream between an upstream and a caller."""
 
     __slots__ = (
-        "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_parser", "_read_usage", "_sent",
+        "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_read_usage", "_sent",
         "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
     )  # fmt: skip
 
-    def __init__(self, *, decoder: StreamDecoder | None, usage_asked: bool, read_usage: ReadUsage, fail: InbandFailure) -> None:
-        """`fail` turns an error event's data into a Failure; `read_usage` a usage object into Usage, None when it is garbage."""
+    def __init__(
+        self,
+        *,
+        decoder: StreamDecoder | None,
+        usage_asked: bool,
+        read_usage: ReadUsage,
+        fail: InbandFailure,
+        most: float = float("inf"),
+    ) -> None:
+        """`fail` turns an error event's data into a Failure; `read_usage` a usage object into Usage, None when it is garbage.
+
+        `most` are the content events after which a stream that does not end is cut off.
+        """
         self._decoder = decoder
         self._usage_asked = usage_asked
         self._read_usage = read_usage
         self._fail = fail
+        self._most = most
         self._parser = EventParser()
         self._held: list[bytes] = []
         self._held_size = 0
@@ -132,6 +144,9 @@ class Relay:
                 whole = parser.cut(b"") if parser.plain else b""
         except EventTooLarge:
             raise StreamFailure(Failure("too_large", "an event of the stream is over 1 MiB")) from None
+        if self.chunks > self._most and not self.done:
+            self._failure = StreamFailure(Failure("limit", f"the stream went on after {self.chunks} events, far beyond its output limit"))
+            self.done = True
         sent = out[0] if len(out) == 1 else b"".join(out)
         if sent:
             self._sent = True

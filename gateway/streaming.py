@@ -75,7 +75,7 @@ def note(exchange: Exchange, stream: UpstreamStream) -> None:
 async def begin(exchange: Exchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
     """Send, and read up to the first events that say something. Nothing goes to the caller."""
     response = await exchange.send(body)
-    stream = UpstreamStream(response, *exchange.new_relay(usage_asked=usage_asked))
+    stream = UpstreamStream(response, *exchange.new_relay(body, usage_asked=usage_asked))
     try:
         stream.first = await stream.read()
     except BaseException:
@@ -119,6 +119,9 @@ async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
     if exchange.watched:
         notes = [note for watched in exchange.watched for note in watched.notes()]
         call.adjustments = [*call.adjustments, *dict.fromkeys(notes)]
+    if call.usage_asked and call.usage is None and call.stop_matched is not None:
+        accounting.settle(call)
+        out += receipt.usage_chunk(call, opening)
     if call.receipt:
         call.time_info = call.time_info or exchange.times() or time_info.measured(call)
         accounting.settle(call)

@@ -114,6 +114,8 @@ class MessageStream:
         self._calls = 0
         self._block: dict[str, Any] = {}
         self._said = False
+        self._counted = False
+        """The end told its tokens; what message_start says of the output is a beginning, no count."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """The chunks for one event. StreamFailure for an error event."""
@@ -174,7 +176,9 @@ class MessageStream:
 
     def ended(self, given: dict[str, Any]) -> Sequence[bytes]:
         """message_delta: why it stopped, and the tokens so far."""
-        self._usage |= {name: count for name, count in (given.get("usage") or {}).items() if count is not None}
+        used = {name: count for name, count in (given.get("usage") or {}).items() if count is not None}
+        self._usage |= used
+        self._counted = self._counted or "output_tokens" in used
         delta = given.get("delta") or {}
         reason, stop = delta.get("stop_reason"), delta.get("stop_sequence")
         more = {"stop_sequence": stop} if stop is not None else {}
@@ -182,7 +186,7 @@ class MessageStream:
 
     def stop(self, given: dict[str, Any]) -> Sequence[bytes]:
         """message_stop: usage and the end."""
-        usage = openai_usage(self._usage)
+        usage = openai_usage(self._usage) if self._counted else None
         last = [_encode({**self._frame, "choices": [], "usage": usage})] if usage is not None else []
         return (*last, b"[DONE]")
 

@@ -33,7 +33,7 @@ FailureKind = Literal[
     "connect", "connect_timeout", "dns", "blocked", "tls", "tls_timeout", "header_timeout", "timeout", "ttft_timeout",
     "stalled", "closed_pre", "truncated", "reset", "bad_body", "bad_event", "too_large", "protocol", "encoding",
     "redirect", "rate_limit", "quota", "overloaded", "server_error", "auth", "client_error", "inband_error",
-    "upstream_error", "crashed",
+    "upstream_error", "crashed", "limit",
 ]  # fmt: skip
 """Every way in which an upstream can fail a call; gateway.errors maps each to the status and code a caller sees."""
 
@@ -203,6 +203,8 @@ class WireRequest(msgspec.Struct):
     headers: list[tuple[str, str]]
     body: bytes
     method: str = "POST"
+    written: bool = False
+    """Set by the transport when the request goes out: until then no upstream knows of it."""
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -18,10 +18,15 @@ class Transport:
 
     def __init__(self) -> None:
         self.aborted = False
+        self.ahead = 0
 
     def abort(self) -> None:
         """Close at once."""
         self.aborted = True
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        """As many bytes may wait for the reader."""
+        self.ahead = high
 
 
 class Cycle:

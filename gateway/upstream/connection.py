@@ -24,7 +24,7 @@ from providers.base import FailureKind
 if TYPE_CHECKING:
     from gateway.upstream.pool import Pool
 
-READ_SIZE = 64 * 1024
+READ_SIZE = 32 * 1024
 WRITE_SLICE = 64 * 1024
 MAX_HEAD = 64 * 1024
 MAX_HEADERS = 256

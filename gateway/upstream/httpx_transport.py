@@ -152,6 +152,7 @@ class HttpxTransport:
         transport = self._transports.get(origin) or await self._open(origin)
         progress = _Progress(deadlines, asyncio.get_running_loop().time() + deadlines.total)
         wire = _encode(origin, request, deadlines, progress)
+        request.written = True  # for all we know: httpx does not tell when it leaves its queue
         try:
             async with asyncio.timeout_at(progress.total) as progress.timeout:
                 answer = await transport.handle_async_request(wire)

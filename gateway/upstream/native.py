@@ -47,6 +47,7 @@ class NativeTransport:
         total = self._clock() + deadlines.total
         connection = pool.take() or await pool.acquire(deadlines, total)
         response = NativeResponse(request.method, deadlines, total)
+        request.written = True
         try:
             await connection.send(response, head, request.body)
         except Stale:

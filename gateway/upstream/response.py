@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gateway.upstream.transport import Deadlines, UpstreamError
 
-HIGH_WATER = 64 * 1024
+HIGH_WATER = 16 * 1024
 """Bytes that may lie unread before the socket is read no more."""
 
 REST_SECONDS = 1.0

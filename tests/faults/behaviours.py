@@ -102,6 +102,21 @@ def chunked(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
+def broken_by(*events: bytes | dict[str, Any], before: tuple[dict[str, Any], ...] = WORDS) -> Script:
+    """A stream that says "one two " (`before`), and a moment later sends `events`, read apart from what was said."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        for word in before:
+            await exchange.event(word)
+        await exchange.sleep(0.1)
+        for one in events:
+            await exchange.event(one)
+        await exchange.chunk(b"")
+
+    return script
+
+
 async def close_when_reused(exchange: Exchange) -> None:
     """Answer the first request on a connection, close it in the face of the second."""
     if exchange.link.requests > 1:

@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from gateway.caller import CallerDeadlines
+from gateway.limits.memory import MemoryLimiter
 from tests.faults.client import Answer, FaultClient, ask
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
@@ -20,6 +21,9 @@ from tests.flows.live import Live, eventually, live
 
 CANARY = "sk-canary-5c1f9a7be2d04468"
 """The gateway's credential at every upstream: it may appear in requests to them and nowhere else."""
+
+LEASED = {"concurrent": 10_000}
+"""A limit that every call and every attempt takes a lease of: all of them must be given back."""
 
 Place = tuple[FaultUpstream | str, str]
 """An upstream (or a base URL) and the model that is asked for there, which picks a behaviour."""
@@ -51,17 +55,23 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def configuration(
-    places: tuple[Place, ...], first: Mapping[str, Any], every: Mapping[str, Any], model: Mapping[str, Any], top: Mapping[str, Any]
+    places: tuple[Place, ...],
+    first: Mapping[str, Any],
+    every: Mapping[str, Any],
+    model: Mapping[str, Any],
+    top: Mapping[str, Any],
+    more: Mapping[str, Any],
 ) -> str:
-    """A configuration whose model `m` tries `places` in order; `first` are settings of the first place's provider alone."""
+    """A configuration whose model `m` tries `places` in order; `first` are settings of the first provider alone, `more` are models."""
     providers = {}
     targets = []
     for at, (place, name) in enumerate(places):
         base_url = place if isinstance(place, str) else place.base_url
-        settings = {"type": "openai-compatible", "base_url": base_url, "api_key": "${CANARY}", **every, **(first if at == 0 else {})}
+        settings = {"type": "openai-compatible", "base_url": base_url, "api_key": "${CANARY}", "limits": LEASED}
+        settings |= {**every, **(first if at == 0 else {})}
         providers[f"p{at}"] = settings
         targets.append(f"p{at}/{name}")
-    return json.dumps({**top, "providers": providers, "models": {"m": {"targets": targets, **model}}})
+    return json.dumps({**top, "providers": providers, "models": {"m": {"targets": targets, "limits": LEASED, **model}, **more}})
 
 
 class Gate(Live):
@@ -85,12 +95,20 @@ class Gate(Live):
         lines = self.gateway.metrics.expose().decode().splitlines()
         return next(float(line.split(" ")[1]) for line in lines if line.startswith(name + " "))
 
+    def leases(self) -> dict[str, set[str]]:
+        """What calls and attempts hold of limits on concurrency."""
+        limits = self.gateway.pipeline.limits
+        assert limits is not None
+        assert isinstance(limits.limiter, MemoryLimiter)
+        return limits.limiter._leases
+
     async def examine(self) -> None:
-        """Nothing is left over, nothing failed inside, no secret came out."""
+        """Nothing is left over, nothing reserved, nothing failed inside, no secret came out."""
         gateway = self.gateway
         await eventually(lambda: gateway.metrics.in_flight == 0 and len(gateway.watch) == 0)
         await eventually(lambda: gateway.native.in_use == 0 and gateway.native.waiting == 0)
         assert gateway.metrics.counts["lockgate_internal_errors"] == {}, self.lines()
+        assert self.leases() == {}
         written = json.dumps([self.lines(), self.reports]) + gateway.metrics.expose().decode()
         assert CANARY not in written
 
@@ -110,9 +128,10 @@ async def serve() -> AsyncIterator[Serve]:
             every: Mapping[str, Any] | None = None,
             model: Mapping[str, Any] | None = None,
             top: Mapping[str, Any] | None = None,
+            more: Mapping[str, Any] | None = None,
             caller: CallerDeadlines | None = None,
         ) -> Gate:
-            text = configuration(places, first or {}, every or {}, model or {}, top or {})
+            text = configuration(places, first or {}, every or {}, model or {}, top or {}, more or {})
             found = await stack.enter_async_context(live(text, deadlines=caller, environ={"CANARY": CANARY}))
             gate = Gate(found.gateway, found.url, found.admin_url, found._log)
             gate.reports = found.reports

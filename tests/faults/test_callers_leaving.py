@@ -68,7 +68,7 @@ async def test_c1_leaving_the_queue_for_a_connection_reaches_no_upstream(serve: 
         LEAVING[way](second)
         await eventually(lambda: gate.gateway.native.waiting == 0)
         (record,) = [line for line in await gate_records(gate, 1) if line["status"] == 499]
-        assert record["aborted"] in ("queue", "pre")
+        assert record["aborted"] == "queue"
         first.fin()
         await gate.records(2)
     assert len(up.requests) == 1
@@ -91,8 +91,7 @@ async def test_c1_leaving_before_the_upstream_is_connected_ends_the_attempt(serv
             await eventually(lambda: gate.gateway.native.in_use == 0)
             figure("dialling given up after", (time.monotonic() - left) * 1000, "ms")
             assert time.monotonic() - left < 2
-        (record,) = await gate.records(1)
-        assert record["status"] == 499
+        await assert_left(gate, "queue")
 
 
 @EACH_FORM
@@ -226,7 +225,7 @@ async def test_c5_readers_who_read_nothing_cost_little_memory(
     await asyncio.sleep(1.0)
     grown = (memory_of(running.pid) - before) / len(clients)
     figure("memory for each reader who reads nothing", grown / 1024, "KiB")
-    assert grown < 1 << 20
+    assert grown < 320 << 10
     for client in clients:
         client.rst()
     await up.wait_for(lambda up: up.ledger.open <= 1)

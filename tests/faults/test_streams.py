@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from gateway.caller import CallerDeadlines
-from tests.faults.behaviours import SSE, WORDS, chat_chunk, chunked, sse
+from tests.faults.behaviours import SSE, WORDS, broken_by, chat_chunk, chunked, sse
 from tests.faults.client import Answer, ask, chat
 from tests.faults.conftest import Gate, Serve
 from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, Script, canned, play
@@ -32,21 +32,6 @@ def usage_chunk(usage: Any) -> dict[str, Any]:
 def event(value: dict[str, Any]) -> bytes:
     """One event in OpenAI's own form."""
     return b"data: " + json.dumps(value).encode() + b"\n\n"
-
-
-def broken_by(*events: bytes | dict[str, Any]) -> Script:
-    """A stream that says "one two ", and a moment later sends `events`, read apart from what was said."""
-
-    async def script(exchange: Exchange) -> None:
-        await exchange.start_stream()
-        for word in WORDS:
-            await exchange.event(word)
-        await exchange.sleep(0.1)
-        for one in events:
-            await exchange.event(one)
-        await exchange.chunk(b"")
-
-    return script
 
 
 async def send_endless_event(exchange: Exchange) -> None:
