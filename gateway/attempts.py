@@ -1,7 +1,8 @@
 """From one place to the next until one has answered: what is sent where, and what comes after a failure.
 
-    Attempts.run    over the places in order     retry, next or stop, until the caller has an answer or none is left
-    _attempt        one send to one place        its limits, its engine, the exchange; None, or the Failure
+    Attempts.run    over the places in order     those that cool last; until the caller has an answer or none is left
+    _ask            one place                    retry, next or stop, by gateway.errors' table; within `attempts`, budget and deadline
+    _attempt        one send to one place        admitted, the exchange; None, or the Failure, which the place's health hears of
     _adapt          what is sent                 the body made to fit the place's window and the provider's rules
 
 Another place is only asked while the caller was sent nothing.
@@ -9,32 +10,36 @@ Another place is only asked while the caller was sent nothing.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import asyncio
+import random
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from gateway import accounting, answer, json_mode, logits
+from gateway import answer, json_mode, logits
+from gateway.admission import Admission, TurnedAway
+from gateway.budget import RetryBudget
 from gateway.call import Attempt, Call
 from gateway.caller import Caller
 from gateway.delivery import Exchange, carry_out
-from gateway.errors import RETRY, STOP, GatewayError, from_failure, from_refusal, unreadable
+from gateway.errors import FAILURES, unreadable
 from gateway.fit import Fit
+from gateway.health import Health, TargetHealth
+from gateway.journey import Journey, last_word, resting
 from gateway.limiting import Limits
-from gateway.limits.types import Reservation
 from gateway.metrics import Metrics
 from gateway.routing import Choice
 from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Adjustment, Body, Failure, Options, Refusal, StreamFailure, Target
 
-if TYPE_CHECKING:
-    from providers.local.gate import Lease
-
-ENGINE_PATIENCE = 10.0
-"""Seconds that a call waits for an engine which is loading its model."""
 BROKEN = frozenset({"connect", "closed_pre", "truncated", "reset"})
 """What a crash of the embedded engine looks like from here."""
+BACKOFF = (0.1, 1.0)
+"""Seconds: a retry waits a random part of the first, doubled each time, of the second at most (full jitter)."""
+SOON = 1.5
+"""Seconds that a call waits for an upstream that said when it is back, instead of failing."""
+SPREAD = 0.05
+"""Seconds over which calls that waited for the same target arrive there."""
 
 Plan = tuple[logits.Asked | None, json_mode.Watch | None, Options, Body]
 """Probabilities to be read from a chat, JSON to be watched for, and the adapted body with its options."""
@@ -43,103 +48,165 @@ Plan = tuple[logits.Asked | None, json_mode.Watch | None, Options, Body]
 class Attempts:
     """What the attempts of every call share."""
 
-    def __init__(self, metrics: Metrics, limits: Limits | None) -> None:
-        """`limits` None: none are configured, and nothing is counted."""
+    def __init__(
+        self,
+        metrics: Metrics,
+        limits: Limits | None,
+        health: Health,
+        budget: RetryBudget,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """`limits` None: none are configured, and nothing is counted. `draw` gives a number from 0 to 1, for jitter."""
         self.fit = Fit()
         self._metrics = metrics
         self._limits = limits
+        self._health = health
+        self._budget = budget
+        self._draw = draw
 
     async def run(self, call: Call, caller: Caller, choices: Sequence[Choice]) -> None:
         """Send to one place after another until one answers; the error of the last one otherwise."""
-        refusal: Refusal | None = None
-        error: GatewayError | None = None
-        total = min(choices[0].deadlines.total, call.deadline)
+        journey = Journey(call, caller, min(choices[0].deadlines.total, call.deadline), alone=len(choices) == 1)
+        self._budget.earn()
+        cooling: list[Choice] = []
         for choice in choices:
-            left = total - (time.monotonic() - call.started)
-            if left <= 0:
-                break
-            for attempt in range(choice.retries + 1):
-                try:
-                    failure = await self._attempt(call, caller, choice, left)
-                except Refusal as refused:
-                    refusal = refusal or refused
-                    break
-                if failure is None:
-                    return
-                error = self._failed(call, caller, choice, failure)
-                if failure.kind in STOP or caller.opened:
-                    raise error
-                left = total - (time.monotonic() - call.started)
-                if failure.kind not in RETRY or attempt == choice.retries or left <= 0:
-                    break
-            if choice is not choices[-1]:
-                self._metrics.count("lockgate_failovers", (self._metrics.model_label(call.model),))
-        if error is not None:
-            raise error
-        if refusal is not None:
-            raise from_refusal(refusal)
-        raise from_failure(Failure("timeout", f"no answer within {total:g} s"), call.model)
+            if not self._health.of(choice.place.target).free:
+                cooling.append(choice)
+            elif await self._ask(journey, choice):
+                return
+        if cooling and await self._ask_cooling(journey, cooling):
+            return
+        raise last_word(journey, [self._health.of(choice.place.target) for choice in choices], down=len(cooling) == len(choices))
 
-    def _failed(self, call: Call, caller: Caller, choice: Choice, failure: Failure) -> GatewayError:
+    async def _ask(self, journey: Journey, choice: Choice) -> bool:
+        """Send to one place, again while that makes sense. Whether the caller has the answer; GatewayError to end it all."""
+        health = self._health.of(choice.place.target)
+        for again in range(choice.retries + 1):
+            if not self._may_send(journey, choice):
+                raise journey.error()
+            if again:
+                self._metrics.count("lockgate_retries", (self._metrics.target_label(choice.place.target),))
+            elif journey.moved:
+                self._metrics.count("lockgate_fallbacks", (self._metrics.model_label(journey.call.model),))
+            journey.moved = True
+            try:
+                failure = await self._attempt(journey, choice, health)
+            except Refusal as refused:
+                journey.refusal = journey.refusal or refused
+                return False
+            except TurnedAway as away:
+                if away.shed:
+                    self._metrics.count("lockgate_shed", (self._metrics.target_label(choice.place.target),))
+                self._note(journey, choice, away.failure)
+                return False
+            if failure is None:
+                return True
+            self._note(journey, choice, failure)
+            if FAILURES[failure.kind].then == "stop" or journey.caller.opened:
+                raise journey.error()
+            if again == choice.retries or not await self._pause(journey, failure, again):
+                return False
+        return False
+
+    def _may_send(self, journey: Journey, choice: Choice) -> bool:
+        """Whether there is time, and for a send after a failure: whether the call may have another, and the budget pays for it."""
+        if journey.left() <= 0:
+            return False
+        if not journey.sent:
+            return True
+        if journey.sent >= choice.attempts:
+            return False
+        if self._budget.take():
+            return True
+        self._metrics.count("lockgate_retry_budget_exhausted")
+        return False
+
+    async def _pause(self, journey: Journey, failure: Failure, again: int) -> bool:
+        """Wait before the same target is asked again, as long as it said or a little; False when something else is better."""
+        wait = failure.retry_after or 0.0
+        if failure.kind == "rate_limit":  # a retry at once would be refused too; elsewhere the call may go at once
+            wait = wait or SOON
+            if not journey.alone:
+                return False
+        elif FAILURES[failure.kind].then != "retry":
+            return False
+        wait += self._draw() * min(BACKOFF[1], BACKOFF[0] * 2**again)
+        if wait > SOON + BACKOFF[0] or wait >= journey.left():
+            return False
+        await asyncio.sleep(wait)
+        return True
+
+    async def _ask_cooling(self, journey: Journey, cooling: list[Choice]) -> bool:
+        """No live target is left: the one that is soonest back, after a wait if it said so and that is soon, else before its time."""
+        patience = min(SOON, journey.left())
+        while True:
+            choice = min(cooling, key=lambda one: self._health.of(one.place.target).left)
+            health = self._health.of(choice.place.target)
+            wait = health.left
+            if wait <= 0 or wait > patience or health.cooling.reason == "failures":
+                break
+            patience -= wait
+            await asyncio.sleep(wait + self._draw() * SPREAD)
+        if health.crowded:
+            journey.fail(resting(health), choice.place.target.name)
+            return False
+        return await self._ask(journey, choice)
+
+    def _note(self, journey: Journey, choice: Choice, failure: Failure) -> None:
+        """A failed attempt, on the call and in the counters."""
+        call, target = journey.call, choice.place.target
         call.context = None
-        target = choice.place.target
         call.attempts[-1].outcome = str(failure.status) if failure.status >= 400 else failure.kind
         label = self._metrics.target_label(target)
         self._metrics.count("lockgate_attempts", (label, call.attempts[-1].outcome))
         self._metrics.count("lockgate_upstream_errors", (label, failure.kind))
-        if call.stream and caller.opened:
+        if call.stream and journey.caller.opened:
             call.stream_end = failure.kind
-        return from_failure(failure, target.name)
+        journey.fail(failure, target.name)
 
-    async def _fit(self, call: Call, choice: Choice, body: Body, strict: bool, left: float) -> list[Adjustment]:
-        """Make the conversation fit the place's context window, as caller or configuration ask."""
-        if call.operation != "chat":
-            return []
-        deadlines = _within(choice.deadlines, left)
-        found = await self.fit.apply(body, choice.place, choice.context, deadlines, strict=strict, report=call.receipt)
-        call.context = found.report
-        return found.adjustments
-
-    async def _attempt(self, call: Call, caller: Caller, choice: Choice, left: float) -> Failure | None:
+    async def _attempt(self, journey: Journey, choice: Choice, health: TargetHealth) -> Failure | None:
         """One send to one place. None when the caller has the answer, else why not; Refusal when it cannot be asked this."""
-        place = choice.place
-        target = place.next_target()
+        call, caller, place, left = journey.call, journey.caller, choice.place, journey.left()
+        target = health.pick(place.targets)
         asked, watch, options, body = await self._adapt(call, choice, target, left)
         for name in getattr(target.kind, "caller_headers", ()):
             _hand_on(caller, name, body)
         call.target = target
         call.attempts.append(Attempt(target.name))
         exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self._metrics, asked, watch)
-        lease: Lease | None = None
-        reserved: Reservation | None = None
+        admission = Admission(call, target, health, self._limits)
         place.pace.in_flight += 1
         try:
-            if self._limits is not None:
-                found = await self._limits.admit_target(call, target)
-                if isinstance(found, Failure):
-                    return found
-                reserved = found
-            if place.engine is not None:
-                admitted = await place.engine.admit(ENGINE_PATIENCE)
-                if isinstance(admitted, Failure):
-                    return admitted
-                lease = admitted
+            try:
+                await admission.enter(place.engine, left)
+            except TurnedAway:
+                if journey.sent:
+                    self._budget.give_back()
+                raise
+            journey.sent += 1
+            exchange.on_begin = admission.on_begin
             await carry_out(exchange, body)
         except UpstreamError as error:
             failure = _upstream_failure(error, call, caller)
-            return place.engine.failure() if place.engine is not None and failure.kind in BROKEN else failure
+            if failure.kind == "overloaded":  # our own cap on connections
+                raise TurnedAway(failure, shed=True) from None
+            if place.engine is not None and failure.kind in BROKEN:
+                failure = place.engine.failure()
         except StreamFailure as error:
-            return error.failure
+            failure = error.failure
+        else:
+            admission.succeeded(call.first_byte_at)
+            self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))
+            return None
         finally:
             call.attempts[-1].ms = exchange.elapsed()
             place.pace.ended(call)
-            if lease is not None:
-                lease.release()
-            if reserved is not None and self._limits is not None:
-                accounting.settle(call)
-                self._limits.settle(call, reserved, made=True)
-        self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))
-        return None
+            admission.leave()
+        if failure.kind != "timeout" or exchange.deadlines.total > choice.deadlines.total / 2:  # a caller's hurry is no fault of the target
+            reason = admission.failed(failure)
+            if reason is not None:
+                self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
+        return failure
 
     async def _adapt(self, call: Call, choice: Choice, target: Target, left: float) -> Plan:
         """What to send: the caller's body made to fit the place's window and the provider's rules, both noted on the call."""
@@ -159,6 +226,15 @@ class Attempts:
         except (msgspec.DecodeError, RecursionError) as error:
             raise unreadable(error) from None
         return None, watch, options, body
+
+    async def _fit(self, call: Call, choice: Choice, body: Body, strict: bool, left: float) -> list[Adjustment]:
+        """Make the conversation fit the place's context window, as caller or configuration ask."""
+        if call.operation != "chat":
+            return []
+        deadlines = _within(choice.deadlines, left)
+        found = await self.fit.apply(body, choice.place, choice.context, deadlines, strict=strict, report=call.receipt)
+        call.context = found.report
+        return found.adjustments
 
 
 def _hand_on(caller: Caller, name: str, body: Body) -> None:

@@ -8,10 +8,12 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from gateway.budget import RetryBudget
 from gateway.caller import CallerDeadlines
 from gateway.calllog import CallLog
 from gateway.config_types import Config, ProviderConfig
 from gateway.generation import Generation, label_names
+from gateway.health import Health
 from gateway.limiting import limiter_of
 from gateway.metrics import Metrics
 from gateway.normalize import CHECKS
@@ -60,6 +62,9 @@ class Gateway:
         self._loading: asyncio.Task[None] | None = None
         models, targets = label_names(config)
         self.metrics = Metrics(models, CHECKS, targets)
+        self.health = Health()
+        self.health.configure(config.providers)
+        self.budget = RetryBudget(config.retry_budget)
         self.generation = Generation(config, self, 1)
 
     @property

@@ -72,6 +72,21 @@ class Price(Struct, frozen=True):
     cached: Annotated[Dollars | None, Meta(description="Prompt tokens that the provider had cached; as prompt when left out.")] = None
 
 
+class CooldownConfig(Struct, frozen=True):
+    """When a target is left alone for a while, and for how long. A 429 or a Retry-After cools it too, for the time it names up to `max`."""
+
+    failures: Annotated[int, Meta(ge=1, le=1000, description="Failures in a row after which a target is skipped.")] = 5
+    time: Annotated[Duration, Meta(description="How long at first; as much again for each further time in a row.")] = 30.0
+    max: Annotated[Duration, Meta(description="Longest time, whatever the upstream asks for.")] = 300.0
+
+
+class ProbeConfig(Struct, frozen=True):
+    """A request that asks a provider how it is, whether callers come or not."""
+
+    path: Annotated[str, Meta(pattern="^/", description="What to GET, after base_url: /models")]
+    every: Annotated[Duration, Meta(description="Time between two probes.")] = 10.0
+
+
 class ProviderConfig(Struct, frozen=True):
     """Whom we can call: a vendor or engine, its address and our credentials there."""
 
@@ -97,6 +112,14 @@ class ProviderConfig(Struct, frozen=True):
     idle_timeout: Annotated[Duration, Meta(description="Longest silence between two pieces of an answer.")] = 60.0
     timeout: Annotated[Duration, Meta(description="Longest time for one attempt as a whole.")] = 600.0
     max_connections: Annotated[int, Meta(ge=1, le=100_000, description="Most connections at once to one address.")] = 1000
+    max_concurrent: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000)] | None,
+        Meta(description="Most calls at once to each target of this provider, by this process; others wait or go to the next target."),
+    ] = None
+    max_queue: Annotated[int, Meta(ge=0, le=100_000, description="Calls that may wait for their turn under max_concurrent.")] = 100
+    max_wait: Annotated[Duration, Meta(description="Longest wait for a turn under max_concurrent.")] = 5.0
+    cooldown: Annotated[CooldownConfig, Meta(description="When a target that fails is skipped, and for how long.")] = CooldownConfig()
+    probe: Annotated[ProbeConfig | None, Meta(description="Ask the provider itself how it is; off when left out.")] = None
     limits: Annotated[
         LimitsConfig, Meta(description="For all calls to this provider; a call over one of them goes to the next target.")
     ] = LimitsConfig()
@@ -147,6 +170,10 @@ class ModelConfig(Struct, frozen=True):
     idle_timeout: Annotated[Duration | None, Meta(description="Longest silence between two pieces of an answer.")] = None
     retries: Annotated[
         Annotated[int, Meta(ge=0, le=10)] | None, Meta(description="How often the same target is tried again before the next one.")
+    ] = None
+    attempts: Annotated[
+        Annotated[int, Meta(ge=1, le=10)] | None,
+        Meta(description="Most requests sent upstream for one call, retries and all; 3 when left out."),
     ] = None
     strict: Annotated[bool | None, Meta(description=STRICT)] = None
     json_repair: Annotated[
@@ -227,6 +254,9 @@ class Config(Struct, frozen=True):
     default_output_tokens: Annotated[
         int, Meta(ge=1, le=1_000_000, description="What a call without max_tokens reserves of limits on output.")
     ] = 4096
+    retry_budget: Annotated[
+        float, Meta(ge=0, le=1, description="Most retries and fallbacks, as a share of all calls; a few are always possible.")
+    ] = 0.2
     max_body: Annotated[Size, Meta(description="Largest request body.")] = 32 << 20
     cors: Annotated[
         tuple[Annotated[str, Meta(extra={"form": "origin"})], ...], Meta(description="Browser origins that may call; none by default.")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -126,44 +127,68 @@ class UpstreamFailed(GatewayError):
     type = "upstream_error"
 
 
-FAILURES: dict[FailureKind, tuple[int, str]] = {
-    "connect": (502, "upstream_connect_error"),
-    "connect_timeout": (504, "upstream_connect_timeout"),
-    "dns": (502, "upstream_dns_error"),
-    "blocked": (502, "upstream_blocked"),
-    "tls": (502, "upstream_tls_error"),
-    "tls_timeout": (504, "upstream_tls_error"),
-    "header_timeout": (504, "upstream_timeout"),
-    "timeout": (504, "upstream_timeout"),
-    "ttft_timeout": (504, "upstream_timeout"),
-    "stalled": (504, "upstream_stalled"),
-    "closed_pre": (502, "upstream_closed"),
-    "truncated": (502, "upstream_truncated"),
-    "reset": (502, "upstream_reset"),
-    "bad_body": (502, "upstream_bad_response"),
-    "bad_event": (502, "upstream_bad_event"),
-    "too_large": (502, "upstream_event_too_large"),
-    "protocol": (502, "upstream_bad_response"),
-    "encoding": (502, "upstream_bad_response"),
-    "redirect": (502, "upstream_redirect"),
-    "rate_limit": (429, "rate_limit_exceeded"),
-    "quota": (429, "insufficient_quota"),
-    "overloaded": (503, "upstream_overloaded"),
-    "server_error": (502, "upstream_error"),
-    "auth": (502, "upstream_auth_error"),
-    "client_error": (400, "invalid_request_error"),
-    "inband_error": (502, "upstream_error"),
-    "upstream_error": (502, "upstream_error"),
-    "crashed": (503, "engine_crashed"),
-    "limit": (502, "output_limit"),
+Then = Literal["retry", "next", "stop"]
+Blame = Literal["failure", "rate_limit", "quota", "auth", "caller"]
+
+
+class Consequence(NamedTuple):
+    """What follows from one kind of failure."""
+
+    status: int
+    """What the caller sees when nothing better comes: HTTP status and error code."""
+    code: str
+    then: Then = "next"
+    """`retry`: the same target once more where its model has `retries`, then the next; `next`: the next target at once; `stop`: every
+    target would say the same, or nothing can be done about it."""
+    blame: Blame = "failure"
+    """What it means for the target's health: one more `failure` in a row, a `rate_limit`, an account out of `quota`, a credential that
+    is not known (`auth`), or nothing at all, as the fault is the `caller`'s."""
+    again: bool = True
+    """Whether the caller may hope for another answer to the same request soon; else it is told `x-should-retry: false`."""
+
+
+FAILURES: dict[FailureKind, Consequence] = {
+    # the way there
+    "connect": Consequence(502, "upstream_connect_error", "retry"),
+    "connect_timeout": Consequence(504, "upstream_connect_timeout"),
+    "dns": Consequence(502, "upstream_dns_error"),
+    "blocked": Consequence(502, "upstream_blocked", again=False),
+    "tls": Consequence(502, "upstream_tls_error", again=False),
+    "tls_timeout": Consequence(504, "upstream_tls_error"),
+    # a deadline that passed would only pass again
+    "header_timeout": Consequence(504, "upstream_timeout"),
+    "timeout": Consequence(504, "upstream_timeout"),
+    "ttft_timeout": Consequence(504, "upstream_timeout"),
+    "stalled": Consequence(504, "upstream_stalled"),
+    # an answer that broke off
+    "closed_pre": Consequence(502, "upstream_closed", "retry"),
+    "truncated": Consequence(502, "upstream_truncated"),
+    "reset": Consequence(502, "upstream_reset", "retry"),
+    # an answer that is none
+    "bad_body": Consequence(502, "upstream_bad_response"),
+    "bad_event": Consequence(502, "upstream_bad_event"),
+    "too_large": Consequence(502, "upstream_event_too_large"),
+    "protocol": Consequence(502, "upstream_bad_response"),
+    "encoding": Consequence(502, "upstream_bad_response"),
+    "redirect": Consequence(502, "upstream_redirect", again=False),
+    # an answer that says no
+    "rate_limit": Consequence(429, "rate_limit_exceeded", blame="rate_limit"),
+    "quota": Consequence(429, "insufficient_quota", blame="quota", again=False),
+    "auth": Consequence(502, "upstream_auth_error", blame="auth", again=False),
+    "client_error": Consequence(400, "invalid_request_error", "stop", "caller", again=False),
+    "overloaded": Consequence(503, "upstream_overloaded", "retry"),
+    "server_error": Consequence(502, "upstream_error", "retry"),
+    "inband_error": Consequence(502, "upstream_error", "retry"),
+    "upstream_error": Consequence(502, "upstream_error"),
+    "crashed": Consequence(503, "engine_crashed", "retry"),
+    # an answer without an end
+    "limit": Consequence(502, "output_limit"),
 }
-"""Failure kind to the status and code that a caller sees."""
+"""Every kind of failure, and what follows from it. After the first byte to the caller nothing is tried again, whatever stands here."""
 
-STOP: frozenset[FailureKind] = frozenset({"client_error"})
-"""Kinds that another target would answer the same way: the call ends. Every other kind goes to the next target."""
-
-RETRY: frozenset[FailureKind] = frozenset({"connect", "closed_pre", "reset", "server_error", "crashed"})
-"""Kinds worth another try on the same target at once, when its model has `retries`; a deadline that passed would only pass again."""
+SDK_PATIENCE = 120.0
+"""Seconds: a client that is told to come back later than this gives up (openai-python's MAX_RETRY_AFTER_DELAY)."""
+NO_RETRY = (b"x-should-retry", b"false")
 
 
 def retry_after_headers(seconds: float) -> Headers:
@@ -188,17 +213,17 @@ def from_failure(failure: Failure, target: str) -> GatewayError:
     """The answer for a call that ended in `failure` at `target`: the upstream's own 4xx, or ours with its kind's code."""
     if failure.kind == "client_error":
         type_ = failure.type or "invalid_request_error"
-        error = GatewayError(failure.message, status=failure.status or 400, param=failure.param, type=type_)
+        error = GatewayError(failure.message, status=failure.status or 400, param=failure.param, type=type_, headers=(NO_RETRY,))
         error.code = failure.code  # null where the upstream says null, as OpenAI often does
         return error
-    status, code = FAILURES[failure.kind]
+    status, code, *_, again = FAILURES[failure.kind]
     if failure.kind in ("server_error", "inband_error", "upstream_error") and failure.status in (503, 504, 529):
         status = 503 if failure.status == 529 else failure.status
     headers: Headers = ()
     if status in (429, 503) or failure.retry_after is not None:
         headers = retry_after_headers(failure.retry_after if failure.retry_after is not None else 1.0)
-    if failure.kind == "quota":
-        headers = (*headers, (b"x-should-retry", b"false"))
+    if not again or (failure.retry_after or 0.0) > SDK_PATIENCE:
+        headers = (*headers, NO_RETRY)
     kind = {429: "rate_limit_error" if failure.kind == "rate_limit" else "insufficient_quota"}.get(status, "upstream_error")
     message = f"{target}: {failure.message}"
     if failure.kind in ("inband_error", "upstream_error", "server_error", "overloaded") and failure.code and not failure.code.isdigit():

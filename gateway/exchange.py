@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from gateway import answer, json_mode, logits, time_info
@@ -26,7 +27,7 @@ SLACK, SPARE = 1.1, 64
 class Exchange:
     """Everything that one attempt needs while it lasts."""
 
-    __slots__ = ("asked", "call", "caller", "deadlines", "metrics", "options", "place", "sent_at", "target", "watch", "watched")
+    __slots__ = ("asked", "call", "caller", "deadlines", "metrics", "on_begin", "options", "place", "sent_at", "target", "watch", "watched")
 
     def __init__(
         self,
@@ -51,6 +52,8 @@ class Exchange:
         self.options = options
         self.deadlines = deadlines
         self.metrics = metrics
+        self.on_begin: Callable[[], None] | None = None
+        """Called when a stream to the caller begins."""
         self.sent_at = call.sent_at = time.monotonic()
         call.upstream_at = 0.0
         call.chunks = 0

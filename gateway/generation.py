@@ -56,6 +56,8 @@ class Generation:
             strict=config.strict,
             limits=self.limits,
             default_output=config.default_output_tokens,
+            health=gateway.health,
+            budget=gateway.budget,
         )
 
     def place(self, provider: str, model: str) -> Place:

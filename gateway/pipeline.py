@@ -25,12 +25,14 @@ from gateway import accounting, answer
 from gateway.asking import Asking
 from gateway.attempts import Attempts
 from gateway.auth import Keys, may_use
+from gateway.budget import RetryBudget
 from gateway.call import Call
 from gateway.caller import Caller, CallerDeadlines, Send
 from gateway.calllog import CallLog
 from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse_body, read_body
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.fit import BEHAVIOUR, LIMIT
+from gateway.health import Health
 from gateway.limiting import Limits
 from gateway.metrics import Metrics
 from gateway.normalize import normalize, read_model
@@ -54,6 +56,8 @@ class Pipeline:
         watch: Watch,
         deadlines: CallerDeadlines,
         max_body: int,
+        health: Health,
+        budget: RetryBudget,
         strict: bool = False,
         limits: Limits | None = None,
         default_output: int = 4096,
@@ -63,7 +67,7 @@ class Pipeline:
         self.limits = limits
         self.router = router
         self.metrics = metrics
-        self.attempts = Attempts(metrics, limits)
+        self.attempts = Attempts(metrics, limits, health, budget)
         self._log = log
         self._watch = watch
         self.deadlines = deadlines

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from providers.local.engine import Engine
 
 
+MOST_ATTEMPTS = 3
 SESSION_HEADER = "x-session-id"
 """What names a conversation where `balance: session` says nothing else."""
 
@@ -72,6 +73,8 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
     strict: bool
     context: ContextConfig | None = None
     json_repair: bool = False
+    attempts: int = MOST_ATTEMPTS
+    """Most sends for the call as a whole."""
     require: bool = False
     """Not for calls of which it would lose a parameter."""
 
@@ -250,6 +253,7 @@ def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
         context=context,
         json_repair=bool(first("json_repair")),
         require=bool(first("require_parameters")),
+        attempts=int(first("attempts") or MOST_ATTEMPTS),
     )
 
 

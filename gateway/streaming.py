@@ -109,6 +109,8 @@ async def open_stream(exchange: Exchange, response: Response) -> None:
     call = exchange.call
     call.status = 200
     call.first_byte_at = time.monotonic()
+    if exchange.on_begin is not None:
+        exchange.on_begin()
     await exchange.caller.open_stream(answer.stream_headers(call, response))
 
 

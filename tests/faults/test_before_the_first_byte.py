@@ -58,7 +58,7 @@ async def assert_fell_over(gate: Gate, kind: str, other: FaultUpstream, stream: 
     assert len(other.requests) == 1
     record = await gate.record(status=200, target="p1/mock", prompt_tokens=2, output_tokens=5, estimated=None)
     assert [attempt["outcome"] for attempt in record["attempts"]] == [kind, "ok"]
-    assert gate.count("lockgate_failovers", "m") == 1
+    assert gate.count("lockgate_fallbacks", "m") == 1
     assert gate.count("lockgate_upstream_errors", record["attempts"][0]["target"], kind) == 1
 
 
@@ -229,7 +229,7 @@ async def test_u10_after_the_first_event_no_other_target_is_asked(
     assert answer.failure["type"] == "upstream_error"
     assert answer.text == "one two "
     assert (len(up.requests), other.requests) == (1, [])
-    assert gate.count("lockgate_failovers") == 0
+    assert gate.count("lockgate_fallbacks") == 0
 
 
 @pytest.mark.parametrize("behaviour", ["bad-json", "empty", "html", "array"])

@@ -198,7 +198,7 @@ async def test_u11_wherever_a_stream_is_cut_the_caller_is_told_or_somebody_else_
 ) -> None:
     wire, begun, finished = _whole_stream()
     cuts = sorted({*range(0, len(wire), 23), begun - 1, begun, begun + 1, finished - 3, finished, len(wire)})
-    gate = await serve((up, "mock"), (other, "mock"))
+    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 1000}}, top={"retry_budget": 1})
     for at in cuts:
         up.once(play(SSE + (chunked(wire[:at]) if at else b""), ending))
         answer = await gate.ask(chat(stream=True))

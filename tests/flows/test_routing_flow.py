@@ -51,7 +51,7 @@ async def test_the_next_target_takes_over_before_the_first_byte(up: FaultUpstrea
     async with live(urls + "models: {m: [dead/a, sick/b, well/c]}") as gateway:
         answer = await client.post(gateway.base_url + "/chat/completions", json=chat(stream=stream), headers={"x-gateway-receipt": "body"})
         record = (await gateway.records(1))[0]
-        assert gateway.count("lockgate_failovers") == 2
+        assert gateway.count("lockgate_fallbacks") == 2
         assert gateway.count("lockgate_attempts", "dead/a", "connect") == 1
         assert gateway.count("lockgate_attempts", "sick/b", "503") == 1
         assert gateway.count("lockgate_attempts", "well/c", "ok") == 1

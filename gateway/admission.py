@@ -1,0 +1,108 @@
+"""What stands between a call and one target: its turn there, the provider's limits, the engine's gate; and what is given back after."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from gateway import accounting
+from gateway.call import Call
+from gateway.health import Reason, TargetHealth
+from gateway.limiting import Limits
+from gateway.limits.types import Reservation
+from providers.base import Failure, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from providers.local.distant import DistantEngine
+    from providers.local.engine import Engine
+    from providers.local.gate import Lease
+
+ENGINE_PATIENCE = 10.0
+"""Seconds that a call waits for an engine which is loading its model."""
+
+
+class TurnedAway(Exception):
+    """A place did not take the call: nothing was sent to its upstream, which is not to blame."""
+
+    def __init__(self, failure: Failure, *, shed: bool = False) -> None:
+        """`shed`: as many calls as it may take are there."""
+        super().__init__(failure.message)
+        self.failure = failure
+        self.shed = shed
+
+
+class Admission:
+    """One attempt's place at its target. `leave` gives everything back, whatever was taken."""
+
+    __slots__ = ("_began", "_call", "_health", "_inside", "_lease", "_limits", "_probe", "_reserved", "_target", "_turn")
+
+    def __init__(self, call: Call, target: Target, health: TargetHealth, limits: Limits | None) -> None:
+        self._call = call
+        self._target = target
+        self._health = health
+        self._limits = limits
+        self._inside = False
+        self._probe = False
+        self._turn = False
+        self._began = 0.0
+        self._lease: Lease | None = None
+        self._reserved: Reservation | None = None
+
+    async def enter(self, engine: Engine | DistantEngine | None, left: float) -> None:
+        """Take all that is needed to send; TurnedAway when something is not to be had."""
+        health = self._health
+        if health.bulkhead is not None:
+            self._turn = await health.bulkhead.enter(left)
+            if not self._turn:
+                raise TurnedAway(_full(health), shed=True)
+        if self._limits is not None:
+            found = await self._limits.admit_target(self._call, self._target)
+            if isinstance(found, Failure):
+                raise TurnedAway(found)
+            self._reserved = found
+        if engine is not None:
+            admitted = await engine.admit(ENGINE_PATIENCE)
+            if isinstance(admitted, Failure):
+                raise TurnedAway(admitted)
+            self._lease = admitted
+        self._inside = True
+        self._began = time.monotonic()
+        self._probe = health.begin()
+
+    @property
+    def on_begin(self) -> Callable[[], None] | None:
+        """To be called when a stream has begun: others need not wait for its end to know that the target is back."""
+        return self.succeeded if self._probe else None
+
+    def succeeded(self, at: float | None = None) -> None:
+        """The target answered, and began to `at` a moment on the monotonic clock."""
+        self._health.succeed(self._target, self._began, None if at is None else at - self._began)
+
+    def failed(self, failure: Failure) -> Reason | None:
+        """The target failed (or told the caller off); why it cools now, if it does."""
+        if failure.kind == "client_error":
+            self.succeeded()
+            return None
+        return self._health.fail(self._target, failure, probe=self._probe)
+
+    def leave(self) -> None:
+        """The attempt is over."""
+        if self._inside:
+            self._health.end(self._probe)
+        if self._turn and self._health.bulkhead is not None:
+            self._health.bulkhead.leave()
+        if self._lease is not None:
+            self._lease.release()
+        if self._reserved is not None and self._limits is not None:
+            accounting.settle(self._call)
+            self._limits.settle(self._call, self._reserved, made=True)
+
+
+def _full(health: TargetHealth) -> Failure:
+    """Everybody's turn is taken, and so are the places to wait."""
+    health.shed += 1
+    wait = max(1.0, min(60.0, math.ceil(health.latency)))
+    return Failure("overloaded", "as many calls as it may take are there already", code="overloaded", retry_after=wait)

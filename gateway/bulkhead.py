@@ -1,0 +1,65 @@
+"""How many calls go to one target at once: so many run, so many wait for a while, and the rest go elsewhere.
+
+A slow target then holds its own calls and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Bulkhead:
+    """First come, first served."""
+
+    def __init__(self, most: int, queue: int, patience: float) -> None:
+        """`most` calls run, `queue` more wait up to `patience` seconds each."""
+        self.most = most
+        self.queue = queue
+        self.patience = patience
+        self.running = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def configure(self, most: int, queue: int, patience: float) -> None:
+        """Other numbers from now on; who waits already may go on if there is room."""
+        self.most, self.queue, self.patience = most, queue, patience
+        self._let_in()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn."""
+        return len(self._waiting)
+
+    async def enter(self, within: float) -> bool:
+        """Wait for a turn, at most `within` seconds and our patience; whether there was one. `leave` must follow then."""
+        if self.running < self.most:  # nobody waits while there is room
+            self.running += 1
+            return True
+        if len(self._waiting) >= self.queue:
+            return False
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(min(self.patience, within)):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():  # its turn came in the very moment that it gave up
+                self.leave()
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            if isinstance(error, TimeoutError):
+                return False
+            raise
+        return True
+
+    def leave(self) -> None:
+        """A call is over."""
+        self.running -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self.running < self.most:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self.running += 1
+                turn.set_result(None)

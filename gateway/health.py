@@ -1,0 +1,321 @@
+"""How each target fared lately: which are left alone for a while and for how long, and who finds out whether they are back.
+
+    live      calls go there
+    cooling   until a moment: no call goes there while another target of its route is live
+    probing   the time is over after failures in a row: one call finds out, the others go elsewhere; its success makes it live
+
+What makes a target cool is `blame` in gateway.errors' table. Several credentials cool one by one, and the target only with the last
+of them. A longer time wins over a shorter one, whoever named it: the configuration, the upstream, another instance of the gateway.
+The state belongs to the process and outlives a reload. All decisions, no I/O; the clock is an argument.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from gateway.bulkhead import Bulkhead
+from gateway.config_types import CooldownConfig, ProviderConfig
+from gateway.errors import FAILURES
+from providers.base import Failure, Target
+
+State = Literal["live", "cooling", "probing"]
+Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth"]
+
+RATE_LIMITED_FOR = 1.0
+"""Seconds after a 429 that names no time: doubled for each further one in a row, up to the configured time."""
+QUOTA_FOR = 300.0
+"""Seconds without a target whose account has nothing left."""
+AUTH_FOR = 600.0
+"""Seconds without a credential that the upstream does not know any more; a reload tries it again at once."""
+MOST = 10_000
+"""Targets whose health is kept: callers may make names up where `expose_targets` lets them."""
+_UNSET = CooldownConfig()
+
+
+class Cooling(msgspec.Struct):
+    """Why something is left alone, since when and until when, on the process's clock."""
+
+    until: float = 0.0
+    since: float = 0.0
+    reason: Reason | None = None
+
+    def extend(self, now: float, seconds: float, reason: Reason) -> bool:
+        """Cool for `seconds` from now on, unless it is longer already; whether this began or extended it."""
+        if now + seconds <= self.until:
+            return False
+        self.until, self.since, self.reason = now + seconds, now, reason
+        return True
+
+    def end(self) -> None:
+        """It is over."""
+        self.until, self.reason = 0.0, None
+
+
+Tell = Callable[[str, str | None, float, Reason], None]
+"""Called with a target's name, the fingerprint of a credential (None: the whole target), seconds and why, when it begins to cool."""
+
+
+class TargetHealth:
+    """One target's health, and the calls that are there now."""
+
+    def __init__(self, target: Target, provider: ProviderConfig | None, clock: Callable[[], float], tell: Tell) -> None:
+        self.name = target.name
+        self.provider = target.provider
+        self.cooling = Cooling()
+        self.failures = 0
+        """In a row."""
+        self.refusals = 0
+        """429s in a row."""
+        self.ejections = 0
+        self.ejected = False
+        """It has to show by a success that it is back."""
+        self.probing = False
+        """A call is finding out whether it is back."""
+        self.in_flight = 0
+        self.latency = 0.0
+        """Decaying average of the seconds until an answer began."""
+        self.last_failure: str | None = None
+        self.shed = 0
+        """Calls that its bulkhead turned away."""
+        self.settings = _UNSET
+        self.bulkhead: Bulkhead | None = None
+        self._credentials: dict[str, Cooling] = {}
+        self._targets: Sequence[Target] = ()
+        self._turn = 0
+        self._closed_at = 0.0
+        self._clock = clock
+        self._tell = tell
+        if provider is not None:
+            self.configure(provider)
+
+    def configure(self, provider: ProviderConfig) -> None:
+        """Follow a provider's settings; a credential that was refused is worth a try again, as the file may have another one now."""
+        self.settings = provider.cooldown
+        most = provider.max_concurrent
+        if most is None:
+            self.bulkhead = None
+        elif self.bulkhead is None:
+            self.bulkhead = Bulkhead(most, provider.max_queue, provider.max_wait)
+        else:
+            self.bulkhead.configure(most, provider.max_queue, provider.max_wait)
+        for cooling in (self.cooling, *self._credentials.values()):
+            if cooling.reason == "auth":
+                cooling.end()
+
+    @property
+    def state(self) -> State:
+        """Where it stands now."""
+        if self._clock() < self.cooling.until:
+            return "cooling"
+        return "probing" if self.ejected else "live"
+
+    @property
+    def free(self) -> bool:
+        """Whether a call may go there as to any other target."""
+        if not self.ejected and not self.cooling.until:  # nearly always
+            return True
+        return self._clock() >= self.cooling.until and not (self.ejected and self.probing)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a call that comes before the time is over is one too many: who said when to come back is asked by one at a time."""
+        return self.probing and self.cooling.reason != "failures" and self._clock() < self.cooling.until
+
+    @property
+    def left(self) -> float:
+        """Seconds until it cools no more."""
+        return max(0.0, self.cooling.until - self._clock())
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn there."""
+        return self.bulkhead.waiting if self.bulkhead is not None else 0
+
+    def pick(self, targets: Sequence[Target]) -> Target:
+        """The target with the credential whose turn it is; one that cools is passed over while there is another."""
+        if len(targets) == 1:
+            return targets[0]
+        self._targets = targets
+        now = self._clock()
+        soonest, earliest = targets[0], float("inf")
+        for _ in targets:
+            self._turn = (self._turn + 1) % len(targets)
+            target = targets[self._turn]
+            until = self._cooling_of(target).until
+            if until <= now:
+                return target
+            if until < earliest:
+                soonest, earliest = target, until
+        return soonest
+
+    def begin(self) -> bool:
+        """A call goes there: whether it is the one that finds out if the target is back. `end` must follow."""
+        self.in_flight += 1
+        if self.probing or (self.free and not self.ejected):
+            return False
+        self.probing = True
+        return True
+
+    def end(self, probe: bool) -> None:
+        """The call is over, however it ended."""
+        self.in_flight -= 1
+        if probe:
+            self.probing = False
+
+    def succeed(self, target: Target, began: float, seconds: float | None = None) -> None:
+        """The upstream did what it was asked (or told the caller off): a call that `began` after the trouble did ends it."""
+        self.failures = 0
+        if seconds is not None:
+            self.latency += (seconds - self.latency) * (0.2 if self.latency else 1.0)
+        if not self.ejected and not self.cooling.until and not self._credentials:
+            self.refusals = 0
+            return
+        self.refusals = 0
+        if len(self._targets) > 1 and self._cooling_of(target).since <= began:
+            self._cooling_of(target).end()
+        if (self.ejected or self.cooling.until) and self.cooling.since <= began:
+            self.cooling.end()
+            if self.ejected:
+                self.ejected = False
+                self._closed_at = self._clock()
+
+    def fail(self, target: Target, failure: Failure, *, probe: bool = False) -> Reason | None:
+        """Draw the consequences of a failure; the reason when the target (or the credential) begins to cool."""
+        blame = FAILURES[failure.kind].blame
+        if blame == "caller":
+            return None
+        self.last_failure = failure.kind
+        if blame == "rate_limit":
+            self.refusals += 1
+            ours = min(RATE_LIMITED_FOR * 2.0 ** min(self.refusals - 1, 20), self.settings.time)
+            return self._cool_credential(target, max(ours, failure.retry_after or 0.0), self.settings.max, "rate_limit")
+        if blame == "quota":
+            return self._cool_credential(target, max(QUOTA_FOR, failure.retry_after or 0.0), max(QUOTA_FOR, self.settings.max), "quota")
+        if blame == "auth" and failure.status != 403:  # a 403 may be about this one request
+            return self._cool_credential(target, AUTH_FOR, AUTH_FOR, "auth")
+        return self._count_failure(failure, probe)
+
+    def _count_failure(self, failure: Failure, probe: bool) -> Reason | None:
+        """One more in a row: an ejection at the configured number, or when the target was to show that it is back."""
+        self.failures += 1
+        now = self._clock()
+        if now < self.cooling.until:
+            return None
+        stated = failure.retry_after
+        if stated and failure.kind == "overloaded":
+            return self._cool(min(stated, self.settings.max), "overloaded")
+        if self.failures < self.settings.failures and not (self.ejected and probe):
+            return None
+        if not self.ejected and now - self._closed_at > self.settings.max:
+            self.ejections = 0
+        self.ejections += 1
+        self.ejected = True
+        return self._cool(min(max(self.settings.time * self.ejections, stated or 0.0), self.settings.max), "failures")
+
+    def _cool(self, seconds: float, reason: Reason) -> Reason | None:
+        if not self.cooling.extend(self._clock(), seconds, reason):
+            return None
+        self._tell(self.name, None, seconds, reason)
+        return reason
+
+    def _cool_credential(self, target: Target, seconds: float, most: float, reason: Reason) -> Reason | None:
+        """One credential of several cools alone; the target with the last of them, until the first is back."""
+        seconds = min(seconds, most)
+        if len(self._targets) < 2:
+            return self._cool(seconds, reason)
+        now = self._clock()
+        if not self._cooling_of(target).extend(now, seconds, reason):
+            return None
+        self._tell(self.name, fingerprint(target), seconds, reason)
+        self._cool_with_all(now)
+        return reason
+
+    def _cool_with_all(self, now: float) -> None:
+        found = [self._cooling_of(one) for one in self._targets]
+        soonest = min(found, key=lambda one: one.until)
+        if soonest.until > now and soonest.reason is not None:
+            self.cooling.extend(now, soonest.until - now, soonest.reason)
+
+    def hear(self, credential: str | None, seconds: float, reason: Reason) -> None:
+        """Another instance of the gateway found it wanting."""
+        now = self._clock()
+        if credential is None:
+            self.cooling.extend(now, seconds, reason)
+            self.ejected = self.ejected or reason == "failures"
+            return
+        self._credentials.setdefault(credential, Cooling()).extend(now, seconds, reason)
+        if len(self._targets) > 1:
+            self._cool_with_all(now)
+
+    def credentials(self) -> list[Cooling]:
+        """How each credential stands, in the order of the file; empty when there is one only."""
+        return [self._cooling_of(target) for target in self._targets]
+
+    def _cooling_of(self, target: Target) -> Cooling:
+        return self._credentials.setdefault(fingerprint(target), Cooling())
+
+
+class Health:
+    """The health of all targets of the process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.tell: Tell = _nobody
+        self._targets: dict[str, TargetHealth] = {}
+        self._providers: Mapping[str, ProviderConfig] = {}
+
+    def configure(self, providers: Mapping[str, ProviderConfig]) -> None:
+        """Follow another generation's settings; what is known of its targets stays, of others it is forgotten."""
+        self._providers = providers
+        self._targets = {name: one for name, one in self._targets.items() if one.provider in providers or one.in_flight}
+        for one in self._targets.values():
+            if one.provider in providers:
+                one.configure(providers[one.provider])
+
+    def of(self, target: Target) -> TargetHealth:
+        """The health of a target."""
+        found = self._targets.get(target.name)
+        if found is None:
+            found = TargetHealth(target, self._providers.get(target.provider), self.clock, self._told)
+            if len(self._targets) < MOST:
+                self._targets[target.name] = found
+        return found
+
+    def known(self, name: str) -> TargetHealth | None:
+        """The health of a target by its name, if a call ever went there."""
+        return self._targets.get(name)
+
+    def is_live(self, name: str) -> bool:
+        """Whether a target may be chosen as any other."""
+        found = self._targets.get(name)
+        return found is None or found.free
+
+    def all(self) -> list[TargetHealth]:
+        """Every target that a call went to."""
+        return list(self._targets.values())
+
+    def _told(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
+        self.tell(name, credential, seconds, reason)
+
+
+def fingerprint(target: Target) -> str:
+    """A credential's name in the store: no part of it, and too short to find it by."""
+    known = _fingerprints.get(target)
+    if known is None:
+        known = hashlib.sha256(b"lockgate:" + (target.credential or "").encode()).hexdigest()[:8]
+        if len(_fingerprints) >= MOST:
+            _fingerprints.clear()
+        _fingerprints[target] = known
+    return known
+
+
+_fingerprints: dict[Target, str] = {}
+
+
+def _nobody(name: str, credential: str | None, seconds: float, reason: Reason) -> None:
+    """No other instance to tell."""
