@@ -97,7 +97,7 @@ class Gate(Live):
 
     def leases(self) -> dict[str, set[str]]:
         """What calls and attempts hold of limits on concurrency."""
-        limits = self.gateway.pipeline.limits
+        limits = self.gateway.generation.limits
         assert limits is not None
         assert isinstance(limits.limiter, MemoryLimiter)
         return limits.limiter._leases
