@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gateway.key_command import key
+from gateway.route_command import route
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -239,6 +240,7 @@ def completion(shell: str) -> None:
 
 
 cli.add_command(key)
+cli.add_command(route)
 
 
 def _load(path: str | None) -> Config:

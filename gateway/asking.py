@@ -85,10 +85,10 @@ class Asking:
             self._refusals[target] = self._refusal(target)
         return self._refusals[target] is None
 
-    def nobody(self) -> BadRequest:
-        """The 400 for a call that no target can take whole: it names the first parameter that would be lost."""
-        refusal = next(refusal for refusal in self._refusals.values() if refusal is not None)
-        return from_refusal(refusal)
+    def nobody(self, target: Target | None = None) -> BadRequest:
+        """The 400 for a call that no target (or not this one) can take whole: it names the first parameter that would be lost."""
+        refusals = [self._refusals[target]] if target is not None else self._refusals.values()
+        return from_refusal(next(refusal for refusal in refusals if refusal is not None))
 
     def _refusal(self, target: Target) -> Refusal | None:
         """A dry run in strict mode: what would be lost is refused there."""

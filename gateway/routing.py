@@ -134,6 +134,10 @@ class Router:
             return self._models[pattern]
         raise unknown_model(name, self.names())
 
+    def named(self, name: str) -> Model:
+        """The model that a route names."""
+        return self._models[name]
+
     def targets(self, model: Model, asking: Asking | None = None) -> list[Choice]:
         """The places to try, in order. A route without a split is worked out once. BadRequest when a loss rules all of them out."""
         found = self._fixed.get(model.name)
@@ -151,17 +155,17 @@ class Router:
 
     def possible(self, model: Model) -> list[Choice]:
         """Every place that a call for the model can go to, whatever chance says."""
-        return _each_once(self._all(model.route, (model,)))
+        return _each_once(self.all_choices(model.route, (model,)))
 
-    def _all(self, route: Route, path: tuple[Model, ...], *, first: bool = False) -> list[Choice]:
+    def all_choices(self, route: Route, path: tuple[Model, ...], *, first: bool = False) -> list[Choice]:
         """Every choice that `route` leads to; only those that it may try `first`, if so."""
         if isinstance(route, Order):
-            return [one for step in route.steps[: 1 if first else None] for one in self._all(step, path, first=first)]
+            return [one for step in route.steps[: 1 if first else None] for one in self.all_choices(step, path, first=first)]
         if isinstance(route, Split):
-            return [one for ref, _ in route.choices for one in self._all(ref, path, first=first)]
+            return [one for ref, _ in route.choices for one in self.all_choices(ref, path, first=first)]
         if route.provider is None:
             model = self._models[route.model]
-            return self._all(model.route, (*path, model), first=first)
+            return self.all_choices(model.route, (*path, model), first=first)
         return [_choice(self._place(route.provider, route.model), path)]
 
     def _follow(self, route: Route, path: tuple[Model, ...], found: list[Choice], asking: Asking | None) -> bool:
@@ -187,8 +191,8 @@ class Router:
         return found
 
     def _candidate(self, ref: Ref, weight: float, path: tuple[Model, ...]) -> Candidate:
-        possible = self._all(ref, path)
-        heads = self._all(ref, path, first=True)
+        possible = self.all_choices(ref, path)
+        heads = self.all_choices(ref, path, first=True)
         return Candidate(ref, str(ref), weight, tuple(possible), tuple(heads), any(one.require for one in possible))
 
     def _pick(self, split: Split, path: tuple[Model, ...], asking: Asking | None) -> Ref:
@@ -208,7 +212,11 @@ class Router:
             return balance.of_two(candidates, self._draw, lambda one: busy(one) / one.weight)
         if kind == "latency":
             return balance.of_two(candidates, self._draw, lambda one: wait(one, stream=asking.stream))
-        return balance.cheapest(candidates, self._draw, lambda one: min(asking.cost(h.place.target, h.place.price) for h in one.heads))
+        return balance.cheapest(candidates, self._draw, lambda one: self.price(one, asking))
+
+    def price(self, candidate: Candidate, asking: Asking) -> float:
+        """Nano-dollars that the call may cost where the candidate leads first."""
+        return min(asking.cost(choice.place.target, choice.place.price) for choice in candidate.heads)
 
 
 def busy(candidate: Candidate) -> int:

@@ -1,0 +1,75 @@
+"""`lockgate route`: where calls for a model would go, by the serving path's own code, without calling anyone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+@click.command(short_help="Show where calls for a model would go.")
+@click.argument("model")
+@click.option("-c", "--config", "config_path", metavar="FILE", envvar="LOCKGATE_CONFIG", show_envvar=True, help="The YAML file.")
+@click.option("--n", "count", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="How many calls to draw.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header of these calls; may be repeated.")
+@click.option("--user", metavar="NAME", help="The field user of these calls.")
+@click.option("--file", metavar="FILE", type=click.Path(allow_dash=True), help="Their JSON body (- is stdin); else short chats.")
+@click.option("--require-parameters", is_flag=True, help="As if they had sent x-gateway-require-parameters: true.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def route(
+    model: str, config_path: str | None, count: int, headers: tuple[str, ...], user: str | None, file: str | None,
+    require_parameters: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Show where calls for MODEL would go: the route with its reasons, and where --n calls of them end up first.
+
+    \b
+    lockgate route smart
+    lockgate route smart --n 10000 --header x-session-id:42
+    lockgate route smart --file request.json --require-parameters
+    """
+    import msgspec
+
+    from gateway import config
+    from gateway.build import Gateway
+    from gateway.calllog import CallLog
+    from gateway.errors import GatewayError
+    from gateway.route_plan import plan, refused, show
+
+    gateway = Gateway(config.load(config_path or config.find()), CallLog(2, human=True), lambda line: None)
+    try:
+        found = plan(gateway.generation, model, _bodies(model, count, user, file), _headers(headers), require=require_parameters)
+    except GatewayError as error:
+        raise click.ClickException(refused(error)) from None
+    click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() if as_json else show(found))
+
+
+def _headers(given: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for line in given:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip() or not line.isascii():
+            raise click.UsageError(f"--header takes NAME:VALUE, for example x-session-id:42; got '{line[:60]}'")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _bodies(model: str, count: int, user: str | None, file: str | None) -> list[bytes]:
+    """One body for each call: the file's, or short chats that begin differently."""
+    import msgspec
+
+    if file is None:
+        bodies: list[dict[str, Any]] = [{"messages": [{"role": "user", "content": f"Call {at}"}]} for at in range(count)]
+    else:
+        try:
+            with click.open_file(file, "rb") as source:
+                body = msgspec.json.decode(source.read())
+        except (OSError, msgspec.DecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else f"not JSON: {error}"
+            raise click.UsageError(f"cannot read {file}: {reason}") from None
+        if not isinstance(body, dict):
+            raise click.UsageError(f"{file} is not a JSON object")
+        bodies = [body] * count
+    more = {"model": model, **({"user": user} if user else {})}
+    if file is not None:
+        return [msgspec.json.encode({**bodies[0], **more})] * count
+    return [msgspec.json.encode({**one, **more}) for one in bodies]

@@ -1,0 +1,155 @@
+"""Where calls for a model would go: its route as a tree with the reasons, and what many draws come to. Nobody is called.
+
+The draws are the serving path's own: the router of a generation, asked as a call asks it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gateway.asking import Asking
+from gateway.call import Call
+from gateway.config_route import Order, Route, Split
+from gateway.dialects.json_body import parse_body
+from gateway.errors import GatewayError
+from gateway.normalize import normalize
+from gateway.routing import SESSION_HEADER, Model, Router
+
+if TYPE_CHECKING:
+    from gateway.generation import Generation
+
+HOW = {
+    "weighted": "one of them for each call, drawn by weight",
+    "latency": "of two drawn by weight, the one with the sooner first token (nothing has been measured here: by weight alone)",
+    "least_busy": "of two drawn by weight, the one with fewer calls under way for its weight (none are under way here)",
+    "cost": "the cheapest for this request; of several, drawn by weight",
+}
+NANO = 10**9
+
+
+def plan(generation: Generation, model: str, sources: Sequence[bytes], headers: Mapping[str, str], *, require: bool) -> dict[str, Any]:
+    """The tree for the first of `sources` (chat bodies), and one draw for each; GatewayError where a caller would get one."""
+    router = generation.router
+    found = router.find(model)
+    lines = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    output = generation.config.default_output_tokens
+    orders: Counter[tuple[str, ...]] = Counter()
+    for source in sources:
+        drawn = router.targets(found, asking(source, lines, output, require=require))
+        orders[tuple(choice.place.target.name for choice in drawn)] += 1
+    first = Counter[str]()
+    for names, count in orders.items():
+        first[names[0]] += count
+    return {
+        "model": model,
+        "found": _found(found, model),
+        "route": _Tree(router, asking(sources[0], lines, output, require=require), lines).node(found.route, (found,)),
+        "calls": len(sources),
+        "first": dict(first.most_common()),
+        "orders": [{"targets": list(names), "calls": count} for names, count in orders.most_common()],
+    }
+
+
+def asking(source: bytes, headers: Sequence[tuple[bytes, bytes]], output: int, *, require: bool) -> Asking:
+    """A chat call as its route sees it."""
+    call = Call("chat", "/v1/chat/completions")
+    call.body = parse_body(source)
+    call.body_bytes = len(source)
+    normalize(call.body)
+    call.stream = call.body.get("stream") is True
+    call.require = require or any(name == b"x-gateway-require-parameters" and value == b"true" for name, value in headers)
+    return Asking(call, headers, output)
+
+
+def _found(model: Model, name: str) -> str:
+    if not model.name:
+        return "a target that callers may ask for (expose_targets)"
+    return "by its name" if model.name == name else f"by the pattern '{model.name}', the longest that fits"
+
+
+class _Tree:
+    """Makes nodes of routes: plain values for JSON."""
+
+    def __init__(self, router: Router, asking: Asking, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self._router = router
+        self._asking = asking
+        self._headers = headers
+
+    def node(self, route: Route, path: tuple[Model, ...]) -> dict[str, Any]:
+        """A target, another model with its own route, an order or a split."""
+        if isinstance(route, Order):
+            return {"order": [self.node(step, path) for step in route.steps]}
+        if isinstance(route, Split):
+            return self._split(route, path)
+        if route.provider is None:
+            model = self._router.named(route.model)
+            return {"model": model.name, "route": self.node(model.route, (*path, model))}
+        (choice,) = self._router.all_choices(route, path)
+        target = choice.place.target
+        found: dict[str, Any] = {"target": target.name}
+        if choice.retries:
+            found["retries"] = choice.retries
+        if (self._asking.requires or choice.require) and not self._asking.keeps_all(target):
+            found["skipped"] = self._asking.nobody(target).message
+        return found
+
+    def _split(self, split: Split, path: tuple[Model, ...]) -> dict[str, Any]:
+        settings = path[-1].settings
+        kind = settings.balance or "weighted"
+        whole = sum(weight for _, weight in split.choices)
+        prices = {one.name: self._router.price(one, self._asking) for one in self._router.candidates(split, path)} if kind == "cost" else {}
+        choices = []
+        for ref, weight in split.choices:
+            one = {"share": round(weight / whole, 6), **self.node(ref, path)}
+            if str(ref) in prices:
+                one["usd"] = prices[str(ref)] / NANO
+            choices.append(one)
+        return {"split": choices, "balance": kind, "how": HOW.get(kind) or self._session(settings.session_header or SESSION_HEADER)}
+
+    def _session(self, header: str) -> str:
+        by = {"h": f"the header {header}", "u": "user", "p": "how the prompt begins"}[self._asking.session(header)[:1].decode()]
+        return f"the same one for the same session, here told by {by}"
+
+
+def show(found: Mapping[str, Any]) -> str:
+    """A plan as text for people."""
+    lines = [f"{found['model']}  (found {found['found']})", *_branch(found["route"], "", "")]
+    lines += ["", f"{found['calls']:,} {'calls' if found['calls'] != 1 else 'call'} would go"]
+    width = max(len(names) for names in (", then ".join(order["targets"]) for order in found["orders"]))
+    for order in found["orders"]:
+        share = order["calls"] / found["calls"]
+        names = ", then ".join(order["targets"])
+        lines.append(f"  {share:>6.1%}  {names:<{width}}  {order['calls']:>7,}  {'█' * round(share * 30)}".rstrip())
+    return "\n".join(lines)
+
+
+def _branch(node: Mapping[str, Any], first: str, rest: str) -> Iterator[str]:
+    """The lines of a node: its title after `first`, what is below it after `rest`."""
+    below: list[tuple[str, Mapping[str, Any]]] = []
+    if "order" in node:
+        title = "in this order, the next when one fails" if len(node["order"]) > 1 else "always"
+        below = [(f"{at}. ", step) for at, step in enumerate(node["order"], 1)]
+    elif "split" in node:
+        title = f"split, {node['balance']}: {node['how']}"
+        below = [(f"{one['share']:.1%}{_price(one)}  ", one) for one in node["split"]]
+    elif "model" in node:
+        title, below = f"model {node['model']}", [("", node["route"])]
+    else:
+        title = node["target"] + (f" (up to {node['retries'] + 1} tries)" if "retries" in node else "")
+        title += f"  SKIPPED: {node['skipped']}" if "skipped" in node else ""
+    yield first + title
+    for at, (label, child) in enumerate(below):
+        last = at == len(below) - 1
+        yield from _branch(child, f"{rest}{'└── ' if last else '├── '}{label}", f"{rest}{'    ' if last else '│   '}")
+
+
+def _price(one: Mapping[str, Any]) -> str:
+    return f"  {one['usd']:.6f} USD" if "usd" in one else ""
+
+
+def refused(error: GatewayError) -> str:
+    """What a caller would get instead, in one line."""
+    about = f" about '{error.param}'" if error.param else ""
+    return f"a caller would get {error.status} {error.code}{about}: {error.message}"

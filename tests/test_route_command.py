@@ -1,0 +1,98 @@
+"""`lockgate route`: the tree with its reasons, and draws that are the serving path's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import __main__ as command
+
+CONFIG = """
+providers:
+  up: { type: vllm, base_url: "http://127.0.0.1:1/v1", prices: { dear: { prompt: 9, output: 9 }, cheap: { prompt: 1, output: 1 } } }
+  groq: { api_key: "${K:-abcdefgh}" }
+models:
+  one: up/x
+  order: { targets: [one, { up/a: 3, up/b: 1 }], retries: 2 }
+  spread: { targets: { up/a: 1, up/b: 1, up/c: 2 }, balance: session }
+  saving: { targets: { up/dear: 9, up/cheap: 1 }, balance: cost }
+  picky: [groq/m, up/x]
+  "any-*": order
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """A configuration file."""
+    (tmp_path / "gateway.yaml").write_text(CONFIG)
+    return str(tmp_path / "gateway.yaml")
+
+
+def routed(capsys: pytest.CaptureFixture[str], *args: str) -> Any:
+    """What the command prints as JSON."""
+    assert command.run(["route", *args, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_tree_has_every_step_and_the_draws_are_counted(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = routed(capsys, "any-thing", "-c", config, "--n", "400")
+    assert found["found"] == "by the pattern 'any-*', the longest that fits"
+    order = found["route"]["route"]["order"]
+    assert order[0] == {"model": "one", "route": {"target": "up/x", "retries": 2}}
+    assert [(each["share"], each["target"]) for each in order[1]["split"]] == [(0.75, "up/a"), (0.25, "up/b")]
+    assert found["first"] == {"up/x": 400}
+    drawn = {tuple(each["targets"]): each["calls"] for each in found["orders"]}
+    assert drawn.keys() == {("up/x", "up/a"), ("up/x", "up/b")}
+    assert sum(drawn.values()) == 400
+    assert 220 < drawn["up/x", "up/a"] < 380  # 300 expected, standard deviation 8.7
+
+
+def test_sessions_are_spread_until_one_is_named(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert routed(capsys, "spread", "-c", config)["first"].keys() == {"up/a", "up/b", "up/c"}
+    for named in (["-H", "x-session-id: 4"], ["--user", "someone"]):
+        found = routed(capsys, "spread", "-c", config, *named)
+        assert list(found["first"].values()) == [1000]
+        assert found["route"]["how"].endswith("the header x-session-id" if named[0] == "-H" else "user")
+
+
+def test_prices_are_shown_and_decide(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = routed(capsys, "saving", "-c", config)
+    dear, cheap = found["route"]["split"]
+    assert dear["usd"] == pytest.approx(9 * cheap["usd"], rel=0.01)
+    assert found["first"] == {"up/cheap": 1000}
+
+
+def test_a_target_that_is_skipped_says_which_parameter_it_would_lose(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = tmp_path / "request.json"
+    body.write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}], "logit_bias": {"5": 1}}))
+    found = routed(capsys, "picky", "-c", config, "--file", str(body), "--require-parameters")
+    assert "logit_bias" in found["route"]["order"][0]["skipped"]
+    assert found["first"] == {"up/x": 1000}
+    assert routed(capsys, "picky", "-c", config, "--file", str(body))["first"] == {"groq/m": 1000}
+
+
+def test_people_get_a_tree_and_a_table(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(["route", "order", "-c", config, "--n", "10"]) == 0
+    text = capsys.readouterr().out
+    assert "├── 1. model one" in text
+    assert "└── 2. split, weighted: one of them for each call" in text
+    assert "75.0%  up/a (up to 3 tries)" in text
+    assert "10 calls would go" in text
+
+
+@pytest.mark.parametrize(("args", "code", "said"), [
+    (["nono"], 1, "a caller would get 404 model_not_found about 'model'"),
+    (["one", "--header", "novalue"], 2, "--header takes NAME:VALUE"),
+    (["one", "--file", "/does/not/exist"], 2, "cannot read /does/not/exist: No such file"),
+    (["one", "--n", "0"], 2, "0 is not in the range"),
+])  # fmt: skip
+def test_mistakes_are_one_line(config: str, capsys: pytest.CaptureFixture[str], args: list[str], code: int, said: str) -> None:
+    assert command.run(["route", *args, "-c", config]) == code
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
