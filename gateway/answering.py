@@ -62,6 +62,7 @@ async def _read(exchange: Exchange, response: Response) -> Read:
         found = await answer.aggregate(response, target, exchange.options)
     else:
         found = await answer.read_json(response, target, exchange.options, MAX_ANSWER)
+    call.upstream_end = time.monotonic()
     if found.adjustments:
         call.adjustments = [*call.adjustments, *found.adjustments]
     if call.stops:
@@ -119,13 +120,13 @@ async def _step(exchange: Exchange, steps: Steps) -> tuple[Probabilities, Respon
     request = next(steps)
     while True:
         exchange.call.written = True
-        response = await exchange.place.transport.send(exchange.place.origin, request, exchange.deadlines)
-        exchange.call.upstream_at = time.monotonic()
+        response = await exchange.transmit(request)
         try:
             if response.status != 200:
                 raise StreamFailure(await answer.read_failure(response, exchange.target, MAX_ERROR))
             request = steps.send(await response.body(MAX_ANSWER))
         except StopIteration as end:
+            exchange.call.upstream_end = time.monotonic()
             return end.value, response
         except (msgspec.DecodeError, LookupError, ArithmeticError):
             raise StreamFailure(Failure("bad_body", "the engine's probabilities cannot be read")) from None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from gateway.generation import Generation, label_names
 from gateway.health import Health
 from gateway.limiting import limiter_of
 from gateway.metrics import Metrics
+from gateway.metrics.cells import Cells
 from gateway.normalize import CHECKS
 from gateway.pace import Pace
 from gateway.upstream.native import NativeTransport
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from providers.local.engine import Engine
 
     AnyEngine = Engine | DistantEngine
+
+
+BUILD = (version("lockgate"), platform.python_version())
 
 
 class Gateway:
@@ -45,8 +51,11 @@ class Gateway:
         sockets: Mapping[str, str] | None = None,
         workers: int = 1,
         deadlines: CallerDeadlines | None = None,
+        cells: Cells | None = None,
     ) -> None:
-        """`report` gets one line for each change in an engine's life; `sockets` are engines that another process runs, by provider."""
+        """`report` gets one line for each change in an engine's life; `sockets` are engines that another process runs, by provider;
+        `cells` where to count, for another process to read.
+        """
         self.log = log
         self.report = report
         self.watch = Watch()
@@ -60,8 +69,7 @@ class Gateway:
         """How each target has been doing, by its name."""
         self._limiter: Limiter | None = None
         self._loading: asyncio.Task[None] | None = None
-        models, targets = label_names(config)
-        self.metrics = Metrics(models, CHECKS, targets)
+        self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells)
         self.health = Health()
         self.health.configure(config.providers)
         self.budget = RetryBudget(config.retry_budget)
@@ -133,15 +141,21 @@ class Gateway:
 
     def _watch_values(self) -> None:
         """Gauges that are read at scrape."""
-        metrics = self.metrics
-        metrics.gauge("lockgate_event_loop_lag_seconds", "How late the last tick was.", lambda: {(): self.watch.lag})
-        metrics.gauge("lockgate_log_drops_total", "Log lines dropped because nobody read them.", lambda: {(): self.log.drops})
-        for name, text in _COUNTED.items():
-            metrics.gauge(f"lockgate_upstream_{name}_total", text, partial(_stat, self.native.stats, name))
-        for name, text in _CONNECTIONS.items():
-            metrics.gauge(f"lockgate_upstream_connections_{name}", text, partial(_stat, self.native, name))
-        for what, (name, text) in _ENGINE.items():
-            metrics.gauge(name, text, partial(self._each_engine, what), ("provider",))
+        gauge, stats, native = self.metrics.gauge, self.native.stats, self.native
+        gauge("lockgate_build_info", lambda: {BUILD: 1})
+        if self._sockets is None:
+            gauge("lockgate_engine_ready", partial(self._each_engine, "ready"))
+            gauge("lockgate_engine_restarts", partial(self._each_engine, "restarts"))
+        if self._workers > 1:  # the rest is measured where calls are served
+            return
+        gauge("lockgate_event_loop_lag_seconds", lambda: {(): self.watch.lag})
+        gauge("lockgate_log_drops", lambda: {(): self.log.drops})
+        gauge("lockgate_workers", lambda: {(): 1})
+        for name in ("connects", "reuses", "stale_retries", "poisoned"):
+            gauge(f"lockgate_upstream_{name}", partial(_stat, stats, name))
+        gauge("lockgate_upstream_connections", lambda: {(state,): getattr(native, state) for state in ("in_use", "idle", "waiting")})
+        gauge("lockgate_engine_running", partial(self._each_engine, "running"))
+        gauge("lockgate_engine_waiting", partial(self._each_engine, "waiting"))
 
     def _each_engine(self, what: str) -> dict[tuple[str, ...], float]:
         found: dict[tuple[str, ...], float] = {}
@@ -154,25 +168,6 @@ class Gateway:
             }
             found[name,] = float(values[what])
         return found
-
-
-_ENGINE = {
-    "ready": ("lockgate_engine_ready", "1 while the local engine answers."),
-    "restarts": ("lockgate_engine_restarts_total", "Restarts of the local engine."),
-    "running": ("lockgate_engine_running", "Calls in the local engine's slots."),
-    "waiting": ("lockgate_engine_waiting", "Calls that wait for a slot."),
-}
-_COUNTED = {
-    "connects": "Connections opened to upstreams.",
-    "reuses": "Requests sent on a kept connection.",
-    "stale_retries": "Requests repeated because a kept connection had been closed.",
-    "poisoned": "Connections not kept because of what came on them.",
-}
-_CONNECTIONS = {
-    "in_use": "Connections that carry a request.",
-    "idle": "Connections kept for the next request.",
-    "waiting": "Requests that wait for a connection.",
-}
 
 
 def _stat(stats: object, name: str) -> dict[tuple[str, ...], float]:

@@ -39,11 +39,10 @@ class Call:
     """One request and all that was decided on it. Times are seconds on the monotonic clock."""
 
     __slots__ = (
-        "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "deadline", "error",
-        "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "model", "operation", "path", "receipt",
-        "require", "reservation", "sent_at", "started", "status", "stop_matched", "stops", "stream", "stream_end", "strict", "target",
-        "time_info", "upstream_at", "upstream_id", "usage", "usage_asked",
-        "written",
+        "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "cost", "deadline", "error",
+        "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "model", "operation", "path", "read_at",
+        "receipt", "require", "reservation", "sent_at", "started", "status", "stop_matched", "stops", "stream", "stream_end", "strict",
+        "target", "time_info", "upstream_at", "upstream_end", "upstream_id", "usage", "usage_asked", "written",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -89,12 +88,18 @@ class Call:
         self.error: GatewayError | None = None
         self.usage: Usage | None = None
         self.finish_reasons: tuple[str | None, ...] = ()
+        self.cost = 0
+        """What the answer cost, in nano-dollars; 0 where nobody knows the price."""
+        self.read_at = 0.0
+        """When the request had been read whole."""
         self.sent_at = 0.0
         """When the last attempt's request was ready to be sent."""
         self.written = False
         """Some upstream was sent this call."""
         self.upstream_at = 0.0
         """When the last attempt's head arrived."""
+        self.upstream_end = 0.0
+        """When the last attempt's answer had arrived whole."""
         self.first_byte_at = 0.0
         """When the first byte of the answer went to the caller."""
         self.chunks = 0

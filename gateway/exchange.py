@@ -15,7 +15,7 @@ from gateway.relay import Relay
 from gateway.routing import Place
 from gateway.stops import StopStream
 from gateway.upstream.transport import Deadlines, Response
-from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, Target
+from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, Target, WireRequest
 
 MAX_ANSWER = 64 << 20
 """Bytes of one JSON answer that we take from an upstream."""
@@ -76,10 +76,9 @@ class Exchange:
         """The head of a good answer; StreamFailure for an error, or for no stream where one was asked for."""
         request = self.target.kind.encode(body, self.target, self.options)
         try:
-            response = await self.place.transport.send(self.place.origin, request, self.deadlines)
+            response = await self.transmit(request)
         finally:
             self.call.written = self.call.written or request.written
-        self.call.upstream_at = time.monotonic()
         try:
             if response.status != 200:
                 raise StreamFailure(await answer.read_failure(response, self.target, MAX_ERROR))
@@ -88,6 +87,13 @@ class Exchange:
         except BaseException:
             response.close()
             raise
+        return response
+
+    async def transmit(self, request: WireRequest) -> Response:
+        """Give one request to the transport; the head of whatever answer it gets."""
+        self.metrics.count("lockgate_upstream_requests", (self.metrics.target_label(self.target),))
+        response = await self.place.transport.send(self.place.origin, request, self.deadlines)
+        self.call.upstream_at = time.monotonic()
         return response
 
     def new_relay(self, body: Body, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:

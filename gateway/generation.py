@@ -114,10 +114,11 @@ class Generation:
         return any(kinds.get(ref.provider or "", "local") != "local" for one in counted for ref in refs(one.targets))
 
 
-def label_names(config: Config) -> tuple[set[str], set[str]]:
-    """The models and the targets that a configuration names: what may become label values."""
+def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
+    """The models and the targets that a configuration names, and its providers' types: what may become label values."""
     models = {name for name in config.models if "*" not in name}
-    return models, {str(ref) for one in config.models.values() for ref in refs(one.targets) if ref.provider is not None}
+    targets = {str(ref) for one in config.models.values() for ref in refs(one.targets) if ref.provider is not None}
+    return models, targets, {name: one.type for name, one in config.providers.items()}
 
 
 def _origin(target: Target, provider: ProviderConfig) -> Origin:

@@ -43,10 +43,9 @@ def limiter_of(config: Config, metrics: Metrics, report: Callable[[str], None]) 
         return MemoryLimiter()
     limiter = RedisLimiter(read_address(config.store), report, deadline=config.store_deadline)
     link = limiter.link
-    metrics.gauge("lockgate_limiter_up", "1 while limits are shared through the store.", lambda: {(): float(link.up)})
-    errors = "Failures of the store of limits, by kind."
-    metrics.gauge("lockgate_limiter_errors_total", errors, lambda: {(kind,): n for kind, n in link.errors.items()}, ("kind",))
-    metrics.gauge("lockgate_limiter_commands_total", "Scripts run in the store of limits.", lambda: {(): link.commands})
+    metrics.gauge("lockgate_store_up", lambda: {(): float(link.up)})
+    metrics.gauge("lockgate_store_errors", lambda: {(kind,): n for kind, n in link.errors.items()})
+    metrics.gauge("lockgate_store_commands", lambda: {(): link.commands})
     return limiter
 
 
@@ -79,6 +78,7 @@ class Limits:
         self.limiter = limiter
         self._config = config
         self._metrics = metrics
+        self._mode = "memory" if isinstance(limiter, MemoryLimiter) else "shared"
         self._models = {name: limits_in(one.limits, f"model:{name}", "caller") for name, one in config.models.items()}
         self._providers = {
             name: found for name, one in config.providers.items() if (found := limits_in(one.limits, f"provider:{name}", "target"))
@@ -101,10 +101,8 @@ class Limits:
             return
         found = await self.limiter.admit(limits, self._costs(call, targets, limits), call.id)
         call.limit_headers = _headers(found)
-        if found.degraded:
-            self._metrics.count("lockgate_limit_degraded", ("refused" if isinstance(found, Refusal) else "admitted",))
+        self._count(limits, found)
         if isinstance(found, Refusal):
-            self._metrics.count("lockgate_limit_refusals", (found.limit.owner.partition(":")[0], found.limit.kind))
             raise _error(found)
         call.reservation = found
 
@@ -114,11 +112,9 @@ class Limits:
         if limits is None:
             return None
         found = await self.limiter.admit(limits, self._costs(call, (target,), limits), f"{call.id}.{len(call.attempts)}")
-        if found.degraded:
-            self._metrics.count("lockgate_limit_degraded", ("refused" if isinstance(found, Refusal) else "admitted",))
+        self._count(limits, found)
         if isinstance(found, Reservation):
             return found
-        self._metrics.count("lockgate_limit_refusals", ("provider", found.limit.kind))
         if found.unavailable:
             return Failure("overloaded", "the store of limits is out of reach", retry_after=found.retry_after)
         kind = "quota" if found.limit.kind == "spend" else "rate_limit"
@@ -134,6 +130,13 @@ class Limits:
         price = self._price(call.target) if call.target is not None and _needs(reservation.limits)[1] else FREE
         used = Costs(1, max(0, usage.prompt_tokens), max(0, usage.completion_tokens), price.of_usage(usage))
         self.limiter.settle(reservation, used)
+
+    def _count(self, limits: Sequence[Limit], found: Reservation | Refusal) -> None:
+        """One decision for each limit that admitted, or for the one that refused."""
+        decision = "admitted" if isinstance(found, Reservation) else "refused"
+        for limit in limits if isinstance(found, Reservation) else (found.limit,):
+            mode = limit.outage if found.degraded else self._mode
+            self._metrics.count("lockgate_limit_decisions", (limit.owner.partition(":")[0], limit.kind, decision, mode))
 
     def _per_user(self, call: Call, key: str, block: LimitsConfig) -> tuple[Limit, ...]:
         """The limits of the caller's own user, if the call names one."""

@@ -106,6 +106,8 @@ class Pipeline:
     def _account(self, call: Call, caller: Caller) -> None:
         ended = time.monotonic()
         self.metrics.in_flight -= 1
+        if call.stream:
+            self.metrics.streams -= 1
         if caller.gone and not caller.finished:
             call.abort_phase = "write_stall" if caller.stalled and caller.opened else _phase(call, caller)
         accounting.settle(call)
@@ -151,6 +153,8 @@ class Pipeline:
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
         normalize(call.body)
         _read_asks(call, call.body)
+        if call.stream:
+            self.metrics.streams += 1
         choices = self.router.targets(model, Asking(call, caller.headers, self._default_output))
         if self.limits is not None:
             await self.limits.admit(call, model.name, [choice.place.target for choice in choices])
@@ -167,6 +171,7 @@ class Pipeline:
         check_headers(headers, self._max_body)
         source = await read_body(caller.receive, self._max_body)
         caller.reading = False
+        call.read_at = time.monotonic()
         call.body_bytes = len(source)
         body = call.body = parse_body(source)
         for name, value in headers:

@@ -118,6 +118,7 @@ async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
     """The last events, the receipt where it was asked for, and [DONE]."""
     call = exchange.call
     call.stream_end = "ok"
+    call.upstream_end = time.monotonic()
     if exchange.watched:
         notes = [note for watched in exchange.watched for note in watched.notes()]
         call.adjustments = [*call.adjustments, *dict.fromkeys(notes)]

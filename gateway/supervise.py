@@ -1,8 +1,8 @@
 """Several workers: one supervisor owns the listening sockets, the engine child, the admin listener and the signals.
 
 Workers are started by exec, never forked (the engine's library hangs in a forked child), and share the callers' listening socket. Each
-answers on a socket of its own, in a private directory, with its counters; a scrape of the admin listener adds them up. What a worker
-counted before it died is kept, so that no counter goes down.
+counts in a file of its own, mapped into its memory, in a private directory; a scrape of the admin listener adds them up. What a worker
+counted before it died, however it died, is kept, so that no counter goes down and no count is lost.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from gateway.build import Gateway
 from gateway.calllog import CallLog
 from gateway.config import Config
 from gateway.listeners import bind, server
-from gateway.metrics import Snapshot, add
+from gateway.metrics.cells import remove
+from gateway.metrics.snapshot import Snapshot, after_end, merge, read_file
 from gateway.serve import DRAIN, LAST_WORDS, announce, fetch_model, report, watch_signals
 
 BACKOFF = (0.1, 5.0)
 """Seconds before a worker that died is started again: at first, and at most."""
 STEADY = 10.0
-COLLECT_EVERY = 1.0
 
 
 class WorkerOrder(msgspec.Struct):
@@ -43,7 +43,7 @@ class WorkerOrder(msgspec.Struct):
     port: int
     admin_port: int
     listener: int
-    control: str
+    cells: str
     supervisor: int
     engines: dict[str, str]
     human: bool
@@ -72,20 +72,19 @@ class _Supervisor:
         self._health = Health()
         self._workers = workers
         self._running: dict[int, asyncio.subprocess.Process] = {}
-        self._latest: dict[int, Snapshot] = {}
-        self._ended = Snapshot()
+        self._cells: dict[int, Path] = {}
+        self._ended: Snapshot = {}
         self._stopping = False
 
     async def run(self) -> int:
         """Start everything, restart what dies, stop on a signal."""
         stopped = asyncio.Event()
         await self._gateway.start()
-        self._gateway.metrics.collect_from(self._total)
+        self._gateway.metrics.collect_from(self._of_workers)
         admin = server(build_admin(self._gateway, self._health), grace=1)
         undo = watch_signals(stopped.set, self._hurry)
         admin_task = asyncio.create_task(admin.serve([self._admin]))
         tending = [asyncio.create_task(self._tend(number)) for number in range(self._workers)]
-        collecting = asyncio.create_task(self._collect())
         announce(self._config, self._listener, self._admin)
         self._health.serving = True
         await stopped.wait()
@@ -94,7 +93,6 @@ class _Supervisor:
             _signal(process, signal.SIGTERM)
         await asyncio.wait(tending, timeout=DRAIN + 2)
         self._kill()
-        collecting.cancel()
         admin.should_exit = True
         await asyncio.gather(admin_task, *tending)
         undo()
@@ -112,23 +110,24 @@ class _Supervisor:
                 _signal(process, signal.SIGTERM)
             code = await process.wait()
             self._running.pop(number, None)
-            self._ended = add(self._ended, self._latest.pop(number, Snapshot()))
-            self._ended.in_flight = 0
+            self._keep(number)
             if self._stopping:
                 return
             pause = BACKOFF[0] if time.monotonic() - began > STEADY else min(pause * 2, BACKOFF[1])
+            self._gateway.metrics.count("lockgate_worker_restarts")
             report(f"worker {number} ended with {code}; starting it again in {pause:g} s")
             await asyncio.sleep(pause)
 
     async def _start(self, number: int) -> asyncio.subprocess.Process:
         listen, admin = self._config.listen, self._config.admin.listen
+        self._cells[number] = self._folder / f"worker-{number}.cells"
         order = WorkerOrder(
             config=self._config.path,
             host=listen.host,
             port=listen.port,
             admin_port=admin.port,
             listener=self._listener.fileno(),
-            control=str(self._folder / f"worker-{number}.sock"),
+            cells=str(self._cells[number]),
             supervisor=os.getpid(),
             engines={name: engine.socket for name, engine in self._gateway.generation.engines.items()},
             human=self._human,
@@ -154,27 +153,15 @@ class _Supervisor:
         for process in list(self._running.values()):
             _signal(process, signal.SIGKILL)
 
-    async def _collect(self) -> None:
-        """Keep each worker's latest counters, for scrapes and in case it dies."""
-        while True:
-            for number in list(self._running):
-                with contextlib.suppress(OSError, msgspec.DecodeError, TimeoutError):
-                    async with asyncio.timeout(COLLECT_EVERY):
-                        self._latest[number] = await self._ask(number)
-            await asyncio.sleep(COLLECT_EVERY)
+    def _keep(self, number: int) -> None:
+        """What a worker that has ended had counted goes on counting."""
+        path = self._cells.pop(number)
+        self._ended = merge([self._ended, after_end(read_file(path))])
+        remove(path)
 
-    async def _ask(self, number: int) -> Snapshot:
-        reader, writer = await asyncio.open_unix_connection(self._folder / f"worker-{number}.sock")
-        try:
-            return msgspec.json.decode(await reader.read(), type=Snapshot)
-        finally:
-            writer.close()
-
-    def _total(self) -> Snapshot:
-        total = self._ended
-        for snapshot in self._latest.values():
-            total = add(total, snapshot)
-        return total
+    def _of_workers(self) -> list[Snapshot]:
+        """What the workers have counted, those that have ended included."""
+        return [self._ended, *(read_file(path) for path in self._cells.values())]
 
 
 def _signal(process: asyncio.subprocess.Process, what: signal.Signals) -> None:

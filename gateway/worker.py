@@ -1,4 +1,4 @@
-"""One worker of several: serves callers on the socket it was given, and its supervisor with its counters."""
+"""One worker of several: serves callers on the socket it was given, and counts where its supervisor can read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from gateway.build import Gateway
 from gateway.calllog import CallLog
 from gateway.config import ConfigError
 from gateway.listeners import server
+from gateway.metrics.cells import Cells
 from gateway.serve import DRAIN, end_calls, report, watch_signals
 from gateway.supervise import WorkerOrder
+
+SHOW_EVERY = 1.0
 
 
 def main() -> int:
@@ -32,12 +35,12 @@ def main() -> int:
         return 2
     with socket.socket(fileno=order.listener) as listener:
         listener.setblocking(False)
-        gateway = Gateway(config, CallLog(1, human=order.human), report, sockets=order.engines)
-        code: int = uvloop.run(_work(gateway, listener, order.control, order.supervisor))
+        gateway = Gateway(config, CallLog(1, human=order.human), report, sockets=order.engines, cells=Cells(Path(order.cells)))
+        code: int = uvloop.run(_work(gateway, listener, order.supervisor))
         return code
 
 
-async def _work(gateway: Gateway, listener: socket.socket, control: str, supervisor: int) -> int:
+async def _work(gateway: Gateway, listener: socket.socket, supervisor: int) -> int:
     callers = server(build_app(gateway), tls=gateway.config.tls, trusted_proxies=gateway.config.trusted_proxies, grace=DRAIN)
     await gateway.start()
 
@@ -47,23 +50,26 @@ async def _work(gateway: Gateway, listener: socket.socket, control: str, supervi
     def force() -> None:
         callers.should_exit = callers.force_exit = True
 
-    async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(msgspec.json.encode(gateway.metrics.snapshot()))
-        writer.close()
-
     undo = watch_signals(stop, force)
     watching = asyncio.create_task(_leave_with(supervisor))
-    Path(control).unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
-    telling = await asyncio.start_unix_server(tell, control)
+    showing = asyncio.create_task(_show_gauges(gateway))
     try:
         await callers.serve([listener])
         await end_calls(callers)
     finally:
-        telling.close()
+        showing.cancel()
         watching.cancel()
         undo()
         await gateway.stop()
+        gateway.metrics.refresh()
     return 0
+
+
+async def _show_gauges(gateway: Gateway) -> None:
+    """Counters are where the supervisor reads them as soon as they change; what is kept elsewhere is written beside them."""
+    while True:
+        gateway.metrics.refresh()
+        await asyncio.sleep(SHOW_EVERY)
 
 
 async def _leave_with(supervisor: int) -> None:

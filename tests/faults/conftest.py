@@ -167,6 +167,6 @@ async def refusals(gate: Gate, up: FaultUpstream, bodies: list[bytes]) -> list[A
     assert all(record["target"] is None for record in records)
     for status, code in {(answer.status, answer.error["code"]) for answer in answers}:
         expected = sum((answer.status, answer.error["code"]) == (status, code) for answer in answers)
-        assert gate.count("lockgate_requests", str(status), code) == expected
+        assert gate.count("lockgate_requests", f"{status // 100}xx", code) == expected
     assert up.requests == []
     return answers

@@ -48,7 +48,7 @@ async def test_a_call_over_the_limit_is_429_in_openais_words(up: FaultUpstream, 
         assert 50 <= int(third.headers["retry-after"]) <= 68
         assert int(third.headers["retry-after-ms"]) / 1000 <= int(third.headers["retry-after"])
         assert "x-should-retry" not in third.headers
-        assert gateway.count("lockgate_limit_refusals", "key", "requests") == 1
+        assert gateway.count("lockgate_limit_decisions", "key", "requests", "refused", "memory") == 1
         records = await gateway.records(3)
     assert len(up.requests) == 2
     assert [one["status"] for one in records] == [200, 200, 429]
@@ -206,11 +206,11 @@ async def test_limits_are_shared_through_redis_and_degrade_as_declared(
             assert refused.json()["error"]["code"] == "limiter_unavailable"
             assert refused.headers["x-gateway-limits"] == "degraded"
             assert int(refused.headers["retry-after"]) >= 1
-            assert other.count("lockgate_limit_degraded", "refused") >= 1
+            assert other.count("lockgate_limit_decisions", "refused", "closed") >= 1
             assert len([line for line in other.reports if "out of reach" in line]) == 1
             scrape = (await client.get(other.admin_url + "/metrics")).text
-            assert "lockgate_limiter_up 0.0" in scrape
-            assert 'lockgate_limit_degraded_total{decision="refused"}' in scrape
-            assert "lockgate_limiter_errors_total{kind=" in scrape
+            assert "lockgate_store_up 0.0" in scrape
+            assert 'lockgate_limit_decisions_total{decision="refused",kind="requests",mode="closed",owner="key"}' in scrape
+            assert "lockgate_store_errors_total{kind=" in scrape
     finally:
         server.kill()

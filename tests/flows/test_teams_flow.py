@@ -26,4 +26,4 @@ async def test_the_keys_of_a_team_share_its_limit(up: FaultUpstream, client: htt
         assert [one.status_code for one in answers] == [200, 200, 429, 200, 429]
         assert "the key 'a'" in answers[2].json()["error"]["message"]
         assert "the team 'search'" in answers[4].json()["error"]["message"]
-        assert gateway.count("lockgate_limit_refusals", "team", "requests") == 1
+        assert gateway.count("lockgate_limit_decisions", "team", "requests", "refused") == 1

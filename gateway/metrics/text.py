@@ -1,0 +1,66 @@
+"""A snapshot as the text that Prometheus scrapes; prometheus-client writes the format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from gateway.metrics.snapshot import ABSENT, Snapshot
+from gateway.metrics.table import COUNTERS, GAUGES, HISTOGRAMS, MICRO, SCALES, SOURCES, Labels, View
+
+CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Families:
+    """What prometheus-client takes for a registry."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Any]:
+        """Every family of the table; those without a sample have their help and type all the same."""
+        snapshot = self._snapshot
+        for name, (text, names) in COUNTERS.items():
+            counter = CounterMetricFamily(name, text, labels=names)
+            scale = SCALES.get(name)
+            for labels, (value,) in snapshot.get(name, {}).items():
+                counter.add_metric(labels, value if scale is None else value * scale)
+            yield counter
+        for name, (text, names, _) in GAUGES.items():
+            gauge = GaugeMetricFamily(name, text, labels=names)
+            for labels, (value,) in snapshot.get(name, {}).items():
+                if value != ABSENT:
+                    gauge.add_metric(labels, value / MICRO)
+            yield gauge
+        for name, view in HISTOGRAMS.items():
+            yield _histogram(name, view, snapshot)
+
+
+def _histogram(name: str, view: View, snapshot: Snapshot) -> HistogramMetricFamily:
+    """A view: the rows of its source added up by the labels that it shows."""
+    source = SOURCES[view.source]
+    indices = [source.labels.index(of) for _, of in view.labels]
+    sums: dict[Labels, list[int]] = {}
+    for labels, cells in snapshot.get(view.source, {}).items():
+        key = tuple(labels[index] for index in indices)
+        known = sums.get(key)
+        sums[key] = cells if known is None else [a + b for a, b in zip(known, cells, strict=True)]
+    family = HistogramMetricFamily(name, view.text, labels=[shown for shown, _ in view.labels])
+    bounds = [*map(str, source.buckets), "+Inf"]
+    for key, cells in sums.items():
+        if not any(cells):
+            continue
+        total, buckets = 0, []
+        for bound, count in zip(bounds, cells, strict=False):
+            total += count
+            buckets.append((bound, total))
+        family.add_metric(key, buckets, cells[-1] * source.scale)
+    return family
+
+
+def classic(snapshot: Snapshot) -> bytes:
+    """The text format 0.0.4."""
+    return generate_latest(_Families(snapshot))
