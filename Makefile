@@ -51,7 +51,7 @@ lock: ## Resolve the lock files anew (needs uv on PATH)
 	$(call compile,clients,requirements/clients.in)
 	$(call compile,clients-openai2,requirements/clients-openai2.in)
 	$(call compile,clients-goodfire,requirements/clients-goodfire.in)
-	cd tests/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	for each in tests/clients tests/deploy/grafana; do (cd $$each && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund) || exit 1; done
 
 # One resolution for every Python from 3.11 on and every platform, with the hashes of all files and no index address.
 define compile
@@ -61,7 +61,7 @@ define compile
 endef
 
 clean: ## Remove what the commands above made
-	rm -rf $(VENV) $(CLIENTS) $(TOOLS) tests/clients/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(TOOLS) tests/clients/node_modules tests/deploy/grafana/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find gateway providers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is remembered by a stamp beside it, so that a second start asks no package index.
@@ -103,10 +103,15 @@ $(TOOLS)/.installed: requirements/tools.txt
 	@echo "installing the validators of deploy/ (half a minute, once)" && $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python $(INSTALL) -r requirements/tools.txt
 	@touch $@
 
+# Grafana's own types, for its dashboards; npm is the one that the clients bring.
+tests/deploy/grafana/node_modules/.installed: tests/deploy/grafana/package-lock.json $(CLIENTS)/.installed
+	@cd tests/deploy/grafana && PATH="$(CURDIR)/$(CLIENTS)/main/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 # What proofs drive that has a Debian package: nginx and HAProxy in front, Prometheus, Redis' own client, an image build without an
 # engine, the benchmark's compiler. Only root can install them; a proof whose program is missing fails and names it.
 PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus redis-cli:redis-tools wget:wget buildah:buildah debootstrap:debootstrap cc:gcc
-install-tools: $(TOOLS)/.installed
+install-tools: $(TOOLS)/.installed tests/deploy/grafana/node_modules/.installed
 	@missing=""; for one in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $${one%%:*} >/dev/null || missing="$$missing $${one##*:}"; done; \
 	case "$$missing" in *gcc*) missing="$$missing libc6-dev";; esac; \
 	if [ -z "$$missing" ]; then echo "system tools: all are here"; \

@@ -46,8 +46,9 @@ def test_a_lock_has_hashes_for_everything_and_names_no_index(lock: Path) -> None
     assert re.findall(r"^\s*-+(?:i\b|index|extra-index|find-links|trusted).*|https?://.*| @ .*", text, re.MULTILINE) == []
 
 
-def test_the_javascript_lock_has_hashes_for_everything_and_names_no_registry() -> None:
-    text = (ROOT / "tests" / "clients" / "package-lock.json").read_text()
+@pytest.mark.parametrize("folder", ["tests/clients", "tests/deploy/grafana"])
+def test_a_javascript_lock_has_hashes_for_everything_and_names_no_registry(folder: str) -> None:
+    text = (ROOT / folder / "package-lock.json").read_text()
     assert text.count('"node_modules/') == text.count('"integrity": "sha512-')
     assert '"resolved"' not in text
 

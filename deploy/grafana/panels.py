@@ -1,0 +1,159 @@
+"""The parts that a Grafana dashboard is made of: panels with a unit and a description each, laid out on the grid, as JSON's dicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+WIDTH = 24
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel: what it shows (`queries`: expression to legend), in which unit, and what to read off it."""
+
+    title: str
+    unit: str
+    text: str
+    queries: dict[str, str]
+    kind: str = "timeseries"
+    width: int = 12
+    stacked: bool = False
+    steps: tuple[tuple[float, str], ...] = ()
+    """From which value which colour, beyond green."""
+    words: tuple[tuple[str, str], ...] = ()
+    """A value and the word that stands for it."""
+
+
+def stat(
+    title: str, unit: str, text: str, query: str, steps: tuple[tuple[float, str], ...] = (), words: tuple[tuple[str, str], ...] = ()
+) -> Panel:
+    """One figure."""
+    return Panel(title, unit, text, {query: ""}, "stat", 4, False, steps, words)
+
+
+def stacked(title: str, unit: str, text: str, queries: dict[str, str], width: int = 12) -> Panel:
+    """Series that make up a whole."""
+    return Panel(title, unit, text, queries, width=width, stacked=True)
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """A page: its panels from left to right, and the variables its queries use, `name: metric` whose label has that name."""
+
+    uid: str
+    title: str
+    text: str
+    panels: tuple[Panel, ...]
+    variables: tuple[tuple[str, str], ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """What Grafana imports."""
+        return {
+            "uid": f"lockgate-{self.uid}",
+            "title": f"Lockgate / {self.title}",
+            "description": self.text,
+            "tags": ["lockgate"],
+            "timezone": "browser",
+            "schemaVersion": 41,
+            "version": 1,
+            "editable": True,
+            "graphTooltip": 1,
+            "refresh": "10s",
+            "time": {"from": "now-30m", "to": "now"},
+            "links": [
+                {
+                    "title": "Lockgate", "type": "dashboards", "tags": ["lockgate"], "asDropdown": True, "icon": "external link",
+                    "includeVars": True, "keepTime": True, "targetBlank": False, "tooltip": "", "url": "",
+                }
+            ],
+            "templating": {"list": [_source_variable(), *(_variable(name, metric) for name, metric in self.variables)]},
+            "annotations": {"list": [_reloads()]},
+            "panels": _placed(self.panels),
+        }  # fmt: skip
+
+
+def _source_variable() -> dict[str, Any]:
+    return {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "hide": 0, "skipUrlSync": False}
+
+
+def _variable(name: str, metric: str) -> dict[str, Any]:
+    query = f"label_values({metric}, {name})"
+    return {
+        "name": name, "label": name.capitalize(), "type": "query", "datasource": SOURCE, "query": {"query": query, "refId": name},
+        "refresh": 2, "sort": 1, "multi": True, "includeAll": True, "allValue": ".*", "hide": 0, "skipUrlSync": False,
+        "current": {"text": ["All"], "value": ["$__all"]},
+    }  # fmt: skip
+
+
+def _reloads() -> dict[str, Any]:
+    """A mark where the configuration changed."""
+    return {
+        "name": "Reloads", "enable": True, "hide": False, "iconColor": "blue", "datasource": SOURCE,
+        "expr": "changes(lockgate_config_last_reload_timestamp_seconds[1m]) > 0", "titleFormat": "configuration applied",
+    }  # fmt: skip
+
+
+def _placed(panels: tuple[Panel, ...]) -> list[dict[str, Any]]:
+    """The panels with their places: from left to right, a new line where one does not fit."""
+    found: list[dict[str, Any]] = []
+    x = y = height = 0
+    for number, panel in enumerate(panels, 1):
+        if x + panel.width > WIDTH:
+            x, y, height = 0, y + height, 0
+        tall = 4 if panel.kind == "stat" else 8
+        found.append(_panel(number, panel, {"x": x, "y": y, "w": panel.width, "h": tall}))
+        x, height = x + panel.width, max(height, tall)
+    return found
+
+
+def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    return {
+        "id": number,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.text,
+        "gridPos": place,
+        "datasource": SOURCE,
+        "targets": [
+            {
+                "refId": chr(ord("A") + at), "datasource": SOURCE, "expr": query, "legendFormat": legend,
+                "range": panel.kind != "stat", "instant": panel.kind == "stat",
+            }
+            for at, (query, legend) in enumerate(panel.queries.items())
+        ],
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
+        "options": _OPTIONS[panel.kind],
+    }  # fmt: skip
+
+
+def _defaults(panel: Panel) -> dict[str, Any]:
+    steps = [{"color": "green", "value": None}, *({"color": color, "value": value} for value, color in panel.steps)]
+    found: dict[str, Any] = {"unit": panel.unit, "min": 0, "thresholds": {"mode": "absolute", "steps": steps}}
+    if panel.words:
+        found["mappings"] = [
+            {"type": "value", "options": {value: {"text": word, "index": at} for at, (value, word) in enumerate(panel.words)}}
+        ]
+    if panel.kind == "timeseries":
+        mode = "normal" if panel.stacked else "none"
+        found["custom"] = {
+            "lineWidth": 1,
+            "fillOpacity": 30 if panel.stacked else 8,
+            "showPoints": "never",
+            "stacking": {"mode": mode, "group": "A"},
+        }
+    return found
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "timeseries": {
+        "legend": {"displayMode": "table", "placement": "right", "showLegend": True, "calcs": ["lastNotNull", "max"]},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    },
+    "stat": {
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "colorMode": "value", "graphMode": "area", "justifyMode": "auto", "textMode": "auto", "orientation": "auto",
+    },
+    "table": {"showHeader": True, "cellHeight": "sm", "footer": {"show": False, "reducer": ["sum"]}},
+}  # fmt: skip

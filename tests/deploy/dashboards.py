@@ -1,0 +1,46 @@
+"""The dashboards as Grafana reads them, and their queries as it would send them: variables and built-in intervals filled in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tests.deploy import tools
+
+PAGES: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text()) for path in sorted((tools.DEPLOY / "grafana" / "dashboards").glob("*.json"))
+}
+INTERVAL = "20s"
+"""What $__rate_interval is at least: four scrapes."""
+
+
+def panels() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every panel with the page it is on."""
+    for name, page in PAGES.items():
+        for panel in page["panels"]:
+            yield name, panel
+
+
+def filled(query: str, page: dict[str, Any]) -> str:
+    """A query as Grafana sends it with every variable at All."""
+    for variable in page["templating"]["list"]:
+        query = query.replace(f"${variable['name']}", variable.get("allValue", ""))
+    query = query.replace("$__rate_interval", INTERVAL)
+    assert "$" not in query, query
+    return query
+
+
+def queries() -> list[tuple[str, str]]:
+    """Every query of every page, annotations included: (page: panel, query)."""
+    found = [(f"{name}: {panel['title']}", filled(one["expr"], PAGES[name])) for name, panel in panels() for one in panel["targets"]]
+    found += [(f"{name}: {one['name']}", filled(one["expr"], page)) for name, page in PAGES.items() for one in page["annotations"]["list"]]
+    return found
+
+
+def metrics_of(query: str) -> set[str]:
+    """The names of the metrics that a query asks for."""
+    bare = re.sub(r'"[^"]*"|\bby \([^)]*\)|\{[^}]*\}|\[[^\]]*\]', " ", query)
+    words = set(re.findall(r"\b[a-z_:]+[a-z0-9_:]*\b(?!\s*\()", bare))
+    return words - {"or", "and", "unless", "by", "without", "offset", "on", "bool", "le"}
