@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +15,7 @@ from providers.base import Failure, StreamFailure
 from tests.faults.behaviours import SSE, chat_chunk, chunked
 from tests.faults.client import chat
 from tests.faults.conftest import Serve
-from tests.faults.upstream_server import FIN, RST, Exchange, FaultUpstream, play
+from tests.faults.upstream_server import Exchange, FaultUpstream, play
 
 HARD = 'a\u2028b\u2029c\x85d é 日本 👩‍👩‍👧 \U0001f600 \\ " / \t end'
 """Characters of one to four bytes, and three that some line splitters take for line ends."""
@@ -190,22 +189,3 @@ def test_u11_no_prefix_of_a_stream_is_a_quiet_success() -> None:
             with pytest.raises(StreamFailure) as caught:
                 relayed([wire[:at]])
             assert caught.value.failure.kind in ("truncated", "closed_pre")
-
-
-@pytest.mark.parametrize("ending", [FIN, RST], ids=["fin", "rst"])
-async def test_u11_wherever_a_stream_is_cut_the_caller_is_told_or_somebody_else_answers(
-    serve: Serve, up: FaultUpstream, other: FaultUpstream, ending: Any
-) -> None:
-    wire, begun, finished = _whole_stream()
-    cuts = sorted({*range(0, len(wire), 23), begun - 1, begun, begun + 1, finished - 3, finished, len(wire)})
-    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 1000}}, top={"retry_budget": 1})
-    for at in cuts:
-        up.once(play(SSE + (chunked(wire[:at]) if at else b""), ending))
-        answer = await gate.ask(chat(stream=True))
-        if at < begun:
-            assert (answer.header("x-gateway-target"), answer.text) == ("p1/mock", "w0 w1 w2 w3 w4 "), at
-        elif at < finished or (ending is RST and at < len(wire)):
-            assert answer.failure["code"] == ("upstream_truncated" if ending is FIN else "upstream_reset"), at
-        else:
-            assert answer.body == wire, at
-    await gate.records(len(cuts))
