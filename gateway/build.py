@@ -21,6 +21,7 @@ from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
 from gateway.normalize import CHECKS
 from gateway.pace import Pace
+from gateway.run_time_keys import RunTimeKeys, key_store
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.transport import Transport
 from gateway.watch import Watch
@@ -73,6 +74,7 @@ class Gateway:
         self.health = Health()
         self.health.configure(config.providers)
         self.budget = RetryBudget(config.retry_budget)
+        self.made_keys = RunTimeKeys(key_store(config), lambda: self.generation.join_keys(self.made_keys.entries), report)
         self.generation = Generation(config, self, 1)
 
     @property
@@ -120,6 +122,7 @@ class Gateway:
             await engine.start()
         if find_spec("tokenizers") is None and any(one.context and one.context.tokenizer for one in self.config.models.values()):
             self.report("context.tokenizer is not used: it needs the package tokenizers, `pip install lockgate[tokenizers]`")
+        await self.made_keys.start()
         if self._limiter is not None and self._workers == 1:  # of several processes, only those that serve count
             await self._limiter.start()
         if self.generation.counts():
@@ -133,6 +136,7 @@ class Gateway:
             await asyncio.gather(self._loading, return_exceptions=True)
         for engine in self._engines.values():
             await engine.stop()
+        await self.made_keys.stop()
         if self._limiter is not None:
             await self._limiter.stop()
         for transport in (self.native, *self._httpx.values()):

@@ -13,7 +13,7 @@ from msgspec import inspect as mi
 from msgspec.structs import replace
 
 from gateway import yamlfile
-from gateway.config_check import check_keys, check_limits, check_listeners, check_tls
+from gateway.config_check import check_keys, check_limits, check_listeners, check_store, check_tls
 from gateway.config_entry import ModelEntries, ProviderEntries
 from gateway.config_problem import ConfigError, Problem, Problems
 from gateway.config_read import Reader
@@ -80,7 +80,7 @@ def parse(
     if isinstance(config, Config):
         config = _addressed(replace(config, path=path), host, port, admin_port)
         routes.check(_names(root, "providers"), _names(root, "models"))
-        for check in (check_listeners, check_keys, check_limits, check_routes, check_tls):
+        for check in (check_listeners, check_keys, check_store, check_limits, check_routes, check_tls):
             check(config, problems)
     problems.check()
     assert isinstance(config, Config)

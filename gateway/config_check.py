@@ -9,8 +9,8 @@ from gateway.config_problem import Problems, join, suggest
 from gateway.config_route import Ref, refs
 from gateway.config_secret import refuse_exposed
 from gateway.config_types import Config, LimitsConfig, wildcard
-from gateway.limits.resp import read_address
 from gateway.pricing import price_of
+from gateway.store_client import store_address
 
 
 def check_listeners(config: Config, problems: Problems) -> None:
@@ -53,14 +53,24 @@ def _check_models(config: Config, models: Iterable[str] | None, where: str, prob
             problems.at(path, f"no model {problems.written(path)} in this file{suggest(model, config.models, 'models')}")
 
 
+def check_store(config: Config, problems: Problems) -> None:
+    """What is said of the store belongs together."""
+    if len(config.store_password) > 1:
+        problems.at("store_password", "the store has one password")
+    if config.store.startswith("memory:"):
+        for name in ("store_password", "store_ca"):
+            if getattr(config, name):
+                problems.at(name, "memory:// has none: name a Redis as store")
+        return
+    try:
+        store_address(config)
+    except (ValueError, OSError) as error:
+        problems.at("store", str(error))
+
+
 def check_limits(config: Config, problems: Problems) -> None:
-    """Limits that are counted in a store we can reach, and budgets whose every call has a price."""
+    """Budgets whose every call has a price."""
     blocks = _limits(config)
-    if not config.store.startswith("memory:") and any(limits != LimitsConfig() for _, limits, _ in blocks):
-        try:
-            read_address(config.store)
-        except ValueError as error:
-            problems.at("store", str(error))
     for path, limits, targets in blocks:
         for ref in targets if limits.spend is not None else ():
             provider = config.providers.get(ref.provider or "")

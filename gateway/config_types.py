@@ -241,6 +241,10 @@ class Config(Struct, frozen=True):
         Annotated[Url, Meta(extra={"form": "store"})],
         Meta(description="Where counters live: memory:// for one process, a Redis URL for several; or file:PATH of a file with it."),
     ] = Url("memory://")
+    store_password: Annotated[
+        Secrets, Meta(description="The store's password, read again at each connection when it is a file; or as part of the URL.")
+    ] = ()
+    store_ca: Annotated[File | None, Meta(description="PEM file of a certificate authority to trust besides the system's.")] = None
     store_deadline: Annotated[
         Duration, Meta(description="Longest wait for one decision of the store; after it limits follow their outage mode.")
     ] = 0.05

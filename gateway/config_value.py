@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.config_limit import RATE, SPEND, rate, spend
 from gateway.config_secret import Url
+from gateway.limits.address import read_address
 
 Schema = dict[str, Any]
 
@@ -27,7 +28,12 @@ _NUMBER = r"\d+(?:\.\d+)?"
 _DURATION = rf"(?:{_NUMBER}(?:ms|s|m|h))+"
 _SIZE = rf"{_NUMBER} ?(?:B|kB|KB|MB|GB|KiB|MiB|GiB)"
 _HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@]+)"
-_GUESSABLE = ("", "changeme", "change-me", "secret", "password", "admin", "test", "sk-1234", "sk-test", "lockgate")
+_GUESSABLE = (
+    "", "changeme", "change-me", "change_me", "changeit", "secret", "password", "passw0rd", "admin", "admin123", "root", "test", "test-key",
+    "demo", "dev", "key", "token", "apikey", "api-key", "api_key", "your-api-key", "your-key", "YOUR-KEY", "YOUR_API_KEY", "unused", "none",
+    "null", "undefined", "default", "master", "master-key", "letmein", "qwerty", "1234", "12345678", "123456", "sk-1234", "sk-12345",
+    "sk-123456", "sk-test", "sk-master", "sk-admin", "sk-", "lg-", "lg-test", "lockgate", "gateway", "Bearer", "EMPTY", "x", "foo", "\n",
+)  # fmt: skip
 _GUESSED = {hashlib.sha256(word.encode()).hexdigest(): word for word in _GUESSABLE}
 OPERATIONS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses")
 
@@ -130,13 +136,12 @@ def store(text: str) -> Url:
     """Where counters live: memory:// or a Redis."""
     if text == "memory://":
         return Url(text)
-    expected = "memory:// or the URL of a Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://"
-    if text.startswith(("redis+sentinel://", "redis+cluster://")):
-        # several HOST:PORT, separated by commas
-        if not re.fullmatch(rf"redis\+\w+://(?:[^@\s]*@)?{_HOST}(?::\d{{1,5}})?(?:,{_HOST}(?::\d{{1,5}})?)*(?:/[^\s]*)?", text):
-            raise ValueError(f"expected {expected}")
-        return Url(text)
-    _url(text, ("redis", "rediss"), expected)
+    if text.startswith("unix:") or not text.isprintable() or " " in text:
+        raise ValueError("expected memory:// or the URL of a Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://")
+    address = read_address(text)
+    for host, port in (address.nodes or ((address.host, address.port),)):
+        if not re.fullmatch(rf"(?:{_HOST}|[0-9A-Fa-f:.%]+)", host) or not 0 < port < 65536:
+            raise ValueError("expected HOST:PORT of a Redis, for example redis://redis:6379/0")
     return Url(text)
 
 
@@ -193,7 +198,7 @@ FORMS: dict[str, Form] = {
     "proxy": Form(proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), secret=True),
     "store": Form(
         store,
-        _text(r"memory://|(?:rediss?|redis\+(?:sentinel|cluster))://\S+|file:\S+", "redis://redis:6379/0"),
+        _text(r"memory://|rediss?(?:\+(?:sentinel|cluster))?://\S+|file:\S+", "redis://redis:6379/0"),
         secret=True,
         by_file=True,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -10,14 +11,14 @@ from msgspec import structs
 
 import providers
 from gateway.config_route import refs
-from gateway.config_types import Config, ProviderConfig
+from gateway.config_types import Config, KeyConfig, ProviderConfig
 from gateway.limiting import Limits, has_limits
 from gateway.pace import Pace
 from gateway.pipeline import Pipeline
 from gateway.pricing import price_of
 from gateway.routing import Model, Place, Router
 from gateway.upstream.transport import Deadlines, Origin
-from gateway.virtual_keys import keys_of
+from gateway.virtual_keys import keys_of, resolve
 from providers.base import Target
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Generation:
         self._places: dict[tuple[str, str], Place] = {}
         models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
         self.keys = keys_of(config)
+        self.join_keys(gateway.made_keys.entries)
         self.router = Router(models, self.place, expose_targets=config.expose_targets, providers=frozenset(config.providers))
         self.limits = Limits(config, gateway.limiter(config), gateway.metrics) if has_limits(config) else None
         self.pipeline = Pipeline(
@@ -59,6 +61,10 @@ class Generation:
             health=gateway.health,
             budget=gateway.budget,
         )
+
+    def join_keys(self, made: Iterable[KeyConfig]) -> None:
+        """Take the keys made at run time as they are now."""
+        self.keys.join(resolve(made, self.config.teams))
 
     def place(self, provider: str, model: str) -> Place:
         """The place of a provider's model; made once, as long as callers do not make names up (`expose_targets`)."""

@@ -1,4 +1,4 @@
-"""`lockgate key`: make virtual keys. A key is printed once and kept nowhere; the YAML has its SHA-256 alone."""
+"""`lockgate key`: make virtual keys, for the YAML or in a gateway that runs. A key is printed once and kept nowhere, only its SHA-256."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ PREFIX = "lg-"
 PATH = "(the key)"
 
 
-@click.group(short_help="Make keys for callers.")
+ADMIN = "http://127.0.0.1:8081"
+_URL = click.option("--admin", "url", default=ADMIN, show_default=True, metavar="URL", help="The gateway's admin listener.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(short_help="Make, list and revoke keys for callers.")
 def key() -> None:
-    """Make keys for callers.
+    """Make, list and revoke keys for callers. The admin key, where one is needed, is taken from LOCKGATE_ADMIN_KEY.
 
     \b
     lockgate key create --name search-team
+    lockgate key create --name search-team --admin http://127.0.0.1:8081
+    lockgate key list
+    lockgate key revoke search-team
     """
 
 
@@ -28,41 +36,110 @@ def key() -> None:
 @click.option(
     "--limits", "-l", multiple=True, metavar="KIND=LIMIT", help="For example requests=600/min; may be repeated or joined by commas."
 )
+@click.option("--team", metavar="NAME", help="The team that it belongs to.")
 @click.option("--expires", metavar="DATE", help="The last day on which it is taken, UTC.")
 @click.option("--strict", is_flag=True, help="Refuse (400) what cannot be honoured instead of adjusting it.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def create(name: str, models: str | None, limits: tuple[str, ...], expires: str | None, strict: bool, as_json: bool) -> None:
-    """Make a key and print it, once, with the entry that goes under `keys:` in the YAML.
+@click.option("--admin", "url", metavar="URL", help="Make it in the gateway that has this admin listener; it is good at once.")
+@_JSON
+def create(
+    name: str,
+    models: str | None,
+    limits: tuple[str, ...],
+    team: str | None,
+    expires: str | None,
+    strict: bool,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Make a key and print it, once, with the entry that goes under `keys:` in the YAML; or, with --admin, in a running gateway.
 
     \b
     lockgate key create --name search-team --models smart,fast
     lockgate key create --name intern --limits requests=600/min,tokens=200k/min,concurrent=20
     lockgate key create --name app --limits "spend=50 USD/month" --expires 2027-12-31
     """
-    import hashlib
-    import secrets
-
-    secret = PREFIX + secrets.token_urlsafe(32)
-    entry: dict[str, Any] = {"hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest()}
+    entry: dict[str, Any] = {}
     if models:
         entry["models"] = [one.strip() for one in models.split(",") if one.strip()]
+    if team:
+        entry["team"] = team
     if limits:
         entry["limits"] = _limits(limits)
     if expires:
         entry["expires"] = expires
     if strict:
         entry["strict"] = True
+    if url is not None:
+        _create_there(url, {"name": name, **entry}, as_json)
+    else:
+        _create_here(name, entry, as_json)
+
+
+def _create_there(url: str, asked: dict[str, Any], as_json: bool) -> None:
+    from gateway.admin_client import ask
+
+    made = ask("POST", url, "/admin/keys", asked)
+    if as_json:
+        _print_json(made)
+        return
+    click.echo(made["key"])
+    click.echo(f"The key is shown this once. The gateway at {url} takes it from now on, all that share its store within 2 s.", err=True)
+    if "note" in made:
+        click.echo(made["note"], err=True)
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _create_here(name: str, asked: dict[str, Any], as_json: bool) -> None:
+    import hashlib
+    import secrets
+
+    secret = PREFIX + secrets.token_urlsafe(32)
+    entry: dict[str, Any] = {"hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest(), **asked}
     problems = check(name, entry)
     if problems:
         raise click.UsageError("; ".join(f"{one.path.removeprefix('keys.')}: {one.message}" for one in problems))
     if as_json:
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode({"key": secret, "keys": {name: entry}}), indent=2).decode())
+        _print_json({"key": secret, "keys": {name: entry}})
         return
     click.echo(f"{secret}\n")
     click.echo("The key is shown this once. Its entry for the configuration:\n", err=True)
     click.echo(as_yaml(name, entry))
+
+
+@key.command("list", short_help="Show the keys of a running gateway.")
+@_URL
+@_JSON
+def show(url: str, as_json: bool) -> None:
+    """Show the keys that a running gateway knows: those of its configuration, and those made at run time."""
+    from gateway.admin_client import ask
+
+    found = ask("GET", url, "/admin/keys")
+    if as_json:
+        _print_json(found)
+        return
+    for one in found["data"]:
+        limits = ", ".join(f"{kind} {limit}" for kind, limit in one.get("limits", {}).items())
+        state = "disabled" if one["disabled"] else f"until {one['expires']}" if "expires" in one else "good"
+        models = ",".join(one.get("models", ["*"]))
+        click.echo("\t".join([one["name"], one["source"], one.get("shown", "-"), state, one.get("team", "-"), models, limits or "-"]))
+
+
+@key.command(short_help="Revoke a key that was made at run time.")
+@click.argument("name")
+@_URL
+def revoke(name: str, url: str) -> None:
+    """Revoke a key that was made at run time: it is refused everywhere within two seconds."""
+    from urllib.parse import quote
+
+    from gateway.admin_client import ask
+
+    ask("DELETE", url, f"/admin/keys/{quote(name, safe='')}")
+    click.echo(f"{name} is revoked")
 
 
 def _limits(given: tuple[str, ...]) -> dict[str, str | int]:
@@ -83,7 +160,8 @@ def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
 
     from gateway import config
 
-    document = {"providers": {"local": {}}, "models": {"*": "local/any"}, "keys": {name: entry}}
+    teams: dict[str, Any] = {entry["team"]: {}} if "team" in entry else {}
+    document = {"providers": {"local": {}}, "models": {"*": "local/any"}, "teams": teams, "keys": {name: entry}}
     try:
         config.parse(msgspec.json.encode(document), PATH, environ={})
     except config.ConfigError as error:

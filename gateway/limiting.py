@@ -13,9 +13,9 @@ from gateway.config_types import Config, LimitsConfig
 from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.redis import RedisLimiter
-from gateway.limits.resp import read_address
 from gateway.limits.types import NOTHING, Costs, Kind, Limit, Limiter, Refusal, Reservation, Standing
 from gateway.pricing import FREE, TokenPrice, price_of
+from gateway.store_client import store_address
 from gateway.tokens import BYTES_PER_TOKEN, INLINE, SHARED, tokenizer_for
 from providers.base import Body, Failure, Target
 
@@ -41,7 +41,7 @@ def limiter_of(config: Config, metrics: Metrics, report: Callable[[str], None]) 
     """Where limits are counted: in this process, or in the store that the configuration names, whose state each scrape shows."""
     if config.store.startswith("memory:"):
         return MemoryLimiter()
-    limiter = RedisLimiter(read_address(config.store), report, deadline=config.store_deadline)
+    limiter = RedisLimiter(store_address(config), report, deadline=config.store_deadline)
     link = limiter.link
     metrics.gauge("lockgate_store_up", lambda: {(): float(link.up)})
     metrics.gauge("lockgate_store_errors", lambda: {(kind,): n for kind, n in link.errors.items()})

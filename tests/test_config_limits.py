@@ -80,11 +80,33 @@ def test_what_is_no_limit_is_refused_with_path_and_fix(limits: str, message: str
     assert len(caught.value.problems) == 1
 
 
-@pytest.mark.parametrize("store", ["redis+cluster://a:1,b:2", "redis+sentinel://a:1/master", "redis://h/zero"])
-def test_limits_in_a_store_that_cannot_be_reached_are_refused(store: str) -> None:
-    with pytest.raises(ConfigError, match=r"store: .*Redis"):
-        parse(f"store: '{store}'\n" + key("{requests: 1/s}"))
-    assert parse(f"store: '{store}'\n").store
+@pytest.mark.parametrize(
+    "store", ["redis+cluster://a:1,b:2", "redis+sentinel://a:1/master", "rediss+sentinel://a:1,b:2/master/3", "rediss+cluster://[::1]:7000"]
+)
+def test_limits_are_counted_in_every_topology(store: str) -> None:
+    assert parse(f"store: '{store}'\n" + key("{requests: 1/s}")).store == store
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("store: redis://h/zero", "store: a Redis URL ends in the number of a database"),
+        ("store: redis+sentinel://a:1", "store: a Sentinel URL names its master: redis+sentinel://host:26379,host:26379/NAME/0"),
+        ("store: redis+cluster://a:1/2", "store: a Redis cluster has one database only"),
+        ("store: redis+cluster://a:1,:2", "store: expected HOST:PORT"),
+        ("store: redis+cluster://a:0", "store: expected HOST:PORT"),
+        ("store: redis+sentinal://a:1/m", "store: expected memory:// or the URL of a Redis"),
+        ("store_password: '${P}'", "store_password: memory:// has none: name a Redis as store"),
+        ("store: 'redis://:${P}@h'\nstore_password: '${P}'", "store: the password is given twice"),
+        ("store: redis://h\nstore_password: ['${P}', '${P}']", "store_password: the store has one password"),
+        ("store: rediss://h\nstore_ca: nowhere.pem", "store_ca: cannot read 'nowhere.pem'"),
+    ],
+)
+def test_what_is_wrong_with_the_store_is_told(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(f"{text}\nproviders: {{local: {{}}}}\nmodels: {{m: local/x}}\n".encode(), "g.yaml", environ={"P": "s3cret-word"})
+    assert said in str(caught.value)
+    assert "s3cret-word" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 from gateway.admin import health, scrape
 from gateway.admin.answers import answer_error, answer_http, answer_internal
 from gateway.admin.health import Health
+from gateway.admin.keys import KeyAdmin
 from gateway.auth import bearer
 from gateway.build import Gateway
 from gateway.errors import GatewayError, Unauthorized
@@ -38,10 +39,16 @@ def build_admin(gateway: Gateway, state: Health) -> Starlette:
 
         return Route(path, checked, methods=list(methods or ("GET",)))
 
+    keys = KeyAdmin(gateway)
     routes: list[BaseRoute] = [
         Route("/healthz", health.live),
         Route("/readyz", health.ready(gateway, state)),
         Route("/metrics", _unless_open(gateway, scrape.metrics(gateway))),
+        keyed("/admin/keys", keys.list),
+        keyed("/admin/keys", keys.create, "POST"),
+        keyed("/admin/keys/{name:path}", keys.show),
+        keyed("/admin/keys/{name:path}", keys.change, "PATCH", "POST"),
+        keyed("/admin/keys/{name:path}", keys.revoke, "DELETE"),
     ]
     handlers: dict[Any, Any] = {GatewayError: answer_error, HTTPException: answer_http, Exception: answer_internal(gateway)}
     return Starlette(routes=routes, exception_handlers=handlers)

@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
-import msgspec
+
+from gateway.limits.address import RedisAddress, read_address
 
 Done = Callable[[Any], None]
 """Gets a reply, a hiredis.ReplyError, or a ConnectionError."""
-
-
-class RedisAddress(msgspec.Struct, frozen=True):
-    """Where a Redis is and how to log in there. `path` is a unix socket."""
-
-    host: str = "127.0.0.1"
-    port: int = 6379
-    path: str = ""
-    tls: bool = False
-    user: str = ""
-    password: str = ""
-    database: int = 0
-
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
-
-def read_address(url: str) -> RedisAddress:
-    """The address of `redis://`, `rediss://` or `unix://` URLs; ValueError for what this store cannot reach."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError(f"limits cannot be counted in {parts.scheme}:// yet: use one Redis, redis:// or rediss://")
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    if parts.scheme == "unix":
-        database = parse_qs(parts.query).get("db", ["0"])[0]
-        return RedisAddress(path=parts.path, user=user, password=password, database=int(database))
-    database = parts.path.strip("/") or "0"
-    if not database.isdigit():
-        raise ValueError("a Redis URL ends in the number of a database, for example /0")
-    return RedisAddress(parts.hostname or "", parts.port or 6379, "", parts.scheme == "rediss", user, password, int(database))
 
 
 class RespConnection(asyncio.Protocol):
@@ -107,19 +76,24 @@ class RespConnection(asyncio.Protocol):
 
 
 async def connect(address: RedisAddress, lost: Callable[[], None]) -> RespConnection:
-    """Open a connection and log in; OSError, ConnectionError or ReplyError when that fails."""
+    """Open a connection to one server and log in; OSError, ValueError or ReplyError when that fails."""
+    if address.kind != "one":
+        raise ValueError(f"{address} is no single server")
     loop = asyncio.get_running_loop()
     if address.path:
         _, connection = await loop.create_unix_connection(lambda: RespConnection(lost), address.path)
     else:
-        context = ssl.create_default_context() if address.tls else None
-        _, connection = await loop.create_connection(lambda: RespConnection(lost), address.host, address.port, ssl=context)
+        _, connection = await loop.create_connection(lambda: RespConnection(lost), address.host, address.port, ssl=address.context())
     try:
-        if address.password:
-            await connection.ask("AUTH", *([address.user] if address.user else []), address.password)
+        user, password = address.credentials()
+        if password:
+            await connection.ask("AUTH", *([user] if user else []), password)
         if address.database:
             await connection.ask("SELECT", address.database)
     except BaseException:
         connection.abort()
         raise
     return connection
+
+
+__all__ = ["RedisAddress", "RespConnection", "connect", "read_address"]

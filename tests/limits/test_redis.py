@@ -291,6 +291,11 @@ async def test_cancelled_decisions_never_cross_answers(redis: RedisAddress, star
         ("redis://h", RedisAddress("h")),
         ("redis://u:p%40@h:7/2", RedisAddress("h", 7, user="u", password="p@", database=2)),
         ("rediss://:p@h/0", RedisAddress("h", tls=True, password="p")),
+        (
+            "redis+sentinel://:p@a,b:7/main/2",
+            RedisAddress(password="p", database=2, kind="sentinel", nodes=(("a", 26379), ("b", 7)), service="main"),
+        ),
+        ("rediss+cluster://u:p@a,[::1]:7", RedisAddress(tls=True, user="u", password="p", kind="cluster", nodes=(("a", 6379), ("::1", 7)))),
         ("unix:///x/y.sock?db=3", RedisAddress(path="/x/y.sock", database=3, host="127.0.0.1")),
     ],
 )
@@ -298,9 +303,9 @@ def test_addresses_are_read(url: str, address: RedisAddress) -> None:
     assert read_address(url) == address
 
 
-@pytest.mark.parametrize("url", ["redis+cluster://h", "redis+sentinel://h", "redis://h/zero"])
+@pytest.mark.parametrize("url", ["redis+sentinel://h", "redis+cluster://h/1", "redis://h/zero", "http://h"])
 def test_what_cannot_be_reached_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="Redis"):
+    with pytest.raises(ValueError, match=r"Redis|Sentinel"):
         read_address(url)
 
 

@@ -1,0 +1,172 @@
+"""/admin/keys: the virtual keys there are, and making, changing and revoking them at run time. A key is answered once, when made."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.admin.answers import as_json
+from gateway.build import Gateway
+from gateway.config_problem import ConfigError
+from gateway.config_types import KeyConfig
+from gateway.config_value import Address
+from gateway.dialects.json_body import parse_body, read_body
+from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unavailable
+from gateway.key_entry import as_entry, read_entry
+from gateway.run_time_keys import MadeKey, StoreAway
+
+PREFIX = "lg-"
+MAX_BODY = 64 << 10
+GIVEN = ("hash", "created", "key")
+"""What the answer has and nobody may ask for."""
+
+
+class KeyAdmin:
+    """The endpoints, over one Gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def list(self, request: Request) -> Response:
+        """GET /admin/keys: every key, from the configuration and made at run time."""
+        _check_host(self._gateway, request)
+        found = [_described(key, "yaml") for key in self._gateway.config.keys.values()]
+        found += [_made(key) for key in self._gateway.made_keys.known.values()]
+        return as_json({"object": "list", "data": found})
+
+    async def show(self, request: Request) -> Response:
+        """GET /admin/keys/{name}: one of them."""
+        _check_host(self._gateway, request)
+        name = request.path_params["name"]
+        made = self._gateway.made_keys.known.get(name)
+        if made is not None:
+            return as_json(_made(made))
+        key = self._gateway.config.keys.get(name)
+        if key is None:
+            raise _unknown(name)
+        return as_json(_described(key, "yaml"))
+
+    async def create(self, request: Request) -> Response:
+        """POST /admin/keys: a new key, answered this once."""
+        _check_host(self._gateway, request)
+        config = self._gateway.config
+        asked = await _body(request)
+        name = asked.pop("name", None)
+        if not isinstance(name, str):
+            raise BadRequest("A key needs a name: text, under which it is listed and revoked.", param="name")
+        if not config.keys:
+            raise GatewayError(
+                "This gateway serves everybody without a key, so one made here would protect nothing. "
+                "Write a first key under keys in its configuration: lockgate key create prints one.",
+                status=409, code="keys_not_checked", type="invalid_request_error",
+            )  # fmt: skip
+        secret = PREFIX + secrets.token_urlsafe(32)
+        entry = _read(self._gateway, name, {**asked, "hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest()})
+        if name in config.keys:
+            raise _taken(f"The key '{name}' is part of the configuration; another name is needed.")
+        shown = f"{secret[:6]}...{secret[-4:]}"
+        try:
+            made = await self._gateway.made_keys.add(entry, shown)
+        except StoreAway as error:
+            raise _away(error) from None
+        if made is None:
+            raise _taken(f"There is a key '{name}' already; revoke it first, or choose another name.")
+        answer = {**_made(made), "key": secret}
+        if self._gateway.made_keys.store.restart_forgets:
+            answer["note"] = "store is memory://: a restart forgets this key. Name a Redis as store to keep it."
+        return as_json(answer, 201)
+
+    async def change(self, request: Request) -> Response:
+        """PATCH /admin/keys/{name}: other limits, models, expiry; or `disabled`. What is not named stays."""
+        _check_host(self._gateway, request)
+        asked = await _body(request)
+        made = self._of_run_time(request.path_params["name"])
+        whole = {name: value for name, value in {**as_entry(made.entry), **asked}.items() if value is not None}
+        entry = _read(self._gateway, made.entry.name, whole)
+        changed = msgspec.structs.replace(made, entry=entry)
+        try:
+            if not await self._gateway.made_keys.replace(changed):
+                raise _unknown(entry.name)
+        except StoreAway as error:
+            raise _away(error) from None
+        return as_json(_made(changed))
+
+    async def revoke(self, request: Request) -> Response:
+        """DELETE /admin/keys/{name}: refused everywhere within two seconds."""
+        _check_host(self._gateway, request)
+        name = request.path_params["name"]
+        self._of_run_time(name)
+        try:
+            if not await self._gateway.made_keys.revoke(name):
+                raise _unknown(name)
+        except StoreAway as error:
+            raise _away(error) from None
+        return as_json({"object": "key", "name": name, "revoked": True})
+
+    def _of_run_time(self, name: str) -> MadeKey:
+        made = self._gateway.made_keys.known.get(name)
+        if made is None and name in self._gateway.config.keys:
+            raise _taken(f"The key '{name}' is part of the configuration: change it there (disabled: true) and reload.")
+        if made is None:
+            raise _unknown(name)
+        return made
+
+
+def _made(key: MadeKey) -> dict[str, Any]:
+    return {**_described(key.entry, "runtime"), "shown": key.shown, "created": int(key.created)}
+
+
+def _described(key: KeyConfig, source: str) -> dict[str, Any]:
+    return {"object": "key", "name": key.name, "source": source, "disabled": False, **as_entry(key)}
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object that was sent, without what only we may say."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":  # what a page in a browser may send unasked is none
+        raise BadRequest("Send JSON, with 'content-type: application/json'.", status=415, code="unsupported_media_type")
+    source = await read_body(request.receive, MAX_BODY)
+    parse_body(source)
+    try:
+        found: dict[str, Any] = msgspec.json.decode(source)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+    for name in GIVEN:
+        if name in found:
+            raise BadRequest(f"'{name}' is chosen by the gateway.", param=name, code="unsupported_parameter")
+    return found
+
+
+def _read(gateway: Gateway, name: str, entry: dict[str, Any]) -> KeyConfig:
+    try:
+        return read_entry(gateway.config, name, entry)
+    except ConfigError as error:
+        problems = [(one.path.removeprefix(f"keys.{name}."), one.message) for one in error.problems]
+        text = "; ".join(f"{path}: {message}" for path, message in problems)
+        raise BadRequest(text, param=problems[0][0]) from None
+
+
+def _check_host(gateway: Gateway, request: Request) -> None:
+    """Without an admin key only this machine is let in: not a page in a browser that had its own name resolve to us."""
+    if gateway.config.admin.key_hash is not None:
+        return
+    host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
+    if not Address(host.strip("[]"), 0).loopback:
+        raise Forbidden("Without an admin key, keys are told and changed only under a loopback address.", code="forbidden_host")
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"There is no key '{name[:80]}'.", code="key_not_found")
+
+
+def _taken(message: str) -> GatewayError:
+    return GatewayError(message, status=409, code="key_exists", type="invalid_request_error")
+
+
+def _away(error: StoreAway) -> Unavailable:
+    return Unavailable(f"Nothing was changed: the store is out of reach ({error}).", code="store_unavailable")

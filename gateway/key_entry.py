@@ -1,0 +1,87 @@
+"""One key of the admin API, checked by the readers of the YAML and written back in its words."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import inspect as mi
+from msgspec.structs import replace
+
+from gateway import yamlfile
+from gateway.config_check import check_keys, check_limits
+from gateway.config_limit import Rate
+from gateway.config_problem import ConfigError, Problem, Problems, join
+from gateway.config_read import Reader
+from gateway.config_types import Config, KeyConfig, LimitsConfig
+
+SOURCE = "(the request)"
+MOST = 128
+"""Longest name of a key."""
+_FACTORS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
+
+
+def read_entry(config: Config, name: str, entry: dict[str, Any]) -> KeyConfig:
+    """A key as `keys.NAME` of this configuration; ConfigError has what is wrong with it."""
+    problems = Problems(SOURCE)
+    where = join("keys", name)
+    try:
+        node = yamlfile.parse(msgspec.json.encode(entry))
+    except yamlfile.YamlError as error:
+        raise ConfigError([Problem(SOURCE, 0, 0, where, error.message)]) from None
+    if not name.strip() or not name.isprintable() or name != name.strip() or len(name) > MOST:
+        problems.add(node.place, "name", f"a key's name is text of at most {MOST} characters")
+    key = Reader(problems, {}, Path("/")).read(node, mi.type_info(KeyConfig), where, name)
+    if isinstance(key, KeyConfig) and not len(problems):
+        # this key alone, beside the rest of the file, which was checked when it was loaded
+        alone = replace(config, keys={name: key}, teams=config.teams)
+        check_keys(alone, problems)
+        check_limits(alone, problems)
+    problems.check()
+    assert isinstance(key, KeyConfig)
+    return key
+
+
+def as_entry(key: KeyConfig) -> dict[str, Any]:
+    """What the YAML would say of a key, what is left out aside."""
+    found: dict[str, Any] = {"hash": key.hash}
+    if key.models is not None:
+        found["models"] = list(key.models)
+    if key.team is not None:
+        found["team"] = key.team
+    if key.disabled:
+        found["disabled"] = True
+    if key.expires is not None:
+        found["expires"] = key.expires.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if key.strict:
+        found["strict"] = True
+    for field, block in (("limits", key.limits), ("limits_per_user", key.limits_per_user)):
+        if block != LimitsConfig():
+            found[field] = _limits(block)
+    return found
+
+
+def _limits(block: LimitsConfig) -> dict[str, str | int]:
+    found: dict[str, str | int] = {}
+    for kind in ("requests", "tokens", "prompt_tokens", "output_tokens"):
+        rate: Rate | None = getattr(block, kind)
+        if rate is not None:
+            found[kind] = f"{_short(rate.amount)}/{rate.window}"
+    if block.concurrent is not None:
+        found["concurrent"] = block.concurrent
+    if block.spend is not None:
+        dollars, nano = divmod(block.spend.amount, 10**9)
+        cents = f".{nano:09d}".rstrip("0") if nano else ""
+        found["spend"] = f"{dollars}{cents} USD/{block.spend.window}"
+    if block.outage != LimitsConfig().outage:
+        found["outage"] = block.outage
+    return found
+
+
+def _short(amount: int) -> str:
+    for factor, letter in _FACTORS:
+        if amount % factor == 0:
+            return f"{amount // factor}{letter}"
+    return str(amount)

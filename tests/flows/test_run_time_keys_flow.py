@@ -1,0 +1,173 @@
+"""Keys that an operator makes while the gateway runs: through the admin listener, and what nobody else may."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.conftest import serving
+from tests.flows.live import Live
+from tests.flows.operator import ADMIN, FIRST, KEYED, REST, Operator, bearer, digest
+
+
+@pytest.fixture
+async def served(up: FaultUpstream) -> AsyncIterator[Live]:
+    """A gateway with an admin key."""
+    async with serving(up, REST + KEYED) as one:
+        yield one
+
+
+@pytest.fixture
+def operator(client: httpx.AsyncClient, served: Live) -> Operator:
+    """The gateway's."""
+    return Operator(client, served)
+
+
+async def test_a_key_made_at_run_time_is_good_at_once_and_its_limits_hold(operator: Operator) -> None:
+    answer = await operator.ask("POST", "", {"name": "new", "models": ["m"], "limits": {"requests": "2/h"}, "team": "search"})
+    assert answer.status_code == 201
+    made = answer.json()
+    token = made.pop("key")
+    assert len(token) == 46
+    assert "a restart forgets this key" in made.pop("note")
+    assert made["shown"] == f"{token[:6]}...{token[-4:]}"
+    assert made["hash"] == digest(token)
+    assert (made["source"], made["team"], made["limits"], made["disabled"]) == ("runtime", "search", {"requests": "2/h"}, False)
+    answers = [await operator.call(token) for _ in range(3)]
+    assert [one.status_code for one in answers] == [200, 200, 429]
+    assert "the key 'new'" in answers[2].json()["error"]["message"]
+    assert (await operator.call(token, "other")).json()["error"]["code"] == "model_not_allowed"
+
+
+async def test_limits_on_tokens_and_on_users_hold_for_keys_made_at_run_time(operator: Operator) -> None:
+    tokens = await operator.make("tokens", limits={"tokens": "50/h"})
+    answer = await operator.call(tokens, max_tokens=1000)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "tokens")
+    users = await operator.make("users", limits_per_user={"requests": "1/h"})
+    assert [(await operator.call(users, user=user)).status_code for user in "aab"] == [200, 429, 200]
+
+
+async def test_the_list_has_every_key_and_no_secret(operator: Operator) -> None:
+    token = await operator.make("new", expires="2037-12-31", strict=True, limits={"concurrent": 3, "tokens": "1500/s", "outage": "closed"})
+    listed = await operator.ask("GET")
+    first, new = listed.json()["data"]
+    assert (first["name"], first["source"], first["limits"], first["models"]) == ("first", "yaml", {"tokens": "250k/min"}, ["m"])
+    assert (new["name"], new["expires"], new["strict"]) == ("new", "2038-01-01T00:00:00Z", True)
+    assert new["limits"] == {"tokens": "1500/s", "concurrent": 3, "outage": "closed"}
+    one = await operator.ask("GET", "/new")
+    assert one.json() == new
+    assert (await operator.ask("GET", "/first")).json() == first
+    for text in (listed.text, one.text):
+        assert token not in text
+        assert token[3:-4] not in text
+
+
+async def test_a_key_is_disabled_changed_and_revoked(operator: Operator) -> None:
+    token = await operator.make("new", limits={"requests": "100/h"})
+    changed = await operator.ask("PATCH", "/new", {"disabled": True})
+    assert (changed.status_code, changed.json()["disabled"], changed.json()["limits"]) == (200, True, {"requests": "100/h"})
+    refused = await operator.call(token)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "key_disabled")
+    await operator.ask("POST", "/new", {"disabled": False, "models": ["other"], "limits": None})
+    assert "limits" not in (await operator.ask("GET", "/new")).json()
+    assert [(await operator.call(token, model)).status_code for model in ("m", "other")] == [403, 200]
+    gone = await operator.ask("DELETE", "/new")
+    assert (gone.status_code, gone.json()) == (200, {"object": "key", "name": "new", "revoked": True})
+    refused = await operator.call(token)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert (await operator.ask("DELETE", "/new")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("entry", "param", "said"),
+    [
+        ({}, "name", "A key needs a name"),
+        ({"name": 5}, "name", "A key needs a name"),
+        ({"name": " "}, "name", "a key's name is text"),
+        ({"name": "n", "limits": {"request": "1/s"}}, "limits.request", "unknown key, did you mean 'requests'?"),
+        ({"name": "n", "limits": {"requests": "-1/s"}}, "limits.requests", "a limit is more than 0"),
+        ({"name": "n", "limits": {"requests": "5"}}, "limits.requests", "it needs its window"),
+        ({"name": "n", "limits": {"spend": "5 EUR/day"}}, "limits.spend", "the unit is USD"),
+        ({"name": "n", "limits": {"spend": "5 USD/day"}}, "limits.spend", "has no known price"),
+        ({"name": "n", "limits_per_user": {"concurrent": 0}}, "limits_per_user.concurrent", "at least 1"),
+        ({"name": "n", "models": ["mm"]}, "models[0]", "no model 'mm' in this file, did you mean 'm'?"),
+        ({"name": "n", "models": "m"}, "models", "expected a list"),
+        ({"name": "n", "team": "serch"}, "team", "no team 'serch' in this file, did you mean 'search'?"),
+        ({"name": "n", "expires": "soon"}, "expires", "expected a date"),
+        ({"name": "n", "expires": "${HOME}"}, "expires", "HOME is not set"),
+        ({"name": "n", "modles": []}, "modles", "unknown key, did you mean 'models'?"),
+        ({"name": "n", "hash": "sha256:" + "0" * 64}, "hash", "'hash' is chosen by the gateway"),
+        ({"name": "n", "disabled": "yes"}, "disabled", "expected true or false"),
+    ],
+)
+async def test_what_is_no_key_is_refused_with_its_path_and_the_likely_fix(
+    operator: Operator, entry: dict[str, Any], param: str, said: str
+) -> None:
+    answer = await operator.ask("POST", "", entry)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
+    assert said in answer.json()["error"]["message"]
+    assert len((await operator.ask("GET")).json()["data"]) == 1
+
+
+async def test_names_that_are_taken_are_refused(operator: Operator) -> None:
+    await operator.make("new")
+    for name, said in (("first", "is part of the configuration"), ("new", "already")):
+        answer = await operator.ask("POST", "", {"name": name})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "key_exists")
+        assert said in answer.json()["error"]["message"]
+    for method in ("DELETE", "PATCH"):
+        answer = await operator.ask(method, "/first", {} if method == "PATCH" else None)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "key_exists")
+
+
+async def test_a_gateway_that_asks_nobody_for_a_key_makes_none(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up, KEYED) as gateway:
+        answer = await Operator(client, gateway).ask("POST", "", {"name": "new"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "keys_not_checked")
+
+
+@pytest.mark.parametrize("who", ["nobody", "stranger", "caller", "override", "poisoned", "query"])
+async def test_s8_only_the_admin_key_opens_keys(served: Live, client: httpx.AsyncClient, who: str) -> None:
+    headers = {
+        "nobody": {}, "stranger": bearer("lg-admin-0123456789abcdeg"), "caller": bearer(FIRST), "query": {},
+        "override": {"x-http-method-override": "GET", "x-original-url": "/healthz"}, "poisoned": {"host": "localhost/healthz?x="},
+    }[who]  # fmt: skip
+    query = f"?key={ADMIN}&token={ADMIN}" if who == "query" else ""
+    routes = ["GET ", "POST ", "GET /first", "PATCH /first", "POST /first", "DELETE /first", "GET /a/b"]
+    for method, _, path in (route.partition(" ") for route in routes):
+        answer = await client.request(method, f"{served.admin_url}/admin/keys{path}{query}", headers=headers, json={"name": "x"})
+        assert answer.status_code == 401, answer.text
+        assert ADMIN not in answer.text
+    assert [key["name"] for key in (await Operator(client, served).ask("GET")).json()["data"]] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "attacker.example"}, 403),
+        ({"host": "attacker.example:8081"}, 403),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, 415),
+        ({"host": "localhost:8081", "content-type": "application/json; charset=utf-8"}, 201),
+        ({"host": "[::1]:8081", "content-type": "application/json"}, 201),
+    ],
+)
+async def test_without_an_admin_key_no_page_in_a_browser_makes_one(
+    up: FaultUpstream, client: httpx.AsyncClient, headers: dict[str, str], status: int
+) -> None:
+    async with serving(up, REST) as gateway:
+        answer = await client.post(gateway.admin_url + "/admin/keys", content=b'{"name": "new"}', headers=headers)
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"name": "a", "name": "b"}', b"\xff", b"[" * 70_000, b'{"name": ' + b'"x' * 40_000])
+async def test_what_is_no_request_is_refused(served: Live, client: httpx.AsyncClient, body: bytes) -> None:
+    headers = {**bearer(ADMIN), "content-type": "application/json"}
+    answer = await client.post(served.admin_url + "/admin/keys", content=body, headers=headers)
+    assert answer.status_code in (400, 413)
+    assert answer.json()["error"]["type"] == "invalid_request_error"

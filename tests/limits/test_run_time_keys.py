@@ -1,0 +1,153 @@
+"""Keys made at run time, kept in Redis: every gateway and every worker knows them, an outage changes none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway import __main__ as command
+from gateway.limits.resp import connect
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.conftest import chat, serving
+from tests.flows.live import Live, eventually
+from tests.flows.operator import ADMIN, KEYED, REST, Operator, bearer, digest
+from tests.limits.redis_server import RedisServer
+from tests.running import RunningGateway
+
+
+@pytest.fixture(name="up")
+async def scripted_upstream() -> AsyncIterator[FaultUpstream]:
+    """An upstream that answers."""
+    async with FaultUpstream() as server:
+        yield server
+
+
+@pytest.fixture(name="client")
+async def caller() -> AsyncIterator[httpx.AsyncClient]:
+    """A caller."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
+        yield one
+
+
+async def several(stack: AsyncExitStack, up: FaultUpstream, redis: RedisServer, count: int) -> list[Live]:
+    """Gateways with one store."""
+    rest = REST + KEYED + f"store: {redis.url}\nstore_deadline: 10s\n"
+    return [await stack.enter_async_context(serving(up, rest)) for _ in range(count)]
+
+
+async def refused_within(calls: Callable[[], Any], status: int, seconds: float) -> float:
+    """Until every answer has the status; how long that took."""
+    began = time.monotonic()
+    while True:
+        answers = await calls()
+        if all(answer.status_code == status for answer in answers):
+            return time.monotonic() - began
+        assert time.monotonic() - began < seconds, [answer.status_code for answer in answers]
+        await asyncio.sleep(0.05)
+
+
+async def test_m6_a_key_revoked_on_one_gateway_is_refused_by_all_within_two_seconds(
+    up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer
+) -> None:
+    async with AsyncExitStack() as stack:
+        operators = [Operator(client, gateway) for gateway in await several(stack, up, own_redis, 3)]
+        token = await operators[0].make("new")
+
+        async def calls() -> list[httpx.Response]:
+            return await asyncio.gather(*(one.call(token) for one in operators))
+
+        await refused_within(calls, 200, 10)
+        assert (await operators[1].ask("DELETE", "/new")).status_code == 200
+        assert (await operators[1].call(token)).status_code == 401
+        took = await refused_within(calls, 401, 10)
+        assert took < 5  # two seconds, and what a busy machine adds
+
+
+async def test_s9_the_store_has_hashes_alone(up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer) -> None:
+    async with AsyncExitStack() as stack:
+        operator = Operator(client, (await several(stack, up, own_redis, 1))[0])
+        token = await operator.make("new", limits={"requests": "10/min"})
+        assert (await operator.call(token)).status_code == 200
+        console = await connect(own_redis.address, lambda: None)
+        dump = [await console.ask("DUMP", key) for key in await console.ask("KEYS", "*")]
+        kept = await console.ask("HGETALL", "lockgate:{keys}:made")
+        console.abort()
+    assert digest(token).encode() in b"".join(kept)
+    for text in (*dump, *kept):
+        assert token.encode() not in text
+        assert token[3:-4].encode() not in text
+
+
+async def test_an_outage_keeps_the_keys_and_what_was_revoked_stays_so(
+    up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = gateways = await several(stack, up, own_redis, 2)
+        first, second = [Operator(client, gateway) for gateway in gateways]
+        kept, revoked = await first.make("kept"), await first.make("revoked")
+        await first.ask("DELETE", "/revoked")
+        await eventually(lambda: set(other.gateway.made_keys.known) == {"kept"})
+        own_redis.kill()
+        await eventually(lambda: any("keys made at run time cannot be read" in line for line in one.reports))
+        assert [(await operator.call(kept)).status_code for operator in (first, second)] == [200, 200]
+        assert [(await operator.call(revoked)).status_code for operator in (first, second)] == [401, 401]
+        away = await first.ask("POST", "", {"name": "later"})
+        assert (away.status_code, away.json()["error"]["code"]) == (503, "store_unavailable")
+        own_redis.start()  # empty
+        await eventually(lambda: any("are read again" in line for line in one.reports + other.reports))
+        assert [(await operator.call(kept)).status_code for operator in (first, second)] == [200, 200]
+        later = await first.make("later")  # told to a store that was given back what it had lost
+        await eventually(lambda: set(other.gateway.made_keys.known) == {"kept", "later"})
+        assert [(await second.call(token)).status_code for token in (kept, revoked, later)] == [200, 401, 200]
+        assert sum("cannot be read" in line for line in one.reports) == 1
+
+
+async def test_workers_and_the_command_line_know_the_same_keys(
+    up: FaultUpstream,
+    client: httpx.AsyncClient,
+    own_redis: RedisServer,
+    gateway: Callable[..., RunningGateway],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    yaml = f"""
+store: {own_redis.url}
+store_deadline: 10s
+providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
+models:
+  m: up/mock
+""" + REST + KEYED  # fmt: skip
+    running = await asyncio.to_thread(gateway, yaml, {"UP_KEY": "sk-upstream-credential"}, ("--workers", "2"))
+    await asyncio.to_thread(running.wait_ready)
+
+    async def run(*args: str) -> tuple[int, str, str]:
+        code = await asyncio.to_thread(command.run, ["key", *args, "--admin", running.admin_url])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    code, _, err = await run("list")
+    assert (code, "LOCKGATE_ADMIN_KEY" in err) == (1, True)
+    monkeypatch.setenv("LOCKGATE_ADMIN_KEY", ADMIN)
+    code, out, err = await run("create", "--name", "new", "--limits", "requests=1000/min,concurrent=9", "--team", "search")
+    token = out.strip()
+    assert (code, token[:3], "note" in err) == (0, "lg-", False)
+
+    async def calls() -> list[httpx.Response]:
+        headers = {**bearer(token), "connection": "close"}  # each on a connection of its own, so that both workers get some
+        return await asyncio.gather(*(client.post(running.base_url + "/chat/completions", json=chat(), headers=headers) for _ in range(8)))
+
+    await refused_within(calls, 200, 20)
+    code, out, _ = await run("list")
+    assert (code, token in out, f"{token[:6]}...{token[-4:]}" in out) == (0, False, True)
+    assert [line.split("\t")[:2] for line in out.splitlines()] == [["first", "yaml"], ["new", "runtime"]]
+    code, _, err = await run("create", "--name", "other", "--limits", "requests=1/fortnight")
+    assert (code, "limits.requests: expected a rate" in err) == (1, True)
+    assert await run("revoke", "new") == (0, "new is revoked\n", "")
+    await refused_within(calls, 401, 20)
