@@ -1,0 +1,217 @@
+"""Mixed traffic: every sort of call that the metrics tell apart, against one scripted upstream, with the caller's own books.
+
+    python -m tests.metrics.load --config           # prints a configuration; UPSTREAM is where `upstream_server` listens
+    python -m tests.metrics.load --port 8080 --seconds 60
+
+Tokens are words and the upstream counts what it sends, so that the totals at /metrics can be held against its ledger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.faults.client import FaultClient
+
+TOKENS = {name: f"lg-load-{name}-0123456789abcdef" for name in ("search", "app", "tight", "gone")}
+"""The keys' texts, by the keys' names."""
+_HASH = {name: hashlib.sha256(token.encode()).hexdigest() for name, token in TOKENS.items()}
+
+_YAML = """
+store: {store}
+store_deadline: 5s
+retry_budget: 1
+admin: {{ listen: "127.0.0.1:0" }}
+providers:
+  good: {{ type: openai-compatible, base_url: "{upstream}", api_key: "${{K:-sk-load}}", prices: {{ "*": {{ prompt: 1, output: 2 }} }} }}
+  vendor: {{ type: groq, base_url: "{upstream}", api_key: "${{K:-sk-load}}",
+          prices: {{ "*": {{ prompt: 3, output: 15, cached: 1 }} }} }}
+  sick: {{ type: openai-compatible, base_url: "{upstream}", api_key: "${{K:-sk-load}}", cooldown: {{ failures: {failures} }},
+          prices: {{ "*": {{ prompt: 1, output: 1 }} }} }}
+  dead: {{ type: openai-compatible, base_url: "http://127.0.0.1:1/v1", api_key: "${{K:-sk-load}}", cooldown: {{ failures: {failures} }},
+          prices: {{ "*": {{ prompt: 1, output: 1 }} }} }}
+  cutter: {{ type: openai-compatible, base_url: "{upstream}", api_key: "${{K:-sk-load}}", cooldown: {{ failures: 100 }},
+          prices: {{ "*": {{ prompt: 1, output: 1 }} }} }}
+  narrow: {{ type: openai-compatible, base_url: "{upstream}", api_key: "${{K:-sk-load}}", limits: {{ requests: 5/s }},
+          prices: {{ "*": {{ prompt: 0.5, output: 0.5 }} }} }}
+models:
+  chat: good/mock
+  vendor: vendor/mock
+  fallback: [sick/503, good/mock]
+  retried: {{ targets: [sick/500, good/mock], retries: 1 }}
+  unreachable: [dead/mock, good/mock]
+  narrow: [narrow/mock, good/mock]
+  cut: {{ targets: cutter/stall-mid-stream, idle_timeout: 300ms }}
+  refused: good/404
+keys:
+  search: {{ hash: "sha256:{search}" }}
+  app: {{ hash: "sha256:{app}", limits: {{ requests: 1M/min, tokens: 1G/min, spend: 1000 USD/day }} }}
+  tight: {{ hash: "sha256:{tight}", limits: {{ requests: 5/min }} }}
+  gone: {{ hash: "sha256:{gone}", disabled: true }}
+"""
+
+
+def configuration(upstream: str, store: str = "memory://", *, failures: int = 5, more: str = "") -> str:
+    """A gateway's YAML for this traffic; targets cool after `failures` in a row, `more` is added at the end."""
+    return _YAML.format(upstream=upstream, store=store, failures=failures, **_HASH) + more
+
+
+@dataclass(frozen=True)
+class Sort:
+    """One sort of call: how often it is drawn, with which key, and its body. `leave` closes the connection in mid-stream."""
+
+    weight: int
+    body: Mapping[str, Any] | bytes
+    key: str | None = "search"
+    leave: bool = False
+
+
+def _chat(model: str = "chat", text: str = "tell me about the sea and the sky", **fields: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+
+
+_SLOW = "tell me slowly #chunks=12# #delay=8ms#"
+SORTS: dict[str, Sort] = {
+    "json": Sort(30, _chat()),
+    "json of another key": Sort(10, _chat(max_tokens=3), "app"),
+    "stream": Sort(15, _chat(stream=True)),
+    "stream of another key": Sort(5, _chat(stream=True, stream_options={"include_usage": True}), "app"),
+    "slow stream": Sort(4, _chat(text=_SLOW, stream=True)),
+    "two choices": Sort(3, _chat("vendor", n=2)),
+    "adjusted": Sort(6, _chat("vendor", logit_bias={"1": 2}, top_k=3, max_tokens=5)),
+    "adjusted stream": Sort(3, _chat("vendor", logprobs=True, stream=True)),
+    "fallback": Sort(4, _chat("fallback")),
+    "fallback stream": Sort(2, _chat("fallback", stream=True)),
+    "retried": Sort(2, _chat("retried")),
+    "unreachable": Sort(2, _chat("unreachable")),
+    "narrow": Sort(3, _chat("narrow")),
+    "cut": Sort(2, _chat("cut", stream=True)),
+    "refused": Sort(2, _chat("refused")),
+    "tight": Sort(2, _chat(), "tight"),
+    "left": Sort(2, _chat(text=_SLOW, stream=True), leave=True),
+    "unknown model": Sort(1, _chat("no-such-model")),
+    "wrong value": Sort(1, _chat(temperature="hot")),
+    "no json": Sort(1, b"{"),
+    "no key": Sort(1, _chat(), None),
+    "disabled key": Sort(1, _chat(), "gone"),
+}
+
+
+@dataclass
+class Books:
+    """What the callers saw."""
+
+    begun: int = 0
+    answered: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """By sort and status."""
+    left: int = 0
+    """Calls whose caller went on purpose."""
+    broken: int = 0
+    """Calls whose connection ended before the answer did."""
+
+    @property
+    def answers(self) -> int:
+        """Calls that were answered to the end."""
+        return sum(self.answered.values())
+
+
+class Load:
+    """Callers who go on until told to stop, or until `calls` are made."""
+
+    def __init__(self, port: int, *, callers: int = 16, calls: int | None = None, seed: int = 1, sorts: Mapping[str, Sort] = SORTS) -> None:
+        self.books = Books()
+        self._port = port
+        self._callers = callers
+        self._left = calls
+        self._draw = random.Random(seed)
+        self._sorts = [(name, _Ready(sort)) for name, sort in sorts.items()]
+        self._weights = [sort.weight for sort in sorts.values()]
+        self.going = asyncio.Event()
+        """Cleared: no call is begun."""
+        self.going.set()
+        self.open = 0
+        """Calls under way."""
+
+    async def run(self, until: Callable[[], bool] = lambda: False) -> Books:
+        """Make calls; returns when `calls` were made or `until()` is true."""
+        await asyncio.gather(*(self._call_on(until) for _ in range(self._callers)))
+        return self.books
+
+    async def _call_on(self, until: Callable[[], bool]) -> None:
+        client: FaultClient | None = None
+        while not until():
+            await self.going.wait()
+            if self._left is not None:
+                if self._left <= 0:
+                    break
+                self._left -= 1
+            ((name, sort),) = self._draw.choices(self._sorts, self._weights)
+            self.open += 1
+            try:
+                client = await self._call(client, name, sort)
+            finally:
+                self.open -= 1
+        if client is not None:
+            client.fin()
+
+    async def _call(self, client: FaultClient | None, name: str, sort: _Ready) -> FaultClient | None:
+        """One call; the connection, if it can be used again."""
+        self.books.begun += 1
+        try:
+            client = client or await FaultClient.connect(self._port)
+            await client.post(sort.body, sort.headers)
+            if sort.leave:
+                await client.read_until(b"data: ")
+                client.fin()
+                self.books.left += 1
+                return None
+            answer = await client.answer()
+        except (AssertionError, OSError):
+            answer = None
+        if answer is None or not answer.complete:
+            self.books.broken += 1
+        else:
+            self.books.answered[name, answer.status] += 1
+            if answer.header("connection") != "close":
+                return client
+        if client is not None:
+            client.fin()
+        return None
+
+
+class _Ready:
+    """A sort as bytes."""
+
+    def __init__(self, sort: Sort) -> None:
+        self.body = sort.body if isinstance(sort.body, bytes) else json.dumps(sort.body).encode()
+        self.headers = [("authorization", f"Bearer {TOKENS[sort.key]}")] if sort.key else []
+        self.leave = sort.leave
+
+
+async def main() -> None:
+    """Drive a gateway that runs elsewhere."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", action="store_true", help="print a configuration for this traffic and end")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--callers", type=int, default=16)
+    chosen = parser.parse_args()
+    if chosen.config:
+        print(configuration("UPSTREAM"))  # noqa: T201 - the program's product
+        return
+    end = time.monotonic() + chosen.seconds
+    books = await Load(chosen.port, callers=chosen.callers).run(lambda: time.monotonic() > end)
+    for (name, status), count in sorted(books.answered.items()):
+        print(f"{count:7} {status} {name}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
