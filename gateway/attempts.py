@@ -78,6 +78,13 @@ class Attempts:
             return
         raise last_word(journey, [self._health.of(choice.place.target) for choice in choices], down=len(cooling) == len(choices))
 
+    async def once(self, call: Call, caller: Caller, choice: Choice, total: float) -> Failure | None:
+        """One send to one place and nothing after it, within `total` seconds; Refusal or TurnedAway when it is not made."""
+        health = self._health.of(choice.place.target)
+        if not health.free:
+            raise TurnedAway(resting(health))
+        return await self._attempt(Journey(call, caller, total, alone=True), choice, health)
+
     async def _ask(self, journey: Journey, choice: Choice) -> bool:
         """Send to one place, again while that makes sense. Whether the caller has the answer; GatewayError to end it all."""
         health = self._health.of(choice.place.target)

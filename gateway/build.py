@@ -19,6 +19,7 @@ from gateway.health import Health
 from gateway.limiting import limiter_of
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
+from gateway.mirror import Mirrors
 from gateway.normalize import CHECKS
 from gateway.pace import Pace
 from gateway.run_time_keys import RunTimeKeys, key_store
@@ -75,6 +76,7 @@ class Gateway:
         self.health.configure(config.providers)
         self.budget = RetryBudget(config.retry_budget)
         self.made_keys = RunTimeKeys(key_store(config), lambda: self.generation.join_keys(self.made_keys.entries), report)
+        self.mirrors = Mirrors(self.metrics, log)
         self.generation = Generation(config, self, 1)
 
     @property
@@ -134,6 +136,7 @@ class Gateway:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
+        await self.mirrors.stop()
         for engine in self._engines.values():
             await engine.stop()
         await self.made_keys.stop()

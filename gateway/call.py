@@ -40,9 +40,9 @@ class Call:
 
     __slots__ = (
         "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "cost", "deadline", "error",
-        "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "model", "operation", "path", "read_at",
-        "receipt", "require", "reservation", "sent_at", "started", "status", "stop_matched", "stops", "stream", "stream_end", "strict",
-        "target", "time_info", "upstream_at", "upstream_end", "upstream_id", "usage", "usage_asked", "written",
+        "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "mirror_of", "model", "operation", "path",
+        "read_at", "receipt", "require", "reservation", "sent_at", "started", "status", "stop_matched", "stops", "stream", "stream_end",
+        "strict", "target", "time_info", "upstream_at", "upstream_end", "upstream_id", "usage", "usage_asked", "written",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -53,6 +53,8 @@ class Call:
         self.client_id: str | None = None
         """The caller's own x-request-id, linked in log and answer."""
         self.key: VirtualKey | None = None
+        self.mirror_of: str | None = None
+        """The id of the call that this is a copy of."""
         self.body: Body | None = None
         self.body_bytes = 0
         self.model = ""

@@ -91,6 +91,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         "stream": call.stream,
         "ms": round((ended - call.started) * 1000, 2),
     }
+    if call.mirror_of:
+        found["mirror_of"] = call.mirror_of
     if call.client_id:
         found["client_id"] = call.client_id
     if call.first_byte_at:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -128,6 +129,7 @@ class ModelEntries:
         else:
             route = self._routes.read(entry.value, join(path, "targets"), name)
         rest = mi.StructType(self._kind.cls, tuple(field for field in self._kind.fields if field.name != "targets"))
+        self._reader.read_ref = partial(self._routes.read_mirror, model=name)
         values, _ = self._reader.fields(mapping, rest, path)
         return BAD if route is None else ModelConfig(name=name, targets=route, **values)
 

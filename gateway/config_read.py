@@ -29,6 +29,8 @@ class Reader:
     def __init__(self, problems: Problems, environ: Mapping[str, str], folder: Path) -> None:
         self.problems = problems
         self.special: dict[type, SpecialReader] = {}
+        self.read_ref: Callable[[Node, str], Any] | None = None
+        """Reads a target or a model's name; set by whoever knows the model that is being read."""
         self._environ = environ
         self._folder = folder
 
@@ -167,6 +169,9 @@ class Reader:
     def _form(self, node: Node, form: str, kind: mi.Type, path: str) -> Any:
         if form == "secrets":
             return self._secrets(node, path)
+        if form == "ref" and self.read_ref is not None:
+            ref = self.read_ref(node, path)
+            return BAD if ref is None else ref
         if not isinstance(node, Scalar) or node.null:
             return self.refuse(node, path, f"expected text, got {describe(node)}")
         text = self.text(node, path)

@@ -66,6 +66,7 @@ class Routes:
         self._problems = problems
         self._text = text
         self._mentions: dict[str, list[Mention]] = {}
+        self._mirrors: dict[str, Mention] = {}
 
     def read(self, node: Node, path: str, model: str) -> Route | None:
         """The route of `model`; None when it cannot be read."""
@@ -76,6 +77,18 @@ class Routes:
                 self._problems.add(node.place, path, "an order needs at least one target")
             return Order(tuple(step for step in steps if step is not None))
         return self._step(node, path, mentions)
+
+    def read_mirror(self, node: Node, path: str, *, model: str) -> Ref | None:
+        """Where the copies of a model's calls go; None when it cannot be read."""
+        if not isinstance(node, Scalar) or node.null:
+            self._problems.add(node.place, path, "expected one target such as openai/gpt-4o, or another model's name")
+            return None
+        found: list[Mention] = []
+        text = self._text(node, path)
+        ref = None if text is None else self._ref(text, node, path, found)
+        if found:
+            self._mirrors[model] = found[0]
+        return ref
 
     def _step(self, node: Node, path: str, mentions: list[Mention]) -> Ref | Split | None:
         if isinstance(node, Sequence):
@@ -131,10 +144,13 @@ class Routes:
 
     def check(self, providers: set[str], models: set[str]) -> None:
         """Add a problem for every name that is not in the file, and for every circle."""
-        for mentions in self._mentions.values():
+        for mentions in (*self._mentions.values(), self._mirrors.values()):
             for mention in mentions:
                 self._check_name(mention, providers, models)
         self._check_reach()
+        for model, mirror in self._mirrors.items():
+            if mirror.ref.provider is None and model in self._led_to(mirror.ref.model):
+                self._problems.add(mirror.place, mirror.path, f"the copies of {join('', model)} would lead back to {join('', model)}")
 
     def _check_name(self, mention: Mention, providers: set[str], models: set[str]) -> None:
         ref = mention.ref
@@ -147,6 +163,17 @@ class Routes:
             hint = suggest(ref.provider, providers, "providers")
             written = mention.written if "${" in mention.written else f"'{join('', ref.provider)}'"
             self._problems.add(mention.place, mention.path, f"no provider {written} in this file{hint}")
+
+    def _led_to(self, model: str) -> set[str]:
+        """The models that one leads through, itself included."""
+        found: set[str] = set()
+        waiting = [model]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += [mention.ref.model for mention in self._mentions.get(name, ()) if mention.ref.provider is None]
+        return found
 
     def _check_reach(self) -> None:
         """No circles, and no model that leads through or to more than a call could ever try."""

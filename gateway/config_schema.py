@@ -27,6 +27,7 @@ _SPECIAL: dict[str, Schema] = {
     "secrets": SECRET_SCHEMA,
     "header": HEADER_SCHEMA,
     "path": PATH_SCHEMA,
+    "ref": _REF,
     "route": {"$ref": "#/$defs/route"},
 }
 _MODEL_NAME: Schema = {"pattern": r"^[^*]*\*?$", "minLength": 1}

@@ -157,6 +157,15 @@ class ContextConfig(Struct, frozen=True):
     ] = None
 
 
+class MirrorConfig(Struct, frozen=True):
+    """A copy of a model's calls goes to another target; its answer is read and discarded. Callers neither wait for it nor pay."""
+
+    target: Annotated[Ref, Meta(extra={"form": "ref"}, description="Where the copies go: PROVIDER/MODEL, or another model of this file.")]
+    share: Annotated[Annotated[float, Meta(extra={"form": "share"})], Meta(description="How many of the calls are copied: 10%.")] = 1.0
+    max_concurrent: Annotated[int, Meta(ge=1, le=10_000, description="Copies under way at once; what comes on top is not copied.")] = 10
+    timeout: Annotated[Duration, Meta(description="Longest time for one copy.")] = 60.0
+
+
 class ModelConfig(Struct, frozen=True):
     """What callers may ask for by `name`, and where such a call goes. None: what a model on the way says, else the provider."""
 
@@ -194,6 +203,10 @@ class ModelConfig(Struct, frozen=True):
     session_header: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")] | None,
         Meta(description="With balance: session, the header that names a conversation (else user, else the prompt); x-session-id if none."),
+    ] = None
+    mirror: Annotated[
+        Annotated[MirrorConfig, Meta(extra={"short": "target"})] | None,
+        Meta(description="A target that gets a copy of these calls, whose answer nobody gets; or target: and share:."),
     ] = None
     limits: Annotated[LimitsConfig, Meta(description="For all calls that ask for this model by its name.")] = LimitsConfig()
 

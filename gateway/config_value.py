@@ -78,6 +78,14 @@ def duration(text: str) -> float:
     return seconds
 
 
+def share(text: str) -> float:
+    """A part of the whole, more than 0 and at most 1, from `10%`."""
+    match = re.fullmatch(rf"({_NUMBER})\s?%", text)
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError("expected a share such as 10%, more than 0% and at most 100%")
+    return float(match[1]) / 100
+
+
 def size(text: str) -> int:
     """Bytes from `32MiB`, `64 KiB`, `10MB`, `1000` (bytes)."""
     if re.fullmatch(r"\d{1,15}", text):
@@ -192,6 +200,7 @@ _SECRET: Schema = {"type": "string", "pattern": r"\$\{|^file:", "examples": ["${
 
 FORMS: dict[str, Form] = {
     "duration": Form(duration, _text(_DURATION, "60s", "500ms")),
+    "share": Form(share, _text(rf"{_NUMBER} ?%", "10%")),
     "size": Form(size, {"anyOf": [{"type": "integer", "minimum": 0}, _text(rf"{_SIZE}|\d+", "32MiB")]}),
     "address": Form(address, _text(rf"{_HOST}:\d{{1,5}}", "127.0.0.1:8080")),
     "base_url": Form(base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), secret=True),

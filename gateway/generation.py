@@ -45,7 +45,9 @@ class Generation:
         models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
         self.keys = keys_of(config)
         self.join_keys(gateway.made_keys.entries)
-        self.router = Router(models, self.place, expose_targets=config.expose_targets, providers=frozenset(config.providers))
+        self.router = Router(
+            models, self.place, expose_targets=config.expose_targets, providers=frozenset(config.providers), is_live=gateway.health.is_live
+        )
         self.limits = Limits(config, gateway.limiter(config), gateway.metrics) if has_limits(config) else None
         self.pipeline = Pipeline(
             keys=self.keys,
@@ -57,6 +59,7 @@ class Generation:
             max_body=config.max_body,
             strict=config.strict,
             limits=self.limits,
+            mirrors=gateway.mirrors,
             default_output=config.default_output_tokens,
             health=gateway.health,
             budget=gateway.budget,
@@ -123,7 +126,9 @@ class Generation:
 def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     """The models and the targets that a configuration names, and its providers' types: what may become label values."""
     models = {name for name in config.models if "*" not in name}
-    targets = {str(ref) for one in config.models.values() for ref in refs(one.targets) if ref.provider is not None}
+    found = [ref for one in config.models.values() for ref in refs(one.targets)]
+    found += [one.mirror.target for one in config.models.values() if one.mirror is not None]
+    targets = {str(ref) for ref in found if ref.provider is not None}
     return models, targets, {name: one.type for name, one in config.providers.items()}
 
 

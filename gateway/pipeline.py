@@ -35,6 +35,7 @@ from gateway.fit import BEHAVIOUR, LIMIT
 from gateway.health import Health
 from gateway.limiting import Limits
 from gateway.metrics import Metrics
+from gateway.mirror import Mirrors
 from gateway.normalize import normalize, read_model
 from gateway.routing import Router
 from gateway.watch import Watch
@@ -60,6 +61,7 @@ class Pipeline:
         budget: RetryBudget,
         strict: bool = False,
         limits: Limits | None = None,
+        mirrors: Mirrors | None = None,
         default_output: int = 4096,
     ) -> None:
         """`limits` None: none are configured, and nothing is counted. `default_output`: tokens of a call that names no cap."""
@@ -73,6 +75,7 @@ class Pipeline:
         self.deadlines = deadlines
         self._max_body = max_body
         self._strict = strict
+        self._mirrors = mirrors
         self._default_output = default_output
 
     async def serve(self, operation: Operation, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -155,9 +158,13 @@ class Pipeline:
         _read_asks(call, call.body)
         if call.stream:
             self.metrics.streams += 1
-        choices = self.router.targets(model, Asking(call, caller.headers, self._default_output))
+        asking = Asking(call, caller.headers, self._default_output)
+        choices = self.router.targets(model, asking)
         if self.limits is not None:
             await self.limits.admit(call, model.name, [choice.place.target for choice in choices])
+        if choices[0].mirror is not None and self._mirrors is not None:
+            copies_to = self.router.leads(choices[0].mirror.target, asking)[0]
+            self._mirrors.offer(call, caller.headers, choices[0].mirror, copies_to, self.attempts)
         await self.attempts.run(call, caller, choices)
 
     async def _accept(self, call: Call, caller: Caller) -> None:

@@ -18,7 +18,7 @@ from providers.base import Target
 
 if TYPE_CHECKING:
     from gateway.asking import Asking
-    from gateway.config_types import ContextConfig, ModelConfig
+    from gateway.config_types import ContextConfig, MirrorConfig, ModelConfig
     from gateway.pricing import TokenPrice
     from providers.local.distant import DistantEngine
     from providers.local.engine import Engine
@@ -75,6 +75,8 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
     json_repair: bool = False
     attempts: int = MOST_ATTEMPTS
     """Most sends for the call as a whole."""
+    mirror: MirrorConfig | None = None
+    """What gets a copy of the call."""
     require: bool = False
     """Not for calls of which it would lose a parameter."""
 
@@ -106,12 +108,14 @@ class Router:
         expose_targets: bool = False,
         providers: frozenset[str] = frozenset(),
         draw: Callable[[], float] = random.random,
+        is_live: Callable[[str], bool] = lambda target: True,
     ) -> None:
-        """`place` gives the place of (provider, model); `draw` a number from 0 to 1 for splits."""
+        """`place` gives the place of (provider, model); `draw` a number from 0 to 1 for splits, which pass over what is not live."""
         self._models = models
         self._place = place
         self._providers = providers if expose_targets else frozenset()
         self._draw = draw
+        self._is_live = is_live
         self._fixed: dict[str, list[Choice]] = {}
         self._candidates: dict[tuple[int, tuple[str, ...]], list[Candidate]] = {}
 
@@ -151,6 +155,12 @@ class Router:
             found = [one for one in found if not (asking.requires or one.require) or asking.keeps_all(one.place.target)]
             if not found:
                 raise asking.nobody()
+        return found
+
+    def leads(self, ref: Ref, asking: Asking | None = None) -> list[Choice]:
+        """The places behind a name that stands alone, as of a mirror."""
+        found: list[Choice] = []
+        self._follow(ref, (), found, asking)
         return found
 
     def possible(self, model: Model) -> list[Choice]:
@@ -197,6 +207,7 @@ class Router:
 
     def _pick(self, split: Split, path: tuple[Model, ...], asking: Asking | None) -> Ref:
         candidates = self.candidates(split, path)
+        candidates = [one for one in candidates if any(self._is_live(head.place.target.name) for head in one.heads)] or candidates
         if asking is not None and (asking.requires or any(one.requires for one in candidates)):
             candidates = [one for one in candidates if one.stays_whole(asking)] or candidates
         return self._chosen(candidates, path[-1].settings, asking).ref
@@ -261,6 +272,7 @@ def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
         context=context,
         json_repair=bool(first("json_repair")),
         require=bool(first("require_parameters")),
+        mirror=next((model.settings.mirror for model in path if model.settings.mirror is not None), None),
         attempts=int(first("attempts") or MOST_ATTEMPTS),
     )
 

@@ -35,6 +35,8 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_retry_budget_exhausted": ("Retries that were not made because too many calls were retries.", ()),
     "lockgate_hedges": ("Second attempts sent because the first was slow.", ("model", "outcome")),
     "lockgate_mirrors": ("Copies of calls sent to a target whose answer nobody gets.", ("target", "outcome")),
+    "lockgate_mirror_tokens": ("Tokens of such copies, which no caller pays for.", ("target", "kind")),
+    "lockgate_mirror_cost_usd": ("What such copies cost, in US dollars.", ("target",)),
     "lockgate_stream_end": ("How streams ended.", ("target", "reason")),
     "lockgate_client_aborts": ("Callers who left before their answer was complete.", ("phase",)),
     "lockgate_auth_failures": ("Calls without a valid key.", ("reason",)),
@@ -136,7 +138,7 @@ HISTOGRAMS: dict[str, View] = {
     "gen_ai_client_token_usage": View("Tokens of an answer, input and output.", "usage", (*_CLIENT, ("gen_ai_token_type", "token_type"))),
 }
 
-SCALES: dict[str, float] = {"lockgate_cost_usd": 1e-9, "lockgate_key_cost_usd": 1e-9}
+SCALES: dict[str, float] = {"lockgate_cost_usd": 1e-9, "lockgate_key_cost_usd": 1e-9, "lockgate_mirror_cost_usd": 1e-9}
 """Counters that are not counted in ones: money in nano-dollars."""
 
 MICRO = 10**6
