@@ -133,6 +133,13 @@ ROUTES = [
         "providers: {v: {type: vllm, base_url: http://v/v1}}\nmodels: {m: {targets: [{n: 1}, v/y], balance: cost}, n: [v/x]}",
         "2:47: models.m.balance: v/x has no known price, so that its cost cannot be compared: add it under providers.v.prices",
     ),
+    (LOCAL + "models: {m: {targets: local/x, mirror: lokal/y}}", "2:40: models.m.mirror: no provider 'lokal' in this file, did you"),
+    (
+        LOCAL + "models: {m: {targets: local/x, mirror: {target: n, share: 5%}}, n: [local/y, m]}",
+        "2:49: models.m.mirror.target: the copies of m would lead back to m",
+    ),
+    (LOCAL + "models: {m: {targets: local/x, mirror: {share: 5%}}}", "models.m.mirror.target: missing"),
+    (LOCAL + "models: {m: {targets: local/x, mirror: {target: local/y, share: 0.1}}}", "mirror.share: expected a share such as 10%"),
     (LOCAL + "models: {m: {targets: local/x, retries: 11}}", "models.m.retries: expected a whole number, at least 0 and at most 10"),
 ]
 
