@@ -14,6 +14,7 @@ import click
 
 from gateway.key_command import key
 from gateway.route_command import route
+from gateway.targets_command import targets
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -240,6 +241,7 @@ def completion(shell: str) -> None:
 
 
 cli.add_command(key)
+cli.add_command(targets)
 cli.add_command(route)
 
 
