@@ -14,7 +14,6 @@ import click
 
 from gateway.key_command import key
 from gateway.route_command import route
-from gateway.targets_command import targets
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -241,7 +240,6 @@ def completion(shell: str) -> None:
 
 
 cli.add_command(key)
-cli.add_command(targets)
 cli.add_command(route)
 
 

@@ -5,7 +5,7 @@
     _attempt        one send to one place        admitted, the exchange; None, or the Failure, which the place's health hears of
     _adapt          what is sent                 the body made to fit the place's window and the provider's rules
 
-Another place is only asked while the caller was sent nothing.
+Another place is only asked while the caller was sent nothing; after that only to go on with a broken stream (gateway.continuation).
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from itertools import count
 
 import msgspec
 
-from gateway import answer, json_mode, logits
+from gateway import answer, continuation, json_mode, logits
 from gateway.admission import Admission, TurnedAway
 from gateway.budget import RetryBudget
 from gateway.call import Attempt, Call
@@ -35,8 +34,6 @@ from providers.base import Adjustment, Body, Failure, Options, Refusal, StreamFa
 
 BROKEN = frozenset({"connect", "closed_pre", "truncated", "reset"})
 """What a crash of the embedded engine looks like from here."""
-CREDENTIALS = frozenset({"rate_limit", "quota", "auth"})
-"""What is said to one credential and may not hold for another."""
 BACKOFF = (0.1, 1.0)
 """Seconds: a retry waits a random part of the first, doubled each time, of the second at most (full jitter)."""
 SOON = 1.5
@@ -67,41 +64,32 @@ class Attempts:
         self._budget = budget
         self._draw = draw
 
-    async def run(self, call: Call, caller: Caller, choices: Sequence[Choice], stand_ins: Callable[[], list[Choice]]) -> None:
-        """Send to one place after another until one answers; the error of the last one otherwise.
-
-        `stand_ins` gives every place of the model: the others of a split stand in when the one that was drawn fails.
-        """
-        journey = Journey(call, caller, min(choices[0].deadlines.total, call.deadline), alone=len(choices) == 1)
+    async def run(self, call: Call, caller: Caller, choices: Sequence[Choice]) -> None:
+        """Send to one place after another until one answers; the error of the last one otherwise."""
+        journey = Journey(call, caller, choices, min(choices[0].deadlines.total, call.deadline), alone=len(choices) == 1)
         self._budget.earn()
+        call.spoken = continuation.listen(call, choices)
         cooling: list[Choice] = []
         for choice in choices:
             if not self._health.of(choice.place.target).free:
                 cooling.append(choice)
             elif await self._ask(journey, choice):
                 return
-        others = _others(choices, stand_ins) if journey.failure is not None and not call.require else []
-        for choice in others:
-            if not self._health.of(choice.place.target).free:
-                cooling.append(choice)
-            elif await self._ask(journey, choice):
-                return
         if cooling and await self._ask_cooling(journey, cooling):
             return
-        healths = [self._health.of(choice.place.target) for choice in (*choices, *others)]
-        raise last_word(journey, healths, down=len(cooling) == len(healths))
+        raise last_word(journey, [self._health.of(choice.place.target) for choice in choices], down=len(cooling) == len(choices))
 
     async def once(self, call: Call, caller: Caller, choice: Choice, total: float) -> Failure | None:
         """One send to one place and nothing after it, within `total` seconds; Refusal or TurnedAway when it is not made."""
         health = self._health.of(choice.place.target)
         if not health.free:
             raise TurnedAway(resting(health))
-        return await self._attempt(Journey(call, caller, total, alone=True), choice, health)
+        return await self._attempt(Journey(call, caller, (choice,), total, alone=True), choice, health)
 
     async def _ask(self, journey: Journey, choice: Choice) -> bool:
         """Send to one place, again while that makes sense. Whether the caller has the answer; GatewayError to end it all."""
         health = self._health.of(choice.place.target)
-        for again in count():
+        for again in range(choice.retries + 1):
             if not self._may_send(journey, choice):
                 raise journey.error()
             if again:
@@ -122,11 +110,41 @@ class Attempts:
             if failure is None:
                 return True
             self._note(journey, choice, failure)
-            if FAILURES[failure.kind].then == "stop" or journey.caller.opened:
+            if journey.caller.opened:
+                return await self._go_on(journey, choice, failure)
+            if FAILURES[failure.kind].then == "stop":
                 raise journey.error()
-            if not await self._pause(journey, choice, failure, again):
+            if again == choice.retries or not await self._pause(journey, failure, again):
                 return False
         return False
+
+    async def _go_on(self, journey: Journey, broken: Choice, failure: Failure) -> bool:
+        """A stream broke after its first content: another place says the rest, where that is asked for and possible."""
+        call, target, spoken = journey.call, journey.call.target, journey.call.spoken
+        if spoken is None or not spoken.may_go_on(failure):
+            raise journey.error()
+        spoken.set_aside(call)
+        label = self._metrics.model_label(call.model)
+        for choice in spoken.followers(journey.choices, broken):
+            health = self._health.of(choice.place.target)
+            if not health.free or not self._may_send(journey, choice):
+                continue
+            begun = spoken.splice(choice.place.target)
+            try:
+                found = await self._attempt(journey, choice, health)
+            except (Refusal, TurnedAway):
+                spoken.splices.pop()
+                continue
+            self._metrics.count("lockgate_continuations", (label, "ok" if found is None else found.kind))
+            if found is None:
+                return True
+            self._note(journey, choice, found)
+            if spoken.size > begun:
+                return await self._go_on(journey, choice, found)
+            spoken.splices.pop()
+        spoken.take_back(call, target)
+        journey.fail(failure, broken.place.target.name)
+        raise journey.error()
 
     def _may_send(self, journey: Journey, choice: Choice) -> bool:
         """Whether there is time, and for a send after a failure: whether the call may have another, and the budget pays for it."""
@@ -141,13 +159,8 @@ class Attempts:
         self._metrics.count("lockgate_retry_budget_exhausted")
         return False
 
-    async def _pause(self, journey: Journey, choice: Choice, failure: Failure, again: int) -> bool:
+    async def _pause(self, journey: Journey, failure: Failure, again: int) -> bool:
         """Wait before the same target is asked again, as long as it said or a little; False when something else is better."""
-        several = len(choice.place.targets) > 1
-        if several and FAILURES[failure.kind].blame in CREDENTIALS and self._health.of(choice.place.target).free:
-            return True  # with another of its credentials
-        if again >= choice.retries:
-            return False
         wait = failure.retry_after or 0.0
         if failure.kind == "rate_limit":  # a retry at once would be refused too; elsewhere the call may go at once
             wait = wait or SOON
@@ -243,10 +256,13 @@ class Attempts:
             call.adjustments = logits.adapt(body, asked, target, options)
             return asked, None, options, body
         options = Options(strict, call.stream, call.operation)
-        body = call.body.copy()
+        spoken = call.spoken if call.spoken is not None and call.spoken.splices else None
+        body = call.body.copy() if spoken is None else spoken.continued(call.body)
         try:
             fitted = await self._fit(call, choice, body, strict, left) if call.fits or choice.context is not None else []
             body, adjustments, watch = json_mode.adapt(body, target, options, repair=choice.json_repair)
+            if spoken is not None:
+                spoken.ask_for_rest(body, target)
             call.adjustments = [*fitted, *adjustments]
         except (msgspec.DecodeError, RecursionError) as error:
             raise unreadable(error) from None
@@ -260,12 +276,6 @@ class Attempts:
         found = await self.fit.apply(body, choice.place, choice.context, deadlines, strict=strict, report=call.receipt)
         call.context = found.report
         return found.adjustments
-
-
-def _others(choices: Sequence[Choice], stand_ins: Callable[[], list[Choice]]) -> list[Choice]:
-    """The places of a model that a call was not drawn for."""
-    known = {choice.place.target.name for choice in choices}
-    return [one for one in stand_ins() if one.place.target.name not in known and not one.require]
 
 
 def _hand_on(caller: Caller, name: str, body: Body) -> None:

@@ -13,6 +13,7 @@ from providers.base import Adjustment, Body, Operation, Target, Usage
 if TYPE_CHECKING:
     from gateway.auth import VirtualKey
     from gateway.context import Report
+    from gateway.continuation import Spoken
     from gateway.errors import GatewayError, Headers
     from gateway.limits.types import Reservation
 
@@ -41,8 +42,9 @@ class Call:
     __slots__ = (
         "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "cost", "deadline", "error",
         "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "mirror_of", "model", "operation", "path",
-        "read_at", "receipt", "require", "reservation", "sent_at", "started", "status", "stop_matched", "stops", "stream", "stream_end",
-        "strict", "target", "time_info", "upstream_at", "upstream_end", "upstream_id", "usage", "usage_asked", "written",
+        "read_at", "receipt", "require", "reservation", "sent_at", "spoken", "started", "status", "stop_matched", "stops",
+        "stream", "stream_end", "strict", "target", "time_info", "upstream_at", "upstream_end", "upstream_id", "usage", "usage_asked",
+        "written",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -96,6 +98,8 @@ class Call:
         """When the request had been read whole."""
         self.sent_at = 0.0
         """When the last attempt's request was ready to be sent."""
+        self.spoken: Spoken | None = None
+        """What its caller was told, for a stream that may be continued elsewhere."""
         self.written = False
         """Some upstream was sent this call."""
         self.upstream_at = 0.0

@@ -112,6 +112,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         found["finish"] = call.finish_reasons
     if call.abort_phase:
         found["aborted"] = call.abort_phase
+    if call.spoken is not None and call.spoken.splices:
+        found["continued"] = call.spoken.splices
     if call.stream_end:
         found["stream_end"] = call.stream_end
     if call.error is not None:

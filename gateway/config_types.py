@@ -189,6 +189,10 @@ class ModelConfig(Struct, frozen=True):
         bool | None,
         Meta(description="Ask once more, and bill both, when a JSON answer is not what response_format asked for. Not for streams."),
     ] = None
+    continue_on_cut: Annotated[
+        bool | None,
+        Meta(description="Have a stream that breaks gone on with by the next target that can (local, vLLM, Anthropic); both are billed."),
+    ] = None
     context: Annotated[ContextConfig | None, Meta(description="What happens when a conversation does not fit the context window.")] = None
     require_parameters: Annotated[
         bool | None, Meta(description="Skip targets that would lose a parameter which a call sets; 400 when none is left.")

@@ -27,7 +27,8 @@ async def carry_out(exchange: Exchange, body: Body) -> None:
     in_parts = getattr(exchange.target.kind, "in_parts", None)
     parts = in_parts(body, exchange.options) if in_parts is not None else None
     if call.stream and parts is None:
-        await streaming.deliver(exchange, await streaming.begin(exchange, body, usage_asked=call.usage_asked))
+        continuing = call.spoken is not None and bool(call.spoken.splices)
+        await streaming.deliver(exchange, await streaming.begin(exchange, body, usage_asked=call.usage_asked and not continuing))
         return
     ask = partial(answering.ask, exchange)
     found, response = await (ask(body) if parts is None else ask_in_parts(parts, ask))

@@ -9,6 +9,7 @@ from typing import Any
 from gateway import answer, json_mode, logits, time_info
 from gateway.call import Call
 from gateway.caller import Caller
+from gateway.continuation import Rest
 from gateway.dialects import goodfire
 from gateway.metrics import Metrics
 from gateway.relay import Relay
@@ -111,6 +112,8 @@ class Exchange:
                 self.watched.append(watched)
         if call.path.startswith(goodfire.PREFIX):
             decoder = goodfire.GoodfireStream(decoder)
+        if call.spoken is not None and call.spoken.splices:
+            decoder = Rest(decoder, call.spoken)
         relay = Relay(
             decoder=decoder,
             usage_asked=usage_asked,

@@ -11,6 +11,7 @@ from gateway.call import Call
 from gateway.caller import Caller
 from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, from_refusal
 from gateway.health import TargetHealth
+from gateway.routing import Choice
 from providers.base import Failure, FailureKind, Refusal
 
 SHORTEST_WAIT = 1.0
@@ -21,12 +22,13 @@ _KINDS: dict[str, FailureKind] = {"rate_limit": "rate_limit", "quota": "quota", 
 class Journey:
     """What is known of one call between its attempts."""
 
-    __slots__ = ("alone", "call", "caller", "failure", "moved", "refusal", "sent", "target", "total")
+    __slots__ = ("alone", "call", "caller", "choices", "failure", "moved", "refusal", "sent", "target", "total")
 
-    def __init__(self, call: Call, caller: Caller, total: float, *, alone: bool) -> None:
+    def __init__(self, call: Call, caller: Caller, choices: Sequence[Choice], total: float, *, alone: bool) -> None:
         """`total`: seconds that the call as a whole may take; `alone`: there is one place only."""
         self.call = call
         self.caller = caller
+        self.choices = choices
         self.total = total
         self.alone = alone
         self.sent = 0

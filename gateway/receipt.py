@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.call import Call
 from gateway.relay import OpeningChunk
-from providers.base import Adjustment, Body
+from providers.base import Adjustment, Body, Usage
 
 MAX_HEADER = 1024
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
@@ -71,6 +71,8 @@ def body(call: Call) -> dict[str, Any]:
     }
     if call.time_info is not None:
         found["time_info"] = call.time_info
+    if call.spoken is not None and call.spoken.splices:
+        found["continued"] = call.spoken.splices
     if call.context is not None:
         found["context"] = call.context
     return found
@@ -102,12 +104,16 @@ def chunk(call: Call, opening: OpeningChunk) -> bytes:
     return _last_chunk(call, opening, "gateway", body(call))
 
 
-def usage_chunk(call: Call, opening: OpeningChunk) -> bytes:
-    """What the call used by our own count, for a stream that we ended before its provider could say."""
-    usage = call.usage
-    assert usage is not None
+def usage_chunk(call: Call, usage: Usage, opening: OpeningChunk) -> bytes:
+    """What the call used by our own count, for a stream that we ended before its provider could say, or that had several."""
     total = usage.prompt_tokens + usage.completion_tokens
-    counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "total_tokens": total}
+    counts = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": total,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
     return _last_chunk(call, opening, "usage", counts)
 
 

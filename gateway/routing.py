@@ -73,6 +73,7 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
     strict: bool
     context: ContextConfig | None = None
     json_repair: bool = False
+    continue_on_cut: bool = False
     attempts: int = MOST_ATTEMPTS
     """Most sends for the call as a whole."""
     mirror: MirrorConfig | None = None
@@ -167,21 +168,15 @@ class Router:
         """Every place that a call for the model can go to, whatever chance says."""
         return _each_once(self.all_choices(model.route, (model,)))
 
-    def stand_ins(self, model: Model) -> list[Choice]:
-        """Who may take a call for the model when those it was drawn for fail: every place that has a weight."""
-        return _each_once(self.all_choices(model.route, (model,), weighted=True))
-
-    def all_choices(self, route: Route, path: tuple[Model, ...], *, first: bool = False, weighted: bool = False) -> list[Choice]:
-        """Every choice that `route` leads to; those that it may try `first` alone, if so; those that a draw can bring, if `weighted`."""
+    def all_choices(self, route: Route, path: tuple[Model, ...], *, first: bool = False) -> list[Choice]:
+        """Every choice that `route` leads to; only those that it may try `first`, if so."""
         if isinstance(route, Order):
-            steps = route.steps[: 1 if first else None]
-            return [one for step in steps for one in self.all_choices(step, path, first=first, weighted=weighted)]
+            return [one for step in route.steps[: 1 if first else None] for one in self.all_choices(step, path, first=first)]
         if isinstance(route, Split):
-            refs = [ref for ref, weight in route.choices if weight or not weighted]
-            return [one for ref in refs for one in self.all_choices(ref, path, first=first, weighted=weighted)]
+            return [one for ref, _ in route.choices for one in self.all_choices(ref, path, first=first)]
         if route.provider is None:
             model = self._models[route.model]
-            return self.all_choices(model.route, (*path, model), first=first, weighted=weighted)
+            return self.all_choices(model.route, (*path, model), first=first)
         return [_choice(self._place(route.provider, route.model), path)]
 
     def _follow(self, route: Route, path: tuple[Model, ...], found: list[Choice], asking: Asking | None) -> bool:
@@ -277,6 +272,7 @@ def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
         strict=strict,
         context=context,
         json_repair=bool(first("json_repair")),
+        continue_on_cut=bool(first("continue_on_cut")),
         require=bool(first("require_parameters")),
         mirror=next((model.settings.mirror for model in path if model.settings.mirror is not None), None),
         attempts=int(first("attempts") or MOST_ATTEMPTS),

@@ -91,7 +91,11 @@ async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
     try:
         if not caller.opened:
             await open_stream(exchange, stream.response)
+        elif exchange.on_begin is not None:
+            exchange.on_begin()
         while not stream.ended:
+            if call.spoken is not None:
+                call.spoken.heard(out)
             await caller.write(out)
             if call.receipt and time_info.may_have(out):
                 call.time_info = time_info.read_events(out) or call.time_info
@@ -122,15 +126,28 @@ async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
     if exchange.watched:
         notes = [note for watched in exchange.watched for note in watched.notes()]
         call.adjustments = [*call.adjustments, *dict.fromkeys(notes)]
-    if call.usage_asked and call.usage is None and call.stop_matched is not None:
-        accounting.settle(call)
-        out += receipt.usage_chunk(call, opening)
+    if call.usage_asked:
+        out += _own_usage(exchange, opening)
     if call.receipt:
         call.time_info = call.time_info or exchange.times() or time_info.measured(call)
         accounting.settle(call)
         call.attempts[-1].ms = exchange.elapsed()
         out += receipt.chunk(call, opening)
     await exchange.caller.finish(out + DONE)
+
+
+def _own_usage(exchange: Exchange, opening: OpeningChunk) -> bytes:
+    """The chunk with a usage that no upstream told: of a stream that we ended at a stop, or that was gone on with elsewhere."""
+    call = exchange.call
+    if call.spoken is not None and call.spoken.splices:
+        accounting.settle(call)
+        usage = call.spoken.total(call.usage)
+    elif call.usage is None and call.stop_matched is not None:
+        accounting.settle(call)
+        usage = call.usage
+    else:
+        return b""
+    return receipt.usage_chunk(call, usage, opening) if usage is not None else b""
 
 
 async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:

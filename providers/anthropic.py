@@ -247,6 +247,7 @@ ANTHROPIC = Anthropic(
         base_url="https://api.anthropic.com/v1",
         paths={"chat": "/messages"},
         options=AnthropicSettings,
+        prefill={},
         setting_headers=(("anthropic_beta", "anthropic-beta"), ("workspace", "anthropic-workspace-id")),
         source="anthropic 2.11.0, platform.claude.com/docs/en/api/versioning",
     ),

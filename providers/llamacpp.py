@@ -36,6 +36,7 @@ LLAMACPP_WIRE = Wire(
     needs_credential=False,
     unknown="new",
     takes_nulls=True,
+    prefill={},
     source="llama.cpp server README (commit 00dc805)",
 )
 

@@ -54,6 +54,8 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Answers without choices are answers."""
     decoder: Callable[[Options], StreamDecoder] | None = None
     """What streams need; None: nothing."""
+    prefill: Mapping[str, Any] | None = None
+    """Fields of a request whose last message is the beginning of an answer to be gone on with; None: it cannot be asked for that."""
     caller_headers: tuple[str, ...] = ()
     """Headers of the caller (lower case) that go on to this vendor; no other header of a caller ever does."""
     source: str = ""
@@ -79,6 +81,7 @@ class OpenAICompatible:
         self.needs_credential = wire.needs_credential
         self.options_type = wire.options
         self.caller_headers = wire.caller_headers
+        self.prefill = wire.prefill
         self._plans: dict[tuple[str, str], Plan] = {}
 
     def plan(self, model: str, operation: str = "chat") -> Plan:

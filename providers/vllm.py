@@ -38,6 +38,7 @@ VLLM = OpenAICompatible(
         needs_credential=False,
         unknown="new",
         takes_nulls=True,
+        prefill={"continue_final_message": True, "add_generation_prompt": False},
         source="vLLM chat_completion/protocol.py (commit 002032e)",
     ),
     (

@@ -17,7 +17,7 @@ import pytest
 from gateway import __main__ as command
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["serve", "check", "schema", "explain", "models", "pull", "version", "completion", "key", "targets", "route"]
+COMMANDS = ["serve", "check", "schema", "explain", "models", "pull", "version", "completion", "key", "route"]
 GOOD = "providers: {local: {}}\nmodels: {local: local/x, both: [local, {local/y: 3, local/z: 1}]}\n"
 BAD = "listen: 1\nmodels: {m: local}\n"
 

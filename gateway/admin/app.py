@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import health, scrape, targets
+from gateway.admin import health, scrape
 from gateway.admin.answers import answer_error, answer_http, answer_internal
 from gateway.admin.health import Health
 from gateway.admin.keys import KeyAdmin
@@ -44,7 +44,6 @@ def build_admin(gateway: Gateway, state: Health) -> Starlette:
         Route("/healthz", health.live),
         Route("/readyz", health.ready(gateway, state)),
         Route("/metrics", _unless_open(gateway, scrape.metrics(gateway))),
-        keyed("/admin/targets", targets.listing(gateway)),
         keyed("/admin/keys", keys.list),
         keyed("/admin/keys", keys.create, "POST"),
         keyed("/admin/keys/{name:path}", keys.show),

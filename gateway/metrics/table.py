@@ -29,6 +29,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_upstream_requests": ("Requests given to a target's transport, counted before they are sent.", ("target",)),
     "lockgate_upstream_errors": ("Attempts that failed.", ("target", "kind")),
     "lockgate_retries": ("Attempts at a target that had failed in the same call.", ("target",)),
+    "lockgate_continuations": ("Streams that broke and were gone on with elsewhere, by how that ended.", ("model", "outcome")),
     "lockgate_fallbacks": ("Calls that went on to another target.", ("model",)),
     "lockgate_cooldowns": ("Times that a target was taken out of the order.", ("target", "reason")),
     "lockgate_shed": ("Calls that a target's queue had no place for.", ("target",)),

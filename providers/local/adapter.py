@@ -130,6 +130,7 @@ LOCAL = Local(
         base_url="http://engine/v1",
         needs_credential=False,
         options=LocalOptions,
+        prefill={},
         source="xllamacpp 2026.10.11549",
     ),
     RULES,

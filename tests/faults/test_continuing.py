@@ -1,0 +1,307 @@
+"""Streams that break after their first content and go on elsewhere: not a character twice, none lost, both attempts told and billed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+from tests.faults.behaviours import chat_chunk, sse
+from tests.faults.client import Answer, FaultClient, chat
+from tests.faults.conftest import Gate, Serve
+from tests.faults.upstream_server import FIN, RST, Exchange, FaultUpstream, Request, Script
+from tests.running import Figure, RunningGateway
+
+PIECES = [
+    "Once",
+    " upon",
+    " a",
+    " time",
+    "\n\n",
+    "there ",
+    "was ",
+    " ",
+    "a ",
+    "gate",
+    ".\n",
+    "  It",
+    " kept",
+    " é日本👩‍👩‍👧 ",
+    "all",
+    " it\t",
+    "heard",
+    ".",
+]
+"""A text with white space at every side of its seams."""
+WHOLE = "".join(PIECES)
+ENDINGS = {"fin": FIN, "rst": RST}
+
+
+def beginning(request: Request) -> str:
+    """What the request says was said already; AssertionError unless it asks to go on with it as its wire does."""
+    asked = request.json
+    last = asked["messages"][-1]
+    if last["role"] != "assistant":
+        return ""
+    if request.path.endswith("/chat/completions"):
+        assert asked["continue_final_message"] is True
+        assert asked["add_generation_prompt"] is False
+    assert last["content"] == last["content"].rstrip() != "", "servers refuse white space at the end"
+    said: str = last["content"]
+    return said
+
+
+def rest_of(request: Request) -> list[str]:
+    """The pieces that come after the request's beginning, the first of them cut where the beginning ends."""
+    begun = beginning(request)
+    assert WHOLE.startswith(begun)
+    left, pieces = len(begun), []
+    for piece in PIECES:
+        if len(piece) > left:
+            pieces.append(piece[left:])
+        left = max(0, left - len(piece))
+    return pieces
+
+
+def speaker(cut_after: int | None = None, ending: str = "fin", name: str = "mock") -> Script:
+    """vLLM's wire: the whole text, or the rest of what the request begins; cut after so many pieces."""
+
+    async def script(exchange: Exchange) -> None:
+        pieces = rest_of(exchange.request)
+        identity = {"id": f"chatcmpl-{name}", "created": 1700000000 + len(name), "model": name}
+        await exchange.start_stream()
+        await exchange.event({**chat_chunk("", role="assistant"), **identity})
+        for piece in pieces[:cut_after]:
+            await exchange.event({**chat_chunk(piece), **identity}, tokens=1)
+        if cut_after is not None:
+            await exchange.sleep(0.02)
+            exchange.fin() if ending == "fin" else exchange.rst()
+        usage = {"prompt_tokens": 10, "completion_tokens": len(pieces), "total_tokens": 10 + len(pieces)}
+        await exchange.event({**chat_chunk(finish="stop"), **identity})
+        await exchange.event({**chat_chunk(), **identity, "choices": [], "usage": usage})
+        await exchange.event(b"[DONE]")
+        await exchange.chunk(b"")
+
+    return script
+
+
+def anthropic(cut_after: int | None = None) -> Script:
+    """The same on Anthropic's wire."""
+
+    async def script(exchange: Exchange) -> None:
+        pieces = rest_of(exchange.request)
+        await exchange.start_stream()
+        message = {"id": "msg_1", "model": "claude", "usage": {"input_tokens": 10, "output_tokens": 1}}
+        await exchange.event({"type": "message_start", "message": message})
+        await exchange.event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+        for piece in pieces[:cut_after]:
+            delta = {"type": "text_delta", "text": piece}
+            await exchange.event({"type": "content_block_delta", "index": 0, "delta": delta}, tokens=1)
+        if cut_after is not None:
+            await exchange.sleep(0.02)
+            exchange.fin()
+        ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": len(pieces)}}
+        await exchange.event(ended)
+        await exchange.event({"type": "message_stop"})
+        await exchange.chunk(b"")
+
+    return script
+
+
+ON = {"continue_on_cut": True}
+PATIENT = {"cooldown": {"failures": 1000}}
+
+
+def chunks_of(answer: Answer) -> list[dict[str, Any]]:
+    """The stream's chunks, decoded; AssertionError unless it came to its end."""
+    assert answer.status == 200
+    assert answer.events[-1] == b"[DONE]", answer.events[-2:]
+    return [json.loads(event) for event in answer.events[:-1]]
+
+
+def assert_one_stream(answer: Answer, identity: tuple[str, int, str]) -> None:
+    """One text, whole; one identity, one role, one end."""
+    chunks = chunks_of(answer)
+    assert answer.text == WHOLE
+    told = [chunk for chunk in chunks if chunk["choices"]]
+    assert {(chunk["id"], chunk["created"], chunk["model"]) for chunk in told} == {identity}
+    assert [chunk["choices"][0]["delta"]["role"] for chunk in told if "role" in chunk["choices"][0]["delta"]] == ["assistant"]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in told if chunk["choices"][0]["finish_reason"]] == ["stop"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("wire", ["vllm", "anthropic"])
+async def test_a_stream_cut_after_any_event_is_gone_on_with_by_the_next_target(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, wire: str, ending: str
+) -> None:
+    other.on("/v1/chat/completions", speaker(name="another"))
+    other.on("/v1/messages", anthropic())
+    gate = await serve((up, "mock"), (other, "claude"), every={"type": wire}, first={"type": "vllm", **PATIENT}, model=ON, top=BUDGET)
+    for at in range(1, len(PIECES) + 1):
+        up.once(speaker(at, ending))
+        answer = await gate.ask(chat(stream=True, stream_options={"include_usage": True}, max_tokens=100), RECEIPT)
+        assert_one_stream(answer, ("chatcmpl-mock", 1700000004, "mock"))
+        *_, usage, receipt = chunks_of(answer)
+        assert receipt["gateway"]["continued"] == [{"at": len("".join(PIECES[:at])), "target": "p1/claude"}]
+        assert [one["outcome"] for one in receipt["gateway"]["attempts"]] == ["truncated" if ending == "fin" else "reset", "ok"]
+        left = other.requests[-1].tokens
+        assert usage["usage"]["completion_tokens"] == left + at + 1  # an event, a token: the role's, too
+        assert usage["usage"]["prompt_tokens"] > 10
+        assert other.requests[-1].json["max_tokens"] == 100 - at - 1
+    records = await gate.records(len(PIECES))
+    assert all((record["status"], record["stream_end"], record["target"]) == (200, "ok", "p1/claude") for record in records)
+    assert gate.count("lockgate_continuations", "m", "ok") == len(PIECES)
+
+
+BUDGET = {"retry_budget": 1}
+RECEIPT = (("x-gateway-receipt", "body"),)
+
+
+async def test_without_another_such_target_the_same_one_goes_on_once(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    gate = await serve((up, "mock"), (other, "mock"), first={"type": "vllm"}, model=ON)
+    up.once(speaker(4))
+    up.once(speaker(name="again"))
+    assert_one_stream(await gate.ask(chat(stream=True)), ("chatcmpl-mock", 1700000004, "mock"))
+    up.once(speaker(4))
+    up.once(speaker(4))
+    answer = await gate.ask(chat(stream=True))
+    assert answer.failure["code"] == "upstream_truncated"
+    assert answer.text == "".join(PIECES[:8])
+    assert other.requests == []
+    assert len(up.requests) == 4
+
+
+async def test_a_stream_that_breaks_twice_is_gone_on_with_twice(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    async with FaultUpstream() as third:
+        gate = await serve((up, "a"), (other, "b"), (third, "c"), every={"type": "vllm"}, model=ON)
+        up.once(speaker(5))
+        other.once(speaker(6, "rst", name="second"))
+        third.once(speaker(name="third"))
+        answer = await gate.ask(chat(stream=True), RECEIPT)
+        assert_one_stream(answer, ("chatcmpl-mock", 1700000004, "mock"))
+        receipt = chunks_of(answer)[-1]["gateway"]
+    first, second = len("".join(PIECES[:5])), len("".join(PIECES[:10]))  # the white space at the first seam came twice, and went once
+    assert receipt["continued"] == [{"at": first, "target": "p1/b"}, {"at": second, "target": "p2/c"}]
+    assert [one["outcome"] for one in receipt["attempts"]] == ["truncated", "reset", "ok"]
+
+
+async def test_the_openai_package_reads_a_continued_stream_as_one(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    gate = await serve((up, "mock"), (other, "mock"), every={"type": "vllm"}, model=ON)
+    up.once(speaker(7))
+    other.once(speaker())
+    async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:
+        stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
+        said = [chunk.choices[0].delta.content or "" async for chunk in stream]
+    assert "".join(said) == WHOLE
+
+
+async def test_a_stop_across_the_seam_still_ends_the_text(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    gate = await serve((up, "mock"), (other, "mock"), every={"type": "vllm"}, model=ON)
+    up.once(speaker(9))
+    other.once(speaker())
+    answer = await gate.ask(chat(stream=True, stop=["a gate"]))
+    assert answer.text == WHOLE[: WHOLE.index("a gate")]
+    assert chunks_of(answer)[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def with_tool_call() -> dict[str, Any]:
+    """A chunk in which a tool call begins."""
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{"}}
+    return chat_chunk(tool_calls=[call])
+
+
+CANNOT: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "json": ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}}, []),
+    "json object": ({"response_format": {"type": "json_object"}}, []),
+    "own beginning": ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Well,"}]}, []),
+    "several": ({"n": 2}, []),
+    "tool call": ({}, [with_tool_call()]),
+    "reasoning": ({}, [chat_chunk(reasoning_content="let me think")]),
+    "finished": ({}, [chat_chunk(finish="stop")]),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT)
+async def test_what_no_other_model_can_go_on_with_ends_with_the_usual_error(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, case: str
+) -> None:
+    fields, more = CANNOT[case]
+    up.on("/v1/chat/completions", sse(chat_chunk("", role="assistant"), chat_chunk("one "), *more, ending=RST))
+    gate = await serve((up, "mock"), (other, "mock"), every={"type": "vllm"}, model=ON)
+    answer = await gate.ask(chat(stream=True, **fields))
+    assert answer.failure["code"] == "upstream_reset"
+    assert other.requests == []
+    assert gate.count("lockgate_continuations") == 0
+
+
+async def test_it_is_off_by_default(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    gate = await serve((up, "mock"), (other, "mock"), every={"type": "vllm"})
+    up.once(speaker(4))
+    assert (await gate.ask(chat(stream=True))).failure["code"] == "upstream_truncated"
+    assert other.requests == []
+
+
+async def test_targets_that_take_no_beginning_are_passed_over(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    gate = await serve((up, "mock"), (other, "mock"), model=ON)  # any OpenAI-compatible server: nobody knows
+    up.once(speaker(4))
+    answer = await gate.ask(chat(stream=True))
+    assert (answer.failure["code"], answer.text) == ("upstream_truncated", "".join(PIECES[:4]))
+    assert (len(up.requests), other.requests) == (1, [])
+
+
+@pytest.mark.parametrize("behaviour", ["500", "silent-after-head", "error-first-event", "fin-after-head"])
+async def test_when_nobody_goes_on_the_caller_gets_the_first_error(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str
+) -> None:
+    gate = await serve((up, "mock"), (other, behaviour), every={"type": "vllm", "idle_timeout": "300ms"}, model=ON)
+    up.once(speaker(4))
+    answer = await gate.ask(chat(stream=True))
+    assert (answer.failure["code"], answer.text) == ("upstream_truncated", "".join(PIECES[:4]))
+    record = await gate.record(status=200, target="p0/mock", estimated=True, output_tokens=5)
+    assert len(record["attempts"]) == 2
+
+
+async def test_a_caller_who_leaves_while_the_rest_is_awaited_ends_it(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    gate: Gate = await serve((up, "mock"), (other, "silent"), every={"type": "vllm"}, model=ON)
+    up.once(speaker(4))
+    async with await FaultClient.connect(gate.port) as client:
+        await client.post(chat(stream=True))
+        await other.wait_for(lambda other: len(other.requests) == 1)
+        client.rst()
+        await other.wait_for(lambda other: other.ledger.open == 0)
+        await gate.record(status=499, aborted="mid")
+
+
+async def test_the_local_engine_goes_on_with_what_another_server_began(
+    gateway: Callable[..., RunningGateway], up: FaultUpstream, figure: Figure
+) -> None:
+    begun = "The three primary colours are red, yellow and "
+    up.on("/v1/chat/completions", sse(chat_chunk("", role="assistant"), *map(chat_chunk, begun.split("&")), ending=FIN))
+    providers = {"gpu": {"type": "vllm", "base_url": up.base_url}, "local": {}}
+    local = "local/smollm2-135m-instruct"
+    models = {"m": {"targets": ["gpu/mock", local], "continue_on_cut": True}, "alone": local}
+    running = await asyncio.to_thread(gateway, json.dumps({"providers": providers, "models": models}))
+    await asyncio.to_thread(running.wait_ready, 300)
+    question = [{"role": "user", "content": "Name the three primary colours."}]
+    fields: dict[str, Any] = {"messages": question, "temperature": 0, "max_tokens": 24, "seed": 1}
+    async with openai.AsyncOpenAI(base_url=running.base_url, api_key="none", max_retries=0, timeout=120) as client:
+        stream = await client.chat.completions.create(
+            model="m", stream=True, stream_options={"include_usage": True}, **fields, extra_headers=dict(RECEIPT)
+        )
+        chunks = [chunk async for chunk in stream]
+        prefix = {"role": "assistant", "content": begun.rstrip()}
+        alone = await client.chat.completions.create(model="alone", **{**fields, "messages": [*question, prefix]})
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    rest = alone.choices[0].message.content or ""
+    assert said.startswith(begun + rest.lstrip()[:20])
+    assert len({chunk.id for chunk in chunks}) == 1
+    usages = [chunk.usage for chunk in chunks if chunk.usage]
+    assert len(usages) == 1
+    receipt = chunks[-1].model_extra["gateway"]  # type: ignore[index]
+    assert receipt["continued"] == [{"at": len(begun), "target": local}]
+    figure("characters said by the local engine after another server's", len(said) - len(begun), "")
+    await asyncio.to_thread(running.stop)
