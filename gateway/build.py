@@ -19,6 +19,7 @@ from gateway.health import Health
 from gateway.limiting import limiter_of
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
+from gateway.metrics.fleet import Fleet, fleet_of
 from gateway.mirror import Mirrors
 from gateway.normalize import CHECKS
 from gateway.pace import Pace
@@ -71,7 +72,8 @@ class Gateway:
         """How each target has been doing, by its name."""
         self._limiter: Limiter | None = None
         self._loading: asyncio.Task[None] | None = None
-        self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells)
+        self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells, max_series=config.metrics.max_series)
+        self.fleet: Fleet | None = None
         self.health = Health()
         self.health.configure(config.providers)
         self.budget = RetryBudget(config.retry_budget)
@@ -125,6 +127,10 @@ class Gateway:
         if find_spec("tokenizers") is None and any(one.context and one.context.tokenizer for one in self.config.models.values()):
             self.report("context.tokenizer is not used: it needs the package tokenizers, `pip install lockgate[tokenizers]`")
         await self.made_keys.start()
+        if self._sockets is None:
+            self.fleet = fleet_of(self.config, self.metrics)
+        if self.fleet is not None:
+            await self.fleet.start()
         if self._limiter is not None and self._workers == 1:  # of several processes, only those that serve count
             await self._limiter.start()
         if self.generation.counts():
@@ -140,6 +146,8 @@ class Gateway:
         for engine in self._engines.values():
             await engine.stop()
         await self.made_keys.stop()
+        if self.fleet is not None:
+            await self.fleet.stop()
         if self._limiter is not None:
             await self._limiter.stop()
         for transport in (self.native, *self._httpx.values()):

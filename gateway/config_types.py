@@ -235,9 +235,9 @@ class KeyConfig(Struct, frozen=True):
     models: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...] | None, Meta(description="The models it may ask for; all when left out.")
     ] = None
-    team: Annotated[
-        Annotated[str, Meta(min_length=1)] | None, Meta(description="A team of this file: its limits and models hold too.")
-    ] = None
+    team: Annotated[Annotated[str, Meta(min_length=1)] | None, Meta(description="A team of this file: its limits and models hold too.")] = (
+        None
+    )
     disabled: Annotated[bool, Meta(description="Refuse this key.")] = False
     expires: Annotated[
         Annotated[datetime, Meta(extra={"form": "expires"})] | None,
@@ -246,6 +246,14 @@ class KeyConfig(Struct, frozen=True):
     strict: Annotated[bool | None, Meta(description=STRICT)] = None
     limits: Annotated[LimitsConfig, Meta(description="For all calls with this key.")] = LimitsConfig()
     limits_per_user: Annotated[LimitsConfig, Meta(description="For each value of the field user in calls with this key.")] = LimitsConfig()
+
+
+class MetricsConfig(Struct, frozen=True):
+    """What /metrics shows. Read when the process starts."""
+
+    max_series: Annotated[
+        int, Meta(ge=500, le=200_000, description="Most series of a scrape; what would be more is counted as 'other'.")
+    ] = 2000
 
 
 class Config(Struct, frozen=True):
@@ -265,6 +273,7 @@ class Config(Struct, frozen=True):
     store_deadline: Annotated[
         Duration, Meta(description="Longest wait for one decision of the store; after it limits follow their outage mode.")
     ] = 0.05
+    metrics: Annotated[MetricsConfig, Meta(description="What the admin listener's /metrics shows.")] = MetricsConfig()
     providers: Annotated[dict[str, ProviderConfig], Meta(description="Whom we can call, with which credential.")] = {}
     models: Annotated[dict[str, ModelConfig], Meta(description='What callers may ask for. "*" is anything else, claude-* a prefix.')] = {}
     teams: Annotated[dict[str, TeamConfig], Meta(description="Keys that share limits and models: keys.NAME.team names one.")] = {}

@@ -1,19 +1,40 @@
-"""/metrics: what Prometheus reads."""
+"""/metrics: what Prometheus reads, of this instance or (`?scope=fleet`) of all that share its store."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.build import Gateway
+from gateway.errors import Unavailable, refuse
+from gateway.metrics.fleet import FleetError
+from gateway.metrics.snapshot import Snapshot
 
 
 def metrics(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """Every counter in Prometheus' text format."""
+    """Every metric, in the format that the scraper asks for. It is written in a thread: callers do not wait for it."""
+    from gateway.metrics import text
 
     async def scrape(request: Request) -> Response:
-        return Response(gateway.metrics.expose(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        snapshot = await _snapshot(gateway, request.query_params.get("scope", "instance"))
+        wanted = "application/openmetrics-text" in request.headers.get("accept", "")
+        body = await asyncio.to_thread(text.openmetrics if wanted else text.classic, snapshot)
+        return Response(body, media_type=text.OPENMETRICS if wanted else text.CLASSIC)
 
     return scrape
+
+
+async def _snapshot(gateway: Gateway, scope: str) -> Snapshot:
+    if scope == "instance":
+        return gateway.metrics.whole()
+    if scope != "fleet":
+        raise refuse("scope", "scope is 'instance' or 'fleet'.")
+    if gateway.fleet is None:
+        return gateway.metrics.whole()
+    try:
+        return await gateway.fleet.whole()
+    except FleetError as error:
+        raise Unavailable(f"The store cannot be asked for the fleet's metrics ({error}).", code="store_unavailable") from None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from gateway.call import Call
 from gateway.metrics.cells import Cells
 from gateway.metrics.names import Names
-from gateway.metrics.series import Read, Series
+from gateway.metrics.series import Read, Series, bounded
 from gateway.metrics.snapshot import Snapshot, merge
 from gateway.metrics.table import COUNTERS, MAX_CODES, MAX_SERIES, MICRO, OTHER, SOURCES, Labels
 from providers.base import Usage
@@ -64,7 +64,9 @@ class Metrics:
         max_series: int = MAX_SERIES,
     ) -> None:
         """`models`, `targets` and `params` are the names that may become label values; `types` are the providers' types by name."""
+        self.max_series = max_series
         self._series = series = Series(cells, max_series)
+        series.read("lockgate_series", lambda: {(): float(series.lines)})
         self._values = series.values
         self._names = Names(params)
         self._others: Callable[[], Iterable[Snapshot]] = tuple
@@ -252,7 +254,8 @@ class Metrics:
 
     def whole(self) -> Snapshot:
         """The series of this process and of those that it answers for."""
-        return merge([self.snapshot(), *self._others()])
+        others = list(self._others())
+        return bounded(merge([self.snapshot(), *others]), self.max_series) if others else self.snapshot()
 
     def expose(self) -> bytes:
         """The text that Prometheus scrapes."""

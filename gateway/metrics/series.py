@@ -117,6 +117,24 @@ class Series:
             if rows
         }
 
+    def add(self, snapshot: Snapshot) -> None:
+        """Add what another process has; of gauges what several have become already."""
+        values = self.values
+        for name, rows in snapshot.items():
+            if name in self._rows:
+                for labels, cells in rows.items():
+                    if name not in GAUGES or cells[0] != ABSENT:
+                        at = self.at(name, labels)
+                        for place, value in enumerate(cells, at):
+                            values[place] += value
+
     def counter(self, name: str) -> dict[Labels, int]:
         """A counter's values other than 0."""
         return {labels: self.values[at] for labels, at in self._rows[name].items() if self.values[at]}
+
+
+def bounded(snapshot: Snapshot, max_series: int) -> Snapshot:
+    """The same with no more series than one process may have: each of several had names of its own."""
+    whole = Series(max_series=max_series)
+    whole.add(snapshot)
+    return whole.snapshot()

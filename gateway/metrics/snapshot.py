@@ -46,8 +46,18 @@ def _together(name: str, one: list[int], other: list[int]) -> list[int]:
     return [sum((one[0], other[0])) if rule == "sum" else max(one[0], other[0]) if rule == "max" else min(one[0], other[0])]
 
 
+def only_counts(snapshot: Snapshot) -> Snapshot:
+    """Its counters and histograms."""
+    return {name: rows for name, rows in snapshot.items() if name in COUNTERS or name in SOURCES}
+
+
+def only_gauges(snapshot: Snapshot) -> Snapshot:
+    """Its gauges."""
+    return {name: rows for name, rows in snapshot.items() if name in GAUGES}
+
+
 def after_end(snapshot: Snapshot) -> Snapshot:
     """What of a process stays true once it has ended; calls that it never finished count as lost."""
-    found = {name: rows for name, rows in snapshot.items() if name in COUNTERS or name in SOURCES}
+    found = only_counts(snapshot)
     (lost,) = snapshot.get("lockgate_requests_in_flight", {}).get((), [0])
     return merge([found, {"lockgate_requests": {LOST: [lost // MICRO]}}]) if lost > 0 else found
