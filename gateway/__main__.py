@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from gateway.diff_command import diff
 from gateway.key_command import key
 from gateway.route_command import route
+from gateway.serve_command import config_option, json_option, serve
 
 if TYPE_CHECKING:
     from gateway.config import Config
 
-CONFIG_HELP = "The YAML file. Without it: $LOCKGATE_CONFIG, ./config/gateway.yaml, else a built-in configuration with the local model."
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -61,52 +62,12 @@ def cli() -> None:
     """
 
 
-def _config_option(command: Any) -> Any:
-    return click.option(
-        "-c", "--config", "config_path", metavar="FILE", type=click.Path(), envvar="LOCKGATE_CONFIG", show_envvar=True, help=CONFIG_HELP
-    )(command)
-
-
-def _json_option(command: Any) -> Any:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-@cli.command(short_help="Answer callers (the default command).")
-@_config_option
-@click.option("--host", metavar="HOST", help="Listen here instead of the file's listen.")
-@click.option("--port", type=click.IntRange(0, 65535), envvar="PORT", show_envvar=True, help="The callers' port, instead of the file's.")
-@click.option(
-    "--admin-port", type=click.IntRange(0, 65535), envvar="ADMIN_PORT", show_envvar=True, help="The admin port, instead of the file's."
-)
-@click.option(
-    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, envvar="WORKERS", show_envvar=True, help="Serving processes."
-)
-@click.option(
-    "--log",
-    type=click.Choice(["auto", "human", "json"]),
-    default="auto",
-    show_default=True,
-    help="How calls are logged; auto is human on a terminal and JSON otherwise.",
-)
-def serve(config_path: str | None, host: str | None, port: int | None, admin_port: int | None, workers: int, log: str) -> None:
-    """Serve callers until interrupted.
-
-    \b
-    lockgate serve
-    lockgate serve --config my.yaml --workers 2
-    PORT=9000 lockgate
-    """
-    from gateway import config
-    from gateway.serve import run
-
-    path = config_path or config.find()
-    code = run(path, host=host, port=port, admin_port=admin_port, workers=workers, log=log)
-    click.get_current_context().exit(code)
+cli.add_command(serve)
 
 
 @cli.command(short_help="Name every mistake in a configuration.")
 @click.argument("file", required=False, type=click.Path())
-@_json_option
+@json_option
 def check(file: str | None, as_json: bool) -> None:
     """Check FILE and everything it refers to, without serving or calling anyone.
 
@@ -148,7 +109,7 @@ def schema() -> None:
 
 @cli.command(short_help="Show what would be sent for a request, and to whom.")
 @click.argument("file", type=click.Path(allow_dash=True))
-@_config_option
+@config_option
 @click.option("--strict", is_flag=True, help="Plan as if the caller had sent x-gateway-strict: true.")
 @click.option("--table", "as_table", is_flag=True, help="Print text for people instead of JSON.")
 def explain(file: str, config_path: str | None, strict: bool, as_table: bool) -> None:
@@ -173,8 +134,8 @@ def explain(file: str, config_path: str | None, strict: bool, as_table: bool) ->
 
 
 @cli.command(short_help="List what callers may ask for, and where it goes.")
-@_config_option
-@_json_option
+@config_option
+@json_option
 def models(config_path: str | None, as_json: bool) -> None:
     """List the models of a configuration and where each leads.
 
@@ -211,7 +172,7 @@ def pull(directory: str | None) -> None:
 
 
 @cli.command(short_help="Show the version.")
-@_json_option
+@json_option
 def version(as_json: bool) -> None:
     """Show the version of this program and of what it runs on."""
     import platform
@@ -241,6 +202,7 @@ def completion(shell: str) -> None:
 
 cli.add_command(key)
 cli.add_command(route)
+cli.add_command(diff)
 
 
 def _load(path: str | None) -> Config:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from gateway.budget import RetryBudget
 from gateway.caller import CallerDeadlines
 from gateway.calllog import CallLog
-from gateway.config_types import Config, ProviderConfig
+from gateway.config_types import Config
 from gateway.generation import Generation, label_names
 from gateway.health import Health
+from gateway.lending import LOADING, Lender
 from gateway.limiting import limiter_of
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
@@ -24,19 +25,19 @@ from gateway.mirror import Mirrors
 from gateway.normalize import CHECKS
 from gateway.pace import Pace
 from gateway.run_time_keys import RunTimeKeys, key_store
-from gateway.upstream.native import NativeTransport
-from gateway.upstream.transport import Transport
 from gateway.watch import Watch
 
 if TYPE_CHECKING:
+    from gateway.lending import AnyEngine
     from gateway.limits.types import Limiter
-    from providers.local.distant import DistantEngine
-    from providers.local.engine import Engine
 
-    AnyEngine = Engine | DistantEngine
-
-
+RETIRE_EVERY = 0.5
+"""Seconds between two looks at generations whose calls still run."""
 BUILD = (version("lockgate"), platform.python_version())
+
+
+class EngineRefused(Exception):
+    """A configuration names a local model that cannot be loaded."""
 
 
 class Gateway:
@@ -55,47 +56,38 @@ class Gateway:
         workers: int = 1,
         deadlines: CallerDeadlines | None = None,
         cells: Cells | None = None,
+        number: int = 1,
     ) -> None:
         """`report` gets one line for each change in an engine's life; `sockets` are engines that another process runs, by provider;
-        `cells` where to count, for another process to read.
+        `cells` where to count, for another process to read; `number` that of the first generation.
         """
         self.log = log
         self.report = report
         self.watch = Watch()
-        self.deadlines = deadlines or CallerDeadlines()
-        self.native = NativeTransport()
-        self._httpx: dict[tuple[str, int], Transport] = {}
-        self._engines: dict[str, AnyEngine] = {}
-        self._sockets = sockets
+        self.deadlines = deadlines
+        self.lender = Lender(report, sockets, workers)
         self._workers = workers
         self.paces: dict[str, Pace] = {}
         """How each target has been doing, by its name."""
         self._limiter: Limiter | None = None
-        self._loading: asyncio.Task[None] | None = None
         self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells, max_series=config.metrics.max_series)
         self.fleet: Fleet | None = None
+        self._limiting = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self.health = Health()
         self.health.configure(config.providers)
         self.budget = RetryBudget(config.retry_budget)
         self.made_keys = RunTimeKeys(key_store(config), lambda: self.generation.join_keys(self.made_keys.entries), report)
         self.mirrors = Mirrors(self.metrics, log)
-        self.generation = Generation(config, self, 1)
+        self.generation = Generation(config, self, number)
+        self._older: list[Generation] = []
+        self._coming: Generation | None = None
+        self._retiring: asyncio.Task[None] | None = None
 
     @property
     def config(self) -> Config:
         """The configuration that new calls are served by."""
         return self.generation.config
-
-    def transport(self, provider: ProviderConfig) -> Transport:
-        """Who opens connections to a provider; one for all that can share it."""
-        if provider.transport == "native" and provider.proxy is None:
-            return self.native
-        key = (provider.name, provider.max_connections)
-        if key not in self._httpx:
-            from gateway.upstream.httpx_transport import HttpxTransport
-
-            self._httpx[key] = HttpxTransport(connections=provider.max_connections)
-        return self._httpx[key]
 
     def limiter(self, config: Config) -> Limiter:
         """Where limits are counted; one for as long as the process lives, so that a reload forgets nothing."""
@@ -103,62 +95,91 @@ class Gateway:
             self._limiter = limiter_of(config, self.metrics, self.report)
         return self._limiter
 
-    def engine(self, provider: ProviderConfig) -> AnyEngine:
-        """The engine of a local provider; the same one as long as its options stay."""
-        found = self._engines.get(provider.name)
-        if found is None:
-            found = self._engines[provider.name] = self._make_engine(provider)
-        return found
-
-    def _make_engine(self, provider: ProviderConfig) -> AnyEngine:
-        from providers.local.distant import DistantEngine
-        from providers.local.engine import Engine
-        from providers.local.options import LocalOptions
-
-        options = LocalOptions(**provider.options)
-        if self._sockets is not None:
-            return DistantEngine(options, self._sockets[provider.name])
-        return Engine(options, report=self.report, alias=provider.name, workers=self._workers)
-
     async def start(self) -> None:
         """Begin to load the local models; calls are served meanwhile."""
-        for engine in self._engines.values():
-            await engine.start()
-        if find_spec("tokenizers") is None and any(one.context and one.context.tokenizer for one in self.config.models.values()):
-            self.report("context.tokenizer is not used: it needs the package tokenizers, `pip install lockgate[tokenizers]`")
+        await self.lender.start_new()
         await self.made_keys.start()
-        if self._sockets is None:
+        if self.lender.sockets is None:
             self.fleet = fleet_of(self.config, self.metrics)
         if self.fleet is not None:
             await self.fleet.start()
-        if self._limiter is not None and self._workers == 1:  # of several processes, only those that serve count
-            await self._limiter.start()
-        if self.generation.counts():
-            self._loading = asyncio.create_task(self.generation.pipeline.attempts.fit.preload(), name="tokenizer")
+        await self._follow(self.generation)
         self._watch_values()
+
+    async def apply(self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None) -> None:
+        """Serve new calls by another configuration; EngineRefused when a new local model cannot be used, and then nothing changes.
+
+        `number` and `sockets` come from the process that this one works for.
+        """
+        if sockets is not None:
+            self.lender.sockets = sockets
+        generation = Generation(config, self, number or self.generation.number + 1)
+        self._coming = generation
+        try:
+            await _check_new(await self.lender.start_new())
+            await self._follow(generation)
+        except BaseException:
+            self._coming = None
+            await self.lender.end_unused(self._alive)
+            raise
+        self.metrics.know(*label_names(config))
+        self.health.configure(config.providers)
+        self.budget.share = config.retry_budget
+        generation.join_keys(self.made_keys.entries)
+        self._older.append(self.generation)
+        self.generation, self._coming = generation, None
+        if self._retiring is None or self._retiring.done():
+            self._retiring = self._spawn(self._retire(), "older generations")
+
+    def _alive(self) -> list[Generation]:
+        """The generations that calls may be served by, now or in a moment."""
+        return [self.generation, *self._older, *([self._coming] if self._coming is not None else [])]
+
+    async def _follow(self, generation: Generation) -> None:
+        """What a generation needs beside itself: the store of limits, a tokenizer."""
+        models = generation.config.models.values()
+        if find_spec("tokenizers") is None and any(one.context and one.context.tokenizer for one in models):
+            self.report("context.tokenizer is not used: it needs the package tokenizers, `pip install lockgate[tokenizers]`")
+        if self._limiter is not None and self._workers == 1 and not self._limiting:  # of several processes, only those that serve count
+            self._limiting = True
+            await self._limiter.start()
+        if generation.counts():
+            self._spawn(generation.pipeline.attempts.fit.preload(), "tokenizer")
+
+    async def _retire(self) -> None:
+        """Let go of generations whose last call has ended, and of what only they used."""
+        while self._older:
+            self._older = [one for one in self._older if one.pipeline.calls]
+            if self._older:
+                await asyncio.sleep(RETIRE_EVERY)
+            else:
+                await self.lender.end_unused(self._alive)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def stop(self) -> None:
         """End the engines, close every upstream connection, write the last log lines."""
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.mirrors.stop()
-        for engine in self._engines.values():
-            await engine.stop()
         await self.made_keys.stop()
         if self.fleet is not None:
             await self.fleet.stop()
         if self._limiter is not None:
             await self._limiter.stop()
-        for transport in (self.native, *self._httpx.values()):
-            await transport.aclose()
+        await self.lender.stop()
         self.log.close()
 
     def _watch_values(self) -> None:
         """Gauges that are read at scrape."""
-        gauge, stats, native = self.metrics.gauge, self.native.stats, self.native
+        gauge, stats, native = self.metrics.gauge, self.lender.native.stats, self.lender.native
         gauge("lockgate_build_info", lambda: {BUILD: 1})
-        if self._sockets is None:
+        if self.lender.sockets is None:
             gauge("lockgate_engine_ready", partial(self._each_engine, "ready"))
             gauge("lockgate_engine_restarts", partial(self._each_engine, "restarts"))
         if self._workers > 1:  # the rest is measured where calls are served
@@ -187,3 +208,14 @@ class Gateway:
 
 def _stat(stats: object, name: str) -> dict[tuple[str, ...], float]:
     return {(): float(getattr(stats, name))}
+
+
+async def _check_new(engines: list[AnyEngine]) -> None:
+    """EngineRefused unless every engine can load its model."""
+    from providers.local.engine import Engine
+
+    for engine in engines:
+        if isinstance(engine, Engine):
+            await engine.settled(LOADING)
+            if engine.code in ("bad_model", "missing_model"):
+                raise EngineRefused(f"the local engine's model cannot be used: {engine.reason}")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
+from gateway.config_types import CallersConfig
 from gateway.dialects.json_body import Receive
 from gateway.errors import Headers
 
@@ -20,10 +21,15 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 WRITE_AHEAD = 16 * 1024
 """Bytes of a stream that may wait for a slow reader, beside what the kernel holds, before nothing more is taken from the upstream."""
 HEARTBEAT = b": keepalive\n\n"
+SLOWEST = 4096
+"""Bytes a second that a body must keep up once it is over its time."""
 
 
 class CallerDeadlines:
-    """Seconds of silence after which a stream gets a comment, and after which a reader who takes nothing is cut off."""
+    """Seconds: of silence after which a stream gets a comment, until a reader who takes nothing is cut off, and for a body to arrive.
+
+    A body may take longer in all as long as it keeps up SLOWEST bytes a second; large uploads on slow lines are not refused.
+    """
 
     __slots__ = ("body", "heartbeat", "write_stall")
 
@@ -32,12 +38,17 @@ class CallerDeadlines:
         self.write_stall = write_stall
         self.body = body
 
+    @classmethod
+    def of(cls, callers: CallersConfig) -> CallerDeadlines:
+        """As configured."""
+        return cls(heartbeat=callers.heartbeat, write_stall=callers.write_stall, body=callers.body)
+
 
 class Caller:
     """One ASGI exchange. Everything that is written to the caller goes through here."""
 
     __slots__ = (
-        "_beat", "_deadlines", "_listening", "_receive", "_send", "_sending", "_task", "_wrote_at",
+        "_arrived", "_beat", "_began", "_deadlines", "_listening", "_receive", "_send", "_sending", "_task", "_wrote_at",
         "finished", "gone", "headers", "opened", "query", "reading", "stalled", "streaming",
     )  # fmt: skip
 
@@ -51,7 +62,8 @@ class Caller:
         self._listening: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
         self._sending = False
-        self._wrote_at = time.monotonic()
+        self._arrived = 0
+        self._began = self._wrote_at = time.monotonic()
         self.reading = True
         """The body is still being read: a disconnect shows there."""
         self.opened = False
@@ -65,7 +77,10 @@ class Caller:
 
     async def receive(self) -> MutableMapping[str, Any]:
         """The next piece of the request's body."""
-        return await self._receive()
+        message = await self._receive()
+        self._arrived += len(message.get("body", b""))
+        self._wrote_at = time.monotonic()
+        return message
 
     async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer at once."""
@@ -103,7 +118,7 @@ class Caller:
             return
         silence = now - self._wrote_at
         if self.reading:
-            if silence > self._deadlines.body:
+            if silence > self._deadlines.body or now - self._began > self._deadlines.body + self._arrived / SLOWEST:
                 self.stalled = True
                 self._cancel()
         elif self._listening is None:

@@ -9,12 +9,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 from msgspec import inspect as mi
 from msgspec.structs import replace
 
 from gateway import yamlfile
 from gateway.config_check import check_keys, check_limits, check_listeners, check_store, check_tls
 from gateway.config_entry import ModelEntries, ProviderEntries
+from gateway.config_files import Files
 from gateway.config_problem import ConfigError, Problem, Problems
 from gateway.config_read import Reader
 from gateway.config_route import Order, Ref, Route, Routes, Split, refs
@@ -45,40 +47,49 @@ def find(environ: Mapping[str, str] = os.environ) -> str:
     return DEFAULT_PATH if Path(DEFAULT_PATH).exists() else BUILT_IN
 
 
+class Overrides(msgspec.Struct, frozen=True):
+    """The command line's word over the file's; None leaves the file's."""
+
+    host: str | None = None
+    port: int | None = None
+    admin_port: int | None = None
+    grace: float | None = None
+    drain: float | None = None
+
+
+NO_OVERRIDES = Overrides()
+
+
 def load(
-    path: str | Path,
-    *,
-    host: str | None = None,
-    port: int | None = None,
-    admin_port: int | None = None,
-    environ: Mapping[str, str] = os.environ,
+    path: str | Path, *, over: Overrides = NO_OVERRIDES, environ: Mapping[str, str] = os.environ, files: Files | None = None
 ) -> Config:
-    """The Config of a file (or BUILT_IN), with the command line's addresses in place of its own; ConfigError otherwise."""
-    data = BUILT_IN_YAML if str(path) == BUILT_IN else _read(Path(path))
-    return parse(data, str(path), host=host, port=port, admin_port=admin_port, environ=environ)
+    """The Config of a file (or BUILT_IN); ConfigError otherwise."""
+    return parse(read(path), str(path), over=over, environ=environ, files=files)
 
 
 def parse(
     data: bytes,
     path: str,
     *,
-    host: str | None = None,
-    port: int | None = None,
-    admin_port: int | None = None,
+    over: Overrides = NO_OVERRIDES,
     environ: Mapping[str, str] = os.environ,
+    files: Files | None = None,
 ) -> Config:
-    """The Config of YAML bytes; `path` names it in messages, and file names in it are relative to its folder."""
+    """The Config of YAML bytes; `path` names it in messages, and file names in it are relative to its folder.
+
+    `files` gives and remembers what those name.
+    """
     problems = Problems(path)
     try:
         root = yamlfile.parse(data)
     except yamlfile.YamlError as error:
         raise ConfigError([Problem(path, error.place.line, error.place.column, "", error.message)]) from None
-    reader = Reader(problems, environ, Path(path).absolute().parent)
+    reader = Reader(problems, environ, Path(path).absolute().parent, files)
     routes = Routes(problems, reader.text)
     reader.special = {ProviderConfig: ProviderEntries(reader).read, ModelConfig: ModelEntries(reader, routes).read}
     config = reader.read(root, mi.type_info(Config), "")
     if isinstance(config, Config):
-        config = _addressed(replace(config, path=path), host, port, admin_port)
+        config = _overridden(replace(config, path=path), over)
         routes.check(_names(root, "providers"), _names(root, "models"))
         for check in (check_listeners, check_keys, check_store, check_limits, check_routes, check_tls):
             check(config, problems)
@@ -87,7 +98,11 @@ def parse(
     return config
 
 
-def _read(path: Path) -> bytes:
+def read(path: str | Path) -> bytes:
+    """The YAML bytes of a file (or BUILT_IN), one more than allowed at most; ConfigError when it cannot be read."""
+    if str(path) == BUILT_IN:
+        return BUILT_IN_YAML
+    path = Path(path)
     try:
         if not path.is_file():
             reason = "is a directory, not a file" if path.is_dir() else "no such file"
@@ -105,17 +120,17 @@ def _names(root: yamlfile.Node, section: str) -> set[str]:
     return set(entry.value.entries) if entry is not None and isinstance(entry.value, yamlfile.Mapping) else set()
 
 
-def _addressed(config: Config, host: str | None, port: int | None, admin_port: int | None) -> Config:
-    """The command line's word over the file's."""
+def _overridden(config: Config, over: Overrides) -> Config:
     listen, admin = config.listen, config.admin
-    if host is not None or port is not None:
-        listen = Address(listen.host if host is None else host, listen.port if port is None else port)
-    if admin_port is not None:
-        admin = replace(admin, listen=Address(admin.listen.host, admin_port))
-    return replace(config, listen=listen, admin=admin)
+    if over.host is not None or over.port is not None:
+        listen = Address(listen.host if over.host is None else over.host, listen.port if over.port is None else over.port)
+    if over.admin_port is not None:
+        admin = replace(admin, listen=Address(admin.listen.host, over.admin_port))
+    grace = config.grace if over.grace is None else over.grace
+    return replace(config, listen=listen, admin=admin, grace=grace, drain=config.drain if over.drain is None else over.drain)
 
 
 __all__ = [
-    "BUILT_IN", "Address", "Admin", "Config", "ConfigError", "KeyConfig", "ModelConfig", "Order", "Problem",
-    "ProviderConfig", "Ref", "Route", "Secret", "Split", "Tls", "find", "load", "parse", "refs",
+    "BUILT_IN", "Address", "Admin", "Config", "ConfigError", "KeyConfig", "ModelConfig", "Order", "Overrides", "Problem",
+    "ProviderConfig", "Ref", "Route", "Secret", "Split", "Tls", "find", "load", "parse", "read", "refs",
 ]  # fmt: skip

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import inspect as mi
 
+from gateway.config_files import Files
 from gateway.config_problem import Problems, join, shorten, suggest
-from gateway.config_secret import Secret, check_secret, expand, read_secret
+from gateway.config_secret import Secret, check_secret, expand
 from gateway.config_value import FORMS
 from gateway.yamlfile import Mapping as MappingNode
 from gateway.yamlfile import Node, Scalar, Sequence
@@ -26,8 +27,9 @@ SpecialReader: TypeAlias = Callable[[Node, str, str], Any]
 class Reader:
     """Reads nodes into typed values. `special` has readers for structs that need more than their types say."""
 
-    def __init__(self, problems: Problems, environ: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, problems: Problems, environ: Mapping[str, str], folder: Path, files: Files | None = None) -> None:
         self.problems = problems
+        self.files = files or Files()
         self.special: dict[type, SpecialReader] = {}
         self.read_ref: Callable[[Node, str], Any] | None = None
         """Reads a target or a model's name; set by whoever knows the model that is being read."""
@@ -70,7 +72,7 @@ class Reader:
         if len(others) == 1 or "form" in extra:
             return self.read(node, mi.Metadata(others[0], None, extra), path)
         for each in others:
-            trial = Reader(Problems(self.problems.file), self._environ, self._folder)
+            trial = Reader(Problems(self.problems.file), self._environ, self._folder, self.files)
             value = trial.read(node, each, path)
             if value is not BAD and not len(trial.problems):
                 return value
@@ -190,7 +192,7 @@ class Reader:
         if form == "path":
             return self._path(text, written)
         if FORMS[form].by_file and written.startswith("file:"):
-            return FORMS[form].read(read_secret(self._folder / Path(text[5:]).expanduser(), written[5:]).reveal())
+            return FORMS[form].read(self.files.secret(self._folder / Path(text[5:]).expanduser(), written[5:]).reveal())
         if ":" in text.partition("@")[0].partition("//")[2] and "@" in text and "${" not in written and FORMS[form].secret:
             raise ValueError("a password is not written into this file: put ${NAME} in its place")
         return FORMS[form].read(text)
@@ -199,6 +201,7 @@ class Reader:
         """A file's path; ValueError when it cannot be read."""
         try:
             path = self._folder / Path(text).expanduser()
+            self.files.note(path)
             if not path.is_file():
                 raise ValueError("no such file" if not path.exists() else "not a file")
             path.open("rb").close()
@@ -226,7 +229,7 @@ class Reader:
             return BAD
         try:
             if node.text.startswith("file:"):
-                return read_secret(self._folder / Path(text[5:]).expanduser(), node.text[5:])
+                return self.files.secret(self._folder / Path(text[5:]).expanduser(), node.text[5:])
             if "${" not in node.text:
                 raise ValueError('a secret is not written into this file: use "${NAME}" or file:PATH')
             check_secret(text, node.text.partition(":-")[0] + ("}" if ":-" in node.text else ""))

@@ -18,6 +18,7 @@ from gateway.config_secret import Secret, Url
 from gateway.config_value import Address
 
 Duration = Annotated[float, Meta(extra={"form": "duration"})]
+Pause = Annotated[float, Meta(extra={"form": "pause"})]
 Size = Annotated[int, Meta(extra={"form": "size"})]
 Listen = Annotated[Address, Meta(extra={"form": "address"})]
 File = Annotated[str, Meta(extra={"form": "path"})]
@@ -45,6 +46,20 @@ class Admin(Struct, frozen=True):
     listen: Annotated[Listen, Meta(description="HOST:PORT of the admin listener.")] = Address("127.0.0.1", 8081)
     key_hash: Annotated[KeyHash | None, Meta(description="sha256: of the admin key. Required when the listener is not on loopback.")] = None
     metrics: Annotated[Literal["keyed", "open"], Meta(description="Whether /metrics needs the admin key.")] = "keyed"
+
+
+class CallersConfig(Struct, frozen=True):
+    """How long callers may take."""
+
+    headers: Annotated[
+        Duration, Meta(description="Longest time from a connection to its first request's head, and for later heads once begun.")
+    ] = 10.0
+    body: Annotated[
+        Duration,
+        Meta(description="Longest silence within a request's body, and longest time for all of it at under 4 KiB a second."),
+    ] = 30.0
+    write_stall: Annotated[Duration, Meta(description="Longest time that a caller may take nothing of its answer.")] = 60.0
+    heartbeat: Annotated[Duration, Meta(description="Silence of a stream after which its caller gets a comment.")] = 15.0
 
 
 class LimitsConfig(Struct, frozen=True):
@@ -281,6 +296,11 @@ class Config(Struct, frozen=True):
     auth: Annotated[
         Literal["keys", "none"], Meta(description="'none' lets anybody who can connect call. Without keys, only loopback is listened on.")
     ] = "keys"
+    callers: Annotated[CallersConfig, Meta(description="How long callers may take.")] = CallersConfig()
+    grace: Annotated[
+        Pause, Meta(description="After SIGTERM: how long calls are still taken while /readyz says 503, so that what is in front notices.")
+    ] = 0.0
+    drain: Annotated[Pause, Meta(description="After that: how long calls in flight may take to end; then they get an error.")] = 30.0
     default_output_tokens: Annotated[
         int, Meta(ge=1, le=1_000_000, description="What a call without max_tokens reserves of limits on output.")
     ] = 4096

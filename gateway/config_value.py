@@ -86,6 +86,11 @@ def share(text: str) -> float:
     return float(match[1]) / 100
 
 
+def pause(text: str) -> float:
+    """A duration, or 0 for none."""
+    return 0.0 if re.fullmatch(r"0(?:ms|s|m|h)?", text) else duration(text)
+
+
 def size(text: str) -> int:
     """Bytes from `32MiB`, `64 KiB`, `10MB`, `1000` (bytes)."""
     if re.fullmatch(r"\d{1,15}", text):
@@ -201,6 +206,7 @@ _SECRET: Schema = {"type": "string", "pattern": r"\$\{|^file:", "examples": ["${
 FORMS: dict[str, Form] = {
     "duration": Form(duration, _text(_DURATION, "60s", "500ms")),
     "share": Form(share, _text(rf"{_NUMBER} ?%", "10%")),
+    "pause": Form(pause, _text(rf"0|{_DURATION}", "5s", "0s")),
     "size": Form(size, {"anyOf": [{"type": "integer", "minimum": 0}, _text(rf"{_SIZE}|\d+", "32MiB")]}),
     "address": Form(address, _text(rf"{_HOST}:\d{{1,5}}", "127.0.0.1:8080")),
     "base_url": Form(base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), secret=True),

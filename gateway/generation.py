@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import structs
 
 import providers
+from gateway.caller import CallerDeadlines
 from gateway.config_route import refs
 from gateway.config_types import Config, KeyConfig, ProviderConfig
 from gateway.limiting import Limits, has_limits
@@ -17,12 +18,13 @@ from gateway.pace import Pace
 from gateway.pipeline import Pipeline
 from gateway.pricing import price_of
 from gateway.routing import Model, Place, Router
-from gateway.upstream.transport import Deadlines, Origin
+from gateway.upstream.transport import Deadlines, Origin, Transport
 from gateway.virtual_keys import keys_of, resolve
 from providers.base import Target
 
 if TYPE_CHECKING:
-    from gateway.build import AnyEngine, Gateway
+    from gateway.build import Gateway
+    from gateway.lending import AnyEngine
 
 
 MOST_PLACES = 10_000
@@ -37,9 +39,10 @@ class Generation:
         self.number = number
         self.loaded_at = time.time()
         self.engines: dict[str, AnyEngine] = {
-            name: gateway.engine(provider) for name, provider in config.providers.items() if provider.type == "local"
+            name: gateway.lender.engine(provider) for name, provider in config.providers.items() if provider.type == "local"
         }
-        self._transport = gateway.transport
+        self._lender = gateway.lender
+        self._transports: dict[str, Transport] = {}
         self._paces = gateway.paces
         self._places: dict[tuple[str, str], Place] = {}
         models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
@@ -55,7 +58,7 @@ class Generation:
             metrics=gateway.metrics,
             log=gateway.log,
             watch=gateway.watch,
-            deadlines=gateway.deadlines,
+            deadlines=gateway.deadlines or CallerDeadlines.of(config.callers),
             max_body=config.max_body,
             strict=config.strict,
             limits=self.limits,
@@ -113,6 +116,16 @@ class Generation:
             if len(self._paces) < MOST_PLACES:
                 self._paces[target] = found
         return found
+
+    def _transport(self, provider: ProviderConfig) -> Transport:
+        found = self._transports.get(provider.name)
+        if found is None:
+            found = self._transports[provider.name] = self._lender.transport(provider)
+        return found
+
+    def uses(self, resource: object) -> bool:
+        """Whether a transport or an engine of the process may still be needed by a call of this generation."""
+        return any(resource is one for one in (*self._transports.values(), *self.engines.values()))
 
     def counts(self) -> bool:
         """Whether calls of some model need a tokenizer: the local engine counts by itself."""

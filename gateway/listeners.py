@@ -51,8 +51,11 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(app: Any, *, tls: Tls | None = None, trusted_proxies: tuple[str, ...] = (), grace: int = 30) -> Server:
-    """A server for one listener: httptools, no access log, forwarded headers only from proxies that are trusted."""
+def server(app: Any, *, tls: Tls | None = None, trusted_proxies: tuple[str, ...] = (), grace: int | None) -> Server:
+    """A server for one listener: httptools, no access log, forwarded headers only from proxies that are trusted.
+
+    `grace` is how long uvicorn waits for calls in flight once told to exit; None leaves that to the process.
+    """
     config = uvicorn.Config(
         app,
         loop="none",

@@ -73,6 +73,8 @@ class Pipeline:
         self._log = log
         self._watch = watch
         self.deadlines = deadlines
+        self.calls = 0
+        """In flight; when a generation that serves no longer has none, it is over."""
         self._max_body = max_body
         self._strict = strict
         self._mirrors = mirrors
@@ -84,6 +86,7 @@ class Pipeline:
         caller = Caller(scope, receive, send, self.deadlines)
         self._watch.add(caller)
         self.metrics.in_flight += 1
+        self.calls += 1
         try:
             await self._answer(call, caller)
         except GatewayError as error:
@@ -92,7 +95,7 @@ class Pipeline:
             caller.gone = True
         except asyncio.CancelledError:
             if not caller.gone:
-                call.stream_end = call.stream_end or "cancelled"
+                call.stream_end = call.stream_end or "drain"
                 await self._refuse(call, caller, Unavailable("The gateway is shutting down.", code="server_shutting_down"))
                 raise
             _uncancel()
@@ -111,6 +114,7 @@ class Pipeline:
         self.metrics.in_flight -= 1
         if call.stream:
             self.metrics.streams -= 1
+        self.calls -= 1
         if caller.gone and not caller.finished:
             call.abort_phase = "write_stall" if caller.stalled and caller.opened else _phase(call, caller)
         accounting.settle(call)

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import socket
 import sys
 from collections.abc import Callable
 
 import uvloop
 
-from gateway import config as configuration
 from gateway.admin.app import build_admin
 from gateway.admin.health import Health
 from gateway.app import build_app
 from gateway.build import Gateway
 from gateway.calllog import CallLog
-from gateway.config import Config, ConfigError
+from gateway.config import Config, ConfigError, Overrides
+from gateway.config_source import Loaded, Source
+from gateway.drain import Ending, serve_until_told, watch_signals
+from gateway.lending import LOADING
 from gateway.listeners import ListenError, Server, bind, server, shown
+from gateway.reload import Follower, Outcome, Reloader
 from providers.local.distant import DistantEngine
-
-LOADING = 600.0
-"""Seconds after which a model that still loads is taken for a good one."""
-DRAIN = 30
-"""Seconds that open calls get after the first SIGTERM."""
-LAST_WORDS = 1.0
-"""Seconds that they get to end once that time is over, or after the second."""
 
 
 def report(line: str) -> None:
@@ -35,26 +29,19 @@ def report(line: str) -> None:
     sys.stderr.flush()
 
 
-def run(
-    config_path: str,
-    *,
-    host: str | None = None,
-    port: int | None = None,
-    admin_port: int | None = None,
-    workers: int = 1,
-    log: str = "auto",
-) -> int:
+def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto") -> int:
     """Serve until told to stop. The exit code: 0 after a clean end, 2 when the configuration or an address cannot be used."""
+    source = Source(config_path, over)
     try:
-        config = configuration.load(config_path, host=host, port=port, admin_port=admin_port)
+        loaded = source.read()
         if workers > 1:
             from gateway.supervise import supervise
 
-            return supervise(config, workers, log)
-        with bind(config.listen) as listener, bind(config.admin.listen) as admin:
-            fetch_model(config)
+            return supervise(source, loaded, workers, log)
+        with bind(loaded.config.listen) as listener, bind(loaded.config.admin.listen) as admin:
+            fetch_model(loaded.config)
             human = log == "human" or (log == "auto" and sys.stdout.isatty())
-            code: int = uvloop.run(_serve(config, listener, admin, human))
+            code: int = uvloop.run(_serve(source, loaded, listener, admin, human))
             return code
     except (ConfigError, ListenError) as error:
         report(str(error))
@@ -69,28 +56,60 @@ def fetch_model(config: Config) -> None:
         weights.prepare(report)
 
 
-async def _serve(config: Config, listener: socket.socket, admin_listener: socket.socket, human: bool) -> int:
+async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_listener: socket.socket, human: bool) -> int:
+    config = loaded.config
     gateway = Gateway(config, CallLog(1, human=human), report)
     health = Health()
-    callers = server(build_app(gateway), tls=config.tls, trusted_proxies=config.trusted_proxies, grace=DRAIN)
-    admin = server(build_admin(gateway, health), grace=1)
+    reloader = Reloader(gateway, source, loaded)
+    callers = server(build_app(gateway), tls=config.tls, trusted_proxies=config.trusted_proxies, grace=None)
+    admin = server(build_admin(gateway, health, reloader), grace=1)
+    reloader.followers.append(renew_certificate(gateway, callers))
     await gateway.start()
-    stop = watch_signals(lambda: drain(health, callers), lambda: force(callers, admin))
+    ending = Ending(health, gateway.metrics)
+    undo = watch_signals(ending.signalled, lambda: begin(reloader))
     admin_task = asyncio.create_task(admin.serve([admin_listener]))
-    callers_task = asyncio.create_task(callers.serve([listener]))
+    serving = asyncio.create_task(serve_until_told(gateway, callers, listener, ending))
     announce(config, listener, admin_listener)
     health.serving = True
-    checking = asyncio.create_task(refuse_bad_model(gateway, lambda: drain(health, callers)))
+    watching = asyncio.create_task(reloader.watch())
+    checking = asyncio.create_task(refuse_bad_model(gateway, ending.signalled))
     try:
-        await callers_task
-        await end_calls(callers)
+        await serving
         admin.should_exit = True
         await admin_task
     finally:
-        stop()
-        checking.cancel()
+        undo()
+        for task in (watching, checking):
+            task.cancel()
         await gateway.stop()
     return 2 if checking.done() and not checking.cancelled() and checking.result() else 0
+
+
+def begin(reloader: Reloader) -> None:
+    """SIGHUP: look at the file again."""
+    task = asyncio.get_running_loop().create_task(reloader.reload())
+    _reloads.add(task)
+    task.add_done_callback(_reloads.discard)
+
+
+_reloads: set[asyncio.Task[Outcome]] = set()
+"""The event loop itself keeps only weak references to tasks."""
+
+
+def renew_certificate(gateway: Gateway, callers: Server) -> Follower:
+    """New connections get the certificate that the files have now."""
+
+    async def renew(loaded: Loaded, number: int) -> None:
+        load_certificate(gateway, callers)
+
+    return renew
+
+
+def load_certificate(gateway: Gateway, callers: Server) -> None:
+    """Take certificate and key from where the configuration says, for the connections to come."""
+    tls, context = gateway.config.tls, callers.config.ssl
+    if tls is not None and context is not None:
+        context.load_cert_chain(tls.cert, tls.key)
 
 
 async def refuse_bad_model(gateway: Gateway, end: Callable[[], None]) -> bool:
@@ -110,48 +129,6 @@ async def refuse_bad_model(gateway: Gateway, end: Callable[[], None]) -> bool:
     return False
 
 
-def drain(health: Health, callers: Server) -> None:
-    """First signal: no new calls, those in flight may end."""
-    health.draining = True
-    callers.should_exit = True
-
-
-def force(*servers: Server) -> None:
-    """Second signal: end at once."""
-    for one in servers:
-        one.should_exit = one.force_exit = True
-
-
-async def end_calls(callers: Server) -> None:
-    """End the calls that outlived their server, so that each tells its caller and the log before the process goes."""
-    left = list(callers.server_state.tasks)
-    for call in left:
-        call.cancel()
-    if left:
-        await asyncio.wait(left, timeout=LAST_WORDS)
-
-
-def watch_signals(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    """Call `first` on the first SIGTERM or SIGINT and `second` on every later one; returns what undoes it."""
-    loop = asyncio.get_running_loop()
-    seen = 0
-
-    def arrived() -> None:
-        nonlocal seen
-        seen += 1
-        (first if seen == 1 else second)()
-
-    for one in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(one, arrived)
-
-    def undo() -> None:
-        for one in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(RuntimeError):
-                loop.remove_signal_handler(one)
-
-    return undo
-
-
 def announce(config: Config, listener: socket.socket, admin_listener: socket.socket) -> None:
     """Where we listen, and how to try it."""
     url = shown(listener, tls=config.tls is not None)
@@ -160,7 +137,7 @@ def announce(config: Config, listener: socket.socket, admin_listener: socket.soc
     key = "YOUR-KEY" if config.keys else "unused"
     auth = f" -H 'authorization: Bearer {key}'" if config.keys else ""
     report(f"listening on {url}")
-    report(f"admin on {shown(admin_listener)}  (/healthz /readyz /metrics)")
+    report(f"admin on {shown(admin_listener)}  (/healthz /readyz /metrics /admin/config)")
     message = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
     report(f"\n  curl {url}/v1/chat/completions{auth} -H 'content-type: application/json' -d '{message}'")
     report(

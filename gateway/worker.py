@@ -12,57 +12,71 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from gateway import config as configuration
+from gateway.admin.health import Health
 from gateway.app import build_app
 from gateway.build import Gateway
 from gateway.calllog import CallLog
 from gateway.config import ConfigError
-from gateway.listeners import server
+from gateway.control import Load, Serving, listen
+from gateway.drain import Ending, serve_until_told, watch_signals
+from gateway.listeners import Server, server
 from gateway.metrics.cells import Cells
-from gateway.serve import DRAIN, end_calls, report, watch_signals
+from gateway.reload import applicable
+from gateway.serve import load_certificate, report
 from gateway.supervise import WorkerOrder
 
 SHOW_EVERY = 1.0
 
 
 def main() -> int:
-    """Run one worker by the order in the first argument; the exit code."""
-    order = msgspec.json.decode(sys.argv[1], type=WorkerOrder)
+    """Run one worker by the order on standard input; the exit code."""
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerOrder)
+    load = order.load
     try:
-        config = configuration.load(order.config, host=order.host, port=order.port, admin_port=order.admin_port)
+        config = load.text.parse()
     except ConfigError as error:
         report(str(error))
         return 2
     with socket.socket(fileno=order.listener) as listener:
         listener.setblocking(False)
-        gateway = Gateway(config, CallLog(1, human=order.human), report, sockets=order.engines, cells=Cells(Path(order.cells)))
-        code: int = uvloop.run(_work(gateway, listener, order.supervisor))
+        log, cells = CallLog(1, human=order.human), Cells(Path(order.cells))
+        gateway = Gateway(config, log, report, sockets=load.engines, number=load.generation, cells=cells)
+        code: int = uvloop.run(_work(gateway, listener, order.control, order.supervisor))
         return code
 
 
-async def _work(gateway: Gateway, listener: socket.socket, supervisor: int) -> int:
-    callers = server(build_app(gateway), tls=gateway.config.tls, trusted_proxies=gateway.config.trusted_proxies, grace=DRAIN)
+async def _work(gateway: Gateway, listener: socket.socket, control: str, supervisor: int) -> int:
+    config = gateway.config
+    callers = server(build_app(gateway), tls=config.tls, trusted_proxies=config.trusted_proxies, grace=None)
     await gateway.start()
-
-    def stop() -> None:
-        callers.should_exit = True
-
-    def force() -> None:
-        callers.should_exit = callers.force_exit = True
-
-    undo = watch_signals(stop, force)
+    ending = Ending(Health(), gateway.metrics)
+    undo = watch_signals(ending.signalled, lambda: None)  # SIGHUP is the supervisor's
     watching = asyncio.create_task(_leave_with(supervisor))
     showing = asyncio.create_task(_show_gauges(gateway))
+    controlling = await listen(control, lambda load: _load(gateway, callers, load))
     try:
-        await callers.serve([listener])
-        await end_calls(callers)
+        await serve_until_told(gateway, callers, listener, ending)
     finally:
-        showing.cancel()
+        controlling.close()
         watching.cancel()
+        showing.cancel()
         undo()
         await gateway.stop()
         gateway.metrics.refresh()
     return 0
+
+
+async def _load(gateway: Gateway, callers: Server, load: Load) -> Serving:
+    """Serve by another generation, once: questions may come twice."""
+    if load.generation <= gateway.generation.number:
+        return Serving(gateway.generation.number)
+    try:
+        config = await asyncio.to_thread(load.text.parse)
+        await gateway.apply(applicable(config, gateway.config), number=load.generation, sockets=load.engines)
+        load_certificate(gateway, callers)
+    except (ConfigError, OSError) as error:
+        return Serving(gateway.generation.number, str(error))
+    return Serving(gateway.generation.number)
 
 
 async def _show_gauges(gateway: Gateway) -> None:

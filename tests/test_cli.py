@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from gateway import __main__ as command
+from gateway.config import Overrides
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["serve", "check", "schema", "explain", "models", "pull", "version", "completion", "key", "route"]
+COMMANDS = ["serve", "check", "schema", "explain", "models", "pull", "version", "completion", "key", "route", "diff"]
 GOOD = "providers: {local: {}}\nmodels: {local: local/x, both: [local, {local/y: 3, local/z: 1}]}\n"
 BAD = "listen: 1\nmodels: {m: local}\n"
 
@@ -43,12 +45,12 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     """What the serve command was about to run, instead of running it."""
     calls: list[tuple[str, dict[str, Any]]] = []
 
-    def record(path: str, **settings: Any) -> int:
-        calls.append((path, settings))
+    def record(path: str, over: Overrides, **settings: Any) -> int:
+        calls.append((path, {**asdict(over), **settings}))
         return 0
 
     monkeypatch.setattr("gateway.serve.run", record)
-    for name in ("LOCKGATE_CONFIG", "PORT", "ADMIN_PORT", "WORKERS"):
+    for name in ("LOCKGATE_CONFIG", "PORT", "ADMIN_PORT", "WORKERS", "LOCKGATE_GRACE", "LOCKGATE_DRAIN"):
         monkeypatch.delenv(name, raising=False)
     return calls
 
@@ -84,6 +86,7 @@ def test_every_command_explains_itself_with_an_example(name: str, capsys: pytest
         (["chekc"], "lockgate: No such command 'chekc'. Did you mean 'check'? (see: lockgate --help)\n"),
         (["qqq"], "lockgate: No such command 'qqq'. (see: lockgate --help)\n"),
         (["check", "--jsn"], "lockgate: No such option '--jsn'. Did you mean '--json'? (see: lockgate check --help)\n"),
+        (["serve", "--grace", "5"], "a number needs its unit (see: lockgate serve --help)\n"),
         (["serve", "--port", "many"], "'many' is not a valid integer range. (see: lockgate serve --help)\n"),
         (["--port", "70000"], "70000 is not in the range 0<=x<=65535. (see: lockgate serve --help)\n"),
         (["explain"], "lockgate: Missing argument 'FILE'. (see: lockgate explain --help)\n"),
@@ -195,7 +198,7 @@ def test_pull_fails_with_one_line_where_the_model_cannot_be_kept(folder: Path) -
 
 
 def test_serve_is_the_default_command(served: list[tuple[str, dict[str, Any]]]) -> None:
-    defaults = {"host": None, "port": None, "admin_port": None, "workers": 1, "log": "auto"}
+    defaults = {"host": None, "port": None, "admin_port": None, "grace": None, "drain": None, "workers": 1, "log": "auto"}
     options = ["--config", "x.yaml", "--host", "::1", "--port", "1", "--admin-port", "2"]
     assert [command.run(args) for args in ([], ["serve"], options)] == [0, 0, 0]
     assert [settings for _, settings in served] == [defaults, defaults, {**defaults, "host": "::1", "port": 1, "admin_port": 2}]
@@ -205,10 +208,10 @@ def test_serve_is_the_default_command(served: list[tuple[str, dict[str, Any]]]) 
 def test_serve_takes_its_settings_from_the_environment(
     served: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"LOCKGATE_CONFIG": "env.yaml", "PORT": "7", "ADMIN_PORT": "8", "WORKERS": "3"}.items():
+    for name, value in {"LOCKGATE_CONFIG": "env.yaml", "PORT": "7", "ADMIN_PORT": "8", "WORKERS": "3", "LOCKGATE_GRACE": "5s"}.items():
         monkeypatch.setenv(name, value)
-    assert command.run(["--port", "9", "--log", "json"]) == 0
-    assert served == [("env.yaml", {"host": None, "port": 9, "admin_port": 8, "workers": 3, "log": "json"})]
+    assert command.run(["--port", "9", "--log", "json", "--drain", "0"]) == 0
+    assert served == [("env.yaml", {"host": None, "port": 9, "admin_port": 8, "grace": 5.0, "drain": 0.0, "workers": 3, "log": "json"})]
 
 
 def test_serving_a_broken_file_ends_with_its_mistakes_and_exit_code_2(folder: Path) -> None:

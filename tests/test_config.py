@@ -228,13 +228,14 @@ def test_words_that_yaml_takes_for_something_else_stay_names() -> None:
 
 
 def test_the_command_line_wins_over_the_files_addresses() -> None:
-    found = config.load(BUILT_IN, host="::1", port=1, admin_port=2, environ={})
+    found = config.load(BUILT_IN, over=config.Overrides(host="::1", port=1, admin_port=2, grace=3.0, drain=4.0), environ={})
     assert (found.listen, found.admin.listen) == (Address("::1", 1), Address("127.0.0.1", 2))
+    assert (found.grace, found.drain) == (3.0, 4.0)
 
 
 def test_an_open_door_is_refused_from_the_command_line_too() -> None:
     with pytest.raises(ConfigError, match="can be reached from outside, and there are no keys"):
-        config.load(BUILT_IN, host="0.0.0.0", environ={})
+        config.load(BUILT_IN, over=config.Overrides(host="0.0.0.0"), environ={})
 
 
 def test_the_file_to_use_is_the_named_one_then_the_folders_then_the_built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

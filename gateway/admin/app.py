@@ -16,18 +16,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import health, scrape
+from gateway.admin import configuration, health, scrape
 from gateway.admin.answers import answer_error, answer_http, answer_internal
 from gateway.admin.health import Health
 from gateway.admin.keys import KeyAdmin
 from gateway.auth import bearer
 from gateway.build import Gateway
 from gateway.errors import GatewayError, Unauthorized
+from gateway.reload import Reloader
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build_admin(gateway: Gateway, state: Health) -> Starlette:
+def build_admin(gateway: Gateway, state: Health, reloader: Reloader) -> Starlette:
     """The admin ASGI application."""
 
     def keyed(path: str, endpoint: Endpoint, *methods: str) -> BaseRoute:
@@ -49,6 +50,8 @@ def build_admin(gateway: Gateway, state: Health) -> Starlette:
         keyed("/admin/keys/{name:path}", keys.show),
         keyed("/admin/keys/{name:path}", keys.change, "PATCH", "POST"),
         keyed("/admin/keys/{name:path}", keys.revoke, "DELETE"),
+        keyed("/admin/config", configuration.show(gateway, reloader)),
+        keyed("/admin/reload", configuration.reload(reloader), "POST"),
     ]
     handlers: dict[Any, Any] = {GatewayError: answer_error, HTTPException: answer_http, Exception: answer_internal(gateway)}
     return Starlette(routes=routes, exception_handlers=handlers)

@@ -12,15 +12,17 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from gateway import config as configuration
 from gateway.admin.app import build_admin
 from gateway.admin.health import Health
 from gateway.app import build_app
 from gateway.build import Gateway
 from gateway.caller import CallerDeadlines
 from gateway.calllog import CallLog
+from gateway.config import Overrides
+from gateway.config_source import Source
 from gateway.config_types import Address
 from gateway.listeners import bind, server, shown
+from gateway.reload import Reloader
 
 
 class Live:
@@ -32,6 +34,8 @@ class Live:
         self.admin_url = admin_url
         self._log = log
         self.reports: list[str] = []
+        self.reloader: Reloader
+        self.path: Path
 
     @property
     def base_url(self) -> str:
@@ -69,26 +73,35 @@ async def eventually(true: Callable[[], bool], within: float = 10.0) -> None:
 
 
 @contextlib.asynccontextmanager
-async def live(yaml: str, *, deadlines: CallerDeadlines | None = None, environ: dict[str, str] | None = None) -> AsyncIterator[Live]:
-    """Serve the configuration `yaml` for the length of the block."""
+async def live(
+    yaml: str, *, deadlines: CallerDeadlines | None = None, environ: dict[str, str] | None = None, watch: bool = False
+) -> AsyncIterator[Live]:
+    """Serve the configuration `yaml` for the length of the block; `watch` its file, too."""
     with tempfile.TemporaryDirectory() as folder:
-        config = configuration.parse(yaml.encode(), str(Path(folder) / "gateway.yaml"), environ=environ or {})
+        path = Path(folder) / "gateway.yaml"
+        path.write_text(yaml)
+        source = Source(str(path), Overrides(), environ or {})
+        loaded = source.read()
+        config = loaded.config
         log = Path(folder) / "log"
         descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         reports: list[str] = []
         gateway = Gateway(config, CallLog(descriptor, human=False), reports.append, deadlines=deadlines)
-        health = Health()
+        health, reloader = Health(), Reloader(gateway, source, loaded)
         listeners = [bind(Address("127.0.0.1", 0)), bind(Address("127.0.0.1", 0))]
-        servers = [server(build_app(gateway), tls=config.tls, grace=2), server(build_admin(gateway, health), grace=1)]
+        servers = [server(build_app(gateway), tls=config.tls, grace=2), server(build_admin(gateway, health, reloader), grace=1)]
         await gateway.start()
         tasks = [asyncio.create_task(one.serve([listener])) for one, listener in zip(servers, listeners, strict=True)]
         await eventually(lambda: all(one.started for one in servers))
         health.serving = True
         found = Live(gateway, shown(listeners[0], tls=config.tls is not None), shown(listeners[1]), log)
-        found.reports = reports
+        found.reports, found.reloader, found.path = reports, reloader, path
+        watching = asyncio.create_task(reloader.watch()) if watch else None
         try:
             yield found
         finally:
+            if watching is not None:
+                watching.cancel()
             for one in servers:
                 one.should_exit = True
             await asyncio.gather(*tasks)

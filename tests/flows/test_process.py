@@ -150,7 +150,7 @@ def test_a_second_sigterm_ends_at_once_and_still_records_the_call(gateway: Start
     assert "[DONE]" not in stream.text
     assert '"server_shutting_down"' in stream.text
     records = [record for record in running.records() if record.get("stream")]
-    assert [record["stream_end"] for record in records] == ["cancelled"]
+    assert [record["stream_end"] for record in records] == ["drain"]
 
 
 def test_an_interrupt_from_the_terminal_drains_with_several_workers_too(gateway: Start, upstream: str) -> None:

@@ -1,0 +1,32 @@
+"""/admin/config: the configuration that serves, as it may be shown, and why a newer one does not; POST /admin/reload looks again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.admin.answers import as_json
+from gateway.build import Gateway
+from gateway.config_shown import shown
+from gateway.reload import Reloader
+
+
+def show(gateway: Gateway, reloader: Reloader) -> Callable[[Request], Awaitable[Response]]:
+    """GET /admin/config."""
+
+    async def answer(request: Request) -> Response:
+        return as_json({**reloader.describe(), "config": shown(gateway.config)})
+
+    return answer
+
+
+def reload(reloader: Reloader) -> Callable[[Request], Awaitable[Response]]:
+    """POST /admin/reload: 200 with what came of it, 422 when the file cannot be used."""
+
+    async def answer(request: Request) -> Response:
+        outcome = await reloader.reload()
+        return as_json({"outcome": outcome, **reloader.describe()}, 422 if outcome == "failed" else 200)
+
+    return answer

@@ -1,0 +1,54 @@
+"""The files beside the YAML that its values name: read for their secrets, remembered so that a change of one is noticed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from pathlib import Path
+
+from gateway.config_secret import Secret, read_secret
+from gateway.yamlfile import MAX_BYTES
+
+MISSING = "missing"
+
+
+class Files:
+    """What one reading of a configuration opened. `given` has the contents that stand for the disk's, by path."""
+
+    def __init__(self, given: Mapping[str, str] | None = None) -> None:
+        self._given = given or {}
+        self.secrets: dict[str, str] = {}
+        """The content of each file that is a secret, by path."""
+        self.marks: dict[str, str] = {}
+        """What tells each file's content from another, by path; files that could not be read included."""
+
+    def secret(self, path: Path, written: str = "") -> Secret:
+        """The secret in a file; ValueError says what is wrong with it."""
+        name = str(path)
+        self.note(path)
+        found = Secret(self._given[name], path) if name in self._given else read_secret(path, written)
+        self.secrets[name] = found.reveal()
+        return found
+
+    def note(self, path: Path) -> None:
+        """A file whose change matters."""
+        self.marks[str(path)] = mark(str(path))
+
+
+def mark(path: str) -> str:
+    """A file's content as a digest, or its size and time when it is too large to be read often; links are followed."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+        with open(path, "rb") as file:
+            return blake2b(file.read(MAX_BYTES + 1), digest_size=16).hexdigest()
+    except (OSError, ValueError):
+        return MISSING
+
+
+def marks(paths: Iterable[str]) -> dict[str, str]:
+    """The marks of several files as they are now."""
+    return {path: mark(path) for path in paths}

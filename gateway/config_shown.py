@@ -1,0 +1,81 @@
+"""A configuration as it may be shown: what is secret by its type is masked, everything else reads as in the YAML."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import inspect as mi
+
+from gateway.config_limit import Rate
+from gateway.config_route import Order, Ref, Split
+from gateway.config_secret import Secret, Url
+from gateway.config_types import Config
+from gateway.config_value import Address
+
+MASK = "***"
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """The whole configuration, defaults filled in, as plain values."""
+    found: dict[str, Any] = shown_value(config)
+    return found
+
+
+def shown_value(value: Any, form: str | None = None) -> Any:
+    """One value as plain data; `form` is how its field is written in the YAML."""
+    if isinstance(value, Secret):
+        return MASK
+    if isinstance(value, Url):
+        return repr(value)[1:-1]
+    if isinstance(value, Ref | Address):
+        return str(value)
+    if isinstance(value, Rate):
+        return f"{value.amount / 10**9:g} USD/{value.window}" if form == "spend" else f"{value.amount}/{value.window}"
+    if isinstance(value, Split):
+        return {str(ref): weight for ref, weight in value.choices}
+    if isinstance(value, Order):
+        return [shown_value(step) for step in value.steps]
+    if isinstance(value, msgspec.Struct):
+        return {name: shown_value(one, form) for name, (one, form) in fields_of(value).items()}
+    if isinstance(value, dict):
+        return {key: shown_value(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown_value(one, form) for one in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if form in ("duration", "pause") and isinstance(value, float):
+        return _seconds(value)
+    if form == "key_hash" and isinstance(value, str):
+        return value[:15] + "..."
+    return value if isinstance(value, str | int | float | bool | None) else MASK
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value:g}s"
+
+
+def fields_of(value: msgspec.Struct) -> dict[str, tuple[Any, str | None]]:
+    """What a struct of the configuration says, by the names in the YAML, with how each is written."""
+    info = mi.type_info(type(value))
+    assert isinstance(info, mi.StructType)
+    found = {}
+    for field in info.fields:
+        form = _form(field.type)
+        if form != "outside":
+            found[field.encode_name] = (getattr(value, field.name), form)
+        elif field.name == "options":
+            found |= {name: (one, None) for name, one in value.options.items()}  # type: ignore[attr-defined]
+    return found
+
+
+def _form(kind: mi.Type) -> str | None:
+    while isinstance(kind, mi.Metadata):
+        form: str | None = (kind.extra or {}).get("form")
+        if form is not None:
+            return form
+        kind = kind.type
+    if isinstance(kind, mi.UnionType):
+        return next((form for one in kind.types if (form := _form(one)) is not None), None)
+    return None

@@ -1,0 +1,65 @@
+"""Where a configuration comes from: a file with what it refers to, or the same as another process read it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway import config as configuration
+from gateway.config import BUILT_IN, Config, Overrides
+from gateway.config_files import Files, mark, marks
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A configuration as it was read, secrets and all: enough to read it again whatever has become of its files."""
+
+    path: str
+    data: bytes
+    secrets: dict[str, str]
+    over: Overrides
+
+    def parse(self, environ: Mapping[str, str] = os.environ) -> Config:
+        """The Config; ConfigError when a file other than a secret is gone."""
+        return configuration.parse(self.data, self.path, over=self.over, environ=environ, files=Files(self.secrets))
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A sound configuration, the text it was made from, and what tells it from another."""
+
+    config: Config
+    text: Text
+    marks: dict[str, str]
+
+
+class Source:
+    """A file of the command line, read as often as it changes."""
+
+    def __init__(self, path: str, over: Overrides, environ: Mapping[str, str] = os.environ) -> None:
+        self.path = path
+        self._over = over
+        self._environ = environ
+        self.seen: dict[str, str] = {}
+        """The marks of the last reading, sound or not."""
+
+    def read(self) -> Loaded:
+        """The file as it is now; ConfigError otherwise."""
+        files = Files()
+        try:
+            before = self._mark()
+            data = configuration.read(self.path)
+            config = configuration.parse(data, self.path, over=self._over, environ=self._environ, files=files)
+        finally:
+            self.seen = {**files.marks, self.path: before}
+        return Loaded(config, Text(self.path, data, files.secrets, self._over), self.seen)
+
+    def changed(self) -> dict[str, str]:
+        """The marks as they are now; empty when nothing is other than the last reading saw it."""
+        if self.path == BUILT_IN:
+            return {}
+        now = marks(self.seen)
+        return now if now != self.seen else {}
+
+    def _mark(self) -> str:
+        return "" if self.path == BUILT_IN else mark(self.path)

@@ -1,0 +1,59 @@
+"""What a supervisor and its workers say to each other: one question and one answer a connection, as JSON, on a worker's own socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from gateway.config_source import Text
+
+T = TypeVar("T")
+
+
+class Load(msgspec.Struct):
+    """Serve by this configuration; answered with a Serving."""
+
+    text: Text
+    generation: int
+    engines: dict[str, str]
+
+
+class Serving(msgspec.Struct):
+    """The generation that a worker serves by, and why it is not the one it was told to."""
+
+    generation: int
+    error: str = ""
+
+
+Answerer = Callable[[Load], Awaitable[Serving]]
+
+
+async def listen(path: str, answer: Answerer) -> asyncio.Server:
+    """Answer the supervisor's questions."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            load = msgspec.json.decode(await reader.read(), type=Load)
+            writer.write(msgspec.json.encode(await answer(load)))
+            await writer.drain()
+        writer.close()
+
+    Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
+    return await asyncio.start_unix_server(serve, path)
+
+
+async def ask(path: Path, load: Load, kind: type[T], within: float) -> T:
+    """A worker's answer; OSError, TimeoutError or DecodeError when there is none."""
+    async with asyncio.timeout(within):
+        reader, writer = await asyncio.open_unix_connection(path)
+        try:
+            writer.write(msgspec.json.encode(load))
+            writer.write_eof()
+            return msgspec.json.decode(await reader.read(), type=kind)
+        finally:
+            writer.close()
