@@ -43,7 +43,7 @@ def limiter_of(config: Config, metrics: Metrics, report: Callable[[str], None]) 
         return MemoryLimiter()
     limiter = RedisLimiter(store_address(config), report, deadline=config.store_deadline)
     link = limiter.link
-    metrics.gauge("lockgate_store_up", lambda: {(): float(link.up)})
+    metrics.gauge("lockgate_store_up", lambda: {(): float(link.up)} if link.used else {})
     metrics.gauge("lockgate_store_errors", lambda: {(kind,): n for kind, n in link.errors.items()})
     metrics.gauge("lockgate_store_commands", lambda: {(): link.commands})
     return limiter

@@ -44,6 +44,11 @@ class Link:
         self.commands = 0
         """Scripts run: one for all decisions of a tick."""
 
+    @property
+    def used(self) -> bool:
+        """Whether this process asks the store at all: a supervisor leaves that to its workers."""
+        return self._task is not None
+
     async def start(self) -> None:
         """Reach Redis, waiting for the first attempt only."""
         first = asyncio.Event()

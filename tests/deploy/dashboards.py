@@ -44,3 +44,11 @@ def metrics_of(query: str) -> set[str]:
     bare = re.sub(r'"[^"]*"|\bby \([^)]*\)|\{[^}]*\}|\[[^\]]*\]', " ", query)
     words = set(re.findall(r"\b[a-z_:]+[a-z0-9_:]*\b(?!\s*\()", bare))
     return words - {"or", "and", "unless", "by", "without", "offset", "on", "bool", "le"}
+
+
+def labels_of(query: str) -> dict[str, set[str]]:
+    """The label names that a query matches on, by metric."""
+    found: dict[str, set[str]] = {}
+    for name, inside in re.findall(r"\b([a-z_:]+)\{([^}]*)\}", query):
+        found.setdefault(name, set()).update(re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', inside))
+    return found

@@ -47,4 +47,9 @@ keys:
         ]
         answers = await asyncio.gather(*calls)
     assert sorted(answer.status_code for answer in answers) == [200] * 17 + [429] * 23
+    for one in both:  # the supervisor asks no store itself, and has no say in whether it is there
+        assert (
+            "\nlockgate_store_up 1.0\n"
+            in (await asyncio.to_thread(httpx.get, one.admin_url + "/metrics", trust_env=False, timeout=30)).text
+        )
     assert not [answer for answer in answers if "x-gateway-limits" in answer.headers]

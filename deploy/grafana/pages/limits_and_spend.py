@@ -75,14 +75,20 @@ SPEND = Dashboard(
         stacked(
             "Cost by model",
             "currencyUSD",
-            "In an hour, at list prices.",
-            {rare("sum by (model) (increase(lockgate_cost_usd_total[1h]))"): "{{model}}"},
+            "In an hour, at list prices; copies for a mirror beside the calls that they copy.",
+            {
+                rare("sum by (model) (increase(lockgate_cost_usd_total[1h]))"): "{{model}}",
+                rare("sum by (target) (increase(lockgate_mirror_cost_usd_total[1h]))"): "mirror {{target}}",
+            },
         ),
         stacked(
             "Tokens by model and kind",
             "short",
-            "Tokens a second.",
-            {rate("lockgate_tokens_total", "", "model, kind"): "{{model}} {{kind}}"},
+            "Tokens a second; a mirror's copies apart.",
+            {
+                rate("lockgate_tokens_total", "", "model, kind"): "{{model}} {{kind}}",
+                rare(rate("lockgate_mirror_tokens_total", "", "target, kind")): "mirror {{target}} {{kind}}",
+            },
         ),
         Panel(
             "Tokens reported and estimated",

@@ -1,0 +1,158 @@
+"""deploy/Dockerfile built and started for real, by Debian's buildah in a chroot: the container answers a chat from the local model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.deploy import tools
+from tests.limits.redis_server import free_port
+from tests.running import UNCLEAN, Figure
+
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
+SCRIPT = Path(__file__).with_name("build_image.sh")
+IMAGE = "localhost/lockgate:built"
+ROOT_ONLY = "an image is built here without a container engine, and that needs root: run `sudo make prove`, or read deploy/README.md"
+
+
+class Built:
+    """The image, what its configuration says, and its files as a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._env = {**os.environ, "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"), "BUILDAH_ISOLATION": "chroot"}
+        self.folder = folder
+        began = time.monotonic()
+        base = tools.TOOLS / "debian-base.tar"
+        done = subprocess.run(
+            [SCRIPT, folder], env={**self._env, "LOCKGATE_BASE_TAR": str(base)}, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.seconds = time.monotonic() - began
+        inspected = json.loads(self.buildah("inspect", "--type", "image", IMAGE))
+        self.config: dict[str, Any] = inspected["Docker"]["config"]
+        self.container = self.buildah("from", "--pull-never", IMAGE).strip()
+        self.files = Path(self.buildah("mount", self.container).strip())
+
+    def buildah(self, *words: str) -> str:
+        """Run buildah on the storage of this build."""
+        done = subprocess.run([tools.debian("buildah"), *words], env=self._env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, log: Path, *more: str) -> subprocess.Popen[bytes]:
+        """Start the container with the image's own entrypoint, command, user and environment; `more` are buildah's options."""
+        words = [*self.config["Entrypoint"], *self.config["Cmd"]]
+        command = [tools.debian("buildah"), "run", *more, self.container, "--", *words]
+        with log.open("wb") as out:
+            return subprocess.Popen(command, env=self._env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    assert os.geteuid() == 0, ROOT_ONLY
+    found = Built(tmp_path_factory.mktemp("image"))
+    yield found
+    found.buildah("umount", found.container)
+    found.buildah("rm", found.container)
+    found.buildah("rmi", "--all", "--force")
+
+
+def own(process: subprocess.Popen[bytes]) -> int:
+    """The container's first process: the one among ours that runs the image's Python."""
+    parents = [process.pid]
+    for parent in parents:
+        threads = Path(f"/proc/{parent}/task").iterdir()
+        for child in (child for thread in threads for child in (thread / "children").read_text().split()):
+            parents.append(int(child))
+            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"/opt/lockgate/bin/python\0"):
+                return int(child)
+    raise AssertionError(f"nothing runs in the container, only {parents}")
+
+
+def test_the_container_answers_a_chat_from_the_local_model_and_ends_by_sigterm(built: Built, tmp_path: Path, figure: Figure) -> None:
+    figure("image build", built.seconds, "s")
+    port, admin_port = free_port(), free_port()
+    began = time.monotonic()
+    log = tmp_path / "container.log"
+    process = built.start(log, "--env", f"PORT={port}", "--env", f"ADMIN_PORT={admin_port}")
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                if httpx.get(f"http://127.0.0.1:{admin_port}/readyz", timeout=5, trust_env=False).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        figure("container to a loaded model", time.monotonic() - began, "s")
+        body = {"model": "local", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=120, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        assert "Paris" in answer.json()["choices"][0]["message"]["content"]
+        gateway = own(process)
+        status = Path(f"/proc/{gateway}/status").read_text()
+        assert "\nUid:\t65532\t65532" in status
+        check = [word.replace(":8081/", f":{admin_port}/") for word in built.config["Healthcheck"]["Test"]]
+        assert check[0] == "CMD"
+        built.buildah("run", built.container, "--", *check[1:])
+        os.kill(gateway, signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            os.kill(own(process), signal.SIGKILL)  # buildah ends with what it runs; the other way round would leave it running
+            process.wait()
+    said = log.read_text()
+    assert [sign for sign in UNCLEAN if sign in said] == [], said
+
+
+def test_the_image_says_who_runs_it_how_and_how_it_ends(built: Built) -> None:
+    config = built.config
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"] == ["/opt/lockgate/bin/python", "-I", "-m", "gateway"]
+    assert config["StopSignal"] == "SIGTERM"
+    variables = dict(one.split("=", 1) for one in config["Env"])
+    assert variables["PYTHONDONTWRITEBYTECODE"] == variables["PYTHONSAFEPATH"] == "1"
+    assert [name for name in variables if name.startswith("PIP_")] == []
+
+
+def test_the_user_owns_and_may_change_nothing_of_the_program(built: Built) -> None:
+    paths = [built.files / "opt", *(built.files / "opt").rglob("*"), *(built.files / "etc/lockgate").rglob("*")]
+    assert len(paths) > 1000
+    changeable = [path for path in paths if not path.is_symlink() and (path.stat().st_uid != 0 or path.stat().st_mode & 0o002)]
+    assert changeable == []
+
+
+def test_nothing_in_it_is_setuid_and_nothing_installs_packages(built: Built) -> None:
+    files = [path for path in built.files.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert [path for path in files if path.stat().st_mode & 0o6000] == []
+    assert [path for path in (built.files / "opt/lockgate/bin").iterdir() if path.name.startswith(("pip", "easy_install"))] == []
+    assert not list((built.files / "opt/lockgate").glob("lib/python3*/site-packages/pip"))
+
+
+def test_the_build_left_no_configuration_of_this_machines_pip_behind(built: Built) -> None:
+    assert not (built.files / "etc/pip.conf").exists()
+    assert not (built.files / "src").exists()
+    assert "pip.conf" not in {path.name for path in (built.files / "opt").rglob("*")}
+
+
+def test_the_image_without_the_engine_and_its_model_is_small(built: Built, figure: Figure) -> None:
+    def megabytes(folder: Path) -> float:
+        return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) / 1e6
+
+    program = megabytes(built.files / "opt/lockgate")
+    model = megabytes(built.files / "opt/lockgate/models")
+    (engine,) = (built.files / "opt/lockgate").glob("lib/python3*/site-packages/xllamacpp")
+    figure("gateway in the image", program - model - megabytes(engine), "MB")
+    figure("engine", megabytes(engine), "MB")
+    figure("model", model, "MB")
+    assert program - model - megabytes(engine) < 200

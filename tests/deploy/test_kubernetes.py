@@ -1,0 +1,184 @@
+"""The Kubernetes manifests: what the restricted profile asks, who may connect to whom, and how a pod starts and ends."""
+
+from __future__ import annotations
+
+import hashlib
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway import config
+from tests.deploy import tools
+
+FOLDER = tools.DEPLOY / "kubernetes"
+FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
+OBJECTS: list[dict[str, Any]] = [one for path in FILES for one in yaml.safe_load_all(path.read_text())]
+
+
+def the(kind: str, name: str = "lockgate") -> dict[str, Any]:
+    """One object."""
+    (found,) = [one for one in OBJECTS if one["kind"] == kind and one["metadata"]["name"] == name]
+    return found
+
+
+POD: dict[str, Any] = the("Deployment")["spec"]["template"]["spec"]
+(CONTAINER,) = POD["containers"]
+
+
+def test_kustomize_applies_every_file() -> None:
+    listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    assert sorted(listed["resources"]) == [path.name for path in FILES]
+    assert [image["name"] for image in listed["images"]] == [CONTAINER["image"].partition(":")[0]]
+
+
+def test_every_object_is_in_the_gateways_namespace_which_is_restricted() -> None:
+    labels = the("Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert {one["metadata"].get("namespace") for one in OBJECTS if one["kind"] != "Namespace"} == {"lockgate"}
+
+
+def test_the_pod_is_what_the_restricted_profile_asks_and_its_files_cannot_be_written() -> None:
+    security = POD["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["runAsUser"] == 65532
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    own = CONTAINER["securityContext"]
+    assert own["allowPrivilegeEscalation"] is False
+    assert own["capabilities"] == {"drop": ["ALL"]}
+    assert own["readOnlyRootFilesystem"] is True
+    assert [name for name in ("hostNetwork", "hostPID", "hostIPC") if POD.get(name)] == []
+    assert [volume for volume in POD["volumes"] if "hostPath" in volume] == []
+
+
+def test_the_pod_has_no_token_for_the_cluster() -> None:
+    assert POD["automountServiceAccountToken"] is False
+    assert the("ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_secrets_are_files_that_only_their_user_reads_and_never_variables() -> None:
+    assert "env" not in CONTAINER
+    assert "envFrom" not in CONTAINER
+    secrets = [volume["secret"] for volume in POD["volumes"] if "secret" in volume]
+    assert [one["defaultMode"] for one in secrets] == [0o400, 0o400]
+    mounts = {mount["name"]: mount for mount in CONTAINER["volumeMounts"]}
+    assert [name for name, mount in mounts.items() if not mount.get("readOnly")] == ["tmp"]
+    assert [one["kind"] for one in OBJECTS if one["kind"] == "Secret"] == []
+
+
+def test_readiness_is_not_liveness_and_the_start_waits_for_the_model() -> None:
+    paths = {probe: CONTAINER[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "readiness", "liveness")}
+    assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/healthz"}
+    startup = CONTAINER["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 60
+    assert {CONTAINER[f"{probe}Probe"]["httpGet"]["port"] for probe in paths} == {"admin"}
+
+
+def test_a_pod_gets_longer_to_end_than_it_needs() -> None:
+    from gateway.serve import DRAIN
+
+    before = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert before >= 5
+    assert POD["terminationGracePeriodSeconds"] > before + 5 + DRAIN
+
+
+def test_memory_is_limited_to_what_is_requested() -> None:
+    resources = CONTAINER["resources"]
+    assert resources["limits"]["memory"] == resources["requests"]["memory"]
+    assert resources["requests"]["cpu"]
+
+
+def test_selectors_select_the_pods() -> None:
+    labels = the("Deployment")["spec"]["template"]["metadata"]["labels"]
+    selectors = [
+        the("Deployment")["spec"]["selector"]["matchLabels"],
+        the("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        the("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        the("Service")["spec"]["selector"],
+        the("Service", "lockgate-admin")["spec"]["selector"],
+        POD["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+    ]
+    assert [one for one in selectors if not one.items() <= labels.items()] == []
+    scraped = the("ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    assert scraped.items() <= the("Service", "lockgate-admin")["metadata"]["labels"].items()
+    assert not scraped.items() <= the("Service")["metadata"]["labels"].items()
+
+
+def test_prometheus_asks_with_the_admin_key_from_a_secret() -> None:
+    (endpoint,) = the("ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["authorization"] == {"type": "Bearer", "credentials": {"name": "lockgate-prometheus", "key": "admin-key"}}
+    assert endpoint["port"] in {port["name"] for port in the("Service", "lockgate-admin")["spec"]["ports"]}
+
+
+def test_pods_are_scaled_by_their_streams_and_not_by_cpu_alone() -> None:
+    metrics = the("HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert [one["pods"]["metric"]["name"] for one in metrics if one["type"] == "Pods"] == ["lockgate_streams_in_flight"]
+    from gateway.metrics.table import GAUGES
+
+    assert "lockgate_streams_in_flight" in GAUGES
+    assert the("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_nothing_passes_that_no_policy_names() -> None:
+    policy = the("NetworkPolicy", "default-deny")["spec"]
+    assert (policy["podSelector"], policy["policyTypes"]) == ({}, ["Ingress", "Egress"])
+    ports = {port["port"]: rule["from"][0]["namespaceSelector"]["matchLabels"] for rule in _ingress() for port in rule["ports"]}
+    assert ports == {
+        8080: {"kubernetes.io/metadata.name": "ingress-nginx"},
+        8081: {"kubernetes.io/metadata.name": "monitoring"},
+    }
+    assert {port["port"] for rule in _egress() for port in rule["ports"]} == {53, 443, 6379, 8000}
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "10.0.0.1", "172.17.0.1", "192.168.1.1", "100.100.100.200", "fd00:ec2::254", "fe80::1"]
+)
+def test_no_pod_reaches_the_metadata_service_or_the_cluster_by_address(address: str) -> None:
+    blocks = [peer["ipBlock"] for rule in _egress() for peer in rule["to"] if "ipBlock" in peer]
+    assert blocks
+    for block in blocks:
+        inside = ip_address(address) in ip_network(block["cidr"])
+        assert not inside or any(ip_address(address) in ip_network(one) for one in block["except"]), block
+    assert any(ip_address("1.1.1.1") in ip_network(block["cidr"]) for block in blocks)
+
+
+def _ingress() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = the("NetworkPolicy")["spec"]["ingress"]
+    return found
+
+
+def _egress() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = the("NetworkPolicy")["spec"]["egress"]
+    return found
+
+
+def test_the_configuration_is_sound_with_such_secrets(tmp_path: Any) -> None:
+    digest = "sha256:" + hashlib.sha256(b"a long random key").hexdigest()
+    for name, text in (("admin-key.sha256", digest), ("key.sha256", digest), ("store-url", "redis://redis.redis.svc:6379/0")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o400)
+    (mount,) = [mount for mount in CONTAINER["volumeMounts"] if mount["name"] == "secrets"]
+    text = the("ConfigMap")["data"]["gateway.yaml"].replace(f"file:{mount['mountPath']}/", f"file:{tmp_path}/")
+    found = config.parse(text.encode(), "gateway.yaml", environ={})
+    assert found.admin.key_hash == digest
+    assert found.store == "redis://redis.redis.svc:6379/0"
+    assert {found.listen.port, found.admin.listen.port} == {port["containerPort"] for port in CONTAINER["ports"]}
+
+
+@pytest.mark.prove
+def test_kubernetes_own_schemas_take_every_object_but_the_operators_which_has_none() -> None:
+    """The ServiceMonitor's schema belongs to the Prometheus operator and is in no package; its fields are checked above."""
+    program = tools.locked("kubernetes-validate")
+    done = tools.run(program, "--strict", *FILES)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = (done.stdout + done.stderr).splitlines()
+    assert len([line for line in said if " passed for resource " in line]) == len(OBJECTS) - 1
+    assert [line for line in said if not line.startswith("INFO ")] == [line for line in said if "kind ServiceMonitor" in line]
+
+
+@pytest.mark.prove
+def test_a_field_that_kubernetes_does_not_know_would_be_seen(tmp_path: Any) -> None:
+    broken = tmp_path / "deployment.yaml"
+    broken.write_text((FOLDER / "deployment.yaml").read_text().replace("readOnlyRootFilesystem", "readOnlyRootFileSystem"))
+    assert tools.run(tools.locked("kubernetes-validate"), "--strict", broken).returncode != 0

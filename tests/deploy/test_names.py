@@ -1,0 +1,57 @@
+"""Every metric and label that a dashboard, a rule or the autoscaler asks for is one that the gateway declares."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from gateway.metrics.table import COUNTERS, GAUGES, HISTOGRAMS
+from tests.deploy import tools
+from tests.deploy.dashboards import labels_of, metrics_of, queries
+
+RULES = [
+    (rule.get("alert") or rule["record"], rule)
+    for path in sorted((tools.DEPLOY / "rules").glob("*.yml"))
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+]
+PROMETHEUS_OWN = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate"}, "scrape_samples_scraped": {"job", "instance"}}
+"""What Prometheus makes itself."""
+
+
+def declared() -> dict[str, set[str]]:
+    """Every series name with its labels: counters as they are exposed, histograms by their three parts."""
+    found = {f"{name}_total": set(labels) for name, (_, labels) in COUNTERS.items()}
+    found |= {name: set(labels) for name, (_, labels, _) in GAUGES.items()}
+    for name, view in HISTOGRAMS.items():
+        labels = {label for label, _ in view.labels}
+        found |= {f"{name}_{part}": labels | ({"le"} if part == "bucket" else set()) for part in ("bucket", "sum", "count")}
+    return found | PROMETHEUS_OWN | {rule["record"]: set() for _, rule in RULES if "record" in rule}
+
+
+DECLARED = declared()
+ASKED = [*queries(), *((name, rule["expr"]) for name, rule in RULES)]
+
+
+@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=f"{at}-{one[0]}") for at, one in enumerate(ASKED)])
+def test_a_query_asks_for_what_the_gateway_declares(where: str, query: str) -> None:
+    names = metrics_of(query.replace("ALERTS", "up"))
+    assert names, f"{where}: {query}"
+    assert names - DECLARED.keys() == set()
+    for name, labels in labels_of(query).items():
+        assert labels - DECLARED[name] - {"job", "instance"} == set(), name
+
+
+@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=f"{at}-{one[0]}") for at, one in enumerate(ASKED)])
+def test_a_query_groups_by_labels_that_what_it_asks_for_has(where: str, query: str) -> None:
+    known = {"job", "instance", "alertname"}.union(*(DECLARED[name] for name in metrics_of(query.replace("ALERTS", "up"))))
+    grouped = {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", query) for label in group.split(",")}
+    assert grouped <= known, where
+
+
+def test_every_counter_of_trouble_is_on_a_page() -> None:
+    shown = {name for _, query in queries() for name in metrics_of(query.replace("ALERTS", "up"))}
+    assert {f"{name}_total" for name in COUNTERS} - shown == {"lockgate_upstream_requests_total"}
+    assert set(GAUGES) - shown == set()
