@@ -103,8 +103,11 @@ PROVIDERS = Dashboard(
         stacked(
             "Ends of streams",
             "reqps",
-            "ok, cancelled by the caller, or how they broke.",
-            {rate("lockgate_stream_end_total", TARGET, "reason"): "{{reason}}"},
+            "ok, cancelled by the caller, or how they broke; and broken ones that another target went on with.",
+            {
+                rate("lockgate_stream_end_total", TARGET, "reason"): "{{reason}}",
+                rare(rate("lockgate_continuations_total", "", "model, outcome")): "went on, {{model}} {{outcome}}",
+            },
         ),
         Panel(
             "Connections",
