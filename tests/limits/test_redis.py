@@ -151,6 +151,7 @@ async def test_frozen_redis_delays_one_decision_by_its_deadline_and_then_none(ow
     assert not found.degraded
     # what was let in meanwhile is on the books, once: 1 before, 501 frozen, 1 now
     assert found.standings[0].remaining == 1000 - 503
+    await eventually(lambda: len(reports) > 1)
     assert [line.split(":")[1].split(" is ")[1].split(" (")[0] for line in reports] == ["out of reach", "back"]
 
 
@@ -225,7 +226,7 @@ async def test_a_redis_that_is_down_at_the_start_stops_nobody(own_redis: RedisSe
     assert len(reports) == 1
     own_redis.start()
     await eventually(lambda: limiter.link.up)
-    assert len(reports) == 2
+    await eventually(lambda: len(reports) == 2)
 
 
 async def test_a_policy_that_forgets_limits_is_refused_in_one_line(own_redis: RedisServer, start: Starter) -> None:

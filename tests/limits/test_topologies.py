@@ -1,0 +1,186 @@
+"""A master that fails over, a cluster whose slots move and whose nodes go: limits hold, and are shared again within a second or so."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.limits.redis import RedisLimiter
+from gateway.limits.topology import TAGS, slot_of
+from gateway.limits.types import NOTHING, SECOND, Costs, Limit, Refusal, Reservation
+from tests.flows.live import eventually
+from tests.limits.conftest import Starter
+from tests.limits.topologies import ClusterServers, SentinelServers, ask
+
+_ids = itertools.count()
+CALLER = Limit("key:a", "requests", 400, "s"), Limit("key:a", "concurrent", 30)
+TARGET = Limit("provider:p", "requests", 300, "s", side="target"), Limit("provider:p", "concurrent", 20, side="target")
+
+
+@pytest.fixture
+def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
+    """A cluster that a test may break."""
+    servers = ClusterServers(tmp_path_factory.mktemp("own-cluster"))
+    try:
+        asyncio.run(servers.form())
+        yield servers
+    finally:
+        servers.kill()
+
+
+@pytest.fixture
+def own_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
+    """A master with a replica that a test may break."""
+    servers = SentinelServers(tmp_path_factory.mktemp("own-sentinel"))
+    try:
+        asyncio.run(servers.form())
+        yield servers
+    finally:
+        servers.kill()
+
+
+async def admit(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservation | Refusal:
+    """One decision."""
+    return await limiter.admit(limits, Costs(**costs), f"t{next(_ids)}")
+
+
+def test_slots_are_those_of_the_specification() -> None:
+    assert slot_of("123456789") == 0x31C3  # CRC16/XMODEM of this text, from the cluster's specification
+    assert len({slot_of(tag) for tag in TAGS}) == len(TAGS)
+
+
+async def test_r8_a_failover_is_followed(own_sentinel: SentinelServers, start: Starter) -> None:
+    reports: list[str] = []
+    limiter = await start(own_sentinel.address, reports)
+    limit, calls = Limit("k", "tokens", 1000, "day"), Limit("k", "concurrent", 5)
+    held = await admit(limiter, limit, calls, prompt_tokens=100)
+    assert isinstance(held, Reservation)
+    assert not held.degraded
+    old = await own_sentinel.master()
+    await ask(old.address, "WAIT", 1, 5000)
+    old.kill()
+    await eventually(lambda: not limiter.link.up)
+    during = await admit(limiter, limit, prompt_tokens=50)
+    assert isinstance(during, Reservation)
+    assert during.degraded
+    limiter.settle(held, Costs(prompt_tokens=70))
+    limiter.settle(during, Costs(prompt_tokens=50))
+    await eventually(lambda: limiter.link.up, 60)
+    assert await own_sentinel.master() is not old
+    found = await admit(limiter, limit, calls)
+    assert isinstance(found, Reservation)
+    assert not found.degraded
+    assert [one.remaining for one in found.standings] == [1000 - 70 - 50, 4]
+    await eventually(lambda: len(reports) == 2)
+
+
+async def test_r7_a_replica_is_no_store(own_sentinel: SentinelServers, start: Starter) -> None:
+    reports: list[str] = []
+    limiter = await start(own_sentinel.servers[1].address, reports)
+    await asyncio.sleep(0.5)
+    assert not limiter.link.up
+    assert ["is a replica: limits are counted on its master" in line for line in reports] == [True]
+    await ask(own_sentinel.servers[1].address, "REPLICAOF", "NO", "ONE")
+    await eventually(lambda: limiter.link.up)
+
+
+async def test_r7_a_master_that_becomes_a_replica_is_left_at_its_first_answer(own_sentinel: SentinelServers, start: Starter) -> None:
+    limiter = await start(own_sentinel.servers[0].address)
+    limit = Limit("k", "requests", 1000, "min")
+    assert not (await admit(limiter, limit)).degraded
+    await ask(own_sentinel.servers[0].address, "REPLICAOF", "127.0.0.1", own_sentinel.servers[1].port)
+    found = await admit(limiter, limit)
+    assert isinstance(found, Reservation)
+    assert found.degraded
+    assert limiter.link.errors["readonly"] == 1
+
+
+class Load:
+    """Callers on both sides of a limiter, and what was decided when."""
+
+    def __init__(self, limiter: RedisLimiter) -> None:
+        self.limiter = limiter
+        self.shared: dict[str, list[int]] = {"caller": [], "target": []}
+        self.running = True
+        self.decisions = 0
+        self.degraded = 0
+
+    async def call(self) -> None:
+        """Reserve and settle until told to stop."""
+        while self.running:
+            for limits in (CALLER, TARGET):
+                found = await self.limiter.admit(limits, Costs(), f"l{next(_ids)}")
+                self.decisions += 1
+                self.degraded += found.degraded
+                if isinstance(found, Reservation):
+                    if not found.degraded:
+                        self.shared[limits[0].side].append(found.decided)
+                    await asyncio.sleep(0.002)
+                    self.limiter.settle(found, Costs())
+            await asyncio.sleep(0.003)
+
+    def most(self, side: str) -> int:
+        """The fullest window of a second."""
+        times, start, most = sorted(self.shared[side]), 0, 0
+        for at, decided in enumerate(times):
+            while times[start] <= decided - SECOND:
+                start += 1
+            most = max(most, at - start + 1)
+        return most
+
+
+async def test_r18_slots_that_move_under_load_cross_no_slots_and_let_nobody_over_the_limit(
+    own_cluster: ClusterServers, start: Starter
+) -> None:
+    limiter = await start(own_cluster.address)
+    load = Load(limiter)
+    callers = [asyncio.create_task(load.call()) for _ in range(8)]
+    await asyncio.sleep(0.5)
+    for tag in ("caller", "target", "caller"):
+        await own_cluster.move(tag)
+        await asyncio.sleep(1.2)  # a refusal that is repeated without asking, and a heartbeat to each node, lie in between
+    load.running = False
+    await asyncio.gather(*callers)
+    assert limiter.link.errors.get("crossslot", 0) == 0
+    assert {"moved", "ask", "tryagain"} & limiter.link.errors.keys()
+    for limits in (CALLER, TARGET):
+        assert 50 < load.most(limits[0].side) <= limits[0].amount
+    for limits in (CALLER, TARGET):
+        found = await shared(limiter, limits[1])
+        assert found.standings[0].remaining == limits[1].amount - 1  # no lease was left behind
+        limiter.settle(found, Costs())
+
+
+async def shared(limiter: RedisLimiter, limit: Limit) -> Reservation:
+    """A decision of the store, once it can be asked and nothing is owed to it."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        await eventually(lambda: limiter.link.up and not limiter._owed and not limiter._settled, 60)
+        found = await admit(limiter, limit)
+        assert isinstance(found, Reservation)
+        if not found.degraded:
+            return found
+        limiter.settle(found, NOTHING)
+    raise AssertionError("the store was not asked again")
+
+
+@pytest.mark.prove
+async def test_r7_a_node_that_dies_is_an_outage_until_it_is_back(own_cluster: ClusterServers, start: Starter) -> None:
+    reports: list[str] = []
+    limiter = await start(own_cluster.address, reports)
+    limit = Limit("k", "requests", 1000, "h")
+    assert not (await admit(limiter, limit)).degraded
+    node = await own_cluster.owner("caller")
+    node.kill()
+    await eventually(lambda: not limiter.link.up)
+    assert (await admit(limiter, limit)).degraded
+    node.start()
+    began = time.monotonic()
+    await eventually(lambda: limiter.link.up, 60)
+    assert time.monotonic() - began < 60
+    assert not (await admit(limiter, limit)).degraded
+    await eventually(lambda: len(reports) == 2)

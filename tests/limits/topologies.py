@@ -1,0 +1,167 @@
+"""Real Redis topologies on loopback: a cluster of three nodes, and a master with a replica that a Sentinel watches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from gateway.limits.resp import RedisAddress, RespConnection, connect
+from gateway.limits.topology import slot_of
+from tests.limits.redis_server import RedisServer, binary, free_port
+
+SLOTS = 16384
+PATIENCE = 60.0
+
+
+async def ask(address: RedisAddress, *command: Any) -> Any:
+    """One command on a connection of its own."""
+    connection: RespConnection = await connect(address, lambda: None)
+    try:
+        return await connection.ask(*command)
+    finally:
+        connection.abort()
+
+
+async def until(true: Any) -> None:
+    """Wait for an async condition."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with contextlib.suppress(OSError):
+            if await true():
+                return
+        assert time.monotonic() < deadline, "the servers did not come to terms"
+        await asyncio.sleep(0.02)
+
+
+class ClusterServers:
+    """Three masters without replicas, a third of the slots each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._buses = [free_port() for _ in range(3)]
+        self.nodes: list[RedisServer] = []
+        for at, bus in enumerate(self._buses):
+            place = folder / f"node-{at}"
+            place.mkdir()
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "2000", "--loglevel", "warning")
+            self.nodes.append(RedisServer(place, *options))
+
+    @property
+    def address(self) -> RedisAddress:
+        """Where it is, as three nodes of it."""
+        return RedisAddress(kind="cluster", nodes=tuple(("127.0.0.1", node.port) for node in self.nodes))
+
+    @property
+    def url(self) -> str:
+        """Where it is, as the configuration has it."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    async def form(self) -> None:
+        """Share the slots out and make the nodes known to each other."""
+        for at, node in enumerate(self.nodes):
+            first, last = SLOTS * at // 3, SLOTS * (at + 1) // 3 - 1
+            await ask(node.address, "CLUSTER", "SET-CONFIG-EPOCH", at + 1)
+            await ask(node.address, "CLUSTER", "ADDSLOTSRANGE", first, last)
+        for node, bus in zip(self.nodes[1:], self._buses[1:], strict=True):
+            await ask(self.nodes[0].address, "CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        await until(self._formed)
+
+    async def _formed(self) -> bool:
+        infos = [await ask(node.address, "CLUSTER", "INFO") for node in self.nodes]
+        return all(b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info for info in infos)
+
+    async def owner(self, tag: str) -> RedisServer:
+        """The node that has a tag's slot."""
+        for first, last, node, *_ in await ask(self.nodes[0].address, "CLUSTER", "SLOTS"):
+            if first <= slot_of(tag) <= last:
+                return next(one for one in self.nodes if one.port == node[1])
+        raise AssertionError("nobody has the slot")
+
+    async def move(self, tag: str) -> None:
+        """Migrate a tag's slot to another node, key by key, as redis-cli would."""
+        slot, old = slot_of(tag), await self.owner(tag)
+        new = next(node for node in self.nodes if node is not old)
+        names = {node.port: (await ask(node.address, "CLUSTER", "MYID")).decode() for node in self.nodes}
+        await ask(new.address, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[old.port])
+        await ask(old.address, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[new.port])
+        while keys := await ask(old.address, "CLUSTER", "GETKEYSINSLOT", slot, 1):
+            await ask(old.address, "MIGRATE", "127.0.0.1", new.port, "", 0, 5000, "KEYS", *keys)
+            await asyncio.sleep(0.005)
+        for node in (new, old, *self.nodes):
+            await ask(node.address, "CLUSTER", "SETSLOT", slot, "NODE", names[new.port])
+        await until(lambda: self._agreed(tag, new))
+
+    async def _agreed(self, tag: str, new: RedisServer) -> bool:
+        return await self.owner(tag) is new
+
+    async def empty(self) -> None:
+        """Forget every key."""
+        for node in self.nodes:
+            await ask(node.address, "FLUSHALL")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        for node in self.nodes:
+            node.thaw()
+            node.kill()
+
+
+class SentinelServers:
+    """A master, its replica, and one Sentinel that promotes the replica when the master is gone for half a second."""
+
+    NAME = "main"
+
+    def __init__(self, folder: Path) -> None:
+        self.servers: list[RedisServer] = []
+        for name in ("a", "b"):
+            (folder / name).mkdir()
+            self.servers.append(RedisServer(folder / name, "--repl-diskless-sync-delay", "0"))
+        self.port = free_port()
+        config = folder / "sentinel.conf"
+        config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor {self.NAME} 127.0.0.1 {self.servers[0].port} 1\n"
+            f"sentinel down-after-milliseconds {self.NAME} 500\nsentinel failover-timeout {self.NAME} 3000\n"
+        )
+        program = binary()
+        assert program is not None
+        with (folder / "sentinel.log").open("ab") as log:
+            self._sentinel = subprocess.Popen([program, str(config), "--sentinel"], stdout=log, stderr=log)
+
+    @property
+    def address(self) -> RedisAddress:
+        """Where it is; the first Sentinel named is none."""
+        return RedisAddress(kind="sentinel", nodes=(("127.0.0.1", free_port()), ("127.0.0.1", self.port)), service=self.NAME)
+
+    @property
+    def url(self) -> str:
+        """Where it is, as the configuration has it."""
+        return f"redis+sentinel://127.0.0.1:{self.port}/{self.NAME}/0"
+
+    async def form(self) -> None:
+        """Wait until the replica follows and the Sentinel knows it."""
+        await ask(self.servers[1].address, "REPLICAOF", "127.0.0.1", self.servers[0].port)
+        await until(self._formed)
+
+    async def _formed(self) -> bool:
+        told = await ask(RedisAddress(port=self.port), "SENTINEL", "REPLICAS", self.NAME)
+        return len(told) == 1 and b"slave" in told[0] and (await ask(self.servers[1].address, "ROLE"))[3] == b"connected"
+
+    async def master(self) -> RedisServer:
+        """Whom the Sentinel names."""
+        _, port = await ask(RedisAddress(port=self.port), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.NAME)
+        return next(one for one in self.servers if one.port == int(port))
+
+    async def empty(self) -> None:
+        """Forget every key."""
+        await ask((await self.master()).address, "FLUSHALL")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._sentinel.kill()
+        self._sentinel.wait()
+        for one in self.servers:
+            one.thaw()
+            one.kill()
