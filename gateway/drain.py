@@ -13,6 +13,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable
+from typing import Literal
 
 from gateway.admin.health import Health
 from gateway.build import Gateway
@@ -99,7 +100,12 @@ async def end_calls(callers: Server, patience: float) -> None:
         if left:
             await asyncio.wait(left, timeout=wait)
     callers.force_exit = True
+    _each_transport(callers, "close")
+    await asyncio.sleep(0.05)
+    _each_transport(callers, "abort")  # of readers who stopped; closing would wait for them for ever
+
+
+def _each_transport(callers: Server, act: Literal["close", "abort"]) -> None:
     for connection in list(callers.server_state.connections):
         if connection.transport is not None:
-            connection.transport.close()
-    await asyncio.sleep(0)
+            getattr(connection.transport, act)()

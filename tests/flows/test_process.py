@@ -134,7 +134,7 @@ def test_sigterm_lets_a_running_stream_finish(gateway: Start, upstream: str, wor
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_second_sigterm_ends_at_once_and_still_records_the_call(gateway: Start, upstream: str, workers: str) -> None:
+def test_p2_a_second_sigterm_ends_at_once_and_still_records_the_call(gateway: Start, upstream: str, workers: str) -> None:
     running = gateway(config(upstream, SHARED), args=("--workers", workers))
     running.wait_ready()
     _warm(running)
