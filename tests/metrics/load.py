@@ -139,6 +139,8 @@ class Load:
         self.going.set()
         self.open = 0
         """Calls under way."""
+        self.epoch = 0
+        """Raised: every caller makes its next call on a new connection."""
 
     async def run(self, until: Callable[[], bool] = lambda: False) -> Books:
         """Make calls; returns when `calls` were made or `until()` is true."""
@@ -147,8 +149,13 @@ class Load:
 
     async def _call_on(self, until: Callable[[], bool]) -> None:
         client: FaultClient | None = None
+        epoch = self.epoch
         while not until():
             await self.going.wait()
+            if client is not None and epoch != self.epoch:
+                client.fin()
+                client = None
+            epoch = self.epoch
             if self._left is not None:
                 if self._left <= 0:
                     break

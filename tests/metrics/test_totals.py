@@ -1,0 +1,165 @@
+"""The proof: 10,000 mixed calls over two workers, one of them killed and replaced, and /metrics says what the upstream's books say.
+
+Calls that the killed worker was answering are held in mid-stream when it dies, so that both sides know of them: they are in the
+upstream's books and in ours, once each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.faults.client import FaultClient, chat
+from tests.faults.upstream_server import FaultUpstream
+from tests.faults.upstream_wire import Request
+from tests.limits.redis_server import RedisServer
+from tests.metrics.load import TOKENS, Load, configuration
+from tests.running import Figure, RunningGateway
+
+CALLS = 10_000
+HELD = 12
+HOLD = "hold on #chunks=400# #delay=20ms#"
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """A Redis of the test's own."""
+    server = RedisServer(tmp_path)
+    yield server
+    server.kill()
+
+
+async def scrape(url: str) -> Samples:
+    """Every sample."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        text = (await client.get(url)).text
+    families = text_string_to_metric_families(text)
+    return {(one.name, frozenset(one.labels.items())): one.value for family in families for one in family.samples}
+
+
+def total(samples: Samples, name: str, by: str = "", **labels: str) -> Counter[str]:
+    """The series of a name with these labels, added up by another label."""
+    found: Counter[str] = Counter()
+    for (each, has), value in samples.items():
+        if each == name and set(labels.items()) <= has:
+            found[dict(has).get(by, "")] += int(value)
+    return found
+
+
+def counters(samples: Samples) -> Samples:
+    """Those that never go down."""
+    return {key: value for key, value in samples.items() if key[0].endswith(("_total", "_count", "_bucket"))}
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that a supervisor started, its engine left out."""
+    found = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [one for one in found if b"gateway.worker" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+async def watch(url: str, seen: list[Samples], done: asyncio.Event) -> None:
+    """Scrape all the time; no counter may go down."""
+    while not done.is_set():
+        now = counters(await scrape(url))
+        if seen:
+            assert [key for key, value in seen[-1].items() if now.get(key, -1) < value] == []
+        seen.append(now)
+        await asyncio.sleep(0.3)
+
+
+async def hold(port: int) -> bool:
+    """One long stream; whether it came to its end."""
+    async with await FaultClient.connect(port) as client:
+        body = chat("chat", messages=[{"role": "user", "content": HOLD}], stream=True)
+        await client.post(body, [("authorization", f"Bearer {TOKENS['search']}")])
+        try:
+            return (await client.answer()).complete
+        except AssertionError:  # nothing came at all
+            return False
+
+
+def said_usage(request: Request) -> bool:
+    """Whether the upstream told the gateway what the request cost."""
+    return request.finished and request.model == "mock" and (b'"stream":true' not in request.body or b"include_usage" in request.body)
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(300)
+async def test_totals_equal_the_upstreams_books_after_a_worker_was_killed(
+    redis: RedisServer, gateway: Callable[..., RunningGateway], figure: Figure
+) -> None:
+    async with FaultUpstream() as up:
+        running = await asyncio.to_thread(gateway, configuration(up.base_url, redis.url), {}, ("--workers", "2"))
+        await asyncio.to_thread(running.wait_ready)
+        port, url = int(running.url.rsplit(":", 1)[1]), running.admin_url + "/metrics"
+        load, seen, done = Load(port, callers=24, calls=CALLS), [], asyncio.Event()
+        began = time.monotonic()
+        watching = asyncio.create_task(watch(url, seen, done))
+        driving = asyncio.create_task(load.run())
+        while load.books.begun < CALLS // 3:
+            await asyncio.sleep(0.05)
+        lost = await kill_one(running, up, load, port)
+        books = await driving
+        figure("10,000 calls over two workers", time.monotonic() - began, "s")
+        figure("calls lost with the worker", lost, "")
+        await asyncio.sleep(1.5)
+        done.set()
+        await watching
+        found, fleet = await scrape(url), await scrape(url + "?scope=fleet")
+        assert lost > 0
+        assert books.broken == 0
+        check(found, up, load, lost)
+        assert counters(fleet) == counters(await scrape(url))
+        figure("scrapes, in none of which a counter went down", len(seen), "")
+        figure("series of a scrape", len(found), "")
+    assert running.stderr.count("starting it again") == 1
+
+
+async def kill_one(running: RunningGateway, up: FaultUpstream, load: Load, port: int) -> int:
+    """End a worker by SIGKILL while both answer long streams; how many of those were lost."""
+    load.going.clear()
+    while load.open:
+        await asyncio.sleep(0.02)
+    before = len(up.requests)
+    held = [asyncio.create_task(hold(port)) for _ in range(HELD)]
+    while len(up.requests) < before + HELD or any(request.events < 3 for request in up.requests[before:]):
+        await asyncio.sleep(0.02)
+    os.kill(workers_of(running.pid)[0], signal.SIGKILL)
+    load.epoch += 1
+    load.going.set()
+    return (await asyncio.gather(*held)).count(False)
+
+
+def check(found: Samples, up: FaultUpstream, load: Load, lost: int) -> None:
+    """What we counted against what the upstream and the callers counted."""
+    asked = Counter({f"x/{model}": count for model, count in Counter(str(request.model) for request in up.requests).items()})
+    sent: Counter[str] = Counter()
+    for target, count in total(found, "lockgate_upstream_requests_total", "target").items():
+        if not target.startswith("dead/"):
+            sent["x/" + target.partition("/")[2]] += count
+    assert sent == asked
+    books = load.books
+    statuses = Counter({f"{status // 100}xx": 0 for _, status in books.answered})
+    for (_, status), count in books.answered.items():
+        statuses[f"{status // 100}xx"] += count
+    answered = total(found, "lockgate_requests_total", "status")
+    assert answered == statuses + Counter({"2xx": HELD - lost, "5xx": lost, "499": books.left})
+    assert total(found, "lockgate_requests_total", code="worker_lost")[""] == lost
+    assert sum(answered.values()) == books.begun + HELD
+    assert total(found, "lockgate_request_duration_seconds_count")[""] == books.begun + HELD - lost
+    told = [request for request in up.requests if said_usage(request)]
+    assert total(found, "lockgate_tokens_total", kind="output", source="reported")[""] == sum(request.tokens for request in told)
+    assert total(found, "lockgate_tokens_total", kind="prompt", source="reported")[""] == sum(request.prompt_tokens for request in told)
+    assert total(found, "lockgate_requests_in_flight")[""] == 0
+
