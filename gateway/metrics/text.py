@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,11 @@ class _Families:
 
     def collect(self) -> Iterator[Any]:
         """Every family of the table; those without a sample have their help and type all the same."""
+        for family in self._families():
+            yield family
+            time.sleep(0)  # the event loop's thread may have waited for the interpreter
+
+    def _families(self) -> Iterator[Any]:
         snapshot = self._snapshot
         for name, (text, names) in COUNTERS.items():
             counter = CounterMetricFamily(name, text, labels=names)

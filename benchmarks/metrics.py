@@ -1,0 +1,161 @@
+"""What metrics cost: a call's record against prometheus-client's labels() for the same updates, and how long a scrape stalls the loop.
+
+python -m benchmarks.metrics
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+import providers
+from gateway.auth import VirtualKey
+from gateway.call import Attempt, Call
+from gateway.metrics import Metrics, text
+from gateway.metrics.table import COUNTERS, HISTOGRAMS, MAX_SERIES, SOURCES
+from providers.base import Target, Usage
+
+CALLS, ROUNDS, SCRAPES = 3000, 9, 15
+BOTH = {"model": "smart", "target": "openai/gpt-4o"}
+SERVER = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "openai", "gen_ai_request_model": "smart"}
+CLIENT = {**SERVER, "gen_ai_request_model": "gpt-4o"}
+
+
+class Cost(NamedTuple):
+    """Microseconds of CPU for each call, ours and prometheus-client's, and milliseconds of the worst stalls of scrapes."""
+
+    ours: float
+    theirs: float
+    updates: int
+    series: int
+    stall: float
+    scrape: float
+
+
+def a_call(model: str = "smart", target: str = "openai/gpt-4o", key: str = "team") -> Call:
+    """A stream of 200 tokens that was answered."""
+    call = Call("chat", "/v1/chat/completions")
+    provider, _, name = target.partition("/")
+    call.target = Target(target, provider, providers.get("openai"), name, "http://127.0.0.1/v1")
+    call.model, call.status, call.stream, call.stream_end = model, 200, True, "ok"
+    call.key, call.attempts, call.usage, call.cost = VirtualKey(key), [Attempt(target, ms=900.0)], Usage(900, 200), 4_250_000
+    call.read_at, call.sent_at = call.started + 0.0001, call.started + 0.0003
+    call.first_byte_at, call.upstream_end = call.started + 0.2, call.started + 0.9
+    return call
+
+
+class Theirs:
+    """The same metrics by prometheus-client alone, labels looked up at each update."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._counters = {name: Counter(name, text, labels, registry=registry) for name, (text, labels) in COUNTERS.items()}
+        self._histograms = {
+            name: Histogram(name, view.text, [label for label, _ in view.labels], registry=registry, buckets=SOURCES[view.source].buckets)
+            for name, view in HISTOGRAMS.items()
+        }
+        self.updates = 0
+
+    def _count(self, name: str, by: float = 1, **labels: str) -> None:
+        self.updates += 1
+        self._counters[name].labels(**labels).inc(by)
+
+    def _observe(self, name: str, value: float, labels: dict[str, str]) -> None:
+        self.updates += 1
+        self._histograms[name].labels(**labels).observe(value)
+
+    def record(self, call: Call, ended: float) -> None:
+        """What a call adds."""
+        assert call.usage is not None
+        prompt, output = call.usage.prompt_tokens, call.usage.completion_tokens
+        self._count("lockgate_requests", **BOTH, provider="openai", operation="chat", status="2xx", code="ok")
+        self._count("lockgate_tokens", prompt, **BOTH, kind="prompt", source="reported")
+        self._count("lockgate_tokens", output, **BOTH, kind="output", source="reported")
+        self._count("lockgate_cost_usd", call.cost * 1e-9, **BOTH)
+        self._count("lockgate_key_requests", key="team")
+        self._count("lockgate_key_tokens", prompt, key="team", kind="prompt")
+        self._count("lockgate_key_tokens", output, key="team", kind="output")
+        self._count("lockgate_key_cost_usd", call.cost * 1e-9, key="team")
+        self._count("lockgate_stream_end", target="openai/gpt-4o", reason="ok")
+        first, each = call.first_byte_at - call.started, (call.upstream_end - call.first_byte_at) / (output - 1)
+        self._observe("lockgate_request_duration_seconds", ended - call.started, BOTH)
+        self._observe("lockgate_time_to_first_token_seconds", first, BOTH)
+        self._observe("lockgate_time_per_output_token_seconds", each, BOTH)
+        self._observe("lockgate_overhead_seconds", call.sent_at - call.read_at, BOTH)
+        self._observe("gen_ai_server_request_duration_seconds", ended - call.started, {**SERVER, "error_type": ""})
+        self._observe("gen_ai_server_time_to_first_token_seconds", first, SERVER)
+        self._observe("gen_ai_server_time_per_output_token_seconds", each, SERVER)
+        self._observe("gen_ai_client_operation_duration_seconds", call.attempts[0].ms / 1000, {**CLIENT, "error_type": ""})
+        self._observe("gen_ai_client_token_usage", prompt, {**CLIENT, "gen_ai_token_type": "input"})
+        self._observe("gen_ai_client_token_usage", output, {**CLIENT, "gen_ai_token_type": "output"})
+
+
+def per_call(record: Callable[[Call, float], None], call: Call) -> float:
+    """Microseconds of CPU for one call: the best of several rounds, as everything else on the machine only adds."""
+    ended, found = call.started + 0.9005, []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        for _ in range(CALLS):
+            record(call, ended)
+        found.append((time.process_time() - began) / CALLS * 1e6)
+    return min(found)
+
+
+def full() -> Metrics:
+    """As many series as a scrape may have."""
+    metrics = Metrics([f"m{at}" for at in range(30)], [f"openai/t{at}" for at in range(30)], {"openai": "openai"})
+    for at in range(3000):
+        call = a_call(f"m{at % 30}", f"openai/t{at * 7 % 30}", f"key-{at % 210}")
+        metrics.record(call, call.started + 1)
+    return metrics
+
+
+async def stalls(metrics: Metrics) -> tuple[float, float]:
+    """The stall of the loop and the length of a scrape, in milliseconds: medians over several scrapes of the worst gap in each."""
+    worst, took = [], []
+    for _ in range(SCRAPES):
+        scraping = asyncio.create_task(scrape(metrics))
+        gap, before = 0.0, time.perf_counter()
+        while not scraping.done():
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            gap, before = max(gap, now - before), now
+        worst.append(gap * 1000)
+        took.append(await scraping * 1000)
+        await asyncio.sleep(0.01)
+    return statistics.median(worst), statistics.median(took)
+
+
+async def scrape(metrics: Metrics) -> float:
+    """As the admin listener does it; seconds."""
+    began = time.perf_counter()
+    await asyncio.to_thread(text.classic, metrics.whole())
+    return time.perf_counter() - began
+
+
+def measure() -> Cost:
+    """All of it."""
+    call, ours, theirs = a_call(), Metrics(["smart"], ["openai/gpt-4o"], {"openai": "openai"}), Theirs()
+    theirs.record(call, call.started + 1)
+    updates = theirs.updates
+    metrics = full()
+    series = sum(not line.startswith(b"#") for line in metrics.expose().splitlines())
+    stall, took = asyncio.run(stalls(metrics))
+    return Cost(per_call(ours.record, call), per_call(theirs.record, call), updates, series, stall, took)
+
+
+def main() -> None:
+    """Print the figures."""
+    found = measure()
+    print(f"one call, {found.updates} updates: {found.ours:.2f} us; prometheus-client's labels() {found.theirs:.1f} us")
+    print(f"that is {found.ours / found.theirs:.1%} of it")
+    print(f"a scrape of {found.series} series (at most {MAX_SERIES}): {found.scrape:.1f} ms, the loop stands still {found.stall:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
