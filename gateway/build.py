@@ -15,7 +15,7 @@ from gateway.caller import CallerDeadlines
 from gateway.calllog import CallLog
 from gateway.config_types import Config
 from gateway.generation import Generation, label_names
-from gateway.health import Health
+from gateway.health import STATES, Health
 from gateway.lending import LOADING, Lender
 from gateway.limiting import limiter_of
 from gateway.metrics import Metrics
@@ -24,7 +24,11 @@ from gateway.metrics.fleet import Fleet, fleet_of
 from gateway.mirror import Mirrors
 from gateway.normalize import CHECKS
 from gateway.pace import Pace
+from gateway.probes import Probes
 from gateway.run_time_keys import RunTimeKeys, key_store
+from gateway.shared_health import SharedHealth
+from gateway.store_client import open_client, store_address
+from gateway.target_views import TargetView, target_refs, views
 from gateway.watch import Watch
 
 if TYPE_CHECKING:
@@ -76,6 +80,10 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self.health = Health()
         self.health.configure(config.providers)
+        self.probes = Probes(self.health)
+        self._shared_health: SharedHealth | None = None
+        self.target_views: Callable[[], list[TargetView]] = lambda: views(self.health, self.config)
+        """How each target fares: here, or as all workers see it."""
         self.budget = RetryBudget(config.retry_budget)
         self.made_keys = RunTimeKeys(key_store(config), lambda: self.generation.join_keys(self.made_keys.entries), report)
         self.mirrors = Mirrors(self.metrics, log)
@@ -103,7 +111,9 @@ class Gateway:
             self.fleet = fleet_of(self.config, self.metrics)
         if self.fleet is not None:
             await self.fleet.start()
+        await self._share_health()
         await self._follow(self.generation)
+        self._probe()
         self._watch_values()
 
     async def apply(self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None) -> None:
@@ -128,6 +138,7 @@ class Gateway:
         generation.join_keys(self.made_keys.entries)
         self._older.append(self.generation)
         self.generation, self._coming = generation, None
+        self._probe()
         if self._retiring is None or self._retiring.done():
             self._retiring = self._spawn(self._retire(), "older generations")
 
@@ -161,12 +172,27 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def _share_health(self) -> None:
+        """Share cooldowns where the store can: the business of processes that serve."""
+        if self._workers == 1 and not self.config.store.startswith("memory:"):
+            client = partial(open_client, store_address(self.config))
+            self._shared_health = SharedHealth(self.health, client, self.report)
+            await self._shared_health.start()
+
+    def _probe(self) -> None:
+        """Probe whom the generation wants probed."""
+        if self._workers == 1:
+            self.probes.follow(self.config, self.generation.place, target_refs(self.config))
+
     async def stop(self) -> None:
         """End the engines, close every upstream connection, write the last log lines."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.mirrors.stop()
+        await self.probes.stop()
+        if self._shared_health is not None:
+            await self._shared_health.stop()
         await self.made_keys.stop()
         if self.fleet is not None:
             await self.fleet.stop()
@@ -190,8 +216,21 @@ class Gateway:
         for name in ("connects", "reuses", "stale_retries", "poisoned"):
             gauge(f"lockgate_upstream_{name}", partial(_stat, stats, name))
         gauge("lockgate_upstream_connections", lambda: {(state,): getattr(native, state) for state in ("in_use", "idle", "waiting")})
+        for what in ("state", "in_flight", "waiting"):
+            gauge(f"lockgate_target_{what}", partial(self._each_target, what))
         gauge("lockgate_engine_running", partial(self._each_engine, "running"))
         gauge("lockgate_engine_waiting", partial(self._each_engine, "waiting"))
+
+    def _each_target(self, what: str) -> dict[tuple[str, ...], float]:
+        found: dict[tuple[str, ...], float] = {}
+        for one in self.health.all():
+            label = self.metrics.target_named(one.name)
+            if what == "state":
+                state = one.state
+                found |= {(label, each): float(each == state) for each in STATES}
+            else:
+                found[label,] = found.get((label,), 0.0) + getattr(one, what)
+        return found
 
     def _each_engine(self, what: str) -> dict[tuple[str, ...], float]:
         found: dict[tuple[str, ...], float] = {}

@@ -24,6 +24,7 @@ from gateway.errors import FAILURES
 from providers.base import Failure, Target
 
 State = Literal["live", "cooling", "probing"]
+STATES: tuple[State, ...] = ("live", "cooling", "probing")
 Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth"]
 
 RATE_LIMITED_FOR = 1.0
@@ -57,15 +58,15 @@ class Cooling(msgspec.Struct):
 
 
 Tell = Callable[[str, str | None, float, Reason], None]
-"""Called with a target's name, the fingerprint of a credential (None: the whole target), seconds and why, when it begins to cool."""
+"""Called with a target's name, the fingerprint of a credential (None: the whole target), seconds (0: it is over) and why."""
 
 
 class TargetHealth:
     """One target's health, and the calls that are there now."""
 
-    def __init__(self, target: Target, provider: ProviderConfig | None, clock: Callable[[], float], tell: Tell) -> None:
-        self.name = target.name
-        self.provider = target.provider
+    def __init__(self, name: str, provider: ProviderConfig | None, clock: Callable[[], float], tell: Tell) -> None:
+        self.name = name
+        self.provider = name.partition("/")[0]
         self.cooling = Cooling()
         self.failures = 0
         """In a row."""
@@ -179,10 +180,26 @@ class TargetHealth:
         if len(self._targets) > 1 and self._cooling_of(target).since <= began:
             self._cooling_of(target).end()
         if (self.ejected or self.cooling.until) and self.cooling.since <= began:
-            self.cooling.end()
-            if self.ejected:
-                self.ejected = False
-                self._closed_at = self._clock()
+            self._come_back()
+
+    def _come_back(self) -> None:
+        now = self._clock()
+        if now < self.cooling.until and self.cooling.reason is not None:
+            self._tell(self.name, None, 0.0, self.cooling.reason)
+        self.cooling.end()
+        if self.ejected:
+            self.ejected = False
+            self._closed_at = now
+
+    def probed(self, failure: Failure | None) -> None:
+        """An active probe came back: a good one ends what failures began, a bad one counts as one more."""
+        if failure is not None:
+            self.last_failure = failure.kind
+            self._count_failure(failure, probe=True)
+        elif self.ejected:
+            self.failures = 0
+            if self.cooling.reason in ("failures", None):
+                self._come_back()
 
     def fail(self, target: Target, failure: Failure, *, probe: bool = False) -> Reason | None:
         """Draw the consequences of a failure; the reason when the target (or the credential) begins to cool."""
@@ -281,14 +298,22 @@ class Health:
         """The health of a target."""
         found = self._targets.get(target.name)
         if found is None:
-            found = TargetHealth(target, self._providers.get(target.provider), self.clock, self._told)
-            if len(self._targets) < MOST:
-                self._targets[target.name] = found
+            found = self._new(target.name, self._providers.get(target.provider))
         return found
 
-    def known(self, name: str) -> TargetHealth | None:
-        """The health of a target by its name, if a call ever went there."""
-        return self._targets.get(name)
+    def hear(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
+        """Another instance of the gateway found a target of ours wanting."""
+        found, provider = self._targets.get(name), self._providers.get(name.partition("/")[0])
+        if found is None and provider is not None:
+            found = self._new(name, provider)
+        if found is not None:
+            found.hear(credential, seconds, reason)
+
+    def _new(self, name: str, provider: ProviderConfig | None) -> TargetHealth:
+        found = TargetHealth(name, provider, self.clock, self._told)
+        if len(self._targets) < MOST:
+            self._targets[name] = found
+        return found
 
     def is_live(self, name: str) -> bool:
         """Whether a target may be chosen as any other."""

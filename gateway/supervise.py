@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from gateway import target_views
 from gateway.admin.app import build_admin
 from gateway.admin.health import Health
 from gateway.build import Gateway
@@ -39,6 +40,8 @@ STEADY = 10.0
 CHECK_EVERY = 1.0
 LOAD_WITHIN = 10.0
 """Seconds that a worker may take to load a generation."""
+SHOWN = ".targets"
+"""What a worker shows of its targets is beside its cells."""
 
 
 class WorkerOrder(msgspec.Struct):
@@ -89,6 +92,7 @@ class _Supervisor:
         """Start everything, restart what dies, stop on a signal."""
         await self._gateway.start()
         self._gateway.metrics.collect_from(self._of_workers)
+        self._gateway.target_views = self._targets
         admin = server(build_admin(self._gateway, self._health, self._reloader), grace=1)
         undo = watch_signals(self._signalled, lambda: begin(self._reloader))
         admin_task = asyncio.create_task(admin.serve([self._admin]))
@@ -214,6 +218,12 @@ class _Supervisor:
         path = self._cells.pop(number)
         self._ended = merge([self._ended, after_end(read_file(path))])
         remove(path)
+        Path(f"{path}{SHOWN}").unlink(missing_ok=True)
+
+    def _targets(self) -> list[target_views.TargetView]:
+        """How the targets fare, as all workers see them."""
+        own = target_views.views(self._gateway.health, self._gateway.config)
+        return target_views.merged([own, *(target_views.read(Path(f"{path}{SHOWN}")) for path in self._cells.values())])
 
     def _of_workers(self) -> list[Snapshot]:
         """What the workers have counted, those that have ended included."""

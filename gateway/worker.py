@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from gateway import target_views
 from gateway.admin.health import Health
 from gateway.app import build_app
 from gateway.build import Gateway
@@ -23,7 +24,7 @@ from gateway.listeners import Server, server
 from gateway.metrics.cells import Cells
 from gateway.reload import applicable
 from gateway.serve import load_certificate, report
-from gateway.supervise import WorkerOrder
+from gateway.supervise import SHOWN, WorkerOrder
 
 SHOW_EVERY = 1.0
 
@@ -41,19 +42,19 @@ def main() -> int:
         listener.setblocking(False)
         log, cells = CallLog(1, human=order.human), Cells(Path(order.cells))
         gateway = Gateway(config, log, report, sockets=load.engines, number=load.generation, cells=cells)
-        code: int = uvloop.run(_work(gateway, listener, order.control, order.supervisor))
+        code: int = uvloop.run(_work(gateway, listener, order))
         return code
 
 
-async def _work(gateway: Gateway, listener: socket.socket, control: str, supervisor: int) -> int:
+async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
     config = gateway.config
     callers = server(build_app(gateway), tls=config.tls, trusted_proxies=config.trusted_proxies, grace=None)
     await gateway.start()
     ending = Ending(Health(), gateway.metrics)
     undo = watch_signals(ending.signalled, lambda: None)  # SIGHUP is the supervisor's
-    watching = asyncio.create_task(_leave_with(supervisor))
-    showing = asyncio.create_task(_show_gauges(gateway))
-    controlling = await listen(control, lambda load: _load(gateway, callers, load))
+    watching = asyncio.create_task(_leave_with(order.supervisor))
+    showing = asyncio.create_task(_show_gauges(gateway, Path(f"{order.cells}{SHOWN}")))
+    controlling = await listen(order.control, lambda load: _load(gateway, callers, load))
     try:
         await serve_until_told(gateway, callers, listener, ending)
     finally:
@@ -79,10 +80,11 @@ async def _load(gateway: Gateway, callers: Server, load: Load) -> Serving:
     return Serving(gateway.generation.number)
 
 
-async def _show_gauges(gateway: Gateway) -> None:
+async def _show_gauges(gateway: Gateway, shown: Path) -> None:
     """Counters are where the supervisor reads them as soon as they change; what is kept elsewhere is written beside them."""
     while True:
         gateway.metrics.refresh()
+        target_views.write(shown, gateway.target_views())
         await asyncio.sleep(SHOW_EVERY)
 
 

@@ -48,6 +48,7 @@ class Metrics:
         self._streams = series.at("lockgate_streams_in_flight", ())
         self.model_label = self._names.model
         self.target_label = self._names.target
+        self.target_named = self._names.target_named
         self.param_label = self._names.param
 
     def know(self, models: Iterable[str], targets: Iterable[str], types: Mapping[str, str] | None = None) -> None:

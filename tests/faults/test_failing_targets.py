@@ -1,0 +1,386 @@
+"""The catalogue's rows about upstreams that say no, once or for long: who is left alone, who answers instead, what callers are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+from urllib.request import urlopen
+
+import openai
+import pytest
+
+from tests.faults.behaviours import status
+from tests.faults.client import Answer, chat
+from tests.faults.conftest import CANARY, Gate, Serve
+from tests.faults.upstream_server import FaultUpstream, canned, closed_port
+from tests.flows.live import eventually
+from tests.running import Figure
+
+PATH = "/v1/chat/completions"
+
+
+async def targets(gate: Gate) -> dict[str, dict[str, Any]]:
+    """What the admin listener says of each target."""
+    answer = await asyncio.to_thread(lambda: urlopen(gate.admin_url + "/admin/targets", timeout=10).read())
+    return {one["target"]: one for one in json.loads(answer)["targets"]}
+
+
+def says(answer: Answer) -> Any:
+    """The text of a good answer."""
+    assert answer.status == 200, answer
+    return answer.json["choices"][0]["message"]["content"]
+
+
+def in_a_date(seconds: float) -> str:
+    """A moment from now as an HTTP date."""
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "low", "high"),
+    [
+        ({"retry-after": "1"}, 0, 1),
+        ({"retry-after": "20"}, 18, 20),
+        ({"retry-after": "DATE"}, 56, 60),
+        ({"retry-after": "PAST"}, 0, 1),
+        ({"retry-after": "-1"}, 0, 1),
+        ({"retry-after": "nan"}, 0, 1),
+        ({"retry-after": "1e999"}, 0, 1),
+        ({"retry-after": "86400"}, 298, 300),
+        ({"retry-after": "9" * 400}, 0, 1),
+        ({"retry-after": "soon"}, 0, 1),
+        ({"retry-after-ms": "7500"}, 5, 7.5),
+        ({"retry-after-ms": "nan", "retry-after": "9"}, 7, 9),
+    ],
+    ids=lambda value: "-".join(value.values())[:20] if isinstance(value, dict) else "",
+)
+async def test_u25_a_429_cools_the_target_for_what_it_says_within_bounds(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, headers: dict[str, str], low: float, high: float
+) -> None:
+    dates = {"DATE": in_a_date(60), "PAST": in_a_date(-3600)}
+    up.on(PATH, status(429, "slow down", {name: dates.get(value, value) for name, value in headers.items()}, code="rate_limit_exceeded"))
+    gate = await serve((up, "mock"), (other, "mock"))
+    before = time.monotonic()
+    assert says(await gate.ask(chat()))
+    found = (await targets(gate))["p0/mock"]
+    assert time.monotonic() - before < 10
+    seconds = found["cooling_seconds"]
+    assert (found["state"], found["reason"]) == ("cooling", "rate_limit") or high <= 1
+    assert low <= (seconds or 0) <= high
+    assert gate.count("lockgate_cooldowns", "p0/mock", "rate_limit") == 1
+    if high > 1:
+        assert says(await gate.ask(chat()))
+        assert len(up.requests) == 1
+
+
+async def test_u25_googles_retry_info_counts_as_well(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}]
+    body = {"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED", "details": details}}
+    up.on(PATH, canned(json.dumps(body).encode(), 429))
+    gate = await serve((up, "mock"), (other, "mock"))
+    assert says(await gate.ask(chat()))
+    assert 30 < (await targets(gate))["p0/mock"]["cooling_seconds"] <= 34.5
+
+
+async def test_u25_without_another_target_the_caller_is_told_when(serve: Serve, up: FaultUpstream) -> None:
+    up.on(PATH, status(429, "slow down", {"retry-after": "17"}, code="rate_limit_exceeded"))
+    gate = await serve((up, "mock"))
+    answer = await gate.ask(chat())
+    assert (answer.status, answer.error["code"], answer.error["type"]) == (429, "rate_limit_exceeded", "rate_limit_error")
+    assert (answer.header("retry-after"), answer.header("retry-after-ms")) == ("17", "17000")
+    assert answer.header("x-should-retry") is None
+    assert len(up.requests) == 1
+
+
+async def test_u25_a_call_waits_for_the_only_target_when_it_is_back_soon(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    up.once(status(429, "slow down", {"retry-after": "1"}))
+    assert (await gate.ask(chat())).status == 429
+    assert says(await gate.ask(chat())) == "w0 w1 w2 w3 w4 "
+    first, second = up.requests
+    assert second.at - first.at >= 0.9
+    (await gate.records(2))
+
+
+async def test_u25_a_long_cooldown_of_the_only_target_is_no_outage(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    up.once(status(429, "slow down", {"retry-after": "86400"}))
+    refused = await gate.ask(chat())
+    assert (refused.status, refused.header("retry-after"), refused.header("x-should-retry")) == (429, "86400", "false")
+    assert says(await gate.ask(chat()))
+    assert (await targets(gate))["p0/mock"]["state"] == "live"
+
+
+async def test_u25_who_named_a_time_is_asked_before_it_by_one_call_at_a_time(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    up.once(status(429, "slow down", {"retry-after": "60"}))
+    await gate.ask(chat())
+    up.delay = 0.1
+    up.chunks = 4
+    answers = await asyncio.gather(*[gate.ask(chat(stream=True)) for _ in range(20)])
+    assert [answer.status for answer in answers].count(200) < 20
+    refused = [answer for answer in answers if answer.status != 200]
+    assert {(answer.status, answer.error["code"]) for answer in refused} == {(429, "rate_limit_exceeded")}
+    assert all(50 <= int(answer.header("retry-after") or 0) <= 60 for answer in refused)
+    assert len(up.requests) == 1 + 20 - len(refused)
+
+
+async def test_a_retry_waits_as_long_as_the_only_target_said(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"), model={"retries": 1})
+    up.once(status(429, "slow down", {"retry-after-ms": "400"}))
+    answer = await gate.ask(chat())
+    assert says(answer)
+    assert answer.header("x-gateway-attempts") == "2"
+    assert up.requests[1].at - up.requests[0].at >= 0.4
+    assert gate.count("lockgate_retries", "p0/mock") == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(429, "insufficient_quota"), (402, None), (429, "billing_hard_limit_reached")])
+async def test_u26_an_account_with_nothing_left_is_out_for_five_minutes(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, number: int, code: str | None
+) -> None:
+    up.on(PATH, status(number, "You exceeded your current quota", code=code))
+    gate = await serve((up, "mock"), (other, "mock"), model={"retries": 3})
+    for _ in range(5):
+        assert says(await gate.ask(chat()))
+    assert len(up.requests) == 1
+    found = (await targets(gate))["p0/mock"]
+    assert found["reason"] == "quota"
+    assert 290 < found["cooling_seconds"] <= 300
+
+
+async def test_u26_without_another_target_the_caller_is_told_not_to_come_again(serve: Serve, up: FaultUpstream) -> None:
+    up.on(PATH, status(429, "You exceeded your current quota", code="insufficient_quota"))
+    gate = await serve((up, "mock"))
+    async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none") as client:
+        with pytest.raises(openai.RateLimitError) as caught:
+            await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+    assert caught.value.code == "insufficient_quota"
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert len(up.requests) == 1
+
+
+@pytest.fixture
+async def third() -> AsyncIterator[FaultUpstream]:
+    """One more upstream."""
+    async with FaultUpstream() as server:
+        yield server
+
+
+@pytest.mark.parametrize("number", [500, 502, 503, 504, 529])
+async def test_u27_one_dead_target_of_three_is_asked_five_times_and_then_left_alone(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, third: FaultUpstream, number: int
+) -> None:
+    up.on(PATH, status(number))
+    gate = await serve((up, "mock"), (other, "mock"), (third, "mock"))
+    answers = [await gate.ask(chat()) for _ in range(30)]
+    assert [answer.status for answer in answers] == [200] * 30
+    assert (len(up.requests), len(other.requests), len(third.requests)) == (5, 30, 0)
+    found = (await targets(gate))["p0/mock"]
+    assert (found["state"], found["reason"]) == ("cooling", "failures")
+    assert 20 < found["cooling_seconds"] <= 30
+
+
+def split(*ups: FaultUpstream) -> dict[str, Any]:
+    """Settings for a model that draws among targets with the same weight."""
+    return {"targets": [{f"p{at}/mock": 1 for at in range(len(ups))}]}
+
+
+async def test_u27_callers_of_a_split_do_not_notice_a_dead_target(
+    serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream, third: FaultUpstream
+) -> None:
+    ups = (up, other, third)
+    gate = await serve(*[(one, "mock") for one in ups], model=split(*ups))
+    assert {says(await gate.ask(chat())) for _ in range(100)}
+    up.on(PATH, status(500))
+    failed, before = 0, len(up.requests)
+    for _ in range(20):
+        failed += sum(answer.status != 200 for answer in await asyncio.gather(*[gate.ask(chat()) for _ in range(15)]))
+    sent = sum(len(one.requests) for one in ups) - 100
+    figure("caller errors of 300 calls", failed, "")
+    figure("upstream attempts per call", sent / 300, "")
+    assert failed == 0
+    assert len(up.requests) - before <= 20
+    assert sent <= 360
+    assert len(other.requests) > 60
+    assert len(third.requests) > 60
+
+
+async def test_u27_a_target_that_is_back_is_found_by_one_call_and_used_again(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 2, "time": "400ms"}})
+    up.on(PATH, status(500))
+    for _ in range(6):
+        assert says(await gate.ask(chat()))
+    assert len(up.requests) == 2
+    await asyncio.sleep(0.45)
+    assert (await targets(gate))["p0/mock"]["state"] == "probing"
+    up.reset()
+    up.delay = 0.1
+    answers = await asyncio.gather(*[gate.ask(chat(stream=True)) for _ in range(8)])
+    assert [answer.header("x-gateway-target") for answer in answers].count("p0/mock") == 1
+    assert (await targets(gate))["p0/mock"]["state"] == "live"
+    assert (await gate.ask(chat())).header("x-gateway-target") == "p0/mock"
+
+
+async def test_u28_with_all_targets_dead_each_call_costs_one_attempt_and_fails_fast(
+    serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream
+) -> None:
+    for one in (up, other):
+        one.on(PATH, status(500))
+    gate = await serve((up, "mock"), (other, "mock"), (f"http://127.0.0.1:{closed_port()}/v1", "mock"))
+    times, answers = [], []
+    for _ in range(200):
+        began = time.monotonic()
+        answers.append(await gate.ask(chat()))
+        times.append(time.monotonic() - began)
+    records = await gate.records(200)
+    attempts = sum(len(record["attempts"]) for record in records)
+    figure("upstream attempts per call", attempts / 200, "")
+    figure("median time to fail", sorted(times)[100] * 1000, "ms")
+    figure("slowest call but one", sorted(times)[-2] * 1000, "ms")
+    assert attempts <= 1.2 * 200
+    last = answers[-1]
+    assert (last.status, last.error["code"]) == (503, "model_unavailable")
+    assert 1 <= int(last.header("retry-after") or 0) <= 30
+    assert all(answer.status >= 500 for answer in answers)
+
+
+async def test_u28_a_burst_against_dead_targets_is_not_multiplied(
+    serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream
+) -> None:
+    for one in (up, other):
+        one.on(PATH, status(503, "down"))
+    gate = await serve((up, "mock"), (other, "mock"), model={"retries": 2})
+    answers = await asyncio.gather(*[gate.ask(chat()) for _ in range(150)])
+    sent = len(up.requests) + len(other.requests)
+    figure("upstream attempts per call, all at once", sent / 150, "")
+    assert sent <= 1.2 * 150
+    assert gate.count("lockgate_retry_budget_exhausted") > 0
+    assert {answer.status for answer in answers} == {503}
+
+
+async def test_u28_a_lone_call_may_still_try_three_times(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    for one in (up, other):
+        one.on(PATH, status(500))
+    gate = await serve((up, "mock"), (other, "mock"), model={"retries": 5})
+    answer = await gate.ask(chat())
+    assert (answer.status, answer.header("x-gateway-attempts")) == (502, "3")
+    record = await gate.record(status=502)
+    assert [attempt["target"] for attempt in record["attempts"]] == ["p0/mock"] * 3
+
+
+async def test_the_most_attempts_of_a_call_can_be_set(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    for one in (up, other):
+        one.on(PATH, status(500))
+    gate = await serve((up, "mock"), (other, "mock"), model={"attempts": 1, "retries": 2})
+    assert (await gate.ask(chat())).header("x-gateway-attempts") == "1"
+    assert len(up.requests) + len(other.requests) == 1
+
+
+@pytest.mark.parametrize(("number", "counted"), [(401, "auth"), (403, None)])
+async def test_u30_a_refused_credential_is_our_fault_and_never_a_401(
+    serve: Serve, up: FaultUpstream, number: int, counted: str | None
+) -> None:
+    up.on(PATH, status(number, f"Incorrect API key provided: {CANARY}"))
+    gate = await serve((up, "mock"))
+    answer = await gate.ask(chat())
+    assert (answer.status, answer.error["code"], answer.header("x-should-retry")) == (502, "upstream_auth_error", "false")
+    found = (await targets(gate))["p0/mock"]
+    assert found["reason"] == counted
+    assert len(up.requests) == 1
+
+
+async def test_u30_the_next_target_answers_and_the_refused_one_is_left_alone(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    up.on(PATH, status(401, "no"))
+    gate = await serve((up, "mock"), (other, "mock"))
+    for _ in range(4):
+        assert says(await gate.ask(chat()))
+    assert len(up.requests) == 1
+    assert 500 < (await targets(gate))["p0/mock"]["cooling_seconds"] <= 600
+
+
+@pytest.mark.parametrize("number", [400, 404, 409, 413, 422])
+async def test_u31_what_the_caller_did_wrong_is_passed_on_and_blames_nobody(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, number: int
+) -> None:
+    up.on(PATH, status(number, "This model's maximum length is 10", type="invalid_request_error", code="its_own", param="messages"))
+    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 1}}, model={"retries": 2})
+    for _ in range(8):
+        answer = await gate.ask(chat())
+        assert (answer.status, answer.error["code"], answer.error["param"]) == (number, "its_own", "messages")
+        assert answer.header("x-should-retry") == "false"
+    assert (len(up.requests), other.requests) == (8, [])
+    assert (await targets(gate))["p0/mock"]["state"] == "live"
+
+
+async def test_a_caller_in_a_hurry_does_no_harm_to_the_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    up.delay = 0.2
+    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 1}})
+    for _ in range(3):
+        assert (await gate.ask(chat(timeout_microseconds=50_000))).status == 504
+    assert (await targets(gate))["p0/mock"]["state"] == "live"
+
+
+async def test_credentials_cool_one_by_one(serve: Serve, up: FaultUpstream) -> None:
+    def refuses(request: Any) -> bool:
+        return bool(request.header("authorization") == "Bearer second")
+
+    up.on(refuses, status(429, "slow down", {"retry-after": "60"}))
+    keys = [f"${{{name.upper()}_KEY:-{name}}}" for name in ("first", "second", "third")]
+    gate = await serve((up, "mock"), first={"api_key": keys})
+    for _ in range(9):
+        assert says(await gate.ask(chat()))
+    used = [request.header("authorization") for request in up.requests]
+    assert used.count("Bearer second") == 1
+    assert used.count("Bearer first") >= 3
+    assert used.count("Bearer third") >= 3
+    found = (await targets(gate))["p0/mock"]
+    assert found["state"] == "live"
+    assert [one.get("state", "live") for one in found["credentials"]] == ["live", "cooling", "live"]
+    assert "second\"" not in json.dumps(found)
+
+
+async def test_u41_a_slow_target_holds_its_own_calls_and_nobody_elses(
+    serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream
+) -> None:
+    async def slow(exchange: Any) -> None:
+        await exchange.sleep(1.0)
+        await canned(
+            json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}]}).encode()
+        )(exchange)
+
+    up.on(PATH, slow)
+    limits = {"max_concurrent": 10, "max_queue": 20, "max_wait": "20s"}
+    gate = await serve((up, "mock"), first=limits, top={"expose_targets": True})
+    neighbour = await serve((other, "mock"))
+    calls = [asyncio.create_task(gate.ask(chat())) for _ in range(300)]
+    await eventually(lambda: gate.count("lockgate_shed") == 270, 20)
+    found = (await targets(gate))["p0/mock"]
+    assert (found["in_flight"], found["waiting"], found["shed"]) == (10, 20, 270)
+    assert up.ledger.open <= 10
+    times = []
+    for _ in range(20):
+        began = time.monotonic()
+        assert says(await neighbour.ask(chat()))
+        times.append(time.monotonic() - began)
+    figure("median of a neighbour's calls meanwhile", sorted(times)[10] * 1000, "ms")
+    answers = await asyncio.gather(*calls)
+    assert [answer.status for answer in answers].count(200) == 30
+    refused = [answer for answer in answers if answer.status != 200]
+    assert {(answer.status, answer.error["code"]) for answer in refused} == {(503, "overloaded")}
+    assert all(answer.header("retry-after") for answer in refused)
+    assert (await targets(gate))["p0/mock"]["state"] == "live"
+
+
+async def test_u41_a_full_target_sends_its_calls_to_the_next(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    up.delay = 0.1
+    gate = await serve((up, "mock"), (other, "mock"), first={"max_concurrent": 2, "max_queue": 0})
+    answers = await asyncio.gather(*[gate.ask(chat()) for _ in range(30)])
+    assert {answer.status for answer in answers} == {200}
+    assert len(other.requests) >= 26
+    assert gate.count("lockgate_retry_budget_exhausted") == 0

@@ -1,0 +1,124 @@
+"""Cooldowns through a real Redis: heard within about a second, told by Redis' clock, kept over a restart, forgotten when they are over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+import providers
+from gateway.config_types import ProviderConfig
+from gateway.health import Health, fingerprint
+from gateway.limits.address import RedisAddress
+from gateway.shared_health import KEY, SharedHealth
+from gateway.store_client import open_client
+from providers.base import Failure, Target
+from tests.flows.live import eventually
+from tests.limits.conftest import own_redis, redis, shared_redis
+from tests.limits.redis_server import RedisServer
+
+__all__ = ["own_redis", "redis", "shared_redis"]
+
+Join = Callable[..., Awaitable[Health]]
+TARGET = Target("p/m", "p", providers.get("openai"), "m", "http://localhost/v1", "one")
+OTHER = Target("p/m", "p", providers.get("openai"), "m", "http://localhost/v1", "two")
+LIMITED = Failure("rate_limit", "slow down", 429, retry_after=20.0)
+
+
+@pytest.fixture
+async def join() -> AsyncIterator[Join]:
+    """Start instances: `join(address, reports)`."""
+    running: list[SharedHealth] = []
+
+    async def one(address: RedisAddress, reports: list[str] | None = None) -> Health:
+        health = Health()
+        health.configure({"p": ProviderConfig(name="p")})
+        shared = SharedHealth(health, partial(open_client, address), ([] if reports is None else reports).append, every=0.1)
+        running.append(shared)
+        await shared.start()
+        return health
+
+    yield one
+    for shared in running:
+        await shared.stop()
+
+
+async def test_u29_what_cools_here_cools_everywhere(redis: RedisAddress, join: Join) -> None:
+    here, there = await join(redis), await join(redis)
+    here.of(TARGET).fail(TARGET, LIMITED)
+    await eventually(lambda: there.of(TARGET).state == "cooling")
+    assert there.of(TARGET).cooling.reason == "rate_limit"
+    assert abs(here.of(TARGET).left - there.of(TARGET).left) < 1
+
+
+async def test_u29_a_process_that_starts_anew_recovers_on_schedule(redis: RedisAddress, join: Join) -> None:
+    before = await join(redis)
+    for _ in range(5):
+        before.of(TARGET).fail(TARGET, Failure("server_error", "", 500))
+    other = await join(redis)
+    await eventually(lambda: other.of(TARGET).state == "cooling")
+    after = await join(redis)
+    assert after.of(TARGET).state == "cooling"
+    assert abs(after.of(TARGET).left - before.of(TARGET).left) < 1
+    assert after.of(TARGET).ejected
+
+
+async def test_u29_a_credential_is_known_by_no_part_of_it(redis: RedisAddress, join: Join) -> None:
+    here, there = await join(redis), await join(redis)
+    for health in (here, there):
+        health.of(TARGET).pick([TARGET, OTHER])
+    here.of(TARGET).fail(OTHER, LIMITED)
+    await eventually(lambda: any(one.reason for one in there.of(TARGET).credentials()))
+    assert [one.reason for one in there.of(TARGET).credentials()] == [None, "rate_limit"]
+    assert there.of(TARGET).state == "live"
+    client: Any = open_client(redis)
+    assert list(await client.hgetall(KEY)) == [f"p/m\0{fingerprint(OTHER)}".encode()]
+    await client.aclose()
+
+
+async def test_what_is_over_is_forgotten_in_the_store(redis: RedisAddress, join: Join) -> None:
+    here = await join(redis)
+    client: Any = open_client(redis)
+    here.of(TARGET).fail(TARGET, Failure("rate_limit", "", 429, retry_after=1.0))
+
+    async def known() -> int:
+        return int(await client.hlen(KEY))
+
+    began = time.monotonic()
+    while not await known():
+        assert time.monotonic() - began < 5
+    while await known():
+        assert time.monotonic() - began < 10
+    assert time.monotonic() - began >= 0.9
+    here.of(TARGET).fail(TARGET, LIMITED)
+    while not await known():
+        assert time.monotonic() - began < 15
+    here.of(TARGET).succeed(TARGET, time.monotonic())
+    while await known():
+        assert time.monotonic() - began < 20
+    await client.aclose()
+
+
+async def test_while_the_store_is_away_everybody_goes_by_what_they_see_and_tells_it_later(own_redis: RedisServer, join: Join) -> None:
+    reports: list[str] = []
+    here, there = await join(own_redis.address, reports), await join(own_redis.address)
+    own_redis.kill()
+    await eventually(lambda: bool(reports))
+    here.of(TARGET).fail(TARGET, LIMITED)
+    assert here.of(TARGET).state == "cooling"
+    own_redis.start()
+    await eventually(lambda: there.of(TARGET).state == "cooling", 20)
+    await eventually(lambda: reports[-1] == "store: cooldowns are shared again")
+    assert len(reports) == 2
+    assert "one" not in reports[0].split()
+
+
+async def test_targets_of_no_provider_here_are_not_kept(redis: RedisAddress, join: Join) -> None:
+    here, there = await join(redis), await join(redis)
+    here.tell("gone/m", None, 30.0, "failures")
+    here.tell("p/m", None, 30.0, "failures")
+    await eventually(lambda: there.of(TARGET).state == "cooling")
+    assert [one.name for one in there.all()] == ["p/m"]
