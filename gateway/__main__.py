@@ -16,6 +16,7 @@ from gateway.diff_command import diff
 from gateway.key_command import key
 from gateway.route_command import route
 from gateway.serve_command import config_option, json_option, serve
+from gateway.targets_command import targets
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -201,6 +202,7 @@ def completion(shell: str) -> None:
 
 
 cli.add_command(key)
+cli.add_command(targets)
 cli.add_command(route)
 cli.add_command(diff)
 

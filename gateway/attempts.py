@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from itertools import count
 
 import msgspec
 
@@ -34,6 +35,8 @@ from providers.base import Adjustment, Body, Failure, Options, Refusal, StreamFa
 
 BROKEN = frozenset({"connect", "closed_pre", "truncated", "reset"})
 """What a crash of the embedded engine looks like from here."""
+CREDENTIALS = frozenset({"rate_limit", "quota", "auth"})
+"""What is said to one credential and may not hold for another."""
 BACKOFF = (0.1, 1.0)
 """Seconds: a retry waits a random part of the first, doubled each time, of the second at most (full jitter)."""
 SOON = 1.5
@@ -64,8 +67,11 @@ class Attempts:
         self._budget = budget
         self._draw = draw
 
-    async def run(self, call: Call, caller: Caller, choices: Sequence[Choice]) -> None:
-        """Send to one place after another until one answers; the error of the last one otherwise."""
+    async def run(self, call: Call, caller: Caller, choices: Sequence[Choice], stand_ins: Callable[[], list[Choice]]) -> None:
+        """Send to one place after another until one answers; the error of the last one otherwise.
+
+        `stand_ins` gives every place of the model: the others of a split stand in when the one that was drawn fails.
+        """
         journey = Journey(call, caller, choices, min(choices[0].deadlines.total, call.deadline), alone=len(choices) == 1)
         self._budget.earn()
         call.spoken = continuation.listen(call, choices)
@@ -75,9 +81,16 @@ class Attempts:
                 cooling.append(choice)
             elif await self._ask(journey, choice):
                 return
+        others = _others(choices, stand_ins) if journey.failure is not None and not call.require else []
+        for choice in others:
+            if not self._health.of(choice.place.target).free:
+                cooling.append(choice)
+            elif await self._ask(journey, choice):
+                return
         if cooling and await self._ask_cooling(journey, cooling):
             return
-        raise last_word(journey, [self._health.of(choice.place.target) for choice in choices], down=len(cooling) == len(choices))
+        healths = [self._health.of(choice.place.target) for choice in (*choices, *others)]
+        raise last_word(journey, healths, down=len(cooling) == len(healths))
 
     async def once(self, call: Call, caller: Caller, choice: Choice, total: float) -> Failure | None:
         """One send to one place and nothing after it, within `total` seconds; Refusal or TurnedAway when it is not made."""
@@ -89,7 +102,7 @@ class Attempts:
     async def _ask(self, journey: Journey, choice: Choice) -> bool:
         """Send to one place, again while that makes sense. Whether the caller has the answer; GatewayError to end it all."""
         health = self._health.of(choice.place.target)
-        for again in range(choice.retries + 1):
+        for again in count():
             if not self._may_send(journey, choice):
                 raise journey.error()
             if again:
@@ -114,7 +127,7 @@ class Attempts:
                 return await self._go_on(journey, choice, failure)
             if FAILURES[failure.kind].then == "stop":
                 raise journey.error()
-            if again == choice.retries or not await self._pause(journey, failure, again):
+            if not await self._pause(journey, choice, failure, again):
                 return False
         return False
 
@@ -159,8 +172,13 @@ class Attempts:
         self._metrics.count("lockgate_retry_budget_exhausted")
         return False
 
-    async def _pause(self, journey: Journey, failure: Failure, again: int) -> bool:
+    async def _pause(self, journey: Journey, choice: Choice, failure: Failure, again: int) -> bool:
         """Wait before the same target is asked again, as long as it said or a little; False when something else is better."""
+        several = len(choice.place.targets) > 1
+        if several and FAILURES[failure.kind].blame in CREDENTIALS and self._health.of(choice.place.target).free:
+            return True  # with another of its credentials
+        if again >= choice.retries:
+            return False
         wait = failure.retry_after or 0.0
         if failure.kind == "rate_limit":  # a retry at once would be refused too; elsewhere the call may go at once
             wait = wait or SOON
@@ -276,6 +294,12 @@ class Attempts:
         found = await self.fit.apply(body, choice.place, choice.context, deadlines, strict=strict, report=call.receipt)
         call.context = found.report
         return found.adjustments
+
+
+def _others(choices: Sequence[Choice], stand_ins: Callable[[], list[Choice]]) -> list[Choice]:
+    """The places of a model that a call was not drawn for."""
+    known = {choice.place.target.name for choice in choices}
+    return [one for one in stand_ins() if one.place.target.name not in known and not one.require]
 
 
 def _hand_on(caller: Caller, name: str, body: Body) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 SHARE = 0.2
 FLOOR = 10.0
-"""Sends that are there at first and at most come back by themselves: a lone call can always go on to another target."""
+"""Sends that are there at first and come back by themselves, as a loan that later calls pay back: a lone call can always go on."""
 FLOOR_PER_SECOND = 1.0
 MOST = 100.0
 
@@ -20,19 +20,24 @@ class RetryBudget:
         """Sends after a failure that one call pays for."""
         self._floor = floor
         self._tokens = floor
+        self._debt = floor
         self._clock = clock
         self._at = clock()
 
     def earn(self) -> None:
         """One more call."""
-        if self._tokens < MOST:
+        if self._debt > 0.0:
+            self._debt -= self.share
+        elif self._tokens < MOST:
             self._tokens += self.share
 
     def take(self) -> bool:
         """Pay for one more send, if that is possible."""
         now = self._clock()
         if self._tokens < self._floor:
-            self._tokens = min(self._floor, self._tokens + (now - self._at) * FLOOR_PER_SECOND)
+            lent = min(self._floor - self._tokens, (now - self._at) * FLOOR_PER_SECOND)
+            self._tokens += lent
+            self._debt = min(MOST, self._debt + lent)
         self._at = now
         if self._tokens < 1.0:
             return False

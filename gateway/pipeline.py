@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 from gateway import accounting, answer
@@ -169,7 +170,7 @@ class Pipeline:
         if choices[0].mirror is not None and self._mirrors is not None:
             copies_to = self.router.leads(choices[0].mirror.target, asking)[0]
             self._mirrors.offer(call, caller.headers, choices[0].mirror, copies_to, self.attempts)
-        await self.attempts.run(call, caller, choices)
+        await self.attempts.run(call, caller, choices, partial(self.router.stand_ins, model))
 
     async def _accept(self, call: Call, caller: Caller) -> None:
         """Read the request as far as it can be judged without knowing a provider."""

@@ -168,15 +168,21 @@ class Router:
         """Every place that a call for the model can go to, whatever chance says."""
         return _each_once(self.all_choices(model.route, (model,)))
 
-    def all_choices(self, route: Route, path: tuple[Model, ...], *, first: bool = False) -> list[Choice]:
-        """Every choice that `route` leads to; only those that it may try `first`, if so."""
+    def stand_ins(self, model: Model) -> list[Choice]:
+        """Who may take a call for the model when those it was drawn for fail: every place that has a weight."""
+        return _each_once(self.all_choices(model.route, (model,), weighted=True))
+
+    def all_choices(self, route: Route, path: tuple[Model, ...], *, first: bool = False, weighted: bool = False) -> list[Choice]:
+        """Every choice that `route` leads to; those that it may try `first` alone, if so; those that a draw can bring, if `weighted`."""
         if isinstance(route, Order):
-            return [one for step in route.steps[: 1 if first else None] for one in self.all_choices(step, path, first=first)]
+            steps = route.steps[: 1 if first else None]
+            return [one for step in steps for one in self.all_choices(step, path, first=first, weighted=weighted)]
         if isinstance(route, Split):
-            return [one for ref, _ in route.choices for one in self.all_choices(ref, path, first=first)]
+            refs = [ref for ref, weight in route.choices if weight or not weighted]
+            return [one for ref in refs for one in self.all_choices(ref, path, first=first, weighted=weighted)]
         if route.provider is None:
             model = self._models[route.model]
-            return self.all_choices(model.route, (*path, model), first=first)
+            return self.all_choices(model.route, (*path, model), first=first, weighted=weighted)
         return [_choice(self._place(route.provider, route.model), path)]
 
     def _follow(self, route: Route, path: tuple[Model, ...], found: list[Choice], asking: Asking | None) -> bool:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import configuration, health, scrape
+from gateway.admin import configuration, health, scrape, targets
 from gateway.admin.answers import answer_error, answer_http, answer_internal
 from gateway.admin.health import Health
 from gateway.admin.keys import KeyAdmin
@@ -45,6 +45,7 @@ def build_admin(gateway: Gateway, state: Health, reloader: Reloader) -> Starlett
         Route("/healthz", health.live),
         Route("/readyz", health.ready(gateway, state)),
         Route("/metrics", _unless_open(gateway, scrape.metrics(gateway))),
+        keyed("/admin/targets", targets.listing(gateway)),
         keyed("/admin/keys", keys.list),
         keyed("/admin/keys", keys.create, "POST"),
         keyed("/admin/keys/{name:path}", keys.show),
