@@ -72,7 +72,8 @@ class Attempts:
 
         `stand_ins` gives every place of the model: the others of a split stand in when the one that was drawn fails.
         """
-        journey = Journey(call, caller, choices, min(choices[0].deadlines.total, call.deadline), alone=len(choices) == 1)
+        journey = Journey(call, caller, min(choices[0].deadlines.total, call.deadline), alone=len(choices) == 1)
+        journey.places = lambda: [*choices, *_others(choices, stand_ins)]
         self._budget.earn()
         call.spoken = continuation.listen(call, choices)
         cooling: list[Choice] = []
@@ -97,7 +98,7 @@ class Attempts:
         health = self._health.of(choice.place.target)
         if not health.free:
             raise TurnedAway(resting(health))
-        return await self._attempt(Journey(call, caller, (choice,), total, alone=True), choice, health)
+        return await self._attempt(Journey(call, caller, total, alone=True), choice, health)
 
     async def _ask(self, journey: Journey, choice: Choice) -> bool:
         """Send to one place, again while that makes sense. Whether the caller has the answer; GatewayError to end it all."""
@@ -138,7 +139,7 @@ class Attempts:
             raise journey.error()
         spoken.set_aside(call)
         label = self._metrics.model_label(call.model)
-        for choice in spoken.followers(journey.choices, broken):
+        for choice in spoken.followers(journey.places(), broken):
             health = self._health.of(choice.place.target)
             if not health.free or not self._may_send(journey, choice):
                 continue

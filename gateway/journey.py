@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
@@ -22,17 +22,18 @@ _KINDS: dict[str, FailureKind] = {"rate_limit": "rate_limit", "quota": "quota", 
 class Journey:
     """What is known of one call between its attempts."""
 
-    __slots__ = ("alone", "call", "caller", "choices", "failure", "moved", "refusal", "sent", "target", "total")
+    __slots__ = ("alone", "call", "caller", "failure", "moved", "places", "refusal", "sent", "target", "total")
 
-    def __init__(self, call: Call, caller: Caller, choices: Sequence[Choice], total: float, *, alone: bool) -> None:
+    def __init__(self, call: Call, caller: Caller, total: float, *, alone: bool) -> None:
         """`total`: seconds that the call as a whole may take; `alone`: there is one place only."""
         self.call = call
         self.caller = caller
-        self.choices = choices
         self.total = total
         self.alone = alone
         self.sent = 0
         """Requests that went upstream."""
+        self.places: Callable[[], Sequence[Choice]] = tuple
+        """Every place that the call may go to."""
         self.moved = False
         """A place was asked before."""
         self.failure: Failure | None = None
