@@ -92,8 +92,9 @@ class Caller:
         """The head of a stream; from here on nothing but events can be sent."""
         self.opened = self.streaming = True
         transport = self._transport()
-        if transport is not None:
-            transport.set_write_buffer_limits(WRITE_AHEAD)
+        if transport is not None and not transport.is_closing():  # uvloop raises for a closed one
+            with contextlib.suppress(RuntimeError):
+                transport.set_write_buffer_limits(WRITE_AHEAD)
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def write(self, data: bytes) -> None:

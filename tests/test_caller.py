@@ -24,6 +24,10 @@ class Transport:
         """Close at once."""
         self.aborted = True
 
+    def is_closing(self) -> bool:
+        """Nobody closed it."""
+        return self.aborted
+
     def set_write_buffer_limits(self, high: int) -> None:
         """As many bytes may wait for the reader."""
         self.ahead = high

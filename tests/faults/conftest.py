@@ -106,7 +106,7 @@ class Gate(Live):
         """Nothing is left over, nothing reserved, nothing failed inside, no secret came out."""
         gateway = self.gateway
         await eventually(lambda: gateway.metrics.in_flight == 0 and len(gateway.watch) == 0)
-        await eventually(lambda: gateway.native.in_use == 0 and gateway.native.waiting == 0)
+        await eventually(lambda: gateway.lender.native.in_use == 0 and gateway.lender.native.waiting == 0)
         assert gateway.metrics.counts["lockgate_internal_errors"] == {}, self.lines()
         assert self.leases() == {}
         written = json.dumps([self.lines(), self.reports]) + gateway.metrics.expose().decode()

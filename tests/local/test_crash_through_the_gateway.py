@@ -17,7 +17,7 @@ LONG = {"messages": [{"role": "user", "content": "Tell me a very long story."}],
 
 async def ready(gate: Live) -> int:
     """The engine's process, once it answers."""
-    engine = gate.gateway.engines["local"]
+    engine = gate.gateway.generation.engines["local"]
     await eventually(lambda: engine.state == "ready", 60)
     pid = getattr(engine, "pid", None)
     assert isinstance(pid, int)
@@ -36,7 +36,7 @@ async def test_a_crash_in_mid_stream_is_an_error_event_and_the_next_call_is_answ
                     os.kill(pid, signal.SIGKILL)
         assert b'"code":"engine_crashed"' in seen
         assert b"[DONE]" not in seen
-        engine = gate.gateway.engines["local"]
+        engine = gate.gateway.generation.engines["local"]
         await eventually(lambda: engine.restarts == 1 and engine.state == "ready", 60)
         again = await client.post("/chat/completions", json={"model": "local", "messages": LONG["messages"], "max_tokens": 2})
         assert again.status_code == 200, again.text
@@ -74,7 +74,7 @@ class Killer:
 
     def sweep(self, now: float) -> None:
         """Called every tick of the gateway's own timer."""
-        if not self._done and self._gate.gateway.engines["local"].gate.running and self._gate.gateway.native.in_use:
+        if not self._done and self._gate.gateway.generation.engines["local"].gate.running and self._gate.gateway.lender.native.in_use:
             self._done = True
             os.kill(self._pid, signal.SIGKILL)
             self._gate.gateway.watch.discard(self)
