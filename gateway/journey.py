@@ -63,7 +63,7 @@ def last_word(journey: Journey, healths: Sequence[TargetHealth], *, down: bool) 
     if failure is None:
         return journey.error()
     soonest = max(SHORTEST_WAIT, min(health.left for health in healths))
-    if down and FAILURES[failure.kind].blame == "failure":
+    if down and len(healths) > 1 and FAILURES[failure.kind].blame == "failure":  # of a lone target its own words say more
         message = f"No target of the model '{journey.call.model}' answers. The last was {journey.target}: {failure.message}"
         return Unavailable(message, retry_after=soonest)
     if len(healths) > 1 and FAILURES[failure.kind].status in (429, 503):

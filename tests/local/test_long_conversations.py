@@ -36,7 +36,7 @@ async def test_a_ten_thousand_token_conversation_is_answered(bundled_model: obje
     messages = conversation(170)
     headers = {"x-gateway-receipt": "body"}
     async with live(YAML) as gateway, httpx.AsyncClient(trust_env=False, timeout=60) as client:
-        await eventually(lambda: gateway.gateway.engines["local"].state == "ready", 60)
+        await eventually(lambda: gateway.gateway.generation.engines["local"].state == "ready", 60)
         url = gateway.base_url + "/chat/completions"
 
         async def ask(model: str = "m", **more: Any) -> httpx.Response:
