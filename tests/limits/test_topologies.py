@@ -61,7 +61,7 @@ async def test_r8_a_failover_is_followed(own_sentinel: SentinelServers, start: S
     assert isinstance(held, Reservation)
     assert not held.degraded
     old = await own_sentinel.master()
-    await ask(old.address, "WAIT", 1, 5000)
+    await own_sentinel.copied()
     old.kill()
     await eventually(lambda: not limiter.link.up)
     during = await admit(limiter, limit, prompt_tokens=50)

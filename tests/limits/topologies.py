@@ -149,6 +149,14 @@ class SentinelServers:
         told = await ask(RedisAddress(port=self.port), "SENTINEL", "REPLICAS", self.NAME)
         return len(told) == 1 and b"slave" in told[0] and (await ask(self.servers[1].address, "ROLE"))[3] == b"connected"
 
+    async def copied(self) -> None:
+        """Wait until the replica has all that the master has now."""
+        offset = (await ask(self.servers[0].address, "ROLE"))[1]
+        await until(lambda: self._has(offset))
+
+    async def _has(self, offset: int) -> bool:
+        return bool((await ask(self.servers[1].address, "ROLE"))[4] >= offset)
+
     async def master(self) -> RedisServer:
         """Whom the Sentinel names."""
         _, port = await ask(RedisAddress(port=self.port), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.NAME)

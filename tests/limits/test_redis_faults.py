@@ -1,0 +1,238 @@
+"""What a Redis, or the way to it, can do wrong: one line says so, the declared mode decides meanwhile, and it comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from gateway.config_secret import read_secret
+from gateway.limits.encode import Asked, admit
+from gateway.limits.redis import RedisLimiter
+from gateway.limits.resp import RedisAddress, connect
+from gateway.limits.scripts import ADMIT
+from gateway.limits.spent import Spent
+from gateway.limits.types import SECOND, Costs, Limit, Refusal, Reservation
+from tests.faults.tls import Certificates
+from tests.faults.toxic_proxy import ToxicProxy
+from tests.flows.live import eventually
+from tests.limits.conftest import Starter
+from tests.limits.redis_server import RedisServer
+from tests.limits.topologies import ask
+
+_ids = itertools.count()
+PLENTY = Limit("k", "requests", 10**6, "min")
+
+
+async def decide(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservation | Refusal:
+    """One decision."""
+    return await limiter.admit(limits or (PLENTY,), Costs(**costs), f"f{next(_ids)}")
+
+
+async def test_r4_a_store_that_is_too_slow_is_left_until_it_is_fast_again(own_redis: RedisServer, start: Starter) -> None:
+    reports: list[str] = []
+    async with ToxicProxy(own_redis.port) as proxy:
+        proxy.latency = 0.4
+        limiter = await start(RedisAddress(port=proxy.port), reports, deadline=0.2)
+        assert (await decide(limiter)).degraded
+        await asyncio.sleep(2.5)
+        assert (limiter.link.up, len(reports)) == (False, 1)
+        proxy.latency = 0.0
+        await eventually(lambda: limiter.link.up)
+        await eventually(lambda: len(reports) == 2)
+        for _ in range(4):  # blips
+            proxy.latency = 0.5
+            assert (await decide(limiter)).degraded
+            proxy.latency = 0.0
+            await eventually(lambda: limiter.link.up)
+        assert len(reports) <= 4  # an outage with pauses of less than a second is one outage
+        await limiter.stop()
+
+
+async def test_r4_a_way_that_is_cut_and_restored_loses_no_settlement(own_redis: RedisServer, start: Starter) -> None:
+    limit = Limit("k", "tokens", 10**6, "h")
+    async with ToxicProxy(own_redis.port) as proxy:
+        proxy.jitter, proxy.slice = 0.002, 500
+        limiter = await start(RedisAddress(port=proxy.port))
+        shared = 0
+        for at in range(60):
+            found = await decide(limiter, limit, prompt_tokens=100)
+            assert isinstance(found, Reservation)
+            shared += not found.degraded
+            if at % 10 == 5:
+                proxy.reset()
+            limiter.settle(found, Costs(prompt_tokens=7))
+            if at % 10 == 7:
+                await eventually(lambda: limiter.link.up)
+        await eventually(lambda: limiter.link.up and not limiter._owed and not limiter._settled)
+        found = await decide(limiter, limit)
+        assert isinstance(found, Reservation)
+        assert found.standings[0].remaining == 10**6 - 60 * 7
+        assert 20 < shared <= 60
+        await limiter.stop()
+
+
+async def test_r11_a_full_store_is_an_outage_of_one_line_until_there_is_room(own_redis: RedisServer, start: Starter) -> None:
+    reports: list[str] = []
+    limiter = await start(own_redis.address, reports)
+    assert not (await decide(limiter)).degraded
+    await ask(own_redis.address, "CONFIG", "SET", "maxmemory", "1")
+    assert (await decide(limiter)).degraded
+    assert limiter.link.errors["oom"] == 1
+    await asyncio.sleep(1.5)
+    assert (limiter.link.up, len(reports)) == (False, 1)
+    assert "OOM" in reports[0]
+    await ask(own_redis.address, "CONFIG", "SET", "maxmemory", "0")
+    await eventually(lambda: limiter.link.up)
+    found = await decide(limiter)
+    assert isinstance(found, Reservation)
+    assert found.standings[0].remaining == PLENTY.amount - 3  # limits were not reset, and the outage's call is on the books
+
+
+async def test_r12_a_busy_script_is_an_outage_until_it_ends(own_redis: RedisServer, start: Starter) -> None:
+    limiter = await start(own_redis.address, deadline=0.3)
+    assert not (await decide(limiter)).degraded
+    await ask(own_redis.address, "CONFIG", "SET", "busy-reply-threshold", "100")
+    spin = "local n = 0 while redis.call('TIME')[1] * 1 < tonumber(ARGV[1]) do n = n + 1 end return n"
+    busy = asyncio.create_task(ask(own_redis.address, "EVAL", spin, 0, int(time.time()) + 3))
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    assert (await decide(limiter)).degraded
+    for _ in range(200):
+        assert (await decide(limiter)).degraded
+    assert time.monotonic() - began < 2
+    assert await busy > 0
+    await eventually(lambda: limiter.link.up)
+    assert not (await decide(limiter)).degraded
+
+
+async def test_r13_five_hundred_callers_are_one_command_and_wait_for_one_deadline(own_redis: RedisServer, start: Starter) -> None:
+    limiter = await start(own_redis.address, deadline=0.5)
+    before = limiter.link.commands
+    found = await asyncio.gather(*(decide(limiter) for _ in range(500)))
+    assert not any(one.degraded for one in found)
+    assert limiter.link.commands - before <= 2  # and a heartbeat
+    own_redis.freeze()
+    began = time.monotonic()
+    found = await asyncio.gather(*(decide(limiter) for _ in range(500)))
+    assert time.monotonic() - began < 5
+    assert all(one.degraded for one in found)
+    assert limiter.link.errors == {"deadline": 1}
+
+
+async def test_r15_a_clock_that_is_set_back_opens_no_window_again(own_redis: RedisServer) -> None:
+    """The script, with a clock that the test sets in place of Redis' own."""
+    script = ADMIT.replace("redis.call('TIME')", "redis.call('HMGET', 'clock', 's', 'us')")
+    assert script != ADMIT
+    limit = Limit("k", "requests", 50, "min")
+    draw, now, slot = random.Random(5), 1_900_000_000 * SECOND, 0
+    admitted: list[int] = []
+    console = await connect(own_redis.address, lambda: None)
+    for at in range(4000):
+        now += draw.choice([0, SECOND, 5 * SECOND] * 150 + [-3600 * SECOND, -300 * SECOND, 300 * SECOND])
+        await console.ask("HSET", "clock", "s", now // SECOND, "us", now % SECOND)
+        keys, arguments = admit([Asked([limit], Costs(), f"c{at}", object())], Spent("me"), 30 * SECOND)
+        reply: list[Any] = (await console.ask("EVAL", script, len(keys), *keys, *arguments))[0]
+        assert reply[5] >= slot  # where it was charged, or would have been: never lower than before
+        slot = reply[5]
+        if reply[0] == 1:
+            admitted.append(slot)
+    console.abort()
+    assert len(admitted) > 100
+    for at, first in enumerate(admitted):
+        inside = [one for one in admitted[at:] if one <= first + limit.slots]
+        assert len(inside) <= limit.amount
+
+
+async def test_r16_a_password_that_is_rotated_is_read_again_without_a_restart(
+    own_redis: RedisServer, start: Starter, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("first-password\n")
+    file.chmod(0o600)
+    await ask(own_redis.address, "CONFIG", "SET", "requirepass", "first-password")
+    reports: list[str] = []
+    limiter = await start(RedisAddress(port=own_redis.port, secret=read_secret(file)), reports)
+    assert limiter.link.up
+    second = RedisAddress(path=str(own_redis.socket), password="second-password")
+    await ask(RedisAddress(path=str(own_redis.socket), password="first-password"), "CONFIG", "SET", "requirepass", "second-password")
+    await ask(second, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await eventually(lambda: not limiter.link.up)
+    await eventually(lambda: "wrongpass" in limiter.link.errors)
+    assert (await decide(limiter)).degraded
+    file.write_text("second-password\n")
+    await eventually(lambda: limiter.link.up)
+    assert not (await decide(limiter)).degraded
+    await eventually(lambda: len(reports) == 2)
+    assert not any("password" in line for line in reports)
+
+
+async def test_r16_a_user_with_few_rights_is_enough_and_one_with_fewer_is_told_once(own_redis: RedisServer, start: Starter) -> None:
+    commands = (
+        "evalsha eval script|load ping time set get del exists pexpire hget hset hmget hgetall hincrby hdel hscan "
+        "zadd zcard zcount zscore zrem zremrangebyscore"
+    )
+    rights = [f"+{command}" for command in commands.split()]
+    await ask(own_redis.address, "ACL", "SETUSER", "few", "on", ">s", "~lockgate:*", *rights)
+    await ask(own_redis.address, "ACL", "SETUSER", "fewer", "on", ">s", "~lockgate:*", "+ping", "+set", "+script|load")
+    reports: list[str] = []
+    few = await start(RedisAddress(path=str(own_redis.socket), user="few", password="s"), reports)
+    limits = PLENTY, Limit("k", "concurrent", 3), Limit("k", "spend", 10**12, "month")
+    found = await decide(few, *limits, spend=5)
+    assert isinstance(found, Reservation)
+    few.settle(found, Costs(spend=4))
+    assert not found.degraded
+    assert (reports, few.link.errors) == ([], {})
+    fewer = await start(RedisAddress(path=str(own_redis.socket), user="fewer", password="s"), reports)
+    await asyncio.sleep(0.5)
+    assert (fewer.link.up, len(reports)) == (False, 1)
+    assert "NOPERM" in reports[0]
+    assert fewer.link.errors.keys() == {"noperm"}
+
+
+async def test_r16_a_store_that_takes_no_more_clients_is_an_outage(own_redis: RedisServer, start: Starter) -> None:
+    reports: list[str] = []
+    first = await start(own_redis.address)
+    await ask(own_redis.address, "CONFIG", "SET", "maxclients", "1")
+    second = await start(own_redis.address, reports)
+    assert (first.link.up, second.link.up) == (True, False)
+    assert (await decide(second)).degraded
+    await first.stop()
+    await eventually(lambda: second.link.up)
+    await eventually(lambda: len(reports) == 2)
+
+
+async def test_r16_certificates_are_verified_and_a_better_one_is_taken_up(own_redis: RedisServer, start: Starter, tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    for fault in ("good", "expired", "wrong_host", "self_signed"):
+        reports: list[str] = []
+        async with ToxicProxy(own_redis.port, tls=certificates.server_context(fault)) as proxy:  # type: ignore[arg-type]
+            known = await start(RedisAddress(port=proxy.port, tls=True, ca=str(certificates.ca)), reports)
+            assert (known.link.up, len(reports)) == (fault == "good", int(fault != "good")), fault
+            assert (await decide(known)).degraded is (fault != "good")
+            unknown = await start(RedisAddress(port=proxy.port, tls=True), reports)
+            assert not unknown.link.up
+            assert "certificate" in reports[-1].lower()
+            await known.stop()
+            await unknown.stop()
+
+
+async def test_a_server_too_old_for_the_scripts_is_said_in_one_line(start: Starter) -> None:
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        text = b"# Server\r\nredis_version:4.0.14\r\n"
+        writer.write(b"$%d\r\n%s\r\n" % (len(text), text))
+        await reader.read(1000)
+        writer.close()
+
+    reports: list[str] = []
+    async with await asyncio.start_server(old, "127.0.0.1", 0) as server:
+        limiter = await start(RedisAddress(port=server.sockets[0].getsockname()[1]), reports)
+        await asyncio.sleep(0.4)
+        assert (limiter.link.up, len(reports)) == (False, 1)
+        assert "Redis 4.0 is too old, 5.0 is needed" in reports[0]
+        assert (await decide(limiter)).degraded
+        await limiter.stop()
