@@ -11,6 +11,7 @@ import yaml
 
 from gateway import config
 from tests.deploy import tools
+from tests.deploy.compose import seconds
 
 FOLDER = tools.DEPLOY / "kubernetes"
 FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
@@ -76,11 +77,10 @@ def test_readiness_is_not_liveness_and_the_start_waits_for_the_model() -> None:
 
 
 def test_a_pod_gets_longer_to_end_than_it_needs() -> None:
-    from gateway.serve import DRAIN
-
+    settings = yaml.safe_load(the("ConfigMap")["data"]["gateway.yaml"])
     before = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert before >= 5
-    assert POD["terminationGracePeriodSeconds"] > before + 5 + DRAIN
+    assert POD["terminationGracePeriodSeconds"] > before + seconds(settings["grace"]) + seconds(settings["drain"]) + 5
 
 
 def test_memory_is_limited_to_what_is_requested() -> None:

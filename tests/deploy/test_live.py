@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -76,6 +78,7 @@ async def _played(gateway: RunningGateway, prometheus: PrometheusServer) -> Scen
     running = asyncio.create_task(load.run(lambda: done))
     scene = Scene(gateway, prometheus, load.books)
     await asyncio.sleep(ENOUGH / 2)
+    os.kill(gateway.pid, signal.SIGHUP)
     await asyncio.sleep(ENOUGH / 2)
     while True:
         scene.without = await asyncio.to_thread(without_data, prometheus)
