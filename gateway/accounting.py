@@ -5,12 +5,18 @@ from __future__ import annotations
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from gateway.call import Call
+from gateway.call import Aside, Call
 from gateway.tokens import INLINE, SHARED, tokenizer_for
 from providers.base import Usage
+
+if TYPE_CHECKING:
+    from gateway.exchange import Exchange
+
+NANO = 1_000_000_000
 
 BYTES_PER_TOKEN = 4
 """For an estimate that is shown, never for one that is enforced: it under-counts JSON by about 40 % (measured)."""
@@ -30,13 +36,24 @@ class _Said(msgspec.Struct):
 _decode_said = msgspec.json.Decoder(_Said).decode
 
 
+class Used(NamedTuple):
+    """What a call is billed for, attempts that failed included. `cost` in nano-dollars."""
+
+    prompt: int
+    output: int
+    cost: int
+
+
 def settle(call: Call) -> None:
     """Make sure that a call which reached an upstream has a usage; an estimate is flagged as one. No prompt has 0 tokens.
 
-    Output is estimated by content events, of which providers send about one per token, or by the length of a JSON answer.
+    Output is estimated by content events, of which providers send about one per token, or by the length of a JSON answer. A stream that
+    did not come to its end is charged what was reported, or what was received when that is more.
     """
     if call.status != 200 or call.target is None:
         return
+    if call.relays and call.stream_end != "ok":
+        call.usage = received(call)
     usage = call.usage
     if usage is None:
         call.usage = Usage(_prompt_tokens(call), call.chunks, estimated=True)
@@ -45,6 +62,56 @@ def settle(call: Call) -> None:
         output = usage.completion_tokens or (call.chunks if call.chunks > SILENCE else 0)
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
             call.usage = Usage(prompt, output, usage.cached_tokens, usage.reasoning_tokens, estimated=True)
+
+
+def received(call: Call) -> Usage:
+    """What the streams of a call brought so far."""
+    total = Usage()
+    for relay in call.relays:
+        known = relay.usage or Usage(_prompt_tokens(call), 0, estimated=True)
+        total = Usage(
+            total.prompt_tokens + known.prompt_tokens,
+            total.completion_tokens + max(known.completion_tokens, relay.chunks),
+            total.cached_tokens + known.cached_tokens,
+            total.reasoning_tokens + known.reasoning_tokens,
+            total.estimated or known.estimated or relay.chunks > known.completion_tokens,
+        )
+    return total
+
+
+def set_aside(call: Call, exchange: Exchange) -> None:
+    """An attempt that did not answer the call: what its upstream reported all the same is billed, at its own target."""
+    reported = [*exchange.reported, *(relay.usage for relay in exchange.relays if relay.usage is not None)]
+    for usage in reported:
+        price = exchange.place.price
+        call.asides.append(Aside(exchange.target.name, usage, price.of_usage(usage) if price is not None else 0))
+
+
+def used(call: Call, since: int = 0) -> Used | None:
+    """What a call is billed for, without its first `since` asides; None when it used nothing that anybody told of."""
+    asides, usage = call.asides[since:], call.usage
+    if usage is None and not asides:
+        return None
+    prompt = sum(max(0, one.usage.prompt_tokens) for one in asides) + (max(0, usage.prompt_tokens) if usage else 0)
+    output = sum(max(0, one.usage.completion_tokens) for one in asides) + (max(0, usage.completion_tokens) if usage else 0)
+    return Used(prompt, output, sum(one.cost for one in asides) + own_cost(call))
+
+
+def own_cost(call: Call) -> int:
+    """The cost of the answer itself, in nano-dollars; 0 where nobody knows a price."""
+    return call.price.of_usage(call.usage) if call.price is not None and call.usage is not None else 0
+
+
+def cost(call: Call) -> int:
+    """What the call costs in all, in nano-dollars."""
+    found = used(call)
+    return found.cost if found is not None else 0
+
+
+def cost_usd(call: Call) -> float | None:
+    """What the call costs in all; None when it used nothing or no price is known."""
+    found = used(call)
+    return None if found is None or call.price is None else found.cost / NANO
 
 
 def _prompt_tokens(call: Call) -> int:

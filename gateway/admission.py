@@ -27,17 +27,18 @@ ENGINE_PATIENCE = 10.0
 class TurnedAway(Exception):
     """A place did not take the call: nothing was sent to its upstream, which is not to blame."""
 
-    def __init__(self, failure: Failure, *, shed: bool = False) -> None:
-        """`shed`: as many calls as it may take are there."""
+    def __init__(self, failure: Failure, *, shed: bool = False, limit: bool = False) -> None:
+        """`shed`: as many calls as it may take are there. `limit`: one of the gateway's own limits said no."""
         super().__init__(failure.message)
         self.failure = failure
         self.shed = shed
+        self.limit = limit
 
 
 class Admission:
     """One attempt's place at its target. `leave` gives everything back, whatever was taken."""
 
-    __slots__ = ("_began", "_call", "_health", "_inside", "_lease", "_limits", "_probe", "_reserved", "_target", "_turn")
+    __slots__ = ("_before", "_began", "_call", "_health", "_inside", "_lease", "_limits", "_probe", "_reserved", "_target", "_turn")
 
     def __init__(self, call: Call, target: Target, health: TargetHealth, limits: Limits | None) -> None:
         self._call = call
@@ -48,6 +49,7 @@ class Admission:
         self._probe = False
         self._turn = False
         self._began = 0.0
+        self._before = 0
         self._lease: Lease | None = None
         self._reserved: Reservation | None = None
 
@@ -61,8 +63,9 @@ class Admission:
         if self._limits is not None:
             found = await self._limits.admit_target(self._call, self._target)
             if isinstance(found, Failure):
-                raise TurnedAway(found)
+                raise TurnedAway(found, limit=True)
             self._reserved = found
+            self._before = len(self._call.asides)
         if engine is not None:
             admitted = await engine.admit(ENGINE_PATIENCE)
             if isinstance(admitted, Failure):
@@ -98,7 +101,7 @@ class Admission:
             self._lease.release()
         if self._reserved is not None and self._limits is not None:
             accounting.settle(self._call)
-            self._limits.settle(self._call, self._reserved, made=True)
+            self._limits.settle(self._call, self._reserved, made=True, since=self._before)
 
 
 def _full(health: TargetHealth) -> Failure:

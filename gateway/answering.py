@@ -73,13 +73,15 @@ async def _read(exchange: Exchange, response: Response) -> Read:
         call.adjustments = [*call.adjustments, *(note for note in notes if note not in call.adjustments)]
     if found.usage is None or not found.usage.completion_tokens:
         call.chunks += accounting.estimate_output(found.body)
+    if found.usage is not None:
+        exchange.reported.append(found.usage)
     return found.body, found.usage, found.finish_reasons
 
 
 async def give(exchange: Exchange, body: bytes, response: Response) -> None:
     """A JSON answer to the caller."""
     call = exchange.call
-    call.status = 200
+    call.status, exchange.delivered = 200, True
     if call.operation == "chat" and call.path.startswith(goodfire.PREFIX):
         body = goodfire.as_goodfire(body)
     if call.receipt:

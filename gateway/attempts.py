@@ -17,7 +17,7 @@ from itertools import count
 
 import msgspec
 
-from gateway import answer, continuation, json_mode, logits
+from gateway import accounting, answer, continuation, json_mode, logits
 from gateway.admission import Admission, TurnedAway
 from gateway.budget import RetryBudget
 from gateway.call import Attempt, Call
@@ -119,7 +119,11 @@ class Attempts:
             except TurnedAway as away:
                 if away.shed:
                     self._metrics.count("lockgate_shed", (self._metrics.target_label(choice.place.target),))
-                self._note(journey, choice, away.failure)
+                if away.limit:  # a refusal of our own: neither an attempt nor an error of the upstream
+                    journey.call.attempts[-1].outcome = "limit"
+                    journey.fail(away.failure, choice.place.target.name)
+                else:
+                    self._note(journey, choice, away.failure)
                 return False
             if failure is None:
                 return True
@@ -228,7 +232,7 @@ class Attempts:
         asked, watch, options, body = await self._adapt(call, choice, target, left)
         for name in getattr(target.kind, "caller_headers", ()):
             _hand_on(caller, name, body)
-        call.target = target
+        call.target, call.price, call.usage = target, place.price, None
         call.attempts.append(Attempt(target.name))
         exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self._metrics, asked, watch)
         admission = Admission(call, target, health, self._limits)
@@ -258,6 +262,8 @@ class Attempts:
         finally:
             call.attempts[-1].ms = exchange.elapsed()
             place.pace.ended(call)
+            if not exchange.delivered:
+                accounting.set_aside(call, exchange)
             admission.leave()
         if failure.kind != "timeout" or exchange.deadlines.total > choice.deadlines.total / 2:  # a caller's hurry is no fault of the target
             reason = admission.failed(failure)

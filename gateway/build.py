@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,8 +18,14 @@ from gateway.calllog import CallLog
 from gateway.config_types import Config
 from gateway.generation import Generation, label_names
 from gateway.health import STATES, Health
+from gateway.ledger.counters import Numbers, Row, merge
+from gateway.ledger.files import folder_of
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.store import StoreUnavailable, UsageStore, read
 from gateway.lending import LOADING, Lender
 from gateway.limiting import limiter_of
+from gateway.limits.memory import MemoryLimiter
+from gateway.limits.redis import RedisLimiter
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
 from gateway.metrics.fleet import Fleet, fleet_of
@@ -33,7 +41,6 @@ from gateway.watch import Watch
 
 if TYPE_CHECKING:
     from gateway.lending import AnyEngine
-    from gateway.limits.types import Limiter
 
 RETIRE_EVERY = 0.5
 """Seconds between two looks at generations whose calls still run."""
@@ -73,7 +80,8 @@ class Gateway:
         self._workers = workers
         self.paces: dict[str, Pace] = {}
         """How each target has been doing, by its name."""
-        self._limiter: Limiter | None = None
+        self.ledger = Ledger(report)
+        self._limiter: MemoryLimiter | RedisLimiter | None = None
         self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells, max_series=config.metrics.max_series)
         self.fleet: Fleet | None = None
         self._limiting = False
@@ -86,7 +94,7 @@ class Gateway:
         """How each target fares: here, or as all workers see it."""
         self.budget = RetryBudget(config.retry_budget)
         self.made_keys = RunTimeKeys(key_store(config), lambda: self.generation.join_keys(self.made_keys.entries), report)
-        self.mirrors = Mirrors(self.metrics, log)
+        self.mirrors = Mirrors(self.metrics, log, self.ledger)
         self.generation = Generation(config, self, number)
         self._older: list[Generation] = []
         self._coming: Generation | None = None
@@ -97,10 +105,12 @@ class Gateway:
         """The configuration that new calls are served by."""
         return self.generation.config
 
-    def limiter(self, config: Config) -> Limiter:
+    def limiter(self, config: Config) -> MemoryLimiter | RedisLimiter:
         """Where limits are counted; one for as long as the process lives, so that a reload forgets nothing."""
         if self._limiter is None:
-            self._limiter = limiter_of(config, self.metrics, self.report)
+            self._limiter = limiter_of(config, self.metrics, self.report, self.ledger.spent)
+            if isinstance(self._limiter, RedisLimiter):
+                self._limiter.told = UsageStore(self._limiter.link.run, self.ledger.counters).tell
         return self._limiter
 
     async def start(self) -> None:
@@ -151,9 +161,10 @@ class Gateway:
         models = generation.config.models.values()
         if find_spec("tokenizers") is None and any(one.context and one.context.tokenizer for one in models):
             self.report("context.tokenizer is not used: it needs the package tokenizers, `pip install lockgate[tokenizers]`")
-        if self._limiter is not None and self._workers == 1 and not self._limiting:  # of several processes, only those that serve count
+        if self._workers == 1 and not self._limiting:  # of several processes, only those that serve count
             self._limiting = True
-            await self._limiter.start()
+            self.ledger.start(folder_of(generation.config, os.environ))
+            await self.limiter(generation.config).start()
         if generation.counts():
             self._spawn(generation.pipeline.attempts.fit.preload(), "tokenizer")
 
@@ -196,8 +207,9 @@ class Gateway:
         await self.made_keys.stop()
         if self.fleet is not None:
             await self.fleet.stop()
-        if self._limiter is not None:
+        if self._limiting and self._limiter is not None:
             await self._limiter.stop()
+        self.ledger.stop()
         await self.lender.stop()
         self.log.close()
 
@@ -212,6 +224,7 @@ class Gateway:
             return
         gauge("lockgate_event_loop_lag_seconds", lambda: {(): self.watch.lag})
         gauge("lockgate_log_drops", lambda: {(): self.log.drops})
+        gauge("lockgate_ledger_journal_errors", lambda: {(): self.ledger.journal_errors})
         gauge("lockgate_workers", lambda: {(): 1})
         for name in ("connects", "reuses", "stale_retries", "poisoned"):
             gauge(f"lockgate_upstream_{name}", partial(_stat, stats, name))

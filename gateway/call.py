@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gateway.continuation import Spoken
     from gateway.errors import GatewayError, Headers
     from gateway.limits.types import Reservation
+    from gateway.pricing import TokenPrice
+    from gateway.relay import Relay
 
 _PREFIX = os.urandom(6).hex()
 _counter = 0
@@ -36,15 +38,23 @@ class Attempt(msgspec.Struct):
     ms: float = 0.0
 
 
+class Aside(msgspec.Struct, frozen=True):
+    """What an attempt used that did not answer the call in the end; `cost` in nano-dollars."""
+
+    target: str
+    usage: Usage
+    cost: int
+
+
 class Call:
     """One request and all that was decided on it. Times are seconds on the monotonic clock."""
 
     __slots__ = (
-        "abort_phase", "adjustments", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "cost", "deadline", "error",
-        "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "mirror_of", "model", "operation", "path",
-        "read_at", "receipt", "require", "reservation", "sent_at", "spoken", "started", "status", "stop_matched", "stops",
-        "stream", "stream_end", "strict", "target", "time_info", "upstream_at", "upstream_end", "upstream_id", "usage", "usage_asked",
-        "written",
+        "abort_phase", "adjustments", "asides", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "cost", "deadline",
+        "error", "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "mirror_of", "model", "operation",
+        "path", "price", "read_at", "receipt", "relays", "require", "reservation", "route", "sent_at", "spoken", "started", "status",
+        "stop_matched", "stops", "stream", "stream_end", "strict", "target", "time_info", "upstream_at", "upstream_end", "upstream_id",
+        "usage", "usage_asked", "written",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -60,6 +70,8 @@ class Call:
         self.body: Body | None = None
         self.body_bytes = 0
         self.model = ""
+        self.route = ""
+        """The model's name in the configuration, perhaps a pattern."""
         self.stream = False
         self.usage_asked = False
         """The caller set stream_options.include_usage; otherwise we ask upstream and hide it."""
@@ -87,7 +99,12 @@ class Call:
         """The caller wants the receipt in the body."""
         self.adjustments: list[Adjustment] = []
         self.attempts: list[Attempt] = []
+        self.asides: list[Aside] = []
         self.target: Target | None = None
+        self.price: TokenPrice | None = None
+        """What the target's tokens cost; None when nobody knows."""
+        self.relays: list[Relay] = []
+        """The upstream streams of the answer that the caller gets."""
         self.status = 0
         self.error: GatewayError | None = None
         self.usage: Usage | None = None

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from gateway import accounting
 from gateway.call import Call
 
 MAX_LINES = 10_000
@@ -106,8 +107,16 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if call.usage is not None:
         found["prompt_tokens"] = call.usage.prompt_tokens
         found["output_tokens"] = call.usage.completion_tokens
+        if call.usage.cached_tokens:
+            found["cached_tokens"] = call.usage.cached_tokens
+        if call.usage.reasoning_tokens:
+            found["reasoning_tokens"] = call.usage.reasoning_tokens
         if call.usage.estimated:
             found["estimated"] = True
+    if call.asides:
+        found["billed_attempts"] = call.asides
+    if (cost := accounting.cost_usd(call)) is not None:
+        found["cost_usd"] = cost
     if call.finish_reasons:
         found["finish"] = call.finish_reasons
     if call.abort_phase:

@@ -285,6 +285,13 @@ class Config(Struct, frozen=True):
         Secrets, Meta(description="The store's password, read again at each connection when it is a file; or as part of the URL.")
     ] = ()
     store_ca: Annotated[File | None, Meta(description="PEM file of a certificate authority to trust besides the system's.")] = None
+    journal: Annotated[
+        Annotated[str, Meta(extra={"form": "journal"})] | None,
+        Meta(
+            description="Folder for what was used and spent, so that a restart forgets nothing; 'off' for none. Relative to this file. "
+            "Left out: under $LOCKGATE_STATE, else $XDG_STATE_HOME/lockgate, else ~/.local/state/lockgate."
+        ),
+    ] = None
     store_deadline: Annotated[
         Duration, Meta(description="Longest wait for one decision of the store; after it limits follow their outage mode.")
     ] = 0.05

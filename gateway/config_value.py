@@ -158,6 +158,13 @@ def store(text: str) -> Url:
     return Url(text)
 
 
+def journal(text: str) -> str:
+    """A folder, or `off`."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError("expected a folder, or off")
+    return text
+
+
 def origin(text: str) -> str:
     """A browser's origin, or `*`."""
     if text == "*":
@@ -217,6 +224,7 @@ FORMS: dict[str, Form] = {
         secret=True,
         by_file=True,
     ),
+    "journal": Form(journal, {"type": "string", "minLength": 1, "examples": ["off", "/var/lib/lockgate"]}),
     "origin": Form(origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Form(network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
     "key_hash": Form(key_hash, _text(r"sha256:[0-9a-fA-F]{64}|file:\S+", "sha256:" + "0" * 64), secret=True, by_file=True),

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway import accounting
+from gateway.call import Aside
 from gateway.dialects import goodfire
 from providers.base import Body, Failure, StreamDecoder, Target, Usage
 
 if TYPE_CHECKING:
     from gateway.call import Call
+    from gateway.pricing import TokenPrice
     from gateway.routing import Choice
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -57,11 +59,12 @@ class Splice(msgspec.Struct, frozen=True):
 class Spoken:
     """What the caller of one stream has been told so far."""
 
-    __slots__ = ("_plain", "_text", "identity", "splices", "used")
+    __slots__ = ("_plain", "_price", "_text", "identity", "splices", "used")
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._plain = True
+        self._price: TokenPrice | None = None
         self.identity: dict[str, Any] = {}
         """Id, creation and model of the first chunk, which all others repeat."""
         self.splices: list[Splice] = []
@@ -107,13 +110,18 @@ class Spoken:
     def set_aside(self, call: Call) -> None:
         """An attempt broke: what it used so far is billed apart from what the rest will use."""
         accounting.settle(call)
-        if call.usage is not None:
+        if call.usage is not None and call.target is not None:
             self.used.append(call.usage)
+            self._price = call.price
+            call.asides.append(Aside(call.target.name, call.usage, accounting.own_cost(call)))
         call.usage, call.chunks = None, 0
 
     def take_back(self, call: Call, target: Target | None) -> None:
         """Nobody said the rest: the call is what its broken attempt at `target` was."""
-        call.usage, call.target = (self.used.pop() if self.used else None), target
+        call.usage, call.target, call.price = None, target, self._price
+        if self.used:
+            call.usage = self.used.pop()
+            call.asides = [one for one in call.asides if one.usage is not call.usage]
 
     def splice(self, target: Target) -> int:
         """The target is about to go on; after how many characters."""

@@ -16,7 +16,7 @@ from gateway.relay import Relay
 from gateway.routing import Place
 from gateway.stops import StopStream
 from gateway.upstream.transport import Deadlines, Response
-from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, Target, WireRequest
+from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, Target, Usage, WireRequest
 
 MAX_ANSWER = 64 << 20
 """Bytes of one JSON answer that we take from an upstream."""
@@ -28,7 +28,10 @@ SLACK, SPARE = 1.1, 64
 class Exchange:
     """Everything that one attempt needs while it lasts."""
 
-    __slots__ = ("asked", "call", "caller", "deadlines", "metrics", "on_begin", "options", "place", "sent_at", "target", "watch", "watched")
+    __slots__ = (
+        "asked", "call", "caller", "deadlines", "delivered", "metrics", "on_begin", "options", "place", "relays", "reported", "sent_at",
+        "target", "watch", "watched",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -46,6 +49,12 @@ class Exchange:
         self.asked = asked
         self.watch = watch
         self.watched: list[json_mode.JsonStream] = []
+        self.delivered = False
+        """The caller gets this attempt's answer, or the part of it that came."""
+        self.relays: list[Relay] = []
+        """The upstream streams of this attempt."""
+        self.reported: list[Usage] = []
+        """What upstream answers that were read whole said they used."""
         self.call = call
         self.caller = caller
         self.place = place
@@ -121,6 +130,7 @@ class Exchange:
             fail=lambda data: answer.inband_failure(target, data),
             most=_most_events(body),
         )
+        self.relays.append(relay)
         return relay, stops
 
     def times(self) -> dict[str, Any] | None:

@@ -63,6 +63,7 @@ class Generation:
             strict=config.strict,
             limits=self.limits,
             mirrors=gateway.mirrors,
+            ledger=gateway.ledger,
             default_output=config.default_output_tokens,
             health=gateway.health,
             budget=gateway.budget,

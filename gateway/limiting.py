@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gateway import catalog
+from gateway import accounting, catalog
 from gateway.config_types import Config, LimitsConfig
 from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.redis import RedisLimiter
+from gateway.limits.spent import Spent
 from gateway.limits.types import NOTHING, Costs, Kind, Limit, Limiter, Refusal, Reservation, Standing
 from gateway.pricing import FREE, TokenPrice, price_of
 from gateway.store_client import store_address
@@ -37,11 +38,11 @@ def has_limits(config: Config) -> bool:
     return bool(config.keys) or any(map(_some, blocks))
 
 
-def limiter_of(config: Config, metrics: Metrics, report: Callable[[str], None]) -> Limiter:
+def limiter_of(config: Config, metrics: Metrics, report: Callable[[str], None], spent: Spent) -> MemoryLimiter | RedisLimiter:
     """Where limits are counted: in this process, or in the store that the configuration names, whose state each scrape shows."""
     if config.store.startswith("memory:"):
-        return MemoryLimiter()
-    limiter = RedisLimiter(store_address(config), report, deadline=config.store_deadline)
+        return MemoryLimiter(spent=spent)
+    limiter = RedisLimiter(store_address(config), report, deadline=config.store_deadline, spent=spent)
     link = limiter.link
     metrics.gauge("lockgate_store_up", lambda: {(): float(link.up)} if link.used else {})
     metrics.gauge("lockgate_store_errors", lambda: {(kind,): n for kind, n in link.errors.items()})
@@ -120,16 +121,17 @@ class Limits:
         kind = "quota" if found.limit.kind == "spend" else "rate_limit"
         return Failure(kind, f"the gateway's own limit of {found.limit} is used up", retry_after=found.retry_after)  # type: ignore[arg-type]
 
-    def settle(self, call: Call, reservation: Reservation, *, made: bool = False) -> None:
-        """Replace the reservation by what the call used: nothing when it reached no upstream, unless it was `made` all the same."""
-        usage = call.usage
-        if usage is None:
+    def settle(self, call: Call, reservation: Reservation, *, made: bool = False, since: int = 0) -> None:
+        """Replace the reservation by what the call used: nothing when it reached no upstream, unless it was `made` all the same.
+
+        The first `since` of its asides are others' business.
+        """
+        used = accounting.used(call, since)
+        if used is None:
             made = made or bool(call.upstream_at or (call.abort_phase and call.written))
             self.limiter.settle(reservation, Costs() if made else NOTHING)
             return
-        price = self._price(call.target) if call.target is not None and _needs(reservation.limits)[1] else FREE
-        used = Costs(1, max(0, usage.prompt_tokens), max(0, usage.completion_tokens), price.of_usage(usage))
-        self.limiter.settle(reservation, used)
+        self.limiter.settle(reservation, Costs(1, *used))
 
     def _count(self, limits: Sequence[Limit], found: Reservation | Refusal) -> None:
         """One decision for each limit that admitted, or for the one that refused."""

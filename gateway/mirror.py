@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gateway.attempts import Attempts
     from gateway.calllog import CallLog
     from gateway.config_types import MirrorConfig
+    from gateway.ledger.ledger import Ledger
     from gateway.metrics import Metrics
     from gateway.routing import Choice
 
@@ -37,9 +38,10 @@ _DEADLINES = CallerDeadlines()
 class Mirrors:
     """The copies that a process has under way, whatever generation they came from."""
 
-    def __init__(self, metrics: Metrics, log: CallLog, draw: Callable[[], float] = random.random) -> None:
+    def __init__(self, metrics: Metrics, log: CallLog, ledger: Ledger, draw: Callable[[], float] = random.random) -> None:
         self._metrics = metrics
         self._log = log
+        self._ledger = ledger
         self._draw = draw
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: Counter[str] = Counter()
@@ -88,7 +90,7 @@ class Mirrors:
             self._account(shadow, choice, outcome)
 
     def _account(self, shadow: Call, choice: Choice, outcome: str) -> None:
-        """Outcome, tokens and cost under names of their own, and a log line that says whose copy it was."""
+        """Outcome, tokens and cost under names of their own, a row of the ledger without a key, and a log line that says whose copy."""
         accounting.settle(shadow)
         if shadow.attempts:
             shadow.attempts[-1].outcome = outcome
@@ -98,6 +100,7 @@ class Mirrors:
             self._metrics.count("lockgate_mirror_tokens", (label, "prompt"), max(0, usage.prompt_tokens))
             self._metrics.count("lockgate_mirror_tokens", (label, "output"), max(0, usage.completion_tokens))
             self._metrics.count("lockgate_mirror_cost_usd", (label,), (choice.place.price or FREE).of_usage(usage))
+        self._ledger.book(shadow, time.monotonic())
         self._log.add(shadow, time.monotonic())
 
     def _count(self, choice: Choice, outcome: str) -> None:
@@ -111,6 +114,7 @@ def copy_of(call: Call) -> Call:
     found.mirror_of = call.id
     found.body = call.body.copy()
     found.body_bytes = call.body_bytes
+    found.route = call.route
     found.model, found.stream, found.usage_asked = call.model, call.stream, call.usage_asked
     found.stops, found.keep_stop, found.fits = call.stops, call.keep_stop, call.fits
     return found

@@ -34,6 +34,7 @@ from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.fit import BEHAVIOUR, LIMIT
 from gateway.health import Health
+from gateway.ledger.ledger import Ledger
 from gateway.limiting import Limits
 from gateway.metrics import Metrics
 from gateway.mirror import Mirrors
@@ -64,6 +65,7 @@ class Pipeline:
         limits: Limits | None = None,
         mirrors: Mirrors | None = None,
         default_output: int = 4096,
+        ledger: Ledger,
     ) -> None:
         """`limits` None: none are configured, and nothing is counted. `default_output`: tokens of a call that names no cap."""
         self.keys = keys
@@ -80,6 +82,7 @@ class Pipeline:
         self._strict = strict
         self._mirrors = mirrors
         self._default_output = default_output
+        self._ledger = ledger
 
     async def serve(self, operation: Operation, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call and account for it."""
@@ -119,8 +122,10 @@ class Pipeline:
         if caller.gone and not caller.finished:
             call.abort_phase = "write_stall" if caller.stalled and caller.opened else _phase(call, caller)
         accounting.settle(call)
+        call.cost = accounting.cost(call)
         if call.reservation is not None and self.limits is not None:
             self.limits.settle(call, call.reservation)
+        self._ledger.book(call, ended)
         self.metrics.record(call, ended)
         self._log.add(call, ended)
 
@@ -157,6 +162,7 @@ class Pipeline:
         await self._accept(call, caller)
         assert call.body is not None
         model = self.router.find(call.model)
+        call.route = model.name
         if not may_use(call.key, call.model):
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
         normalize(call.body)
@@ -170,6 +176,7 @@ class Pipeline:
         if choices[0].mirror is not None and self._mirrors is not None:
             copies_to = self.router.leads(choices[0].mirror.target, asking)[0]
             self._mirrors.offer(call, caller.headers, choices[0].mirror, copies_to, self.attempts)
+        self._ledger.begin(call)
         await self.attempts.run(call, caller, choices, partial(self.router.stand_ins, model))
 
     async def _accept(self, call: Call, caller: Caller) -> None:

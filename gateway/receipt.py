@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gateway import accounting
 from gateway.call import Call
 from gateway.relay import OpeningChunk
 from providers.base import Adjustment, Body, Usage
@@ -66,6 +67,7 @@ def body(call: Call) -> dict[str, Any]:
         "attempts": call.attempts,
         "adjustments": call.adjustments,
         "stop_matched": call.stop_matched,
+        "cost_usd": accounting.cost_usd(call),
         "usage_source": None if usage is None else "estimated" if usage.estimated else "reported",
         "timings": timings(call),
     }

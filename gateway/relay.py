@@ -186,7 +186,7 @@ class Relay:
                 return False
             choices = chunk.choices
             if choices:
-                said += 1
+                said += not choices[-1].finish_reason
                 for choice in choices:
                     if choice.index > highest:
                         highest = choice.index
@@ -240,7 +240,6 @@ class Relay:
             if (len(chunk.error) and _present(chunk.error)) or chunk.object == "error":
                 raise StreamFailure(self._fail(data))
             if chunk.choices:
-                self.chunks += 1
                 for choice in chunk.choices:
                     if choice.index > self._highest:
                         self._highest = choice.index
@@ -248,6 +247,8 @@ class Relay:
                         self._finish(choice)
             if not self.started:
                 self._look_for_content(data, chunk)
+            if self.started and chunk.choices and not chunk.choices[-1].finish_reason:
+                self.chunks += 1
             if len(chunk.usage) > len(b"null"):
                 unchanged = False
                 rest = self._keep_usage(data, chunk)

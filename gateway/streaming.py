@@ -88,6 +88,7 @@ async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
     """The stream's head, its first events and all that follow, as they come; then [DONE]."""
     call, caller = exchange.call, exchange.caller
     out = stream.first
+    exchange.delivered, call.relays = True, exchange.relays
     try:
         if not caller.opened:
             await open_stream(exchange, stream.response)
@@ -112,6 +113,7 @@ async def open_stream(exchange: Exchange, response: Response) -> None:
     """The head of the caller's stream."""
     call = exchange.call
     call.status = 200
+    exchange.delivered, call.relays = True, exchange.relays
     call.first_byte_at = time.monotonic()
     if exchange.on_begin is not None:
         exchange.on_begin()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -16,6 +18,8 @@ hypothesis.settings.register_profile("steady", derandomize=True, database=None)
 hypothesis.settings.register_profile("search", max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 """A run that gates a change tries the same cases as the last one; HYPOTHESIS_PROFILE=search looks for new ones."""
+STATE = tempfile.mkdtemp(prefix="lockgate-tests-")
+os.environ["LOCKGATE_STATE"] = STATE  # journals of tests stay out of the home directory
 _figures = pytest.StashKey[list[str]]()
 
 
@@ -46,6 +50,11 @@ def local_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningG
         yield running
     finally:
         running.stop()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the journals."""
+    shutil.rmtree(STATE, ignore_errors=True)
 
 
 def _stop_all(running: list[RunningGateway]) -> None:

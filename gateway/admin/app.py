@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import configuration, health, scrape, targets
+from gateway.admin import configuration, health, scrape, targets, usage
 from gateway.admin.answers import answer_error, answer_http, answer_internal
 from gateway.admin.health import Health
 from gateway.admin.keys import KeyAdmin
@@ -51,6 +51,7 @@ def build_admin(gateway: Gateway, state: Health, reloader: Reloader) -> Starlett
         keyed("/admin/keys/{name:path}", keys.show),
         keyed("/admin/keys/{name:path}", keys.change, "PATCH", "POST"),
         keyed("/admin/keys/{name:path}", keys.revoke, "DELETE"),
+        keyed("/admin/usage", usage.usage(gateway)),
         keyed("/admin/config", configuration.show(gateway, reloader)),
         keyed("/admin/reload", configuration.reload(reloader), "POST"),
     ]

@@ -70,6 +70,10 @@ class Spent:
             found.append(Share(self.incarnation, *at, self._own[at]))
         return found
 
+    def own(self, at: Period) -> Share:
+        """This incarnation's counter."""
+        return Share(self.incarnation, *at, self._own.get(at, 0))
+
     def all(self) -> Iterator[Share]:
         """Everything that is known."""
         for at in {**self._left, **self._own}:

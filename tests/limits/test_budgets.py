@@ -1,4 +1,4 @@
-"""Money in a real Redis that is emptied, restored from an old copy, failed over, or whose answers are lost: it is never lost nor doubled."""
+"""Money in a real Redis that is emptied, restored from an old copy, failed over, or whose answers are lost: never lost, never doubled."""
 
 from __future__ import annotations
 

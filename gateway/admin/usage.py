@@ -1,0 +1,42 @@
+"""GET /admin/usage: what was used, by key, team, model, target or day, as JSON or CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import date
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.admin.answers import as_json
+from gateway.build import Gateway
+from gateway.call import next_id
+from gateway.errors import BadRequest
+from gateway.ledger.query import BadQuery, as_csv, read_query, sums
+from gateway.ledger.query import as_json as answer_of
+
+PARAMS = frozenset({"by", "from", "to", "format"})
+
+
+def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
+    """Of all processes that share a store; of this one alone with memory://, or while the store is away (`source` says which)."""
+
+    async def answer(request: Request) -> Response:
+        params = dict(request.query_params)
+        unknown = sorted(set(params) - PARAMS)
+        if unknown:
+            raise BadRequest(f"'{unknown[0][:40]}' is none of {', '.join(sorted(PARAMS))}.", param=unknown[0][:40])
+        form = params.get("format") or ("csv" if "text/csv" in request.headers.get("accept", "") else "json")
+        if form not in ("json", "csv"):
+            raise BadRequest("format is json or csv.", param="format")
+        try:
+            query = read_query(params, date.fromisoformat(gateway.ledger.today()))
+        except BadQuery as error:
+            raise BadRequest(f"{error.param}: {error}.", param=error.param) from None
+        rows, source = await gateway.usage(query.days())
+        lines = sums(rows, query)
+        if form == "csv":
+            return Response(as_csv(lines, query), 200, {"x-request-id": next_id()}, "text/csv; charset=utf-8")
+        return as_json(answer_of(lines, query, source))
+
+    return answer

@@ -1,0 +1,115 @@
+"""The journal's files: one for each incarnation of a process, locked by its owner for as long as that lives."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from gateway.config_types import Config
+
+ENDING = ".journal"
+BUILT_IN = "(built-in)"
+
+
+def folder_of(config: Config, environ: Mapping[str, str]) -> Path | None:
+    """Where a configuration's journal is kept; None when it has none.
+
+    Named after the file and its absolute path, so that two gateways on one machine do not share their books.
+    """
+    if config.journal == "off" or (config.journal is None and config.path == BUILT_IN):
+        return None
+    path = Path(config.path).absolute()
+    if config.journal is not None:
+        return path.parent / Path(config.journal).expanduser()
+    state = environ.get("LOCKGATE_STATE")
+    if state is None:
+        state = str(Path(environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or "/nonexistent") / ".local" / "state") / "lockgate")
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem)[:40]
+    return Path(state) / f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:10]}"
+
+
+def lock(descriptor: int) -> bool:
+    """Make a file ours until it is closed; False when it is somebody else's."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+class Abandoned:
+    """A journal without a living owner, held until it was taken over."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def read(self) -> bytes:
+        """All of it."""
+        with os.fdopen(os.dup(self._descriptor), "rb") as file:
+            file.seek(0)
+            return file.read()
+
+    def remove(self) -> None:
+        """It was taken over."""
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._descriptor)
+
+
+def abandoned(folder: Path) -> Iterator[Abandoned]:
+    """The journals in a folder that nobody holds."""
+    for path in sorted(folder.glob(f"*{ENDING}")):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue  # another process took it over just now
+        if lock(descriptor):
+            yield Abandoned(path, descriptor)
+        else:
+            os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process left that was killed while it wrote a file; nobody takes an hour for that."""
+    for stray in folder.glob("*.new"):
+        try:
+            if stray.stat().st_mtime < time.time() - 3600:
+                stray.unlink()
+        except OSError:
+            continue  # it is somebody's file after all
+
+
+def write_whole(path: Path, data: bytes) -> int:
+    """Put a file of ours in place, whole or not at all; its descriptor, locked and ready to append to."""
+    beside = path.with_suffix(".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        if not lock(descriptor):
+            raise OSError("the journal's file is in use")
+        append(descriptor, data)
+        os.rename(beside, path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def append(descriptor: int, data: bytes) -> None:
+    """Write all of it, and wait until the disk has it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.fdatasync(descriptor)

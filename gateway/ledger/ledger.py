@@ -1,0 +1,136 @@
+"""The ledger of one process: every call is booked here once, at its end, under the day it began; the journal keeps what was booked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway import accounting
+from gateway.ledger.counters import KEPT_DAYS, Counters, Numbers, Row
+from gateway.ledger.journal import Journal
+from gateway.ledger.records import Progress
+from gateway.limits.memory import steady_now
+from gateway.limits.spent import Spent
+from gateway.limits.types import SECOND
+from providers.base import Usage
+
+if TYPE_CHECKING:
+    from gateway.call import Call
+
+PROGRESS_EVERY = 1.0
+"""Seconds between two records of what calls under way used so far: what a crash may cost at most."""
+_DAY = 86_400 * SECOND
+_EPOCH = date(1970, 1, 1)
+
+
+class Ledger:
+    """Counters, budgets and journal of one incarnation of a process."""
+
+    def __init__(self, report: Callable[[str], None], now: Callable[[], int] = steady_now) -> None:
+        """`report` gets one line when the journal cannot be written; `now` gives microseconds since 1970."""
+        incarnation = os.urandom(8).hex()
+        self.counters = Counters(incarnation)
+        self.spent = Spent(incarnation)
+        self.journal: Journal | None = None
+        self._report = report
+        self._now = now
+        self._open: set[Call] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._days: dict[int, str] = {}
+
+    @property
+    def journal_errors(self) -> int:
+        """Writes of the journal that failed."""
+        return self.journal.errors if self.journal is not None else 0
+
+    def start(self, folder: Path | None) -> None:
+        """Read what was booked before, and begin to keep what will be. Without a folder, or where it cannot be written, nothing is kept."""
+        if folder is None:
+            return
+        journal = Journal(folder, self.counters, self.spent, self._report)
+        try:
+            journal.open()
+        except OSError as error:
+            self._report(f"journal: {folder} cannot be written ({error.strerror or error}): a restart will forget what was used and spent")
+            return
+        self.journal = journal
+
+    def stop(self) -> None:
+        """Write what is left."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.journal is not None:
+            self.journal.close()
+
+    def begin(self, call: Call) -> None:
+        """A call is under way: what it uses is written down every second, in case nobody lives to book it."""
+        if self.journal is not None:
+            self._open.add(call)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(PROGRESS_EVERY, self._write_progress)
+
+    def book(self, call: Call, ended: float) -> None:
+        """Everything that a call used: its answer, and what failed attempts were billed."""
+        self._open.discard(call)
+        day = self._day_of(call, ended)
+        for aside in call.asides:
+            self.counters.add(_row(call, day, aside.target), _numbers(0, aside.usage, aside.cost))
+        if call.target is not None and any(attempt.outcome != "limit" for attempt in call.attempts):
+            self.counters.add(_row(call, day, call.target.name), _numbers(1, call.usage, accounting.own_cost(call)))
+        if self.journal is not None:
+            self.journal.ended(call.id)
+            if self.counters.unwritten or self.spent.unwritten:
+                self.journal.changed()
+
+    def _day_of(self, call: Call, ended: float) -> str:
+        """The UTC day that a call began on."""
+        return self.day((self._now() - int((ended - call.started) * SECOND)) // _DAY)
+
+    def day(self, number: int) -> str:
+        """A day by its number since 1970."""
+        found = self._days.get(number)
+        if found is None:
+            found = self._days[number] = str(_EPOCH + timedelta(days=number))
+            self.counters.forget(str(_EPOCH + timedelta(days=number - KEPT_DAYS)))
+            self.spent.forget(self._now())
+        return found
+
+    def today(self) -> str:
+        """The UTC day that it is."""
+        return self.day(self._now() // _DAY)
+
+    def _write_progress(self) -> None:
+        self._timer = None
+        ended = time.monotonic()
+        if self.journal is not None:
+            self.journal.under_way([self._so_far(call, ended) for call in self._open if call.status == 200 and call.relays])
+        if self._open:
+            self._timer = asyncio.get_running_loop().call_later(PROGRESS_EVERY, self._write_progress)
+
+    def _so_far(self, call: Call, ended: float) -> Progress:
+        assert call.target is not None
+        usage = accounting.received(call)
+        cost = call.price.of_usage(usage) if call.price is not None else 0
+        row = _row(call, self._day_of(call, ended), call.target.name)
+        held = call.reservation
+        reserved = [] if held is None else zip(held.limits, held.slots, strict=True)
+        budgets = tuple((limit.key, slot) for limit, slot in reserved if limit.kind == "spend")
+        return Progress(call.id, row, _numbers(1, usage, cost), budgets)
+
+
+def _row(call: Call, day: str, target: str) -> Row:
+    key = call.key
+    return Row(day, key.name if key is not None else "", key.team if key is not None else "", call.route, target)
+
+
+def _numbers(requests: int, usage: Usage | None, cost: int) -> Numbers:
+    if usage is None:
+        return Numbers(requests)
+    prompt, output = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
+    return Numbers(requests, prompt, usage.cached_tokens, output, usage.reasoning_tokens, cost, int(usage.estimated))

@@ -1,0 +1,67 @@
+"""What tests of the ledger share: a scripted upstream with prices, and a caller."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.live import Live
+from tests.limits.redis_server import RedisServer
+
+ENVIRON = {"UP_KEY": "sk-upstream-credential"}
+TOKEN = "lg-ledger-0123456789abcdef"
+PRICES = "{ mock: { prompt: 10, output: 100 } }"
+"""USD per million: 10,000 nano-dollars a prompt token, 100,000 an output token."""
+
+
+@pytest.fixture
+async def up() -> AsyncIterator[FaultUpstream]:
+    """A scripted upstream."""
+    async with FaultUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """A caller."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
+        yield one
+
+
+def yaml(up: FaultUpstream, journal: Path | str = "off", rest: str = "") -> str:
+    """A gateway with one priced model."""
+    return f"""
+journal: {journal}
+providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", prices: {PRICES} }}
+models:
+  m: up/mock
+{rest}"""
+
+
+async def call(client: httpx.AsyncClient, gateway: Live, text: str = "one two", **more: Any) -> httpx.Response:
+    """One chat call."""
+    body = {"model": "m", "messages": [{"role": "user", "content": text}], **more}
+    return await client.post(gateway.base_url + "/chat/completions", json=body, headers={"authorization": f"Bearer {TOKEN}"})
+
+
+async def usage(client: httpx.AsyncClient, gateway: Live, **params: str) -> dict[str, Any]:
+    """What the admin listener says was used."""
+    answer = await client.get(gateway.admin_url + "/admin/usage", params=params)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.fixture
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that a test may kill."""
+    server = RedisServer(tmp_path_factory.mktemp("own"))
+    yield server
+    server.thaw()
+    server.kill()
