@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,10 +17,9 @@ from gateway.calllog import CallLog
 from gateway.config_types import Config
 from gateway.generation import Generation, label_names
 from gateway.health import STATES, Health
-from gateway.ledger.counters import Numbers, Row, merge
 from gateway.ledger.files import folder_of
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.store import StoreUnavailable, UsageStore, read
+from gateway.ledger.store import UsageStore
 from gateway.lending import LOADING, Lender
 from gateway.limiting import limiter_of
 from gateway.limits.memory import MemoryLimiter

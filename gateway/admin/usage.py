@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import date
 
 from starlette.requests import Request
@@ -12,8 +13,11 @@ from gateway.admin.answers import as_json
 from gateway.build import Gateway
 from gateway.call import next_id
 from gateway.errors import BadRequest
+from gateway.ledger.counters import Numbers, Row, merge
 from gateway.ledger.query import BadQuery, as_csv, read_query, sums
 from gateway.ledger.query import as_json as answer_of
+from gateway.ledger.store import StoreUnavailable, read
+from gateway.store_client import store_address
 
 PARAMS = frozenset({"by", "from", "to", "format"})
 
@@ -33,10 +37,19 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
             query = read_query(params, date.fromisoformat(gateway.ledger.today()))
         except BadQuery as error:
             raise BadRequest(f"{error.param}: {error}.", param=error.param) from None
-        rows, source = await gateway.usage(query.days())
+        rows, source = await _rows(gateway, query.days())
         lines = sums(rows, query)
         if form == "csv":
             return Response(as_csv(lines, query), 200, {"x-request-id": next_id()}, "text/csv; charset=utf-8")
         return as_json(answer_of(lines, query, source))
 
     return answer
+
+
+async def _rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[Row, Numbers], str]:
+    """What was used on these days: by all that share the store, else by this process; and which of both it is."""
+    own = [copy for copy in gateway.ledger.counters.all() if copy[1].day in days]
+    if not gateway.config.store.startswith("memory:"):
+        with suppress(StoreUnavailable):
+            return merge([*own, *await read(store_address(gateway.config), days)]), "store"
+    return merge(own), "process"

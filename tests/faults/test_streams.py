@@ -48,7 +48,7 @@ async def assert_cut(gate: Gate, up: FaultUpstream, code: str, reason: str) -> A
     assert answer.failure["code"] == code
     assert answer.failure["type"] == "upstream_error"
     assert answer.text == "one two "
-    record = await gate.record(status=200, stream=True, stream_end=reason, error=code, estimated=True, output_tokens=3)
+    record = await gate.record(status=200, stream=True, stream_end=reason, error=code, estimated=True, output_tokens=2)
     assert [attempt["outcome"] for attempt in record["attempts"]] == [reason]
     assert gate.count("lockgate_stream_end", reason) == 1
     assert gate.count("lockgate_upstream_errors", reason) == 1
