@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 KEY = "lockgate:health"
 EVERY = 1.0
 """Seconds between two looks at the store."""
+LAST_WORDS = 2.0
+"""Seconds for the last exchange at the end."""
 MOST_TOLD = 1000
 """Cooldowns that wait for the store to come back."""
 
@@ -69,6 +71,7 @@ class SharedHealth:
         self._task: asyncio.Task[None] | None = None
         self._client: Any = None
         self._away = False
+        self._ended = False
 
     async def start(self) -> None:
         """Take over what cools already, then go on in the background."""
@@ -78,10 +81,11 @@ class SharedHealth:
 
     async def stop(self) -> None:
         """Let go of the store."""
+        self._ended = True
+        self._news.set()
         if self._task is not None:
+            await asyncio.wait([self._task], timeout=LAST_WORDS)  # not cancelled: redis-py may take that for a lost connection, and go on
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
         if self._client is not None:
             await self._client.aclose()
 
@@ -91,14 +95,14 @@ class SharedHealth:
             self._news.set()
 
     async def _go_on(self) -> None:
-        while True:
+        while not self._ended:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._every):
                     await self._news.wait()
+            if self._away and not self._ended:
+                await asyncio.sleep(self._every)
             self._news.clear()
             await self._exchange()
-            if self._away:
-                await asyncio.sleep(self._every)
 
     async def _exchange(self) -> None:
         """Tell what is new here, and hear what is new elsewhere."""
