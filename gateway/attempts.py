@@ -29,6 +29,7 @@ from gateway.health import Health, TargetHealth
 from gateway.journey import Journey, last_word, resting
 from gateway.limiting import Limits
 from gateway.metrics import Metrics
+from gateway.redaction import redact
 from gateway.routing import Choice
 from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Adjustment, Body, Failure, Options, Refusal, StreamFailure, Target
@@ -221,6 +222,8 @@ class Attempts:
         label = self._metrics.target_label(target)
         self._metrics.count("lockgate_attempts", (label, call.attempts[-1].outcome))
         self._metrics.count("lockgate_upstream_errors", (label, failure.kind))
+        if failure.redacted:
+            self._metrics.count("lockgate_secrets_redacted", (), failure.redacted)
         if call.stream and journey.caller.opened:
             call.stream_end = failure.kind
         journey.fail(failure, target.name)
@@ -254,7 +257,7 @@ class Attempts:
             if place.engine is not None and failure.kind in BROKEN:
                 failure = place.engine.failure()
         except StreamFailure as error:
-            failure = error.failure
+            failure = redact(error.failure, target)
         else:
             admission.succeeded(call.first_byte_at)
             self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))

@@ -35,6 +35,7 @@ from gateway.run_time_keys import RunTimeKeys, key_store
 from gateway.shared_health import SharedHealth
 from gateway.store_client import open_client, store_address
 from gateway.target_views import TargetView, target_refs, views
+from gateway.upstream.resolver import Resolver
 from gateway.watch import Watch
 
 if TYPE_CHECKING:
@@ -66,15 +67,17 @@ class Gateway:
         deadlines: CallerDeadlines | None = None,
         cells: Cells | None = None,
         number: int = 1,
+        resolver: Resolver | None = None,
     ) -> None:
         """`report` gets one line for each change in an engine's life; `sockets` are engines that another process runs, by provider;
-        `cells` where to count, for another process to read; `number` that of the first generation.
+        `cells` where to count, for another process to read; `number` that of the first generation;
+        `resolver` finds upstreams' addresses, the system's own unless told.
         """
         self.log = log
         self.report = report
         self.watch = Watch()
         self.deadlines = deadlines
-        self.lender = Lender(report, sockets, workers)
+        self.lender = Lender(report, sockets, workers, resolver)
         self._workers = workers
         self.paces: dict[str, Pace] = {}
         """How each target has been doing, by its name."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config_types import ProviderConfig
 from gateway.upstream.native import NativeTransport
+from gateway.upstream.resolver import Resolver, may_be_called
 from gateway.upstream.transport import Transport
 
 if TYPE_CHECKING:
@@ -23,9 +24,15 @@ LOADING = 600.0
 class Lender:
     """One process's transports and engines."""
 
-    def __init__(self, report: Callable[[str], None], sockets: Mapping[str, str] | None, workers: int) -> None:
+    def __init__(
+        self,
+        report: Callable[[str], None],
+        sockets: Mapping[str, str] | None,
+        workers: int,
+        resolver: Resolver | None = None,
+    ) -> None:
         """`sockets` are engines that another process runs, by provider; `workers` processes admit calls to ours."""
-        self.native = NativeTransport()
+        self.native = NativeTransport(resolver=resolver, permit=may_be_called)
         self.sockets = sockets
         self._httpx: dict[tuple[str, int], Transport] = {}
         self._engines: list[tuple[str, AnyEngine]] = []

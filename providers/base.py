@@ -239,6 +239,8 @@ class Failure(msgspec.Struct, frozen=True):
     param: str | None = None
     type: str | None = None
     retry_after: float | None = None
+    redacted: int = 0
+    """Secrets that were cut out of what the upstream said."""
 
 
 class StreamFailure(Exception):

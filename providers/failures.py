@@ -47,7 +47,7 @@ def read_failure(
 ) -> Failure:
     """The Failure of an answer with an error status. Never raises; `clock` is the Unix time, for Retry-After dates."""
     error = read_error(body)
-    message = scrub(error.get("message") or f"the upstream answered HTTP {status}", credential)
+    message, redacted = _cut_secrets(error.get("message") or f"the upstream answered HTTP {status}", credential)
     code, param, type_ = _word(error.get("code")), _word(error.get("param")), _word(error.get("type"))
     retry_after = read_retry_after(headers, clock)
     if retry_after is None:
@@ -57,7 +57,7 @@ def read_failure(
         status, code, type_ = 400, "context_length_exceeded", "invalid_request_error"
     elif kind == "client_error" and code is None:
         code = "model_not_found" if status == 404 and "model" in message.lower() else None
-    return Failure(kind, message, status, code, param, type_, retry_after)
+    return Failure(kind, message, status, code, param, type_, retry_after, redacted)
 
 
 def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, Any]) -> FailureKind:
@@ -173,11 +173,17 @@ def _seconds(text: str) -> float | None:
 
 def scrub(message: str, credential: str | None = None) -> str:
     """A message short enough to show and without anything that looks like a credential."""
-    message = _SECRET.sub("***", message)
+    return _cut_secrets(message, credential)[0]
+
+
+def _cut_secrets(message: str, credential: str | None) -> tuple[str, int]:
+    """The same, and how many were cut out."""
+    message, found = _SECRET.subn("***", message)
     if credential and len(credential) > 3:
+        found += message.count(credential)
         message = message.replace(credential, "***")
     message = "".join(ch if ch.isprintable() else " " for ch in message[: MESSAGE_LIMIT + 1])
-    return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
+    return (message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"), found
 
 
 def _word(value: Any) -> str | None:

@@ -28,6 +28,13 @@ class Resolver(Protocol):
         ...
 
 
+def may_be_called(address: str) -> bool:
+    """Not what a name must never lead to: link-local addresses, where clouds keep their machines' credentials, and no host at all."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    found = getattr(found, "ipv4_mapped", None) or found
+    return not (found.is_link_local or found.is_multicast or found.is_unspecified)
+
+
 def literal(host: str, port: int) -> list[Address] | None:
     """The address when `host` is an IP address already, else None."""
     try:

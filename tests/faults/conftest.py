@@ -14,6 +14,7 @@ import uvloop
 
 from gateway.caller import CallerDeadlines
 from gateway.limits.memory import MemoryLimiter
+from gateway.upstream.resolver import Resolver
 from tests.faults.client import Answer, FaultClient, ask
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
@@ -130,9 +131,10 @@ async def serve() -> AsyncIterator[Serve]:
             top: Mapping[str, Any] | None = None,
             more: Mapping[str, Any] | None = None,
             caller: CallerDeadlines | None = None,
+            resolver: Resolver | None = None,
         ) -> Gate:
             text = configuration(places, first or {}, every or {}, model or {}, top or {}, more or {})
-            found = await stack.enter_async_context(live(text, deadlines=caller, environ={"CANARY": CANARY}))
+            found = await stack.enter_async_context(live(text, deadlines=caller, environ={"CANARY": CANARY}, resolver=resolver))
             gate = Gate(found.gateway, found.url, found.admin_url, found._log)
             gate.reports = found.reports
             gates.append(gate)

@@ -23,6 +23,7 @@ from gateway.config_source import Source
 from gateway.config_types import Address
 from gateway.listeners import bind, server, shown
 from gateway.reload import Reloader
+from gateway.upstream.resolver import Resolver
 
 
 class Live:
@@ -74,7 +75,12 @@ async def eventually(true: Callable[[], bool], within: float = 10.0) -> None:
 
 @contextlib.asynccontextmanager
 async def live(
-    yaml: str, *, deadlines: CallerDeadlines | None = None, environ: dict[str, str] | None = None, watch: bool = False
+    yaml: str,
+    *,
+    deadlines: CallerDeadlines | None = None,
+    environ: dict[str, str] | None = None,
+    watch: bool = False,
+    resolver: Resolver | None = None,
 ) -> AsyncIterator[Live]:
     """Serve the configuration `yaml` for the length of the block; `watch` its file, too."""
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +92,7 @@ async def live(
         log = Path(folder) / "log"
         descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         reports: list[str] = []
-        gateway = Gateway(config, CallLog(descriptor, human=False), reports.append, deadlines=deadlines)
+        gateway = Gateway(config, CallLog(descriptor, human=False), reports.append, deadlines=deadlines, resolver=resolver)
         health, reloader = Health(), Reloader(gateway, source, loaded)
         listeners = [bind(Address("127.0.0.1", 0)), bind(Address("127.0.0.1", 0))]
         servers = [server(build_app(gateway), tls=config.tls, grace=2), server(build_admin(gateway, health, reloader), grace=1)]

@@ -1,0 +1,34 @@
+"""Nothing that we tell an upstream in confidence comes back out: our credential and secret headers are cut out of what it says."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from msgspec import structs
+
+from providers.base import Failure, Target
+
+SHORTEST = 8
+"""Characters of a header's value that may be a secret; shorter ones are words such as a team's name."""
+MASK = "***"
+
+
+def secrets_of(target: Target) -> tuple[str, ...]:
+    """What must not be repeated: the credential and the operator's own headers, as they are and as a URL has them."""
+    found = [target.credential] if target.credential and len(target.credential) > 3 else []
+    found += [value for _, value in target.headers if len(value) >= SHORTEST]
+    encoded = [quote(value, safe="") for value in found]
+    return tuple(dict.fromkeys([*found, *encoded]))
+
+
+def redact(failure: Failure, target: Target) -> Failure:
+    """The failure without any of them, in whichever field they were."""
+    count = failure.redacted
+    changed: dict[str, str] = {}
+    for secret in secrets_of(target):
+        for name in ("message", "code", "param", "type"):
+            text = changed.get(name, getattr(failure, name))
+            if text is not None and secret in text:
+                count += text.count(secret)
+                changed[name] = text.replace(secret, MASK)
+    return structs.replace(failure, redacted=count, **changed) if changed else failure
