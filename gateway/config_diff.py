@@ -79,7 +79,7 @@ def summary(changes: list[Change]) -> str:
         if change.section:
             of = counts.setdefault(change.section, {})
             of[change.what] = of.get(change.what, 0) + 1
-    parts = [f"{section}: {', '.join(f'{count} {what}' for what, count in of.items())}" for section, of in counts.items()]
+    parts = [f"{section}: {', '.join(f'{count} {what}' for what, count in sorted(of.items()))}" for section, of in counts.items()]
     return "; ".join([*parts, *(f"{name} changed" for name in settings)]) or "nothing changed but how it is written"
 
 
@@ -98,9 +98,10 @@ def _entries(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> It
 def _said(entry: Any) -> tuple[str, ...]:
     """What an entry says beyond the defaults, without its secrets."""
     defaults = {field.encode_name: _default(field) for field in structs.fields(type(entry))}
-    return tuple(
-        f"{name} {_text(value, form)}" for name, (value, form) in fields_of(entry).items() if name in defaults and value != defaults[name]
-    )
+    leaves = [
+        leaf for name, value in fields_of(entry).items() if name in defaults for leaf in _leaves(name, (defaults[name], value[1]), value)
+    ]
+    return tuple(f"{path} {_text(value, form)}" for path, _, value, form in leaves)
 
 
 def _default(field: structs.FieldInfo) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -47,6 +48,8 @@ def shown_value(value: Any, form: str | None = None) -> Any:
         return value.isoformat()
     if form in ("duration", "pause") and isinstance(value, float):
         return _seconds(value)
+    if form == "size" and isinstance(value, int):
+        return _bytes(value)
     if form == "key_hash" and isinstance(value, str):
         return value[:15] + "..."
     return value if isinstance(value, str | int | float | bool | None) else MASK
@@ -56,18 +59,26 @@ def _seconds(value: float) -> str:
     return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value:g}s"
 
 
+def _bytes(value: int) -> str | int:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value and value % size == 0:
+            return f"{value // size}{unit}"
+    return value
+
+
 def fields_of(value: msgspec.Struct) -> dict[str, tuple[Any, str | None]]:
     """What a struct of the configuration says, by the names in the YAML, with how each is written."""
-    info = mi.type_info(type(value))
+    found = {name: (getattr(value, field), form) for name, field, form in _fields(type(value)) if form != "outside"}
+    options: dict[str, Any] = getattr(value, "options", {})
+    return found | {name: (one, None) for name, one in options.items()}
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, str | None], ...]:
+    """Each field's name in the YAML, its own name, and how it is written."""
+    info = mi.type_info(kind)
     assert isinstance(info, mi.StructType)
-    found = {}
-    for field in info.fields:
-        form = _form(field.type)
-        if form != "outside":
-            found[field.encode_name] = (getattr(value, field.name), form)
-        elif field.name == "options":
-            found |= {name: (one, None) for name, one in value.options.items()}  # type: ignore[attr-defined]
-    return found
+    return tuple((field.encode_name, field.name, _form(field.type)) for field in info.fields)
 
 
 def _form(kind: mi.Type) -> str | None:

@@ -1,0 +1,81 @@
+"""Five hundred broken files put in place one after the other: none is applied, none stops anything, each is told by its line."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from gateway import config
+from gateway.config import ConfigError
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.conftest import CREDENTIAL
+from tests.flows.live import Live, live
+from tests.flows.test_reload_flow import OTHER, TOKEN, key
+from tests.test_config_mutations import PIECES
+
+MUTATIONS = 500
+ENVIRON = {"UP_KEY": CREDENTIAL}
+
+
+def sound(up: FaultUpstream) -> str:
+    """A file with something of everything."""
+    return f"""\
+listen: 127.0.0.1:8080
+providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", timeout: 60s }}
+  gpu:
+    type: vllm
+    base_url: {up.base_url}
+    headers: {{ x-team: "${{UP_KEY}}" }}
+models:
+  m: up/mock
+  both:
+    targets: [up/mock, {{ gpu/a: 3, gpu/b: 1 }}, m]
+    timeout: 30s
+    retries: 1
+  "*": m
+keys:
+{key("one", TOKEN, ", models: [m, both], limits: { requests: 600/min, tokens: 200k/min }")}{key("two", OTHER, ", expires: 2099-01-31")}
+cors: ["https://app.example"]
+max_body: 8MiB
+"""
+
+
+def mutated(data: bytes, draw: random.Random) -> bytes:
+    """A few places cut out, doubled, swapped with others or overwritten."""
+    for _ in range(draw.randint(1, 4)):
+        start = draw.randint(0, len(data))
+        end = min(len(data), start + draw.randint(0, 30))
+        other = draw.randint(0, len(data))
+        piece = draw.choice([*PIECES, data[start:end] * 2, data[other : other + 20], b""])
+        data = data[:start] + piece + data[end:]
+    return data
+
+
+def is_bad(data: bytes, gateway: Live) -> bool:
+    """Whether a file cannot be used; some changes leave it sound."""
+    try:
+        config.parse(data, str(gateway.path), environ=ENVIRON)
+    except ConfigError:
+        return True
+    return False
+
+
+async def test_p5_of_five_hundred_broken_files_none_is_applied_and_each_is_told_by_its_line() -> None:
+    async with FaultUpstream() as up, live(sound(up), environ=ENVIRON) as gateway:
+        before = gateway.gateway.generation
+        draw = random.Random(5)
+        broken = [data for data in (mutated(sound(up).encode(), draw) for _ in range(3 * MUTATIONS)) if is_bad(data, gateway)]
+        assert len(broken) >= MUTATIONS
+        line = re.compile(re.escape(str(gateway.path)) + r":[1-9]\d*:[1-9]\d*: \S.*")
+        for data in broken[:MUTATIONS]:
+            gateway.path.write_bytes(data)
+            assert await gateway.reloader.reload() == "failed", data
+            assert gateway.reloader.problems
+            assert all(line.fullmatch(str(problem)) for problem in gateway.reloader.problems), gateway.reloader.problems
+            assert gateway.gateway.generation is before
+        assert gateway.reloader.counts == {"applied": 0, "failed": MUTATIONS, "unchanged": 0}
+        said = "\n".join(gateway.reports)
+        assert "Traceback" not in said
+        assert CREDENTIAL not in said
+        assert len(gateway.reports) == MUTATIONS

@@ -1,0 +1,113 @@
+"""`lockgate diff`: what an operator reads before a new file is put in place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway import __main__ as command
+from gateway import config
+from gateway.config import Config
+from gateway.config_diff import FIXED, compare, keep_fixed, needs_restart, summary
+
+BASE = "providers: { o: { type: openai, api_key: '${K}' }, local: {} }\nmodels: { m: o/a }\n"
+ENVIRON = {"K": "sk-canary-0123456789", "L": "sk-canary-9876543210", "S": "redis://u:canary@h:1/0"}
+
+
+def key(seed: str) -> str:
+    """A key's hash."""
+    return "sha256:" + hashlib.sha256(seed.encode()).hexdigest()
+
+
+def parse(text: str) -> Config:
+    """A configuration."""
+    return config.parse(text.encode(), "g.yaml", environ=ENVIRON)
+
+
+def lines(old: str, new: str) -> list[str]:
+    """What differs."""
+    return [str(change) for change in compare(parse(old), parse(new))]
+
+
+KEY = f"keys: {{ k: {{ hash: '{key('a')}', limits: {{ requests: 600/min }} }} }}\n"
+
+CASES = [
+    (BASE, BASE, []),
+    (BASE, BASE.replace("{ m: o/a }", "{\n  m:\n    o/a\n}") + "# a comment\n", []),
+    (BASE, BASE.replace("o/a", "[o/a, {o/b: 3, o/c: 1}]"), ["~ model m: targets o/a -> o/a, then o/b (75%) or o/c (25%)"]),
+    (
+        BASE,
+        BASE.replace("{ m: o/a }", "{ m: {targets: o/a, timeout: 30s}, n: m }"),
+        ["~ model m: timeout none -> 30s", "+ model n: targets m"],
+    ),
+    (BASE.replace("o/a }", "o/a, n: m }"), BASE, ["- model n"]),
+    (BASE, BASE.replace("'${K}'", "'${L}'"), ['~ provider o: api_key ["***"] (another value)']),
+    (BASE, BASE.replace("local: {}", "local: { slots: 3 }"), ["~ provider local: slots 4 -> 3"]),
+    (BASE, BASE + "max_body: 5MiB\n", ["~ max_body: 32MiB -> 5MiB"]),
+    (BASE, BASE + "listen: 127.0.0.1:9\n", ["~ listen: 127.0.0.1:8080 -> 127.0.0.1:9 (needs a restart)"]),
+    (BASE, BASE + "admin: 127.0.0.1:9\n", ["~ admin.listen: 127.0.0.1:8081 -> 127.0.0.1:9 (needs a restart)"]),
+    (BASE, BASE + "store: '${S}'\n", ["~ store: memory:// -> redis://***@h:1/0 (needs a restart)"]),
+    (BASE + KEY, BASE + KEY.replace("600", "300"), ["~ key k: limits.requests 600/min -> 300/min"]),
+    (BASE + KEY, BASE, ["- key k"]),
+    (BASE, BASE + KEY, [f"+ key k: hash {key('a')[:15]}...; limits.requests 600/min"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "found"), CASES)
+def test_each_difference_is_one_line_in_an_operators_words(old: str, new: str, found: list[str]) -> None:
+    said = lines(old, new)
+    assert said == found
+    assert "canary" not in " ".join(said)
+
+
+def test_a_file_is_no_different_from_itself_and_its_differences_are_symmetric() -> None:
+    for old, new, _ in CASES:
+        assert compare(parse(old), parse(old)) == []
+        there, back = compare(parse(old), parse(new)), compare(parse(new), parse(old))
+        assert {(one.section, one.name) for one in there} == {(one.section, one.name) for one in back}
+
+
+@pytest.mark.parametrize("path", FIXED)
+def test_what_a_process_cannot_change_is_kept_as_it_runs(path: str) -> None:
+    values = {
+        "listen": "listen: 127.0.0.1:9\n",
+        "admin.listen": "admin: 127.0.0.1:9\n",
+        "store": "store: redis://h:1/0\n",
+        "store_deadline": "store_deadline: 70ms\n",
+        "trusted_proxies": "trusted_proxies: [10.0.0.0/8]\n",
+        "metrics.max_series": "metrics: { max_series: 3000 }\n",
+    }
+    running, new = parse(BASE), parse(BASE + values.get(path, ""))
+    if path in values:
+        assert [change.name for change in needs_restart(running, new)] == [path]
+    assert needs_restart(running, keep_fixed(new, running)) == []
+    assert keep_fixed(new, running) == running
+
+
+def test_a_summary_counts_by_section() -> None:
+    changes = compare(parse(BASE + KEY), parse(BASE.replace("o/a", "o/b, n: m") + "max_body: 5MiB\n"))
+    assert summary(changes) == "models: 1 added, 1 changed; keys: 1 removed; max_body changed"
+    assert summary([]) == "nothing changed but how it is written"
+
+
+def run(tmp_path: Path, old: str, new: str, *args: str) -> int:
+    """The command on two files."""
+    for name, text in {"old": old, "new": new}.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return command.run(["diff", *args, str(tmp_path / "old.yaml"), str(tmp_path / "new.yaml")])
+
+
+def test_the_exit_code_is_that_of_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K", "sk-canary-0123456789")
+    assert run(tmp_path, BASE, BASE) == 0
+    assert capsys.readouterr().out == ""
+    assert run(tmp_path, BASE, BASE + "max_body: 5MiB\n") == 1
+    assert capsys.readouterr().out == "~ max_body: 32MiB -> 5MiB\n"
+    assert run(tmp_path, BASE, BASE + "retrys: 1\n") == 2
+    assert "new.yaml:3:1: retrys: unknown key" in capsys.readouterr().err
+    assert run(tmp_path, BASE, BASE + "listen: 127.0.0.1:9\n", "--json") == 1
+    found = json.loads(capsys.readouterr().out)["changes"]
+    assert [(one["name"], one["restart"]) for one in found] == [("listen", True)]
