@@ -81,7 +81,7 @@ class Ledger:
         day = self._day_of(call, ended)
         for aside in call.asides:
             self.counters.add(_row(call, day, aside.target), _numbers(0, aside.usage, aside.cost))
-        if call.target is not None and any(attempt.outcome != "limit" for attempt in call.attempts):
+        if call.target is not None and (call.written or call.usage is not None):
             self.counters.add(_row(call, day, call.target.name), _numbers(1, call.usage, accounting.own_cost(call)))
         if self.journal is not None:
             self.journal.ended(call.id)
