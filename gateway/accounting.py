@@ -56,9 +56,9 @@ def settle(call: Call) -> None:
         call.usage = received(call)
     usage = call.usage
     if usage is None:
-        call.usage = Usage(_prompt_tokens(call), call.chunks, estimated=True)
+        call.usage = Usage(prompt_tokens(call), call.chunks, estimated=True)
     elif call.operation == "chat" and not (usage.prompt_tokens and usage.completion_tokens):
-        prompt = usage.prompt_tokens or _prompt_tokens(call)
+        prompt = usage.prompt_tokens or prompt_tokens(call)
         output = usage.completion_tokens or (call.chunks if call.chunks > SILENCE else 0)
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
             call.usage = Usage(prompt, output, usage.cached_tokens, usage.reasoning_tokens, estimated=True)
@@ -68,7 +68,7 @@ def received(call: Call) -> Usage:
     """What the streams of a call brought so far."""
     total = Usage()
     for relay in call.relays:
-        known = relay.usage or Usage(_prompt_tokens(call), 0, estimated=True)
+        known = relay.usage or Usage(prompt_tokens(call), 0, estimated=True)
         total = Usage(
             total.prompt_tokens + known.prompt_tokens,
             total.completion_tokens + max(known.completion_tokens, relay.chunks),
@@ -82,6 +82,8 @@ def received(call: Call) -> Usage:
 def set_aside(call: Call, exchange: Exchange) -> None:
     """An attempt that did not answer the call: what its upstream reported all the same is billed, at its own target."""
     reported = [*exchange.reported, *(relay.usage for relay in exchange.relays if relay.usage is not None)]
+    if reported:
+        call.usage = None  # an estimate gives way
     for usage in reported:
         price = exchange.place.price
         call.asides.append(Aside(exchange.target.name, usage, price.of_usage(usage) if price is not None else 0))
@@ -114,7 +116,7 @@ def cost_usd(call: Call) -> float | None:
     return None if found is None or call.price is None else found.cost / NANO
 
 
-def _prompt_tokens(call: Call) -> int:
+def prompt_tokens(call: Call) -> int:
     """What was counted for the context window; else counted now where that is cheap; else by bytes."""
     if call.context is not None:
         return call.context.prompt_tokens

@@ -81,6 +81,7 @@ async def _read(exchange: Exchange, response: Response) -> Read:
 async def give(exchange: Exchange, body: bytes, response: Response) -> None:
     """A JSON answer to the caller."""
     call = exchange.call
+    exchange.caller.claim()
     call.status, exchange.delivered = 200, True
     if call.operation == "chat" and call.path.startswith(goodfire.PREFIX):
         body = goodfire.as_goodfire(body)

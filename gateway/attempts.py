@@ -26,6 +26,7 @@ from gateway.delivery import Exchange, carry_out
 from gateway.errors import FAILURES, unreadable
 from gateway.fit import Fit
 from gateway.health import Health, TargetHealth
+from gateway.hedge import Hedges
 from gateway.journey import Journey, last_word, resting
 from gateway.limiting import Limits
 from gateway.metrics import Metrics
@@ -58,6 +59,7 @@ class Attempts:
         limits: Limits | None,
         health: Health,
         budget: RetryBudget,
+        hedges: Hedges,
         draw: Callable[[], float] = random.random,
     ) -> None:
         """`limits` None: none are configured, and nothing is counted. `draw` gives a number from 0 to 1, for jitter."""
@@ -66,6 +68,7 @@ class Attempts:
         self._limits = limits
         self._health = health
         self._budget = budget
+        self._hedges = hedges
         self._draw = draw
 
     async def run(self, call: Call, caller: Caller, choices: Sequence[Choice], stand_ins: Callable[[], list[Choice]]) -> None:
@@ -79,12 +82,16 @@ class Attempts:
         call.spoken = continuation.listen(call, choices)
         cooling: list[Choice] = []
         for choice in choices:
+            if choice.place.target.name in journey.asked:
+                continue
             if not self._health.of(choice.place.target).free:
                 cooling.append(choice)
             elif await self._ask(journey, choice):
                 return
-        others = _others(choices, stand_ins) if journey.failure is not None and not call.require else []
+        others = _others(choices, stand_ins) if journey.failure is not None else []
         for choice in others:
+            if choice.place.target.name in journey.asked:
+                continue
             if not self._health.of(choice.place.target).free:
                 cooling.append(choice)
             elif await self._ask(journey, choice):
@@ -113,7 +120,7 @@ class Attempts:
                 self._metrics.count("lockgate_fallbacks", (self._metrics.model_label(journey.call.model),))
             journey.moved = True
             try:
-                failure = await self._attempt(journey, choice, health)
+                failure, choice = await self._send(journey, choice, health)
             except Refusal as refused:
                 journey.refusal = journey.refusal or refused
                 return False
@@ -164,6 +171,20 @@ class Attempts:
         spoken.take_back(call, target)
         journey.fail(failure, broken.place.target.name)
         raise journey.error()
+
+    async def _send(self, journey: Journey, choice: Choice, health: TargetHealth) -> tuple[Failure | None, Choice]:
+        """One attempt, or one and a second at the next live place where the model hedges; and which of them spoke last."""
+        if choice.hedge is not None and not journey.sent:
+            places = journey.places()
+            later = places[places.index(choice) + 1 :] if choice in places else ()
+            rival = next((one for one in later if one.place is not choice.place and self._health.of(one.place.target).free), None)
+            if rival is not None:
+                return await self._hedges.send(journey, choice, rival, self._attempt_at, self._note)
+        return await self._attempt(journey, choice, health), choice
+
+    async def _attempt_at(self, journey: Journey, choice: Choice) -> Failure | None:
+        """One send to one place."""
+        return await self._attempt(journey, choice, self._health.of(choice.place.target))
 
     def _may_send(self, journey: Journey, choice: Choice) -> bool:
         """Whether there is time, and for a send after a failure: whether the call may have another, and the budget pays for it."""
@@ -309,7 +330,7 @@ class Attempts:
 def _others(choices: Sequence[Choice], stand_ins: Callable[[], list[Choice]]) -> list[Choice]:
     """The places of a model that a call was not drawn for."""
     known = {choice.place.target.name for choice in choices}
-    return [one for one in stand_ins() if one.place.target.name not in known and not one.require]
+    return [one for one in stand_ins() if one.place.target.name not in known]
 
 
 def _hand_on(caller: Caller, name: str, body: Body) -> None:

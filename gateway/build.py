@@ -17,6 +17,7 @@ from gateway.calllog import CallLog
 from gateway.config_types import Config
 from gateway.generation import Generation, label_names
 from gateway.health import STATES, Health
+from gateway.hedge import Hedges
 from gateway.ledger.files import folder_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.store import UsageStore
@@ -96,6 +97,7 @@ class Gateway:
         self.budget = RetryBudget(config.retry_budget)
         self.made_keys = RunTimeKeys(key_store(config), lambda: self.generation.join_keys(self.made_keys.entries), report)
         self.mirrors = Mirrors(self.metrics, log, self.ledger)
+        self.hedges = Hedges(self.metrics)
         self.generation = Generation(config, self, number)
         self._older: list[Generation] = []
         self._coming: Generation | None = None

@@ -82,6 +82,9 @@ class Caller:
         self._wrote_at = time.monotonic()
         return message
 
+    def claim(self) -> None:
+        """An attempt has something to say. Only where two attempts race does it matter which claims first (gateway.hedge)."""
+
     async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer at once."""
         self.opened = True

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from gateway.pace import Pace
 
 WINDOWS = ("s", "min", "h", "day")
 PERIODS = ("day", "month")
@@ -25,6 +29,17 @@ class Rate(msgspec.Struct, frozen=True):
 
     amount: int
     window: str
+
+
+class After(msgspec.Struct, frozen=True):
+    """How long is too long: so many seconds, or as long as this share of a target's answers took to begin."""
+
+    seconds: float | None = None
+    share: float | None = None
+
+    def delay(self, pace: Pace, *, stream: bool) -> float | None:
+        """Seconds for a target with this pace; None while too little is known of it."""
+        return self.seconds if self.share is None else pace.quantile(self.share, stream=stream)
 
 
 def rate(text: str) -> Rate:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gateway.config_problem import Problems, join
 from gateway.config_route import Order, Ref, Route, Split, refs
 from gateway.config_types import Config, ModelConfig
 from gateway.pricing import price_of
+
+MOST_HEDGED = 0.05
 
 
 def check_routes(config: Config, problems: Problems) -> None:
@@ -13,6 +17,7 @@ def check_routes(config: Config, problems: Problems) -> None:
     for name, model in config.models.items():
         if model.targets is not None:
             _check_balance(config, name, model, problems)
+            _check_hedge(config, name, model, problems)
 
 
 def _check_balance(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
@@ -28,6 +33,40 @@ def _check_balance(config: Config, name: str, model: ModelConfig, problems: Prob
         problems.at(f"{path}.session_header", "it is only looked at with balance: session")
     if model.balance == "cost":
         _check_prices(config, name, splits, problems)
+
+
+def _check_hedge(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
+    """A second attempt needs a second target, and a bound."""
+    if model.hedge is None or model.hedge.after is None:
+        return
+    path = join("models", name)
+    if len(_some_targets(config, model.targets, set(), {name})) < 2:
+        problems.at(f"{path}.hedge", "the second attempt goes to another target, and there is only one: write targets as a list of several")
+    if model.hedge.budget > MOST_HEDGED:
+        problems.at(f"{path}.hedge.budget", f"a hedge's budget is at most {MOST_HEDGED:.0%} of the calls")
+
+
+def _some_targets(config: Config, route: Route, found: set[Ref], seen: set[str]) -> set[Ref]:
+    """The targets of a route, through other models; each model is followed once."""
+    for ref in weighted(route):
+        model = config.models.get(ref.model) if ref.provider is None else None
+        if ref.provider is not None:
+            found.add(ref)
+        elif model is not None and model.targets is not None and ref.model not in seen:
+            seen.add(ref.model)
+            _some_targets(config, model.targets, found, seen)
+    return found
+
+
+def weighted(route: Route) -> Iterator[Ref]:
+    """What a route names, without what its splits never choose."""
+    if isinstance(route, Split):
+        yield from (ref for ref, weight in route.choices if weight)
+    elif isinstance(route, Order):
+        for step in route.steps:
+            yield from weighted(step)
+    else:
+        yield route
 
 
 def _check_prices(config: Config, name: str, splits: list[Split], problems: Problems) -> None:

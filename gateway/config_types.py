@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.balance import Balance
-from gateway.config_limit import Rate
+from gateway.config_limit import After, Rate
 from gateway.config_route import Ref, Route
 from gateway.config_secret import Secret, Url
 from gateway.config_value import Address
@@ -181,6 +181,18 @@ class MirrorConfig(Struct, frozen=True):
     timeout: Annotated[Duration, Meta(description="Longest time for one copy.")] = 60.0
 
 
+class HedgeConfig(Struct, frozen=True):
+    """A second attempt at the next target when the first is slow to say anything; the one that speaks first answers, both are billed."""
+
+    after: Annotated[
+        Annotated[After, Meta(extra={"form": "after"})],
+        Meta(description="How long the first may take: a time such as 800ms, or a share of its own times such as p95."),
+    ]
+    budget: Annotated[
+        Annotated[float, Meta(extra={"form": "share"})], Meta(description="Most second attempts, as a share of the calls: at most 5%.")
+    ] = 0.05
+
+
 class ModelConfig(Struct, frozen=True):
     """What callers may ask for by `name`, and where such a call goes. None: what a model on the way says, else the provider."""
 
@@ -222,6 +234,10 @@ class ModelConfig(Struct, frozen=True):
     session_header: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")] | None,
         Meta(description="With balance: session, the header that names a conversation (else user, else the prompt); x-session-id if none."),
+    ] = None
+    hedge: Annotated[
+        Annotated[HedgeConfig, Meta(extra={"short": "after"})] | None,
+        Meta(description="Ask the next target too when one is slow to begin: after: (p95, 800ms) and budget:. Off when left out."),
     ] = None
     mirror: Annotated[
         Annotated[MirrorConfig, Meta(extra={"short": "target"})] | None,

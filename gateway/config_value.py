@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.config_limit import RATE, SPEND, rate, spend
+from gateway.config_limit import RATE, SPEND, After, rate, spend
 from gateway.config_secret import Url
 from gateway.limits.address import read_address
 
@@ -91,6 +91,19 @@ def pause(text: str) -> float:
     return 0.0 if re.fullmatch(r"0(?:ms|s|m|h)?", text) else duration(text)
 
 
+def after(text: str) -> After:
+    """A duration, or a percentile from p50 to p99.9."""
+    match = re.fullmatch(r"p(\d{1,2}(?:\.\d)?)", text)
+    if match is None:
+        try:
+            return After(seconds=duration(text))
+        except ValueError:
+            raise ValueError("expected a time such as 800ms, or a percentile such as p95") from None
+    if not 50 <= float(match[1]) <= 99.9:
+        raise ValueError("a percentile is from p50 to p99.9: a call that is faster than most is not slow")
+    return After(share=float(match[1]) / 100)
+
+
 def size(text: str) -> int:
     """Bytes from `32MiB`, `64 KiB`, `10MB`, `1000` (bytes)."""
     if re.fullmatch(r"\d{1,15}", text):
@@ -152,7 +165,7 @@ def store(text: str) -> Url:
     if text.startswith("unix:") or not text.isprintable() or " " in text:
         raise ValueError("expected memory:// or the URL of a Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://")
     address = read_address(text)
-    for host, port in (address.nodes or ((address.host, address.port),)):
+    for host, port in address.nodes or ((address.host, address.port),):
         if not re.fullmatch(rf"(?:{_HOST}|[0-9A-Fa-f:.%]+)", host) or not 0 < port < 65536:
             raise ValueError("expected HOST:PORT of a Redis, for example redis://redis:6379/0")
     return Url(text)
@@ -186,7 +199,7 @@ def network(text: str) -> str:
 def key_hash(text: str) -> str:
     """`sha256:` and the hex digest of a virtual key."""
     if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", text):
-        raise ValueError("expected sha256: and 64 hexadecimal digits, as of: printf %s \"$KEY\" | sha256sum")
+        raise ValueError('expected sha256: and 64 hexadecimal digits, as of: printf %s "$KEY" | sha256sum')
     digest = text[7:].lower()
     if digest in _GUESSED:
         raise ValueError("this is the hash of a key that anybody would try first; choose a long random key: openssl rand -hex 32")
@@ -212,6 +225,7 @@ _SECRET: Schema = {"type": "string", "pattern": r"\$\{|^file:", "examples": ["${
 
 FORMS: dict[str, Form] = {
     "duration": Form(duration, _text(_DURATION, "60s", "500ms")),
+    "after": Form(after, _text(rf"{_DURATION}|p\d{{2}}(?:\.\d)?", "p95", "800ms")),
     "share": Form(share, _text(rf"{_NUMBER} ?%", "10%")),
     "pause": Form(pause, _text(rf"0|{_DURATION}", "5s", "0s")),
     "size": Form(size, {"anyOf": [{"type": "integer", "minimum": 0}, _text(rf"{_SIZE}|\d+", "32MiB")]}),

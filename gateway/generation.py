@@ -67,6 +67,7 @@ class Generation:
             default_output=config.default_output_tokens,
             health=gateway.health,
             budget=gateway.budget,
+            hedges=gateway.hedges,
         )
 
     def join_keys(self, made: Iterable[KeyConfig]) -> None:

@@ -101,8 +101,6 @@ class Pace:
         before = self._averages[stream]
         if before is not None and seconds > before[0]:
             self.saw(seconds, stream=stream)
-        elif self._spreads is not None and before is not None:
-            self._spreads[stream].add(seconds)
 
     def expected(self, *, stream: bool) -> float:
         """The average time to a first token in seconds, sinking while there is no news; 0 when nothing is known."""

@@ -34,6 +34,7 @@ from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.fit import BEHAVIOUR, LIMIT
 from gateway.health import Health
+from gateway.hedge import Hedges
 from gateway.ledger.ledger import Ledger
 from gateway.limiting import Limits
 from gateway.metrics import Metrics
@@ -61,6 +62,7 @@ class Pipeline:
         max_body: int,
         health: Health,
         budget: RetryBudget,
+        hedges: Hedges,
         strict: bool = False,
         limits: Limits | None = None,
         mirrors: Mirrors | None = None,
@@ -72,7 +74,7 @@ class Pipeline:
         self.limits = limits
         self.router = router
         self.metrics = metrics
-        self.attempts = Attempts(metrics, limits, health, budget)
+        self.attempts = Attempts(metrics, limits, health, budget, hedges)
         self._log = log
         self._watch = watch
         self.deadlines = deadlines
@@ -177,7 +179,7 @@ class Pipeline:
             copies_to = self.router.leads(choices[0].mirror.target, asking)[0]
             self._mirrors.offer(call, caller.headers, choices[0].mirror, copies_to, self.attempts)
         self._ledger.begin(call)
-        await self.attempts.run(call, caller, choices, partial(self.router.stand_ins, model))
+        await self.attempts.run(call, caller, choices, partial(self.router.stand_ins, model, asking))
 
     async def _accept(self, call: Call, caller: Caller) -> None:
         """Read the request as far as it can be judged without knowing a provider."""

@@ -75,6 +75,8 @@ def body(call: Call) -> dict[str, Any]:
         found["time_info"] = call.time_info
     if call.spoken is not None and call.spoken.splices:
         found["continued"] = call.spoken.splices
+    if call.asides:
+        found["billed_attempts"] = call.asides
     if call.context is not None:
         found["context"] = call.context
     return found

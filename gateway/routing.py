@@ -18,7 +18,7 @@ from providers.base import Target
 
 if TYPE_CHECKING:
     from gateway.asking import Asking
-    from gateway.config_types import ContextConfig, MirrorConfig, ModelConfig
+    from gateway.config_types import ContextConfig, HedgeConfig, MirrorConfig, ModelConfig
     from gateway.pricing import TokenPrice
     from providers.local.distant import DistantEngine
     from providers.local.engine import Engine
@@ -64,6 +64,13 @@ class Model(msgspec.Struct, frozen=True, eq=False):
     settings: ModelConfig
 
 
+class Hedge(msgspec.Struct, frozen=True, eq=False):
+    """The hedging of a model, under the name that its budget is kept by."""
+
+    model: str
+    settings: HedgeConfig
+
+
 class Choice(msgspec.Struct, frozen=True, eq=False):
     """One place to try, with the deadlines and retries of the model that led there."""
 
@@ -76,6 +83,8 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
     continue_on_cut: bool = False
     attempts: int = MOST_ATTEMPTS
     """Most sends for the call as a whole."""
+    hedge: Hedge | None = None
+    """When a second attempt goes to the place after it."""
     mirror: MirrorConfig | None = None
     """What gets a copy of the call."""
     require: bool = False
@@ -164,16 +173,17 @@ class Router:
         self._follow(ref, (), found, asking)
         return found
 
+    def stand_ins(self, model: Model, asking: Asking) -> list[Choice]:
+        """Every place of the model that may take this call: who was not drawn in a split stands in for who fails."""
+        found = _each_once(self.all_choices(model.route, (model,), weighted=True))
+        return [one for one in found if not (asking.requires or one.require) or asking.keeps_all(one.place.target)]
+
     def possible(self, model: Model) -> list[Choice]:
         """Every place that a call for the model can go to, whatever chance says."""
         return _each_once(self.all_choices(model.route, (model,)))
 
-    def stand_ins(self, model: Model) -> list[Choice]:
-        """Who may take a call for the model when those it was drawn for fail: every place that has a weight."""
-        return _each_once(self.all_choices(model.route, (model,), weighted=True))
-
     def all_choices(self, route: Route, path: tuple[Model, ...], *, first: bool = False, weighted: bool = False) -> list[Choice]:
-        """Every choice that `route` leads to; those that it may try `first` alone, if so; those that a draw can bring, if `weighted`."""
+        """Every choice that `route` leads to: those that it may try `first`, those that have a weight in their split, or all."""
         if isinstance(route, Order):
             steps = route.steps[: 1 if first else None]
             return [one for step in steps for one in self.all_choices(step, path, first=first, weighted=weighted)]
@@ -208,8 +218,8 @@ class Router:
         return found
 
     def _candidate(self, ref: Ref, weight: float, path: tuple[Model, ...]) -> Candidate:
-        possible = self.all_choices(ref, path)
-        heads = self.all_choices(ref, path, first=True)
+        possible = self.all_choices(ref, path, weighted=True)
+        heads = self.all_choices(ref, path, first=True, weighted=True)
         return Candidate(ref, str(ref), weight, tuple(possible), tuple(heads), any(one.require for one in possible))
 
     def _pick(self, split: Split, path: tuple[Model, ...], asking: Asking | None) -> Ref:
@@ -269,6 +279,9 @@ def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
         idle=first("idle_timeout") or base.idle,
         total=first("timeout") or base.total,
     )
+    hedge = next((Hedge(model.name, model.settings.hedge) for model in path if model.settings.hedge is not None), None)
+    if hedge is not None and hedge.settings.after.share is not None:
+        place.pace.keep_spread()
     strict = any(bool(model.settings.strict) for model in path)
     context = _context([model.settings.context for model in path])
     return Choice(
@@ -280,6 +293,7 @@ def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
         json_repair=bool(first("json_repair")),
         continue_on_cut=bool(first("continue_on_cut")),
         require=bool(first("require_parameters")),
+        hedge=hedge,
         mirror=next((model.settings.mirror for model in path if model.settings.mirror is not None), None),
         attempts=int(first("attempts") or MOST_ATTEMPTS),
     )

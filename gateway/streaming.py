@@ -112,6 +112,7 @@ async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
 async def open_stream(exchange: Exchange, response: Response) -> None:
     """The head of the caller's stream."""
     call = exchange.call
+    exchange.caller.claim()
     call.status = 200
     exchange.delivered, call.relays = True, exchange.relays
     call.first_byte_at = time.monotonic()

@@ -133,6 +133,16 @@ ROUTES = [
         "providers: {v: {type: vllm, base_url: http://v/v1}}\nmodels: {m: {targets: [{n: 1}, v/y], balance: cost}, n: [v/x]}",
         "2:47: models.m.balance: v/x has no known price, so that its cost cannot be compared: add it under providers.v.prices",
     ),
+    (
+        LOCAL + "models: {m: {targets: {local/x: 1, local/y: 0}, hedge: p95}}",
+        "models.m.hedge: the second attempt goes to another target",
+    ),
+    (LOCAL + "models: {m: {targets: [local/x, local/y], hedge: soon}}", "models.m.hedge: expected a time such as 800ms, or a percentile"),
+    (LOCAL + "models: {m: {targets: [local/x, local/y], hedge: p10}}", "models.m.hedge: a percentile is from p50 to p99.9"),
+    (
+        LOCAL + "models: {m: {targets: [local/x, local/y], hedge: {after: 1s, budget: 6%}}}",
+        "models.m.hedge.budget: a hedge's budget is at most 5% of the calls",
+    ),
     (LOCAL + "models: {m: {targets: local/x, mirror: lokal/y}}", "2:40: models.m.mirror: no provider 'lokal' in this file, did you"),
     (
         LOCAL + "models: {m: {targets: local/x, mirror: {target: n, share: 5%}}, n: [local/y, m]}",
