@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -151,3 +153,52 @@ def test_no_json_error_body_raises(status: int, body: Any) -> None:
     found = read_failure(status, {}, json.dumps(body).encode())
     assert found.message
     assert all(word is None or isinstance(word, str) for word in (found.code, found.param, found.type))
+
+
+SEEN_IN_THE_WILD = [
+    "0",
+    "1",
+    "-1",
+    "nan",
+    "inf",
+    "1e999",
+    "86400",
+    "1 ",
+    "\t2",
+    "1,2",
+    "Sun, 09 Sep 2001 01:46:45 GMT",
+    "09 Sep 2001",
+    "١٢",
+    "+3",
+    "0x10",
+    "",
+]
+
+
+@given(
+    st.one_of(st.sampled_from(SEEN_IN_THE_WILD), st.text(max_size=40), st.floats().map(str), st.integers().map(str)),
+    st.one_of(st.none(), st.sampled_from(SEEN_IN_THE_WILD), st.text(max_size=40), st.floats().map(str)),
+)
+def test_no_retry_after_is_below_zero_above_a_day_or_an_error(value: str, millis: str | None) -> None:
+    headers = {"retry-after": value} if millis is None else {"retry-after": value, "retry-after-ms": millis}
+    found = read_retry_after(headers, lambda: NOW)
+    assert found is None or 0 <= found <= 86_400
+
+
+@given(st.integers(0, 10**11))
+def test_whole_seconds_and_milliseconds_are_read_as_they_are_up_to_a_day(number: int) -> None:
+    assert read_retry_after({"retry-after": str(number)}) == min(number, 86_400)
+    assert read_retry_after({"retry-after-ms": str(number)}) == pytest.approx(min(number, 86_400) / 1000)
+
+
+@given(st.integers(-(10**6), 10**6))
+def test_a_date_is_read_as_the_seconds_until_then(offset: int) -> None:
+    date = format_datetime(datetime.fromtimestamp(NOW + offset, UTC), usegmt=True)
+    assert read_retry_after({"retry-after": date}, lambda: NOW) == min(max(0, offset), 86_400)
+
+
+@given(st.text(max_size=30))
+def test_whatever_google_writes_for_a_delay_is_sane(delay: str) -> None:
+    wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+    found = fail(429, [{"error": {"code": 429, "message": "m", "details": [wait]}}]).retry_after
+    assert found is None or 0 <= found <= 86_400
