@@ -3,10 +3,10 @@
 Nothing here has a default: every secret is 256 random bits, in a file of its own that only the services' user may read, in the
 folder of the one service that needs it. The virtual key is printed and kept nowhere but in that output; only its hash stays.
 
-    first_start.py --secrets FOLDER --redis HOST:PORT      make what is missing
-    first_start.py ... --new-key                           another virtual key in place of the old one
+    first_start.py --secrets FOLDER               make what is missing
+    first_start.py --secrets FOLDER --new-key     another virtual key in place of the old one
 
-    FOLDER/gateway/     key.sha256, admin-key.sha256, store-url
+    FOLDER/gateway/     key.sha256, admin-key.sha256, store-password
     FOLDER/redis/       users.acl, health-password
     FOLDER/prometheus/  admin-key
     FOLDER/grafana/     admin-password
@@ -21,15 +21,14 @@ import secrets
 import sys
 from pathlib import Path
 
-GATEWAY_RIGHTS = "~lockgate:* &lockgate:* +@all -@admin -@dangerous +info"
-"""What the gateway's Redis user may do: its own keys, and of what reaches beyond them only to ask for the server's version."""
+GATEWAY_RIGHTS = "~lockgate:* &lockgate:* +@all -@admin -@dangerous +info +role"
+"""What the gateway's Redis user may do: its own keys, and of what reaches beyond them only to ask for the server's version and role."""
 
 
 def main() -> None:
     """Make what is missing and say so."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--secrets", type=Path, required=True, help="where the secrets are kept, a folder for each service")
-    parser.add_argument("--redis", default="redis:6379", help="HOST:PORT at which the gateway finds Redis")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="where callers find the gateway, to be shown")
     parser.add_argument("--new-key", action="store_true", help="make another virtual key; the old one ends when the gateway reloads")
     parser.add_argument("keep", nargs="*", type=Path, help="folders of the services' data: made theirs by a file in each")
@@ -40,7 +39,7 @@ def main() -> None:
         (folder / ".lockgate").touch()  # an engine gives a volume that is not empty to nobody else
     marker: Path = given.secrets / "gateway" / "key.sha256"
     if not marker.exists():
-        make_all(given.secrets, given.redis)
+        make_all(given.secrets)
     elif not given.new_key:
         say("The keys of an earlier start are kept. Another virtual key: docker compose run --rm init --new-key")
         return
@@ -56,11 +55,11 @@ Your virtual key, shown this once (only its hash is kept):
 """)
 
 
-def make_all(folder: Path, redis: str) -> None:
+def make_all(folder: Path) -> None:
     """Every secret but the virtual key."""
     admin, store, health, grafana = (secrets.token_urlsafe(32) for _ in range(4))
     write(folder / "gateway" / "admin-key.sha256", f"sha256:{sha256(admin)}")
-    write(folder / "gateway" / "store-url", f"redis://gateway:{store}@{redis}/0")
+    write(folder / "gateway" / "store-password", store)
     users = (
         "user default off",
         f"user gateway on #{sha256(store)} {GATEWAY_RIGHTS}",

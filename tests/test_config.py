@@ -40,6 +40,8 @@ def test_the_shipped_file_and_the_built_in_one_are_the_same_configuration() -> N
 def test_every_example_loads(example: Path, tmp_path: Path, tls_files: tuple[bytes, bytes]) -> None:
     folder = tmp_path / "config"
     files = {"tls/cert.pem": tls_files[0], "tls/key.pem": tls_files[1], "secrets/mirror": b"s\n", "secrets/ca.pem": b""}
+    files |= {"secrets/openai": b"sk-x\n", "secrets/store-password": b"p\n"}
+    files |= {f"secrets/{name}.sha256": f"sha256:{digit * 64}\n".encode() for name, digit in (("admin-key", "a"), ("app-key", "b"))}
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

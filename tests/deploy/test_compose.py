@@ -108,6 +108,15 @@ def test_everything_that_is_mounted_from_the_checkout_exists() -> None:
     assert [path for path in mounted if not (tools.ROOT / path).exists()] == []
 
 
+def test_a_providers_credential_comes_as_a_secret_and_is_never_part_of_the_checkout() -> None:
+    more = yaml.safe_load((tools.DEPLOY / "compose.providers.yml").read_text())
+    assert set(more["services"]) == {"gateway"}
+    for name in more["services"]["gateway"]["secrets"]:
+        assert more["secrets"][name]["file"].startswith("./deploy/secrets/")
+        assert f"file:/run/secrets/{name}" in (tools.DEPLOY / "gateway.yaml").read_text()
+    assert "deploy/secrets/" in (tools.ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_volumes_and_networks_are_all_used_and_all_declared() -> None:
     used = {volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", []) if not volume.startswith("./")}
     assert used == set(STACK["volumes"])

@@ -17,7 +17,7 @@ SCRIPT = tools.DEPLOY / "first_start.py"
 
 def start(folder: Path, *more: str) -> str:
     """Run it as the service init does; what it printed."""
-    command = [sys.executable, "-I", str(SCRIPT), "--secrets", str(folder / "secrets"), "--redis", "127.0.0.1:7000", *more]
+    command = [sys.executable, "-I", str(SCRIPT), "--secrets", str(folder / "secrets"), *more]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout
@@ -48,7 +48,7 @@ def test_the_admin_key_of_prometheus_fits_the_hash_of_the_gateway(tmp_path: Path
 
 def test_redis_lets_in_the_gateway_and_the_health_check_and_nobody_by_default(tmp_path: Path) -> None:
     start(tmp_path)
-    password = read(tmp_path, "gateway/store-url").removeprefix("redis://gateway:").removesuffix("@127.0.0.1:7000/0")
+    password = read(tmp_path, "gateway/store-password")
     users = read(tmp_path, "redis/users.acl").splitlines()
     assert users[0] == "user default off"
     assert hashlib.sha256(password.encode()).hexdigest() in users[1]
@@ -103,7 +103,8 @@ def test_the_stacks_configuration_is_sound_with_what_the_first_start_made(tmp_pa
     start(tmp_path)
     text = (tools.DEPLOY / "gateway.yaml").read_text().replace("file:/secrets/", f"file:{tmp_path}/secrets/")
     found = config.parse(text.encode(), str(tmp_path / "gateway.yaml"), environ={})
-    assert found.store == read(tmp_path, "gateway/store-url")
+    assert [one.reveal() for one in found.store_password] == [read(tmp_path, "gateway/store-password")]
+    assert found.store == "redis://gateway@redis:6379/0"
     assert (found.listen.host, found.admin.listen.host) == ("0.0.0.0", "0.0.0.0")
     assert found.admin.key_hash == read(tmp_path, "gateway/admin-key.sha256")
     assert found.keys["first"].hash == read(tmp_path, "gateway/key.sha256")

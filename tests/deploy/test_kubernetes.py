@@ -155,14 +155,14 @@ def _egress() -> list[dict[str, Any]]:
 
 def test_the_configuration_is_sound_with_such_secrets(tmp_path: Any) -> None:
     digest = "sha256:" + hashlib.sha256(b"a long random key").hexdigest()
-    for name, text in (("admin-key.sha256", digest), ("key.sha256", digest), ("store-url", "redis://redis.redis.svc:6379/0")):
+    for name, text in (("admin-key.sha256", digest), ("key.sha256", digest), ("store-password", "a long random password")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o400)
     (mount,) = [mount for mount in CONTAINER["volumeMounts"] if mount["name"] == "secrets"]
     text = the("ConfigMap")["data"]["gateway.yaml"].replace(f"file:{mount['mountPath']}/", f"file:{tmp_path}/")
     found = config.parse(text.encode(), "gateway.yaml", environ={})
     assert found.admin.key_hash == digest
-    assert found.store == "redis://redis.redis.svc:6379/0"
+    assert [one.reveal() for one in found.store_password] == ["a long random password"]
     assert {found.listen.port, found.admin.listen.port} == {port["containerPort"] for port in CONTAINER["ports"]}
 
 

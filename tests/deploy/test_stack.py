@@ -99,9 +99,8 @@ def test_the_key_is_in_no_file_and_in_no_log_but_the_first_starts(running: Runni
 
 
 def test_limits_are_counted_in_the_stacks_redis(running: Running) -> None:
-    url = (running.stack.volume("gateway-secrets") / "store-url").read_text()
-    password = url.partition("gateway:")[2].partition("@")[0]
-    port = re.findall(r":(\d+)/0$", url)[0]
+    password = (running.stack.volume("gateway-secrets") / "store-password").read_text()
+    port = str(running.stack.ports["redis"][6379])
     command = [tools.debian("redis-cli"), "-p", port, "--user", "gateway", "--no-auth-warning", "-a", password, "--json"]
     headers = {"authorization": f"Bearer {running.key}"}
     assert httpx.post(f"{running.url}/v1/chat/completions", json=QUESTION, headers=headers, timeout=120, trust_env=False).status_code == 200

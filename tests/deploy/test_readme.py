@@ -1,0 +1,46 @@
+"""deploy/README.md names every file, and nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from tests.deploy import tools
+
+TEXT = (tools.DEPLOY / "README.md").read_text()
+COMPOSE = (tools.ROOT / "docker-compose.yml").read_text()
+
+
+def test_every_link_leads_somewhere() -> None:
+    texts = {name: (tools.DEPLOY / name).read_text() for name in ("README.md", "sizing.md", "runbook.md")}
+    links = [(name, link) for name, text in texts.items() for link in re.findall(r"\]\(([^)#]+)\)", text)]
+    assert len(links) > 15
+    assert [(name, link) for name, link in links if not (tools.DEPLOY / link).exists()] == []
+
+
+def test_every_file_is_named() -> None:
+    named = {link.rstrip("/").partition("/")[0] for link in re.findall(r"\]\(([^)#]+)\)", TEXT)}
+    there = {path.name for path in tools.DEPLOY.iterdir()} - {"README.md", "secrets"}
+    assert there - named == set()
+
+
+def test_every_variable_that_the_stack_takes_is_named_and_no_other() -> None:
+    taken = set(re.findall(r"\$\{([A-Z_]+):-", COMPOSE))
+    assert set(re.findall(r"`([A-Z]+_[A-Z_]+)(?:=[^`]*)?`", TEXT)) == taken
+
+
+def test_the_examples_that_it_names_exist() -> None:
+    (line,) = [line for line in TEXT.split("\n\n") if line.startswith("State in a Redis")]
+    names = re.findall(r"`([a-z-]+\.yaml)`", line)
+    assert len(names) == 4
+    assert [name for name in names if not (tools.ROOT / "config" / "examples" / name).exists()] == []
+
+
+def test_the_secrets_that_it_makes_are_those_that_the_manifests_mount() -> None:
+    made = set(re.findall(r"create secret generic (\S+)", TEXT))
+    documents = [one for path in (tools.DEPLOY / "kubernetes").glob("*.yaml") for one in yaml.safe_load_all(path.read_text())]
+    (pod,) = [one["spec"]["template"]["spec"] for one in documents if one["kind"] == "Deployment"]
+    mounted = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    (monitor,) = [one["spec"]["endpoints"][0] for one in documents if one["kind"] == "ServiceMonitor"]
+    assert made == mounted | {monitor["authorization"]["credentials"]["name"]}
