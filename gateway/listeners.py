@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from typing import Any
 
 import uvicorn
 
 from gateway.config_types import Address, Tls
+from gateway.edge import Connection, end_overdue
 
 BACKLOG = 4096
 KEEP_ALIVE = 75
@@ -42,24 +44,49 @@ def shown(listener: socket.socket, *, tls: bool = False) -> str:
     return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
+HEADS = 10.0
+"""Seconds for a request's head, unless the configuration says otherwise."""
+
+
 class Server(uvicorn.Server):
-    """uvicorn without its own idea of signals: the process decides when a listener ends."""
+    """uvicorn without its own idea of signals, and with a deadline for heads: the process decides when a listener ends."""
+
+    def __init__(self, config: uvicorn.Config, heads: Callable[[], float]) -> None:
+        super().__init__(config)
+        self._heads = heads
+        self._looked = time.monotonic()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         """Signals are handled by gateway.serve."""
         yield
 
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second, by uvicorn."""
+        deadline, now = self._heads(), time.monotonic()
+        if now - self._looked > min(1.0, deadline / 4):
+            self._looked = now
+            end_overdue(self.server_state.connections, deadline)
+        return await super().on_tick(counter)
 
-def server(app: Any, *, tls: Tls | None = None, trusted_proxies: tuple[str, ...] = (), grace: int | None) -> Server:
+
+def server(
+    app: Any,
+    *,
+    tls: Tls | None = None,
+    trusted_proxies: tuple[str, ...] = (),
+    grace: int | None,
+    heads: Callable[[], float] = lambda: HEADS,
+) -> Server:
     """A server for one listener: httptools, no access log, forwarded headers only from proxies that are trusted.
 
-    `grace` is how long uvicorn waits for calls in flight once told to exit; None leaves that to the process.
+    `grace` is how long uvicorn waits for calls in flight once told to exit; None leaves that to the process. `heads` gives the
+    seconds that a request's head may take.
     """
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -74,4 +101,4 @@ def server(app: Any, *, tls: Tls | None = None, trusted_proxies: tuple[str, ...]
         ssl_certfile=tls.cert if tls else None,
         ssl_keyfile=tls.key if tls else None,
     )
-    return Server(config)
+    return Server(config, heads)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import uvloop
 
@@ -61,7 +62,7 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
     gateway = Gateway(config, CallLog(1, human=human), report)
     health = Health()
     reloader = Reloader(gateway, source, loaded)
-    callers = server(build_app(gateway), tls=config.tls, trusted_proxies=config.trusted_proxies, grace=None)
+    callers = callers_server(gateway)
     admin = server(build_admin(gateway, health, reloader), grace=1)
     reloader.followers.append(renew_certificate(gateway, callers))
     await gateway.start()
@@ -83,6 +84,18 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
             task.cancel()
         await gateway.stop()
     return 2 if checking.done() and not checking.cancelled() and checking.result() else 0
+
+
+def callers_server(gateway: Gateway) -> Server:
+    """The callers' listener, as configured."""
+    config = gateway.config
+    app = build_app(gateway)
+    heads = partial(_head_time, gateway)
+    return server(app, tls=config.tls, trusted_proxies=config.trusted_proxies, grace=None, heads=heads)
+
+
+def _head_time(gateway: Gateway) -> float:
+    return gateway.config.callers.headers
 
 
 def begin(reloader: Reloader) -> None:

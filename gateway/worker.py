@@ -14,16 +14,15 @@ import uvloop
 
 from gateway import target_views
 from gateway.admin.health import Health
-from gateway.app import build_app
 from gateway.build import Gateway
 from gateway.calllog import CallLog
 from gateway.config import ConfigError
 from gateway.control import Load, Serving, listen
 from gateway.drain import Ending, serve_until_told, watch_signals
-from gateway.listeners import Server, server
+from gateway.listeners import Server
 from gateway.metrics.cells import Cells
 from gateway.reload import applicable
-from gateway.serve import load_certificate, report
+from gateway.serve import callers_server, load_certificate, report
 from gateway.supervise import SHOWN, WorkerOrder
 
 SHOW_EVERY = 1.0
@@ -47,8 +46,7 @@ def main() -> int:
 
 
 async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
-    config = gateway.config
-    callers = server(build_app(gateway), tls=config.tls, trusted_proxies=config.trusted_proxies, grace=None)
+    callers = callers_server(gateway)
     await gateway.start()
     ending = Ending(Health(), gateway.metrics)
     undo = watch_signals(ending.signalled, lambda: None)  # SIGHUP is the supervisor's

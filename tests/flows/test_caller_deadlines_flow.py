@@ -1,0 +1,96 @@
+"""C7 to C9: callers who send nothing, or so slowly that it amounts to that; and slow ones who are served all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from tests.faults.client import Answer, FaultClient, ask, chat, request_head
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.conftest import serving
+
+HEADS = "callers: { headers: 1s }\n"
+BODIES = "callers: { body: 1s }\n"
+SOCKETS = 200
+
+
+async def test_c7_heads_that_trickle_in_are_ended_with_a_408_and_hold_up_nobody(up: FaultUpstream) -> None:
+    async with serving(up, HEADS) as gateway:
+        head = request_head(10)
+
+        async def trickle() -> tuple[Answer, float]:
+            began = time.monotonic()
+            async with await FaultClient.connect(gateway.port) as client:
+                for byte in head[:20]:
+                    await client.send(bytes([byte]))
+                    await asyncio.sleep(0.02)
+                return await client.answer(), time.monotonic() - began
+
+        tasks = [asyncio.create_task(trickle()) for _ in range(SOCKETS)]
+        statuses = [(await ask(gateway.port, chat())).status for _ in range(10)]
+        found = await asyncio.gather(*tasks)
+    assert statuses == [200] * 10
+    said = {(answer.status, answer.error["code"], answer.header("connection")) for answer, _ in found}
+    assert said == {(408, "request_timeout", "close")}
+    assert all(1.0 <= took < 20 for _, took in found)  # at most 1.25 s but for a busy machine
+    assert len(up.requests) == 10
+
+
+async def test_c8_connections_on_which_nothing_comes_are_closed(up: FaultUpstream) -> None:
+    async with serving(up, HEADS) as gateway:
+        clients = [await FaultClient.connect(gateway.port) for _ in range(SOCKETS)]
+        assert (await ask(gateway.port, chat())).status == 200
+        took = await asyncio.gather(*(client.until_closed() for client in clients))
+        assert {client.received for client in clients} == {b""}
+        for client in clients:
+            client.fin()
+    assert max(took) < 20
+
+
+async def test_a_connection_that_was_used_may_lie_idle_and_is_timed_again_once_a_head_begins(up: FaultUpstream) -> None:
+    async with serving(up, HEADS) as gateway, await FaultClient.connect(gateway.port) as client:
+        for _ in range(2):
+            await client.post(chat())
+            assert (await client.answer()).status == 200
+            await asyncio.sleep(1.6)
+        await client.send(b"POST /v1/chat")
+        assert (await client.answer()).error["code"] == "request_timeout"
+        assert await client.until_closed() < 20
+
+
+@pytest.mark.parametrize("pause", [0.1, 60.0])
+async def test_c9_a_body_that_stalls_or_comes_a_byte_at_a_time_is_a_408(up: FaultUpstream, pause: float) -> None:
+    async with serving(up, BODIES) as gateway, await FaultClient.connect(gateway.port) as client:
+        await client.send(request_head(1000) + b"{")
+        sending = asyncio.create_task(_drip(client, pause))
+        began = time.monotonic()
+        answer = await client.answer()
+        took = time.monotonic() - began
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await gateway.records(1)
+    assert (answer.status, answer.error["code"], answer.header("connection")) == (408, "request_timeout", "close")
+    assert 0.9 < took < 20
+    assert up.requests == []
+
+
+async def _drip(client: FaultClient, pause: float) -> None:
+    while True:
+        await asyncio.sleep(pause)
+        await client.send(b" ")
+
+
+async def test_a_slow_upload_that_keeps_coming_is_served(up: FaultUpstream) -> None:
+    body = json.dumps(chat(user="x" * 60_000)).encode()
+    async with serving(up, BODIES) as gateway, await FaultClient.connect(gateway.port) as client:
+        await client.send(request_head(len(body)))
+        began = time.monotonic()
+        for start in range(0, len(body), 2000):  # 20 kB a second: three seconds in all
+            await client.send(body[start : start + 2000])
+            await asyncio.sleep(0.1)
+        answer = await client.answer()
+    assert time.monotonic() - began > 2
+    assert answer.status == 200
