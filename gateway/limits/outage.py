@@ -6,13 +6,15 @@ less than one per instance is closed. What is charged here is published to the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from gateway.limits.memory import MemoryLimiter, steady_now
 from gateway.limits.spent import Spent
-from gateway.limits.types import NO_SLOT, Costs, Limit, Refusal, Reservation, only
+from gateway.limits.types import NO_SLOT, NOTHING, SECOND, Costs, Limit, Refusal, Reservation, only
 
 MOST_SEEN = 100_000
+LEASE = 30 * SECOND
+"""How long a limit on concurrency is cut up by what was left of it: by then leases of processes that died have ended."""
 
 
 class Outage:
@@ -28,6 +30,10 @@ class Outage:
         self._held: dict[str, tuple[Reservation, Reservation]] = {}
         self._used: dict[str, tuple[Limit, int]] = {}
         self._members = 1
+        self._began = 0
+        self._before: dict[str, dict[str, Reservation | None]] = {}
+        """The calls of before the outage that are open, by each limit on concurrency, as far as they were counted here."""
+        self._had: dict[str, int] = {}
         self.decisions: dict[str, int] = {}
         """Decisions by what was decided: local_share, open, closed."""
 
@@ -36,11 +42,25 @@ class Outage:
         if len(self._seen) < MOST_SEEN or limit.key in self._seen:
             self._seen[limit.key] = (remaining, slot)
 
-    def begin(self, members: int) -> None:
-        """The store is gone: divide by the instances known now until it is back."""
+    def begin(self, members: int, open_: Iterable[Reservation] = ()) -> None:
+        """The store is gone: divide by the instances known now until it is back. The calls that are `open_` still count."""
         self._members = max(1, members)
         self._local = MemoryLimiter(self._now)
         self._shares.clear()
+        self._began = self._now()
+        self._before = {}
+        for one in open_:
+            for limit in one.limits:
+                if limit.slot == NO_SLOT:
+                    self._before.setdefault(limit.key, {})[one.id] = None
+        self._had = {key: len(ids) for key, ids in self._before.items()}
+
+    def ended(self, reservation: Reservation) -> None:
+        """A call that the store had admitted before ended."""
+        for limit in reservation.limits:
+            counted = self._before.get(limit.key, {}).pop(reservation.id, None)
+            if counted is not None:
+                self._local.settle(counted, NOTHING)
 
     def decide(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
         """Admit by shares. Refused limits name the real limit, not the share."""
@@ -84,20 +104,45 @@ class Outage:
     def _count(self, mode: str) -> None:
         self.decisions[mode] = self.decisions.get(mode, 0) + 1
 
+    def _calls(self, limit: Limit) -> Limit:
+        """This process's part of a limit on calls at the same time: those that it has, and its part of the others.
+
+        For as long as a lease lasts that is what was left; then those of others have ended, or are theirs no more, and it is a share.
+        """
+        late = self._now() - self._began > LEASE
+        share = self._shares.get(limit.key)
+        if share is not None and (share.amount == limit.amount // self._members or not late):
+            return share
+        left = self._seen.get(limit.key, (limit.amount, 0))[0]
+        amount = limit.amount // self._members if late else self._had.get(limit.key, 0) + max(0, left) // self._members
+        self._shares[limit.key] = again = _part(limit, amount)
+        if share is None:
+            for id in (before := self._before.get(limit.key, {})):
+                counted = self._local.decide([again], NOTHING, f"{limit.key} {id}", force=True)
+                before[id] = counted if isinstance(counted, Reservation) else None
+        return again
+
     def _share(self, limit: Limit) -> Limit:
         """This process's part of a limit, charged with what was used of it before."""
+        if limit.slot == NO_SLOT:
+            return self._calls(limit)
         share = self._shares.get(limit.key)
         if share is not None:
             return share
         amount = limit.amount // self._members
-        share = Limit(limit.owner, limit.kind, amount, limit.window, outage=limit.outage)
-        share.key = limit.key
-        self._shares[limit.key] = share
+        share = self._shares[limit.key] = _part(limit, amount)
         seen = self._seen.get(limit.key)
         if limit.kind == "spend" and seen is None:
             period = limit.slot_at(self._now())
             seen = (limit.amount - self._spent.total(limit.key, period), period)
-        if seen is not None and limit.slot != NO_SLOT and seen[1] + limit.slots >= limit.slot_at(self._now()):
+        if seen is not None and seen[1] + limit.slots >= limit.slot_at(self._now()):
             spent = amount - max(0, seen[0]) // self._members
             self._local.decide([share], only(limit, max(0, spent)), f"before:{limit.key}", force=True)
         return share
+
+
+def _part(limit: Limit, amount: int) -> Limit:
+    """The same limit with another amount, counted under the same name."""
+    share = Limit(limit.owner, limit.kind, amount, limit.window, outage=limit.outage)
+    share.key = limit.key
+    return share

@@ -131,6 +131,7 @@ class RedisLimiter:
             self._refused.pop(limit.key, None)
         self._publishing.hold(known, -1)
         if not self.link.up:
+            self.outage.ended(known)
             self._owe(known, actual)
             return
         self._settled.append((known, actual))
@@ -271,7 +272,7 @@ class RedisLimiter:
         """An outage begins, or is over: then what was used meanwhile is told before anything else is asked."""
         self._refused.clear()
         if not up:
-            self.outage.begin(self._members.count)
+            self.outage.begin(self._members.count, self._open.values())
             return
         self._members.begin()
         used, held = self.outage.recover()

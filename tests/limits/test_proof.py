@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from gateway.limits import encode
 from gateway.limits.resp import RedisAddress
 from gateway.limits.scripts import ADMIT, SETTLE
+from gateway.limits.spent import Spent
 from gateway.limits.types import SECOND, Costs, Limit, Reservation
 from tests.limits.conftest import Starter
 from tests.limits.redis_server import RedisServer
@@ -23,6 +25,7 @@ from tests.running import Figure
 
 ASKS = 100_000
 PROCESSES = 3
+LEASE = 30 * SECOND
 
 
 @pytest.fixture(scope="module")
@@ -60,28 +63,30 @@ def test_no_window_holds_more_than_its_limit_over_three_processes(run: list[dict
     for _, step in steps:
         held += step
         most = max(most, held)
-    full = usable(record)
+    windows = usable(record)
+    full = sum(windows) / len(windows)
     figure("asked", ASKS, "requests")
     figure("admitted", len(record), "requests")
     figure("over-admissions in any window", over, "")
     figure("most at the same time", most, f"of {CALLS}")
-    figure("of the limit used on average", full * 100, "%")
+    figure("of the limit used, on average", full * 100, "%")
+    figure("of the limit used, the window in the middle", sorted(windows)[len(windows) // 2] * 100, "%")
     figure("client CPU", sum(one["cpu"] for one in run) / ASKS * 1e6, "us a request")
     figure("commands", sum(one["commands"] for one in run), "")
     assert over == 0
     assert most <= CALLS
-    assert full >= 0.9  # 97.4 % beside other load; a machine that stalls uses less, it never over-admits
+    assert sorted(windows)[len(windows) // 2] >= 0.97  # a machine that stalls uses less of some windows, it never over-admits
 
 
-def usable(record: list[tuple[int, int, int]]) -> float:
-    """How full the fuller limit is on average over windows that end after the first second, looked at every 10 ms."""
+def usable(record: list[tuple[int, int, int]]) -> list[float]:
+    """How full the fuller limit is, in windows that end after the first second, looked at every 10 ms."""
     parts: list[float] = []
     end = record[0][0] + SECOND
     while end < record[-1][0]:
         inside = [size for decided, size, _ in record[bisect_left(record, (end - SECOND,)) : bisect_left(record, (end,))]]
         parts.append(max(len(inside) / REQUESTS, sum(inside) / TOKENS))
         end += SECOND // 100
-    return sum(parts) / len(parts)
+    return parts
 
 
 @pytest.mark.prove
@@ -102,25 +107,31 @@ async def test_what_a_decision_costs_beside_one_call_of_redis_py_for_each(redis:
     before = limiter.link.commands
     began = time.process_time()
     await asyncio.gather(*(ours(number) for number in range(callers)))
-    figure("ours", (time.process_time() - began) / each / callers * 1e6, "us of CPU a call")
+    ours_cost = (time.process_time() - began) / each / callers * 1e6
+    figure("ours", ours_cost, "us of CPU a call")
     figure("ours", (limiter.link.commands - before) / each / callers, "commands a call")
 
     where: dict[str, Any] = {"unix_socket_path": redis.path} if redis.path else {"host": redis.host, "port": redis.port}
     client = Redis(max_connections=callers, **where)
     admit, settle = client.register_script(ADMIT), client.register_script(SETTLE)
 
+    others = [Limit("cost-b", limit.kind, limit.amount, limit.window) for limit in shared]
+    spent = Spent("redis-py")
+
     async def theirs(number: int) -> None:
         for at in range(each):
-            keys = [f"lockgate:{{caller}}:r:t{number}.{at}", *(limit.key + "-b" for limit in shared)]
-            sent = [(limit.slot, limit.slots, limit.amount, cost, limit.ttl) for limit, cost in zip(shared, (1, 9, 1), strict=True)]
-            await admit(keys, [1, f"t{number}.{at}", 3, 0, *(part for one in sent for part in one)])
-            kept = [(limit.slot, limit.slots, cost, limit.ttl) for limit, cost in zip(shared, (1, 5, 1), strict=True)]
-            await settle(keys, [1, f"t{number}.{at}", 3, *(part for one in kept for part in one)])
+            asked = encode.Asked(others, Costs(prompt_tokens=9), f"t{number}.{at}", object())
+            reply = (await admit(*encode.admit([asked], spent, LEASE)))[0]
+            found = Reservation(asked.id, others, asked.costs, reply[5::2], (), reply[1])
+            await settle(*encode.settle([(found, Costs(prompt_tokens=5))], spent))
 
     began = time.process_time()
     await asyncio.gather(*(theirs(number) for number in range(callers)))
-    figure("redis-py", (time.process_time() - began) / each / callers * 1e6, "us of CPU a call")
-    for ending in ("", "-b"):
-        assert await client.hget(shared[1].key + ending, "s") == b"%d" % (5 * each * callers)
-        assert await client.zcard(shared[2].key + ending) == 0
+    theirs_cost = (time.process_time() - began) / each / callers * 1e6
+    figure("redis-py, a call for each reservation and each settlement", theirs_cost, "us of CPU a call")
+    figure("ours beside redis-py's", ours_cost / theirs_cost, "")
+    assert ours_cost <= theirs_cost / 3
+    for limits in (shared, others):
+        assert await client.hget(limits[1].key, "s") == b"%d" % (5 * each * callers)
+        assert await client.zcard(limits[2].key) == 0
     await client.aclose()

@@ -1,0 +1,114 @@
+"""One process of the proofs about outages: asks all the time, and writes down what was decided, how long it waited, and for what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from gateway.limits.redis import RedisLimiter
+from gateway.limits.resp import RedisAddress
+from gateway.limits.types import Costs, Limit, Refusal, Reservation
+
+REQUESTS, TOKENS, CALLS = 600, 12_000, 30
+"""The limits: per second, per second, at the same time."""
+BIGGEST = 40
+CALLERS = 16
+
+
+def limits() -> list[Limit]:
+    """What all processes share."""
+    return [Limit("proof", "requests", REQUESTS, "s"), Limit("proof", "tokens", TOKENS, "s"), Limit("proof", "concurrent", CALLS)]
+
+
+class Worker:
+    """Callers of one limiter."""
+
+    def __init__(self, port: int, seed: int, seconds: float, deadline: float, hold: float) -> None:
+        """`hold` is how long a call takes on average."""
+        self.limiter = RedisLimiter(RedisAddress(port=port), self.said, deadline=deadline)
+        self._draw = random.Random(seed)
+        self._seed = seed
+        self._hold = hold
+        self._until = time.monotonic() + seconds
+        self._shared = limits()
+        self._asked = 0
+        self.lines: list[str] = []
+        self.admitted: list[tuple[int, int, int, bool]] = []
+        """When it was decided, its size, when it was given back, and whether the store was out of reach."""
+        self.waited: list[tuple[int, float]] = []
+        """When and how long, of decisions that the store left unanswered."""
+        self.waited_while_down = 0
+        self.shared_at: list[int] = []
+        """When the store could be asked again."""
+
+    def said(self, line: str) -> None:
+        """One line for the operator."""
+        self.lines.append(line)
+
+    async def decide(self, size: int) -> Reservation | Refusal:
+        """One decision. With the breaker open it must not even give way to others."""
+        self._asked += 1
+        asking = self.limiter.admit(self._shared, Costs(prompt_tokens=size), f"{self._seed}:{self._asked}")
+        if self.limiter.link.up:
+            return await asking
+        try:
+            asking.send(None)
+        except StopIteration as answered:
+            found: Reservation | Refusal = answered.value
+            return found
+        self.waited_while_down += 1
+        raise AssertionError("a decision waited although the breaker was open")
+
+    async def call(self) -> None:
+        """Reserve, hold, settle, again."""
+        while time.monotonic() < self._until:
+            size, began, up = self._draw.randrange(1, BIGGEST), time.monotonic(), self.limiter.link.up
+            found = await self.decide(size)
+            took = time.monotonic() - began
+            if up and found.degraded and took > 0.001:
+                self.waited.append((time.time_ns() // 1000, took))
+            if isinstance(found, Reservation):
+                await asyncio.sleep(self._draw.random() * 2 * self._hold)
+                self.admitted.append((found.decided, size, time.time_ns() // 1000, found.degraded))
+                self.limiter.settle(found, Costs(prompt_tokens=size))
+            await asyncio.sleep(self._draw.random() * 0.01)
+
+    async def watch(self) -> None:
+        """Note when the store came back."""
+        was = True
+        while time.monotonic() < self._until:
+            up = self.limiter.link.up
+            if up and not was:
+                self.shared_at.append(time.time_ns() // 1000)
+            was = up
+            await asyncio.sleep(0.005)
+
+    async def run(self) -> dict[str, Any]:
+        """All that happened."""
+        await self.limiter.start()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await asyncio.gather(self.watch(), *(self.call() for _ in range(CALLERS)))
+        slowest = self.limiter.link.slowest
+        await self.limiter.stop()
+        return {
+            "admitted": self.admitted, "waited": self.waited, "waited_while_down": self.waited_while_down, "slowest": slowest,
+            "shared_at": self.shared_at, "lines": self.lines, "errors": self.limiter.link.errors,
+        }  # fmt: skip
+
+
+async def main(port: int, seed: int, seconds: float, deadline: float, hold: float, out: str) -> None:
+    """Run one worker."""
+    found = await Worker(port, seed, seconds, deadline, hold).run()
+    Path(out).write_text(json.dumps(found))  # noqa: ASYNC240
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5]), sys.argv[6]))

@@ -1,0 +1,268 @@
+"""Several processes under load while their Redis is frozen, cut off or full of dead processes' leases: who waits, and what holds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.limits.types import NOTHING, SECOND, Limit, Reservation
+from tests.faults.toxic_proxy import ToxicProxy
+from tests.flows.live import eventually
+from tests.limits.conftest import Starter
+from tests.limits.outage_worker import CALLERS, CALLS, REQUESTS, TOKENS
+from tests.limits.redis_server import RedisServer
+from tests.limits.test_redis import ask
+from tests.running import Figure
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 0.05
+
+
+class Workers:
+    """Processes that share one store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._outs: list[Path] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    async def start(self, ports: list[int], seconds: float, hold: float = 0.01) -> None:
+        """Start one for each port, each on the store behind that port; all are ready."""
+        for at, port in enumerate(ports):
+            out = self._folder / f"{at}.json"
+            self._outs.append(out)
+            told = [str(part) for part in (port, at, seconds, DEADLINE, hold, out)]
+            self.processes.append(await asyncio.to_thread(_spawn, told))
+        for one in self.processes:
+            assert one.stdout is not None
+            assert await asyncio.to_thread(one.stdout.readline) == b"ready\n"
+
+    async def results(self) -> list[dict[str, Any]]:
+        """What each wrote down."""
+        assert await asyncio.gather(*(asyncio.to_thread(one.wait, 120) for one in self.processes)) == [0] * len(self.processes)
+        return [json.loads(out.read_text()) for out in self._outs]
+
+    def end(self) -> None:
+        """Nothing is left behind."""
+        for one in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                one.kill()
+            one.wait()
+            assert one.stdout is not None
+            one.stdout.close()
+
+
+def _spawn(arguments: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "tests.limits.outage_worker", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[Workers]:
+    """Started by the test."""
+    found = Workers(tmp_path)
+    yield found
+    found.end()
+
+
+def fullest(results: list[dict[str, Any]], start: int, end: int) -> tuple[int, int, int]:
+    """Most requests and most tokens in any window of a second that ends between two moments, and most calls at the same time."""
+    record = sorted((tuple(each) for one in results for each in one["admitted"]), key=lambda each: each[0])
+    first = tokens = most_requests = most_tokens = 0
+    for at, (decided, size, *_) in enumerate(record):
+        tokens += size
+        while record[first][0] <= decided - SECOND:
+            tokens -= record[first][1]
+            first += 1
+        if start <= decided < end:
+            most_requests, most_tokens = max(most_requests, at - first + 1), max(most_tokens, tokens)
+    steps = sorted([(each[0], 1) for each in record] + [(each[2], -1) for each in record])
+    held = most_held = 0
+    for moment, step in steps:
+        held += step
+        if start <= moment < end:
+            most_held = max(most_held, held)
+    return most_requests, most_tokens, most_held
+
+
+def now() -> int:
+    """Microseconds since 1970, as Redis has them on this machine."""
+    return time.time_ns() // 1000
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(200)
+async def test_r3_g3_nobody_waits_for_a_frozen_redis_twice_and_shares_hold(
+    own_redis: RedisServer, workers: Workers, figure: Figure
+) -> None:
+    await workers.start([own_redis.port] * 3, 22)
+    await asyncio.sleep(5)
+    frozen = now()
+    own_redis.freeze()
+    await asyncio.sleep(10)
+    thawed = now()
+    own_redis.thaw()
+    results = await workers.results()
+    waits = [wait for one in results for _, wait in one["waited"]]
+    back = [min(moment for moment in one["shared_at"] if moment >= thawed) for one in results]
+    requests, tokens, calls = fullest(results, frozen, thawed + 3 * SECOND)
+    during = sum(frozen + SECOND < each[0] < thawed for one in results for each in one["admitted"])
+    figure("decisions that waited for the deadline", len(waits), f"of {3 * CALLERS} callers")
+    figure("longest of them", max(waits, default=0) * 1000, "ms")
+    figure("decisions that waited after the breaker had opened", sum(one["waited_while_down"] for one in results), "")
+    figure("fullest window around the outage", requests, f"of {REQUESTS} requests")
+    figure("fullest window around the outage", tokens, f"of {TOKENS} tokens")
+    figure("most at the same time around the outage", calls, f"of {CALLS} calls")
+    figure("admitted by shares", during / 9, "requests a second")
+    figure("shared again after", (max(back) - thawed) / 1000, "ms")
+    assert sum(one["waited_while_down"] for one in results) == 0
+    assert len(waits) <= 3 * CALLERS  # each caller once
+    assert all(len(one["lines"]) == 2 for one in results)
+    assert requests <= REQUESTS
+    assert tokens <= TOKENS
+    assert calls <= CALLS
+    assert during > 9 * REQUESTS / 4  # the shares are used
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(200)
+async def test_m3_g3_a_process_that_is_cut_off_takes_no_more_than_its_share(
+    own_redis: RedisServer, workers: Workers, figure: Figure
+) -> None:
+    async with ToxicProxy(own_redis.port) as proxy:
+        await workers.start([own_redis.port, own_redis.port, proxy.port], 22)
+        await asyncio.sleep(4)
+        parted = now()
+        proxy.part(True)
+        await asyncio.sleep(12)
+        proxy.part(False)
+        joined = now()
+        results = await workers.results()
+    cut = results[2]
+    alone = fullest([cut], parted + SECOND // 5, joined)
+    together = fullest(results, parted, joined)
+    figure("fullest window of the one cut off", alone[0], f"of its share of {REQUESTS // 3} requests")
+    figure("fullest window of all", together[0], f"requests, of {REQUESTS} and the share of who cannot ask")
+    assert sum(one["waited_while_down"] for one in results) == 0
+    assert all(not each[3] for one in results[:2] for each in one["admitted"])  # nobody else is disturbed
+    assert any(each[3] for each in cut["admitted"])
+    assert not cut["admitted"][-1][3]  # shared again
+    assert fullest([cut], parted + 2 * SECOND, joined)[0] <= REQUESTS // 3
+    assert together[0] <= REQUESTS + REQUESTS // 3
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(200)
+async def test_m4_the_leases_of_processes_that_were_killed_are_free_after_a_leases_length(
+    own_redis: RedisServer, workers: Workers, start: Starter, figure: Figure
+) -> None:
+    alive = await start(own_redis.address)
+    limit = Limit("proof", "concurrent", CALLS)
+    await workers.start([own_redis.port] * 2, 100, hold=1000)
+    while isinstance(one_more := await ask(alive, limit), Reservation):
+        alive.settle(one_more, NOTHING)
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(7)  # so that some leases were renewed
+    for one in workers.processes:
+        one.send_signal(signal.SIGKILL)
+        one.wait()
+    killed, held, taken = time.monotonic(), [], 0
+    while len(held) < CALLS and time.monotonic() - killed < 60:
+        found = await ask(alive, limit)
+        if isinstance(found, Reservation):
+            assert not found.degraded
+            held.append(found)
+        else:
+            taken = max(taken, CALLS - len(held))
+            await asyncio.sleep(0.05)
+    figure("leases of the dead", taken, f"of {CALLS}")
+    figure("all free after", time.monotonic() - killed, "s")
+    assert len(held) == CALLS
+    assert taken > 0
+    assert time.monotonic() - killed < 40
+    assert not isinstance(await ask(alive, limit), Reservation)
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(300)
+async def test_r14_g18_a_hundred_thousand_cancelled_commands_cross_no_answer(own_redis: RedisServer, figure: Figure) -> None:
+    import random
+
+    from gateway.limits.resp import RedisAddress, connect
+
+    draw, cancelled, answered, wrong = random.Random(3), 0, 0, 0
+
+    async def one(connection: Any, number: int) -> None:
+        nonlocal answered, wrong
+        answer = await connection.ask("ECHO", b"%d" % number)
+        answered += 1
+        wrong += answer != b"%d" % number
+
+    async with ToxicProxy(own_redis.port) as proxy:
+        proxy.jitter, proxy.slice = 0.002, 700
+        connections = [await connect(RedisAddress(port=proxy.port), lambda: None) for _ in range(8)]
+        number = 0
+        while cancelled < 100_000:
+            tasks = []
+            for connection in connections:
+                for _ in range(40):
+                    number += 1
+                    tasks.append(asyncio.create_task(one(connection, number)))
+            await asyncio.sleep(draw.random() * 0.003)
+            for task in tasks:
+                if draw.random() < 0.8:
+                    cancelled += task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in connections:
+            assert await connection.ask("ECHO", b"last") == b"last"
+            connection.abort()
+    figure("commands", number, "")
+    figure("cancelled", cancelled, "")
+    figure("answers that were another's", wrong, f"of {answered}")
+    assert wrong == 0
+    assert answered > 1000
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(200)
+async def test_g7_a_flood_of_refused_calls_costs_redis_next_to_nothing_and_its_neighbours_go_on(
+    own_redis: RedisServer, start: Starter, figure: Figure
+) -> None:
+    flooded, neighbour = await start(own_redis.address), await start(own_redis.address)
+    full, free = Limit("flooded", "requests", 5, "h"), Limit("neighbour", "requests", 10**6, "h")
+    while isinstance(await ask(flooded, full), Reservation):
+        pass
+    before, served, done = flooded.link.commands, 0, False
+
+    async def go_on() -> None:
+        nonlocal served
+        while not done:
+            found = await ask(neighbour, free)
+            assert isinstance(found, Reservation)
+            assert not found.degraded
+            served += 1
+
+    going = asyncio.create_task(go_on())
+    began = time.monotonic()
+    for at in range(50_000):
+        assert not isinstance(await ask(flooded, full), Reservation)
+        if at % 100 == 0:
+            await asyncio.sleep(0)
+    took, operations = time.monotonic() - began, flooded.link.commands - before
+    done = True
+    await going
+    figure("refused", 50_000, f"in {took:.1f} s")
+    figure("Redis operations for them, heartbeats and all", operations, "")
+    figure("served to a neighbour meanwhile", served, "")
+    assert operations <= 100
+    assert served > 100
+    await eventually(lambda: not flooded._asked)
