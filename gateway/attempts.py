@@ -258,6 +258,8 @@ class Attempts:
             _hand_on(caller, name, body)
         call.target, call.price, call.usage = target, place.price, None
         call.attempts.append(Attempt(target.name))
+        if call.trace is not None:
+            call.trace.begin(call.attempts[-1], target)
         exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self._metrics, asked, watch)
         admission = Admission(call, target, health, self._limits)
         place.pace.in_flight += 1

@@ -41,6 +41,7 @@ from gateway.watch import Watch
 
 if TYPE_CHECKING:
     from gateway.lending import AnyEngine
+    from gateway.tracing import Tracer
 
 RETIRE_EVERY = 0.5
 """Seconds between two looks at generations whose calls still run."""
@@ -86,6 +87,7 @@ class Gateway:
         self._limiter: MemoryLimiter | RedisLimiter | None = None
         self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells, max_series=config.metrics.max_series)
         self.fleet: Fleet | None = None
+        self.tracer = tracer_of(config, report) if workers == 1 else None
         self._limiting = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.health = Health()
@@ -214,6 +216,8 @@ class Gateway:
             await self._limiter.stop()
         self.ledger.stop()
         await self.lender.stop()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.stop)
         self.log.close()
 
     def _watch_values(self) -> None:
@@ -274,3 +278,16 @@ async def _check_new(engines: list[AnyEngine]) -> None:
             await engine.settled(LOADING)
             if engine.code in ("bad_model", "missing_model"):
                 raise EngineRefused(f"the local engine's model cannot be used: {engine.reason}")
+
+
+def tracer_of(config: Config, report: Callable[[str], None]) -> Tracer | None:
+    """What traces calls, where that is configured and can be done."""
+    if config.traces is None:
+        return None
+    from gateway.tracing import Tracer
+
+    try:
+        return Tracer(config.traces, report)
+    except ImportError:
+        report("traces is not used: it needs OpenTelemetry, `pip install lockgate[otel]`")
+        return None

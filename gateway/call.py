@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.limits.types import Reservation
     from gateway.pricing import TokenPrice
     from gateway.relay import Relay
+    from gateway.tracing import Trace
 
 _PREFIX = os.urandom(6).hex()
 _counter = 0
@@ -53,8 +54,8 @@ class Call:
         "abort_phase", "adjustments", "asides", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "cost", "deadline",
         "error", "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "mirror_of", "model", "operation",
         "path", "price", "read_at", "receipt", "relays", "require", "reservation", "route", "sent_at", "spoken", "started", "status",
-        "stop_matched", "stops", "stream", "stream_end", "strict", "target", "time_info", "upstream_at", "upstream_end", "upstream_id",
-        "usage", "usage_asked", "written",
+        "stop_matched", "stops", "stream", "stream_end", "strict", "target", "time_info", "trace", "upstream_at", "upstream_end",
+        "upstream_id", "usage", "usage_asked", "written",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -110,7 +111,7 @@ class Call:
         self.usage: Usage | None = None
         self.finish_reasons: tuple[str | None, ...] = ()
         self.cost = 0
-        """What the answer cost, in nano-dollars; 0 where nobody knows the price."""
+        """What the answer itself cost, in nano-dollars; 0 where nobody knows the price. Known at the end."""
         self.read_at = 0.0
         """When the request had been read whole."""
         self.sent_at = 0.0
@@ -132,3 +133,5 @@ class Call:
         self.abort_phase: str | None = None
         """Where the caller left: queue, pre (before the first byte) or mid."""
         self.upstream_id: str | None = None
+        self.trace: Trace | None = None
+        """Its spans, where traces are configured."""

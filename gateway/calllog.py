@@ -130,6 +130,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         found["message"] = call.error.message[:MAX_TEXT]
     if call.upstream_id:
         found["upstream_id"] = call.upstream_id
+    if call.trace is not None and call.trace.id:
+        found["trace_id"] = call.trace.id
     return found
 
 

@@ -15,6 +15,7 @@ from gateway.balance import Balance
 from gateway.config_limit import After, Rate
 from gateway.config_route import Ref, Route
 from gateway.config_secret import Secret, Url
+from gateway.config_telemetry import MetricsConfig, TracesConfig
 from gateway.config_value import Address
 
 Duration = Annotated[float, Meta(extra={"form": "duration"})]
@@ -279,14 +280,6 @@ class KeyConfig(Struct, frozen=True):
     limits_per_user: Annotated[LimitsConfig, Meta(description="For each value of the field user in calls with this key.")] = LimitsConfig()
 
 
-class MetricsConfig(Struct, frozen=True):
-    """What /metrics shows. Read when the process starts."""
-
-    max_series: Annotated[
-        int, Meta(ge=500, le=200_000, description="Most series of a scrape; what would be more is counted as 'other'.")
-    ] = 2000
-
-
 class Config(Struct, frozen=True):
     """One generation of the configuration. A reload makes a new one; calls in flight keep theirs."""
 
@@ -312,6 +305,7 @@ class Config(Struct, frozen=True):
         Duration, Meta(description="Longest wait for one decision of the store; after it limits follow their outage mode.")
     ] = 0.05
     metrics: Annotated[MetricsConfig, Meta(description="What the admin listener's /metrics shows.")] = MetricsConfig()
+    traces: Annotated[TracesConfig | None, Meta(description="OpenTelemetry traces; none when left out.")] = None
     providers: Annotated[dict[str, ProviderConfig], Meta(description="Whom we can call, with which credential.")] = {}
     models: Annotated[dict[str, ModelConfig], Meta(description='What callers may ask for. "*" is anything else, claude-* a prefix.')] = {}
     teams: Annotated[dict[str, TeamConfig], Meta(description="Keys that share limits and models: keys.NAME.team names one.")] = {}

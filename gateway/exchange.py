@@ -102,6 +102,8 @@ class Exchange:
     async def transmit(self, request: WireRequest) -> Response:
         """Give one request to the transport; the head of whatever answer it gets."""
         self.metrics.count("lockgate_upstream_requests", (self.metrics.target_label(self.target),))
+        if self.call.trace is not None:
+            self.call.trace.mark(request)
         response = await self.place.transport.send(self.place.origin, request, self.deadlines)
         self.call.upstream_at = time.monotonic()
         return response

@@ -68,6 +68,7 @@ class Generation:
             health=gateway.health,
             budget=gateway.budget,
             hedges=gateway.hedges,
+            tracer=gateway.tracer,
         )
 
     def join_keys(self, made: Iterable[KeyConfig]) -> None:

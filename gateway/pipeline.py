@@ -20,7 +20,7 @@ import asyncio
 import time
 from collections.abc import MutableMapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway import accounting, answer
 from gateway.asking import Asking
@@ -43,6 +43,9 @@ from gateway.normalize import normalize, read_model
 from gateway.routing import Router
 from gateway.watch import Watch
 from providers.base import Body, Operation
+
+if TYPE_CHECKING:
+    from gateway.tracing import Tracer
 
 _TRUE = frozenset({b"true", b"1", b"?1", b"yes"})
 
@@ -68,6 +71,7 @@ class Pipeline:
         mirrors: Mirrors | None = None,
         default_output: int = 4096,
         ledger: Ledger,
+        tracer: Tracer | None = None,
     ) -> None:
         """`limits` None: none are configured, and nothing is counted. `default_output`: tokens of a call that names no cap."""
         self.keys = keys
@@ -83,12 +87,16 @@ class Pipeline:
         self._max_body = max_body
         self._strict = strict
         self._mirrors = mirrors
+        self._tracer = tracer
         self._default_output = default_output
         self._ledger = ledger
 
     async def serve(self, operation: Operation, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call and account for it."""
         call = Call(operation, scope["path"])
+        if self._tracer is not None:
+            call.trace = self._tracer.begin(scope["headers"])
+            send = call.trace.tap(send)
         caller = Caller(scope, receive, send, self.deadlines)
         self._watch.add(caller)
         self.metrics.in_flight += 1
@@ -128,8 +136,11 @@ class Pipeline:
         if call.reservation is not None and self.limits is not None:
             self.limits.settle(call, call.reservation)
         self._ledger.book(call, ended)
+        call.cost = accounting.own_cost(call)
         self.metrics.record(call, ended)
         self._log.add(call, ended)
+        if call.trace is not None:
+            call.trace.end(call, self.metrics.model_label(call.model))
 
     async def _refuse(self, call: Call, caller: Caller, error: GatewayError) -> None:
         """An HTTP answer while nothing was sent yet, else the stream's last event."""

@@ -21,6 +21,11 @@ _UNNAMED = frozenset({"openai-compatible", "vllm", "llamacpp", "ollama"})
 """Types that many servers have: the provider's name in the configuration says more."""
 
 
+def system_of(provider: str, type: str) -> str:
+    """What the GenAI conventions call a provider of that type."""
+    return provider if type in _UNNAMED else SYSTEMS.get(type, type)
+
+
 class Names:
     """The names of every configuration so far, and of keys and codes the first that came."""
 
@@ -36,7 +41,7 @@ class Names:
         """More names: models, targets, and each provider's type. Those of older configurations stay, as their series do."""
         self._models.update(models)
         self._targets.update(targets)
-        self._systems.update({name: name if type in _UNNAMED else SYSTEMS.get(type, type) for name, type in types.items()})
+        self._systems.update({name: system_of(name, type) for name, type in types.items()})
 
     def model(self, name: str) -> str:
         """The model's name if it is configured."""

@@ -84,7 +84,7 @@ class Plan:
             self._find_usage(call)
         values, prompt, output = self._values, usage.prompt_tokens, usage.completion_tokens
         if not (0 <= prompt <= MOST_TOKENS and 0 <= output <= MOST_TOKENS):
-            prompt, output = _believed(prompt), _believed(output)
+            prompt, output = believed(prompt), believed(output)
         values[self._prompt_tokens] += prompt
         values[self._output_tokens] += output
         values[self._input + bisect_left(_USAGE, prompt)] += 1
@@ -113,8 +113,8 @@ class Plan:
         if self._cached < 0:
             self._cached = self._series.at("lockgate_tokens", (*both, "cached", self._source))
             self._reasoning = self._series.at("lockgate_tokens", (*both, "reasoning", self._source))
-        values[self._cached] += _believed(usage.cached_tokens)
-        values[self._reasoning] += _believed(usage.reasoning_tokens)
+        values[self._cached] += believed(usage.cached_tokens)
+        values[self._reasoning] += believed(usage.reasoning_tokens)
 
     def _add_cost(self, cost: int) -> None:
         if self._cost < 0:
@@ -142,5 +142,6 @@ class Plan:
         return self._series.at("attempt", (model or OTHER, self._names.system(provider), self._labels[4], error))
 
 
-def _believed(tokens: int) -> int:
+def believed(tokens: int) -> int:
+    """Tokens that an answer can have; else 0."""
     return tokens if 0 <= tokens <= MOST_TOKENS else 0

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from gateway.call import Call
+from gateway.call import Aside, Call
 from gateway.metrics.cells import Cells
 from gateway.metrics.names import Names
-from gateway.metrics.plan import Plan
+from gateway.metrics.plan import MOST_COST, Plan, believed
 from gateway.metrics.series import Read, Series, bounded
 from gateway.metrics.snapshot import Snapshot, merge
 from gateway.metrics.table import COUNTERS, MAX_SERIES, MICRO, NONE, OTHER, Labels
@@ -98,10 +98,26 @@ class Metrics:
         if call.adjustments and target is not None:
             for adjustment in call.adjustments:
                 self.count("lockgate_adjustments", (target.provider, self.param_label(adjustment.param), adjustment.action))
+        for aside in call.asides:
+            self._record_aside(call, aside)
         if call.stream_end:
             self.count("lockgate_stream_end", (plan.target, call.stream_end))
         if call.abort_phase:
             self.count("lockgate_client_aborts", (call.abort_phase,))
+
+    def _record_aside(self, call: Call, aside: Aside) -> None:
+        """What an attempt used that did not answer the call: tokens and money at its own target."""
+        both, usage = (self._names.model(call.model), self._names.target_named(aside.target)), aside.usage
+        source = "estimated" if usage.estimated else "reported"
+        key = self._names.key(call.key.name) if call.key is not None else ""
+        for kind, tokens in (("prompt", usage.prompt_tokens), ("output", usage.completion_tokens)):
+            self.count("lockgate_tokens", (*both, kind, source), believed(tokens))
+            if key:
+                self.count("lockgate_key_tokens", (key, kind), believed(tokens))
+        if 0 < aside.cost < MOST_COST >> 20:
+            self.count("lockgate_cost_usd", both, aside.cost)
+            if key:
+                self.count("lockgate_key_cost_usd", (key,), aside.cost)
 
     def _new_plan(self, call: Call, sort: tuple[object, ...]) -> Plan:
         names, target, key = self._names, call.target, call.key

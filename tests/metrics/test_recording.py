@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import providers
 from gateway.auth import VirtualKey
-from gateway.call import Attempt, Call
+from gateway.call import Aside, Attempt, Call
 from gateway.errors import NotFound
 from gateway.metrics import Metrics
 from gateway.metrics.table import OPERATION
@@ -69,6 +69,17 @@ def test_a_call_is_counted_in_every_way() -> None:
     assert value(one, "lockgate_request_duration_seconds_bucket", **both, le="0.02") == 0
     assert value(one, "lockgate_request_duration_seconds_bucket", **both, le="0.04") == 1
     assert abs(value(one, "lockgate_request_duration_seconds_sum", **both) - 0.0304) < 1e-6
+
+
+def test_what_a_failed_attempt_used_is_counted_at_its_own_target() -> None:
+    one, ended = Metrics(["smart"], ["a/x", "b/y"], {"a": "mistral", "b": "openai"}), call()
+    ended.asides = [Aside("b/y", Usage(7, 2), 500_000)]
+    one.record(ended, ended.started + 0.1)
+    both = {"model": "smart", "target": "b/y"}
+    assert value(one, "lockgate_tokens_total", **both, kind="prompt", source="reported") == 7
+    assert value(one, "lockgate_cost_usd_total", **both) == 0.0005
+    assert value(one, "lockgate_key_tokens_total", key="team", kind="output") == 23
+    assert value(one, "lockgate_key_cost_usd_total", key="team") == 0.002
 
 
 def test_the_overhead_is_what_neither_the_caller_nor_the_upstream_took() -> None:

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.faults.client import FaultClient, chat
 from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import Request
+from tests.flows.live import eventually
 from tests.limits.redis_server import RedisServer
 from tests.metrics.load import TOKENS, Load, configuration
 from tests.running import Figure, RunningGateway
@@ -107,8 +108,7 @@ async def test_totals_equal_the_upstreams_books_after_a_worker_was_killed(
         began = time.monotonic()
         watching = asyncio.create_task(watch(url, seen, done))
         driving = asyncio.create_task(load.run())
-        while load.books.begun < CALLS // 3:
-            await asyncio.sleep(0.05)
+        await eventually(lambda: load.books.begun >= CALLS // 3, 120)
         lost = await kill_one(running, up, load, port)
         books = await driving
         figure("10,000 calls over two workers", time.monotonic() - began, "s")
@@ -129,12 +129,10 @@ async def test_totals_equal_the_upstreams_books_after_a_worker_was_killed(
 async def kill_one(running: RunningGateway, up: FaultUpstream, load: Load, port: int) -> int:
     """End a worker by SIGKILL while both answer long streams; how many of those were lost."""
     load.going.clear()
-    while load.open:
-        await asyncio.sleep(0.02)
+    await eventually(lambda: load.open == 0, 30)
     before = len(up.requests)
     held = [asyncio.create_task(hold(port)) for _ in range(HELD)]
-    while len(up.requests) < before + HELD or any(request.events < 3 for request in up.requests[before:]):
-        await asyncio.sleep(0.02)
+    await eventually(lambda: sum(request.events > 2 for request in up.requests[before:]) == HELD, 30)
     os.kill(workers_of(running.pid)[0], signal.SIGKILL)
     load.epoch += 1
     load.going.set()
@@ -162,4 +160,3 @@ def check(found: Samples, up: FaultUpstream, load: Load, lost: int) -> None:
     assert total(found, "lockgate_tokens_total", kind="output", source="reported")[""] == sum(request.tokens for request in told)
     assert total(found, "lockgate_tokens_total", kind="prompt", source="reported")[""] == sum(request.prompt_tokens for request in told)
     assert total(found, "lockgate_requests_in_flight")[""] == 0
-
