@@ -139,8 +139,8 @@ HISTOGRAMS: dict[str, View] = {
     "gen_ai_client_token_usage": View("Tokens of an answer, input and output.", "usage", (*_CLIENT, ("gen_ai_token_type", "token_type"))),
 }
 
-SCALES: dict[str, float] = {"lockgate_cost_usd": 1e-9, "lockgate_key_cost_usd": 1e-9, "lockgate_mirror_cost_usd": 1e-9}
-"""Counters that are not counted in ones: money in nano-dollars."""
+SCALES: dict[str, float] = {"lockgate_cost_usd": 1e9, "lockgate_key_cost_usd": 1e9, "lockgate_mirror_cost_usd": 1e9}
+"""Counters that are not counted in ones, and how many of theirs make a one: money is in nano-dollars."""
 
 MICRO = 10**6
 """Gauges are kept in millionths."""

@@ -35,7 +35,7 @@ class _Families:
             counter = CounterMetricFamily(name, text, labels=names)
             scale = SCALES.get(name)
             for labels, (value,) in snapshot.get(name, {}).items():
-                counter.add_metric(labels, value if scale is None else value * scale)
+                counter.add_metric(labels, value if scale is None else value / scale)
             yield counter
         for name, (text, names, _) in GAUGES.items():
             gauge = GaugeMetricFamily(name, text, labels=names)
