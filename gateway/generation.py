@@ -13,11 +13,13 @@ import providers
 from gateway.caller import CallerDeadlines
 from gateway.config_route import refs
 from gateway.config_types import Config, KeyConfig, ProviderConfig
+from gateway.lending import base_url_of
 from gateway.limiting import Limits, has_limits
 from gateway.pace import Pace
 from gateway.pipeline import Pipeline
 from gateway.pricing import price_of
 from gateway.routing import Model, Place, Router
+from gateway.upstream.proxy import proxy_of
 from gateway.upstream.transport import Deadlines, Origin, Transport
 from gateway.virtual_keys import keys_of, resolve
 from providers.base import Target
@@ -87,7 +89,7 @@ class Generation:
     def _make_place(self, provider: ProviderConfig, model: str) -> Place:
         kind = providers.get(provider.type)
         engine = self.engines.get(provider.name)
-        base_url = (provider.base_url or kind.default_base_url or "").rstrip("/")
+        base_url = base_url_of(provider)
         target = Target(
             name=f"{provider.name}/{model}",
             provider=provider.name,
@@ -151,4 +153,5 @@ def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
 def _origin(target: Target, provider: ProviderConfig) -> Origin:
     url = urlsplit(target.base_url)
     port = url.port or (443 if url.scheme == "https" else 80)
-    return Origin(url.scheme, url.hostname or "", port, target.socket, provider.ca, provider.proxy, provider.max_connections)
+    proxy = proxy_of(provider.proxy, target.base_url)
+    return Origin(url.scheme, url.hostname or "", port, target.socket, provider.ca, proxy, provider.max_connections)

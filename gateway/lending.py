@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+import providers
 from gateway.config_types import ProviderConfig
 from gateway.upstream.native import NativeTransport
+from gateway.upstream.proxy import proxy_of
 from gateway.upstream.resolver import Resolver, may_be_called
 from gateway.upstream.transport import Transport
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
 LOADING = 600.0
 """Seconds after which a model that still loads is taken for a good one."""
+
+
+def base_url_of(provider: ProviderConfig) -> str:
+    """Where a provider is: its own address, or its type's."""
+    return (provider.base_url or providers.get(provider.type).default_base_url or "").rstrip("/")
 
 
 class Lender:
@@ -42,7 +49,7 @@ class Lender:
 
     def transport(self, provider: ProviderConfig) -> Transport:
         """Who opens connections to a provider."""
-        if provider.transport == "native" and provider.proxy is None:
+        if provider.transport == "native" and proxy_of(provider.proxy, base_url_of(provider)) is None:
             return self.native
         key = (provider.name, provider.max_connections)
         if key not in self._httpx:
