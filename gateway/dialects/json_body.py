@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.nesting import PARSERS_GO_DEEPER, is_deep
 from gateway.errors import BadRequest, GatewayError, TooLarge
 from providers.base import Body
 
@@ -77,6 +78,8 @@ def parse_body(source: bytes) -> Body:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
     except RecursionError:
         raise BadRequest("The request body is nested too deeply.", code="invalid_json") from None
+    if PARSERS_GO_DEEPER and is_deep(source):
+        raise BadRequest("The request body is nested too deeply.", code="invalid_json")
     _refuse_duplicates(source, body)
     return body
 
