@@ -201,10 +201,10 @@ class Attempts:
 
     async def _pause(self, journey: Journey, choice: Choice, failure: Failure, again: int) -> bool:
         """Wait before the same target is asked again, as long as it said or a little; False when something else is better."""
-        several = len(choice.place.targets) > 1
-        if several and FAILURES[failure.kind].blame in CREDENTIALS and self._health.of(choice.place.target).free:
+        health = self._health.of(choice.place.target)
+        if len(choice.place.targets) > 1 and FAILURES[failure.kind].blame in CREDENTIALS and health.free:
             return True  # with another of its credentials
-        if again >= choice.retries:
+        if again >= choice.retries or health.ejected:
             return False
         wait = failure.retry_after or 0.0
         if failure.kind == "rate_limit":  # a retry at once would be refused too; elsewhere the call may go at once
