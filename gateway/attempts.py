@@ -3,7 +3,7 @@
     Attempts.run    over the places in order     those that cool last; until the caller has an answer or none is left
     _ask            one place                    retry, next or stop, by gateway.errors' table; within `attempts`, budget and deadline
     _attempt        one send to one place        admitted, the exchange; None, or the Failure, which the place's health hears of
-    _adapt          what is sent                 the body made to fit the place's window and the provider's rules
+    adapt           what is sent                 the body made to fit the place's window and the provider's rules (gateway.adapt)
 
 Another place is only asked while the caller was sent nothing; after that only to go on with a broken stream (gateway.continuation).
 """
@@ -15,15 +15,14 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import count
 
-import msgspec
-
-from gateway import accounting, answer, continuation, json_mode, logits
+from gateway import accounting, continuation
+from gateway.adapt import adapt, hand_on, within
 from gateway.admission import Admission, TurnedAway
 from gateway.budget import RetryBudget
 from gateway.call import Attempt, Call
 from gateway.caller import Caller
 from gateway.delivery import Exchange, carry_out
-from gateway.errors import FAILURES, unreadable
+from gateway.errors import FAILURES
 from gateway.fit import Fit
 from gateway.health import Health, TargetHealth
 from gateway.hedge import Hedges
@@ -32,8 +31,8 @@ from gateway.limiting import Limits
 from gateway.metrics import Metrics
 from gateway.redaction import redact
 from gateway.routing import Choice
-from gateway.upstream.transport import Deadlines, UpstreamError
-from providers.base import Adjustment, Body, Failure, Options, Refusal, StreamFailure, Target
+from gateway.upstream.transport import UpstreamError
+from providers.base import Failure, Refusal, StreamFailure
 
 BROKEN = frozenset({"connect", "closed_pre", "truncated", "reset"})
 """What a crash of the embedded engine looks like from here."""
@@ -45,9 +44,6 @@ SOON = 1.5
 """Seconds that a call waits for an upstream that said when it is back, instead of failing."""
 SPREAD = 0.05
 """Seconds over which calls that waited for the same target arrive there."""
-
-Plan = tuple[logits.Asked | None, json_mode.Watch | None, Options, Body]
-"""Probabilities to be read from a chat, JSON to be watched for, and the adapted body with its options."""
 
 
 class Attempts:
@@ -253,14 +249,14 @@ class Attempts:
         """One send to one place. None when the caller has the answer, else why not; Refusal when it cannot be asked this."""
         call, caller, place, left = journey.call, journey.caller, choice.place, journey.left()
         target = health.pick(place.targets)
-        asked, watch, options, body = await self._adapt(call, choice, target, left)
+        asked, watch, options, body = await adapt(self.fit, call, choice, target, left)
         for name in getattr(target.kind, "caller_headers", ()):
-            _hand_on(caller, name, body)
+            hand_on(caller, name, body)
         call.target, call.price, call.usage = target, place.price, None
         call.attempts.append(Attempt(target.name))
         if call.trace is not None:
             call.trace.begin(call.attempts[-1], target)
-        exchange = Exchange(call, caller, place, target, options, _within(choice.deadlines, left), self._metrics, asked, watch)
+        exchange = Exchange(call, caller, place, target, options, within(choice.deadlines, left), self._metrics, asked, watch)
         admission = Admission(call, target, health, self._limits)
         place.pace.in_flight += 1
         try:
@@ -297,56 +293,11 @@ class Attempts:
                 self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
         return failure
 
-    async def _adapt(self, call: Call, choice: Choice, target: Target, left: float) -> Plan:
-        """What to send: the caller's body made to fit the place's window and the provider's rules, both noted on the call."""
-        assert call.body is not None
-        strict = call.strict or choice.strict
-        if call.operation == "logits" and not logits.is_native(target.kind):
-            options, asked = Options(strict), logits.read(call.body)
-            body = logits.as_chat(call.body, asked)
-            call.adjustments = logits.adapt(body, asked, target, options)
-            return asked, None, options, body
-        options = Options(strict, call.stream, call.operation)
-        spoken = call.spoken if call.spoken is not None and call.spoken.splices else None
-        body = call.body.copy() if spoken is None else spoken.continued(call.body)
-        try:
-            fitted = await self._fit(call, choice, body, strict, left) if call.fits or choice.context is not None else []
-            body, adjustments, watch = json_mode.adapt(body, target, options, repair=choice.json_repair)
-            if spoken is not None:
-                spoken.ask_for_rest(body, target)
-            call.adjustments = [*fitted, *adjustments]
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise unreadable(error) from None
-        return None, watch, options, body
-
-    async def _fit(self, call: Call, choice: Choice, body: Body, strict: bool, left: float) -> list[Adjustment]:
-        """Make the conversation fit the place's context window, as caller or configuration ask."""
-        if call.operation != "chat":
-            return []
-        deadlines = _within(choice.deadlines, left)
-        found = await self.fit.apply(body, choice.place, choice.context, deadlines, strict=strict, report=call.receipt)
-        call.context = found.report
-        return found.adjustments
-
 
 def _others(choices: Sequence[Choice], stand_ins: Callable[[], list[Choice]]) -> list[Choice]:
     """The places of a model that a call was not drawn for."""
     known = {choice.place.target.name for choice in choices}
     return [one for one in stand_ins() if one.place.target.name not in known]
-
-
-def _hand_on(caller: Caller, name: str, body: Body) -> None:
-    """One of the few headers that a provider takes from callers, unless a parameter of the body became it already."""
-    for key, value in caller.headers:
-        if key == name.encode() and answer.linked_id(value) is not None:
-            body.headers.setdefault(name, value.decode())
-
-
-def _within(deadlines: Deadlines, left: float) -> Deadlines:
-    """The deadlines of a later attempt end with the call."""
-    if left > deadlines.total - 0.01:
-        return deadlines
-    return Deadlines(deadlines.connect, deadlines.tls, deadlines.first_byte, deadlines.idle, left)
 
 
 def _upstream_failure(error: UpstreamError, call: Call, caller: Caller) -> Failure:
