@@ -238,6 +238,7 @@ class Gateway:
         gauge("lockgate_upstream_connections", lambda: {(state,): getattr(native, state) for state in ("in_use", "idle", "waiting")})
         for what in ("state", "in_flight", "waiting"):
             gauge(f"lockgate_target_{what}", partial(self._each_target, what))
+        gauge("lockgate_budget_used_ratio", lambda: limits.budgets.values() if (limits := self.generation.limits) is not None else {})
         gauge("lockgate_engine_running", partial(self._each_engine, "running"))
         gauge("lockgate_engine_waiting", partial(self._each_engine, "waiting"))
 

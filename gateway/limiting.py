@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gateway import accounting, catalog
+from gateway.budget_use import BudgetUse
 from gateway.config_types import Config, LimitsConfig
 from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
 from gateway.limits.memory import MemoryLimiter
@@ -79,6 +80,7 @@ class Limits:
         self.limiter = limiter
         self._config = config
         self._metrics = metrics
+        self.budgets = BudgetUse()
         self._mode = "memory" if isinstance(limiter, MemoryLimiter) else "shared"
         self._models = {name: limits_in(one.limits, f"model:{name}", "caller") for name, one in config.models.items()}
         self._providers = {
@@ -102,6 +104,7 @@ class Limits:
             return
         found = await self.limiter.admit(limits, self._costs(call, targets, limits), call.id)
         call.limit_headers = _headers(found)
+        self.budgets.note(found.standings)
         self._count(limits, found)
         if isinstance(found, Refusal):
             raise _error(found)
@@ -113,6 +116,7 @@ class Limits:
         if limits is None:
             return None
         found = await self.limiter.admit(limits, self._costs(call, (target,), limits), f"{call.id}.{len(call.attempts)}")
+        self.budgets.note(found.standings)
         self._count(limits, found)
         if isinstance(found, Reservation):
             return found

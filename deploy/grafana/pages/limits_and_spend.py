@@ -72,6 +72,12 @@ SPEND = Dashboard(
             "In an hour, at list prices.",
             {rare(f"sum by (key) (increase(lockgate_key_cost_usd_total{{{KEY}}}[1h]))"): "{{key}}"},
         ),
+        Panel(
+            "Budgets used",
+            "percentunit",
+            "Spent or reserved by calls in flight; at 1 calls are refused until the next day or month.",
+            {rare("max by (owner, name) (lockgate_budget_used_ratio)"): "{{owner}} {{name}}"},
+        ),
         stacked(
             "Cost by model",
             "currencyUSD",
