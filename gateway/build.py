@@ -182,6 +182,10 @@ class Gateway:
             else:
                 await self.lender.end_unused(self._alive)
 
+    def refused_at_the_edge(self, reason: str) -> None:
+        """A caller's connection ended before there was a call."""
+        self.metrics.count("lockgate_edge_refusals", (reason,))
+
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)

@@ -1,47 +1,177 @@
-"""Callers' connections before a request is whole: uvicorn has no deadline for a request's head, so that silence would hold a connection."""
+"""The callers' side of the wire before there is a call: heads that are too slow, too large, or not HTTP as it should be, are refused here.
+
+uvicorn has no deadline for a request's head, no cap on it, and no opinion on the Host header; what it refuses, it says as plain text.
+
+    in time     a head is complete soon after the connection or its own first byte     408; nothing at all: closed
+    in size     16 KiB and 100 headers                                                 431
+    in form     one sound Host; no WebSocket; what llhttp parses strictly              400, 426
+
+A refusal is OpenAI's error object, and the connection ends with it; an answer under way on that connection is finished first.
+"""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.call import next_id
 from gateway.errors import GatewayError
 
+MAX_HEAD = 16 << 10
+MAX_HEADERS = 100
+LINGER = 1.0
+"""Seconds that what a refused caller still sends is read and thrown away, so that the refusal arrives."""
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+\Z")
+_OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c(?=[ \t]*(\r\n|\Z))", re.IGNORECASE)
+
+Problem = tuple[int, str, str]
+"""Status, code, message."""
+UNPARSED: Problem = (400, "invalid_http", "The request is not valid HTTP.")
+SLOW: Problem = (408, "request_timeout", "The request's head did not arrive in time.")
+LARGE: Problem = (431, "headers_too_large", f"The request's headers are over {MAX_HEAD >> 10} KiB or {MAX_HEADERS} in number.")
+HOST: Problem = (400, "invalid_host", "A request needs one Host header that is a host's name.")
+UPGRADE: Problem = (426, "upgrade_not_supported", "This gateway speaks HTTP/1.1 and no WebSocket.")
+
+
+class Refused(Exception):
+    """Raised inside a parser callback to stop the parser; the problem is on the connection."""
+
 
 class Connection(HttpToolsProtocol):
-    """One caller's connection, and whether the head of a request is awaited on it.
+    """One caller's connection. Nothing is timed while requests come as they should; who looks at it now and then sees what is late."""
 
-    Nothing is timed while requests come as they should; who looks at it now and then notices what takes too long.
-    """
+    def __init__(self, *args: Any, refused: Callable[[str], None] | None = None, **named: Any) -> None:
+        """`refused` hears the code of every refusal, or `idle` for a connection that was closed without a request."""
+        super().__init__(*args, **named)
+        self._tell = refused
+        self.awaits_head = True
+        """A new connection owes its first request; an idle one that was used owes nothing until the next request begins."""
+        self.begun = False
+        self.since = 0.0
+        self._in_body = False
+        self._head_size = 0
+        """Bytes that came of a head that is not complete."""
+        self._header_size = 0
+        self._hosts: list[bytes] = []
+        self._problem: Problem | None = None
+        self._late: Problem | None = None
+        self._deaf = False
 
-    awaits_head = True
-    """A new connection owes its first request; an idle one that was used owes nothing until the next request begins."""
-    begun = False
-    since = 0.0
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the caller, unless it was refused already."""
+        if self._deaf:
+            return
+        if self._in_body:
+            super().data_received(data)
+            return
+        self._head_size += len(data)
+        super().data_received(_without_offer(data) if b"h2c" in data else data)
+        if self._head_size > MAX_HEAD and not self._in_body and not self._deaf:
+            self.refuse(LARGE)
 
     def on_message_begin(self) -> None:
         """The first byte of a request is here."""
         self.awaits_head = self.begun = True
+        self._header_size = 0
+        self._hosts.clear()
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or one trailer, which nobody needs."""
+        if self._in_body:
+            return
+        name = name.lower()
+        if name == b"host":
+            self._hosts.append(value)
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self._header_size += len(name) + len(value) + 4
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
-        """The head is whole."""
-        self.awaits_head, self.since = False, 0.0
+        """The head is whole: refuse it, or start the call."""
+        self.awaits_head, self.since, self._head_size = False, 0.0, 0
+        self._problem = self._judge()
+        if self._problem is not None:
+            raise Refused
+        self._in_body = True
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is here; what comes now is the next one's head."""
+        self._in_body = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is finished: now what came after its request can be refused."""
+        super().on_response_complete()
+        if self._late is not None and not self.pipeline and not self.transport.is_closing():
+            late, self._late = self._late, None
+            self.refuse(late)
+
+    def send_400_response(self, msg: str) -> None:
+        """What does not parse, or was refused while it was parsed."""
+        self.refuse(self._problem or UNPARSED)
 
     def end_if_overdue(self, now: float, deadline: float) -> None:
         """Close a connection whose head has been awaited for `deadline` seconds; with a 408 if some of it had come."""
-        if not self.awaits_head or self.transport is None or self.transport.is_closing():
+        if not self.awaits_head or self._deaf or self.transport is None or self.transport.is_closing() or self._busy():
             return
         if not self.since:
             self.since = now
         elif now - self.since > deadline:
-            if self.begun and (self.cycle is None or self.cycle.response_complete):
-                self.transport.write(_overdue())
+            if self.begun:
+                self.refuse(SLOW)
+            else:
+                self._count("idle")
+                self.transport.close()
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer with an error and end the connection; after the answer that is under way, if one is."""
+        self._deaf = True
+        if self._busy():
+            if not self.cycle.more_body:
+                self._late = problem
+                return
+            self.cycle.disconnected = True  # its body will never be complete
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
+        self._count(problem[1])
+        self.transport.write(_answer(problem))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.loop.call_later(LINGER, self.transport.close)
+        else:
             self.transport.close()
+
+    def _busy(self) -> bool:
+        """An answer is under way."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _count(self, reason: str) -> None:
+        if self._tell is not None:
+            self._tell(reason)
+
+    def _judge(self) -> Problem | None:
+        """What is wrong with a head that parsed."""
+        if self._header_size > MAX_HEAD or len(self.headers) > MAX_HEADERS or len(self.url) > MAX_HEAD:
+            return LARGE
+        hosts = self._hosts
+        if (len(hosts) != 1 or not _HOST.match(hosts[0])) and (hosts or self.parser.get_http_version() != "1.0"):
+            return HOST
+        if self.parser.should_upgrade() and self._get_upgrade() == b"websocket":
+            return UPGRADE
+        return None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An offer of another protocol is not an error: it is answered in this one."""
 
 
 def end_overdue(connections: Iterable[object], deadline: float) -> None:
@@ -52,11 +182,17 @@ def end_overdue(connections: Iterable[object], deadline: float) -> None:
             connection.end_if_overdue(now, deadline)
 
 
-def _overdue() -> bytes:
-    error = GatewayError("The request's head did not arrive in time.", status=408, code="request_timeout", type="invalid_request_error")
-    body = error.body()
+def _without_offer(data: bytes) -> bytes:
+    """A head without its offer of HTTP/2, as Java's client makes with every request: the parser would stop there and lose the body."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _OFFER.sub(b"\r\nx-offered: h2c", head, count=1) + end + rest
+
+
+def _answer(problem: Problem) -> bytes:
+    status, code, message = problem
+    body = GatewayError(message, status=status, code=code, type="invalid_request_error").body()
     head = (
-        f"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         f"x-request-id: {next_id()}\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + body

@@ -6,7 +6,8 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Generator
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
@@ -77,16 +78,17 @@ def server(
     trusted_proxies: tuple[str, ...] = (),
     grace: int | None,
     heads: Callable[[], float] = lambda: HEADS,
+    refused: Callable[[str], None] | None = None,
 ) -> Server:
     """A server for one listener: httptools, no access log, forwarded headers only from proxies that are trusted.
 
     `grace` is how long uvicorn waits for calls in flight once told to exit; None leaves that to the process. `heads` gives the
-    seconds that a request's head may take.
+    seconds that a request's head may take; `refused` hears why a connection ended before there was a call.
     """
     config = uvicorn.Config(
         app,
         loop="none",
-        http=Connection,
+        http=cast("Any", partial(Connection, refused=refused)),
         ws="none",
         lifespan="off",
         interface="asgi3",

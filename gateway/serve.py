@@ -91,7 +91,8 @@ def callers_server(gateway: Gateway) -> Server:
     config = gateway.config
     app = build_app(gateway)
     heads = partial(_head_time, gateway)
-    return server(app, tls=config.tls, trusted_proxies=config.trusted_proxies, grace=None, heads=heads)
+    refused = gateway.refused_at_the_edge
+    return server(app, tls=config.tls, trusted_proxies=config.trusted_proxies, grace=None, heads=heads, refused=refused)
 
 
 def _head_time(gateway: Gateway) -> float:

@@ -134,7 +134,8 @@ async def serve() -> AsyncIterator[Serve]:
             resolver: Resolver | None = None,
         ) -> Gate:
             text = configuration(places, first or {}, every or {}, model or {}, top or {}, more or {})
-            found = await stack.enter_async_context(live(text, deadlines=caller, environ={"CANARY": CANARY}, resolver=resolver))
+            settings = live(text, deadlines=caller, environ={"CANARY": CANARY}, resolver=resolver)
+            found = await stack.enter_async_context(settings)
             gate = Gate(found.gateway, found.url, found.admin_url, found._log)
             gate.reports = found.reports
             gates.append(gate)

@@ -77,8 +77,11 @@ HEALTH = Dashboard(
         Panel(
             "Calls without a valid key",
             "reqps",
-            "By what was wrong with the key.",
-            {rare(rate("lockgate_auth_failures_total", "", "reason")): "{{reason}}"},
+            "By what was wrong with the key; and connections that ended before there was a call.",
+            {
+                rare(rate("lockgate_auth_failures_total", "", "reason")): "{{reason}}",
+                rare(rate("lockgate_edge_refusals_total", "", "reason")): "no call: {{reason}}",
+            },
         ),
         Panel(
             "Series",
