@@ -110,7 +110,7 @@ tests/deploy/grafana/node_modules/.installed: tests/deploy/grafana/package-lock.
 
 # What proofs drive that has a Debian package: nginx and HAProxy in front, Prometheus, Redis' own client, an image build without an
 # engine, the benchmark's compiler. Only root can install them; a proof whose program is missing fails and names it.
-PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus redis-cli:redis-tools wget:wget buildah:buildah debootstrap:debootstrap cc:gcc
+PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus redis-cli:redis-tools redis-server:redis-server wget:wget buildah:buildah debootstrap:debootstrap cc:gcc
 install-tools: $(TOOLS)/.installed tests/deploy/grafana/node_modules/.installed
 	@missing=""; for one in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $${one%%:*} >/dev/null || missing="$$missing $${one##*:}"; done; \
 	case "$$missing" in *gcc*) missing="$$missing libc6-dev";; esac; \

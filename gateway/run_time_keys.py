@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from gateway.config_types import Config, KeyConfig
-from gateway.store_client import open_client, store_address
+from gateway.limits.topology import Topology
+from gateway.store_client import open_one, store_address
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from gateway.limits.address import RedisAddress
-    from gateway.store_client import Client
 
 POLL_EVERY = 1.0
-HASH, VERSION = "lockgate:{keys}:made", "lockgate:{keys}:version"
+TAG = "keys"
+HASH, VERSION = f"lockgate:{{{TAG}}}:made", f"lockgate:{{{TAG}}}:version"
 _PUT = """
 local version = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), tonumber(ARGV[1])) + 1
 if ARGV[4] == 'new' and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 1 then return 0 end
@@ -106,8 +109,8 @@ class RedisKeys:
     restart_forgets = False
 
     def __init__(self, address: RedisAddress) -> None:
-        self._address = address
-        self._client: Client | None = None
+        self._topology = Topology(address, TAG)
+        self._client: Redis | None = None
         self._version = 0
         self._raw: dict[str, bytes] = {}
         self._keys: dict[str, MadeKey] = {}
@@ -145,7 +148,7 @@ class RedisKeys:
 
         try:
             if self._client is None:
-                self._client = open_client(self._address)
+                self._client = open_one(await self._topology.locate())
             return await getattr(self._client, command)(*arguments)
         except (RedisError, OSError, ValueError) as error:
             await self.close()

@@ -1,4 +1,4 @@
-"""redis-py's clients for what is no decision of a call: keys made at run time, and where in a topology a key lives."""
+"""redis-py's clients for what is no decision of a call: keys made at run time, and what Sentinels say."""
 
 from __future__ import annotations
 
@@ -25,18 +25,23 @@ def store_address(config: Config) -> RedisAddress:
 
 def open_client(address: RedisAddress) -> Client:
     """A client of any topology. It retries nothing, and asks for the password at each connection."""
-    from redis.asyncio import Redis
     from redis.asyncio.cluster import ClusterNode, RedisCluster
 
-    options = _options(address)
     if address.kind == "cluster":
         nodes = [ClusterNode(host, port) for host, port in address.nodes]
-        return RedisCluster(startup_nodes=nodes, **options)  # type: ignore[abstract, unused-ignore]
+        return RedisCluster(startup_nodes=nodes, **_options(address))  # type: ignore[abstract, unused-ignore]
     if address.kind == "sentinel":
         found: Redis = sentinels(address).master_for(address.service)
         return found
+    return open_one(address)
+
+
+def open_one(address: RedisAddress) -> Redis:
+    """A client of one server."""
+    from redis.asyncio import Redis
+
     where: dict[str, Any] = {"unix_socket_path": address.path} if address.path else {"host": address.host, "port": address.port}
-    return Redis(**where, db=address.database, **options)
+    return Redis(**where, db=address.database, **_options(address))
 
 
 def sentinels(address: RedisAddress, patience: float = PATIENCE) -> Sentinel:

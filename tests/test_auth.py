@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.auth import Keys, VirtualKey, bearer, may_use
 from gateway.errors import Forbidden, GatewayError, Unauthorized
+from tests.running import Figure
 
 
 def keys(**by_token: VirtualKey) -> Keys:
@@ -108,3 +110,25 @@ def test_a_pattern_among_a_keys_models_is_every_name_that_it_fits() -> None:
     limited = VirtualKey("k", models=frozenset({"claude-*", "smart"}))
     assert may_use(limited, "claude-3-opus")
     assert not may_use(limited, "gpt-claude-3")
+
+
+@pytest.mark.prove
+def test_c27_how_long_a_refusal_takes_tells_nothing_about_keys(figure: Figure) -> None:
+    """Unknown keys, keys that begin as a known one does, and keys that were revoked, in turn; means without the slowest tenth."""
+    secret = "lg-" + "a" * 43
+    known = keys(**{secret: VirtualKey("team"), "lg-" + "b" * 43: VirtualKey("other")})
+    known.join({hashlib.sha256(b"lg-revoked").digest(): VirtualKey("revoked")})
+    known.join({})
+    cases = {"unknown": "lg-" + "x" * 43, "one letter off": secret[:-1] + "b", "revoked": "lg-revoked" + "r" * 36}
+    took: dict[str, list[int]] = {name: [] for name in cases}
+    sends = {name: sent(f"Bearer {token}") for name, token in cases.items()}
+    for _ in range(100_000):
+        for name, headers in sends.items():
+            began = time.perf_counter_ns()
+            with suppress(Unauthorized):
+                known.authenticate(headers)
+            took[name].append(time.perf_counter_ns() - began)
+    means = {name: sum(sorted(times)[: len(times) * 9 // 10]) / (len(times) * 0.9) for name, times in took.items()}
+    for name, mean in means.items():
+        figure(name, mean, "ns")
+    assert max(means.values()) - min(means.values()) < 1000

@@ -18,6 +18,7 @@ from tests.flows.conftest import chat, serving
 from tests.flows.live import Live, eventually
 from tests.flows.operator import ADMIN, KEYED, REST, Operator, bearer, digest
 from tests.limits.redis_server import RedisServer
+from tests.limits.topologies import ask
 from tests.running import RunningGateway
 
 
@@ -151,3 +152,26 @@ models:
     assert (code, "limits.requests: expected a rate" in err) == (1, True)
     assert await run("revoke", "new") == (0, "new is revoked\n", "")
     await refused_within(calls, 401, 20)
+
+
+async def commands(redis: RedisServer) -> int:
+    """How many commands a Redis has carried out."""
+    stats = (await ask(redis.address, "INFO", "commandstats")).decode()
+    return sum(int(line.partition("calls=")[2].partition(",")[0]) for line in stats.splitlines() if line.startswith("cmdstat_"))
+
+
+async def test_c28_keys_that_nobody_knows_cost_redis_nothing(up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer) -> None:
+    async with AsyncExitStack() as stack:
+        gateway = (await several(stack, up, own_redis, 1))[0]
+        good = await Operator(client, gateway).make("good")
+        before, began = await commands(own_redis), time.monotonic()
+        for at in range(30):
+            bad = [Operator(client, gateway).call(f"lg-bad-{at}-{each}") for each in range(20)]
+            answers = await asyncio.gather(*bad, Operator(client, gateway).call(good))
+            assert [answer.status_code for answer in answers] == [401] * 20 + [200]
+        took, asked = time.monotonic() - began, await commands(own_redis) - before
+        assert gateway.count("lockgate_auth_failures", "invalid_api_key") == 600
+        # a reservation and a settlement for each good call (a script is some commands), heartbeats and polls; nothing by bad calls
+        each_call = 40
+        assert asked < 30 * each_call + 60 * (took + 2)
+        assert len(up.requests) == 30

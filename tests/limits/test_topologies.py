@@ -9,9 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.config_limit import Rate
+from gateway.config_types import KeyConfig, LimitsConfig
 from gateway.limits.redis import RedisLimiter
+from gateway.limits.resp import RedisAddress
 from gateway.limits.topology import TAGS, slot_of
 from gateway.limits.types import NOTHING, SECOND, Costs, Limit, Refusal, Reservation
+from gateway.run_time_keys import RedisKeys, RunTimeKeys
 from tests.flows.live import eventually
 from tests.limits.conftest import Starter
 from tests.limits.topologies import ClusterServers, SentinelServers, ask
@@ -97,6 +101,30 @@ async def test_r7_a_master_that_becomes_a_replica_is_left_at_its_first_answer(ow
     assert isinstance(found, Reservation)
     assert found.degraded
     assert limiter.link.errors["readonly"] == 1
+
+
+@pytest.mark.parametrize("servers", ["redis", "sentinel", "cluster"], indirect=True)
+async def test_keys_made_at_run_time_are_shared_in_every_topology(servers: RedisAddress | ClusterServers | SentinelServers) -> None:
+    if not isinstance(servers, RedisAddress):
+        await servers.empty()
+        address = servers.address
+    else:
+        await ask(servers, "FLUSHALL")
+        address = servers
+    told: list[str] = []
+    one, other = [RunTimeKeys(RedisKeys(address), lambda: told.append("changed"), told.append) for _ in range(2)]
+    await one.start()
+    await other.start()
+    key = KeyConfig(name="new", hash="sha256:" + "1" * 64, limits=LimitsConfig(requests=Rate(5, "min")), models=("m",))
+    assert await one.add(key, "lg-abc...wxyz") is not None
+    assert await other.add(key, "lg-abc...wxyz") is None  # the name is taken, here as there
+    await eventually(lambda: other.entries == [key])
+    assert await other.revoke("new")
+    assert not await one.revoke("new")
+    await eventually(lambda: one.entries == [])
+    assert set(told) == {"changed"}
+    for each in (one, other):
+        await each.stop()
 
 
 class Load:

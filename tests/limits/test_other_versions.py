@@ -1,0 +1,34 @@
+"""The tests of limits again, on the Redis that Debian has (7.0) instead of the one that the package index has (8.2)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.running import Figure
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(300)
+def test_the_suite_passes_on_the_redis_of_the_path_too(figure: Figure) -> None:
+    program = shutil.which("redis-server")
+    assert program is not None, "redis-server is missing: apt install redis-server (make install-tools does it as root)"
+    version = re.search(r"v=(\d+\.\d+)", subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout)
+    assert version is not None
+    files = ["test_limiter.py", "test_redis.py", "test_redis_faults.py", "test_topologies.py", "test_budgets.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += [str(Path("tests") / "limits" / name) for name in files]
+    environ = {**os.environ, "LOCKGATE_TEST_REDIS": program}
+    environ.pop("REDIS_URL", None)
+    found = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    passed = re.search(r"(\d+) passed", found.stdout)
+    figure(f"passed on Redis {version[1]}", int(passed[1]) if passed else 0, "tests")
+    assert found.returncode == 0, found.stdout[-4000:]
