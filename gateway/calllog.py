@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 import time
 from datetime import UTC, datetime
@@ -17,10 +18,17 @@ import msgspec
 
 from gateway import accounting
 from gateway.call import Call
+from gateway.errors import Forbidden, LimitReached, NotFound, TooLarge, Unauthorized, Unavailable
 
 MAX_LINES = 10_000
 FLUSH_EVERY = 0.1
 MAX_TEXT = 256
+MAX_LINE = 8192
+SHORT, SHORTEST = 32, 4
+"""Letters of a text and entries of a list in a record that would be longer than a line."""
+OURS = (Unauthorized, Forbidden, NotFound, TooLarge, LimitReached, Unavailable)
+"""Errors whose message is of our own making; those of others may quote a prompt."""
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,8 +46,7 @@ class CallLog:
 
     def add(self, call: Call, ended: float) -> None:
         """The line of a finished call."""
-        line = human_line(call, ended) if self._human else _encode(record(call, ended)) + b"\n"
-        self.write(line)
+        self.write(human_line(call, ended) if self._human else json_line(call, ended))
 
     def write(self, line: bytes) -> None:
         """Queue a line; dropped and counted when the writer is too far behind."""
@@ -79,6 +86,29 @@ def _write_all(descriptor: int, data: bytes) -> None:
             return
 
 
+def json_line(call: Call, ended: float) -> bytes:
+    """A record as one line, never longer than MAX_LINE, whatever callers and upstreams put into it."""
+    found = record(call, ended)
+    line: bytes = _encode(found)
+    if len(line) >= MAX_LINE:
+        line = _encode({**_short(msgspec.to_builtins(found)), "cut": True})
+    return line + b"\n"
+
+
+def _short(value: Any) -> Any:
+    """The same with the beginnings of its texts and lists."""
+    if isinstance(value, str):
+        return value[:SHORT]
+    if isinstance(value, dict):
+        return {name: _short(one) for name, one in value.items()}
+    return [_short(one) for one in value[:SHORTEST]] if isinstance(value, list) else value
+
+
+def shown_name(text: str | None) -> str | None:
+    """A name that a caller or an upstream chose, as long as it is one."""
+    return text if text is None or _NAME.match(text) else "?"
+
+
 def record(call: Call, ended: float) -> dict[str, Any]:
     """A call as a log record: names, numbers and timings."""
     found: dict[str, Any] = {
@@ -92,6 +122,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         "stream": call.stream,
         "ms": round((ended - call.started) * 1000, 2),
     }
+    if call.key is not None and call.key.team:
+        found["team"] = call.key.team
     if call.mirror_of:
         found["mirror_of"] = call.mirror_of
     if call.client_id:
@@ -103,7 +135,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if call.attempts:
         found["attempts"] = call.attempts
     if call.adjustments:
-        found["adjustments"] = [f"{one.param}:{one.action}"[:MAX_TEXT] for one in call.adjustments[:32]]
+        found["adjustments"] = [f"{shown_name(one.param)}:{one.action}" for one in call.adjustments[:32]]
     if call.usage is not None:
         found["prompt_tokens"] = call.usage.prompt_tokens
         found["output_tokens"] = call.usage.completion_tokens
@@ -118,7 +150,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if (cost := accounting.cost_usd(call)) is not None:
         found["cost_usd"] = cost
     if call.finish_reasons:
-        found["finish"] = call.finish_reasons
+        found["finish"] = [shown_name(reason) for reason in call.finish_reasons[:32]]
     if call.abort_phase:
         found["aborted"] = call.abort_phase
     if call.spoken is not None and call.spoken.splices:
@@ -126,8 +158,11 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if call.stream_end:
         found["stream_end"] = call.stream_end
     if call.error is not None:
-        found["error"] = call.error.code
-        found["message"] = call.error.message[:MAX_TEXT]
+        found["error"] = shown_name(call.error.code)
+        if call.error.param is not None:
+            found["param"] = shown_name(call.error.param)
+        if isinstance(call.error, OURS):
+            found["message"] = call.error.message[:MAX_TEXT]
     if call.upstream_id:
         found["upstream_id"] = call.upstream_id
     if call.trace is not None and call.trace.id:
@@ -147,6 +182,7 @@ def human_line(call: Call, ended: float) -> bytes:
         tokens,
     ]
     parts += [", ".join(found["adjustments"])] if "adjustments" in found else []
-    parts += [f"{found['error']}: {found['message']}"] if "error" in found else []
+    if "error" in found:
+        parts.append(f"{found['error']}: {found.get('message', found.get('param', '-'))}")
     line = "  ".join(parts).encode("ascii", "backslashreplace").decode()
     return "".join([letter if letter.isprintable() else "?" for letter in line]).encode() + b"\n"

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from gateway import trace_content
 from gateway.call import Attempt, Call
+from gateway.calllog import shown_name
 from gateway.config_telemetry import TracesConfig
 from gateway.metrics.names import system_of
 from providers.base import Target, WireRequest
@@ -96,7 +97,7 @@ class Trace:
             if call.abort_phase:
                 span.set_attribute("error.type", "client_closed")
             elif call.error is not None:
-                _fail(span, call.error.code or str(call.status))
+                _fail(span, shown_name(call.error.code) or str(call.status))
         span.end()
 
 
@@ -176,7 +177,7 @@ def _set(span: Span, attributes: dict[str, Any]) -> None:
 def _fail(span: Span, error: str) -> None:
     from opentelemetry.trace import Status, StatusCode
 
-    span.set_attribute("error.type", error[:64])
+    span.set_attribute("error.type", error)
     span.set_status(Status(StatusCode.ERROR))
 
 
@@ -202,7 +203,7 @@ def _of_call(call: Call, operation: str) -> dict[str, Any]:
         "lockgate.request_id": call.id,
         "lockgate.key": call.key.name if call.key is not None else None,
         "lockgate.attempts": len(call.attempts),
-        "lockgate.adjustments": [f"{one.param}:{one.action}"[:128] for one in call.adjustments[:32]] or None,
+        "lockgate.adjustments": [f"{shown_name(one.param)}:{one.action}" for one in call.adjustments[:32]] or None,
     }
     if call.body is not None:
         asked = {attribute: call.body.get(name) for name, attribute in _ASKED.items() if name in call.body}
@@ -214,7 +215,7 @@ def _of_call(call: Call, operation: str) -> dict[str, Any]:
     if call.stream and call.first_byte_at:
         found["gen_ai.response.time_to_first_chunk"] = call.first_byte_at - call.started
     if call.finish_reasons:
-        found["gen_ai.response.finish_reasons"] = [str(reason)[:64] for reason in call.finish_reasons if reason is not None]
+        found["gen_ai.response.finish_reasons"] = [str(shown_name(reason)) for reason in call.finish_reasons[:32] if reason is not None]
     return found | _of_usage(call)
 
 

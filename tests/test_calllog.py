@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gateway import calllog
-from gateway.call import Attempt, Call
+from gateway.call import Aside, Attempt, Call
 from gateway.calllog import CallLog, human_line, record
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, Unavailable
 from providers.base import Adjustment, Usage
 
 
@@ -44,12 +44,40 @@ def test_a_caller_who_left_is_a_499_whatever_was_answered() -> None:
     assert record(one, one.started)["status"] == 499
 
 
-def test_what_callers_choose_is_cut() -> None:
+NASTY = [one * (1_000_000 // len(one)) for one in ("x", "\r\n", "\x1b[31m", '"},{"status":200', "\u2028\u202e", "\U0001f600")]
+
+
+@pytest.mark.parametrize("text", NASTY, ids=["long", "lines", "colours", "json", "separators", "wide"])
+def test_s11_a_record_is_one_line_of_at_most_8_kib_whatever_is_in_it(text: str) -> None:
     one = call()
-    one.model = "x" * 10_000
-    one.error = BadRequest("y" * 10_000)
-    one.adjustments = [Adjustment("z" * 1000, "drop")] * 100
-    assert len(json.dumps(record(one, one.started + 1), default=str)) < 16_384
+    one.model, one.client_id, one.upstream_id, one.stream_end = text, text, text, text
+    one.attempts = [Attempt(text, text)] * 50
+    one.asides = [Aside(text, Usage(1, 1), 1)] * 50
+    one.finish_reasons = (text,) * 100
+    one.adjustments = [Adjustment(text, "drop")] * 100
+    for error in (BadRequest(text, param=text, code=text), Unavailable(text, code=text)):
+        one.error = error
+        line = calllog.json_line(one, one.started + 1)
+        assert len(line) <= 8192
+        assert line.count(b"\n") == 1
+        found = json.loads(line)
+        assert (found["id"], found["status"], found["cut"]) == (one.id, 200, True)
+        assert not any(byte < 32 for byte in line[:-1])
+
+
+def test_a_line_that_is_short_enough_is_whole() -> None:
+    one = call()
+    assert json.loads(calllog.json_line(one, one.started + 1)).keys() == record(one, one.started).keys()
+
+
+def test_s12_errors_of_others_are_named_and_not_quoted() -> None:
+    one = call()
+    one.error = BadRequest("no such role: 'my secret prompt'", param="messages[0].role")
+    found = record(one, one.started)
+    assert (found["error"], found["param"]) == ("invalid_value", "messages[0].role")
+    assert "my secret prompt" not in str(found) + human_line(one, one.started).decode()
+    one.error = Unavailable("The gateway is shutting down.")
+    assert record(one, one.started)["message"] == "The gateway is shutting down."
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\r\nstatus 200", "a\x1b[31mred", "\u2028x", "\u202ex"])
