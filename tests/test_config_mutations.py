@@ -14,7 +14,7 @@ from gateway.config import Config, ConfigError
 ROOT = Path(__file__).parents[1]
 SOURCES = [path.read_bytes() for path in [ROOT / "config" / "gateway.yaml", *sorted((ROOT / "config" / "examples").glob("*.yaml"))]]
 CANARY = "canary-7d1c55"
-ENVIRON = dict.fromkeys(["OPENAI_API_KEY", "OPENAI_API_KEY_2", "REDIS_PASSWORD", "ADMIN_KEY_HASH", "APP_KEY_HASH"], CANARY)
+ENVIRON = dict.fromkeys(["OPENAI_API_KEY", "OPENAI_API_KEY_2", "GROQ_API_KEY", "REDIS_PASSWORD", "ADMIN_KEY_HASH", "APP_KEY_HASH"], CANARY)
 LINE = re.compile(r"g\.yaml:[1-9]\d*:[1-9]\d*: \S.*")
 MORE = re.compile(r"g\.yaml: and \d+ more")
 PIECES = [

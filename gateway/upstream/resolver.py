@@ -62,7 +62,7 @@ class ThreadResolver:
     """
 
     def __init__(self, ttl: float = 30.0, clock: Callable[[], float] = time.monotonic, lookup: Lookup = look_up) -> None:
-        self._ttl = ttl
+        self.ttl = ttl
         self._clock = clock
         self._lookup = lookup
         self._known: dict[tuple[str, int], tuple[float, Sequence[Address]]] = {}
@@ -90,7 +90,7 @@ class ThreadResolver:
         def answer(addresses: Sequence[Address], error: OSError | None) -> None:
             self._asked.pop(key, None)
             if error is None:
-                self._known[key] = (self._clock() + self._ttl, addresses)
+                self._known[key] = (self._clock() + self.ttl, addresses)
             if question.done():
                 return
             if error is None:
