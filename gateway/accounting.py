@@ -61,7 +61,7 @@ def settle(call: Call) -> None:
         prompt = usage.prompt_tokens or prompt_tokens(call)
         output = usage.completion_tokens or (call.chunks if call.chunks > SILENCE else 0)
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
-            call.usage = Usage(prompt, output, usage.cached_tokens, usage.reasoning_tokens, estimated=True)
+            call.usage = msgspec.structs.replace(usage, prompt_tokens=prompt, completion_tokens=output, estimated=True)
 
 
 def received(call: Call) -> Usage:
@@ -69,13 +69,9 @@ def received(call: Call) -> Usage:
     total = Usage()
     for relay in call.relays:
         known = relay.usage or Usage(prompt_tokens(call), 0, estimated=True)
-        total = Usage(
-            total.prompt_tokens + known.prompt_tokens,
-            total.completion_tokens + max(known.completion_tokens, relay.chunks),
-            total.cached_tokens + known.cached_tokens,
-            total.reasoning_tokens + known.reasoning_tokens,
-            total.estimated or known.estimated or relay.chunks > known.completion_tokens,
-        )
+        if relay.chunks > known.completion_tokens:
+            known = msgspec.structs.replace(known, completion_tokens=relay.chunks, estimated=True)
+        total = total.plus(known)
     return total
 
 

@@ -10,6 +10,7 @@ from gateway.caller import Caller
 from gateway.errors import unreadable
 from gateway.fit import Fit
 from gateway.routing import Choice
+from gateway.strict_limits import put_cap
 from gateway.upstream.transport import Deadlines
 from providers.base import Adjustment, Body, Options, Target
 
@@ -17,8 +18,11 @@ Plan = tuple[logits.Asked | None, json_mode.Watch | None, Options, Body]
 """Probabilities to be read from a chat, JSON to be watched for, and the adapted body with its options."""
 
 
-async def adapt(fit: Fit, call: Call, choice: Choice, target: Target, left: float) -> Plan:
-    """What to send: the caller's body made to fit the place's window and the provider's rules, both noted on the call."""
+async def adapt(fit: Fit, call: Call, choice: Choice, target: Target, left: float, cap: int | None = None) -> Plan:
+    """What to send: the caller's body made to fit the place's window and the provider's rules, both noted on the call.
+
+    `cap`: what a strict limit reserved of output for a call that names no cap itself.
+    """
     assert call.body is not None
     strict = call.strict or choice.strict
     if call.operation == "logits" and not logits.is_native(target.kind):
@@ -31,6 +35,8 @@ async def adapt(fit: Fit, call: Call, choice: Choice, target: Target, left: floa
     body = call.body.copy() if spoken is None else spoken.continued(call.body)
     try:
         fitted = await _fit(fit, call, choice, body, strict, left) if call.fits or choice.context is not None else []
+        if cap is not None:
+            fitted = [*fitted, put_cap(body, cap)]
         body, adjustments, watch = json_mode.adapt(body, target, options, repair=choice.json_repair)
         if spoken is not None:
             spoken.ask_for_rest(body, target)

@@ -249,7 +249,8 @@ class Attempts:
         """One send to one place. None when the caller has the answer, else why not; Refusal when it cannot be asked this."""
         call, caller, place, left = journey.call, journey.caller, choice.place, journey.left()
         target = health.pick(place.targets)
-        asked, watch, options, body = await adapt(self.fit, call, choice, target, left)
+        cap = self._limits.cap(call, target) if self._limits is not None else None
+        asked, watch, options, body = await adapt(self.fit, call, choice, target, left, cap)
         for name in getattr(target.kind, "caller_headers", ()):
             hand_on(caller, name, body)
         call.target, call.price, call.usage = target, place.price, None

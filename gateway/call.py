@@ -54,8 +54,8 @@ class Call:
         "abort_phase", "adjustments", "asides", "attempts", "body", "body_bytes", "chunks", "client_id", "context", "cost", "deadline",
         "error", "finish_reasons", "first_byte_at", "fits", "id", "keep_stop", "key", "limit_headers", "mirror_of", "model", "operation",
         "path", "price", "read_at", "receipt", "relays", "require", "reservation", "route", "sent_at", "spoken", "started", "status",
-        "stop_matched", "stops", "stream", "stream_end", "strict", "target", "time_info", "trace", "upstream_at", "upstream_end",
-        "upstream_id", "usage", "usage_asked", "written",
+        "stop_matched", "stops", "stream", "stream_end", "strict", "strict_limits", "target", "time_info", "trace", "upstream_at",
+        "upstream_end", "upstream_id", "usage", "usage_asked", "written",
     )  # fmt: skip
 
     def __init__(self, operation: Operation, path: str) -> None:
@@ -94,6 +94,8 @@ class Call:
         self.deadline = float("inf")
         """Seconds that the caller gives the whole call (timeout_microseconds)."""
         self.strict = False
+        self.strict_limits = False
+        """Limits on tokens or money that have to hold exactly were reserved for this call."""
         self.require = False
         """Only targets that honour every parameter of this call may be asked (x-gateway-require-parameters)."""
         self.receipt = False

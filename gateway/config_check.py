@@ -69,8 +69,15 @@ def check_store(config: Config, problems: Problems) -> None:
 
 
 def check_limits(config: Config, problems: Problems) -> None:
-    """Budgets whose every call has a price."""
+    """Budgets whose every call has a price, and settings of targets that some model leads to."""
     blocks = _limits(config)
+    known = {(ref.provider, ref.model) for ref in _targets(config, config.models)}
+    for name, one in () if config.expose_targets else config.providers.items():
+        there = [model for other, model in known if other == name]
+        for model in one.models:
+            if model not in there:
+                path = join(join("providers", name) + ".models", model)
+                problems.at(path, f"no model of this file leads to {name}/{model}{suggest(model, there, 'targets')}")
     for path, limits, targets in blocks:
         for ref in targets if limits.spend is not None else ():
             provider = config.providers.get(ref.provider or "")
@@ -100,6 +107,8 @@ def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
     used = _targets(config, config.models) + everything
     for name, provider in config.providers.items():
         found.append((f"{join('providers', name)}.limits", provider.limits, [ref for ref in used if ref.provider == name]))
+        for there, target in provider.models.items():
+            found.append((f"{join(join('providers', name) + '.models', there)}.limits", target.limits, [Ref(name, there)]))
     return found
 
 

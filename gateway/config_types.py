@@ -78,6 +78,13 @@ class LimitsConfig(Struct, frozen=True):
         Literal["local_share", "open", "closed"],
         Meta(description="While the store is out of reach: this process's share of each limit, no limit, or no calls."),
     ] = "local_share"
+    strict: Annotated[
+        bool,
+        Meta(
+            description="Token limits and budgets hold exactly: the prompt is bounded by its bytes, and a call without a cap on its output "
+            "gets the one that was reserved."
+        ),
+    ] = False
 
 
 class Price(Struct, frozen=True):
@@ -86,6 +93,8 @@ class Price(Struct, frozen=True):
     prompt: Annotated[Dollars, Meta(description="Prompt tokens.")]
     output: Annotated[Dollars, Meta(description="Output tokens, reasoning included.")]
     cached: Annotated[Dollars | None, Meta(description="Prompt tokens that the provider had cached; as prompt when left out.")] = None
+    cache_write: Annotated[Dollars | None, Meta(description="Prompt tokens that it put into its cache; as prompt when left out.")] = None
+    reasoning: Annotated[Dollars | None, Meta(description="Reasoning tokens, where their price differs; as output when left out.")] = None
 
 
 class CooldownConfig(Struct, frozen=True):
@@ -101,6 +110,12 @@ class ProbeConfig(Struct, frozen=True):
 
     path: Annotated[str, Meta(pattern="^/", description="What to GET, after base_url: /models")]
     every: Annotated[Duration, Meta(description="Time between two probes.")] = 10.0
+
+
+class TargetConfig(Struct, frozen=True):
+    """One model at a provider, whichever names callers have for it."""
+
+    limits: Annotated[LimitsConfig, Meta(description="For all calls to this target; a call over one goes to the next.")] = LimitsConfig()
 
 
 class ProviderConfig(Struct, frozen=True):
@@ -139,6 +154,13 @@ class ProviderConfig(Struct, frozen=True):
     limits: Annotated[
         LimitsConfig, Meta(description="For all calls to this provider; a call over one of them goes to the next target.")
     ] = LimitsConfig()
+    models: Annotated[dict[str, TargetConfig], Meta(description="Settings of single models there, by their names at the provider.")] = {}
+    bills_aborted_prompt: Annotated[
+        bool, Meta(description="The provider bills the prompt of a call that was ended before it had any output.")
+    ] = False
+    drain: Annotated[
+        bool, Meta(description="The provider bills whole answers: read those to the end whose caller left, to know what they cost.")
+    ] = False
     prices: Annotated[
         dict[str, Price], Meta(description="USD per million tokens by the model's name there, over the catalog's; '*' is any other.")
     ] = {}

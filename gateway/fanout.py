@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import reduce
 from typing import Any, TypeVar
 
 import msgspec
@@ -126,13 +127,7 @@ def add_usages(usages: Sequence[Usage | None]) -> Usage | None:
     known = [usage for usage in usages if usage is not None]
     if len(known) != len(usages):
         return None
-    return Usage(
-        sum(usage.prompt_tokens for usage in known),
-        sum(usage.completion_tokens for usage in known),
-        sum(usage.cached_tokens for usage in known),
-        sum(usage.reasoning_tokens for usage in known),
-        estimated=any(usage.estimated for usage in known),
-    )
+    return reduce(Usage.plus, known, Usage())
 
 
 class Interleaved:

@@ -18,6 +18,7 @@ from gateway.limits.spent import Spent
 from gateway.limits.types import NOTHING, Costs, Kind, Limit, Limiter, Refusal, Reservation, Standing
 from gateway.pricing import FREE, TokenPrice, price_of
 from gateway.store_client import store_address
+from gateway.strict_limits import choices, own_cap, prompt_bound
 from gateway.tokens import BYTES_PER_TOKEN, INLINE, SHARED, tokenizer_for
 from providers.base import Body, Failure, Target
 
@@ -36,6 +37,7 @@ DEGRADED = (b"x-gateway-limits", b"degraded")
 def has_limits(config: Config) -> bool:
     """Whether a configuration limits anything, or may come to: where there are keys, some with limits may be made at run time."""
     blocks = [*(one.limits for one in config.models.values()), *(one.limits for one in config.providers.values())]
+    blocks += [target.limits for one in config.providers.values() for target in one.models.values()]
     return bool(config.keys) or any(map(_some, blocks))
 
 
@@ -55,15 +57,16 @@ def _some(block: LimitsConfig) -> bool:
     return any(getattr(block, kind) is not None for kind in KINDS)
 
 
-def limits_in(block: LimitsConfig, owner: str, side: str = "caller") -> tuple[Limit, ...]:
-    """A block of the YAML as limits of one owner."""
+def limits_in(block: LimitsConfig, owner: str, side: str = "caller", *, strict: bool = False) -> tuple[Limit, ...]:
+    """A block of the YAML as limits of one owner; `strict` where the owner is, whatever the block says."""
     found: list[Limit] = []
+    strict = strict or block.strict
     for kind in KINDS:
         value = getattr(block, kind)
         if kind == "concurrent" and value is not None:
             found.append(Limit(owner, kind, value, outage=block.outage, side=side))
         elif value is not None:
-            found.append(Limit(owner, kind, value.amount, value.window, outage=block.outage, side=side))
+            found.append(Limit(owner, kind, value.amount, value.window, outage=block.outage, side=side, strict=strict))
     return tuple(found)
 
 
@@ -71,6 +74,11 @@ def _needs(limits: Sequence[Limit]) -> tuple[bool, bool]:
     """Whether these limits ask for a call's tokens, and for its cost."""
     money = any(limit.kind == "spend" for limit in limits)
     return money or any(limit.kind in TOKEN_KINDS for limit in limits), money
+
+
+def _strict(limits: Sequence[Limit]) -> bool:
+    """Whether one of these limits counts in tokens or money, and has to hold exactly."""
+    return any(limit.strict and (limit.kind in TOKEN_KINDS or limit.kind == "spend") for limit in limits)
 
 
 class Limits:
@@ -86,8 +94,14 @@ class Limits:
         self._providers = {
             name: found for name, one in config.providers.items() if (found := limits_in(one.limits, f"provider:{name}", "target"))
         }
+        self._targets = {
+            f"{name}/{model}": self._providers.get(name, ()) + limits_in(target.limits, f"target:{name}/{model}", "target")
+            for name, one in config.providers.items()
+            for model, target in one.models.items()
+        }
         self._each: dict[tuple[str, str], tuple[tuple[Limit, ...], LimitsConfig]] = {}
-        own = [limit for block in (*self._models.values(), *self._providers.values()) for limit in block]
+        targets = (*self._providers.values(), *self._targets.values())
+        own = [limit for block in (*self._models.values(), *targets) for limit in block]
         blocks = [block for key in config.keys.values() for block in (key.limits, key.limits_per_user)]
         blocks += [team.limits for team in config.teams.values()]
         self.counts_tokens = _needs([*own, *(limit for block in blocks for limit in limits_in(block, ""))])[0]
@@ -102,6 +116,7 @@ class Limits:
                 limits += self._per_user(call, key.name, key.limits_per_user)
         if not limits:
             return
+        call.strict_limits = _strict(limits)
         found = await self.limiter.admit(limits, self._costs(call, targets, limits), call.id)
         call.limit_headers = _headers(found)
         self.budgets.note(found.standings)
@@ -111,9 +126,9 @@ class Limits:
         call.reservation = found
 
     async def admit_target(self, call: Call, target: Target) -> Reservation | Failure | None:
-        """The same for the limits of a provider, for one attempt; a Failure sends the call to the next place."""
-        limits = self._providers.get(target.provider)
-        if limits is None:
+        """The same for the limits of a provider and of the target itself, for one attempt; a Failure sends the call to the next place."""
+        limits = self._of_target(target)
+        if not limits:
             return None
         found = await self.limiter.admit(limits, self._costs(call, (target,), limits), f"{call.id}.{len(call.attempts)}")
         self.budgets.note(found.standings)
@@ -124,6 +139,16 @@ class Limits:
             return Failure("overloaded", "the store of limits is out of reach", retry_after=found.retry_after)
         kind = "quota" if found.limit.kind == "spend" else "rate_limit"
         return Failure(kind, f"the gateway's own limit of {found.limit} is used up", retry_after=found.retry_after)  # type: ignore[arg-type]
+
+    def _of_target(self, target: Target) -> tuple[Limit, ...]:
+        found = self._targets.get(target.name)
+        return found if found is not None else self._providers.get(target.provider, ())
+
+    def cap(self, call: Call, target: Target) -> int | None:
+        """The cap on its output that a call without one gets, because a strict limit reserved as much."""
+        if call.operation not in ("chat", "completions") or call.body is None or own_cap(call.body) is not None:
+            return None
+        return self._config.default_output_tokens if call.strict_limits or _strict(self._of_target(target)) else None
 
     def settle(self, call: Call, reservation: Reservation, *, made: bool = False, since: int = 0) -> None:
         """Replace the reservation by what the call used: nothing when it reached no upstream, unless it was `made` all the same.
@@ -152,7 +177,7 @@ class Limits:
         found, known = self._each.get((key, user), ((), _NONE))
         if known is not block:
             owner = f"user:{key}:{hashlib.sha256(user.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
-            found = limits_in(block, owner)
+            found = limits_in(block, owner, strict=call.key is not None and call.key.strict)
             if len(self._each) >= MOST_USERS:
                 self._each.clear()
             self._each[key, user] = found, block
@@ -165,6 +190,9 @@ class Limits:
             return Costs()
         assert call.body is not None
         body, default = call.body, self._config.default_output_tokens
+        if _strict(limits):
+            prompt, output = prompt_bound(call), (own_cap(body) or default) * choices(body)
+            return Costs(1, prompt, output, max(self._price(target).most(prompt, output) for target in targets) if money else 0)
         prompt = prompt_tokens(call, targets[0])
         output = max(output_cap(body, target, default) for target in targets)
         spend = max(self._price(target).of(prompt, output) for target in targets) if money else 0

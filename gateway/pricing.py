@@ -22,6 +22,10 @@ class TokenPrice(msgspec.Struct, frozen=True):
     prompt: int
     output: int
     cached: int
+    reasoning: int | None = None
+    """None: as other output."""
+    cache_write: int | None = None
+    """None: as other prompt tokens."""
 
     def of(self, prompt: int, output: int, cached: int = 0) -> int:
         """The cost of so many tokens; `cached` is part of `prompt`."""
@@ -29,9 +33,23 @@ class TokenPrice(msgspec.Struct, frozen=True):
         total = (prompt - cached) * self.prompt + cached * self.cached + output * self.output
         return -(-total // MILLION)
 
+    def most(self, prompt: int, output: int) -> int:
+        """The cost of so many tokens, if all of them are of the dearest sort."""
+        dearest = max(self.prompt, self.cached, self.cache_write or 0), max(self.output, self.reasoning or 0)
+        return -(-(prompt * dearest[0] + output * dearest[1]) // MILLION)
+
     def of_usage(self, usage: Usage) -> int:
         """The cost of an answer; negative numbers, which some upstreams send, cost nothing."""
-        return self.of(max(0, usage.prompt_tokens), max(0, usage.completion_tokens), usage.cached_tokens)
+        prompt, output = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
+        if self.reasoning is None and self.cache_write is None:
+            return self.of(prompt, output, usage.cached_tokens)
+        cached = min(max(usage.cached_tokens, 0), prompt)
+        written = min(max(usage.cache_write_tokens, 0), prompt - cached)
+        thought = min(max(usage.reasoning_tokens, 0), output)
+        total = (prompt - cached - written) * self.prompt + cached * self.cached + (output - thought) * self.output
+        total += written * (self.prompt if self.cache_write is None else self.cache_write)
+        total += thought * (self.output if self.reasoning is None else self.reasoning)
+        return -(-total // MILLION)
 
 
 FREE = TokenPrice(0, 0, 0)
@@ -42,7 +60,7 @@ def price_of(provider: ProviderConfig, model: str) -> TokenPrice | None:
     """A model's price at a provider, None when nobody knows it."""
     own = provider.prices.get(model) or provider.prices.get("*")
     if own is not None:
-        return _price(own.prompt, own.output, own.cached)
+        return _price(own.prompt, own.output, own.cached, own.reasoning, own.cache_write)
     return FREE if provider.type == "local" else _listed(provider.type, model, provider.name)
 
 
@@ -50,11 +68,20 @@ def price_of(provider: ProviderConfig, model: str) -> TokenPrice | None:
 def _listed(kind: str, model: str, provider: str) -> TokenPrice | None:
     found = catalog.find(kind, model, provider)
     prices = found.usd_per_million_tokens if found is not None else None
-    return None if prices is None else _price(prices.input, prices.output, prices.cache_read or None)  # 0 there means unknown
+    if prices is None:
+        return None
+    # 0 there means unknown
+    return _price(prices.input, prices.output, prices.cache_read or None, prices.reasoning or None, prices.cache_write or None)
 
 
-def _price(prompt: float, output: float, cached: float | None) -> TokenPrice:
-    return TokenPrice(_nano(prompt), _nano(output), _nano(prompt if cached is None else cached))
+def _price(prompt: float, output: float, cached: float | None, reasoning: float | None, cache_write: float | None) -> TokenPrice:
+    return TokenPrice(
+        _nano(prompt),
+        _nano(output),
+        _nano(prompt if cached is None else cached),
+        None if reasoning is None else _nano(reasoning),
+        None if cache_write is None else _nano(cache_write),
+    )
 
 
 def _nano(usd: float) -> int:

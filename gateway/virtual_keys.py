@@ -21,7 +21,7 @@ def resolve(keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig]) -> dict[
 
 def _resolve(one: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
     team = teams.get(one.team) if one.team is not None else TeamConfig("")
-    limits = limits_in(one.limits, f"key:{one.name}")
+    limits = limits_in(one.limits, f"key:{one.name}", strict=bool(one.strict))
     if team is not None and one.team is not None:
         limits += limits_in(team.limits, f"team:{one.team}")
     return VirtualKey(

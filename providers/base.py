@@ -215,6 +215,19 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    cache_write_tokens: int = 0
+    """Prompt tokens that the provider put into its cache, which some bill dearer."""
+
+    def plus(self, other: Usage) -> Usage:
+        """Both together; an estimate when either is one."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.estimated or other.estimated,
+            self.cache_write_tokens + other.cache_write_tokens,
+        )
 
 
 class Answer(msgspec.Struct):

@@ -23,7 +23,11 @@ def read_usage(raw: Any) -> Usage | None:
     if cached is None:
         cached = _count(raw.get("prompt_cache_hit_tokens"))
     reasoning = _count(_inner(raw, "completion_tokens_details", "reasoning_tokens"))
-    return Usage(prompt, completion, min(cached or 0, prompt), reasoning or 0)
+    if reasoning and total is not None and total > prompt + completion:  # some count what was thought apart, and bill it as output
+        completion += min(reasoning, total - prompt - completion)
+    written = _count(_inner(raw, "prompt_tokens_details", "cache_write_tokens")) or 0
+    cached = min(cached or 0, prompt)
+    return Usage(prompt, completion, cached, min(reasoning or 0, completion), cache_write_tokens=min(written, prompt - cached))
 
 
 def _count(value: Any) -> int | None:

@@ -1,0 +1,69 @@
+"""What tokens cost: cached, written to a cache, thought, and those of providers that count thinking apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.config import parse
+from gateway.pricing import TokenPrice, price_of
+from providers.base import Usage
+from providers.usage import read_usage
+
+THOUGHT = {"reasoning_tokens": 15}
+PRICE = TokenPrice(2_000_000, 10_000_000, 500_000, 4_000_000, 3_000_000)
+
+
+def test_each_sort_of_token_has_its_own_price() -> None:
+    usage = Usage(100, 50, cached_tokens=30, reasoning_tokens=20, cache_write_tokens=10)
+    assert PRICE.of_usage(usage) == 60 * 2 + 30 * 1 // 2 + 10 * 3 + 30 * 10 + 20 * 4
+
+
+def test_what_has_no_price_of_its_own_costs_what_it_is_part_of() -> None:
+    plain = TokenPrice(2_000_000, 10_000_000, 2_000_000)
+    assert plain.of_usage(Usage(100, 50, 30, 20, cache_write_tokens=10)) == 100 * 2 + 50 * 10
+
+
+@pytest.mark.parametrize("usage", [Usage(10, 5, 99, 99, cache_write_tokens=99), Usage(-5, -5, -5, -5, cache_write_tokens=-5)])
+def test_numbers_that_do_not_fit_together_cost_no_more_than_the_whole(usage: Usage) -> None:
+    assert 0 <= PRICE.of_usage(usage) <= 10 * 3 + 5 * 10
+
+
+def test_a_cost_is_rounded_up_once() -> None:
+    assert TokenPrice(1, 1, 1).of_usage(Usage(1, 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30, "completion_tokens_details": THOUGHT}, (20, 15)),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 30, "completion_tokens_details": THOUGHT}, (20, 15)),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "completion_tokens_details": THOUGHT}, (5, 5)),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 30}, (5, 0)),
+    ],
+)
+def test_thinking_that_is_counted_apart_is_output_too(given: dict[str, Any], expected: tuple[int, int]) -> None:
+    found = read_usage(given)
+    assert found is not None
+    assert (found.completion_tokens, found.reasoning_tokens) == expected
+
+
+def test_prices_come_from_the_configuration_and_else_from_the_catalog() -> None:
+    config = parse(
+        b"""
+providers:
+  anthropic: { api_key: "${KEY}" }
+  own: { type: vllm, base_url: "http://x/v1", prices: { m: { prompt: 1, output: 2, cached: 0.5, cache_write: 1.25, reasoning: 3 } } }
+models:
+  m: own/m
+  n: anthropic/claude-sonnet-4-5
+""",
+        "gateway.yaml",
+        environ={"KEY": "sk-some-credential"},
+    )
+    assert price_of(config.providers["own"], "m") == TokenPrice(10**9, 2 * 10**9, 5 * 10**8, 3 * 10**9, 125 * 10**7)
+    listed = price_of(config.providers["anthropic"], "claude-sonnet-4-5")
+    assert listed is not None
+    assert listed.cache_write is not None
+    assert listed.cached < listed.prompt < listed.cache_write

@@ -1,0 +1,133 @@
+"""Strict limits hold exactly in real tokens, whatever callers ask for; targets have limits of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.config import ConfigError, parse
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.live import Live, eventually, live
+
+TOKEN = "lg-strict-0123456789abcdef"
+HASH = "sha256:" + hashlib.sha256(TOKEN.encode()).hexdigest()
+PRICES = "{ '*': { prompt: 10, output: 100 } }"
+ENVIRON = {"UP_KEY": "sk-upstream-credential"}
+
+
+@pytest.fixture
+async def up() -> Any:
+    """A scripted upstream: a word a token."""
+    async with FaultUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+async def client() -> Any:
+    """A caller."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
+        yield one
+
+
+def yaml(up: FaultUpstream, key: str, provider: str = "", top: str = "") -> str:
+    """One model, one key."""
+    return f"""
+{top}
+providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", prices: {PRICES}{provider} }}
+models:
+  m: up/mock
+keys:
+  app: {{ hash: "{HASH}", {key} }}
+"""
+
+
+async def ask(client: httpx.AsyncClient, gateway: Live, content: Any = "one two", **more: Any) -> httpx.Response:
+    """One chat call."""
+    body = {"model": "m", "messages": [{"role": "user", "content": content}], **more}
+    headers = {"authorization": f"Bearer {TOKEN}", "x-gateway-receipt": "body"}
+    return await client.post(gateway.base_url + "/chat/completions", json=body, headers=headers)
+
+
+@pytest.mark.parametrize("key", ["limits: { tokens: 100k/h, strict: true }", "strict: true, limits: { tokens: 100k/h }"])
+async def test_a_call_without_a_cap_gets_the_one_that_was_reserved_and_is_told(
+    up: FaultUpstream, client: httpx.AsyncClient, key: str
+) -> None:
+    async with live(yaml(up, key, top="default_output_tokens: 300"), environ=ENVIRON) as gateway:
+        answer = await ask(client, gateway)
+        assert answer.status_code == 200, answer.text
+        given = await ask(client, gateway, max_completion_tokens=7)
+        assert given.status_code == 200, given.text
+    assert up.requests[0].json["max_tokens"] == 300
+    assert '"max_tokens";set_default;to=300' in answer.headers["x-gateway-adjusted"]
+    assert "max_tokens" not in up.requests[1].json
+    assert "300" not in given.headers.get("x-gateway-adjusted", "")
+
+
+async def test_what_is_not_limited_strictly_is_left_as_it_is(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with live(yaml(up, "limits: { tokens: 100k/h }, strict: false"), environ=ENVIRON) as gateway:
+        await ask(client, gateway)
+    assert "max_tokens" not in up.requests[0].json
+
+
+async def test_no_window_has_more_real_tokens_than_the_limit(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    """Callers who ask for more than their prompt lets expect: what the upstream sent in all is within the limit."""
+    up.chunks = 10_000
+    async with live(yaml(up, "limits: { tokens: 3000/h, strict: true }", top="default_output_tokens: 200"), environ=ENVIRON) as gateway:
+        for _ in range(4):
+            found = await asyncio.gather(*(ask(client, gateway, "word " * 40) for _ in range(6)))
+            assert {one.status_code for one in found} <= {200, 429}
+        assert found[-1].status_code == 429
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
+    sent = sum(request.prompt_tokens + request.tokens for request in up.requests)
+    assert 1500 < sent <= 3000
+
+
+async def test_a_budget_that_is_strict_is_never_overspent(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    up.chunks = 10_000
+    async with live(yaml(up, "limits: { spend: 0.1 USD/day, strict: true }", top="default_output_tokens: 100"), environ=ENVIRON) as gateway:
+        statuses = [(await ask(client, gateway)).status_code for _ in range(15)]
+        assert 429 in statuses
+        assert statuses.count(200) >= 5
+        usage = (await client.get(gateway.admin_url + "/admin/usage")).json()
+    assert usage["total"]["cost_usd"] <= 0.1
+
+
+async def test_what_has_no_bound_is_refused_by_name(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    picture = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
+    async with live(yaml(up, "limits: { tokens: 100k/h, strict: true }"), environ=ENVIRON) as gateway:
+        refused = await ask(client, gateway, picture)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "messages[0].content"
+    assert up.requests == []
+
+
+async def test_a_target_has_limits_of_its_own_whichever_model_leads_there(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    config = yaml(up, "limits: { requests: 100/h }", provider=", models: { mock: { limits: { requests: 2/h } } }")
+    config = config.replace("  m: up/mock\n", "  m: [up/mock, up/other]\n  alone: up/mock\n")
+    async with live(config, environ=ENVIRON) as gateway:
+        targets = [(await ask(client, gateway)).headers["x-gateway-target"] for _ in range(4)]
+        refused = await ask(client, gateway, model="alone")
+        assert targets == ["up/mock", "up/mock", "up/other", "up/other"]
+        assert refused.status_code == 429
+        assert gateway.count("lockgate_limit_decisions", "target", "refused") == 3
+        assert gateway.count("lockgate_upstream_errors") == 0
+        records = await gateway.records(5)
+        assert [one["outcome"] for one in records[2]["attempts"]] == ["limit", "ok"]
+        usage = (await client.get(gateway.admin_url + "/admin/usage?by=target")).json()
+    assert {row["target"]: row["requests"] for row in usage["rows"]} == {"up/mock": 2, "up/other": 2}
+
+
+def test_settings_of_a_target_that_no_model_leads_to_are_refused() -> None:
+    text = b"""
+providers:
+  up: { type: vllm, base_url: "http://x/v1", models: { mok: { limits: { requests: 2/h } } } }
+models:
+  m: up/mock
+"""
+    with pytest.raises(ConfigError, match=r"providers\.up\.models\.mok: no model of this file leads to up/mok, did you mean 'mock'"):
+        parse(text, "gateway.yaml", environ={})
