@@ -154,6 +154,7 @@ class Gateway:
         self._older.append(self.generation)
         self.generation, self._coming = generation, None
         self._probe()
+        self.lender.native.renew()
         if self._retiring is None or self._retiring.done():
             self._retiring = self._spawn(self._retire(), "older generations")
 

@@ -15,7 +15,9 @@ from gateway.config_types import Config
 SECTIONS = {"providers": "provider", "models": "model", "teams": "team", "keys": "key"}
 """Parts of the file whose entries come and go by name."""
 
-FIXED = ("listen", "admin.listen", "store", "store_deadline", "trusted_proxies", "metrics.max_series")
+FIXED = (
+    "listen", "admin.listen", "store", "store_password", "store_ca", "store_deadline", "journal", "metrics", "traces", "trusted_proxies",
+)  # fmt: skip
 """What a process has for its whole life: a reload keeps it as it is, and says so. Turning `tls` on or off is such a change, too."""
 
 
@@ -43,7 +45,7 @@ def compare(old: Config, new: Config) -> list[Change]:
         if name in SECTIONS:
             continue
         for path, one, other, form in _leaves(name, before[name], after[name]):
-            found.append(Change("changed", "", path, (_step(one, other, form),), path in FIXED or _switches_tls(path, one, other)))
+            found.append(Change("changed", "", path, (_step(one, other, form),), _is_fixed(path) or _switches_tls(path, one, other)))
     for section in SECTIONS:
         found += _entries(section, before[section][0], after[section][0])
     return found
@@ -65,6 +67,10 @@ def _put(struct: Any, path: list[str], source: Any) -> Any:
     field, *rest = path
     value = getattr(source, field)
     return structs.replace(struct, **{field: _put(getattr(struct, field), rest, value) if rest else value})
+
+
+def _is_fixed(path: str) -> bool:
+    return any(path == fixed or path.startswith(fixed + ".") for fixed in FIXED)
 
 
 def _switches_tls(path: str, old: Any, new: Any) -> bool:

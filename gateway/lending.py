@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import providers
+from gateway.config_files import mark
 from gateway.config_types import ProviderConfig
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.proxy import proxy_of
@@ -41,7 +42,7 @@ class Lender:
         """`sockets` are engines that another process runs, by provider; `workers` processes admit calls to ours."""
         self.native = NativeTransport(resolver=resolver, permit=may_be_called)
         self.sockets = sockets
-        self._httpx: dict[tuple[str, int], Transport] = {}
+        self._httpx: dict[tuple[str, int, str], Transport] = {}
         self._engines: list[tuple[str, AnyEngine]] = []
         self._new: list[AnyEngine] = []
         self._report = report
@@ -51,7 +52,7 @@ class Lender:
         """Who opens connections to a provider."""
         if provider.transport == "native" and proxy_of(provider.proxy, base_url_of(provider)) is None:
             return self.native
-        key = (provider.name, provider.max_connections)
+        key = (provider.name, provider.max_connections, mark(provider.ca) if provider.ca else "")
         if key not in self._httpx:
             from gateway.upstream.httpx_transport import HttpxTransport
 

@@ -25,7 +25,7 @@ class Dialer:
     def __init__(self, resolver: Resolver, permit: Callable[[str], bool] | None) -> None:
         self._resolver = resolver
         self._permit = permit
-        self._contexts = Contexts()
+        self.contexts = Contexts()
 
     async def dial(self, pool: Pool, deadlines: Deadlines, total: float) -> Connection:
         """One connection to the pool's origin; UpstreamError says which step failed."""
@@ -71,7 +71,7 @@ class Dialer:
     async def _secure(self, pool: Pool, sock: socket.socket, deadlines: Deadlines, total: float) -> Connection:
         origin, ticker = pool.origin, pool.ticker
         try:
-            context = await self._contexts.get(origin.ca)
+            context = await self.contexts.get(origin.ca)
             deadline = min(ticker.clock() + deadlines.tls, total)
             return await finish_before(ticker, deadline, _adopt(pool, sock, context), Connection.abort)
         except TimeoutError:

@@ -64,6 +64,11 @@ class NativeTransport:
             pool.close()
         self._ticker.stop()
 
+    def renew(self) -> None:
+        """Another configuration serves: look at its authorities again, and forget origins that have no connection any more."""
+        self._dialer.contexts.renew()
+        self._pools = {origin: pool for origin, pool in self._pools.items() if pool.open or pool.waiting}
+
     @property
     def in_use(self) -> int:
         """Connections with an exchange under way, over all origins."""

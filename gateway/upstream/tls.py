@@ -34,3 +34,7 @@ class Contexts:
                 raise UpstreamError("tls", f"cannot load the authorities in {ca}: {error.strerror or error}") from None
             context = self._made.setdefault(ca, context)
         return context
+
+    def renew(self) -> None:
+        """Read the files again for connections to come: they may have other authorities now."""
+        self._made = {ca: context for ca, context in self._made.items() if ca is None}

@@ -1,0 +1,138 @@
+"""What a reload does to certificates, authorities, connections and engines: new calls get new ones, open calls keep theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import trustme
+
+from tests.faults.tls import Certificates
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.conftest import CREDENTIAL, chat, one_model
+from tests.flows.live import eventually, live
+from tests.flows.test_reload_flow import call
+from tests.flows.test_shutdown_flow import generation, port, until
+from tests.running import RunningGateway
+
+ENVIRON = {"UP_KEY": CREDENTIAL}
+
+
+async def test_an_authority_that_was_replaced_is_trusted_after_the_reload(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    makers = []
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        makers.append(Certificates(tmp_path / name))
+    ca = tmp_path / "ca.pem"
+    shutil.copy(makers[0].ca, ca)
+    for transport in ("native", "httpx"):
+        async with FaultUpstream(tls="good", certificates=makers[0]) as old, FaultUpstream(tls="good", certificates=makers[1]) as new:
+            shutil.copy(makers[0].ca, ca)
+            more = f'ca: "{ca}", transport: {transport}, type:'
+            async with live(one_model(old).replace("type:", more), environ=ENVIRON, watch=True) as gateway:
+                assert (await call(client, gateway)).status_code == 200
+                gateway.path.write_text(one_model(new).replace("type:", more))
+                await eventually(lambda gateway=gateway: gateway.gateway.generation.number == 2)  # type: ignore[misc]
+                assert (await call(client, gateway)).status_code == 502
+                shutil.copy(makers[1].ca, ca)
+                await eventually(lambda gateway=gateway: gateway.gateway.generation.number == 3)  # type: ignore[misc]
+                assert (await call(client, gateway)).status_code == 200
+
+
+async def test_origins_of_older_generations_leave_nothing_behind(client: httpx.AsyncClient) -> None:
+    async with live(one_model(FaultUpstream(port=1)), environ=ENVIRON) as gateway:
+        for number in range(12):
+            assert (await call(client, gateway)).status_code == 502
+            gateway.path.write_text(one_model(FaultUpstream(port=number + 2)))
+            assert await gateway.reloader.reload() == "applied"
+        assert len(gateway.gateway.lender.native._pools) <= 1
+
+
+async def test_transports_that_no_generation_uses_are_closed_once_their_calls_have_ended(
+    up: FaultUpstream, client: httpx.AsyncClient
+) -> None:
+    up.chunks, up.delay = 20, 0.05
+    yaml = one_model(up).replace("type:", "transport: httpx, type:")
+    async with live(yaml, environ=ENVIRON) as gateway:
+        stream = asyncio.create_task(client.post(gateway.base_url + "/chat/completions", json=chat(stream=True)))
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 1)
+        gateway.path.write_text(one_model(up))
+        assert await gateway.reloader.reload() == "applied"
+        assert (await call(client, gateway, max_tokens=1)).status_code == 200
+        assert len(gateway.gateway.lender._httpx) == 1
+        assert (await stream).text.endswith("data: [DONE]\n\n")
+        await eventually(lambda: gateway.gateway.lender._httpx == {})
+
+
+async def test_an_engine_stays_while_its_options_do_and_a_model_that_cannot_be_loaded_replaces_none(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    yaml = "providers:\n  local: { slots: 1, context: 512 }\nmodels: { m: local/x }\n"
+    async with live(yaml) as gateway:
+        first = gateway.gateway.generation.engines["local"]
+        await eventually(lambda: first.state == "ready", 120)
+        gateway.path.write_text(yaml + "max_body: 5MiB\n")
+        assert await gateway.reloader.reload() == "applied"
+        assert gateway.gateway.generation.engines["local"] is first
+        (tmp_path / "bad.gguf").write_text("this is no model")
+        gateway.path.write_text(yaml.replace("slots: 1", f'slots: 1, model: "{tmp_path / "bad.gguf"}"'))
+        assert await gateway.reloader.reload() == "failed"
+        assert "the local engine's model cannot be used" in gateway.reloader.problems[0].message
+        assert gateway.gateway.generation.engines["local"] is first
+        assert (await call(client, gateway, max_tokens=1)).status_code == 200
+        gateway.path.write_text(yaml.replace("slots: 1", "slots: 2"))
+        assert await gateway.reloader.reload() == "applied"
+        second = gateway.gateway.generation.engines["local"]
+        assert second is not first
+        assert second.state == "ready", "its model is loaded before it takes over"
+        await eventually(lambda: first.state == "stopped")
+        assert (await call(client, gateway, max_tokens=1)).status_code == 200
+        gateway.path.write_text("providers: {}\n")
+        assert await gateway.reloader.reload() == "applied"
+        await eventually(lambda: second.state == "stopped")
+
+
+def certificate(authority: trustme.CA, folder: Path) -> None:
+    """A new certificate and its key, in the same files."""
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+    (folder / "key.pem").chmod(0o600)
+    issued.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+
+
+async def shown_certificate(running: RunningGateway, context: ssl.SSLContext) -> tuple[bytes, asyncio.StreamWriter]:
+    """What a new connection gets to see."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port(running), ssl=context, server_hostname="127.0.0.1")
+    found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    return found, writer
+
+
+async def test_a_renewed_certificate_is_shown_to_new_connections_and_open_ones_stay(
+    gateway: Callable[..., RunningGateway], tmp_path: Path
+) -> None:
+    authority, context = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(context)
+    certificate(authority, tmp_path)
+    async with FaultUpstream() as up:
+        yaml = one_model(up, f'tls: {{ cert: "{tmp_path / "cert.pem"}", key: "{tmp_path / "key.pem"}" }}\n')
+        running = await asyncio.to_thread(gateway, yaml, ENVIRON)
+        await asyncio.to_thread(running.wait_ready)
+        async with httpx.AsyncClient(verify=context, trust_env=False) as kept:
+            assert (await kept.post(running.base_url + "/chat/completions", json=chat())).status_code == 200
+            first, one = await shown_certificate(running, context)
+            certificate(authority, tmp_path)
+            await until(lambda: _past(running, 1))
+            second, other = await shown_certificate(running, context)
+            assert (await kept.post(running.base_url + "/chat/completions", json=chat())).status_code == 200
+        for writer in (one, other):
+            writer.close()
+    assert first != second
+
+
+async def _past(running: RunningGateway, number: int) -> bool:
+    """Whether a later generation serves: the two files may have been seen one by one."""
+    return not await generation(running, number)
