@@ -137,12 +137,12 @@ class Service:
         own = {name: self.translated(str(value)) for name, value in (self.given.get("environment") or {}).items()}
         return {**kept, "PYTHONPATH": str(ROOT), **own}
 
-    def start(self) -> None:
-        """Start it as its image would."""
+    def start(self, *instead: str) -> None:
+        """Start it as its image would; `instead` of its command, as `docker compose run` does."""
         ours = self.given.get("image", "").startswith("lockgate")
         entrypoint = self.given.get("entrypoint") or (dockerfile("ENTRYPOINT") if ours else [])
         command = self.given.get("command") or (dockerfile("CMD") if ours and not self.given.get("entrypoint") else [])
-        words = self.argv([*entrypoint, *command])
+        words = self.argv([*entrypoint, *(instead or command)])
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(words, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 

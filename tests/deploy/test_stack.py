@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,3 +111,26 @@ def test_limits_are_counted_in_the_stacks_redis(running: Running) -> None:
     for refused in (["CONFIG", "GET", "*"], ["FLUSHALL"], ["SET", "other", "1"]):
         assert "NOPERM" in tools.run(*command, *refused).stdout
     assert "NOAUTH" in tools.run(tools.debian("redis-cli"), "-p", port, "GET", "x").stdout
+
+
+def test_a_lost_key_is_replaced_while_the_gateway_runs(running: Running) -> None:
+    """`docker compose run --rm init --new-key`, then `docker compose kill -s HUP gateway`."""
+    init, gateway = running.stack.services["init"], running.stack.services["gateway"]
+    init.start("--new-key")
+    init.wait_for("service_completed_successfully")
+    (key,) = set(re.findall(r"\blg-[\w-]{43}\b", init.output)) - {running.key}
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 30
+    while ask(running, key) != 200:
+        assert time.monotonic() < deadline, gateway.output
+        time.sleep(0.2)
+    while ask(running, running.key) != 401:  # one worker may take the new file a moment later than the other
+        assert time.monotonic() < deadline, gateway.output
+        time.sleep(0.2)
+
+
+def ask(running: Running, key: str) -> int:
+    """The status of a call with a key."""
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.get(f"{running.url}/v1/models", headers=headers, timeout=30, trust_env=False).status_code

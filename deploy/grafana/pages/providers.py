@@ -35,10 +35,8 @@ PROVIDERS = Dashboard(
         stat(
             "Streams cut",
             "percentunit",
-            "Share of streams that ended neither well nor because their caller left.",
-            share(
-                rate("lockgate_stream_end_total", f'{TARGET}, reason!="ok", reason!="cancelled"'), rate("lockgate_stream_end_total", TARGET)
-            ),
+            "Share of streams that broke at the target's side before their end.",
+            share(rate("lockgate_stream_end_total", f'{TARGET}, reason!~"ok|drain"'), rate("lockgate_stream_end_total", TARGET)),
             BAD,
         ),
         stat(
@@ -103,7 +101,7 @@ PROVIDERS = Dashboard(
         stacked(
             "Ends of streams",
             "reqps",
-            "ok, cancelled by the caller, or how they broke; and broken ones that another target went on with.",
+            "ok, drain when we ended, or how they broke; and broken ones that another target went on with.",
             {
                 rate("lockgate_stream_end_total", TARGET, "reason"): "{{reason}}",
                 rare(rate("lockgate_continuations_total", "", "model, outcome")): "went on, {{model}} {{outcome}}",
