@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting
 from gateway.call import Call
-from gateway.health import Reason, TargetHealth
+from gateway.cooling import Reason
+from gateway.health import TargetHealth
 from gateway.limiting import Limits
 from gateway.limits.types import Reservation
 from providers.base import Failure, Target

@@ -15,8 +15,9 @@ from gateway.budget import RetryBudget
 from gateway.caller import CallerDeadlines
 from gateway.calllog import CallLog
 from gateway.config_types import Config
+from gateway.cooling import STATES
 from gateway.generation import Generation, label_names
-from gateway.health import STATES, Health
+from gateway.health import Health
 from gateway.hedge import Hedges
 from gateway.ledger.files import folder_of
 from gateway.ledger.ledger import Ledger

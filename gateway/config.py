@@ -18,6 +18,7 @@ from gateway.config_check import check_keys, check_limits, check_listeners, chec
 from gateway.config_entry import ModelEntries, ProviderEntries
 from gateway.config_files import Files
 from gateway.config_problem import ConfigError, Problem, Problems
+from gateway.config_provider_check import check_providers
 from gateway.config_read import Reader
 from gateway.config_route import Order, Ref, Route, Routes, Split, refs
 from gateway.config_route_check import check_routes
@@ -91,7 +92,7 @@ def parse(
     if isinstance(config, Config):
         config = _overridden(replace(config, path=path), over)
         routes.check(_names(root, "providers"), _names(root, "models"))
-        for check in (check_listeners, check_keys, check_store, check_limits, check_routes, check_tls):
+        for check in (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes, check_tls):
             check(config, problems)
     problems.check()
     assert isinstance(config, Config)

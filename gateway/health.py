@@ -11,21 +11,14 @@ The state belongs to the process and outlives a reload. All decisions, no I/O; t
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
-
-import msgspec
 
 from gateway.bulkhead import Bulkhead
 from gateway.config_types import CooldownConfig, ProviderConfig
+from gateway.cooling import Cooling, Reason, State, fingerprint
 from gateway.errors import FAILURES
 from providers.base import Failure, Target
-
-State = Literal["live", "cooling", "probing"]
-STATES: tuple[State, ...] = ("live", "cooling", "probing")
-Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth"]
 
 RATE_LIMITED_FOR = 1.0
 """Seconds after a 429 that names no time: doubled for each further one in a row, up to the configured time."""
@@ -33,28 +26,11 @@ QUOTA_FOR = 300.0
 """Seconds without a target whose account has nothing left."""
 AUTH_FOR = 600.0
 """Seconds without a credential that the upstream does not know any more; a reload tries it again at once."""
+SLOW = frozenset({"connect_timeout", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled"})
+"""Failures that take their time."""
 MOST = 10_000
 """Targets whose health is kept: callers may make names up where `expose_targets` lets them."""
 _UNSET = CooldownConfig()
-
-
-class Cooling(msgspec.Struct):
-    """Why something is left alone, since when and until when, on the process's clock."""
-
-    until: float = 0.0
-    since: float = 0.0
-    reason: Reason | None = None
-
-    def extend(self, now: float, seconds: float, reason: Reason) -> bool:
-        """Cool for `seconds` from now on, unless it is longer already; whether this began or extended it."""
-        if now + seconds <= self.until:
-            return False
-        self.until, self.since, self.reason = now + seconds, now, reason
-        return True
-
-    def end(self) -> None:
-        """It is over."""
-        self.until, self.reason = 0.0, None
 
 
 Tell = Callable[[str, str | None, float, Reason], None]
@@ -75,6 +51,8 @@ class TargetHealth:
         self.ejections = 0
         self.ejected = False
         """It has to show by a success that it is back."""
+        self.slow = False
+        """It was ejected for deadlines that passed."""
         self.probing = False
         """A call is finding out whether it is back."""
         self.in_flight = 0
@@ -124,8 +102,12 @@ class TargetHealth:
 
     @property
     def crowded(self) -> bool:
-        """Whether a call that comes before the time is over is one too many: who said when to come back is asked by one at a time."""
-        return self.probing and self.cooling.reason != "failures" and self._clock() < self.cooling.until
+        """Whether one more call is one too many while it is not live: who said when to come back is asked by one at a time, and so is
+        who lets calls wait for nothing; who fails at once does no harm.
+        """
+        if not self.probing:
+            return False
+        return self.slow if self.ejected else self._clock() < self.cooling.until
 
     @property
     def left(self) -> float:
@@ -231,7 +213,7 @@ class TargetHealth:
         if not self.ejected and now - self._closed_at > self.settings.max:
             self.ejections = 0
         self.ejections += 1
-        self.ejected = True
+        self.ejected, self.slow = True, failure.kind in SLOW
         return self._cool(min(max(self.settings.time * self.ejections, stated or 0.0), self.settings.max), "failures")
 
     def _cool(self, seconds: float, reason: Reason) -> Reason | None:
@@ -326,20 +308,6 @@ class Health:
 
     def _told(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
         self.tell(name, credential, seconds, reason)
-
-
-def fingerprint(target: Target) -> str:
-    """A credential's name in the store: no part of it, and too short to find it by."""
-    known = _fingerprints.get(target)
-    if known is None:
-        known = hashlib.sha256(b"lockgate:" + (target.credential or "").encode()).hexdigest()[:8]
-        if len(_fingerprints) >= MOST:
-            _fingerprints.clear()
-        _fingerprints[target] = known
-    return known
-
-
-_fingerprints: dict[Target, str] = {}
 
 
 def _nobody(name: str, credential: str | None, seconds: float, reason: Reason) -> None:

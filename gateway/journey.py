@@ -75,5 +75,6 @@ def last_word(journey: Journey, healths: Sequence[TargetHealth], *, down: bool) 
 
 def resting(health: TargetHealth) -> Failure:
     """Why a call is not sent to a target that cools, while another one is finding out about it already."""
-    reason, left = health.cooling.reason or "overloaded", health.left
-    return Failure(_KINDS.get(reason, "overloaded"), f"left alone for {left:.0f} s more ({reason})", retry_after=max(SHORTEST_WAIT, left))
+    reason, left = health.cooling.reason or "failures", health.left
+    message = f"left alone for {left:.0f} s more ({reason}), but for one call that finds out whether it is back"
+    return Failure(_KINDS.get(reason, "overloaded"), message, retry_after=max(SHORTEST_WAIT, left))

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args
 
-from gateway.health import Health, Reason
+from gateway.cooling import Reason
+from gateway.health import Health
 
 if TYPE_CHECKING:
     from gateway.store_client import Client

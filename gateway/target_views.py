@@ -11,7 +11,8 @@ import msgspec
 
 from gateway.config_route import refs
 from gateway.config_types import Config
-from gateway.health import Cooling, Health, State, TargetHealth
+from gateway.cooling import Cooling, State
+from gateway.health import Health, TargetHealth
 
 ORDER: dict[State, int] = {"live": 0, "probing": 1, "cooling": 2}
 

@@ -99,6 +99,20 @@ VALUES = [
     ("listen: '${'", "1:9: listen: a variable is written ${NAME} or ${NAME:-default}"),
 ]
 
+PROVIDERS = [
+    (
+        "providers: {ollama: {cooldown: {time: 10m}}}",
+        "1:39: providers.ollama.cooldown.time: longer than cooldown.max (300 s), which is the longest time: raise that",
+    ),
+    ("providers: {ollama: {max_queue: 5}}", "1:33: providers.ollama.max_queue: nobody waits without max_concurrent: set that, too"),
+    ("providers: {ollama: {cooldown: {failure: 5}}}", "1:33: providers.ollama.cooldown.failure: unknown key, did you mean 'failures'?"),
+    ("providers: {ollama: {cooldown: 30s}}", "1:32: providers.ollama.cooldown: expected a mapping, got text"),
+    ("providers: {ollama: {probe: {every: 5s}}}", "1:29: providers.ollama.probe.path: missing"),
+    ("providers: {ollama: {probe: {path: models}}}", "1:36: providers.ollama.probe.path: expected text like ^/"),
+    ("providers: {ollama: {max_concurrent: 0}}", "1:38: providers.ollama.max_concurrent: expected a whole number, at least 1"),
+    ("retry_budget: 20", "1:15: retry_budget: expected a number, at least 0 and at most 1; got '20'"),
+]
+
 ROUTES = [
     ("models: {m: openai/gpt-4o}", "1:13: models.m: no provider 'openai' in this file; providers: none"),
     (LOCAL + "models: {m: lokal/x}", "2:13: models.m: no provider 'lokal' in this file, did you mean 'local'?"),
@@ -202,7 +216,10 @@ YAML = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "said"), [*UNKNOWN, *TYPES, *VALUES, *ROUTES, *KEYS, *YAML], ids=lambda value: ascii(value[:50]))
+MISTAKES = [*UNKNOWN, *TYPES, *VALUES, *PROVIDERS, *ROUTES, *KEYS, *YAML]
+
+
+@pytest.mark.parametrize(("text", "said"), MISTAKES, ids=lambda value: ascii(value[:50]))
 def test_a_mistake_is_told_with_its_place_and_the_likely_fix(text: str, said: str) -> None:
     found = lines(text)
     assert any(said in line for line in found), found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import msgspec
@@ -99,3 +100,11 @@ def test_refusals_name_their_parameter() -> None:
 def test_a_body_too_large_closes_the_connection_and_unavailable_says_when() -> None:
     assert (b"connection", b"close") in TooLarge(5).headers
     assert (b"retry-after", b"3") in Unavailable("busy", retry_after=2.5).headers
+
+
+def test_the_page_on_failures_has_the_table_as_it_is() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "failures.md").read_text()
+    rows = [
+        f"| `{kind}` | {one.status} `{one.code}` | {one.then} | {one.blame} | {'' if one.again else 'no'} |" for kind, one in FAILURES.items()
+    ]
+    assert [line for line in page.partition("<!-- failures -->")[2].partition("\n- ")[0].splitlines() if line.startswith("| `")] == rows

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import providers
 from gateway.config_types import CooldownConfig, ProviderConfig
-from gateway.health import AUTH_FOR, QUOTA_FOR, Health, TargetHealth, fingerprint
+from gateway.cooling import fingerprint
+from gateway.health import AUTH_FOR, QUOTA_FOR, Health, TargetHealth
 from providers.base import Failure, FailureKind, Target
 
 BROKEN = Failure("server_error", "no", 500)
@@ -213,6 +214,20 @@ def test_credentials_cool_one_by_one_and_the_target_with_the_last() -> None:
     clock.now += 20
     assert one.state == "live"
     assert {one.pick(keys) for _ in range(5)} == {refused}
+
+
+def test_who_lets_calls_wait_for_nothing_is_asked_by_one_at_a_time_and_who_fails_at_once_by_all() -> None:
+    clock = Clock()
+    slow, quick = health_of(clock, failures=1), health_of(clock, failures=1)
+    fail(slow, Failure("header_timeout", ""))
+    fail(quick)
+    assert (slow.crowded, quick.crowded) == (False, False)
+    probes = [slow.begin(), quick.begin()]
+    assert (slow.crowded, quick.crowded) == (True, False)
+    clock.now += 31
+    assert slow.crowded
+    slow.end(probes[0])
+    assert not slow.crowded
 
 
 def test_another_instances_finding_counts_here_and_its_end_is_a_probe() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 import providers
 from gateway.config_types import ProviderConfig
-from gateway.health import Health, fingerprint
+from gateway.cooling import fingerprint
+from gateway.health import Health
 from gateway.limits.address import RedisAddress
 from gateway.shared_health import KEY, SharedHealth
 from gateway.store_client import open_client

@@ -384,3 +384,20 @@ async def test_u41_a_full_target_sends_its_calls_to_the_next(serve: Serve, up: F
     assert {answer.status for answer in answers} == {200}
     assert len(other.requests) >= 26
     assert gate.count("lockgate_retry_budget_exhausted") == 0
+
+
+async def test_u28_callers_do_not_queue_up_for_a_target_that_never_answers(serve: Serve, figure: Figure, up: FaultUpstream) -> None:
+    gate = await serve((up, "silent"), first={"first_byte_timeout": "500ms", "cooldown": {"failures": 2}})
+    for _ in range(2):
+        assert (await gate.ask(chat())).status == 504
+    began = time.monotonic()
+    answers = await asyncio.gather(*[gate.ask(chat()) for _ in range(20)])
+    assert sorted(answer.status for answer in answers) == [503] * 19 + [504]
+    refused = [answer for answer in answers if answer.status == 503]
+    assert all(1 <= int(answer.header("retry-after") or 0) <= 30 for answer in refused)
+    assert len(up.requests) == 3
+    figure("20 callers of a target that hangs are told within", (time.monotonic() - began) * 1000, "ms")
+    up.reset()
+    up.on(PATH, canned(json.dumps({"choices": [{"index": 0, "message": {"content": "back"}, "finish_reason": "stop"}]}).encode()))
+    assert says(await gate.ask(chat())) == "back"
+    assert (await targets(gate))["p0/silent"]["state"] == "live"

@@ -1,0 +1,49 @@
+"""Why a target, or one of its credentials, is left alone for a while, and until when."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from providers.base import Target
+
+State = Literal["live", "cooling", "probing"]
+STATES: tuple[State, ...] = ("live", "cooling", "probing")
+Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth"]
+MOST = 10_000
+"""Credentials whose fingerprints are kept ready."""
+
+
+class Cooling(msgspec.Struct):
+    """Why something is left alone, since when and until when, on the process's clock."""
+
+    until: float = 0.0
+    since: float = 0.0
+    reason: Reason | None = None
+
+    def extend(self, now: float, seconds: float, reason: Reason) -> bool:
+        """Cool for `seconds` from now on, unless it is longer already; whether this began or extended it."""
+        if now + seconds <= self.until:
+            return False
+        self.until, self.since, self.reason = now + seconds, now, reason
+        return True
+
+    def end(self) -> None:
+        """It is over."""
+        self.until, self.reason = 0.0, None
+
+
+def fingerprint(target: Target) -> str:
+    """A credential's name in the store: no part of it, and too short to find it by."""
+    known = _fingerprints.get(target)
+    if known is None:
+        known = hashlib.sha256(b"lockgate:" + (target.credential or "").encode()).hexdigest()[:8]
+        if len(_fingerprints) >= MOST:
+            _fingerprints.clear()
+        _fingerprints[target] = known
+    return known
+
+
+_fingerprints: dict[Target, str] = {}
