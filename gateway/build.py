@@ -34,6 +34,7 @@ from gateway.normalize import CHECKS
 from gateway.pace import Pace
 from gateway.probes import Probes
 from gateway.run_time_keys import RunTimeKeys, key_store
+from gateway.shared_health import KEY as HEALTH_KEY
 from gateway.shared_health import SharedHealth
 from gateway.store_client import open_client, store_address
 from gateway.target_views import TargetView, target_refs, views
@@ -197,7 +198,7 @@ class Gateway:
     async def _share_health(self) -> None:
         """Share cooldowns where the store can: the business of processes that serve."""
         if self._workers == 1 and not self.config.store.startswith("memory:"):
-            client = partial(open_client, store_address(self.config))
+            client = partial(open_client, store_address(self.config), HEALTH_KEY)
             self._shared_health = SharedHealth(self.health, client, self.report)
             await self._shared_health.start()
 

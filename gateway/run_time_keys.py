@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from gateway.config_types import Config, KeyConfig
-from gateway.limits.topology import Topology
-from gateway.store_client import open_one, store_address
+from gateway.store_client import open_client, store_address
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -109,7 +108,7 @@ class RedisKeys:
     restart_forgets = False
 
     def __init__(self, address: RedisAddress) -> None:
-        self._topology = Topology(address, TAG)
+        self._address = address
         self._client: Redis | None = None
         self._version = 0
         self._raw: dict[str, bytes] = {}
@@ -148,7 +147,7 @@ class RedisKeys:
 
         try:
             if self._client is None:
-                self._client = open_one(await self._topology.locate())
+                self._client = open_client(self._address, TAG)
             return await getattr(self._client, command)(*arguments)
         except (RedisError, OSError, ValueError) as error:
             await self.close()

@@ -16,7 +16,7 @@ from gateway.cooling import Reason
 from gateway.health import Health
 
 if TYPE_CHECKING:
-    from gateway.store_client import Client
+    from redis.asyncio import Redis
 
 KEY = "lockgate:health"
 EVERY = 1.0
@@ -59,7 +59,7 @@ return out
 class SharedHealth:
     """Joins one process's health with that of all others at the same store."""
 
-    def __init__(self, health: Health, open_client: Callable[[], Client], report: Callable[[str], None], every: float = EVERY) -> None:
+    def __init__(self, health: Health, open_client: Callable[[], Redis], report: Callable[[str], None], every: float = EVERY) -> None:
         """`report` gets one line when the store goes away, and one when it is back."""
         self._health = health
         self._open = open_client

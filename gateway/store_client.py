@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.config_types import Config
 from gateway.limits.address import RedisAddress, read_address
+from gateway.limits.topology import Topology
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-    from redis.asyncio.cluster import RedisCluster
+    from redis.asyncio.connection import Connection
     from redis.asyncio.sentinel import Sentinel
-
-    Client = Redis | RedisCluster
 
 PATIENCE = 1.0
 """Seconds to connect, and for an answer: nobody's call waits for it."""
@@ -23,35 +22,56 @@ def store_address(config: Config) -> RedisAddress:
     return read_address(config.store, next(iter(config.store_password), None), config.store_ca)
 
 
-def open_client(address: RedisAddress) -> Client:
-    """A client of any topology. It retries nothing, and asks for the password at each connection."""
-    from redis.asyncio.cluster import ClusterNode, RedisCluster
+def open_client(address: RedisAddress, tag: str) -> Redis:
+    """A client for keys with this hash tag. It retries nothing, asks for the password at each connection, and in a topology where to go."""
+    from redis.asyncio import ConnectionPool, Redis, UnixDomainSocketConnection
 
-    if address.kind == "cluster":
-        nodes = [ClusterNode(host, port) for host, port in address.nodes]
-        return RedisCluster(startup_nodes=nodes, **_options(address))  # type: ignore[abstract, unused-ignore]
-    if address.kind == "sentinel":
-        found: Redis = sentinels(address).master_for(address.service)
-        return found
-    return open_one(address)
+    options: dict[str, Any] = {"db": address.database, **_options(address)}
+    if address.path:
+        options |= {"connection_class": UnixDomainSocketConnection, "path": address.path}
+    else:
+        options |= {"connection_class": _connection(Topology(address, tag), tls=address.tls)}
+        options |= {"ssl_ca_certs": address.ca} if address.tls else {}
+    return Redis.from_pool(ConnectionPool(**options))
 
 
-def open_one(address: RedisAddress) -> Redis:
-    """A client of one server."""
-    from redis.asyncio import Redis
+def _connection(topology: Topology, *, tls: bool) -> type[Connection]:
+    """Connections that go where the topology says now, and end when the server says that it is the wrong one."""
+    from redis.asyncio import connection
+    from redis.exceptions import AskError, ClusterDownError, ReadOnlyError, TryAgainError
+    from redis.exceptions import ConnectionError as Lost
 
-    where: dict[str, Any] = {"unix_socket_path": address.path} if address.path else {"host": address.host, "port": address.port}
-    return Redis(**where, db=address.database, **_options(address))
+    kind: type[Connection] = connection.SSLConnection if tls else connection.Connection
+
+    class Located(kind):  # type: ignore[misc, valid-type]
+        """One of them."""
+
+        async def _connect(self) -> None:
+            try:
+                found = await topology.locate()
+            except (OSError, ValueError) as error:
+                raise Lost(str(error)) from None
+            self.host, self.port = found.host, found.port
+            await super()._connect()
+
+        async def read_response(self, *arguments: Any, **named: Any) -> Any:
+            try:
+                return await super().read_response(*arguments, **named)
+            except (AskError, ClusterDownError, ReadOnlyError, TryAgainError) as error:
+                await self.disconnect()
+                raise Lost(str(error)) from None
+
+    return Located
 
 
 def sentinels(address: RedisAddress, patience: float = PATIENCE) -> Sentinel:
     """The Sentinels of an address. The login is the master's alone."""
     from redis.asyncio.sentinel import Sentinel
 
-    options = _options(address)
-    own = {name: value for name, value in options.items() if name != "credential_provider"}
+    own = {name: value for name, value in _options(address).items() if name != "credential_provider"}
     own |= {"socket_timeout": patience, "socket_connect_timeout": patience}
-    found: Sentinel = Sentinel(list(address.nodes), sentinel_kwargs=own, db=address.database, **options)  # type: ignore[no-untyped-call]
+    own |= {"ssl": True, "ssl_ca_certs": address.ca} if address.tls else {}
+    found: Sentinel = Sentinel(list(address.nodes), sentinel_kwargs=own)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -73,10 +93,8 @@ def _options(address: RedisAddress) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_timeout": PATIENCE,
         "socket_connect_timeout": PATIENCE,
-        "retry": Retry(NoBackoff(), 1 if address.kind == "cluster" else 0),
+        "retry": Retry(NoBackoff(), 0),
     }
     if address.password or address.secret is not None:
         options["credential_provider"] = Credentials()
-    if address.tls:
-        options |= {"ssl": True, "ssl_ca_certs": address.ca}
     return options

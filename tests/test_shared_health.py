@@ -37,7 +37,7 @@ async def join() -> AsyncIterator[Join]:
     async def one(address: RedisAddress, reports: list[str] | None = None) -> Health:
         health = Health()
         health.configure({"p": ProviderConfig(name="p")})
-        shared = SharedHealth(health, partial(open_client, address), ([] if reports is None else reports).append, every=0.1)
+        shared = SharedHealth(health, partial(open_client, address, "health"), ([] if reports is None else reports).append, every=0.1)
         running.append(shared)
         await shared.start()
         return health
@@ -75,14 +75,14 @@ async def test_u29_a_credential_is_known_by_no_part_of_it(redis: RedisAddress, j
     await eventually(lambda: any(one.reason for one in there.of(TARGET).credentials()))
     assert [one.reason for one in there.of(TARGET).credentials()] == [None, "rate_limit"]
     assert there.of(TARGET).state == "live"
-    client: Any = open_client(redis)
+    client: Any = open_client(redis, "health")
     assert list(await client.hgetall(KEY)) == [f"p/m\0{fingerprint(OTHER)}".encode()]
     await client.aclose()
 
 
 async def test_what_is_over_is_forgotten_in_the_store(redis: RedisAddress, join: Join) -> None:
     here = await join(redis)
-    client: Any = open_client(redis)
+    client: Any = open_client(redis, "health")
     here.of(TARGET).fail(TARGET, Failure("rate_limit", "", 429, retry_after=1.0))
 
     async def known() -> int:

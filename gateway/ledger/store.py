@@ -77,7 +77,7 @@ async def read(address: RedisAddress, days: Sequence[str]) -> list[Copy]:
     from redis.exceptions import RedisError
 
     found: list[Copy] = []
-    client = open_client(address)
+    client = open_client(address, "ledger")
     try:
         for day in days:
             async for field, value in client.hscan_iter(key_of(day), count=PAGE_SIZE):

@@ -23,7 +23,7 @@ from gateway.metrics.table import COUNTERS, SOURCES, Labels
 from gateway.store_client import open_client, store_address
 
 if TYPE_CHECKING:
-    from gateway.store_client import Client
+    from redis.asyncio import Redis
 
 PUBLISH_EVERY = 1.0
 REPEAT_AFTER = 5
@@ -68,7 +68,7 @@ class FleetError(Exception):
 class Fleet:
     """This instance's part in the totals, and the way to read them."""
 
-    def __init__(self, client: Client, metrics: Metrics, every: float = PUBLISH_EVERY) -> None:
+    def __init__(self, client: Redis, metrics: Metrics, every: float = PUBLISH_EVERY) -> None:
         self._client: Any = client  # replies are bytes, whatever their annotations say
         self._metrics = metrics
         self._every = every
@@ -175,7 +175,7 @@ def fleet_of(config: Config, metrics: Metrics) -> Fleet | None:
     """The fleet of a configuration; None when its counters live in one process."""
     if config.store.startswith("memory:"):
         return None
-    return Fleet(open_client(store_address(config)), metrics)
+    return Fleet(open_client(store_address(config), "metrics"), metrics)
 
 
 def _field(name: str, labels: Labels, at: int) -> str:

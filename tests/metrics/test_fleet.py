@@ -35,7 +35,7 @@ async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
 def instance(redis: RedisServer, wrap: Callable[[Any], Any] = lambda client: client) -> tuple[Metrics, Fleet]:
     """One instance that publishes when it is told to."""
     one = Metrics(["smart"], ["a/x"], {"a": "mistral"})
-    return one, Fleet(wrap(open_client(redis.address)), one, NEVER)
+    return one, Fleet(wrap(open_client(redis.address, "metrics")), one, NEVER)
 
 
 def requests(snapshot: Snapshot) -> int:
@@ -86,7 +86,7 @@ async def test_an_emptied_store_is_told_everything_anew(redis: RedisServer) -> N
     one, fleet = instance(redis)
     record(one, 5)
     await fleet.publish()
-    client = open_client(redis.address)
+    client = open_client(redis.address, "metrics")
     await client.flushall()
     await client.aclose()
     record(one, 1)
