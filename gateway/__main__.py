@@ -17,6 +17,7 @@ from gateway.key_command import key
 from gateway.route_command import route
 from gateway.serve_command import config_option, json_option, serve
 from gateway.targets_command import targets
+from gateway.top_command import top
 from gateway.usage_command import usage
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ def completion(shell: str) -> None:
 
 cli.add_command(key)
 cli.add_command(targets)
+cli.add_command(top)
 cli.add_command(usage)
 cli.add_command(route)
 cli.add_command(diff)

@@ -13,6 +13,16 @@ PATIENCE = 15.0
 
 def ask(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """The JSON answer; ClickException with the gateway's own words when it refuses, or when it is not there."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(fetch(method, url, path, body))
+    except msgspec.DecodeError as error:
+        raise click.ClickException(f"no gateway answers at {url}: {error}") from None
+
+
+def fetch(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+    """The same as bytes."""
     from urllib.error import HTTPError, URLError
     from urllib.request import ProxyHandler, Request, build_opener
 
@@ -27,10 +37,10 @@ def ask(method: str, url: str, path: str, body: dict[str, Any] | None = None) ->
     request = Request(url.rstrip("/") + path, data, headers, method=method)
     try:
         with build_opener(ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
-            return msgspec.json.decode(answer.read())
+            return bytes(answer.read())
     except HTTPError as error:
         raise click.ClickException(_refusal(error.code, error.read())) from None
-    except (URLError, OSError, ValueError, msgspec.DecodeError) as error:
+    except (URLError, OSError, ValueError) as error:
         raise click.ClickException(f"no gateway answers at {url}: {getattr(error, 'reason', error)}") from None
 
 

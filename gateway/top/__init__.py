@@ -1,0 +1,1 @@
+"""`lockgate top`: a live view of a running gateway in a terminal."""
