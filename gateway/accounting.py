@@ -21,6 +21,8 @@ NANO = 1_000_000_000
 BYTES_PER_TOKEN = 4
 """For an estimate that is shown, never for one that is enforced: it under-counts JSON by about 40 % (measured)."""
 
+ENDED_HERE = frozenset({"left", "header_timeout", "ttft_timeout", "stalled", "timeout"})
+"""How attempts end that their upstream would have gone on with."""
 SILENCE = 16
 """An answer with no more content events (or tokens, by its length) may have cost no tokens, as a provider that says 0 says."""
 
@@ -75,11 +77,16 @@ def received(call: Call) -> Usage:
     return total
 
 
-def set_aside(call: Call, exchange: Exchange) -> None:
-    """An attempt that did not answer the call: what its upstream reported all the same is billed, at its own target."""
+def set_aside(call: Call, exchange: Exchange, ended: str) -> None:
+    """An attempt that did not answer the call: what its upstream reported all the same is billed, at its own target.
+
+    Where nothing was reported and it was we who ended it (`ended`: a failure's kind, or `left`), the prompt is, if the provider bills it.
+    """
     reported = [*exchange.reported, *(relay.usage for relay in exchange.relays if relay.usage is not None)]
     if reported:
         call.usage = None  # an estimate gives way
+    elif ended in ENDED_HERE and exchange.place.bills_aborted_prompt and call.written:
+        reported.append(Usage(prompt_tokens(call), 0, estimated=True))
     for usage in reported:
         price = exchange.place.price
         call.asides.append(Aside(exchange.target.name, usage, price.of_usage(usage) if price is not None else 0))

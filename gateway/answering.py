@@ -13,6 +13,7 @@ from gateway.call import Attempt
 from gateway.dialects import goodfire
 from gateway.exchange import MAX_ANSWER, MAX_ERROR, Exchange
 from gateway.fanout import add_usages, merge, together, with_usage_of
+from gateway.outlive import outlive
 from gateway.parts import Read
 from gateway.stops import cut_answer
 from gateway.upstream.transport import Response, UpstreamError
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 async def ask(exchange: Exchange, body: Body) -> tuple[Read, Response]:
     """One JSON answer, read whole, and the head it came with."""
+    return await (outlive(exchange, _ask(exchange, body)) if exchange.place.drain else _ask(exchange, body))
+
+
+async def _ask(exchange: Exchange, body: Body) -> tuple[Read, Response]:
     response = await exchange.send(body)
     try:
         return await _read(exchange, response), response

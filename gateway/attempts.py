@@ -260,10 +260,12 @@ class Attempts:
         exchange = Exchange(call, caller, place, target, options, within(choice.deadlines, left), self._metrics, asked, watch)
         admission = Admission(call, target, health, self._limits)
         place.pace.in_flight += 1
+        ended = "left"
         try:
             try:
                 await admission.enter(place.engine, left)
             except TurnedAway:
+                ended = "turned_away"
                 if journey.sent:
                     self._budget.give_back()
                 raise
@@ -272,12 +274,14 @@ class Attempts:
             await carry_out(exchange, body)
         except UpstreamError as error:
             failure = _upstream_failure(error, call, caller)
+            ended = failure.kind
             if failure.kind == "overloaded":  # our own cap on connections
                 raise TurnedAway(failure, shed=True) from None
             if place.engine is not None and failure.kind in BROKEN:
                 failure = place.engine.failure()
         except StreamFailure as error:
             failure = redact(error.failure, target)
+            ended = failure.kind
         else:
             admission.succeeded(call.first_byte_at)
             self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))
@@ -286,7 +290,7 @@ class Attempts:
             call.attempts[-1].ms = exchange.elapsed()
             place.pace.ended(call)
             if not exchange.delivered:
-                accounting.set_aside(call, exchange)
+                accounting.set_aside(call, exchange, ended)
             admission.leave()
         if failure.kind != "timeout" or exchange.deadlines.total > choice.deadlines.total / 2:  # a caller's hurry is no fault of the target
             reason = admission.failed(failure)

@@ -111,6 +111,8 @@ class Generation:
             engine,
             pace=self._pace(target.name),
             price=price_of(provider, model),
+            bills_aborted_prompt=provider.bills_aborted_prompt,
+            drain=provider.drain,
         )
 
     def _pace(self, target: str) -> Pace:

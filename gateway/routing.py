@@ -42,6 +42,10 @@ class Place(msgspec.Struct, eq=False):
     pace: Pace = msgspec.field(default_factory=Pace)
     price: TokenPrice | None = None
     """What its tokens cost; None when nobody knows."""
+    bills_aborted_prompt: bool = False
+    drain: bool = False
+    """Answers whose caller left are read to their end."""
+    draining: int = 0
 
     @property
     def target(self) -> Target:

@@ -8,13 +8,14 @@ Several upstream streams (one for each choice) are begun and read side by side a
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import msgspec
 
-from gateway import accounting, answer, receipt, time_info
+from gateway import accounting, answer, outlive, receipt, time_info
 from gateway.exchange import Exchange
 from gateway.fanout import Interleaved, add_usages, interleave
 from gateway.relay import DONE, OpeningChunk, Relay
@@ -53,6 +54,11 @@ class UpstreamStream:
             self.response.finish()
         return out
 
+    async def read_rest(self) -> None:
+        """Read to the end for nobody."""
+        while not self.ended:
+            await self.read()
+
     @property
     def stop(self) -> str | None:
         """The stop that ended it."""
@@ -74,6 +80,19 @@ def note(exchange: Exchange, stream: UpstreamStream) -> None:
 
 async def begin(exchange: Exchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
     """Send, and read up to the first events that say something. Nothing goes to the caller."""
+    if not exchange.place.drain:
+        return await _begin(exchange, body, usage_asked)
+
+    async def rest(stream: UpstreamStream) -> None:
+        try:
+            await stream.read_rest()
+        finally:
+            stream.close(exchange)
+
+    return await outlive.outlive(exchange, _begin(exchange, body, usage_asked), rest)
+
+
+async def _begin(exchange: Exchange, body: Body, usage_asked: bool) -> UpstreamStream:
     response = await exchange.send(body)
     stream = UpstreamStream(response, *exchange.new_relay(body, usage_asked=usage_asked))
     try:
@@ -103,6 +122,10 @@ async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
             out = await stream.read()
         if call.receipt:
             call.time_info = time_info.read_events(out) or time_info.read(stream.relay.usage_event) or call.time_info
+    except asyncio.CancelledError:
+        if outlive.wanted(exchange):
+            await outlive.read_on(exchange, stream.read_rest())
+        raise
     finally:
         stream.close(exchange)
         note(exchange, stream)
