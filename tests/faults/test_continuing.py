@@ -152,11 +152,14 @@ async def test_a_stream_cut_after_any_event_is_gone_on_with_by_the_next_target(
         assert receipt["gateway"]["continued"] == [{"at": len("".join(PIECES[:at])), "target": "p1/claude"}]
         assert [one["outcome"] for one in receipt["gateway"]["attempts"]] == ["truncated" if ending == "fin" else "reset", "ok"]
         left = other.requests[-1].tokens
-        assert usage["usage"]["completion_tokens"] == left + at + 1  # an event, a token: the role's, too
+        assert usage["usage"]["completion_tokens"] == left + at  # an event, a token
         assert usage["usage"]["prompt_tokens"] > 10
-        assert other.requests[-1].json["max_tokens"] == 100 - at - 1
+        assert other.requests[-1].json["max_tokens"] == 100 - at
     records = (await gate.records(len(PIECES) + WHOLE_FIRST))[WHOLE_FIRST:]
     assert all((record["status"], record["stream_end"], record["target"]) == (200, "ok", "p1/claude") for record in records)
+    for at, record in enumerate(records, 1):
+        assert [(one["target"], one["usage"]["completion_tokens"]) for one in record["billed_attempts"]] == [("p0/mock", at)]
+        assert record["output_tokens"] == other.requests[at - 1].tokens
     assert gate.count("lockgate_continuations", "m", "ok") == len(PIECES)
 
 
@@ -266,7 +269,7 @@ async def test_when_nobody_goes_on_the_caller_gets_the_first_error(
     up.once(speaker(4))
     answer = await gate.ask(chat(stream=True))
     assert (answer.failure["code"], answer.text) == ("upstream_truncated", "".join(PIECES[:4]))
-    record = await gate.record(status=200, target="p0/mock", estimated=True, output_tokens=5)
+    record = await gate.record(status=200, target="p0/mock", estimated=True, output_tokens=4)
     assert len(record["attempts"]) == 2
 
 

@@ -342,7 +342,7 @@ async def test_credentials_cool_one_by_one(serve: Serve, up: FaultUpstream) -> N
     found = (await targets(gate))["p0/mock"]
     assert found["state"] == "live"
     assert [one.get("state", "live") for one in found["credentials"]] == ["live", "cooling", "live"]
-    assert "second\"" not in json.dumps(found)
+    assert 'second"' not in json.dumps(found)
 
 
 async def test_u41_a_slow_target_holds_its_own_calls_and_nobody_elses(

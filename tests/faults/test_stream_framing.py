@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -16,6 +18,7 @@ from tests.faults.behaviours import SSE, chat_chunk, chunked
 from tests.faults.client import chat
 from tests.faults.conftest import Serve
 from tests.faults.upstream_server import Exchange, FaultUpstream, play
+from tests.running import Figure
 
 HARD = 'a\u2028b\u2029c\x85d é 日本 👩‍👩‍👧 \U0001f600 \\ " / \t end'
 """Characters of one to four bytes, and three that some line splitters take for line ends."""
@@ -189,3 +192,42 @@ def test_u11_no_prefix_of_a_stream_is_a_quiet_success() -> None:
             with pytest.raises(StreamFailure) as caught:
                 relayed([wire[:at]])
             assert caught.value.failure.kind in ("truncated", "closed_pre")
+
+
+def random_stream(draw: random.Random) -> list[Torture]:
+    """A stream in unusual forms, by a seed."""
+    alphabet = 'ab \u2028\u2029\x85é日👩\\"'
+    texts = ["".join(draw.choices(alphabet, k=draw.randint(1, 12))) for _ in range(draw.randint(1, 8))]
+    values = [chat_chunk("", role="assistant"), *map(chat_chunk, texts), chat_chunk(finish="stop")]
+    datas = [json.dumps(value, ensure_ascii=draw.random() < 0.5).encode() for value in values]
+    stream = []
+    for data in (*datas, b"[DONE]"):
+        lines = data.split(b', "choices', 1) if draw.random() < 0.2 else [data]
+        lines = [lines[0] + b",", b'"choices' + lines[1]] if len(lines) == 2 else lines
+        before = draw.sample([b": comment", b":", b"event: x", b"id: 7", b"retry: 1", b"unknown"], draw.choice((0, 0, 0, 1, 2)))
+        stream.append(Torture(lines, draw.choice((b"\n", b"\n", b"\r\n", b"\r")), draw.choice((b" ", b" ", b"")), before))
+    return stream
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(300)
+def test_g14_100_000_random_chunkings_of_1_000_streams_are_the_same_streams(figure: Figure) -> None:
+    draw = random.Random(14)
+    events, seconds = 0, 0.0
+    for _ in range(1000):
+        stream = random_stream(draw)
+        wire = b"".join(one.wire for one in stream)
+        expected = b"".join(one.normal for one in stream)
+        for _ in range(100):
+            pieces = cut(wire, [draw.randrange(len(wire) + 1) for _ in range(draw.randint(0, 60))])
+            began = time.perf_counter()
+            found = relayed(pieces)
+            seconds += time.perf_counter() - began
+            events += len(stream)
+            assert found == expected, (wire, pieces)
+    figure("events relayed in odd forms and pieces", events / seconds, "a second")
+    plain = b"".join(b"data: " + json.dumps(chat_chunk(f"w{at} ")).encode() + b"\n\n" for at in range(20_000))
+    plain += b"data: " + json.dumps(chat_chunk(finish="stop")).encode() + b"\n\n" + DONE
+    began = time.perf_counter()
+    assert relayed([plain[at : at + 1400] for at in range(0, len(plain), 1400)]) == plain
+    figure("plain events relayed in pieces of 1,400 bytes", 20_000 / (time.perf_counter() - began), "a second")

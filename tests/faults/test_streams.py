@@ -267,6 +267,7 @@ GARBAGE: list[Any] = [
     {"prompt_tokens": -4, "completion_tokens": 2},
     {"prompt_tokens": 1, "completion_tokens": "2"},
     {"prompt_tokens": 1, "completion_tokens": 10**12},
+    {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
 ]
 
 
