@@ -19,7 +19,8 @@ umask 022
 
 if [ ! -e "$base" ]; then
 	. /etc/os-release
-	debootstrap --variant=minbase --include=python3,python3-venv,libgomp1,ca-certificates "${VERSION_CODENAME:-stable}" "$folder/base" >"$folder/base.log" 2>&1 ||
+	[ "${ID:-}" != ubuntu ] || components=--components=main,universe
+	debootstrap --variant=minbase ${components:-} --include=python3,python3-venv,libgomp1,ca-certificates "${VERSION_CODENAME:-stable}" "$folder/base" >"$folder/base.log" 2>&1 ||
 		{ tail -20 "$folder/base.log" >&2; exit 1; }
 	rm -rf "$folder"/base/var/cache/apt/archives/*.deb "$folder"/base/var/lib/apt/lists/*
 	tar -C "$folder/base" --one-file-system -cf "$base.part" .

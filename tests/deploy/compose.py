@@ -46,6 +46,13 @@ def dockerfile(instruction: str) -> list[str]:
     return words
 
 
+def variables() -> dict[str, str]:
+    """The environment that deploy/Dockerfile gives its image, but for where this machine has its programs and the model."""
+    (text,) = re.findall(r"^ENV (PATH=[^\\\n]*(?:\\\n[^\\\n]*)*)$", (tools.DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    found = dict(word.split("=", 1) for word in text.replace("\\\n", " ").split())
+    return {name: value for name, value in found.items() if name not in ("PATH", "LOCKGATE_CACHE")}
+
+
 class Service:
     """One service of the file as a process, its output in a file."""
 
@@ -131,17 +138,22 @@ class Service:
         return found
 
     @property
+    def ours(self) -> bool:
+        """Whether it runs the image that deploy/Dockerfile makes."""
+        return str(self.given.get("image", "")).startswith("lockgate:")
+
+    @property
     def environment(self) -> dict[str, str]:
         """The service's own variables beside what any process needs here."""
         kept = {name: value for name, value in os.environ.items() if name in KEPT}
-        own = {name: self.translated(str(value)) for name, value in (self.given.get("environment") or {}).items()}
+        image = variables() if self.ours else {}
+        own = {name: self.translated(str(value)) for name, value in (image | (self.given.get("environment") or {})).items()}
         return {**kept, "PYTHONPATH": str(ROOT), **own}
 
     def start(self, *instead: str) -> None:
         """Start it as its image would; `instead` of its command, as `docker compose run` does."""
-        ours = self.given.get("image", "").startswith("lockgate")
-        entrypoint = self.given.get("entrypoint") or (dockerfile("ENTRYPOINT") if ours else [])
-        command = self.given.get("command") or (dockerfile("CMD") if ours and not self.given.get("entrypoint") else [])
+        entrypoint = self.given.get("entrypoint") or (dockerfile("ENTRYPOINT") if self.ours else [])
+        command = self.given.get("command") or (dockerfile("CMD") if self.ours and not self.given.get("entrypoint") else [])
         words = self.argv([*entrypoint, *(instead or command)])
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(words, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)

@@ -64,7 +64,7 @@ def test_secrets_are_files_that_only_their_user_reads_and_never_variables() -> N
     secrets = [volume["secret"] for volume in POD["volumes"] if "secret" in volume]
     assert [one["defaultMode"] for one in secrets] == [0o400, 0o400]
     mounts = {mount["name"]: mount for mount in CONTAINER["volumeMounts"]}
-    assert [name for name, mount in mounts.items() if not mount.get("readOnly")] == ["tmp"]
+    assert [name for name, mount in mounts.items() if not mount.get("readOnly")] == ["state", "tmp"]
     assert [one["kind"] for one in OBJECTS if one["kind"] == "Secret"] == []
 
 

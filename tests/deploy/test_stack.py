@@ -113,6 +113,11 @@ def test_limits_are_counted_in_the_stacks_redis(running: Running) -> None:
     assert "NOAUTH" in tools.run(tools.debian("redis-cli"), "-p", port, "GET", "x").stdout
 
 
+def test_the_journal_is_in_the_gateways_volume_and_nowhere_else(running: Running) -> None:
+    journals = {path.parent.parent.name for path in running.stack.folder.rglob("*.journal")}
+    assert journals == {"gateway-data"}
+
+
 def test_a_lost_key_is_replaced_while_the_gateway_runs(running: Running) -> None:
     """`docker compose run --rm init --new-key`, then `docker compose kill -s HUP gateway`."""
     init, gateway = running.stack.services["init"], running.stack.services["gateway"]
