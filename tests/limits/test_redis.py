@@ -55,6 +55,31 @@ async def test_two_limiters_share_one_limit(redis: RedisAddress, start: Starter)
     assert sum(isinstance(answer, Reservation) for answer in found) == 10
 
 
+async def test_m2_processes_that_come_and_go_and_ask_unevenly_share_one_limit(redis: RedisAddress, start: Starter) -> None:
+    limit, admitted = Limit("k", "requests", 200, "min"), 0
+    limiters = [await start(redis), await start(redis)]
+    for at in range(20):
+        if at == 5:
+            limiters.append(await start(redis))
+        if at == 12:
+            await limiters.pop(1).stop()
+        shares = [18, *([1] * (len(limiters) - 1))]
+        found = await asyncio.gather(*(ask(limiter, limit) for limiter, share in zip(limiters, shares, strict=True) for _ in range(share)))
+        admitted += sum(isinstance(one, Reservation) for one in found)
+    assert admitted == 200
+
+
+async def test_m5_two_configurations_at_once_never_let_in_more_than_the_larger_limit(redis: RedisAddress, start: Starter) -> None:
+    old, new = await start(redis), await start(redis)
+    larger, smaller = Limit("k", "requests", 100, "h"), Limit("k", "requests", 50, "h")
+    admitted = {"old": 0, "new": 0}
+    for _ in range(120):
+        for name, limiter, limit in (("old", old, larger), ("new", new, smaller)):
+            admitted[name] += isinstance(await ask(limiter, limit), Reservation)
+    assert admitted["old"] + admitted["new"] == 100
+    assert admitted["new"] == 25
+
+
 async def test_a_caller_who_leaves_while_redis_decides_holds_nothing(redis: RedisAddress, start: Starter) -> None:
     limiter = await start(redis)
     limit = Limit("k", "concurrent", 1)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +15,8 @@ import pytest
 from gateway import __main__ as command
 from gateway.limits.resp import connect
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.conftest import chat, serving
-from tests.flows.live import Live, eventually
+from tests.flows.conftest import chat, one_model, serving
+from tests.flows.live import Live, eventually, live
 from tests.flows.operator import ADMIN, KEYED, REST, Operator, bearer, digest
 from tests.limits.redis_server import RedisServer
 from tests.limits.topologies import ask
@@ -175,3 +176,26 @@ async def test_c28_keys_that_nobody_knows_cost_redis_nothing(up: FaultUpstream, 
         each_call = 40
         assert asked < 30 * each_call + 60 * (took + 2)
         assert len(up.requests) == 30
+
+
+async def test_the_rights_that_the_documentation_gives_the_gateways_user_are_enough(
+    up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
+    rights = text.partition("user gateway on >PASSWORD ")[2].partition("```")[0].split()
+    assert "-@all" in rights
+    await ask(own_redis.address, "ACL", "SETUSER", "gateway", "on", ">pass-word", *rights)
+    yaml = REST + KEYED + f"store: 'redis://gateway:${{STORE_KEY}}@127.0.0.1:{own_redis.port}/0'\nstore_deadline: 10s\n"
+    text = one_model(up, yaml).replace("  first:", "  first_of_all:")
+    async with live(text, environ={"UP_KEY": "sk-upstream-credential", "STORE_KEY": "pass-word"}) as gateway:
+        operator = Operator(client, gateway)
+        token = await operator.make("new", limits={"requests": "10/min", "concurrent": 2, "tokens": "100k/min"})
+        assert [(await operator.call(token)).status_code for _ in range(2)] == [200, 200]
+        assert (await operator.ask("DELETE", "/new")).status_code == 200
+        await asyncio.sleep(2.5)  # heartbeats, polls and publications
+        for path in ("/metrics", "/admin/usage?by=key"):
+            assert (await client.get(gateway.admin_url + path, headers=bearer(ADMIN))).status_code == 200
+        assert gateway.reports == []
+    denied = (await ask(own_redis.address, "ACL", "LOG")) or []
+    lacking = {entry[entry.index(b"object") + 1] for entry in denied} - {b"config|get", b"client|setinfo"}  # asked for, and done without
+    assert lacking == set()
