@@ -95,7 +95,8 @@ async def live(
         gateway = Gateway(config, CallLog(descriptor, human=False), reports.append, deadlines=deadlines, resolver=resolver)
         health, reloader = Health(), Reloader(gateway, source, loaded)
         listeners = [bind(Address("127.0.0.1", 0)), bind(Address("127.0.0.1", 0))]
-        callers = server(build_app(gateway), tls=config.tls, grace=2, heads=lambda: gateway.config.callers.headers, refused=gateway.refused_at_the_edge)
+        app, heads = build_app(gateway), lambda: gateway.config.callers.headers
+        callers = server(app, tls=config.tls, grace=2, heads=heads, refused=gateway.refused_at_the_edge)
         servers = [callers, server(build_admin(gateway, health, reloader), grace=1)]
         await gateway.start()
         tasks = [asyncio.create_task(one.serve([listener])) for one, listener in zip(servers, listeners, strict=True)]
