@@ -29,8 +29,19 @@ PATIENCE = 2.0
 class Journal:
     """One process's file. Only the event loop touches what is here; the thread gets bytes."""
 
-    def __init__(self, folder: Path, counters: Counters, spent: Spent, report: Callable[[str], None]) -> None:
-        """`report` gets one line for each change between writable and not."""
+    def __init__(
+        self,
+        folder: Path,
+        counters: Counters,
+        spent: Spent,
+        report: Callable[[str], None],
+        *,
+        grows_to: int = GROWS_TO,
+        retry: float = RETRY,
+    ) -> None:
+        """`report` gets one line for each change between writable and not; `retry` seconds after a failure it is tried again."""
+        self._grows_to = grows_to
+        self._retry = retry
         self._folder = folder
         self._path = folder / f"{counters.incarnation}{files.ENDING}"
         self._counters = counters
@@ -83,7 +94,7 @@ class Journal:
     def changed(self) -> None:
         """Something was booked."""
         if self._timer is None and self._loop is not None:
-            self._timer = self._loop.call_later(RETRY if self._failing else COMMIT, self._commit)
+            self._timer = self._loop.call_later(self._retry if self._failing else COMMIT, self._commit)
 
     def ended(self, id: str) -> None:
         """A call's use is booked: what was said of it while it was under way counts no more."""
@@ -123,7 +134,7 @@ class Journal:
             return  # the thread's answer brings the next commit
         if not self._unwritten():
             return
-        if self._size > max(GROWS_TO, 4 * self._whole_size):
+        if self._size > max(self._grows_to, 4 * self._whole_size):
             self._whole = True
         whole = self._whole
         data = self._everything() if whole else self._news()

@@ -1,0 +1,163 @@
+"""The journal's files: who takes over whose, what a full disk does, how large they grow, and where they are."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.config import BUILT_IN, load, parse
+from gateway.ledger import records
+from gateway.ledger.counters import Counters, Numbers, Row, merge
+from gateway.ledger.files import folder_of
+from gateway.ledger.journal import Journal
+from gateway.limits.spent import Spent
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.live import eventually, live
+from tests.ledger.conftest import ENVIRON, call, usage, yaml
+
+ROW = Row("2026-11-21", "app", "", "m", "up/mock")
+BUDGET = ("lockgate:{caller}:key:app:spend:month", 40_000)
+"""A period far ahead: it does not end while the tests run."""
+
+
+class Process:
+    """What one process has: counters, budgets, a journal, and what it said."""
+
+    def __init__(self, name: str, folder: Path, **settings: float) -> None:
+        self.counters, self.spent, self.reports = Counters(name), Spent(name), list[str]()
+        self.journal = Journal(folder, self.counters, self.spent, self.reports.append, retry=0.05, **settings)  # type: ignore[arg-type]
+        self.path = folder / f"{name}.journal"
+        self.journal.open()
+
+    def book(self, cost: int) -> None:
+        """One call."""
+        self.counters.add(ROW, Numbers(1, 2, 0, 3, 0, cost, 0))
+        self.spent.add(*BUDGET, cost)
+        self.journal.changed()
+
+    def known(self) -> tuple[int, int, int]:
+        """Requests, cost and spend, of all it knows."""
+        found = merge(self.counters.all()).get(ROW, Numbers())
+        return found.requests, found.cost, self.spent.total(*BUDGET)
+
+    def written(self) -> tuple[int, int]:
+        """Requests and spend as they stand in its file."""
+        found = records.read(self.path.read_bytes())
+        return sum(one.requests for one in found.rows.values()), sum(found.shares.values())
+
+
+def names(folder: Path) -> list[str]:
+    """The files in a folder."""
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_what_is_booked_is_on_disk_at_once(tmp_path: Path) -> None:
+    process = Process("a", tmp_path)
+    process.book(7)
+    await eventually(lambda: process.written() == (1, 7))
+    process.book(5)
+    process.journal.close()  # what is not yet written is, at the end
+    assert process.written() == (2, 12)
+
+
+async def test_the_dead_are_taken_over_once_and_the_living_left_alone(tmp_path: Path) -> None:
+    dead, alive = Process("dead", tmp_path), Process("alive", tmp_path)
+    dead.book(100)
+    alive.book(10)
+    dead.journal.close()
+    await eventually(lambda: alive.written() == (1, 10))
+    first, second = Process("first", tmp_path), Process("second", tmp_path)
+    assert first.known() == (1, 100, 100)
+    assert second.known() == (0, 0, 0)
+    assert not dead.path.exists()
+    assert alive.path.exists()
+    first.book(1)
+    for one in (first, second, alive):
+        one.journal.close()
+    last = Process("last", tmp_path)
+    assert last.known() == (3, 111, 111)
+    last.journal.close()
+    assert names(tmp_path) == ["last.journal"]
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file may be longer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_p12_a_full_disk_stops_nobody_and_loses_nothing_that_lives(tmp_path: Path) -> None:
+    process = Process("a", tmp_path)
+    process.book(1)
+    await eventually(lambda: process.written() == (1, 1))
+    with full_disk(20):
+        process.book(2)
+        await eventually(lambda: process.journal.errors >= 3)
+        process.book(4)
+        assert process.known() == (3, 7, 7)
+    await eventually(lambda: process.written() == (3, 7))
+    await eventually(lambda: len(process.reports) == 2)
+    assert "cannot be written" in process.reports[0]
+    assert "can be written again" in process.reports[1]
+    process.book(8)
+    process.journal.close()
+    assert process.written() == (4, 15)
+
+
+async def test_a_journal_grows_no_further_than_it_should(tmp_path: Path) -> None:
+    process = Process("a", tmp_path, grows_to=2048)
+    for at in range(200):
+        process.book(1)
+        process.journal._commit()
+        await eventually(lambda: not process.journal._writing)
+        assert process.path.stat().st_size < 2048 + 1024, at
+    process.journal.close()
+    assert process.written() == (200, 200)
+
+
+async def test_a_folder_that_cannot_be_written_is_said_once_and_calls_are_served(
+    up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    async with live(yaml(up, tmp_path / "file" / "below"), environ=ENVIRON) as gateway:
+        assert (await call(client, gateway)).status_code == 200
+        assert (await usage(client, gateway))["total"]["requests"] == 1
+    assert [line.split(" cannot ")[0] for line in gateway.reports if "journal" in line] == [f"journal: {tmp_path / 'file' / 'below'}"]
+
+
+def test_each_configuration_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    text = b"providers: { local: {} }\nmodels: { m: local/any }\n"
+    one, other = parse(text, str(tmp_path / "a" / "gateway.yaml")), parse(text, str(tmp_path / "b" / "gateway.yaml"))
+    folders = {folder_of(config, {"LOCKGATE_STATE": "/var/lib/lockgate"}) for config in (one, other, one)}
+    assert len(folders) == 2
+    assert {str(folder).rpartition("-")[0] for folder in folders} == {"/var/lib/lockgate/gateway"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "begins"),
+    [
+        ({"LOCKGATE_STATE": "/state", "XDG_STATE_HOME": "/xdg", "HOME": "/home/me"}, "/state/gateway-"),
+        ({"XDG_STATE_HOME": "/xdg", "HOME": "/home/me"}, "/xdg/lockgate/gateway-"),
+        ({"HOME": "/home/me"}, "/home/me/.local/state/lockgate/gateway-"),
+    ],
+)
+def test_the_folder_is_where_programs_keep_their_state(environ: dict[str, str], begins: str) -> None:
+    config = parse(b"providers: { local: {} }\nmodels: { m: local/any }\n", "/etc/lockgate/gateway.yaml")
+    assert str(folder_of(config, environ)).startswith(begins)
+
+
+def test_a_journal_may_be_named_or_off_and_the_built_in_configuration_has_none() -> None:
+    text = "journal: {}\nproviders: {{ local: {{}} }}\nmodels: {{ m: local/any }}\n"
+    for written, folder in (("off", None), ("books", Path("/etc/lockgate/books")), ("/var/books", Path("/var/books"))):
+        assert folder_of(parse(text.format(written).encode(), "/etc/lockgate/gateway.yaml"), {}) == folder
+    assert folder_of(load(BUILT_IN), {"LOCKGATE_STATE": "/state"}) is None
