@@ -52,11 +52,11 @@ async def test_c7_c8_a_head_that_does_not_come_ends_at_its_deadline(serve: Serve
     assert up.ledger.accepted == 0
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "zstd", "br", "deflate, gzip"])
-async def test_c11_an_encoded_body_is_415(serve: Serve, up: FaultUpstream, encoding: str) -> None:
+async def test_c11_an_encoded_body_is_415(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    answer = await gate.ask(chat(), (("content-encoding", encoding),))
-    assert (answer.status, answer.error["code"]) == (415, "unsupported_content_encoding")
+    for encoding in ("gzip", "zstd", "br", "deflate, gzip"):
+        answer = await gate.ask(chat(), (("content-encoding", encoding),))
+        assert (answer.status, answer.error["code"]) == (415, "unsupported_content_encoding")
     assert up.requests == []
 
 
@@ -77,44 +77,35 @@ BAD_FRAMING = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_FRAMING)
-async def test_c21_framing_that_can_be_read_in_two_ways_is_400_and_no_second_request(serve: Serve, up: FaultUpstream, case: str) -> None:
+async def test_c21_framing_that_can_be_read_in_two_ways_is_400_and_no_second_request(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     smuggled = GOOD.replace(b"say something", b"smuggled text")
-    async with await FaultClient.connect(gate.port) as client:
-        await client.send(POST + b"host: gateway\r\ncontent-type: application/json\r\n" + BAD_FRAMING[case] + smuggled)
-        answer = await client.answer()
-        assert answer.status == 400, answer
-        assert answer.error["type"] == "invalid_request_error"
-        await client.until_closed()
-        assert client.received == b""
+    for case, framing in BAD_FRAMING.items():
+        wire = POST + b"host: gateway\r\ncontent-type: application/json\r\n" + framing + smuggled
+        answer = await exchange(gate, wire)
+        assert answer.status == 400, (case, answer)
+        assert answer.error["type"] == "invalid_request_error", case
     assert up.requests == []
 
 
-@pytest.mark.parametrize("host", [b"", b"host: a\r\nhost: b\r\n", b"host: a/b?c=\r\n", b"host: a b\r\n", b"host: \r\n", b"host: a@b\r\n"])
-async def test_c22_a_request_needs_one_sound_host(serve: Serve, up: FaultUpstream, host: bytes) -> None:
+async def test_c22_a_request_needs_one_sound_host(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    await assert_refused(gate, POST + host + LENGTH + b"\r\n" + BODY, 400, "invalid_host")
-    assert gate.count("lockgate_edge_refusals", "invalid_host") == 1
+    bad = (b"", b"host: a\r\nhost: b\r\n", b"host: a/b?c=\r\n", b"host: a b\r\n", b"host: \r\n", b"host: a@b\r\n")
+    for lines in bad:
+        await assert_refused(gate, POST + lines + LENGTH + b"\r\n" + BODY, 400, "invalid_host")
+    assert gate.count("lockgate_edge_refusals", "invalid_host") == len(bad)
     assert up.requests == []
+    for host in (b"gateway", b"127.0.0.1:8080", b"[::1]:8080", b"xn--bcher-kva.example"):
+        async with await FaultClient.connect(gate.port) as client:
+            await client.send(POST + b"host: " + host + b"\r\n" + LENGTH + b"\r\n" + BODY)
+            assert (await client.answer()).status == 200
 
 
-@pytest.mark.parametrize("host", [b"gateway", b"127.0.0.1:8080", b"[::1]:8080", b"xn--bcher-kva.example"])
-async def test_c22_hosts_that_are_sound_pass(serve: Serve, up: FaultUpstream, host: bytes) -> None:
+async def test_c23_heads_without_measure_are_431(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    async with await FaultClient.connect(gate.port) as client:
-        await client.send(POST + b"host: " + host + b"\r\n" + LENGTH + b"\r\n" + BODY)
-        assert (await client.answer()).status == 200
-
-
-@pytest.mark.parametrize(
-    "more",
-    [b"x: " + b"y" * 17_000, b"x: " + b"y" * 1_000_000, b"\r\n".join(b"x-%d: y" % at for at in range(101)), b"x" * 60_000 + b": y"],
-    ids=["17 KB", "1 MB", "101", "name"],
-)
-async def test_c23_heads_without_measure_are_431(serve: Serve, up: FaultUpstream, more: bytes) -> None:
-    gate = await serve((up, "mock"))
-    await assert_refused(gate, POST + b"host: x\r\n" + more + b"\r\n" + LENGTH + b"\r\n" + BODY, 431, "headers_too_large")
+    many = b"\r\n".join(b"x-%d: y" % at for at in range(101))
+    for more in (b"x: " + b"y" * 17_000, b"x: " + b"y" * 1_000_000, many, b"x" * 60_000 + b": y"):
+        await assert_refused(gate, POST + b"host: x\r\n" + more + b"\r\n" + LENGTH + b"\r\n" + BODY, 431, "headers_too_large")
     assert up.requests == []
 
 
@@ -132,37 +123,35 @@ async def test_c23_a_header_of_50_mb_is_refused_long_before_its_end(serve: Serve
     assert gate.count("lockgate_edge_refusals", "headers_too_large") == 1
 
 
-@pytest.mark.parametrize(
-    ("target", "status"),
-    [
-        (b"http://other.example/v1/chat/completions", 200),
-        (b"//v1/chat/completions", 404),
-        (b"/v1//chat/completions", 404),
-        (b"/v1/%2e%2e/v1/chat/completions", 404),
-        (b"/v1/chat%2fcompletions", 200),
-        (b"/V1/chat/completions", 404),
-        (b"/v1/chat/completions/", 404),
-        (b"/v1/chat/completions;x", 404),
-        (b"/v1/../admin/keys", 404),
-    ],
-)
-async def test_c24_a_path_is_the_same_for_the_router_and_the_authoriser(
-    serve: Serve, up: FaultUpstream, target: bytes, status: int
-) -> None:
-    gate = await serve((up, "mock"))
-    async with await FaultClient.connect(gate.port) as client:
-        await client.send(b"POST " + target + b" HTTP/1.1\r\nhost: x\r\n" + LENGTH + b"\r\n" + BODY)
-        assert (await client.answer()).status == status
-    assert len(up.requests) == (status == 200)
+PATHS = {
+    b"http://other.example/v1/chat/completions": 200,
+    b"/v1/chat%2fcompletions": 200,
+    b"//v1/chat/completions": 404,
+    b"/v1//chat/completions": 404,
+    b"/v1/%2e%2e/v1/chat/completions": 404,
+    b"/V1/chat/completions": 404,
+    b"/v1/chat/completions/": 404,
+    b"/v1/chat/completions;x": 404,
+    b"/v1/../admin/keys": 404,
+}
 
 
-@pytest.mark.parametrize("method", [b"GET", b"PUT", b"DELETE", b"PATCH"])
-async def test_c25_a_wrong_method_is_405(serve: Serve, up: FaultUpstream, method: bytes) -> None:
+async def test_c24_a_path_is_the_same_for_the_router_and_the_authoriser(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    async with await FaultClient.connect(gate.port) as client:
-        await client.send(method + b" /v1/chat/completions HTTP/1.1\r\nhost: x\r\n" + LENGTH + b"\r\n" + BODY)
-        answer = await client.answer()
-    assert (answer.status, answer.error["code"], answer.header("allow")) == (405, "method_not_allowed", "POST")
+    for target, status in PATHS.items():
+        async with await FaultClient.connect(gate.port) as client:
+            await client.send(b"POST " + target + b" HTTP/1.1\r\nhost: x\r\n" + LENGTH + b"\r\n" + BODY)
+            assert (await client.answer()).status == status, target
+    assert len(up.requests) == sum(status == 200 for status in PATHS.values())
+
+
+async def test_c25_a_wrong_method_is_405(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    for method in (b"GET", b"PUT", b"DELETE", b"PATCH"):
+        async with await FaultClient.connect(gate.port) as client:
+            await client.send(method + b" /v1/chat/completions HTTP/1.1\r\nhost: x\r\n" + LENGTH + b"\r\n" + BODY)
+            answer = await client.answer()
+        assert (answer.status, answer.error["code"], answer.header("allow")) == (405, "method_not_allowed", "POST")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
@@ -206,9 +195,10 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("protocol", OTHERS)
-async def test_c30_another_protocol_is_400_and_closed(serve: Serve, up: FaultUpstream, protocol: str) -> None:
-    await assert_refused(await serve((up, "mock")), OTHERS[protocol], 400, "invalid_http")
+async def test_c30_another_protocol_is_400_and_closed(serve: Serve, up: FaultUpstream) -> None:
+    gate = await serve((up, "mock"))
+    for hello in OTHERS.values():
+        await assert_refused(gate, hello, 400, "invalid_http")
 
 
 async def test_c30_a_websocket_is_426(serve: Serve, up: FaultUpstream) -> None:
