@@ -13,14 +13,14 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from gateway import accounting
 from gateway.admission import TurnedAway
 from gateway.call import Call
 from gateway.caller import Caller, CallerDeadlines
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Headers
 from gateway.pricing import FREE
 from providers.base import Refusal
 
@@ -46,9 +46,13 @@ class Mirrors:
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: Counter[str] = Counter()
 
-    def offer(self, call: Call, headers: Sequence[tuple[bytes, bytes]], mirror: MirrorConfig, choice: Choice, attempts: Attempts) -> None:
-        """Copy a call that was admitted to `choice`, by the share that is to be copied. Returns at once."""
+    def offer(self, call: Call, headers: Headers, mirror: MirrorConfig, leads: Callable[[], list[Choice]], attempts: Attempts) -> None:
+        """Copy a call that was admitted to where `leads` leads, by the share that is to be copied. Returns at once."""
         if self._draw() >= mirror.share:
+            return
+        try:
+            choice = leads()[0]
+        except GatewayError:  # what the call itself is refused for, if it is
             return
         name = choice.place.target.name
         if self._under_way[name] >= mirror.max_concurrent:
@@ -66,9 +70,7 @@ class Mirrors:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _carry_out(
-        self, shadow: Call, headers: Sequence[tuple[bytes, bytes]], mirror: MirrorConfig, choice: Choice, attempts: Attempts
-    ) -> None:
+    async def _carry_out(self, shadow: Call, headers: Headers, mirror: MirrorConfig, choice: Choice, attempts: Attempts) -> None:
         caller = Caller({"headers": headers}, _nothing_more, _discard, _DEADLINES)
         outcome = "cancelled"
         try:

@@ -107,6 +107,11 @@ class Pace:
         found = self._averages[stream] or self._averages[not stream]
         return 0.0 if found is None else found[0] * math.exp(min(0.0, found[1] - self._clock()) / FORGETTING)
 
+    def wait(self, *, stream: bool) -> float:
+        """What one more call has to expect, in seconds. A target of which nothing is known is tried at once, but by one call alone."""
+        expected = self.expected(stream=stream)
+        return expected * (1 + self.in_flight) if expected or not self.in_flight else float("inf")
+
     def quantile(self, share: float, *, stream: bool) -> float | None:
         """Seconds within which `share` of the answers began; None while that is not known."""
         return None if self._spreads is None else self._spreads[stream].quantile(share)

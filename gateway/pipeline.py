@@ -187,8 +187,8 @@ class Pipeline:
         if self.limits is not None:
             await self.limits.admit(call, model.name, [choice.place.target for choice in choices])
         if choices[0].mirror is not None and self._mirrors is not None:
-            copies_to = self.router.leads(choices[0].mirror.target, asking)[0]
-            self._mirrors.offer(call, caller.headers, choices[0].mirror, copies_to, self.attempts)
+            mirror = choices[0].mirror
+            self._mirrors.offer(call, caller.headers, mirror, partial(self.router.leads, mirror.target, asking), self.attempts)
         self._ledger.begin(call)
         await self.attempts.run(call, caller, choices, partial(self.router.stand_ins, model, asking))
 

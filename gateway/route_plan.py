@@ -6,7 +6,7 @@ The draws are the serving path's own: the router of a generation, asked as a cal
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.asking import Asking
@@ -44,7 +44,7 @@ def plan(generation: Generation, model: str, sources: Sequence[bytes], headers: 
         first[names[0]] += count
     return {
         "model": model,
-        "found": _found(found, model),
+        "found": _found(found, model, generation.config.models),
         "route": _Tree(router, asking(sources[0], lines, output, require=require), lines).node(found.route, (found,)),
         "calls": len(sources),
         "first": dict(first.most_common()),
@@ -63,8 +63,8 @@ def asking(source: bytes, headers: Sequence[tuple[bytes, bytes]], output: int, *
     return Asking(call, headers, output)
 
 
-def _found(model: Model, name: str) -> str:
-    if not model.name:
+def _found(model: Model, name: str, known: Container[str]) -> str:
+    if model.name not in known:
         return "a target that callers may ask for (expose_targets)"
     return "by its name" if model.name == name else f"by the pattern '{model.name}', the longest that fits"
 

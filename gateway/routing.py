@@ -131,6 +131,7 @@ class Router:
         self._draw = draw
         self._is_live = is_live
         self._fixed: dict[str, list[Choice]] = {}
+        self._choices: dict[tuple[str, ...], Choice] = {}
         self._candidates: dict[tuple[int, tuple[str, ...]], list[Candidate]] = {}
 
     def names(self) -> list[str]:
@@ -197,7 +198,7 @@ class Router:
         if route.provider is None:
             model = self._models[route.model]
             return self.all_choices(model.route, (*path, model), first=first, weighted=weighted)
-        return [_choice(self._place(route.provider, route.model), path)]
+        return [self._at(route.provider, route.model, path)]
 
     def _follow(self, route: Route, path: tuple[Model, ...], found: list[Choice], asking: Asking | None) -> bool:
         """Append what `route` leads to, one choice of each split; whether there was a split."""
@@ -210,8 +211,18 @@ class Router:
         if route.provider is None:
             model = self._models[route.model]
             return self._follow(model.route, (*path, model), found, asking)
-        found.append(_choice(self._place(route.provider, route.model), path))
+        found.append(self._at(route.provider, route.model, path))
         return False
+
+    def _at(self, provider: str, model: str, path: tuple[Model, ...]) -> Choice:
+        """The choice of a target on the way through the models of `path`; worked out once for those of the file."""
+        key = (provider, model, *[each.name for each in path])
+        choice = self._choices.get(key)
+        if choice is None:
+            choice = _choice(self._place(provider, model), path)
+            if all(each.name in self._models for each in path):  # callers make the others up
+                self._choices[key] = choice
+        return choice
 
     def candidates(self, split: Split, path: tuple[Model, ...]) -> list[Candidate]:
         """The choices of a split that have a weight, on the way through the models of `path`; worked out once."""
@@ -228,9 +239,9 @@ class Router:
 
     def _pick(self, split: Split, path: tuple[Model, ...], asking: Asking | None) -> Ref:
         candidates = self.candidates(split, path)
-        candidates = [one for one in candidates if any(self._is_live(head.place.target.name) for head in one.heads)] or candidates
         if asking is not None and (asking.requires or any(one.requires for one in candidates)):
             candidates = [one for one in candidates if one.stays_whole(asking)] or candidates
+        candidates = [one for one in candidates if any(self._is_live(head.place.target.name) for head in one.heads)] or candidates
         return self._chosen(candidates, path[-1].settings, asking).ref
 
     def _chosen(self, candidates: list[Candidate], settings: ModelConfig, asking: Asking | None) -> Candidate:
@@ -258,7 +269,7 @@ def busy(candidate: Candidate) -> int:
 
 def wait(candidate: Candidate, *, stream: bool) -> float:
     """Seconds to a first token where it leads first: as lately, and longer for each attempt under way there."""
-    return min(choice.place.pace.expected(stream=stream) * (1 + choice.place.pace.in_flight) for choice in candidate.heads)
+    return min(choice.place.pace.wait(stream=stream) for choice in candidate.heads)
 
 
 def _each_once(found: list[Choice]) -> list[Choice]:

@@ -86,3 +86,12 @@ def test_too_few_have_no_quantile_and_old_ones_give_way() -> None:
     assert found is not None
     assert found < 0.02
     assert spread.total <= MOST
+
+
+def test_a_target_of_which_nothing_is_known_is_tried_by_one_call_at_a_time() -> None:
+    pace = Pace(Hand())
+    assert pace.wait(stream=True) == 0.0
+    pace.in_flight = 1
+    assert pace.wait(stream=True) == float("inf")
+    pace.saw(0.5, stream=True)
+    assert pace.wait(stream=True) == 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from gateway.pace import Pace
 from tests.faults.chat_script import answer_as_openai
-from tests.faults.upstream_server import Exchange, FaultUpstream, Script
+from tests.faults.upstream_server import Exchange, FaultUpstream, Script, status
 from tests.flows.conftest import chat, events
 from tests.flows.live import Live, eventually, live
 
@@ -166,3 +167,30 @@ async def test_without_being_asked_the_loss_is_told_and_the_order_stands(up: Fau
     assert answer.headers["x-gateway-target"] == "groq/c"
     assert '"logit_bias";drop' in answer.headers["x-gateway-adjusted"]
     assert json.loads(events(answer.text)[0])["choices"]
+
+
+async def test_a_cooling_target_is_drawn_no_more_and_its_sessions_come_back(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    yaml = split(up, "balance: session", provider=", cooldown: { failures: 1, time: 500ms }")
+    async with live(yaml) as gateway:
+        homes = {session: await ask(client, gateway, {"x-session-id": session}) for session in map(str, range(12))}
+        up.once(status(500), lambda request: request.model == "a")
+        mine = next(session for session, home in homes.items() if home == "a")
+        assert await ask(client, gateway, {"x-session-id": mine}) == "b"  # the other one stands in
+        began = time.monotonic()
+        meanwhile = {await ask(client, gateway, {"x-session-id": session}) for session in list(homes)[:4]}
+        assert meanwhile == {"b"} or time.monotonic() - began > 0.4
+        await asyncio.sleep(0.6)
+        assert {session: await ask(client, gateway, {"x-session-id": session}) for session in homes} == homes
+
+
+async def test_among_the_live_the_one_that_keeps_a_parameter_is_asked_even_before_its_time(
+    up: FaultUpstream, client: httpx.AsyncClient
+) -> None:
+    yaml = REQUIRING.format(up=up.base_url, targets="{anthropic/c: 1, up/o: 1}", settings=", require_parameters: true")
+    yaml = yaml.replace("type: openai-compatible,", "type: openai-compatible, cooldown: { failures: 1, time: 60s },")
+    async with live(yaml, environ={"KEY": "k" * 20}) as gateway:
+        up.once(status(500))
+        body = chat(logit_bias={"5": 1})
+        assert (await client.post(gateway.base_url + "/chat/completions", json=body)).status_code == 502
+        answer = await client.post(gateway.base_url + "/chat/completions", json=body)
+    assert answer.headers["x-gateway-target"] == "up/o"

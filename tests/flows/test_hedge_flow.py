@@ -171,7 +171,7 @@ async def test_a_quantile_hedges_once_enough_was_seen(up: FaultUpstream, client:
             await ask(client, gateway, stream=True)
         assert [request.model for request in up.requests] == ["first", "first"]
         on(up, "first", answer_as_openai)
-        for _ in range(60):
+        for _ in range(45):
             await ask(client, gateway, stream=True)
         up.requests.clear()
         on(up, "first", play(HANG))

@@ -93,10 +93,10 @@ async def test_what_goes_wrong_at_the_mirror_stays_there(up: FaultUpstream, clie
 
 async def test_the_share_is_drawn(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with live(mirrored(up, "{ target: other/shadow, share: 30% }"), environ=KEYS) as gateway:
-        for _ in range(80):
+        for _ in range(50):
             await ask(client, gateway)
         await eventually(lambda: gateway.count("lockgate_mirrors") == len(copies(up)))
-    assert 6 <= len(copies(up)) <= 45  # 24 expected, standard deviation 4.1
+    assert 2 <= len(copies(up)) <= 32  # 15 expected, standard deviation 3.2
 
 
 async def test_a_mirror_may_be_a_model_of_its_own_and_is_not_mirrored_again(up: FaultUpstream, client: httpx.AsyncClient) -> None:
