@@ -21,6 +21,7 @@ from gateway.drain import Ending, serve_until_told, watch_signals
 from gateway.lending import LOADING
 from gateway.listeners import ListenError, Server, bind, server, shown
 from gateway.reload import Follower, Outcome, Reloader
+from gateway.watchdog import Watchdog
 from providers.local.distant import DistantEngine
 
 
@@ -73,6 +74,8 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
     announce(config, listener, admin_listener)
     health.serving = True
     watching = asyncio.create_task(reloader.watch())
+    watchdog = Watchdog(report)
+    watchdog.start()
     checking = asyncio.create_task(refuse_bad_model(gateway, ending.signalled))
     try:
         await serving
@@ -80,6 +83,7 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
         await admin_task
     finally:
         undo()
+        watchdog.stop()
         for task in (watching, checking):
             task.cancel()
         await gateway.stop()

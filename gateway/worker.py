@@ -24,6 +24,7 @@ from gateway.metrics.cells import Cells
 from gateway.reload import applicable
 from gateway.serve import callers_server, load_certificate, report
 from gateway.supervise import SHOWN, WorkerOrder
+from gateway.watchdog import Watchdog
 
 SHOW_EVERY = 1.0
 
@@ -52,11 +53,14 @@ async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -
     undo = watch_signals(ending.signalled, lambda: None)  # SIGHUP is the supervisor's
     watching = asyncio.create_task(_leave_with(order.supervisor))
     showing = asyncio.create_task(_show_gauges(gateway, Path(f"{order.cells}{SHOWN}")))
+    watchdog = Watchdog(report)
+    watchdog.start()
     controlling = await listen(order.control, lambda load: _load(gateway, callers, load))
     try:
         await serve_until_told(gateway, callers, listener, ending)
     finally:
         controlling.close()
+        watchdog.stop()
         watching.cancel()
         showing.cancel()
         undo()

@@ -63,7 +63,7 @@ async def open_streams(running: RunningGateway, short: int, long: int) -> list[a
     tasks = [asyncio.create_task(stream(running, 30, begun)) for _ in range(short)]
     tasks += [asyncio.create_task(stream(running, 3000, begun)) for _ in range(long)]
     while len(begun) < short + long:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
         for task in tasks:
             if task.done() and len(begun) < short + long:
                 task.result()

@@ -1,0 +1,109 @@
+"""P3, P9, P12: a worker that is killed, a process without free files, a log that nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.faults.client import Answer, FaultClient, ask
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.conftest import chat
+from tests.flows.test_process import children
+from tests.flows.test_shutdown_flow import admin, config, open_streams, port, started, until
+from tests.running import Figure, RunningGateway
+
+ROOT = Path(__file__).parents[2]
+Start = Callable[..., RunningGateway]
+STREAMS = 40
+
+
+async def test_p3_callers_of_a_worker_that_was_killed_are_cut_and_others_notice_nothing(gateway: Start) -> None:
+    async with FaultUpstream() as up:
+        running = await started(gateway, config(up), 2)
+        tasks = [task for _ in range(STREAMS) for task in await open_streams(running, 1, 0)]  # one by one, so that both get some
+        os.kill(children(running.pid)[0], signal.SIGKILL)
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        answers = [one for one in found if isinstance(one, Answer)]
+        whole = [one for one in answers if one.complete and one.events[-1] == b"[DONE]"]
+        cut = [one for one in found if one not in whole]
+        assert whole, "the other worker's streams go on"
+        assert cut, "its own streams are cut"
+        assert all(one.text.count("w") == 30 for one in whole)
+        assert not any(isinstance(one, Answer) and b"[DONE]" in one.body for one in cut)
+        await until(lambda: _serves_again(running))
+
+
+async def _serves_again(running: RunningGateway) -> bool:
+    return len(children(running.pid)) == 2 and (await ask(port(running), chat(max_tokens=1))).status == 200
+
+
+async def test_p9_without_free_files_streams_go_on_and_calls_are_taken_again_once_there_are(gateway: Start, figure: Figure) -> None:
+    async with FaultUpstream() as up:
+        running = await started(gateway, config(up), 1)
+        tasks = await open_streams(running, STREAMS, 0)
+        used = len(os.listdir(f"/proc/{running.pid}/fd"))
+        resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (used + 30, 4096))
+        crowd = [await FaultClient.connect(port(running)) for _ in range(300)]
+        before, began = cpu_seconds(running.pid), time.monotonic()
+        await asyncio.sleep(2)
+        share = (cpu_seconds(running.pid) - before) / (time.monotonic() - began)
+        figure("CPU while no file is free", 100 * share, "%")
+        for client in crowd:
+            client.rst()
+        answers = await asyncio.gather(*tasks)
+        assert all(answer.events[-1] == b"[DONE]" and answer.text.count("w") == 30 for answer in answers)
+        await until(lambda: _answers(running))
+        assert (await admin(running, "/readyz")).status_code == 200
+
+
+async def _answers(running: RunningGateway) -> bool:
+    try:
+        return (await ask(port(running), chat(max_tokens=1))).status == 200
+    except (AssertionError, OSError):
+        return False
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def unread(folder: Path, yaml: str) -> subprocess.Popen[bytes]:
+    """A gateway whose standard output is a pipe that nobody empties."""
+    (folder / "gateway.yaml").write_text(yaml)
+    command = [sys.executable, "-m", "gateway", "--config", str(folder / "gateway.yaml"), "--port", "0", "--admin-port", "0"]
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LD_LIBRARY_PATH"}}
+    with (folder / "stderr").open("wb") as errors:
+        return subprocess.Popen([*command, "--log", "json"], stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=kept)
+
+
+async def test_p12_a_log_that_nobody_reads_stops_no_call_and_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    async with FaultUpstream() as up:
+        process = unread(tmp_path, config(up))
+        try:
+            await until(lambda: asyncio.to_thread(_port, tmp_path))
+            address = _port(tmp_path)
+            statuses = {(await ask(address, chat(max_tokens=1))).status for _ in range(600)}  # three times what the pipe holds
+            assert statuses == {200}
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 30) == 0
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def _port(folder: Path) -> int:
+    """Where it listens; 0 as long as it does not say so."""
+    lines = (folder / "stderr").read_text().splitlines()
+    found = [line for line in lines if line.startswith("listening on")]
+    return int(found[0].rpartition(":")[2]) if found and any(line.startswith("admin on") for line in lines) else 0
