@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from gateway.call import Call
+from gateway.metrics import exemplars
 from gateway.metrics.names import Names
 from gateway.metrics.series import Series
 from gateway.metrics.table import MAX_CODES, OTHER, SOURCES, Labels
@@ -59,6 +60,10 @@ class Plan:
         if self._key_requests >= 0:
             values[self._key_requests] += 1
         _observe(values, self._duration, _DURATION, seconds)
+
+    def add_exemplar(self, trace_id: str, seconds: float) -> None:
+        """A traced call that took so long."""
+        exemplars.put(self._values, self._series.at(exemplars.FAMILY, self._labels), trace_id, seconds)
 
     def add_times(self, call: Call) -> None:
         """How long the parts of an answer took; the overhead only where one attempt was made, as waits between them are wanted."""

@@ -89,6 +89,8 @@ class Metrics:
         )
         plan = self._plans.get(sort) or self._new_plan(call, sort)
         plan.add(ended - call.started)
+        if call.trace is not None and call.trace.id:
+            plan.add_exemplar(call.trace.id, ended - call.started)
         if call.attempts:
             plan.add_attempts(call)
             if call.status == 200 and call.first_byte_at:

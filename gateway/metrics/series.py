@@ -6,8 +6,10 @@ A label set gets its cells when it is first counted. Once a family has as many a
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping
 
+from gateway.metrics import exemplars
 from gateway.metrics.cells import Cells
 from gateway.metrics.snapshot import ABSENT, Snapshot
 from gateway.metrics.table import COUNTERS, GAUGES, HISTOGRAMS, MAX_ROWS, MAX_SERIES, MAX_VIEW_ROWS, MICRO, OTHER, SOURCES, Labels
@@ -18,7 +20,8 @@ _LABELS: dict[str, int] = {
     **{name: len(labels) for name, (_, labels, _) in GAUGES.items()},
     **{name: len(source.labels) for name, source in SOURCES.items()},
 }
-_WIDTHS = {name: len(source.buckets) + 2 for name, source in SOURCES.items()}
+_LABELS[exemplars.FAMILY] = _LABELS[exemplars.OF]
+_WIDTHS = {**{name: len(source.buckets) + 2 for name, source in SOURCES.items()}, exemplars.FAMILY: exemplars.WIDTH}
 """Cells of a histogram's row: a count for each bucket, one above them all, and the sum."""
 _VIEWS = {
     name: [
@@ -125,6 +128,10 @@ class Series:
                 for labels, cells in rows.items():
                     if name not in GAUGES or cells[0] != ABSENT:
                         at = self.at(name, labels)
+                        if name == exemplars.FAMILY:
+                            known = values[at : at + exemplars.WIDTH].tolist()
+                            values[at : at + exemplars.WIDTH] = memoryview(array("q", exemplars.newest(known, cells)))
+                            continue
                         for place, value in enumerate(cells, at):
                             values[place] += value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from gateway.metrics import exemplars
 from gateway.metrics.cells import read_rows
 from gateway.metrics.table import COUNTERS, GAUGES, MICRO, NONE, OTHER, SOURCES, Labels
 
@@ -38,6 +39,8 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
 
 
 def _together(name: str, one: list[int], other: list[int]) -> list[int]:
+    if name == exemplars.FAMILY:
+        return exemplars.newest(one, other)
     if name not in GAUGES:
         return [a + b for a, b in zip(one, other, strict=True)]
     if one[0] == ABSENT or other[0] == ABSENT:

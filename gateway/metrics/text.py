@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client import generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.openmetrics.exposition import generate_latest as write_openmetrics
 
+from gateway.metrics import exemplars
 from gateway.metrics.snapshot import ABSENT, Snapshot
 from gateway.metrics.table import COUNTERS, GAUGES, HISTOGRAMS, MICRO, SCALES, SOURCES, Labels, View
 
@@ -56,17 +57,32 @@ def _histogram(name: str, view: View, snapshot: Snapshot) -> HistogramMetricFami
         key = tuple(labels[index] for index in indices)
         known = sums.get(key)
         sums[key] = cells if known is None else [a + b for a, b in zip(known, cells, strict=True)]
+    examples = _examples(snapshot, indices) if view.source == exemplars.OF else {}
     family = HistogramMetricFamily(name, view.text, labels=[shown for shown, _ in view.labels])
     bounds = [*map(str, source.buckets), "+Inf"]
     for key, cells in sums.items():
         if not any(cells):
             continue
-        total, buckets = 0, []
-        for bound, count in zip(bounds, cells, strict=False):
+        total = 0
+        buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+        shown = examples.get(key) or [None] * len(bounds)
+        for bound, count, example in zip(bounds, cells, shown, strict=False):
             total += count
-            buckets.append((bound, total))
+            if example is None:
+                buckets.append((bound, total))
+            else:
+                buckets.append((bound, total, Exemplar({"trace_id": example.trace_id}, example.value, example.at)))
         family.add_metric(key, buckets, cells[-1] * source.scale)
     return family
+
+
+def _examples(snapshot: Snapshot, indices: list[int]) -> dict[Labels, list[exemplars.Shown | None]]:
+    """Exemplars by the labels that a view shows, by bucket."""
+    found: dict[Labels, list[int]] = {}
+    for labels, cells in snapshot.get(exemplars.FAMILY, {}).items():
+        key = tuple(labels[index] for index in indices)
+        found[key] = exemplars.newest(found[key], cells) if key in found else cells
+    return {key: exemplars.read(cells) for key, cells in found.items()}
 
 
 def openmetrics(snapshot: Snapshot) -> bytes:

@@ -7,7 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 
 from gateway.metrics import Metrics, text
 from gateway.metrics.cells import Cells, remove
@@ -43,6 +48,26 @@ def test_gauges_follow_their_rule_and_absent_ones_say_nothing() -> None:
     assert "lockgate_event_loop_lag_seconds 0.5\n" in shown
     assert "lockgate_store_up 0.0\n" in shown
     assert 'lockgate_target_in_flight{target="a/x"} 2.0\n' in shown
+
+
+def test_the_newest_traced_call_of_a_bucket_is_shown_whichever_process_had_it(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(3)]
+    for number, path in enumerate(paths):
+        one = Metrics(["smart"], ["a/x"], {"a": "mistral"}, cells=Cells(path))
+        for seconds in (0.03, 3.0 + number):
+            ended = call()
+            ended.trace = cast(Any, SimpleNamespace(id=f"{number + 10:x}" * 32 if seconds < 3 else f"{number + 1}" * 32))
+            one.record(ended, ended.started + seconds)
+            time.sleep(0.003)
+    shown = metrics()
+    shown.collect_from(lambda: [read_file(path) for path in paths])
+    families = openmetrics_families(text.openmetrics(shown.whole()).decode())
+    (found,) = [family for family in families if family.name == "lockgate_request_duration_seconds"]
+    examples = {sample.labels["le"]: sample.exemplar for sample in found.samples if sample.exemplar is not None}
+    assert {bound: (one.labels["trace_id"], round(one.value, 6)) for bound, one in examples.items()} == {
+        "0.04": ("c" * 32, 0.03),
+        "5.12": ("3" * 32, 5.0),
+    }
 
 
 def test_merging_changes_none_of_them() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, eventually, live
@@ -165,6 +166,25 @@ async def test_refusals_and_unknown_models_are_spans_without_names_of_the_caller
         await eventually(lambda: len(collector.spans) >= 1, 20)
     (call,) = collector.spans
     assert (call["name"], call["failed"], call["attributes"]["error.type"]) == ("chat other", True, "model_not_found")
+
+
+async def test_a_traced_call_is_the_example_of_its_bucket_in_openmetrics(collector: Collector, up: FaultUpstream) -> None:
+    async with traced(up, f'endpoint: "{collector.url}"') as gateway:
+        assert (
+            await ask(gateway, {"traceparent": PARENT}, messages=[{"role": "user", "content": "#chunks=1# #delay=400ms#"}])
+        ).status_code == 200
+        assert (await ask(gateway)).status_code == 200
+        records = await gateway.records(2)
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            found = await client.get(gateway.admin_url + "/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+            classic = (await client.get(gateway.admin_url + "/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(found.text)}
+    for name in ("lockgate_request_duration_seconds", "gen_ai_server_request_duration_seconds"):
+        examples = [sample.exemplar for sample in families[name].samples if sample.exemplar is not None]
+        shown = {example.labels["trace_id"]: example.value for example in examples}
+        assert set(shown) == {record["trace_id"] for record in records}
+        assert 0.4 <= shown[PARENT.split("-")[1]] < 20
+    assert "# {" not in classic
 
 
 async def test_what_is_not_sampled_is_passed_on_as_such_and_sends_nothing(collector: Collector, up: FaultUpstream) -> None:
