@@ -130,10 +130,12 @@ class Spoken:
 
     def followers(self, choices: Sequence[Choice], broken: Choice) -> list[Choice]:
         """Who can say the rest: the choices after the broken one that take a beginning; without any, the broken one, once."""
-        able = [choice for choice in choices if prefill(choice.place.target) is not None]
-        after = [choice for choice in choices[choices.index(broken) + 1 :] if choice in able]
-        known = {splice.target for splice in self.splices}
-        return after or [choice for choice in (broken,) if choice in able and choice.place.target.name not in known]
+        names = [choice.place.target.name for choice in choices]
+        name = broken.place.target.name
+        later = choices[names.index(name) + 1 :] if name in names else ()
+        after = [choice for choice in later if prefill(choice.place.target) is not None]
+        again = prefill(broken.place.target) is not None and all(splice.target != name for splice in self.splices)
+        return after or ([broken] if again else [])
 
     def continued(self, body: Body) -> Body:
         """The caller's body with what was said, and with what is left of its output limit."""

@@ -197,6 +197,17 @@ async def test_a_stream_that_breaks_twice_is_gone_on_with_twice(serve: Serve, up
     assert [one["outcome"] for one in receipt["attempts"]] == ["truncated", "reset", "ok"]
 
 
+async def test_a_stand_in_of_a_split_that_breaks_is_gone_on_with_too(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    split = {"targets": {"p0/500": 1_000_000, "p1/mock": 1}, **ON}
+    gate = await serve((up, "500"), (other, "mock"), every={"type": "vllm"}, more={"split": split})
+    other.once(speaker(4))
+    other.once(speaker(name="again"))
+    answer = await gate.ask(chat("split", stream=True), RECEIPT)
+    assert_one_stream(answer, ("chatcmpl-mock", 1700000004, "mock"))
+    receipt = chunks_of(answer)[-1]["gateway"]
+    assert [one["outcome"] for one in receipt["attempts"]] == ["500", "truncated", "ok"]
+
+
 async def test_the_openai_package_reads_a_continued_stream_as_one(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     gate = await serve((up, "mock"), (other, "mock"), every={"type": "vllm"}, model=ON)
     up.once(speaker(7))
