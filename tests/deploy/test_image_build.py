@@ -78,6 +78,27 @@ def own(process: subprocess.Popen[bytes]) -> int:
     raise AssertionError(f"nothing runs in the container, only {parents}")
 
 
+def wait_ready(admin_port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the gateway is ready, its model loaded."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            if httpx.get(f"http://127.0.0.1:{admin_port}/readyz", timeout=5, trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def ask(port: int) -> int:
+    """A chat with the local model; the status, and AssertionError when the answer is a wrong one."""
+    body = {"model": "local", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=120, trust_env=False)
+    assert "Paris" in answer.json()["choices"][0]["message"]["content"], answer.text
+    return answer.status_code
+
+
 def test_the_container_answers_a_chat_from_the_local_model_and_ends_by_sigterm(built: Built, tmp_path: Path, figure: Figure) -> None:
     figure("image build", built.seconds, "s")
     port, admin_port = free_port(), free_port()
@@ -85,20 +106,9 @@ def test_the_container_answers_a_chat_from_the_local_model_and_ends_by_sigterm(b
     log = tmp_path / "container.log"
     process = built.start(log, "--env", f"PORT={port}", "--env", f"ADMIN_PORT={admin_port}")
     try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                if httpx.get(f"http://127.0.0.1:{admin_port}/readyz", timeout=5, trust_env=False).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        wait_ready(admin_port, process, log)
         figure("container to a loaded model", time.monotonic() - began, "s")
-        body = {"model": "local", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
-        answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=120, trust_env=False)
-        assert answer.status_code == 200, answer.text
-        assert "Paris" in answer.json()["choices"][0]["message"]["content"]
+        assert ask(port) == 200
         gateway = own(process)
         status = Path(f"/proc/{gateway}/status").read_text()
         assert "\nUid:\t65532\t65532" in status
@@ -113,6 +123,46 @@ def test_the_container_answers_a_chat_from_the_local_model_and_ends_by_sigterm(b
             process.wait()
     said = log.read_text()
     assert [sign for sign in UNCLEAN if sign in said] == [], said
+
+
+# $1 the image's files, $2 a folder for the state, then the command: what the stack and the manifests ask of an engine, by mounts of its own
+HARDENED = """
+set -eu
+root=$1 state=$2; shift 2
+mount --make-rprivate /
+mount --bind "$root" "$root" && mount -o remount,bind,ro "$root"
+mount -t tmpfs -o noexec,nosuid,nodev,size=64m,mode=1777 tmpfs "$root/tmp"
+mount --bind "$state" "$root/var/lib/lockgate"
+mount --bind /dev "$root/dev"
+exec setpriv --no-new-privs --bounding-set=-all,+sys_chroot,+setuid,+setgid chroot --userspec=65532:65532 --groups= "$root" "$@"
+"""
+
+
+def test_it_runs_on_a_read_only_root_without_capabilities(built: Built, tmp_path: Path) -> None:
+    """As docker-compose.yml and the manifests start it: only /tmp, where nothing is executed, and its state can be written."""
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 65532, 65532)
+    variables = {**dict(one.split("=", 1) for one in built.config["Env"]), "PORT": str(free_port()), "ADMIN_PORT": str(free_port())}
+    words = [*built.config["Entrypoint"], *built.config["Cmd"]]
+    log = tmp_path / "hardened.log"
+    with log.open("wb") as out:
+        command = [tools.debian("unshare"), "--mount", "/bin/sh", "-c", HARDENED, "sh", str(built.files), str(state), *words]
+        process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/")
+    try:
+        wait_ready(int(variables["ADMIN_PORT"]), process, log)
+        assert ask(int(variables["PORT"])) == 200
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert (facts["Uid"].split()[0], facts["CapEff"], facts["NoNewPrivs"]) == ("65532", "0" * 16, "1")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()
+    said = log.read_text()
+    assert [sign for sign in (*UNCLEAN, "cannot be written") if sign in said] == [], said
+    assert list(state.rglob("*.journal"))
+    with pytest.raises(AssertionError):
+        built.buildah("run", built.container, "--", "/opt/lockgate/bin/python", "-c", "open('/opt/lockgate/new', 'w')")
 
 
 def test_the_image_says_who_runs_it_how_and_how_it_ends(built: Built) -> None:
