@@ -122,6 +122,8 @@ class TargetHealth:
     def pick(self, targets: Sequence[Target]) -> Target:
         """The target with the credential whose turn it is; one that cools is passed over while there is another."""
         if len(targets) == 1:
+            if self._targets:
+                self._targets = ()  # another generation has one credential only
             return targets[0]
         self._targets = targets
         now = self._clock()

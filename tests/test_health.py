@@ -216,6 +216,14 @@ def test_credentials_cool_one_by_one_and_the_target_with_the_last() -> None:
     assert {one.pick(keys) for _ in range(5)} == {refused}
 
 
+def test_a_generation_with_one_credential_left_cools_as_a_whole() -> None:
+    one = health_of(Clock())
+    one.pick([target("one"), target("two")])
+    one.pick([target("one")])
+    fail(one, Failure("auth", "", 401))
+    assert one.state == "cooling"
+
+
 def test_who_lets_calls_wait_for_nothing_is_asked_by_one_at_a_time_and_who_fails_at_once_by_all() -> None:
     clock = Clock()
     slow, quick = health_of(clock, failures=1), health_of(clock, failures=1)
