@@ -223,6 +223,15 @@ class Race:
                 if each is not loser:
                     each.call.asides.append(self._estimate)
         loser.task.cancel()
+        loser.task.add_done_callback(lambda _: self._correct(loser))
+
+    def _correct(self, loser: Runner) -> None:
+        """What its provider said that the loser used takes the estimate's place."""
+        asides = (self.winner or self.runners[0]).call.asides
+        reported, loser.call.asides = loser.call.asides[self._asides_before :], []
+        if reported and self._estimate in asides:
+            asides.remove(self._estimate)
+        asides.extend(reported)
 
     def _put_together(self, last: Runner) -> None:
         """The attempts of both on the call of one of them, its own last."""
@@ -262,10 +271,8 @@ class Race:
         await asyncio.gather(*tasks, return_exceptions=True)
         last = self.winner or self.runners[0]
         for other in self.runners:
-            reported = other.call.asides[self._asides_before :] if other is not last else []
-            if reported and self._estimate in last.call.asides:
-                last.call.asides.remove(self._estimate)
-            last.call.asides.extend(reported)
+            if other is not last:
+                self._correct(other)
         self._journey.sent += sum(runner.journey.sent for runner in self.runners)
         self._adopt(last)
 

@@ -276,3 +276,27 @@ async def test_without_another_live_target_there_is_no_second_attempt(up: FaultU
         answer = await ask(client, gateway)
     assert answer.status_code == 200
     assert [request.model for request in up.requests] == ["first"]
+
+
+async def test_what_a_loser_said_that_it_used_is_what_it_is_billed_by(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    usage = {"prompt_tokens": 321, "completion_tokens": 0, "total_tokens": 321}
+    async with warm(hedged(up), up, client) as gateway:
+        on(up, "first", sse({**WORDS[0], "usage": usage}, ending=HANG))
+        answer = await ask(client, gateway, stream=True)
+        record = (await gateway.records(21))[-1]
+    assert answer.headers["x-gateway-target"] == "up/second"
+    (bill,) = record["billed_attempts"]
+    assert (bill["target"], bill["usage"]["prompt_tokens"]) == ("up/first", 321)
+    assert not bill["usage"].get("estimated")
+
+
+async def test_a_winner_that_is_cut_is_gone_on_with_where_that_is_asked_for(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    yaml = hedged(up, targets="[up/first, up/second, up/third], continue_on_cut: true").replace("openai-compatible", "vllm")
+    async with warm(yaml, up, client) as gateway:
+        on(up, "first", play(HANG))
+        on(up, "second", sse(*WORDS, ending=FIN))
+        answer = await ask(client, gateway, stream=True)
+    assert events(answer.text)[-1] == "[DONE]"
+    outcomes = [(one["target"], one["outcome"]) for one in receipt(answer)["attempts"]]
+    assert outcomes[:2] == [("up/first", "lost"), ("up/second", "truncated")]
+    assert outcomes[2][1] == "ok"
