@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -76,6 +77,7 @@ class KeyAdmin:
             raise _away(error) from None
         if made is None:
             raise _taken(f"There is a key '{name}' already; revoke it first, or choose another name.")
+        self._note("key_made", made)
         answer = {**_made(made), "key": secret}
         if self._gateway.made_keys.store.restart_forgets:
             answer["note"] = "store is memory://: a restart forgets this key. Name a Redis as store to keep it."
@@ -94,19 +96,27 @@ class KeyAdmin:
                 raise _unknown(entry.name)
         except StoreAway as error:
             raise _away(error) from None
+        self._note("key_changed", changed)
         return as_json(_made(changed))
 
     async def revoke(self, request: Request) -> Response:
         """DELETE /admin/keys/{name}: refused everywhere within two seconds."""
         _check_host(self._gateway, request)
         name = request.path_params["name"]
-        self._of_run_time(name)
+        made = self._of_run_time(name)
         try:
             if not await self._gateway.made_keys.revoke(name):
                 raise _unknown(name)
         except StoreAway as error:
             raise _away(error) from None
+        self._note("key_revoked", made)
         return as_json({"object": "key", "name": name, "revoked": True})
+
+    def _note(self, what: str, key: MadeKey) -> None:
+        """One line in the log for each change, with what may be shown of the key."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"time": at, "level": "info", "event": what, "key": key.entry.name, "shown": key.shown, "disabled": key.entry.disabled}
+        self._gateway.log.write(msgspec.json.encode(line) + b"\n")
 
     def _of_run_time(self, name: str) -> MadeKey:
         made = self._gateway.made_keys.known.get(name)

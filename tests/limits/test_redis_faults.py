@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.config_secret import read_secret
 from gateway.limits.encode import Asked, admit
 from gateway.limits.redis import RedisLimiter
@@ -16,6 +18,7 @@ from gateway.limits.resp import RedisAddress, connect
 from gateway.limits.scripts import ADMIT
 from gateway.limits.spent import Spent
 from gateway.limits.types import SECOND, Costs, Limit, Refusal, Reservation
+from gateway.run_time_keys import RedisKeys, StoreAway
 from tests.faults.tls import Certificates
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
@@ -38,7 +41,7 @@ async def test_r4_a_store_that_is_too_slow_is_left_until_it_is_fast_again(own_re
         proxy.latency = 0.4
         limiter = await start(RedisAddress(port=proxy.port), reports, deadline=0.2)
         assert (await decide(limiter)).degraded
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.5)
         assert (limiter.link.up, len(reports)) == (False, 1)
         proxy.latency = 0.0
         await eventually(lambda: limiter.link.up)
@@ -157,17 +160,24 @@ async def test_r16_a_password_that_is_rotated_is_read_again_without_a_restart(
     reports: list[str] = []
     limiter = await start(RedisAddress(port=own_redis.port, secret=read_secret(file)), reports)
     assert limiter.link.up
+    keys = RedisKeys(RedisAddress(port=own_redis.port, secret=read_secret(file)))
+    assert await keys.news() is None
     second = RedisAddress(path=str(own_redis.socket), password="second-password")
     await ask(RedisAddress(path=str(own_redis.socket), password="first-password"), "CONFIG", "SET", "requirepass", "second-password")
     await ask(second, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     await eventually(lambda: not limiter.link.up)
     await eventually(lambda: "wrongpass" in limiter.link.errors)
+    for _ in range(2):  # once for the connection that was ended
+        with pytest.raises(StoreAway):
+            await keys.news()
     assert (await decide(limiter)).degraded
     file.write_text("second-password\n")
     await eventually(lambda: limiter.link.up)
     assert not (await decide(limiter)).degraded
     await eventually(lambda: len(reports) == 2)
     assert not any("password" in line for line in reports)
+    assert await keys.news() is None
+    await keys.close()
 
 
 async def test_r16_a_user_with_few_rights_is_enough_and_one_with_fewer_is_told_once(own_redis: RedisServer, start: Starter) -> None:
@@ -216,6 +226,13 @@ async def test_r16_certificates_are_verified_and_a_better_one_is_taken_up(own_re
             unknown = await start(RedisAddress(port=proxy.port, tls=True), reports)
             assert not unknown.link.up
             assert "certificate" in reports[-1].lower()
+            keys = RedisKeys(RedisAddress(port=proxy.port, tls=True, ca=str(certificates.ca)))
+            if fault == "good":
+                assert await keys.news() is None
+            else:
+                with pytest.raises(StoreAway, match=r"(?i)certificate|ssl"):
+                    await keys.news()
+            await keys.close()
             await known.stop()
             await unknown.stop()
 
