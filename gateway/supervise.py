@@ -37,7 +37,7 @@ from gateway.serve import announce, begin, fetch_model, report
 BACKOFF = (0.1, 5.0)
 """Seconds before a worker that died is started again: at first, and at most."""
 STEADY = 10.0
-CHECK_EVERY = 1.0
+CHECK_EVERY = 0.25
 LOAD_WITHIN = 10.0
 """Seconds that a worker may take to load a generation."""
 SHOWN = ".targets"
@@ -198,7 +198,7 @@ class _Supervisor:
         try:
             said = await ask(self._control(number), load, Serving, LOAD_WITHIN)
         except (OSError, msgspec.DecodeError, TimeoutError):
-            return  # it starts, ends or is busy: it is asked again in a second
+            return  # it starts, ends or is busy: it is told again in a moment
         if said.error:
             report(f"worker {number} cannot serve by generation {load.generation} and is replaced: {said.error}")
             _signal(process, signal.SIGTERM)

@@ -12,8 +12,8 @@ from tests.faults.client import Answer, FaultClient, ask, chat, request_head
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import serving
 
-HEADS = "callers: { headers: 1s }\n"
-BODIES = "callers: { body: 1s }\n"
+HEADS = "callers: { headers: 600ms }\n"
+BODIES = "callers: { body: 600ms }\n"
 SOCKETS = 200
 
 
@@ -35,7 +35,7 @@ async def test_c7_heads_that_trickle_in_are_ended_with_a_408_and_hold_up_nobody(
     assert statuses == [200] * 10
     said = {(answer.status, answer.error["code"], answer.header("connection")) for answer, _ in found}
     assert said == {(408, "request_timeout", "close")}
-    assert all(1.0 <= took < 20 for _, took in found)  # at most 1.25 s but for a busy machine
+    assert all(0.6 <= took < 20 for _, took in found)  # at most 0.75 s but for a busy machine
     assert len(up.requests) == 10
 
 
@@ -55,7 +55,7 @@ async def test_a_connection_that_was_used_may_lie_idle_and_is_timed_again_once_a
         for _ in range(2):
             await client.post(chat())
             assert (await client.answer()).status == 200
-            await asyncio.sleep(1.6)
+            await asyncio.sleep(1.0)
         await client.send(b"POST /v1/chat")
         assert (await client.answer()).error["code"] == "request_timeout"
         assert await client.until_closed() < 20
@@ -73,7 +73,7 @@ async def test_c9_a_body_that_stalls_or_comes_a_byte_at_a_time_is_a_408(up: Faul
         await asyncio.gather(sending, return_exceptions=True)
         await gateway.records(1)
     assert (answer.status, answer.error["code"], answer.header("connection")) == (408, "request_timeout", "close")
-    assert 0.9 < took < 20
+    assert 0.5 < took < 20
     assert up.requests == []
 
 
@@ -84,13 +84,13 @@ async def _drip(client: FaultClient, pause: float) -> None:
 
 
 async def test_a_slow_upload_that_keeps_coming_is_served(up: FaultUpstream) -> None:
-    body = json.dumps(chat(user="x" * 60_000)).encode()
+    body = json.dumps(chat(user="x" * 40_000)).encode()
     async with serving(up, BODIES) as gateway, await FaultClient.connect(gateway.port) as client:
         await client.send(request_head(len(body)))
         began = time.monotonic()
-        for start in range(0, len(body), 2000):  # 20 kB a second: three seconds in all
+        for start in range(0, len(body), 2000):  # 20 kB a second: two seconds in all
             await client.send(body[start : start + 2000])
             await asyncio.sleep(0.1)
         answer = await client.answer()
-    assert time.monotonic() - began > 2
+    assert time.monotonic() - began > 1.5
     assert answer.status == 200

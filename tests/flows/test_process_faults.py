@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.faults.client import Answer, FaultClient, ask
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat
 from tests.flows.test_process import children
-from tests.flows.test_shutdown_flow import admin, config, open_streams, port, started, until
+from tests.flows.test_shutdown_flow import SHORT, admin, config, open_streams, port, started, until
 from tests.running import Figure, RunningGateway
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +37,7 @@ async def test_p3_callers_of_a_worker_that_was_killed_are_cut_and_others_notice_
         cut = [one for one in found if one not in whole]
         assert whole, "the other worker's streams go on"
         assert cut, "its own streams are cut"
-        assert all(one.text.count("w") == 30 for one in whole)
+        assert all(one.text.count("w") == SHORT for one in whole)
         assert not any(isinstance(one, Answer) and b"[DONE]" in one.body for one in cut)
         await until(lambda: _serves_again(running))
 
@@ -44,6 +46,7 @@ async def _serves_again(running: RunningGateway) -> bool:
     return len(children(running.pid)) == 2 and (await ask(port(running), chat(max_tokens=1))).status == 200
 
 
+@pytest.mark.prove
 async def test_p9_without_free_files_streams_go_on_and_calls_are_taken_again_once_there_are(gateway: Start, figure: Figure) -> None:
     async with FaultUpstream() as up:
         running = await started(gateway, config(up), 1)
@@ -58,7 +61,7 @@ async def test_p9_without_free_files_streams_go_on_and_calls_are_taken_again_onc
         for client in crowd:
             client.rst()
         answers = await asyncio.gather(*tasks)
-        assert all(answer.events[-1] == b"[DONE]" and answer.text.count("w") == 30 for answer in answers)
+        assert all(answer.events[-1] == b"[DONE]" and answer.text.count("w") == SHORT for answer in answers)
         await until(lambda: _answers(running))
         assert (await admin(running, "/readyz")).status_code == 200
 
@@ -85,6 +88,7 @@ def unread(folder: Path, yaml: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*command, "--log", "json"], stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=kept)
 
 
+@pytest.mark.prove
 async def test_p12_a_log_that_nobody_reads_stops_no_call_and_does_not_hold_up_the_end(tmp_path: Path) -> None:
     async with FaultUpstream() as up:
         process = unread(tmp_path, config(up))
