@@ -54,7 +54,7 @@ class Counters:
 
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation
-        self._own: dict[Row, Numbers] = {}
+        self._own: dict[Row, list[int]] = {}
         self._left: dict[Row, dict[str, Numbers]] = {}
         self._rows_of: dict[str, int] = {}
         self.unsaid: set[Row] = set()
@@ -70,9 +70,16 @@ class Counters:
             if count >= MOST_ROWS and row.model != OTHER:
                 return self.add(Row(row.day, row.key, row.team, OTHER, OTHER), numbers)
             self._rows_of[row.day] = count + 1
-            self._own[row] = numbers
-        else:
-            self._own[row] = together(known, numbers)
+            self._own[row] = list(numbers)
+        else:  # in place and without a loop: this is done for every call
+            requests, prompt, cached, output, reasoning, cost, estimated = numbers
+            known[0] += requests
+            known[1] += prompt
+            known[2] += cached
+            known[3] += output
+            known[4] += reasoning
+            known[5] += cost
+            known[6] += estimated
         self.unsaid.add(row)
         self.unwritten.add(row)
         return row
@@ -86,7 +93,7 @@ class Counters:
         """What is known of a row, by incarnation."""
         yield from self._left.get(row, {}).items()
         if row in self._own:
-            yield self.incarnation, self._own[row]
+            yield self.incarnation, Numbers(*self._own[row])
 
     def all(self) -> Iterator[tuple[str, Row, Numbers]]:
         """Everything that is known."""
@@ -96,13 +103,12 @@ class Counters:
 
     def mine(self, row: Row) -> Numbers:
         """This incarnation's numbers."""
-        return self._own.get(row, Numbers())
+        return Numbers(*self._own.get(row, ()))
 
     def forget(self, before: str) -> None:
         """Drop the rows of days before this one."""
-        for kept in (self._own, self._left):
-            for row in [row for row in kept if row.day < before]:
-                del kept[row]
+        self._own = {row: numbers for row, numbers in self._own.items() if row.day >= before}
+        self._left = {row: left for row, left in self._left.items() if row.day >= before}
         self._rows_of = {day: count for day, count in self._rows_of.items() if day >= before}
 
 
