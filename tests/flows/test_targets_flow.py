@@ -132,7 +132,7 @@ async def test_a_probe_finds_a_provider_that_is_down_and_brings_it_back(
     up: FaultUpstream, other: FaultUpstream, client: httpx.AsyncClient
 ) -> None:
     up.on("/v1/models", status(503))
-    more = {"probe": {"path": "/models", "every": "50ms"}, "cooldown": {"failures": 2, "time": "1h"}, "api_key": "${KEY}"}
+    more = {"probe": {"path": "/models", "every": "50ms"}, "cooldown": {"failures": 2, "time": "4m"}, "api_key": "${KEY}"}
     async with live(configuration(up, other, **more), environ={"KEY": "sk-probe"}) as gateway:
         health = gateway.gateway.health
         await eventually(lambda: not health.is_live("a/mock"))
