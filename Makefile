@@ -39,6 +39,7 @@ bench: $(VENV)/.installed-dev ## Measure CPU and memory against nginx in the sam
 	@$(BIN)/python -m benchmarks $(ARGS)
 	@$(BIN)/python -m benchmarks.tokens
 	@$(BIN)/python -m benchmarks.stops
+	@$(BIN)/python -m benchmarks.metrics
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@echo "== ruff" && $(BIN)/ruff check .

@@ -75,6 +75,8 @@ class Fleet:
         self._name = os.urandom(8).hex()
         self._number = 0
         self._sent: dict[str, int] = {}
+        self._told: Snapshot = {}
+        """What of ours the store has for sure; rows that are as they were then are not looked at again."""
         self._quiet = 0
         self._pending: tuple[list[tuple[str, int]], dict[str, int]] | None = None
         self._lock = asyncio.Lock()
@@ -112,10 +114,12 @@ class Fleet:
     async def _publish(self, leave: bool) -> None:
         whole = self._metrics.whole()
         gauges = _encode({} if leave else {name: list(rows.items()) for name, rows in only_gauges(whole).items()})
+        present = only_counts(whole)
         counts = {
             _field(name, labels, at): value
-            for name, rows in only_counts(whole).items()
+            for name, rows in present.items()
             for labels, cells in rows.items()
+            if cells != self._told.get(name, {}).get(labels)
             for at, value in enumerate(cells)
             if value
         }
@@ -132,6 +136,7 @@ class Fleet:
             if not await self._send(part, gauges):
                 await self._publish(leave)
                 return
+        self._told = present
 
     async def _send(self, part: list[tuple[str, int]], gauges: bytes) -> bool:
         """One addition; until it is known to be made it is repeated as it is. False: the store does not know us any more."""
@@ -145,7 +150,7 @@ class Fleet:
         answer = await self._client.eval(_PUBLISH, len(_KEYS), *_KEYS, *arguments)
         self._pending = None
         if answer == b"unknown":
-            self._name, self._number, self._sent = os.urandom(8).hex(), 0, {}
+            self._name, self._number, self._sent, self._told = os.urandom(8).hex(), 0, {}, {}
             return False
         self._sent.update(sent)
         return True
