@@ -134,16 +134,6 @@ def _status(word: Any) -> int | None:
     return word if isinstance(word, int) and not isinstance(word, bool) and 400 <= word < 600 else None
 
 
-async def read_on(response: Response, relay: Relay) -> bytes:
-    """The next piece of a stream; b"" at its end, also where all was said and only the end of the framing is missing."""
-    try:
-        return await response.read()
-    except UpstreamError as error:
-        if error.kind != "truncated" or not relay.finished:
-            raise
-        return b""
-
-
 async def aggregate(response: Response, target: Target, options: Options) -> Answer:
     """One JSON answer out of a stream, for a provider that is always asked to stream."""
     if not is_event_stream(response):

@@ -20,7 +20,7 @@ from gateway.exchange import Exchange
 from gateway.fanout import Interleaved, add_usages, interleave
 from gateway.relay import DONE, OpeningChunk, Relay
 from gateway.stops import StopStream
-from gateway.upstream.transport import Response
+from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Body
 
 
@@ -42,7 +42,12 @@ class UpstreamStream:
         """The next events to send, the last of them once `ended`. UpstreamError or StreamFailure when the stream breaks."""
         relay = self.relay
         while not relay.done:
-            piece = await answer.read_on(self.response, relay)
+            try:
+                piece = await self.response.read()
+            except UpstreamError as error:
+                if error.kind != "truncated" or not relay.finished:
+                    raise
+                break  # all was said, only the end of the framing is missing
             if not piece:
                 break
             out = relay.feed(piece)
