@@ -31,7 +31,7 @@ from tests.limits.redis_server import binary, free_port
 ROOT = tools.ROOT
 LONGEST_WAIT = 240.0
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "LOCKGATE_CACHE")
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "LOCKGATE_CACHE", "LOCKGATE_STATE")
 
 
 def seconds(text: str) -> float:
