@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.sse import Event, EventParser, EventTooLarge
+from gateway.sse import Event, EventParser, EventTooLarge, lead, tail
 from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
 
 DONE = b"data: [DONE]\n\n"
@@ -157,7 +157,7 @@ class Relay:
         if self._decoder is None and self._parser.plain:
             if self.started and self._take_plain(whole):
                 return whole
-            at = _tail(whole) if self.started else _lead(whole)
+            at = tail(whole) if self.started else lead(whole)
             if self.started and at and self._take_plain(whole[:at]):
                 self._parser.unread(whole[at:])
                 return whole[:at]
@@ -334,22 +334,6 @@ class Relay:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def _lead(whole: bytes) -> int:
-    """Where the first two events end: role and first content, as a rule."""
-    second = whole.find(b"\n\n", whole.find(b"\n\n") + 2)
-    return len(whole) if second < 0 else second + 2
-
-
-def _tail(whole: bytes) -> int:
-    """Where the last three events begin: finish, usage and [DONE], as a rule. 0 when there are no more."""
-    at = len(whole) - 2
-    for _ in range(3):
-        at = whole.rfind(b"\n\n", 0, at)
-        if at < 0:
-            return 0
-    return at + 2
 
 
 def _usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:

@@ -141,3 +141,19 @@ class EventParser:
         pending, self._pending = self._pending, b""
         self.plain = False
         return self._feed_lines(pending.rstrip(b"\r") + b"\n\n")
+
+
+def lead(whole: bytes) -> int:
+    """Where the first two events end: role and first content, as a rule."""
+    second = whole.find(b"\n\n", whole.find(b"\n\n") + 2)
+    return len(whole) if second < 0 else second + 2
+
+
+def tail(whole: bytes) -> int:
+    """Where the last three events begin: finish, usage and [DONE], as a rule. 0 when there are no more."""
+    at = len(whole) - 2
+    for _ in range(3):
+        at = whole.rfind(b"\n\n", 0, at)
+        if at < 0:
+            return 0
+    return at + 2
