@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from gateway.diff_command import diff
-from gateway.key_command import key
-from gateway.route_command import route
-from gateway.serve_command import config_option, json_option, serve
-from gateway.targets_command import targets
-from gateway.top_command import top
-from gateway.usage_command import usage
+from gateway.commands.diff import diff
+from gateway.commands.key import key
+from gateway.commands.route import route
+from gateway.commands.serve import config_option, json_option, serve
+from gateway.commands.targets import targets
+from gateway.commands.top import top
+from gateway.commands.usage import usage
 
 if TYPE_CHECKING:
-    from gateway.config import Config
+    from gateway.config.load import Config
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -80,7 +80,7 @@ def check(file: str | None, as_json: bool) -> None:
     lockgate check
     lockgate check my.yaml --json
     """
-    from gateway import config
+    from gateway.config import load as config
 
     path = file or config.find()
     try:
@@ -105,7 +105,7 @@ def schema() -> None:
     \b
     lockgate schema > schema.json
     """
-    from gateway.config_schema import text
+    from gateway.config.schema import text
 
     click.echo(text(), nl=False)
 
@@ -122,7 +122,7 @@ def explain(file: str, config_path: str | None, strict: bool, as_table: bool) ->
     lockgate explain request.json
     lockgate explain --strict --table request.json
     """
-    from gateway import config
+    from gateway.config import load as config
     from gateway.explain import explain_file
     from gateway.explain_table import table
 
@@ -212,7 +212,7 @@ cli.add_command(diff)
 
 
 def _load(path: str | None) -> Config:
-    from gateway import config
+    from gateway.config import load as config
 
     return config.load(path or config.find())
 
@@ -240,7 +240,7 @@ def _print_json(value: Any) -> None:
 
 def _plain(route: Any) -> Any:
     """A route as it is written in the YAML."""
-    from gateway.config import Order, Split
+    from gateway.config.load import Order, Split
 
     if isinstance(route, Order):
         return [_plain(step) for step in route.steps]
@@ -278,7 +278,7 @@ def _complain(error: click.ClickException) -> None:
 
 def run(args: list[str]) -> int:
     """Run one command; its exit code."""
-    from gateway.config_problem import ConfigError
+    from gateway.config.problem import ConfigError
 
     try:
         colour = False if os.environ.get("NO_COLOR") else None  # None: where stdout is a terminal

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from gateway.config_types import LimitsConfig
+from gateway.config.types import LimitsConfig
 from gateway.errors import Forbidden, Unauthorized
 from gateway.limits.types import Limit
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.budget import RetryBudget
 from gateway.caller import CallerDeadlines
 from gateway.calllog import CallLog
-from gateway.config_types import Config
+from gateway.config.types import Config
 from gateway.cooling import STATES
 from gateway.generation import Generation, label_names
 from gateway.health import Health

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from gateway.config_types import CallersConfig
+from gateway.config.types import CallersConfig
 from gateway.dialects.json_body import Receive
 from gateway.errors import Headers
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.config_source import Text
+from gateway.config.source import Text
 
 T = TypeVar("T")
 

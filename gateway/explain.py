@@ -86,9 +86,9 @@ def _plan(fit: Fit, choice: Choice, body: Body, strict: bool) -> dict[str, Any]:
 
 def explain_file(config_path: str, source: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
     """The same for a configuration file, for the command line; errors come back as the answer a caller would get."""
-    from gateway import config
     from gateway.build import Gateway
     from gateway.calllog import CallLog
+    from gateway.config import load as config
 
     gateway = Gateway(config.load(config_path), CallLog(2, human=True), lambda line: None)
     try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway import catalog, context
-from gateway.config_types import ContextConfig
+from gateway.config.types import ContextConfig
 from gateway.context import Budget, Group, Limits, Policy, Report
 from gateway.tokens import SHARED, STAND_IN, TokenCounter, Tokenizer, tokenizer_for
 from gateway.upstream.transport import Deadlines, UpstreamError

@@ -11,8 +11,8 @@ from msgspec import structs
 
 import providers
 from gateway.caller import CallerDeadlines
-from gateway.config_route import refs
-from gateway.config_types import Config, KeyConfig, ProviderConfig
+from gateway.config.route import refs
+from gateway.config.types import Config, KeyConfig, ProviderConfig
 from gateway.lending import base_url_of
 from gateway.limiting import Limits, has_limits
 from gateway.pace import Pace

@@ -10,12 +10,12 @@ import msgspec
 from msgspec import inspect as mi
 from msgspec.structs import replace
 
-from gateway import yamlfile
-from gateway.config_check import check_keys, check_limits
-from gateway.config_limit import Rate
-from gateway.config_problem import ConfigError, Problem, Problems, join
-from gateway.config_read import Reader
-from gateway.config_types import Config, KeyConfig, LimitsConfig
+from gateway.config import yamlfile
+from gateway.config.check import check_keys, check_limits
+from gateway.config.limit import Rate
+from gateway.config.problem import ConfigError, Problem, Problems, join
+from gateway.config.read import Reader
+from gateway.config.types import Config, KeyConfig, LimitsConfig
 
 SOURCE = "(the request)"
 MOST = 128

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import providers
-from gateway.config_files import mark
-from gateway.config_types import ProviderConfig
+from gateway.config.files import mark
+from gateway.config.types import ProviderConfig
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.resolver import Resolver, may_be_called

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting, catalog
 from gateway.budget_use import BudgetUse
-from gateway.config_types import Config, LimitsConfig
+from gateway.config.types import Config, LimitsConfig
 from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.redis import RedisLimiter

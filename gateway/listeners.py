@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import uvicorn
 
-from gateway.config_types import Address, Tls
+from gateway.config.types import Address, Tls
 from gateway.edge import Connection, end_overdue
 
 BACKLOG = 4096

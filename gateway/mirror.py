@@ -27,7 +27,7 @@ from providers.base import Refusal
 if TYPE_CHECKING:
     from gateway.attempts import Attempts
     from gateway.calllog import CallLog
-    from gateway.config_types import MirrorConfig
+    from gateway.config.types import MirrorConfig
     from gateway.ledger.ledger import Ledger
     from gateway.metrics import Metrics
     from gateway.routing import Choice

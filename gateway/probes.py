@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from msgspec import structs
 
-from gateway.config_types import Config, ProbeConfig
+from gateway.config.types import Config, ProbeConfig
 from gateway.health import Health
 from gateway.routing import Place
 from gateway.upstream.transport import UpstreamError

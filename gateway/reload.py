@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gateway.build import EngineRefused, Gateway
-from gateway.config import Config, ConfigError, Problem
-from gateway.config_check import check_listeners
-from gateway.config_diff import Change, compare, keep_fixed, needs_restart, summary
-from gateway.config_problem import Problems
-from gateway.config_source import Loaded, Source
+from gateway.config.check import check_listeners
+from gateway.config.diff import Change, compare, keep_fixed, needs_restart, summary
+from gateway.config.load import Config, ConfigError, Problem
+from gateway.config.problem import Problems
+from gateway.config.source import Loaded, Source
 
 LOOK_EVERY = 0.4
 """Seconds between two looks at the files: a change is taken up once two looks agree on it, or after PATIENCE."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.asking import Asking
 from gateway.call import Call
-from gateway.config_route import Order, Route, Split
+from gateway.config.route import Order, Route, Split
 from gateway.dialects.json_body import parse_body
 from gateway.errors import GatewayError
 from gateway.normalize import normalize

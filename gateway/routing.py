@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway import balance
-from gateway.config_route import Order, Ref, Route, Split
-from gateway.config_types import wildcard
+from gateway.config.route import Order, Ref, Route, Split
+from gateway.config.types import wildcard
 from gateway.errors import NotFound
 from gateway.pace import Pace
 from gateway.upstream.transport import Deadlines, Origin, Transport
@@ -18,7 +18,7 @@ from providers.base import Target
 
 if TYPE_CHECKING:
     from gateway.asking import Asking
-    from gateway.config_types import ContextConfig, HedgeConfig, MirrorConfig, ModelConfig
+    from gateway.config.types import ContextConfig, HedgeConfig, MirrorConfig, ModelConfig
     from gateway.pricing import TokenPrice
     from providers.local.distant import DistantEngine
     from providers.local.engine import Engine
@@ -323,13 +323,13 @@ def _context(path: list[ContextConfig | None]) -> ContextConfig | None:
                 found.setdefault(name, value)
     if not found:
         return None
-    from gateway.config_types import ContextConfig
+    from gateway.config.types import ContextConfig
 
     return ContextConfig(**found)
 
 
 def _no_settings() -> ModelConfig:
-    from gateway.config_types import ModelConfig
+    from gateway.config.types import ModelConfig
 
     return ModelConfig(name="", targets=Order(()))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from gateway.config_types import Config, KeyConfig
+from gateway.config.types import Config, KeyConfig
 from gateway.store_client import open_client, store_address
 
 if TYPE_CHECKING:

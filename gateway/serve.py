@@ -15,8 +15,8 @@ from gateway.admin.health import Health
 from gateway.app import build_app
 from gateway.build import Gateway
 from gateway.calllog import CallLog
-from gateway.config import Config, ConfigError, Overrides
-from gateway.config_source import Loaded, Source
+from gateway.config.load import Config, ConfigError, Overrides
+from gateway.config.source import Loaded, Source
 from gateway.drain import Ending, serve_until_told, watch_signals
 from gateway.lending import LOADING
 from gateway.listeners import ListenError, Server, bind, server, shown

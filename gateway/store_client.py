@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.config_types import Config
+from gateway.config.types import Config
 from gateway.limits.address import RedisAddress, read_address
 from gateway.limits.topology import Topology
 

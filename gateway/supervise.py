@@ -25,7 +25,7 @@ from gateway.admin.app import build_admin
 from gateway.admin.health import Health
 from gateway.build import Gateway
 from gateway.calllog import CallLog
-from gateway.config_source import Loaded, Source
+from gateway.config.source import Loaded, Source
 from gateway.control import Load, Serving, ask
 from gateway.drain import LAST_WORDS, Ending, watch_signals
 from gateway.listeners import bind, server

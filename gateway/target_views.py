@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.config_route import refs
-from gateway.config_types import Config
+from gateway.config.route import refs
+from gateway.config.types import Config
 from gateway.cooling import Cooling, State
 from gateway.health import Health, TargetHealth
 

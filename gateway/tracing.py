@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from gateway import trace_content
 from gateway.call import Attempt, Call
 from gateway.calllog import shown_name
-from gateway.config_telemetry import TracesConfig
+from gateway.config.telemetry import TracesConfig
 from gateway.metrics.names import system_of
 from providers.base import Target, WireRequest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from gateway.auth import Keys, VirtualKey, fits
-from gateway.config_types import Config, KeyConfig, TeamConfig
+from gateway.config.types import Config, KeyConfig, TeamConfig
 from gateway.limiting import limits_in
 
 

@@ -16,7 +16,7 @@ from gateway import target_views
 from gateway.admin.health import Health
 from gateway.build import Gateway
 from gateway.calllog import CallLog
-from gateway.config import ConfigError
+from gateway.config.load import ConfigError
 from gateway.control import Load, Serving, listen
 from gateway.drain import Ending, serve_until_told, watch_signals
 from gateway.listeners import Server

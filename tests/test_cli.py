@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import asdict
 
 from gateway import __main__ as command
-from gateway.config import Overrides
+from gateway.config.load import Overrides
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["serve", "check", "schema", "explain", "models", "pull", "version", "completion"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config
-from gateway.config import BUILT_IN, Address, Config, ConfigError, ModelConfig, Order, Ref, Split
+from gateway.config import load as config
+from gateway.config.load import BUILT_IN, Address, Config, ConfigError, ModelConfig, Order, Ref, Split
 from gateway.upstream.transport import Deadlines
 
 ROOT = Path(__file__).parents[1]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway import __main__ as command
-from gateway import config
-from gateway.config import Config
-from gateway.config_diff import FIXED, compare, keep_fixed, needs_restart, summary
+from gateway.config import load as config
+from gateway.config.diff import FIXED, compare, keep_fixed, needs_restart, summary
+from gateway.config.load import Config
 
 BASE = "providers: { o: { type: openai, api_key: '${K}' }, local: {} }\nmodels: { m: o/a }\n"
 ENVIRON = {"K": "sk-canary-0123456789", "L": "sk-canary-9876543210", "S": "redis://u:canary@h:1/0"}

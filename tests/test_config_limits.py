@@ -7,10 +7,10 @@ import json
 import jsonschema
 import pytest
 
-from gateway import config
-from gateway.config import Config, ConfigError
-from gateway.config_limit import Rate
-from gateway.config_schema import text
+from gateway.config import load as config
+from gateway.config.limit import Rate
+from gateway.config.load import Config, ConfigError
+from gateway.config.schema import text
 from gateway.pricing import FREE, TokenPrice, price_of
 
 HASH = "sha256:" + "ab" * 32

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config
-from gateway.config import ConfigError
-from gateway.yamlfile import MAX_BYTES
+from gateway.config import load as config
+from gateway.config.load import ConfigError
+from gateway.config.yamlfile import MAX_BYTES
 
 HASH = "sha256:" + "ab" * 32
 LOCAL = "providers: {local: {}}\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway import config
-from gateway.config import Config, ConfigError
+from gateway.config import load as config
+from gateway.config.load import Config, ConfigError
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path.read_bytes() for path in [ROOT / "config" / "gateway.yaml", *sorted((ROOT / "config" / "examples").glob("*.yaml"))]]

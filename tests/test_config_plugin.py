@@ -10,9 +10,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from gateway import config
-from gateway.config import ConfigError
-from gateway.config_schema import schema
+from gateway.config import load as config
+from gateway.config.load import ConfigError
+from gateway.config.schema import schema
 
 PLUGIN = '''
 from typing import Annotated, Literal

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from gateway import config
-from gateway.config import ConfigError
-from gateway.config_schema import schema, text
+from gateway.config import load as config
+from gateway.config.load import ConfigError
+from gateway.config.schema import schema, text
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "config" / "gateway.yaml", *sorted((ROOT / "config" / "examples").glob("*.yaml"))]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config
-from gateway.config import Config, ConfigError, Secret
+from gateway.config import load as config
+from gateway.config.load import Config, ConfigError, Secret
 
 CANARY = "canary-5e2f0d"
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from gateway import __main__ as command
-from gateway import config
-from gateway.config import Config
-from gateway.config_limit import Rate
+from gateway.config import load as config
+from gateway.config.limit import Rate
+from gateway.config.load import Config
 
 FRAME = "providers: {local: {}}\nmodels: {smart: local/x, fast: local/y}\n"
 

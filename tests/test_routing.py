@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import providers
-from gateway.config_route import Order, Ref, Route, Split
-from gateway.config_types import ModelConfig
+from gateway.config.route import Order, Ref, Route, Split
+from gateway.config.types import ModelConfig
 from gateway.errors import NotFound
 from gateway.routing import Model, Place, Router, unknown_model
 from gateway.upstream.native import NativeTransport

@@ -11,9 +11,9 @@ from typing import get_args
 
 import pytest
 
-from gateway import config
 from gateway.balance import Balance
-from gateway.config_types import Config
+from gateway.config import load as config
+from gateway.config.types import Config
 from gateway.errors import FAILURES
 from gateway.hedge import MOST_CREDIT
 from gateway.pace import ENOUGH

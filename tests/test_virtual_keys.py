@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
-from gateway import config
 from gateway.auth import VirtualKey, may_use
-from gateway.config import ConfigError
+from gateway.config import load as config
+from gateway.config.load import ConfigError
 from gateway.virtual_keys import resolve
 
 FRAME = "providers: {local: {}}\nmodels: {smart: local/x, fast: local/y, 'wild-*': local/z}\n"

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from gateway.admin.answers import as_json
 from gateway.build import Gateway
-from gateway.config_shown import shown
+from gateway.config.shown import shown
 from gateway.reload import Reloader
 
 

@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from gateway.admin.answers import as_json
 from gateway.build import Gateway
-from gateway.config_problem import ConfigError
-from gateway.config_types import KeyConfig
-from gateway.config_value import Address
+from gateway.config.problem import ConfigError
+from gateway.config.types import KeyConfig
+from gateway.config.value import Address
 from gateway.dialects.json_body import parse_body, read_body
 from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unavailable
 from gateway.key_entry import as_entry, read_entry

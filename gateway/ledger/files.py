@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gateway.config_types import Config
+from gateway.config.types import Config
 
 ENDING = ".journal"
 BUILT_IN = "(built-in)"

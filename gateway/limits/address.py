@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from gateway.config_secret import Secret
+from gateway.config.secret import Secret
 
 PORT, SENTINEL_PORT = 6379, 26379
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")

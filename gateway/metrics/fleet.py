@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.config_types import Config
+from gateway.config.types import Config
 from gateway.metrics.recording import Metrics
 from gateway.metrics.series import bounded
 from gateway.metrics.snapshot import Snapshot, merge, only_counts, only_gauges

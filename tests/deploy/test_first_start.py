@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gateway import config
+from gateway.config import load as config
 from tests.deploy import tools
 
 SCRIPT = tools.DEPLOY / "first_start.py"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway import config
+from gateway.config import load as config
 from tests.deploy import tools
 from tests.deploy.compose import seconds
 

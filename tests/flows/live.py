@@ -18,9 +18,9 @@ from gateway.app import build_app
 from gateway.build import Gateway
 from gateway.caller import CallerDeadlines
 from gateway.calllog import CallLog
-from gateway.config import Overrides
-from gateway.config_source import Source
-from gateway.config_types import Address
+from gateway.config.load import Overrides
+from gateway.config.source import Source
+from gateway.config.types import Address
 from gateway.listeners import bind, server, shown
 from gateway.reload import Reloader
 from gateway.upstream.resolver import Resolver

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import re
 
-from gateway import config
-from gateway.config import ConfigError
+from gateway.config import load as config
+from gateway.config.load import ConfigError
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL
 from tests.flows.live import Live, live

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.config import BUILT_IN, load, parse
+from gateway.config.load import BUILT_IN, load, parse
 from gateway.ledger import records
 from gateway.ledger.counters import Counters, Numbers, Row, merge
 from gateway.ledger.files import folder_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import parse
+from gateway.config.load import parse
 from gateway.pricing import TokenPrice, price_of
 from providers.base import Usage
 from providers.usage import read_usage

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config_secret import read_secret
+from gateway.config.secret import read_secret
 from gateway.limits.encode import Asked, admit
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress, connect

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.config import ConfigError, parse
+from gateway.config.load import ConfigError, parse
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, eventually, live
 

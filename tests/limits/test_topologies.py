@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.config_limit import Rate
-from gateway.config_types import KeyConfig, LimitsConfig
+from gateway.config.limit import Rate
+from gateway.config.types import KeyConfig, LimitsConfig
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress
 from gateway.limits.topology import TAGS, slot_of

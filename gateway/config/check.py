@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from gateway.config_problem import Problems, join, suggest
-from gateway.config_route import Ref, refs
-from gateway.config_secret import refuse_exposed
-from gateway.config_types import Config, LimitsConfig, wildcard
+from gateway.config.problem import Problems, join, suggest
+from gateway.config.route import Ref, refs
+from gateway.config.secret import refuse_exposed
+from gateway.config.types import Config, LimitsConfig, wildcard
 from gateway.pricing import price_of
 from gateway.store_client import store_address
 

@@ -13,17 +13,17 @@ import msgspec
 from msgspec import inspect as mi
 from msgspec.structs import replace
 
-from gateway import yamlfile
-from gateway.config_check import check_keys, check_limits, check_listeners, check_store, check_tls
-from gateway.config_entry import ModelEntries, ProviderEntries
-from gateway.config_files import Files
-from gateway.config_problem import ConfigError, Problem, Problems
-from gateway.config_provider_check import check_providers
-from gateway.config_read import Reader
-from gateway.config_route import Order, Ref, Route, Routes, Split, refs
-from gateway.config_route_check import check_routes
-from gateway.config_secret import Secret
-from gateway.config_types import Address, Admin, Config, KeyConfig, ModelConfig, ProviderConfig, Tls
+from gateway.config import yamlfile
+from gateway.config.check import check_keys, check_limits, check_listeners, check_store, check_tls
+from gateway.config.entry import ModelEntries, ProviderEntries
+from gateway.config.files import Files
+from gateway.config.problem import ConfigError, Problem, Problems
+from gateway.config.provider_check import check_providers
+from gateway.config.read import Reader
+from gateway.config.route import Order, Ref, Route, Routes, Split, refs
+from gateway.config.route_check import check_routes
+from gateway.config.secret import Secret
+from gateway.config.types import Address, Admin, Config, KeyConfig, ModelConfig, ProviderConfig, Tls
 
 BUILT_IN = "(built-in)"
 """The path of the configuration that holds when there is no file."""

@@ -7,8 +7,8 @@ from math import isfinite
 
 import msgspec
 
-from gateway.config_problem import Problems, join, shorten, suggest
-from gateway.yamlfile import Mapping, Node, Place, Scalar, Sequence
+from gateway.config.problem import Problems, join, shorten, suggest
+from gateway.config.yamlfile import Mapping, Node, Place, Scalar, Sequence
 
 MAX_CHAIN = 16
 MAX_TARGETS = 1000

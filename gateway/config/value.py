@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.config_limit import RATE, SPEND, After, rate, spend
-from gateway.config_secret import Url
+from gateway.config.limit import RATE, SPEND, After, rate, spend
+from gateway.config.secret import Url
 from gateway.limits.address import read_address
 
 Schema = dict[str, Any]
@@ -246,7 +246,7 @@ FORMS: dict[str, Form] = {
     "spend": Form(spend, _text(SPEND, "50 USD/month")),
     "expires": Form(expires, _text(r"\d{4}-\d\d-\d\d(?:[T ].+)?", "2027-01-31")),
 }
-"""Forms of text alone. Secrets, headers, paths and routes need more than the text and are read in config_read and config_route."""
+"""Forms of text alone. Secrets, headers, paths and routes need more than the text and are read in config/read.py and config/route.py."""
 
 SECRET_SCHEMA: Schema = {"anyOf": [_SECRET, {"type": "array", "items": _SECRET, "minItems": 1}]}
 HEADER_SCHEMA: Schema = {"type": "string"}

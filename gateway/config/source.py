@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway import config as configuration
-from gateway.config import BUILT_IN, Config, Overrides
-from gateway.config_files import Files, mark, marks
+from gateway.config import load as configuration
+from gateway.config.files import Files, mark, marks
+from gateway.config.load import BUILT_IN, Config, Overrides
 
 
 class Text(msgspec.Struct, frozen=True):

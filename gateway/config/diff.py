@@ -8,9 +8,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import structs
 
-from gateway.config_problem import join
-from gateway.config_shown import MASK, fields_of, shown_value
-from gateway.config_types import Config
+from gateway.config.problem import join
+from gateway.config.shown import MASK, fields_of, shown_value
+from gateway.config.types import Config
 
 SECTIONS = {"providers": "provider", "models": "model", "teams": "team", "keys": "key"}
 """Parts of the file whose entries come and go by name."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.yamlfile import Place
+from gateway.config.yamlfile import Place
 
 SHOWN = 50
 """More problems than this are counted, not printed: nobody reads on, and a hostile file must not fill a log."""

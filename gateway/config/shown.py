@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 from msgspec import inspect as mi
 
-from gateway.config_limit import Rate
-from gateway.config_route import Order, Ref, Split
-from gateway.config_secret import Secret, Url
-from gateway.config_types import Config
-from gateway.config_value import Address
+from gateway.config.limit import Rate
+from gateway.config.route import Order, Ref, Split
+from gateway.config.secret import Secret, Url
+from gateway.config.types import Config
+from gateway.config.value import Address
 
 MASK = "***"
 

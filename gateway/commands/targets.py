@@ -25,7 +25,7 @@ def targets(url: str, as_json: bool) -> None:
     """
     import msgspec
 
-    from gateway.admin_client import ask
+    from gateway.commands.admin_client import ask
 
     found = ask("GET", url, "/admin/targets")
     if as_json:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
-from gateway.config_secret import Secret, read_secret
-from gateway.yamlfile import MAX_BYTES
+from gateway.config.secret import Secret, read_secret
+from gateway.config.yamlfile import MAX_BYTES
 
 MISSING = "missing"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.config_problem import Problems, join
-from gateway.config_route import Order, Ref, Route, Split, refs
-from gateway.config_types import Config, ModelConfig
+from gateway.config.problem import Problems, join
+from gateway.config.route import Order, Ref, Route, Split, refs
+from gateway.config.types import Config, ModelConfig
 from gateway.pricing import price_of
 
 MOST_HEDGED = 0.05

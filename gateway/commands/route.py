@@ -29,9 +29,9 @@ def route(
     """
     import msgspec
 
-    from gateway import config
     from gateway.build import Gateway
     from gateway.calllog import CallLog
+    from gateway.config import load as config
     from gateway.errors import GatewayError
     from gateway.route_plan import plan, refused, show
 

@@ -19,8 +19,8 @@ def diff(old: str, new: str, as_json: bool) -> None:
     lockgate diff config/gateway.yaml new.yaml
     lockgate diff --json old.yaml new.yaml
     """
-    from gateway import config
-    from gateway.config_diff import compare
+    from gateway.config import load as config
+    from gateway.config.diff import compare
 
     changes = compare(config.load(old), config.load(new))
     if as_json:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.config_problem import Problems, join
-from gateway.config_types import Config, ProviderConfig
+from gateway.config.problem import Problems, join
+from gateway.config.types import Config, ProviderConfig
 
 _DEFAULTS = ProviderConfig(name="")
 

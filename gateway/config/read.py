@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import inspect as mi
 
-from gateway.config_files import Files
-from gateway.config_problem import Problems, join, shorten, suggest
-from gateway.config_secret import Secret, check_secret, expand
-from gateway.config_value import FORMS
-from gateway.yamlfile import Mapping as MappingNode
-from gateway.yamlfile import Node, Scalar, Sequence
+from gateway.config.files import Files
+from gateway.config.problem import Problems, join, shorten, suggest
+from gateway.config.secret import Secret, check_secret, expand
+from gateway.config.value import FORMS
+from gateway.config.yamlfile import Mapping as MappingNode
+from gateway.config.yamlfile import Node, Scalar, Sequence
 
 BAD: Any = object()
 """Stands for a value that could not be read; its problem is already on the list."""

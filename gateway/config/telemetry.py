@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from gateway.config_secret import Secret
+from gateway.config.secret import Secret
 
 Url = Annotated[str, Meta(extra={"form": "base_url"})]
 Header = Annotated[Secret, Meta(extra={"form": "header"})]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from gateway.config_problem import Problem
+    from gateway.config.problem import Problem
 
 PREFIX = "lg-"
 PATH = "(the key)"
@@ -76,7 +76,7 @@ def create(
 
 
 def _create_there(url: str, asked: dict[str, Any], as_json: bool) -> None:
-    from gateway.admin_client import ask
+    from gateway.commands.admin_client import ask
 
     made = ask("POST", url, "/admin/keys", asked)
     if as_json:
@@ -116,7 +116,7 @@ def _create_here(name: str, asked: dict[str, Any], as_json: bool) -> None:
 @_JSON
 def show(url: str, as_json: bool) -> None:
     """Show the keys that a running gateway knows: those of its configuration, and those made at run time."""
-    from gateway.admin_client import ask
+    from gateway.commands.admin_client import ask
 
     found = ask("GET", url, "/admin/keys")
     if as_json:
@@ -136,7 +136,7 @@ def revoke(name: str, url: str) -> None:
     """Revoke a key that was made at run time: it is refused everywhere within two seconds."""
     from urllib.parse import quote
 
-    from gateway.admin_client import ask
+    from gateway.commands.admin_client import ask
 
     ask("DELETE", url, f"/admin/keys/{quote(name, safe='')}")
     click.echo(f"{name} is revoked")
@@ -158,7 +158,7 @@ def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
     """What the configuration would say of such a key. Models that it names, and what they cost, are the file's own business."""
     import msgspec
 
-    from gateway import config
+    from gateway.config import load as config
 
     teams: dict[str, Any] = {entry["team"]: {}} if "team" in entry else {}
     document = {"providers": {"local": {}}, "models": {"*": "local/any"}, "teams": teams, "keys": {name: entry}}

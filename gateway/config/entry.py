@@ -9,11 +9,11 @@ import msgspec
 from msgspec import inspect as mi
 
 import providers
-from gateway.config_problem import join, nearest, suggest
-from gateway.config_read import BAD, Reader, keys_of
-from gateway.config_route import Routes
-from gateway.config_types import ModelConfig, ProviderConfig
-from gateway.yamlfile import Mapping, Node, Scalar, Sequence
+from gateway.config.problem import join, nearest, suggest
+from gateway.config.read import BAD, Reader, keys_of
+from gateway.config.route import Routes
+from gateway.config.types import ModelConfig, ProviderConfig
+from gateway.config.yamlfile import Mapping, Node, Scalar, Sequence
 
 
 def _struct(kind: type[msgspec.Struct]) -> mi.StructType:

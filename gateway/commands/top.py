@@ -59,7 +59,7 @@ def top(url: str, interval: float, once: bool, fleet: bool) -> None:
 
 
 def _scrape(url: str, path: str) -> Scrape:
-    from gateway.admin_client import fetch
+    from gateway.commands.admin_client import fetch
     from gateway.top.readings import parse
 
     try:
@@ -70,7 +70,7 @@ def _scrape(url: str, path: str) -> Scrape:
 
 def _cooling(url: str) -> dict[str, str]:
     """Why and for how long targets are left alone; nothing where the gateway does not say."""
-    from gateway.admin_client import ask
+    from gateway.commands.admin_client import ask
 
     try:
         found: list[dict[str, Any]] = ask("GET", url, "/admin/targets")["targets"]

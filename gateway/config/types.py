@@ -1,6 +1,6 @@
 """The configuration as frozen structs: what the YAML may say, what it defaults to, and the words an editor shows beside it.
 
-A field's `form` names how its text is written (gateway.config_value); the reader and the JSON Schema both follow these types.
+A field's `form` names how its text is written (gateway.config.value); the reader and the JSON Schema both follow these types.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.balance import Balance
-from gateway.config_limit import After, Rate
-from gateway.config_route import Ref, Route
-from gateway.config_secret import Secret, Url
-from gateway.config_telemetry import MetricsConfig, TracesConfig
-from gateway.config_value import Address
+from gateway.config.limit import After, Rate
+from gateway.config.route import Ref, Route
+from gateway.config.secret import Secret, Url
+from gateway.config.telemetry import MetricsConfig, TracesConfig
+from gateway.config.value import Address
 
 Duration = Annotated[float, Meta(extra={"form": "duration"})]
 Pause = Annotated[float, Meta(extra={"form": "pause"})]

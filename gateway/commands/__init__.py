@@ -1,0 +1,1 @@
+"""The commands of `lockgate` beside those in gateway.__main__, one file each."""

@@ -1,0 +1,1 @@
+"""The YAML an operator edits: read, checked, compared and shown. `load` has the way in."""
