@@ -134,8 +134,8 @@ async def test_hanging_child_is_killed_and_started_again(bundled_model: Path) ->
 
 async def test_computing_child_is_not_taken_for_a_hanging_one(bundled_model: Path) -> None:
     options = LocalOptions(slots=1, context=2048)
-    async with running(options, timing=Timing(check=0.05, hung=0.05, busy=60)) as (engine, _), client_of(engine) as client:
-        body = {**HELLO, "messages": [{"role": "user", "content": "a long story " * 160}]}
+    async with running(options, timing=Timing(check=0.05, hung=0.5, busy=60)) as (engine, _), client_of(engine) as client:
+        body = {**HELLO, "messages": [{"role": "user", "content": "a long story " * 280}]}
         answer = await client.post("/v1/chat/completions", json=body)
         assert answer.status_code == 200
         assert engine.restarts == 0
