@@ -18,6 +18,7 @@ import msgspec
 
 from gateway import accounting
 from gateway.call import Aside
+from gateway.chunks import ChunkFilter
 from gateway.dialects import goodfire
 from providers.base import Body, Failure, StreamDecoder, Target, Usage
 
@@ -191,26 +192,17 @@ def prefill(target: Target) -> Mapping[str, Any] | None:
     return found
 
 
-class Rest:
+class Rest(ChunkFilter):
     """A stream decoder after `inner` (if any): its chunks go on where the first stream broke."""
 
     def __init__(self, inner: StreamDecoder | None, spoken: Spoken) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._identity = spoken.identity
         text = spoken.text
         self._again = text[len(text.rstrip()) :]
         """White space that was sent already and may come again."""
 
-    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunks to send for one event."""
-        chunks = self._inner.feed(event, data) if self._inner is not None else (data,)
-        return [kept for chunk in chunks for kept in self._join(chunk)]
-
-    def end(self) -> Sequence[bytes]:
-        """What `inner` adds at the end."""
-        return [kept for chunk in getattr(self._inner, "end", tuple)() for kept in self._join(chunk)]
-
-    def _join(self, data: bytes) -> Sequence[bytes]:
+    def _pass(self, data: bytes) -> Sequence[bytes]:
         if data == b"[DONE]":
             return (data,)
         chunk = _decode(data)

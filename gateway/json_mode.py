@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.chunks import ChunkFilter
 from gateway.json_schema import find_error
 from providers.base import Adjustment, Body, Options, StreamDecoder, Target
 
@@ -178,25 +179,15 @@ class _Text:
         return text
 
 
-class JsonStream:
+class JsonStream(ChunkFilter):
     """A stream decoder that watches over JSON mode, after `inner` (if any) made OpenAI chunks of the events."""
 
     def __init__(self, inner: StreamDecoder | None, watch: Watch, choices: int) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._watch = watch
         self._choices = choices
         self._texts: dict[int, _Text] = {}
         self._ended = False
-
-    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunks to send for one event; [DONE] as soon as whitespace ended every choice."""
-        chunks = self._inner.feed(event, data) if self._inner is not None else (data,)
-        return [kept for chunk in chunks for kept in self._look(chunk)]
-
-    def end(self) -> Sequence[bytes]:
-        """What `inner` adds at the end."""
-        end = getattr(self._inner, "end", tuple)
-        return [kept for chunk in end() for kept in self._look(chunk)]
 
     def notes(self) -> list[Adjustment]:
         """What is to be said about the answer, once it is whole."""
@@ -206,7 +197,7 @@ class JsonStream:
             found += [note] if note is not None and note not in found else []
         return found
 
-    def _look(self, data: bytes) -> Sequence[bytes]:
+    def _pass(self, data: bytes) -> Sequence[bytes]:
         if self._ended:
             return ()
         if data == b"[DONE]":

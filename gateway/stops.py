@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.chunks import ChunkFilter
 from providers.base import StreamDecoder
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -57,11 +58,11 @@ def _overlap(text: str, stop: str) -> int:
     return 0
 
 
-class StopStream:
+class StopStream(ChunkFilter):
     """A stream decoder that ends each choice at its stop, after `inner` (if any) made OpenAI chunks of the events."""
 
     def __init__(self, inner: StreamDecoder | None, stops: Sequence[str], choices: int, *, keep: bool) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._stops = stops
         self._choices = choices
         self._keep = keep
@@ -75,17 +76,7 @@ class StopStream:
         """The first choice's stop that was found."""
         return next((one.matched for one in self._filters.values() if one.matched is not None), None)
 
-    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunks to send for one event; [DONE] as soon as every choice has met a stop."""
-        chunks = self._inner.feed(event, data) if self._inner is not None else (data,)
-        return [kept for chunk in chunks for kept in self._filter(chunk)]
-
-    def end(self) -> Sequence[bytes]:
-        """What `inner` adds at the end."""
-        end = getattr(self._inner, "end", tuple)
-        return [kept for chunk in end() for kept in self._filter(chunk)]
-
-    def _filter(self, data: bytes) -> Sequence[bytes]:
+    def _pass(self, data: bytes) -> Sequence[bytes]:
         if self._over:
             return ()
         if data == b"[DONE]":

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.chunks import ChunkFilter
 from providers.base import StreamDecoder
 
 PREFIX = "/api/inference/"
@@ -34,23 +35,14 @@ def as_goodfire(answer: bytes) -> bytes:
     return _encode(whole)
 
 
-class GoodfireStream:
+class GoodfireStream(ChunkFilter):
     """A stream decoder that numbers each choice's chunks and completes them, after `inner` (if any) made OpenAI chunks of events."""
 
     def __init__(self, inner: StreamDecoder | None) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._next: dict[int, int] = {}
 
-    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunks to send for one event."""
-        chunks = self._inner.feed(event, data) if self._inner is not None else (data,)
-        return [kept for chunk in chunks for kept in self._number(chunk)]
-
-    def end(self) -> Sequence[bytes]:
-        """The chunks that `inner` adds at the end."""
-        return [kept for chunk in getattr(self._inner, "end", tuple)() for kept in self._number(chunk)]
-
-    def _number(self, data: bytes) -> Sequence[bytes]:
+    def _pass(self, data: bytes) -> Sequence[bytes]:
         if data == b"[DONE]":
             return (data,)
         chunk = _decode(data)

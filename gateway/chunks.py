@@ -1,0 +1,28 @@
+"""What changes chunks on their way to the caller: stops, JSON mode, Goodfire's form, the rest of a stream that broke."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from providers.base import StreamDecoder
+
+
+class ChunkFilter(ABC):
+    """A stream decoder after `inner`, which (if there is one) has made OpenAI chunks of the events."""
+
+    def __init__(self, inner: StreamDecoder | None) -> None:
+        self._inner = inner
+
+    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
+        """The chunks to send for one event."""
+        chunks = self._inner.feed(event, data) if self._inner is not None else (data,)
+        return [kept for chunk in chunks for kept in self._pass(chunk)]
+
+    def end(self) -> Sequence[bytes]:
+        """What `inner` adds at the end."""
+        return [kept for chunk in getattr(self._inner, "end", tuple)() for kept in self._pass(chunk)]
+
+    @abstractmethod
+    def _pass(self, data: bytes) -> Sequence[bytes]:
+        """What is sent for one chunk, or for [DONE]."""
