@@ -94,7 +94,10 @@ def set_aside(call: Call, exchange: Exchange, ended: str) -> None:
 
 def used(call: Call, since: int = 0) -> Used | None:
     """What a call is billed for, without its first `since` asides; None when it used nothing that anybody told of."""
-    asides, usage = call.asides[since:], call.usage
+    usage = call.usage
+    if not call.asides:  # nearly always
+        return None if usage is None else Used(max(0, usage.prompt_tokens), max(0, usage.completion_tokens), own_cost(call))
+    asides = call.asides[since:]
     if usage is None and not asides:
         return None
     prompt = sum(max(0, one.usage.prompt_tokens) for one in asides) + (max(0, usage.prompt_tokens) if usage else 0)
@@ -107,16 +110,10 @@ def own_cost(call: Call) -> int:
     return call.price.of_usage(call.usage) if call.price is not None and call.usage is not None else 0
 
 
-def cost(call: Call) -> int:
-    """What the call costs in all, in nano-dollars."""
-    found = used(call)
-    return found.cost if found is not None else 0
-
-
 def cost_usd(call: Call) -> float | None:
     """What the call costs in all; None when it used nothing or no price is known."""
-    found = used(call)
-    return None if found is None or call.price is None else found.cost / NANO
+    found = used(call) if call.price is not None else None
+    return None if found is None else found.cost / NANO
 
 
 def prompt_tokens(call: Call) -> int:

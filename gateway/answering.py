@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import structs
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from providers.local.probabilities import Probabilities, Steps
 
 
-async def ask(exchange: Exchange, body: Body) -> tuple[Read, Response]:
+def ask(exchange: Exchange, body: Body) -> Coroutine[Any, Any, tuple[Read, Response]]:
     """One JSON answer, read whole, and the head it came with."""
-    return await (outlive(exchange, _ask(exchange, body)) if exchange.place.drain else _ask(exchange, body))
+    return outlive(exchange, _ask(exchange, body)) if exchange.place.drain else _ask(exchange, body)
 
 
 async def _ask(exchange: Exchange, body: Body) -> tuple[Read, Response]:
@@ -129,6 +130,7 @@ async def _step(exchange: Exchange, steps: Steps) -> tuple[Probabilities, Respon
     while True:
         exchange.call.written = True
         response = await exchange.transmit(request)
+        exchange.call.upstream_at = time.monotonic()
         try:
             if response.status != 200:
                 raise StreamFailure(await answer.read_failure(response, exchange.target, MAX_ERROR))

@@ -41,27 +41,26 @@ def build_app(gateway: Gateway) -> Asgi:
     """The callers' ASGI application. Each call is served by the generation that is current when it begins."""
     rest: Any = _rest(gateway)
 
-    async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    browsers: dict[tuple[str, ...], Any] = {}
+
+    def answer(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             operation = HOT.get(scope["path"])
             if operation is not None and scope["method"] == "POST":
-                await gateway.generation.pipeline.serve(operation, scope, receive, send)
-                return
-        await rest(scope, receive, send)
+                return gateway.generation.pipeline.serve(operation, scope, receive, send)
+        return rest(scope, receive, send)  # type: ignore[no-any-return]
 
-    browsers: dict[tuple[str, ...], Any] = {}
-
-    async def shared(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
+        """No coroutine of its own: whatever is awaited below would go through it on its way back."""
         origins = gateway.generation.config.cors
         if not origins:
-            await app(scope, receive, send)
-            return
+            return answer(scope, receive, send)
         if origins not in browsers:
             browsers.clear()
-            browsers[origins] = _with_cors(app, origins)
-        await browsers[origins](scope, receive, send)
+            browsers[origins] = _with_cors(answer, origins)
+        return browsers[origins](scope, receive, send)  # type: ignore[no-any-return]
 
-    return shared
+    return app
 
 
 def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:

@@ -62,6 +62,7 @@ class Attempts:
         self.fit = Fit()
         self._metrics = metrics
         self._limits = limits
+        self._target_limits = limits if limits is not None and limits.on_targets else None
         self._health = health
         self._budget = budget
         self._hedges = hedges
@@ -116,7 +117,10 @@ class Attempts:
                 self._metrics.count("lockgate_fallbacks", (self._metrics.model_label(journey.call.model),))
             journey.moved = True
             try:
-                failure, choice = await self._send(journey, choice, health)
+                if choice.hedge is None or journey.sent:
+                    failure = await self._attempt(journey, choice, health)
+                else:
+                    failure, choice = await self._hedged(journey, choice, health)
             except Refusal as refused:
                 journey.refusal = journey.refusal or refused
                 return False
@@ -168,14 +172,13 @@ class Attempts:
         journey.fail(failure, broken.place.target.name)
         raise journey.error()
 
-    async def _send(self, journey: Journey, choice: Choice, health: TargetHealth) -> tuple[Failure | None, Choice]:
-        """One attempt, or one and a second at the next live place where the model hedges; and which of them spoke last."""
-        if choice.hedge is not None and not journey.sent:
-            places = journey.places()
-            later = places[places.index(choice) + 1 :] if choice in places else ()
-            rival = next((one for one in later if one.place is not choice.place and self._health.of(one.place.target).free), None)
-            if rival is not None:
-                return await self._hedges.send(journey, choice, rival, self._attempt_at, self._note)
+    async def _hedged(self, journey: Journey, choice: Choice, health: TargetHealth) -> tuple[Failure | None, Choice]:
+        """One attempt, and a second at the next live place when it takes long; and which of them spoke last."""
+        places = journey.places()
+        later = places[places.index(choice) + 1 :] if choice in places else ()
+        rival = next((one for one in later if one.place is not choice.place and self._health.of(one.place.target).free), None)
+        if rival is not None:
+            return await self._hedges.send(journey, choice, rival, self._attempt_at, self._note)
         return await self._attempt(journey, choice, health), choice
 
     async def _attempt_at(self, journey: Journey, choice: Choice) -> Failure | None:
@@ -249,7 +252,8 @@ class Attempts:
         """One send to one place. None when the caller has the answer, else why not; Refusal when it cannot be asked this."""
         call, caller, place, left = journey.call, journey.caller, choice.place, journey.left()
         target = health.pick(place.targets)
-        cap = self._limits.cap(call, target) if self._limits is not None else None
+        limits = self._target_limits
+        cap = self._limits.cap(call, target) if self._limits is not None and (call.strict_limits or limits is not None) else None
         asked, watch, options, body = await adapt(self.fit, call, choice, target, left, cap)
         for name in getattr(target.kind, "caller_headers", ()):
             hand_on(caller, name, body)
@@ -258,7 +262,7 @@ class Attempts:
         if call.trace is not None:
             call.trace.begin(call.attempts[-1], target)
         exchange = Exchange(call, caller, place, target, options, within(choice.deadlines, left), self._metrics, asked, watch)
-        admission = Admission(call, target, health, self._limits)
+        admission = Admission(call, target, health, limits)
         place.pace.in_flight += 1
         ended = "left"
         try:

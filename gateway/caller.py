@@ -89,7 +89,7 @@ class Caller:
         """A whole answer at once."""
         self.opened = True
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._write(body, more=False)
+        await self.finish(body)
 
     async def open_stream(self, headers: Headers) -> None:
         """The head of a stream; from here on nothing but events can be sent."""
@@ -101,20 +101,19 @@ class Caller:
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def write(self, data: bytes) -> None:
-        """Events of the stream; returns when the caller's connection takes more."""
-        await self._write(data, more=True)
+        """Events of the stream; returns when the caller's connection takes more. Written out: it is done for every piece."""
+        self._wrote_at = time.monotonic()
+        self._sending = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._sending = False
 
     async def finish(self, data: bytes) -> None:
         """The stream's last bytes."""
-        await self._write(data, more=False)
-
-    async def _write(self, data: bytes, *, more: bool) -> None:
         self._wrote_at = time.monotonic()
         self._sending = True
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
         self._sending = False
-        if not more:
-            self.finished = True
+        self.finished = True
 
     def sweep(self, now: float) -> None:
         """Start listening for a disconnect, end a stalled write, fill a silence."""
@@ -139,7 +138,7 @@ class Caller:
     async def _keep_alive(self) -> None:
         """A comment, unless something was written since it was found due: nothing may follow the end."""
         if not self._sending and not self.finished:
-            await self._write(HEARTBEAT, more=True)
+            await self.write(HEARTBEAT)
 
     async def _listen(self) -> None:
         """Cancel the call when the caller leaves before the answer is complete."""

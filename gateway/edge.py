@@ -38,6 +38,16 @@ HOST: Problem = (400, "invalid_host", "A request needs one Host header that is a
 UPGRADE: Problem = (426, "upgrade_not_supported", "This gateway speaks HTTP/1.1 and no WebSocket.")
 
 
+class _Trailers(list[tuple[bytes, bytes]]):
+    """Where headers go that come after a body: nobody needs them, however many they are."""
+
+    def append(self, header: tuple[bytes, bytes]) -> None:
+        """Forget it."""
+
+
+_TRAILERS = _Trailers()
+
+
 class Refused(Exception):
     """Raised inside a parser callback to stop the parser; the problem is on the connection."""
 
@@ -56,8 +66,6 @@ class Connection(HttpToolsProtocol):
         self._in_body = False
         self._head_size = 0
         """Bytes that came of a head that is not complete."""
-        self._header_size = 0
-        self._hosts: list[bytes] = []
         self._problem: Problem | None = None
         self._late: Problem | None = None
         self._deaf = False
@@ -77,21 +85,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request is here."""
         self.awaits_head = self.begun = True
-        self._header_size = 0
-        self._hosts.clear()
         super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or one trailer, which nobody needs."""
-        if self._in_body:
-            return
-        name = name.lower()
-        if name == b"host":
-            self._hosts.append(value)
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self._header_size += len(name) + len(value) + 4
-        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse it, or start the call."""
@@ -101,6 +95,7 @@ class Connection(HttpToolsProtocol):
             raise Refused
         self._in_body = True
         super().on_headers_complete()
+        self.headers = _TRAILERS
 
     def on_message_complete(self) -> None:
         """The request is here; what comes now is the next one's head."""
@@ -161,9 +156,13 @@ class Connection(HttpToolsProtocol):
 
     def _judge(self) -> Problem | None:
         """What is wrong with a head that parsed."""
-        if self._header_size > MAX_HEAD or len(self.headers) > MAX_HEADERS or len(self.url) > MAX_HEAD:
+        size, hosts = 4 * len(self.headers), []
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            if name == b"host":
+                hosts.append(value)
+        if size > MAX_HEAD or len(self.headers) > MAX_HEADERS or len(self.url) > MAX_HEAD:
             return LARGE
-        hosts = self._hosts
         if (len(hosts) != 1 or not _HOST.match(hosts[0])) and (hosts or self.parser.get_http_version() != "1.0"):
             return HOST
         if self.parser.should_upgrade() and self._get_upgrade() == b"websocket":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway import answer, json_mode, logits, time_info
@@ -89,6 +89,7 @@ class Exchange:
             response = await self.transmit(request)
         finally:
             self.call.written = self.call.written or request.written
+        self.call.upstream_at = time.monotonic()
         try:
             if response.status != 200:
                 raise StreamFailure(await answer.read_failure(response, self.target, MAX_ERROR))
@@ -99,14 +100,12 @@ class Exchange:
             raise
         return response
 
-    async def transmit(self, request: WireRequest) -> Response:
+    def transmit(self, request: WireRequest) -> Awaitable[Response]:
         """Give one request to the transport; the head of whatever answer it gets."""
         self.metrics.count("lockgate_upstream_requests", (self.metrics.target_label(self.target),))
         if self.call.trace is not None:
             self.call.trace.mark(request)
-        response = await self.place.transport.send(self.place.origin, request, self.deadlines)
-        self.call.upstream_at = time.monotonic()
-        return response
+        return self.place.transport.send(self.place.origin, request, self.deadlines)
 
     def new_relay(self, body: Body, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
         """The state of the stream that answers `body`; with stops, what ends it at one of them."""

@@ -106,6 +106,8 @@ class Limits:
         blocks += [team.limits for team in config.teams.values()]
         self.counts_tokens = _needs([*own, *(limit for block in blocks for limit in limits_in(block, ""))])[0]
         """Whether calls' tokens are estimated before they are made, as far as the configuration tells."""
+        self.on_targets = any(targets)
+        """Whether some provider or target has limits of its own."""
 
     async def admit(self, call: Call, model: str, targets: Sequence[Target]) -> None:
         """Reserve what the call may take of its key's, its user's and its model's limits. LimitReached or Unavailable otherwise."""

@@ -99,7 +99,7 @@ class Pipeline:
             send = call.trace.tap(send)
         caller = Caller(scope, receive, send, self.deadlines)
         self._watch.add(caller)
-        self.metrics.in_flight += 1
+        self.metrics.begin()
         self.calls += 1
         try:
             await self._answer(call, caller)
@@ -125,14 +125,11 @@ class Pipeline:
 
     def _account(self, call: Call, caller: Caller) -> None:
         ended = time.monotonic()
-        self.metrics.in_flight -= 1
-        if call.stream:
-            self.metrics.streams -= 1
+        self.metrics.end(stream=call.stream)
         self.calls -= 1
         if caller.gone and not caller.finished:
             call.abort_phase = "write_stall" if caller.stalled and caller.opened else _phase(call, caller)
         accounting.settle(call)
-        call.cost = accounting.cost(call)
         if call.reservation is not None and self.limits is not None:
             self.limits.settle(call, call.reservation)
         self._ledger.book(call, ended)
@@ -181,7 +178,7 @@ class Pipeline:
         normalize(call.body)
         _read_asks(call, call.body)
         if call.stream:
-            self.metrics.streams += 1
+            self.metrics.begin_stream()
         asking = Asking(call, caller.headers, self._default_output)
         choices = self.router.targets(model, asking)
         if self.limits is not None:

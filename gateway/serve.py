@@ -15,6 +15,7 @@ from gateway.admin.health import Health
 from gateway.app import build_app
 from gateway.build import Gateway
 from gateway.calllog import CallLog
+from gateway.collector import spare_what_stays
 from gateway.config.load import Config, ConfigError, Overrides
 from gateway.config.source import Loaded, Source
 from gateway.drain import Ending, serve_until_told, watch_signals
@@ -65,13 +66,14 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
     reloader = Reloader(gateway, source, loaded)
     callers = callers_server(gateway)
     admin = server(build_admin(gateway, health, reloader), grace=1)
-    reloader.followers.append(renew_certificate(gateway, callers))
+    reloader.followers += [renew_certificate(gateway, callers), _spare]
     await gateway.start()
     ending = Ending(health, gateway.metrics)
     undo = watch_signals(ending.signalled, lambda: begin(reloader))
     admin_task = asyncio.create_task(admin.serve([admin_listener]))
     serving = asyncio.create_task(serve_until_told(gateway, callers, listener, ending))
     announce(config, listener, admin_listener)
+    spare_what_stays()
     health.serving = True
     watching = asyncio.create_task(reloader.watch())
     watchdog = Watchdog(report)
@@ -97,6 +99,10 @@ def callers_server(gateway: Gateway) -> Server:
     heads = partial(_head_time, gateway)
     refused = gateway.refused_at_the_edge
     return server(app, tls=config.tls, trusted_proxies=config.trusted_proxies, grace=None, heads=heads, refused=refused)
+
+
+async def _spare(loaded: Loaded, number: int) -> None:
+    spare_what_stays()
 
 
 def _head_time(gateway: Gateway) -> float:

@@ -16,6 +16,7 @@ from gateway import target_views
 from gateway.admin.health import Health
 from gateway.build import Gateway
 from gateway.calllog import CallLog
+from gateway.collector import spare_what_stays
 from gateway.config.load import ConfigError
 from gateway.control import Load, Serving, listen
 from gateway.drain import Ending, serve_until_told, watch_signals
@@ -55,6 +56,7 @@ async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -
     showing = asyncio.create_task(_show_gauges(gateway, Path(f"{order.cells}{SHOWN}")))
     watchdog = Watchdog(report)
     watchdog.start()
+    spare_what_stays()
     controlling = await listen(order.control, lambda load: _load(gateway, callers, load))
     try:
         await serve_until_told(gateway, callers, listener, ending)
@@ -77,6 +79,7 @@ async def _load(gateway: Gateway, callers: Server, load: Load) -> Serving:
         config = await asyncio.to_thread(load.text.parse)
         await gateway.apply(applicable(config, gateway.config), number=load.generation, sockets=load.engines)
         load_certificate(gateway, callers)
+        spare_what_stays()
     except (ConfigError, OSError) as error:
         return Serving(gateway.generation.number, str(error))
     return Serving(gateway.generation.number)

@@ -49,7 +49,9 @@ class Names:
 
     def target(self, target: Target | None) -> str:
         """The target's name if the configuration names it."""
-        return NONE if target is None else self.target_named(target.name)
+        if target is None:
+            return NONE
+        return target.name if target.name in self._targets else self.target_named(target.name)
 
     def target_named(self, name: str) -> str:
         """The same by `provider/model`."""

@@ -65,14 +65,19 @@ class Metrics:
     def in_flight(self, value: int) -> None:
         self._values[self._in_flight] = value * MICRO
 
-    @property
-    def streams(self) -> int:
-        """Streams that are being answered."""
-        return self._values[self._streams] // MICRO
+    def begin(self) -> None:
+        """A call is being answered."""
+        self._values[self._in_flight] += MICRO
 
-    @streams.setter
-    def streams(self, value: int) -> None:
-        self._values[self._streams] = value * MICRO
+    def begin_stream(self) -> None:
+        """It is a stream."""
+        self._values[self._streams] += MICRO
+
+    def end(self, *, stream: bool) -> None:
+        """It is over."""
+        self._values[self._in_flight] -= MICRO
+        if stream:
+            self._values[self._streams] -= MICRO
 
     def record(self, call: Call, ended: float) -> None:
         """Everything that one finished call adds."""
