@@ -82,8 +82,8 @@ class Admission:
         return self.succeeded if self._probe else None
 
     def succeeded(self, at: float | None = None) -> None:
-        """The target answered, and began to `at` a moment on the monotonic clock."""
-        self._health.succeed(self._target, self._began, None if at is None else at - self._began)
+        """The target answered, and began to `at` a moment on the monotonic clock; one before the attempt tells of another target."""
+        self._health.succeed(self._target, self._began, None if at is None or at < self._began else at - self._began)
 
     def failed(self, failure: Failure) -> Reason | None:
         """The target failed (or told the caller off); why it cools now, if it does."""

@@ -64,7 +64,9 @@ class Exchange:
         self.metrics = metrics
         self.on_begin: Callable[[], None] | None = None
         """Called when a stream to the caller begins."""
-        self.sent_at = call.sent_at = time.monotonic()
+        self.sent_at = time.monotonic()
+        if call.spoken is None or not call.spoken.splices:  # the rest of a stream belongs to what began it
+            call.sent_at = self.sent_at
         call.upstream_at = 0.0
         call.chunks = 0
         call.stop_matched = None

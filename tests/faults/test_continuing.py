@@ -183,6 +183,26 @@ async def test_without_another_such_target_the_same_one_goes_on_once(serve: Serv
     assert len(up.requests) == 4
 
 
+async def test_the_times_of_a_continued_stream_are_those_of_the_target_that_began_it(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream
+) -> None:
+    gate = await serve((up, "a"), (other, "b"), every={"type": "vllm"}, model=ON)
+    up.once(speaker(4))
+    other.once(speaker())
+    receipt = chunks_of(await gate.ask(chat(stream=True), RECEIPT))[-1]["gateway"]
+    assert receipt["continued"]
+    assert 0 < receipt["timings"]["first_token_ms"] < receipt["timings"]["upstream_ms"]
+    assert 0 < receipt["time_info"]["prompt_time"] < receipt["time_info"]["total_time"]
+    record = await gate.record(status=200, stream_end="ok")
+    assert record["gateway_ms"] < record["first_byte_ms"]
+    paces = gate.gateway.paces
+    assert paces["p0/a"].expected(stream=True) > 0
+    assert paces["p1/b"].expected(stream=True) == 0.0, "nobody knows how soon it would have begun"
+    seen = {view.target: view.latency_ms for view in gate.gateway.target_views()}
+    assert seen["p0/a"] is None
+    assert seen["p1/b"] is None
+
+
 async def test_a_stream_that_breaks_twice_is_gone_on_with_twice(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     async with FaultUpstream() as third:
         gate = await serve((up, "a"), (other, "b"), (third, "c"), every={"type": "vllm"}, model=ON)
@@ -265,11 +285,12 @@ async def test_it_is_off_by_default(serve: Serve, up: FaultUpstream, other: Faul
 
 
 async def test_targets_that_take_no_beginning_are_passed_over(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
-    gate = await serve((up, "mock"), (other, "mock"), model=ON)  # any OpenAI-compatible server: nobody knows
-    up.once(speaker(4))
-    answer = await gate.ask(chat(stream=True))
-    assert (answer.failure["code"], answer.text) == ("upstream_truncated", "".join(PIECES[:4]))
-    assert (len(up.requests), other.requests) == (1, [])
+    async with FaultUpstream() as third:  # it and the second are any OpenAI-compatible servers: nobody knows
+        gate = await serve((up, "500"), (other, "mock"), (third, "mock"), first={"type": "vllm"}, model=ON)
+        other.once(speaker(4))
+        answer = await gate.ask(chat(stream=True))
+        assert (answer.failure["code"], answer.text) == ("upstream_truncated", "".join(PIECES[:4]))
+        assert (len(up.requests), len(other.requests), third.requests) == (1, 1, [])
 
 
 @pytest.mark.parametrize("behaviour", ["500", "silent-after-head", "error-first-event", "fin-after-head"])
