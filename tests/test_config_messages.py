@@ -142,10 +142,18 @@ ROUTES = [
         LOCAL + "models: {m: {targets: {local/x: 1}, balance: sesion}}",
         "models.m.balance: expected one of cost, latency, least_busy, session, weighted",
     ),
+    (
+        LOCAL + "models: {m: {targets: [{local/x: 1}, local/y], balance: latency}}",
+        "models.m.balance: there is nothing to balance: the split has one choice only",
+    ),
+    (
+        "providers: {g: {type: openai-compatible, base_url: http://v/v1}}\nmodels: {m: {targets: n, continue_on_cut: true}, n: [g/x, g/y]}",
+        "models.m.continue_on_cut: no target can go on with what another began: vllm, llamacpp, anthropic and local can",
+    ),
     (LOCAL + "models: {m: {targets: {local/x: 1}, session_header: x-id}}", "models.m.session_header: it is only looked at"),
     (
-        "providers: {v: {type: vllm, base_url: http://v/v1}}\nmodels: {m: {targets: [{n: 1}, v/y], balance: cost}, n: [v/x]}",
-        "2:47: models.m.balance: v/x has no known price, so that its cost cannot be compared: add it under providers.v.prices",
+        "providers: {v: {type: vllm, base_url: http://v/v1}}\nmodels: {m: {targets: [{n: 1, v/y: 1}], balance: cost}, n: [v/x]}",
+        "2:50: models.m.balance: v/x has no known price, so that its cost cannot be compared: add it under providers.v.prices",
     ),
     (
         LOCAL + "models: {m: {targets: {local/x: 1, local/y: 0}, hedge: p95}}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import providers
 from gateway.config.problem import Problems, join
 from gateway.config.route import Order, Ref, Route, Split, refs
 from gateway.config.types import Config, ModelConfig
@@ -18,6 +19,7 @@ def check_routes(config: Config, problems: Problems) -> None:
         if model.targets is not None:
             _check_balance(config, name, model, problems)
             _check_hedge(config, name, model, problems)
+            _check_continuing(config, name, model, problems)
 
 
 def _check_balance(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
@@ -29,6 +31,8 @@ def _check_balance(config: Config, name: str, model: ModelConfig, problems: Prob
             "there is nothing to balance: targets has no split, which is a mapping of targets to weights such as "
             "{ a/model: 1, b/model: 1 }",
         )
+    elif model.balance is not None and all(len(split.choices) < 2 for split in splits):
+        problems.at(f"{path}.balance", "there is nothing to balance: the split has one choice only")
     if model.session_header is not None and model.balance != "session":
         problems.at(f"{path}.session_header", "it is only looked at with balance: session")
     if model.balance == "cost":
@@ -44,6 +48,19 @@ def _check_hedge(config: Config, name: str, model: ModelConfig, problems: Proble
         problems.at(f"{path}.hedge", "the second attempt goes to another target, and there is only one: write targets as a list of several")
     if model.hedge.budget > MOST_HEDGED:
         problems.at(f"{path}.hedge.budget", f"a hedge's budget is at most {MOST_HEDGED:.0%} of the calls")
+
+
+def _check_continuing(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
+    """Somebody must be able to say the rest of a stream: a target that takes the beginning of an answer."""
+    if not model.continue_on_cut:
+        return
+    named = {ref.provider for ref in _some_targets(config, model.targets, set(), {name})}
+    types = sorted({provider.type for provider in config.providers.values() if provider.name in named})
+    if types and all(getattr(providers.get(one), "prefill", None) is None for one in types):
+        problems.at(
+            f"{join('models', name)}.continue_on_cut",
+            f"no target can go on with what another began: vllm, llamacpp, anthropic and local can, {' and '.join(types)} cannot",
+        )
 
 
 def _some_targets(config: Config, route: Route, found: set[Ref], seen: set[str]) -> set[Ref]:
