@@ -180,7 +180,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def _start(name: str, command: list[str], port: int, folder: Path, body: bytes, log: int) -> Target:
     """Start a target and wait for its first right answer."""
     began = time.monotonic()
-    env = {**os.environ, "UPSTREAM_KEY": "upstream-credential"}
+    env = {**os.environ, "UPSTREAM_KEY": "upstream-credential", "LOCKGATE_STATE": str(folder / "state")}
     process = subprocess.Popen(command, cwd=HERE.parent, env=env, stdout=log, stderr=log, preexec_fn=pinned(TARGET_CORE))
     while time.monotonic() - began < 30 and process.poll() is None:
         try:
