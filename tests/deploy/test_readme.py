@@ -37,6 +37,13 @@ def test_the_examples_that_it_names_exist() -> None:
     assert [name for name in names if not (tools.ROOT / "config" / "examples" / name).exists()] == []
 
 
+def test_the_runbook_finds_the_admin_key_in_a_secret_that_is_made() -> None:
+    named = re.findall(r"get secret (\S+) -o jsonpath='\{\.data\.([a-z-]+)\}'", (tools.DEPLOY / "runbook.md").read_text())
+    assert named == [("lockgate-prometheus", "admin-key")]
+    assert "create secret generic lockgate-prometheus --from-file=secrets/prometheus" in TEXT
+    assert 'folder / "prometheus" / "admin-key"' in (tools.DEPLOY / "first_start.py").read_text()
+
+
 def test_the_secrets_that_it_makes_are_those_that_the_manifests_mount() -> None:
     made = set(re.findall(r"create secret generic (\S+)", TEXT))
     documents = [one for path in (tools.DEPLOY / "kubernetes").glob("*.yaml") for one in yaml.safe_load_all(path.read_text())]
