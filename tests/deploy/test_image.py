@@ -52,6 +52,8 @@ def test_it_runs_as_a_numeric_user_who_owns_nothing_of_the_program() -> None:
 def test_what_installs_packages_stays_behind() -> None:
     assert instructions("COPY", FINAL)[0].startswith("--from=build /opt/lockgate ")
     assert "pip uninstall --yes setuptools pip" in STAGES[1]
+    (prepared,) = [line for line in instructions("RUN", FINAL) if "rm -rf /usr/local/bin/pip*" in line]
+    assert "/usr/local/lib/python3*/site-packages/pip*" in prepared, "a base may bring its own"
 
 
 def test_no_secret_is_an_argument_or_a_variable() -> None:

@@ -187,6 +187,7 @@ def test_nothing_in_it_is_setuid_and_nothing_installs_packages(built: Built) -> 
     assert [path for path in files if path.stat().st_mode & 0o6000] == []
     assert [path for path in (built.files / "opt/lockgate/bin").iterdir() if path.name.startswith(("pip", "easy_install"))] == []
     assert not list((built.files / "opt/lockgate").glob("lib/python3*/site-packages/pip"))
+    assert not [path for base in ("usr", "usr/local") for path in (built.files / base).glob("lib/python3*/ensurepip")]
 
 
 def test_the_build_left_no_configuration_of_this_machines_pip_behind(built: Built) -> None:
