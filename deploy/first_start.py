@@ -21,8 +21,11 @@ import secrets
 import sys
 from pathlib import Path
 
-GATEWAY_RIGHTS = "~lockgate:* &lockgate:* +@all -@admin -@dangerous +info +role"
-"""What the gateway's Redis user may do: its own keys, and of what reaches beyond them only to ask for the server's version and role."""
+GATEWAY_RIGHTS = (
+    "~lockgate:* resetchannels -@all +evalsha +eval +script|load +ping +time +exists +set +get +del +pexpire +expire "
+    "+hget +hset +hmget +hgetall +hincrby +hdel +hlen +hexists +hscan +zadd +zcard +zcount +zscore +zrem +zremrangebyscore +info +role"
+)
+"""What the gateway's Redis user may do, the list of docs/stores.md: what its scripts need, on its own keys."""
 
 
 def main() -> None:

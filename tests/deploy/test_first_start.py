@@ -57,6 +57,14 @@ def test_redis_lets_in_the_gateway_and_the_health_check_and_nobody_by_default(tm
     assert password not in "".join(users)
 
 
+def test_the_gateways_user_may_do_what_the_documentation_lists_and_no_more(tmp_path: Path) -> None:
+    start(tmp_path)
+    listed = (tools.ROOT / "docs" / "stores.md").read_text().partition("user gateway on >PASSWORD ")[2].partition("```")[0].split()
+    (given,) = [line.split() for line in read(tmp_path, "redis/users.acl").splitlines() if line.startswith("user gateway on ")]
+    assert given[4:] == listed
+    assert listed[:3] == ["~lockgate:*", "resetchannels", "-@all"]
+
+
 def test_a_second_start_changes_nothing_and_prints_no_secret(tmp_path: Path) -> None:
     start(tmp_path)
     before = files(tmp_path)
