@@ -240,7 +240,10 @@ def _error(refusal: Refusal) -> LimitReached | Unavailable:
     headers: Headers = retry_after_headers(wait)
     if limit.kind == "spend":
         headers = (*headers, (b"x-should-retry", b"false"))
+        some_left = any(one.limit is limit and one.remaining > 0 for one in refusal.standings)
         text = f"The budget of {limit} for {whose} is used up."
+        if some_left:
+            text = f"What is left of the budget of {limit} for {whose} is less than this request may cost; lower max_tokens."
     else:
         text = f"Rate limit reached for {whose}: {limit}. Please try again in {go_duration(wait)}."
     return LimitReached(text, type=_type(limit), code=_code(limit), headers=headers)

@@ -91,6 +91,7 @@ def _options(address: RedisAddress) -> dict[str, Any]:
             return self.get_credentials()
 
     options: dict[str, Any] = {
+        "protocol": 2,  # a Redis before 6.0 knows no other, and no HELLO
         "socket_timeout": PATIENCE,
         "socket_connect_timeout": PATIENCE,
         "retry": Retry(NoBackoff(), 0),

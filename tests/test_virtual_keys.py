@@ -46,6 +46,8 @@ def test_a_key_carries_its_own_limits_and_its_teams() -> None:
         ("[smart]", "[fast]", set()),
         ("['wild-*']", "[wild-1, fast]", {"wild-1"}),
         ("[wild-2, fast]", "['wild-*']", {"wild-2"}),
+        ("['s*']", "", {"smart"}),
+        ("['*']", "['f*']", {"fast"}),
     ],
 )
 def test_a_key_may_ask_for_what_its_team_may_too(own: str, team: str, may: set[str]) -> None:
@@ -63,6 +65,7 @@ def test_a_disabled_team_disables_its_keys() -> None:
     [
         ("{search: {}}", key("a", "team: serch"), "keys.a.team: no team 'serch' in this file, did you mean 'search'?"),
         ("{search: {models: [smrt]}}", "{}", "teams.search.models[0]: no model 'smrt' in this file, did you mean 'smart'?"),
+        ("{search: {models: ['x*']}}", "{}", "teams.search.models[0]: no model 'x*' in this file"),
         ("{search: {limits: {requests: -1/min}}}", "{}", "teams.search.limits.requests: a limit is more than 0"),
         ("{search: {limits: {requests: 1/min, requests: 2/min}}}", "{}", "teams.search.limits.requests: written twice"),
         ("{search: {limits: 5}}", "{}", "teams.search.limits: expected a mapping"),

@@ -141,7 +141,10 @@ async def _body(request: Request) -> dict[str, Any]:
     if kind != "application/json":  # what a page in a browser may send unasked is none
         raise BadRequest("Send JSON, with 'content-type: application/json'.", status=415, code="unsupported_media_type")
     source = await read_body(request.receive, MAX_BODY)
-    parse_body(source)
+    body = parse_body(source)
+    for name, raw in body.items():
+        if bytes(raw).startswith(b"{"):
+            _parse_block(name, bytes(raw))
     try:
         found: dict[str, Any] = msgspec.json.decode(source)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -150,6 +153,14 @@ async def _body(request: Request) -> dict[str, Any]:
         if name in found:
             raise BadRequest(f"'{name}' is chosen by the gateway.", param=name, code="unsupported_parameter")
     return found
+
+
+def _parse_block(name: str, source: bytes) -> None:
+    """A limit that is written twice has no meaning, as in the YAML."""
+    try:
+        parse_body(source)
+    except BadRequest as error:
+        raise BadRequest(str(error), param=f"{name}.{error.param}" if error.param else name, code=error.code) from None
 
 
 def _read(gateway: Gateway, name: str, entry: dict[str, Any]) -> KeyConfig:

@@ -48,7 +48,8 @@ def check_keys(config: Config, problems: Problems) -> None:
 
 def _check_models(config: Config, models: Iterable[str] | None, where: str, problems: Problems) -> None:
     for index, model in enumerate(models or ()):
-        if model not in config.models and wildcard(model, config.models) is None:
+        several = model.endswith("*") and any(name.startswith(model[:-1]) for name in config.models)
+        if model not in config.models and not several and wildcard(model, config.models) is None:
             path = f"{where}.models[{index}]"
             problems.at(path, f"no model {problems.written(path)} in this file{suggest(model, config.models, 'models')}")
 

@@ -45,7 +45,7 @@ class After(msgspec.Struct, frozen=True):
 def rate(text: str) -> Rate:
     """`600/min`, `200k/min`, `1.5M/day`."""
     expected = "expected a rate such as 600/min, 200k/min or 1M/day"
-    match = re.fullmatch(r"(-?\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*(?:/\s*([A-Za-z]+))?", text)
+    match = re.fullmatch(r"(-?\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*(?:/\s*([A-Za-z]+))?", text, re.ASCII)
     if match is None or len(text) > 40:
         raise ValueError(expected)
     number, factor, window = match.groups()
@@ -65,7 +65,7 @@ def rate(text: str) -> Rate:
 def spend(text: str) -> Rate:
     """`50 USD/month`, `0.5 USD/day`, as nano-dollars."""
     expected = "expected an amount such as 50 USD/month or 2.50 USD/day"
-    match = re.fullmatch(r"(-?\d+(?:\.\d{1,9})?)\s*([A-Za-z$€]*)\s*(?:/\s*([A-Za-z]+))?", text)
+    match = re.fullmatch(r"(-?\d+(?:\.\d{1,9})?)\s*([A-Za-z$€]*)\s*(?:/\s*([A-Za-z]+))?", text, re.ASCII)
     if match is None or len(text) > 40:
         raise ValueError(expected)
     number, unit, period = match.groups()

@@ -24,7 +24,7 @@ VARIABLE = r".*\$\{.+\}.*"
 MAX_DURATION = 24 * 3600.0
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_NUMBER = r"\d+(?:\.\d+)?"
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION = rf"(?:{_NUMBER}(?:ms|s|m|h))+"
 _SIZE = rf"{_NUMBER} ?(?:B|kB|KB|MB|GB|KiB|MiB|GiB)"
 _HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@]+)"
@@ -106,7 +106,7 @@ def after(text: str) -> After:
 
 def size(text: str) -> int:
     """Bytes from `32MiB`, `64 KiB`, `10MB`, `1000` (bytes)."""
-    if re.fullmatch(r"\d{1,15}", text):
+    if re.fullmatch(r"[0-9]{1,15}", text):
         return int(text)
     match = re.fullmatch(rf"({_NUMBER}) ?(B|kB|KB|MB|GB|KiB|MiB|GiB)", text)
     if match is None or len(text) > 20:
@@ -116,7 +116,7 @@ def size(text: str) -> int:
 
 def address(text: str) -> Address:
     """A listener's HOST:PORT; IPv6 hosts stand in brackets."""
-    match = re.fullmatch(rf"({_HOST}):(\d{{1,5}})", text)
+    match = re.fullmatch(rf"({_HOST}):([0-9]{{1,5}})", text)
     if match is None or int(match[2]) > 65535:
         raise ValueError("expected HOST:PORT, for example 127.0.0.1:8080 (0.0.0.0:8080 for every interface)")
     host = match[1].strip("[]")

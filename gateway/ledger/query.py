@@ -53,7 +53,7 @@ def read_query(params: Mapping[str, str], today: date) -> Query:
 
 def _day(param: str, text: str) -> date:
     try:
-        if len(text) != 10:
+        if len(text) != 10 or "W" in text:
             raise ValueError
         return date.fromisoformat(text)
     except ValueError:

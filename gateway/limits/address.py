@@ -74,6 +74,8 @@ def read_address(url: str, secret: Secret | None = None, ca: str | None = None) 
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES or not rest:
         raise ValueError("expected memory:// or the URL of a Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://")
+    if scheme != "unix" and ("?" in rest or "#" in rest):
+        raise ValueError("a Redis URL has no options after '?' or '#' (in a password they are %3F and %23)")
     base, _, kind = scheme.partition("+")
     login, _, where = rest.partition("/")[0].rpartition("@")
     path = rest.partition("/")[2].partition("?")[0] if scheme != "unix" else ""
@@ -94,8 +96,10 @@ def read_address(url: str, secret: Secret | None = None, ca: str | None = None) 
         if _database(path):
             raise ValueError("a Redis cluster has one database only: leave its number out")
         return msgspec.structs.replace(known, kind="cluster", nodes=_nodes(where, PORT))
-    parts = urlsplit(url)
-    return msgspec.structs.replace(known, host=parts.hostname or "", port=parts.port or PORT, database=_database(path))
+    (host, port), *more = _nodes(where, PORT)
+    if more:
+        raise ValueError("one server has one address; several belong to redis+sentinel:// or redis+cluster://")
+    return msgspec.structs.replace(known, host=host, port=port, database=_database(path))
 
 
 def _unix(url: str, known: RedisAddress) -> RedisAddress:

@@ -147,7 +147,7 @@ class Wire:
                 self._count(_kind_of(error) if isinstance(error, hiredis.ReplyError) else "connect")
                 if self._connection is not None:
                     self._connection.abort()
-                self._turned(str(error)[:200] or type(error).__name__)
+                self._turned(str(error)[:200] or f"no answer within {CONNECT_DEADLINE:g} s of connecting")
             else:
                 since = loop.time()
                 self.up = True
@@ -170,9 +170,9 @@ class Wire:
         role = await _permitted(connection, "ROLE")
         if role and role[0] != b"master":
             raise ValueError(f"{address} is a replica: limits are counted on its master")
-        policy = await _permitted(connection, "CONFIG", "GET", "maxmemory-policy")
-        if policy and policy[1] != b"noeviction":
-            raise ValueError(f"maxmemory-policy is {policy[1].decode()}: it would forget limits, set noeviction")
+        policy = _field(await _permitted(connection, "INFO", "memory"), b"maxmemory_policy")  # CONFIG is what few users may ask
+        if policy not in (b"", b"noeviction"):
+            raise ValueError(f"maxmemory-policy is {policy.decode()[:40]}: it would forget limits, set noeviction")
         for script in _SHA:
             await connection.ask("SCRIPT", "LOAD", script)
         await connection.ask("SET", self._probe, "1", "PX", "10000")  # what cannot be written to is of no use
@@ -194,10 +194,17 @@ async def _permitted(connection: RespConnection, *command: str) -> Any:
 
 
 def _version(server: bytes | None) -> tuple[int, ...]:
-    for line in (server or b"").splitlines():
-        if line.startswith(b"redis_version:"):
-            return tuple(int(part) for part in line.partition(b":")[2].split(b".")[:2] if part.isdigit())
-    return OLDEST
+    version = _field(server, b"redis_version")
+    return tuple(int(part) for part in version.split(b".")[:2] if part.isdigit()) if version else OLDEST
+
+
+def _field(info: bytes | None, name: bytes) -> bytes:
+    """One value of an INFO reply, empty when it has none."""
+    for line in (info or b"").splitlines():
+        key, _, value = line.partition(b":")
+        if key == name:
+            return value.strip()
+    return b""
 
 
 def _kind_of(error: Exception) -> str:

@@ -109,7 +109,7 @@ async def test_a_budget_that_is_used_up_is_insufficient_quota(up: FaultUpstream,
         assert answer.status_code == 429
         error = answer.json()["error"]
         assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
-        assert "0.01 USD per day" in error["message"]
+        assert "What is left of the budget of 0.01 USD per day" in error["message"]
         assert answer.headers["x-should-retry"] == "false"
 
 

@@ -171,6 +171,14 @@ async def test_without_an_admin_key_no_page_in_a_browser_makes_one(
     assert answer.status_code == status
 
 
+async def test_a_limit_that_is_written_twice_is_refused(served: Live, client: httpx.AsyncClient) -> None:
+    headers = {**bearer(ADMIN), "content-type": "application/json"}
+    twice = b'{"name": "new", "limits": {"requests": "1/min", "requests": "900/min"}}'
+    answer = await client.post(served.admin_url + "/admin/keys", content=twice, headers=headers)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, "limits.requests", "duplicate_key")
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"name": "a", "name": "b"}', b"\xff", b"[" * 70_000, b'{"name": ' + b'"x' * 40_000])
 async def test_what_is_no_request_is_refused(served: Live, client: httpx.AsyncClient, body: bytes) -> None:
     headers = {**bearer(ADMIN), "content-type": "application/json"}

@@ -65,6 +65,7 @@ async def test_usage_comes_as_csv_where_that_is_asked_for(up: FaultUpstream, cli
         ({"from": "yesterday"}, "from"),
         ({"from": "2026-02-30"}, "from"),
         ({"to": "20260101"}, "to"),
+        ({"to": "2026-W01-1"}, "to"),
         ({"from": "2026-11-02", "to": "2026-11-01"}, "from"),
         ({"from": "2020-01-01", "to": "2026-11-01"}, "from"),
         ({"format": "xml"}, "format"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -12,6 +14,7 @@ import uvloop
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress, RespConnection, connect, read_address
 from gateway.limits.types import NOTHING, Costs, Limit, Refusal, Reservation
+from gateway.store_client import open_client
 from tests.flows.live import eventually
 from tests.limits.conftest import Starter
 from tests.limits.redis_server import RedisServer
@@ -264,6 +267,30 @@ async def test_r11_a_policy_that_forgets_limits_is_refused_in_one_line(own_redis
     await other.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
     other.abort()
     await eventually(lambda: limiter.link.up)
+
+
+async def test_r11_the_policy_is_seen_by_a_user_with_few_rights_too(own_redis: RedisServer, start: Starter) -> None:
+    other = await console(own_redis.address)
+    rights = "on >pw ~lockgate:* resetchannels +@all -config"
+    await other.ask("ACL", "SETUSER", "gateway", *rights.split())
+    await other.ask("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+    other.abort()
+    reports: list[str] = []
+    limiter = await start(RedisAddress(path=str(own_redis.socket), user="gateway", password="pw"), reports)
+    assert not limiter.link.up
+    assert ["volatile-ttl" in line and "noeviction" in line for line in reports] == [True]
+
+
+async def test_what_is_read_with_redis_py_needs_no_hello(tmp_path: Path) -> None:
+    """As in Redis 5.0, which knows no such command."""
+    server = RedisServer(tmp_path, "--rename-command", "HELLO", "")
+    try:
+        client: Any = open_client(read_address(server.url), "ledger")
+        await client.hset("lockgate:{ledger}:h", mapping={"a": "1"})
+        assert await client.hgetall("lockgate:{ledger}:h") == {b"a": b"1"}
+        await client.aclose()
+    finally:
+        server.kill()
 
 
 async def test_r16_a_wrong_password_is_said_once(own_redis: RedisServer, start: Starter) -> None:
