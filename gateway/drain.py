@@ -21,7 +21,7 @@ from gateway.listeners import Server
 from gateway.metrics import Metrics
 
 LAST_WORDS = 1.0
-"""Seconds that calls get to send their error to callers who read slowly; half of that after a second signal."""
+"""Seconds that calls get to send their error to callers who read slowly; a quarter of that after a second signal."""
 
 
 class Ending:
@@ -62,6 +62,12 @@ def watch_signals(end: Callable[[], None], reload: Callable[[], None]) -> Callab
     return undo
 
 
+async def end_when_hurried(ending: Ending, admin: Server) -> None:
+    """After a second signal the admin listener ends beside the callers', not after it: together they have a second."""
+    await ending.hurried.wait()
+    admin.should_exit = True
+
+
 async def serve_until_told(gateway: Gateway, callers: Server, listener: socket.socket, ending: Ending) -> None:
     """Serve callers until the end, and end as the configuration of that moment says."""
     serving = asyncio.create_task(callers.serve([listener]))
@@ -73,7 +79,7 @@ async def serve_until_told(gateway: Gateway, callers: Server, listener: socket.s
         callers.should_exit = True
         await _first(serving, ending.hurried, config.drain)
         if not serving.done():
-            await end_calls(callers, LAST_WORDS / 2 if ending.hurried.is_set() else LAST_WORDS)
+            await end_calls(callers, LAST_WORDS / 4 if ending.hurried.is_set() else LAST_WORDS)
     await serving
 
 

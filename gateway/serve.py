@@ -18,7 +18,7 @@ from gateway.calllog import CallLog
 from gateway.collector import spare_what_stays
 from gateway.config.load import Config, ConfigError, Overrides
 from gateway.config.source import Loaded, Source
-from gateway.drain import Ending, serve_until_told, watch_signals
+from gateway.drain import Ending, end_when_hurried, serve_until_told, watch_signals
 from gateway.lending import LOADING
 from gateway.listeners import ListenError, Server, bind, server, shown
 from gateway.reload import Follower, Outcome, Reloader
@@ -76,6 +76,7 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
     spare_what_stays()
     health.serving = True
     watching = asyncio.create_task(reloader.watch())
+    hurrying = asyncio.create_task(end_when_hurried(ending, admin))
     watchdog = Watchdog(report)
     watchdog.start()
     checking = asyncio.create_task(refuse_bad_model(gateway, ending.signalled))
@@ -86,7 +87,7 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
     finally:
         undo()
         watchdog.stop()
-        for task in (watching, checking):
+        for task in (watching, checking, hurrying):
             task.cancel()
         await gateway.stop()
     return 2 if checking.done() and not checking.cancelled() and checking.result() else 0

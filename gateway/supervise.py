@@ -27,7 +27,7 @@ from gateway.build import Gateway
 from gateway.calllog import CallLog
 from gateway.config.source import Loaded, Source
 from gateway.control import Load, Serving, ask
-from gateway.drain import LAST_WORDS, Ending, watch_signals
+from gateway.drain import LAST_WORDS, Ending, end_when_hurried, watch_signals
 from gateway.listeners import bind, server
 from gateway.metrics.cells import remove
 from gateway.metrics.snapshot import Snapshot, after_end, merge, read_file
@@ -98,6 +98,7 @@ class _Supervisor:
         admin_task = asyncio.create_task(admin.serve([self._admin]))
         tending = [asyncio.create_task(self._tend(number)) for number in range(self._workers)]
         others = [asyncio.create_task(self._bring_up_to_date()), asyncio.create_task(self._reloader.watch())]
+        others.append(asyncio.create_task(end_when_hurried(self._ending, admin)))
         announce(self._gateway.config, self._listener, self._admin)
         self._health.serving = True
         await self._ending.begun.wait()
