@@ -50,14 +50,16 @@ lock: ## Resolve the lock files anew (needs uv on PATH)
 	$(call compile,run,pyproject.toml requirements/build.in --extra local --extra top)
 	$(call compile,dev,pyproject.toml requirements/build.in --extra local --extra top --extra dev --constraint requirements/run.txt)
 	$(call compile,tools,requirements/tools.in)
+	$(call compile,audit,requirements/audit.in)
 	$(call compile,clients,requirements/clients.in)
 	$(call compile,clients-openai2,requirements/clients-openai2.in)
 	$(call compile,clients-goodfire,requirements/clients-goodfire.in)
 	for each in tests/clients tests/deploy/grafana; do (cd $$each && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund) || exit 1; done
 
-# One resolution for every Python from 3.11 on and every platform, with the hashes of all files and no index address.
+# One resolution for every Python from 3.11 on and every platform, with the hashes of all files and no index address. What was uploaded
+# less than a week ago is left for the next time: a package that was taken over is mostly found within days.
 define compile
-	uv pip compile $(2) --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+	uv pip compile $(2) --universal --python-version 3.11 --exclude-newer "7 days" --generate-hashes --no-annotate --quiet \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements/$(1).txt
 
 endef

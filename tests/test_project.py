@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import providers
 
@@ -124,6 +125,19 @@ def test_ci_runs_the_tests_and_the_proofs() -> None:
     assert os.access(script, os.X_OK)
     assert re.findall(r"^make (\w+)$", script.read_text(), re.MULTILINE) == ["test", "prove"]
     assert "set -euo pipefail" in script.read_text()
+
+
+def test_workflows_run_pinned_actions_without_more_rights_than_reading() -> None:
+    files = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert [path.name for path in files] == ["audit.yml", "ci.yml"]
+    for path in files:
+        text = path.read_text()
+        found = yaml.safe_load(text)
+        used = [step["uses"] for job in found["jobs"].values() for step in job["steps"] if "uses" in step]
+        assert len(used) == text.count("uses: ") > 0
+        assert [one for one in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one)] == []
+        assert found["permissions"] == {"contents": "read"}
+        assert "secrets." not in text
 
 
 def test_the_built_package_holds_the_program_and_nothing_else(tmp_path: Path) -> None:
