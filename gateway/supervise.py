@@ -100,7 +100,6 @@ class _Supervisor:
         others = [asyncio.create_task(self._bring_up_to_date()), asyncio.create_task(self._reloader.watch())]
         others.append(asyncio.create_task(end_when_hurried(self._ending, admin)))
         announce(self._gateway.config, self._listener, self._admin)
-        self._health.serving = True
         await self._ending.begun.wait()
         await self._end(tending)
         for task in others:
@@ -144,6 +143,7 @@ class _Supervisor:
             code = await process.wait()
             self._running.pop(number, None)
             self._serving.pop(number, None)
+            self._health.serving = bool(self._serving)
             self._keep(number)
             if self._ending.begun.is_set():
                 return
@@ -205,6 +205,7 @@ class _Supervisor:
             _signal(process, signal.SIGTERM)
         else:
             self._serving[number] = said.generation
+            self._health.serving = True  # somebody accepts calls
 
     async def _bring_up_to_date(self) -> None:
         """Tell the workers that missed a new generation, because they were starting or busy."""

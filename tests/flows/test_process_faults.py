@@ -42,6 +42,22 @@ async def test_p3_callers_of_a_worker_that_was_killed_are_cut_and_others_notice_
         await until(lambda: _serves_again(running))
 
 
+async def test_a_gateway_without_a_worker_is_not_ready_until_one_serves_again(gateway: Start) -> None:
+    async with FaultUpstream() as up:
+        running = await started(gateway, config(up), 2)
+        assert (await admin(running, "/readyz")).status_code == 200
+        for worker in children(running.pid):
+            os.kill(worker, signal.SIGKILL)
+        await until(lambda: _ready(running, 503))
+        assert (await admin(running, "/healthz")).status_code == 200
+        await until(lambda: _ready(running, 200))
+        await until(lambda: _serves_again(running))
+
+
+async def _ready(running: RunningGateway, status: int) -> bool:
+    return (await admin(running, "/readyz")).status_code == status
+
+
 async def _serves_again(running: RunningGateway) -> bool:
     return len(children(running.pid)) == 2 and (await ask(port(running), chat(max_tokens=1))).status == 200
 
