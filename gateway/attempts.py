@@ -79,19 +79,21 @@ class Attempts:
         call.spoken = continuation.listen(call, choices)
         cooling: list[Choice] = []
         for choice in choices:
-            if choice.place.target.name in journey.asked:
+            if journey.asked and choice.place.target.name in journey.asked:
                 continue
-            if not self._health.of(choice.place.target).free:
+            health = self._health.of(choice.place.target)
+            if not health.free:
                 cooling.append(choice)
-            elif await self._ask(journey, choice):
+            elif await self._ask(journey, choice, health):
                 return
         others = _others(choices, stand_ins) if journey.failure is not None else []
         for choice in others:
-            if choice.place.target.name in journey.asked:
+            if journey.asked and choice.place.target.name in journey.asked:
                 continue
-            if not self._health.of(choice.place.target).free:
+            health = self._health.of(choice.place.target)
+            if not health.free:
                 cooling.append(choice)
-            elif await self._ask(journey, choice):
+            elif await self._ask(journey, choice, health):
                 return
         if cooling and await self._ask_cooling(journey, cooling):
             return
@@ -105,9 +107,8 @@ class Attempts:
             raise TurnedAway(resting(health))
         return await self._attempt(Journey(call, caller, total, alone=True), choice, health)
 
-    async def _ask(self, journey: Journey, choice: Choice) -> bool:
+    async def _ask(self, journey: Journey, choice: Choice, health: TargetHealth) -> bool:
         """Send to one place, again while that makes sense. Whether the caller has the answer; GatewayError to end it all."""
-        health = self._health.of(choice.place.target)
         for again in count():
             if not self._may_send(journey, choice):
                 raise journey.error()
@@ -232,7 +233,7 @@ class Attempts:
         if health.crowded:
             journey.fail(resting(health), choice.place.target.name)
             return False
-        return await self._ask(journey, choice)
+        return await self._ask(journey, choice, health)
 
     def _note(self, journey: Journey, choice: Choice, failure: Failure) -> None:
         """A failed attempt, on the call and in the counters."""

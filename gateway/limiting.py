@@ -109,15 +109,17 @@ class Limits:
         self.on_targets = any(targets)
         """Whether some provider or target has limits of its own."""
 
-    async def admit(self, call: Call, model: str, targets: Sequence[Target]) -> None:
-        """Reserve what the call may take of its key's, its user's and its model's limits. LimitReached or Unavailable otherwise."""
+    def of_caller(self, call: Call, model: str) -> tuple[Limit, ...]:
+        """The limits of a call's key, of its user and of its model."""
         limits = self._models.get(model, ())
         if (key := call.key) is not None:
             limits = key.limits + limits
             if key.limits_per_user is not None:
                 limits += self._per_user(call, key.name, key.limits_per_user)
-        if not limits:
-            return
+        return limits
+
+    async def admit(self, call: Call, limits: Sequence[Limit], targets: Sequence[Target]) -> None:
+        """Reserve what the call may take of its caller's limits. LimitReached or Unavailable otherwise."""
         call.strict_limits = _strict(limits)
         found = await self.limiter.admit(limits, self._costs(call, targets, limits), call.id)
         call.limit_headers = _headers(found)

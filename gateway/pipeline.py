@@ -181,8 +181,8 @@ class Pipeline:
             self.metrics.begin_stream()
         asking = Asking(call, caller.headers, self._default_output)
         choices = self.router.targets(model, asking)
-        if self.limits is not None:
-            await self.limits.admit(call, model.name, [choice.place.target for choice in choices])
+        if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
+            await self.limits.admit(call, limits, [choice.place.target for choice in choices])
         if choices[0].mirror is not None and self._mirrors is not None:
             mirror = choices[0].mirror
             self._mirrors.offer(call, caller.headers, mirror, partial(self.router.leads, mirror.target, asking), self.attempts)

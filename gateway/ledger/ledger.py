@@ -132,5 +132,7 @@ def _row(call: Call, day: str, target: str) -> Row:
 def _numbers(requests: int, usage: Usage | None, cost: int) -> Numbers:
     if usage is None:
         return Numbers(requests)
-    prompt, output = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
+    prompt, output = usage.prompt_tokens, usage.completion_tokens
+    if prompt < 0 or output < 0:
+        prompt, output = max(0, prompt), max(0, output)
     return Numbers(requests, prompt, usage.cached_tokens, output, usage.reasoning_tokens, cost, int(usage.estimated))

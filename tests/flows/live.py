@@ -50,7 +50,8 @@ class Live:
 
     def lines(self) -> list[dict[str, Any]]:
         """Every log line so far."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
+        whole, _, _ = self._log.read_text().rpartition("\n")  # the last line may be half written: a thread does that
+        return [json.loads(line) for line in whole.splitlines()]
 
     async def records(self, count: int, within: float = 10.0) -> list[dict[str, Any]]:
         """The records of calls, once there are `count`; also proves that no more came meanwhile."""
