@@ -86,3 +86,12 @@ def test_a_mistake_is_one_line_and_makes_no_key(capsys: pytest.CaptureFixture[st
     assert printed.out == ""
     assert said in printed.err
     assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("args", [["list"], ["revoke", "team"]])
+def test_the_gateway_to_ask_may_come_from_the_environment(
+    args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCKGATE_ADMIN", "http://127.0.0.1:9")
+    assert command.run(["key", *args]) == 1
+    assert "no gateway answers at http://127.0.0.1:9" in capsys.readouterr().err

@@ -14,7 +14,9 @@ PATH = "(the key)"
 
 
 ADMIN = "http://127.0.0.1:8081"
-_URL = click.option("--admin", "url", default=ADMIN, show_default=True, metavar="URL", help="The gateway's admin listener.")
+_URL = click.option(
+    "--admin", "url", metavar="URL", default=ADMIN, show_default=True, envvar="LOCKGATE_ADMIN", show_envvar=True, help="Its admin listener."
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
