@@ -141,7 +141,7 @@ class Limits:
             return found
         if found.unavailable:
             return Failure("overloaded", "the store of limits is out of reach", retry_after=found.retry_after)
-        kind = "quota" if found.limit.kind == "spend" else "rate_limit"
+        kind = "quota" if found.limit.kind == "spend" and not found.busy else "rate_limit"
         return Failure(kind, f"the gateway's own limit of {found.limit} is used up", retry_after=found.retry_after)  # type: ignore[arg-type]
 
     def _of_target(self, target: Target) -> tuple[Limit, ...]:
@@ -240,6 +240,9 @@ def _error(refusal: Refusal) -> LimitReached | Unavailable:
         return LimitReached(text, type=_type(limit), code=_code(limit), headers=((b"x-should-retry", b"false"),))
     wait = refusal.retry_after * (1 + random.random() / 10)  # not all at the same moment
     headers: Headers = retry_after_headers(wait)
+    if refusal.busy:
+        text = f"The rest of the budget of {limit} for {whose} is reserved by calls under way. Please try again in {go_duration(wait)}."
+        return LimitReached(text, type="requests", code="rate_limit_exceeded", headers=headers)
     if limit.kind == "spend":
         headers = (*headers, (b"x-should-retry", b"false"))
         some_left = any(one.limit is limit and one.remaining > 0 for one in refusal.standings)

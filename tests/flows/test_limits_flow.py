@@ -105,12 +105,27 @@ async def test_a_budget_that_is_used_up_is_insufficient_quota(up: FaultUpstream,
     priced = one_model(up, keys("{ spend: 0.01 USD/day }")).replace("api_key:", "prices: { mock: { prompt: 10, output: 100 } }, api_key:")
     async with live(priced, environ=ENVIRON) as gateway:
         assert (await call(client, gateway, max_tokens=50)).status_code == 200
-        answer = await call(client, gateway, max_tokens=99)
+        answer = await call(client, gateway, max_tokens=95)
         assert answer.status_code == 429
         error = answer.json()["error"]
         assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
         assert "What is left of the budget of 0.01 USD per day" in error["message"]
         assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_a_budget_that_is_only_reserved_may_be_asked_again_soon(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    priced = one_model(up, keys("{ spend: 0.01 USD/day }")).replace("api_key:", "prices: { mock: { prompt: 10, output: 100 } }, api_key:")
+    async with live(priced, environ=ENVIRON) as gateway:
+        slow = [{"role": "user", "content": "#chunks=10# #delay=100ms#"}]
+        under_way = asyncio.create_task(call(client, gateway, max_tokens=80, stream=True, messages=slow))
+        await eventually(lambda: len(up.requests) == 1)
+        answer = await call(client, gateway, max_tokens=80)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert "reserved by calls under way" in answer.json()["error"]["message"]
+        assert "x-should-retry" not in answer.headers
+        assert int(answer.headers["retry-after-ms"]) < 2000
+        assert (await under_way).status_code == 200
+        assert (await call(client, gateway, max_tokens=80)).status_code == 200
 
 
 async def test_concurrency_is_freed_when_calls_end_and_when_callers_leave(up: FaultUpstream, client: httpx.AsyncClient) -> None:
