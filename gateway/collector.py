@@ -11,9 +11,10 @@ YOUNG, MIDDLE, OLD = 5_000, 10, 10
 def spare_what_stays() -> None:
     """Set apart what is there after the start or a reload: modules and configuration live as long as the process does, or nearly.
 
-    A full collection would go through all of it again and again, some 10 ms at a time in which nothing is served. Calls are freed by
-    reference counts, bodies and all; what is left for the collector is the odd cycle of a traceback or a task, so its youngest
-    generation may be larger than 700. Memory stays bounded: what a reload made useless is found at the next one.
+    A full collection would go through all of it again and again: 35,000 containers, 6 to 8 ms (measured) in which nothing is served.
+    Calls are freed by reference counts, bodies and all; what is left for the collector is the odd cycle of a traceback or a task, so
+    its youngest generation may be larger than 700. Memory stays bounded: collections go on, if less often, and what a reload made
+    useless is found at the next one.
     """
     gc.unfreeze()
     gc.collect()
