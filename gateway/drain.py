@@ -48,18 +48,22 @@ class Ending:
 
 
 def watch_signals(end: Callable[[], None], reload: Callable[[], None]) -> Callable[[], None]:
-    """Call `end` on SIGTERM and SIGINT, `reload` on SIGHUP; returns what undoes it."""
+    """Call `end` on SIGTERM and SIGINT, `reload` on SIGHUP; returns what ends that, for a process that has nothing left to do.
+
+    From then on signals are ignored: one that comes in the last moment must not make a clean end look like a kill.
+    """
     loop = asyncio.get_running_loop()
     calls = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}
     for one, call in calls.items():
         loop.add_signal_handler(one, call)
 
-    def undo() -> None:
+    def ignore() -> None:
         for one in calls:
             with contextlib.suppress(RuntimeError):
                 loop.remove_signal_handler(one)
+            signal.signal(one, signal.SIG_IGN)
 
-    return undo
+    return ignore
 
 
 async def end_when_hurried(ending: Ending, admin: Server) -> None:

@@ -69,7 +69,7 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
     reloader.followers += [renew_certificate(gateway, callers), _spare]
     await gateway.start()
     ending = Ending(health, gateway.metrics)
-    undo = watch_signals(ending.signalled, lambda: begin(reloader))
+    ignore_signals = watch_signals(ending.signalled, lambda: begin(reloader))
     admin_task = asyncio.create_task(admin.serve([admin_listener]))
     serving = asyncio.create_task(serve_until_told(gateway, callers, listener, ending))
     announce(config, listener, admin_listener)
@@ -85,11 +85,11 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
         admin.should_exit = True
         await admin_task
     finally:
-        undo()
         watchdog.stop()
         for task in (watching, checking, hurrying):
             task.cancel()
         await gateway.stop()
+        ignore_signals()
     return 2 if checking.done() and not checking.cancelled() and checking.result() else 0
 
 

@@ -94,7 +94,7 @@ class _Supervisor:
         self._gateway.metrics.collect_from(self._of_workers)
         self._gateway.target_views = self._targets
         admin = server(build_admin(self._gateway, self._health, self._reloader), grace=1)
-        undo = watch_signals(self._signalled, lambda: begin(self._reloader))
+        ignore_signals = watch_signals(self._signalled, lambda: begin(self._reloader))
         admin_task = asyncio.create_task(admin.serve([self._admin]))
         tending = [asyncio.create_task(self._tend(number)) for number in range(self._workers)]
         others = [asyncio.create_task(self._bring_up_to_date()), asyncio.create_task(self._reloader.watch())]
@@ -106,8 +106,8 @@ class _Supervisor:
             task.cancel()
         admin.should_exit = True
         await asyncio.gather(admin_task, *tending)
-        undo()
         await self._gateway.stop()
+        ignore_signals()
         return 0
 
     def _signalled(self) -> None:

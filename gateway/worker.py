@@ -51,7 +51,7 @@ async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -
     callers = callers_server(gateway)
     await gateway.start()
     ending = Ending(Health(), gateway.metrics)
-    undo = watch_signals(ending.signalled, lambda: None)  # SIGHUP is the supervisor's
+    ignore_signals = watch_signals(ending.signalled, lambda: None)  # SIGHUP is the supervisor's
     watching = asyncio.create_task(_leave_with(order.supervisor))
     showing = asyncio.create_task(_show_gauges(gateway, Path(f"{order.cells}{SHOWN}")))
     watchdog = Watchdog(report)
@@ -65,9 +65,9 @@ async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -
         watchdog.stop()
         watching.cancel()
         showing.cancel()
-        undo()
         await gateway.stop()
         gateway.metrics.refresh()
+        ignore_signals()
     return 0
 
 
