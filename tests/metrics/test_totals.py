@@ -84,9 +84,17 @@ async def watch(url: str, seen: list[Samples], done: asyncio.Event) -> None:
         await asyncio.sleep(0.3)
 
 
-async def hold(port: int) -> bool:
+def worker_of(client: FaultClient, workers: list[int]) -> int:
+    """The worker at the other end of a caller's connection: the one that has its socket open."""
+    mine, theirs = (f":{address[1]:04X}" for address in (client.socket.getsockname(), client.socket.getpeername()))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inode = next(row[9] for row in rows if row[1].endswith(theirs) and row[2].endswith(mine))
+    return next(one for one in workers if f"socket:[{inode}]" in {os.readlink(link) for link in Path(f"/proc/{one}/fd").iterdir()})
+
+
+async def hold(client: FaultClient) -> bool:
     """One long stream; whether it came to its end."""
-    async with await FaultClient.connect(port) as client:
+    async with client:
         body = chat("chat", messages=[{"role": "user", "content": HOLD}], stream=True)
         await client.post(body, [("authorization", f"Bearer {TOKENS['search']}")])
         try:
@@ -132,13 +140,14 @@ async def test_totals_equal_the_upstreams_books_after_a_worker_was_killed(
 
 
 async def kill_one(running: RunningGateway, up: FaultUpstream, load: Load, port: int) -> int:
-    """End a worker by SIGKILL while both answer long streams; how many of those were lost."""
+    """End the worker of some long streams by SIGKILL while it answers them; how many were lost."""
     load.going.clear()
     await eventually(lambda: load.open == 0, 30)
     before = len(up.requests)
-    held = [asyncio.create_task(hold(port)) for _ in range(HELD)]
+    clients = [await FaultClient.connect(port) for _ in range(HELD)]
+    held = [asyncio.create_task(hold(client)) for client in clients]
     await eventually(lambda: sum(request.events > 2 for request in up.requests[before:]) == HELD, 30)
-    os.kill(workers_of(running.pid)[0], signal.SIGKILL)
+    os.kill(worker_of(clients[0], workers_of(running.pid)), signal.SIGKILL)
     load.epoch += 1
     load.going.set()
     return (await asyncio.gather(*held)).count(False)
