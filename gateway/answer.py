@@ -151,7 +151,7 @@ async def aggregate(response: Response, target: Target, options: Options) -> Ans
             break
         _feed(whole, relay.feed(piece))
     _feed(whole, relay.end())
-    response.finish()
+    response.finish(relay.discard)
     return Answer(whole.result(), relay.usage, relay.finish_reasons)
 
 

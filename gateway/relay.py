@@ -79,7 +79,7 @@ class Relay:
 
     __slots__ = (
         "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_read_usage", "_sent",
-        "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
+        "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +108,8 @@ class Relay:
         self._usage_event: bytes | None = None
         self._failure: StreamFailure | None = None
         self._sent = False
+        self._surplus = 0
+        """Events after [DONE]."""
         self.started = False
         """Something was said: from here on the answer belongs to this upstream."""
         self.done = False
@@ -120,8 +122,16 @@ class Relay:
 
     @property
     def normalised(self) -> int:
-        """How many irregularities of the upstream's framing were smoothed."""
-        return self._parser.normalised
+        """How many irregularities of the upstream's stream were smoothed."""
+        return self._parser.normalised + self._surplus
+
+    def discard(self, rest: bytes) -> bool:
+        """What came after [DONE] and goes to nobody; whether there were events after it, which count as irregularities."""
+        try:
+            self._surplus += len(self._parser.feed(rest))
+        except EventTooLarge:
+            self._surplus += 1
+        return self._surplus > 0
 
     @property
     def usage_event(self) -> bytes:
@@ -209,13 +219,18 @@ class Relay:
 
     def _take(self, events: Iterable[Event], plain: bytes | None) -> bytes:
         """The bytes for these events: `plain` itself when every one of them goes on as it is."""
+        whole = iter(events)
         if self._decoder is not None:
-            events, plain = self._translate(self._decoder, events), None
+            events, plain = self._translate(self._decoder, whole), None
+        else:
+            events = whole
         kept: list[bytes] = []
         try:
             if self._check(events, kept, plain is not None):
                 assert plain is not None
                 return plain
+            if self.done:
+                self._surplus += sum(1 for _ in whole)
         except StreamFailure as failure:
             if not self._sent:
                 raise

@@ -18,6 +18,7 @@ import msgspec
 from gateway import accounting, answer, outlive, receipt, time_info
 from gateway.exchange import Exchange
 from gateway.fanout import Interleaved, add_usages, interleave
+from gateway.metrics import Metrics
 from gateway.relay import DONE, OpeningChunk, Relay
 from gateway.stops import StopStream
 from gateway.upstream.transport import Response, UpstreamError
@@ -27,12 +28,15 @@ from providers.base import Body
 class UpstreamStream:
     """One upstream stream, read as what the caller is to get of it."""
 
-    __slots__ = ("_stops", "ended", "first", "relay", "response")
+    __slots__ = ("_counted", "_metrics", "_stops", "ended", "first", "relay", "response")
 
-    def __init__(self, response: Response, relay: Relay, stops: StopStream | None) -> None:
+    def __init__(self, response: Response, relay: Relay, stops: StopStream | None, metrics: Metrics) -> None:
         self.response = response
         self.relay = relay
         self._stops = stops
+        self._metrics = metrics
+        self._counted = 0
+        """Irregularities that the metrics know of."""
         self.first = b""
         """What `begin` read: events that say something, or all there is."""
         self.ended = False
@@ -56,8 +60,14 @@ class UpstreamStream:
         out = relay.end()
         self.ended = True
         if self._stops is None or self._stops.matched is None:
-            self.response.finish()
+            self.response.finish(self._discard)
         return out
+
+    def _discard(self, rest: bytes) -> bool:
+        """What comes after [DONE]; whether it should not have. The caller's stream may be over by then."""
+        surplus = self.relay.discard(rest)
+        self._count()
+        return surplus
 
     async def read_rest(self) -> None:
         """Read to the end for nobody."""
@@ -69,11 +79,16 @@ class UpstreamStream:
         """The stop that ended it."""
         return (self._stops.matched or self._stops.reported) if self._stops is not None else None
 
-    def close(self, exchange: Exchange) -> None:
+    def close(self) -> None:
         """Done with it, read to its end or not."""
         self.response.close()
-        if self.relay.normalised:
-            exchange.metrics.count("lockgate_sse_normalised", (), self.relay.normalised)
+        self._count()
+
+    def _count(self) -> None:
+        found = self.relay.normalised
+        if found > self._counted:
+            self._metrics.count("lockgate_sse_normalised", (), found - self._counted)
+            self._counted = found
 
 
 def note(exchange: Exchange, stream: UpstreamStream) -> None:
@@ -92,18 +107,18 @@ async def begin(exchange: Exchange, body: Body, *, usage_asked: bool) -> Upstrea
         try:
             await stream.read_rest()
         finally:
-            stream.close(exchange)
+            stream.close()
 
     return await outlive.outlive(exchange, _begin(exchange, body, usage_asked), rest)
 
 
 async def _begin(exchange: Exchange, body: Body, usage_asked: bool) -> UpstreamStream:
     response = await exchange.send(body)
-    stream = UpstreamStream(response, *exchange.new_relay(body, usage_asked=usage_asked))
+    stream = UpstreamStream(response, *exchange.new_relay(body, usage_asked=usage_asked), exchange.metrics)
     try:
         stream.first = await stream.read()
     except BaseException:
-        stream.close(exchange)
+        stream.close()
         raise
     return stream
 
@@ -132,7 +147,7 @@ async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
             await outlive.read_on(exchange, stream.read_rest())
         raise
     finally:
-        stream.close(exchange)
+        stream.close()
         note(exchange, stream)
     await finish(exchange, out, stream.relay.opening)
 
@@ -196,7 +211,7 @@ async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:
                 out = await stream.read()
             await put(out)
         finally:
-            stream.close(exchange)
+            stream.close()
             call.stop_matched = call.stop_matched or stream.stop
 
     async with aclosing(interleave(len(bodies), pump)) as pieces:

@@ -87,7 +87,7 @@ class Connection(asyncio.BufferedProtocol):
         assert transport is not None
         self._begin()
         self._exchange = exchange
-        exchange.source = self
+        exchange.source = exchange.carrier = self
         self._expect(exchange.deadlines.first_byte)
         exchange.waiter = waiter = asyncio.get_running_loop().create_future()
         if len(body) <= WRITE_SLICE:
@@ -108,6 +108,13 @@ class Connection(asyncio.BufferedProtocol):
         if not self._reading and self._transport is not None:
             self._reading = True
             self._transport.resume_reading()
+
+    def distrust(self) -> None:
+        """An answer held what it should not: close, or after the answer that is under way by now."""
+        if self._exchange is None:
+            self._poison()
+        else:
+            self._doubtful = True
 
     def resume(self) -> None:
         """The reader took what lay unread: read the socket again."""
@@ -247,7 +254,7 @@ class Connection(asyncio.BufferedProtocol):
     def _finish(self, exchange: NativeResponse, data: memoryview, before: int) -> None:
         """The answer is complete: back to the pool with this connection, or away with it."""
         self._exchange = None
-        last = exchange.pieces[-1] if exchange.size > before and not self._chunked else b""
+        last = exchange.pieces[-1] if exchange.pieces and exchange.size > before and not self._chunked else b""
         unsent = self._upload is not None or (self._transport is not None and self._transport.get_write_buffer_size())
         if self._doubtful or unsent or _has_blank_surplus(data, last):
             self._poison()
@@ -327,10 +334,11 @@ class Connection(asyncio.BufferedProtocol):
         exchange = self._exchange
         if exchange is not None and not (self._complete and exchange.method == "HEAD"):
             exchange.started = True
-            if exchange.discarding:
-                exchange.pieces.clear()
-            exchange.pieces.append(piece)
             exchange.size += len(piece)
+            if exchange.discarding:
+                exchange.discard(piece)
+            else:
+                exchange.pieces.append(piece)
 
     def on_message_complete(self) -> None:
         """The end of an answer, or of an interim one."""

@@ -17,7 +17,7 @@ import httpx
 
 from gateway.upstream.head import OWNED, authority
 from gateway.upstream.tls import make_context
-from gateway.upstream.transport import Deadlines, Origin, UpstreamError
+from gateway.upstream.transport import Deadlines, Heard, Origin, UpstreamError
 from providers.base import FailureKind, WireRequest
 
 MAX_HEADERS = 256
@@ -88,7 +88,7 @@ class HttpxResponse:
                 raise UpstreamError("too_large", f"the upstream's answer is larger than {limit} bytes")
         return b"".join(pieces)
 
-    def finish(self) -> None:
+    def finish(self, heard: Heard | None = None) -> None:
         """HTTP/1.1 connections are not kept here, and an HTTP/2 stream costs nothing to end."""
         self.close()
 

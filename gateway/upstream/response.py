@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from gateway.upstream.transport import Deadlines, UpstreamError
+from gateway.upstream.transport import Deadlines, Heard, UpstreamError
 
 HIGH_WATER = 16 * 1024
 """Bytes that may lie unread before the socket is read no more."""
@@ -30,12 +30,16 @@ class Source(Protocol):
         """The reader has what it wants: end by yourself in so many seconds."""
         ...
 
+    def distrust(self) -> None:
+        """The answer held what it should not: serve nobody else."""
+        ...
+
 
 class NativeResponse:
     """The `Response` of the native transport; its connection fills it synchronously from the read callback."""
 
     __slots__ = (
-        "collecting", "deadlines", "discarding", "ended", "error", "headers", "limit", "method", "paused",
+        "carrier", "collecting", "deadlines", "discarding", "ended", "error", "headers", "heard", "limit", "method", "paused",
         "pieces", "size", "source", "started", "status", "total", "waiter",
     )  # fmt: skip
 
@@ -59,6 +63,10 @@ class NativeResponse:
         self.limit = 0
         self.waiter: asyncio.Future[None] | None = None
         self.source: Source | None = None
+        """Its connection, until the answer has ended."""
+        self.carrier: Source | None = None
+        """Its connection, which may carry another answer since."""
+        self.heard: Heard | None = None
 
     async def read(self) -> bytes:
         """All that has arrived since the last read, at once if there is anything; b"" at the clean end."""
@@ -95,13 +103,22 @@ class NativeResponse:
             self.source.abort()
         self.pieces.clear()
 
-    def finish(self) -> None:
+    def finish(self, heard: Heard | None = None) -> None:
         """All that matters was read: the connection is kept if the rest ends soon and is small, else its socket is aborted."""
+        self.heard = heard
+        unread, self.pieces = self.pieces, []
+        self.discard(b"".join(unread))
         if not self.ended and self.source is not None:
             self.discarding = True
-            self.pieces.clear()
             self.size = 0
             self.source.let_go(REST_SECONDS)
+        else:
+            self.heard = None
+
+    def discard(self, piece: bytes) -> None:
+        """What nobody reads any more: if it should not have come, the connection is not used again."""
+        if self.heard is not None and self.heard(piece) and self.carrier is not None:
+            self.carrier.distrust()
 
     def wake(self) -> None:
         """Something changed: let the reader (or the sender, waiting for the head) look."""
@@ -113,7 +130,7 @@ class NativeResponse:
         """No more will come: clean when `error` is None."""
         self.ended = True
         self.error = error
-        self.source = None
+        self.source = self.heard = None
         self.wake()
 
     def explain_delay(self, now: float) -> UpstreamError:

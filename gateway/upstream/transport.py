@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -45,6 +46,10 @@ class UpstreamError(Exception):
         self.message = message
 
 
+Heard = Callable[[bytes], bool]
+"""Takes what came after the end of what matters; whether it was something that should not have come."""
+
+
 class Response(Protocol):
     """One upstream answer: the head is here, the body is read piece by piece."""
 
@@ -60,8 +65,11 @@ class Response(Protocol):
         """The whole body; UpstreamError("too_large") beyond `limit` bytes."""
         ...
 
-    def finish(self) -> None:
-        """All that matters was read ([DONE] came): the connection is kept if the rest ends soon and is small. `close` may follow."""
+    def finish(self, heard: Heard | None = None) -> None:
+        """All that matters was read ([DONE] came): the connection is kept if the rest ends soon and is small. `close` may follow.
+
+        What came after it, or comes while the end of the body is awaited, is given to `heard`; if that objects, the connection is not kept.
+        """
         ...
 
     def close(self) -> None:

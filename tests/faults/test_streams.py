@@ -210,27 +210,6 @@ async def test_u22_an_event_just_under_the_cap_arrives_whole(serve: Serve, up: F
     assert (await (await serve((up, "mock"))).ask(chat(stream=True))).text == text
 
 
-async def test_u34_one_done_and_nothing_after_it(serve: Serve, up: FaultUpstream) -> None:
-    gate = await serve((up, "double-done"))
-    answer = await gate.ask(chat(stream=True))
-    assert answer.events[-1] == DONE
-    assert answer.events.count(DONE) == 1
-    assert answer.text == "one two "
-    assert answer.complete
-    await gate.record(status=200, stream_end="ok")
-
-
-async def test_u34_of_two_usages_the_last_valid_one_counts_once(serve: Serve, up: FaultUpstream) -> None:
-    usages = ({"prompt_tokens": 3, "completion_tokens": 1}, {"prompt_tokens": 3, "completion_tokens": 7}, {"prompt_tokens": -1})
-    up.on("/v1/chat/completions", sse(*WORDS, ENDED, *map(usage_chunk, usages), DONE))
-    gate = await serve((up, "mock"))
-    answer = await gate.ask(chat(stream=True, stream_options={"include_usage": True}))
-    shown = [json.loads(one)["usage"] for one in answer.events[:-1] if b"usage" in one]
-    assert shown == [{"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10}]
-    await gate.record(prompt_tokens=3, output_tokens=7, estimated=None)
-    assert gate.count("lockgate_tokens", "output", "reported") == 7
-
-
 CLOSE_DELIMITED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 SAID = b"".join(map(event, (*WORDS, ENDED)))
 
