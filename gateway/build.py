@@ -232,6 +232,7 @@ class Gateway:
         gauge, stats, native = self.metrics.gauge, self.lender.native.stats, self.lender.native
         gauge("lockgate_build_info", lambda: {BUILD: 1})
         if self.lender.sockets is None:
+            gauge("lockgate_keys_revoked", lambda: {(): self.made_keys.revoked})
             gauge("lockgate_engine_ready", partial(self._each_engine, "ready"))
             gauge("lockgate_engine_restarts", partial(self._each_engine, "restarts"))
         if self._workers > 1:  # the rest is measured where calls are served

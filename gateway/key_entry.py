@@ -11,7 +11,7 @@ from msgspec import inspect as mi
 from msgspec.structs import replace
 
 from gateway.config import yamlfile
-from gateway.config.check import check_keys, check_limits
+from gateway.config.check import check_keys, check_limits, check_new_key
 from gateway.config.limit import Rate
 from gateway.config.problem import ConfigError, Problem, Problems, join
 from gateway.config.read import Reader
@@ -23,8 +23,8 @@ MOST = 128
 _FACTORS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
-def read_entry(config: Config, name: str, entry: dict[str, Any]) -> KeyConfig:
-    """A key as `keys.NAME` of this configuration; ConfigError has what is wrong with it."""
+def read_entry(config: Config, name: str, entry: dict[str, Any], *, ends_later: bool = True) -> KeyConfig:
+    """A key as `keys.NAME` of this configuration; ConfigError has what is wrong with it. `ends_later`: an end in the past is."""
     problems = Problems(SOURCE)
     where = join("keys", name)
     try:
@@ -39,6 +39,8 @@ def read_entry(config: Config, name: str, entry: dict[str, Any]) -> KeyConfig:
         alone = replace(config, keys={name: key}, teams=config.teams)
         check_keys(alone, problems)
         check_limits(alone, problems)
+        if ends_later:
+            check_new_key(key, where, problems)
     problems.check()
     assert isinstance(key, KeyConfig)
     return key

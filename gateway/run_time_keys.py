@@ -174,6 +174,8 @@ class RunTimeKeys:
         """`changed` is called after every change; `report` gets a line when the store goes and when it comes back."""
         self.store = store
         self.known: Mapping[str, MadeKey] = {}
+        self.revoked = 0
+        """Keys that were known here and are no more, whoever revoked them."""
         self._changed = changed
         self._report = report
         self._away = False
@@ -221,6 +223,7 @@ class RunTimeKeys:
     async def _refresh(self) -> None:
         news = await self.store.news()
         if news is not None:
+            self.revoked += len({key.entry.hash for key in self.known.values()} - {key.entry.hash for key in news.values()})
             self.known = news
             self._changed()
 

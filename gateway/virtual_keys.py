@@ -41,4 +41,3 @@ def _both(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> frozens
     if one is None or other is None:
         return None if one is other else frozenset(one if one is not None else other or ())
     return frozenset([*(name for name in one if fits(name, other)), *(name for name in other if fits(name, one))])
-

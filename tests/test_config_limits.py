@@ -156,6 +156,37 @@ def test_costs_are_whole_nano_dollars_rounded_up_once() -> None:
     assert FREE.of(10**9, 10**9) == 0
 
 
+@pytest.mark.parametrize("nothing", ["", " ~", " null"])
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("limits", "expected a mapping, got nothing: write one, or leave out 'limits'"),
+        ("limits_per_user", "expected a mapping, got nothing"),
+        ("models", "expected a list, got nothing: write one, or leave out 'models'"),
+        ("team", "expected text, got nothing: write one, or leave out 'team'"),
+        ("expires", "expected a value such as 2027-01-31, got nothing: write one, or leave out 'expires'"),
+        ("disabled", "expected true or false, got nothing"),
+        ("limits.requests", "expected a value such as 600/min, got nothing: write one, or leave out 'requests'"),
+        ("limits.tokens", "expected a value such as 600/min, got nothing"),
+        ("limits.concurrent", "expected a whole number, got nothing: write one, or leave out 'concurrent'"),
+        ("limits.spend", "expected a value such as 50 USD/month, got nothing: write one, or leave out 'spend'"),
+        ("limits.outage", "expected one of closed, local_share, open, got nothing"),
+    ],
+)
+def test_a_key_without_a_value_is_no_way_to_say_none(field: str, message: str, nothing: str) -> None:
+    block, _, inner = field.partition(".")
+    lines = [f"    {block}:{'' if inner else nothing}", *([f"      {inner}:{nothing}"] if inner else [])]
+    with pytest.raises(ConfigError) as caught:
+        parse("\n".join(["keys:", "  k:", f"    hash: '{HASH}'", *lines]) + "\n")
+    line = 5 + len(lines)
+    assert str(caught.value).startswith(f"g.yaml:{line}:"), caught.value
+    assert f": keys.k.{field}: {message}" in str(caught.value)
+
+
+def test_sections_may_stand_empty() -> None:
+    assert parse("keys:\nteams:\n").keys == {}
+
+
 @pytest.mark.parametrize("limits", [{"requests": "600"}, {"requests": 600}, {"spend": "5 EUR/day"}, {"concurrent": 0}, {"burst": 1}])
 def test_the_schema_refuses_it_too(limits: dict[str, object]) -> None:
     document = {"keys": {"k": {"hash": HASH, "limits": limits}}}

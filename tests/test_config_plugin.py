@@ -92,7 +92,7 @@ providers:
         "mode": 3, "ratio": 0.25, "amount": 12, "labels": {"a": "1", "b": "2"},
         "names": ["ab", "cd"], "window": 120.0, "chunk": 2048, "kind_": True,
     }  # fmt: skip
-    mixed = config.parse(b"providers: {acme1: {amount: 12x, place: null}}", "g.yaml", environ={}).providers["acme1"].options
+    mixed = config.parse(b"providers: {acme1: {amount: 12x}}", "g.yaml", environ={}).providers["acme1"].options
     assert (mixed["amount"], mixed["place"], mixed["ratio"]) == ("12x", None, 0.5)
 
 

@@ -78,6 +78,7 @@ def test_json_is_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
         (["--name", "t", "--limits", "requests=1/s,requests=2/s"], "--limits has 'requests' twice"),
         (["--name", "t", "--limits", "spend=5 EUR/day"], "the unit is USD"),
         (["--name", "t", "--expires", "soon"], "t.expires: expected a date"),
+        (["--name", "t", "--expires", "2020-02-29"], "t.expires: it ended at 2020-03-01T00:00:00Z, so that the key would never be taken"),
     ],
 )
 def test_a_mistake_is_one_line_and_makes_no_key(capsys: pytest.CaptureFixture[str], args: list[str], said: str) -> None:

@@ -56,7 +56,7 @@ class KeyAdmin:
         """POST /admin/keys: a new key, answered this once."""
         _check_host(self._gateway, request)
         config = self._gateway.config
-        asked = await _body(request)
+        asked = {name: value for name, value in (await _body(request)).items() if value is not None}
         name = asked.pop("name", None)
         if not isinstance(name, str):
             raise BadRequest("A key needs a name: text, under which it is listed and revoked.", param="name")
@@ -89,7 +89,7 @@ class KeyAdmin:
         asked = await _body(request)
         made = self._of_run_time(request.path_params["name"])
         whole = {name: value for name, value in {**as_entry(made.entry), **asked}.items() if value is not None}
-        entry = _read(self._gateway, made.entry.name, whole)
+        entry = _read(self._gateway, made.entry.name, whole, ends_later="expires" in asked)
         changed = msgspec.structs.replace(made, entry=entry)
         try:
             if not await self._gateway.made_keys.replace(changed):
@@ -163,9 +163,9 @@ def _parse_block(name: str, source: bytes) -> None:
         raise BadRequest(str(error), param=f"{name}.{error.param}" if error.param else name, code=error.code) from None
 
 
-def _read(gateway: Gateway, name: str, entry: dict[str, Any]) -> KeyConfig:
+def _read(gateway: Gateway, name: str, entry: dict[str, Any], *, ends_later: bool = True) -> KeyConfig:
     try:
-        return read_entry(gateway.config, name, entry)
+        return read_entry(gateway.config, name, entry, ends_later=ends_later)
     except ConfigError as error:
         problems = [(one.path.removeprefix(f"keys.{name}."), one.message) for one in error.problems]
         text = "; ".join(f"{path}: {message}" for path, message in problems)

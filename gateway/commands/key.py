@@ -161,11 +161,16 @@ def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
     import msgspec
 
     from gateway.config import load as config
+    from gateway.config.check import check_new_key
+    from gateway.config.problem import Problems, join
 
     teams: dict[str, Any] = {entry["team"]: {}} if "team" in entry else {}
     document = {"providers": {"local": {}}, "models": {"*": "local/any"}, "teams": teams, "keys": {name: entry}}
     try:
-        config.parse(msgspec.json.encode(document), PATH, environ={})
+        found = config.parse(msgspec.json.encode(document), PATH, environ={})
+        problems = Problems(PATH)
+        check_new_key(found.keys[name], join("keys", name), problems)
+        problems.check()
     except config.ConfigError as error:
         return error.problems
     return ()

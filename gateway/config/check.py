@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.config.problem import Problems, join, suggest
 from gateway.config.route import Ref, refs
 from gateway.config.secret import refuse_exposed
-from gateway.config.types import Config, LimitsConfig, wildcard
+from gateway.config.types import Config, KeyConfig, LimitsConfig, wildcard
 from gateway.pricing import price_of
 from gateway.store_client import store_address
 
@@ -44,6 +45,13 @@ def check_keys(config: Config, problems: Problems) -> None:
         if not name.strip() or not name.isprintable():
             problems.at(join("teams", name), "a team's name is text")
         _check_models(config, team.models, join("teams", name), problems)
+
+
+def check_new_key(key: KeyConfig, path: str, problems: Problems) -> None:
+    """A key that is being made is good for a while; one in a file may have ended since it was written."""
+    if key.expires is not None and key.expires <= datetime.now(UTC):
+        ended = key.expires.isoformat(timespec="seconds").replace("+00:00", "Z")
+        problems.at(f"{path}.expires", f"it ended at {ended}, so that the key would never be taken: name a later day, or leave it out")
 
 
 def _check_models(config: Config, models: Iterable[str] | None, where: str, problems: Problems) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 from msgspec import inspect as mi
 
 from gateway.config.files import Files
+from gateway.config.leaf import bounded, header, scalar, wanted
 from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.secret import Secret, check_secret, expand
 from gateway.config.value import FORMS
@@ -64,11 +62,9 @@ class Reader:
         return self._leaf(node, kind, path)
 
     def _optional(self, node: Node, kind: mi.UnionType, extra: dict[str, Any], path: str) -> Any:
-        """`T | None`: nothing written means None. Of several types the first that fits."""
+        """`T | None`: None is for what is left out. Of several types the first that fits."""
         others = [each for each in kind.types if not isinstance(each, mi.NoneType)]
         others.sort(key=lambda each: isinstance(each, mi.StrType))  # text fits everything: last
-        if isinstance(node, Scalar) and node.null and len(others) < len(kind.types):
-            return None
         if len(others) == 1 or "form" in extra:
             return self.read(node, mi.Metadata(others[0], None, extra), path)
         for each in others:
@@ -76,7 +72,7 @@ class Reader:
             value = trial.read(node, each, path)
             if value is not BAD and not len(trial.problems):
                 return value
-        return self.refuse(node, path, "expected " + " or ".join(_wanted(each) for each in others))
+        return self.refuse(node, path, "expected " + " or ".join(wanted(each) for each in others))
 
     def refuse(self, node: Node, path: str, message: str) -> Any:
         """Add a problem at `node`; BAD."""
@@ -100,6 +96,8 @@ class Reader:
             field = next(each for each in kind.fields if each.name == short)
             value = self.read(node, field.type, path)
             return BAD if value is BAD else kind.cls(**{short: value})
+        if _is_empty(node):
+            return self.refuse(node, path, "expected a mapping, got nothing: {} says that all of it is left out")
         mapping = self.mapping(node, path)
         if mapping is None:
             return BAD
@@ -111,14 +109,16 @@ class Reader:
     def fields(self, mapping: MappingNode, kind: mi.StructType, path: str) -> tuple[dict[str, Any], bool]:
         """The values of a struct's fields by their Python names, and whether every required one is sound.
 
-        One that is not is None, so that the rest can still be looked at: a Config with a problem never gets out.
+        One that is not is None, so that the rest can still be looked at: a Config with a problem never gets out. A key without a
+        value is a mistake (a limit that was forgotten is no limit), except where it holds names and what is said of each.
         """
         values: dict[str, Any] = {}
         complete = True
         for key, field in keys_of(kind).items():
             entry = mapping.entries.get(key)
             if entry is not None:
-                value = self.read(entry.value, field.type, join(path, key))
+                empty = _is_empty(entry.value) and not _may_be_empty(field.type)
+                value = self._nothing(entry.value, field, join(path, key)) if empty else self.read(entry.value, field.type, join(path, key))
                 if value is not BAD:
                     values[field.name] = value
                     continue
@@ -128,6 +128,10 @@ class Reader:
                 values[field.name] = None
                 complete = False
         return values, complete
+
+    def _nothing(self, node: Node, field: mi.Field, path: str) -> Any:
+        fix = "" if field.required else f": write one, or leave out '{field.encode_name}'"
+        return self.refuse(node, path, f"expected {wanted(field.type)}, got nothing{fix}")
 
     def unknown(self, mapping: MappingNode, path: str, known: Mapping[str, Any]) -> None:
         """Report keys that nothing here reads."""
@@ -159,12 +163,12 @@ class Reader:
     def _leaf(self, node: Node, kind: mi.Type, path: str) -> Any:
         """Text, a number, true or false, or one of a few words."""
         if not isinstance(node, Scalar) or (node.null and not isinstance(kind, mi.AnyType)):
-            return self.refuse(node, path, f"expected {_wanted(kind)}, got {describe(node)}")
+            return self.refuse(node, path, f"expected {wanted(kind)}, got {describe(node)}")
         text = self.text(node, path)
         if text is None:
             return BAD
         try:
-            return _scalar(text, node, kind)
+            return scalar(text, node, kind)
         except ValueError as error:
             return self.refuse(node, path, str(error))
 
@@ -181,14 +185,14 @@ class Reader:
             return BAD
         try:
             value = self._value(text, node.text, form)
-            return _bounded(value, kind, "") if isinstance(kind, mi.IntType | mi.FloatType) else value
+            return bounded(value, kind, "") if isinstance(kind, mi.IntType | mi.FloatType) else value
         except ValueError as error:
             shown = "" if form not in FORMS or FORMS[form].secret else f"; got {shorten(node.text)}"
             return self.refuse(node, path, f"{error}{shown}")
 
     def _value(self, text: str, written: str, form: str) -> Any:
         if form == "header":
-            return Secret(_header(text))
+            return Secret(header(text))
         if form == "path":
             return self._path(text, written)
         if FORMS[form].by_file and written.startswith("file:"):
@@ -261,79 +265,12 @@ def describe(node: Node) -> str:
     return "a list" if isinstance(node, Sequence) else "a mapping"
 
 
-def _wanted(kind: mi.Type) -> str:
+def _is_empty(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.null
+
+
+def _may_be_empty(kind: mi.Type) -> bool:
+    """Whether a key of this type may stand without a value: nothing is in it."""
     while isinstance(kind, mi.Metadata):
         kind = kind.type
-    if isinstance(kind, mi.LiteralType):
-        return "one of " + ", ".join(str(value) for value in kind.values)
-    names: dict[type, str] = {
-        mi.IntType: "a whole number", mi.FloatType: "a number", mi.BoolType: "true or false", mi.StrType: "text",
-        mi.VarTupleType: "a list", mi.ListType: "a list", mi.DictType: "a mapping", mi.StructType: "a mapping",
-    }  # fmt: skip
-    return names.get(type(kind), "a value")
-
-
-def _scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
-    """A leaf's value; ValueError says what was expected."""
-    got = f"; got {shorten(node.text)}"
-    bare = node.plain or "${" in node.text
-    if isinstance(kind, mi.LiteralType):
-        for value in kind.values:
-            if text == str(value):
-                return value
-        raise ValueError(f"expected {_wanted(kind)}{got}{_near(text, kind)}")
-    if isinstance(kind, mi.BoolType):
-        if bare and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        raise ValueError(f"expected true or false{got}")
-    if isinstance(kind, mi.IntType | mi.FloatType):
-        if not bare:
-            raise ValueError(f"expected {_wanted(kind)}, without quotes{got}")
-        return _number(text, kind, got)
-    if isinstance(kind, mi.StrType):
-        return _checked_text(text, kind, got)
-    return text
-
-
-def _near(text: str, kind: mi.LiteralType) -> str:
-    words = [str(value) for value in kind.values]
-    hint = suggest(text, words)
-    return hint if "did you mean" in hint else ""
-
-
-def _number(text: str, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
-    convert: type[int] | type[float] = int if isinstance(kind, mi.IntType) else float
-    try:
-        value = msgspec.convert(text, convert, strict=False) if text.isascii() and len(text) < 40 else None
-    except msgspec.ValidationError:
-        value = None
-    if value is None or not isfinite(value):
-        raise ValueError(f"expected {_wanted(kind)}{got}")
-    return _bounded(value, kind, got)
-
-
-def _bounded(value: int | float, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
-    """A number within its type's bounds; ValueError otherwise."""
-    low = kind.ge if kind.ge is not None else kind.gt
-    high = kind.le if kind.le is not None else kind.lt
-    if (low is not None and (value < low or value == kind.gt)) or (high is not None and (value > high or value == kind.lt)):
-        bounds = [f"at least {kind.ge}" if kind.ge is not None else f"more than {kind.gt}"] if low is not None else []
-        bounds += [f"at most {kind.le}" if kind.le is not None else f"less than {kind.lt}"] if high is not None else []
-        raise ValueError(f"expected {_wanted(kind)}, {' and '.join(bounds)}{got}")
-    return value
-
-
-def _checked_text(text: str, kind: mi.StrType, got: str) -> str:
-    if kind.min_length and len(text) < kind.min_length:
-        raise ValueError("expected text, got nothing" if not text else f"expected at least {kind.min_length} characters{got}")
-    if kind.max_length is not None and len(text) > kind.max_length:
-        raise ValueError(f"expected at most {kind.max_length} characters{got}")
-    if kind.pattern and not re.search(kind.pattern, text):
-        raise ValueError(f"expected text like {kind.pattern}{got}")
-    return text
-
-
-def _header(text: str) -> str:
-    if not all(" " <= letter <= "~" for letter in text) or text != text.strip():
-        raise ValueError("a header's value is plain ASCII without line breaks or blanks around it")
-    return text
+    return isinstance(kind, mi.DictType | mi.AnyType)

@@ -80,9 +80,7 @@ def _union(kind: mi.UnionType) -> Schema:
         if not isinstance(each, mi.NoneType):
             one = _type(each)
             found += one["anyOf"] if set(one) == {"anyOf"} else [one]
-    if kind.includes_none:
-        found.append({"type": "null"})
-    return {"anyOf": found}
+    return found[0] if len(found) == 1 else {"anyOf": found}
 
 
 def _dict(kind: mi.DictType) -> Schema:

@@ -41,6 +41,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_stream_end": ("How streams ended.", ("target", "reason")),
     "lockgate_client_aborts": ("Callers who left before their answer was complete.", ("phase",)),
     "lockgate_auth_failures": ("Calls without a valid key.", ("reason",)),
+    "lockgate_keys_revoked": ("Keys made at run time that this gateway stopped taking, wherever they were revoked.", ()),
     "lockgate_edge_refusals": ("Connections of callers that ended before there was a call.", ("reason",)),
     "lockgate_sse_normalised": ("Irregularities of upstream streams that were smoothed.", ()),
     "lockgate_secrets_redacted": ("Secrets cut out of what an upstream answered.", ()),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -105,6 +107,9 @@ async def test_a_key_is_disabled_changed_and_revoked(served: Live, operator: Ope
         ({"name": "n", "models": "m"}, "models", "expected a list"),
         ({"name": "n", "team": "serch"}, "team", "no team 'serch' in this file, did you mean 'search'?"),
         ({"name": "n", "expires": "soon"}, "expires", "expected a date"),
+        ({"name": "n", "expires": "2020-02-29"}, "expires", "it ended at 2020-03-01T00:00:00Z, so that the key would never be taken"),
+        ({"name": "n", "limits": {"requests": None}}, "limits.requests", "got nothing: write one, or leave out 'requests'"),
+        ({"name": "n", "limits_per_user": {"concurrent": None}}, "limits_per_user.concurrent", "expected a whole number, got nothing"),
         ({"name": "n", "expires": "${HOME}"}, "expires", "HOME is not set"),
         ({"name": "n", "modles": []}, "modles", "unknown key, did you mean 'models'?"),
         ({"name": "n", "hash": "sha256:" + "0" * 64}, "hash", "'hash' is chosen by the gateway"),
@@ -118,6 +123,20 @@ async def test_what_is_no_key_is_refused_with_its_path_and_the_likely_fix(
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
     assert said in answer.json()["error"]["message"]
     assert len((await operator.ask("GET")).json()["data"]) == 1
+
+
+async def test_an_end_in_the_past_is_refused_where_it_is_asked_for_and_nowhere_else(operator: Operator) -> None:
+    token = await operator.make("new", expires="2037-12-31", team=None)
+    for entry in ({"expires": "2020-01-01"}, {"expires": "2020-01-01T00:00:00Z", "disabled": True}):
+        answer = await operator.ask("PATCH", "/new", entry)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "expires")
+    assert (await operator.call(token)).status_code == 200
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    assert (await operator.ask("PATCH", "/new", {"expires": soon.isoformat()})).status_code == 200
+    await asyncio.sleep(1.1)
+    assert (await operator.call(token)).json()["error"]["code"] == "key_expired"
+    changed = await operator.ask("PATCH", "/new", {"strict": True})  # what ended can be looked after
+    assert (changed.status_code, changed.json()["strict"]) == (200, True)
 
 
 async def test_names_that_are_taken_are_refused(operator: Operator) -> None:

@@ -77,10 +77,11 @@ HEALTH = Dashboard(
         Panel(
             "Calls without a valid key",
             "reqps",
-            "By what was wrong with the key; and connections that ended before there was a call.",
+            "By what was wrong with the key; connections that ended before there was a call; and keys revoked at run time.",
             {
                 rare(rate("lockgate_auth_failures_total", "", "reason")): "{{reason}}",
                 rare(rate("lockgate_edge_refusals_total", "", "reason")): "no call: {{reason}}",
+                "max(rate(lockgate_keys_revoked_total[$__rate_interval])) or vector(0)": "keys revoked",
             },
         ),
         Panel(
