@@ -207,18 +207,18 @@ class Gateway:
         if self._workers == 1:
             self.probes.follow(self.config, self.generation.place, target_refs(self.config))
 
-    async def stop(self) -> None:
-        """End the engines, close every upstream connection, write the last log lines."""
+    async def stop(self, within: float = 2.0) -> None:
+        """End the engines, close every upstream connection, write the last log lines; `within` seconds are the store's for last words."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.mirrors.stop()
         await self.probes.stop()
         if self._shared_health is not None:
-            await self._shared_health.stop()
+            await self._shared_health.stop(within)
         await self.made_keys.stop()
         if self.fleet is not None:
-            await self.fleet.stop()
+            await self.fleet.stop(within)
         if self._limiting and self._limiter is not None:
             await self._limiter.stop()
         self.ledger.stop()

@@ -40,6 +40,11 @@ class Ending:
         self._health.draining = True
         self.begun.set()
 
+    @property
+    def patience(self) -> float:
+        """Seconds for the last words to a store that does not answer."""
+        return LAST_WORDS / 4 if self.hurried.is_set() else 2 * LAST_WORDS
+
     async def pause(self, seconds: float) -> None:
         """Wait so long, unless hurried."""
         with contextlib.suppress(TimeoutError):

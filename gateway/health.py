@@ -161,14 +161,20 @@ class TargetHealth:
             self.refusals = 0
             return
         self.refusals = 0
-        if len(self._targets) > 1 and self._cooling_of(target).since <= began:
-            self._cooling_of(target).end()
+        if len(self._targets) > 1:
+            self._end_credential(target, began)
         if (self.ejected or self.cooling.until) and self.cooling.since <= began:
             self._come_back()
 
-    def _come_back(self) -> None:
+    def _end_credential(self, target: Target, began: float) -> None:
+        cooling = self._cooling_of(target)
+        if cooling.reason is not None and cooling.since <= began:
+            self._tell(self.name, fingerprint(target), 0.0, cooling.reason)
+            cooling.end()
+
+    def _come_back(self, *, heard: bool = False) -> None:
         now = self._clock()
-        if now < self.cooling.until and self.cooling.reason is not None:
+        if self.cooling.reason is not None and not heard:
             self._tell(self.name, None, 0.0, self.cooling.reason)
         self.cooling.end()
         if self.ejected:
@@ -253,6 +259,17 @@ class TargetHealth:
         if len(self._targets) > 1:
             self._cool_with_all(now)
 
+    def hear_end(self, credential: str | None, ago: float) -> None:
+        """Another instance found, so many seconds ago, that it does what it is asked."""
+        then = self._clock() - ago
+        if credential is not None:
+            cooling = self._credentials.get(credential)
+            if cooling is not None and cooling.since <= then:
+                cooling.end()
+        elif (self.ejected or self.cooling.until) and self.cooling.since <= then:
+            self.failures = 0
+            self._come_back(heard=True)
+
     def credentials(self) -> list[Cooling]:
         """How each credential stands, in the order of the file; empty when there is one only."""
         return [self._cooling_of(target) for target in self._targets]
@@ -292,6 +309,12 @@ class Health:
             found = self._new(name, provider)
         if found is not None:
             found.hear(credential, seconds, reason)
+
+    def hear_end(self, name: str, credential: str | None, ago: float) -> None:
+        """Another instance of the gateway found a target of ours back before its time."""
+        found = self._targets.get(name)
+        if found is not None:
+            found.hear_end(credential, ago)
 
     def _new(self, name: str, provider: ProviderConfig | None) -> TargetHealth:
         found = TargetHealth(name, provider, self.clock, self._told)

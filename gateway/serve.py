@@ -88,7 +88,7 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
         watchdog.stop()
         for task in (watching, checking, hurrying):
             task.cancel()
-        await gateway.stop()
+        await gateway.stop(ending.patience)
         ignore_signals()
     return 2 if checking.done() and not checking.cancelled() and checking.result() else 0
 

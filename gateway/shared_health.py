@@ -1,4 +1,5 @@
-"""Cooldowns that several processes share through the store: told as they begin, and asked for about once a second, in one command.
+"""Cooldowns that several processes share through the store: told as they begin and as they end early, and asked for about once a
+second, in one command.
 
 Each process decides for itself and takes over what others found, by the store's clock; a process that starts anew finds what it knew.
 While the store is away everybody goes by what they see themselves.
@@ -21,22 +22,23 @@ if TYPE_CHECKING:
 KEY = "lockgate:health"
 EVERY = 1.0
 """Seconds between two looks at the store."""
-LAST_WORDS = 2.0
-"""Seconds for the last exchange at the end."""
+OVER = "over"
+OVER_FOR = 60.0
+"""Seconds that an end before its time is remembered, for all to hear of it."""
 MOST_TOLD = 1000
 """Cooldowns that wait for the store to come back."""
 
 SCRIPT = """
--- KEYS: a hash of target and credential to "until reason instance". ARGV: this instance, then field, milliseconds (0: it is over) and
--- reason of each cooldown to tell. The later end wins. Reply: field, milliseconds left and "until reason instance" of all that cool.
+-- KEYS: a hash of target and credential to "until reason instance". ARGV: this instance, then field, milliseconds and reason of each
+-- cooldown to tell. The later end wins, but for one that is over, which the latest word wins. Reply: field, milliseconds left and
+-- "until reason instance" of all there is.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for at = 2, #ARGV, 3 do
   local field, span = ARGV[at], tonumber(ARGV[at + 1])
   local known = redis.call('HGET', KEYS[1], field)
-  if span <= 0 then
-    redis.call('HDEL', KEYS[1], field)
-  elseif not known or (tonumber(string.match(known, '^%d+')) or 0) < now + span then
+  if not known or ARGV[at + 2] == 'over' or string.find(known, ' over ', 1, true)
+    or (tonumber(string.match(known, '^%d+')) or 0) < now + span then
     redis.call('HSET', KEYS[1], field, string.format('%.0f %s %s', now + span, ARGV[at + 2], ARGV[1]))
   end
 end
@@ -72,7 +74,7 @@ class SharedHealth:
         self._task: asyncio.Task[None] | None = None
         self._client: Any = None
         self._away = False
-        self._ended = False
+        self._ended = asyncio.Event()
 
     async def start(self) -> None:
         """Take over what cools already, then go on in the background."""
@@ -80,30 +82,34 @@ class SharedHealth:
         await self._exchange()
         self._task = asyncio.create_task(self._go_on(), name="shared health")
 
-    async def stop(self) -> None:
-        """Let go of the store."""
-        self._ended = True
+    async def stop(self, within: float = 2.0) -> None:
+        """Let go of the store; `within` are the seconds for the last exchange."""
+        self._ended.set()
         self._news.set()
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=LAST_WORDS)  # not cancelled: redis-py may take that for a lost connection, and go on
+            await asyncio.wait([self._task], timeout=within)  # not cancelled: redis-py may take that for a lost connection, and go on
             self._task.cancel()
         if self._client is not None:
             await self._client.aclose()
 
     def _tell(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
         if len(self._told) < MOST_TOLD:
-            self._told.append((f"{name}\0{credential}" if credential else name, int(seconds * 1000), reason))
+            field, over = f"{name}\0{credential}" if credential else name, seconds <= 0
+            self._told.append((field, int((OVER_FOR if over else seconds) * 1000), OVER if over else reason))
             self._news.set()
 
     async def _go_on(self) -> None:
-        while not self._ended:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._every):
-                    await self._news.wait()
-            if self._away and not self._ended:
-                await asyncio.sleep(self._every)
+        while not self._ended.is_set():
+            await self._wait(self._news)
+            if self._away:
+                await self._wait(self._ended)  # a store that is away is not asked again by every piece of news, nor holds up the end
             self._news.clear()
             await self._exchange()
+
+    async def _wait(self, event: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._every):
+                await event.wait()
 
     async def _exchange(self) -> None:
         """Tell what is new here, and hear what is new elsewhere."""
@@ -133,8 +139,11 @@ class SharedHealth:
             field, text = found[at].decode("utf-8", "replace"), found[at + 2].decode("utf-8", "replace")
             heard[field] = text
             _, reason, instance = (*text.split(" "), "", "")[:3]
-            if instance == self._instance or self._heard.get(field) == text or reason not in get_args(Reason):
+            if instance == self._instance or self._heard.get(field) == text:
                 continue
             name, _, credential = field.partition("\0")
-            self._health.hear(name, credential or None, found[at + 1] / 1000, reason)
+            if reason == OVER:
+                self._health.hear_end(name, credential or None, OVER_FOR - found[at + 1] / 1000)
+            elif reason in get_args(Reason):
+                self._health.hear(name, credential or None, found[at + 1] / 1000, reason)
         self._heard = heard

@@ -106,7 +106,7 @@ class _Supervisor:
             task.cancel()
         admin.should_exit = True
         await asyncio.gather(admin_task, *tending)
-        await self._gateway.stop()
+        await self._gateway.stop(self._ending.patience)
         ignore_signals()
         return 0
 

@@ -65,7 +65,7 @@ async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -
         watchdog.stop()
         watching.cancel()
         showing.cancel()
-        await gateway.stop()
+        await gateway.stop(ending.patience)
         gateway.metrics.refresh()
         ignore_signals()
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -17,6 +18,7 @@ from gateway.limits.address import RedisAddress
 from gateway.shared_health import KEY, SharedHealth
 from gateway.store_client import open_client
 from providers.base import Failure, Target
+from tests.faults.upstream_server import closed_port
 from tests.flows.live import eventually
 from tests.limits.conftest import own_redis, redis, shared_redis
 from tests.limits.redis_server import RedisServer
@@ -26,6 +28,7 @@ __all__ = ["own_redis", "redis", "shared_redis"]
 Join = Callable[..., Awaitable[Health]]
 TARGET = Target("p/m", "p", providers.get("openai"), "m", "http://localhost/v1", "one")
 OTHER = Target("p/m", "p", providers.get("openai"), "m", "http://localhost/v1", "two")
+FAILED = Failure("server_error", "", 500)
 LIMITED = Failure("rate_limit", "slow down", 429, retry_after=20.0)
 
 
@@ -98,9 +101,61 @@ async def test_what_is_over_is_forgotten_in_the_store(redis: RedisAddress, join:
     while not await known():
         assert time.monotonic() - began < 15
     here.of(TARGET).succeed(TARGET, time.monotonic())
-    while await known():
+    while b" over " not in (await client.hget(KEY, "p/m")):  # until all have heard of it
         assert time.monotonic() - began < 20
+    assert 55_000 < int((await client.hget(KEY, "p/m")).split()[0]) - time.time() * 1000 <= 60_000
     await client.aclose()
+
+
+@pytest.mark.parametrize("failure", [LIMITED, FAILED], ids=["rate limit", "failures"])
+async def test_u29_who_is_back_early_is_back_everywhere(redis: RedisAddress, join: Join, failure: Failure) -> None:
+    here, there = await join(redis), await join(redis)
+    for _ in range(5):
+        here.of(TARGET).fail(TARGET, failure)
+    await eventually(lambda: there.of(TARGET).state == "cooling")
+    there.of(TARGET).succeed(TARGET, time.monotonic())
+    assert here.of(TARGET).left > 10
+    await eventually(lambda: here.of(TARGET).state == "live")
+    assert (here.of(TARGET).ejected, here.of(TARGET).failures) == (False, 0)
+    late = await join(redis)
+    assert late.of(TARGET).state == "live"
+    for _ in range(5):
+        late.of(TARGET).fail(TARGET, failure)  # what comes after the end counts anew
+    await eventually(lambda: here.of(TARGET).state == there.of(TARGET).state == "cooling")
+
+
+async def test_u29_a_credential_that_is_back_early_is_back_everywhere(redis: RedisAddress, join: Join) -> None:
+    here, there = await join(redis), await join(redis)
+    for health in (here, there):
+        health.of(TARGET).pick([TARGET, OTHER])
+    here.of(TARGET).fail(OTHER, LIMITED)
+    await eventually(lambda: there.of(TARGET).credentials()[1].reason == "rate_limit")
+    there.of(TARGET).succeed(OTHER, time.monotonic())
+    await eventually(lambda: [one.reason for one in here.of(TARGET).credentials()] == [None, None])
+
+
+async def test_an_end_says_nothing_of_what_began_after_it() -> None:
+    now = [100.0]
+    health = Health(lambda: now[0])
+    health.configure({"p": ProviderConfig(name="p")})
+    health.of(TARGET).fail(TARGET, LIMITED)
+    now[0] = 102.0
+    health.hear_end("p/m", None, 3.0)
+    assert health.of(TARGET).state == "cooling"
+    health.hear_end("p/m", None, 1.0)
+    assert health.of(TARGET).state == "live"
+
+
+async def test_p2_a_store_that_is_away_does_not_hold_up_the_end(redis: RedisAddress) -> None:
+    health = Health()
+    shared = SharedHealth(health, partial(open_client, RedisAddress(host="127.0.0.1", port=closed_port()), "health"), print, every=60.0)
+    await shared.start()
+    health.tell("p/m", None, 30.0, "failures")
+    await asyncio.sleep(0.1)  # it has looked again by now, and waits
+    await shared.stop()
+    assert shared._task is not None
+    assert shared._task.done()
+    assert not shared._task.cancelled()
 
 
 async def test_while_the_store_is_away_everybody_goes_by_what_they_see_and_tells_it_later(own_redis: RedisServer, join: Join) -> None:

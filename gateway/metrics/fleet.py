@@ -86,13 +86,14 @@ class Fleet:
         """Publish from now on."""
         self._task = asyncio.create_task(self._go_on(), name="metrics")
 
-    async def stop(self) -> None:
-        """Publish what is left, and let go of the store."""
+    async def stop(self, within: float = 2.0) -> None:
+        """Publish what is left within so many seconds, and let go of the store."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        with contextlib.suppress(FleetError):
-            await self.publish(leave=True)
+        with contextlib.suppress(FleetError, TimeoutError):
+            async with asyncio.timeout(within):
+                await self.publish(leave=True)
         await self._client.aclose()
 
     async def _go_on(self) -> None:
