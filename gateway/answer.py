@@ -86,6 +86,8 @@ async def read_json(response: Response, target: Target, options: Options, limit:
         if failure is not None:
             raise StreamFailure(failure)
     try:
+        if not body.isascii():
+            body.decode()  # the JSON decoder does not look into what it passes on unread
         return target.kind.decode(body, target, options)
     except (ValueError, RecursionError):
         raise StreamFailure(Failure("bad_body", "the answer is not a chat completion")) from None

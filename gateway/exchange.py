@@ -132,6 +132,7 @@ class Exchange:
             read_usage=answer.read_usage,
             fail=lambda data: answer.inband_failure(target, data),
             most=_most_events(body),
+            choices=body.get("n") or 1,
         )
         self.relays.append(relay)
         return relay, stops

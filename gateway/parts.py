@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.relay import OpeningChunk
+from gateway.chunk_reading import OpeningChunk
 from gateway.upstream.transport import Response
 from providers.base import Body, Usage
 

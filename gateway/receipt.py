@@ -11,7 +11,7 @@ import msgspec
 
 from gateway import accounting
 from gateway.call import Call
-from gateway.relay import OpeningChunk
+from gateway.chunk_reading import OpeningChunk
 from providers.base import Adjustment, Body, Usage
 
 MAX_HEADER = 1024

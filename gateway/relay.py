@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.chunk_reading import OpeningChunk, ReadChoice, ReadChunk, is_text, present, read_chunk, read_chunks, read_opening
 from gateway.sse import Event, EventParser, EventTooLarge, lead, tail
 from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
 
@@ -27,47 +28,6 @@ MAX_HELD = 4096
 """Bytes of preamble kept back before the first content; more than that is sent on."""
 
 _PLAIN_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"})
-
-
-_ABSENT = msgspec.Raw(b"")
-
-
-def _present(value: msgspec.Raw) -> bool:
-    """Neither absent nor null (msgspec cannot type `Raw | None`)."""
-    return len(value) != 0 and bytes(value) != b"null"
-
-
-class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: msgspec.Raw = _ABSENT
-    error: msgspec.Raw = _ABSENT
-    object: str | None = None
-
-
-class _Opening(msgspec.Struct):
-    """A choice of the first events: has anything been said yet?"""
-
-    delta: dict[str, msgspec.Raw] | None = None
-    text: msgspec.Raw = _ABSENT
-
-
-class OpeningChunk(msgspec.Struct):
-    """What every chunk of a stream repeats, and what its choices say."""
-
-    id: str | None = None
-    created: int | None = None
-    model: str | None = None
-    choices: list[_Opening] | None = None
-
-
-_decode_chunk = msgspec.json.Decoder(_Chunk).decode
-_decode_chunks = msgspec.json.Decoder(_Chunk).decode_lines
-_decode_opening = msgspec.json.Decoder(OpeningChunk).decode
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
 
 ReadUsage = Callable[[Any], Usage | None]
@@ -78,8 +38,8 @@ class Relay:
     """The state of one stream between an upstream and a caller."""
 
     __slots__ = (
-        "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_read_usage", "_sent",
-        "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
+        "_choices", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_read_usage",
+        "_sent", "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -90,16 +50,18 @@ class Relay:
         read_usage: ReadUsage,
         fail: InbandFailure,
         most: float = float("inf"),
+        choices: int = 1,
     ) -> None:
         """`fail` turns an error event's data into a Failure; `read_usage` a usage object into Usage, None when it is garbage.
 
-        `most` are the content events after which a stream that does not end is cut off.
+        `most` are the content events after which a stream that does not end is cut off; `choices` is how many were asked for.
         """
         self._decoder = decoder
         self._usage_asked = usage_asked
         self._read_usage = read_usage
         self._fail = fail
         self._most = most
+        self._choices = choices
         self._parser = EventParser()
         self._held: list[bytes] = []
         self._held_size = 0
@@ -140,8 +102,8 @@ class Relay:
 
     @property
     def finished(self) -> bool:
-        """Every choice that began has its finish reason."""
-        return len(self._finished) > self._highest
+        """Every choice that began has its finish reason, and without a [DONE] every one that was asked for."""
+        return len(self._finished) > self._highest and (self.done or len(self._finished) >= self._choices)
 
     def feed(self, piece: bytes) -> bytes:
         """What to send for a piece of the upstream's body; b"" while nothing is to be sent yet. StreamFailure when it is bad."""
@@ -182,13 +144,13 @@ class Relay:
 
     def _take_plain(self, whole: bytes) -> bool:
         """Whether these events go on as they are: ordinary chunks, read together in one decode. Nothing is noted otherwise."""
-        if whole[:6] != b"data: ":
+        if whole[:6] != b"data: " or not is_text(whole):
             return False
         try:
-            chunks = _decode_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))
+            chunks = read_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))
         except (msgspec.DecodeError, RecursionError):
             return False
-        finished: list[_Choice] = []
+        finished: list[ReadChoice] = []
         said = 0
         highest = self._highest
         for chunk in chunks:
@@ -215,7 +177,7 @@ class Relay:
             except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
                 raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None
             for chunk in chunks:
-                yield "", chunk
+                yield name if chunk is data else "", chunk
 
     def _take(self, events: Iterable[Event], plain: bytes | None) -> bytes:
         """The bytes for these events: `plain` itself when every one of them goes on as it is."""
@@ -241,7 +203,7 @@ class Relay:
     def _check(self, events: Iterable[Event], kept: list[bytes], plain: bool) -> bool:
         """Read every event and append to `kept` what goes on of it; whether that is all of them as they came."""
         unchanged = plain
-        for _, data in events:
+        for name, data in events:
             if not plain and b"\n" in data:
                 # A JSON string has no raw newline: this one stood between two data lines of the event.
                 data = data.replace(b"\n", b"")
@@ -249,10 +211,12 @@ class Relay:
                 self.done = True
                 return False
             try:
-                chunk = _decode_chunk(data)
+                chunk = read_chunk(data)
+                if not is_text(data):
+                    raise msgspec.DecodeError
             except (msgspec.DecodeError, RecursionError):
                 raise StreamFailure(Failure("bad_event", "an event of the stream is not the JSON of a chat completion chunk")) from None
-            if (len(chunk.error) and _present(chunk.error)) or chunk.object == "error":
+            if (len(chunk.error) and present(chunk.error)) or chunk.object == "error" or (name == "error" and not chunk.choices):
                 raise StreamFailure(self._fail(data))
             if chunk.choices:
                 for choice in chunk.choices:
@@ -273,7 +237,7 @@ class Relay:
             kept.append(data)
         return unchanged
 
-    def _finish(self, choice: _Choice) -> None:
+    def _finish(self, choice: ReadChoice) -> None:
         self._finished.add(choice.index)
         if 0 <= choice.index < 128:
             reasons = list(self.finish_reasons)
@@ -281,9 +245,9 @@ class Relay:
             reasons[choice.index] = choice.finish_reason
             self.finish_reasons = tuple(reasons)
 
-    def _look_for_content(self, data: bytes, chunk: _Chunk) -> None:
+    def _look_for_content(self, data: bytes, chunk: ReadChunk) -> None:
         try:
-            opening = _decode_opening(data)
+            opening = read_opening(data)
         except msgspec.DecodeError:
             self.started = True
             return
@@ -291,13 +255,13 @@ class Relay:
         if opening.id is not None:
             self.opening = opening
         for choice in opening.choices or ():
-            if _present(choice.text) and bytes(choice.text) not in _SILENT:
+            if present(choice.text) and bytes(choice.text) not in _SILENT:
                 self.started = True
             for key, value in (choice.delta or {}).items():
                 if key != "role" and bytes(value) not in _SILENT:
                     self.started = True
 
-    def _keep_usage(self, data: bytes, chunk: _Chunk) -> bytes | None:
+    def _keep_usage(self, data: bytes, chunk: ReadChunk) -> bytes | None:
         """Take the usage out of an event. What is left to send, or None when nothing is."""
         body = Body(data)
         raw = body.get("usage")

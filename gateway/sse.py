@@ -21,7 +21,7 @@ class EventTooLarge(ValueError):
 class EventParser:
     """Events of one stream. `feed` returns the events that a piece completes; `end` what an unterminated last event held."""
 
-    __slots__ = ("_data", "_data_size", "_name", "_pending", "_start", "normalised", "plain")
+    __slots__ = ("_after_cr", "_data", "_data_size", "_name", "_pending", "_start", "normalised", "plain")
 
     def __init__(self) -> None:
         self._pending = b""
@@ -29,6 +29,7 @@ class EventParser:
         self._data_size = 0
         self._name = ""
         self._start = True
+        self._after_cr = False
         self.plain = True
         """So far every event was one `data: ` line and a blank line after it: the bytes may go on as they are."""
         self.normalised = 0
@@ -94,11 +95,12 @@ class EventParser:
         self._pending = rest
 
     def _feed_lines(self, piece: bytes) -> list[Event]:
-        """Any input, line by line. A CR at the very end waits, as an LF may follow it."""
-        held = b""
-        if piece.endswith(b"\r"):
-            piece, held = piece[:-1], b"\r"
+        """Any input, line by line. A CR at the very end ends its line at once; an LF that follows it in the next piece belongs to it."""
+        if self._after_cr and piece:
+            piece = piece.removeprefix(b"\n")
+            self._after_cr = False
         if b"\r" in piece:
+            self._after_cr = piece.endswith(b"\r")
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = piece.split(b"\n")
         events: list[Event] = []
@@ -109,7 +111,7 @@ class EventParser:
                 self._dispatch(events)
         if len(rest) + self._data_size > MAX_EVENT:
             raise EventTooLarge
-        self._pending = rest + held
+        self._pending = rest
         return events
 
     def _line(self, line: bytes) -> None:
@@ -140,7 +142,7 @@ class EventParser:
         """The last event, when the stream ended without the blank line after it."""
         pending, self._pending = self._pending, b""
         self.plain = False
-        return self._feed_lines(pending.rstrip(b"\r") + b"\n\n")
+        return self._feed_lines(pending + b"\n\n")
 
 
 def lead(whole: bytes) -> int:

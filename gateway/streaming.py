@@ -16,10 +16,11 @@ from contextlib import aclosing
 import msgspec
 
 from gateway import accounting, answer, outlive, receipt, time_info
+from gateway.chunk_reading import OpeningChunk
 from gateway.exchange import Exchange
 from gateway.fanout import Interleaved, add_usages, interleave
 from gateway.metrics import Metrics
-from gateway.relay import DONE, OpeningChunk, Relay
+from gateway.relay import DONE, Relay
 from gateway.stops import StopStream
 from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Body

@@ -29,8 +29,13 @@ FINISH: Mapping[str, str | None] = {
 """Vendors' words for why an answer ended: Together eos, Mistral model_length, Friendli the literal "null"."""
 
 
+_ABSENT = msgspec.Raw(b"null")
+
+
 class _Choice(msgspec.Struct):
     finish_reason: Any = None
+    message: msgspec.Raw = _ABSENT
+    text: msgspec.Raw = _ABSENT
 
 
 class _Chat(msgspec.Struct):
@@ -44,10 +49,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False) -> Answer:
-    """The Answer in a chat body. ValueError when it has no choices."""
+    """The Answer in a chat body. ValueError when it has no choices, or one without a message."""
     chat = _read_chat(body)
     if not chat.choices and not may_be_empty:
         raise ValueError("the answer has no choices")
+    if any(bytes(choice.message) == bytes(choice.text) == b"null" for choice in chat.choices):
+        raise ValueError("a choice of the answer says nothing")
     reasons = tuple(_finish(choice.finish_reason) for choice in chat.choices)
     if not repairs and all(choice.finish_reason == reason for choice, reason in zip(chat.choices, reasons, strict=True)):
         return Answer(body, read_usage(chat.usage), reasons)

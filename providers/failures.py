@@ -31,8 +31,8 @@ _QUOTA_WORDS = frozenset({
 })  # fmt: skip
 _SECRET = re.compile(r"(?i)\b(?:bearer\s+[\w.~+/=*-]{6,}|(?:sk|gsk|csk|fw|flp|xai|pplx|key|siati|tgp)[-_][\w*.-]{8,}|AIza[\w*-]{10,})")
 _KINDS: dict[int, FailureKind] = {
-    401: "auth", 402: "quota", 403: "auth", 408: "server_error", 425: "server_error", 429: "rate_limit", 503: "overloaded",
-    529: "overloaded",
+    401: "auth", 402: "quota", 403: "auth", 407: "server_error", 408: "server_error", 421: "server_error",
+    423: "server_error", 424: "server_error", 425: "server_error", 429: "rate_limit", 503: "overloaded", 529: "overloaded",
 }  # fmt: skip
 _decode = msgspec.json.Decoder().decode
 
@@ -196,6 +196,6 @@ def _word(value: Any) -> str | None:
 def _plain(body: bytes) -> str | None:
     """A body that is no JSON: its text, unless it is markup or nothing."""
     text = body[: MESSAGE_LIMIT * 4].decode("utf-8", "replace").strip()
-    if not text or text.startswith("<"):
+    if text.startswith("<") or not any(ch.isprintable() and not ch.isspace() for ch in text):
         return None
     return text

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway import receipt
 from gateway.call import Attempt, Call
-from gateway.relay import OpeningChunk
+from gateway.chunk_reading import OpeningChunk
 from providers.base import Action, Adjustment
 
 STRING = r'"[\x20-\x21\x23-\x5b\x5d-\x7e]*"'

@@ -37,18 +37,19 @@ DONE = event("[DONE]")
 WHOLE = [event(ROLE), event(chunk("one ")), event(chunk("two")), event(chunk(None, "stop"))]
 
 
-def relay(*, usage_asked: bool = False) -> Relay:
+def relay(*, usage_asked: bool = False, choices: int = 1) -> Relay:
     """A relay without a decoder."""
 
     def fail(data: bytes) -> Failure:
-        return Failure("inband_error", json.loads(data)["error"]["message"], 500)
+        said = json.loads(data)
+        return Failure("inband_error", said.get("error", said)["message"], 500)
 
-    return Relay(decoder=None, usage_asked=usage_asked, read_usage=read_usage, fail=fail)
+    return Relay(decoder=None, usage_asked=usage_asked, read_usage=read_usage, fail=fail, choices=choices)
 
 
-def run(pieces: Sequence[bytes], *, usage_asked: bool = False) -> tuple[bytes, Relay, Failure | None]:
+def run(pieces: Sequence[bytes], *, usage_asked: bool = False, choices: int = 1) -> tuple[bytes, Relay, Failure | None]:
     """All that is sent for these pieces, and how it ended."""
-    one = relay(usage_asked=usage_asked)
+    one = relay(usage_asked=usage_asked, choices=choices)
     out = b""
     try:
         for piece in pieces:
@@ -237,3 +238,33 @@ def test_empty_finish_reasons_finish_nothing() -> None:
     _, _, failure = run(words)
     assert failure is not None
     assert failure.kind == "truncated"
+
+
+@pytest.mark.parametrize("wrong", [b"\xff\xfe", b"\xe2\x82", b"\xed\xa0\x80"])
+@pytest.mark.parametrize("together", [True, False])
+def test_u17_bytes_that_are_no_text_are_a_bad_event_and_never_sent(wrong: bytes, together: bool) -> None:
+    bad = event(json.dumps(chunk("@")).encode().replace(b"@", wrong))
+    rest = [WHOLE[2], bad, WHOLE[3], DONE]
+    out, _, failure = run([*WHOLE[:2], *([b"".join(rest)] if together else rest)])
+    assert failure is not None
+    assert failure.kind == "bad_event"
+    assert out == b"".join(WHOLE[:3])
+
+
+def test_u21_an_event_named_error_is_one_whatever_it_holds() -> None:
+    named = b'event: error\ndata: {"message": "out of memory", "code": 500}\n\n'
+    out, _, failure = run([*WHOLE[:3], named, WHOLE[3], DONE])
+    assert failure == Failure("inband_error", "out of memory", 500)
+    assert out == b"".join(WHOLE[:3])
+
+
+def test_u11_an_end_before_a_choice_that_was_asked_for_began_is_a_cut() -> None:
+    _, _, failure = run(WHOLE, choices=2)
+    assert failure is not None
+    assert failure.kind == "truncated"
+    second = [event(chunk("b", index=1)), event(chunk(None, "stop", index=1))]
+    assert run([*WHOLE, *second], choices=2)[2] is None
+
+
+def test_an_upstream_that_gives_fewer_choices_and_says_that_is_all_is_believed() -> None:
+    assert run([*WHOLE, DONE], choices=2)[2] is None

@@ -130,3 +130,10 @@ def test_many_short_lines_of_one_event_are_capped_as_well() -> None:
 def test_many_events_in_one_piece_are_not_one_large_event() -> None:
     events = EventParser().feed(b"data: 0123456789\n\n" * (MAX_EVENT // 8))
     assert len(events) == MAX_EVENT // 8
+
+
+def test_an_event_that_ends_in_cr_comes_at_once_and_an_lf_after_it_begins_no_other() -> None:
+    parser = EventParser()
+    assert parser.feed(b"data: x\r\r") == [("", b"x")]
+    assert parser.feed(b"\ndata: y\r\n\r") == [("", b"y")]
+    assert parser.feed(b"\ndata: z\r\rdata: w\n\n") == [("", b"z"), ("", b"w")]

@@ -170,6 +170,8 @@ BEHAVIOURS: dict[str, Script] = {
     "redirect": canned(b"", 302, {"location": "http://169.254.169.254/latest/meta-data"}),
     "gzip": canned(gzip.compress(b"{}"), headers={"content-encoding": "gzip"}),
     "empty": canned(b""),
+    "not-text": canned(b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": "\xff\xfe"}, "finish_reason": "stop"}]}'),
+    "no-message": canned(b'{"choices": [{"index": 0, "finish_reason": "stop"}]}'),
     "html": canned(b"<html>502 Bad Gateway</html>", headers={"content-type": "text/html"}),
     "array": canned(b"[]"),
     "bad-json": canned(b'{"id": nope'),

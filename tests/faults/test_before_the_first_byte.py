@@ -232,7 +232,7 @@ async def test_u10_after_the_first_event_no_other_target_is_asked(
     assert gate.count("lockgate_fallbacks") == 0
 
 
-@pytest.mark.parametrize("behaviour", ["bad-json", "empty", "html", "array"])
+@pytest.mark.parametrize("behaviour", ["bad-json", "empty", "html", "array", "not-text", "no-message"])
 async def test_u14_a_body_that_is_no_answer_is_502_and_not_echoed(serve: Serve, up: FaultUpstream, behaviour: str) -> None:
     gate = await serve((up, behaviour))
     message = await assert_refused(gate, 502, "upstream_bad_response", "bad_body")
@@ -240,7 +240,7 @@ async def test_u14_a_body_that_is_no_answer_is_502_and_not_echoed(serve: Serve, 
 
 
 @EACH_FORM
-@pytest.mark.parametrize("behaviour", ["bad-json", "empty", "html", "array"])
+@pytest.mark.parametrize("behaviour", ["bad-json", "empty", "html", "array", "not-text", "no-message"])
 async def test_u14_a_body_that_is_no_answer_goes_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str, stream: bool
 ) -> None:

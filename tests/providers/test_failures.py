@@ -28,6 +28,7 @@ def fail(status: int, body: Any, **headers: str) -> Any:
     [
         (301, "redirect"), (400, "client_error"), (401, "auth"), (402, "quota"), (403, "auth"), (404, "client_error"),
         (408, "server_error"), (409, "client_error"), (413, "client_error"), (422, "client_error"), (429, "rate_limit"),
+        (407, "server_error"), (421, "server_error"), (423, "server_error"), (424, "server_error"), (425, "server_error"),
         (500, "server_error"), (502, "server_error"), (503, "overloaded"), (504, "server_error"), (529, "overloaded"),
     ],
 )  # fmt: skip
@@ -48,6 +49,7 @@ def test_a_status_has_a_meaning(status: int, kind: str) -> None:
         ({"type": "error", "error": {"type": "invalid_request_error", "message": "m"}}, "m"),
         (b"m", "m"),
         (b"", "the upstream answered HTTP 400"),
+        (b"\0\0 \0", "the upstream answered HTTP 400"),
         (b"<html><body>nginx</body></html>", "the upstream answered HTTP 400"),
         ({}, "the upstream answered HTTP 400"),
     ],
