@@ -99,7 +99,7 @@ class Gateway:
         self.target_views: Callable[[], list[TargetView]] = lambda: views(self.health, self.config)
         """How each target fares: here, or as all workers see it."""
         self.budget = RetryBudget(config.retry_budget)
-        self.made_keys = RunTimeKeys(key_store(config), lambda: self.generation.join_keys(self.made_keys.entries), report)
+        self.made_keys = RunTimeKeys(key_store(config, os.environ), lambda: self.generation.join_keys(self.made_keys.entries), report)
         self.mirrors = Mirrors(self.metrics, log, self.ledger)
         self.hedges = Hedges(self.metrics)
         self.generation = Generation(config, self, number)
@@ -124,6 +124,8 @@ class Gateway:
         """Begin to load the local models; calls are served meanwhile."""
         await self.lender.start_new()
         await self.made_keys.start()
+        if self.made_keys.known and not self.config.asks_for_keys:
+            self.report(f"{self.config.path}: nobody is asked for a key, though {len(self.made_keys.known)} were made: write auth: keys")
         if self.lender.sockets is None:
             self.fleet = fleet_of(self.config, self.metrics)
         if self.fleet is not None:

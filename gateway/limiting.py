@@ -38,7 +38,7 @@ def has_limits(config: Config) -> bool:
     """Whether a configuration limits anything, or may come to: where there are keys, some with limits may be made at run time."""
     blocks = [*(one.limits for one in config.models.values()), *(one.limits for one in config.providers.values())]
     blocks += [target.limits for one in config.providers.values() for target in one.models.values()]
-    return bool(config.keys) or any(map(_some, blocks))
+    return config.asks_for_keys or any(map(_some, blocks))
 
 
 def limiter_of(config: Config, metrics: Metrics, report: Callable[[str], None], spent: Spent) -> MemoryLimiter | RedisLimiter:

@@ -135,6 +135,8 @@ def applicable(config: Config, running: Config) -> Config:
     found = keep_fixed(config, running)
     problems = Problems(config.path)
     check_listeners(found, problems)
+    if running.asks_for_keys and found.auth == "auto" and not found.keys:
+        problems.at("keys", "without the last key anybody could call: write auth: keys (those made at run time are taken) or auth: none")
     problems.check()
     return found
 

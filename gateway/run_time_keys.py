@@ -1,8 +1,8 @@
 """Keys that operators make while the gateway runs: kept by their SHA-256 in the store, known to every process of every gateway.
 
-A counter in the store goes up with every change, and each process asks for it about once a second: one cheap command, none of
-it for any call. While the store is away the keys known last hold. A store that comes back with less than it had (empty, or from
-an old snapshot) is given what is known here, so that a revoked key stays revoked.
+A counter in Redis goes up with every change, and each process asks for it about once a second: one cheap command, none of it for any
+call. While the store is away the keys known last hold. A store that comes back with less than it had (empty, or from an old snapshot)
+is given what is known here, so that a revoked key stays revoked. One process without a Redis keeps them in a file: key_file.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from gateway.config.types import Config, KeyConfig
+from gateway.ledger.files import folder_of
 from gateway.store_client import open_client, store_address
 
 if TYPE_CHECKING:
@@ -154,9 +155,14 @@ class RedisKeys:
             raise StoreAway(str(error)[:200] or type(error).__name__) from None
 
 
-def key_store(config: Config) -> KeyStore:
-    """Where a configuration's keys made at run time are kept."""
-    return MemoryKeys() if config.store.startswith("memory:") else RedisKeys(store_address(config))
+def key_store(config: Config, environ: Mapping[str, str]) -> KeyStore:
+    """Where a configuration's keys made at run time are kept: with what limits count; beside the journal where that is one process."""
+    from gateway.key_file import FileKeys
+
+    if not config.store.startswith("memory:"):
+        return RedisKeys(store_address(config))
+    folder = folder_of(config, environ)
+    return MemoryKeys() if folder is None else FileKeys(folder)
 
 
 def _decode(text: bytes) -> MadeKey | None:

@@ -159,8 +159,8 @@ def announce(config: Config, listener: socket.socket, admin_listener: socket.soc
     url = shown(listener, tls=config.tls is not None)
     names = [name for name in config.models if "*" not in name]
     model = "local" if "local" in names else names[0] if names else "MODEL"
-    key = "YOUR-KEY" if config.keys else "unused"
-    auth = f" -H 'authorization: Bearer {key}'" if config.keys else ""
+    key = "YOUR-KEY" if config.asks_for_keys else "unused"
+    auth = f" -H 'authorization: Bearer {key}'" if config.asks_for_keys else ""
     report(f"listening on {url}")
     report(f"admin on {shown(admin_listener)}  (/healthz /readyz /metrics /admin/config)")
     message = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'

@@ -10,8 +10,8 @@ from gateway.limiting import limits_in
 
 
 def keys_of(config: Config) -> Keys:
-    """The keys of one configuration. Without any, everybody who can connect is served."""
-    return Keys(resolve(config.keys.values(), config.teams), open_to_all=not config.keys)
+    """The keys of one configuration. Where none is asked for, everybody who can connect is served."""
+    return Keys(resolve(config.keys.values(), config.teams), open_to_all=not config.asks_for_keys)
 
 
 def resolve(keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig]) -> dict[bytes, VirtualKey]:

@@ -67,7 +67,7 @@ def tls_files() -> tuple[bytes, bytes]:
 def test_what_is_not_written_has_the_documented_default() -> None:
     found = parse("models: {}")
     assert (found.listen, found.admin.listen) == (Address("127.0.0.1", 8080), Address("127.0.0.1", 8081))
-    assert (found.store, found.auth, found.max_body, found.cors, found.tls) == ("memory://", "keys", 32 << 20, (), None)
+    assert (found.store, found.auth, found.max_body, found.cors, found.tls) == ("memory://", "auto", 32 << 20, (), None)
     assert (found.expose_targets, found.strict, found.trusted_proxies, found.keys) == (False, False, (), {})
     assert (found.admin.metrics, found.admin.key_hash) == ("keyed", None)
 

@@ -60,7 +60,7 @@ VALUES = [
     ("strict: yes", "1:9: strict: expected true or false; got 'yes'"),
     ("strict:", "1:8: strict: expected true or false, got nothing"),
     ("strict: [true]", "1:9: strict: expected true or false, got a list"),
-    ("auth: kees", "1:7: auth: expected one of keys, none; got 'kees', did you mean 'keys'?"),
+    ("auth: kees", "1:7: auth: expected one of auto, keys, none; got 'kees', did you mean 'keys'?"),
     (
         "providers: {local: {max_connections: 0}}",
         "1:38: providers.local.max_connections: expected a whole number, at least 1 and at most 100000; got '0'",
@@ -190,6 +190,7 @@ KEYS = [
     ("listen: 0.0.0.0:80", "1:9: listen: 0.0.0.0:80 can be reached from outside, and there are no keys: add one under keys"),
     ("admin: 0.0.0.0:80", "1:8: admin: 0.0.0.0:80 can be reached from outside: set admin.key_hash, or listen on 127.0.0.1"),
     ("listen: 127.0.0.1:1\nadmin: 127.0.0.1:1", "2:8: admin: the admin listener needs an address of its own, 127.0.0.1:1 is the callers'"),
+    ("auth: keys", "1:7: auth: nobody could call: there is no key, and who makes them at run time needs an admin key: set admin.key_hash"),
     (f"auth: none\nkeys: {{k: {{hash: '{HASH}'}}}}", "1:7: auth: with auth: none nobody's key is checked: remove it, or remove the keys"),
     ("tls: {cert: a.pem, key: b.pem}", "1:13: tls.cert: cannot read 'a.pem': no such file"),
     ("tls: {}", "1:6: tls.cert: missing"),

@@ -60,10 +60,10 @@ class KeyAdmin:
         name = asked.pop("name", None)
         if not isinstance(name, str):
             raise BadRequest("A key needs a name: text, under which it is listed and revoked.", param="name")
-        if not config.keys:
+        if not config.asks_for_keys:
             raise GatewayError(
-                "This gateway serves everybody without a key, so one made here would protect nothing. "
-                "Write a first key under keys in its configuration: lockgate key create prints one.",
+                "This gateway serves everybody without a key, so one made here would protect nothing. Write 'auth: keys' and an "
+                "admin.key_hash into its configuration, or a first key under keys: lockgate key create prints one.",
                 status=409, code="keys_not_checked", type="invalid_request_error",
             )  # fmt: skip
         secret = PREFIX + secrets.token_urlsafe(32)
@@ -80,7 +80,7 @@ class KeyAdmin:
         self._note("key_made", made)
         answer = {**_made(made), "key": secret}
         if self._gateway.made_keys.store.restart_forgets:
-            answer["note"] = "store is memory://: a restart forgets this key. Name a Redis as store to keep it."
+            answer["note"] = "journal is off: a restart forgets this key. Name a folder as journal, or a Redis as store, to keep it."
         return as_json(answer, 201)
 
     async def change(self, request: Request) -> Response:

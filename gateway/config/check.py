@@ -16,11 +16,17 @@ from gateway.store_client import store_address
 
 def check_listeners(config: Config, problems: Problems) -> None:
     """No open door: callers off this machine need keys, and so does the admin listener."""
-    if config.auth == "keys" and not config.keys and not config.listen.loopback:
+    if config.auth == "auto" and not config.keys and not config.listen.loopback:
         problems.at(
             "listen",
             f"{config.listen} can be reached from outside, and there are no keys: add one under keys, listen on 127.0.0.1, "
-            "or let anybody in with auth: none",
+            "make keys at run time with auth: keys, or let anybody in with auth: none",
+        )
+    if config.auth == "keys" and not config.keys and config.admin.key_hash is None:
+        problems.at(
+            "auth",
+            "nobody could call: there is no key, and who makes them at run time needs an admin key: set admin.key_hash, then "
+            "lockgate key create --name NAME --admin URL; or add a key under keys",
         )
     if config.auth == "none" and config.keys:
         problems.at("auth", "with auth: none nobody's key is checked: remove it, or remove the keys")

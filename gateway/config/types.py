@@ -333,8 +333,12 @@ class Config(Struct, frozen=True):
     teams: Annotated[dict[str, TeamConfig], Meta(description="Keys that share limits and models: keys.NAME.team names one.")] = {}
     keys: Annotated[dict[str, KeyConfig], Meta(description="Who may call.")] = {}
     auth: Annotated[
-        Literal["keys", "none"], Meta(description="'none' lets anybody who can connect call. Without keys, only loopback is listened on.")
-    ] = "keys"
+        Literal["auto", "keys", "none"],
+        Meta(
+            description="Who may call. auto: who has a key; without any under keys whoever can connect, on loopback only. keys: who has a "
+            "key, though all be made at run time. none: whoever can connect."
+        ),
+    ] = "auto"
     callers: Annotated[CallersConfig, Meta(description="How long callers may take.")] = CallersConfig()
     grace: Annotated[
         Pause, Meta(description="After SIGTERM: how long calls are still taken while /readyz says 503, so that what is in front notices.")
@@ -356,6 +360,11 @@ class Config(Struct, frozen=True):
     ] = ()
     expose_targets: Annotated[bool, Meta(description="Let callers ask for PROVIDER/MODEL too, beside the names under models.")] = False
     strict: Annotated[bool, Meta(description=STRICT)] = False
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether callers need a key."""
+        return self.auth == "keys" or (self.auth == "auto" and bool(self.keys))
 
     def model(self, name: str) -> ModelConfig | None:
         """What `name` means to a caller: that very model, else the longest prefix with a `*`, else None."""

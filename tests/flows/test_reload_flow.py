@@ -331,6 +331,21 @@ async def test_a_file_that_closes_a_door_only_at_a_restart_is_refused(up: FaultU
         assert (await client.post(gateway.base_url + "/chat/completions", json=chat())).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("auth", "outcome", "status"), [("", "failed", 401), ("auth: keys\n", "applied", 401), ("auth: none\n", "applied", 200)]
+)
+async def test_a_file_whose_last_key_is_gone_opens_nothing_unless_it_says_so(
+    up: FaultUpstream, client: httpx.AsyncClient, auth: str, outcome: str, status: int
+) -> None:
+    admin = f"admin: {{ key_hash: 'sha256:{hashlib.sha256(b'lg-admin-0123456789abcdef').hexdigest()}' }}\n"
+    async with live(one_model(up, f"{admin}keys:\n{key('one', TOKEN)}"), environ=ENVIRON) as gateway:
+        write(gateway, one_model(up, admin + auth))
+        assert await gateway.reloader.reload() == outcome
+        assert (await client.post(gateway.base_url + "/chat/completions", json=chat())).status_code == status
+        if outcome == "failed":
+            assert "without the last key anybody could call: write auth: keys" in gateway.reloader.problems[0].message
+
+
 async def test_cors_and_the_admin_key_follow_the_file(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     origin = {"origin": "https://app.example"}
     async with serving(up) as gateway:
