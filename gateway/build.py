@@ -72,10 +72,11 @@ class Gateway:
         cells: Cells | None = None,
         number: int = 1,
         resolver: Resolver | None = None,
+        seat: str = "",
     ) -> None:
         """`report` gets one line for each change in an engine's life; `sockets` are engines that another process runs, by provider;
         `cells` where to count, for another process to read; `number` that of the first generation;
-        `resolver` finds upstreams' addresses, the system's own unless told.
+        `resolver` finds upstreams' addresses, the system's own unless told; `seat` is the place in the fleet that the next process takes.
         """
         self.log = log
         self.report = report
@@ -86,6 +87,7 @@ class Gateway:
         self.paces: dict[str, Pace] = {}
         """How each target has been doing, by its name."""
         self.ledger = Ledger(report)
+        self._seat = seat
         self._limiter: MemoryLimiter | RedisLimiter | None = None
         self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells, max_series=config.metrics.max_series)
         self.fleet: Fleet | None = None
@@ -115,7 +117,7 @@ class Gateway:
     def limiter(self, config: Config) -> MemoryLimiter | RedisLimiter:
         """Where limits are counted; one for as long as the process lives, so that a reload forgets nothing."""
         if self._limiter is None:
-            self._limiter = limiter_of(config, self.metrics, self.report, self.ledger.spent)
+            self._limiter = limiter_of(config, self.metrics, self.report, self.ledger.spent, self._seat)
             if isinstance(self._limiter, RedisLimiter):
                 self._limiter.told = UsageStore(self._limiter.link.run, self.ledger.counters).tell
         return self._limiter

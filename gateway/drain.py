@@ -1,9 +1,9 @@
 """How a process ends: not ready, still serving for the grace, then no new calls, then an error for those that take too long.
 
-    first signal   /readyz says 503; calls are still taken for `grace`, each answer closes its connection
-    then           the listener closes; calls in flight have `drain` to end
-    then           what is left gets `server_shutting_down` as its answer or its stream's last event, and is accounted for
-    second signal  straight to the end
+first signal   /readyz says 503; calls are still taken for `grace`, each answer closes its connection
+then           the listener closes; calls in flight have `drain` to end
+then           what is left gets `server_shutting_down` as its answer or its stream's last event, and is accounted for
+second signal  straight to the end
 """
 
 from __future__ import annotations

@@ -41,11 +41,16 @@ def has_limits(config: Config) -> bool:
     return config.asks_for_keys or any(map(_some, blocks))
 
 
-def limiter_of(config: Config, metrics: Metrics, report: Callable[[str], None], spent: Spent) -> MemoryLimiter | RedisLimiter:
-    """Where limits are counted: in this process, or in the store that the configuration names, whose state each scrape shows."""
+def limiter_of(
+    config: Config, metrics: Metrics, report: Callable[[str], None], spent: Spent, seat: str = ""
+) -> MemoryLimiter | RedisLimiter:
+    """Where limits are counted: in this process, or in the store that the configuration names, whose state each scrape shows.
+
+    `seat` is this process's place in the fleet.
+    """
     if config.store.startswith("memory:"):
         return MemoryLimiter(spent=spent)
-    limiter = RedisLimiter(store_address(config), report, deadline=config.store_deadline, spent=spent)
+    limiter = RedisLimiter(store_address(config), report, deadline=config.store_deadline, spent=spent, seat=seat)
     link = limiter.link
     metrics.gauge("lockgate_store_up", lambda: {(): float(link.up)} if link.used else {})
     metrics.gauge("lockgate_store_errors", lambda: {(kind,): n for kind, n in link.errors.items()})

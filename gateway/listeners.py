@@ -45,6 +45,12 @@ def shown(listener: socket.socket, *, tls: bool = False) -> str:
     return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
+def seat(listener: socket.socket, number: int = 0) -> str:
+    """The place in the fleet of the worker with this number: a process that is started again has it too."""
+    host, port = listener.getsockname()[:2]
+    return f"{socket.gethostname()} {host} {port} {number}"
+
+
 HEADS = 10.0
 """Seconds for a request's head, unless the configuration says otherwise."""
 

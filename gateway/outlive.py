@@ -42,9 +42,7 @@ async def read_on(exchange: Exchange, rest: Awaitable[Any]) -> None:
         place.draining -= 1
 
 
-async def outlive(
-    exchange: Exchange, work: Coroutine[Any, Any, Result], then: Callable[[Result], Awaitable[None]] | None = None
-) -> Result:
+async def outlive(exchange: Exchange, work: Coroutine[Any, Any, Result], then: Callable[[Result], Awaitable[None]] | None = None) -> Result:
     """The result of `work`, which a caller who leaves does not end; with what is to be done `then` before the call ends after all."""
     task = asyncio.ensure_future(work)
     try:

@@ -20,7 +20,7 @@ from gateway.config.load import Config, ConfigError, Overrides
 from gateway.config.source import Loaded, Source
 from gateway.drain import Ending, end_when_hurried, serve_until_told, watch_signals
 from gateway.lending import LOADING
-from gateway.listeners import ListenError, Server, bind, server, shown
+from gateway.listeners import ListenError, Server, bind, seat, server, shown
 from gateway.reload import Follower, Outcome, Reloader
 from gateway.watchdog import Watchdog
 from providers.local.distant import DistantEngine
@@ -61,7 +61,7 @@ def fetch_model(config: Config) -> None:
 
 async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_listener: socket.socket, human: bool) -> int:
     config = loaded.config
-    gateway = Gateway(config, CallLog(1, human=human), report)
+    gateway = Gateway(config, CallLog(1, human=human), report, seat=seat(listener))
     health = Health()
     reloader = Reloader(gateway, source, loaded)
     callers = callers_server(gateway)

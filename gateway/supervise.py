@@ -51,6 +51,7 @@ class WorkerOrder(msgspec.Struct):
     listener: int
     control: str
     cells: str
+    number: int
     supervisor: int
     human: bool
 
@@ -164,6 +165,7 @@ class _Supervisor:
             listener=self._listener.fileno(),
             control=str(self._control(number)),
             cells=str(self._cells[number]),
+            number=number,
             supervisor=os.getpid(),
             human=self._human,
         )

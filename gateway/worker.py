@@ -20,7 +20,7 @@ from gateway.collector import spare_what_stays
 from gateway.config.load import ConfigError
 from gateway.control import Load, Serving, listen
 from gateway.drain import Ending, serve_until_told, watch_signals
-from gateway.listeners import Server
+from gateway.listeners import Server, seat
 from gateway.metrics.cells import Cells
 from gateway.reload import applicable
 from gateway.serve import callers_server, load_certificate, report
@@ -42,7 +42,8 @@ def main() -> int:
     with socket.socket(fileno=order.listener) as listener:
         listener.setblocking(False)
         log, cells = CallLog(1, human=order.human), Cells(Path(order.cells))
-        gateway = Gateway(config, log, report, sockets=load.engines, number=load.generation, cells=cells)
+        place = seat(listener, order.number)
+        gateway = Gateway(config, log, report, sockets=load.engines, number=load.generation, cells=cells, seat=place)
         code: int = uvloop.run(_work(gateway, listener, order))
         return code
 

@@ -35,6 +35,11 @@ def members_key(side: str) -> str:
     return f"lockgate:{{{side}}}:members"
 
 
+def told_key(side: str) -> str:
+    """What each of them was told."""
+    return f"lockgate:{{{side}}}:told"
+
+
 def held_key(key: str) -> str:
     """What instances hold reserved of a budget."""
     return f"{key}:held"
@@ -47,7 +52,8 @@ def reservation_key(limit: Limit, id: str) -> str:
 
 def admit(asked: Sequence[Asked], spent: Spent, lease: int) -> tuple[list[str], list[Any]]:
     """The keys and arguments of ADMIT."""
-    keys = [members_key(asked[0].limits[0].side)]
+    side = asked[0].limits[0].side
+    keys = [members_key(side), told_key(side)]
     arguments: list[Any] = [len(asked), spent.incarnation]
     for one in asked:
         keys.append(reservation_key(one.limits[0], one.id))

@@ -20,7 +20,7 @@ def steady_now() -> int:
     return (_ANCHOR + time.monotonic_ns()) // 1000
 
 
-class _Window:
+class Window:
     """The slots of one limit: their sum, the lowest that may still count, and the highest ever used."""
 
     __slots__ = ("high", "low", "slots", "sum")
@@ -44,6 +44,7 @@ class _Window:
         return slot
 
     def add(self, slot: int, amount: int) -> None:
+        """Charge a slot that counts."""
         self.slots[slot] = self.slots.get(slot, 0) + amount
         self.sum += amount
 
@@ -64,7 +65,7 @@ class MemoryLimiter:
         self._now = now
         self.spent = spent if spent is not None else Spent()
         self._reserved: dict[Period, int] = {}
-        self._windows: dict[str, tuple[_Window, Limit]] = {}
+        self._windows: dict[str, tuple[Window, Limit]] = {}
         self._leases: dict[str, set[str]] = {}
         self._open: dict[str, Reservation] = {}
         self._until_sweep = SWEEP_EVERY
@@ -79,12 +80,14 @@ class MemoryLimiter:
         """Reserve `costs` in all limits, or in none."""
         return self.decide(limits, costs, id)
 
-    def decide(self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False) -> Reservation | Refusal:
-        """The same without waiting; `force` charges what was already used elsewhere, over the limit or not."""
+    def decide(
+        self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False, at: int | None = None
+    ) -> Reservation | Refusal:
+        """The same without waiting; `force` charges what was already used elsewhere, over the limit or not; `at` for another moment."""
         known = self._open.get(id)
         if known is not None:
             return known
-        now = self._now()
+        now = self._now() if at is None else at
         slots: list[int] = []
         standings: list[Standing] = []
         binding: Refusal | None = None
@@ -174,7 +177,7 @@ class MemoryLimiter:
             return Standing(limit, max(0, left), in_seconds(limit.empty_at(slot), now))
         found = self._windows.get(limit.key)
         if found is None:
-            found = self._windows[limit.key] = (_Window(slot), limit)
+            found = self._windows[limit.key] = (Window(slot), limit)
         found[0].add(slot, cost)
         return Standing(limit, max(0, limit.amount - found[0].sum), in_seconds(limit.empty_at(slot), now))
 

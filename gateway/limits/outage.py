@@ -1,20 +1,26 @@
 """While the shared store is out of reach, each limit's declared mode decides: this process's share of it, no limit, or nothing.
 
-Shares are the limit divided by the instances that were seen last; the first window gets a share of what remained then. A budget of
-less than one per instance is closed. What is charged here is published to the store when it is back.
+Shares are the limit divided by the instances that were seen last. Until a window has passed since the store holds that share back from
+those who can still ask it, only a part of what remained then may be used. A budget of less than one per instance is closed. What is used
+here is told to the store when it is back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from gateway.limits.memory import MemoryLimiter, steady_now
+from gateway.limits.memory import MemoryLimiter, Window, steady_now
+from gateway.limits.presence import OVERDUE
 from gateway.limits.spent import Spent
 from gateway.limits.types import NO_SLOT, NOTHING, SECOND, Costs, Limit, Refusal, Reservation, only
 
 MOST_SEEN = 100_000
 LEASE = 30 * SECOND
 """How long a limit on concurrency is cut up by what was left of it: by then leases of processes that died have ended."""
+LEAST = 20
+"""A remainder of less than a twentieth of a share is none: it is what a limit in full use leaves between two calls."""
+NOTICED = int(OVERDUE * SECOND)
+"""Microseconds until those who can ask the store are held to the rest."""
 
 
 class Outage:
@@ -28,12 +34,16 @@ class Outage:
         self._shares: dict[str, Limit] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self._held: dict[str, tuple[Reservation, Reservation]] = {}
-        self._used: dict[str, tuple[Limit, int]] = {}
+        self._used: dict[str, tuple[Limit, Window]] = {}
+        self._used_up: dict[str, tuple[int, int]] = {}
+        """What remained, and when, as the store refused last."""
         self._members = 1
         self._began = 0
         self._before: dict[str, dict[str, Reservation | None]] = {}
         """The calls of before the outage that are open, by each limit on concurrency, as far as they were counted here."""
         self._had: dict[str, int] = {}
+        self.ahead = 0
+        """By how much the store's clock is ahead of ours."""
         self.decisions: dict[str, int] = {}
         """Decisions by what was decided: local_share, open, closed."""
 
@@ -41,6 +51,11 @@ class Outage:
         """Remember what the store said last."""
         if len(self._seen) < MOST_SEEN or limit.key in self._seen:
             self._seen[limit.key] = (remaining, slot)
+
+    def used_up(self, limit: Limit, remaining: int) -> None:
+        """The store refused: a little later there may be more again, but not for long."""
+        if len(self._used_up) < MOST_SEEN or limit.key in self._used_up:
+            self._used_up[limit.key] = (remaining, self._now())
 
     def begin(self, members: int, open_: Iterable[Reservation] = ()) -> None:
         """The store is gone: divide by the instances known now until it is back. The calls that are `open_` still count."""
@@ -89,13 +104,25 @@ class Outage:
         self._local.settle(held[1], actual)
         for limit in reservation.limits:
             if limit.slot != NO_SLOT and limit.kind != "spend":  # money is told as a sum, never added
-                used = self._used.get(limit.key, (limit, 0))[1] + getattr(actual, limit.kind)
-                self._used[limit.key] = (limit, used)
+                self._use(limit, limit.slot_at(reservation.decided), getattr(reservation.costs, limit.kind), getattr(actual, limit.kind))
         return True
 
+    def _use(self, limit: Limit, at: int, reserved: int, used: int) -> None:
+        """Note what the store is to be told; of a call from before this window only what went beyond its reservation."""
+        slot = limit.slot_at(self._now())
+        window = self._used.setdefault(limit.key, (limit, Window(slot)))[1]
+        slot = window.move(slot, limit.slots)
+        if at >= slot - limit.slots:
+            window.low = min(window.low, at)
+            window.add(min(at, slot), used)
+        else:
+            window.add(slot, max(0, used - reserved))
+
     def recover(self) -> tuple[list[tuple[Limit, int]], list[Reservation]]:
-        """The store is back: what was used by limit, and the reservations still open, which from now on are the store's."""
-        used = [pair for pair in self._used.values() if pair[1]]
+        """The store is back: what was used of each limit within its window, and the open reservations, from now on the store's."""
+        for limit, window in self._used.values():
+            window.move(limit.slot_at(self._now()), limit.slots)
+        used = [(limit, window.sum) for limit, window in self._used.values() if window.sum]
         held = [whole for whole, _ in self._held.values()]
         self._used.clear()
         self._held.clear()
@@ -131,14 +158,27 @@ class Outage:
             return share
         amount = limit.amount // self._members
         share = self._shares[limit.key] = _part(limit, amount)
-        seen = self._seen.get(limit.key)
-        if limit.kind == "spend" and seen is None:
-            period = limit.slot_at(self._now())
-            seen = (limit.amount - self._spent.total(limit.key, period), period)
-        if seen is not None and seen[1] + limit.slots >= limit.slot_at(self._now()):
-            spent = amount - max(0, seen[0]) // self._members
-            self._local.decide([share], only(limit, max(0, spent)), f"before:{limit.key}", force=True)
+        left = self._left(limit)
+        if left is not None:
+            mine = left // self._members
+            if limit.kind != "spend" and mine * LEAST < amount:
+                mine = 0
+            at = None if limit.kind == "spend" else self._began + NOTICED  # what was used elsewhere slides out a window after that
+            self._local.decide([share], only(limit, max(0, amount - mine)), f"before:{limit.key}", force=True, at=at)
         return share
+
+    def _left(self, limit: Limit) -> int | None:
+        """What remained of a limit when the outage began; None when nobody knows."""
+        seen = self._seen.get(limit.key)
+        if limit.kind == "spend":
+            period = limit.slot_at(self._now())
+            if seen is None:
+                return max(0, limit.amount - self._spent.total(limit.key, period))
+            return max(0, seen[0]) if seen[1] >= period else None
+        if seen is None or seen[1] + limit.slots < limit.slot_at(self._began + self.ahead):
+            return None
+        left, since = self._used_up.get(limit.key, (0, 0))
+        return max(0, min(seen[0], left) if since > self._began - NOTICED else seen[0])
 
 
 def _part(limit: Limit, amount: int) -> Limit:

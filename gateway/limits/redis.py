@@ -18,8 +18,8 @@ import msgspec
 from gateway.limits import encode
 from gateway.limits.encode import Asked, Settled, by_side, cut
 from gateway.limits.link import DEADLINE, Link
-from gateway.limits.members import BEAT_EVERY, Members
-from gateway.limits.memory import BUSY_RETRY
+from gateway.limits.members import BEAT_EVERY, HOLD, Members
+from gateway.limits.memory import BUSY_RETRY, steady_now
 from gateway.limits.outage import Outage
 from gateway.limits.publishing import Publishing
 from gateway.limits.resp import RedisAddress
@@ -51,8 +51,12 @@ class RedisLimiter:
         deadline: float = DEADLINE,
         lease: float = LEASE,
         spent: Spent | None = None,
+        hold: float = HOLD,
+        seat: str = "",
     ) -> None:
-        """`report` gets one line for each change between reachable and not."""
+        """`report` gets one line for each change between reachable and not. `hold` is for how many seconds others leave this process its
+        share when it falls silent, `seat` its place in the fleet, which the process that is started in its stead has too.
+        """
         self.link = Link(address, self._changed, report, deadline)
         self.spent = spent if spent is not None else Spent(os.urandom(8).hex())
         self.outage = Outage(self.spent)
@@ -61,7 +65,7 @@ class RedisLimiter:
         self.told: Callable[[bool], None] | None = None
         """Called when other books may be told to the store; with True when it forgot."""
         self._lease = int(lease * SECOND)
-        self._members = Members(self.link.run, self.instance, self._lease, self._heal)
+        self._members = Members(self.link.run, self.instance, self._lease, self._heal, hold=hold, seat=seat)
         self._publishing = Publishing(self.link.run, self.spent)
         self._asked: dict[str, list[Asked]] = {}
         self._in_flight = 0
@@ -94,6 +98,10 @@ class RedisLimiter:
             told = asyncio.Event()
             self._tell(told.set)
             await told.wait()
+        if self.link.up:
+            left = asyncio.Event()
+            self._members.leave(left.set)
+            await left.wait()
         await self.link.stop()
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
@@ -193,6 +201,7 @@ class RedisLimiter:
                 one.future.set_result(decision)
             elif isinstance(decision, Reservation):  # its caller left meanwhile
                 self.settle(decision, NOTHING)
+        self.outage.ahead = reply[0][1] - steady_now()
 
     def _unanswered(self, one: Asked) -> None:
         """Nobody knows whether Redis charged it: should it have, that is taken back; and the outage mode decides."""
@@ -230,6 +239,7 @@ class RedisLimiter:
         refusal = encode.refusal(limit, wait, slots[index - 1], now, BUSY_RETRY)
         refusal = msgspec.structs.replace(refusal, standings=standings)
         if refusal.retry_after is not None and len(self._refused) < MOST_REFUSED:
+            self.outage.used_up(limit, standings[index - 1].remaining)
             until = time.monotonic() + min(refusal.retry_after, BUSY_FOR if limit.slot == NO_SLOT or refusal.busy else REFUSE_FOR)
             self._refused[limit.key] = (until, getattr(one.costs, limit.kind), refusal)
         return refusal
@@ -272,7 +282,7 @@ class RedisLimiter:
         """An outage begins, or is over: then what was used meanwhile is told before anything else is asked."""
         self._refused.clear()
         if not up:
-            self.outage.begin(self._members.count, self._open.values())
+            self.outage.begin(self._members.parts, self._open.values())
             return
         self._members.begin()
         used, held = self.outage.recover()
@@ -280,8 +290,8 @@ class RedisLimiter:
             self._hold(one)
         again, self._again = self._again, []
         again += [Asked([limit], only(limit, amount), f"{self.instance}:{os.urandom(6).hex()}") for limit, amount in used]
-        self._members.beat(self._leases)
         self._heal(again)
+        self._members.beat(self._leases)  # last: from here on others may use this process's share
 
     def _heal(self, more: Sequence[Asked] = ()) -> None:
         """The store may have forgotten anything: tell it what was settled, what was spent, and which calls are in flight."""

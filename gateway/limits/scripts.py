@@ -1,5 +1,5 @@
-"""The scripts that Redis runs: one decides, one settles, one keeps leases alive, two are told what processes know. Time is Redis' own, in
-microseconds.
+"""The scripts that Redis runs: one decides, one settles, two are told what processes know (who they are: gateway.limits.presence). Time is
+Redis' own, in microseconds.
 
 A window is a hash: `h` the highest slot ever charged, `l` the lowest that may still count, `s` the sum, and a field for each slot.
 A budget is a hash: `p` the period, `t` what was settled in it, and what each instance settled; and a second hash of what each instance
@@ -14,45 +14,54 @@ from __future__ import annotations
 import hashlib
 
 from gateway.limits.lua import SHARED
+from gateway.limits.presence import BEAT, HELD_BACK, LEAVE, MEMBERS
 
 ADMIT = (
-    SHARED
+    MEMBERS
     + """
--- Microseconds until `cost` fits: -1 at the end of the period, -2 never, -3 when a call ends.
-local function wait(key, width, n, low, slot, need)
-  local fields = {}
-  for f = low, slot do fields[#fields + 1] = f end
-  local v = redis.call('HMGET', key, unpack(fields))
+local members, me = KEYS[1], ARGV[2]
+"""
+    + HELD_BACK
+    + """
+-- Microseconds until `need` more of a window is free: by sliding, or because nothing is held back any more.
+local function wait(one, slot, need)
+  local fields, slid, whole = {}, nil, nil
+  for f = one.low, slot do fields[#fields + 1] = f end
+  local v = redis.call('HMGET', one.key, unpack(fields))
   for i = 1, #fields do
+    local free = (fields[i] + one.n + 1) * one.width - now
     need = need - (tonumber(v[i] or 0) or 0)
-    if need <= 0 then return (fields[i] + n + 1) * width - now end
+    if need <= one.back and not whole then whole = free end
+    if need <= 0 then slid = free break end
   end
-  return (slot + n + 1) * width - now
+  local last = (slot + one.n + 1) * one.width - now
+  if one.back == 0 then return slid or last end
+  return math.min(slid or last, math.max(one.cost <= one.left and 0 or whole or last, one.ends - now))
 end
 
 -- What members hold reserved of a budget in period `p`, and the fields of those who are gone or of other periods.
-local function reserved(key, p, members, me)
+local function reserved(key, p)
   local held = redis.pcall('HGETALL', key)
   if held.err then return nil end
   local sum, gone = 0, {}
   for x = 1, #held, 2 do
     local who, at = string.match(held[x], '^(.*):(%d+)$')
     local until_ = who and who ~= me and redis.pcall('ZSCORE', members, who)
-    local lives = who == me or (type(until_) == 'string' and tonumber(until_) >= now)
+    local lives = who == me or (type(until_) == 'string' and tonumber(until_) + LIVES >= now)
     if lives and tonumber(at) == p then sum = sum + math.max(tonumber(held[x + 1]) or 0, 0)
     elseif not lives or tonumber(at) < p then gone[#gone + 1] = held[x] end
   end
   return sum, gone
 end
 
--- KEYS: the members; then for each admission its reservation and its limits, a budget with what is held of it.
+-- KEYS: the members, what they were told; then for each admission its reservation and its limits, a budget with what is held of it.
 -- ARGV: how many admissions, the instance; for each: id, count of limits, 1 to charge whatever holds; for each limit: width of a slot (-1
 -- concurrency, 0 month), slots (-1 a budget), amount, cost, time to live in ms (lease in us); for a budget also the last period that the
 -- instance knows, and what it settled in it.
+-- Waits: -1 until the end of the period, -2 for ever, -3 until a call ends, else microseconds.
 -- Reply, for each: {1 admitted | 0 refused | -1 a key was not ours and is removed, now, index of the limit, wait, remaining, slot, ...}
 local out = {}
-local members, me = KEYS[1], ARGV[2]
-local k, a = 2, 3
+local k, a = 3, 3
 for i = 1, tonumber(ARGV[1]) do
   local id, m, force, rkey = ARGV[a], tonumber(ARGV[a + 1]), ARGV[a + 2] == '1', KEYS[k]
   a, k = a + 3, k + 1
@@ -93,7 +102,7 @@ for i = 1, tonumber(ARGV[1]) do
         if one.at == p and one.mine > part then
           sum, part = sum + one.mine - part, one.mine
         end
-        local held, gone = reserved(one.held, p, members, me)
+        local held, gone = reserved(one.held, p)
         if not held then corrupt = one.held break end
         left, slot = one.amount - sum - held, p
         until_ = sum + one.cost > one.amount and -1 or -3
@@ -101,13 +110,15 @@ for i = 1, tonumber(ARGV[1]) do
       else
         local sum, at, here, low, past = look(one.key, one.width, one.n)
         if not sum then corrupt = one.key break end
-        left, slot = one.amount - sum, at
+        one.back, one.ends = held_back(one.amount, math.huge)
+        left, slot = one.amount - one.back - sum, at
+        one.left = one.amount - sum
         one.sum, one.here, one.low, one.past = sum, here, low, past
       end
       one.slot = slot
       if left < one.cost and not force then
         until_ = one.width >= 0 and one.cost > one.amount and -2
-          or until_ or wait(one.key, one.width, one.n, one.low, slot, one.cost - left)
+          or until_ or wait(one, slot, one.cost - left)
         -- the longest wait binds: never, then the end of a period, then time, then the end of a call
         if reply[1] == 1 or until_ == -2 or (reply[4] ~= -2 and (until_ == -1 or (reply[4] ~= -1 and until_ > reply[4]))) then
           reply[3], reply[4] = j, until_
@@ -206,24 +217,6 @@ return done
 """
 )
 
-BEAT = (
-    SHARED
-    + """
--- KEYS: the members, then one set of leases for each lease. ARGV: instance, its life in us, a lease's length in us, the end of its life as
--- it was told by the last beat (0 at first), then reservation ids.
--- Reply: how many instances there are, the end of this one's life, 1 if the last beat is not in this store any more.
-local life, lease = tonumber(ARGV[2]), tonumber(ARGV[3])
-local before = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 1)
-redis.call('ZADD', KEYS[1], now + life, ARGV[1])
-redis.call('PEXPIRE', KEYS[1], 10 * floor(life / 1000))
-for i = 2, #KEYS do
-  if redis.pcall('ZADD', KEYS[i], 'XX', now + lease, ARGV[i + 3]) then redis.pcall('PEXPIRE', KEYS[i], 2 * floor(lease / 1000)) end
-end
-return {redis.call('ZCARD', KEYS[1]), now + life, before ~= tonumber(ARGV[4]) and 1 or 0}
-"""
-)
-
 PUBLISH = (
     SHARED
     + """
@@ -269,7 +262,7 @@ redis.call('PEXPIRE', key, ARGV[1])
 return 1
 """
 
-SCRIPTS = (ADMIT, SETTLE, BEAT, PUBLISH, BOOK)
+SCRIPTS = (ADMIT, SETTLE, BEAT, LEAVE, PUBLISH, BOOK)
 
 
 def digest(script: str) -> str:

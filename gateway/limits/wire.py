@@ -178,7 +178,7 @@ class Wire:
         await connection.ask("SET", self._probe, "1", "PX", "10000")  # what cannot be written to is of no use
         try:
             async with asyncio.timeout(self._deadline):
-                await connection.ask("EVALSHA", _SHA[ADMIT], 1, self._probe, 0)
+                await connection.ask("EVALSHA", _SHA[ADMIT], 1, self._probe, 0, "")
         except TimeoutError:
             raise TimeoutError(f"no answer within {self._deadline * 1000:g} ms") from None
 

@@ -1,0 +1,224 @@
+"""Who is missing among those who share a store, and what is held back for them: the share that they may be using out of its sight."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from gateway.limits.memory import MemoryLimiter
+from gateway.limits.presence import OVERDUE
+from gateway.limits.redis import RedisLimiter
+from gateway.limits.resp import RedisAddress
+from gateway.limits.types import SECOND, Costs, Limit, Refusal, Reservation
+from tests.faults.toxic_proxy import ToxicProxy
+from tests.flows.live import eventually
+from tests.limits.redis_server import RedisServer
+from tests.limits.topologies import ClusterServers, ask
+
+_ids = itertools.count()
+PATIENCE = 20.0
+HOUR = Limit("k", "requests", 90, "h")
+
+Seated = Callable[..., Awaitable[RedisLimiter]]
+
+
+@pytest.fixture
+async def join() -> AsyncIterator[Seated]:
+    """Start limiters that give up a missing one after `hold` seconds."""
+    running: list[RedisLimiter] = []
+
+    async def one(address: RedisAddress, *, hold: float = 120.0, seat: str = "") -> RedisLimiter:
+        limiter = RedisLimiter(address, lambda line: None, deadline=PATIENCE, hold=hold, seat=seat)
+        running.append(limiter)
+        await limiter.start()
+        return limiter
+
+    yield one
+    for limiter in running:
+        await limiter.stop()
+
+
+async def decide(limiter: RedisLimiter, limit: Limit = HOUR) -> Reservation | Refusal:
+    """One decision."""
+    return await limiter.admit([limit], Costs(prompt_tokens=1), f"m{next(_ids)}")
+
+
+async def left(limiter: RedisLimiter, limit: Limit = HOUR) -> int:
+    """What remains for those who can ask; asking takes nothing."""
+    found = await limiter.admit([limit], Costs(requests=0), f"m{next(_ids)}")
+    if isinstance(found, Reservation):
+        limiter.settle(found, Costs(requests=0))
+    return found.standings[0].remaining
+
+
+async def becomes(limiter: RedisLimiter, remaining: int, limit: Limit = HOUR) -> None:
+    """Until that much remains."""
+    end = asyncio.get_running_loop().time() + 30
+    while (found := await left(limiter, limit)) != remaining:
+        assert asyncio.get_running_loop().time() < end, found
+        await asyncio.sleep(0.05)
+
+
+async def know(*limiters: RedisLimiter) -> None:
+    """Until each knows of all, and the store knows that it does."""
+    await eventually(lambda: all((one.members, one._members.parts, one._members._said) == (len(limiters),) * 3 for one in limiters))
+    await asyncio.sleep(0.05)
+
+
+async def kill(limiter: RedisLimiter) -> None:
+    """As SIGKILL does: it says nothing any more, goodbye included."""
+    assert limiter._beating is not None
+    limiter._beating.cancel()
+    await limiter.link.stop()
+
+
+async def test_who_leaves_without_a_goodbye_has_its_share_held_back_until_it_is_given_up(redis: RedisAddress, join: Seated) -> None:
+    budget = Limit("k", "spend", 1000, "month")
+    one, other, leaving, dying = [await join(redis, hold=3.5) for _ in range(4)]
+    await know(one, other, leaving, dying)
+    await kill(dying)
+    await leaving.stop()
+    assert await ask(redis, "ZCARD", "lockgate:{caller}:members") == 3
+    await becomes(one, 68)  # less a fourth, as it was told; nothing for the one that said goodbye
+    assert await left(other) == 68
+    assert await left(one, budget) == 1000
+    assert one.members == 3  # it may be serving
+    await becomes(one, 90)
+    await eventually(lambda: one.members == other.members == 2)
+    assert await ask(redis, "HLEN", "lockgate:{caller}:told") == 2
+
+
+async def test_what_is_held_back_refuses_for_no_longer_than_it_can_last(redis: RedisAddress, join: Seated) -> None:
+    limit, full = Limit("k", "requests", 90, "day"), Limit("full", "requests", 10, "h")
+    one, other = [await join(redis, hold=4.0) for _ in range(2)]
+    await know(one, other)
+    for _ in range(44):
+        assert isinstance(await decide(one, limit), Reservation)
+    for _ in range(10):
+        assert isinstance(await decide(one, full), Reservation)
+    await kill(other)
+    await becomes(one, 1, limit)
+    assert isinstance(await decide(one, limit), Reservation)
+    refused = await decide(one, full)
+    assert isinstance(refused, Refusal)
+    assert (refused.retry_after or 0) > 3000  # what is full besides is waited for as ever
+    refused = await decide(one, limit)
+    assert isinstance(refused, Refusal)
+    assert refused.retry_after is not None
+    assert 0 < refused.retry_after <= 4
+    await asyncio.sleep(refused.retry_after)
+    assert isinstance(await decide(one, limit), Reservation)
+    too_much = await one.admit([limit], Costs(requests=91), "too much")
+    assert isinstance(too_much, Refusal)
+    assert too_much.retry_after is None
+
+
+async def test_a_process_that_is_started_again_takes_its_seat_and_no_other(redis: RedisAddress, join: Seated) -> None:
+    one, same, crashing = await join(redis, seat="host 1"), await join(redis, seat="host 1"), await join(redis, seat="host 2")
+    await know(one, same, crashing)
+    await kill(crashing)
+    again = await join(redis, seat="host 2")
+    await eventually(lambda: again.members == 4)
+    await eventually(lambda: again.members == 3)
+    await becomes(one, 90)
+    await know(one, same, again)
+    assert await ask(redis, "ZCARD", "lockgate:{caller}:members") == 3  # two who have one seat by mistake are two
+
+
+async def test_each_side_of_a_cluster_knows_its_own(shared_cluster: ClusterServers, join: Seated) -> None:
+    await shared_cluster.empty()
+    target = Limit("provider:p", "requests", 90, "h", side="target")
+    one, other = [await join(shared_cluster.address) for _ in range(2)]
+    assert (await left(one, target), await left(other, target)) == (90, 90)
+    await know(one, other)
+    await kill(other)
+    await becomes(one, 45)
+    await becomes(one, 45, target)
+
+
+async def test_one_that_returns_tells_what_it_used_before_its_share_is_given_back(own_redis: RedisServer, join: Seated) -> None:
+    async with ToxicProxy(own_redis.port) as proxy:
+        one, cut = await join(own_redis.address), await join(RedisAddress(port=proxy.port))
+        assert await left(cut) == 90
+        await know(one, cut)
+        proxy.part(True)
+        cut.link._wires["caller"]._deadline = 0.1
+        await eventually(lambda: not cut.link.up)
+        used = 0
+        while isinstance(found := await decide(cut), Reservation):
+            assert found.degraded
+            cut.settle(found, Costs())
+            used += 1
+        assert used == 45
+        await becomes(one, 45)
+        proxy.part(False)
+        cut.link._wires["caller"]._deadline = PATIENCE
+        seen = {await left(one)}
+        while not cut.link.up or len(cut._members._due) < 1 or one.members < 2:
+            seen.add(await left(one))
+            await asyncio.sleep(0.01)
+        await becomes(one, 45)
+        assert seen <= {0, 45}  # held back, told and held back, told: never more
+
+
+def test_a_long_outage_is_told_by_what_counts_still() -> None:
+    from gateway.limits.outage import Outage
+
+    moment = [1_900_000_000 * SECOND]
+    outage = Outage(now=lambda: moment[0])
+    minute, hour = Limit("k", "tokens", 6000, "min"), Limit("k", "tokens", 10**6, "h")
+    outage.begin(1)
+    for at in range(600):  # ten minutes, ten tokens a second
+        moment[0] += SECOND
+        found = outage.decide([minute, hour], Costs(prompt_tokens=10), f"o{at}")
+        assert isinstance(found, Reservation)
+        outage.settle(found, Costs(prompt_tokens=10))
+    told = {limit.window: amount for limit, amount in outage.recover()[0]}
+    assert 600 <= told["min"] <= 620
+    assert told["h"] == 6000
+    assert outage.recover() == ([], [])
+
+
+def test_what_was_left_is_used_once_until_a_window_after_it_was_noticed() -> None:
+    from gateway.limits.outage import Outage
+
+    moment = [1_900_000_000 * SECOND]
+    outage = Outage(now=lambda: moment[0])
+    limit = Limit("k", "requests", 300, "s")
+    outage.see(limit, 90, limit.slot_at(moment[0]))
+    outage.begin(3)
+    admitted: list[int] = []
+    began, count = moment[0], itertools.count()
+    while moment[0] < began + 6 * SECOND:
+        moment[0] += SECOND // 500
+        if isinstance(outage.decide([limit], Costs(), f"o{next(count)}"), Reservation):
+            admitted.append(moment[0] - began)
+    slid = int((OVERDUE + 1) * SECOND)
+    assert sum(at < slid for at in admitted) == 30  # its part of what was left
+    assert sum(slid <= at < slid + SECOND for at in admitted) in range(90, 101)  # its share
+    for at in admitted:
+        assert sum(at - SECOND < one <= at for one in admitted) <= 100
+
+
+def test_a_limit_in_full_use_leaves_nothing_until_then() -> None:
+    from gateway.limits.outage import Outage
+
+    moment = [1_900_000_000 * SECOND]
+    outage = Outage(now=lambda: moment[0])
+    nearly, refused, free = (Limit(name, "requests", 300, "min") for name in ("nearly", "refused", "free"))
+    outage.used_up(refused, 0)
+    moment[0] += SECOND
+    for limit, left in ((nearly, 12), (refused, 150), (free, 150)):
+        outage.see(limit, left, limit.slot_at(moment[0]))
+    outage.begin(3)
+    found = [isinstance(outage.decide([limit], Costs(), limit.key), Reservation) for limit in (nearly, refused, free)]
+    assert found == [False, False, True]
+
+
+async def test_memory_has_nobody_to_wait_for() -> None:
+    limiter = MemoryLimiter()
+    found = [await limiter.admit([HOUR], Costs(), f"n{at}") for at in range(91)]
+    assert [isinstance(one, Reservation) for one in found] == [True] * 90 + [False]
