@@ -90,7 +90,7 @@ class Admission:
         if failure.kind == "client_error":
             self.succeeded()
             return None
-        return self._health.fail(self._target, failure, probe=self._probe)
+        return self._health.fail(self._target, failure, probe=self._probe, took=time.monotonic() - self._began)
 
     def leave(self) -> None:
         """The attempt is over."""

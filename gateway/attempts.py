@@ -110,7 +110,7 @@ class Attempts:
     async def _ask(self, journey: Journey, choice: Choice, health: TargetHealth) -> bool:
         """Send to one place, again while that makes sense. Whether the caller has the answer; GatewayError to end it all."""
         for again in count():
-            if not self._may_send(journey, choice):
+            if not again and not self._may_send(journey, choice):
                 raise journey.error()
             if again:
                 self._metrics.count("lockgate_retries", (self._metrics.target_label(choice.place.target),))
@@ -200,9 +200,14 @@ class Attempts:
         return False
 
     async def _pause(self, journey: Journey, choice: Choice, failure: Failure, again: int) -> bool:
-        """Wait before the same target is asked again, as long as it said or a little; False when something else is better."""
+        """Wait before the same target is asked again, as long as it said or a little; False when something else is better.
+
+        What pays for the send is taken before the wait: a call that may not be sent again ends here and now. GatewayError then.
+        """
         health = self._health.of(choice.place.target)
         if len(choice.place.targets) > 1 and FAILURES[failure.kind].blame in CREDENTIALS and health.free:
+            if not self._may_send(journey, choice):
+                raise journey.error()
             return True  # with another of its credentials
         if again >= choice.retries or health.ejected:
             return False
@@ -216,7 +221,12 @@ class Attempts:
         wait += self._draw() * min(BACKOFF[1], BACKOFF[0] * 2**again)
         if wait > SOON + BACKOFF[0] or wait >= journey.left():
             return False
+        if not self._may_send(journey, choice):
+            raise journey.error()
         await asyncio.sleep(wait)
+        if health.ejected:  # others found out meanwhile that it is not worth it
+            self._budget.give_back()
+            return False
         return True
 
     async def _ask_cooling(self, journey: Journey, cooling: list[Choice]) -> bool:

@@ -28,6 +28,10 @@ AUTH_FOR = 600.0
 """Seconds without a credential that the upstream does not know any more; a reload tries it again at once."""
 SLOW = frozenset({"connect_timeout", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled"})
 """Failures that take their time."""
+LONG = 1.0
+"""Seconds after which any failure has taken its time."""
+EARLY = 1.0
+"""Seconds between two calls that ask a target before its time which lets them wait for nothing."""
 MOST = 10_000
 """Targets whose health is kept: callers may make names up where `expose_targets` lets them."""
 _UNSET = CooldownConfig()
@@ -52,7 +56,7 @@ class TargetHealth:
         self.ejected = False
         """It has to show by a success that it is back."""
         self.slow = False
-        """It was ejected for deadlines that passed."""
+        """Its latest failure let a call wait for nothing."""
         self.probing = False
         """A call is finding out whether it is back."""
         self.in_flight = 0
@@ -67,6 +71,7 @@ class TargetHealth:
         self._targets: Sequence[Target] = ()
         self._turn = 0
         self._closed_at = 0.0
+        self._failed_at = 0.0
         self._clock = clock
         self._tell = tell
         if provider is not None:
@@ -103,11 +108,11 @@ class TargetHealth:
     @property
     def crowded(self) -> bool:
         """Whether one more call is one too many while it is not live: who said when to come back is asked by one at a time, and so is
-        who lets calls wait for nothing; who fails at once does no harm.
+        who lets calls wait for nothing, and that only now and then; who fails at once does no harm.
         """
-        if not self.probing:
-            return False
-        return self.slow if self.ejected else self._clock() < self.cooling.until
+        if self.ejected:
+            return self.slow and (self.probing or self._clock() < self._failed_at + EARLY)
+        return self.probing and self._clock() < self.cooling.until
 
     @property
     def left(self) -> float:
@@ -185,14 +190,14 @@ class TargetHealth:
         """An active probe came back: a good one ends what failures began, a bad one counts as one more."""
         if failure is not None:
             self.last_failure = failure.kind
-            self._count_failure(failure, probe=True)
+            self._count_failure(failure, probe=True, took=0.0)
         elif self.ejected:
             self.failures = 0
             if self.cooling.reason in ("failures", None):
                 self._come_back()
 
-    def fail(self, target: Target, failure: Failure, *, probe: bool = False) -> Reason | None:
-        """Draw the consequences of a failure; the reason when the target (or the credential) begins to cool."""
+    def fail(self, target: Target, failure: Failure, *, probe: bool = False, took: float = 0.0) -> Reason | None:
+        """Draw the consequences of a failure that `took` so many seconds; the reason when the target (or the credential) begins to cool."""
         blame = FAILURES[failure.kind].blame
         if blame == "caller":
             return None
@@ -205,12 +210,13 @@ class TargetHealth:
             return self._cool_credential(target, max(QUOTA_FOR, failure.retry_after or 0.0), max(QUOTA_FOR, self.settings.max), "quota")
         if blame == "auth" and failure.status != 403:  # a 403 may be about this one request
             return self._cool_credential(target, AUTH_FOR, AUTH_FOR, "auth")
-        return self._count_failure(failure, probe)
+        return self._count_failure(failure, probe, took)
 
-    def _count_failure(self, failure: Failure, probe: bool) -> Reason | None:
+    def _count_failure(self, failure: Failure, probe: bool, took: float) -> Reason | None:
         """One more in a row: an ejection at the configured number, or when the target was to show that it is back."""
         self.failures += 1
-        now = self._clock()
+        now = self._failed_at = self._clock()
+        self.slow = failure.kind in SLOW or took > LONG
         if now < self.cooling.until:
             return None
         stated = failure.retry_after
@@ -221,7 +227,7 @@ class TargetHealth:
         if not self.ejected and now - self._closed_at > self.settings.max:
             self.ejections = 0
         self.ejections += 1
-        self.ejected, self.slow = True, failure.kind in SLOW
+        self.ejected = True
         return self._cool(min(max(self.settings.time * self.ejections, stated or 0.0), self.settings.max), "failures")
 
     def _cool(self, seconds: float, reason: Reason) -> Reason | None:

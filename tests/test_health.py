@@ -229,6 +229,8 @@ def test_who_lets_calls_wait_for_nothing_is_asked_by_one_at_a_time_and_who_fails
     slow, quick = health_of(clock, failures=1), health_of(clock, failures=1)
     fail(slow, Failure("header_timeout", ""))
     fail(quick)
+    assert (slow.crowded, quick.crowded) == (True, False)  # and that not more often than once a second
+    clock.now += 1
     assert (slow.crowded, quick.crowded) == (False, False)
     probes = [slow.begin(), quick.begin()]
     assert (slow.crowded, quick.crowded) == (True, False)
@@ -236,6 +238,13 @@ def test_who_lets_calls_wait_for_nothing_is_asked_by_one_at_a_time_and_who_fails
     assert slow.crowded
     slow.end(probes[0])
     assert not slow.crowded
+
+
+@pytest.mark.parametrize(("took", "crowded"), [(0.3, False), (1.5, True)])
+def test_a_failure_that_took_its_time_is_one_like_a_deadline(took: float, crowded: bool) -> None:
+    one = health_of(Clock(), failures=1)
+    one.fail(target(), Failure("server_error", "", 500), took=took)
+    assert one.crowded is crowded
 
 
 def test_another_instances_finding_counts_here_and_its_end_is_a_probe() -> None:
