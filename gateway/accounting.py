@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,14 @@ ENDED_HERE = frozenset({"left", "header_timeout", "ttft_timeout", "stalled", "ti
 """How attempts end that their upstream would have gone on with."""
 SILENCE = 16
 """An answer with no more content events (or tokens, by its length) may have cost no tokens, as a provider that says 0 says."""
+
+
+MOST_LOOKED_AT = 4 << 20
+"""Bytes of a broken answer that are looked through."""
+_TEXTS = re.compile(
+    rb'"(?:content|text|arguments|refusal|reasoning(?:_content)?|thinking)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)', re.DOTALL
+)
+"""What providers' wires call the texts of an answer; the last may lack its end."""
 
 
 class _Choice(msgspec.Struct):
@@ -135,6 +144,12 @@ def estimate_output(answer: bytes) -> int:
     except msgspec.DecodeError:
         return 0
     return sum(len(choice.message) for choice in said.choices) // BYTES_PER_TOKEN
+
+
+def estimate_part(part: bytes) -> int:
+    """About how many output tokens are in the beginning of a JSON answer: its texts; 0 while none has begun."""
+    size = sum(len(text) for text in _TEXTS.findall(part[:MOST_LOOKED_AT]))
+    return -(-size // BYTES_PER_TOKEN)
 
 
 def internal_error(id: str, error: Exception) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from gateway.outlive import outlive
 from gateway.parts import Read
 from gateway.stops import cut_answer
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Adjustment, Body, Failure, Refusal, StreamFailure
+from providers.base import Adjustment, Body, Failure, Refusal, StreamFailure, Usage
 
 if TYPE_CHECKING:
     from providers.local.probabilities import Probabilities, Steps
@@ -33,8 +34,18 @@ async def _ask(exchange: Exchange, body: Body) -> tuple[Read, Response]:
     response = await exchange.send(body)
     try:
         return await _read(exchange, response), response
+    except (UpstreamError, asyncio.CancelledError):
+        _charge_part(exchange, response)
+        raise
     finally:
         response.close()
+
+
+def _charge_part(exchange: Exchange, response: Response) -> None:
+    """An answer that broke off, or whose caller left, is charged as a stream is: what came of it, once there was any output."""
+    output = accounting.estimate_part(response.unread())
+    if output:
+        exchange.reported.append(Usage(accounting.prompt_tokens(exchange.call), output, estimated=True))
 
 
 async def ask_again(exchange: Exchange, first: Read, watch: json_mode.Watch) -> Read:

@@ -64,6 +64,7 @@ class HttpxResponse:
         self._started = False
         self._ended = False
         self._error: UpstreamError | None = None
+        self._collected: list[bytes] = []
 
     async def read(self) -> bytes:
         """The next piece; httpx reads the socket only when asked, which is the backpressure."""
@@ -78,7 +79,7 @@ class HttpxResponse:
 
     async def body(self, limit: int) -> bytes:
         """The whole body; UpstreamError("too_large") beyond `limit` bytes."""
-        pieces: list[bytes] = []
+        pieces = self._collected
         size = 0
         while piece := await self.read():
             pieces.append(piece)
@@ -87,6 +88,10 @@ class HttpxResponse:
                 self.close()
                 raise UpstreamError("too_large", f"the upstream's answer is larger than {limit} bytes")
         return b"".join(pieces)
+
+    def unread(self) -> bytes:
+        """What came of a body that was not read to its end."""
+        return b"".join(self._collected)
 
     def finish(self, heard: Heard | None = None) -> None:
         """HTTP/1.1 connections are not kept here, and an HTTP/2 stream costs nothing to end."""

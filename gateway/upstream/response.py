@@ -97,6 +97,10 @@ class NativeResponse:
         self._take()
         return data
 
+    def unread(self) -> bytes:
+        """What came of a body that was not read to its end."""
+        return b"".join(self.pieces)
+
     def close(self) -> None:
         """Done: an answer that has not ended has its socket aborted at once, unless it was finished."""
         if not self.ended and self.source is not None and not self.discarding:

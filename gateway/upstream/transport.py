@@ -65,6 +65,10 @@ class Response(Protocol):
         """The whole body; UpstreamError("too_large") beyond `limit` bytes."""
         ...
 
+    def unread(self) -> bytes:
+        """What came of a body that broke off, or was given up, while all of it was awaited; nothing after `close`."""
+        ...
+
     def finish(self, heard: Heard | None = None) -> None:
         """All that matters was read ([DONE] came): the connection is kept if the rest ends soon and is small. `close` may follow.
 

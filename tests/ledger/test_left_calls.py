@@ -7,17 +7,19 @@ import asyncio
 import httpx
 import pytest
 
-from tests.faults.upstream_server import FaultUpstream
+from gateway.accounting import estimate_part
+from tests.faults.behaviours import FIN, RST, Step, play
+from tests.faults.upstream_server import FaultUpstream, Script
 from tests.flows.live import Live, eventually, live
 from tests.ledger.conftest import ENVIRON, call, usage, yaml
 
 
-async def leave(client: httpx.AsyncClient, gateway: Live, up: FaultUpstream, *, stream: bool) -> None:
+async def leave(client: httpx.AsyncClient, gateway: Live, up: FaultUpstream, *, stream: bool, after: float = 0.15) -> None:
     """A caller who goes once the upstream has the call (and, of a stream, something was said)."""
     if not stream:
         asking = asyncio.create_task(call(client, gateway))
         await up.wait_for(lambda up: len(up.requests) == 1)
-        await asyncio.sleep(0.15)  # for the gateway to listen to its caller
+        await asyncio.sleep(after)  # for the gateway to listen to its caller
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     else:
@@ -54,6 +56,59 @@ async def test_a_provider_that_bills_whole_answers_is_read_to_the_end(up: FaultU
     assert up.requests[0].finished
     assert record["status"] == 499
     assert (found["requests"], found["prompt_tokens"], found["output_tokens"], found["estimated"]) == (1, 2, 30, 0)
+
+
+WORDS = "wort " * 40
+
+
+def part(ending: Step) -> Script:
+    """A JSON answer of which 200 bytes of text come, and no usage."""
+    begun = (
+        b'{"id":"x","object":"chat.completion","created":1,"model":"mock","choices":[{"index":0,"message":{"role":"assistant","content":"'
+    )
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(begun) + 5000}\r\n\r\n".encode()
+    return play(head + begun + WORDS.encode(), 0.2, ending)
+
+
+@pytest.mark.parametrize("transport", ["native", "httpx"])
+@pytest.mark.parametrize("ending", [FIN, RST, "left", "stalled"])
+async def test_a_json_answer_that_breaks_off_is_charged_what_came_of_it(
+    up: FaultUpstream, client: httpx.AsyncClient, ending: Step | str, transport: str
+) -> None:
+    """As a stream is: the prompt, and the output that was received; and flagged."""
+    up.on("/v1/chat/completions", part(60.0 if isinstance(ending, str) else ending))
+    more = f"transport: {transport}, " + ("idle_timeout: 500ms, " if ending == "stalled" else "")
+    async with live(yaml(up).replace("prices: ", f"{more}prices: "), environ=ENVIRON) as gateway:
+        if ending == "left":
+            await leave(client, gateway, up, stream=False, after=0.4)
+        else:
+            answer = await call(client, gateway)
+            assert answer.status_code in (502, 504)
+            assert "wort" not in answer.text
+        found = (await usage(client, gateway))["total"]
+    assert (found["requests"], found["output_tokens"]) == (1, len(WORDS) // 4)
+    assert 1 < found["prompt_tokens"] < 100
+    assert found["cost_nanodollars"] == found["prompt_tokens"] * 10_000 + found["output_tokens"] * 100_000
+    assert found["estimated"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        (b"", 0),
+        (b"   \n\n", 0),
+        (b'{"choices":[{"message":{"role":"assistant","content":null,"tool_c', 0),
+        (b'{"choices":[{"message":{"role":"assistant","content":"', 0),
+        (b'{"choices":[{"message":{"content":"abcd\\"efgh","refusal":null},"logprobs":{"content":[{"token":"abcd","bytes":[97]}', 3),
+        (b'{"choices":[{"message":{"tool_calls":[{"function":{"name":"f","arguments":"{\\"a\\":1', 2),
+        (b'{"type":"message","content":[{"type":"text","text":"' + b"x" * 4000, 1000),
+        (b'{"candidates":[{"content":{"parts":[{"text":"abcd"},{"text":"efgh"', 2),
+        (b'"content":"' + b"\\" * (64 << 20), 1 << 20),
+    ],
+    ids=range(9),
+)
+def test_the_output_in_a_part_of_an_answer_is_its_texts(body: bytes, tokens: int) -> None:
+    assert abs(estimate_part(body) - tokens) <= 10
 
 
 async def test_others_are_closed_at_once_and_charged_what_came(up: FaultUpstream, client: httpx.AsyncClient) -> None:
