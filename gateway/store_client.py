@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
+from gateway.config.secret import Secret, read_secret
 from gateway.config.types import Config
 from gateway.limits.address import RedisAddress, read_address
 from gateway.limits.topology import Topology
@@ -17,9 +20,20 @@ PATIENCE = 1.0
 """Seconds to connect, and for an answer: nobody's call waits for it."""
 
 
+class _OfUrl(Secret):
+    """The password in a URL that a file has, as the file has it now."""
+
+    def refresh(self) -> Secret:
+        """ValueError when the file cannot be used."""
+        assert self.path is not None
+        return Secret(read_address(read_secret(self.path).reveal()).password)
+
+
 def store_address(config: Config) -> RedisAddress:
     """Where the configuration's Redis is; ValueError when its parts do not fit together."""
-    return read_address(config.store, next(iter(config.store_password), None), config.store_ca)
+    found = read_address(config.store, next(iter(config.store_password), None), config.store_ca)
+    path = config.store.path
+    return structs.replace(found, password="", secret=_OfUrl(found.password, path)) if path is not None and found.password else found
 
 
 def open_client(address: RedisAddress, tag: str) -> Redis:

@@ -113,3 +113,23 @@ def test_the_exit_code_is_that_of_diff(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(tmp_path, BASE, BASE + "listen: 127.0.0.1:9\n", "--json") == 1
     found = json.loads(capsys.readouterr().out)["changes"]
     assert [(one["name"], one["restart"]) for one in found] == [("listen", True)]
+
+
+@pytest.mark.parametrize(
+    ("store", "before", "after", "restart"),
+    [
+        ("store: redis://h:1/0\nstore_password: file:{file}\n", "one", "two", False),
+        ("store: file:{file}\n", "redis://:one@h:1/0", "redis://:two@h:1/0", False),
+        ("store: file:{file}\n", "redis://:one@h:1/0", "redis://:one@other:1/0", True),
+        ("store: file:{file}\n", "redis://:one@h:1/0", "memory://", True),
+    ],
+)
+def test_a_password_in_a_file_is_taken_up_without_a_restart(tmp_path: Path, store: str, before: str, after: str, restart: bool) -> None:
+    file, found = tmp_path / "secret", []
+    for content in (before, after):
+        file.write_text(content)
+        file.chmod(0o600)
+        found.append(config.parse(store.format(file=file).encode(), "g.yaml", environ={}))
+    (change,) = compare(*found)
+    assert (change.restart, [one.name for one in needs_restart(*found)]) == (restart, [change.name] if restart else [])
+    assert "one" not in str(change)

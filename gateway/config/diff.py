@@ -9,8 +9,10 @@ import msgspec
 from msgspec import structs
 
 from gateway.config.problem import join
+from gateway.config.secret import Secret
 from gateway.config.shown import MASK, fields_of, shown_value
 from gateway.config.types import Config
+from gateway.limits.address import RedisAddress, read_address
 
 SECTIONS = {"providers": "provider", "models": "model", "teams": "team", "keys": "key"}
 """Parts of the file whose entries come and go by name."""
@@ -45,7 +47,8 @@ def compare(old: Config, new: Config) -> list[Change]:
         if name in SECTIONS:
             continue
         for path, one, other, form in _leaves(name, before[name], after[name]):
-            found.append(Change("changed", "", path, (_step(one, other, form),), _is_fixed(path) or _switches_tls(path, one, other)))
+            restart = (_is_fixed(path) and not _read_again(one, other)) or _switches_tls(path, one, other)
+            found.append(Change("changed", "", path, (_step(one, other, form),), restart))
     for section in SECTIONS:
         found += _entries(section, before[section][0], after[section][0])
     return found
@@ -71,6 +74,20 @@ def _put(struct: Any, path: list[str], source: Any) -> Any:
 
 def _is_fixed(path: str) -> bool:
     return any(path == fixed or path.startswith(fixed + ".") for fixed in FIXED)
+
+
+def _read_again(old: Any, new: Any) -> bool:
+    """Whether only a password differs that is read from the same file at each connection to the store."""
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        old, new = (one[0] if len(one) == 1 else None for one in (old, new))
+    path = getattr(old, "path", None)
+    if path is None or path != getattr(new, "path", None):
+        return False
+    return isinstance(old, Secret) or _without_password(old) == _without_password(new)
+
+
+def _without_password(url: str) -> RedisAddress | str:
+    return url if url == "memory://" else structs.replace(read_address(url), password="")
 
 
 def _switches_tls(path: str, old: Any, new: Any) -> bool:

@@ -11,7 +11,7 @@ from msgspec import inspect as mi
 from gateway.config.files import Files
 from gateway.config.leaf import bounded, header, scalar, wanted
 from gateway.config.problem import Problems, join, shorten, suggest
-from gateway.config.secret import Secret, check_secret, expand
+from gateway.config.secret import Secret, Url, check_secret, expand
 from gateway.config.value import FORMS
 from gateway.config.yamlfile import Mapping as MappingNode
 from gateway.config.yamlfile import Node, Scalar, Sequence
@@ -196,7 +196,11 @@ class Reader:
         if form == "path":
             return self._path(text, written)
         if FORMS[form].by_file and written.startswith("file:"):
-            return FORMS[form].read(self.files.secret(self._folder / Path(text[5:]).expanduser(), written[5:]).reveal())
+            secret = self.files.secret(self._folder / Path(text[5:]).expanduser(), written[5:])
+            value = FORMS[form].read(secret.reveal())
+            if isinstance(value, Url):
+                value.path = secret.path
+            return value
         if ":" in text.partition("@")[0].partition("//")[2] and "@" in text and "${" not in written and FORMS[form].secret:
             raise ValueError("a password is not written into this file: put ${NAME} in its place")
         return FORMS[form].read(text)

@@ -43,9 +43,9 @@ class Secret:
 
 
 class Url(str):
-    """An address whose repr hides the password in it, so that a printed Config has none."""
+    """An address whose repr hides the password in it, so that a printed Config has none. `path` is its file, when it has one."""
 
-    __slots__ = ()
+    path: Path | None = None
 
     def __repr__(self) -> str:
         return repr(re.sub(r"//[^/@]*@", "//***@", self))
