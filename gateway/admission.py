@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from typing import TYPE_CHECKING
 
@@ -108,5 +109,5 @@ class Admission:
 def _full(health: TargetHealth) -> Failure:
     """Everybody's turn is taken, and so are the places to wait."""
     health.shed += 1
-    wait = max(1.0, min(60.0, math.ceil(health.latency)))
+    wait = max(1.0, min(60.0, math.ceil(health.latency))) * (1.0 + random.random())  # who was turned away together comes back apart
     return Failure("overloaded", "as many calls as it may take are there already", code="overloaded", retry_after=wait)

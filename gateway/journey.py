@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 
@@ -64,7 +65,7 @@ def last_word(journey: Journey, healths: Sequence[TargetHealth], *, down: bool) 
     failure = journey.failure
     if failure is None:
         return journey.error()
-    soonest = max(SHORTEST_WAIT, min(health.left for health in healths))
+    soonest = _apart(min(health.left for health in healths))
     if down and len(healths) > 1 and FAILURES[failure.kind].blame == "failure":  # of a lone target its own words say more
         message = f"No target of the model '{journey.call.model}' answers. The last was {journey.target}: {failure.message}"
         return Unavailable(message, retry_after=soonest)
@@ -77,4 +78,9 @@ def resting(health: TargetHealth) -> Failure:
     """Why a call is not sent to a target that cools, while another one is finding out about it already."""
     reason, left = health.cooling.reason or "failures", health.left
     message = f"left alone for {left:.0f} s more ({reason}), but for one call that finds out whether it is back"
-    return Failure(_KINDS.get(reason, "overloaded"), message, retry_after=max(SHORTEST_WAIT, left))
+    return Failure(_KINDS.get(reason, "overloaded"), message, retry_after=_apart(left))
+
+
+def _apart(seconds: float) -> float:
+    """A time to come back, up to a tenth later: not all callers at the same moment."""
+    return max(SHORTEST_WAIT, seconds) * (1.0 + random.random() / 10)

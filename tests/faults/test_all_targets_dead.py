@@ -85,7 +85,7 @@ async def test_u28_with_all_targets_dead_each_call_costs_one_attempt_and_fails_f
     assert attempts <= 1.2 * 200
     last = answers[-1]
     assert (last.status, last.error["code"]) == (503, "model_unavailable")
-    assert 1 <= int(last.header("retry-after") or 0) <= 30
+    assert 1 <= int(last.header("retry-after") or 0) <= 34
     assert all(answer.status >= 500 for answer in answers)
 
 
@@ -121,7 +121,7 @@ async def test_u28_callers_do_not_queue_up_for_a_target_that_never_answers(serve
     answers = await asyncio.gather(*[gate.ask(chat()) for _ in range(20)])
     assert sorted(answer.status for answer in answers) in ([503] * 20, [503] * 19 + [504])  # a second is over where the machine is busy
     refused = [answer for answer in answers if answer.status == 503]
-    assert all(1 <= int(answer.header("retry-after") or 0) <= 30 for answer in refused)
+    assert all(1 <= int(answer.header("retry-after") or 0) <= 34 for answer in refused)
     assert len(up.requests) <= 3
     figure("20 callers of a target that hangs are told within", (time.monotonic() - began) * 1000, "ms")
     up.reset()
