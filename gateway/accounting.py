@@ -30,9 +30,7 @@ SILENCE = 16
 
 MOST_LOOKED_AT = 4 << 20
 """Bytes of a broken answer that are looked through."""
-_TEXTS = re.compile(
-    rb'"(?:content|text|arguments|refusal|reasoning(?:_content)?|thinking)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)', re.DOTALL
-)
+_TEXTS = re.compile(rb'"(?:content|text|arguments|refusal|reasoning(?:_content)?|thinking)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)', re.DOTALL)
 """What providers' wires call the texts of an answer; the last may lack its end."""
 
 

@@ -123,7 +123,7 @@ class Gateway:
         return self._limiter
 
     async def start(self) -> None:
-        """Begin to load the local models; calls are served meanwhile."""
+        """Begin to load the local models, which go on loading while calls are served; what must be here before is, once this is over."""
         await self.lender.start_new()
         await self.made_keys.start()
         if self.made_keys.known and not self.config.asks_for_keys:
@@ -134,6 +134,7 @@ class Gateway:
             await self.fleet.start()
         await self._share_health()
         await self._follow(self.generation)
+        await self._preload(self.generation)
         self._probe()
         self._watch_values()
 
@@ -161,6 +162,7 @@ class Gateway:
         self.generation, self._coming = generation, None
         self._probe()
         self.lender.native.renew()
+        self._spawn(self._preload(generation), "tokenizers")
         if self._retiring is None or self._retiring.done():
             self._retiring = self._spawn(self._retire(), "older generations")
 
@@ -177,8 +179,11 @@ class Gateway:
             self._limiting = True
             self.ledger.start(folder_of(generation.config, os.environ))
             await self.limiter(generation.config).start()
-        if generation.counts():
-            self._spawn(generation.pipeline.attempts.fit.preload(), "tokenizer")
+
+    async def _preload(self, generation: Generation) -> None:
+        """Load tokenizers before the first caller is let in: loading one stops everything else in this process."""
+        if self._workers == 1:  # of several processes, only those that serve count
+            await generation.pipeline.attempts.fit.preload(generation.tokenizers())
 
     async def _retire(self) -> None:
         """Let go of generations whose last call has ended, and of what only they used."""

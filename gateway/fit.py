@@ -7,7 +7,7 @@ Where the provider itself knows the caller's parameter it passes on, and a model
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import msgspec
 from gateway import catalog, context
 from gateway.config.types import ContextConfig
 from gateway.context import Budget, Group, Limits, Policy, Report
-from gateway.tokens import SHARED, STAND_IN, TokenCounter, Tokenizer, tokenizer_for
+from gateway.tokens import SHARED, TokenCounter, Tokenizer, tokenizer_for
 from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Adjustment, Body, Options, Refusal, Target
 
@@ -67,9 +67,10 @@ class Fit:
         self._counter = counter
         self._native: dict[str, tuple[str, str]] = {}
 
-    async def preload(self) -> None:
-        """Load the tokenizer that most counts need."""
-        await self._counter.load(STAND_IN)
+    async def preload(self, tokenizers: Iterable[Tokenizer]) -> None:
+        """Load what counts will need: half a second each, in which nothing else happens in this process."""
+        for tokenizer in tokenizers:
+            await self._counter.load(tokenizer)
 
     def asked(self, body: Body, place: Place, settings: ContextConfig | None, *, strict: bool = False) -> Asked:
         """Take what the gateway does itself out of the body. Refusal for words that nobody knows."""

@@ -14,11 +14,12 @@ from gateway.caller import CallerDeadlines
 from gateway.config.route import refs
 from gateway.config.types import Config, KeyConfig, ProviderConfig
 from gateway.lending import base_url_of
-from gateway.limiting import Limits, has_limits
+from gateway.limiting import Limits, counts_tokens, has_limits
 from gateway.pace import Pace
 from gateway.pipeline import Pipeline
 from gateway.pricing import price_of
 from gateway.routing import Model, Place, Router
+from gateway.tokens import Tokenizer, tokenizer_for
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.transport import Deadlines, Origin, Transport
 from gateway.virtual_keys import keys_of, resolve
@@ -44,6 +45,7 @@ class Generation:
             name: gateway.lender.engine(provider) for name, provider in config.providers.items() if provider.type == "local"
         }
         self._lender = gateway.lender
+        self._made_keys = gateway.made_keys
         self._transports: dict[str, Transport] = {}
         self._paces = gateway.paces
         self._places: dict[tuple[str, str], Place] = {}
@@ -134,13 +136,16 @@ class Generation:
         """Whether a transport or an engine of the process may still be needed by a call of this generation."""
         return any(resource is one for one in (*self._transports.values(), *self.engines.values()))
 
-    def counts(self) -> bool:
-        """Whether calls of some model need a tokenizer: the local engine counts by itself."""
-        kinds = {name: one.type for name, one in self.config.providers.items()}
-        counted = [one for one in self.config.models.values() if one.context is not None]
-        if self.limits is not None and self.limits.counts_tokens:
-            counted = list(self.config.models.values())
-        return any(kinds.get(ref.provider or "", "local") != "local" for one in counted for ref in refs(one.targets))
+    def tokenizers(self) -> set[Tokenizer]:
+        """What counts prompts: of models that mind their context, of all where tokens are limited; the local engine counts its own."""
+        kinds = {name: one.type for name, one in self.config.providers.items() if one.type != "local"}
+        limited = self.limits is not None and (self.limits.counts_tokens or any(map(counts_tokens, self._made_keys.entries)))
+        found = set()
+        for one in self.config.models.values():
+            if limited or one.context is not None:
+                file = one.context.tokenizer if one.context is not None else None
+                found |= {tokenizer_for(kinds[ref.provider], ref.model, file) for ref in refs(one.targets) if ref.provider in kinds}
+        return found
 
 
 def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:

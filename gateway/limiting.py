@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting, catalog
 from gateway.budget_use import BudgetUse
-from gateway.config.types import Config, LimitsConfig
+from gateway.config.types import Config, KeyConfig, LimitsConfig
 from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.redis import RedisLimiter
@@ -81,6 +81,11 @@ def _needs(limits: Sequence[Limit]) -> tuple[bool, bool]:
     return money or any(limit.kind in TOKEN_KINDS for limit in limits), money
 
 
+def counts_tokens(key: KeyConfig) -> bool:
+    """Whether a key's limits ask for its calls' tokens before they are made."""
+    return any(_needs(limits_in(block, ""))[0] for block in (key.limits, key.limits_per_user))
+
+
 def _strict(limits: Sequence[Limit]) -> bool:
     """Whether one of these limits counts in tokens or money, and has to hold exactly."""
     return any(limit.strict and (limit.kind in TOKEN_KINDS or limit.kind == "spend") for limit in limits)
@@ -107,9 +112,8 @@ class Limits:
         self._each: dict[tuple[str, str], tuple[tuple[Limit, ...], LimitsConfig]] = {}
         targets = (*self._providers.values(), *self._targets.values())
         own = [limit for block in (*self._models.values(), *targets) for limit in block]
-        blocks = [block for key in config.keys.values() for block in (key.limits, key.limits_per_user)]
-        blocks += [team.limits for team in config.teams.values()]
-        self.counts_tokens = _needs([*own, *(limit for block in blocks for limit in limits_in(block, ""))])[0]
+        teams = [limit for team in config.teams.values() for limit in limits_in(team.limits, "")]
+        self.counts_tokens = _needs([*own, *teams])[0] or any(map(counts_tokens, config.keys.values()))
         """Whether calls' tokens are estimated before they are made, as far as the configuration tells."""
         self.on_targets = any(targets)
         """Whether some provider or target has limits of its own."""

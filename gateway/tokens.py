@@ -1,8 +1,8 @@
 """Tokens of a conversation, counted offline: exactly where the tokenizer is known, else by o200k times a stated factor.
 
-Encodings are large (64 MB, half a second to load), so each is loaded by the first count that needs it, never at import. Callers send
-the whole history with every turn: what a message counts is remembered by its bytes. Counting releases the GIL, so that what may
-take longer than 5 ms is done in a thread.
+Encodings are large (64 MB, half a second to load), so only what a configuration needs is loaded, before the first caller is let in:
+loading holds the GIL, counting releases it, so that what may take longer than 5 ms is done in a thread. Callers send the whole history
+with every turn: what a message counts is remembered by its bytes.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import pytest
 from gateway.tokens import SHARED, Tokenizer
 from providers.base import Body
 from tests.faults.upstream_server import FaultUpstream, canned
-from tests.flows.live import Live, eventually, live
+from tests.flows.live import Live, live
+from tests.running import RunningGateway
 
 BEHAVIOUR, LIMIT = "context_length_exceeded_behavior", "prompt_truncate_len"
 EXACT = Tokenizer("o200k_base", exact=True)
@@ -346,10 +349,25 @@ async def test_a_tokenizer_file_without_its_package_is_named_at_start(up: FaultU
 
 async def test_the_tokenizer_is_loaded_at_start_only_where_it_may_be_needed(up: FaultUpstream) -> None:
     async with serving(configuration(up, "openai", "gpt-4o")) as idle:
-        assert not idle.gateway.generation.counts()
+        assert idle.gateway.generation.tokenizers() == set()
     async with serving(configuration(up, "openai", "gpt-4o", {"overflow": "truncate"})) as counting:
-        assert counting.gateway.generation.counts()
-        await eventually(lambda: SHARED.loaded(EXACT), 60)
+        assert counting.gateway.generation.tokenizers() == {EXACT}
+        assert SHARED.loaded(EXACT)
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4", "mistral-large"])
+async def test_the_first_call_of_a_process_is_counted_in_tokens(
+    up: FaultUpstream, client: httpx.AsyncClient, gateway: Callable[..., RunningGateway], model: str
+) -> None:
+    """By its 15,000 bytes it would be over the limit; its 5,000 words are not, with a fifth on top for a tokenizer that is not known."""
+    yaml = f"""
+providers: {{ up: {{ type: openai, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }} }}
+models: {{ m: {{ targets: up/{model}, limits: {{ tokens: 7k/h }} }} }}
+"""
+    running = await asyncio.to_thread(gateway, yaml, {"UP_KEY": "sk-upstream-credential"})
+    body = {"model": "m", "messages": [{"role": "user", "content": "go " * 5000}], "max_tokens": 10}
+    answer = await client.post(running.base_url + "/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("more", ["", ', "prompt_truncate_len": 100'], ids=["passed", "counted"])
