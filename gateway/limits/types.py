@@ -1,7 +1,7 @@
 """The words of limiting: Limit, Costs, Reservation, Refusal, and the interface that both stores keep.
 
 A window is cut into slots. An admission at time t counts the slots that cover [t - window, t] whole, so no window that ends at an
-admission can hold more than the limit; the price is one slot, hence at least 60/61 of the limit (50/51 for a second) is usable.
+admission can hold more than the limit; the price is one slot, hence at least 120/121 of the limit (100/101 for a second) is usable.
 Spend is per UTC calendar day or month, a period: what was settled in it (gateway.limits.spent) and what is reserved by calls in
 flight, and a call belongs to the period of its admission. Times are microseconds since 1970, money is nano-dollars: integers only.
 """
@@ -23,7 +23,7 @@ NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
 SECOND = 1_000_000
 """Microseconds in a second."""
-_WINDOWS = {"s": (20_000, 50), "min": (SECOND, 60), "h": (60 * SECOND, 60), "day": (1440 * SECOND, 60)}
+_WINDOWS = {"s": (10_000, 100), "min": (SECOND // 2, 120), "h": (30 * SECOND, 120), "day": (720 * SECOND, 120)}
 """A window's slot in microseconds, and how many full slots it has."""
 _PERIODS = {"day": 86_400 * SECOND, "month": 0}
 NO_SLOT = -1
