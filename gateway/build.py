@@ -37,6 +37,7 @@ from gateway.run_time_keys import RunTimeKeys, key_store
 from gateway.shared_health import KEY as HEALTH_KEY
 from gateway.shared_health import SharedHealth
 from gateway.store_client import open_client, store_address
+from gateway.store_troubles import StoreTroubles
 from gateway.target_views import TargetView, target_refs, views
 from gateway.upstream.resolver import Resolver
 from gateway.watch import Watch
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 RETIRE_EVERY = 0.5
 """Seconds between two looks at generations whose calls still run."""
+NOTICED = 2.0
+"""Seconds, besides the deadline of a decision, within which the link to the store has noticed an outage that others see."""
 BUILD = (version("lockgate"), platform.python_version())
 
 
@@ -101,7 +104,11 @@ class Gateway:
         self.target_views: Callable[[], list[TargetView]] = lambda: views(self.health, self.config)
         """How each target fares: here, or as all workers see it."""
         self.budget = RetryBudget(config.retry_budget)
-        self.made_keys = RunTimeKeys(key_store(config, os.environ), lambda: self.generation.join_keys(self.made_keys.entries), report)
+        # a supervisor says nothing of the store: its workers use it, and say it
+        self._troubles = StoreTroubles(report if workers == 1 else _nothing, self._store_is_away, NOTICED + config.store_deadline)
+        self.made_keys = RunTimeKeys(
+            key_store(config, os.environ), lambda: self.generation.join_keys(self.made_keys.entries), self._troubles.teller("keys")
+        )
         self.mirrors = Mirrors(self.metrics, log, self.ledger)
         self.hedges = Hedges(self.metrics)
         self.generation = Generation(config, self, number)
@@ -121,6 +128,9 @@ class Gateway:
             if isinstance(self._limiter, RedisLimiter):
                 self._limiter.told = UsageStore(self._limiter.link.run, self.ledger.counters).tell
         return self._limiter
+
+    def _store_is_away(self) -> bool:
+        return isinstance(self._limiter, RedisLimiter) and self._limiter.link.away
 
     async def start(self) -> None:
         """Begin to load the local models, which go on loading while calls are served; what must be here before is, once this is over."""
@@ -208,7 +218,7 @@ class Gateway:
         """Share cooldowns where the store can: the business of processes that serve."""
         if self._workers == 1 and not self.config.store.startswith("memory:"):
             client = partial(open_client, store_address(self.config), HEALTH_KEY)
-            self._shared_health = SharedHealth(self.health, client, self.report)
+            self._shared_health = SharedHealth(self.health, client, self._troubles.teller("cooldowns"))
             await self._shared_health.start()
 
     def _probe(self) -> None:
@@ -226,6 +236,7 @@ class Gateway:
         if self._shared_health is not None:
             await self._shared_health.stop(within)
         await self.made_keys.stop()
+        self._troubles.stop()
         if self.fleet is not None:
             await self.fleet.stop(within)
         if self._limiting and self._limiter is not None:
@@ -281,6 +292,10 @@ class Gateway:
             }
             found[name,] = float(values[what])
         return found
+
+
+def _nothing(line: str) -> None:
+    """For what others say."""
 
 
 def _stat(stats: object, name: str) -> dict[tuple[str, ...], float]:

@@ -18,6 +18,7 @@ import msgspec
 from gateway.config.types import Config, KeyConfig
 from gateway.ledger.files import folder_of
 from gateway.store_client import open_client, store_address
+from gateway.store_troubles import Tell
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -176,14 +177,14 @@ def _decode(text: bytes) -> MadeKey | None:
 class RunTimeKeys:
     """The keys made at run time, as this process knows them."""
 
-    def __init__(self, store: KeyStore, changed: Callable[[], None], report: Callable[[str], None]) -> None:
-        """`changed` is called after every change; `report` gets a line when the store goes and when it comes back."""
+    def __init__(self, store: KeyStore, changed: Callable[[], None], tell: Tell) -> None:
+        """`changed` is called after every change; `tell` gets a line when the store goes and when it comes back."""
         self.store = store
         self.known: Mapping[str, MadeKey] = {}
         self.revoked = 0
         """Keys that were known here and are no more, whoever revoked them."""
         self._changed = changed
-        self._report = report
+        self._tell = tell
         self._away = False
         self._lock = asyncio.Lock()
         self._polling: asyncio.Task[None] | None = None
@@ -239,11 +240,11 @@ class RunTimeKeys:
                 await self._refresh()
         except StoreAway as error:
             if not self._away:
-                self._report(f"store: keys made at run time cannot be read ({error}): those known last hold")
+                self._tell(f"store: keys made at run time cannot be read ({error}): those known last hold", True)
             self._away = True
         else:
             if self._away:
-                self._report("store: keys made at run time are read again")
+                self._tell("store: keys made at run time are read again", False)
             self._away = False
 
     async def _poll(self) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from gateway.cooling import Reason
 from gateway.health import Health
+from gateway.store_troubles import Tell
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -61,11 +62,11 @@ return out
 class SharedHealth:
     """Joins one process's health with that of all others at the same store."""
 
-    def __init__(self, health: Health, open_client: Callable[[], Redis], report: Callable[[str], None], every: float = EVERY) -> None:
-        """`report` gets one line when the store goes away, and one when it is back."""
+    def __init__(self, health: Health, open_client: Callable[[], Redis], say: Tell, every: float = EVERY) -> None:
+        """`say` gets one line when the store goes away, and one when it is back."""
         self._health = health
         self._open = open_client
-        self._report = report
+        self._say = say
         self._every = every
         self._instance = os.urandom(6).hex()
         self._told: list[tuple[str, int, str]] = []
@@ -123,15 +124,15 @@ class SharedHealth:
             found: list[Any] = await self._client.eval(SCRIPT, 1, KEY, *arguments)
         except (RedisError, OSError, TimeoutError) as error:
             self._told = (told + self._told)[:MOST_TOLD]
-            self._say(f"store: cooldowns are not shared with other instances ({type(error).__name__})", away=True)
+            self._turn(f"store: cooldowns are not shared with other instances ({_why(error)})", away=True)
             return
-        self._say("store: cooldowns are shared again", away=False)
+        self._turn("store: cooldowns are shared again", away=False)
         self._hear(found)
 
-    def _say(self, line: str, *, away: bool) -> None:
+    def _turn(self, line: str, *, away: bool) -> None:
         if away != self._away:
             self._away = away
-            self._report(line)
+            self._say(line, away)
 
     def _hear(self, found: list[Any]) -> None:
         heard: dict[str, str] = {}
@@ -147,3 +148,10 @@ class SharedHealth:
             elif reason in get_args(Reason):
                 self._health.hear(name, credential or None, found[at + 1] / 1000, reason)
         self._heard = heard
+
+
+def _why(error: Exception) -> str:
+    """The store's own words, where it answered."""
+    from redis.exceptions import ResponseError
+
+    return str(error)[:200] if isinstance(error, ResponseError) else type(error).__name__

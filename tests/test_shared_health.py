@@ -17,6 +17,7 @@ from gateway.health import Health
 from gateway.limits.address import RedisAddress
 from gateway.shared_health import KEY, SharedHealth
 from gateway.store_client import open_client
+from gateway.store_troubles import StoreTroubles
 from providers.base import Failure, Target
 from tests.faults.upstream_server import closed_port
 from tests.flows.live import eventually
@@ -40,7 +41,8 @@ async def join() -> AsyncIterator[Join]:
     async def one(address: RedisAddress, reports: list[str] | None = None) -> Health:
         health = Health()
         health.configure({"p": ProviderConfig(name="p")})
-        shared = SharedHealth(health, partial(open_client, address, "health"), ([] if reports is None else reports).append, every=0.1)
+        say = StoreTroubles(([] if reports is None else reports).append).teller("cooldowns")
+        shared = SharedHealth(health, partial(open_client, address, "health"), say, every=0.1)
         running.append(shared)
         await shared.start()
         return health
@@ -148,7 +150,12 @@ async def test_an_end_says_nothing_of_what_began_after_it() -> None:
 
 async def test_p2_a_store_that_is_away_does_not_hold_up_the_end(redis: RedisAddress) -> None:
     health = Health()
-    shared = SharedHealth(health, partial(open_client, RedisAddress(host="127.0.0.1", port=closed_port()), "health"), print, every=60.0)
+    shared = SharedHealth(
+        health,
+        partial(open_client, RedisAddress(host="127.0.0.1", port=closed_port()), "health"),
+        StoreTroubles(print).teller("cooldowns"),
+        every=60.0,
+    )
     await shared.start()
     health.tell("p/m", None, 30.0, "failures")
     await asyncio.sleep(0.1)  # it has looked again by now, and waits

@@ -41,6 +41,11 @@ class Link:
         """Failures by kind."""
 
     @property
+    def away(self) -> bool:
+        """An outage was told of, and not yet its end."""
+        return bool(self._said)
+
+    @property
     def commands(self) -> int:
         """Scripts run: one for all decisions of a tick."""
         return sum(wire.commands for wire in self._wires.values())

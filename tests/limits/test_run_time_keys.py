@@ -37,9 +37,11 @@ async def caller() -> AsyncIterator[httpx.AsyncClient]:
         yield one
 
 
-async def several(stack: AsyncExitStack, up: FaultUpstream, redis: RedisServer, count: int) -> list[Live]:
+async def several(
+    stack: AsyncExitStack, up: FaultUpstream, redis: RedisServer, count: int, deadline: str = "10s"
+) -> list[Live]:
     """Gateways with one store."""
-    rest = REST + KEYED + f"store: {redis.url}\nstore_deadline: 10s\n"
+    rest = REST + KEYED + f"store: {redis.url}\nstore_deadline: {deadline}\n"
     return [await stack.enter_async_context(serving(up, rest)) for _ in range(count)]
 
 
@@ -99,18 +101,31 @@ async def test_an_outage_keeps_the_keys_and_what_was_revoked_stays_so(
         await first.ask("DELETE", "/revoked")
         await eventually(lambda: set(other.gateway.made_keys.known) == {"kept"})
         own_redis.kill()
-        await eventually(lambda: any("keys made at run time cannot be read" in line for line in one.reports))
+        await eventually(lambda: any("out of reach" in line for line in one.reports))
         assert [(await operator.call(kept)).status_code for operator in (first, second)] == [200, 200]
         assert [(await operator.call(revoked)).status_code for operator in (first, second)] == [401, 401]
         away = await first.ask("POST", "", {"name": "later"})
         assert (away.status_code, away.json()["error"]["code"]) == (503, "store_unavailable")
         own_redis.start()  # empty
-        await eventually(lambda: any("are read again" in line for line in one.reports + other.reports))
+        await eventually(lambda: all("is back" in gateway.reports[-1] for gateway in gateways))
         assert [(await operator.call(kept)).status_code for operator in (first, second)] == [200, 200]
         later = await first.make("later")  # told to a store that was given back what it had lost
         await eventually(lambda: set(other.gateway.made_keys.known) == {"kept", "later"})
         assert [(await second.call(token)).status_code for token in (kept, revoked, later)] == [200, 401, 200]
-        assert sum("cannot be read" in line for line in one.reports) == 1
+        assert [len(gateway.reports) for gateway in gateways] == [2, 2]  # limits, keys and cooldowns have one outage
+
+
+async def test_what_a_user_of_the_store_may_not_do_is_said_though_the_store_is_there(up: FaultUpstream, own_redis: RedisServer) -> None:
+    patterns = [f"~lockgate:{{{tag}}}:*" for tag in ("caller", "target", "ledger")]
+    await ask(own_redis.address, "ACL", "SETUSER", "default", "resetkeys", *patterns)
+    async with AsyncExitStack() as stack:
+        (one,) = await several(stack, up, own_redis, 1, "1s")
+        await eventually(lambda: len(one.reports) == 2)
+        assert sum("keys made at run time cannot be read (" in line for line in one.reports) == 1
+        assert sum("cooldowns are not shared with other instances (" in line for line in one.reports) == 1
+        await ask(own_redis.address, "ACL", "SETUSER", "default", "~*")
+        await eventually(lambda: len(one.reports) == 4)
+        assert not [line for line in one.reports if "out of reach" in line]
 
 
 async def test_workers_and_the_command_line_know_the_same_keys(

@@ -16,6 +16,7 @@ from gateway.limits.resp import RedisAddress
 from gateway.limits.topology import TAGS, slot_of
 from gateway.limits.types import NOTHING, SECOND, Costs, Limit, Refusal, Reservation
 from gateway.run_time_keys import RedisKeys, RunTimeKeys
+from gateway.store_troubles import StoreTroubles
 from tests.flows.live import eventually
 from tests.limits.conftest import Starter
 from tests.limits.topologies import ClusterServers, SentinelServers, ask
@@ -112,7 +113,9 @@ async def test_keys_made_at_run_time_are_shared_in_every_topology(servers: Redis
         await ask(servers, "FLUSHALL")
         address = servers
     told: list[str] = []
-    one, other = [RunTimeKeys(RedisKeys(address), lambda: told.append("changed"), told.append) for _ in range(2)]
+    one, other = [
+        RunTimeKeys(RedisKeys(address), lambda: told.append("changed"), StoreTroubles(told.append).teller("keys")) for _ in range(2)
+    ]
     await one.start()
     await other.start()
     key = KeyConfig(name="new", hash="sha256:" + "1" * 64, limits=LimitsConfig(requests=Rate(5, "min")), models=("m",))
