@@ -13,6 +13,7 @@ from gateway.dialects.json_body import parse_body
 from gateway.errors import Forbidden, GatewayError, unreadable
 from gateway.fit import BEHAVIOUR, LIMIT, Asked, Fit
 from gateway.normalize import normalize, read_model
+from gateway.wishes import read_flag
 from providers.base import Body, Options, Refusal
 from providers.shapes import fan_out
 
@@ -38,7 +39,7 @@ def _explain(generation: Generation, body: Body, headers: Mapping[str, str], key
         raise Forbidden(f"The key '{key.name if key else ''}' may not use the model '{found.name}'.", param="model")
     normalize(body)
     strict = generation.config.strict or (key is not None and key.strict)
-    strict = strict or headers.get("x-gateway-strict", "").lower() in ("true", "1", "?1", "yes")
+    strict = read_flag(b"x-gateway-strict", headers.get("x-gateway-strict", "false").encode("latin-1", "replace")) or strict
     choices = generation.router.possible(found)
     return {
         "model": model,

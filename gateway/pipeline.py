@@ -42,12 +42,11 @@ from gateway.mirror import Mirrors
 from gateway.normalize import normalize, read_model
 from gateway.routing import Router
 from gateway.watch import Watch
+from gateway.wishes import PREFIX, read_wish
 from providers.base import Body, Operation
 
 if TYPE_CHECKING:
     from gateway.tracing import Tracer
-
-_TRUE = frozenset({b"true", b"1", b"?1", b"yes"})
 
 
 class Pipeline:
@@ -206,12 +205,8 @@ class Pipeline:
         for name, value in headers:
             if name == b"x-request-id":
                 call.client_id = answer.linked_id(value)
-            elif name == b"x-gateway-strict":
-                call.strict = value.lower() in _TRUE
-            elif name == b"x-gateway-receipt":
-                call.receipt = value.lower() == b"body"
-            elif name == b"x-gateway-require-parameters":
-                call.require = value.lower() in _TRUE
+            elif name[:10] == PREFIX:
+                read_wish(call, name, value)
         call.model = read_model(body)
         call.strict = call.strict or self._strict or (call.key is not None and call.key.strict)
 

@@ -16,6 +16,7 @@ from gateway.dialects.json_body import parse_body
 from gateway.errors import GatewayError
 from gateway.normalize import normalize
 from gateway.routing import SESSION_HEADER, Model, Router
+from gateway.wishes import PREFIX, read_wish
 
 if TYPE_CHECKING:
     from gateway.generation import Generation
@@ -59,7 +60,10 @@ def asking(source: bytes, headers: Sequence[tuple[bytes, bytes]], output: int, *
     call.body_bytes = len(source)
     normalize(call.body)
     call.stream = call.body.get("stream") is True
-    call.require = require or any(name == b"x-gateway-require-parameters" and value == b"true" for name, value in headers)
+    for name, value in headers:
+        if name[:10] == PREFIX:
+            read_wish(call, name, value)
+    call.require = call.require or require
     return Asking(call, headers, output)
 
 

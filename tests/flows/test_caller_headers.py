@@ -1,4 +1,4 @@
-"""Which of a caller's headers reach an upstream: those that its provider takes, and nothing else."""
+"""A caller's headers: which of them reach an upstream, and that those which ask something of the gateway are never misunderstood."""
 
 from __future__ import annotations
 
@@ -32,3 +32,34 @@ async def test_a_parameter_of_the_body_wins_over_the_header() -> None:
             answer = await client.post("/chat/completions", json=body, headers={"cf-ray": "header"})
             assert answer.status_code == 200, answer.text
         assert up.requests[0].header("cf-ray") == "mine"
+
+
+ASKS = ["x-gateway-strict", "x-gateway-require-parameters", "x-gateway-receipt"]
+
+
+@pytest.mark.parametrize("name", ASKS)
+async def test_a_value_that_a_header_of_ours_does_not_take_is_refused_and_not_ignored(name: str) -> None:
+    async with FaultUpstream() as up:
+        yaml = f'providers:\n  up: {{type: openai-compatible, base_url: "{up.base_url}"}}\nmodels:\n  m: up/x\n'
+        async with live(yaml) as gate, httpx.AsyncClient(base_url=gate.base_url) as client:
+            body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+            for value in ("maybe", "", "true;q=1", "b\u00f6dy".encode("latin-1")):
+                answer = await client.post("/chat/completions", json=body, headers={name: value})
+                error = answer.json()["error"]
+                assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", name)
+                assert name in error["message"]
+                assert ("`body` or `header`" if name == "x-gateway-receipt" else "true or false") in error["message"]
+            assert up.requests == []
+            for value in ("header", "BODY") if name == "x-gateway-receipt" else ("true", "False", "?1", "0", "yes"):
+                answer = await client.post("/chat/completions", json=body, headers={name: value})
+                assert answer.status_code == 200, answer.text
+                assert ("gateway" in answer.json()) == (value == "BODY")
+
+
+async def test_explain_reads_the_strict_header_as_serving_does() -> None:
+    yaml = 'providers:\n  up: {type: openai-compatible, base_url: "http://127.0.0.1:9/v1"}\nmodels:\n  m: up/x\n'
+    async with live(yaml) as gate, httpx.AsyncClient(base_url=gate.base_url) as client:
+        body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+        assert (await client.post("/explain", json=body, headers={"x-gateway-strict": "?1"})).json()["strict"] is True
+        assert (await client.post("/explain", json=body, headers={"x-gateway-strict": "no"})).json()["strict"] is False
+        assert (await client.post("/explain", json=body, headers={"x-gateway-strict": "maybe"})).status_code == 400
