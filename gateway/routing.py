@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway import balance
-from gateway.config.route import Order, Ref, Route, Split
+from gateway.config.route import MOST_ATTEMPTS, Order, Ref, Route, Split
 from gateway.config.types import wildcard
 from gateway.errors import NotFound
 from gateway.pace import Pace
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from providers.local.engine import Engine
 
 
-MOST_ATTEMPTS = 3
 SESSION_HEADER = "x-session-id"
 """What names a conversation where `balance: session` says nothing else."""
 

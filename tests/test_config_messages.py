@@ -150,6 +150,24 @@ ROUTES = [
         "providers: {g: {type: openai-compatible, base_url: http://v/v1}}\nmodels: {m: {targets: n, continue_on_cut: true}, n: [g/x, g/y]}",
         "models.m.continue_on_cut: no target can go on with what another began: vllm, llamacpp, anthropic and local can",
     ),
+    (
+        LOCAL + "models:\n  m:\n    targets: local/x\n    retries: 3",
+        "5:14: models.m.retries: a call is sent 3 times at most where attempts says nothing, the first send included: "
+        "write retries: 2, or attempts: 4 or more",
+    ),
+    (
+        LOCAL + "models: {m: {targets: local/x, retries: 2, attempts: 1}}",
+        "models.m.retries: a call is sent once at most (attempts), the first send included: write attempts: 3 or more",
+    ),
+    (
+        LOCAL + "models: {m: {targets: local/x, timeout: 5s, first_byte_timeout: 10s}}",
+        "models.m.first_byte_timeout: it is longer than timeout (5 s), which ends the call before: shorten it, or raise models.m.timeout",
+    ),
+    (
+        "providers: {local: {timeout: 5s, idle_timeout: 6s}}",
+        "providers.local.idle_timeout: it is longer than timeout (5 s), which ends the call before: shorten it, or raise",
+    ),
+    ("providers: {local: {first_byte_timeout: 20m}}", "providers.local.first_byte_timeout: it is longer than timeout (600 s)"),
     (LOCAL + "models: {m: {targets: {local/x: 1}, session_header: x-id}}", "models.m.session_header: it is only looked at"),
     (
         "providers: {v: {type: vllm, base_url: http://v/v1}}\nmodels: {m: {targets: [{n: 1, v/y: 1}], balance: cost}, n: [v/x]}",
@@ -338,3 +356,17 @@ def test_a_certificate_and_a_key_that_do_not_belong_together_are_refused(tmp_pat
     (tmp_path / "key.pem").chmod(0o644)
     with pytest.raises(ConfigError, match=r"1:28: tls.key: everybody may read 'key.pem' \(chmod 600 'key.pem'\)"):
         config.parse(b"tls: {cert: cert.pem, key: key.pem}", str(tmp_path / "g.yaml"), environ={})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "providers: {local: {timeout: 5s}}",
+        "providers: {local: {timeout: 5s, first_byte_timeout: 5s}}",
+        LOCAL + "models: {m: {targets: local/x, timeout: 5s}}",
+        LOCAL + "models: {m: {targets: local/x, first_byte_timeout: 10m, retries: 2}}",
+        LOCAL + "models: {m: {targets: local/x, retries: 9, attempts: 10}}",
+    ],
+)
+def test_a_bound_of_the_whole_shortens_what_is_left_at_its_default(text: str) -> None:
+    config.parse(text.encode(), "g.yaml", environ={})

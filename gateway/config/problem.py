@@ -70,6 +70,10 @@ class Problems:
         self._places[path] = place
         self._written[path] = written
 
+    def has(self, path: str) -> bool:
+        """Whether the file says anything at a path itself."""
+        return path in self._places
+
     def written(self, path: str) -> str:
         """A value as the file has it, short and printable."""
         return shorten(self._written.get(path, ""))

@@ -12,6 +12,8 @@ from gateway.config.yamlfile import Mapping, Node, Place, Scalar, Sequence
 
 MAX_CHAIN = 16
 MAX_TARGETS = 1000
+MOST_ATTEMPTS = 3
+"""Requests sent upstream for one call, where `attempts` says nothing else."""
 
 
 class Ref(msgspec.Struct, frozen=True, tag=True):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import providers
 from gateway.config.problem import Problems, join
-from gateway.config.route import Order, Ref, Route, Split, refs
+from gateway.config.provider_check import check_times
+from gateway.config.route import MOST_ATTEMPTS, Order, Ref, Route, Split, refs
 from gateway.config.types import Config, ModelConfig
 from gateway.pricing import price_of
 
@@ -16,10 +17,27 @@ MOST_HEDGED = 0.05
 def check_routes(config: Config, problems: Problems) -> None:
     """Settings that would do nothing are mistakes."""
     for name, model in config.models.items():
+        _check_retries(model, join("models", name), problems)
+        check_times(model, join("models", name), problems)
         if model.targets is not None:
             _check_balance(config, name, model, problems)
             _check_hedge(config, name, model, problems)
             _check_continuing(config, name, model, problems)
+
+
+def _check_retries(model: ModelConfig, path: str, problems: Problems) -> None:
+    """As many retries as there may be sends, less the first."""
+    most = model.attempts or MOST_ATTEMPTS
+    if model.retries is None or model.retries < most:
+        return
+    why = "(attempts)" if model.attempts else "where attempts says nothing"
+    fewer = f"retries: {most - 1}, or " if most > 1 else ""
+    more = f"attempts: {model.retries + 1} or more" if model.retries < 9 else "attempts: 10"
+    problems.at(f"{path}.retries", f"a call is sent {_times(most)} at most {why}, the first send included: write {fewer}{more}")
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
 def _check_balance(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:

@@ -106,7 +106,7 @@ async def test_u28_a_burst_against_dead_targets_is_not_multiplied(
 async def test_u28_a_lone_call_may_still_try_three_times(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     for one in (up, other):
         one.on(PATH, status(500))
-    gate = await serve((up, "mock"), (other, "mock"), model={"retries": 5})
+    gate = await serve((up, "mock"), (other, "mock"), model={"retries": 2})
     answer = await gate.ask(chat())
     assert (answer.status, answer.header("x-gateway-attempts")) == (502, "3")
     record = await gate.record(status=502)
