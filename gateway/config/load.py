@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -93,10 +93,19 @@ def parse(
         config = _overridden(replace(config, path=path), over)
         routes.check(_names(root, "providers"), _names(root, "models"))
         for check in (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes, check_tls):
-            check(config, problems)
+            _look(check, config, problems)
     problems.check()
     assert isinstance(config, Config)
     return config
+
+
+def _look(check: Callable[[Config, Problems], None], config: Config, problems: Problems) -> None:
+    """One check of the whole; where it stumbles over a value that was found wrong before, there is nothing to add."""
+    try:
+        check(config, problems)
+    except (TypeError, AttributeError):
+        if not len(problems):
+            raise
 
 
 def read(path: str | Path) -> bytes:
