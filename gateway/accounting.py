@@ -6,7 +6,7 @@ import re
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -115,6 +115,11 @@ def used(call: Call, since: int = 0) -> Used | None:
 def own_cost(call: Call) -> int:
     """The cost of the answer itself, in nano-dollars; 0 where nobody knows a price."""
     return call.price.of_usage(call.usage) if call.price is not None and call.usage is not None else 0
+
+
+def bills(call: Call) -> list[dict[str, Any]]:
+    """What attempts used that did not answer the call, and their cost in USD."""
+    return [{"target": one.target, "usage": one.usage, "cost_usd": one.cost / NANO} for one in call.asides]
 
 
 def cost_usd(call: Call) -> float | None:

@@ -146,7 +146,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         if call.usage.estimated:
             found["estimated"] = True
     if call.asides:
-        found["billed_attempts"] = call.asides
+        found["billed_attempts"] = accounting.bills(call)
     if (cost := accounting.cost_usd(call)) is not None:
         found["cost_usd"] = cost
     if call.finish_reasons:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 _SILENT: tuple[Any, ...] = (None, "", [], {})
+_GRAMMARS = frozenset({
+    "ebnf", "grammar", "guided_choice", "guided_grammar", "guided_json", "guided_regex", "json_schema", "regex", "structured_outputs",
+})  # fmt: skip
+"""Parameters of servers that hold an answer to a grammar."""
 _LAST = frozenset({"limit", "timeout", "client_error"})
 """Failures after which no target would say the rest: the stream was long enough, or its time is up."""
 
@@ -183,7 +187,7 @@ def listen(call: Call, choices: Sequence[Choice]) -> Spoken | None:
     format = body.get("response_format") or {}
     messages = body.get("messages")
     plain = (body.get("n") or 1) == 1 and format.get("type", "text") == "text" and not call.path.startswith(goodfire.PREFIX)
-    return Spoken() if plain and messages and messages[-1].get("role") != "assistant" else None
+    return Spoken() if plain and _GRAMMARS.isdisjoint(body) and messages and messages[-1].get("role") != "assistant" else None
 
 
 def prefill(target: Target) -> Mapping[str, Any] | None:

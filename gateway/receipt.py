@@ -76,7 +76,7 @@ def body(call: Call) -> dict[str, Any]:
     if call.spoken is not None and call.spoken.splices:
         found["continued"] = call.spoken.splices
     if call.asides:
-        found["billed_attempts"] = call.asides
+        found["billed_attempts"] = accounting.bills(call)
     if call.context is not None:
         found["context"] = call.context
     return found

@@ -174,7 +174,8 @@ ROUTES = [
         "2:50: models.m.balance: v/x has no known price, so that its cost cannot be compared: add it under providers.v.prices",
     ),
     (
-        "providers: {v: {type: vllm, base_url: http://v/v1, prices: {x: {input: 1}}}}\nmodels: {m: {targets: {v/x: 1, v/y: 1}, balance: cost}}",
+        "providers: {v: {type: vllm, base_url: http://v/v1, prices: {x: {input: 1}}}}\n"
+        "models: {m: {targets: {v/x: 1, v/y: 1}, balance: cost}}",
         "1:65: providers.v.prices.x.input: unknown key",
     ),
     (

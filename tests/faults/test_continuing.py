@@ -256,6 +256,8 @@ def with_tool_call() -> dict[str, Any]:
 CANNOT: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "json": ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}}, []),
     "json object": ({"response_format": {"type": "json_object"}}, []),
+    "grammar": ({"guided_regex": "(yes|no)"}, []),
+    "structured": ({"structured_outputs": {"choice": ["a", "b"]}}, []),
     "own beginning": ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Well,"}]}, []),
     "several": ({"n": 2}, []),
     "tool call": ({}, [with_tool_call()]),
