@@ -15,6 +15,8 @@ from gateway.config.types import Address, Tls
 from gateway.edge import Connection, end_overdue
 
 BACKLOG = 4096
+UNSENT = 64 << 10
+"""Bytes for one caller that wait in the kernel: those on their way are not counted, so that a long way costs no speed."""
 KEEP_ALIVE = 75
 """Seconds that an idle caller's connection is kept: longer than common proxies keep theirs, so that they close first."""
 
@@ -29,6 +31,7 @@ def bind(address: Address) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)  # its connections have it from the listener
         listener.bind((address.host, address.port))
         listener.listen(BACKLOG)
     except OSError as error:

@@ -15,6 +15,8 @@ from gateway.upstream.resolver import Address, Resolver, literal
 from gateway.upstream.tls import Contexts
 from gateway.upstream.transport import Deadlines, UpstreamError
 
+WINDOW = 256 << 10
+"""Bytes that an upstream may be ahead of us in the kernel, of a stream whose caller reads slowly."""
 STAGGER = 0.25
 """How long one address may take before the next is tried beside it, in seconds (RFC 8305, section 5)."""
 
@@ -165,6 +167,7 @@ async def _connect(address: Address) -> socket.socket:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, WINDOW)
         await asyncio.get_running_loop().sock_connect(sock, target)
     except BaseException:
         sock.close()

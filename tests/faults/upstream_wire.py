@@ -166,6 +166,10 @@ class Exchange:
         self._wire.close()
         raise Gone
 
+    def hold_little(self) -> None:
+        """Have the kernel keep next to nothing of what is sent: what is sent has then arrived."""
+        self._wire.hold_little()
+
     def rst(self) -> None:
         """Reset the connection now."""
         self._wire.reset()
@@ -244,6 +248,9 @@ class Wire(asyncio.Protocol):
         sock = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
+
+    def hold_little(self) -> None:
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
 
     def _leave(self, who: str) -> None:
         if self.link.closed is not None:
