@@ -65,8 +65,8 @@ def as_entry(key: KeyConfig) -> dict[str, Any]:
     return found
 
 
-def _limits(block: LimitsConfig) -> dict[str, str | int]:
-    found: dict[str, str | int] = {}
+def _limits(block: LimitsConfig) -> dict[str, str | int | bool]:
+    found: dict[str, str | int | bool] = {}
     for kind in ("requests", "tokens", "prompt_tokens", "output_tokens"):
         rate: Rate | None = getattr(block, kind)
         if rate is not None:
@@ -79,6 +79,8 @@ def _limits(block: LimitsConfig) -> dict[str, str | int]:
         found["spend"] = f"{dollars}{cents} USD/{block.spend.window}"
     if block.outage != LimitsConfig().outage:
         found["outage"] = block.outage
+    if block.strict:
+        found["strict"] = True
     return found
 
 

@@ -71,7 +71,7 @@ VALUES = [
     ("providers: {local: {timeout: 1min}}", f"{DURATION}; got '1min'"),
     ("providers: {local: {timeout: 0s}}", "a duration is more than 0 and at most 24h; got '0s'"),
     ("providers: {local: {timeout: 25h}}", "a duration is more than 0 and at most 24h; got '25h'"),
-    ("providers: {local: {timeout: {a: b}}}", "expected text, got a mapping"),
+    ("providers: {local: {timeout: {a: b}}}", "expected a value such as 60s, got a mapping"),
     ('providers: {local: {headers: {a: "x\\ny"}}}', "a header's value is plain ASCII without line breaks or blanks around it"),
     ("max_body: 32M", "1:11: max_body: expected a size such as 32MiB, 512KiB or 10MB; got '32M'"),
     ("listen: 8080", "1:9: listen: expected HOST:PORT, for example 127.0.0.1:8080 (0.0.0.0:8080 for every interface); got '8080'"),

@@ -53,6 +53,12 @@ def test_everything_it_was_asked_for_is_in_the_entry(capsys: pytest.CaptureFixtu
     assert found.expires.isoformat() == "2028-01-01T00:00:00+00:00"
 
 
+def test_a_key_may_be_made_for_later_with_limits_that_are_exact(capsys: pytest.CaptureFixture[str]) -> None:
+    _, entry = create(capsys, "--name", "team", "--disabled", "--limits", "tokens=1k/min,strict=true,outage=closed")
+    found = load(entry).keys["team"]
+    assert (found.disabled, found.limits.strict, found.limits.outage) == (True, True, "closed")
+
+
 @pytest.mark.parametrize("name", ["a b", "true", "x: y", "# x", '"', "*", "[a]", "ü", "null", "12"])
 def test_any_name_is_written_so_that_it_is_read_back(capsys: pytest.CaptureFixture[str], name: str) -> None:
     _, entry = create(capsys, "--name", name)

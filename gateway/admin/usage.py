@@ -30,7 +30,10 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         unknown = sorted(set(params) - PARAMS)
         if unknown:
             raise BadRequest(f"'{unknown[0][:40]}' is none of {', '.join(sorted(PARAMS))}.", param=unknown[0][:40])
-        form = params.get("format") or ("csv" if "text/csv" in request.headers.get("accept", "") else "json")
+        form = params["format"] if "format" in params else ("csv" if "text/csv" in request.headers.get("accept", "") else "json")
+        repeated = [name for name in params if len(request.query_params.getlist(name)) > 1]
+        if repeated:
+            raise BadRequest(f"'{repeated[0]}' is there twice.", param=repeated[0])
         if form not in ("json", "csv"):
             raise BadRequest("format is json or csv.", param="format")
         try:

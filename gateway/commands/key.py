@@ -40,6 +40,7 @@ def key() -> None:
 )
 @click.option("--team", metavar="NAME", help="The team that it belongs to.")
 @click.option("--expires", metavar="DATE", help="The last day on which it is taken, UTC.")
+@click.option("--disabled", is_flag=True, help="Not good yet: until it is enabled it is refused.")
 @click.option("--strict", is_flag=True, help="Refuse (400) what cannot be honoured instead of adjusting it.")
 @click.option("--admin", "url", metavar="URL", help="Make it in the gateway that has this admin listener; it is good at once.")
 @_JSON
@@ -49,6 +50,7 @@ def create(
     limits: tuple[str, ...],
     team: str | None,
     expires: str | None,
+    disabled: bool,
     strict: bool,
     url: str | None,
     as_json: bool,
@@ -69,6 +71,8 @@ def create(
         entry["limits"] = _limits(limits)
     if expires:
         entry["expires"] = expires
+    if disabled:
+        entry["disabled"] = True
     if strict:
         entry["strict"] = True
     if url is not None:
@@ -126,9 +130,15 @@ def show(url: str, as_json: bool) -> None:
         return
     for one in found["data"]:
         limits = ", ".join(f"{kind} {limit}" for kind, limit in one.get("limits", {}).items())
-        state = "disabled" if one["disabled"] else f"until {one['expires']}" if "expires" in one else "good"
+        state = "disabled" if one["disabled"] else _until(one["expires"]) if "expires" in one else "good"
         models = ",".join(one.get("models", ["*"]))
         click.echo("\t".join([one["name"], one["source"], one.get("shown", "-"), state, one.get("team", "-"), models, limits or "-"]))
+
+
+def _until(expires: str) -> str:
+    from datetime import UTC, datetime
+
+    return f"{'ended' if datetime.fromisoformat(expires) <= datetime.now(UTC) else 'until'} {expires}"
 
 
 @key.command(short_help="Revoke a key that was made at run time.")
@@ -144,8 +154,8 @@ def revoke(name: str, url: str) -> None:
     click.echo(f"{name} is revoked")
 
 
-def _limits(given: tuple[str, ...]) -> dict[str, str | int]:
-    found: dict[str, str | int] = {}
+def _limits(given: tuple[str, ...]) -> dict[str, str | int | bool]:
+    found: dict[str, str | int | bool] = {}
     for pair in (one.strip() for text in given for one in text.split(",") if one.strip()):
         kind, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
@@ -153,6 +163,8 @@ def _limits(given: tuple[str, ...]) -> dict[str, str | int]:
         if kind in found:
             raise click.UsageError(f"--limits has '{kind[:60]}' twice")
         found[kind] = int(value) if kind == "concurrent" and value.isascii() and value.isdigit() and len(value) < 10 else value
+        if kind == "strict" and value in ("true", "false"):
+            found[kind] = value == "true"
     return found
 
 
@@ -183,11 +195,15 @@ def as_yaml(name: str, entry: dict[str, Any]) -> str:
         if isinstance(value, list):
             lines.append(f"    {field}: [{', '.join(_scalar(one) for one in value)}]")
         elif isinstance(value, dict):
-            pairs = [f"{kind}: {limit if isinstance(limit, int) else _scalar(limit)}" for kind, limit in value.items()]
+            pairs = [f"{kind}: {_plain(limit)}" for kind, limit in value.items()]
             lines.append(f"    {field}: {{ {', '.join(pairs)} }}")
         else:
             lines.append(f"    {field}: {'true' if value is True else _scalar(value, field == 'hash')}")
     return "\n".join(lines)
+
+
+def _plain(value: str | int | bool) -> str:
+    return _scalar(value) if isinstance(value, str) else str(value).lower()
 
 
 def _scalar(text: str, quoted: bool = False) -> str:

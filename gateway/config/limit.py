@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -54,7 +55,7 @@ def rate(text: str) -> Rate:
     if factor not in _FACTORS:
         raise ValueError(f"{expected}: the factors are k, M and G")
     _check_window(window, WINDOWS, expected)
-    amount = float(number) * _FACTORS[factor]
+    amount = Decimal(number) * _FACTORS[factor]  # in binary 1.001k would be no whole number
     if amount <= 0:
         raise ValueError("a limit is more than 0; 'disabled: true' refuses a key altogether")
     if amount > MOST or amount != int(amount):

@@ -24,6 +24,22 @@ MEANT = {
     "port": "listen",
     "max_retries": "retries",
     "request_timeout": "timeout",
+    "rps": "requests",
+    "rpm": "requests",
+    "rpd": "requests",
+    "tps": "tokens",
+    "tpm": "tokens",
+    "tpd": "tokens",
+    "input_tokens": "prompt_tokens",
+    "completion_tokens": "output_tokens",
+    "parallel": "concurrent",
+    "parallel_requests": "concurrent",
+    "max_parallel_requests": "concurrent",
+    "concurrency": "concurrent",
+    "budget": "spend",
+    "max_budget": "spend",
+    "cost": "spend",
+    "usd": "spend",
 }
 """Words of other programs whose spelling is too far from ours to be guessed."""
 

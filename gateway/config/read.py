@@ -87,7 +87,7 @@ class Reader:
             self.refuse(node, path, f"expected a mapping, got {describe(node)}")
             return None
         for key, place, line in node.repeated:
-            self.problems.add(place, join(path, key), f"written twice, first in line {line}")
+            self.problems.add(place, join(path, key), f"written twice, first in line {line}: keep one of them")
         return node
 
     def struct(self, node: Node, kind: mi.StructType, path: str, name: str = "", short: str | None = None) -> Any:
@@ -179,7 +179,8 @@ class Reader:
             ref = self.read_ref(node, path)
             return BAD if ref is None else ref
         if not isinstance(node, Scalar) or node.null:
-            return self.refuse(node, path, f"expected text, got {describe(node)}")
+            expected = wanted(mi.Metadata(kind, None, {"form": form}))
+            return self.refuse(node, path, f"expected {expected}, got {describe(node)}")
         text = self.text(node, path)
         if text is None:
             return BAD

@@ -42,8 +42,8 @@ def read_query(params: Mapping[str, str], today: date) -> Query:
     by = params.get("by", "key")
     if by not in get_args(By):
         raise BadQuery("by", f"'{by[:40]}' is none of {', '.join(get_args(By))}")
-    end = _day("to", params["to"]) if params.get("to") else today
-    start = _day("from", params["from"]) if params.get("from") else min(end, today).replace(day=1)
+    end = _day("to", params["to"]) if "to" in params else today
+    start = _day("from", params["from"]) if "from" in params else min(end, today).replace(day=1)
     if start > end:
         raise BadQuery("from", f"{start} is after {end}")
     if (end - start).days >= KEPT_DAYS:

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import pytest
 
+from gateway import __main__ as command
 from gateway.key_file import NAME
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, serving
@@ -126,6 +127,31 @@ async def test_what_is_no_key_is_refused_with_its_path_and_the_likely_fix(
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
     assert said in answer.json()["error"]["message"]
     assert len((await operator.ask("GET")).json()["data"]) == 1
+
+
+async def test_the_list_on_a_terminal_says_what_became_of_each_key(
+    up: FaultUpstream, client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = f"  late: {{ hash: '{digest('lg-late-0123456789abcdef')}', expires: 2020-12-31 }}\n"
+    monkeypatch.setenv("LOCKGATE_ADMIN_KEY", ADMIN)
+    async with serving(up, REST + late + KEYED) as gateway:
+        operator = Operator(client, gateway)
+        await operator.make("off", disabled=True)
+        await operator.make("new", expires="2037-12-31")
+        assert await asyncio.to_thread(command.run, ["key", "list", "--admin", gateway.admin_url]) == 0
+    assert [line.split("\t")[::3][:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["first", "good"], ["late", "ended 2021-01-01T00:00:00Z"], ["off", "disabled"], ["new", "until 2038-01-01T00:00:00Z"],
+    ]  # fmt: skip
+
+
+async def test_what_is_not_changed_stays_as_strict_as_it_was(operator: Operator) -> None:
+    limits = {"tokens": "20k/h", "strict": True}
+    token = await operator.make("new", limits=limits, limits_per_user={"output_tokens": "9k/h", "strict": True})
+    for entry in ({"disabled": True}, {"disabled": False}):
+        changed = (await operator.ask("PATCH", "/new", entry)).json()
+        assert (changed["limits"], changed["limits_per_user"]) == (limits, {"output_tokens": "9k/h", "strict": True})
+    answer = await operator.call(token)
+    assert '"max_tokens";set_default' in answer.headers["x-gateway-adjusted"]
 
 
 async def test_an_end_in_the_past_is_refused_where_it_is_asked_for_and_nowhere_else(operator: Operator) -> None:

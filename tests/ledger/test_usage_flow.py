@@ -69,11 +69,15 @@ async def test_usage_comes_as_csv_where_that_is_asked_for(up: FaultUpstream, cli
         ({"from": "2026-11-02", "to": "2026-11-01"}, "from"),
         ({"from": "2020-01-01", "to": "2026-11-01"}, "from"),
         ({"format": "xml"}, "format"),
+        ({"format": ""}, "format"),
+        ({"from": ""}, "from"),
+        ({"to": ""}, "to"),
+        ({"by": ["team", "key"]}, "by"),
         ({"since": "2026-11-01"}, "since"),
     ],
 )
 async def test_a_question_that_cannot_be_answered_is_a_400_that_names_what_is_wrong(
-    up: FaultUpstream, client: httpx.AsyncClient, params: dict[str, str], param: str
+    up: FaultUpstream, client: httpx.AsyncClient, params: dict[str, str | list[str]], param: str
 ) -> None:
     async with live(yaml(up), environ=ENVIRON) as gateway:
         answer = await client.get(gateway.admin_url + "/admin/usage", params=params)
