@@ -1,0 +1,215 @@
+"""Whole gateways and one Redis that is frozen, or that a flood of refused calls never reaches: judged at their callers and upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from tests.faults.client import FaultClient, chat, request_head
+from tests.faults.upstream_server import FaultUpstream
+from tests.limits.redis_server import RedisServer
+from tests.limits.topologies import ask
+from tests.running import Figure, RunningGateway
+
+Gateways = Callable[..., RunningGateway]
+
+TOKEN, NEIGHBOUR = "lg-proof-0123456789abcdef", "lg-neighbour-0123456789abc"
+LIMIT = 60
+"""Requests per second of one key, over all gateways."""
+CALLERS = 5
+DEADLINE = 0.5
+"""Seconds for one decision: long, so that a busy machine's pauses are told from waiting for the store."""
+FROZEN = 10.0
+FLOOD = 50_000
+BATCH = 25
+BODY = json.dumps(chat()).encode()
+
+
+class Call(NamedTuple):
+    """One call of one caller."""
+
+    began: float
+    took: float
+    status: int
+    degraded: bool
+
+
+def configured(up: FaultUpstream, server: RedisServer) -> str:
+    """A gateway's configuration."""
+    digests = [hashlib.sha256(token.encode()).hexdigest() for token in (TOKEN, NEIGHBOUR)]
+    return f"""
+store: {server.url}
+store_deadline: {DEADLINE * 1000:g}ms
+providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
+models:
+  m: up/mock
+keys:
+  shared: {{ hash: "sha256:{digests[0]}", limits: {{ requests: {LIMIT}/s }} }}
+  neighbour: {{ hash: "sha256:{digests[1]}", limits: {{ requests: 1000000/h }} }}
+"""
+
+
+def request(token: str) -> bytes:
+    """A chat call, head and body."""
+    return request_head(len(BODY), [("authorization", f"Bearer {token}")]) + BODY
+
+
+async def started(gateway: Gateways, yaml: str, count: int) -> list[RunningGateway]:
+    """Gateways that serve."""
+    found = [await asyncio.to_thread(gateway, yaml, {"UP_KEY": "sk-upstream-credential"}) for _ in range(count)]
+    for one in found:
+        await asyncio.to_thread(one.wait_ready)
+    return found
+
+
+async def calling(port: int, until: float, record: list[Call]) -> None:
+    """One caller on one connection, always a little over the limit."""
+    async with await FaultClient.connect(port) as client:
+        while (began := time.monotonic()) < until:
+            await client.send(request(TOKEN))
+            answer = await client.answer()
+            took = time.monotonic() - began
+            record.append(Call(began, took, answer.status, answer.header("x-gateway-limits") == "degraded"))
+            await asyncio.sleep(0.04)
+
+
+def arrived(up: FaultUpstream, start: float, end: float) -> int:
+    """Requests that reached the upstream between two moments."""
+    return sum(start <= one.at < end for one in up.requests)
+
+
+async def metric(gateway: RunningGateway, name: str) -> float:
+    """One value that the gateway shows, 0 when it does not."""
+    text = (await asyncio.to_thread(httpx.get, gateway.admin_url + "/metrics", trust_env=False, timeout=30)).text
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(200)
+async def test_r3_g3_callers_of_three_gateways_wait_for_a_frozen_store_once_and_their_shares_hold(
+    own_redis: RedisServer, gateway: Gateways, figure: Figure
+) -> None:
+    async with FaultUpstream() as up:
+        up.chunks = 1
+        gateways = await started(gateway, configured(up, own_redis), 3)
+        await asyncio.sleep(1.5)  # until each knows of all
+        record: list[Call] = []
+        start = time.monotonic()
+        callers = [
+            asyncio.create_task(calling(int(one.url.rsplit(":", 1)[1]), start + 4 + FROZEN + 6, record))
+            for one in gateways
+            for _ in range(CALLERS)
+        ]
+        await asyncio.sleep(4)
+        frozen = time.monotonic()
+        own_redis.freeze()
+        await asyncio.sleep(FROZEN)
+        thawed = time.monotonic()
+        own_redis.thaw()
+        await asyncio.gather(*callers)
+        end = time.monotonic()
+        deadlines = [await metric(one, 'lockgate_store_errors_total{kind="deadline"}') for one in gateways]
+    before = [call for call in record if call.began < frozen - DEADLINE]
+    during = [call for call in record if frozen <= call.began < thawed - DEADLINE]
+    waited = [call for call in during if call.took >= DEADLINE]
+    again = [call for call in waited if call.began > frozen + 2 * DEADLINE + 1]
+    shares, after = arrived(up, frozen + 4, thawed), arrived(up, thawed, end)
+    figure("calls before, slowest tenth", sorted(call.took for call in before)[len(before) * 9 // 10] * 1000, "ms")
+    figure("calls while it is frozen", len(during), "")
+    figure("of these, waited for the deadline", len(waited), f"by {3 * CALLERS} callers")
+    figure("of these, begun after the breakers had opened", len(again), "")
+    figure("calls while it is frozen, slowest tenth", sorted(call.took for call in during)[len(during) * 9 // 10] * 1000, "ms")
+    figure("the upstream saw before", arrived(up, start + 1, frozen) / (frozen - start - 1), f"a second, of {LIMIT}")
+    figure("the upstream saw by shares", shares / (thawed - frozen - 4), f"a second, of {LIMIT}")
+    figure("the upstream saw afterwards", after / (end - thawed), f"a second, of {LIMIT}")
+    assert {call.status for call in record} == {200, 429}
+    assert sum(call.degraded for call in before) <= len(before) / 20
+    assert all(1 <= found <= 3 for found in deadlines)  # the breaker opened once; a busy machine may have an outage of its own
+    assert len(waited) - len(again) <= 2 * 3 * CALLERS  # each caller once, and as often for a pause of the machine
+    assert len(again) <= len(during) / 50  # the machine's own pauses: with a breaker that does not open it would be all
+    assert sum(call.degraded for call in during) > len(during) / 2
+    for since, until, seen in ((frozen, thawed, arrived(up, frozen, thawed)), (thawed, end, after), (start, end, len(up.requests))):
+        assert seen <= LIMIT * (until - since + 2)  # what came late from the window before, and the window itself
+    assert shares > LIMIT * (thawed - frozen - 4) / 4  # they are used
+    last = [call for call in record if call.began > end - 2]
+    assert sum(call.degraded for call in last) <= len(last) / 10  # shared again
+    assert after > 2 * LIMIT
+    for one in gateways:
+        said = [line for line in one.output.splitlines() if line.startswith("store: ")]
+        assert 2 <= len(said) <= 6
+        assert all("out of reach" in line or "is back" in line for line in said)
+
+
+async def scripts(server: RedisServer) -> int:
+    """Scripts that Redis was asked to run."""
+    stats = await ask(server.address, "INFO", "commandstats")
+    return sum(int(calls) for calls in re.findall(r"cmdstat_eval(?:sha)?:calls=(\d+)", stats.decode()))
+
+
+async def flood(port: int, count: int) -> None:
+    """Refused calls on one connection, some at once."""
+    text = request(TOKEN) * BATCH
+    async with await FaultClient.connect(port) as client:
+        for _ in range(count // BATCH):
+            await client.send(text)
+            refused = 0
+            client.received = b""
+            while refused < BATCH or not client.received.endswith(b"}"):
+                assert await client.read_some(), client.received
+                refused = client.received.count(b"HTTP/1.1 429 ")
+            assert client.received.count(b"HTTP/1.1 ") == BATCH
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(200)
+async def test_g7_fifty_thousand_refused_calls_over_http_cost_redis_next_to_nothing(
+    own_redis: RedisServer, gateway: Gateways, figure: Figure
+) -> None:
+    async with FaultUpstream() as up:
+        up.chunks = 1
+        yaml = configured(up, own_redis).replace(f"{LIMIT}/s", "5/h")
+        (one,) = await started(gateway, yaml, 1)
+        port = int(one.url.rsplit(":", 1)[1])
+        async with await FaultClient.connect(port) as client:
+            for _ in range(6):
+                await client.send(request(TOKEN))
+                status = (await client.answer()).status
+            assert status == 429
+            idle, since = await scripts(own_redis), time.monotonic()
+            await asyncio.sleep(4)
+            idle_rate = (await scripts(own_redis) - idle) / (time.monotonic() - since)
+            before, commands, began = await scripts(own_redis), await metric(one, "lockgate_store_commands_total"), time.monotonic()
+            flooding = [asyncio.create_task(flood(port, FLOOD // 8)) for _ in range(8)]
+            served, slowest = 0, 0.0
+            while not all(task.done() for task in flooding):
+                asked = time.monotonic()
+                await client.send(request(NEIGHBOUR))
+                assert (await client.answer()).status == 200
+                slowest = max(slowest, time.monotonic() - asked)
+                served += 1
+                await asyncio.sleep(0.5)
+            await asyncio.gather(*flooding)
+            took = time.monotonic() - began
+            done = await scripts(own_redis) - before
+            by_metric = await metric(one, "lockgate_store_commands_total") - commands
+        refused = await metric(one, 'lockgate_limit_decisions_total{decision="refused",kind="requests",mode="shared",owner="key"}')
+    beyond = done - idle_rate * took - 2 * served
+    figure("refused over HTTP", refused, f"in {took:.1f} s")
+    figure("scripts that Redis ran meanwhile", done, f"of which it runs {idle_rate:.1f} a second without any call, and 2 for a neighbour's")
+    figure("for the flood itself", beyond, "")
+    figure("commands that the gateway counted meanwhile", by_metric, "")
+    figure("slowest of a neighbour's calls", slowest * 1000, f"ms, of {served}")
+    assert refused >= FLOOD
+    assert beyond <= 100
+    assert by_metric <= done
+    assert len(up.requests) == 5 + served
