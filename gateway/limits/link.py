@@ -10,7 +10,7 @@ from typing import Any
 from gateway.limits.encode import side_of
 from gateway.limits.resp import Done, RedisAddress
 from gateway.limits.topology import TAGS, Topology
-from gateway.limits.wire import STEADY, Wire
+from gateway.limits.wire import ENDED, STEADY, Wire
 
 DEADLINE = 0.05
 """Seconds that one decision may take."""
@@ -33,6 +33,7 @@ class Link:
         }
         self._only = self._wires[TAGS[0]] if len(tags) == 1 else None
         self._said = ""
+        self._untold = False
         self._back: asyncio.TimerHandle | None = None
         self.up = False
         self.used = False
@@ -89,6 +90,7 @@ class Link:
         if not up:
             self._away(why)
         elif self._said:
+            self._tell(self._said)
             self._back = asyncio.get_running_loop().call_later(STEADY, self._is_back)
 
     def _away(self, why: str) -> None:
@@ -97,8 +99,15 @@ class Link:
             self._back.cancel()
             self._back = None
         if not self._said:
+            self._said, self._untold = why, True
+            if why == ENDED:
+                return
+        self._tell(why)
+
+    def _tell(self, why: str) -> None:
+        if self._untold:
+            self._untold = False
             self._report(f"store: Redis at {self._address} is out of reach ({why}): limits follow their outage mode")
-            self._said = why
 
     def _is_back(self) -> None:
         self._said, self._back = "", None

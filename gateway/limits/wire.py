@@ -22,6 +22,8 @@ RETRY = (0.05, 0.5)
 """Seconds between attempts to reach Redis again: the first, and the longest."""
 STEADY = 1.0
 """Seconds after which a connection counts as one that holds."""
+ENDED = "the connection ended"
+"""Why a server is left that says no more than that: the next attempt to reach it may know."""
 OLDEST = (5, 0)
 """Scripts may only write after they asked for the time since this version."""
 _SHA = {script: digest(script) for script in SCRIPTS}
@@ -130,7 +132,7 @@ class Wire:
             return
         self._connection = None
         if self.up:
-            self._fail("connection", "the connection ended")
+            self._fail("connection", ENDED)
         self._down.set()
 
     async def _stay_connected(self, first: asyncio.Event) -> None:

@@ -222,7 +222,8 @@ async def test_limits_are_shared_through_redis_and_degrade_as_declared(
             assert refused.headers["x-gateway-limits"] == "degraded"
             assert int(refused.headers["retry-after"]) >= 1
             assert other.count("lockgate_limit_decisions", "refused", "closed") >= 1
-            assert len([line for line in other.reports if "out of reach" in line]) == 1
+            await eventually(lambda: len(other.reports) == 1)
+            assert "out of reach" in other.reports[0]
             scrape = (await client.get(other.admin_url + "/metrics")).text
             assert "lockgate_store_up 0.0" in scrape
             assert 'lockgate_limit_decisions_total{decision="refused",kind="requests",mode="closed",owner="key"}' in scrape
