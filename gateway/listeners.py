@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import Callable, Generator
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from gateway.config import pem
 from gateway.config.types import Address, Tls
 from gateway.edge import Connection, end_overdue
 
@@ -80,6 +82,13 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
+def _tls_context(tls: Tls, config: uvicorn.Config, default: object) -> ssl.SSLContext:
+    """What shows our certificate, as the configuration had it when it was read."""
+    context = ssl.SSLContext(config.ssl_version)
+    pem.load(context, tls)
+    return context
+
+
 def server(
     app: Any,
     *,
@@ -111,5 +120,6 @@ def server(
         timeout_graceful_shutdown=grace,
         ssl_certfile=tls.cert if tls else None,
         ssl_keyfile=tls.key if tls else None,
+        ssl_context_factory=partial(_tls_context, tls) if tls else None,
     )
     return Server(config, heads)

@@ -16,6 +16,7 @@ from gateway.app import build_app
 from gateway.build import Gateway
 from gateway.calllog import CallLog
 from gateway.collector import spare_what_stays
+from gateway.config import pem
 from gateway.config.load import Config, ConfigError, Overrides
 from gateway.config.source import Loaded, Source
 from gateway.drain import Ending, end_when_hurried, serve_until_told, watch_signals
@@ -134,7 +135,7 @@ def load_certificate(gateway: Gateway, callers: Server) -> None:
     """Take certificate and key from where the configuration says, for the connections to come."""
     tls, context = gateway.config.tls, callers.config.ssl
     if tls is not None and context is not None:
-        context.load_cert_chain(tls.cert, tls.key)
+        pem.load(context, tls)
 
 
 async def refuse_bad_model(gateway: Gateway, end: Callable[[], None]) -> bool:

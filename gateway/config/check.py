@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gateway.config import pem
+from gateway.config.files import Files
 from gateway.config.problem import Problems, join, suggest
 from gateway.config.route import Ref, refs
 from gateway.config.secret import refuse_exposed
@@ -150,16 +152,18 @@ def _targets(config: Config, models: Iterable[str]) -> list[Ref]:
     return found
 
 
-def check_tls(config: Config, problems: Problems) -> None:
+def check_tls(config: Config, problems: Problems, files: Files) -> None:
     """The certificate and the key load, and belong together."""
     if config.tls is None or None in (config.tls.cert, config.tls.key):
         return
     import ssl
 
     try:
-        refuse_exposed(Path(config.tls.key), problems.written("tls.key"))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(config.tls.cert, config.tls.key, password=lambda: b"")
+        if not files.has(Path(config.tls.key)):
+            refuse_exposed(Path(config.tls.key), problems.written("tls.key"))
+        pem.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem.read(config.tls, files))
+    except UnicodeDecodeError:
+        problems.at("tls", "cert and key cannot be used together: not PEM")
     except ssl.SSLError as error:
         problems.at("tls", f"cert and key cannot be used together: {error.reason or 'not PEM'}")
     except (OSError, ValueError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
@@ -15,12 +15,16 @@ MISSING = "missing"
 
 
 class Files:
-    """What one reading of a configuration opened. `given` has the contents that stand for the disk's, by path."""
+    """What one reading of a configuration opened.
 
-    def __init__(self, given: Mapping[str, str] | None = None) -> None:
+    `given` has the contents that stand for the disk's, by path; `known` are files that were there at an earlier reading and may be gone.
+    """
+
+    def __init__(self, given: Mapping[str, str] | None = None, known: Container[str] = ()) -> None:
         self._given = given or {}
+        self._known = known
         self.secrets: dict[str, str] = {}
-        """The content of each file that is a secret, by path."""
+        """The content of each file that is a secret or a certificate, by path."""
         self.marks: dict[str, str] = {}
         """What tells each file's content from another, by path; files that could not be read included."""
 
@@ -31,6 +35,21 @@ class Files:
         found = Secret(self._given[name], path) if name in self._given else read_secret(path, written)
         self.secrets[name] = found.reveal()
         return found
+
+    def text(self, path: Path) -> str:
+        """The content of a file that goes on as it was read; OSError or ValueError when it cannot be read."""
+        name = str(path)
+        if name not in self.secrets:
+            self.secrets[name] = self._given[name] if name in self._given else path.read_bytes()[:MAX_BYTES].decode()
+        return self.secrets[name]
+
+    def has(self, path: Path) -> bool:
+        """Whether it is taken as it was, not as the disk has it."""
+        return str(path) in self._given
+
+    def knows(self, path: Path) -> bool:
+        """Whether it was there before, so that its absence now is no mistake of who wrote the configuration."""
+        return str(path) in self._known
 
     def note(self, path: Path) -> None:
         """A file whose change matters."""

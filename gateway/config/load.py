@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from msgspec import inspect as mi
 from msgspec.structs import replace
 
-from gateway.config import yamlfile
+from gateway.config import pem, yamlfile
 from gateway.config.check import check_keys, check_limits, check_listeners, check_store, check_tls
 from gateway.config.entry import ModelEntries, ProviderEntries
 from gateway.config.files import Files
@@ -92,11 +93,12 @@ def parse(
     if isinstance(config, Config):
         config = _overridden(replace(config, path=path), over)
         routes.check(_names(root, "providers"), _names(root, "models"))
-        for check in (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes, check_tls):
+        for check in (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes):
             _look(check, config, problems)
+        _look(partial(check_tls, files=reader.files), config, problems)
     problems.check()
     assert isinstance(config, Config)
-    return config
+    return config if config.tls is None else replace(config, tls=pem.read(config.tls, reader.files))
 
 
 def _look(check: Callable[[Config, Problems], None], config: Config, problems: Problems) -> None:

@@ -211,6 +211,8 @@ class Reader:
         try:
             path = self._folder / Path(text).expanduser()
             self.files.note(path)
+            if self.files.knows(path):
+                return str(path)
             if not path.is_file():
                 raise ValueError("no such file" if not path.exists() else "not a file")
             path.open("rb").close()

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import inspect as mi
 
 from gateway.config.limit import Rate
+from gateway.config.pem import Pem
 from gateway.config.route import Order, Ref, Split
 from gateway.config.secret import Secret, Url
 from gateway.config.types import Config
@@ -30,7 +31,7 @@ def shown_value(value: Any, form: str | None = None) -> Any:
         return MASK
     if isinstance(value, Url):
         return repr(value)[1:-1]
-    if isinstance(value, Ref | Address):
+    if isinstance(value, Ref | Address | Pem):
         return str(value)
     if isinstance(value, Rate):
         return f"{value.amount / 10**9:g} USD/{value.window}" if form == "spend" else f"{value.amount}/{value.window}"

@@ -19,10 +19,13 @@ class Text(msgspec.Struct, frozen=True):
     data: bytes
     secrets: dict[str, str]
     over: Overrides
+    files: tuple[str, ...] = ()
+    """What it refers to."""
 
     def parse(self, environ: Mapping[str, str] = os.environ) -> Config:
-        """The Config; ConfigError when a file other than a secret is gone."""
-        return configuration.parse(self.data, self.path, over=self.over, environ=environ, files=Files(self.secrets))
+        """The Config."""
+        files = Files(self.secrets, self.files)
+        return configuration.parse(self.data, self.path, over=self.over, environ=environ, files=files)
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -52,7 +55,7 @@ class Source:
             config = configuration.parse(data, self.path, over=self._over, environ=self._environ, files=files)
         finally:
             self.seen = {**files.marks, self.path: before}
-        return Loaded(config, Text(self.path, data, files.secrets, self._over), self.seen)
+        return Loaded(config, Text(self.path, data, files.secrets, self._over, tuple(files.marks)), self.seen)
 
     def changed(self) -> dict[str, str]:
         """The marks as they are now; empty when nothing is other than the last reading saw it."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +17,9 @@ from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL, chat, one_model
 from tests.flows.live import eventually, live
+from tests.flows.test_process import children
 from tests.flows.test_reload_flow import call
-from tests.flows.test_shutdown_flow import generation, port, until
+from tests.flows.test_shutdown_flow import admin, generation, port, until
 from tests.running import RunningGateway
 
 ENVIRON = {"UP_KEY": CREDENTIAL}
@@ -136,3 +139,59 @@ async def test_a_renewed_certificate_is_shown_to_new_connections_and_open_ones_s
 async def _past(running: RunningGateway, number: int) -> bool:
     """Whether a later generation serves: the two files may have been seen one by one."""
     return not await generation(running, number)
+
+
+async def test_a_worker_that_starts_after_the_certificate_was_broken_shows_the_one_of_the_others(
+    gateway: Callable[..., RunningGateway], tmp_path: Path
+) -> None:
+    authority, context = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(context)
+    certificate(authority, tmp_path)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    async with FaultUpstream() as up:
+        tls = f'store: redis://127.0.0.1:1/0\ntls: {{ cert: "{tmp_path / "cert.pem"}", key: "{tmp_path / "key.pem"}" }}\n'
+        yaml = one_model(up, tls).replace("type:", f'ca: "{tmp_path / "ca.pem"}", type:')
+        running = await asyncio.to_thread(gateway, yaml, ENVIRON, ("--workers", "2"))
+        await asyncio.to_thread(running.wait_ready)
+        first, one = await shown_certificate(running, context)
+        one.close()
+        (tmp_path / "cert.pem").write_text("-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n")
+        (tmp_path / "ca.pem").unlink()
+        await until(lambda: _fails(running))
+        for pid in (before := set(children(running.pid))):
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: _answers(running, context, before))
+        again, other = await shown_certificate(running, context)
+        other.close()
+        assert again == first
+        assert running.stderr.count("starting it again") == 2
+        certificate(authority, tmp_path)
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        await until(lambda: _shows_another(running, context, first))
+
+
+async def _fails(running: RunningGateway) -> bool:
+    """Whether the last reload came to nothing."""
+    found = (await admin(running, "/admin/config")).json()
+    return bool(found["error"]) and found["generation"] == 1
+
+
+async def _answers(running: RunningGateway, context: ssl.SSLContext, before: set[int]) -> bool:
+    """Whether two other workers are there, and ten calls in a row are answered."""
+    if len(set(children(running.pid)) - before) < 2:
+        return False
+    try:
+        for _ in range(10):
+            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+                if (await client.post(running.base_url + "/chat/completions", json=chat(max_tokens=1))).status_code != 200:
+                    return False
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+async def _shows_another(running: RunningGateway, context: ssl.SSLContext, first: bytes) -> bool:
+    """Whether new connections get another certificate."""
+    found, writer = await shown_certificate(running, context)
+    writer.close()
+    return found != first
