@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.call import Call
+from gateway.chunk_reading import UNREADABLE
 from gateway.errors import GatewayError, Headers
 from gateway.receipt import header as adjusted_header
 from gateway.relay import Relay
@@ -20,6 +21,7 @@ from providers.usage import read_usage
 
 __all__ = ["read_usage"]
 
+NO_ANSWER = Failure("bad_body", "the answer is not a chat completion")
 _LINKED = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 _REQUEST_IDS = frozenset({b"x-request-id", b"request-id", b"apim-request-id"})
 _PASSED = frozenset({b"cf-ray", b"x-amz-cf-id", b"x-delay-time"})
@@ -89,8 +91,8 @@ async def read_json(response: Response, target: Target, options: Options, limit:
         if not body.isascii():
             body.decode()  # the JSON decoder does not look into what it passes on unread
         return target.kind.decode(body, target, options)
-    except (ValueError, RecursionError):
-        raise StreamFailure(Failure("bad_body", "the answer is not a chat completion")) from None
+    except UNREADABLE:
+        raise StreamFailure(NO_ANSWER) from None
 
 
 async def read_unstreamed(response: Response, target: Target, limit: int) -> Failure:

@@ -11,7 +11,9 @@ import msgspec
 from msgspec import structs
 
 from gateway import accounting, answer, json_mode, logits, receipt, time_info
+from gateway.answer import NO_ANSWER
 from gateway.call import Attempt
+from gateway.chunk_reading import UNREADABLE
 from gateway.dialects import goodfire
 from gateway.exchange import MAX_ANSWER, MAX_ERROR, Exchange
 from gateway.fanout import add_usages, merge, together, with_usage_of
@@ -19,7 +21,7 @@ from gateway.outlive import outlive
 from gateway.parts import Read
 from gateway.stops import cut_answer
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Adjustment, Body, Failure, Refusal, StreamFailure, Usage
+from providers.base import Adjustment, Answer, Body, Failure, Refusal, StreamFailure, Usage
 
 if TYPE_CHECKING:
     from providers.local.probabilities import Probabilities, Steps
@@ -82,6 +84,18 @@ async def _read(exchange: Exchange, response: Response) -> Read:
     call.upstream_end = time.monotonic()
     if found.adjustments:
         call.adjustments = [*call.adjustments, *found.adjustments]
+    try:
+        _put_right(exchange, found)
+    except UNREADABLE:
+        raise StreamFailure(NO_ANSWER) from None
+    if found.usage is not None:
+        exchange.reported.append(found.usage)
+    return found.body, found.usage, found.finish_reasons
+
+
+def _put_right(exchange: Exchange, found: Answer) -> None:
+    """What the caller asked of an answer and the provider did not do: stops, JSON, a count of what was said."""
+    call = exchange.call
     if call.stops:
         found.body, matched = cut_answer(found.body, call.stops, keep=call.keep_stop)
         call.stop_matched = call.stop_matched or matched
@@ -90,9 +104,6 @@ async def _read(exchange: Exchange, response: Response) -> Read:
         call.adjustments = [*call.adjustments, *(note for note in notes if note not in call.adjustments)]
     if found.usage is None or not found.usage.completion_tokens:
         call.chunks += accounting.estimate_output(found.body)
-    if found.usage is not None:
-        exchange.reported.append(found.usage)
-    return found.body, found.usage, found.finish_reasons
 
 
 async def give(exchange: Exchange, body: bytes, response: Response) -> None:
@@ -117,7 +128,11 @@ async def answer_several(exchange: Exchange, bodies: list[Body]) -> None:
     found = await together([ask(exchange, body) for body in bodies])
     call.usage = add_usages([usage for (_, usage, _), _ in found])
     call.finish_reasons = tuple(finished[0] if finished else None for (_, _, finished), _ in found)
-    await give(exchange, merge([body for (body, _, _), _ in found]), found[0][1])
+    try:
+        merged = merge([body for (body, _, _), _ in found])
+    except UNREADABLE:
+        raise StreamFailure(NO_ANSWER) from None
+    await give(exchange, merged, found[0][1])
 
 
 async def answer_logits(exchange: Exchange, body: Body, asked: logits.Asked) -> None:

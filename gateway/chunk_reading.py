@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+"""What reading an upstream's JSON raises where it is not what its provider documents: a number for an object, a word for a list."""
 _ABSENT = msgspec.Raw(b"")
 
 

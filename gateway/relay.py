@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.chunk_reading import OpeningChunk, ReadChoice, ReadChunk, is_text, present, read_chunk, read_chunks, read_opening
+from gateway.chunk_reading import UNREADABLE, OpeningChunk, ReadChoice, ReadChunk, is_text, present, read_chunk, read_chunks, read_opening
 from gateway.sse import Event, EventParser, EventTooLarge, lead, tail
 from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
 
@@ -174,7 +174,7 @@ class Relay:
         for name, data in events:
             try:
                 chunks = (*getattr(decoder, "end", tuple)(), data) if data == b"[DONE]" else tuple(decoder.feed(name, data))
-            except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+            except UNREADABLE as error:
                 raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None
             for chunk in chunks:
                 yield name if chunk is data else "", chunk

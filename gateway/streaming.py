@@ -221,10 +221,14 @@ async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:
             call.chunks = sum(stream.relay.chunks for stream in streams.values())
             if out:
                 if not caller.opened:
-                    await open_stream(exchange, streams[0].response)
+                    await open_stream(exchange, streams[at].response)
                 await caller.write(out)
     relays = [streams[at].relay for at in range(len(bodies))]
     call.usage = add_usages([relay.usage for relay in relays])
     call.finish_reasons = tuple(next(iter(relay.finish_reasons), None) for relay in relays)
     out = whole.usage_event(len(bodies)) if call.usage_asked else b""
-    await finish(exchange, out, msgspec.convert(whole.identity, OpeningChunk))
+    try:
+        opening = msgspec.convert(whole.identity, OpeningChunk)
+    except msgspec.ValidationError:  # an upstream whose ids are no words
+        opening = OpeningChunk()
+    await finish(exchange, out, opening)

@@ -29,6 +29,8 @@ _QUOTA_WORDS = frozenset({
     "insufficient_quota", "quota_exhausted", "daily_quota_exhausted", "quota_exceeded", "billing_error", "insufficient_balance",
     "billing_hard_limit_reached", "insufficient_credits", "payment_required",
 })  # fmt: skip
+_NO_CREDIT = re.compile(r"credit balance is too low|insufficient (?:credits|balance|funds)", re.IGNORECASE)
+"""What Anthropic says, with status 400 and no code of its own, of an account with nothing left; and others alike."""
 _SECRET = re.compile(r"(?i)\b(?:bearer\s+[\w.~+/=*-]{6,}|(?:sk|gsk|csk|fw|flp|xai|pplx|key|siati|tgp)[-_][\w*.-]{8,}|AIza[\w*-]{10,})")
 _KINDS: dict[int, FailureKind] = {
     401: "auth", 402: "quota", 403: "auth", 407: "server_error", 408: "server_error", 421: "server_error",
@@ -64,6 +66,8 @@ def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, 
     if 300 <= status < 400:
         return "redirect"
     if status in (429, 402) and ({code, type_} & _QUOTA_WORDS or status == 402 or error.get("quota")):
+        return "quota"
+    if status in (400, 403) and _NO_CREDIT.search(error.get("message") or ""):
         return "quota"
     if status == 400 and error.get("reason") == "API_KEY_INVALID":
         return "auth"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 
 from gateway.caller import CallerDeadlines
-from tests.faults.behaviours import JSON, chat_chunk, sse
+from tests.faults.behaviours import JSON, canned, chat_chunk, sse
 from tests.faults.client import chat
 from tests.faults.conftest import Gate, Serve
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
@@ -245,6 +247,39 @@ async def test_u14_a_body_that_is_no_answer_goes_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str, stream: bool
 ) -> None:
     await assert_fell_over(await serve((up, behaviour), (other, "mock")), "bad_body", other, stream)
+
+
+SAID = {"role": "assistant", "content": "one"}
+ODD: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "a message that is a list": ("openai-compatible", "/chat/completions", {"choices": [{"message": [1], "finish_reason": "stop"}]}, {}),
+    "log probabilities that are a word": (
+        "openai-compatible",
+        "/chat/completions",
+        {"choices": [{"message": SAID, "logprobs": "none", "finish_reason": "stop"}]},
+        {"stop": ["ne"]},
+    ),
+    "tool calls that are a number": (
+        "mistral",
+        "/chat/completions",
+        {"choices": [{"message": {**SAID, "tool_calls": 10**20}, "finish_reason": "stop"}]},
+        {},
+    ),
+    "a block that is null": ("anthropic", "/messages", {"id": "m", "type": "message", "content": [None], "stop_reason": "end_turn"}, {}),
+    "calls that are words": ("cohere", "/chat", {"id": "c", "message": {**SAID, "tool_calls": ["x"]}, "finish_reason": "COMPLETE"}, {}),
+}
+"""JSON answers that are nearly right, by wire."""
+
+
+@pytest.mark.parametrize("case", ODD)
+async def test_u14_an_answer_with_other_types_than_its_wire_has_goes_to_the_next_target(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, case: str
+) -> None:
+    kind, path, body, asked = ODD[case]
+    up.on("/v1" + path, canned(json.dumps(body).encode()))
+    gate = await serve((up, "mock"), (other, "mock"), first={"type": kind})
+    answer = await gate.ask(chat(**asked))
+    assert (answer.status, answer.header("x-gateway-target")) == (200, "p1/mock"), answer
+    assert up.requests[-1].path == "/v1" + path
 
 
 @EACH_FORM

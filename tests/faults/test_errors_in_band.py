@@ -114,6 +114,23 @@ async def test_u21_anthropics_error_after_tokens_is_one_error_event(serve: Serve
     await gate.record(status=200, estimated=True)
 
 
+@pytest.mark.parametrize(
+    ("odd", "code"),
+    [
+        ({"type": "content_block_delta", "index": "x", "delta": 5}, "upstream_bad_event"),
+        ({"type": "content_block_delta", "index": 0, "delta": ["text_delta"]}, "upstream_bad_event"),
+        ({"type": "message_delta", "delta": "end_turn", "usage": [1]}, "upstream_bad_event"),
+    ],
+)
+async def test_u15_an_event_with_other_types_than_its_wire_has_is_a_bad_one(
+    serve: Serve, up: FaultUpstream, odd: dict[str, Any], code: str
+) -> None:
+    up.on("/v1/messages", broken_by(odd, before=(ANTHROPIC_START, ANTHROPIC_OPEN, said("one "), said("two "))))
+    gate = await serve((up, "claude"), first={"type": "anthropic"})
+    answer = await gate.ask(chat(stream=True))
+    assert (answer.text, answer.failure["code"]) == ("one two ", code)
+
+
 async def test_u21_the_openai_package_raises_with_the_upstreams_code(serve: Serve, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", broken_by({"error": {"message": "exploded", "type": "server_error", "param": None, "code": "boom"}}))
     gate = await serve((up, "mock"))

@@ -65,6 +65,7 @@ def test_the_message_is_found_in_every_shape(body: Any, message: str) -> None:
         (429, {"error": {"message": "m", "type": "quota_exhausted", "code": "daily_quota_exhausted"}}),
         (400, {"type": "error", "error": {"type": "billing_error", "message": "m"}}),
         (402, b"no credits"),
+        (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "Your credit balance is too low to access the API"}}),
         (429, [{"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED", "details": [
             {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "RequestsPerDayPerProject"}]}]}}]),
     ],
