@@ -112,6 +112,11 @@ def used(call: Call, since: int = 0) -> Used | None:
     return Used(prompt, output, sum(one.cost for one in asides) + own_cost(call))
 
 
+def guessed(call: Call, since: int = 0) -> bool:
+    """Whether some of what a call is billed for was not reported but estimated here."""
+    return (call.usage is not None and call.usage.estimated) or any(one.usage.estimated for one in call.asides[since:])
+
+
 def own_cost(call: Call) -> int:
     """The cost of the answer itself, in nano-dollars; 0 where nobody knows a price."""
     return call.price.of_usage(call.usage) if call.price is not None and call.usage is not None else 0

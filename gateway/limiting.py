@@ -166,13 +166,16 @@ class Limits:
     def settle(self, call: Call, reservation: Reservation, *, made: bool = False, since: int = 0) -> None:
         """Replace the reservation by what the call used: nothing when it reached no upstream, unless it was `made` all the same.
 
-        The first `since` of its asides are others' business.
+        The first `since` of its asides are others' business. A strict limit on tokens keeps what was reserved where nobody reported them.
         """
         used = accounting.used(call, since)
         if used is None:
             made = made or bool(call.upstream_at or (call.abort_phase and call.written))
             self.limiter.settle(reservation, Costs() if made else NOTHING)
             return
+        if accounting.guessed(call, since) and any(limit.strict and limit.kind in TOKEN_KINDS for limit in reservation.limits):
+            held = reservation.costs
+            used = accounting.Used(max(used.prompt, held.prompt_tokens), max(used.output, held.output_tokens), used.cost)
         self.limiter.settle(reservation, Costs(1, *used))
 
     def _count(self, limits: Sequence[Limit], found: Reservation | Refusal) -> None:

@@ -87,6 +87,29 @@ async def test_no_window_has_more_real_tokens_than_the_limit(up: FaultUpstream, 
     assert 1500 < sent <= 3000
 
 
+@pytest.mark.parametrize(("strict", "kept"), [("true", True), ("false", False)])
+@pytest.mark.parametrize("how", ["no usage", "left"])
+async def test_where_nobody_reports_tokens_a_strict_limit_keeps_what_was_reserved(
+    up: FaultUpstream, client: httpx.AsyncClient, how: str, strict: str, kept: bool
+) -> None:
+    """An event of a stream may be many tokens: who leaves early must not get them for nothing."""
+    up.usage, up.chunks, up.delay = how == "left", 100, 0.01
+    limits = f"limits: {{ tokens: 3000/h, strict: {strict} }}"
+    async with live(yaml(up, limits), environ=ENVIRON) as gateway:
+        if how == "left":
+            body = {"model": "m", "messages": [{"role": "user", "content": "one two"}], "stream": True, "max_tokens": 500}
+            headers = {"authorization": f"Bearer {TOKEN}"}
+            async with client.stream("POST", gateway.base_url + "/chat/completions", json=body, headers=headers) as answer:
+                async for piece in answer.aiter_bytes():
+                    if b"w1" in piece:
+                        break
+            await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
+        else:
+            assert (await ask(client, gateway, max_tokens=500)).status_code == 200
+        left = int((await ask(client, gateway, max_tokens=1)).headers["x-ratelimit-remaining-tokens"])
+    assert (left < 3000 - 500 - len("one two")) is kept
+
+
 async def test_a_budget_that_is_strict_is_never_overspent(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.chunks = 10_000
     async with live(yaml(up, "limits: { spend: 0.1 USD/day, strict: true }", top="default_output_tokens: 100"), environ=ENVIRON) as gateway:
