@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from gateway import accounting, catalog
 from gateway.budget_use import BudgetUse
 from gateway.config.types import Config, KeyConfig, LimitsConfig
-from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
+from gateway.errors import Forbidden, Headers, LimitReached, Unavailable, retry_after_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.spent import Spent
 from gateway.limits.types import NOTHING, Costs, Kind, Limit, Limiter, Refusal, Reservation, Standing
-from gateway.pricing import FREE, TokenPrice, price_of
+from gateway.pricing import TokenPrice, price_of
 from gateway.store_client import store_address
 from gateway.strict_limits import choices, own_cap, prompt_bound
 from gateway.tokens import BYTES_PER_TOKEN, INLINE, SHARED, tokenizer_for
@@ -215,7 +215,12 @@ class Limits:
         return Costs(1, prompt, output, spend)
 
     def _price(self, target: Target) -> TokenPrice:
-        return price_of(self._config.providers[target.provider], target.model) or FREE
+        """What a budget is charged by. Files without it are refused; a key made at run time may be older than the model."""
+        found = price_of(self._config.providers[target.provider], target.model)
+        if found is None:
+            text = f"A budget holds for this call, and what it would cost is not known: {target.name} has no price at this gateway."
+            raise Forbidden(text, code="price_unknown", param="model")
+        return found
 
 
 def output_cap(body: Body, target: Target, default: int) -> int:

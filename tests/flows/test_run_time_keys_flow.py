@@ -15,8 +15,8 @@ import pytest
 from gateway import __main__ as command
 from gateway.key_file import NAME
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.conftest import chat, serving
-from tests.flows.live import Live, eventually
+from tests.flows.conftest import CREDENTIAL, chat, one_model, serving
+from tests.flows.live import Live, eventually, live
 from tests.flows.operator import ADMIN, FIRST, KEYED, REST, Operator, bearer, digest
 
 
@@ -142,6 +142,24 @@ async def test_the_list_on_a_terminal_says_what_became_of_each_key(
     assert [line.split("\t")[::3][:2] for line in capsys.readouterr().out.splitlines()] == [
         ["first", "good"], ["late", "ended 2021-01-01T00:00:00Z"], ["off", "disabled"], ["new", "until 2038-01-01T00:00:00Z"],
     ]  # fmt: skip
+
+
+async def test_a_budget_made_at_run_time_is_no_budget_for_what_has_no_price(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    """A file whose own budgets could not be counted is refused; keys made at run time are not in it."""
+    text = one_model(up, REST + KEYED).replace(
+        "api_key:", "prices: { mock: { prompt: 1, output: 1 }, other: { prompt: 1, output: 1 } }, api_key:"
+    )
+    async with live(text, environ={"UP_KEY": CREDENTIAL}) as gateway:
+        operator = Operator(client, gateway)
+        token, free = await operator.make("new", limits={"spend": "5 USD/day"}), await operator.make("free")
+        gateway.path.write_text(text.replace("  other: up/other\n", "  other: up/other\n  later: up/later\n"))
+        assert await gateway.reloader.reload() == "applied"
+        assert [(await operator.call(token, model)).status_code for model in ("m", "other")] == [200, 200]
+        refused = await operator.call(token, "later")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "price_unknown")
+        assert "up/later has no price" in refused.json()["error"]["message"]
+        assert (await operator.call(free, "later")).status_code == 200
+    assert [request.json["model"] for request in up.requests] == ["mock", "other", "later"]
 
 
 async def test_what_is_not_changed_stays_as_strict_as_it_was(operator: Operator) -> None:
