@@ -289,13 +289,17 @@ class Health:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self.tell: Tell = _nobody
+        self.tell: Tell = lambda name, credential, seconds, reason: None
+        self.doubt: Callable[[], None] = lambda: None
+        """Called once for a credential that an upstream refuses: its file may have another one by now."""
+        self._doubted: set[tuple[str, str | None]] = set()
         self._targets: dict[str, TargetHealth] = {}
         self._providers: Mapping[str, ProviderConfig] = {}
 
     def configure(self, providers: Mapping[str, ProviderConfig]) -> None:
         """Follow another generation's settings; what is known of its targets stays, of others it is forgotten."""
         self._providers = providers
+        self._doubted.clear()
         self._targets = {name: one for name, one in self._targets.items() if one.provider in providers or one.in_flight}
         for one in self._targets.values():
             if one.provider in providers:
@@ -339,7 +343,6 @@ class Health:
 
     def _told(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
         self.tell(name, credential, seconds, reason)
-
-
-def _nobody(name: str, credential: str | None, seconds: float, reason: Reason) -> None:
-    """No other instance to tell."""
+        if reason == "auth" and seconds > 0 and (name, credential) not in self._doubted and len(self._doubted) < MOST:
+            self._doubted.add((name, credential))
+            self.doubt()

@@ -67,6 +67,7 @@ async def _serve(source: Source, loaded: Loaded, listener: socket.socket, admin_
     reloader = Reloader(gateway, source, loaded)
     callers = callers_server(gateway)
     admin = server(build_admin(gateway, health, reloader), grace=1)
+    gateway.health.doubt = partial(begin, reloader)
     reloader.followers += [renew_certificate(gateway, callers), _spare]
     await gateway.start()
     ending = Ending(health, gateway.metrics)
@@ -112,7 +113,7 @@ def _head_time(gateway: Gateway) -> float:
 
 
 def begin(reloader: Reloader) -> None:
-    """SIGHUP: look at the file again."""
+    """Look at the file again: SIGHUP, or a credential was refused that a file may have another one for by now."""
     task = asyncio.get_running_loop().create_task(reloader.reload())
     _reloads.add(task)
     task.add_done_callback(_reloads.discard)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -50,6 +51,7 @@ def main() -> int:
 
 async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
     callers = callers_server(gateway)
+    gateway.health.doubt = partial(_ask_to_read_again, order.supervisor)
     await gateway.start()
     ending = Ending(Health(), gateway.metrics)
     ignore_signals = watch_signals(ending.signalled, lambda: None)  # SIGHUP is the supervisor's
@@ -92,6 +94,12 @@ async def _show_gauges(gateway: Gateway, shown: Path) -> None:
         gateway.metrics.refresh()
         target_views.write(shown, gateway.target_views())
         await asyncio.sleep(SHOW_EVERY)
+
+
+def _ask_to_read_again(supervisor: int) -> None:
+    """The files are the supervisor's to read."""
+    if os.getppid() == supervisor:
+        os.kill(supervisor, signal.SIGHUP)
 
 
 async def _leave_with(supervisor: int) -> None:

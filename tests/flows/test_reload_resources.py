@@ -11,8 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 import trustme
 
+from tests.faults.behaviours import status
+from tests.faults.client import ask
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL, chat, one_model
@@ -195,3 +198,42 @@ async def _shows_another(running: RunningGateway, context: ssl.SSLContext, first
     found, writer = await shown_certificate(running, context)
     writer.close()
     return found != first
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_u30_a_refused_credential_has_its_file_read_again_at_once_and_once(
+    gateway: Callable[..., RunningGateway], tmp_path: Path, workers: int
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("sk-old-0123456789abcdef")
+    secret.chmod(0o600)
+    async with FaultUpstream() as up:
+        up.on(lambda request: request.header("authorization") != "Bearer sk-new-0123456789abcdef", status(401, "unknown key"))
+        yaml = f"""
+store: redis://127.0.0.1:1/0
+providers: {{ up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "file:{secret}" }} }}
+models: {{ m: up/mock }}
+"""
+        running = await asyncio.to_thread(gateway, yaml, None, ("--workers", str(workers)))
+        await asyncio.to_thread(running.wait_ready)
+        assert await _looks(running) == 0
+        for _ in range(20 * workers):
+            assert (await ask(port(running), chat(max_tokens=1))).status in (502, 503)
+        await until(lambda: _has_looked(running))
+        assert await _looks(running) <= workers  # not once a call
+        secret.write_text("sk-new-0123456789abcdef")
+        await until(lambda: _is_served(running))
+
+
+async def _looks(running: RunningGateway) -> int:
+    """How often the files were read and found as they were."""
+    lines = (await admin(running, "/metrics")).text.splitlines()
+    return int(next((float(line.split()[-1]) for line in lines if line.startswith('lockgate_config_reloads_total{outcome="unchanged"')), 0))
+
+
+async def _has_looked(running: RunningGateway) -> bool:
+    return await _looks(running) > 0
+
+
+async def _is_served(running: RunningGateway) -> bool:
+    return [(await ask(port(running), chat(max_tokens=1))).status for _ in range(5)] == [200] * 5
