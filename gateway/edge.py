@@ -15,17 +15,27 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.call import next_id
 from gateway.errors import GatewayError
+from gateway.turn import Turn
 
 MAX_HEAD = 16 << 10
 MAX_HEADERS = 100
 LINGER = 1.0
 """Seconds that what a refused caller still sends is read and thrown away, so that the refusal arrives."""
+READ_AHEAD = 64 << 10
+"""Bytes of a request's body that are held for an application that has not asked for them."""
+KEEP_ALIVE = 75.0
+"""Seconds that an idle caller's connection is kept: longer than common proxies keep theirs, so that they close first."""
+MAX_KNOWN = 256
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_known: dict[bytes, tuple[str, bytes, bytes]] = {}
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+\Z")
 _OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c(?=[ \t]*(\r\n|\Z))", re.IGNORECASE)
 
@@ -69,53 +79,103 @@ class Connection(HttpToolsProtocol):
         self._problem: Problem | None = None
         self._late: Problem | None = None
         self._deaf = False
+        self._expects = False
+        self.url = b""
+        self.idle_since = 0.0
+        """When the last answer was finished."""
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the caller, unless it was refused already."""
         if self._deaf:
             return
-        if self._in_body:
-            super().data_received(data)
-            return
-        self._head_size += len(data)
-        super().data_received(_without_offer(data) if b"h2c" in data else data)
+        if not self._in_body:
+            self._head_size += len(data)
+            if data.find(b"h2c", 0, data.find(b"\r\n\r\n")) >= 0:
+                data = _without_offer(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # an offer of another protocol is not an error: it is answered in this one
+        except httptools.HttpParserError:
+            self.refuse(self._problem or UNPARSED)
         if self._head_size > MAX_HEAD and not self._in_body and not self._deaf:
             self.refuse(LARGE)
 
     def on_message_begin(self) -> None:
         """The first byte of a request is here."""
         self.awaits_head = self.begun = True
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or one trailer."""
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is whole: refuse it, or start the call."""
+        """The head is whole: refuse it, or start the call; behind one that is under way, if there is one."""
         self.awaits_head, self.since, self._head_size = False, 0.0, 0
-        self._problem = self._judge()
+        version, parser = self.parser.get_http_version(), self.parser
+        self._problem = self._judge(version)
         if self._problem is not None:
             raise Refused
         self._in_body = True
-        super().on_headers_complete()
+        path, raw_path, query = _parts(self.url)
+        scope = {
+            "type": "http", "asgi": _ASGI, "http_version": version, "method": parser.get_method().decode("ascii"), "scheme": self.scheme,
+            "path": path, "raw_path": raw_path, "query_string": query, "root_path": "", "headers": self.headers,
+            "server": self.server, "client": self.client, "state": {},
+        }  # fmt: skip
+        turn = Turn(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive(), expects=self._expects)
         self.headers = _TRAILERS
+        before, self.cycle = self.cycle, turn  # type: ignore[assignment]
+        if before is None or before.response_complete:
+            self._start(turn)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((turn, self.app))  # type: ignore[arg-type]
+
+    def _start(self, turn: Turn) -> None:
+        self.tasks.add(self.loop.create_task(turn.run(self.app)))
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the request's body; what comes after the answer is read for nobody."""
+        turn = self.cycle
+        if not turn.response_complete:
+            turn.body = turn.body + body if turn.body else body  # type: ignore[assignment]
+            if len(turn.body) > READ_AHEAD:
+                self.flow.pause_reading()
+            turn.message_event.set()
 
     def on_message_complete(self) -> None:
         """The request is here; what comes now is the next one's head."""
         self._in_body = False
-        super().on_message_complete()
+        turn = self.cycle
+        if not turn.response_complete:
+            turn.more_body = False
+            turn.message_event.set()
 
     def on_response_complete(self) -> None:
-        """An answer is finished: now what came after its request can be refused."""
-        super().on_response_complete()
-        if self._late is not None and not self.pipeline and not self.transport.is_closing():
+        """An answer is finished: on with the next request, or with refusing what came after this one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            turn, _ = self.pipeline.pop()
+            self._start(cast("Turn", turn))
+            return
+        self.idle_since = time.monotonic()
+        if self._late is not None:
             late, self._late = self._late, None
             self.refuse(late)
 
-    def send_400_response(self, msg: str) -> None:
-        """What does not parse, or was refused while it was parsed."""
-        self.refuse(self._problem or UNPARSED)
-
     def end_if_overdue(self, now: float, deadline: float) -> None:
-        """Close a connection whose head has been awaited for `deadline` seconds; with a 408 if some of it had come."""
-        if not self.awaits_head or self._deaf or self.transport is None or self.transport.is_closing() or self._busy():
+        """Close a connection whose head has been awaited for `deadline` seconds, with a 408 if some of it had come; or that is idle."""
+        if self._deaf or self.transport is None or self.transport.is_closing() or self._busy():
+            return
+        if not self.awaits_head:
+            if self.idle_since and now - self.idle_since > KEEP_ALIVE:
+                self.transport.close()
             return
         if not self.since:
             self.since = now
@@ -154,23 +214,23 @@ class Connection(HttpToolsProtocol):
         if self._tell is not None:
             self._tell(reason)
 
-    def _judge(self) -> Problem | None:
+    def _judge(self, version: str) -> Problem | None:
         """What is wrong with a head that parsed."""
-        size, hosts = 4 * len(self.headers), []
-        for name, value in self.headers:
+        headers = self.headers
+        size, hosts, host, self._expects = 4 * len(headers), 0, b"", False
+        for name, value in headers:
             size += len(name) + len(value)
             if name == b"host":
-                hosts.append(value)
-        if size > MAX_HEAD or len(self.headers) > MAX_HEADERS or len(self.url) > MAX_HEAD:
+                hosts, host = hosts + 1, value
+            elif name == b"expect":
+                self._expects = value.lower() == b"100-continue"
+        if size > MAX_HEAD or len(headers) > MAX_HEADERS or len(self.url) > MAX_HEAD:
             return LARGE
-        if (len(hosts) != 1 or not _HOST.match(hosts[0])) and (hosts or self.parser.get_http_version() != "1.0"):
+        if (hosts != 1 or not _HOST.match(host)) and (hosts or version != "1.0"):
             return HOST
         if self.parser.should_upgrade() and self._get_upgrade() == b"websocket":
             return UPGRADE
         return None
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """An offer of another protocol is not an error: it is answered in this one."""
 
 
 def end_overdue(connections: Iterable[object], deadline: float) -> None:
@@ -179,6 +239,20 @@ def end_overdue(connections: Iterable[object], deadline: float) -> None:
     for connection in list(connections):
         if isinstance(connection, Connection):
             connection.end_if_overdue(now, deadline)
+
+
+def _parts(url: bytes) -> tuple[str, bytes, bytes]:
+    """A request's path, decoded and raw, and its query. The few that callers use are remembered."""
+    found = _known.get(url)
+    if found is not None:
+        return found
+    parsed = httptools.parse_url(url)
+    raw, query = parsed.path or b"", parsed.query or b""
+    path = raw.decode("ascii")
+    found = (unquote(path) if "%" in path else path, raw, query)
+    if not query and len(url) < MAX_KNOWN and len(_known) < MAX_KNOWN:  # a query may hold a secret
+        _known[url] = found
+    return found
 
 
 def _without_offer(data: bytes) -> bytes:

@@ -19,8 +19,6 @@ from gateway.edge import Connection, end_overdue
 BACKLOG = 4096
 UNSENT = 64 << 10
 """Bytes for one caller that wait in the kernel: those on their way are not counted, so that a long way costs no speed."""
-KEEP_ALIVE = 75
-"""Seconds that an idle caller's connection is kept: longer than common proxies keep theirs, so that they close first."""
 
 
 class ListenError(Exception):
@@ -116,7 +114,6 @@ def server(
         server_header=False,
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies) or None,
-        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=grace,
         ssl_certfile=tls.cert if tls else None,
         ssl_keyfile=tls.key if tls else None,

@@ -116,9 +116,11 @@ def test_providers_do_no_network_io_but_for_the_engine_process() -> None:
     assert {module: found for module, path in wires.items() if (found := imports(path, at_run_time=True) & NETWORK)} == {}
 
 
-def test_only_the_upstream_package_knows_the_http_clients() -> None:
-    clients = {"httpx", "httptools", "h2", "requests"}
+def test_only_the_upstream_package_knows_the_http_clients_and_only_the_edge_parses_requests() -> None:
+    clients = {"httpx", "h2", "requests"}
     assert [module for module, path in MODULES.items() if imports(path) & clients and stage_of(module) != "upstream"] == []
+    parsing = {module for module, path in MODULES.items() if "httptools" in imports(path) and stage_of(module) != "upstream"}
+    assert parsing == {"gateway.edge"}
 
 
 def test_nothing_but_the_configuration_reads_yaml() -> None:
