@@ -15,6 +15,7 @@ from typing import Any
 from gateway.config.types import CallersConfig
 from gateway.dialects.json_body import Receive
 from gateway.errors import Headers
+from gateway.turn import Turn
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -48,7 +49,7 @@ class Caller:
     """One ASGI exchange. Everything that is written to the caller goes through here."""
 
     __slots__ = (
-        "_arrived", "_beat", "_began", "_deadlines", "_listening", "_receive", "_send", "_sending", "_task", "_wrote_at",
+        "_arrived", "_beat", "_began", "_deadlines", "_listening", "_receive", "_send", "_sending", "_task", "_turn", "_wrote_at",
         "finished", "gone", "headers", "opened", "query", "reading", "stalled", "streaming",
     )  # fmt: skip
 
@@ -57,8 +58,10 @@ class Caller:
         self.query: bytes = scope.get("query_string", b"")
         self._receive = receive
         self._send = send
+        self._turn = turn if type(turn := getattr(send, "__self__", None)) is Turn else None
+        """The server's own side of the exchange, where nothing stands between: asked without a message for everything."""
         self._deadlines = deadlines
-        self._task = asyncio.current_task()
+        self._task = self._turn.task if self._turn is not None else asyncio.current_task()
         self._listening: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
         self._sending = False
@@ -75,6 +78,10 @@ class Caller:
         self.stalled = False
         """The caller was cut off because it took nothing for too long."""
 
+    def body(self) -> bytes | None:
+        """The request's body where it is here as a whole; else None, and it is to be received."""
+        return self._turn.whole() if self._turn is not None else None
+
     async def receive(self) -> MutableMapping[str, Any]:
         """The next piece of the request's body."""
         message = await self._receive()
@@ -88,6 +95,9 @@ class Caller:
     async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer at once."""
         self.opened = True
+        if self._turn is not None and self._turn.answer(status, headers, body):
+            self.finished = True
+            return
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self.finish(body)
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from gateway import accounting
-from gateway.call import Call
+from gateway.call import Call, in_ms
 from gateway.errors import Forbidden, LimitReached, NotFound, TooLarge, Unauthorized, Unavailable
 
 MAX_LINES = 10_000
@@ -109,10 +109,29 @@ def shown_name(text: str | None) -> str | None:
     return text if text is None or _NAME.match(text) else "?"
 
 
+class _Clock:
+    """The time of day as text. A second's beginning is written once: all of it costs 3 us, and a record is written for every call."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def read(self) -> str:
+        """ISO 8601 in UTC, with milliseconds."""
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second, self._text = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        return f"{self._text}{int((now - second) * 1000):03d}+00:00"
+
+
+_clock = _Clock()
+
+
 def record(call: Call, ended: float) -> dict[str, Any]:
     """A call as a log record: names, numbers and timings."""
     found: dict[str, Any] = {
-        "time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
+        "time": _clock.read(),
         "id": call.id,
         "key": call.key.name if call.key else None,
         "operation": call.operation,
@@ -120,7 +139,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         "target": call.target.name if call.target else None,
         "status": 499 if call.abort_phase else call.status,
         "stream": call.stream,
-        "ms": round((ended - call.started) * 1000, 2),
+        "ms": in_ms(ended - call.started),
     }
     if call.key is not None and call.key.team:
         found["team"] = call.key.team
@@ -129,9 +148,9 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if call.client_id:
         found["client_id"] = call.client_id
     if call.first_byte_at:
-        found["first_byte_ms"] = round((call.first_byte_at - call.started) * 1000, 2)
+        found["first_byte_ms"] = in_ms(call.first_byte_at - call.started)
     if call.sent_at:
-        found["gateway_ms"] = round((call.sent_at - call.started) * 1000, 2)
+        found["gateway_ms"] = in_ms(call.sent_at - call.started)
     if call.attempts:
         found["attempts"] = call.attempts
     if call.adjustments:

@@ -80,9 +80,21 @@ class Connection(HttpToolsProtocol):
         self._late: Problem | None = None
         self._deaf = False
         self._expects = False
+        self._turn: Turn | None = None
         self.url = b""
         self.idle_since = 0.0
         """When the last answer was finished."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller is gone, or was let go."""
+        self.connections.discard(self)
+        turn = self._turn
+        if turn is not None:
+            turn.disconnected = turn.disconnected or not turn.response_complete
+            turn.hear()
+        self.flow.resume_writing()
+        self.transport.close()
+        self.parser = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the caller, unless it was refused already."""
@@ -127,7 +139,7 @@ class Connection(HttpToolsProtocol):
         }  # fmt: skip
         turn = Turn(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive(), expects=self._expects)
         self.headers = _TRAILERS
-        before, self.cycle = self.cycle, turn  # type: ignore[assignment]
+        before, self._turn = self._turn, turn
         if before is None or before.response_complete:
             self._start(turn)
         else:
@@ -135,24 +147,32 @@ class Connection(HttpToolsProtocol):
             self.pipeline.appendleft((turn, self.app))  # type: ignore[arg-type]
 
     def _start(self, turn: Turn) -> None:
-        self.tasks.add(self.loop.create_task(turn.run(self.app)))
+        turn.task = self.loop.create_task(turn.run(self.app))
+        self.tasks.add(turn.task)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the request's body; what comes after the answer is read for nobody."""
-        turn = self.cycle
-        if not turn.response_complete:
-            turn.body = turn.body + body if turn.body else body  # type: ignore[assignment]
+        turn = self._turn
+        if turn is not None and not turn.response_complete:
+            turn.body = turn.body + body if turn.body else body
             if len(turn.body) > READ_AHEAD:
                 self.flow.pause_reading()
-            turn.message_event.set()
+            turn.hear()
 
     def on_message_complete(self) -> None:
         """The request is here; what comes now is the next one's head."""
         self._in_body = False
-        turn = self.cycle
-        if not turn.response_complete:
+        turn = self._turn
+        if turn is not None and not turn.response_complete:
             turn.more_body = False
-            turn.message_event.set()
+            turn.hear()
+
+    def shutdown(self) -> None:
+        """The server ends: so does this connection, after the answer that is under way."""
+        if self._turn is None or self._turn.response_complete:
+            self.transport.close()
+        else:
+            self._turn.keep_alive = False
 
     def on_response_complete(self) -> None:
         """An answer is finished: on with the next request, or with refusing what came after this one."""
@@ -189,13 +209,14 @@ class Connection(HttpToolsProtocol):
     def refuse(self, problem: Problem) -> None:
         """Answer with an error and end the connection; after the answer that is under way, if one is."""
         self._deaf = True
-        if self._busy():
-            if not self.cycle.more_body:
+        turn = self._turn
+        if turn is not None and not turn.response_complete:
+            if not turn.more_body:
                 self._late = problem
                 return
-            self.cycle.disconnected = True  # its body will never be complete
-            self.cycle.message_event.set()
-            if self.cycle.response_started:
+            turn.disconnected = True  # its body will never be complete
+            turn.hear()
+            if turn.response_started:
                 self.transport.abort()
                 return
         self._count(problem[1])
@@ -208,7 +229,7 @@ class Connection(HttpToolsProtocol):
 
     def _busy(self) -> bool:
         """An answer is under way."""
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._turn is not None and not self._turn.response_complete
 
     def _count(self, reason: str) -> None:
         if self._tell is not None:

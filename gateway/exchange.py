@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway import answer, json_mode, logits, time_info
-from gateway.call import Call
+from gateway.call import Call, in_ms
 from gateway.caller import Caller
 from gateway.continuation import Rest
 from gateway.dialects import goodfire
@@ -82,7 +82,7 @@ class Exchange:
 
     def elapsed(self) -> float:
         """Milliseconds since the request was ready to be sent."""
-        return round((time.monotonic() - self.sent_at) * 1000, 2)
+        return in_ms(time.monotonic() - self.sent_at)
 
     async def send(self, body: Body) -> Response:
         """The head of a good answer; StreamFailure for an error, or for no stream where one was asked for."""

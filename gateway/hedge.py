@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting
 from gateway.admission import TurnedAway
-from gateway.call import Aside, Call
+from gateway.call import Aside, Call, in_ms
 from gateway.caller import Caller
 from gateway.errors import FAILURES, Headers
 from gateway.journey import Journey
@@ -216,7 +216,7 @@ class Race:
             self.given_up.append(loser.choice.place.target)
             call, place = loser.call, loser.choice.place
             attempt = call.attempts[-1]
-            attempt.outcome, attempt.ms = "lost", round((time.monotonic() - call.sent_at) * 1000, 2)
+            attempt.outcome, attempt.ms = "lost", in_ms(time.monotonic() - call.sent_at)
             call.usage = Usage(accounting.prompt_tokens(call), 0, estimated=True)
             self._estimate = Aside(place.target.name, call.usage, (place.price or FREE).of_usage(call.usage))
             for each in self.runners:
@@ -278,7 +278,7 @@ class Race:
 
     def _adopt(self, runner: Runner) -> None:
         """The call is as one of its attempts had it."""
-        for name in Call.__slots__:
+        for name in Call.__struct_fields__:
             setattr(self._journey.call, name, getattr(runner.call, name))
 
 

@@ -30,7 +30,7 @@ from gateway.budget import RetryBudget
 from gateway.call import Call
 from gateway.caller import Caller, CallerDeadlines, Send
 from gateway.calllog import CallLog
-from gateway.dialects.json_body import CallerGone, Receive, check_headers, parse_body, read_body
+from gateway.dialects.json_body import CallerGone, Receive, check_headers, check_size, parse_body, read_body
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.fit import BEHAVIOUR, LIMIT
 from gateway.health import Health
@@ -131,8 +131,8 @@ class Pipeline:
         accounting.settle(call)
         if call.reservation is not None and self.limits is not None:
             self.limits.settle(call, call.reservation)
-        self._ledger.book(call, ended)
         call.cost = accounting.own_cost(call)
+        self._ledger.book(call, ended)
         self.metrics.record(call, ended)
         self._log.add(call, ended)
         if call.trace is not None:
@@ -197,7 +197,8 @@ class Pipeline:
             self.metrics.count("lockgate_auth_failures", (str(error.code),))
             raise
         check_headers(headers, self._max_body)
-        source = await read_body(caller.receive, self._max_body)
+        source = caller.body()
+        source = await read_body(caller.receive, self._max_body) if source is None else check_size(source, self._max_body)
         caller.reading = False
         call.read_at = time.monotonic()
         call.body_bytes = len(source)

@@ -24,7 +24,7 @@ SEPARATE = 64 << 10
 UNBOUND = -1
 """The length of a body that ends with its connection."""
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_FAILED: Message = {"type": "http.response.start", "status": 500, "headers": [(b"content-length", b"0"), (b"connection", b"close")]}
+_FAILED: Headers = ((b"content-length", b"0"), (b"connection", b"close"))
 
 
 class _Defaults:
@@ -47,8 +47,8 @@ class Turn:
     """A request that is being answered. A caller who left is no error: then `receive` says so, and what is sent goes nowhere."""
 
     __slots__ = (
-        "_chunked", "_connection", "_expects", "_flow", "_head", "_left", "_mute", "body", "disconnected", "keep_alive", "message_event",
-        "more_body", "response_complete", "response_started", "scope", "transport",
+        "_chunked", "_connection", "_expects", "_flow", "_head", "_left", "_mute", "_news", "_waiter", "body", "disconnected", "keep_alive",
+        "more_body", "response_complete", "response_started", "scope", "task", "transport",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, scope: Message, *, keep_alive: bool, expects: bool) -> None:
@@ -60,8 +60,10 @@ class Turn:
         """What came of the request's body since it was last asked for."""
         self.more_body = True
         self.disconnected = self.response_started = self.response_complete = False
-        self.message_event = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self._news = False
         """There is something to receive."""
+        self._waiter: asyncio.Future[None] | None = None
         self._connection = connection
         self._flow = connection.flow
         self._expects = expects
@@ -72,19 +74,17 @@ class Turn:
 
     async def run(self, app: App) -> None:
         """Let the application answer. Whatever becomes of it, the connection is left in order: ready for more, or closed."""
-        tasks, task = self._connection.tasks, asyncio.current_task()
         try:
             with contextlib.suppress(Exception):  # reported where it was raised
                 await app(self.scope, self.receive, self.send)
         finally:
-            if task is not None:
-                tasks.discard(task)
+            self._connection.tasks.discard(self.task)
             if not self.response_complete and not self.disconnected:
                 self._give_up()
 
     def _give_up(self) -> None:
         if not self.response_started and not self.transport.is_closing():
-            self.transport.write(self._begin(_FAILED))
+            self.transport.write(self._begin(500, _FAILED))
         self.transport.close()
 
     async def receive(self) -> Message:
@@ -94,13 +94,45 @@ class Turn:
             self._expects = False
         if not self.disconnected and not self.response_complete:
             self._flow.resume_reading()
-            if not self.message_event.is_set():
-                await self.message_event.wait()
-            self.message_event.clear()
+            if not self._news:
+                await self._wait()
+            self._news = False
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         body, self.body = self.body, b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def _wait(self) -> None:
+        while not self._news:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def hear(self) -> None:
+        """There is something to receive: a piece of the body, its end, or that the caller left or the answer is over."""
+        self._news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def whole(self) -> bytes | None:
+        """The request's body, when all of it is here and none was asked for: `receive` without a message around it."""
+        if self.more_body or self.disconnected or self.response_complete:
+            return None
+        self._flow.resume_reading()
+        self._news = False
+        body, self.body = self.body, b""
+        return body
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> bool:
+        """A whole answer: `send` without messages around it. False when the connection takes nothing now, or has begun an answer."""
+        if self._flow.write_paused or self.response_started:
+            return False
+        if not self.disconnected:
+            self._head = self._begin(status, headers)
+            self._put(body, more=False)
+        return True
 
     async def send(self, message: Message) -> None:
         """The head, kept until the body begins, or a piece of the body; returns when the connection takes more."""
@@ -109,9 +141,11 @@ class Turn:
         if self.disconnected:
             return
         if not self.response_started:
-            self._head = self._begin(message)
-            return
-        body, more = message.get("body", b""), message.get("more_body", False)
+            self._head = self._begin(message["status"], message.get("headers", ()))
+        else:
+            self._put(message.get("body", b""), more=message.get("more_body", False))
+
+    def _put(self, body: bytes, *, more: bool) -> None:
         if self._left >= 0 and not self._mute:
             self._left -= len(body)
             if self._left < 0 or (self._left and not more):
@@ -121,7 +155,7 @@ class Turn:
         self._write(b"" if self._mute else body)
         if not more:
             self.response_complete = True
-            self.message_event.set()
+            self.hear()
             if not self.keep_alive:
                 self.transport.close()
             self._connection.on_response_complete()
@@ -133,10 +167,10 @@ class Turn:
             head = b""
         self.transport.write(head + body if head else body)
 
-    def _begin(self, message: Message) -> bytes:
+    def _begin(self, status: int, headers: Headers) -> bytes:
         """The head as bytes; how the body ends is settled with it. Header names are lower case."""
         self.response_started, self._expects = True, False
-        status, headers, defaults = message["status"], message.get("headers", ()), self._connection.server_state.default_headers
+        defaults = self._connection.server_state.default_headers
         parts, lines = [_STATUS.get(status) or b"HTTP/1.1 %d\r\n" % status, _defaults.read(defaults)], 2 + len(defaults) + len(headers)
         self._left, closes = UNBOUND, False
         for name, value in headers:

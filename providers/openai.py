@@ -19,6 +19,8 @@ PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "compl
 """Operation to path, after a base URL that ends in the version."""
 
 USER_AGENT = "lockgate"
+_HEADERS = "headers sent"
+"""Where a target remembers them."""
 _json_string = msgspec.json.Encoder().encode
 
 
@@ -126,7 +128,13 @@ class OpenAICompatible:
         return WireRequest(self.path(target, options.operation), headers, body.encode())
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
-        """Content type, credential and the operator's own headers, which win."""
+        """Content type, credential and the operator's own headers, which win; put together once for each target."""
+        known = target.__dict__.get(_HEADERS)
+        if known is None:
+            known = target.__dict__[_HEADERS] = tuple(self._headers(target))
+        return list(known)
+
+    def _headers(self, target: Target) -> list[tuple[str, str]]:
         own = {name.lower() for name, _ in target.headers}
         ours = [("content-type", "application/json"), ("user-agent", USER_AGENT), *self.authorization(target)]
         return [(name, value) for name, value in ours if name not in own] + [(name.lower(), value) for name, value in target.headers]

@@ -8,6 +8,7 @@ from providers.base import Usage
 
 MOST = 1_000_000_000
 """No answer has more tokens; a larger number is garbage."""
+_NONE: dict[str, Any] = {}
 
 
 def read_usage(raw: Any) -> Usage | None:
@@ -19,21 +20,24 @@ def read_usage(raw: Any) -> Usage | None:
         completion = max(0, total - prompt)  # embeddings count no completion
     if prompt is None or completion is None:
         return None
-    cached = _count(_inner(raw, "prompt_tokens_details", "cached_tokens"))
+    read, said = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
+    cached = _count(read.get("cached_tokens"))
     if cached is None:
         cached = _count(raw.get("prompt_cache_hit_tokens"))
-    reasoning = _count(_inner(raw, "completion_tokens_details", "reasoning_tokens"))
+    reasoning = _count(said.get("reasoning_tokens"))
     if reasoning and total is not None and total > prompt + completion:  # some count what was thought apart, and bill it as output
         completion += min(reasoning, total - prompt - completion)
-    written = _count(_inner(raw, "prompt_tokens_details", "cache_write_tokens")) or 0
+    written = _count(read.get("cache_write_tokens"))
+    if not (cached or reasoning or written):
+        return Usage(prompt, completion)
     cached = min(cached or 0, prompt)
-    return Usage(prompt, completion, cached, min(reasoning or 0, completion), cache_write_tokens=min(written, prompt - cached))
+    return Usage(prompt, completion, cached, min(reasoning or 0, completion), cache_write_tokens=min(written or 0, prompt - cached))
 
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= MOST else None
 
 
-def _inner(raw: dict[str, Any], outer: str, name: str) -> Any:
-    details = raw.get(outer)
-    return details.get(name) if type(details) is dict else None
+def _details(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    details = raw.get(name)
+    return details if type(details) is dict else _NONE

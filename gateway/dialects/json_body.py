@@ -14,6 +14,7 @@ from providers.base import Body
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _decode_key = msgspec.json.Decoder(str).decode
+_OF_BODIES = frozenset({b"content-length", b"content-encoding", b"content-type"})
 _SPACE = b" \t\r\n"
 
 
@@ -24,6 +25,8 @@ class CallerGone(Exception):
 def check_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
     """Refuse by the request's head alone: a body that is too large, encoded, or not JSON. 413, 415."""
     for name, value in headers:
+        if name not in _OF_BODIES:
+            continue
         if name == b"content-length":
             if not value.isdigit():
                 raise BadRequest("The content-length header is not a number.", code="invalid_header")
@@ -40,6 +43,13 @@ def check_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
             )
 
 
+def check_size(body: bytes, limit: int) -> bytes:
+    """The body; TooLarge when it is."""
+    if len(body) > limit:
+        raise TooLarge(limit)
+    return body
+
+
 async def read_body(receive: Receive, limit: int) -> bytes:
     """The whole body; TooLarge as soon as it passes `limit` bytes, CallerGone when the caller leaves."""
     message = await receive()
@@ -47,9 +57,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         raise CallerGone
     first: bytes = message.get("body", b"")
     if not message.get("more_body", False):
-        if len(first) > limit:
-            raise TooLarge(limit)
-        return first
+        return check_size(first, limit)
     pieces, size = [first], len(first)
     while message.get("more_body", False):
         if size > limit:
@@ -60,9 +68,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         piece = message.get("body", b"")
         size += len(piece)
         pieces.append(piece)
-    if size > limit:
-        raise TooLarge(limit)
-    return b"".join(pieces)
+    return check_size(b"".join(pieces), limit)
 
 
 def parse_body(source: bytes) -> Body:

@@ -42,6 +42,9 @@ class Ledger:
         self._open: set[Call] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._days: dict[int, str] = {}
+        self._day = ""
+        self._day_begins = self._day_ends = 0.0
+        """The day of the last call that was booked, and its bounds on the monotonic clock."""
 
     @property
     def journal_errors(self) -> int:
@@ -82,7 +85,7 @@ class Ledger:
         for aside in call.asides:
             self.counters.add(_row(call, day, aside.target), _numbers(0, aside.usage, aside.cost))
         if call.target is not None and (call.written or call.usage is not None):
-            self.counters.add(_row(call, day, call.target.name), _numbers(1, call.usage, accounting.own_cost(call)))
+            self.counters.add(_row(call, day, call.target.name), _numbers(1, call.usage, call.cost))
         if self.journal is not None:
             self.journal.ended(call.id)
             if self.counters.unwritten or self.spent.unwritten:
@@ -90,7 +93,11 @@ class Ledger:
 
     def _day_of(self, call: Call, ended: float) -> str:
         """The UTC day that a call began on."""
-        return self.day((self._now() - int((ended - call.started) * SECOND)) // _DAY)
+        if not self._day_begins <= call.started < self._day_ends:
+            began = self._now() - int((ended - call.started) * SECOND)
+            self._day, since = self.day(began // _DAY), began % _DAY / SECOND
+            self._day_begins, self._day_ends = call.started - since, call.started - since + _DAY / SECOND
+        return self._day
 
     def day(self, number: int) -> str:
         """A day by its number since 1970."""

@@ -360,5 +360,5 @@ class Connection(asyncio.BufferedProtocol):
 def _has_blank_surplus(data: memoryview, last: bytes) -> bool:
     """Blank lines after the end of an answer, which the parser skips silently. `last`: the body's last piece if its end is the end."""
     if last:
-        return data[-len(last) :] != last
+        return bytes(data[-len(last) :]) != last  # a memoryview compares item by item
     return bytes(data[-6:]) == b"\r\n\r\n\r\n"
