@@ -79,6 +79,7 @@ def test_what_a_process_cannot_change_is_kept_as_it_runs(path: str) -> None:
         "store_deadline": "store_deadline: 70ms\n",
         "trusted_proxies": "trusted_proxies: [10.0.0.0/8]\n",
         "store_password": "store: redis://h:1/0\nstore_password: '${K}'\n",
+        "store_sentinel_password": "store: redis+sentinel://h/m\nstore_sentinel_password: '${K}'\n",
         "journal": "journal: elsewhere\n",
         "metrics": "metrics: { max_series: 3000 }\n",
     }

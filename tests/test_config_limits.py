@@ -115,6 +115,9 @@ def test_limits_are_counted_in_every_topology(store: str) -> None:
         ("store_password: '${P}'", "store_password: memory:// has none: name a Redis as store"),
         ("store: 'redis://:${P}@h'\nstore_password: '${P}'", "store: the password is given twice"),
         ("store: redis://h\nstore_password: ['${P}', '${P}']", "store_password: the store has one password"),
+        ("store: redis+sentinel://h/m\nstore_sentinel_password: ['${P}', '${P}']", "store_sentinel_password: Sentinels have one password"),
+        ("store: redis://h\nstore_sentinel_password: '${P}'", "g.yaml:2:26: store_sentinel_password: no Sentinels are named"),
+        ("store: redis://h\nstore_deadline: 1h", "g.yaml:2:17: store_deadline: a call waits so long when the store hangs: 10 s at most"),
         ("store: rediss://h\nstore_ca: nowhere.pem", "store_ca: cannot read 'nowhere.pem'"),
     ],
 )

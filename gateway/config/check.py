@@ -15,6 +15,9 @@ from gateway.config.types import Config, KeyConfig, LimitsConfig, wildcard
 from gateway.pricing import price_of
 from gateway.store_client import store_address
 
+LONGEST_DECISION = 10
+"""Seconds that callers may be made to wait for a store that hangs."""
+
 
 def check_listeners(config: Config, problems: Problems) -> None:
     """No open door: callers off this machine need keys, and so does the admin listener."""
@@ -72,8 +75,13 @@ def _check_models(config: Config, models: Iterable[str] | None, where: str, prob
 
 def check_store(config: Config, problems: Problems) -> None:
     """What is said of the store belongs together."""
-    if len(config.store_password) > 1:
-        problems.at("store_password", "the store has one password")
+    for name, whose in (("store_password", "the store has"), ("store_sentinel_password", "Sentinels have")):
+        if len(getattr(config, name)) > 1:
+            problems.at(name, f"{whose} one password")
+    if config.store_deadline > LONGEST_DECISION:
+        problems.at("store_deadline", f"a call waits so long when the store hangs: {LONGEST_DECISION} s at most, and 50ms is usual")
+    if config.store_sentinel_password and "+sentinel:" not in config.store:
+        problems.at("store_sentinel_password", "no Sentinels are named: store: redis+sentinel://HOST:26379,HOST:26379/NAME/0")
     if config.store.startswith("memory:"):
         for name in ("store_password", "store_ca"):
             if getattr(config, name):

@@ -18,7 +18,8 @@ SECTIONS = {"providers": "provider", "models": "model", "teams": "team", "keys":
 """Parts of the file whose entries come and go by name."""
 
 FIXED = (
-    "listen", "admin.listen", "store", "store_password", "store_ca", "store_deadline", "journal", "metrics", "traces", "trusted_proxies",
+    "listen", "admin.listen", "store", "store_password", "store_sentinel_password", "store_ca", "store_deadline", "journal",
+    "metrics", "traces", "trusted_proxies",
 )  # fmt: skip
 """What a process has for its whole life: a reload keeps it as it is, and says so. Turning `tls` on or off is such a change, too."""
 

@@ -315,6 +315,9 @@ class Config(Struct, frozen=True):
     store_password: Annotated[
         Secrets, Meta(description="The store's password, read again at each connection when it is a file; or as part of the URL.")
     ] = ()
+    store_sentinel_password: Annotated[
+        Secrets, Meta(description="What Sentinels ask for, if they do; store_password is their master's. Read again like that one.")
+    ] = ()
     store_ca: Annotated[File | None, Meta(description="PEM file of a certificate authority to trust besides the system's.")] = None
     journal: Annotated[
         Annotated[str, Meta(extra={"form": "journal"})] | None,
@@ -324,7 +327,7 @@ class Config(Struct, frozen=True):
         ),
     ] = None
     store_deadline: Annotated[
-        Duration, Meta(description="Longest wait for one decision of the store; after it limits follow their outage mode.")
+        Duration, Meta(description="Longest wait for one decision of the store, 10s at most; after it limits follow their outage mode.")
     ] = 0.05
     metrics: Annotated[MetricsConfig, Meta(description="What the admin listener's /metrics shows.")] = MetricsConfig()
     traces: Annotated[TracesConfig | None, Meta(description="OpenTelemetry traces; none when left out.")] = None

@@ -32,12 +32,18 @@ class RedisAddress(msgspec.Struct, frozen=True):
     """The name that the Sentinels know the master by."""
     secret: Secret | None = None
     """The password, when it is not part of the URL."""
+    sentinel_secret: Secret | None = None
+    """What Sentinels ask for, if they do."""
     ca: str | None = None
     """PEM file of an authority to trust besides the system's."""
 
     def credentials(self) -> tuple[str, str]:
         """User and password, read again when a file has the password; ValueError when that cannot be read."""
         return self.user, self.password if self.secret is None else self.secret.refresh().reveal()
+
+    def sentinel_credentials(self) -> tuple[str, str]:
+        """The same for its Sentinels."""
+        return "", "" if self.sentinel_secret is None else self.sentinel_secret.refresh().reveal()
 
     def context(self) -> ssl.SSLContext | None:
         """What checks the server's certificate; None without TLS. OSError or ssl.SSLError when `ca` cannot be read."""

@@ -44,7 +44,7 @@ class Topology:
         raise ConnectionError(f"no node tells where to go: {problem or type(problem).__name__}")
 
     async def _master(self, node: tuple[str, int]) -> tuple[str, int]:
-        """What one Sentinel says. The login is the master's, Sentinels are asked without one."""
+        """What one Sentinel says. The login is the master's; Sentinels are asked with a password of their own, or none."""
         from redis.exceptions import RedisError
 
         from gateway.store_client import sentinels

@@ -208,7 +208,7 @@ async def test_limits_are_shared_through_redis_and_degrade_as_declared(
 ) -> None:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     try:
-        yaml = one_model(up, f"store: {server.url}\nstore_deadline: 20s\n" + keys("{ requests: 3/h, concurrent: 5, outage: closed }"))
+        yaml = one_model(up, f"store: {server.url}\nstore_deadline: 10s\n" + keys("{ requests: 3/h, concurrent: 5, outage: closed }"))
         async with live(yaml, environ=ENVIRON) as one, live(yaml, environ=ENVIRON) as other:
             found = [(await call(client, gateway)).status_code for gateway in (one, other, one, other)]
             assert found == [200, 200, 200, 429]

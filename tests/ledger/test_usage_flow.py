@@ -182,7 +182,7 @@ async def test_the_receipt_tells_what_a_call_cost(up: FaultUpstream, client: htt
 async def test_several_workers_and_gateways_are_one_ledger_through_redis(
     up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer, gateway: Callable[..., RunningGateway]
 ) -> None:
-    config = f"store: {own_redis.url}\nstore_deadline: 20s\n" + yaml(up)
+    config = f"store: {own_redis.url}\nstore_deadline: 10s\n" + yaml(up)
     both = [await asyncio.to_thread(gateway, config, ENVIRON, ("--workers", "2")), await asyncio.to_thread(gateway, config, ENVIRON)]
     for one in both:
         await asyncio.to_thread(one.wait_ready)

@@ -37,9 +37,7 @@ async def caller() -> AsyncIterator[httpx.AsyncClient]:
         yield one
 
 
-async def several(
-    stack: AsyncExitStack, up: FaultUpstream, redis: RedisServer, count: int, deadline: str = "10s"
-) -> list[Live]:
+async def several(stack: AsyncExitStack, up: FaultUpstream, redis: RedisServer, count: int, deadline: str = "10s") -> list[Live]:
     """Gateways with one store."""
     rest = REST + KEYED + f"store: {redis.url}\nstore_deadline: {deadline}\n"
     return [await stack.enter_async_context(serving(up, rest)) for _ in range(count)]

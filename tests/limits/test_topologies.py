@@ -6,10 +6,13 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.config.limit import Rate
+from gateway.config.secret import Secret
 from gateway.config.types import KeyConfig, LimitsConfig
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress
@@ -81,6 +84,23 @@ async def test_r8_a_failover_is_followed(own_sentinel: SentinelServers, start: S
     assert not found.degraded
     assert [one.remaining for one in found.standings] == [1000 - 70 - 50, 4]
     await eventually(lambda: len(reports) == 2)
+
+
+async def test_sentinels_may_ask_for_a_password_of_their_own(tmp_path: Path, start: Starter) -> None:
+    servers = SentinelServers(tmp_path, "of-the-sentinels")
+    try:
+        await servers.form()
+        reports: list[str] = []
+        without = await start(servers.address, reports)
+        assert not without.link.up
+        assert ["NOAUTH" in line or "Authentication required" in line or "No master found" in line for line in reports] == [True]
+        address = msgspec.structs.replace(servers.address, sentinel_secret=Secret("of-the-sentinels"))
+        assert (await start(address)).link.up
+        keys = RedisKeys(address)
+        assert await keys.news() is None
+        await keys.close()
+    finally:
+        servers.kill()
 
 
 async def test_r7_a_replica_is_no_store(own_sentinel: SentinelServers, start: Starter) -> None:

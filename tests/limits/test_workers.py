@@ -28,7 +28,7 @@ async def test_workers_and_gateways_share_one_limit(
 ) -> None:
     yaml = f"""
 store: {own_redis.url}
-store_deadline: 20s
+store_deadline: 10s
 providers:
   up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
 models:

@@ -114,8 +114,10 @@ class SentinelServers:
 
     NAME = "main"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, password: str = "") -> None:
+        """`password` is what the Sentinel asks for, and its master does not."""
         self.servers: list[RedisServer] = []
+        self._password = password
         for name in ("a", "b"):
             (folder / name).mkdir()
             self.servers.append(RedisServer(folder / name, "--repl-diskless-sync-delay", "0"))
@@ -124,6 +126,7 @@ class SentinelServers:
         config.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor {self.NAME} 127.0.0.1 {self.servers[0].port} 1\n"
             f"sentinel down-after-milliseconds {self.NAME} 500\nsentinel failover-timeout {self.NAME} 3000\n"
+            + (f"requirepass {password}\n" if password else "")
         )
         program = binary()
         assert program is not None
@@ -146,7 +149,7 @@ class SentinelServers:
         await until(self._formed)
 
     async def _formed(self) -> bool:
-        told = await ask(RedisAddress(port=self.port), "SENTINEL", "REPLICAS", self.NAME)
+        told = await ask(RedisAddress(port=self.port, password=self._password), "SENTINEL", "REPLICAS", self.NAME)
         return len(told) == 1 and b"slave" in told[0] and (await ask(self.servers[1].address, "ROLE"))[3] == b"connected"
 
     async def copied(self) -> None:
