@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from gateway.config.types import LimitsConfig
-from gateway.errors import Forbidden, Unauthorized
+from gateway.errors import Forbidden, Unauthorized, Unavailable
 from gateway.limits.types import Limit
 
 _KEY_IN_QUERY = re.compile(rb"(?:^|&)(?:[a-z-]*_?)?(?:key|token|authorization)=", re.IGNORECASE)
@@ -41,13 +41,18 @@ class Keys:
         self._written = keys
         self._keys = keys
         self.open_to_all = open_to_all
+        self._complete = True
 
-    def join(self, made: Mapping[bytes, VirtualKey]) -> None:
-        """Take these keys, made at run time, besides the configuration's, which win; those joined before are gone."""
+    def join(self, made: Mapping[bytes, VirtualKey], *, complete: bool = True) -> None:
+        """Take these keys, made at run time, besides the configuration's, which win; those joined before are gone.
+
+        Not `complete`: where they are kept could not be asked yet, so that a key which is not known may be good.
+        """
         self._keys = {**made, **self._written}
+        self._complete = complete
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:
-        """The caller's key, None where none is needed; Unauthorized or Forbidden otherwise. The key is never echoed.
+        """The caller's key, None where none is needed; Unauthorized, Forbidden or Unavailable otherwise. The key is never echoed.
 
         `query` is looked at only to say that a key in it is not taken: addresses end up in logs.
         """
@@ -59,6 +64,9 @@ class Keys:
         if token is None:
             raise Unauthorized("No API key was sent. Send one as 'Authorization: Bearer KEY'.")
         key = self._keys.get(hashlib.sha256(token).digest())
+        if key is None and not self._complete:
+            text = "The API key that was sent cannot be checked: the store of keys is out of reach."
+            raise Unavailable(text, code="keys_unavailable", retry_after=1.0)
         if key is None:
             raise Unauthorized("The API key that was sent is not known to this gateway.")
         if key.disabled:

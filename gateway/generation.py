@@ -77,7 +77,7 @@ class Generation:
 
     def join_keys(self, made: Iterable[KeyConfig]) -> None:
         """Take the keys made at run time as they are now."""
-        self.keys.join(resolve(made, self.config.teams))
+        self.keys.join(resolve(made, self.config.teams), complete=self._made_keys.learnt)
 
     def place(self, provider: str, model: str) -> Place:
         """The place of a provider's model; made once, as long as callers do not make names up (`expose_targets`)."""

@@ -183,6 +183,8 @@ class RunTimeKeys:
         self.known: Mapping[str, MadeKey] = {}
         self.revoked = 0
         """Keys that were known here and are no more, whoever revoked them."""
+        self.learnt = False
+        """Whether the store could be asked since the start."""
         self._changed = changed
         self._tell = tell
         self._away = False
@@ -229,6 +231,9 @@ class RunTimeKeys:
 
     async def _refresh(self) -> None:
         news = await self.store.news()
+        if news is None and not self.learnt:
+            news = {}
+        self.learnt = True
         if news is not None:
             self.revoked += len({key.entry.hash for key in self.known.values()} - {key.entry.hash for key in news.values()})
             self.known = news

@@ -9,6 +9,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from gateway.accounting import internal_error
 from gateway.build import Gateway
@@ -30,7 +31,13 @@ async def answer_http(request: Request, error: HTTPException) -> Response:
     """A path or method that is not in the table."""
     if error.status_code == 404:
         return _refused(NotFound("The admin listener has /healthz, /readyz, /metrics and /admin/*."), next_id())
-    return _refused(GatewayError("Not possible here.", status=error.status_code, code="method_not_allowed"), next_id())
+    matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    allowed = ", ".join(sorted({method for route in matching for method in route.methods}))
+    refusal = GatewayError(
+        f"{request.method[:20]} is not possible here, only {allowed}.",
+        status=error.status_code, code="method_not_allowed", type="invalid_request_error", headers=((b"allow", allowed.encode()),),
+    )  # fmt: skip
+    return _refused(refusal, next_id())
 
 
 def answer_internal(gateway: Gateway) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -162,6 +162,17 @@ async def test_a_budget_made_at_run_time_is_no_budget_for_what_has_no_price(up: 
     assert [request.json["model"] for request in up.requests] == ["mock", "other", "later"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("PUT", "", "GET, HEAD, POST"), ("DELETE", "", "GET, HEAD, POST"), ("PUT", "/first", "DELETE, GET, HEAD, PATCH, POST")],
+)
+async def test_what_cannot_be_done_with_keys_is_told_with_what_can(operator: Operator, method: str, path: str, allow: str) -> None:
+    answer = await operator.ask(method, path)
+    error = answer.json()["error"]
+    assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+    assert (error["type"], error["message"]) == ("invalid_request_error", f"{method} is not possible here, only {allow}.")
+
+
 async def test_what_is_not_changed_stays_as_strict_as_it_was(operator: Operator) -> None:
     limits = {"tokens": "20k/h", "strict": True}
     token = await operator.make("new", limits=limits, limits_per_user={"output_tokens": "9k/h", "strict": True})

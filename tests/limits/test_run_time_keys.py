@@ -17,7 +17,7 @@ from gateway.limits.resp import connect
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, one_model, serving
 from tests.flows.live import Live, eventually, live
-from tests.flows.operator import ADMIN, KEYED, REST, Operator, bearer, digest
+from tests.flows.operator import ADMIN, FIRST, KEYED, REST, Operator, bearer, digest
 from tests.limits.redis_server import RedisServer
 from tests.limits.topologies import ask
 from tests.running import RunningGateway
@@ -124,6 +124,24 @@ async def test_what_a_user_of_the_store_may_not_do_is_said_though_the_store_is_t
         await ask(own_redis.address, "ACL", "SETUSER", "default", "~*")
         await eventually(lambda: len(one.reports) == 4)
         assert not [line for line in one.reports if "out of reach" in line]
+
+
+async def test_r1_while_the_keys_could_never_be_read_none_is_called_wrong(
+    up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer
+) -> None:
+    async with AsyncExitStack() as stack:
+        token = await Operator(client, (await several(stack, up, own_redis, 1))[0]).make("new")
+        own_redis.freeze()
+        rest = REST + KEYED + f"store: {own_redis.url}\n"
+        operator = Operator(client, gateway := await stack.enter_async_context(serving(up, rest)))
+        assert (await operator.call(FIRST)).status_code == 200
+        away = await operator.call(token)
+        assert (away.status_code, away.json()["error"]["code"], away.headers["retry-after"]) == (503, "keys_unavailable", "1")
+        assert (await client.post(f"{gateway.base_url}/chat/completions", json=chat())).status_code == 401
+        assert gateway.count("lockgate_auth_failures", "invalid_api_key") == 1
+        own_redis.thaw()
+        await refused_within(lambda: asyncio.gather(operator.call(token)), 200, 20)
+        assert (await operator.call("lg-nobody-0123456789abcdef")).status_code == 401
 
 
 async def test_workers_and_the_command_line_know_the_same_keys(
