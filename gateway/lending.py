@@ -10,7 +10,7 @@ from gateway.config.files import mark
 from gateway.config.types import ProviderConfig
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.proxy import proxy_of
-from gateway.upstream.resolver import Resolver, may_be_called
+from gateway.upstream.resolver import Resolver, ThreadResolver, may_be_called
 from gateway.upstream.transport import Transport
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Lender:
         resolver: Resolver | None = None,
     ) -> None:
         """`sockets` are engines that another process runs, by provider; `workers` processes admit calls to ours."""
-        self.native = NativeTransport(resolver=resolver, permit=may_be_called)
+        self._resolver = resolver or ThreadResolver()
+        self.native = NativeTransport(resolver=self._resolver, permit=may_be_called)
         self.sockets = sockets
         self._httpx: dict[tuple[str, int, str], Transport] = {}
         self._engines: list[tuple[str, AnyEngine]] = []
@@ -56,7 +57,7 @@ class Lender:
         if key not in self._httpx:
             from gateway.upstream.httpx_transport import HttpxTransport
 
-            self._httpx[key] = HttpxTransport(connections=provider.max_connections)
+            self._httpx[key] = HttpxTransport(provider.max_connections, self._resolver, may_be_called)
         return self._httpx[key]
 
     def engine(self, provider: ProviderConfig) -> AnyEngine:

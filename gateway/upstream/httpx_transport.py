@@ -2,7 +2,8 @@
 
 It keeps every promise of the seam but one: after very many cancelled calls on a full pool httpx 0.28 may lose slots for good
 (encode/httpcore#1093), so it is used only where it is needed. HTTP/2 is offered to every https origin. HTTP/1.1 connections are
-not kept alive, because a surplus answer would reach the next caller. The deadline `connect` counts for TLS too.
+not kept alive, because a surplus answer would reach the next caller. The deadline `connect` counts for TLS too. Where names may lead
+is checked as it is for the native transport, unless a proxy finds the address.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import httpx
 
+from gateway.upstream.checked import Blocked, CheckedBackend, CheckedTransport
 from gateway.upstream.head import OWNED, authority
+from gateway.upstream.resolver import Resolver, ThreadResolver, literal
 from gateway.upstream.tls import make_context
 from gateway.upstream.transport import Deadlines, Heard, Origin, UpstreamError
 from providers.base import FailureKind, WireRequest
@@ -145,10 +148,17 @@ class HttpxResponse:
 
 
 class HttpxTransport:
-    """One httpx transport per origin. `connections` caps each."""
+    """One httpx transport per origin.
 
-    def __init__(self, connections: int = 1000) -> None:
+    `connections` caps each; `resolver` and `permit` (may this address be called?) are as for the native transport.
+    """
+
+    def __init__(
+        self, connections: int = 1000, resolver: Resolver | None = None, permit: Callable[[str], bool] = lambda address: True
+    ) -> None:
         self._connections = connections
+        self._permit = permit
+        self._backend = CheckedBackend(resolver or ThreadResolver(), permit)
         self._transports: dict[Origin, httpx.AsyncHTTPTransport] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -185,15 +195,16 @@ class HttpxTransport:
             raise UpstreamError("tls", f"cannot load the authorities in {origin.ca}: {error.strerror or error}") from None
         if origin in self._transports:
             return self._transports[origin]
-        transport = self._transports[origin] = httpx.AsyncHTTPTransport(
-            verify=context,
-            http2=origin.scheme == "https",
-            uds=origin.socket,
-            proxy=httpx.Proxy(origin.proxy) if origin.proxy else None,
-            limits=httpx.Limits(max_connections=self._connections),
-            trust_env=False,
-        )
+        transport = self._transports[origin] = self._new(origin, context)
         return transport
+
+    def _new(self, origin: Origin, context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+        limits, http2 = httpx.Limits(max_connections=self._connections), origin.scheme == "https"
+        if not origin.proxy:
+            return CheckedTransport(self._backend, http2=http2, uds=origin.socket, limits=limits, verify=context)
+        if any(not self._permit(address[0]) for _, address in literal(origin.host, origin.port) or ()):
+            raise UpstreamError("blocked", f"{origin.host} is an address that may not be called")
+        return httpx.AsyncHTTPTransport(verify=context, http2=http2, proxy=httpx.Proxy(origin.proxy), limits=limits, trust_env=False)
 
 
 def _encode(origin: Origin, request: WireRequest, deadlines: Deadlines, progress: _Progress) -> httpx.Request:
@@ -231,6 +242,8 @@ def _explain(error: Exception, phase: str, origin: Origin) -> UpstreamError:
     if phase == "head" or isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
         return UpstreamError("tls" if phase == "tls" else "closed_pre", "the upstream closed the connection without an answer")
     causes = _causes(error)
+    if any(isinstance(cause, Blocked) for cause in causes):
+        return UpstreamError("blocked", f"{origin.host} resolves to addresses that may not be called")
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return UpstreamError("dns", f"cannot resolve {origin.host}")
     reason = next((cause.verify_message for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), "")

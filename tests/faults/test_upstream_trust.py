@@ -71,11 +71,14 @@ async def test_u3_a_slow_name_server_of_one_upstream_delays_no_other(serve: Serv
     assert [answer.status for answer in await asyncio.gather(*slow)] == [200] * 40
 
 
+@pytest.mark.parametrize("transport", ["native", "httpx"])
 @pytest.mark.parametrize("address", ["169.254.169.254", "0.0.0.0", "224.0.0.1"])
-async def test_u4_a_name_that_comes_to_lead_where_no_call_may_go_is_blocked(serve: Serve, up: FaultUpstream, address: str) -> None:
+async def test_u4_a_name_that_comes_to_lead_where_no_call_may_go_is_blocked(
+    serve: Serve, up: FaultUpstream, address: str, transport: str
+) -> None:
     answers = iter([at("127.0.0.1", up.port), at(address, up.port)])
     resolver = ThreadResolver(ttl=0, lookup=lambda host, port: next(answers))
-    gate = await serve((f"http://rebound.example:{up.port}/v1", "mock"), resolver=resolver)
+    gate = await serve((f"http://rebound.example:{up.port}/v1", "mock"), resolver=resolver, every={"transport": transport})
     up.once(canned(json.dumps({"choices": []}).encode(), headers={"connection": "close"}))
     assert len(up.requests) == 0
     await gate.ask(chat())
