@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import re
 import threading
 import time
@@ -41,7 +42,9 @@ class CallLog:
         self._human = human
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._work: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        self._writing = False
         self.drops = 0
 
     def add(self, call: Call, ended: float) -> None:
@@ -59,22 +62,35 @@ class CallLog:
 
     def _flush(self) -> None:
         self._timer = None
-        if self._writer is not None and self._writer.is_alive():
+        if self._writing:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_EVERY, self._flush)
             return
-        self._writer = threading.Thread(target=_write_all, args=(self._descriptor, b"".join(self._lines)), daemon=True)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write_on, name="log", daemon=True)
+            self._writer.start()
+        self._writing = True
+        self._work.put(b"".join(self._lines))
         self._lines.clear()
-        self._writer.start()
+
+    def _write_on(self) -> None:
+        """The thread: one piece of work after another."""
+        while (data := self._work.get()) is not None:
+            _write_all(self._descriptor, data)
+            self._writing = False
 
     def close(self, patience: float = 1.0) -> None:
         """Write what is left, waiting at most `patience` seconds for the reader."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._lines:
+            self._hand_over()
         if self._writer is not None:
+            self._work.put(None)
             self._writer.join(patience)
-        last = threading.Thread(target=_write_all, args=(self._descriptor, b"".join(self._lines)), daemon=True)
-        last.start()
-        last.join(patience)
+            self._writer = None
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
