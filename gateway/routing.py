@@ -129,7 +129,7 @@ class Router:
         self._providers = providers if expose_targets else frozenset()
         self._draw = draw
         self._is_live = is_live
-        self._fixed: dict[str, list[Choice]] = {}
+        self._fixed: dict[str, tuple[list[Choice], bool]] = {}
         self._choices: dict[tuple[str, ...], Choice] = {}
         self._candidates: dict[tuple[int, tuple[str, ...]], list[Candidate]] = {}
 
@@ -158,14 +158,17 @@ class Router:
 
     def targets(self, model: Model, asking: Asking | None = None) -> list[Choice]:
         """The places to try, in order. A route without a split is worked out once. BadRequest when a loss rules all of them out."""
-        found = self._fixed.get(model.name)
-        if found is None:
+        fixed = self._fixed.get(model.name)
+        if fixed is not None:
+            found, some_require = fixed
+        else:
             found = []
-            if self._follow(model.route, (model,), found, asking):
-                found = _each_once(found)
-            elif model.name in self._models:
-                self._fixed[model.name] = found
-        if asking is not None and (asking.requires or any(one.require for one in found)):
+            drawn = self._follow(model.route, (model,), found, asking)
+            found = _each_once(found) if drawn else found
+            some_require = any(one.require for one in found)
+            if not drawn and model.name in self._models:
+                self._fixed[model.name] = found, some_require
+        if asking is not None and (some_require or asking.requires):
             found = [one for one in found if not (asking.requires or one.require) or asking.keeps_all(one.place.target)]
             if not found:
                 raise asking.nobody()

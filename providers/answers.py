@@ -53,10 +53,12 @@ def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = 
     chat = _read_chat(body)
     if not chat.choices and not may_be_empty:
         raise ValueError("the answer has no choices")
-    if any(bytes(choice.message)[:1] != b"{" and bytes(choice.text)[:1] != b'"' for choice in chat.choices):
-        raise ValueError("a choice of the answer says nothing")
-    reasons = tuple(_finish(choice.finish_reason) for choice in chat.choices)
-    if not repairs and all(choice.finish_reason == reason for choice, reason in zip(chat.choices, reasons, strict=True)):
+    told = [choice.finish_reason for choice in chat.choices]
+    for choice in chat.choices:
+        if bytes(choice.message)[:1] != b"{" and bytes(choice.text)[:1] != b'"':
+            raise ValueError("a choice of the answer says nothing")
+    reasons = tuple([_finish(reason) for reason in told])
+    if not repairs and reasons == tuple(told):
         return Answer(body, read_usage(chat.usage), reasons)
     answer = _decode(body)
     changed = repair_finish(answer)
