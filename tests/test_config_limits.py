@@ -143,6 +143,27 @@ def test_a_budget_without_a_price_is_refused(rest: str, path: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("models", "target"), [("[m]", "box/llama"), ("['m*']", "box/llama"), ("[m, box/other]", "box/other"), ("[local/x, 'box/*']", "box/*")]
+)
+def test_a_budget_is_checked_for_every_target_that_its_keys_models_lead_to(models: str, target: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(
+            "expose_targets: true\n" + key("{spend: 1 USD/day}", f", models: {models}"), "box/llama" if target == "box/llama" else "local/x"
+        )
+    assert f"keys.k.limits.spend: {target} has no known price" in str(caught.value)
+
+
+@pytest.mark.parametrize(("models", "taken"), [("box/llama", True), ("'box/*'", True), ("boxx/llama", False), ("box/", False)])
+def test_a_key_may_be_kept_to_targets_where_callers_may_ask_for_them(models: str, taken: bool) -> None:
+    text = key("{}", f", models: [{models}]")
+    if taken:
+        assert parse("expose_targets: true\n" + text).keys["k"].models
+    for rest in (text, *(() if taken else ("expose_targets: true\n" + text,))):
+        with pytest.raises(ConfigError, match=r"keys\.k\.models\[0\]: no model"):
+            parse(rest)
+
+
 @pytest.mark.parametrize("target", ["local/x", "openai/gpt-4o"])
 def test_a_budget_whose_calls_have_prices_is_taken(target: str) -> None:
     assert parse(key("{spend: 1 USD/day}"), target).keys["k"].limits.spend

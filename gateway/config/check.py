@@ -68,7 +68,7 @@ def check_new_key(key: KeyConfig, path: str, problems: Problems) -> None:
 def _check_models(config: Config, models: Iterable[str] | None, where: str, problems: Problems) -> None:
     for index, model in enumerate(models or ()):
         several = model.endswith("*") and any(name.startswith(model[:-1]) for name in config.models)
-        if model not in config.models and not several and wildcard(model, config.models) is None:
+        if model not in config.models and not several and wildcard(model, config.models) is None and _exposed(config, model) is None:
             path = f"{where}.models[{index}]"
             problems.at(path, f"no model {problems.written(path)} in this file{suggest(model, config.models, 'models')}")
 
@@ -124,7 +124,7 @@ def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
         if limits.spend is not None and models is None:
             targets = _targets(config, config.models) + everything
         elif limits.spend is not None:
-            targets = _targets(config, [_pattern(config, model) for model in models or ()])
+            targets = [ref for model in models or () for ref in _may_reach(config, model)]
         found.append((f"{where}.{field}", limits, targets))
     for name, model in config.models.items():
         targets = _targets(config, [name]) if model.limits.spend is not None else []
@@ -135,6 +135,19 @@ def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
         for there, target in provider.models.items():
             found.append((f"{join(join('providers', name) + '.models', there)}.limits", target.limits, [Ref(name, there)]))
     return found
+
+
+def _may_reach(config: Config, model: str) -> list[Ref]:
+    """Where calls of a key may go whose list of models has this name, or pattern."""
+    named = [name for name in config.models if model.endswith("*") and name.startswith(model[:-1])]
+    target = _exposed(config, model)
+    return _targets(config, [_pattern(config, model), *named]) + ([target] if target is not None else [])
+
+
+def _exposed(config: Config, model: str) -> Ref | None:
+    """The target that a name among a key's models is, where callers may ask for targets; `openai/*` is any of them."""
+    provider, slash, name = model.partition("/")
+    return Ref(provider, name) if config.expose_targets and slash and name and provider in config.providers else None
 
 
 def _pattern(config: Config, model: str) -> str:

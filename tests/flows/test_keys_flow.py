@@ -162,3 +162,12 @@ async def test_strict_is_asked_for_by_header_key_model_or_configuration(up: Faul
     assert told.json()["targets"][0]["error"]["param"] == "top_k"
     assert lenient is None or lenient.headers["x-gateway-adjusted"].startswith('"top_k";drop')
     assert len(up.requests) == (how != "config")
+
+
+async def test_a_key_kept_to_targets_gets_those_and_no_other(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    keys = f"keys:\n  direct: {{ hash: '{digest('good')}', models: [up/mock, 'up/new-*'] }}\nexpose_targets: true\n"
+    async with serving(up, keys) as gateway:
+        for model, status in {"up/mock": 200, "up/new-1": 200, "up/other": 403, "m": 403}.items():
+            answer = await client.post(gateway.base_url + "/chat/completions", json=chat(model), headers=bearer(TOKENS["good"]))
+            assert answer.status_code == status, answer.text
+    assert [request.json["model"] for request in up.requests] == ["mock", "new-1"]
