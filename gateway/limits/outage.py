@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from gateway.limits.catching_up import Used
 from gateway.limits.memory import MemoryLimiter, Window, steady_now
 from gateway.limits.presence import OVERDUE
 from gateway.limits.spent import Spent
@@ -118,11 +119,11 @@ class Outage:
         else:
             window.add(slot, max(0, used - reserved))
 
-    def recover(self) -> tuple[list[tuple[Limit, int]], list[Reservation]]:
+    def recover(self) -> tuple[list[Used], list[Reservation]]:
         """The store is back: what was used of each limit within its window, and the open reservations, from now on the store's."""
         for limit, window in self._used.values():
             window.move(limit.slot_at(self._now()), limit.slots)
-        used = [(limit, window.sum) for limit, window in self._used.values() if window.sum]
+        used = [Used(limit, window.slots) for limit, window in self._used.values() if window.sum]
         held = [whole for whole, _ in self._held.values()]
         self._used.clear()
         self._held.clear()

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from gateway.limits import encode
+from gateway.limits.catching_up import CatchingUp
 from gateway.limits.encode import Asked, Settled, by_side, cut
 from gateway.limits.link import DEADLINE, Link
 from gateway.limits.members import BEAT_EVERY, HOLD, Members
@@ -25,7 +26,7 @@ from gateway.limits.publishing import Publishing
 from gateway.limits.resp import RedisAddress
 from gateway.limits.scripts import ADMIT, SETTLE
 from gateway.limits.spent import Spent
-from gateway.limits.types import NO_SLOT, NOTHING, SECOND, Costs, Limit, Refusal, Reservation, Standing, in_seconds, only
+from gateway.limits.types import NO_SLOT, NOTHING, SECOND, Costs, Limit, Refusal, Reservation, Standing, in_seconds
 
 LEASE = 30.0
 """Seconds after which a concurrent call of a process that died is counted no more."""
@@ -66,6 +67,7 @@ class RedisLimiter:
         """Called when other books may be told to the store; with True when it forgot."""
         self._lease = int(lease * SECOND)
         self._members = Members(self.link.run, self.instance, self._lease, self._heal, hold=hold, seat=seat)
+        self._catching_up = CatchingUp(self.link.run)
         self._publishing = Publishing(self.link.run, self.spent)
         self._asked: dict[str, list[Asked]] = {}
         self._in_flight = 0
@@ -289,7 +291,7 @@ class RedisLimiter:
         for one in held:
             self._hold(one)
         again, self._again = self._again, []
-        again += [Asked([limit], only(limit, amount), f"{self.instance}:{os.urandom(6).hex()}") for limit, amount in used]
+        self._catching_up.tell(used)
         self._heal(again)
         self._members.beat(self._leases)  # last: from here on others may use this process's share
 

@@ -1,5 +1,5 @@
-"""The scripts that Redis runs: one decides, one settles, two are told what processes know (who they are: gateway.limits.presence). Time is
-Redis' own, in microseconds.
+"""The scripts that Redis runs: one decides, one settles, three are told what processes know (and gateway.limits.presence who they
+are). Time is Redis' own, in microseconds.
 
 A window is a hash: `h` the highest slot ever charged, `l` the lowest that may still count, `s` the sum, and a field for each slot.
 A budget is a hash: `p` the period, `t` what was settled in it, and what each instance settled; and a second hash of what each instance
@@ -217,6 +217,40 @@ return done
 """
 )
 
+USED = (
+    SHARED
+    + """
+-- KEYS: for each window a name for this word of it, then the window. ARGV for each: width of a slot, slots, time to live in ms, count of
+-- pairs, then of each how many slots ago and how much. The same word twice changes nothing.
+local a = 1
+for k = 1, #KEYS, 2 do
+  local key, width, n, ttl, m = KEYS[k + 1], tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
+  a = a + 4
+  if redis.call('SET', KEYS[k], 1, 'NX', 'PX', 90000000) then
+    local sum, slot, here, low, past = look(key, width, n)
+    if not sum then
+      redis.call('DEL', key)
+      sum, slot, here, low, past = look(key, width, n)
+    end
+    local older, current = {}, 0
+    for x = a, a + 2 * m - 2, 2 do
+      local ago, amount = math.min(tonumber(ARGV[x]), n), tonumber(ARGV[x + 1])
+      if ago == 0 then
+        current = current + amount
+      else
+        older[#older + 1] = {slot - ago, amount}
+        sum, low = sum + amount, math.min(low, slot - ago)
+      end
+    end
+    put(key, sum, slot, here, low, past, current, ttl)
+    for x = 1, #older do redis.call('HINCRBY', key, older[x][1], older[x][2]) end
+  end
+  a = a + 2 * m
+end
+return 1
+"""
+)
+
 PUBLISH = (
     SHARED
     + """
@@ -262,7 +296,7 @@ redis.call('PEXPIRE', key, ARGV[1])
 return 1
 """
 
-SCRIPTS = (ADMIT, SETTLE, BEAT, LEAVE, PUBLISH, BOOK)
+SCRIPTS = (ADMIT, SETTLE, USED, BEAT, LEAVE, PUBLISH, BOOK)
 
 
 def digest(script: str) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
-from gateway.limits.memory import MemoryLimiter
+from gateway.limits.catching_up import CatchingUp, Used
+from gateway.limits.memory import MemoryLimiter, steady_now
+from gateway.limits.outage import Outage
 from gateway.limits.presence import OVERDUE
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress
@@ -165,8 +168,6 @@ async def test_one_that_returns_tells_what_it_used_before_its_share_is_given_bac
 
 
 def test_a_long_outage_is_told_by_what_counts_still() -> None:
-    from gateway.limits.outage import Outage
-
     moment = [1_900_000_000 * SECOND]
     outage = Outage(now=lambda: moment[0])
     minute, hour = Limit("k", "tokens", 6000, "min"), Limit("k", "tokens", 10**6, "h")
@@ -176,15 +177,41 @@ def test_a_long_outage_is_told_by_what_counts_still() -> None:
         found = outage.decide([minute, hour], Costs(prompt_tokens=10), f"o{at}")
         assert isinstance(found, Reservation)
         outage.settle(found, Costs(prompt_tokens=10))
-    told = {limit.window: amount for limit, amount in outage.recover()[0]}
+    told = {used.limit.window: sum(used.slots.values()) for used in outage.recover()[0]}
     assert 600 <= told["min"] <= 620
     assert told["h"] == 6000
     assert outage.recover() == ([], [])
 
 
-def test_what_was_left_is_used_once_until_a_window_after_it_was_noticed() -> None:
-    from gateway.limits.outage import Outage
+async def test_what_was_used_meanwhile_is_told_where_it_belongs_and_once(redis: RedisAddress, join: Seated) -> None:
+    limiter = await join(redis)
+    minute, empty = Limit("k", "tokens", 6000, "min"), Limit("empty", "tokens", 1000, "h")
+    for at in range(3):
+        await limiter.admit([minute], Costs(prompt_tokens=100), f"before{at}")
+    now = minute.slot_at(steady_now())
+    answers = iter([ConnectionError("lost after it was carried out")])
 
+    def run(script: str, keys: Sequence[str], arguments: Sequence[Any], done: Callable[[Any], Any]) -> None:
+        limiter.link.run(script, keys, arguments, lambda reply: done(next(answers, reply)))
+
+    catching_up = CatchingUp(run)
+    ages = (0, 1, 30, 60, minute.slots - 5, minute.slots + 5, 10 * minute.slots)
+    used = [Used(minute, {now - age: 50 for age in ages}), Used(empty, {empty.slot_at(steady_now()) - age: 7 for age in (3, 100)})]
+    catching_up.tell(used)
+    await eventually(lambda: len(catching_up._owed) == 2)
+    catching_up.tell([])  # nobody knows that it was carried out: it is told again
+    assert await left(limiter, minute) == 6000 - 3 * 100 - 5 * 50  # what is past was left out
+    assert await left(limiter, empty) == 1000 - 2 * 7
+    slots = {int(field) for field in (await ask(redis, "HGETALL", minute.key))[::2] if field.isdigit()}
+    assert len(slots) in (4, 5)
+    assert max(slots) - min(slots) in range(minute.slots - 8, minute.slots - 3)
+    found = await limiter.admit([minute], Costs(prompt_tokens=5500), "too much for now")
+    assert isinstance(found, Refusal)
+    assert found.retry_after is not None
+    assert found.retry_after < 10  # until the oldest of it counts no more
+
+
+def test_what_was_left_is_used_once_until_a_window_after_it_was_noticed() -> None:
     moment = [1_900_000_000 * SECOND]
     outage = Outage(now=lambda: moment[0])
     limit = Limit("k", "requests", 300, "s")
@@ -204,8 +231,6 @@ def test_what_was_left_is_used_once_until_a_window_after_it_was_noticed() -> Non
 
 
 def test_a_limit_in_full_use_leaves_nothing_until_then() -> None:
-    from gateway.limits.outage import Outage
-
     moment = [1_900_000_000 * SECOND]
     outage = Outage(now=lambda: moment[0])
     nearly, refused, free = (Limit(name, "requests", 300, "min") for name in ("nearly", "refused", "free"))
