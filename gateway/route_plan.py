@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from gateway.asking import Asking
 from gateway.call import Call
 from gateway.config.route import Order, Route, Split
@@ -20,6 +22,7 @@ from gateway.wishes import PREFIX, read_wish
 
 if TYPE_CHECKING:
     from gateway.generation import Generation
+    from gateway.target_views import TargetView
 
 HOW = {
     "weighted": "one of them for each call, drawn by weight",
@@ -30,27 +33,64 @@ HOW = {
 NANO = 10**9
 
 
-def plan(generation: Generation, model: str, sources: Sequence[bytes], headers: Mapping[str, str], *, require: bool) -> dict[str, Any]:
-    """The tree for the first of `sources` (chat bodies), and one draw for each; GatewayError where a caller would get one."""
-    router = generation.router
+def plan(
+    generation: Generation,
+    model: str,
+    sources: Sequence[bytes],
+    headers: Mapping[str, str],
+    *,
+    require: bool,
+    views: Sequence[TargetView] | None = None,
+) -> dict[str, Any]:
+    """The tree for the first of `sources` (chat bodies), and one draw for each; GatewayError where a caller would get one.
+
+    `views` are how a running gateway's targets fare: those that are left alone come last, as they do for callers.
+    """
+    resting = {one.target: one for one in views or () if one.state != "live"}
+    router = generation.router if views is None else generation.router.while_live(lambda name: name not in resting)
     found = router.find(model)
     lines = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     output = generation.config.default_output_tokens
     orders: Counter[tuple[str, ...]] = Counter()
     for source in sources:
         drawn = router.targets(found, asking(source, lines, output, require=require))
-        orders[tuple(choice.place.target.name for choice in drawn)] += 1
+        names = [choice.place.target.name for choice in drawn]
+        orders[tuple(sorted(names, key=lambda name: name in resting) if resting else names)] += 1
+    tree = _Tree(router, asking(sources[0], lines, output, require=require), lines, None if views is None else resting)
+    return {
+        "model": model,
+        "found": _found(found, model, generation.config.models),
+        "route": tree.node(found.route, (found,)),
+        **_counted(orders),
+    }
+
+
+def joined(plans: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Plans for parts of the same calls as one."""
+    orders: Counter[tuple[str, ...]] = Counter()
+    for one in plans:
+        for order in one["orders"]:
+            orders[tuple(order["targets"])] += order["calls"]
+    return {**plans[-1], **_counted(orders)}
+
+
+def _counted(orders: Counter[tuple[str, ...]]) -> dict[str, Any]:
     first = Counter[str]()
     for names, count in orders.items():
         first[names[0]] += count
     return {
-        "model": model,
-        "found": _found(found, model, generation.config.models),
-        "route": _Tree(router, asking(sources[0], lines, output, require=require), lines).node(found.route, (found,)),
-        "calls": len(sources),
+        "calls": orders.total(),
         "first": dict(first.most_common()),
         "orders": [{"targets": list(names), "calls": count} for names, count in orders.most_common()],
     }
+
+
+def bodies(model: str, count: int, user: str | None, body: Mapping[str, Any] | None) -> list[bytes]:
+    """The body of each call: this one, or short chats that begin differently."""
+    more = {"model": model, **({"user": user} if user else {})}
+    if body is not None:
+        return [msgspec.json.encode({**body, **more})] * count
+    return [msgspec.json.encode({"messages": [{"role": "user", "content": f"Call {at}"}], **more}) for at in range(count)]
 
 
 def asking(source: bytes, headers: Sequence[tuple[bytes, bytes]], output: int, *, require: bool) -> Asking:
@@ -76,10 +116,15 @@ def _found(model: Model, name: str, known: Container[str]) -> str:
 class _Tree:
     """Makes nodes of routes: plain values for JSON."""
 
-    def __init__(self, router: Router, asking: Asking, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self, router: Router, asking: Asking, headers: Sequence[tuple[bytes, bytes]], resting: Mapping[str, TargetView] | None
+    ) -> None:
+        """`resting`: the targets that are left alone; None when no gateway runs that could tell."""
         self._router = router
         self._asking = asking
         self._headers = headers
+        self._resting = resting or {}
+        self._running = resting is not None
 
     def node(self, route: Route, path: tuple[Model, ...]) -> dict[str, Any]:
         """A target, another model with its own route, an order or a split."""
@@ -97,6 +142,8 @@ class _Tree:
             found["retries"] = choice.retries
         if (self._asking.requires or choice.require) and not self._asking.keeps_all(target):
             found["skipped"] = self._asking.nobody(target).message
+        if (view := self._resting.get(target.name)) is not None:
+            found |= {"state": view.state, "reason": view.reason, "seconds": view.cooling_seconds}
         return found
 
     def _split(self, split: Split, path: tuple[Model, ...]) -> dict[str, Any]:
@@ -110,7 +157,8 @@ class _Tree:
             if str(ref) in prices:
                 one["usd"] = prices[str(ref)] / NANO
             choices.append(one)
-        return {"split": choices, "balance": kind, "how": HOW.get(kind) or self._session(settings.session_header or SESSION_HEADER)}
+        how = HOW.get(kind) or self._session(settings.session_header or SESSION_HEADER)
+        return {"split": choices, "balance": kind, "how": how.partition(" (n")[0] if self._running else how}
 
     def _session(self, header: str) -> str:
         by = {"h": f"the header {header}", "u": "user", "p": "how the prompt begins"}[self._asking.session(header)[:1].decode()]
@@ -143,10 +191,17 @@ def _branch(node: Mapping[str, Any], first: str, rest: str) -> Iterator[str]:
     else:
         title = node["target"] + (f" (up to {node['retries'] + 1} tries)" if "retries" in node else "")
         title += f"  SKIPPED: {node['skipped']}" if "skipped" in node else ""
+        title += f"  {_rest(node)}" if "state" in node else ""
     yield first + title
     for at, (label, child) in enumerate(below):
         last = at == len(below) - 1
         yield from _branch(child, f"{rest}{'└── ' if last else '├── '}{label}", f"{rest}{'    ' if last else '│   '}")
+
+
+def _rest(node: Mapping[str, Any]) -> str:
+    if node["state"] == "probing":
+        return "PROBING: one call finds out whether it is back"
+    return f"COOLING for {node['seconds'] or 0:.0f} s more ({node['reason']})"
 
 
 def _price(one: Mapping[str, Any]) -> str:

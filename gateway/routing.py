@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -132,6 +133,12 @@ class Router:
         self._fixed: dict[str, tuple[list[Choice], bool]] = {}
         self._choices: dict[tuple[str, ...], Choice] = {}
         self._candidates: dict[tuple[int, tuple[str, ...]], list[Candidate]] = {}
+
+    def while_live(self, is_live: Callable[[str], bool]) -> Router:
+        """The same routes, drawn as if these targets were live."""
+        found = copy(self)
+        found._is_live = is_live
+        return found
 
     def names(self) -> list[str]:
         """The models that can be listed: every name without a wildcard."""

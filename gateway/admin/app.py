@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import configuration, health, scrape, targets, usage
+from gateway.admin import configuration, health, route, scrape, targets, usage
 from gateway.admin.answers import answer_error, answer_http, answer_internal
 from gateway.admin.health import Health
 from gateway.admin.keys import KeyAdmin
@@ -46,6 +46,7 @@ def build_admin(gateway: Gateway, state: Health, reloader: Reloader) -> Starlett
         Route("/readyz", health.ready(gateway, state)),
         Route("/metrics", _unless_open(gateway, scrape.metrics(gateway))),
         keyed("/admin/targets", targets.listing(gateway)),
+        keyed("/admin/route", route.route(gateway), "POST"),
         keyed("/admin/keys", keys.list),
         keyed("/admin/keys", keys.create, "POST"),
         keyed("/admin/keys/{name:path}", keys.show),

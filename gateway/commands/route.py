@@ -10,6 +10,7 @@ import click
 @click.command(short_help="Show where calls for a model would go.")
 @click.argument("model")
 @click.option("-c", "--config", "config_path", metavar="FILE", envvar="LOCKGATE_CONFIG", show_envvar=True, help="The YAML file.")
+@click.option("--admin", "url", metavar="URL", help="Ask a running gateway's admin listener: by its configuration, and the health it sees.")
 @click.option("--n", "count", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="How many calls to draw.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header of these calls; may be repeated.")
 @click.option("--user", metavar="NAME", help="The field user of these calls.")
@@ -17,7 +18,7 @@ import click
 @click.option("--require-parameters", is_flag=True, help="As if they had sent x-gateway-require-parameters: true.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def route(
-    model: str, config_path: str | None, count: int, headers: tuple[str, ...], user: str | None, file: str | None,
+    model: str, config_path: str | None, url: str | None, count: int, headers: tuple[str, ...], user: str | None, file: str | None,
     require_parameters: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Show where calls for MODEL would go: the route with its reasons, and where --n calls of them end up first.
@@ -26,21 +27,44 @@ def route(
     lockgate route smart
     lockgate route smart --n 10000 --header x-session-id:42
     lockgate route smart --file request.json --require-parameters
+    lockgate route smart --admin http://127.0.0.1:8081
+
+    With --admin (its key from LOCKGATE_ADMIN_KEY), targets that cool come last and say until when.
     """
     import msgspec
 
+    from gateway.route_plan import show
+
+    asked = {"model": model, "n": count, "headers": _headers(headers), "user": user, "body": _body(file)}
+    asked["require_parameters"] = require_parameters
+    found = _running(url, asked) if url else _written(config_path, asked)
+    click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() if as_json else show(found))
+
+
+def _written(path: str | None, asked: dict[str, Any]) -> Any:
+    """The plan by a file alone."""
     from gateway.build import Gateway
     from gateway.calllog import CallLog
     from gateway.config import load as config
     from gateway.errors import GatewayError
-    from gateway.route_plan import plan, refused, show
+    from gateway.route_plan import bodies, plan, refused
 
-    gateway = Gateway(config.load(config_path or config.find()), CallLog(2, human=True), lambda line: None)
+    gateway = Gateway(config.load(path or config.find()), CallLog(2, human=True), lambda line: None)
     try:
-        found = plan(gateway.generation, model, _bodies(model, count, user, file), _headers(headers), require=require_parameters)
+        calls = bodies(asked["model"], asked["n"], asked["user"], asked["body"])
+        return plan(gateway.generation, asked["model"], calls, asked["headers"], require=asked["require_parameters"])
     except GatewayError as error:
         raise click.ClickException(refused(error)) from None
-    click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() if as_json else show(found))
+
+
+def _running(url: str, asked: dict[str, Any]) -> Any:
+    """The plan of a running gateway, by its own configuration and with its targets as they are."""
+    from gateway.commands.admin_client import ask
+
+    found = ask("POST", url, "/admin/route", asked)
+    if "refused" in found:
+        raise click.ClickException(found["refused"])
+    return found
 
 
 def _headers(given: tuple[str, ...]) -> dict[str, str]:
@@ -53,23 +77,18 @@ def _headers(given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _bodies(model: str, count: int, user: str | None, file: str | None) -> list[bytes]:
-    """One body for each call: the file's, or short chats that begin differently."""
+def _body(file: str | None) -> dict[str, Any] | None:
+    """What the file holds; None without one."""
     import msgspec
 
     if file is None:
-        bodies: list[dict[str, Any]] = [{"messages": [{"role": "user", "content": f"Call {at}"}]} for at in range(count)]
-    else:
-        try:
-            with click.open_file(file, "rb") as source:
-                body = msgspec.json.decode(source.read())
-        except (OSError, msgspec.DecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else f"not JSON: {error}"
-            raise click.UsageError(f"cannot read {file}: {reason}") from None
-        if not isinstance(body, dict):
-            raise click.UsageError(f"{file} is not a JSON object")
-        bodies = [body] * count
-    more = {"model": model, **({"user": user} if user else {})}
-    if file is not None:
-        return [msgspec.json.encode({**bodies[0], **more})] * count
-    return [msgspec.json.encode({**one, **more}) for one in bodies]
+        return None
+    try:
+        with click.open_file(file, "rb") as source:
+            body = msgspec.json.decode(source.read())
+    except (OSError, msgspec.DecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"not JSON: {error}"
+        raise click.UsageError(f"cannot read {file}: {reason}") from None
+    if not isinstance(body, dict):
+        raise click.UsageError(f"{file} is not a JSON object")
+    return body

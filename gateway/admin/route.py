@@ -1,0 +1,53 @@
+"""POST /admin/route: where calls for a model would go now, as the running gateway sees its targets. Nobody is called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.admin.answers import as_json
+from gateway.build import Gateway
+from gateway.errors import BadRequest, GatewayError
+from gateway.route_plan import bodies, joined, plan, refused
+
+AT_ONCE = 50
+"""Draws between two looks at the event loop: callers are served meanwhile."""
+MOST = 10_000
+
+
+class Question(msgspec.Struct, forbid_unknown_fields=True):
+    """What is asked: `n` calls for a model, all with these headers, and with this body or as short chats."""
+
+    model: str
+    n: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 1000
+    headers: dict[str, str] = {}
+    user: str | None = None
+    body: dict[str, Any] | None = None
+    require_parameters: bool = False
+
+
+def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
+    """The plan; `refused` says what callers would get where there is none."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            asked = msgspec.json.decode(await request.body(), type=Question)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadRequest(f"The body is not what this takes: {error}.") from None
+        sources = bodies(asked.model, asked.n, asked.user, asked.body)
+        views, plans = gateway.target_views(), []
+        try:
+            for at in range(0, len(sources), AT_ONCE):
+                part = sources[at : at + AT_ONCE]
+                plans.append(plan(gateway.generation, asked.model, part, asked.headers, require=asked.require_parameters, views=views))
+                await asyncio.sleep(0)
+        except (GatewayError, UnicodeEncodeError) as error:
+            return as_json({"refused": refused(error) if isinstance(error, GatewayError) else "a header holds what no header can carry"})
+        return as_json(joined(plans))
+
+    return answer

@@ -1,0 +1,102 @@
+"""`lockgate route --admin`: where calls would go, as the gateway that runs sees its targets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.__main__ import cli
+from tests.faults.behaviours import status
+from tests.faults.client import ask, chat
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.live import live
+from tests.flows.test_shutdown_flow import port, until
+from tests.running import RunningGateway
+
+PATH = "/v1/chat/completions"
+ADMIN_KEY = "admin-key-0123456789abcdef"
+
+
+@pytest.fixture
+async def up() -> AsyncIterator[FaultUpstream]:
+    """An upstream with too much to do."""
+    async with FaultUpstream() as server:
+        server.on(lambda request: request.model == "tired", status(429, "slow down", {"retry-after": "100"}))
+        yield server
+
+
+def configuration(up: FaultUpstream, **more: Any) -> str:
+    """An order and a split over three targets of one upstream."""
+    models = {
+        "order": ["up/tired", "up/second"],
+        "split": {"targets": {"up/tired": 1, "up/second": 1, "up/third": 2}, "balance": "latency"},
+        "strict": {"targets": ["groq/m"], "require_parameters": True},
+    }
+    providers = {
+        "up": {"type": "openai-compatible", "base_url": up.base_url},
+        "groq": {"base_url": up.base_url, "api_key": "${GROQ_KEY:-none}"},
+    }
+    return json.dumps({**more, "providers": providers, "models": models})
+
+
+async def command(*args: str, key: str = "") -> Result:
+    """What the command says."""
+    return await asyncio.to_thread(CliRunner().invoke, cli, ["route", *args], env={"LOCKGATE_ADMIN_KEY": key})
+
+
+async def test_targets_that_cool_come_last_and_say_until_when(up: FaultUpstream) -> None:
+    admin = {"listen": "127.0.0.1:8081", "key_hash": "sha256:" + hashlib.sha256(ADMIN_KEY.encode()).hexdigest()}
+    async with live(configuration(up, admin=admin)) as gateway:
+        before = json.loads((await command("order", "--admin", gateway.admin_url, "--json", key=ADMIN_KEY)).output)
+        assert before["orders"] == [{"targets": ["up/tired", "up/second"], "calls": 1000}]
+        assert (await ask(port(gateway), chat("order"))).status == 200  # type: ignore[arg-type]
+        after = json.loads((await command("order", "--admin", gateway.admin_url, "--json", key=ADMIN_KEY)).output)
+        assert after["orders"] == [{"targets": ["up/second", "up/tired"], "calls": 1000}]
+        node = after["route"]["order"][0]
+        assert (node["target"], node["state"], node["reason"]) == ("up/tired", "cooling", "rate_limit")
+        assert 80 < node["seconds"] <= 100
+        split = json.loads((await command("split", "--admin", gateway.admin_url, "--json", "--n", "400", key=ADMIN_KEY)).output)
+        assert "up/tired" not in split["first"]
+        assert "nothing has been measured" not in split["route"]["how"]
+        assert split["calls"] == 400
+        shown = (await command("order", "--admin", gateway.admin_url, "--n", "3", key=ADMIN_KEY)).output
+        assert "up/tired  COOLING for " in shown
+        assert "100.0%  up/second, then up/tired" in shown
+        assert len(up.requests) == 2, "nobody is called for a plan"
+
+
+async def test_it_says_what_a_caller_would_be_refused_with_and_takes_nothing_else(up: FaultUpstream) -> None:
+    async with live(configuration(up)) as gateway, httpx.AsyncClient(trust_env=False) as client:
+        missing = await command("nothing", "--admin", gateway.admin_url)
+        assert missing.exit_code == 1
+        assert "a caller would get 404 model_not_found about 'model'" in missing.output
+        for body in ("", "[]", '{"model": 1}', '{"model": "m", "n": 0}', '{"model": "m", "m": 1}', '{"model": "m", "n": 1000000}'):
+            answer = await client.post(gateway.admin_url + "/admin/route", content=body)
+            assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+        crooked = {"model": "order", "headers": {"x-session-id": "\u2603"}}
+        answer = await client.post(gateway.admin_url + "/admin/route", json=crooked)
+        assert answer.json() == {"refused": "a header holds what no header can carry"}
+        flag = await command("order", "--admin", gateway.admin_url, "-H", "x-gateway-require-parameters:maybe")
+        assert "a caller would get 400" in flag.output
+    gone = await command("order", "--admin", gateway.admin_url)
+    assert gone.exit_code == 1
+    assert "no gateway answers at" in gone.output
+
+
+async def test_with_several_workers_the_health_is_that_of_all(gateway: Callable[..., RunningGateway], up: FaultUpstream) -> None:
+    running = await asyncio.to_thread(gateway, configuration(up, store="redis://127.0.0.1:1/0"), None, ("--workers", "2"))
+    await asyncio.to_thread(running.wait_ready)
+    assert (await ask(port(running), chat("order"))).status == 200
+
+    async def known() -> bool:
+        found = json.loads((await command("order", "--admin", running.admin_url, "--json", "--n", "1")).output)
+        return bool(found["orders"][0]["targets"] == ["up/second", "up/tired"])
+
+    await until(known)
