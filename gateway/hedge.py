@@ -211,6 +211,7 @@ class Race:
         if loser.failure is not None:
             self._note(loser.journey, loser.choice, loser.failure)
         if loser.ended:
+            self._correct(loser)
             return
         if loser.journey.sent:
             self.given_up.append(loser.choice.place.target)

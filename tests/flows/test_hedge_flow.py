@@ -290,6 +290,20 @@ async def test_what_a_loser_said_that_it_used_is_what_it_is_billed_by(up: FaultU
     assert not bill["usage"].get("estimated")
 
 
+async def test_what_a_rival_that_broke_had_used_is_in_the_receipt_too(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    usage = {"prompt_tokens": 321, "completion_tokens": 0, "total_tokens": 321}
+    role = {**WORDS[0], "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}], "usage": usage}
+    async with warm(hedged(up), up, client) as gateway:
+        on(up, "first", slow(0.6))
+        on(up, "second", sse(role, ending=FIN))
+        answer = await ask(client, gateway, stream=True)
+        record = (await gateway.records(21))[-1]
+    assert answer.headers["x-gateway-target"] == "up/first"
+    (bill,) = receipt(answer)["billed_attempts"]
+    assert (bill["target"], bill["usage"]["prompt_tokens"]) == ("up/second", 321)
+    assert record["billed_attempts"] == [bill]
+
+
 async def test_a_winner_that_is_cut_is_gone_on_with_where_that_is_asked_for(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     yaml = hedged(up, targets="[up/first, up/second, up/third], continue_on_cut: true").replace("openai-compatible", "vllm")
     async with warm(yaml, up, client) as gateway:
