@@ -103,7 +103,8 @@ class Relay:
     @property
     def finished(self) -> bool:
         """Every choice that began has its finish reason, and without a [DONE] every one that was asked for."""
-        return len(self._finished) > self._highest and (self.done or len(self._finished) >= self._choices)
+        said_all = self.done and self._failure is None
+        return len(self._finished) > self._highest and (said_all or len(self._finished) >= self._choices)
 
     def feed(self, piece: bytes) -> bytes:
         """What to send for a piece of the upstream's body; b"" while nothing is to be sent yet. StreamFailure when it is bad."""
