@@ -1,6 +1,6 @@
 """The caller's side of one call: its request's head, the answer on its way out, and whether anybody still listens.
 
-uvicorn turns `send` into a no-op once the caller has left, and waits for ever on a reader who stopped; so both are watched here.
+A server's `send` does nothing once the caller has left, and waits for ever on a reader who stopped; so both are watched here.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Caller:
                 transport.abort()
 
     def _transport(self) -> Any:
-        """The socket's transport, where the server shows it (ASGI has no word for it; uvicorn's cycle has it)."""
+        """The socket's transport, where the server shows it (ASGI has no word for it; gateway.turn has it)."""
         send = self._send
         while isinstance(send, functools.partial):  # CORS wraps it
             send = send.keywords["send"]

@@ -1,6 +1,6 @@
 """The callers' side of the wire before there is a call: heads that are too slow, too large, or not HTTP as it should be, are refused here.
 
-uvicorn has no deadline for a request's head, no cap on it, and no opinion on the Host header; what it refuses, it says as plain text.
+uvicorn's own connection has no deadline for a request's head, no cap on it, no opinion on the Host header, and refuses in plain text.
 
     in time     a head is complete soon after the connection or its own first byte     408; nothing at all: closed
     in size     16 KiB and 100 headers                                                 431
