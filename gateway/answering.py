@@ -54,7 +54,7 @@ async def ask_again(exchange: Exchange, first: Read, watch: json_mode.Watch) -> 
     """A JSON answer was not what was asked for: one more call that says so. Both are billed; the first stands if it fails."""
     call, target = exchange.call, exchange.target
     error, noted, before = watch.error, watch.noted, call.adjustments
-    attempt, began = call.attempts[-1], time.monotonic()
+    attempt, began, reported = call.attempts[-1], time.monotonic(), len(exchange.reported)
     attempt.ms = exchange.elapsed()
     body = watch.again(first[0])
     try:
@@ -64,7 +64,7 @@ async def ask_again(exchange: Exchange, first: Read, watch: json_mode.Watch) -> 
     except (UpstreamError, StreamFailure, Refusal) as failed:
         note = Adjustment(json_mode.PARAM, "warn", why=f"asking once more failed ({type(failed).__name__})")
         call.adjustments = [*before, note]
-        return first
+        return first[0], add_usages([first[1], *exchange.reported[reported:]]), first[2]
     attempt.outcome = "invalid_json"
     exchange.metrics.count("lockgate_attempts", (exchange.metrics.target_label(target), attempt.outcome))
     call.attempts.append(Attempt(target.name))

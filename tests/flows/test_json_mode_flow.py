@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.behaviours import chat_chunk, sse
+from tests.faults.behaviours import FIN, chat_chunk, play, sse
 from tests.faults.upstream_server import Exchange, FaultUpstream, Script, canned, status
 from tests.flows.conftest import chat, events, serving
 
@@ -180,6 +180,17 @@ async def test_repair_is_tried_once_and_the_answer_is_given_as_it_is(up: FaultUp
     assert text in ("Paris", "Paris again")
     assert len(warned) >= 1
     assert len(up.requests) == 2
+
+
+async def test_a_second_answer_that_breaks_off_is_billed_for_what_came_of_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    begun = b'{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"' + b"word" * 25
+    up.on("/v1/chat/completions", play(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 999\r\n\r\n" + begun, FIN))
+    up.once(saying("Paris"))
+    async with serving(up, REPAIR, kind=WITHOUT) as gateway:
+        text, _, _, _ = await ask(client, gateway.base_url, model="m2")
+        (record,) = await gateway.records(1)
+    assert text == "Paris"
+    assert (record["output_tokens"], record["estimated"]) == (5 + 25, True)
 
 
 async def test_explain_shows_the_instruction(up: FaultUpstream, client: httpx.AsyncClient) -> None:
