@@ -138,17 +138,21 @@ def _status(word: Any) -> int | None:
     return word if isinstance(word, int) and not isinstance(word, bool) and 400 <= word < 600 else None
 
 
-async def aggregate(response: Response, target: Target, options: Options) -> Answer:
-    """One JSON answer out of a stream, for a provider that is always asked to stream."""
-    if not is_event_stream(response):
-        raise StreamFailure(await read_unstreamed(response, target, 1 << 20))
-    whole = Aggregate()
-    relay = Relay(
+def whole_relay(target: Target, options: Options) -> Relay:
+    """The state of a stream that becomes one JSON answer."""
+    return Relay(
         decoder=target.kind.decoder(target, options),
         usage_asked=True,
         read_usage=read_usage,
         fail=lambda data: inband_failure(target, data),
     )
+
+
+async def aggregate(response: Response, target: Target, relay: Relay) -> Answer:
+    """One JSON answer out of a stream, for a provider that is always asked to stream."""
+    if not is_event_stream(response):
+        raise StreamFailure(await read_unstreamed(response, target, 1 << 20))
+    whole = Aggregate()
     while not relay.done:
         piece = await response.read()
         if not piece:

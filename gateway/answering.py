@@ -36,18 +36,8 @@ async def _ask(exchange: Exchange, body: Body) -> tuple[Read, Response]:
     response = await exchange.send(body)
     try:
         return await _read(exchange, response), response
-    except (UpstreamError, asyncio.CancelledError):
-        _charge_part(exchange, response)
-        raise
     finally:
         response.close()
-
-
-def _charge_part(exchange: Exchange, response: Response) -> None:
-    """An answer that broke off, or whose caller left, is charged as a stream is: what came of it, once there was any output."""
-    output = accounting.estimate_part(response.unread())
-    if output:
-        exchange.reported.append(Usage(accounting.prompt_tokens(exchange.call), output, estimated=True))
 
 
 async def ask_again(exchange: Exchange, first: Read, watch: json_mode.Watch) -> Read:
@@ -76,11 +66,16 @@ async def ask_again(exchange: Exchange, first: Read, watch: json_mode.Watch) -> 
 
 async def _read(exchange: Exchange, response: Response) -> Read:
     """A JSON answer for the caller, with its usage and finish reasons."""
-    call, target = exchange.call, exchange.target
-    if getattr(target.kind, "always_streams", False):
-        found = await answer.aggregate(response, target, exchange.options)
-    else:
-        found = await answer.read_json(response, target, exchange.options, MAX_ANSWER)
+    call, target, options = exchange.call, exchange.target, exchange.options
+    relay = answer.whole_relay(target, options) if getattr(target.kind, "always_streams", False) else None
+    try:
+        if relay is not None:
+            found = await answer.aggregate(response, target, relay)
+        else:
+            found = await answer.read_json(response, target, options, MAX_ANSWER)
+    except (UpstreamError, asyncio.CancelledError):
+        _charge_part(exchange, relay.chunks if relay is not None else accounting.estimate_part(response.unread()))
+        raise
     call.upstream_end = time.monotonic()
     if found.adjustments:
         call.adjustments = [*call.adjustments, *found.adjustments]
@@ -91,6 +86,12 @@ async def _read(exchange: Exchange, response: Response) -> Read:
     if found.usage is not None:
         exchange.reported.append(found.usage)
     return found.body, found.usage, found.finish_reasons
+
+
+def _charge_part(exchange: Exchange, output: int) -> None:
+    """An answer that broke off, or whose caller left, is charged as a stream is: what came of it, once there was any output."""
+    if output:
+        exchange.reported.append(Usage(accounting.prompt_tokens(exchange.call), output, estimated=True))
 
 
 def _put_right(exchange: Exchange, found: Answer) -> None:
