@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import resource
 import signal
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +22,11 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat
 from tests.flows.test_process import children
 from tests.flows.test_shutdown_flow import SHORT, admin, config, open_streams, port, started, until
+from tests.limits.conftest import own_redis
+from tests.limits.redis_server import RedisServer
 from tests.running import Figure, RunningGateway
+
+__all__ = ["own_redis"]
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., RunningGateway]
@@ -40,6 +47,68 @@ async def test_p3_callers_of_a_worker_that_was_killed_are_cut_and_others_notice_
         assert all(one.text.count("w") == SHORT for one in whole)
         assert not any(isinstance(one, Answer) and b"[DONE]" in one.body for one in cut)
         await until(lambda: _serves_again(running))
+
+
+KEY = "lk-the-only-key-there-is-0123456789"
+GOOD = (("authorization", f"Bearer {KEY}"),)
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(150)
+async def test_p3_what_killed_workers_held_is_free_after_a_leases_length_and_what_they_used_is_booked(
+    gateway: Start, own_redis: RedisServer, figure: Figure
+) -> None:
+    async with FaultUpstream() as up, AsyncExitStack() as stack:
+        key = f'keys: {{ one: {{ hash: "sha256:{hashlib.sha256(KEY.encode()).hexdigest()}", limits: {{ concurrent: 4 }} }} }}\n'
+        yaml = config(up, key).replace("redis://127.0.0.1:1/0", f"redis://127.0.0.1:{own_redis.port}/0")
+        running = await asyncio.to_thread(gateway, yaml, None, ("--workers", "2"))
+        await asyncio.to_thread(running.wait_ready)
+        await until(lambda: _taken(running, 200))
+        clients = [await stack.enter_async_context(await _begun(running)) for _ in range(4)]
+        assert await _taken(running, 429)
+        await asyncio.sleep(3)  # what a call uses is written down once a second
+        sent = sum(request.tokens for request in up.requests)
+        for worker in children(running.pid):
+            os.kill(worker, signal.SIGKILL)
+        killed = time.monotonic()
+        for client in clients:
+            await client.until_closed()
+        await until(lambda: _ready(running, 200))
+        assert await _taken(running, 429), "what they held is held for as long as a lease is"
+        await until(lambda: _taken(running, 200), 60)
+        figure("after SIGKILL of both workers, where 30 are promised, calls are taken again", time.monotonic() - killed, "s")
+        for _ in range(4):
+            await stack.enter_async_context(await _begun(running))
+        assert await _taken(running, 429), "no more than the limit, then as before"
+        booked = (await admin(running, "/admin/usage?by=key")).json()
+        figure("of the tokens that had been sent by then, booked", 100 * _output(booked) / sent, "%")
+        assert 0.3 * sent < _output(booked) <= sum(request.tokens for request in up.requests)
+
+
+def _output(booked: Any) -> int:
+    return sum(int(row["output_tokens"]) for row in booked["rows"])
+
+
+async def _begun(running: RunningGateway) -> FaultClient:
+    """A stream that goes on for minutes; begun as soon as a lease is free."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        client = await FaultClient.connect(port(running))
+        await client.post(chat(text="#chunks=3000##delay=100ms#", stream=True), GOOD)
+        await client.read_until(b"\r\n\r\n", 60)
+        if b" 200 " in client.received[:20]:
+            return client
+        client.rst()
+        await asyncio.sleep(0.3)
+    raise AssertionError("no lease became free")
+
+
+async def _taken(running: RunningGateway, status: int) -> bool:
+    """Whether one more call gets this status."""
+    try:
+        return (await ask(port(running), chat(max_tokens=1), GOOD)).status == status
+    except OSError:
+        return False
 
 
 async def test_a_gateway_without_a_worker_is_not_ready_until_one_serves_again(gateway: Start) -> None:
