@@ -78,23 +78,11 @@ class Attempts:
         self._budget.earn()
         call.spoken = continuation.listen(call, choices)
         cooling: list[Choice] = []
-        for choice in choices:
-            if journey.asked and choice.place.target.name in journey.asked:
-                continue
-            health = self._health.of(choice.place.target)
-            if not health.free:
-                cooling.append(choice)
-            elif await self._ask(journey, choice, health):
-                return
+        if await self._ask_live(journey, choices, cooling):
+            return
         others = _others(choices, stand_ins) if journey.failure is not None else []
-        for choice in others:
-            if journey.asked and choice.place.target.name in journey.asked:
-                continue
-            health = self._health.of(choice.place.target)
-            if not health.free:
-                cooling.append(choice)
-            elif await self._ask(journey, choice, health):
-                return
+        if await self._ask_live(journey, others, cooling):
+            return
         if cooling and await self._ask_cooling(journey, cooling):
             return
         healths = [self._health.of(choice.place.target) for choice in (*choices, *others)]
@@ -106,6 +94,18 @@ class Attempts:
         if not health.free:
             raise TurnedAway(resting(health))
         return await self._attempt(Journey(call, caller, total, alone=True), choice, health)
+
+    async def _ask_live(self, journey: Journey, choices: Sequence[Choice], cooling: list[Choice]) -> bool:
+        """One place after another; those that cool are left for later. Whether the caller has the answer."""
+        for choice in choices:
+            if journey.asked and choice.place.target.name in journey.asked:
+                continue
+            health = self._health.of(choice.place.target)
+            if not health.free:
+                cooling.append(choice)
+            elif await self._ask(journey, choice, health):
+                return True
+        return False
 
     async def _ask(self, journey: Journey, choice: Choice, health: TargetHealth) -> bool:
         """Send to one place, again while that makes sense. Whether the caller has the answer; GatewayError to end it all."""

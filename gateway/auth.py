@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from gateway.config.types import LimitsConfig
+from gateway.config.limit import LimitsConfig
 from gateway.errors import Forbidden, Unauthorized, Unavailable
 from gateway.limits.types import Limit
 

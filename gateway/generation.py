@@ -11,8 +11,9 @@ from msgspec import structs
 
 import providers
 from gateway.caller import CallerDeadlines
+from gateway.config.provider import ProviderConfig
 from gateway.config.route import refs
-from gateway.config.types import Config, KeyConfig, ProviderConfig
+from gateway.config.types import Config, KeyConfig
 from gateway.lending import base_url_of
 from gateway.limiting import Limits, counts_tokens, has_limits
 from gateway.pace import Pace

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.bulkhead import Bulkhead
-from gateway.config.types import CooldownConfig, ProviderConfig
+from gateway.config.provider import CooldownConfig, ProviderConfig
 from gateway.cooling import Cooling, Reason, State, fingerprint
 from gateway.errors import FAILURES
 from providers.base import Failure, Target

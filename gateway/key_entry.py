@@ -12,10 +12,10 @@ from msgspec.structs import replace
 
 from gateway.config import yamlfile
 from gateway.config.check import check_keys, check_limits, check_new_key
-from gateway.config.limit import Rate
+from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.problem import ConfigError, Problem, Problems, join
 from gateway.config.read import Reader
-from gateway.config.types import Config, KeyConfig, LimitsConfig
+from gateway.config.types import Config, KeyConfig
 
 SOURCE = "(the request)"
 MOST = 128

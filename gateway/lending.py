@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import providers
 from gateway.config.files import mark
-from gateway.config.types import ProviderConfig
+from gateway.config.provider import ProviderConfig
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.resolver import Resolver, ThreadResolver, may_be_called

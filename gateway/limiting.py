@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting, catalog
 from gateway.budget_use import BudgetUse
-from gateway.config.types import Config, KeyConfig, LimitsConfig
+from gateway.config.limit import LimitsConfig
+from gateway.config.types import Config, KeyConfig
 from gateway.errors import Forbidden, Headers, LimitReached, Unavailable, retry_after_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.redis import RedisLimiter

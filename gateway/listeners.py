@@ -13,7 +13,8 @@ from typing import Any, cast
 import uvicorn
 
 from gateway.config import pem
-from gateway.config.types import Address, Tls
+from gateway.config.types import Tls
+from gateway.config.value import Address
 from gateway.edge import Connection, end_overdue
 
 BACKLOG = 4096

@@ -10,7 +10,7 @@ import msgspec
 from gateway import catalog
 
 if TYPE_CHECKING:
-    from gateway.config.types import ProviderConfig
+    from gateway.config.provider import ProviderConfig
     from providers.base import Usage
 
 MILLION = 10**6

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from msgspec import structs
 
-from gateway.config.types import Config, ProbeConfig
+from gateway.config.provider import ProbeConfig
+from gateway.config.types import Config
 from gateway.health import Health
 from gateway.routing import Place
 from gateway.upstream.transport import UpstreamError

@@ -1,16 +1,18 @@
-"""Fixtures many tests share: the real gateway in front of what a test scripts, or in front of the local engine; measured figures."""
+"""Fixtures many tests share: scripted upstreams and a caller, the real gateway before them or before the local engine, figures."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import hypothesis
 import pytest
 
+from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
 
 ROOT = Path(__file__).parents[1]
@@ -87,3 +89,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("figures")
         for line in lines:
             terminalreporter.write_line(line)
+
+
+@pytest.fixture
+async def up() -> AsyncIterator[FaultUpstream]:
+    """A scripted upstream, which answers as OpenAI would until a test says otherwise."""
+    async with FaultUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[FaultUpstream]:
+    """A second one."""
+    async with FaultUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """A caller."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
+        yield one

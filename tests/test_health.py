@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import providers
-from gateway.config.types import CooldownConfig, ProviderConfig
+from gateway.config.provider import CooldownConfig, ProviderConfig
 from gateway.cooling import fingerprint
 from gateway.health import AUTH_FOR, QUOTA_FOR, Health, TargetHealth
 from providers.base import Failure, FailureKind, Target

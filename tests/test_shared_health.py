@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import providers
-from gateway.config.types import ProviderConfig
+from gateway.config.provider import ProviderConfig
 from gateway.cooling import fingerprint
 from gateway.health import Health
 from gateway.limits.address import RedisAddress

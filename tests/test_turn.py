@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.types import Address
+from gateway.config.value import Address
 from gateway.edge import KEEP_ALIVE, Connection
 from gateway.listeners import Server, bind, server
 from tests.faults.client import FaultClient

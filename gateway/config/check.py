@@ -8,10 +8,11 @@ from pathlib import Path
 
 from gateway.config import pem
 from gateway.config.files import Files
+from gateway.config.limit import LimitsConfig
 from gateway.config.problem import Problems, join, suggest
 from gateway.config.route import Ref, refs
 from gateway.config.secret import refuse_exposed
-from gateway.config.types import Config, KeyConfig, LimitsConfig, wildcard
+from gateway.config.types import Config, KeyConfig, wildcard
 from gateway.pricing import price_of
 from gateway.store_client import store_address
 

@@ -10,9 +10,10 @@ from msgspec import inspect as mi
 
 import providers
 from gateway.config.problem import join, nearest, suggest
+from gateway.config.provider import ProviderConfig
 from gateway.config.read import BAD, Reader, keys_of
 from gateway.config.route import Routes
-from gateway.config.types import ModelConfig, ProviderConfig
+from gateway.config.types import ModelConfig
 from gateway.config.yamlfile import Mapping, Node, Scalar, Sequence
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
+from msgspec import Meta, Struct
 
 if TYPE_CHECKING:
     from gateway.pace import Pace
@@ -89,3 +90,30 @@ def _check_window(word: str, known: tuple[str, ...], expected: str) -> None:
         meant = _MEANT.get(word.lower())
         hint = f", did you mean '{meant}'?" if meant in known else f"; known: {', '.join(known)}"
         raise ValueError(f"{expected}: unknown window '{word[:20]}'{hint}")
+
+
+Each = Annotated[Rate, Meta(extra={"form": "rate"})]
+
+
+class LimitsConfig(Struct, frozen=True):
+    """What may be used at most. Windows slide; a budget is per UTC day or month."""
+
+    requests: Annotated[Each | None, Meta(description="Calls in a window: 600/min. Windows are s, min, h and day.")] = None
+    tokens: Annotated[Each | None, Meta(description="Prompt and output tokens together: 200k/min.")] = None
+    prompt_tokens: Annotated[Each | None, Meta(description="Prompt tokens in a window.")] = None
+    output_tokens: Annotated[Each | None, Meta(description="Output tokens in a window.")] = None
+    concurrent: Annotated[Annotated[int, Meta(ge=1, le=1_000_000)] | None, Meta(description="Calls at the same time.")] = None
+    spend: Annotated[
+        Annotated[Rate, Meta(extra={"form": "spend"})] | None, Meta(description="A budget: 50 USD/month, 2.50 USD/day. Needs prices.")
+    ] = None
+    outage: Annotated[
+        Literal["local_share", "open", "closed"],
+        Meta(description="While the store is out of reach: this process's share of each limit, no limit, or no calls."),
+    ] = "local_share"
+    strict: Annotated[
+        bool,
+        Meta(
+            description="Token limits and budgets hold exactly: the prompt is bounded by its bytes, and a call without a cap on its output "
+            "gets the one that was reserved."
+        ),
+    ] = False

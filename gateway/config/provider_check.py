@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gateway.config.problem import Problems, join
-from gateway.config.types import Config, ModelConfig, ProviderConfig
+from gateway.config.provider import ProviderConfig
+from gateway.config.types import Config, ModelConfig
 
 PARTS = ("first_byte_timeout", "idle_timeout")
 _DEFAULTS = ProviderConfig(name="")

@@ -7,6 +7,8 @@ that saw the end of the answer, unless anything about it is doubtful; then its s
     uploading   the answer came before the request was sent completely
     close       the upstream said so, or the end of the body is the end of the connection
     failure     anything that did not parse, any deadline, any abort
+
+What a parser finds in the bytes is judged in gateway.upstream.parsing.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade
 
 from gateway.upstream.deadlines import Clock
+from gateway.upstream.parsing import Parsing
 from gateway.upstream.response import REST_BYTES, NativeResponse
 from gateway.upstream.transport import UpstreamError
 from providers.base import FailureKind
@@ -27,8 +30,6 @@ if TYPE_CHECKING:
 READ_SIZE = 32 * 1024
 WRITE_SLICE = 64 * 1024
 MAX_HEAD = 64 * 1024
-MAX_HEADERS = 256
-MAX_INFORMATIONAL = 8
 FOREVER = float("inf")
 
 # All connections of a process read into one buffer: it is parsed, and what is kept of it copied, before the callback returns.
@@ -39,28 +40,21 @@ class Stale(Exception):
     """A reused connection was closed before it answered a single byte: the request was lost in passing and may be sent once more."""
 
 
-class _Refused(Exception):
-    """Raised inside a parser callback to stop the parser; the reason is on the connection."""
-
-
-class Connection(asyncio.BufferedProtocol):
-    """One socket of a pool. Also the callbacks of its parser."""
+class Connection(Parsing, asyncio.BufferedProtocol):
+    """One socket of a pool."""
 
     __slots__ = (
-        "_barren", "_chunked", "_clock", "_complete", "_doubtful", "_exchange", "_head_size", "_heard", "_informational", "_keep",
-        "_parser", "_pool", "_reading", "_refusal", "_transport", "_upload", "_writable", "closed", "counted", "deadline", "served",
+        "_barren", "_clock", "_head_size", "_heard", "_pool", "_reading", "_transport", "_writable", "closed", "counted", "deadline",
+        "served",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, clock: Clock) -> None:
+        super().__init__()
         self._pool = pool
         self._clock = clock
-        self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._exchange: NativeResponse | None = None
-        self._upload: memoryview | None = None
         self._writable = True
         self._reading = True
-        self._refusal: tuple[FailureKind, str] | None = None
         self.deadline = FOREVER
         self.closed = False
         self.counted = False
@@ -70,13 +64,9 @@ class Connection(asyncio.BufferedProtocol):
         self._begin()
 
     def _begin(self) -> None:
-        self._complete = False
-        self._doubtful = False
-        self._chunked = False
-        self._informational = 0
+        self._begin_answer()
         self._head_size = 0
         self._barren = 0
-        self._keep = True
         self._heard = False
 
     # --- one exchange ---------------------------------------------------------------------------------------------
@@ -286,75 +276,6 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._close()
             self._end(exchange, exchange.explain_close(exc))
-
-    # --- the parser -----------------------------------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        """An answer starts; a second one has nobody to go to."""
-        if self._complete:
-            raise _Refused
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or one trailer, which nobody needs."""
-        exchange = self._exchange
-        assert exchange is not None
-        if exchange.status:
-            return
-        exchange.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """The head is here: check it against the caps and decide how the body ends."""
-        exchange, parser = self._exchange, self._parser
-        assert exchange is not None
-        assert parser is not None
-        headers = exchange.headers
-        if len(headers) > MAX_HEADERS:
-            self._refuse("protocol", f"the upstream sent more than {MAX_HEADERS} headers")
-        status = parser.get_status_code()
-        if status < 200:
-            self._skip(status, headers)
-            return
-        for name, value in headers:
-            if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-                self._refuse("encoding", "the upstream encoded its answer, which it was asked not to")
-            if name == b"transfer-encoding":
-                self._chunked = True
-                if value.strip().lower() != b"chunked":
-                    self._refuse("encoding", "the upstream's transfer encoding is not plain chunks")
-        self._keep = parser.should_keep_alive()
-        if status >= 300 and self._upload is not None:  # refused early: what is left of the request would not be read
-            self._upload = None
-            self._doubtful = True
-        exchange.status = status
-        if exchange.method == "HEAD":
-            self._complete, self._keep = True, False
-
-    def on_body(self, piece: bytes) -> None:
-        """Part of the body."""
-        exchange = self._exchange
-        if exchange is not None and not (self._complete and exchange.method == "HEAD"):
-            exchange.started = True
-            exchange.size += len(piece)
-            if exchange.discarding:
-                exchange.discard(piece)
-            else:
-                exchange.pieces.append(piece)
-
-    def on_message_complete(self) -> None:
-        """The end of an answer, or of an interim one."""
-        exchange = self._exchange
-        if exchange is not None and exchange.status:
-            self._complete = True
-
-    def _skip(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._informational += 1
-        if status == 101 or self._informational > MAX_INFORMATIONAL:
-            self._refuse("protocol", "the upstream switched protocols" if status == 101 else "the upstream sends endless interim answers")
-        headers.clear()
-
-    def _refuse(self, kind: FailureKind, message: str) -> None:
-        self._refusal = (kind, message)
-        raise _Refused
 
 
 def _has_blank_surplus(data: memoryview, last: bytes) -> bool:

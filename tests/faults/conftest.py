@@ -35,20 +35,6 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-@pytest.fixture
-async def up() -> AsyncIterator[FaultUpstream]:
-    """A scripted upstream."""
-    async with FaultUpstream() as server:
-        yield server
-
-
-@pytest.fixture
-async def other() -> AsyncIterator[FaultUpstream]:
-    """A second one."""
-    async with FaultUpstream() as server:
-        yield server
-
-
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """One authority for the whole run."""

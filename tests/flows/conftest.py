@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
-
-import httpx
-import pytest
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, live
 
 CREDENTIAL = "sk-upstream-credential"
-
-
-@pytest.fixture
-async def up() -> AsyncIterator[FaultUpstream]:
-    """An upstream that answers as OpenAI would until a test says otherwise."""
-    async with FaultUpstream() as server:
-        yield server
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A caller."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
-        yield one
 
 
 def chat(model: str = "m", text: str = "hello", **more: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -27,20 +27,6 @@ PATH = "/v1/chat/completions"
 ADMIN_KEY = "admin-key-0123456789abcdef"
 
 
-@pytest.fixture
-async def up() -> AsyncIterator[FaultUpstream]:
-    """A scripted upstream."""
-    async with FaultUpstream() as server:
-        yield server
-
-
-@pytest.fixture
-async def other() -> AsyncIterator[FaultUpstream]:
-    """A second one."""
-    async with FaultUpstream() as server:
-        yield server
-
-
 def configuration(up: FaultUpstream, other: FaultUpstream, **more: Any) -> str:
     """An order of two; `more` are settings of the first provider."""
     providers = {
@@ -55,13 +41,6 @@ def configuration(up: FaultUpstream, other: FaultUpstream, **more: Any) -> str:
 async def call(client: httpx.AsyncClient, gateway: Live | RunningGateway) -> httpx.Response:
     """One chat."""
     return await client.post(gateway.base_url + "/chat/completions", json=chat())
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A caller."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
-        yield one
 
 
 async def test_the_admin_listener_shows_each_target_to_who_has_its_key(

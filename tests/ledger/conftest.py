@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,6 @@ ENVIRON = {"UP_KEY": "sk-upstream-credential"}
 TOKEN = "lg-ledger-0123456789abcdef"
 PRICES = "{ mock: { prompt: 10, output: 100 } }"
 """USD per million: 10,000 nano-dollars a prompt token, 100,000 an output token."""
-
-
-@pytest.fixture
-async def up() -> AsyncIterator[FaultUpstream]:
-    """A scripted upstream."""
-    async with FaultUpstream() as server:
-        yield server
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A caller."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
-        yield one
 
 
 def yaml(up: FaultUpstream, journal: Path | str = "off", rest: str = "") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
@@ -12,7 +11,7 @@ from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress, connect
 from gateway.limits.types import Limiter
 from tests.limits.redis_server import RedisServer, given
-from tests.limits.topologies import ClusterServers, SentinelServers, ask
+from tests.limits.topologies import ClusterServers, SentinelServers, ask, formed
 
 PATIENCE = 20.0
 """Seconds for one decision in tests that are not about the deadline: the machine may be busy."""
@@ -71,23 +70,13 @@ async def start() -> AsyncIterator[Starter]:
 @pytest.fixture(scope="session")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
     """A cluster of three nodes for the whole run."""
-    servers = ClusterServers(tmp_path_factory.mktemp("cluster"))
-    try:
-        asyncio.run(servers.form())
-        yield servers
-    finally:
-        servers.kill()
+    yield from formed(ClusterServers(tmp_path_factory.mktemp("cluster")))
 
 
 @pytest.fixture(scope="session")
 def shared_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
     """A master, its replica and a Sentinel for the whole run."""
-    servers = SentinelServers(tmp_path_factory.mktemp("sentinel"))
-    try:
-        asyncio.run(servers.form())
-        yield servers
-    finally:
-        servers.kill()
+    yield from formed(SentinelServers(tmp_path_factory.mktemp("sentinel")))
 
 
 @pytest.fixture(params=["memory", "redis", "sentinel", "cluster"])

@@ -19,20 +19,6 @@ PRICES = "{ '*': { prompt: 10, output: 100 } }"
 ENVIRON = {"UP_KEY": "sk-upstream-credential"}
 
 
-@pytest.fixture
-async def up() -> Any:
-    """A scripted upstream: a word a token."""
-    async with FaultUpstream() as server:
-        yield server
-
-
-@pytest.fixture
-async def client() -> Any:
-    """A caller."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
-        yield one
-
-
 def yaml(up: FaultUpstream, key: str, provider: str = "", top: str = "") -> str:
     """One model, one key."""
     return f"""

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.config.limit import Rate
+from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.secret import Secret
-from gateway.config.types import KeyConfig, LimitsConfig
+from gateway.config.types import KeyConfig
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress
 from gateway.limits.topology import TAGS, slot_of
@@ -22,7 +22,7 @@ from gateway.run_time_keys import RedisKeys, RunTimeKeys
 from gateway.store_troubles import StoreTroubles
 from tests.flows.live import eventually
 from tests.limits.conftest import Starter
-from tests.limits.topologies import ClusterServers, SentinelServers, ask
+from tests.limits.topologies import ClusterServers, SentinelServers, ask, formed
 
 _ids = itertools.count()
 CALLER = Limit("key:a", "requests", 400, "s"), Limit("key:a", "concurrent", 30)
@@ -32,23 +32,13 @@ TARGET = Limit("provider:p", "requests", 300, "s", side="target"), Limit("provid
 @pytest.fixture
 def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
     """A cluster that a test may break."""
-    servers = ClusterServers(tmp_path_factory.mktemp("own-cluster"))
-    try:
-        asyncio.run(servers.form())
-        yield servers
-    finally:
-        servers.kill()
+    yield from formed(ClusterServers(tmp_path_factory.mktemp("own-cluster")))
 
 
 @pytest.fixture
 def own_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
     """A master with a replica that a test may break."""
-    servers = SentinelServers(tmp_path_factory.mktemp("own-sentinel"))
-    try:
-        asyncio.run(servers.form())
-        yield servers
-    finally:
-        servers.kill()
+    yield from formed(SentinelServers(tmp_path_factory.mktemp("own-sentinel")))
 
 
 async def admit(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservation | Refusal:

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.limits.resp import RedisAddress, RespConnection, connect
 from gateway.limits.topology import slot_of
@@ -176,3 +177,15 @@ class SentinelServers:
         for one in self.servers:
             one.thaw()
             one.kill()
+
+
+Servers = TypeVar("Servers", ClusterServers, SentinelServers)
+
+
+def formed(servers: Servers) -> Iterator[Servers]:
+    """The servers while they run."""
+    try:
+        asyncio.run(servers.form())
+        yield servers
+    finally:
+        servers.kill()

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import os
 import threading
-from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -88,13 +87,6 @@ def collector() -> Any:
     found = Collector()
     yield found
     found.close()
-
-
-@pytest.fixture
-async def up() -> AsyncIterator[FaultUpstream]:
-    """An upstream that answers."""
-    async with FaultUpstream() as server:
-        yield server
 
 
 def yaml(up: FaultUpstream, traces: str) -> str:

@@ -28,13 +28,6 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 @pytest.fixture
-async def up() -> AsyncIterator[FaultUpstream]:
-    """A scripted upstream."""
-    async with FaultUpstream() as server:
-        yield server
-
-
-@pytest.fixture
 async def native() -> AsyncIterator[NativeTransport]:
     """The lean client; at the end of the test no connection and no waiter may be left."""
     transport = NativeTransport()
