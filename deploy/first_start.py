@@ -23,7 +23,8 @@ from pathlib import Path
 
 GATEWAY_RIGHTS = (
     "~lockgate:* resetchannels -@all +evalsha +eval +script|load +ping +time +exists +set +get +del +pexpire +expire "
-    "+hget +hset +hmget +hgetall +hincrby +hdel +hlen +hexists +hscan +zadd +zcard +zcount +zscore +zrem +zremrangebyscore +info +role"
+    "+hget +hset +hmget +hgetall +hincrby +hdel +hlen +hexists +hscan +zadd +zcard +zcount +zscore +zrangebyscore +zrem "
+    "+zremrangebyscore +info +role"
 )
 """What the gateway's Redis user may do, the list of docs/stores.md: what its scripts need, on its own keys."""
 

@@ -16,8 +16,10 @@ from gateway.limits.spent import Spent
 from gateway.limits.types import NO_SLOT, NOTHING, SECOND, Costs, Limit, Refusal, Reservation, only
 
 MOST_SEEN = 100_000
-LEASE = 30 * SECOND
-"""How long a limit on concurrency is cut up by what was left of it: by then leases of processes that died have ended."""
+HELD = 20 * SECOND
+"""How long calls of before the outage are sure to be held in the store, where leases of 30 s are renewed every 10: for so long a process
+goes on with as many as it had.
+"""
 LEAST = 20
 """A remainder of less than a twentieth of a share is none: it is what a limit in full use leaves between two calls."""
 NOTICED = int(OVERDUE * SECOND)
@@ -135,14 +137,16 @@ class Outage:
     def _calls(self, limit: Limit) -> Limit:
         """This process's part of a limit on calls at the same time: those that it has, and its part of the others.
 
-        For as long as a lease lasts that is what was left; then those of others have ended, or are theirs no more, and it is a share.
+        At first that is what it had, and up to its share a part of what was left; later it is the share.
         """
-        late = self._now() - self._began > LEASE
+        late = self._now() - self._began > HELD
         share = self._shares.get(limit.key)
         if share is not None and (share.amount == limit.amount // self._members or not late):
             return share
         left = self._seen.get(limit.key, (limit.amount, 0))[0]
-        amount = limit.amount // self._members if late else self._had.get(limit.key, 0) + max(0, left) // self._members
+        amount, had = limit.amount // self._members, self._had.get(limit.key, 0)
+        if not late:
+            amount = min(had + max(0, left) // self._members, max(had, amount))
         self._shares[limit.key] = again = _part(limit, amount)
         if share is None:
             for id in (before := self._before.get(limit.key, {})):

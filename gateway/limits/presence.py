@@ -24,8 +24,8 @@ local OVERDUE, LIVES = {round(OVERDUE * 1e6)}, {round((LIFE - OVERDUE) * 1e6)}
 HELD_BACK = """
 local late
 -- What is missing of a limit's amount because members who are may be using it by their shares, and when the last of them is given up.
--- `within`: for how long at most after a beat.
-local function held_back(amount, within)
+-- `within`: for how long at most after a beat; `taken`: what each of them has of its share anyway.
+local function held_back(amount, within, taken)
   if not late then
     late = {}
     local some = redis.pcall('ZCOUNT', members, '-inf', now - 1)
@@ -34,7 +34,7 @@ local function held_back(amount, within)
       local count, hold = string.match(told[x + 1], '^(%d+) (%d+) ')
       local due = count and told[x] ~= me and redis.pcall('ZSCORE', members, told[x])
       if type(due) == 'string' and tonumber(due) < now then
-        late[#late + 1] = {math.max(tonumber(count), 1), tonumber(due) - OVERDUE, tonumber(hold)}
+        late[#late + 1] = {math.max(tonumber(count), 1), tonumber(due) - OVERDUE, tonumber(hold), told[x]}
       end
     end
   end
@@ -42,11 +42,27 @@ local function held_back(amount, within)
   for x = 1, #late do
     local given_up = late[x][2] + math.min(late[x][3], within)
     if given_up > now then
-      sum = sum + floor(amount / late[x][1])
+      sum = sum + math.max(0, floor(amount / late[x][1]) - (taken and taken[late[x][4]] or 0))
       ends = math.max(ends, given_up)
     end
   end
   return sum, ends
+end
+
+local held = {}
+-- The same of calls at the same time, for almost as long as a lease: when that ends, all that a member had is free, if it died.
+local function held_back_of_calls(key, amount, lease)
+  lease = lease - OVERDUE
+  if held_back(amount, lease) == 0 then return 0 end
+  if not held[key] then
+    held[key] = {}
+    local all = redis.pcall('ZRANGEBYSCORE', key, now, '+inf')
+    for x = 1, all.err and 0 or #all do
+      local who = string.match(all[x], '^%S+') or ''
+      held[key][who] = (held[key][who] or 0) + 1
+    end
+  end
+  return (held_back(amount, lease, held[key]))
 end
 """
 
@@ -83,7 +99,8 @@ redis.call('PEXPIRE', KEYS[1], kept)
 redis.call('PEXPIRE', KEYS[2], kept)
 local lease = tonumber(ARGV[4])
 for i = 3, #KEYS do
-  if redis.pcall('ZADD', KEYS[i], 'XX', now + lease, ARGV[i + 5]) then redis.pcall('PEXPIRE', KEYS[i], 2 * floor(lease / 1000)) end
+  redis.pcall('ZADD', KEYS[i], 'XX', now + lease, me .. ' ' .. ARGV[i + 5])
+  redis.pcall('PEXPIRE', KEYS[i], 2 * floor(lease / 1000))
 end
 return {count, now + OVERDUE, told > 0 and before ~= told and 1 or 0}
 """

@@ -4,9 +4,9 @@ are). Time is Redis' own, in microseconds.
 A window is a hash: `h` the highest slot ever charged, `l` the lowest that may still count, `s` the sum, and a field for each slot.
 A budget is a hash: `p` the period, `t` what was settled in it, and what each instance settled; and a second hash of what each instance
 holds reserved in which period, which counts while that instance is a member. No field of theirs is written but by its own instance.
-Concurrency is a sorted set of reservations by the end of their leases. A reservation is a string by its id, so that asking again after
-a lost answer, or settling twice, changes nothing. Lua cannot undo: whatever can fail is looked at before the first write of a decision.
-Numbers are doubles, exact to 2^53, and are passed to commands as numbers: Lua's own way to text has 14 digits only.
+Concurrency is a sorted set of `INSTANCE RESERVATION` by the end of their leases. A reservation is a string by its id, so that asking
+again after a lost answer, or settling twice, changes nothing. Lua cannot undo: whatever can fail is looked at before the first write of
+a decision. Numbers are doubles, exact to 2^53, and are passed to commands as numbers: Lua's own way to text has 14 digits only.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ for i = 1, tonumber(ARGV[1]) do
       if one.width < 0 then
         local held = redis.pcall('ZCOUNT', one.key, now, '+inf')
         if type(held) ~= 'number' then corrupt = one.key break end
-        left, slot, until_ = one.amount - held, -1, -3
+        left, slot, until_ = one.amount - held - held_back_of_calls(one.key, one.amount, one.ttl), -1, -3
       elseif one.n < 0 then
         local p, sum, part, fresh = purse(one.key, one.width, one.at, me)
         if not p then corrupt = one.key break end
@@ -144,7 +144,7 @@ for i = 1, tonumber(ARGV[1]) do
         local one = asked[j]
         if one.width < 0 then
           redis.call('ZREMRANGEBYSCORE', one.key, '-inf', now - 1)
-          redis.call('ZADD', one.key, now + one.ttl, id)
+          redis.call('ZADD', one.key, now + one.ttl, me .. ' ' .. id)
           redis.call('PEXPIRE', one.key, 2 * floor(one.ttl / 1000))
         elseif one.n < 0 then
           if one.fresh then redis.call('DEL', one.key) end
@@ -197,7 +197,7 @@ for i = 1, tonumber(ARGV[1]) do
       end
       know(key, width, actual, me, ttl)
     elseif kept and width < 0 then
-      redis.pcall('ZREM', key, id)
+      redis.pcall('ZREM', key, me .. ' ' .. id)
     elseif kept then
       local slot, change = kept[3 * j - 2], actual - kept[3 * j - 1]
       if change ~= 0 then

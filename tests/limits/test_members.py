@@ -15,7 +15,7 @@ from gateway.limits.outage import Outage
 from gateway.limits.presence import OVERDUE
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.resp import RedisAddress
-from gateway.limits.types import SECOND, Costs, Limit, Refusal, Reservation
+from gateway.limits.types import NO_SLOT, SECOND, Costs, Limit, Refusal, Reservation
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
 from tests.limits.redis_server import RedisServer
@@ -33,8 +33,8 @@ async def join() -> AsyncIterator[Seated]:
     """Start limiters that give up a missing one after `hold` seconds."""
     running: list[RedisLimiter] = []
 
-    async def one(address: RedisAddress, *, hold: float = 120.0, seat: str = "") -> RedisLimiter:
-        limiter = RedisLimiter(address, lambda line: None, deadline=PATIENCE, hold=hold, seat=seat)
+    async def one(address: RedisAddress, *, hold: float = 120.0, seat: str = "", lease: float = 30.0) -> RedisLimiter:
+        limiter = RedisLimiter(address, lambda line: None, deadline=PATIENCE, hold=hold, seat=seat, lease=lease)
         running.append(limiter)
         await limiter.start()
         return limiter
@@ -54,7 +54,7 @@ async def left(limiter: RedisLimiter, limit: Limit = HOUR) -> int:
     found = await limiter.admit([limit], Costs(requests=0), f"m{next(_ids)}")
     if isinstance(found, Reservation):
         limiter.settle(found, Costs(requests=0))
-    return found.standings[0].remaining
+    return found.standings[0].remaining + (limit.slot == NO_SLOT and isinstance(found, Reservation))
 
 
 async def becomes(limiter: RedisLimiter, remaining: int, limit: Limit = HOUR) -> None:
@@ -79,8 +79,10 @@ async def kill(limiter: RedisLimiter) -> None:
 
 
 async def test_who_leaves_without_a_goodbye_has_its_share_held_back_until_it_is_given_up(redis: RedisAddress, join: Seated) -> None:
-    budget = Limit("k", "spend", 1000, "month")
-    one, other, leaving, dying = [await join(redis, hold=3.5) for _ in range(4)]
+    budget, calls, many = Limit("k", "spend", 1000, "month"), Limit("k", "concurrent", 8), Limit("many", "concurrent", 8)
+    one, other, leaving, dying = [await join(redis, hold=6.0, lease=lease) for lease in (6.0, 6.0, 6.0, 3.0)]
+    for limit in (calls, many, many, many):
+        assert isinstance(await decide(dying, limit), Reservation)
     await know(one, other, leaving, dying)
     await kill(dying)
     await leaving.stop()
@@ -89,6 +91,11 @@ async def test_who_leaves_without_a_goodbye_has_its_share_held_back_until_it_is_
     assert await left(other) == 68
     assert await left(one, budget) == 1000
     assert one.members == 3  # it may be serving
+    assert await left(one, calls) == 8 - 1 - 1  # a call that it has, and one more that it may have
+    assert await left(one, many) in (8 - 3, 8 - 2)  # it has more than its share, until its leases end
+    await becomes(one, 8, calls)  # when leases have ended
+    await becomes(one, 8, many)
+    assert await left(one) == 68
     await becomes(one, 90)
     await eventually(lambda: one.members == other.members == 2)
     assert await ask(redis, "HLEN", "lockgate:{caller}:told") == 2
@@ -228,6 +235,30 @@ def test_what_was_left_is_used_once_until_a_window_after_it_was_noticed() -> Non
     assert sum(slid <= at < slid + SECOND for at in admitted) in range(90, 101)  # its share
     for at in admitted:
         assert sum(at - SECOND < one <= at for one in admitted) <= 100
+
+
+def test_calls_go_on_with_as_many_as_there_were_and_later_with_a_share() -> None:
+    moment = [1_900_000_000 * SECOND]
+    outage = Outage(now=lambda: moment[0])
+    few, many, full = (Limit(name, "concurrent", 30) for name in ("few", "many", "full"))
+    before = [
+        Reservation(f"{limit.key}{at}", [limit], Costs(), [NO_SLOT], (), 0)
+        for limit, n in ((few, 2), (many, 15), (full, 5))
+        for at in range(n)
+    ]
+    for limit, left in ((few, 9), (many, 9), (full, 0)):
+        outage.see(limit, left, NO_SLOT)
+    outage.begin(3, before)
+
+    def more(limit: Limit, name: str) -> int:
+        return sum(isinstance(outage.decide([limit], Costs(), f"{limit.key}{name}{at}"), Reservation) for at in range(30))
+
+    assert [more(limit, "a") for limit in (few, many, full)] == [3, 0, 0]  # a third of what was left, and no more than a share
+    for one in before:
+        outage.ended(one)
+    assert [more(limit, "b") for limit in (few, many, full)] == [2, 15, 5]
+    moment[0] += 21 * SECOND
+    assert [more(limit, "c") for limit in (few, many, full)] == [5, 0, 5]  # a share of ten
 
 
 def test_a_limit_in_full_use_leaves_nothing_until_then() -> None:

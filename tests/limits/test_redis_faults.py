@@ -184,7 +184,7 @@ async def test_r16_a_password_that_is_rotated_is_read_again_without_a_restart(
 async def test_r16_a_user_with_few_rights_is_enough_and_one_with_fewer_is_told_once(own_redis: RedisServer, start: Starter) -> None:
     commands = (
         "evalsha eval script|load ping time set get del exists pexpire hget hset hmget hgetall hincrby hdel hscan "
-        "zadd zcard zcount zscore zrem zremrangebyscore"
+        "zadd zcard zcount zscore zrangebyscore zrem zremrangebyscore"
     )
     rights = [f"+{command}" for command in commands.split()]
     await ask(own_redis.address, "ACL", "SETUSER", "few", "on", ">s", "~lockgate:*", *rights)
