@@ -33,7 +33,10 @@ OPERATIONS: dict[str, Operation] = {
 HOT: dict[str, Operation] = {prefix + path: operation for prefix in PREFIXES for path, operation in OPERATIONS.items()}
 
 
-EXPOSED = ("x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "server-timing", "retry-after")
+EXPOSED = (
+    "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "server-timing",
+    "retry-after", "retry-after-ms", "x-should-retry",
+)  # fmt: skip
 """Headers of ours that a browser's script may read, with the rate limits'."""
 
 
