@@ -26,7 +26,7 @@ def usage(by: str, start: str | None, end: str | None, form: str | None, admin: 
     lockgate usage --by day --from 2026-11-01 --to 2026-11-30
     lockgate usage --by team --csv > teams.csv
     """
-    params = {name: value for name, value in (("by", by), ("from", start), ("to", end)) if value}
+    params = {name: value for name, value in (("by", by), ("from", start), ("to", end)) if value is not None}
     answer = _ask(admin, {**params, "format": "csv" if form == "csv" else "json"}, admin_key)
     if form is not None:
         click.echo(answer, nl=not answer.endswith("\n"))
