@@ -20,7 +20,7 @@ from gateway.caller import CallerDeadlines
 from gateway.calllog import CallLog
 from gateway.config.load import Overrides
 from gateway.config.source import Source
-from gateway.config.types import Address
+from gateway.config.value import Address
 from gateway.listeners import bind, server, shown
 from gateway.reload import Reloader
 from gateway.upstream.resolver import Resolver
