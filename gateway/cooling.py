@@ -7,13 +7,24 @@ from typing import Literal
 
 import msgspec
 
-from providers.base import Target
+from providers.base import Failure, Target
 
 State = Literal["live", "cooling", "probing"]
 STATES: tuple[State, ...] = ("live", "cooling", "probing")
 Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth"]
 MOST = 10_000
 """Credentials whose fingerprints are kept ready."""
+
+
+SLOW = frozenset({"connect_timeout", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled"})
+"""Failures that take their time."""
+LONG = 1.0
+"""Seconds after which any failure has taken its time."""
+
+
+def took_its_time(failure: Failure, seconds: float) -> bool:
+    """Whether a failure let its call wait for nothing, and would others."""
+    return failure.kind in SLOW or seconds > LONG
 
 
 class Cooling(msgspec.Struct):

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.bulkhead import Bulkhead
 from gateway.config.provider import CooldownConfig, ProviderConfig
-from gateway.cooling import Cooling, Reason, State, fingerprint
+from gateway.cooling import Cooling, Reason, State, fingerprint, took_its_time
 from gateway.errors import FAILURES
+from gateway.failure_rate import FailureRate
 from providers.base import Failure, Target
 
 RATE_LIMITED_FOR = 1.0
@@ -26,10 +27,6 @@ QUOTA_FOR = 300.0
 """Seconds without a target whose account has nothing left."""
 AUTH_FOR = 600.0
 """Seconds without a credential that the upstream does not know any more; a reload tries it again at once."""
-SLOW = frozenset({"connect_timeout", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled"})
-"""Failures that take their time."""
-LONG = 1.0
-"""Seconds after which any failure has taken its time."""
 EARLY = 1.0
 """Seconds between two calls that ask a target before its time which lets them wait for nothing."""
 MOST = 10_000
@@ -50,6 +47,7 @@ class TargetHealth:
         self.cooling = Cooling()
         self.failures = 0
         """In a row."""
+        self.rate = FailureRate()
         self.refusals = 0
         """429s in a row."""
         self.ejections = 0
@@ -160,6 +158,7 @@ class TargetHealth:
     def succeed(self, target: Target, began: float, seconds: float | None = None) -> None:
         """The upstream did what it was asked (or told the caller off): a call that `began` after the trouble did ends it."""
         self.failures = 0
+        self.rate.count(began, 0)
         if seconds is not None:
             self.latency += (seconds - self.latency) * (0.2 if self.latency else 1.0)
         if not self.ejected and not self.cooling.until and not self._credentials:
@@ -182,6 +181,7 @@ class TargetHealth:
         if self.cooling.reason is not None and not heard:
             self._tell(self.name, None, 0.0, self.cooling.reason)
         self.cooling.end()
+        self.rate.forget()
         if self.ejected:
             self.ejected = False
             self._closed_at = now
@@ -213,17 +213,19 @@ class TargetHealth:
         return self._count_failure(failure, probe, took)
 
     def _count_failure(self, failure: Failure, probe: bool, took: float) -> Reason | None:
-        """One more in a row: an ejection at the configured number, or when the target was to show that it is back."""
+        """One more: an ejection at the configured number in a row or share of all, or when the target was to show that it is back."""
         self.failures += 1
         now = self._failed_at = self._clock()
-        self.slow = failure.kind in SLOW or took > LONG
+        self.rate.count(now, 1)
+        self.slow = took_its_time(failure, took)
         if now < self.cooling.until:
             return None
         stated = failure.retry_after
         if stated and failure.kind == "overloaded":
             return self._cool(min(stated, self.settings.max), "overloaded")
-        if self.failures < self.settings.failures and not (self.ejected and probe):
+        if self.failures < self.settings.failures and not (self.ejected and probe) and not self.rate.reaches(self.settings.rate):
             return None
+        self.rate.forget()
         if not self.ejected and now - self._closed_at > self.settings.max:
             self.ejections = 0
         self.ejections += 1

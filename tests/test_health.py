@@ -240,6 +240,35 @@ def test_who_lets_calls_wait_for_nothing_is_asked_by_one_at_a_time_and_who_fails
     assert not slow.crowded
 
 
+def test_who_fails_half_of_the_time_is_left_alone_though_never_in_a_row() -> None:
+    clock = Clock()
+    one = health_of(clock, failures=3)
+    found = []
+    for _ in range(9):
+        succeed(one, clock)
+        found.append(fail(one))
+        clock.now += 1
+    assert found == [None] * 9, "18 calls are too few to say"
+    succeed(one, clock)
+    assert fail(one) == "failures"
+    assert one.state == "cooling"
+    clock.now += 31
+    succeed(one, clock)
+    assert one.state == "live"
+    assert fail(one) is None, "what was before counts no more"
+
+
+@pytest.mark.parametrize(("rate", "good", "pause"), [(0.5, 2, 0.1), (0.8, 1, 0.1), (0.5, 1, 4.0)], ids=["less", "configured", "long ago"])
+def test_a_smaller_share_or_one_of_long_ago_is_no_reason(rate: float, good: int, pause: float) -> None:
+    clock = Clock()
+    one = health_of(clock, failures=3, rate=rate)
+    for _ in range(60):
+        for _ in range(good):
+            succeed(one, clock)
+        assert fail(one) is None
+        clock.now += pause
+
+
 @pytest.mark.parametrize(("took", "crowded"), [(0.3, False), (1.5, True)])
 def test_a_failure_that_took_its_time_is_one_like_a_deadline(took: float, crowded: bool) -> None:
     one = health_of(Clock(), failures=1)

@@ -25,6 +25,10 @@ class CooldownConfig(Struct, frozen=True):
     """When a target is left alone for a while, and for how long. A 429 or a Retry-After cools it too, for the time it names up to `max`."""
 
     failures: Annotated[int, Meta(ge=1, le=1000, description="Failures in a row after which a target is skipped.")] = 5
+    rate: Annotated[
+        Annotated[float, Meta(extra={"form": "share"})],
+        Meta(description="Share of the calls of half a minute (20 at least) after whose failure a target is skipped, in a row or not."),
+    ] = 0.5
     time: Annotated[Duration, Meta(description="How long at first; as much again for each further time in a row.")] = 30.0
     max: Annotated[Duration, Meta(description="Longest time, whatever the upstream asks for.")] = 300.0
 

@@ -20,6 +20,7 @@ from tests.running import Figure
 
 PATH = "/v1/chat/completions"
 CALLS = 100
+BACK = json.dumps({"choices": [{"index": 0, "message": {"content": "back"}, "finish_reason": "stop"}]}).encode()
 
 
 def sends(gate: Gate) -> float:
@@ -53,17 +54,22 @@ async def test_u28_once_no_target_works_calls_fail_fast_and_the_first_hundred_co
 
 
 async def test_u28_a_call_that_may_not_be_sent_again_does_not_wait_first(serve: Serve, figure: Figure, up: FaultUpstream) -> None:
-    up.on(PATH, status(500))
-    gate = await serve((up, "mock"), every={"cooldown": {"failures": 1000}}, model={"retries": 2})
+    async def fails_mostly(exchange: Any) -> None:  # and so is never left alone
+        good = len(up.requests) % 15 == 0
+        await (canned(BACK) if good else status(500))(exchange)
+
+    up.on(PATH, fails_mostly)
+    gate = await serve((up, "mock"), every={"cooldown": {"failures": 1000, "rate": "100%"}}, model={"retries": 2})
     for _ in range(6):
         await gate.ask(chat())  # which takes what is lent
     assert gate.count("lockgate_retry_budget_exhausted") > 0
     began = time.monotonic()
-    for _ in range(CALLS):
-        assert (await gate.ask(chat())).status == 502
-    took, waited = time.monotonic() - began, gate.count("lockgate_retries") - 10
+    failed = [(await gate.ask(chat())).status == 502 for _ in range(CALLS)].count(True)
+    took, waited = time.monotonic() - began, gate.count("lockgate_retries") - 8
+    assert failed > CALLS / 2
+    assert (await targets(gate))["p0/mock"]["state"] == "live"
     figure(f"{CALLS} calls to a target that fails, most of which may not be retried, took", took * 1000, "ms")
-    assert took < 3.5 + 0.2 * waited  # it was 5 when each of them waited for 50 ms on average
+    assert took < 3.0 + 0.2 * waited  # it was over 4 when each of them waited for 50 ms on average
 
 
 async def test_u28_with_all_targets_dead_each_call_costs_one_attempt_and_fails_fast(
@@ -125,7 +131,7 @@ async def test_u28_callers_do_not_queue_up_for_a_target_that_never_answers(serve
     assert len(up.requests) <= 3
     figure("20 callers of a target that hangs are told within", (time.monotonic() - began) * 1000, "ms")
     up.reset()
-    up.on(PATH, canned(json.dumps({"choices": [{"index": 0, "message": {"content": "back"}, "finish_reason": "stop"}]}).encode()))
+    up.on(PATH, canned(BACK))
     while (answer := await gate.ask(chat())).status != 200:  # once a second one of them finds out, long before the 30 s are over
         assert time.monotonic() - began < 20
         await asyncio.sleep(0.05)
