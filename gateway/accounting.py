@@ -114,7 +114,9 @@ def used(call: Call, since: int = 0) -> Used | None:
 
 def guessed(call: Call, since: int = 0) -> bool:
     """Whether some of what a call is billed for was not reported but estimated here."""
-    return (call.usage is not None and call.usage.estimated) or any(one.usage.estimated for one in call.asides[since:])
+    if call.usage is not None and call.usage.estimated:
+        return True
+    return bool(call.asides) and any(one.usage.estimated for one in call.asides[since:])
 
 
 def own_cost(call: Call) -> int:

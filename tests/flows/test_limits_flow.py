@@ -230,3 +230,35 @@ async def test_limits_are_shared_through_redis_and_degrade_as_declared(
             assert "lockgate_store_errors_total{kind=" in scrape
     finally:
         server.kill()
+
+
+async def test_limits_in_six_places_hold_together_and_the_one_that_binds_is_named(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    """A refusal charges nothing anywhere; a target over its own limit is passed over, and the caller pays once."""
+    yaml = f"""
+providers:
+  up:
+    {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", limits: {{ requests: 4/h }},
+      models: {{ first: {{ limits: {{ requests: 2/h }} }} }} }}
+models:
+  m: {{ targets: [up/first, up/second], limits: {{ requests: 3/h }} }}
+  n: up/second
+teams:
+  search: {{ limits: {{ requests: 7/h }} }}
+keys:
+  app: {{ hash: "{HASH}", team: search, limits: {{ requests: 5/h }}, limits_per_user: {{ requests: 4/h }} }}
+"""
+    told = []
+    async with live(yaml, environ=ENVIRON) as gateway:
+        for model, user in ("m", "a"), ("m", "a"), ("m", "a"), ("m", "a"), ("n", "a"), ("n", "a"), ("n", "b"), ("n", "b"):
+            answer = await call(client, gateway, model=model, user=user)
+            message = answer.json()["error"]["message"] if answer.status_code != 200 else answer.headers["x-gateway-target"]
+            told.append((answer.status_code, message.partition(". ")[0].removeprefix("Rate limit reached for ")))
+    assert told == [
+        (200, "up/first"), (200, "up/first"), (200, "up/second"),
+        (429, "the model 'm': 3 requests per h"),
+        (200, "up/second"),
+        (429, "this user: 4 requests per h"),
+        (429, "up/second: the gateway's own limit of 4 requests per h is used up"),
+        (429, "up/second: the gateway's own limit of 4 requests per h is used up"),
+    ]  # fmt: skip
+    assert len(up.requests) == 4
