@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 
 from gateway.upstream.transport import UpstreamError
 
@@ -21,18 +22,20 @@ def make_context(ca: str | None, protocols: tuple[str, ...] = ("http/1.1",)) -> 
 class Contexts:
     """One context per `ca`: loading the system's authorities takes about 30 ms, so it happens once and off the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[str | None], ssl.SSLContext] = make_context) -> None:
+        self._make = make
         self._made: dict[str | None, ssl.SSLContext] = {}
 
     async def get(self, ca: str | None) -> ssl.SSLContext:
         """UpstreamError("tls") when the file cannot be read."""
-        context = self._made.get(ca)
+        made = self._made  # replaced by `renew`: what was read before that is not kept
+        context = made.get(ca)
         if context is None:
             try:
-                context = await asyncio.to_thread(make_context, ca)
+                context = await asyncio.to_thread(self._make, ca)
             except OSError as error:
                 raise UpstreamError("tls", f"cannot load the authorities in {ca}: {error.strerror or error}") from None
-            context = self._made.setdefault(ca, context)
+            context = made.setdefault(ca, context)
         return context
 
     def renew(self) -> None:

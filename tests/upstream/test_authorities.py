@@ -1,0 +1,31 @@
+"""Which authorities a connection trusts: those that the file has now, read once for all who connect."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+
+from gateway.upstream.tls import Contexts
+from tests.flows.live import eventually
+
+
+async def test_a_file_that_was_being_read_when_it_changed_is_read_again() -> None:
+    may_go_on, reads = threading.Event(), 0
+
+    def make(ca: str | None) -> ssl.SSLContext:
+        nonlocal reads
+        reads += 1
+        assert may_go_on.wait(30)
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    contexts = Contexts(make)
+    before = asyncio.create_task(contexts.get("ca.pem"))
+    await eventually(lambda: reads == 1)
+    contexts.renew()  # the file has other authorities from here on
+    may_go_on.set()
+    old = await before
+    new = await contexts.get("ca.pem")
+    assert new is not old
+    assert await contexts.get("ca.pem") is new
+    assert reads == 2
