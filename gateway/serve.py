@@ -165,6 +165,8 @@ def announce(config: Config, listener: socket.socket, admin_listener: socket.soc
     auth = f" -H 'authorization: Bearer {key}'" if config.asks_for_keys else ""
     report(f"listening on {url}")
     report(f"admin on {shown(admin_listener)}  (/healthz /readyz /metrics /admin/config)")
+    if config.asks_for_keys and not config.keys:
+        report(f"keys are made at run time: lockgate key create --name NAME --admin {shown(admin_listener)}")
     message = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
     report(f"\n  curl {url}/v1/chat/completions{auth} -H 'content-type: application/json' -d '{message}'")
     report(

@@ -13,7 +13,11 @@ import msgspec
 import pytest
 
 from gateway import __main__ as command
+from gateway.config.load import parse
+from gateway.config.types import Address
 from gateway.key_file import NAME
+from gateway.listeners import bind
+from gateway.serve import announce
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL, chat, one_model, serving
 from tests.flows.live import Live, eventually, live
@@ -227,6 +231,17 @@ async def test_a_gateway_may_begin_without_any_key_and_nobody_gets_in(up: FaultU
         assert (await operator.ask("DELETE", "/first")).status_code == 200
         assert (await client.post(gateway.base_url + "/chat/completions", json=chat())).status_code == 401  # the last one opens no door
     assert len(up.requests) == 2
+
+
+@pytest.mark.parametrize(("auth", "told"), [("auth: keys\n", True), ("", False), (REST, False)])
+def test_a_start_without_a_key_says_how_the_first_is_made(auth: str, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    config = parse(
+        ("providers: { up: { type: vllm, base_url: 'http://x/v1' } }\nmodels:\n  m: up/mock\n" + auth + KEYED).encode(), "g.yaml"
+    )
+    with bind(Address("127.0.0.1", 0)) as listener, bind(Address("127.0.0.1", 0)) as admin:
+        announce(config, listener, admin)
+        said = f"keys are made at run time: lockgate key create --name NAME --admin http://127.0.0.1:{admin.getsockname()[1]}\n"
+    assert (said in capsys.readouterr().err) is told
 
 
 async def test_keys_made_without_a_redis_outlive_the_process(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
