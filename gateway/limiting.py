@@ -54,6 +54,7 @@ def limiter_of(
     limiter = RedisLimiter(store_address(config), report, deadline=config.store_deadline, spent=spent, seat=seat)
     link = limiter.link
     metrics.gauge("lockgate_store_up", lambda: {(): float(link.up)} if link.used else {})
+    metrics.gauge("lockgate_store_members", lambda: {(state,): n for state, n in limiter.presence.items()} if link.used else {})
     metrics.gauge("lockgate_store_errors", lambda: {(kind,): n for kind, n in link.errors.items()})
     metrics.gauge("lockgate_store_commands", lambda: {(): link.commands})
     return limiter

@@ -39,6 +39,8 @@ class Members:
         """By side, when the store expects the next beat, by its clock, and when it said so, by ours."""
         self._said = 1
         self.count = 1
+        self.missing = 0
+        """Of these, who fell silent and may be serving by shares."""
 
     @property
     def parts(self) -> int:
@@ -79,10 +81,10 @@ class Members:
         def counted(reply: Any) -> None:
             if not isinstance(reply, list):
                 return
-            count, due, forgotten = reply
+            count, due, forgotten, missing = reply
             self._due[side] = due, monotonic()
             if side == "caller":
-                self.count = max(1, count)
+                self.count, self.missing = max(1, count), missing
             if forgotten:
                 self._forgotten()
 

@@ -72,12 +72,13 @@ BEAT = (
 -- KEYS: the members, what they were told, then one set of leases for each lease. ARGV: instance, seat, for how long its share is held back
 -- in us, a lease's length in us, when its next beat was due as the last one was told (0: the first of a connection), the time since then
 -- in us, by how many it divides, then reservation ids.
--- Reply: how many members there are, when the next beat of this one is due, 1 if the last one is not in this store any more.
+-- Reply: how many members there are, when the next beat of this one is due, 1 if the last one is not in this store any more, and how many
+-- of the members are missing.
 local me, seat, told = ARGV[1], ARGV[2], tonumber(ARGV[5])
 local before = tonumber(redis.call('ZSCORE', KEYS[1], me) or 0)
 -- words that were under way for long are of one who has given up this connection, and serves by its shares
 if told > 0 and now > told - OVERDUE + tonumber(ARGV[6]) + 1000000 then
-  return {math.max(1, redis.call('ZCARD', KEYS[1])), now + OVERDUE, 0}
+  return {math.max(1, redis.call('ZCARD', KEYS[1])), now + OVERDUE, 0, 0}
 end
 if redis.call('ZCOUNT', KEYS[1], '-inf', now - 1) > 0 then
   local all = redis.call('HGETALL', KEYS[2])
@@ -102,7 +103,7 @@ for i = 3, #KEYS do
   redis.pcall('ZADD', KEYS[i], 'XX', now + lease, me .. ' ' .. ARGV[i + 5])
   redis.pcall('PEXPIRE', KEYS[i], 2 * floor(lease / 1000))
 end
-return {count, now + OVERDUE, told > 0 and before ~= told and 1 or 0}
+return {count, now + OVERDUE, told > 0 and before ~= told and 1 or 0, redis.call('ZCOUNT', KEYS[1], '-inf', now - 1)}
 """
 )
 

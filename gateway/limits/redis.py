@@ -85,6 +85,12 @@ class RedisLimiter:
         """Processes that share the store."""
         return self._members.count
 
+    @property
+    def presence(self) -> dict[str, int]:
+        """How many of them live, as far as was heard last, and how many fell silent without a goodbye."""
+        missing = self._members.missing
+        return {"live": self._members.count - missing, "missing": missing}
+
     async def start(self) -> None:
         """Reach Redis; when it is away, limits follow their outage mode until it comes."""
         await self.link.start()

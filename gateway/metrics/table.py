@@ -72,6 +72,7 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     "lockgate_config_last_reload_successful": ("1 unless the last reload failed.", (), "min"),
     "lockgate_config_last_reload_timestamp_seconds": ("When the configuration was last read.", (), "max"),
     "lockgate_store_up": ("1 while limits are shared through the store.", (), "min"),
+    "lockgate_store_members": ("Processes that share the store; of those that fell silent the share is held back.", ("state",), "max"),
     "lockgate_budget_used_ratio": ("The part of a budget that is spent or reserved.", ("owner", "name"), "max"),
     "lockgate_draining": ("1 once the process takes no more calls.", (), "max"),
     "lockgate_workers": ("Processes that answer callers.", (), "sum"),

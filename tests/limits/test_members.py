@@ -91,6 +91,7 @@ async def test_who_leaves_without_a_goodbye_has_its_share_held_back_until_it_is_
     assert await left(other) == 68
     assert await left(one, budget) == 1000
     assert one.members == 3  # it may be serving
+    await eventually(lambda: one.presence == {"live": 2, "missing": 1})
     assert await left(one, calls) == 8 - 1 - 1  # a call that it has, and one more that it may have
     assert await left(one, many) in (8 - 3, 8 - 2)  # it has more than its share, until its leases end
     await becomes(one, 8, calls)  # when leases have ended
@@ -98,6 +99,7 @@ async def test_who_leaves_without_a_goodbye_has_its_share_held_back_until_it_is_
     assert await left(one) == 68
     await becomes(one, 90)
     await eventually(lambda: one.members == other.members == 2)
+    await eventually(lambda: one.presence == {"live": 2, "missing": 0})
     assert await ask(redis, "HLEN", "lockgate:{caller}:told") == 2
 
 

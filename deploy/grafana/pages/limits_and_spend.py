@@ -21,6 +21,13 @@ SPEND = Dashboard(
             "Store", "short", "Whether limits are shared through the store.", "min(lockgate_store_up)", words=(("1", "up"), ("0", "down"))
         ),
         stat(
+            "Missing from the store",
+            "short",
+            "Processes that fell silent without a goodbye: for two minutes others leave them their share of each limit.",
+            rare('max(lockgate_store_members{state="missing"})'),
+            ANY,
+        ),
+        stat(
             "Decided without the store",
             "percentunit",
             "Share of decisions made while the store was out of reach.",
