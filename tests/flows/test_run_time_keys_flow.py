@@ -5,21 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
 from gateway import __main__ as command
-from gateway.config.load import parse
-from gateway.config.types import Address
-from gateway.key_file import NAME
-from gateway.listeners import bind
-from gateway.serve import announce
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.conftest import CREDENTIAL, chat, one_model, serving
+from tests.flows.conftest import CREDENTIAL, one_model, serving
 from tests.flows.live import Live, eventually, live
 from tests.flows.operator import ADMIN, FIRST, KEYED, REST, Operator, bearer, digest
 
@@ -217,103 +210,6 @@ async def test_a_gateway_that_asks_nobody_for_a_key_makes_none(up: FaultUpstream
         answer = await Operator(client, gateway).ask("POST", "", {"name": "new"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "keys_not_checked")
     assert "Write 'auth: keys' and an admin.key_hash" in answer.json()["error"]["message"]
-
-
-async def test_a_gateway_may_begin_without_any_key_and_nobody_gets_in(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    async with serving(up, KEYED + "auth: keys\n") as gateway:
-        operator = Operator(client, gateway)
-        for headers in ({}, bearer(FIRST), bearer(ADMIN)):
-            for path in ("/chat/completions", "/explain"):
-                answer = await client.post(gateway.base_url + path, json=chat(), headers=headers)
-                assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
-        token = await operator.make("first", limits={"requests": "2/h"})
-        assert [(await operator.call(token)).status_code for _ in range(3)] == [200, 200, 429]
-        assert (await operator.ask("DELETE", "/first")).status_code == 200
-        assert (await client.post(gateway.base_url + "/chat/completions", json=chat())).status_code == 401  # the last one opens no door
-    assert len(up.requests) == 2
-
-
-@pytest.mark.parametrize(("auth", "told"), [("auth: keys\n", True), ("", False), (REST, False)])
-def test_a_start_without_a_key_says_how_the_first_is_made(auth: str, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    config = parse(
-        ("providers: { up: { type: vllm, base_url: 'http://x/v1' } }\nmodels:\n  m: up/mock\n" + auth + KEYED).encode(), "g.yaml"
-    )
-    with bind(Address("127.0.0.1", 0)) as listener, bind(Address("127.0.0.1", 0)) as admin:
-        announce(config, listener, admin)
-        said = f"keys are made at run time: lockgate key create --name NAME --admin http://127.0.0.1:{admin.getsockname()[1]}\n"
-    assert (said in capsys.readouterr().err) is told
-
-
-async def test_keys_made_without_a_redis_outlive_the_process(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
-    rest = REST + KEYED + f"journal: {tmp_path}/state\n"
-    async with serving(up, rest) as gateway:
-        operator = Operator(client, gateway)
-        kept, changed, revoked = [await operator.make(name, limits={"requests": "5/h"}) for name in ("kept", "changed", "revoked")]
-        assert (await operator.ask("PATCH", "/changed", {"disabled": True})).status_code == 200
-        assert (await operator.ask("DELETE", "/revoked")).status_code == 200
-        listed = (await operator.ask("GET")).json()
-    for file in (tmp_path / "state").iterdir():
-        assert file.stat().st_mode & 0o077 == 0, file.name
-        assert not any(token[3:-4].encode() in file.read_bytes() for token in (kept, changed, revoked))
-    async with serving(up, rest) as gateway:
-        operator = Operator(client, gateway)
-        assert [(await operator.call(token)).status_code for token in (kept, changed, revoked)] == [200, 403, 401]
-        assert (await operator.ask("GET")).json() == listed
-        assert gateway.reports == []
-
-
-async def test_two_gateways_of_one_file_know_each_others_keys(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
-    """As during a restart, while the old process still answers its last calls."""
-    rest = REST + KEYED + f"journal: {tmp_path}\n"
-    async with serving(up, rest) as one, serving(up, rest) as other:
-        first, second = Operator(client, one), Operator(client, other)
-        made = await asyncio.gather(*(operator.make(f"{at}") for at, operator in enumerate([first, second] * 4)))
-        await eventually(lambda: len(one.gateway.made_keys.known) == len(other.gateway.made_keys.known) == 8)
-        assert {(await operator.call(token)).status_code for operator in (first, second) for token in made} == {200}
-        assert (await first.ask("POST", "", {"name": "7"})).status_code == 409
-        assert (await first.ask("DELETE", "/7")).status_code == 200
-        await eventually(lambda: len(other.gateway.made_keys.known) == 7)
-        assert (await second.call(made[7])).status_code == 401
-
-
-@pytest.mark.parametrize("damage", ["a file of somebody else's", "gone", "no room for it"])
-async def test_a_file_of_keys_that_is_damaged_changes_none(
-    up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path, damage: str
-) -> None:
-    async with serving(up, REST + KEYED + f"journal: {tmp_path}\n") as gateway:
-        operator, file = Operator(client, gateway), tmp_path / NAME
-        token = await operator.make("new")
-        if damage == "a file of somebody else's":
-            file.write_bytes(b'{"new": 5}')
-            await eventually(lambda: any("is not as the gateway wrote it" in line for line in gateway.reports))
-        elif damage == "gone":
-            file.unlink()
-        else:
-            file.with_suffix(".new").mkdir()
-        assert (await operator.call(token)).status_code == 200
-        answer = await operator.ask("POST", "", {"name": "later"})
-        if damage == "gone":
-            assert answer.status_code == 201
-            assert set(msgspec.json.decode(file.read_bytes())) == {"new", "later"}
-        else:
-            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
-            assert [one["name"] for one in (await operator.ask("GET")).json()["data"]] == ["first", "new"]
-
-
-async def test_without_a_journal_the_answer_says_that_a_restart_forgets(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    async with serving(up, REST + KEYED + "journal: off\n") as gateway:
-        made = (await Operator(client, gateway).ask("POST", "", {"name": "new"})).json()
-    assert made["note"] == "journal is off: a restart forgets this key. Name a folder as journal, or a Redis as store, to keep it."
-
-
-async def test_an_open_gateway_says_that_it_asks_for_none_of_the_keys_that_were_made(
-    up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path
-) -> None:
-    async with serving(up, REST + KEYED + f"journal: {tmp_path}\n") as gateway:
-        await Operator(client, gateway).make("new")
-    rest = f"teams: {{ search: {{}} }}\njournal: {tmp_path}\n"
-    async with serving(up, KEYED + rest) as gateway:
-        assert [line.partition(": ")[2] for line in gateway.reports] == ["nobody is asked for a key, though 1 were made: write auth: keys"]
 
 
 @pytest.mark.parametrize("who", ["nobody", "stranger", "caller", "override", "poisoned", "query"])
