@@ -14,6 +14,7 @@ What a parser finds in the bytes is judged in gateway.upstream.parsing.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpParserUpgrade
@@ -204,8 +205,22 @@ class Connection(Parsing, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
+        if exc is not None and self._exchange is not None:
+            self._read_refusal()
         self._lost(exc)
         self._transport = None
+
+    def _read_refusal(self) -> None:
+        """An upload broke: an upstream that refuses early and closes has its answer lying here, which the loop reads no more."""
+        assert self._transport is not None
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or self._transport.get_extra_info("sslcontext") is not None:
+            return
+        try:
+            while not self.closed and (size := os.readv(sock.fileno(), [_BUFFER])):
+                self.buffer_updated(size)
+        except OSError:
+            return
 
     def pause_writing(self) -> None:
         """The upstream reads slower than we write."""

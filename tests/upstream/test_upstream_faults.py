@@ -8,6 +8,7 @@ import socket
 import time
 
 import pytest
+from msgspec import structs
 
 from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.native import NativeTransport
@@ -286,6 +287,27 @@ async def test_u39_a_refusal_with_a_close_is_read_and_the_broken_upload_is_silen
         assert (response.status, await response.body(LIMIT)) == (413, b"{}")
         response.close()
     assert caplog.records == []
+
+
+def refuse_and_close(listener: socket.socket, count: int) -> None:
+    """An upstream in a thread of its own that answers a request's head and closes, with the body unread: the kernel resets."""
+    for _ in range(count):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 413 Early\r\ncontent-length: 2\r\n\r\n{}")
+
+
+async def test_u39_a_refusal_is_read_although_the_upload_breaks_before(native: NativeTransport, up: FaultUpstream) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        origin = structs.replace(origin_of(up), port=listener.getsockname()[1])
+        closing = asyncio.create_task(asyncio.to_thread(refuse_and_close, listener, 40))
+        for _ in range(40):
+            response = await native.send(origin, request_for(path="/upload", body=b"x" * (4 << 20)), BRISK)
+            assert (response.status, await response.body(LIMIT)) == (413, b"{}")
+            response.close()
+        await closing
 
 
 async def test_u39_nothing_more_is_uploaded_after_a_refusal(native: NativeTransport, up: FaultUpstream) -> None:
