@@ -21,8 +21,8 @@ from gateway.routing import Place
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, WireRequest
 
-PATIENCE = 10.0
-"""Seconds for one probe as a whole."""
+PATIENCE = (1.0, 10.0)
+"""Seconds for one probe as a whole: as long as from one to the next, within these bounds."""
 
 
 class Probes:
@@ -60,18 +60,18 @@ class Probes:
     async def _watch(self, probe: ProbeConfig, places: list[Place]) -> None:
         while True:
             await asyncio.sleep(probe.every * (0.9 + 0.2 * random.random()))  # not all processes at once
-            failure = await ask(places[0], probe.path)
+            failure = await ask(places[0], probe.path, min(max(PATIENCE[0], probe.every), PATIENCE[1]))
             for place in places:
                 self._health.of(place.target).probed(failure)
 
 
-async def ask(place: Place, path: str) -> Failure | None:
-    """One probe: None when the provider answered like one that works, whatever it thinks of the path."""
+async def ask(place: Place, path: str, patience: float) -> Failure | None:
+    """One probe of at most `patience` seconds: None when the provider answered like one that works, whatever it thinks of the path."""
     target = place.target
     headers = getattr(target.kind, "headers", None)
     sent = [(name, value) for name, value in (headers(target) if headers is not None else []) if name != "content-type"]
     request = WireRequest(urlsplit(target.base_url).path.rstrip("/") + path, [*sent, ("accept", "*/*")], b"", "GET")
-    deadlines = structs.replace(place.deadlines, total=min(PATIENCE, place.deadlines.total))
+    deadlines = structs.replace(place.deadlines, total=min(patience, place.deadlines.total))
     began = time.monotonic()
     try:
         response = await place.transport.send(place.origin, request, deadlines)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from gateway.__main__ import cli
 from tests.faults.behaviours import status
 from tests.faults.client import chat
-from tests.faults.upstream_server import FaultUpstream, canned
+from tests.faults.upstream_server import HANG, FaultUpstream, canned, play
 from tests.flows.live import Live, eventually, live
 from tests.limits.conftest import own_redis
 from tests.limits.redis_server import RedisServer
@@ -133,6 +133,14 @@ async def test_a_probe_that_is_refused_tells_of_a_provider_that_works(
     async with live(configuration(up, other, probe={"path": "/models", "every": "50ms"}, cooldown={"failures": 1})) as gateway:
         await eventually(lambda: len(up.requests) >= 4)
         assert (await call(client, gateway)).headers["x-gateway-target"] == "a/mock"
+
+
+async def test_a_probe_that_gets_no_answer_holds_up_the_next_for_a_second(up: FaultUpstream, other: FaultUpstream) -> None:
+    up.on("/v1/models", play(HANG))
+    async with live(configuration(up, other, probe={"path": "/models", "every": "50ms"}, cooldown={"failures": 2})) as gateway:
+        await eventually(lambda: not gateway.gateway.health.is_live("a/mock"), within=8)
+        up.on("/v1/models", canned(b"{}"))
+        await eventually(lambda: gateway.gateway.health.is_live("a/mock"), within=8)
 
 
 async def test_nobody_is_probed_unasked(up: FaultUpstream, other: FaultUpstream) -> None:
