@@ -33,7 +33,9 @@ class FailureRate:
         self._failures += failed
 
     def reaches(self, share: float) -> bool:
-        """Whether so large a share of enough calls failed."""
+        """Whether so large a share of enough calls failed; never for 1: who fails always does so in a row."""
+        if share >= 1.0:
+            return False
         calls, failures = self._before
         calls += self._calls
         return calls >= FEWEST and failures + self._failures >= share * calls

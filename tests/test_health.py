@@ -258,10 +258,10 @@ def test_who_fails_half_of_the_time_is_left_alone_though_never_in_a_row() -> Non
     assert fail(one) is None, "what was before counts no more"
 
 
-@pytest.mark.parametrize(("rate", "good", "pause"), [(0.5, 2, 0.1), (0.8, 1, 0.1), (0.5, 1, 4.0)], ids=["less", "configured", "long ago"])
+@pytest.mark.parametrize(("rate", "good", "pause"), [(0.5, 2, 0.1), (0.8, 1, 0.1), (0.5, 1, 4.0), (1.0, 0, 0.1)])
 def test_a_smaller_share_or_one_of_long_ago_is_no_reason(rate: float, good: int, pause: float) -> None:
     clock = Clock()
-    one = health_of(clock, failures=3, rate=rate)
+    one = health_of(clock, failures=100, rate=rate)
     for _ in range(60):
         for _ in range(good):
             succeed(one, clock)

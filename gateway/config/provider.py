@@ -27,7 +27,7 @@ class CooldownConfig(Struct, frozen=True):
     failures: Annotated[int, Meta(ge=1, le=1000, description="Failures in a row after which a target is skipped.")] = 5
     rate: Annotated[
         Annotated[float, Meta(extra={"form": "share"})],
-        Meta(description="Share of the calls of half a minute (20 at least) after whose failure a target is skipped, in a row or not."),
+        Meta(description="Share of the calls of half a minute (20 at least) after whose failure a target is skipped; 100%: never."),
     ] = 0.5
     time: Annotated[Duration, Meta(description="How long at first; as much again for each further time in a row.")] = 30.0
     max: Annotated[Duration, Meta(description="Longest time, whatever the upstream asks for.")] = 300.0

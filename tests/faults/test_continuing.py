@@ -113,7 +113,7 @@ def anthropic(cut_after: int | None = None) -> Script:
 
 
 ON = {"continue_on_cut": True}
-PATIENT = {"cooldown": {"failures": 1000}}
+PATIENT = {"cooldown": {"failures": 1000, "rate": "100%"}}
 
 
 def chunks_of(answer: Answer) -> list[dict[str, Any]]:

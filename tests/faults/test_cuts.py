@@ -117,7 +117,7 @@ async def cut(gate: Gate, cases: Iterable[tuple[str, int]], outcomes: Outcomes) 
 async def gate(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> Gate:
     """A gateway whose first target cuts as it is asked, and whose second answers."""
     up.on("/v1/chat/completions", cut_as_asked)
-    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 1000}}, top={"retry_budget": 1})
+    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 1000, "rate": "100%"}}, top={"retry_budget": 1})
     await cut(gate, [("fin", len(WIRE))] * WHOLE_FIRST, Outcomes())  # earns the budget for the fallbacks to come
     return gate
 

@@ -38,7 +38,7 @@ providers:
           prices: {{ "*": {{ prompt: 1, output: 1 }} }} }}
   dead: {{ type: openai-compatible, base_url: "http://127.0.0.1:1/v1", api_key: "${{K:-sk-load}}", cooldown: {{ failures: {failures} }},
           prices: {{ "*": {{ prompt: 1, output: 1 }} }} }}
-  cutter: {{ type: openai-compatible, base_url: "{upstream}", api_key: "${{K:-sk-load}}", cooldown: {{ failures: 100 }},
+  cutter: {{ type: openai-compatible, base_url: "{upstream}", api_key: "${{K:-sk-load}}", cooldown: {{ failures: 100, rate: 100% }},
           prices: {{ "*": {{ prompt: 1, output: 1 }} }} }}
   narrow: {{ type: openai-compatible, base_url: "{upstream}", api_key: "${{K:-sk-load}}", limits: {{ requests: 5/s }},
           prices: {{ "*": {{ prompt: 0.5, output: 0.5 }} }} }}
