@@ -75,7 +75,7 @@ class Members:
                 left()
 
         for side in tuple(sides):
-            self._run(LEAVE, [members_key(side), told_key(side)], [self._instance], gone)
+            self._run(LEAVE, [members_key(side), told_key(side)], [self._instance, self._seat], gone)
 
     def _reader(self, side: str) -> Callable[[Any], None]:
         def counted(reply: Any) -> None:

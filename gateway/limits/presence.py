@@ -107,9 +107,20 @@ return {count, now + OVERDUE, told > 0 and before ~= told and 1 or 0, redis.call
 """
 )
 
-LEAVE = """
--- KEYS: the members, what they were told. ARGV: instance. It uses nothing from now on.
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], ARGV[1])
+LEAVE = (
+    MEMBERS
+    + """
+-- KEYS: the members, what they were told. ARGV: instance, seat. It uses nothing from now on, nor does one who had its seat before and has
+-- missed a beat.
+local all = redis.call('HGETALL', KEYS[2])
+for x = 1, #all, 2 do
+  local place = string.match(all[x + 1], '^%d+ %d+ (.*)$')
+  local due = tonumber(redis.call('ZSCORE', KEYS[1], all[x]) or 0)
+  if all[x] == ARGV[1] or (place == ARGV[2] and place ~= '' and due < now + OVERDUE - 800000) then
+    redis.call('ZREM', KEYS[1], all[x])
+    redis.call('HDEL', KEYS[2], all[x])
+  end
+end
 return 1
 """
+)

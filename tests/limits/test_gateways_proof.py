@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import pytest
 
+from gateway.limits.presence import OVERDUE
 from tests.faults.client import FaultClient, chat, request_head
 from tests.faults.upstream_server import FaultUpstream
 from tests.limits.redis_server import RedisServer
 from tests.limits.topologies import ask
+from tests.metrics.test_totals import workers_of
 from tests.running import Figure, RunningGateway
 
 Gateways = Callable[..., RunningGateway]
@@ -213,3 +218,52 @@ async def test_g7_fifty_thousand_refused_calls_over_http_cost_redis_next_to_noth
     assert beyond <= 100
     assert by_metric <= done
     assert len(up.requests) == 5 + served
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(200)
+async def test_a_worker_that_is_killed_leaves_its_seat_to_the_next_and_a_gateway_that_is_killed_is_missing(
+    own_redis: RedisServer, gateway: Gateways, figure: Figure, tmp_path: Path
+) -> None:
+    async with FaultUpstream() as up:
+        yaml, env = configured(up, own_redis), {"UP_KEY": "sk-upstream-credential"}
+        two = await asyncio.to_thread(gateway, yaml, env, ("--workers", "2"))
+        (one,) = await started(gateway, yaml, 1)
+        await asyncio.to_thread(two.wait_ready)
+        await present(one, live=3, missing=0)
+        names, began = set(await ask(own_redis.address, "ZRANGE", "lockgate:{caller}:members", 0, -1)), time.monotonic()
+        os.kill(workers_of(two.pid)[0], signal.SIGKILL)
+        await joined(own_redis, names)
+        await asyncio.sleep(OVERDUE)
+        await present(one, live=3, missing=0)
+        figure("a worker that was killed is replaced, and its share free again, after", time.monotonic() - began, "s")
+        names = set(await ask(own_redis.address, "ZRANGE", "lockgate:{caller}:members", 0, -1))
+        os.kill(workers_of(two.pid)[0], signal.SIGKILL)
+        await joined(own_redis, names)
+        await asyncio.to_thread(two.stop)  # with one worker that may not have found out whose seat it has
+        await asyncio.sleep(OVERDUE)
+        await present(one, live=1, missing=0)
+        (tmp_path / "killed.yaml").write_text(yaml)
+        other = await asyncio.to_thread(RunningGateway, tmp_path / "killed.yaml", tmp_path, env)
+        try:
+            await present(one, live=2, missing=0)
+        finally:
+            other.process.kill()
+            other.process.wait()
+        await present(one, live=1, missing=1)
+
+
+async def present(gateway: RunningGateway, *, live: int, missing: int) -> None:
+    """Until a gateway says that so many share the store."""
+    end, wanted = time.monotonic() + 60, (live, missing)
+    while (found := [await metric(gateway, f'lockgate_store_members{{state="{state}"}}') for state in ("live", "missing")]) != [*wanted]:
+        assert time.monotonic() < end, found
+        await asyncio.sleep(0.1)
+
+
+async def joined(server: RedisServer, before: set[bytes]) -> None:
+    """Until there is a member who was not there before."""
+    end = time.monotonic() + 60
+    while not set(await ask(server.address, "ZRANGE", "lockgate:{caller}:members", 0, -1)) - before:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.1)
