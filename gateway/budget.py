@@ -26,10 +26,14 @@ class RetryBudget:
 
     def earn(self) -> None:
         """One more call."""
+        share = self.share
         if self._debt > 0.0:
-            self._debt -= self.share
-        elif self._tokens < MOST:
-            self._tokens += self.share
+            self._debt -= share
+            if self._debt >= 0.0:
+                return
+            share, self._debt = -self._debt, 0.0
+        if self._tokens < MOST:
+            self._tokens += share
 
     def take(self) -> bool:
         """Pay for one more send, if that is possible."""

@@ -34,3 +34,13 @@ def test_what_was_not_sent_is_given_back() -> None:
     for _ in range(100):
         assert budget.take()
         budget.give_back()
+
+
+@given(st.floats(0.0001, 0.5))
+def test_a_share_of_all_calls_lets_every_one_of_them_go_on(pause: float) -> None:
+    now = [0.0]
+    budget = RetryBudget(1.0, clock=lambda: now[0])
+    for _ in range(100):
+        now[0] += pause
+        budget.earn()
+        assert budget.take()
