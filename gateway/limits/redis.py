@@ -169,8 +169,10 @@ class RedisLimiter:
                 continue
             if now >= known[0]:
                 del self._refused[limit.key]
-            elif getattr(costs, limit.kind) >= known[1]:
+            elif (cost := getattr(costs, limit.kind)) >= known[1]:
                 refusal = known[2]
+                if limit.slot != NO_SLOT and cost > limit.amount:
+                    return msgspec.structs.replace(refusal, retry_after=None)  # alone it is too much, however long it waits
                 if refusal.retry_after is None or limit.slot == NO_SLOT:
                     return refusal
                 left = known[0] - now + refusal.retry_after - min(refusal.retry_after, REFUSE_FOR)

@@ -55,6 +55,14 @@ async def test_a_refusal_charges_nothing_anywhere(limiter: Limiter) -> None:
     assert [one.remaining for one in standings] == [98, 0]
 
 
+async def test_a_call_that_alone_is_too_much_is_not_told_to_wait_whatever_was_refused_before(limiter: Limiter) -> None:
+    limit = Limit("key:a", "tokens", 10, "h")
+    await admitted(limiter, limit, prompt_tokens=8)
+    assert (await refused(limiter, limit, prompt_tokens=3)).retry_after is not None
+    assert (await refused(limiter, limit, prompt_tokens=11)).retry_after is None
+    assert (await refused(limiter, limit, prompt_tokens=3)).retry_after is not None
+
+
 async def test_each_kind_counts_its_own_part(limiter: Limiter) -> None:
     kinds = [Limit("k", kind, 1000, "h") for kind in ("requests", "tokens", "prompt_tokens", "output_tokens")]
     spend = Limit("k", "spend", 5 * NANO, "day")
