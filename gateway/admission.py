@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gateway import accounting
+from gateway.bulkhead import Bulkhead
 from gateway.call import Call
 from gateway.cooling import Reason
 from gateway.health import TargetHealth
@@ -49,7 +50,7 @@ class Admission:
         self._limits = limits
         self._inside = False
         self._probe = False
-        self._turn = False
+        self._turn: Bulkhead | None = None  # that of its beginning: a reload may give the target another
         self._began = 0.0
         self._before = 0
         self._lease: Lease | None = None
@@ -58,10 +59,11 @@ class Admission:
     async def enter(self, engine: Engine | DistantEngine | None, left: float) -> None:
         """Take all that is needed to send; TurnedAway when something is not to be had."""
         health = self._health
-        if health.bulkhead is not None:
-            self._turn = await health.bulkhead.enter(left)
-            if not self._turn:
+        bulkhead = health.bulkhead
+        if bulkhead is not None:
+            if not await bulkhead.enter(left):
                 raise TurnedAway(_full(health), shed=True)
+            self._turn = bulkhead
         if self._limits is not None:
             found = await self._limits.admit_target(self._call, self._target)
             if isinstance(found, Failure):
@@ -97,8 +99,8 @@ class Admission:
         """The attempt is over."""
         if self._inside:
             self._health.end(self._probe)
-        if self._turn and self._health.bulkhead is not None:
-            self._health.bulkhead.leave()
+        if self._turn is not None:
+            self._turn.leave()
         if self._lease is not None:
             self._lease.release()
         if self._reserved is not None and self._limits is not None:

@@ -6,6 +6,7 @@ A slow target then holds its own calls and nobody else's.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 
 
@@ -24,6 +25,10 @@ class Bulkhead:
         """Other numbers from now on; who waits already may go on if there is room."""
         self.most, self.queue, self.patience = most, queue, patience
         self._let_in()
+
+    def open(self) -> None:
+        """There is no bound any more: everybody who waits may go on."""
+        self.configure(sys.maxsize, 0, self.patience)
 
     @property
     def waiting(self) -> int:

@@ -80,6 +80,8 @@ class TargetHealth:
         self.settings = provider.cooldown
         most = provider.max_concurrent
         if most is None:
+            if self.bulkhead is not None:
+                self.bulkhead.open()
             self.bulkhead = None
         elif self.bulkhead is None:
             self.bulkhead = Bulkhead(most, provider.max_queue, provider.max_wait)

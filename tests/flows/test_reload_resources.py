@@ -17,7 +17,7 @@ import trustme
 from tests.faults.behaviours import status
 from tests.faults.client import ask
 from tests.faults.tls import Certificates
-from tests.faults.upstream_server import FaultUpstream
+from tests.faults.upstream_server import HANG, FaultUpstream, play
 from tests.flows.conftest import CREDENTIAL, chat, one_model
 from tests.flows.live import eventually, live
 from tests.flows.test_process import children
@@ -56,6 +56,26 @@ async def test_origins_of_older_generations_leave_nothing_behind(client: httpx.A
             gateway.path.write_text(one_model(FaultUpstream(port=number + 2)))
             assert await gateway.reloader.reload() == "applied"
         assert len(gateway.gateway.lender.native._pools) <= 1
+
+
+async def test_calls_that_wait_for_a_turn_go_on_when_the_bound_is_taken_away(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    bound = one_model(up).replace("type:", "max_concurrent: 1, max_queue: 5, max_wait: 60s, type:")
+    async with live(bound, environ=ENVIRON) as gateway:
+        up.once(play(HANG))
+        first = asyncio.create_task(call(client, gateway))
+        await up.wait_for(lambda up: len(up.requests) == 1)
+        (health,) = gateway.gateway.health.all()
+        waiting = [asyncio.create_task(call(client, gateway)) for _ in range(3)]
+        await eventually(lambda: health.waiting == 3)
+        gateway.path.write_text(one_model(up))
+        assert await gateway.reloader.reload() == "applied"
+        assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200, 200]
+        gateway.path.write_text(bound)
+        assert await gateway.reloader.reload() == "applied"
+        first.cancel()
+        await eventually(lambda: health.in_flight == 0)
+        assert health.bulkhead is not None
+        assert health.bulkhead.running == 0  # it never let the first one in
 
 
 async def test_transports_that_no_generation_uses_are_closed_once_their_calls_have_ended(
