@@ -135,6 +135,8 @@ class Attempts:
                     self._note(journey, choice, away.failure)
                 return False
             if failure is None:
+                if journey.paid and not again:
+                    self._budget.give_back()
                 return True
             self._note(journey, choice, failure)
             if journey.caller.opened:
@@ -164,6 +166,7 @@ class Attempts:
                 continue
             self._metrics.count("lockgate_continuations", (label, "ok" if found is None else found.kind))
             if found is None:
+                self._budget.give_back()
                 return True
             self._note(journey, choice, found)
             if spoken.size > begun:
@@ -195,6 +198,7 @@ class Attempts:
         if journey.sent >= choice.attempts:
             return False
         if self._budget.take():
+            journey.paid = True
             return True
         self._metrics.count("lockgate_retry_budget_exhausted")
         return False

@@ -1,4 +1,7 @@
-"""How many sends may follow a failure: a share of the calls, so that retries never multiply the load on upstreams that are down."""
+"""How many sends may follow a failure: a share of the calls, so that retries never multiply the load on upstreams that are down.
+
+A send to another target that answered is given back: it was no load on who is down.
+"""
 
 from __future__ import annotations
 

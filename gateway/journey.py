@@ -23,7 +23,7 @@ _KINDS: dict[str, FailureKind] = {"rate_limit": "rate_limit", "quota": "quota", 
 class Journey:
     """What is known of one call between its attempts."""
 
-    __slots__ = ("alone", "asked", "call", "caller", "failure", "moved", "places", "refusal", "sent", "target", "total")
+    __slots__ = ("alone", "asked", "call", "caller", "failure", "moved", "paid", "places", "refusal", "sent", "target", "total")
 
     def __init__(self, call: Call, caller: Caller, total: float, *, alone: bool) -> None:
         """`total`: seconds that the call as a whole may take; `alone`: there is one place only."""
@@ -37,6 +37,8 @@ class Journey:
         """Every place that the call may go to."""
         self.moved = False
         """A place was asked before."""
+        self.paid = False
+        """The latest send was paid for by the retry budget."""
         self.asked: set[str] = set()
         """Targets that were asked out of their turn."""
         self.failure: Failure | None = None

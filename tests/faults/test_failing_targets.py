@@ -330,6 +330,32 @@ async def test_u41_a_slow_target_holds_its_own_calls_and_nobody_elses(
     assert (await targets(gate))["p0/mock"]["state"] == "live"
 
 
+NEVER = {"failures": 1000, "rate": "100%"}
+GOOD = json.dumps({"choices": [{"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}]}).encode()
+
+
+async def test_u27_a_target_that_answers_for_another_costs_no_retry_budget(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+    up.on(PATH, status(500))
+    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": NEVER})
+    for _ in range(40):
+        assert says(await gate.ask(chat()))
+    assert (len(up.requests), len(other.requests)) == (40, 40)
+    assert gate.count("lockgate_retry_budget_exhausted") == 0
+
+
+async def test_u28_a_retry_of_the_same_target_is_paid_for_although_it_works(serve: Serve, up: FaultUpstream) -> None:
+    async def every_other(exchange: Any) -> None:
+        await (status(500) if len(up.requests) % 2 else canned(GOOD))(exchange)
+
+    up.on(PATH, every_other)
+    gate = await serve((up, "mock"), first={"cooldown": NEVER}, model={"retries": 1})
+    began = time.monotonic()
+    answers = [(await gate.ask(chat())).status for _ in range(60)]
+    assert len(up.requests) <= 60 * 1.2 + 10 + (time.monotonic() - began)
+    assert answers.count(500) + answers.count(502) > 0
+    assert gate.count("lockgate_retry_budget_exhausted") > 0
+
+
 async def test_u41_a_full_target_sends_its_calls_to_the_next(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     up.delay = 0.1
     gate = await serve((up, "mock"), (other, "mock"), first={"max_concurrent": 2, "max_queue": 0})
