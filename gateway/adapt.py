@@ -9,7 +9,7 @@ from gateway.call import Call
 from gateway.caller import Caller
 from gateway.errors import unreadable
 from gateway.fit import Fit
-from gateway.routing import Choice
+from gateway.place import Choice
 from gateway.strict_limits import put_cap
 from gateway.upstream.transport import Deadlines
 from providers.base import Adjustment, Body, Options, Target

@@ -11,9 +11,9 @@ from gateway import accounting
 from gateway.bulkhead import Bulkhead
 from gateway.call import Call
 from gateway.cooling import Reason
-from gateway.health import TargetHealth
 from gateway.limiting import Limits
 from gateway.limits.types import Reservation
+from gateway.target_health import TargetHealth
 from providers.base import Failure, Target
 
 if TYPE_CHECKING:

@@ -24,13 +24,14 @@ from gateway.caller import Caller
 from gateway.delivery import Exchange, carry_out
 from gateway.errors import FAILURES
 from gateway.fit import Fit
-from gateway.health import Health, TargetHealth
+from gateway.health import Health
 from gateway.hedge import Hedges
 from gateway.journey import Journey, last_word, resting
 from gateway.limiting import Limits
 from gateway.metrics import Metrics
+from gateway.place import Choice
 from gateway.redaction import redact
-from gateway.routing import Choice
+from gateway.target_health import TargetHealth
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, Refusal, StreamFailure
 

@@ -24,8 +24,8 @@ from providers.base import Body, Failure, StreamDecoder, Target, Usage
 
 if TYPE_CHECKING:
     from gateway.call import Call
+    from gateway.place import Choice
     from gateway.pricing import TokenPrice
-    from gateway.routing import Choice
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode

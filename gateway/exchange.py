@@ -12,8 +12,8 @@ from gateway.caller import Caller
 from gateway.continuation import Rest
 from gateway.dialects import goodfire
 from gateway.metrics import Metrics
+from gateway.place import Place
 from gateway.relay import Relay
-from gateway.routing import Place
 from gateway.stops import StopStream
 from gateway.upstream.transport import Deadlines, Response
 from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, Target, Usage, WireRequest

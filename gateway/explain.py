@@ -19,7 +19,7 @@ from providers.shapes import fan_out
 
 if TYPE_CHECKING:
     from gateway.generation import Generation
-    from gateway.routing import Choice
+    from gateway.place import Choice
 
 MASKED = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 

@@ -21,7 +21,7 @@ from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Adjustment, Body, Options, Refusal, Target
 
 if TYPE_CHECKING:
-    from gateway.routing import Place
+    from gateway.place import Place
 
 BEHAVIOUR = "context_length_exceeded_behavior"
 LIMIT = "prompt_truncate_len"

@@ -18,8 +18,9 @@ from gateway.lending import base_url_of
 from gateway.limiting import Limits, counts_tokens, has_limits
 from gateway.pace import Pace
 from gateway.pipeline import Pipeline
+from gateway.place import Model, Place
 from gateway.pricing import price_of
-from gateway.routing import Model, Place, Router
+from gateway.routing import Router
 from gateway.tokens import Tokenizer, tokenizer_for
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.transport import Deadlines, Origin, Transport

@@ -26,7 +26,7 @@ from providers.base import Failure, Refusal, Target, Usage
 
 if TYPE_CHECKING:
     from gateway.metrics import Metrics
-    from gateway.routing import Choice
+    from gateway.place import Choice
 
 MILLION = 10**6
 MOST_CREDIT = 10

@@ -11,8 +11,8 @@ from msgspec import structs
 from gateway.call import Call
 from gateway.caller import Caller
 from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, from_refusal
-from gateway.health import TargetHealth
-from gateway.routing import Choice
+from gateway.place import Choice
+from gateway.target_health import TargetHealth
 from providers.base import Failure, FailureKind, Refusal
 
 SHORTEST_WAIT = 1.0

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gateway.config.types import MirrorConfig
     from gateway.ledger.ledger import Ledger
     from gateway.metrics import Metrics
-    from gateway.routing import Choice
+    from gateway.place import Choice
 
 _DEADLINES = CallerDeadlines()
 

@@ -17,7 +17,7 @@ from msgspec import structs
 from gateway.config.provider import ProbeConfig
 from gateway.config.types import Config
 from gateway.health import Health
-from gateway.routing import Place
+from gateway.place import Place
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, WireRequest
 

@@ -17,7 +17,8 @@ from gateway.config.route import Order, Route, Split
 from gateway.dialects.json_body import parse_body
 from gateway.errors import GatewayError
 from gateway.normalize import normalize
-from gateway.routing import SESSION_HEADER, Model, Router
+from gateway.place import Model
+from gateway.routing import SESSION_HEADER, Router
 from gateway.wishes import PREFIX, read_wish
 
 if TYPE_CHECKING:

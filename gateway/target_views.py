@@ -12,7 +12,8 @@ import msgspec
 from gateway.config.route import refs
 from gateway.config.types import Config
 from gateway.cooling import Cooling, State
-from gateway.health import Health, TargetHealth
+from gateway.health import Health
+from gateway.target_health import TargetHealth
 
 ORDER: dict[State, int] = {"live": 0, "probing": 1, "cooling": 2}
 

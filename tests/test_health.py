@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import providers
 from gateway.config.provider import CooldownConfig, ProviderConfig
 from gateway.cooling import fingerprint
-from gateway.health import AUTH_FOR, QUOTA_FOR, Health, TargetHealth
+from gateway.health import Health
+from gateway.target_health import AUTH_FOR, QUOTA_FOR, TargetHealth
 from providers.base import Failure, FailureKind, Target
 
 BROKEN = Failure("server_error", "no", 500)

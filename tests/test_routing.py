@@ -13,7 +13,8 @@ import providers
 from gateway.config.route import Order, Ref, Route, Split
 from gateway.config.types import ModelConfig
 from gateway.errors import NotFound
-from gateway.routing import Model, Place, Router, unknown_model
+from gateway.place import Model, Place
+from gateway.routing import Router, unknown_model
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin
 from providers.base import Target
