@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
 from tests.faults.behaviours import SSE, WORDS, chat_chunk, chunked, sse
 from tests.faults.client import chat
 from tests.faults.conftest import Serve
+from tests.faults.test_streams import DONE, ENDED, event, usage_chunk
 from tests.faults.upstream_server import FaultUpstream, play
 from tests.flows.live import eventually
 
 PATH = "/v1/chat/completions"
-ENDED = chat_chunk(finish="stop")
-DONE = b"[DONE]"
-
-
-def usage_chunk(usage: Any) -> dict[str, Any]:
-    """The chunk in which OpenAI tells a stream's usage."""
-    return {**chat_chunk(), "choices": [], "usage": usage}
-
-
-def event(value: dict[str, Any]) -> bytes:
-    """One event in OpenAI's own form."""
-    return b"data: " + json.dumps(value).encode() + b"\n\n"
-
-
 SAID = b"".join(map(event, (*WORDS, ENDED)))
 
 
