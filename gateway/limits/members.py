@@ -85,6 +85,8 @@ class Members:
             self._due[side] = due, monotonic()
             if side == "caller":
                 self.count, self.missing = max(1, count), missing
+                if self.count != self._said:  # should this process die now, no more than its share is missing
+                    self.beat({})
             if forgotten:
                 self._forgotten()
 

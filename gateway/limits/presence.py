@@ -11,6 +11,8 @@ from gateway.limits.lua import SHARED
 
 OVERDUE = 1.5
 """Seconds after a beat at which an instance is missing: it may have died, or serve by its shares where the store cannot be reached."""
+MISSED = 0.8
+"""Seconds after a beat at which an instance has missed one: who has its seat now is its successor."""
 LIFE = 5.0
 """Seconds after its last beat for which an instance still holds what it reserved of a budget."""
 
@@ -18,13 +20,15 @@ MEMBERS = (
     SHARED
     + f"""
 local OVERDUE, LIVES = {round(OVERDUE * 1e6)}, {round((LIFE - OVERDUE) * 1e6)}
+local QUIET = {round((OVERDUE - MISSED) * 1e6)}
 """
 )
 
 HELD_BACK = """
 local late
 -- What is missing of a limit's amount because members who are may be using it by their shares, and when the last of them is given up.
--- `within`: for how long at most after a beat; `taken`: what each of them has of its share anyway.
+-- `within`: for how long at most after a beat; `taken`: what each of them has of its share anyway. Of one who was alone it is a half: it is
+-- far more likely that it died than that it was cut off, and who came in its stead would have nothing at all.
 local function held_back(amount, within, taken)
   if not late then
     late = {}
@@ -34,7 +38,7 @@ local function held_back(amount, within, taken)
       local count, hold = string.match(told[x + 1], '^(%d+) (%d+) ')
       local due = count and told[x] ~= me and redis.pcall('ZSCORE', members, told[x])
       if type(due) == 'string' and tonumber(due) < now then
-        late[#late + 1] = {math.max(tonumber(count), 1), tonumber(due) - OVERDUE, tonumber(hold), told[x]}
+        late[#late + 1] = {math.max(tonumber(count), 2), tonumber(due) - OVERDUE, tonumber(hold), told[x]}
       end
     end
   end
@@ -80,12 +84,13 @@ local before = tonumber(redis.call('ZSCORE', KEYS[1], me) or 0)
 if told > 0 and now > told - OVERDUE + tonumber(ARGV[6]) + 1000000 then
   return {math.max(1, redis.call('ZCARD', KEYS[1])), now + OVERDUE, 0, 0}
 end
-if redis.call('ZCOUNT', KEYS[1], '-inf', now - 1) > 0 then
+if redis.call('ZCOUNT', KEYS[1], '-inf', now + QUIET) > 0 then
   local all = redis.call('HGETALL', KEYS[2])
   for x = 1, #all, 2 do
     local hold, place = string.match(all[x + 1], '^%d+ (%d+) (.*)$')
     local due = all[x] ~= me and tonumber(redis.call('ZSCORE', KEYS[1], all[x]) or 0)
-    if due and due < now and (not hold or due - OVERDUE + hold < now or (place == seat and seat ~= '')) then
+    local given_up = due and due < now and (not hold or due - OVERDUE + hold < now)
+    if given_up or (due and due < now + QUIET and place == seat and seat ~= '') then
       redis.call('ZREM', KEYS[1], all[x])
       redis.call('HDEL', KEYS[2], all[x])
     end
@@ -116,7 +121,7 @@ local all = redis.call('HGETALL', KEYS[2])
 for x = 1, #all, 2 do
   local place = string.match(all[x + 1], '^%d+ %d+ (.*)$')
   local due = tonumber(redis.call('ZSCORE', KEYS[1], all[x]) or 0)
-  if all[x] == ARGV[1] or (place == ARGV[2] and place ~= '' and due < now + OVERDUE - 800000) then
+  if all[x] == ARGV[1] or (place == ARGV[2] and place ~= '' and due < now + QUIET) then
     redis.call('ZREM', KEYS[1], all[x])
     redis.call('HDEL', KEYS[2], all[x])
   end

@@ -162,13 +162,25 @@ async def call(port: int, oracle: Oracle, number: int, draw: random.Random) -> N
     async with await FaultClient.connect(port) as client:
         await client.post(body, headers)
         if kind == "json-left":
-            await asyncio.wait_for(oracle.at_work.setdefault(number, asyncio.Event()).wait(), 60)
+            await at_work(client, oracle.at_work.setdefault(number, asyncio.Event()))
             (client.rst if number % 2 else client.fin)()
         elif kind.startswith("stream-left"):
             await client.read_until(f"w{words - 1} ".encode(), within=60)
             (client.rst if number % 2 else client.fin)()
         else:
-            await client.answer(within=60)
+            answer = await client.answer(within=60)
+            assert answer.status == 200, answer
+
+
+async def at_work(client: FaultClient, upstream: asyncio.Event) -> None:
+    """Wait until the upstream has the call; AssertionError, with the gateway's answer, when there is one instead."""
+    answer = asyncio.create_task(client.answer(within=60))
+    arrived = asyncio.create_task(upstream.wait())
+    done, waiting = await asyncio.wait((answer, arrived), return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()
+    await asyncio.wait((answer, arrived))
+    assert arrived in done, await answer
 
 
 def config(up: FaultUpstream, redis: RedisServer, journal: Path) -> str:
@@ -181,7 +193,12 @@ store_deadline: 2s
 journal: {journal}
 retry_budget: 1.0
 providers:
-  up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", prices: {prices} }}
+  up:
+    type: openai-compatible
+    base_url: "{up.base_url}"
+    api_key: "${{UP_KEY}}"
+    prices: {prices}
+    cooldown: {{ failures: 1000, rate: 100% }} # one call in ten fails: enough may do so in a row
 models:
   m: {{ targets: up/mock, retries: 2 }}
 keys:

@@ -133,11 +133,44 @@ async def test_a_process_that_is_started_again_takes_its_seat_and_no_other(redis
     await know(one, same, crashing)
     await kill(crashing)
     again = await join(redis, seat="host 2")
-    await eventually(lambda: again.members == 4)
     await eventually(lambda: again.members == 3)
     await becomes(one, 90)
     await know(one, same, again)
     assert await ask(redis, "ZCARD", "lockgate:{caller}:members") == 3  # two who have one seat by mistake are two
+
+
+async def test_who_comes_in_the_stead_of_one_that_died_is_refused_nothing(redis: RedisAddress, join: Seated) -> None:
+    died = await join(redis, seat="host 1")
+    await know(died)
+    await kill(died)
+    again = await join(redis, seat="host 1")
+    end = asyncio.get_running_loop().time() + OVERDUE + 1
+    while asyncio.get_running_loop().time() < end:
+        assert await left(again) == 90
+        await asyncio.sleep(0.02)
+
+
+async def test_of_one_that_was_alone_as_it_died_a_half_is_held_back(redis: RedisAddress, join: Seated) -> None:
+    died = await join(redis, seat="host 1")
+    await know(died)
+    await kill(died)
+    await asyncio.sleep(OVERDUE)
+    elsewhere = await join(redis, seat="host 2")
+    await eventually(lambda: elsewhere.presence == {"live": 1, "missing": 1})
+    assert await left(elsewhere) == 45
+    assert await left(elsewhere, Limit("k", "concurrent", 8)) == 4
+
+
+async def test_the_store_hears_at_once_that_a_share_became_smaller(redis: RedisAddress, join: Seated) -> None:
+    one = await join(redis)
+    await know(one)
+    assert one._beating is not None
+    one._beating.cancel()
+    await join(redis)
+    one._members.beat({})  # the answer tells it of the other; no later beat comes
+    told = b""
+    while not told.startswith(b"2 "):
+        told = await ask(redis, "HGET", "lockgate:{caller}:told", one.instance)
 
 
 async def test_each_side_of_a_cluster_knows_its_own(shared_cluster: ClusterServers, join: Seated) -> None:
