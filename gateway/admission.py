@@ -88,12 +88,13 @@ class Admission:
         """The target answered, and began to `at` a moment on the monotonic clock; one before the attempt tells of another target."""
         self._health.succeed(self._target, self._began, None if at is None or at < self._began else at - self._began)
 
-    def failed(self, failure: Failure) -> Reason | None:
-        """The target failed (or told the caller off); why it cools now, if it does."""
+    def failed(self, failure: Failure, at: float | None = None) -> Reason | None:
+        """The target failed (or told the caller off), after its answer had begun to `at`, if it had; why it cools now, if it does."""
         if failure.kind == "client_error":
             self.succeeded()
             return None
-        return self._health.fail(self._target, failure, probe=self._probe, took=time.monotonic() - self._began)
+        waited = (at if at is not None and at >= self._began else time.monotonic()) - self._began
+        return self._health.fail(self._target, failure, probe=self._probe, took=waited)
 
     def leave(self) -> None:
         """The attempt is over."""

@@ -313,7 +313,7 @@ class Attempts:
                 accounting.set_aside(call, exchange, ended)
             admission.leave()
         if failure.kind != "timeout" or exchange.deadlines.total > choice.deadlines.total / 2:  # a caller's hurry is no fault of the target
-            reason = admission.failed(failure)
+            reason = admission.failed(failure, call.first_byte_at)
             if reason is not None:
                 self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
         return failure

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.faults.behaviours import RST, play, status
+from gateway.cooling import LONG
+from tests.faults.behaviours import RST, chat_chunk, play, status
 from tests.faults.client import chat
 from tests.faults.conftest import Gate, Serve
 from tests.faults.test_before_the_first_byte import black_hole
 from tests.faults.test_failing_targets import says, targets
 from tests.faults.upstream_server import FaultUpstream, canned, closed_port
+from tests.faults.upstream_wire import Exchange
 from tests.running import Figure
 
 PATH = "/v1/chat/completions"
@@ -137,3 +139,18 @@ async def test_u28_callers_do_not_queue_up_for_a_target_that_never_answers(serve
         await asyncio.sleep(0.05)
     assert says(answer) == "back"
     assert (await targets(gate))["p0/silent"]["state"] == "live"
+
+
+async def test_a_stream_that_broke_late_was_no_waiting_in_vain_and_turns_nobody_away(serve: Serve, up: FaultUpstream) -> None:
+    async def breaks_late(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        await exchange.event(chat_chunk("one "))
+        await exchange.sleep(LONG + 0.2)
+        exchange.fin()
+
+    up.on(PATH, canned(BACK))
+    up.once(breaks_late)
+    gate = await serve((up, "mock"), first={"cooldown": {"failures": 1}})
+    assert (await gate.ask(chat(stream=True))).failure["code"]
+    assert (await targets(gate))["p0/mock"]["state"] == "cooling"
+    assert says(await gate.ask(chat())) == "back"
