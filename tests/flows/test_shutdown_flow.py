@@ -24,6 +24,8 @@ Start = Callable[..., RunningGateway]
 STREAMS = 120
 SHORT = 18
 """Pieces of a stream that ends within the time to drain, at ten a second."""
+GRACE = 4.0
+"""Seconds in which all that is asked of a draining gateway is asked, on a busy machine too."""
 
 
 def config(up: FaultUpstream, rest: str = "") -> str:
@@ -95,7 +97,7 @@ async def test_p1_sigterm_lets_what_is_in_front_notice_then_streams_end_then_cut
 @pytest.mark.timeout(180)
 @pytest.mark.usefixtures("many_files")
 async def test_p1_sigterm_with_500_streams_ends_like_one_with_few(gateway: Start, figure: Figure) -> None:
-    await _end_with_streams(gateway, 2, 500, figure, grace=4.0)
+    await _end_with_streams(gateway, 2, 500, figure)
 
 
 @pytest.fixture
@@ -107,15 +109,15 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def _end_with_streams(gateway: Start, workers: int, streams: int, figure: Figure, grace: float = 1.5) -> None:
+async def _end_with_streams(gateway: Start, workers: int, streams: int, figure: Figure) -> None:
     """SIGTERM while so many streams run, half of which end in time."""
     async with FaultUpstream() as up:
-        running = await started(gateway, config(up, f"grace: {grace * 1000:.0f}ms\ndrain: 2500ms\n"), workers)
+        running = await started(gateway, config(up, f"grace: {GRACE * 1000:.0f}ms\ndrain: 2500ms\n"), workers)
         tasks = await open_streams(running, streams // 2, streams // 2)
         running.process.send_signal(signal.SIGTERM)
         signalled = time.monotonic()
         while (ready := await admin(running, "/readyz")).status_code == 200:
-            assert time.monotonic() - signalled < grace - 0.1
+            assert time.monotonic() - signalled < GRACE - 0.1
         assert (ready.status_code, ready.json()["status"]) == (503, "draining")
         assert "lockgate_draining 1.0" in (await admin(running, "/metrics")).text
         assert (await admin(running, "/healthz")).status_code == 200
@@ -126,8 +128,8 @@ async def _end_with_streams(gateway: Start, workers: int, streams: int, figure: 
         answers = await asyncio.gather(*tasks)
         assert await ended(running) == 0
         took = time.monotonic() - signalled
-    figure(f"from SIGTERM to the exit, with {streams} streams and {workers} workers, grace {grace} s and drain 2.5 s", took, "s")
-    assert grace + 2.5 < took < grace + 28.5  # promised are 2 more than grace and drain; the streams alone would take 300
+    figure(f"from SIGTERM to the exit, with {streams} streams and {workers} workers, grace {GRACE} s and drain 2.5 s", took, "s")
+    assert GRACE + 2.5 < took < GRACE + 28.5  # promised are 2 more than grace and drain; the streams alone would take 300
     with pytest.raises(OSError, match="onnect"):
         await FaultClient.connect(port(running))
     _check_answers(running, answers, streams)

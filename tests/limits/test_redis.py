@@ -167,10 +167,10 @@ async def test_r3_frozen_redis_delays_one_decision_by_its_deadline_and_then_none
     assert time.monotonic() - began >= 0.3
     assert isinstance(first, Reservation)
     assert first.degraded
-    began = time.monotonic()
+    asked = limiter.link.commands
     for _ in range(500):
         assert isinstance(await ask(limiter, limit), Reservation)
-    assert time.monotonic() - began < 0.3
+    assert limiter.link.commands == asked
     own_redis.thaw()
     await eventually(lambda: limiter.link.up)
     await eventually(lambda: not limiter._owed)
