@@ -6,7 +6,7 @@ The draws are the serving path's own: the router of a generation, asked as a cal
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -53,16 +53,24 @@ def plan(
     lines = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     output = generation.config.default_output_tokens
     orders: Counter[tuple[str, ...]] = Counter()
+    mirrors: Counter[tuple[str, float]] = Counter()
+    hedges: Counter[tuple[str, float]] = Counter()
     for source in sources:
         drawn = router.targets(found, asking(source, lines, output, require=require))
         names = [choice.place.target.name for choice in drawn]
         orders[tuple(sorted(names, key=lambda name: name in resting) if resting else names)] += 1
+        if (mirror := drawn[0].mirror) is not None:
+            mirrors[str(mirror.target), mirror.share] += 1
+        if (hedge := drawn[0].hedge) is not None and len(drawn) > 1:
+            hedges[str(hedge.settings.after), hedge.settings.budget] += 1
     tree = _Tree(router, asking(sources[0], lines, output, require=require), lines, None if views is None else resting)
     return {
         "model": model,
         "found": _found(found, model, generation.config.models),
         "route": tree.node(found.route, (found,)),
         **_counted(orders),
+        "mirrors": [{"target": target, "share": share, "calls": calls} for (target, share), calls in mirrors.items()],
+        "hedges": [{"after": after, "budget": budget, "calls": calls} for (after, budget), calls in hedges.items()],
     }
 
 
@@ -72,7 +80,17 @@ def joined(plans: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for one in plans:
         for order in one["orders"]:
             orders[tuple(order["targets"])] += order["calls"]
-    return {**plans[-1], **_counted(orders)}
+    beside = {name: _summed(one for each in plans for one in each[name]) for name in ("mirrors", "hedges")}
+    return {**plans[-1], **_counted(orders), **beside}
+
+
+def _summed(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that differ in their calls alone as one."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        known = found.setdefault(tuple(value for name, value in row.items() if name != "calls"), {**row, "calls": 0})
+        known["calls"] += row["calls"]
+    return list(found.values())
 
 
 def _counted(orders: Counter[tuple[str, ...]]) -> dict[str, Any]:
@@ -175,7 +193,16 @@ def show(found: Mapping[str, Any]) -> str:
         share = order["calls"] / found["calls"]
         names = ", then ".join(order["targets"])
         lines.append(f"  {share:>6.1%}  {names:<{width}}  {order['calls']:>7,}  {'█' * round(share * 30)}".rstrip())
+    for one in found["hedges"]:
+        most = f"at most {one['budget'] * 100:g}% of {_these(one, found)}"
+        lines.append(f"hedged: the next is asked too after {one['after']} of silence, for {most}")
+    for one in found["mirrors"]:
+        lines.append(f"mirrored: {one['target']} gets a copy of {one['share'] * 100:g}% of {_these(one, found)}")
     return "\n".join(lines)
+
+
+def _these(one: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    return "the calls" if one["calls"] == found["calls"] else f"{one['calls']:,} of the calls"
 
 
 def _branch(node: Mapping[str, Any], first: str, rest: str) -> Iterator[str]:

@@ -21,6 +21,8 @@ models:
   saving: { targets: { up/dear: 9, up/cheap: 1 }, balance: cost }
   picky: [groq/m, up/x]
   "any-*": order
+  safe: { targets: [up/a, up/b], hedge: p95, mirror: { target: up/c, share: 10% } }
+  partly: { safe: 1, up/b: 3 }
 """
 
 
@@ -83,6 +85,19 @@ def test_people_get_a_tree_and_a_table(config: str, capsys: pytest.CaptureFixtur
     assert "└── 2. split, weighted: one of them for each call" in text
     assert "75.0%  up/a (up to 3 tries)" in text
     assert "10 calls would go" in text
+
+
+def test_second_attempts_and_copies_are_told_beside_the_calls(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = routed(capsys, "safe", "-c", config)
+    assert found["hedges"] == [{"after": "p95", "budget": 0.05, "calls": 1000}]
+    assert found["mirrors"] == [{"target": "up/c", "share": 0.1, "calls": 1000}]
+    found = routed(capsys, "partly", "-c", config, "--n", "400")
+    assert found["first"]["up/a"] == found["mirrors"][0]["calls"] == found["hedges"][0]["calls"]
+    assert routed(capsys, "order", "-c", config)["mirrors"] == []
+    assert command.run(["route", "safe", "-c", config]) == 0
+    text = capsys.readouterr().out
+    assert "hedged: the next is asked too after p95 of silence, for at most 5% of the calls" in text
+    assert "mirrored: up/c gets a copy of 10% of the calls" in text
 
 
 @pytest.mark.parametrize(("args", "code", "said"), [

@@ -43,6 +43,9 @@ class After(msgspec.Struct, frozen=True):
         """Seconds for a target with this pace; None while too little is known of it."""
         return self.seconds if self.share is None else pace.quantile(self.share, stream=stream)
 
+    def __str__(self) -> str:
+        return f"{self.seconds:g} s" if self.share is None else f"p{self.share * 100:g}"
+
 
 def rate(text: str) -> Rate:
     """`600/min`, `200k/min`, `1.5M/day`."""

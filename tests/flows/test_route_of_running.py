@@ -38,6 +38,7 @@ def configuration(up: FaultUpstream, **more: Any) -> str:
         "order": ["up/tired", "up/second"],
         "split": {"targets": {"up/tired": 1, "up/second": 1, "up/third": 2}, "balance": "latency"},
         "strict": {"targets": ["groq/m"], "require_parameters": True},
+        "copied": {"targets": "up/second", "mirror": {"target": "up/third", "share": "50%"}},
     }
     providers = {
         "up": {"type": "openai-compatible", "base_url": up.base_url},
@@ -66,6 +67,8 @@ async def test_targets_that_cool_come_last_and_say_until_when(up: FaultUpstream)
         assert "up/tired" not in split["first"]
         assert "nothing has been measured" not in split["route"]["how"]
         assert split["calls"] == 400
+        copied = json.loads((await command("copied", "--admin", gateway.admin_url, "--json", "--n", "120", key=ADMIN_KEY)).output)
+        assert copied["mirrors"] == [{"target": "up/third", "share": 0.5, "calls": 120}]
         shown = (await command("order", "--admin", gateway.admin_url, "--n", "3", key=ADMIN_KEY)).output
         assert "up/tired  COOLING for " in shown
         assert "100.0%  up/second, then up/tired" in shown
