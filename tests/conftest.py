@@ -16,8 +16,10 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
 
 ROOT = Path(__file__).parents[1]
-hypothesis.settings.register_profile("steady", derandomize=True, database=None)
-hypothesis.settings.register_profile("search", max_examples=2000)
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+_any_machine = hypothesis.settings.get_profile("any machine")
+hypothesis.settings.register_profile("steady", _any_machine, derandomize=True, database=None)
+hypothesis.settings.register_profile("search", _any_machine, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 """A run that gates a change tries the same cases as the last one; HYPOTHESIS_PROFILE=search looks for new ones."""
 STATE = tempfile.mkdtemp(prefix="lockgate-tests-")

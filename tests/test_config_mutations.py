@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.config import load as config
@@ -52,7 +52,7 @@ def outcome(data: bytes) -> Config | str:
         return str(error)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500)
 @given(st.one_of(mutated(), rearranged()))
 @example(b"")
 @example(b"models: {a: &x [*x]}")

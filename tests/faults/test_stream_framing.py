@@ -80,7 +80,7 @@ def cut(wire: bytes, places: list[int]) -> list[bytes]:
     return [wire[start:end] for start, end in zip([0, *ends], [*ends, len(wire)], strict=True) if start < end]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(stream=tortures(), places=st.lists(st.integers(0, 5000), max_size=40), mark=st.booleans(), whole=st.booleans())
 def test_u16_any_framing_in_any_pieces_is_the_same_stream(stream: list[Torture], places: list[int], mark: bool, whole: bool) -> None:
     wire = (b"\xef\xbb\xbf" if mark else b"") + b"".join(one.wire for one in stream)
@@ -90,7 +90,7 @@ def test_u16_any_framing_in_any_pieces_is_the_same_stream(stream: list[Torture],
     assert relayed(cut(wire, places)) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(stream=tortures())
 def test_u16_a_stream_byte_by_byte_is_the_same_stream(stream: list[Torture]) -> None:
     wire = b"".join(one.wire for one in stream)
@@ -98,7 +98,7 @@ def test_u16_a_stream_byte_by_byte_is_the_same_stream(stream: list[Torture]) -> 
     assert relayed([bytes((byte,)) for byte in wire]) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=30), places=st.lists(st.integers(0, 20000), max_size=60))
 def test_u16_a_plain_stream_in_any_pieces_passes_byte_for_byte(texts: list[str], places: list[int]) -> None:
     values = [chat_chunk("", role="assistant"), *(chat_chunk(text) for text in texts), chat_chunk(finish="stop")]

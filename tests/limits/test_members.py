@@ -192,6 +192,7 @@ async def test_one_that_returns_tells_what_it_used_before_its_share_is_given_bac
         proxy.part(True)
         cut.link._wires["caller"]._deadline = 0.1
         await eventually(lambda: not cut.link.up)
+        await asyncio.sleep(1.1)  # what it said last is under way; after a second nobody believes it any more
         used = 0
         while isinstance(found := await decide(cut), Reservation):
             assert found.degraded

@@ -50,7 +50,7 @@ OTHERS: dict[str, list[Any]] = {
     "disable_reasoning": [False],
     "stream": [True, False],
 }
-SEARCH = settings(deadline=None, max_examples=40)
+SEARCH = settings(max_examples=40)
 _NAMES = sorted({*EVERYTHING, *OTHERS} - {"messages"})
 
 

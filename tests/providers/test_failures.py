@@ -8,7 +8,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from providers.failures import MESSAGE_LIMIT, read_failure, read_retry_after
@@ -131,7 +131,6 @@ def test_a_long_message_is_cut_and_a_strange_one_made_printable() -> None:
     assert fail(400, {"message": "a\r\nx-evil: 1\x00"}).message == "a  x-evil: 1 "
 
 
-@settings(deadline=None)
 @given(st.integers(300, 599), st.binary(max_size=200))
 def test_no_error_body_raises(status: int, body: bytes) -> None:
     assert read_failure(status, {}, body).message
@@ -149,7 +148,6 @@ _JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.integers(300, 599), _JSON)
 @example(422, {"detail": [{"loc": True, "msg": None}]})
 def test_no_json_error_body_raises(status: int, body: Any) -> None:
