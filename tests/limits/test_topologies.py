@@ -38,7 +38,7 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSer
 @pytest.fixture
 def own_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
     """A master with a replica that a test may break."""
-    yield from formed(SentinelServers(tmp_path_factory.mktemp("own-sentinel")))
+    yield from formed(SentinelServers(tmp_path_factory.mktemp("own-sentinel"), gone_after=2.0))
 
 
 async def admit(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservation | Refusal:

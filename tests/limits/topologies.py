@@ -47,7 +47,7 @@ class ClusterServers:
         for at, bus in enumerate(self._buses):
             place = folder / f"node-{at}"
             place.mkdir()
-            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "2000", "--loglevel", "warning")
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "15000", "--loglevel", "warning")
             self.nodes.append(RedisServer(place, *options))
 
     @property
@@ -111,12 +111,12 @@ class ClusterServers:
 
 
 class SentinelServers:
-    """A master, its replica, and one Sentinel that promotes the replica when the master is gone for half a second."""
+    """A master, its replica, and one Sentinel that promotes the replica when the master is gone."""
 
     NAME = "main"
 
-    def __init__(self, folder: Path, password: str = "") -> None:
-        """`password` is what the Sentinel asks for, and its master does not."""
+    def __init__(self, folder: Path, password: str = "", gone_after: float = 60.0) -> None:
+        """`password` is what the Sentinel asks for, and its master does not; `gone_after` so many seconds of silence it is gone."""
         self.servers: list[RedisServer] = []
         self._password = password
         for name in ("a", "b"):
@@ -126,7 +126,7 @@ class SentinelServers:
         config = folder / "sentinel.conf"
         config.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor {self.NAME} 127.0.0.1 {self.servers[0].port} 1\n"
-            f"sentinel down-after-milliseconds {self.NAME} 500\nsentinel failover-timeout {self.NAME} 3000\n"
+            f"sentinel down-after-milliseconds {self.NAME} {gone_after * 1000:.0f}\nsentinel failover-timeout {self.NAME} 3000\n"
             + (f"requirepass {password}\n" if password else "")
         )
         program = binary()
