@@ -14,23 +14,31 @@ def blocks(seconds: float) -> None:
 
 
 async def test_p10_a_standstill_is_told_once_with_the_place_while_it_lasts() -> None:
+    for _ in range(5):
+        told = await standing_still()
+        if len(told) == 2:
+            return
+        assert len(told) > 2  # the machine stood still too, for a fifth of a second: another try
+    raise AssertionError(told)
+
+
+async def standing_still() -> list[str]:
+    """What is told of two standstills, each of them while it lasts."""
     told: list[tuple[float, str]] = []
     watchdog = Watchdog(lambda line: told.append((time.monotonic(), line)), patience=0.2)
     watchdog.start()
     try:
         await asyncio.sleep(0.3)
-        assert told == []
         for _ in range(2):
+            began = time.monotonic()
             blocks(2.0)
             ended = time.monotonic()
             await asyncio.sleep(0.3)
-            (at, line), told[:] = told[0], told[1:]
-            assert told == []
-            assert at < ended
+            (line,) = [line for at, line in told if began < at < ended and "test_watchdog.py:13 blocks" in line]
             assert "the event loop has stood still for " in line
-            assert "test_watchdog.py:13 blocks" in line
     finally:
         watchdog.stop()
+    return [line for _, line in told]
 
 
 async def test_a_loop_that_is_only_busy_is_left_alone() -> None:

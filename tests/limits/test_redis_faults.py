@@ -234,11 +234,22 @@ async def test_r16_certificates_are_verified_and_a_better_one_is_taken_up(own_re
             if fault == "good":
                 assert await keys.news() is None
             else:
-                with pytest.raises(StoreAway, match=r"(?i)certificate|ssl"):
-                    await keys.news()
+                said = await why_away(keys)
+                assert "certificate" in said.lower() or "ssl" in said.lower(), said
             await keys.close()
             await known.stop()
             await unknown.stop()
+
+
+async def why_away(keys: RedisKeys) -> str:
+    """Why a store cannot be asked; that it was not asked in time says nothing on a busy machine."""
+    said = "Timeout"
+    for _ in range(5):
+        if "Timeout" in said:
+            with pytest.raises(StoreAway) as away:
+                await keys.news()
+            said = str(away.value)
+    return said
 
 
 async def test_a_server_too_old_for_the_scripts_is_said_in_one_line(start: Starter) -> None:
