@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from tests.faults.behaviours import JSON, canned, chat_chunk, sse
 from tests.faults.client import chat
 from tests.faults.conftest import Gate, Serve
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
-from tests.faults.upstream_server import HANG, FaultUpstream, closed_port, drip, play, status
+from tests.faults.upstream_server import HANG, FaultUpstream, closed_port, drip, full_backlog, play, status
 from tests.running import Figure
 
 EACH_FORM = pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
@@ -32,20 +31,9 @@ def nobody() -> str:
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """The base URL of a listener whose backlog is full: no connection is refused, none comes about."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        crowd = [socket.socket() for _ in range(4)]
-        for one in crowd:
-            one.setblocking(False)
-            one.connect_ex(listener.getsockname())
-        time.sleep(0.05)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        finally:
-            for one in crowd:
-                one.close()
+    """The base URL of a port to which no connection is refused and none comes about."""
+    with full_backlog() as port:
+        yield f"http://127.0.0.1:{port}/v1"
 
 
 async def assert_fell_over(gate: Gate, kind: str, other: FaultUpstream, stream: bool) -> None:

@@ -24,7 +24,9 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -165,6 +167,24 @@ def closed_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+@contextmanager
+def full_backlog() -> Iterator[int]:
+    """The port of a listener whose backlog is full: no connection is refused, none comes about."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        crowd = [socket.socket() for _ in range(4)]
+        for one in crowd:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        time.sleep(0.05)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            for one in crowd:
+                one.close()
 
 
 async def _serve(options: argparse.Namespace, directory: Path) -> None:

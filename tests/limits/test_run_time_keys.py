@@ -23,13 +23,6 @@ from tests.limits.topologies import ask
 from tests.running import RunningGateway
 
 
-@pytest.fixture(name="up")
-async def scripted_upstream() -> AsyncIterator[FaultUpstream]:
-    """An upstream that answers."""
-    async with FaultUpstream() as server:
-        yield server
-
-
 @pytest.fixture(name="client")
 async def caller() -> AsyncIterator[httpx.AsyncClient]:
     """A caller."""

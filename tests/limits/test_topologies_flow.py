@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import httpx
@@ -16,13 +15,6 @@ from tests.flows.operator import ADMIN, KEYED, Operator, bearer
 from tests.limits.topologies import ClusterServers, SentinelServers
 
 FIRST = "sha256:" + "0" * 62 + "1f"
-
-
-@pytest.fixture(name="up")
-async def scripted_upstream() -> AsyncIterator[FaultUpstream]:
-    """An upstream that answers."""
-    async with FaultUpstream() as server:
-        yield server
 
 
 @pytest.mark.parametrize("servers", ["sentinel", "cluster"], indirect=True)

@@ -7,20 +7,12 @@ import hashlib
 from collections.abc import Callable
 
 import httpx
-import pytest
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.limits.redis_server import RedisServer
 from tests.running import RunningGateway
 
 TOKEN = "lg-workers-0123456789abcdef"
-
-
-@pytest.fixture(name="up")
-async def scripted_upstream() -> object:
-    """An upstream that answers."""
-    async with FaultUpstream() as server:
-        yield server
 
 
 async def test_workers_and_gateways_share_one_limit(

@@ -15,7 +15,7 @@ from gateway.upstream.dial import interleave
 from gateway.upstream.native import NativeTransport
 from gateway.upstream.resolver import Address, ThreadResolver
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
-from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.faults.upstream_server import FaultUpstream, closed_port, full_backlog
 from tests.upstream.conftest import BRISK, request_for
 
 
@@ -179,18 +179,9 @@ async def test_a_dead_address_is_passed_over(up: FaultUpstream) -> None:
 
 
 async def test_a_silent_address_is_overtaken(up: FaultUpstream) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        crowd = [socket.socket() for _ in range(4)]
-        for one in crowd:
-            one.setblocking(False)
-            one.connect_ex(listener.getsockname())
-        await asyncio.sleep(0.05)
-        native = NativeTransport(resolver=Fixed(many=[v4(listener.getsockname()[1]), v4(up.port)]))
+    with full_backlog() as port:
+        native = NativeTransport(resolver=Fixed(many=[v4(port), v4(up.port)]))
         assert await call(native, "many", 80) == 200
-        for one in crowd:
-            one.close()
     await native.aclose()
 
 

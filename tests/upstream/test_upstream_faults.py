@@ -15,7 +15,7 @@ from gateway.upstream.native import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, Response, Transport, UpstreamError
 from tests.faults.behaviours import JSON, SSE, Step, chunked, sse
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
-from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, canned, closed_port, drip, play
+from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, canned, closed_port, drip, full_backlog, play
 from tests.upstream.conftest import BRISK, origin_of, request_for
 
 LIMIT = 1 << 20
@@ -50,19 +50,10 @@ async def test_u1_a_closed_port_is_refused_at_once(transport: Transport) -> None
 
 
 async def test_u2_a_full_backlog_ends_at_the_connect_deadline(transport: Transport) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        crowd = [socket.socket() for _ in range(4)]
-        for one in crowd:
-            one.setblocking(False)
-            one.connect_ex(listener.getsockname())
-        await asyncio.sleep(0.05)
+    with full_backlog() as port:
         before = time.monotonic()
-        error = await fail_to_send(transport, Origin("http", *listener.getsockname()), deadlines=Deadlines(connect=0.6))
+        error = await fail_to_send(transport, Origin("http", "127.0.0.1", port), deadlines=Deadlines(connect=0.6))
         took = time.monotonic() - before
-        for one in crowd:
-            one.close()
     assert error.kind == "connect_timeout"
     assert 0.54 <= took < 5
 
