@@ -196,7 +196,7 @@ class TargetHealth:
                 self._come_back()
 
     def fail(self, target: Target, failure: Failure, *, probe: bool = False, took: float = 0.0) -> Reason | None:
-        """Draw the consequences of a failure that `took` so many seconds; the reason when the target (or the credential) begins to cool."""
+        """Draw the consequences of a failure for which, or for an answer's begin, its caller waited `took` seconds; why it cools, if so."""
         blame = FAILURES[failure.kind].blame
         if blame == "caller":
             return None
