@@ -41,9 +41,10 @@ bench: $(VENV)/.installed-dev ## Measure CPU and memory against nginx in the sam
 	@$(BIN)/python -m benchmarks.stops
 	@$(BIN)/python -m benchmarks.metrics
 
-lint: $(VENV)/.installed-dev ## ruff and mypy
+lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	@echo "== ruff" && $(BIN)/ruff check .
 	@echo "== mypy" && $(BIN)/mypy
+	@echo "== import contracts" && $(BIN)/lint-imports
 
 lock: ## Resolve the lock files anew (needs uv on PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 import providers
-from gateway.auth import VirtualKey
 from gateway.call import Attempt, Call
+from gateway.keys.authenticate import VirtualKey
 from gateway.metrics import Metrics, text
 from gateway.metrics.table import COUNTERS, HISTOGRAMS, MAX_SERIES, SOURCES
 from providers.base import Target, Usage

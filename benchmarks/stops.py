@@ -7,8 +7,8 @@ import statistics
 import time
 
 from gateway.call import Call
-from gateway.relay import Relay
-from gateway.stops import StopStream
+from gateway.emulate.stops import StopStream
+from gateway.streams.relay import Relay
 from providers.base import Failure, StreamDecoder
 from providers.usage import read_usage
 

@@ -18,9 +18,9 @@ from pydoc_data.topics import topics
 from typing import Any
 
 from benchmarks.measure import memory_kib
-from gateway import context
-from gateway.context import Budget
-from gateway.tokens import Counted, TokenCounter, Tokenizer
+from gateway.tokens import truncation as context
+from gateway.tokens.counter import Counted, TokenCounter, Tokenizer
+from gateway.tokens.truncation import Budget
 from providers.base import Body
 
 TEXT = "\n".join(topics.values())

@@ -123,8 +123,8 @@ def explain(file: str, config_path: str | None, strict: bool, as_table: bool) ->
     lockgate explain --strict --table request.json
     """
     from gateway.config import load as config
-    from gateway.explain import explain_file
-    from gateway.explain_table import table
+    from gateway.explain.request import explain_file
+    from gateway.explain.table import table
 
     headers = {"x-gateway-strict": "true"} if strict else {}
     found = explain_file(config_path or config.find(), _read(file), headers)

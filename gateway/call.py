@@ -11,14 +11,14 @@ from msgspec import Struct, field
 from providers.base import Adjustment, Body, Operation, Target, Usage
 
 if TYPE_CHECKING:
-    from gateway.auth import VirtualKey
-    from gateway.context import Report
-    from gateway.continuation import Spoken
+    from gateway.attempts.continuation import Spoken
+    from gateway.catalog.prices import TokenPrice
     from gateway.errors import GatewayError, Headers
-    from gateway.limits.types import Reservation
-    from gateway.pricing import TokenPrice
-    from gateway.relay import Relay
-    from gateway.tracing import Trace
+    from gateway.keys.authenticate import VirtualKey
+    from gateway.store.limit import Reservation
+    from gateway.streams.relay import Relay
+    from gateway.telemetry.tracing import Trace
+    from gateway.tokens.truncation import Report
 
 _PREFIX = os.urandom(6).hex()
 _counter = 0

@@ -22,31 +22,32 @@ from collections.abc import MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gateway import accounting, answer
-from gateway.asking import Asking
-from gateway.attempts import Attempts
-from gateway.auth import Keys, may_use
-from gateway.budget import RetryBudget
+from gateway import usage as accounting
+from gateway.attempts.failover import Attempts
+from gateway.attempts.fit import BEHAVIOUR, LIMIT
+from gateway.attempts.hedge import Hedges
+from gateway.attempts.mirror import Mirrors
+from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Call
-from gateway.caller import Caller, CallerDeadlines, Send
-from gateway.calllog import CallLog
-from gateway.dialects.json_body import CallerGone, Receive, check_headers, check_size, parse_body, read_body
+from gateway.dialects.gateway_headers import PREFIX, read_wish
+from gateway.dialects.parameters import normalize, read_model
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
-from gateway.fit import BEHAVIOUR, LIMIT
-from gateway.health import Health
-from gateway.hedge import Hedges
+from gateway.http.caller import Caller, CallerDeadlines, Send
+from gateway.http.json_body import CallerGone, Receive, check_headers, check_size, parse_body, read_body
+from gateway.http.sweeper import Watch
+from gateway.keys.authenticate import Keys, may_use
 from gateway.ledger.ledger import Ledger
-from gateway.limiting import Limits
+from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
-from gateway.mirror import Mirrors
-from gateway.normalize import normalize, read_model
-from gateway.routing import Router
-from gateway.watch import Watch
-from gateway.wishes import PREFIX, read_wish
+from gateway.response import upstream_answer as answer
+from gateway.routing.route_query import Asking
+from gateway.routing.router import Router
+from gateway.targets.registry import Health
+from gateway.telemetry.call_log import CallLog
 from providers.base import Body, Operation
 
 if TYPE_CHECKING:
-    from gateway.tracing import Tracer
+    from gateway.telemetry.tracing import Tracer
 
 
 class Pipeline:

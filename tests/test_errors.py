@@ -10,16 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import (
-    FAILURES,
-    BadRequest,
-    GatewayError,
-    TooLarge,
-    Unavailable,
-    from_failure,
-    from_refusal,
-    retry_after_headers,
-)
+from gateway.errors import FAILURES, BadRequest, GatewayError, TooLarge, Unavailable, from_failure, from_refusal, retry_after_headers
 from providers.base import Failure, FailureKind, Refusal
 
 KINDS = get_args(FailureKind)

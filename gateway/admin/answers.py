@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from gateway.accounting import internal_error
-from gateway.build import Gateway
 from gateway.call import next_id
 from gateway.errors import GatewayError, NotFound
+from gateway.runtime.gateway import Gateway
+from gateway.usage import internal_error
 
 
 def as_json(value: Any, status: int = 200) -> Response:

@@ -20,10 +20,10 @@ from gateway.admin import configuration, health, route, scrape, targets, usage
 from gateway.admin.answers import answer_error, answer_http, answer_internal
 from gateway.admin.health import Health
 from gateway.admin.keys import KeyAdmin
-from gateway.auth import bearer
-from gateway.build import Gateway
 from gateway.errors import GatewayError, Unauthorized
-from gateway.reload import Reloader
+from gateway.keys.authenticate import bearer
+from gateway.runtime.gateway import Gateway
+from gateway.runtime.reload import Reloader
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admin.answers import as_json
-from gateway.build import Gateway
-from gateway.config.shown import shown
-from gateway.reload import Reloader
+from gateway.config.masked import shown
+from gateway.runtime.gateway import Gateway
+from gateway.runtime.reload import Reloader
 
 
 def show(gateway: Gateway, reloader: Reloader) -> Callable[[Request], Awaitable[Response]]:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admin.answers import as_json
-from gateway.build import Gateway
+from gateway.runtime.gateway import Gateway
 
 
 class Health:

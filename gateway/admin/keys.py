@@ -12,14 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admin.answers import as_json
-from gateway.build import Gateway
+from gateway.admin.key_json import as_entry, read_entry
+from gateway.config.formats import Address
 from gateway.config.problem import ConfigError
 from gateway.config.types import KeyConfig
-from gateway.config.value import Address
-from gateway.dialects.json_body import parse_body, read_body
 from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unavailable
-from gateway.key_entry import as_entry, read_entry
-from gateway.run_time_keys import MadeKey, StoreAway
+from gateway.http.json_body import parse_body, read_body
+from gateway.keys.runtime_keys import MadeKey, StoreAway
+from gateway.runtime.gateway import Gateway
 
 PREFIX = "lg-"
 MAX_BODY = 64 << 10

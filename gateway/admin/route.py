@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admin.answers import as_json
-from gateway.build import Gateway
 from gateway.errors import BadRequest, GatewayError
-from gateway.route_plan import bodies, joined, plan, refused
+from gateway.explain.route import bodies, joined, plan, refused
+from gateway.runtime.gateway import Gateway
 
 AT_ONCE = 50
 """Draws between two looks at the event loop: callers are served meanwhile."""

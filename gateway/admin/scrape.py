@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.build import Gateway
 from gateway.errors import Unavailable, refuse
-from gateway.metrics.fleet import FleetError
 from gateway.metrics.snapshot import Snapshot
+from gateway.runtime.gateway import Gateway
+from gateway.telemetry.fleet import FleetError
 
 
 def metrics(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:

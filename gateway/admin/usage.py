@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admin.answers import as_json
-from gateway.build import Gateway
 from gateway.call import next_id
 from gateway.errors import BadRequest
 from gateway.ledger.counters import Numbers, Row, merge
 from gateway.ledger.query import BadQuery, as_csv, read_query, sums
 from gateway.ledger.query import as_json as answer_of
 from gateway.ledger.store import StoreUnavailable, read
-from gateway.store_client import store_address
+from gateway.runtime.gateway import Gateway
+from gateway.store.redis_client import store_address
 
 PARAMS = frozenset({"by", "from", "to", "format"})
 

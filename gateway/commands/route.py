@@ -33,7 +33,7 @@ def route(
     """
     import msgspec
 
-    from gateway.route_plan import show
+    from gateway.explain.route import show
 
     asked = {"model": model, "n": count, "headers": _headers(headers), "user": user, "body": _body(file)}
     asked["require_parameters"] = require_parameters
@@ -43,11 +43,11 @@ def route(
 
 def _written(path: str | None, asked: dict[str, Any]) -> Any:
     """The plan by a file alone."""
-    from gateway.build import Gateway
-    from gateway.calllog import CallLog
     from gateway.config import load as config
     from gateway.errors import GatewayError
-    from gateway.route_plan import bodies, plan, refused
+    from gateway.explain.route import bodies, plan, refused
+    from gateway.runtime.gateway import Gateway
+    from gateway.telemetry.call_log import CallLog
 
     gateway = Gateway(config.load(path or config.find()), CallLog(2, human=True), lambda line: None)
     try:

@@ -28,7 +28,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds, or a usage error in the configuration's words."""
-        from gateway.config.value import pause
+        from gateway.config.formats import pause
 
         try:
             return value if isinstance(value, float) else pause(value)
@@ -67,7 +67,7 @@ def serve(config_path: str | None, workers: int, log: str, **over: Any) -> None:
     PORT=9000 lockgate
     """
     from gateway.config import load as config
-    from gateway.serve import run
+    from gateway.server.serve import run
 
     path = config_path or config.find()
     code = run(path, config.Overrides(**over), workers=workers, log=log)

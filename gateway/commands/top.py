@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from gateway.top.readings import Scrape
+    from gateway.commands.top_readings import Scrape
 
 ADMIN = "http://127.0.0.1:8081"
 PIPED = 140
@@ -39,8 +39,8 @@ def top(url: str, interval: float, once: bool, fleet: bool) -> None:
         from rich.live import Live
     except ImportError:
         raise click.ClickException('this view needs the package rich: pip install "lockgate[top]"') from None
-    from gateway.top.readings import Frame
-    from gateway.top.screen import frame
+    from gateway.commands.top_readings import Frame
+    from gateway.commands.top_screen import frame
 
     path = "/metrics?scope=fleet" if fleet else "/metrics"
     before = _scrape(url, path)
@@ -60,7 +60,7 @@ def top(url: str, interval: float, once: bool, fleet: bool) -> None:
 
 def _scrape(url: str, path: str) -> Scrape:
     from gateway.commands.admin_client import fetch
-    from gateway.top.readings import parse
+    from gateway.commands.top_readings import parse
 
     try:
         return parse(fetch("GET", url, path).decode(), time.monotonic())

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gateway.catalog.prices import price_of
 from gateway.config import pem
 from gateway.config.files import Files
 from gateway.config.limit import LimitsConfig
@@ -13,8 +14,7 @@ from gateway.config.problem import Problems, join, suggest
 from gateway.config.route import Ref, refs
 from gateway.config.secret import refuse_exposed
 from gateway.config.types import Config, KeyConfig, wildcard
-from gateway.pricing import price_of
-from gateway.store_client import store_address
+from gateway.store.redis_client import store_address
 
 LONGEST_DECISION = 10
 """Seconds that callers may be made to wait for a store that hangs."""

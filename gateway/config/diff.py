@@ -8,11 +8,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import structs
 
+from gateway.config.masked import MASK, fields_of, shown_value
 from gateway.config.problem import join
+from gateway.config.redis_address import RedisAddress, read_address
 from gateway.config.secret import Secret
-from gateway.config.shown import MASK, fields_of, shown_value
 from gateway.config.types import Config
-from gateway.limits.address import RedisAddress, read_address
 
 SECTIONS = {"providers": "provider", "models": "model", "teams": "team", "keys": "key"}
 """Parts of the file whose entries come and go by name."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 if TYPE_CHECKING:
-    from gateway.pace import Pace
+    from gateway.targets.latency import Pace
 
 WINDOWS = ("s", "min", "h", "day")
 PERIODS = ("day", "month")

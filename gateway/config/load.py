@@ -18,6 +18,7 @@ from gateway.config import pem, yamlfile
 from gateway.config.check import check_keys, check_limits, check_listeners, check_store, check_tls
 from gateway.config.entry import ModelEntries, ProviderEntries
 from gateway.config.files import Files
+from gateway.config.formats import Address
 from gateway.config.problem import ConfigError, Problem, Problems
 from gateway.config.provider import ProviderConfig
 from gateway.config.provider_check import check_providers
@@ -26,7 +27,6 @@ from gateway.config.route import Order, Ref, Route, Routes, Split, refs
 from gateway.config.route_check import check_routes
 from gateway.config.secret import Secret
 from gateway.config.types import Admin, Config, KeyConfig, ModelConfig, Tls
-from gateway.config.value import Address
 
 BUILT_IN = "(built-in)"
 """The path of the configuration that holds when there is no file."""

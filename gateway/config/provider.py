@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.config.forms import Dollars, Duration, File, Header, Name, Secrets
+from gateway.config.field_types import Dollars, Duration, File, Header, Name, Secrets
 from gateway.config.limit import LimitsConfig
 from gateway.config.secret import Url
 

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 from msgspec import inspect as mi
 
 from gateway.config.files import Files
-from gateway.config.leaf import bounded, header, scalar, wanted
+from gateway.config.formats import FORMS
 from gateway.config.problem import Problems, join, shorten, suggest
+from gateway.config.scalars import bounded, header, scalar, wanted
 from gateway.config.secret import Secret, Url, check_secret, expand
-from gateway.config.value import FORMS
 from gateway.config.yamlfile import Mapping as MappingNode
 from gateway.config.yamlfile import Node, Scalar, Sequence
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import providers
+from gateway.catalog.prices import price_of
 from gateway.config.problem import Problems, join
 from gateway.config.provider_check import check_times
 from gateway.config.route import MOST_ATTEMPTS, Order, Ref, Route, Split, refs
 from gateway.config.types import Config, ModelConfig
-from gateway.pricing import price_of
 
 MOST_HEDGED = 0.05
 

@@ -11,14 +11,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.balance import Balance
-from gateway.config.forms import Duration, File, KeyHash, Listen, Name, Pause, Secrets, Size
+from gateway.config.field_types import Duration, File, KeyHash, Listen, Name, Pause, Secrets, Size
+from gateway.config.formats import Address
 from gateway.config.limit import After, LimitsConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.route import Ref, Route
 from gateway.config.secret import Url
 from gateway.config.telemetry import MetricsConfig, TracesConfig
-from gateway.config.value import Address
+from gateway.routing.balance import Balance
 
 STRICT = "Refuse (400) what cannot be honoured instead of adjusting and reporting it."
 

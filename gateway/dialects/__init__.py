@@ -1,1 +1,1 @@
-"""The APIs callers speak: bytes in, a Call out."""
+"""What callers may send: paths, checks and response forms of each API. Imports providers and errors."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.chunks import ChunkFilter
+from gateway.streams.chunk_filter import ChunkFilter
 from providers.base import StreamDecoder
 
 PREFIX = "/api/inference/"

@@ -16,7 +16,7 @@ from pathlib import Path
 from gateway.ledger import files, records
 from gateway.ledger.counters import Counters
 from gateway.ledger.records import Numbering, Progress
-from gateway.limits.spent import Spent
+from gateway.store.spent import Spent
 
 COMMIT = 0.03
 """Seconds that bookings wait for company; with the writing itself about 50 ms."""

@@ -10,13 +10,13 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway import accounting
+from gateway import usage as accounting
 from gateway.ledger.counters import KEPT_DAYS, Counters, Numbers, Row
 from gateway.ledger.journal import Journal
 from gateway.ledger.records import Progress
-from gateway.limits.memory import steady_now
-from gateway.limits.spent import Spent
-from gateway.limits.types import SECOND
+from gateway.store.limit import SECOND
+from gateway.store.memory import steady_now
+from gateway.store.spent import Spent
 from providers.base import Usage
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from gateway.ledger.counters import Numbers, Row, together
-from gateway.limits.spent import Share
+from gateway.store.spent import Share
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

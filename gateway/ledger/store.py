@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.config.redis_address import RedisAddress
 from gateway.ledger.counters import KEPT_DAYS, Counters, Numbers, Row
-from gateway.limits.address import RedisAddress
-from gateway.limits.scripts import BOOK
-from gateway.store_client import open_client
+from gateway.store.redis_client import open_client
+from gateway.store.scripts import BOOK
 
 AT_ONCE = 50
 """Rows in one command: each has to be done within the store's deadline."""

@@ -1,1 +1,1 @@
-"""What a caller or a target may still use: reserved before the call, settled after it, all limits of one step together or not at all."""
+"""What a call may spend: limits that apply, reserved before the call and settled after it. Imports the store, keys and tokens."""

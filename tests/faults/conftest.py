@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.caller import CallerDeadlines
-from gateway.limits.memory import MemoryLimiter
+from gateway.http.caller import CallerDeadlines
+from gateway.store.memory import MemoryLimiter
 from gateway.upstream.resolver import Resolver
 from tests.faults.client import Answer, FaultClient, ask
 from tests.faults.tls import Certificates

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cooling import LONG
+from gateway.targets.cooldown import LONG
 from tests.faults.behaviours import RST, chat_chunk, play, status
 from tests.faults.client import chat
 from tests.faults.conftest import Gate, Serve

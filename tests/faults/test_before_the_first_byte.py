@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.caller import CallerDeadlines
+from gateway.http.caller import CallerDeadlines
 from tests.faults.behaviours import JSON, canned, chat_chunk, sse
 from tests.faults.client import chat
 from tests.faults.conftest import Gate, Serve

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.caller import CallerDeadlines
+from gateway.http.caller import CallerDeadlines
 from tests.faults.behaviours import chat_chunk
 from tests.faults.client import FaultClient, ask, chat, request_head
 from tests.faults.conftest import Gate, Serve

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.answer import read_usage
-from gateway.relay import DONE, Relay
+from gateway.response.upstream_answer import read_usage
+from gateway.streams.relay import DONE, Relay
 from providers.base import Failure, StreamFailure
 from tests.faults.behaviours import SSE, chat_chunk, chunked
 from tests.faults.client import chat

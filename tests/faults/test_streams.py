@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.caller import CallerDeadlines
+from gateway.http.caller import CallerDeadlines
 from tests.faults.behaviours import SSE, WORDS, broken_by, chat_chunk, chunked, sse
 from tests.faults.client import Answer, ask, chat
 from tests.faults.conftest import Gate, Serve

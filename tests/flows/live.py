@@ -14,15 +14,15 @@ from typing import Any
 
 from gateway.admin.app import build_admin
 from gateway.admin.health import Health
-from gateway.app import build_app
-from gateway.build import Gateway
-from gateway.caller import CallerDeadlines
-from gateway.calllog import CallLog
+from gateway.config.formats import Address
 from gateway.config.load import Overrides
 from gateway.config.source import Source
-from gateway.config.value import Address
-from gateway.listeners import bind, server, shown
-from gateway.reload import Reloader
+from gateway.http.caller import CallerDeadlines
+from gateway.http.listener import bind, server, shown
+from gateway.runtime.gateway import Gateway
+from gateway.runtime.reload import Reloader
+from gateway.server.app import build_app
+from gateway.telemetry.call_log import CallLog
 from gateway.upstream.resolver import Resolver
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.pace import Pace
+from gateway.targets.latency import Pace
 from tests.faults.chat_script import answer_as_openai
 from tests.faults.upstream_server import Exchange, FaultUpstream, Script, status
 from tests.flows.conftest import chat, events

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.tokens import SHARED, Tokenizer
+from gateway.tokens.counter import SHARED, Tokenizer
 from providers.base import Body
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.live import Live, live

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hedge import MOST_CREDIT, HedgeBudget
+from gateway.attempts.hedge import MOST_CREDIT, HedgeBudget
 from tests.faults.behaviours import WORDS, sse
 from tests.faults.chat_script import answer_as_openai
 from tests.faults.upstream_server import FIN, HANG, Exchange, FaultUpstream, play, status

@@ -11,9 +11,9 @@ import pytest
 
 from gateway.config.load import parse
 from gateway.config.types import Address
-from gateway.key_file import NAME
-from gateway.listeners import bind
-from gateway.serve import announce
+from gateway.http.listener import bind
+from gateway.keys.file_store import NAME
+from gateway.server.serve import announce
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, serving
 from tests.flows.live import eventually

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import trustme
 
-from gateway.caller import CallerDeadlines
+from gateway.http.caller import CallerDeadlines
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, serving
 from tests.flows.live import eventually

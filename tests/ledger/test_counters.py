@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.ledger import records
 from gateway.ledger.counters import MOST_ROWS, OTHER, Counters, Numbers, Row, merge, together
 from gateway.ledger.records import Numbering, Progress
-from gateway.limits.spent import Share, Spent
+from gateway.store.spent import Share, Spent
 
 ROWS = [Row(f"2026-11-{day:02}", key, "", "m", "up/m") for day in (20, 21) for key in ("a", "b")]
 booking = st.tuples(st.sampled_from(["one", "two", "three"]), st.sampled_from(ROWS), st.integers(0, 10**6))

@@ -15,7 +15,7 @@ from gateway.ledger import records
 from gateway.ledger.counters import Counters, Numbers, Row, merge
 from gateway.ledger.files import folder_of
 from gateway.ledger.journal import Journal
-from gateway.limits.spent import Spent
+from gateway.store.spent import Spent
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually, live
 from tests.ledger.conftest import ENVIRON, call, usage, yaml

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from gateway.catalog.prices import TokenPrice, price_of
 from gateway.config.load import parse
-from gateway.pricing import TokenPrice, price_of
 from providers.base import Usage
 from providers.usage import read_usage
 

@@ -302,7 +302,7 @@ async def settled(client: httpx.AsyncClient, one: RunningGateway, expected: dict
 
 async def spent(redis: RedisServer) -> int:
     """What the shared budget says was settled."""
-    from gateway.limits.resp import connect
+    from gateway.store.resp import connect
 
     console = await connect(redis.address, lambda: None)
     try:

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from gateway.limits.memory import MemoryLimiter
-from gateway.limits.redis import RedisLimiter
-from gateway.limits.resp import RedisAddress, connect
-from gateway.limits.types import Limiter
+from gateway.store.limit import Limiter
+from gateway.store.memory import MemoryLimiter
+from gateway.store.redis import RedisLimiter
+from gateway.store.resp import RedisAddress, connect
 from tests.limits.redis_server import RedisServer, given
 from tests.limits.topologies import ClusterServers, SentinelServers, ask, formed
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.limits.redis import RedisLimiter
-from gateway.limits.resp import RedisAddress
-from gateway.limits.spent import Share, Spent
-from gateway.limits.types import NOTHING, Costs, Limit, Refusal, Reservation, month_at
+from gateway.store.limit import NOTHING, Costs, Limit, Refusal, Reservation, month_at
+from gateway.store.redis import RedisLimiter
+from gateway.store.resp import RedisAddress
+from gateway.store.spent import Share, Spent
 from tests.flows.live import eventually
 from tests.limits.conftest import Starter
 from tests.limits.redis_server import RedisServer
@@ -224,6 +224,6 @@ async def test_m05_a_limit_that_changed_is_never_over_the_larger_of_both(redis: 
 
 
 def _now() -> int:
-    from gateway.limits.memory import steady_now
+    from gateway.store.memory import steady_now
 
     return steady_now()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from gateway.limits.presence import OVERDUE
+from gateway.store.member_scripts import OVERDUE
 from tests.faults.client import FaultClient, chat, request_head
 from tests.faults.upstream_server import FaultUpstream
 from tests.limits.redis_server import RedisServer

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.limits.resp import RedisAddress
-from gateway.limits.types import Costs, Kind, Limit, Reservation
+from gateway.store.limit import Costs, Kind, Limit, Reservation
+from gateway.store.resp import RedisAddress
 from tests.limits.conftest import Starter
 
 

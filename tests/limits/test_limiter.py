@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.limits.types import NANO, SECOND, Costs, Limit, Limiter, Refusal, Reservation, month_at, month_start
+from gateway.store.limit import NANO, SECOND, Costs, Limit, Limiter, Refusal, Reservation, month_at, month_start
 
 _ids = itertools.count()
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from gateway.limits.catching_up import CatchingUp, Used
-from gateway.limits.memory import MemoryLimiter, steady_now
-from gateway.limits.outage import Outage
-from gateway.limits.presence import OVERDUE
-from gateway.limits.redis import RedisLimiter
-from gateway.limits.resp import RedisAddress
-from gateway.limits.types import NO_SLOT, SECOND, Costs, Limit, Refusal, Reservation
+from gateway.store.catch_up import CatchingUp, Used
+from gateway.store.limit import NO_SLOT, SECOND, Costs, Limit, Refusal, Reservation
+from gateway.store.member_scripts import OVERDUE
+from gateway.store.memory import MemoryLimiter, steady_now
+from gateway.store.outage import Outage
+from gateway.store.redis import RedisLimiter
+from gateway.store.resp import RedisAddress
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
 from tests.limits.redis_server import RedisServer

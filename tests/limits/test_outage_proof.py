@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gateway.limits.types import NOTHING, SECOND, Limit, Reservation
+from gateway.store.limit import NOTHING, SECOND, Limit, Reservation
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
 from tests.limits.conftest import Starter
@@ -208,7 +208,7 @@ async def test_m4_the_leases_of_processes_that_were_killed_are_free_after_a_leas
 async def test_r14_g18_a_hundred_thousand_cancelled_commands_cross_no_answer(own_redis: RedisServer, figure: Figure) -> None:
     import random
 
-    from gateway.limits.resp import RedisAddress, connect
+    from gateway.store.resp import RedisAddress, connect
 
     draw, cancelled, answered, wrong = random.Random(3), 0, 0, 0
 

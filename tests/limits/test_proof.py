@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from gateway.limits import encode
-from gateway.limits.resp import RedisAddress
-from gateway.limits.scripts import ADMIT, SETTLE
-from gateway.limits.spent import Spent
-from gateway.limits.types import SECOND, Costs, Limit, Reservation
+from gateway.store import script_args as encode
+from gateway.store.limit import SECOND, Costs, Limit, Reservation
+from gateway.store.resp import RedisAddress
+from gateway.store.scripts import ADMIT, SETTLE
+from gateway.store.spent import Spent
 from tests.limits.conftest import Starter
 from tests.limits.redis_server import RedisServer
 from tests.limits.worker import CALLS, REQUESTS, TOKENS

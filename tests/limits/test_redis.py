@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.limits.redis import RedisLimiter
-from gateway.limits.resp import RedisAddress, RespConnection, connect, read_address
-from gateway.limits.types import NOTHING, Costs, Limit, Refusal, Reservation
-from gateway.store_client import open_client
+from gateway.store.limit import NOTHING, Costs, Limit, Refusal, Reservation
+from gateway.store.redis import RedisLimiter
+from gateway.store.redis_client import open_client
+from gateway.store.resp import RedisAddress, RespConnection, connect, read_address
 from tests.flows.live import eventually
 from tests.limits.conftest import Starter
 from tests.limits.redis_server import RedisServer

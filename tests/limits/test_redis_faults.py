@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from gateway.config.secret import read_secret
-from gateway.limits.encode import Asked, admit
-from gateway.limits.redis import RedisLimiter
-from gateway.limits.resp import RedisAddress, connect
-from gateway.limits.scripts import ADMIT
-from gateway.limits.spent import Spent
-from gateway.limits.types import SECOND, Costs, Limit, Refusal, Reservation
-from gateway.limits.wire import STEADY
-from gateway.run_time_keys import RedisKeys, StoreAway
+from gateway.keys.runtime_keys import RedisKeys, StoreAway
+from gateway.store.connection import STEADY
+from gateway.store.limit import SECOND, Costs, Limit, Refusal, Reservation
+from gateway.store.redis import RedisLimiter
+from gateway.store.resp import RedisAddress, connect
+from gateway.store.script_args import Asked, admit
+from gateway.store.scripts import ADMIT
+from gateway.store.spent import Spent
 from tests.faults.tls import Certificates
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually

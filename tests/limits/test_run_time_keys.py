@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from gateway import __main__ as command
-from gateway.limits.resp import connect
+from gateway.store.resp import connect
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, one_model, serving
 from tests.flows.live import Live, eventually, live

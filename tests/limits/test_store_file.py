@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from gateway.limits.address import RedisAddress
+from gateway.config.redis_address import RedisAddress
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import one_model
 from tests.flows.live import eventually, live

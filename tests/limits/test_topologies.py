@@ -14,12 +14,12 @@ import pytest
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.secret import Secret
 from gateway.config.types import KeyConfig
-from gateway.limits.redis import RedisLimiter
-from gateway.limits.resp import RedisAddress
-from gateway.limits.topology import TAGS, slot_of
-from gateway.limits.types import NOTHING, SECOND, Costs, Limit, Refusal, Reservation
-from gateway.run_time_keys import RedisKeys, RunTimeKeys
-from gateway.store_troubles import StoreTroubles
+from gateway.keys.runtime_keys import RedisKeys, RunTimeKeys
+from gateway.store.limit import NOTHING, SECOND, Costs, Limit, Refusal, Reservation
+from gateway.store.outage_log import StoreTroubles
+from gateway.store.redis import RedisLimiter
+from gateway.store.resp import RedisAddress
+from gateway.store.topology import TAGS, slot_of
 from tests.flows.live import eventually
 from tests.limits.conftest import Starter
 from tests.limits.topologies import ClusterServers, SentinelServers, ask, formed

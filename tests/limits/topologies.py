@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.limits.resp import RedisAddress, RespConnection, connect
-from gateway.limits.topology import slot_of
+from gateway.store.resp import RedisAddress, RespConnection, connect
+from gateway.store.topology import slot_of
 from tests.limits.redis_server import RedisServer, binary, free_port
 
 SLOTS = 16384

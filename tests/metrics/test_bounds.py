@@ -7,9 +7,9 @@ import tracemalloc
 
 import pytest
 
-from gateway.auth import VirtualKey
 from gateway.call import Attempt, Call
 from gateway.errors import GatewayError
+from gateway.keys.authenticate import VirtualKey
 from gateway.metrics import Metrics
 from gateway.metrics.table import COUNTERS, GAUGES, HISTOGRAMS, MAX_KEYS, MAX_SERIES
 from providers.base import Adjustment, Usage

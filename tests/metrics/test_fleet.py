@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.metrics import Metrics, text
-from gateway.metrics.fleet import Fleet, FleetError
 from gateway.metrics.snapshot import Snapshot
-from gateway.store_client import open_client
+from gateway.store.redis_client import open_client
+from gateway.telemetry.fleet import Fleet, FleetError
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import live
 from tests.limits.redis_server import RedisServer

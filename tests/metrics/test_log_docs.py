@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_field_of_a_record_is_explained() -> None:
     (record,) = [
         node
-        for node in ast.parse((ROOT / "gateway" / "calllog.py").read_text()).body
+        for node in ast.parse((ROOT / "gateway" / "telemetry" / "call_log.py").read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name == "record"
     ]
     keys = {node.slice.value for node in ast.walk(record) if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)}

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 import providers
-from gateway.auth import VirtualKey
 from gateway.call import Aside, Attempt, Call
 from gateway.errors import NotFound
+from gateway.keys.authenticate import VirtualKey
 from gateway.metrics import Metrics
 from gateway.metrics.table import OPERATION
 from providers.base import Adjustment, Target, Usage

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.commands.top_readings import Frame, Scrape, parse, quantile
 from gateway.metrics import Metrics
-from gateway.top.readings import Frame, Scrape, parse, quantile
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import live
 from tests.metrics.load import SORTS, Load, configuration

@@ -71,7 +71,7 @@ def of_calls(samples: Samples) -> Samples:
 def workers_of(pid: int) -> list[int]:
     """The processes that a supervisor started, its engine left out."""
     found = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [one for one in found if b"gateway.worker" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return [one for one in found if b"gateway.server.worker" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 async def watch(url: str, seen: list[Samples], done: asyncio.Event) -> None:

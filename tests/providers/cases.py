@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import yaml
 
 import providers
+from gateway.dialects.parameters import normalize
 from gateway.errors import BadRequest
-from gateway.normalize import normalize
 from providers.base import Body, Options, Refusal, Target
 from providers.shapes import fan_out
 

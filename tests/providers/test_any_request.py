@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.dialects.parameters import normalize
 from gateway.errors import BadRequest
-from gateway.normalize import normalize
 from providers.base import LOSSY, Adjustment, Body, Options, Refusal
 from providers.rules import is_neutral
 from providers.shapes import fan_out

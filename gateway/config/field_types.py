@@ -1,0 +1,21 @@
+"""How fields of the configuration are written: the forms that gateway.config.value reads, as types."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from gateway.config.formats import Address
+from gateway.config.secret import Secret
+
+Duration = Annotated[float, Meta(extra={"form": "duration"})]
+Pause = Annotated[float, Meta(extra={"form": "pause"})]
+Size = Annotated[int, Meta(extra={"form": "size"})]
+Listen = Annotated[Address, Meta(extra={"form": "address"})]
+File = Annotated[str, Meta(extra={"form": "path"})]
+Name = Annotated[str, Meta(extra={"form": "outside"})]
+Secrets = Annotated[tuple[Secret, ...], Meta(extra={"form": "secrets"})]
+Header = Annotated[Secret, Meta(extra={"form": "header"})]
+KeyHash = Annotated[str, Meta(extra={"form": "key_hash"})]
+Dollars = Annotated[float, Meta(ge=0, le=100_000)]

@@ -1,0 +1,253 @@
+"""The forms that one value can be written in: durations, sizes, addresses, URLs, hashes, dates; each reads text and has its JSON Schema."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from ipaddress import ip_address, ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.config.limit import RATE, SPEND, After, rate, spend
+from gateway.config.redis_address import read_address
+from gateway.config.secret import Url
+
+Schema = dict[str, Any]
+
+VARIABLE = r".*\$\{.+\}.*"
+"""In a JSON Schema: text that is only known once variables are filled in."""
+
+MAX_DURATION = 24 * 3600.0
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_DURATION = rf"(?:{_NUMBER}(?:ms|s|m|h))+"
+_SIZE = rf"{_NUMBER} ?(?:B|kB|KB|MB|GB|KiB|MiB|GiB)"
+_HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@]+)"
+_GUESSABLE = (
+    "", "changeme", "change-me", "change_me", "changeit", "secret", "password", "passw0rd", "admin", "admin123", "root", "test", "test-key",
+    "demo", "dev", "key", "token", "apikey", "api-key", "api_key", "your-api-key", "your-key", "YOUR-KEY", "YOUR_API_KEY", "unused", "none",
+    "null", "undefined", "default", "master", "master-key", "letmein", "qwerty", "1234", "12345678", "123456", "sk-1234", "sk-12345",
+    "sk-123456", "sk-test", "sk-master", "sk-admin", "sk-", "lg-", "lg-test", "lockgate", "gateway", "Bearer", "EMPTY", "x", "foo", "\n",
+)  # fmt: skip
+_GUESSED = {hashlib.sha256(word.encode()).hexdigest(): word for word in _GUESSABLE}
+OPERATIONS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a listener listens."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Form(msgspec.Struct, frozen=True):
+    """How one kind of value is read from text (ValueError says how it is written) and shown to an editor."""
+
+    read: Callable[[str], Any]
+    schema: Schema
+    secret: bool = False
+    """The text may carry a credential: never repeat it in a message."""
+    by_file: bool = False
+    """The value may be a file's content: file:PATH."""
+
+
+def duration(text: str) -> float:
+    """Seconds from `500ms`, `60s`, `2m`, `1h30m`."""
+    if not re.fullmatch(_DURATION, text):
+        unit = ", a number needs its unit" if re.fullmatch(_NUMBER, text) else ""
+        raise ValueError(f"expected a duration such as 500ms, 60s or 2m{unit}")
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(rf"({_NUMBER})(ms|s|m|h)", text))
+    if not 0 < seconds <= MAX_DURATION:
+        raise ValueError("a duration is more than 0 and at most 24h")
+    return seconds
+
+
+def share(text: str) -> float:
+    """A part of the whole, more than 0 and at most 1, from `10%`."""
+    match = re.fullmatch(rf"({_NUMBER})\s?%", text)
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError("expected a share such as 10%, more than 0% and at most 100%")
+    return float(match[1]) / 100
+
+
+def pause(text: str) -> float:
+    """A duration, or 0 for none."""
+    return 0.0 if re.fullmatch(r"0(?:ms|s|m|h)?", text) else duration(text)
+
+
+def after(text: str) -> After:
+    """A duration, or a percentile from p50 to p99.9."""
+    match = re.fullmatch(r"p(\d{1,2}(?:\.\d)?)", text)
+    if match is None:
+        try:
+            return After(seconds=duration(text))
+        except ValueError:
+            raise ValueError("expected a time such as 800ms, or a percentile such as p95") from None
+    if not 50 <= float(match[1]) <= 99.9:
+        raise ValueError("a percentile is from p50 to p99.9: a call that is faster than most is not slow")
+    return After(share=float(match[1]) / 100)
+
+
+def size(text: str) -> int:
+    """Bytes from `32MiB`, `64 KiB`, `10MB`, `1000` (bytes)."""
+    if re.fullmatch(r"[0-9]{1,15}", text):
+        return int(text)
+    match = re.fullmatch(rf"({_NUMBER}) ?(B|kB|KB|MB|GB|KiB|MiB|GiB)", text)
+    if match is None or len(text) > 20:
+        raise ValueError("expected a size such as 32MiB, 512KiB or 10MB")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+def address(text: str) -> Address:
+    """A listener's HOST:PORT; IPv6 hosts stand in brackets."""
+    match = re.fullmatch(rf"({_HOST}):([0-9]{{1,5}})", text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError("expected HOST:PORT, for example 127.0.0.1:8080 (0.0.0.0:8080 for every interface)")
+    host = match[1].strip("[]")
+    if match[1].startswith("["):
+        ip_address(host)
+    return Address(host, int(match[2]))
+
+
+def _url(text: str, schemes: tuple[str, ...], expected: str) -> Any:
+    """The parts of a URL with a host; ValueError otherwise. The text is not repeated, it may carry a password."""
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound or not text.isprintable() or " " in text:
+        raise ValueError(f"expected {expected}")
+    return parts
+
+
+def base_url(text: str) -> str:
+    """Everything before an operation's path, without the slash at its end."""
+    parts = _url(text, ("http", "https"), "a URL such as https://api.example.com/v1")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a credential goes into api_key, not into the URL")
+    if parts.query or parts.fragment or "?" in text or "#" in text:
+        raise ValueError("expected everything before the operation's path, without '?' or '#'")
+    bare = text.rstrip("/")
+    for operation in OPERATIONS:
+        if parts.path.rstrip("/").endswith(operation):
+            raise ValueError(f"expected everything before the operation's path: leave out '{operation}'")
+    return bare
+
+
+def proxy(text: str) -> Url:
+    """`env`, or the URL of a proxy."""
+    if text != "env":
+        _url(text, ("http", "https", "socks5", "socks5h"), "'env' or the URL of a proxy, for example http://proxy:3128")
+    return Url(text)
+
+
+def store(text: str) -> Url:
+    """Where counters live: memory:// or a Redis."""
+    if text == "memory://":
+        return Url(text)
+    if text.startswith("unix:") or not text.isprintable() or " " in text:
+        raise ValueError("expected memory:// or the URL of a Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://")
+    address = read_address(text)
+    for host, port in address.nodes or ((address.host, address.port),):
+        if not re.fullmatch(rf"(?:{_HOST}|[0-9A-Fa-f:.%]+)", host) or not 0 < port < 65536:
+            raise ValueError("expected HOST:PORT of a Redis, for example redis://redis:6379/0")
+    return Url(text)
+
+
+def journal(text: str) -> str:
+    """A folder, or `off`."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError("expected a folder, or off")
+    return text
+
+
+def origin(text: str) -> str:
+    """A browser's origin, or `*`."""
+    if text == "*":
+        return text
+    parts = _url(text, ("http", "https"), "an origin such as https://app.example.com, or '*'")
+    if parts.path or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("an origin has no path: https://app.example.com")
+    return text.lower()
+
+
+def network(text: str) -> str:
+    """An IP address or network, for example 10.0.0.0/8."""
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError("expected an IP address or network such as 10.0.0.0/8") from None
+
+
+def key_hash(text: str) -> str:
+    """`sha256:` and the hex digest of a virtual key."""
+    if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", text):
+        raise ValueError('expected sha256: and 64 hexadecimal digits, as of: printf %s "$KEY" | sha256sum')
+    digest = text[7:].lower()
+    if digest in _GUESSED:
+        raise ValueError("this is the hash of a key that anybody would try first; choose a long random key: openssl rand -hex 32")
+    return f"sha256:{digest}"
+
+
+def expires(text: str) -> datetime:
+    """When a key ends: a moment (UTC unless it says otherwise), or a date, whose whole day still counts."""
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), UTC)
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a date such as 2027-01-31 or a moment such as 2027-01-31T12:00:00Z") from None
+
+
+def _text(pattern: str, *examples: str) -> Schema:
+    return {"type": "string", "pattern": f"^(?:{pattern}|{VARIABLE})$", "examples": list(examples)}
+
+
+_SECRET: Schema = {"type": "string", "pattern": r"\$\{|^file:", "examples": ["${OPENAI_API_KEY}", "file:/run/secrets/openai"]}
+
+FORMS: dict[str, Form] = {
+    "duration": Form(duration, _text(_DURATION, "60s", "500ms")),
+    "after": Form(after, _text(rf"{_DURATION}|p\d{{2}}(?:\.\d)?", "p95", "800ms")),
+    "share": Form(share, _text(rf"{_NUMBER} ?%", "10%")),
+    "pause": Form(pause, _text(rf"0|{_DURATION}", "5s", "0s")),
+    "size": Form(size, {"anyOf": [{"type": "integer", "minimum": 0}, _text(rf"{_SIZE}|\d+", "32MiB")]}),
+    "address": Form(address, _text(rf"{_HOST}:\d{{1,5}}", "127.0.0.1:8080")),
+    "base_url": Form(base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), secret=True),
+    "proxy": Form(proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), secret=True),
+    "store": Form(
+        store,
+        _text(r"memory://|rediss?(?:\+(?:sentinel|cluster))?://\S+|file:\S+", "redis://redis:6379/0"),
+        secret=True,
+        by_file=True,
+    ),
+    "journal": Form(journal, {"type": "string", "minLength": 1, "examples": ["off", "/var/lib/lockgate"]}),
+    "origin": Form(origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
+    "network": Form(network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
+    "key_hash": Form(key_hash, _text(r"sha256:[0-9a-fA-F]{64}|file:\S+", "sha256:" + "0" * 64), secret=True, by_file=True),
+    "rate": Form(rate, _text(RATE, "600/min", "200k/min")),
+    "spend": Form(spend, _text(SPEND, "50 USD/month")),
+    "expires": Form(expires, _text(r"\d{4}-\d\d-\d\d(?:[T ].+)?", "2027-01-31")),
+}
+"""Forms of text alone. Secrets, headers, paths and routes need more than the text and are read in config/read.py and config/route.py."""
+
+SECRET_SCHEMA: Schema = {"anyOf": [_SECRET, {"type": "array", "items": _SECRET, "minItems": 1}]}
+HEADER_SCHEMA: Schema = {"type": "string"}
+PATH_SCHEMA: Schema = {"type": "string", "minLength": 1}

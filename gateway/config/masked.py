@@ -1,0 +1,93 @@
+"""A configuration as it may be shown: what is secret by its type is masked, everything else reads as in the YAML."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import inspect as mi
+
+from gateway.config.formats import Address
+from gateway.config.limit import Rate
+from gateway.config.pem import Pem
+from gateway.config.route import Order, Ref, Split
+from gateway.config.secret import Secret, Url
+from gateway.config.types import Config
+
+MASK = "***"
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """The whole configuration, defaults filled in, as plain values."""
+    found: dict[str, Any] = shown_value(config)
+    return found
+
+
+def shown_value(value: Any, form: str | None = None) -> Any:
+    """One value as plain data; `form` is how its field is written in the YAML."""
+    if isinstance(value, Secret):
+        return MASK
+    if isinstance(value, Url):
+        return repr(value)[1:-1]
+    if isinstance(value, Ref | Address | Pem):
+        return str(value)
+    if isinstance(value, Rate):
+        return f"{value.amount / 10**9:g} USD/{value.window}" if form == "spend" else f"{value.amount}/{value.window}"
+    if isinstance(value, Split):
+        return {str(ref): weight for ref, weight in value.choices}
+    if isinstance(value, Order):
+        return [shown_value(step) for step in value.steps]
+    if isinstance(value, msgspec.Struct):
+        return {name: shown_value(one, form) for name, (one, form) in fields_of(value).items()}
+    if isinstance(value, dict):
+        return {key: shown_value(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown_value(one, form) for one in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if form in ("duration", "pause") and isinstance(value, float):
+        return _seconds(value)
+    if form == "size" and isinstance(value, int):
+        return _bytes(value)
+    if form == "key_hash" and isinstance(value, str):
+        return value[:15] + "..."
+    return value if isinstance(value, str | int | float | bool | None) else MASK
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value:g}s"
+
+
+def _bytes(value: int) -> str | int:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value and value % size == 0:
+            return f"{value // size}{unit}"
+    return value
+
+
+def fields_of(value: msgspec.Struct) -> dict[str, tuple[Any, str | None]]:
+    """What a struct of the configuration says, by the names in the YAML, with how each is written."""
+    found = {name: (getattr(value, field), form) for name, field, form in _fields(type(value)) if form != "outside"}
+    options: dict[str, Any] = getattr(value, "options", {})
+    return found | {name: (one, None) for name, one in options.items()}
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, str | None], ...]:
+    """Each field's name in the YAML, its own name, and how it is written."""
+    info = mi.type_info(kind)
+    assert isinstance(info, mi.StructType)
+    return tuple((field.encode_name, field.name, _form(field.type)) for field in info.fields)
+
+
+def _form(kind: mi.Type) -> str | None:
+    while isinstance(kind, mi.Metadata):
+        form: str | None = (kind.extra or {}).get("form")
+        if form is not None:
+            return form
+        kind = kind.type
+    if isinstance(kind, mi.UnionType):
+        return next((form for one in kind.types if (form := _form(one)) is not None), None)
+    return None

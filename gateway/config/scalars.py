@@ -1,0 +1,101 @@
+"""Single values as their types want them: numbers, true and false, words, text; ValueError says what was expected."""
+
+from __future__ import annotations
+
+import re
+from math import isfinite
+from typing import Any
+
+import msgspec
+from msgspec import inspect as mi
+
+from gateway.config.formats import FORMS
+from gateway.config.problem import shorten, suggest
+from gateway.config.yamlfile import Scalar
+
+
+def wanted(kind: mi.Type) -> str:
+    """What a type takes, in a few words."""
+    while isinstance(kind, mi.Metadata):
+        form = (kind.extra or {}).get("form")
+        if form == "secrets":
+            return '"${NAME}" or file:PATH'
+        if form in FORMS:
+            return f"a value such as {FORMS[form].schema['examples'][0]}" if "examples" in FORMS[form].schema else "a value"
+        kind = kind.type
+    if isinstance(kind, mi.UnionType):
+        return " or ".join(wanted(each) for each in kind.types if not isinstance(each, mi.NoneType))
+    if isinstance(kind, mi.LiteralType):
+        return "one of " + ", ".join(str(value) for value in kind.values)
+    names: dict[type, str] = {
+        mi.IntType: "a whole number", mi.FloatType: "a number", mi.BoolType: "true or false", mi.StrType: "text",
+        mi.VarTupleType: "a list", mi.ListType: "a list", mi.DictType: "a mapping", mi.StructType: "a mapping",
+    }  # fmt: skip
+    return names.get(type(kind), "a value")
+
+
+def scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
+    """A leaf's value; ValueError says what was expected."""
+    got = f"; got {shorten(node.text)}"
+    bare = node.plain or "${" in node.text
+    if isinstance(kind, mi.LiteralType):
+        for value in kind.values:
+            if text == str(value):
+                return value
+        raise ValueError(f"expected {wanted(kind)}{got}{_near(text, kind)}")
+    if isinstance(kind, mi.BoolType):
+        if bare and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise ValueError(f"expected true or false{got}")
+    if isinstance(kind, mi.IntType | mi.FloatType):
+        if not bare:
+            raise ValueError(f"expected {wanted(kind)}, without quotes{got}")
+        return _number(text, kind, got)
+    if isinstance(kind, mi.StrType):
+        return _checked_text(text, kind, got)
+    return text
+
+
+def _near(text: str, kind: mi.LiteralType) -> str:
+    words = [str(value) for value in kind.values]
+    hint = suggest(text, words)
+    return hint if "did you mean" in hint else ""
+
+
+def _number(text: str, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
+    convert: type[int] | type[float] = int if isinstance(kind, mi.IntType) else float
+    try:
+        value = msgspec.convert(text, convert, strict=False) if text.isascii() and len(text) < 40 else None
+    except msgspec.ValidationError:
+        value = None
+    if value is None or not isfinite(value):
+        raise ValueError(f"expected {wanted(kind)}{got}")
+    return bounded(value, kind, got)
+
+
+def bounded(value: int | float, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
+    """A number within its type's bounds; ValueError otherwise."""
+    low = kind.ge if kind.ge is not None else kind.gt
+    high = kind.le if kind.le is not None else kind.lt
+    if (low is not None and (value < low or value == kind.gt)) or (high is not None and (value > high or value == kind.lt)):
+        bounds = [f"at least {kind.ge}" if kind.ge is not None else f"more than {kind.gt}"] if low is not None else []
+        bounds += [f"at most {kind.le}" if kind.le is not None else f"less than {kind.lt}"] if high is not None else []
+        raise ValueError(f"expected {wanted(kind)}, {' and '.join(bounds)}{got}")
+    return value
+
+
+def _checked_text(text: str, kind: mi.StrType, got: str) -> str:
+    if kind.min_length and len(text) < kind.min_length:
+        raise ValueError("expected text, got nothing" if not text else f"expected at least {kind.min_length} characters{got}")
+    if kind.max_length is not None and len(text) > kind.max_length:
+        raise ValueError(f"expected at most {kind.max_length} characters{got}")
+    if kind.pattern and not re.search(kind.pattern, text):
+        raise ValueError(f"expected text like {kind.pattern}{got}")
+    return text
+
+
+def header(text: str) -> str:
+    """What can stand in a header."""
+    if not all(" " <= letter <= "~" for letter in text) or text != text.strip():
+        raise ValueError("a header's value is plain ASCII without line breaks or blanks around it")
+    return text

@@ -1,0 +1,237 @@
+"""JSON mode with one meaning: asked for in words where a provider cannot be told, looked at when the answer comes.
+
+instructed   the provider's rules dropped or downgraded response_format: a system message asks for JSON, the answer is checked
+cut          512 blank characters in a row end an answer (models in JSON mode may write whitespace until the limit)
+flagged      JSON that was cut off by the output limit, and an answer that is not what was asked for: answered as it is, with a warn
+asked again  `json_repair: true` on a model: one more call that tells what was wrong; JSON answers only, a stream is already sent
+
+No I/O here. Calls without response_format never come here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.emulate.json_schema import find_error
+from gateway.streams.chunk_filter import ChunkFilter
+from providers.base import Adjustment, Body, Options, StreamDecoder, Target
+
+MOST_BLANKS = 512
+PARAM = "response_format"
+CUT_OFF = "the JSON is cut off by the output limit"
+RUNAWAY = f"cut after {MOST_BLANKS} blank characters in a row"
+
+_BLANK = " \t\r\n"
+_RUNAWAY = re.compile(rf"[{_BLANK}]{{{MOST_BLANKS}}}(?=[{_BLANK}])")
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_any = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The JSON that the caller wants: an object, or what fits a schema."""
+
+    schema: Any = None
+
+    def find_error(self, text: str) -> str | None:
+        """Why `text` is not what was asked for; None when nothing is found."""
+        try:
+            value = _decode_any(text)
+        except (msgspec.DecodeError, RecursionError):
+            return "it is not JSON"
+        if self.schema is not None:
+            return find_error(value, self.schema)
+        return None if type(value) is dict else "it is no JSON object"
+
+    def words(self) -> str:
+        """The instruction for a model that cannot be told otherwise."""
+        start = "Answer with one valid JSON object and nothing else: no explanation, no code fence."
+        if self.schema is None:
+            return start
+        schema = _encode(self.schema).decode()
+        return f"Answer with JSON that is valid against this JSON Schema, and nothing else: no explanation, no code fence.\n{schema}"
+
+
+def read(body: Body) -> Asked | None:
+    """What response_format asks for, if it is JSON."""
+    value = body.get(PARAM)
+    kind = value.get("type") if type(value) is dict else None
+    if kind == "json_object":
+        return Asked()
+    if kind == "json_schema":
+        return Asked(value["json_schema"].get("schema") or {})
+    return None
+
+
+def adapt(body: Body, target: Target, options: Options, *, repair: bool = False) -> tuple[Body, list[Adjustment], Watch | None]:
+    """The adapted body, what was adjusted, and what is to be watched for in the answer; Refusal as the provider's rules say."""
+    kind = target.kind
+    asked = read(body) if PARAM in body and options.operation == "chat" else None
+    if asked is None:
+        return body, kind.adapt(body, target, options), None
+    given = body.copy()
+    adjustments = kind.adapt(body, target, options)
+    lost = any(one.param == PARAM and one.action in ("drop", "downgrade") for one in adjustments)
+    if lost and not given.get("tools"):
+        body = given.copy()
+        note = _instruct(body, asked)
+        adjustments = [note, *kind.adapt(body, target, options)]
+        return body, adjustments, Watch(asked, given, checked=True, repair=repair)
+    return body, adjustments, Watch(asked, given, checked=repair and not lost, repair=repair)
+
+
+def _instruct(body: Body, asked: Asked) -> Adjustment:
+    """Ask for JSON in the leading system message, or in one of its own."""
+    messages = body.get("messages")
+    first = messages[0] if messages else {}
+    if first.get("role") in ("system", "developer") and type(first.get("content")) is str:
+        joined = {**first, "content": f"{first['content']}\n\n{asked.words()}"}
+        body.set("messages", [joined, *messages[1:]])
+    else:
+        body.set("messages", [{"role": "system", "content": asked.words()}, *messages])
+    return Adjustment("messages[0]", "set_default", why="asks for JSON, as response_format is not honoured upstream; the answer is checked")
+
+
+class Watch:
+    """What one call in JSON mode is held to."""
+
+    def __init__(self, asked: Asked, given: Body, *, checked: bool, repair: bool) -> None:
+        """`given` is the body before the provider's rules; `checked` answers are looked into, others are enforced upstream."""
+        self.asked = asked
+        self.repair = repair
+        self._given = given
+        self._checked = checked
+        self.error: str | None = None
+        """What was wrong with the last answer that was inspected, where asking again could help."""
+        self.noted: list[Adjustment] = []
+        """What was said about that answer."""
+
+    def judge(self, text: str, finish: str | None) -> Adjustment | None:
+        """The note on one choice's text; None when all is well."""
+        if finish == "length":
+            return _warn(CUT_OFF)
+        if self._checked and finish == "stop":
+            self.error = self.asked.find_error(text)
+            return _warn(f"the answer is not what was asked for: {self.error}") if self.error else None
+        return None
+
+    def inspect(self, answer: bytes) -> tuple[bytes, list[Adjustment]]:
+        """A JSON answer, cut where whitespace ran away, and what is to be said about it."""
+        self.error = None
+        decoded = _decode(answer)
+        notes: list[Adjustment] = []
+        changed = False
+        for choice in decoded.get("choices") or ():
+            content = (choice.get("message") or {}).get("content")
+            if type(content) is not str or choice["message"].get("tool_calls"):
+                continue
+            runaway = _RUNAWAY.search(content)
+            if runaway is not None:
+                choice["message"]["content"] = content[: runaway.end()]
+                choice["finish_reason"] = "length"
+                changed = True
+            note = _warn(RUNAWAY) if runaway else self.judge(content, choice.get("finish_reason"))
+            notes += [note] if note is not None and note not in notes else []
+        self.noted = notes
+        return (_encode(decoded) if changed else answer), notes
+
+    def again(self, answer: bytes) -> Body:
+        """The caller's request with the answer and what was wrong with it appended."""
+        said = _decode(answer)["choices"][0]["message"]["content"]
+        wrong = f"That was not valid: {self.error}. {self.asked.words()}"
+        body = self._given.copy()
+        _instruct(body, self.asked)
+        messages = body.get("messages")
+        body.set("messages", [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": wrong}])
+        return body
+
+
+def _warn(why: str) -> Adjustment:
+    return Adjustment(PARAM, "warn", why=why)
+
+
+class _Text:
+    """The text of one choice so far."""
+
+    __slots__ = ("blanks", "finish", "over", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.blanks = 0
+        self.finish: str | None = None
+        self.over = False
+
+    def feed(self, text: str) -> str:
+        """What may be shown of `text`: all of it, or what comes before too many blanks in a row."""
+        size = len(text) - len(text.lstrip(_BLANK))
+        if self.blanks + size > MOST_BLANKS:
+            self.over = True
+            return text[: MOST_BLANKS - self.blanks]
+        runaway = _RUNAWAY.search(text)
+        if runaway is not None:
+            self.over = True
+            return text[: runaway.end()]
+        self.blanks = self.blanks + size if size == len(text) else len(text) - len(text.rstrip(_BLANK))
+        return text
+
+
+class JsonStream(ChunkFilter):
+    """A stream decoder that watches over JSON mode, after `inner` (if any) made OpenAI chunks of the events."""
+
+    def __init__(self, inner: StreamDecoder | None, watch: Watch, choices: int) -> None:
+        super().__init__(inner)
+        self._watch = watch
+        self._choices = choices
+        self._texts: dict[int, _Text] = {}
+        self._ended = False
+
+    def notes(self) -> list[Adjustment]:
+        """What is to be said about the answer, once it is whole."""
+        found: list[Adjustment] = []
+        for text in self._texts.values():
+            note = _warn(RUNAWAY) if text.over else self._watch.judge("".join(text.pieces), text.finish)
+            found += [note] if note is not None and note not in found else []
+        return found
+
+    def _pass(self, data: bytes) -> Sequence[bytes]:
+        if self._ended:
+            return ()
+        if data == b"[DONE]":
+            return (data,)
+        chunk = _decode(data)
+        choices = chunk.get("choices")
+        if not choices or chunk.get("error"):
+            return (data,)
+        left = [choice for choice in choices if not self._text(choice).over]
+        changed = len(left) < len(choices)
+        for choice in left:
+            changed = self._read(choice) or changed
+        out = [(_encode({**chunk, "choices": left}) if changed else data)] if left else []
+        if sum(text.over for text in self._texts.values()) >= self._choices:
+            self._ended = True
+            out.append(b"[DONE]")
+        return out
+
+    def _text(self, choice: dict[str, Any]) -> _Text:
+        return self._texts.setdefault(choice.get("index", 0), _Text())
+
+    def _read(self, choice: dict[str, Any]) -> bool:
+        """Take in one choice's text; whether it had to be changed."""
+        text = self._text(choice)
+        delta = choice.get("delta") or {}
+        content = delta.get("content")
+        if delta.get("tool_calls"):
+            text.finish = "tool_calls"
+            return False
+        shown = text.feed(content) if type(content) is str and content else ""
+        text.pieces.append(shown)
+        if text.over:
+            delta["content"] = shown
+            choice["finish_reason"] = "length"
+            return True
+        text.finish = choice.get("finish_reason") or text.finish
+        return False

@@ -1,0 +1,157 @@
+"""One meaning of stop strings on every provider: the text ends before the stop, in answers and in streams.
+
+Providers disagree (Fireworks' documentation keeps the stop in the text, OpenAI's leaves it out), so a call with stops has its text
+looked at here; a call without stops never comes here. A stream holds back only what could still become a stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.streams.chunk_filter import ChunkFilter
+from providers.base import StreamDecoder
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class StopFilter:
+    """The text of one choice. The stop whose last character comes first wins; of two that end together, the longer."""
+
+    __slots__ = ("_held", "_keep", "_stops", "matched")
+
+    def __init__(self, stops: Sequence[str], *, keep: bool = False) -> None:
+        """`keep` leaves the stop itself in the text."""
+        self._stops = [stop for stop in stops if stop]
+        self._keep = keep
+        self._held = ""
+        self.matched: str | None = None
+
+    def feed(self, text: str) -> str:
+        """What may be shown now; nothing more once a stop was `matched`."""
+        if self.matched is not None:
+            return ""
+        text = self._held + text
+        ends = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if ends:
+            end, at, self.matched = min(ends)
+            self._held = ""
+            return text[: end if self._keep else at]
+        held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+    def flush(self) -> str:
+        """What was held back, as no more text comes."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of `text` with which `stop` begins."""
+    for length in range(min(len(stop) - 1, len(text)), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0
+
+
+class StopStream(ChunkFilter):
+    """A stream decoder that ends each choice at its stop, after `inner` (if any) made OpenAI chunks of the events."""
+
+    def __init__(self, inner: StreamDecoder | None, stops: Sequence[str], choices: int, *, keep: bool) -> None:
+        super().__init__(inner)
+        self._stops = stops
+        self._choices = choices
+        self._keep = keep
+        self._filters: dict[int, StopFilter] = {}
+        self._over = False
+        self.reported: str | None = None
+        """The first stop that the provider itself ended at and named."""
+
+    @property
+    def matched(self) -> str | None:
+        """The first choice's stop that was found."""
+        return next((one.matched for one in self._filters.values() if one.matched is not None), None)
+
+    def _pass(self, data: bytes) -> Sequence[bytes]:
+        if self._over:
+            return ()
+        if data == b"[DONE]":
+            return (data,)
+        chunk = _decode(data)
+        choices = chunk.get("choices")
+        if not choices or chunk.get("error"):
+            return (data,)
+        kept = [choice for choice in choices if self._look(choice)]
+        out = [_encode({**chunk, "choices": kept})] if kept or chunk.get("usage") else []
+        if sum(one.matched is not None for one in self._filters.values()) >= self._choices:
+            self._over = True
+            out.append(b"[DONE]")
+        return out
+
+    def _look(self, choice: dict[str, Any]) -> bool:
+        """Rewrite one choice's text in place; whether anything of it is left to send."""
+        filter = self._filters.setdefault(choice.get("index", 0), StopFilter(self._stops, keep=self._keep))
+        if filter.matched is not None:
+            return False
+        delta = choice.get("delta") or {}
+        content = delta.get("content")
+        finished = choice.get("finish_reason") is not None
+        if isinstance(content, str):
+            delta["content"] = filter.feed(content)
+        if filter.matched is not None:
+            choice["finish_reason"] = "stop"
+            return True
+        if finished:
+            self.reported = self.reported or named_stop(choice, self._stops)
+            held = filter.flush()
+            if held:
+                choice["delta"] = {**delta, "content": (delta.get("content") or "") + held}
+            return True
+        return not (content and delta["content"] == "" and len(delta) == 1 and not choice.get("logprobs"))
+
+
+def named_stop(choice: dict[str, Any], stops: Sequence[str]) -> str | None:
+    """The caller's stop that a provider says it ended at: vLLM calls it `stop_reason`, Anthropic `stop_sequence`."""
+    return next((said for name in ("stop_reason", "stop_sequence") if (said := choice.get(name)) in stops), None)
+
+
+def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[bytes, str | None]:
+    """A JSON answer whose texts end at their stops, and the first stop found; the very bytes when nothing had to be cut."""
+    decoded = _decode(answer)
+    found: str | None = None
+    changed = False
+    for choice in decoded.get("choices") or ():
+        message = choice.get("message") or {}
+        content = message.get("content")
+        if not isinstance(content, str):
+            continue
+        filter = StopFilter(stops, keep=keep)
+        text = filter.feed(content)
+        if filter.matched is None:
+            found = found or named_stop(choice, stops)
+            continue
+        found = found or filter.matched
+        if text != content or choice.get("finish_reason") != "stop":
+            _cut(choice, message, text)
+            changed = True
+    return (_encode(decoded) if changed else answer), found
+
+
+def _cut(choice: dict[str, Any], message: dict[str, Any], text: str) -> None:
+    """End a choice at `text`: what came after it, tool calls and log-probabilities too, was never asked for."""
+    message["content"] = text
+    message.pop("tool_calls", None)
+    choice["finish_reason"] = "stop"
+    listed = (choice.get("logprobs") or {}).get("content")
+    if isinstance(listed, list):
+        shown, kept = 0, []
+        for token in listed:
+            if shown >= len(text):
+                break
+            kept.append(token)
+            shown += len(token.get("token", "")) if isinstance(token, dict) else 0
+        choice["logprobs"]["content"] = kept

@@ -1,0 +1,1 @@
+"""Dry runs: the plan for one request, and where calls for a model would go. Takes a router and a configuration."""

@@ -1,0 +1,206 @@
+"""One request on a caller's connection and its answer: what ASGI calls receive and send.
+
+uvicorn's own writes head and body apart and puts two regular expressions to every header. Here the head waits for the first bytes of the
+body, which follow at once, both go out in one write, and the head is checked as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway.http.connection import Connection
+
+App = Callable[..., Awaitable[None]]
+Message = MutableMapping[str, Any]
+Headers = Sequence[tuple[bytes, bytes]]
+
+SEPARATE = 64 << 10
+"""Bytes of a body from which on it is not copied to stand behind its head."""
+UNBOUND = -1
+"""The length of a body that ends with its connection."""
+_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_FAILED: Headers = ((b"content-length", b"0"), (b"connection", b"close"))
+
+
+class _Defaults:
+    """The headers that the server gives every answer (the date, new each second), as bytes."""
+
+    source: Headers | None = None
+    text = b""
+
+    def read(self, headers: Headers) -> bytes:
+        """Joined once for each list."""
+        if headers is not self.source:
+            self.source, self.text = headers, b"".join([b"%b: %b\r\n" % header for header in headers])
+        return self.text
+
+
+_defaults = _Defaults()
+
+
+class Turn:
+    """A request that is being answered. A caller who left is no error: then `receive` says so, and what is sent goes nowhere."""
+
+    __slots__ = (
+        "_chunked", "_connection", "_expects", "_flow", "_head", "_left", "_mute", "_news", "_waiter", "body", "disconnected", "keep_alive",
+        "more_body", "response_complete", "response_started", "scope", "task", "transport",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, scope: Message, *, keep_alive: bool, expects: bool) -> None:
+        """`expects`: the caller waits for a 100 before it sends the body."""
+        self.scope = scope
+        self.transport = connection.transport
+        self.keep_alive = keep_alive
+        self.body = b""
+        """What came of the request's body since it was last asked for."""
+        self.more_body = True
+        self.disconnected = self.response_started = self.response_complete = False
+        self.task: asyncio.Task[None] | None = None
+        self._news = False
+        """There is something to receive."""
+        self._waiter: asyncio.Future[None] | None = None
+        self._connection = connection
+        self._flow = connection.flow
+        self._expects = expects
+        self._head = b""
+        self._chunked = self._mute = False
+        self._left = 0
+        """Bytes that the answer still owes to its content-length."""
+
+    async def run(self, app: App) -> None:
+        """Let the application answer. Whatever becomes of it, the connection is left in order: ready for more, or closed."""
+        try:
+            with contextlib.suppress(Exception):  # reported where it was raised
+                await app(self.scope, self.receive, self.send)
+        finally:
+            self._connection.tasks.discard(self.task)
+            if not self.response_complete and not self.disconnected:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        if not self.response_started and not self.transport.is_closing():
+            self.transport.write(self._begin(500, _FAILED))
+        self.transport.close()
+
+    async def receive(self) -> Message:
+        """The next piece of the body, or that the caller left; after the answer that is all there is to hear."""
+        if self._expects and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._expects = False
+        if not self.disconnected and not self.response_complete:
+            self._flow.resume_reading()
+            if not self._news:
+                await self._wait()
+            self._news = False
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = self.body, b""
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def _wait(self) -> None:
+        while not self._news:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def hear(self) -> None:
+        """There is something to receive: a piece of the body, its end, or that the caller left or the answer is over."""
+        self._news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def whole(self) -> bytes | None:
+        """The request's body, when all of it is here and none was asked for: `receive` without a message around it."""
+        if self.more_body or self.disconnected or self.response_complete:
+            return None
+        self._flow.resume_reading()
+        self._news = False
+        body, self.body = self.body, b""
+        return body
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> bool:
+        """A whole answer: `send` without messages around it. False when the connection takes nothing now, or has begun an answer."""
+        if self._flow.write_paused or self.response_started:
+            return False
+        if not self.disconnected:
+            self._head = self._begin(status, headers)
+            self._put(body, more=False)
+        return True
+
+    async def send(self, message: Message) -> None:
+        """The head, kept until the body begins, or a piece of the body; returns when the connection takes more."""
+        if self._flow.write_paused and not self.disconnected:
+            await self._flow.drain()
+        if self.disconnected:
+            return
+        if not self.response_started:
+            self._head = self._begin(message["status"], message.get("headers", ()))
+        else:
+            self._put(message.get("body", b""), more=message.get("more_body", False))
+
+    def _put(self, body: bytes, *, more: bool) -> None:
+        if self._left >= 0 and not self._mute:
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not more):
+                raise RuntimeError("the answer is not as long as its content-length says")
+        elif self._chunked:
+            body = _chunk(body, last=not more)
+        self._write(b"" if self._mute else body)
+        if not more:
+            self.response_complete = True
+            self.hear()
+            if not self.keep_alive:
+                self.transport.close()
+            self._connection.on_response_complete()
+
+    def _write(self, body: bytes) -> None:
+        head, self._head = self._head, b""
+        if head and len(body) > SEPARATE:
+            self.transport.write(head)
+            head = b""
+        self.transport.write(head + body if head else body)
+
+    def _begin(self, status: int, headers: Headers) -> bytes:
+        """The head as bytes; how the body ends is settled with it. Header names are lower case."""
+        self.response_started, self._expects = True, False
+        defaults = self._connection.server_state.default_headers
+        parts, lines = [_STATUS.get(status) or b"HTTP/1.1 %d\r\n" % status, _defaults.read(defaults)], 2 + len(defaults) + len(headers)
+        self._left, closes = UNBOUND, False
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                self._left = int(value)
+            elif name == b"connection":
+                closes = b"close" in value.lower()
+        self._mute = status in (204, 304) or self.scope["method"] == "HEAD"
+        if self._left < 0 and not self._mute:
+            if self.scope["http_version"] == "1.1":
+                self._chunked = True
+                parts.append(b"transfer-encoding: chunked\r\n")
+                lines += 1
+            else:
+                self.keep_alive = False
+        if closes:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+            lines += 1
+        parts.append(b"\r\n")
+        head = b"".join(parts)
+        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+            raise RuntimeError("a header of the answer holds a line break")
+        return head
+
+
+def _chunk(body: bytes, *, last: bool) -> bytes:
+    """A piece of a body whose length nobody knows, and its end."""
+    if not last:
+        return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"

@@ -1,0 +1,124 @@
+"""Sockets and servers: the two listeners of a process, and how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+
+from gateway.config import pem
+from gateway.config.formats import Address
+from gateway.config.types import Tls
+from gateway.http.connection import Connection, end_overdue
+
+BACKLOG = 4096
+UNSENT = 64 << 10
+"""Bytes for one caller that wait in the kernel: those on their way are not counted, so that a long way costs no speed."""
+
+
+class ListenError(Exception):
+    """The address cannot be had; the message says why in one line."""
+
+
+def bind(address: Address) -> socket.socket:
+    """A listening socket; ListenError when the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # not every kernel knows it; connections have it from their listener
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        listener.bind((address.host, address.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ListenError(f"cannot listen on {address.host}:{address.port}: {error.strerror or error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def shown(listener: socket.socket, *, tls: bool = False) -> str:
+    """The URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{host}:{port}"
+
+
+def seat(listener: socket.socket, number: int = 0) -> str:
+    """The place in the fleet of the worker with this number: a process that is started again has it too."""
+    host, port = listener.getsockname()[:2]
+    return f"{socket.gethostname()} {host} {port} {number}"
+
+
+HEADS = 10.0
+"""Seconds for a request's head, unless the configuration says otherwise."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own idea of signals, and with a deadline for heads: the process decides when a listener ends."""
+
+    def __init__(self, config: uvicorn.Config, heads: Callable[[], float]) -> None:
+        super().__init__(config)
+        self._heads = heads
+        self._looked = time.monotonic()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Signals are handled by gateway.serve."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second, by uvicorn."""
+        deadline, now = self._heads(), time.monotonic()
+        if now - self._looked > min(1.0, deadline / 4):
+            self._looked = now
+            end_overdue(self.server_state.connections, deadline)
+        return await super().on_tick(counter)
+
+
+def _tls_context(tls: Tls, config: uvicorn.Config, default: object) -> ssl.SSLContext:
+    """What shows our certificate, as the configuration had it when it was read."""
+    context = ssl.SSLContext(config.ssl_version)
+    pem.load(context, tls)
+    return context
+
+
+def server(
+    app: Any,
+    *,
+    tls: Tls | None = None,
+    trusted_proxies: tuple[str, ...] = (),
+    grace: int | None,
+    heads: Callable[[], float] = lambda: HEADS,
+    refused: Callable[[str], None] | None = None,
+) -> Server:
+    """A server for one listener: httptools, no access log, forwarded headers only from proxies that are trusted.
+
+    `grace` is how long uvicorn waits for calls in flight once told to exit; None leaves that to the process. `heads` gives the
+    seconds that a request's head may take; `refused` hears why a connection ended before there was a call.
+    """
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http=cast("Any", partial(Connection, refused=refused)),
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies) or None,
+        timeout_graceful_shutdown=grace,
+        ssl_certfile=tls.cert if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+        ssl_context_factory=partial(_tls_context, tls) if tls else None,
+    )
+    return Server(config, heads)

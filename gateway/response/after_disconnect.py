@@ -1,0 +1,62 @@
+"""Answers that their provider bills whole are read to their end though the caller left: only the end tells what they cost.
+
+It happens in the call's own coroutine, so that the call is accounted for once, afterwards; bounded in time, and in number by target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gateway.upstream.transport import UpstreamError
+from providers.base import StreamFailure
+
+if TYPE_CHECKING:
+    from gateway.response.upstream_exchange import Exchange
+
+PATIENCE = 60.0
+"""Seconds for the rest of one answer."""
+MOST = 100
+"""Answers of one target that are read for nobody at the same time."""
+
+Result = TypeVar("Result")
+
+
+def wanted(exchange: Exchange) -> bool:
+    """Whether the caller left an answer that should be read on."""
+    place = exchange.place
+    return place.drain and getattr(exchange.caller, "gone", False) and place.draining < MOST
+
+
+async def read_on(exchange: Exchange, rest: Awaitable[Any]) -> None:
+    """Read the rest; what breaks it, or takes too long, ends it."""
+    place = exchange.place
+    place.draining += 1
+    try:
+        with suppress(UpstreamError, StreamFailure, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await rest
+    finally:
+        place.draining -= 1
+
+
+async def outlive(exchange: Exchange, work: Coroutine[Any, Any, Result], then: Callable[[Result], Awaitable[None]] | None = None) -> Result:
+    """The result of `work`, which a caller who leaves does not end; with what is to be done `then` before the call ends after all."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if wanted(exchange):
+            await read_on(exchange, _with(task, then))
+        raise
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _with(task: asyncio.Future[Result], then: Callable[[Result], Awaitable[None]] | None) -> None:
+    result = await task
+    if then is not None:
+        await then(result)

@@ -1,0 +1,51 @@
+"""One attempt: its request to the upstream, and the answer to the caller as what it is: a stream, JSON, or several made one."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gateway.emulate.stops import cut_answer
+from gateway.response import json_response as answering
+from gateway.response import stream_response as streaming
+from gateway.response.chained_requests import Read, as_stream, ask_in_parts
+from gateway.response.upstream_exchange import Exchange
+from providers.base import Body
+from providers.shapes import fan_out
+
+__all__ = ["Exchange", "carry_out"]
+
+
+async def carry_out(exchange: Exchange, body: Body) -> None:
+    """Send an adapted body and answer the caller. UpstreamError or StreamFailure when there is no (whole) answer."""
+    call = exchange.call
+    if exchange.asked is not None:
+        await answering.answer_logits(exchange, body, exchange.asked)
+        return
+    if exchange.count > 1:
+        bodies = fan_out(body, exchange.count)
+        await (streaming.relay_several if call.stream else answering.answer_several)(exchange, bodies)
+        return
+    in_parts = getattr(exchange.target.kind, "in_parts", None)
+    parts = in_parts(body, exchange.options) if in_parts is not None else None
+    if call.stream and parts is None:
+        continuing = call.spoken is not None and bool(call.spoken.splices)
+        await streaming.deliver(exchange, await streaming.begin(exchange, body, usage_asked=call.usage_asked and not continuing))
+        return
+    ask = partial(answering.ask, exchange)
+    found, response = await (ask(body) if parts is None else ask_in_parts(parts, ask))
+    if parts is not None and call.stops:  # one may stand across two parts
+        found, call.stop_matched = _cut(found, exchange)
+    if exchange.watch is not None and exchange.watch.repair and exchange.watch.error is not None:
+        found = await answering.ask_again(exchange, found, exchange.watch)
+    answered, call.usage, call.finish_reasons = found
+    if call.stream:
+        await streaming.open_stream(exchange, response)
+        await streaming.finish(exchange, *as_stream(answered, usage_asked=call.usage_asked))
+    else:
+        await answering.give(exchange, answered, response)
+
+
+def _cut(found: Read, exchange: Exchange) -> tuple[Read, str | None]:
+    """An answer in parts, ended at a stop that may stand across two of them."""
+    whole, matched = cut_answer(found[0], exchange.call.stops, keep=exchange.call.keep_stop)
+    return (whole, *found[1:]), exchange.call.stop_matched or matched

@@ -1,0 +1,133 @@
+"""What we tell the caller about a call: a short header before the first byte, and the whole story in the body when asked."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway import usage as accounting
+from gateway.call import Call
+from gateway.streams.chunks import OpeningChunk
+from providers.base import Adjustment, Body, Usage
+
+MAX_HEADER = 1024
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
+_encode = msgspec.json.Encoder().encode
+
+
+def header(adjustments: Sequence[Adjustment]) -> bytes:
+    """The `x-gateway-adjusted` header: an RFC 8941 list, at most 1 KiB, names and numbers only."""
+    items: list[str] = []
+    size = 0
+    for at, adjustment in enumerate(adjustments):
+        item = _item(adjustment)
+        size += len(item) + 2
+        if size > MAX_HEADER - 24:
+            items.append(f'"...";more={len(adjustments) - at}')
+            break
+        items.append(item)
+    return ", ".join(items).encode()
+
+
+def _item(adjustment: Adjustment) -> str:
+    param = adjustment.param if _NAME.match(adjustment.param) else "?"
+    item = f'"{param}";{adjustment.action}'
+    for key, value in (("from", adjustment.from_), ("to", adjustment.to)):
+        bare = _bare(value)
+        if bare is not None:
+            item += f";{key}={bare}"
+    return item
+
+
+def _bare(value: Any) -> str | None:
+    """A value as an RFC 8941 bare item; None for what is no name and no number."""
+    if value is True or value is False:
+        return "?1" if value else "?0"
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**15 else None
+    if isinstance(value, float):
+        text = f"{value:.3f}".rstrip("0")
+        return (text + "0" if text.endswith(".") else text) if abs(value) < 10**12 - 1 else None
+    if isinstance(value, str) and _NAME.match(value):
+        return f'"{value}"'
+    return None
+
+
+def body(call: Call) -> dict[str, Any]:
+    """The receipt as it stands under `gateway` in an answer, a last chunk, or an explanation."""
+    usage = call.usage
+    found: dict[str, Any] = {
+        "request_id": call.id,
+        "model": call.model,
+        "target": call.target.name if call.target else None,
+        "attempts": call.attempts,
+        "adjustments": call.adjustments,
+        "stop_matched": call.stop_matched,
+        "cost_usd": accounting.cost_usd(call),
+        "usage_source": None if usage is None else "estimated" if usage.estimated else "reported",
+        "timings": timings(call),
+    }
+    if call.time_info is not None:
+        found["time_info"] = call.time_info
+    if call.spoken is not None and call.spoken.splices:
+        found["continued"] = call.spoken.splices
+    if call.asides:
+        found["billed_attempts"] = accounting.bills(call)
+    if call.context is not None:
+        found["context"] = call.context
+    return found
+
+
+def timings(call: Call) -> dict[str, float]:
+    """Milliseconds: ours until the request was ready to send, the upstream's from there to now, and of these until its first token."""
+    if not call.sent_at:
+        return {}
+    found = {"gateway_ms": call.sent_at - call.started, "upstream_ms": time.monotonic() - call.sent_at}
+    if call.stream and call.first_byte_at:
+        found["first_token_ms"] = call.first_byte_at - call.sent_at
+    return {name: round(seconds * 1000, 3) for name, seconds in found.items()}
+
+
+def splice(answer: bytes, call: Call) -> bytes:
+    """A JSON object's bytes with the receipt added as its last key; a receipt of another gateway behind us gives way."""
+    if b'"gateway"' in answer:
+        whole = Body(answer)
+        whole.pop("gateway")
+        answer = whole.encode()
+    end = answer.rindex(b"}")
+    comma = b"" if answer[:end].rstrip().endswith(b"{") else b","
+    return answer[:end] + comma + b'"gateway":' + _encode(body(call)) + answer[end:]
+
+
+def chunk(call: Call, opening: OpeningChunk) -> bytes:
+    """The receipt as one more event of the stream that began with `opening`, before [DONE]."""
+    return _last_chunk(call, opening, "gateway", body(call))
+
+
+def usage_chunk(call: Call, usage: Usage, opening: OpeningChunk) -> bytes:
+    """What the call used by our own count, for a stream that we ended before its provider could say, or that had several."""
+    total = usage.prompt_tokens + usage.completion_tokens
+    counts = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": total,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+    return _last_chunk(call, opening, "usage", counts)
+
+
+def _last_chunk(call: Call, opening: OpeningChunk, name: str, value: Any) -> bytes:
+    chunk = {
+        "id": opening.id or call.id,
+        "object": "chat.completion.chunk",
+        "created": opening.created or 0,
+        "model": opening.model or call.model,
+        "choices": [],
+        name: value,
+    }
+    return b"data: " + _encode(chunk) + b"\n\n"

@@ -1,0 +1,237 @@
+"""A stream on its way: begun (sent, and read up to the first events that say something), then delivered to the caller.
+
+    begin     -> UpstreamStream    nothing has gone to the caller yet: it may still be given up for another target's
+    deliver   the rest             every piece as it comes, ended by exactly one [DONE]; an error here is the stream's last event
+
+Several upstream streams (one for each choice) are begun and read side by side and delivered as one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import msgspec
+
+from gateway import usage as accounting
+from gateway.emulate.fan_out import Interleaved, add_usages, interleave
+from gateway.emulate.stops import StopStream
+from gateway.metrics import Metrics
+from gateway.response import after_disconnect as outlive
+from gateway.response import receipt, time_info
+from gateway.response import upstream_answer as answer
+from gateway.response.upstream_exchange import Exchange
+from gateway.streams.chunks import OpeningChunk
+from gateway.streams.relay import DONE, Relay
+from gateway.upstream.transport import Response, UpstreamError
+from providers.base import Body
+
+
+class UpstreamStream:
+    """One upstream stream, read as what the caller is to get of it."""
+
+    __slots__ = ("_counted", "_metrics", "_stops", "ended", "first", "relay", "response")
+
+    def __init__(self, response: Response, relay: Relay, stops: StopStream | None, metrics: Metrics) -> None:
+        self.response = response
+        self.relay = relay
+        self._stops = stops
+        self._metrics = metrics
+        self._counted = 0
+        """Irregularities that the metrics know of."""
+        self.first = b""
+        """What `begin` read: events that say something, or all there is."""
+        self.ended = False
+        """Everything was read; what the last `read` returned comes before [DONE]."""
+
+    async def read(self) -> bytes:
+        """The next events to send, the last of them once `ended`. UpstreamError or StreamFailure when the stream breaks."""
+        relay = self.relay
+        while not relay.done:
+            try:
+                piece = await self.response.read()
+            except UpstreamError as error:
+                if error.kind != "truncated" or not relay.finished:
+                    raise
+                break  # all was said, only the end of the framing is missing
+            if not piece:
+                break
+            out = relay.feed(piece)
+            if out:
+                return out
+        out = relay.end()
+        self.ended = True
+        if self._stops is None or self._stops.matched is None:
+            self.response.finish(self._discard)
+        return out
+
+    def _discard(self, rest: bytes) -> bool:
+        """What comes after [DONE]; whether it should not have. The caller's stream may be over by then."""
+        surplus = self.relay.discard(rest)
+        self._count()
+        return surplus
+
+    async def read_rest(self) -> None:
+        """Read to the end for nobody."""
+        while not self.ended:
+            await self.read()
+
+    @property
+    def stop(self) -> str | None:
+        """The stop that ended it."""
+        return (self._stops.matched or self._stops.reported) if self._stops is not None else None
+
+    def close(self) -> None:
+        """Done with it, read to its end or not."""
+        self.response.close()
+        self._count()
+
+    def _count(self) -> None:
+        found = self.relay.normalised
+        if found > self._counted:
+            self._metrics.count("lockgate_sse_normalised", (), found - self._counted)
+            self._counted = found
+
+
+def note(exchange: Exchange, stream: UpstreamStream) -> None:
+    """What the only stream of a call told so far, on the call."""
+    call, relay = exchange.call, stream.relay
+    call.usage, call.finish_reasons, call.chunks = relay.usage, relay.finish_reasons, relay.chunks
+    call.stop_matched = stream.stop
+
+
+async def begin(exchange: Exchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
+    """Send, and read up to the first events that say something. Nothing goes to the caller."""
+    if not exchange.place.drain:
+        return await _begin(exchange, body, usage_asked)
+
+    async def rest(stream: UpstreamStream) -> None:
+        try:
+            await stream.read_rest()
+        finally:
+            stream.close()
+
+    return await outlive.outlive(exchange, _begin(exchange, body, usage_asked), rest)
+
+
+async def _begin(exchange: Exchange, body: Body, usage_asked: bool) -> UpstreamStream:
+    response = await exchange.send(body)
+    stream = UpstreamStream(response, *exchange.new_relay(body, usage_asked=usage_asked), exchange.metrics)
+    try:
+        stream.first = await stream.read()
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
+    """The stream's head, its first events and all that follow, as they come; then [DONE]."""
+    call, caller = exchange.call, exchange.caller
+    out = stream.first
+    exchange.delivered, call.relays = True, exchange.relays
+    try:
+        if not caller.opened:
+            await open_stream(exchange, stream.response)
+        elif exchange.on_begin is not None:
+            exchange.on_begin()
+        while not stream.ended:
+            if call.spoken is not None:
+                call.spoken.heard(out)
+            await caller.write(out)
+            if call.receipt and time_info.may_have(out):
+                call.time_info = time_info.read_events(out) or call.time_info
+            out = await stream.read()
+        if call.receipt:
+            call.time_info = time_info.read_events(out) or time_info.read(stream.relay.usage_event) or call.time_info
+    except asyncio.CancelledError:
+        if outlive.wanted(exchange):
+            await outlive.read_on(exchange, stream.read_rest())
+        raise
+    finally:
+        stream.close()
+        note(exchange, stream)
+    await finish(exchange, out, stream.relay.opening)
+
+
+async def open_stream(exchange: Exchange, response: Response) -> None:
+    """The head of the caller's stream."""
+    call = exchange.call
+    exchange.caller.claim()
+    call.status = 200
+    exchange.delivered, call.relays = True, exchange.relays
+    call.first_byte_at = time.monotonic()
+    if exchange.on_begin is not None:
+        exchange.on_begin()
+    await exchange.caller.open_stream(answer.stream_headers(call, response))
+
+
+async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
+    """The last events, the receipt where it was asked for, and [DONE]."""
+    call = exchange.call
+    call.stream_end = "ok"
+    call.upstream_end = time.monotonic()
+    if exchange.watched:
+        notes = [note for watched in exchange.watched for note in watched.notes()]
+        call.adjustments = [*call.adjustments, *dict.fromkeys(notes)]
+    if call.usage_asked:
+        out += _own_usage(exchange, opening)
+    if call.receipt:
+        call.time_info = call.time_info or exchange.times() or time_info.measured(call)
+        accounting.settle(call)
+        call.attempts[-1].ms = exchange.elapsed()
+        out += receipt.chunk(call, opening)
+    await exchange.caller.finish(out + DONE)
+
+
+def _own_usage(exchange: Exchange, opening: OpeningChunk) -> bytes:
+    """The chunk with a usage that no upstream told: of a stream that we ended at a stop, or that was gone on with elsewhere."""
+    call = exchange.call
+    if call.spoken is not None and call.spoken.splices:
+        accounting.settle(call)
+        usage = call.spoken.total(call.usage)
+    elif call.usage is None and call.stop_matched is not None:
+        accounting.settle(call)
+        usage = call.usage
+    else:
+        return b""
+    return receipt.usage_chunk(call, usage, opening) if usage is not None else b""
+
+
+async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:
+    """n streams as one, each with its own index."""
+    call, caller = exchange.call, exchange.caller
+    streams: dict[int, UpstreamStream] = {}
+    whole = Interleaved()
+
+    async def pump(at: int, put: Callable[[bytes], Awaitable[None]]) -> None:
+        stream = streams[at] = await begin(exchange, bodies[at], usage_asked=True)
+        try:
+            out = stream.first
+            while not stream.ended:
+                await put(out)
+                out = await stream.read()
+            await put(out)
+        finally:
+            stream.close()
+            call.stop_matched = call.stop_matched or stream.stop
+
+    async with aclosing(interleave(len(bodies), pump)) as pieces:
+        async for at, piece in pieces:
+            out = whole.rewrite(at, piece)
+            call.chunks = sum(stream.relay.chunks for stream in streams.values())
+            if out:
+                if not caller.opened:
+                    await open_stream(exchange, streams[at].response)
+                await caller.write(out)
+    relays = [streams[at].relay for at in range(len(bodies))]
+    call.usage = add_usages([relay.usage for relay in relays])
+    call.finish_reasons = tuple(next(iter(relay.finish_reasons), None) for relay in relays)
+    out = whole.usage_event(len(bodies)) if call.usage_asked else b""
+    try:
+        opening = msgspec.convert(whole.identity, OpeningChunk)
+    except msgspec.ValidationError:  # an upstream whose ids are no words
+        opening = OpeningChunk()
+    await finish(exchange, out, opening)

@@ -1,0 +1,225 @@
+"""Upstream answers, read whole: JSON, errors, streams for callers who did not ask for one; and the headers that go with each."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from typing import Any
+
+import msgspec
+
+from gateway.call import Call
+from gateway.errors import GatewayError, Headers
+from gateway.response.receipt import header as adjusted_header
+from gateway.streams.chunks import UNREADABLE
+from gateway.streams.relay import Relay
+from gateway.upstream.transport import Response, UpstreamError
+from providers.aggregate import Aggregate
+from providers.base import Answer, Failure, Options, StreamFailure, Target
+from providers.usage import read_usage
+
+__all__ = ["read_usage"]
+
+NO_ANSWER = Failure("bad_body", "the answer is not a chat completion")
+_LINKED = re.compile(rb"[\x21-\x7e]{1,128}\Z")
+_REQUEST_IDS = frozenset({b"x-request-id", b"request-id", b"apim-request-id"})
+_PASSED = frozenset({b"cf-ray", b"x-amz-cf-id", b"x-delay-time"})
+_STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class _ErrorBody(msgspec.Struct):
+    error: Any = None
+    code: Any = None
+    status_code: Any = None
+    type: Any = None
+
+
+_decode_error = msgspec.json.Decoder(_ErrorBody).decode
+
+_STATUS_OF = {
+    "overloaded_error": 529,
+    "server_is_overloaded": 503,
+    "service_unavailable": 503,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "invalid_request_error": 400,
+    "BadRequestError": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "insufficient_quota": 429,
+}
+"""Error types and codes of OpenAI, Anthropic and vLLM that have no number beside them."""
+
+
+def linked_id(value: bytes) -> str | None:
+    """The caller's x-request-id if it is printable ASCII of at most 128 bytes."""
+    return value.decode("ascii") if _LINKED.match(value) else None
+
+
+def is_event_stream(response: Response) -> bool:
+    """Whether the answer says it is a stream of events."""
+    for name, value in response.headers:
+        if name == b"content-type":
+            return value.lstrip()[:17].lower() == b"text/event-stream"
+    return False
+
+
+async def read_failure(response: Response, target: Target, limit: int) -> Failure:
+    """What an answer with an error status means; at most `limit` bytes of it are read."""
+    body = b""
+    with contextlib.suppress(UpstreamError):  # the status is known: a body that breaks off changes nothing
+        while len(body) < limit and (piece := await response.read()):
+            body += piece
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
+    return target.kind.failure(response.status, headers, body[:limit], target)
+
+
+async def read_json(response: Response, target: Target, options: Options, limit: int) -> Answer:
+    """A JSON answer; StreamFailure when it is an error in disguise or no answer at all."""
+    body = await response.body(limit)
+    if b'"error"' in body[:512]:
+        failure = _disguised(target, body)
+        if failure is not None:
+            raise StreamFailure(failure)
+    try:
+        if not body.isascii():
+            body.decode()  # the JSON decoder does not look into what it passes on unread
+        return target.kind.decode(body, target, options)
+    except UNREADABLE:
+        raise StreamFailure(NO_ANSWER) from None
+
+
+async def read_unstreamed(response: Response, target: Target, limit: int) -> Failure:
+    """A stream was asked for and something else came with status 200: usually an error."""
+    body = await response.body(limit)
+    return _disguised(target, body) or Failure("bad_body", "a stream was asked for and the answer is none")
+
+
+def _disguised(target: Target, body: bytes) -> Failure | None:
+    """The failure that a body with status 200 holds, if it holds one."""
+    try:
+        found = _decode_error(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return inband_failure(target, body) if found.error else None
+
+
+def inband_failure(target: Target, data: bytes) -> Failure:
+    """An error object without an HTTP status of its own: the status it names, or that its type stands for, else 500."""
+    status = 500
+    try:
+        found = _decode_error(data)
+        inner = found.error if isinstance(found.error, dict) else {}
+        named = (
+            found.status_code,
+            inner.get("status_code"),
+            inner.get("code"),
+            inner.get("status"),
+            found.code,
+            inner.get("type"),
+            found.type,
+        )
+        status = next((known for word in named if (known := _status(word))), 500)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    failure = target.kind.failure(status, {}, data, target)
+    return failure if failure.kind != "server_error" else msgspec.structs.replace(failure, kind="inband_error")
+
+
+def _status(word: Any) -> int | None:
+    if isinstance(word, str):
+        return int(word) if word.isdigit() and 400 <= int(word) < 600 else _STATUS_OF.get(word)
+    return word if isinstance(word, int) and not isinstance(word, bool) and 400 <= word < 600 else None
+
+
+def whole_relay(target: Target, options: Options) -> Relay:
+    """The state of a stream that becomes one JSON answer."""
+    return Relay(
+        decoder=target.kind.decoder(target, options),
+        usage_asked=True,
+        read_usage=read_usage,
+        fail=lambda data: inband_failure(target, data),
+    )
+
+
+async def aggregate(response: Response, target: Target, relay: Relay) -> Answer:
+    """One JSON answer out of a stream, for a provider that is always asked to stream."""
+    if not is_event_stream(response):
+        raise StreamFailure(await read_unstreamed(response, target, 1 << 20))
+    whole = Aggregate()
+    while not relay.done:
+        piece = await response.read()
+        if not piece:
+            break
+        _feed(whole, relay.feed(piece))
+    _feed(whole, relay.end())
+    response.finish(relay.discard)
+    return Answer(whole.result(), relay.usage, relay.finish_reasons)
+
+
+def _feed(whole: Aggregate, events: bytes) -> None:
+    for event in events.split(b"\n\n"):
+        if event:
+            whole.feed(event[len(b"data: ") :])
+
+
+def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
+    """What every answer carries."""
+    headers = [(b"x-request-id", call.id.encode())]
+    if call.client_id is not None:
+        headers.append((b"x-client-request-id", call.client_id.encode()))
+    if call.attempts:
+        headers.append((b"x-gateway-attempts", b"%d" % len(call.attempts)))
+    if call.target is not None:
+        headers.append((b"x-gateway-target", call.target.name.encode("ascii", "backslashreplace")))
+    if call.sent_at:
+        ours = (call.sent_at - call.started) * 1000
+        theirs = max(0.0, time.monotonic() - call.sent_at) * 1000
+        headers.append((b"server-timing", b"gateway;dur=%.2f, upstream;dur=%.2f" % (ours, theirs)))
+    if call.limit_headers:
+        headers.extend(call.limit_headers)
+    if call.adjustments:
+        headers.append((b"x-gateway-adjusted", adjusted_header(call.adjustments)))
+    return headers
+
+
+def _upstream_headers(call: Call, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
+    """The few upstream headers that pass: rate limits and the request id under names of ours, Cerebras' three as they are."""
+    for name, value in response.headers:
+        if name[:1] not in (b"x", b"r", b"a", b"c"):
+            continue
+        if name.startswith(b"x-ratelimit-"):
+            headers.append((b"x-upstream-" + name[2:], value))
+        elif name in _REQUEST_IDS:
+            call.upstream_id = value[:128].decode("latin-1")
+            headers.append((b"x-upstream-request-id", value[:128]))
+        elif name in _PASSED:
+            headers.append((name, value))
+
+
+def json_headers(call: Call, response: Response, length: int) -> Headers:
+    """The head of a JSON answer of `length` bytes."""
+    headers = common_headers(call)
+    headers.append((b"content-type", b"application/json"))
+    headers.append((b"content-length", b"%d" % length))
+    _upstream_headers(call, response, headers)
+    return headers
+
+
+def stream_headers(call: Call, response: Response) -> Headers:
+    """The head of a stream."""
+    headers = common_headers(call)
+    headers.extend(_STREAM_HEADERS)
+    _upstream_headers(call, response, headers)
+    return headers
+
+
+def error_headers(call: Call, error: GatewayError, length: int) -> Headers:
+    """The head of an error, whose body is `length` bytes."""
+    return [*common_headers(call), (b"content-type", b"application/json"), (b"content-length", b"%d" % length), *error.headers]

@@ -1,0 +1,153 @@
+"""One attempt while it lasts: what it needs, its request to the upstream, and the head of the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from gateway.attempts.continuation import Rest
+from gateway.call import Call, in_ms
+from gateway.dialects import goodfire
+from gateway.emulate import json_mode, logits
+from gateway.emulate.stops import StopStream
+from gateway.http.caller import Caller
+from gateway.metrics import Metrics
+from gateway.response import time_info
+from gateway.response import upstream_answer as answer
+from gateway.streams.relay import Relay
+from gateway.targets.backend import Place
+from gateway.upstream.transport import Deadlines, Response
+from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, Target, Usage, WireRequest
+
+MAX_ANSWER = 64 << 20
+"""Bytes of one JSON answer that we take from an upstream."""
+MAX_ERROR = 64 << 10
+SLACK, SPARE = 1.1, 64
+"""A stream may have its output limit times one, and some, content events: one that has more will not end by itself."""
+
+
+class Exchange:
+    """Everything that one attempt needs while it lasts."""
+
+    __slots__ = (
+        "asked", "call", "caller", "deadlines", "delivered", "metrics", "on_begin", "options", "place", "relays", "reported", "sent_at",
+        "target", "watch", "watched",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        call: Call,
+        caller: Caller,
+        place: Place,
+        target: Target,
+        options: Options,
+        deadlines: Deadlines,
+        metrics: Metrics,
+        asked: logits.Asked | None = None,
+        watch: json_mode.Watch | None = None,
+    ) -> None:
+        """`asked` are probabilities that this provider has no call for; `watch` looks at answers in JSON mode."""
+        self.asked = asked
+        self.watch = watch
+        self.watched: list[json_mode.JsonStream] = []
+        self.delivered = False
+        """The caller gets this attempt's answer, or the part of it that came."""
+        self.relays: list[Relay] = []
+        """The upstream streams of this attempt."""
+        self.reported: list[Usage] = []
+        """What upstream answers that were read whole said they used."""
+        self.call = call
+        self.caller = caller
+        self.place = place
+        self.target = target
+        self.options = options
+        self.deadlines = deadlines
+        self.metrics = metrics
+        self.on_begin: Callable[[], None] | None = None
+        """Called when a stream to the caller begins."""
+        self.sent_at = time.monotonic()
+        if call.spoken is None or not call.spoken.splices:  # the rest of a stream belongs to what began it
+            call.sent_at = self.sent_at
+        call.upstream_at = 0.0
+        call.chunks = 0
+        call.stop_matched = None
+        call.time_info = None
+
+    @property
+    def count(self) -> int:
+        """How many upstream calls the adjustments make of this one."""
+        for adjustment in self.call.adjustments:
+            if adjustment.action == "fan_out":
+                return int(adjustment.from_)
+        return 1
+
+    def elapsed(self) -> float:
+        """Milliseconds since the request was ready to be sent."""
+        return in_ms(time.monotonic() - self.sent_at)
+
+    async def send(self, body: Body) -> Response:
+        """The head of a good answer; StreamFailure for an error, or for no stream where one was asked for."""
+        request = self.target.kind.encode(body, self.target, self.options)
+        try:
+            response = await self.transmit(request)
+        finally:
+            self.call.written = self.call.written or request.written
+        self.call.upstream_at = time.monotonic()
+        try:
+            if response.status != 200:
+                raise StreamFailure(await answer.read_failure(response, self.target, MAX_ERROR))
+            if self.call.stream and not answer.is_event_stream(response):
+                raise StreamFailure(await answer.read_unstreamed(response, self.target, MAX_ANSWER))
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def transmit(self, request: WireRequest) -> Awaitable[Response]:
+        """Give one request to the transport; the head of whatever answer it gets."""
+        self.metrics.count("lockgate_upstream_requests", (self.metrics.target_label(self.target),))
+        if self.call.trace is not None:
+            self.call.trace.mark(request)
+        return self.place.transport.send(self.place.origin, request, self.deadlines)
+
+    def new_relay(self, body: Body, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
+        """The state of the stream that answers `body`; with stops, what ends it at one of them."""
+        call, target = self.call, self.target
+        decoder: StreamDecoder | None = target.kind.decoder(target, self.options)
+        stops = None
+        if call.stops or self.watch is not None:
+            assert call.body is not None
+            choices = 1 if self.count > 1 else call.body.get("n") or 1
+            if call.stops:
+                decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keep_stop)
+            if self.watch is not None:
+                decoder = watched = json_mode.JsonStream(decoder, self.watch, choices)
+                self.watched.append(watched)
+        if call.path.startswith(goodfire.PREFIX):
+            decoder = goodfire.GoodfireStream(decoder)
+        if call.spoken is not None and call.spoken.splices:
+            decoder = Rest(decoder, call.spoken)
+        relay = Relay(
+            decoder=decoder,
+            usage_asked=usage_asked,
+            read_usage=answer.read_usage,
+            fail=lambda data: answer.inband_failure(target, data),
+            most=_most_events(body),
+            choices=body.get("n") or 1,
+        )
+        self.relays.append(relay)
+        return relay, stops
+
+    def times(self) -> dict[str, Any] | None:
+        """How long the parts of the only upstream call took, where its decoder knows."""
+        times = self.options.memo.get(TIMES) if self.count == 1 else None
+        return time_info.from_provider(times) if times else None
+
+
+def _most_events(body: Body) -> float:
+    """How many content events may come for an adapted body: about one a token, and some slack. No bound where the body has none."""
+    cap = body.get("max_completion_tokens") or body.get("max_tokens")
+    if type(cap) is not int:
+        return float("inf")
+    return (cap * SLACK + SPARE) * (body.get("n") or 1)

@@ -1,0 +1,1 @@
+"""Where limits are counted: memory, or Redis through atomic scripts. Imports config and metrics; knows no call."""

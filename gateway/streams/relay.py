@@ -1,0 +1,325 @@
+"""One upstream stream on its way to the caller: bytes as they are, unless something must change.
+
+Sans I/O: `feed` takes what arrived and returns what to send; `end` is called once when the upstream has no more. Every event is
+checked (it is JSON, it is no error) and read for finish reasons and usage by one typed decode, 0.25 us for 230 bytes, which is
+less than three substring searches over the same bytes; nothing is decoded into Python objects that is not used, and a piece that
+needs no change is returned as the very bytes that came in.
+
+What holds for every stream (faults.md, "Streaming semantics"):
+- nothing is released before the first content, so that another target can still take over;
+- success is a finish reason for every choice and exactly one [DONE]; the end without a finish reason is a failure;
+- once something was sent, the events that arrived before a failure are sent before it, read together or not;
+- usage is known to us, and shown to the caller only when asked: in one last chunk with `choices: []`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from gateway.streams.chunks import UNREADABLE, OpeningChunk, ReadChoice, ReadChunk, is_text, present, read_chunk, read_chunks, read_opening
+from gateway.streams.sse import Event, EventParser, EventTooLarge, lead, tail
+from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
+
+DONE = b"data: [DONE]\n\n"
+MAX_HELD = 4096
+"""Bytes of preamble kept back before the first content; more than that is sent on."""
+
+_PLAIN_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"})
+_SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
+
+ReadUsage = Callable[[Any], Usage | None]
+InbandFailure = Callable[[bytes], Failure]
+
+
+class Relay:
+    """The state of one stream between an upstream and a caller."""
+
+    __slots__ = (
+        "_choices", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_read_usage",
+        "_sent", "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        decoder: StreamDecoder | None,
+        usage_asked: bool,
+        read_usage: ReadUsage,
+        fail: InbandFailure,
+        most: float = float("inf"),
+        choices: int = 1,
+    ) -> None:
+        """`fail` turns an error event's data into a Failure; `read_usage` a usage object into Usage, None when it is garbage.
+
+        `most` are the content events after which a stream that does not end is cut off; `choices` is how many were asked for.
+        """
+        self._decoder = decoder
+        self._usage_asked = usage_asked
+        self._read_usage = read_usage
+        self._fail = fail
+        self._most = most
+        self._choices = choices
+        self._parser = EventParser()
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._finished: set[int] = set()
+        self._highest = 0
+        self._usage_event: bytes | None = None
+        self._failure: StreamFailure | None = None
+        self._sent = False
+        self._surplus = 0
+        """Events after [DONE]."""
+        self.started = False
+        """Something was said: from here on the answer belongs to this upstream."""
+        self.done = False
+        """[DONE] or a failure came; what follows is not read."""
+        self.usage: Usage | None = None
+        self.finish_reasons: tuple[str | None, ...] = ()
+        self.chunks = 0
+        self.opening = OpeningChunk()
+        """The first chunk's identity, for chunks that we add."""
+
+    @property
+    def normalised(self) -> int:
+        """How many irregularities of the upstream's stream were smoothed."""
+        return self._parser.normalised + self._surplus
+
+    def discard(self, rest: bytes) -> bool:
+        """What came after [DONE] and goes to nobody; whether there were events after it, which count as irregularities."""
+        try:
+            self._surplus += len(self._parser.feed(rest))
+        except EventTooLarge:
+            self._surplus += 1
+        return self._surplus > 0
+
+    @property
+    def usage_event(self) -> bytes:
+        """The upstream's last word on usage, shown to the caller or not; b"" when there was none."""
+        return self._usage_event or b""
+
+    @property
+    def finished(self) -> bool:
+        """Every choice that began has its finish reason, and without a [DONE] every one that was asked for."""
+        said_all = self.done and self._failure is None
+        return len(self._finished) > self._highest and (said_all or len(self._finished) >= self._choices)
+
+    def feed(self, piece: bytes) -> bytes:
+        """What to send for a piece of the upstream's body; b"" while nothing is to be sent yet. StreamFailure when it is bad."""
+        parser = self._parser
+        out: list[bytes] = []
+        try:
+            whole = parser.cut(piece)
+            while whole and not self.done:
+                out.append(self._pass(whole))
+                whole = parser.cut(b"") if parser.plain else b""
+        except EventTooLarge:
+            raise StreamFailure(Failure("too_large", "an event of the stream is over 1 MiB")) from None
+        if self.chunks > self._most and not self.done:
+            self._failure = StreamFailure(Failure("limit", f"the stream went on after {self.chunks} events, far beyond its output limit"))
+            self.done = True
+        sent = out[0] if len(out) == 1 else b"".join(out)
+        if sent:
+            self._sent = True
+        return sent
+
+    def _pass(self, whole: bytes) -> bytes:
+        """What to send for whole events. Where a part of them needs a closer look, only that part gets it; the rest is put back."""
+        if self._decoder is None and self._parser.plain:
+            if self.started and self._take_plain(whole):
+                return whole
+            at = tail(whole) if self.started else lead(whole)
+            if self.started and at and self._take_plain(whole[:at]):
+                self._parser.unread(whole[at:])
+                return whole[:at]
+            if not self.started and at < len(whole):
+                self._parser.unread(whole[at:])
+                whole = whole[:at]
+        events = self._parser.split(whole)
+        out = self._take(events, whole if self._parser.plain else None)
+        if not self.started:
+            return self._hold(out)
+        return self._release() + out if self._held else out
+
+    def _take_plain(self, whole: bytes) -> bool:
+        """Whether these events go on as they are: ordinary chunks, read together in one decode. Nothing is noted otherwise."""
+        if whole[:6] != b"data: " or not is_text(whole):
+            return False
+        try:
+            chunks = read_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        finished: list[ReadChoice] = []
+        said = 0
+        highest = self._highest
+        for chunk in chunks:
+            if len(chunk.usage) > 4 or len(chunk.error) > 4 or chunk.object == "error":
+                return False
+            choices = chunk.choices
+            if choices:
+                said += not choices[-1].finish_reason
+                for choice in choices:
+                    if choice.index > highest:
+                        highest = choice.index
+                    if choice.finish_reason:
+                        finished.append(choice)
+        self.chunks += said
+        self._highest = highest
+        for choice in finished:
+            self._finish(choice)
+        return True
+
+    def _translate(self, decoder: StreamDecoder, events: Iterable[Event]) -> Iterator[Event]:
+        for name, data in events:
+            try:
+                chunks = (*getattr(decoder, "end", tuple)(), data) if data == b"[DONE]" else tuple(decoder.feed(name, data))
+            except UNREADABLE as error:
+                raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None
+            for chunk in chunks:
+                yield name if chunk is data else "", chunk
+
+    def _take(self, events: Iterable[Event], plain: bytes | None) -> bytes:
+        """The bytes for these events: `plain` itself when every one of them goes on as it is."""
+        whole = iter(events)
+        if self._decoder is not None:
+            events, plain = self._translate(self._decoder, whole), None
+        else:
+            events = whole
+        kept: list[bytes] = []
+        try:
+            if self._check(events, kept, plain is not None):
+                assert plain is not None
+                return plain
+            if self.done:
+                self._surplus += sum(1 for _ in whole)
+        except StreamFailure as failure:
+            if not self._sent:
+                raise
+            self._failure = failure
+            self.done = True
+        return b"".join([b"data: " + data + b"\n\n" for data in kept])
+
+    def _check(self, events: Iterable[Event], kept: list[bytes], plain: bool) -> bool:
+        """Read every event and append to `kept` what goes on of it; whether that is all of them as they came."""
+        unchanged = plain
+        for name, data in events:
+            if not plain and b"\n" in data:
+                # A JSON string has no raw newline: this one stood between two data lines of the event.
+                data = data.replace(b"\n", b"")
+            if data == b"[DONE]":
+                self.done = True
+                return False
+            try:
+                chunk = read_chunk(data)
+                if not is_text(data):
+                    raise msgspec.DecodeError
+            except (msgspec.DecodeError, RecursionError):
+                raise StreamFailure(Failure("bad_event", "an event of the stream is not the JSON of a chat completion chunk")) from None
+            if (len(chunk.error) and present(chunk.error)) or chunk.object == "error" or (name == "error" and not chunk.choices):
+                raise StreamFailure(self._fail(data))
+            if chunk.choices:
+                for choice in chunk.choices:
+                    if choice.index > self._highest:
+                        self._highest = choice.index
+                    if choice.finish_reason:
+                        self._finish(choice)
+            if not self.started:
+                self._look_for_content(data, chunk)
+            if self.started and chunk.choices and not chunk.choices[-1].finish_reason:
+                self.chunks += 1
+            if len(chunk.usage) > len(b"null"):
+                unchanged = False
+                rest = self._keep_usage(data, chunk)
+                if rest is None:
+                    continue
+                data = rest
+            kept.append(data)
+        return unchanged
+
+    def _finish(self, choice: ReadChoice) -> None:
+        self._finished.add(choice.index)
+        if 0 <= choice.index < 128:
+            reasons = list(self.finish_reasons)
+            reasons.extend([None] * (choice.index + 1 - len(reasons)))
+            reasons[choice.index] = choice.finish_reason
+            self.finish_reasons = tuple(reasons)
+
+    def _look_for_content(self, data: bytes, chunk: ReadChunk) -> None:
+        try:
+            opening = read_opening(data)
+        except msgspec.DecodeError:
+            self.started = True
+            return
+        self.started = bool(self._finished)
+        if opening.id is not None:
+            self.opening = opening
+        for choice in opening.choices or ():
+            if present(choice.text) and bytes(choice.text) not in _SILENT:
+                self.started = True
+            for key, value in (choice.delta or {}).items():
+                if key != "role" and bytes(value) not in _SILENT:
+                    self.started = True
+
+    def _keep_usage(self, data: bytes, chunk: ReadChunk) -> bytes | None:
+        """Take the usage out of an event. What is left to send, or None when nothing is."""
+        body = Body(data)
+        raw = body.get("usage")
+        usage = self._read_usage(raw)
+        if usage is not None:
+            self.usage = usage
+            self._usage_event = _usage_chunk(body.copy(), raw, usage)
+        if not chunk.choices and (self._usage_asked or all(key in _PLAIN_KEYS for key in body)):
+            return None
+        body.pop("usage")
+        return body.encode()
+
+    def _hold(self, out: bytes) -> bytes:
+        self._held.append(out)
+        self._held_size += len(out)
+        if self._held_size <= MAX_HELD:
+            return b""
+        self.started = True
+        return self._release()
+
+    def _release(self) -> bytes:
+        held, self._held = b"".join(self._held), []
+        return held
+
+    def end(self) -> bytes:
+        """What to send when the upstream has ended or [DONE] came: held text, usage if asked. [DONE] is left to the caller of this.
+
+        StreamFailure("truncated") when the stream ended without a finish reason for every choice it began.
+        """
+        out = b""
+        if not self.done:
+            try:
+                out = self._take(self._parser.end(), None)
+                self._raise_failure()
+            except StreamFailure as failure:
+                if failure.failure.kind != "bad_event":
+                    raise
+                if not self.finished:
+                    raise StreamFailure(Failure("truncated", "the stream ended inside an event")) from None
+                self._failure = None  # all was said: a fragment after it is missed by nobody
+        self._raise_failure()
+        if not self.finished:
+            raise StreamFailure(Failure("truncated" if self.started else "closed_pre", "the stream ended without a finish reason"))
+        self.started = True
+        if self._usage_asked and self._usage_event is not None:
+            out += b"data: " + self._usage_event + b"\n\n"
+        return self._release() + out
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def _usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:
+    """The chunk that shows a usage: no choices, a total."""
+    if "total_tokens" not in raw:
+        body.set("usage", {**raw, "total_tokens": usage.prompt_tokens + usage.completion_tokens})
+    if body.raw("choices") != b"[]":
+        body.set("choices", [])
+    return body.encode()

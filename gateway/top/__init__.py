@@ -1,1 +1,0 @@
-"""`lockgate top`: a live view of a running gateway in a terminal."""

@@ -1,0 +1,168 @@
+"""The end of a call: what it used, estimated where the provider did not say."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from gateway.call import Aside, Call
+from gateway.tokens.counter import INLINE, SHARED, tokenizer_for
+from providers.base import Usage
+
+if TYPE_CHECKING:
+    from gateway.response.upstream_exchange import Exchange
+
+NANO = 1_000_000_000
+
+BYTES_PER_TOKEN = 4
+"""For an estimate that is shown, never for one that is enforced: it under-counts JSON by about 40 % (measured)."""
+
+ENDED_HERE = frozenset({"left", "header_timeout", "ttft_timeout", "stalled", "timeout"})
+"""How attempts end that their upstream would have gone on with."""
+SILENCE = 16
+"""An answer with no more content events (or tokens, by its length) may have cost no tokens, as a provider that says 0 says."""
+
+
+MOST_LOOKED_AT = 4 << 20
+"""Bytes of a broken answer that are looked through."""
+_TEXTS = re.compile(rb'"(?:content|text|arguments|refusal|reasoning(?:_content)?|thinking)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)', re.DOTALL)
+"""What providers' wires call the texts of an answer; the last may lack its end."""
+
+
+class _Choice(msgspec.Struct):
+    message: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Said(msgspec.Struct):
+    choices: list[_Choice] = []
+
+
+_decode_said = msgspec.json.Decoder(_Said).decode
+
+
+class Used(NamedTuple):
+    """What a call is billed for, attempts that failed included. `cost` in nano-dollars."""
+
+    prompt: int
+    output: int
+    cost: int
+
+
+def settle(call: Call) -> None:
+    """Make sure that a call which reached an upstream has a usage; an estimate is flagged as one. No prompt has 0 tokens.
+
+    Output is estimated by content events, of which providers send about one per token, or by the length of a JSON answer. A stream that
+    did not come to its end is charged what was reported, or what was received when that is more.
+    """
+    if call.status != 200 or call.target is None:
+        return
+    if call.relays and call.stream_end != "ok":
+        call.usage = received(call)
+    usage = call.usage
+    if usage is None:
+        call.usage = Usage(prompt_tokens(call), call.chunks, estimated=True)
+    elif call.operation == "chat" and not (usage.prompt_tokens and usage.completion_tokens):
+        prompt = usage.prompt_tokens or prompt_tokens(call)
+        output = usage.completion_tokens or (call.chunks if call.chunks > SILENCE else 0)
+        if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
+            call.usage = msgspec.structs.replace(usage, prompt_tokens=prompt, completion_tokens=output, estimated=True)
+
+
+def received(call: Call) -> Usage:
+    """What the streams of a call brought so far."""
+    total = Usage()
+    for relay in call.relays:
+        known = relay.usage or Usage(prompt_tokens(call), 0, estimated=True)
+        if relay.chunks > known.completion_tokens:
+            known = msgspec.structs.replace(known, completion_tokens=relay.chunks, estimated=True)
+        total = total.plus(known)
+    return total
+
+
+def set_aside(call: Call, exchange: Exchange, ended: str) -> None:
+    """An attempt that did not answer the call: what its upstream reported all the same is billed, at its own target.
+
+    Where nothing was reported and it was we who ended it (`ended`: a failure's kind, or `left`), the prompt is, if the provider bills it.
+    """
+    reported = [*exchange.reported, *(relay.usage for relay in exchange.relays if relay.usage is not None)]
+    if reported:
+        call.usage = None  # an estimate gives way
+    elif ended in ENDED_HERE and exchange.place.bills_aborted_prompt and call.written:
+        reported.append(Usage(prompt_tokens(call), 0, estimated=True))
+    for usage in reported:
+        price = exchange.place.price
+        call.asides.append(Aside(exchange.target.name, usage, price.of_usage(usage) if price is not None else 0))
+
+
+def used(call: Call, since: int = 0) -> Used | None:
+    """What a call is billed for, without its first `since` asides; None when it used nothing that anybody told of."""
+    usage = call.usage
+    if not call.asides:  # nearly always
+        return None if usage is None else Used(max(0, usage.prompt_tokens), max(0, usage.completion_tokens), own_cost(call))
+    asides = call.asides[since:]
+    if usage is None and not asides:
+        return None
+    prompt = sum(max(0, one.usage.prompt_tokens) for one in asides) + (max(0, usage.prompt_tokens) if usage else 0)
+    output = sum(max(0, one.usage.completion_tokens) for one in asides) + (max(0, usage.completion_tokens) if usage else 0)
+    return Used(prompt, output, sum(one.cost for one in asides) + own_cost(call))
+
+
+def guessed(call: Call, since: int = 0) -> bool:
+    """Whether some of what a call is billed for was not reported but estimated here."""
+    if call.usage is not None and call.usage.estimated:
+        return True
+    return bool(call.asides) and any(one.usage.estimated for one in call.asides[since:])
+
+
+def own_cost(call: Call) -> int:
+    """The cost of the answer itself, in nano-dollars; 0 where nobody knows a price."""
+    return call.price.of_usage(call.usage) if call.price is not None and call.usage is not None else 0
+
+
+def bills(call: Call) -> list[dict[str, Any]]:
+    """What attempts used that did not answer the call, and their cost in USD."""
+    return [{"target": one.target, "usage": one.usage, "cost_usd": one.cost / NANO} for one in call.asides]
+
+
+def cost_usd(call: Call) -> float | None:
+    """What the call costs in all; None when it used nothing or no price is known."""
+    found = used(call) if call.price is not None else None
+    return None if found is None else found.cost / NANO
+
+
+def prompt_tokens(call: Call) -> int:
+    """What was counted for the context window; else counted now where that is cheap; else by bytes."""
+    if call.context is not None:
+        return call.context.prompt_tokens
+    if call.target is not None and call.body is not None and call.body_bytes <= INLINE:
+        tokenizer = tokenizer_for(call.target.kind.type, call.target.model)
+        if "messages" in call.body and SHARED.loaded(tokenizer):
+            with suppress(ValueError, RecursionError):  # a call is accounted for whatever is in it
+                return SHARED.count_now(call.body, tokenizer).total()
+    return call.body_bytes // BYTES_PER_TOKEN
+
+
+def estimate_output(answer: bytes) -> int:
+    """About how many tokens the messages of a JSON answer have."""
+    try:
+        said = _decode_said(answer)
+    except msgspec.DecodeError:
+        return 0
+    return sum(len(choice.message) for choice in said.choices) // BYTES_PER_TOKEN
+
+
+def estimate_part(part: bytes) -> int:
+    """About how many output tokens are in the beginning of a JSON answer: its texts; 0 while none has begun."""
+    size = sum(len(text) for text in _TEXTS.findall(part[:MOST_LOOKED_AT]))
+    return -(-size // BYTES_PER_TOKEN)
+
+
+def internal_error(id: str, error: Exception) -> bytes:
+    """One log line that says where the gateway failed; no message, as it might quote a prompt."""
+    frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
+    return msgspec.json.encode({"level": "error", "id": id, "error": type(error).__name__, "at": frames}) + b"\n"

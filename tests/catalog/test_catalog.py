@@ -1,0 +1,76 @@
+"""What is known of vendors' models: from dated files that the built package has, one read when it is needed."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import providers
+from gateway import catalog
+
+ROOT = Path(__file__).parents[2]
+FOLDER = Path(catalog.__file__).parent
+FILES = sorted(FOLDER.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_names_its_source_licence_and_date(path: Path) -> None:
+    found = catalog.extract(path.stem)
+    assert found is not None
+    assert (found.source, found.licence) == ("models.dev", "MIT")
+    assert found.as_of == "2026-07-01"
+    assert found.models
+    for name, entry in found.models.items():
+        for tokens in (entry.context, entry.input, entry.output):
+            assert tokens is None or tokens > 0, name
+
+
+def test_the_licence_of_the_source_is_beside_the_files_and_all_of_it_is_packaged() -> None:
+    assert "Copyright (c) 2025 models.dev" in (FOLDER / "LICENSE.models-dev").read_text()
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["gateway.catalog"]
+    data = {path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert {path.name for pattern in packaged for path in FOLDER.glob(pattern)} == data
+
+
+def test_a_model_has_its_window_and_its_longest_answer() -> None:
+    entry = catalog.find("openai", "gpt-4o")
+    assert entry is not None
+    assert (entry.context, entry.output) == (128_000, 16_384)
+    assert entry.usd_per_million_tokens is not None
+    assert (entry.usd_per_million_tokens.input, entry.usd_per_million_tokens.output) == (2.5, 10.0)
+
+
+def test_a_reasoning_models_prompt_is_shorter_than_its_window() -> None:
+    entry = catalog.find("openai", "gpt-5")
+    assert entry is not None
+    assert (entry.context, entry.input) == (400_000, 272_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "provider"),
+    [
+        ("openai", "gpt-4o-2031-01-31", ""),
+        ("gemini", "models/gemini-2.5-flash", ""),
+        ("fireworks", "accounts/fireworks/models/glm-5p1", ""),
+        ("together", "MiniMaxAI/MiniMax-M2.5", ""),
+        ("openai-compatible", "sonar", "perplexity"),
+    ],
+    ids=["dated", "gemini", "fireworks", "together", "by-name"],
+)
+def test_names_are_found_as_vendors_write_them(kind: str, model: str, provider: str) -> None:
+    assert catalog.find(kind, model, provider) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "provider"),
+    [("openai", "gpt-4-32k-mine", ""), ("local", "x", "local"), ("vllm", "x", "../openai"), ("vllm", "x", "")],
+)
+def test_what_is_not_known_is_not_guessed(kind: str, model: str, provider: str) -> None:
+    assert catalog.find(kind, model, provider) is None
+
+
+def test_another_name_for_a_vendor_belongs_to_a_type_and_a_file() -> None:
+    assert set(catalog.VENDORS) <= set(providers.types())
+    assert set(catalog.VENDORS.values()) <= {path.stem for path in FILES}

@@ -1,0 +1,227 @@
+"""Limits and prices as they are written: what is read, and what is refused with its path and the fix."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+
+from gateway.catalog.prices import FREE, TokenPrice, price_of
+from gateway.config import load as config
+from gateway.config.limit import Rate
+from gateway.config.load import Config, ConfigError
+from gateway.config.schema import text
+
+HASH = "sha256:" + "ab" * 32
+BASE = "providers: {local: {}, openai: {api_key: '${K}'}, box: {type: vllm, base_url: 'http://x/v1'}}\nmodels: {m: %s}\n"
+
+
+def parse(rest: str, target: str = "local/x") -> Config:
+    """A file with the model `m`."""
+    return config.parse((BASE % target + rest).encode(), "g.yaml", environ={"K": "sk-0123456789abcdef"})
+
+
+def key(limits: str, more: str = "") -> str:
+    """A key with limits."""
+    return f"keys: {{k: {{hash: '{HASH}', limits: {limits}{more}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "found"),
+    [
+        ("600/min", "requests", Rate(600, "min")),
+        ("200k/min", "tokens", Rate(200_000, "min")),
+        ("1.5M/day", "prompt_tokens", Rate(1_500_000, "day")),
+        ("10/s", "output_tokens", Rate(10, "s")),
+        ("1.001k/min", "tokens", Rate(1001, "min")),
+        ("16.1M/day", "tokens", Rate(16_100_000, "day")),
+        ("0.000001M/h", "requests", Rate(1, "h")),
+        ("7 / h", "requests", Rate(7, "h")),
+        ("20", "concurrent", 20),
+        ("50 USD/month", "spend", Rate(50 * 10**9, "month")),
+        ("0.000000001 USD/day", "spend", Rate(1, "day")),
+        ("2.50USD/day", "spend", Rate(2_500_000_000, "day")),
+    ],
+)
+def test_limits_are_read(written: str, kind: str, found: object) -> None:
+    assert getattr(parse(key(f"{{{kind}: {written}}}")).keys["k"].limits, kind) == found
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ("{requests: 600}", "keys.k.limits.requests: expected a rate such as 600/min, 200k/min or 1M/day: it needs its window"),
+        ("{requests: 600/m}", "unknown window 'm', did you mean 'min'?"),
+        ("{requests: 600/fortnight}", "unknown window 'fortnight'; known: s, min, h, day"),
+        ("{requests: 600/month}", "unknown window 'month'; known: s, min, h, day"),
+        ("{requests: -5/min}", "keys.k.limits.requests: a limit is more than 0"),
+        ("{requests: 0/min}", "a limit is more than 0; 'disabled: true' refuses a key altogether"),
+        ("{requests: 1.5/min}", "a limit is a whole number of at most 1,000,000,000,000"),
+        ("{tokens: 9999999G/min}", "a limit is a whole number of at most 1,000,000,000,000"),
+        ("{tokens: 5x/min}", "the factors are k, M and G"),
+        ("{tokens: 1.0001k/min}", "a limit is a whole number of at most"),
+        ("{requests: [5/min, 100/day]}", "keys.k.limits.requests: expected a value such as 600/min, got a list"),
+        ("{requests: 5/min, requests: 6/min}", "keys.k.limits.requests: written twice, first in line 3: keep one of them"),
+        ("{rpm: 5}", "keys.k.limits.rpm: unknown key, did you mean 'requests'?"),
+        ("{tpm: 5}", "keys.k.limits.tpm: unknown key, did you mean 'tokens'?"),
+        ("{max_budget: 5}", "keys.k.limits.max_budget: unknown key, did you mean 'spend'?"),
+        ("{max_parallel_requests: 5}", "keys.k.limits.max_parallel_requests: unknown key, did you mean 'concurrent'?"),
+        ("{tokens: many}", "expected a rate such as"),
+        ("{requests: ٥/min}", "keys.k.limits.requests: expected a rate such as"),
+        ("{spend: ٥ USD/day}", "keys.k.limits.spend: expected an amount such as"),
+        ("{concurrent: 0}", "keys.k.limits.concurrent: expected a whole number, at least 1 and at most 1000000; got '0'"),
+        ("{concurrent: -1}", "at least 1"),
+        ("{concurrent: 5/min}", "expected a whole number"),
+        ("{spend: 50/month}", "keys.k.limits.spend: expected an amount such as 50 USD/month or 2.50 USD/day: the unit is USD"),
+        ("{spend: 50 EUR/month}", "the unit is USD"),
+        ("{spend: 50 USD}", "it needs its period, day or month (UTC)"),
+        ("{spend: 50 USD/min}", "unknown window 'min'; known: day, month"),
+        ("{spend: -1 USD/day}", "a budget is more than 0"),
+        ("{spend: 2000000 USD/day}", "a budget is at most 1,000,000 USD"),
+        ("{requests: 1/s, requests: 2/s}", "keys.k.limits.requests: written twice"),
+        ("{request: 1/s}", "keys.k.limits.request: unknown key, did you mean 'requests'?"),
+        ("{requests: 1/s, outage: shut}", "keys.k.limits.outage: expected one of "),
+        ("600/min", "keys.k.limits: expected a mapping"),
+    ],
+)
+def test_what_is_no_limit_is_refused_with_path_and_fix(limits: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(key(limits))
+    assert message in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    "store", ["redis+cluster://a:1,b:2", "redis+sentinel://a:1/master", "rediss+sentinel://a:1,b:2/master/3", "rediss+cluster://[::1]:7000"]
+)
+def test_limits_are_counted_in_every_topology(store: str) -> None:
+    assert parse(f"store: '{store}'\n" + key("{requests: 1/s}")).store == store
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("store: redis://h/zero", "store: a Redis URL ends in the number of a database"),
+        ("store: redis+sentinel://a:1", "store: a Sentinel URL names its master: redis+sentinel://host:26379,host:26379/NAME/0"),
+        ("store: redis+cluster://a:1/2", "store: a Redis cluster has one database only"),
+        ("store: redis+cluster://a:1,:2", "store: expected HOST:PORT"),
+        ("store: redis+cluster://a:0", "store: expected HOST:PORT"),
+        ("store: redis+sentinal://a:1/m", "store: expected memory:// or the URL of a Redis"),
+        ("store: redis://h/0?ssl=true", "store: a Redis URL has no options after '?'"),
+        ("store: redis://h:-1", "store: expected HOST:PORT"),
+        ("store: redis://h:99999", "store: expected HOST:PORT"),
+        ("store: redis://a,b/0", "store: one server has one address"),
+        ("store_password: '${P}'", "store_password: memory:// has none: name a Redis as store"),
+        ("store: 'redis://:${P}@h'\nstore_password: '${P}'", "store: the password is given twice"),
+        ("store: redis://h\nstore_password: ['${P}', '${P}']", "store_password: the store has one password"),
+        ("store: redis+sentinel://h/m\nstore_sentinel_password: ['${P}', '${P}']", "store_sentinel_password: Sentinels have one password"),
+        ("store: redis://h\nstore_sentinel_password: '${P}'", "g.yaml:2:26: store_sentinel_password: no Sentinels are named"),
+        ("store: redis://h\nstore_deadline: 1h", "g.yaml:2:17: store_deadline: a call waits so long when the store hangs: 10 s at most"),
+        ("store: rediss://h\nstore_ca: nowhere.pem", "store_ca: cannot read 'nowhere.pem'"),
+    ],
+)
+def test_what_is_wrong_with_the_store_is_told(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(f"{text}\nproviders: {{local: {{}}}}\nmodels: {{m: local/x}}\n".encode(), "g.yaml", environ={"P": "s3cret-word"})
+    assert said in str(caught.value)
+    assert "s3cret-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rest", "path"),
+    [
+        (key("{spend: 1 USD/day}"), "keys.k.limits.spend"),
+        (key("{requests: 1/s}", ", limits_per_user: {spend: 1 USD/day}"), "keys.k.limits_per_user.spend"),
+    ],
+)
+def test_a_budget_without_a_price_is_refused(rest: str, path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(rest, "box/llama")
+    assert f"{path}: box/llama has no known price, so that its cost cannot be counted: add it under providers.box.prices" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("models", "target"), [("[m]", "box/llama"), ("['m*']", "box/llama"), ("[m, box/other]", "box/other"), ("[local/x, 'box/*']", "box/*")]
+)
+def test_a_budget_is_checked_for_every_target_that_its_keys_models_lead_to(models: str, target: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(
+            "expose_targets: true\n" + key("{spend: 1 USD/day}", f", models: {models}"), "box/llama" if target == "box/llama" else "local/x"
+        )
+    assert f"keys.k.limits.spend: {target} has no known price" in str(caught.value)
+
+
+@pytest.mark.parametrize(("models", "taken"), [("box/llama", True), ("'box/*'", True), ("boxx/llama", False), ("box/", False)])
+def test_a_key_may_be_kept_to_targets_where_callers_may_ask_for_them(models: str, taken: bool) -> None:
+    text = key("{}", f", models: [{models}]")
+    if taken:
+        assert parse("expose_targets: true\n" + text).keys["k"].models
+    for rest in (text, *(() if taken else ("expose_targets: true\n" + text,))):
+        with pytest.raises(ConfigError, match=r"keys\.k\.models\[0\]: no model"):
+            parse(rest)
+
+
+@pytest.mark.parametrize("target", ["local/x", "openai/gpt-4o"])
+def test_a_budget_whose_calls_have_prices_is_taken(target: str) -> None:
+    assert parse(key("{spend: 1 USD/day}"), target).keys["k"].limits.spend
+
+
+def test_prices_are_the_operators_then_the_catalogs() -> None:
+    source = (
+        "providers: {openai: {api_key: '${K}', prices: {mine: {prompt: 1, output: 2, cached: 0}, old: {prompt: 1, output: 2}}}, local: {}}"
+    )
+    providers = config.parse(source.encode(), "g.yaml", environ={"K": "sk-0123456789abcdef"}).providers
+    assert price_of(providers["openai"], "mine") == TokenPrice(10**9, 2 * 10**9, 0)
+    assert price_of(providers["openai"], "old") == TokenPrice(10**9, 2 * 10**9, 10**9)
+    assert price_of(providers["openai"], "gpt-4o") == TokenPrice(2_500_000_000, 10 * 10**9, 1_250_000_000)
+    assert price_of(providers["openai"], "unheard-of") is None
+    assert price_of(providers["local"], "anything") == FREE
+
+
+def test_costs_are_whole_nano_dollars_rounded_up_once() -> None:
+    price = TokenPrice(prompt=2_500_000_000, output=10 * 10**9, cached=1_250_000_000)
+    assert price.of(1000, 500) == 7_500_000
+    assert price.of(1000, 500, cached=1000) == 6_250_000
+    assert price.of(1000, 0, cached=5000) == price.of(1000, 0, cached=1000)
+    assert TokenPrice(1, 1, 1).of(1, 0) == 1
+    assert FREE.of(10**9, 10**9) == 0
+
+
+@pytest.mark.parametrize("nothing", ["", " ~", " null"])
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("limits", "expected a mapping, got nothing: write one, or leave out 'limits'"),
+        ("limits_per_user", "expected a mapping, got nothing"),
+        ("models", "expected a list, got nothing: write one, or leave out 'models'"),
+        ("team", "expected text, got nothing: write one, or leave out 'team'"),
+        ("expires", "expected a value such as 2027-01-31, got nothing: write one, or leave out 'expires'"),
+        ("disabled", "expected true or false, got nothing"),
+        ("limits.requests", "expected a value such as 600/min, got nothing: write one, or leave out 'requests'"),
+        ("limits.tokens", "expected a value such as 600/min, got nothing"),
+        ("limits.concurrent", "expected a whole number, got nothing: write one, or leave out 'concurrent'"),
+        ("limits.spend", "expected a value such as 50 USD/month, got nothing: write one, or leave out 'spend'"),
+        ("limits.outage", "expected one of closed, local_share, open, got nothing"),
+    ],
+)
+def test_a_key_without_a_value_is_no_way_to_say_none(field: str, message: str, nothing: str) -> None:
+    block, _, inner = field.partition(".")
+    lines = [f"    {block}:{'' if inner else nothing}", *([f"      {inner}:{nothing}"] if inner else [])]
+    with pytest.raises(ConfigError) as caught:
+        parse("\n".join(["keys:", "  k:", f"    hash: '{HASH}'", *lines]) + "\n")
+    line = 5 + len(lines)
+    assert str(caught.value).startswith(f"g.yaml:{line}:"), caught.value
+    assert f": keys.k.{field}: {message}" in str(caught.value)
+
+
+def test_sections_may_stand_empty() -> None:
+    assert parse("keys:\nteams:\n").keys == {}
+
+
+@pytest.mark.parametrize("limits", [{"requests": "600"}, {"requests": 600}, {"spend": "5 EUR/day"}, {"concurrent": 0}, {"burst": 1}])
+def test_the_schema_refuses_it_too(limits: dict[str, object]) -> None:
+    document = {"keys": {"k": {"hash": HASH, "limits": limits}}}
+    assert list(jsonschema.Draft202012Validator(json.loads(text())).iter_errors(document))

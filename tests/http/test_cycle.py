@@ -1,0 +1,209 @@
+"""One request and its answer on a caller's connection, with applications that answer in every way ASGI knows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gateway.config.formats import Address
+from gateway.http.connection import KEEP_ALIVE, Connection
+from gateway.http.listener import Server, bind, server
+from tests.faults.client import FaultClient
+from tests.flows.live import eventually
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+GET = b"GET /thing?a=%20b HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def piece(body: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+@asynccontextmanager
+async def served(app: App, servers: list[Server] | None = None) -> AsyncIterator[FaultClient]:
+    """A connection to a server of this application, which `servers` gets to know."""
+    with bind(Address("127.0.0.1", 0)) as listener:
+        port, one = listener.getsockname()[1], server(app, grace=1)
+        task = asyncio.create_task(one.serve([listener]))
+        await eventually(lambda: one.started)
+        if servers is not None:
+            servers.append(one)
+        async with await FaultClient.connect(port) as client:
+            yield client
+        one.should_exit = True
+        await task
+
+
+async def whole(client: FaultClient, request: bytes) -> bytes:
+    """Everything that comes until the connection ends."""
+    await client.send(request)
+    found = b""
+    while data := await client.read_some():
+        found += data
+    return found
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await send(start((b"content-length", b"5")))
+    await send(piece(b"hello"))
+
+
+async def in_pieces(scope: Scope, receive: Receive, send: Send) -> None:
+    await send(start((b"x-path", scope["path"].encode()), (b"x-query", scope["query_string"])))
+    for body in (b"one", b"", b"two"):
+        await send(piece(body, more=True))
+    await send(piece(b"three"))
+
+
+async def test_a_head_and_a_short_body_go_out_together() -> None:
+    async with served(hello) as client:
+        await client.send(GET)
+        first = await client.read_some()
+    assert first.startswith(b"HTTP/1.1 200 OK\r\ndate: ")
+    assert first.endswith(b"\r\n\r\nhello")
+
+
+async def test_an_answer_of_unknown_length_comes_in_chunks_and_leaves_the_connection_open() -> None:
+    async with served(in_pieces) as client:
+        for _ in range(2):
+            await client.send(GET)
+            answer = await client.answer()
+            assert (answer.body, answer.complete) == (b"onetwothree", True)
+            assert (answer.header("x-path"), answer.header("x-query")) == ("/thing", "a=%20b")
+
+
+async def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection() -> None:
+    async with served(in_pieces) as client:
+        found = await whole(client, b"GET / HTTP/1.0\r\n\r\n")
+    assert b"transfer-encoding" not in found
+    assert b"connection: close\r\n" in found
+    assert found.endswith(b"\r\n\r\nonetwothree")
+
+
+@pytest.mark.parametrize("app", [hello, in_pieces])
+async def test_a_head_request_gets_no_body(app: App) -> None:
+    async with served(app) as client:
+        found = await whole(client, b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert found.endswith(b"\r\n\r\n")
+    assert found.count(b"\r\n\r\n") == 1
+
+
+@pytest.mark.parametrize("value", [b"a\r\nset-cookie: b", b"a\nb", b"a\0b"])
+async def test_a_header_that_would_be_two_is_never_sent(value: bytes) -> None:
+    async def split(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start((b"x-named", value), (b"content-length", b"0")))
+        await send(piece(b""))
+
+    async with served(split) as client:
+        found = await whole(client, GET)
+    assert b"x-named" not in found
+    assert b"set-cookie" not in found
+
+
+@pytest.mark.parametrize("body", [b"four", b"sixsix"])
+async def test_an_answer_of_another_length_than_it_said_ends_the_connection(body: bytes) -> None:
+    async def wrong(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start((b"content-length", b"5")))
+        await send(piece(body))
+
+    async with served(wrong) as client:
+        assert body not in await whole(client, GET)
+
+
+async def test_an_application_that_fails_is_a_500_and_the_end_of_the_connection() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise LookupError("said to nobody")
+
+    async with served(broken) as client:
+        found = await whole(client, GET)
+    assert found.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert b"nobody" not in found
+
+
+async def test_one_that_fails_in_the_middle_leaves_its_answer_unfinished() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(piece(b"half", more=True))
+        raise LookupError
+
+    async with served(broken) as client:
+        assert (await whole(client, GET)).endswith(b"\r\n\r\n4\r\nhalf\r\n")
+
+
+async def test_a_large_body_arrives_in_order_behind_its_head() -> None:
+    body = bytes(range(256)) * 4096
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start((b"content-length", b"%d" % len(body))))
+        await send(piece(body))
+
+    async with served(large) as client:
+        await client.send(GET)
+        assert (await client.answer()).body == body
+
+
+async def test_a_request_body_of_many_reads_arrives_whole_and_then_only_the_end_is_heard() -> None:
+    heard: list[str] = []
+
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size, more = size + len(message["body"]), message["more_body"]
+        await send(start((b"x-size", b"%d" % size), (b"content-length", b"0")))
+        await send(piece(b""))
+        heard.append((await receive())["type"])
+
+    async with served(echo) as client:
+        body = b"x" * 1_000_000
+        for _ in range(2):
+            await client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body))
+            for at in range(0, len(body), 70_000):
+                await client.send(body[at : at + 70_000])
+            assert (await client.answer()).header("x-size") == str(len(body))
+    assert heard == ["http.disconnect"] * 2
+
+
+async def test_who_leaves_is_heard_of_and_what_is_sent_then_goes_nowhere() -> None:
+    heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        kind = (await receive())["type"]
+        await send(start())
+        await send(piece(b"late"))
+        heard.set_result(kind)
+
+    async with served(waits) as client:
+        await client.send(GET)
+        await asyncio.sleep(0.05)
+        client.rst()
+        assert await asyncio.wait_for(heard, 10) == "http.disconnect"
+
+
+async def test_an_idle_connection_is_closed_in_the_end() -> None:
+    servers: list[Server] = []
+    async with served(hello, servers) as client:
+        await client.send(GET)
+        assert (await client.answer()).body == b"hello"
+        (connection,) = servers[0].server_state.connections
+        assert isinstance(connection, Connection)
+        connection.end_if_overdue(time.monotonic() + KEEP_ALIVE - 5, 10)
+        await client.send(GET)
+        assert (await client.answer()).body == b"hello"
+        connection.end_if_overdue(time.monotonic() + KEEP_ALIVE + 5, 10)
+        await client.until_closed()

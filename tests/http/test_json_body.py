@@ -1,0 +1,183 @@
+"""A caller's body: capped while it is read, taken apart without changing a byte, and never two values for one key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import BadRequest, GatewayError, TooLarge
+from gateway.http.json_body import CallerGone, check_headers, parse_body, read_body
+from providers.base import Body
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+keys = st.text(max_size=8) | st.sampled_from(["model", "messages", 'quo"te', "back\\slash", "\\", "é", "a,b", "}", "{", ":", "\n"])
+objects = st.dictionaries(keys, values, max_size=6)
+gaps = st.text(" \t\r\n", max_size=3)
+
+
+@st.composite
+def written(draw: st.DrawFn) -> tuple[bytes, list[tuple[str, Any]]]:
+    """An object's bytes in some valid spelling, and its pairs in order."""
+    pairs = list(draw(objects).items())
+    ascii_only = draw(st.booleans())
+    parts = [
+        f"{draw(gaps)}{json.dumps(key, ensure_ascii=ascii_only)}{draw(gaps)}:{draw(gaps)}"
+        f"{json.dumps(value, ensure_ascii=ascii_only, indent=draw(st.sampled_from([None, 1])))}{draw(gaps)}"
+        for key, value in pairs
+    ]
+    return f"{draw(gaps)}{{{','.join(parts) or draw(gaps)}}}{draw(gaps)}".encode(), pairs
+
+
+@given(written())
+def test_a_body_nobody_changes_leaves_as_the_bytes_it_came_in(case: tuple[bytes, list[tuple[str, Any]]]) -> None:
+    source, pairs = case
+    body = parse_body(source)
+    assert body.encode() == source
+    assert list(body) == [key for key, _ in pairs]
+    assert [body.get(key) for key, _ in pairs] == [value for _, value in pairs]
+    assert body.copy().encode() == source
+
+
+@given(written(), st.data())
+def test_a_repeated_key_is_always_found(case: tuple[bytes, list[tuple[str, Any]]], data: st.DataObject) -> None:
+    _, pairs = case
+    if not pairs:
+        pairs = [("model", 1)]
+    key, value = data.draw(st.sampled_from(pairs))
+    again = data.draw(st.sampled_from([value, None, "other"]))
+    pairs = list(pairs)
+    pairs.insert(data.draw(st.integers(0, len(pairs))), (key, again))
+    comma, colon = data.draw(st.sampled_from([(",", ":"), (", ", ": ")]))
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in key if ord(letter) < 65536)
+    spellings = [json.dumps(key), json.dumps(key, ensure_ascii=False), f'"{escaped}"']
+    spelt = [spelling for spelling in spellings if json.loads(spelling) == key]
+    parts = [f"{data.draw(st.sampled_from(spelt)) if name == key else json.dumps(name)}{colon}{json.dumps(one)}" for name, one in pairs]
+    with pytest.raises(BadRequest) as refused:
+        parse_body(("{" + comma.join(parts) + "}").encode())
+    assert refused.value.code == "duplicate_key"
+    assert refused.value.param == key[:80]
+
+
+@given(written(), keys, values)
+def test_a_changed_key_is_spliced_and_the_others_keep_their_bytes(case: tuple[bytes, list[tuple[str, Any]]], key: str, value: Any) -> None:
+    source, pairs = case
+    body = parse_body(source)
+    before = {name: body.raw(name) for name in body}
+    body.set(key, value)
+    changed = Body(body.encode())
+    assert list(changed) == [name for name, _ in pairs] + ([key] if key not in before else [])
+    assert all(changed.raw(name) == raw for name, raw in before.items() if name != key)
+    assert changed.get(key) == value
+
+
+@pytest.mark.parametrize(
+    "source",
+    [b"", b" ", b"{", b"}", b"null", b"[]", b'"x"', b"1", b"{}x", b"{} {}", b'{"a":NaN}', b'{"a":Infinity}', b'{"a":01}', b'{"a":1,}',
+     b'{"a":"\\ud800"}', b'{"a":"\x00"}', b'{"a":"\\q"}', b'\xef\xbb\xbf{}', b'{"a":"\xff"}', b'{"a":"\xed\xa0\x80"}', b"{'a':1}"],
+)  # fmt: skip
+def test_what_is_no_json_object_is_a_400(source: bytes) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse_body(source)
+    assert refused.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_a_million_nested_brackets_are_a_400(opening: bytes) -> None:
+    with pytest.raises(BadRequest):
+        parse_body(b'{"a":' + opening * 1_000_000)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_do_anything_but_parse_or_be_refused(source: bytes) -> None:
+    try:
+        body = parse_body(source)
+    except BadRequest:
+        return
+    assert body.encode() == source
+
+
+@given(written())
+def test_what_is_accepted_is_json_throughout(case: tuple[bytes, list[tuple[str, Any]]]) -> None:
+    for cut in range(0, len(case[0]), 3):
+        broken = case[0][:cut] + case[0][cut + 1 :]
+        try:
+            parse_body(broken)
+        except BadRequest:
+            continue
+        assert isinstance(json.loads(broken), dict)
+
+
+def receiver(*messages: MutableMapping[str, Any]) -> Any:
+    """An ASGI receive that says these messages and must not be asked for more."""
+    left = list(messages)
+
+    async def receive() -> MutableMapping[str, Any]:
+        return left.pop(0)
+
+    return receive
+
+
+def piece(data: bytes, *, more: bool = True) -> dict[str, Any]:
+    """One piece of a request's body."""
+    return {"type": "http.request", "body": data, "more_body": more}
+
+
+async def test_pieces_become_one_body() -> None:
+    assert await read_body(receiver(piece(b"ab"), piece(b""), piece(b"cd", more=False)), 4) == b"abcd"
+    assert await read_body(receiver(piece(b"abcd", more=False)), 4) == b"abcd"
+    assert await read_body(receiver({"type": "http.request"}), 4) == b""
+
+
+async def test_a_body_is_given_up_as_soon_as_it_passes_the_cap() -> None:
+    with pytest.raises(TooLarge):
+        await read_body(receiver(piece(b"abcde", more=False)), 4)
+    with pytest.raises(TooLarge):
+        await read_body(receiver(piece(b"ab"), piece(b"cde")), 4)  # nothing more may be asked for
+    with pytest.raises(TooLarge):
+        await read_body(receiver(piece(b"ab"), piece(b"cde", more=False)), 4)
+
+
+async def test_a_caller_who_leaves_while_sending_is_gone() -> None:
+    with pytest.raises(CallerGone):
+        await read_body(receiver({"type": "http.disconnect"}), 4)
+    with pytest.raises(CallerGone):
+        await read_body(receiver(piece(b"ab"), {"type": "http.disconnect"}), 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        (b"content-length", b"101", 413),
+        (b"content-length", b"9" * 5000, 413),
+        (b"content-length", b"+5", 400),
+        (b"content-length", b"-5", 400),
+        (b"content-length", b"", 400),
+        (b"content-encoding", b"gzip", 415),
+        (b"content-encoding", b"ZSTD", 415),
+        (b"content-type", b"text/plain", 415),
+        (b"content-type", b"multipart/form-data; boundary=x", 415),
+        (b"content-type", b"application/x-www-form-urlencoded", 415),
+    ],
+)
+def test_a_head_that_says_enough_is_refused_before_the_body(name: bytes, value: bytes, status: int) -> None:
+    with pytest.raises(GatewayError) as refused:
+        check_headers([(name, value)], 100)
+    assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
+    "header",
+    [(b"content-length", b"100"), (b"content-encoding", b"identity"), (b"content-type", b"application/json"),
+     (b"content-type", b"Application/JSON; charset=utf-8"), (b"x-other", b"text/plain")],
+)  # fmt: skip
+def test_a_head_in_order_passes(header: tuple[bytes, bytes]) -> None:
+    check_headers([header], 100)

@@ -1,0 +1,50 @@
+"""Depth is counted alike whatever the interpreter's own limits are."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from gateway.http.json_depth import MAX_DEPTH, ROUNDS, is_deep
+
+
+def depth_of(value: Any) -> int:
+    """The depth by walking it."""
+    if isinstance(value, dict | list):
+        return 1 + max(map(depth_of, value.values() if isinstance(value, dict) else value), default=0)
+    return 0
+
+
+@pytest.mark.parametrize(("opening", "inner", "closing"), [("[", "", "]"), ('{"a":', "1", "}"), ('[1,{"]}":', '"[[["', '},[2]]')])
+def test_what_is_at_the_limit_passes_and_one_more_does_not(opening: str, inner: str, closing: str) -> None:
+    levels = opening.count("[") + opening.count("{")
+    for depth in (1, MAX_DEPTH // levels, MAX_DEPTH // levels + 1, 10_000, 300_000):
+        text = opening * depth + inner + closing * depth
+        assert is_deep(text.encode()) is (depth * levels > MAX_DEPTH), (depth, opening)
+
+
+def test_brackets_in_strings_and_beside_each_other_do_not_count() -> None:
+    assert not is_deep(json.dumps({"text": "[" * 5000 + '\\"{' * 5000}).encode())
+    assert not is_deep(json.dumps([[[]] for _ in range(5000)]).encode())
+
+
+def test_it_agrees_with_a_walk_over_the_value() -> None:
+    draw = random.Random(3)
+
+    def value(depth: int) -> Any:
+        """One deep branch, among flat ones."""
+        if depth == 0:
+            return draw.choice([1, "[", '"', "\\", "}{", '\\"]', None])
+        others: list[Any] = [draw.choice([[], {}, [[1]], {"]": "["}, 'x"\\']) for _ in range(draw.randint(0, 3))]
+        if draw.random() < 0.5:
+            return [*others, value(depth - 1), *others]
+        return {f'{number}]"': one for number, one in enumerate([value(depth - 1), *others])}
+
+    for _ in range(300):
+        found = [value(draw.randint(ROUNDS, 40)) for _ in range(3)]
+        depth = depth_of(found)
+        for most in (depth - 1, depth, depth + 1):
+            assert is_deep(json.dumps(found).encode(), most) is (depth > most)

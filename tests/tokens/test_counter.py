@@ -1,0 +1,241 @@
+"""Tokens are counted as the tokenizer counts them, once for each message, off the loop when there is much to count."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.tokens.counter import BY_BYTES, INLINE, SAFETY, STAND_IN, TokenCounter, Tokenizer, count_bytes, load_tokenizer, tokenizer_for
+from providers.base import Body
+
+EXACT = Tokenizer("o200k_base", exact=True)
+shared = TokenCounter()
+
+
+def body(messages: list[dict[str, Any]], **more: Any) -> Body:
+    return Body(json.dumps({"model": "m", "messages": messages, **more}).encode())
+
+
+def words(texts: list[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+class Recorded:
+    """A tokenizer of words that remembers what it was asked, and in which thread."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.threads: set[str] = set()
+        self.loads = 0
+
+    def load(self, tokenizer: Tokenizer) -> Callable[[list[str]], list[int]]:
+        self.loads += 1
+        return self.count
+
+    def count(self, texts: list[str]) -> list[int]:
+        self.texts += texts
+        if texts:
+            self.threads.add(threading.current_thread().name)
+        return words(texts)
+
+
+@pytest.mark.parametrize(
+    ("model", "encoding"),
+    [
+        ("gpt-4o-mini", "o200k_base"),
+        ("gpt-4.1", "o200k_base"),
+        ("gpt-5-nano", "o200k_base"),
+        ("o3-mini", "o200k_base"),
+        ("gpt-4-turbo", "cl100k_base"),
+        ("gpt-3.5-turbo", "cl100k_base"),
+    ],
+)
+def test_openai_models_have_their_own_encoding(model: str, encoding: str) -> None:
+    assert tokenizer_for("openai", model) == Tokenizer(encoding, exact=True)
+    assert tokenizer_for("azure", model) == Tokenizer(encoding, exact=True)
+
+
+def test_other_models_are_counted_with_a_stated_factor() -> None:
+    assert tokenizer_for("groq", "llama-3.3-70b-versatile") == STAND_IN
+    assert tokenizer_for("openai", "some-new-model") == STAND_IN
+    assert STAND_IN.words() == "o200k_base x 1.2"
+
+
+def test_counts_are_those_of_openais_chat_format() -> None:
+    """The example of OpenAI's cookbook on counting tokens: 124 for gpt-4o, 129 for gpt-4."""
+    messages = [
+        {
+            "role": "system",
+            "content": "You are a helpful, pattern-following assistant that translates corporate jargon into plain English.",
+        },
+        {"role": "system", "name": "example_user", "content": "New synergies will help drive top-line growth."},
+        {"role": "system", "name": "example_assistant", "content": "Things working well together will increase revenue."},
+        {
+            "role": "system",
+            "name": "example_user",
+            "content": "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage.",
+        },
+        {"role": "system", "name": "example_assistant", "content": "Let's talk later when we're less busy about how to do better."},
+        {
+            "role": "user",
+            "content": "This late pivot means we don't have time to boil the ocean for the client deliverable.",
+        },
+    ]
+    found = shared.count_now(body(messages), EXACT)
+    assert (found.total(), found.exact, found.tokenizer) == (124, True, "o200k_base")
+    assert shared.count_now(body(messages), Tokenizer("cl100k_base", exact=True)).total() == 129
+
+
+def test_a_stand_in_is_scaled_and_says_so() -> None:
+    messages = [{"role": "user", "content": "one two three"}]
+    exact, scaled = shared.count_now(body(messages), EXACT), shared.count_now(body(messages), STAND_IN)
+    assert exact.total() == 10
+    assert scaled.total() == 12 == 10 * SAFETY
+    assert (scaled.exact, scaled.tokenizer) == (False, "o200k_base x 1.2")
+
+
+@given(st.lists(st.text(max_size=40), max_size=8), st.sets(st.integers(0, 7)))
+def test_a_conversation_without_some_messages_counts_as_the_shorter_one(texts: list[str], without: set[int]) -> None:
+    messages = [{"role": "user", "content": text} for text in texts]
+    gone = {at for at in without if at < len(messages)}
+    shorter = [one for at, one in enumerate(messages) if at not in gone]
+    assert shared.count_now(body(messages), EXACT).total(gone) == shared.count_now(body(shorter), EXACT).total()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}},
+    ],
+    ids=["tools", "schema"],
+)
+def test_what_providers_render_their_own_way_is_counted_and_called_an_estimate(more: dict[str, Any]) -> None:
+    plain = shared.count_now(body([{"role": "user", "content": "hi"}]), EXACT)
+    found = shared.count_now(body([{"role": "user", "content": "hi"}], **more), EXACT)
+    assert found.total() > plain.total()
+    assert not found.exact
+
+
+def test_images_count_by_their_detail_not_by_their_bytes() -> None:
+    def image(detail: str, data: str) -> list[dict[str, Any]]:
+        return [
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}", "detail": detail}}]}
+        ]
+
+    low, large = shared.count_now(body(image("low", "A" * 9)), EXACT), shared.count_now(body(image("high", "A" * 90_000)), EXACT)
+    assert low.total() < 100 < large.total() < 1500
+    assert not low.exact
+
+
+def test_tool_calls_and_results_count() -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    with_call = shared.count_now(body(messages), EXACT)
+    assert with_call.messages[1] > 15
+    assert not with_call.exact
+
+
+def test_the_text_of_a_special_token_is_text() -> None:
+    assert shared.count_now(body([{"role": "user", "content": "<|endoftext|>"}]), EXACT).messages[0] > 6
+
+
+def test_half_a_surrogate_pair_is_counted_not_an_error() -> None:
+    source = b'{"messages": [{"role": "user", "content": "\xed\xa0\x80 and more"}, {"role": "user", "content": "hi"}]}'
+    found = shared.count_now(Body(source), EXACT)
+    assert found.messages[0] > 10
+    assert not found.exact
+    count = load_tokenizer(EXACT)
+    assert count(["\ud800 a", "a"]) == count(["? a", "a"])
+
+
+async def test_messages_that_were_counted_are_not_counted_again() -> None:
+    seen = Recorded()
+    counter = TokenCounter(seen.load)
+    history = [{"role": "user", "content": f"turn {at}"} for at in range(5)]
+    first = await counter.count(body(history), EXACT)
+    assert seen.texts == [f"turn {at}" for at in range(5)]
+    second = await counter.count(body([*history, {"role": "user", "content": "and now"}]), EXACT)
+    assert seen.texts[5:] == ["and now"]
+    assert second.messages[:5] == first.messages
+    assert seen.loads == 1
+
+
+async def test_what_two_tokenizers_count_is_kept_apart() -> None:
+    counter = TokenCounter(lambda tokenizer: words if tokenizer.name == "a" else lambda texts: [100 for _ in texts])
+    asked = body([{"role": "user", "content": "hi"}])
+    assert (await counter.count(asked, Tokenizer("a"))).messages == (5,)
+    assert (await counter.count(asked, Tokenizer("b"))).messages == (104,)
+
+
+async def test_much_text_and_loading_leave_the_event_loop() -> None:
+    seen = Recorded()
+    counter = TokenCounter(seen.load)
+    await counter.count(body([{"role": "user", "content": "first"}]), EXACT)  # loads
+    here = threading.current_thread().name
+    assert here not in seen.threads
+    await counter.count(body([{"role": "user", "content": "second"}]), EXACT)
+    assert here in seen.threads
+    seen.threads.clear()
+    await counter.count(body([{"role": "user", "content": "x " * INLINE}]), EXACT)
+    assert here not in seen.threads
+
+
+async def test_the_loop_turns_while_megabytes_are_counted() -> None:
+    counter = TokenCounter()
+    await counter.load(EXACT)
+    text = "The quick brown fox jumps over the lazy dog. " * 100_000
+    counting = asyncio.ensure_future(counter.count(body([{"role": "user", "content": text}]), EXACT))
+    turns = 0
+    while not counting.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    assert turns > 3
+    assert counting.result().total() > 900_000
+
+
+async def test_a_tokenizer_file_that_cannot_be_read_is_replaced_by_the_stand_in(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text("{}")
+    found = await TokenCounter().count(body([{"role": "user", "content": "hi"}]), tokenizer_for("vllm", "mine", str(path)))
+    assert found.tokenizer == STAND_IN.words()
+    assert found.factor == SAFETY
+
+
+async def test_a_models_own_tokenizer_counts_and_is_called_an_estimate() -> None:
+    counter = TokenCounter(lambda tokenizer: words)
+    found = await counter.count(body([{"role": "user", "content": "one two three"}]), tokenizer_for("vllm", "mine", "/t/tokenizer.json"))
+    assert (found.messages, found.exact, found.tokenizer) == ((7,), False, "tokenizer.json")
+
+
+async def test_without_the_package_bytes_are_halved() -> None:
+    def missing(tokenizer: Tokenizer) -> Callable[[list[str]], list[int]]:
+        raise ImportError("toktok")
+
+    found = await TokenCounter(missing).count(body([{"role": "user", "content": "ä" * 50}]), STAND_IN)
+    assert found.tokenizer == BY_BYTES.words()
+    assert found.messages == (54,)
+    assert not found.exact
+
+
+@given(st.text(max_size=400))
+def test_half_the_bytes_of_plain_words_is_not_too_few(text: str) -> None:
+    ordinary = "".join(one for one in text if (one.isascii() and one.isalnum()) or one == " ")
+    words_only = " ".join(ordinary.split())
+    assert count_bytes([f"{words_only} and the rest of it"])[0] * 2 >= len(words_only)
+
+
+def test_many_texts_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.tokens.counter.REMEMBERED", 10)
+    counter = TokenCounter(lambda tokenizer: words)
+    for turn in range(5):
+        counter.count_now(body([{"role": "user", "content": f"{turn} {at}"} for at in range(8)]), EXACT)
+    assert len(counter._known) == 10
