@@ -61,7 +61,7 @@ class Admission:
         health = self._health
         bulkhead = health.bulkhead
         if bulkhead is not None:
-            if not await bulkhead.enter(left):
+            if not await bulkhead.acquire(left):
                 raise TurnedAway(_full(health), shed=True)
             self._turn = bulkhead
         if self._limits is not None:

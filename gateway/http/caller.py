@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.config.types import CallersConfig
 from gateway.errors import Headers
-from gateway.http.cycle import Turn
+from gateway.http.cycle import RequestCycle
 from gateway.http.json_body import Receive
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -58,7 +58,7 @@ class Caller:
         self.query: bytes = scope.get("query_string", b"")
         self._receive = receive
         self._send = send
-        self._turn = turn if type(turn := getattr(send, "__self__", None)) is Turn else None
+        self._turn = turn if type(turn := getattr(send, "__self__", None)) is RequestCycle else None
         """The server's own side of the exchange, where nothing stands between: asked without a message for everything."""
         self._deadlines = deadlines
         self._task = self._turn.task if self._turn is not None else asyncio.current_task()

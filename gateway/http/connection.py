@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.call import next_id
 from gateway.errors import GatewayError
-from gateway.http.cycle import Turn
+from gateway.http.cycle import RequestCycle
 
 MAX_HEAD = 16 << 10
 MAX_HEADERS = 100
@@ -62,7 +62,7 @@ class Refused(Exception):
     """Raised inside a parser callback to stop the parser; the problem is on the connection."""
 
 
-class Connection(HttpToolsProtocol):
+class CallerConnection(HttpToolsProtocol):
     """One caller's connection. Nothing is timed while requests come as they should; who looks at it now and then sees what is late."""
 
     def __init__(self, *args: Any, refused: Callable[[str], None] | None = None, **named: Any) -> None:
@@ -80,7 +80,7 @@ class Connection(HttpToolsProtocol):
         self._late: Problem | None = None
         self._deaf = False
         self._expects = False
-        self._turn: Turn | None = None
+        self._turn: RequestCycle | None = None
         self.url = b""
         self.idle_since = 0.0
         """When the last answer was finished."""
@@ -137,7 +137,7 @@ class Connection(HttpToolsProtocol):
             "path": path, "raw_path": raw_path, "query_string": query, "root_path": "", "headers": self.headers,
             "server": self.server, "client": self.client, "state": {},
         }  # fmt: skip
-        turn = Turn(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive(), expects=self._expects)
+        turn = RequestCycle(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive(), expects=self._expects)
         self.headers = _TRAILERS
         before, self._turn = self._turn, turn
         if before is None or before.response_complete:
@@ -146,7 +146,7 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((turn, self.app))  # type: ignore[arg-type]
 
-    def _start(self, turn: Turn) -> None:
+    def _start(self, turn: RequestCycle) -> None:
         turn.task = self.loop.create_task(turn.run(self.app))
         self.tasks.add(turn.task)
 
@@ -182,7 +182,7 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             turn, _ = self.pipeline.pop()
-            self._start(cast("Turn", turn))
+            self._start(cast("RequestCycle", turn))
             return
         self.idle_since = time.monotonic()
         if self._late is not None:
@@ -258,7 +258,7 @@ def end_overdue(connections: Iterable[object], deadline: float) -> None:
     """Look at every connection once."""
     now = time.monotonic()
     for connection in list(connections):
-        if isinstance(connection, Connection):
+        if isinstance(connection, CallerConnection):
             connection.end_if_overdue(now, deadline)
 
 

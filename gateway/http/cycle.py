@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gateway.http.connection import Connection
+    from gateway.http.connection import CallerConnection
 
 App = Callable[..., Awaitable[None]]
 Message = MutableMapping[str, Any]
@@ -43,7 +43,7 @@ class _Defaults:
 _defaults = _Defaults()
 
 
-class Turn:
+class RequestCycle:
     """A request that is being answered. A caller who left is no error: then `receive` says so, and what is sent goes nowhere."""
 
     __slots__ = (
@@ -51,7 +51,7 @@ class Turn:
         "more_body", "response_complete", "response_started", "scope", "task", "transport",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, scope: Message, *, keep_alive: bool, expects: bool) -> None:
+    def __init__(self, connection: CallerConnection, scope: Message, *, keep_alive: bool, expects: bool) -> None:
         """`expects`: the caller waits for a 100 before it sends the body."""
         self.scope = scope
         self.transport = connection.transport

@@ -15,7 +15,7 @@ import uvicorn
 from gateway.config import pem
 from gateway.config.formats import Address
 from gateway.config.types import Tls
-from gateway.http.connection import Connection, end_overdue
+from gateway.http.connection import CallerConnection, end_overdue
 
 BACKLOG = 4096
 UNSENT = 64 << 10
@@ -106,7 +106,7 @@ def server(
     config = uvicorn.Config(
         app,
         loop="none",
-        http=cast("Any", partial(Connection, refused=refused)),
+        http=cast("Any", partial(CallerConnection, refused=refused)),
         ws="none",
         lifespan="off",
         interface="asgi3",

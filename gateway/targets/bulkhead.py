@@ -21,9 +21,9 @@ class Bulkhead:
         self.running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def configure(self, most: int, queue: int, patience: float) -> None:
+    def configure(self, max_concurrent: int, queue: int, patience: float) -> None:
         """Other numbers from now on; who waits already may go on if there is room."""
-        self.most, self.queue, self.patience = most, queue, patience
+        self.most, self.queue, self.patience = max_concurrent, queue, patience
         self._let_in()
 
     def open(self) -> None:
@@ -35,7 +35,7 @@ class Bulkhead:
         """Calls that wait for their turn."""
         return len(self._waiting)
 
-    async def enter(self, within: float) -> bool:
+    async def acquire(self, within: float) -> bool:
         """Wait for a turn, at most `within` seconds and our patience; whether there was one. `leave` must follow then."""
         if self.running < self.most:  # nobody waits while there is room
             self.running += 1

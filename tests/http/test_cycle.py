@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.config.formats import Address
-from gateway.http.connection import KEEP_ALIVE, Connection
+from gateway.http.connection import KEEP_ALIVE, CallerConnection
 from gateway.http.listener import Server, bind, server
 from tests.faults.client import FaultClient
 from tests.flows.live import eventually
@@ -201,7 +201,7 @@ async def test_an_idle_connection_is_closed_in_the_end() -> None:
         await client.send(GET)
         assert (await client.answer()).body == b"hello"
         (connection,) = servers[0].server_state.connections
-        assert isinstance(connection, Connection)
+        assert isinstance(connection, CallerConnection)
         connection.end_if_overdue(time.monotonic() + KEEP_ALIVE - 5, 10)
         await client.send(GET)
         assert (await client.answer()).body == b"hello"

@@ -10,11 +10,11 @@ from gateway.targets.bulkhead import Bulkhead
 
 async def test_so_many_run_so_many_wait_and_the_rest_is_turned_away() -> None:
     bulkhead = Bulkhead(2, 3, 5.0)
-    assert [await bulkhead.enter(60), await bulkhead.enter(60)] == [True, True]
-    waiting = [asyncio.create_task(bulkhead.enter(60)) for _ in range(3)]
+    assert [await bulkhead.acquire(60), await bulkhead.acquire(60)] == [True, True]
+    waiting = [asyncio.create_task(bulkhead.acquire(60)) for _ in range(3)]
     await asyncio.sleep(0)
     assert bulkhead.waiting == 3
-    assert not await bulkhead.enter(60)
+    assert not await bulkhead.acquire(60)
     bulkhead.leave()
     await asyncio.sleep(0.01)
     assert [one.done() for one in waiting] == [True, False, False]
@@ -26,16 +26,16 @@ async def test_so_many_run_so_many_wait_and_the_rest_is_turned_away() -> None:
 
 async def test_who_waits_too_long_is_turned_away() -> None:
     bulkhead = Bulkhead(1, 5, 0.05)
-    await bulkhead.enter(60)
-    assert not await bulkhead.enter(60)
-    assert not await Bulkhead(0, 5, 60.0).enter(0.01)
+    await bulkhead.acquire(60)
+    assert not await bulkhead.acquire(60)
+    assert not await Bulkhead(0, 5, 60.0).acquire(0.01)
     assert (bulkhead.running, bulkhead.waiting) == (1, 0)
 
 
 async def test_more_room_lets_in_who_waits() -> None:
     bulkhead = Bulkhead(1, 5, 60.0)
-    await bulkhead.enter(60)
-    waiting = asyncio.create_task(bulkhead.enter(60))
+    await bulkhead.acquire(60)
+    waiting = asyncio.create_task(bulkhead.acquire(60))
     await asyncio.sleep(0)
     bulkhead.configure(2, 5, 60.0)
     assert await waiting
@@ -48,7 +48,7 @@ async def test_no_turn_is_lost_or_made_up_by_who_leaves_in_any_moment() -> None:
 
     async def call() -> None:
         nonlocal most
-        if await bulkhead.enter(60):
+        if await bulkhead.acquire(60):
             try:
                 most = max(most, bulkhead.running)
                 await asyncio.sleep(draw.random() / 1000)
