@@ -18,8 +18,9 @@ from gateway.config.problem import ConfigError
 from gateway.config.types import KeyConfig
 from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unavailable
 from gateway.http.json_body import parse_body, read_body
-from gateway.keys.runtime_keys import MadeKey, StoreAway
+from gateway.keys.runtime_keys import MadeKey
 from gateway.runtime.gateway import Gateway
+from gateway.store.errors import StoreUnavailableError
 
 PREFIX = "lg-"
 MAX_BODY = 64 << 10
@@ -73,7 +74,7 @@ class KeyAdmin:
         shown = f"{secret[:6]}...{secret[-4:]}"
         try:
             made = await self._gateway.made_keys.add(entry, shown)
-        except StoreAway as error:
+        except StoreUnavailableError as error:
             raise _away(error) from None
         if made is None:
             raise _taken(f"There is a key '{name}' already; revoke it first, or choose another name.")
@@ -94,7 +95,7 @@ class KeyAdmin:
         try:
             if not await self._gateway.made_keys.replace(changed):
                 raise _unknown(entry.name)
-        except StoreAway as error:
+        except StoreUnavailableError as error:
             raise _away(error) from None
         self._note("key_changed", changed)
         return as_json(_made(changed))
@@ -107,7 +108,7 @@ class KeyAdmin:
         try:
             if not await self._gateway.made_keys.revoke(name):
                 raise _unknown(name)
-        except StoreAway as error:
+        except StoreUnavailableError as error:
             raise _away(error) from None
         self._note("key_revoked", made)
         return as_json({"object": "key", "name": name, "revoked": True})
@@ -189,5 +190,5 @@ def _taken(message: str) -> GatewayError:
     return GatewayError(message, status=409, code="key_exists", type="invalid_request_error")
 
 
-def _away(error: StoreAway) -> Unavailable:
+def _away(error: StoreUnavailableError) -> Unavailable:
     return Unavailable(f"Nothing was changed: the store is out of reach ({error}).", code="store_unavailable")

@@ -15,8 +15,9 @@ from gateway.errors import BadRequest
 from gateway.ledger.counters import Numbers, Row, merge
 from gateway.ledger.query import BadQuery, as_csv, read_query, sums
 from gateway.ledger.query import as_json as answer_of
-from gateway.ledger.store import StoreUnavailable, read
+from gateway.ledger.store import read
 from gateway.runtime.gateway import Gateway
+from gateway.store.errors import StoreUnavailableError
 from gateway.store.redis_client import store_address
 
 PARAMS = frozenset({"by", "from", "to", "format"})
@@ -53,6 +54,6 @@ async def _rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[Row, Number
     """What was used on these days: by all that share the store, else by this process; and which of both it is."""
     own = [copy for copy in gateway.ledger.counters.all() if copy[1].day in days]
     if not gateway.config.store.startswith("memory:"):
-        with suppress(StoreUnavailable):
+        with suppress(StoreUnavailableError):
             return merge([*own, *await read(store_address(gateway.config), days)]), "store"
     return merge(own), "process"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.keys.runtime_keys import MadeKey, StoreAway
-from gateway.ledger import files
+from gateway.keys.runtime_keys import MadeKey
+from gateway.store import locked_file
+from gateway.store.errors import StoreUnavailableError
 
 NAME = "run-time-keys.json"
 
@@ -56,14 +57,14 @@ class FileKeys:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise StoreAway(f"{self._path}: {error.strerror or error}") from None
+            raise StoreUnavailableError(f"{self._path}: {error.strerror or error}") from None
         return True
 
     def _write(self, data: bytes) -> None:
         beside = self._path.with_suffix(".new")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            files.append(descriptor, data)
+            locked_file.append(descriptor, data)
         finally:
             os.close(descriptor)
         os.rename(beside, self._path)
@@ -75,13 +76,13 @@ class FileKeys:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StoreAway(f"{self._path}: {error.strerror}") from None
+            raise StoreUnavailableError(f"{self._path}: {error.strerror}") from None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _read(self) -> dict[str, MadeKey]:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=dict[str, MadeKey])
         except OSError as error:
-            raise StoreAway(f"{self._path}: {error.strerror}") from None
+            raise StoreUnavailableError(f"{self._path}: {error.strerror}") from None
         except msgspec.DecodeError:
-            raise StoreAway(f"{self._path} is not as the gateway wrote it") from None
+            raise StoreUnavailableError(f"{self._path} is not as the gateway wrote it") from None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from gateway.config.types import Config, KeyConfig, TeamConfig
 from gateway.keys.authenticate import Keys, VirtualKey, fits
-from gateway.limits.enforce import limits_in
+from gateway.store.from_config import limits_in
 
 
 def keys_of(config: Config) -> Keys:

@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.config.types import Config, KeyConfig
 from gateway.ledger.files import folder_of
+from gateway.store.errors import StoreUnavailableError
 from gateway.store.outage_log import Tell
 from gateway.store.redis_client import open_client, store_address
 
@@ -53,21 +54,17 @@ class MadeKey(msgspec.Struct, frozen=True):
     created: float
 
 
-class StoreAway(Exception):
-    """The store cannot be asked, so that nothing was changed."""
-
-
 class KeyStore(Protocol):
     """Where keys made at run time are kept. `put` None removes; False when the name is taken, or not there."""
 
     restart_forgets: bool
 
     async def put(self, name: str, key: MadeKey | None, *, new: bool) -> bool:
-        """Add a new key, replace or remove a known one. StoreAway when that cannot be done now."""
+        """Add a new key, replace or remove a known one. StoreUnavailableError when that cannot be done now."""
         ...
 
     async def news(self) -> Mapping[str, MadeKey] | None:
-        """All keys, when they changed since they were asked for last; else None. StoreAway."""
+        """All keys, when they changed since they were asked for last; else None. StoreUnavailableError."""
         ...
 
     async def close(self) -> None:
@@ -144,7 +141,7 @@ class RedisKeys:
                 await client.aclose()
 
     async def _run(self, command: str, *arguments: Any) -> Any:
-        """One command; StoreAway says why there is no answer, and the next one begins with a new connection."""
+        """One command; StoreUnavailableError says why there is no answer, and the next one begins with a new connection."""
         from redis.exceptions import RedisError
 
         try:
@@ -153,7 +150,7 @@ class RedisKeys:
             return await getattr(self._client, command)(*arguments)
         except (RedisError, OSError, ValueError) as error:
             await self.close()
-            raise StoreAway(str(error)[:200] or type(error).__name__) from None
+            raise StoreUnavailableError(str(error)[:200] or type(error).__name__) from None
 
 
 def key_store(config: Config, environ: Mapping[str, str]) -> KeyStore:
@@ -210,16 +207,16 @@ class RunTimeKeys:
         await self.store.close()
 
     async def add(self, entry: KeyConfig, shown: str) -> MadeKey | None:
-        """Keep a new key; None when there is one of that name. StoreAway."""
+        """Keep a new key; None when there is one of that name. StoreUnavailableError."""
         key = MadeKey(entry, shown, time.time())
         return key if await self._put(entry.name, key, new=True) else None
 
     async def replace(self, key: MadeKey) -> bool:
-        """Keep a changed key; False when there is none of that name. StoreAway."""
+        """Keep a changed key; False when there is none of that name. StoreUnavailableError."""
         return await self._put(key.entry.name, key, new=False)
 
     async def revoke(self, name: str) -> bool:
-        """Forget a key; False when there is none of that name. StoreAway."""
+        """Forget a key; False when there is none of that name. StoreUnavailableError."""
         return await self._put(name, None, new=False)
 
     async def _put(self, name: str, key: MadeKey | None, *, new: bool) -> bool:
@@ -243,7 +240,7 @@ class RunTimeKeys:
         try:
             async with self._lock:
                 await self._refresh()
-        except StoreAway as error:
+        except StoreUnavailableError as error:
             if not self._away:
                 self._tell(f"store: keys made at run time cannot be read ({error}): those known last hold", True)
             self._away = True

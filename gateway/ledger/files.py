@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gateway.config.types import Config
+from gateway.store.locked_file import lock
 
 ENDING = ".journal"
 BUILT_IN = "(built-in)"
@@ -31,15 +31,6 @@ def folder_of(config: Config, environ: Mapping[str, str]) -> Path | None:
         state = str(Path(environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or "/nonexistent") / ".local" / "state") / "lockgate")
     name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem)[:40]
     return Path(state) / f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:10]}"
-
-
-def lock(descriptor: int) -> bool:
-    """Make a file ours until it is closed; False when it is somebody else's."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 class Abandoned:
@@ -85,31 +76,3 @@ def sweep(folder: Path) -> None:
                 stray.unlink()
         except OSError:
             continue  # it is somebody's file after all
-
-
-def write_whole(path: Path, data: bytes) -> int:
-    """Put a file of ours in place, whole or not at all; its descriptor, locked and ready to append to."""
-    beside = path.with_suffix(".new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        if not lock(descriptor):
-            raise OSError("the journal's file is in use")
-        append(descriptor, data)
-        os.rename(beside, path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def append(descriptor: int, data: bytes) -> None:
-    """Write all of it, and wait until the disk has it."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.fdatasync(descriptor)

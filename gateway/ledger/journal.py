@@ -16,6 +16,7 @@ from pathlib import Path
 from gateway.ledger import files, records
 from gateway.ledger.counters import Counters
 from gateway.ledger.records import Numbering, Progress
+from gateway.store import locked_file
 from gateway.store.spent import Spent
 
 COMMIT = 0.03
@@ -72,7 +73,7 @@ class Journal:
             for one in taken:
                 self._take_over(records.read(one.read()))
             data = self._everything()
-            self._descriptor = files.write_whole(self._path, data)
+            self._descriptor = locked_file.write_whole(self._path, data)
             self._size = self._whole_size = len(data)
             self._whole = False
             for one in taken:
@@ -192,9 +193,9 @@ class Journal:
 
     def _write(self, data: bytes, whole: bool) -> None:
         if not whole:
-            files.append(self._descriptor, data)
+            locked_file.append(self._descriptor, data)
             return
-        descriptor = files.write_whole(self._path, data)
+        descriptor = locked_file.write_whole(self._path, data)
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = descriptor

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.config.redis_address import RedisAddress
 from gateway.ledger.counters import KEPT_DAYS, Counters, Numbers, Row
+from gateway.store.errors import StoreUnavailableError
 from gateway.store.redis_client import open_client
 from gateway.store.scripts import BOOK
 
@@ -23,10 +24,6 @@ Copy = tuple[str, Row, Numbers]
 
 _encode = msgspec.json.Encoder().encode
 _decode_field = msgspec.json.Decoder(tuple[str, str, str, str, str]).decode
-
-
-class StoreUnavailable(Exception):
-    """The store cannot be asked now."""
 
 
 class UsageStore:
@@ -73,7 +70,7 @@ class UsageStore:
 
 
 async def read(address: RedisAddress, days: Sequence[str]) -> list[Copy]:
-    """Every incarnation's rows of these days. StoreUnavailable when they cannot be had."""
+    """Every incarnation's rows of these days. StoreUnavailableError when they cannot be had."""
     from redis.exceptions import RedisError
 
     found: list[Copy] = []
@@ -85,7 +82,7 @@ async def read(address: RedisAddress, days: Sequence[str]) -> list[Copy]:
                 if copy is not None:
                     found.append(copy)
     except (RedisError, OSError) as error:
-        raise StoreUnavailable(str(error)) from None
+        raise StoreUnavailableError(str(error)) from None
     finally:
         await client.aclose()
     return found

@@ -12,11 +12,12 @@ from gateway import catalog
 from gateway import usage as accounting
 from gateway.catalog.prices import TokenPrice, price_of
 from gateway.config.limit import LimitsConfig
-from gateway.config.types import Config, KeyConfig
+from gateway.config.types import Config
 from gateway.errors import Forbidden, Headers, LimitReached, Unavailable, retry_after_headers
 from gateway.limits.bounds import choices, own_cap, prompt_bound
 from gateway.limits.budget_gauge import BudgetUse
-from gateway.store.limit import NOTHING, Costs, Kind, Limit, Limiter, Refusal, Reservation, Standing
+from gateway.store.from_config import counts_tokens, limits_in
+from gateway.store.limit import NOTHING, TOKEN_KINDS, Costs, Limit, Limiter, Refusal, Reservation, Standing, _needs, _strict
 from gateway.store.memory import MemoryLimiter
 from gateway.store.redis import RedisLimiter
 from gateway.store.redis_client import store_address
@@ -28,19 +29,10 @@ if TYPE_CHECKING:
     from gateway.call import Call
     from gateway.metrics import Metrics
 
-KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend")
-TOKEN_KINDS = frozenset({"tokens", "prompt_tokens", "output_tokens"})
 MOST_USERS = 10_000
 """Users whose limits are kept ready; they are counted in the store whether kept here or not."""
 _NONE = LimitsConfig()
 DEGRADED = (b"x-gateway-limits", b"degraded")
-
-
-def has_limits(config: Config) -> bool:
-    """Whether a configuration limits anything, or may come to: where there are keys, some with limits may be made at run time."""
-    blocks = [*(one.limits for one in config.models.values()), *(one.limits for one in config.providers.values())]
-    blocks += [target.limits for one in config.providers.values() for target in one.models.values()]
-    return config.asks_for_keys or any(map(_some, blocks))
 
 
 def limiter_of(
@@ -59,39 +51,6 @@ def limiter_of(
     metrics.gauge("lockgate_store_errors", lambda: {(kind,): n for kind, n in link.errors.items()})
     metrics.gauge("lockgate_store_commands", lambda: {(): link.commands})
     return limiter
-
-
-def _some(block: LimitsConfig) -> bool:
-    return any(getattr(block, kind) is not None for kind in KINDS)
-
-
-def limits_in(block: LimitsConfig, owner: str, side: str = "caller", *, strict: bool = False) -> tuple[Limit, ...]:
-    """A block of the YAML as limits of one owner; `strict` where the owner is, whatever the block says."""
-    found: list[Limit] = []
-    strict = strict or block.strict
-    for kind in KINDS:
-        value = getattr(block, kind)
-        if kind == "concurrent" and value is not None:
-            found.append(Limit(owner, kind, value, outage=block.outage, side=side))
-        elif value is not None:
-            found.append(Limit(owner, kind, value.amount, value.window, outage=block.outage, side=side, strict=strict))
-    return tuple(found)
-
-
-def _needs(limits: Sequence[Limit]) -> tuple[bool, bool]:
-    """Whether these limits ask for a call's tokens, and for its cost."""
-    money = any(limit.kind == "spend" for limit in limits)
-    return money or any(limit.kind in TOKEN_KINDS for limit in limits), money
-
-
-def counts_tokens(key: KeyConfig) -> bool:
-    """Whether a key's limits ask for its calls' tokens before they are made."""
-    return any(_needs(limits_in(block, ""))[0] for block in (key.limits, key.limits_per_user))
-
-
-def _strict(limits: Sequence[Limit]) -> bool:
-    """Whether one of these limits counts in tokens or money, and has to hold exactly."""
-    return any(limit.strict and (limit.kind in TOKEN_KINDS or limit.kind == "spend") for limit in limits)
 
 
 class Limits:

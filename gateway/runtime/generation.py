@@ -16,10 +16,11 @@ from gateway.config.route import refs
 from gateway.config.types import Config, KeyConfig
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, resolve
-from gateway.limits.enforce import Limits, counts_tokens, has_limits
+from gateway.limits.enforce import Limits
 from gateway.pipeline import Pipeline
 from gateway.routing.router import Router
 from gateway.runtime.resources import base_url_of
+from gateway.store.from_config import counts_tokens, has_limits
 from gateway.targets.backend import Model, Place
 from gateway.targets.latency import Pace
 from gateway.tokens.counter import Tokenizer, tokenizer_for

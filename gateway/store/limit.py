@@ -8,7 +8,6 @@ flight, and a call belongs to the period of its admission. Times are microsecond
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal, Protocol
@@ -16,6 +15,8 @@ from typing import Literal, Protocol
 import msgspec
 
 Kind = Literal["requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend"]
+KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend")
+TOKEN_KINDS = frozenset({"tokens", "prompt_tokens", "output_tokens"})
 Outage = Literal["local_share", "open", "closed"]
 """What holds while the shared store cannot be asked: this process's share of the limit, no limit, or nothing is let in."""
 
@@ -181,6 +182,12 @@ def in_seconds(until: int, now: int) -> float:
     return max(0, until - now) / SECOND
 
 
-def nano_dollars(usd: float) -> int:
-    """Dollars as nano-dollars, rounded up: a price is never under-charged by rounding."""
-    return math.ceil(round(usd * NANO, 3))
+def _needs(limits: Sequence[Limit]) -> tuple[bool, bool]:
+    """Whether these limits ask for a call's tokens, and for its cost."""
+    money = any(limit.kind == "spend" for limit in limits)
+    return money or any(limit.kind in TOKEN_KINDS for limit in limits), money
+
+
+def _strict(limits: Sequence[Limit]) -> bool:
+    """Whether one of these limits counts in tokens or money, and has to hold exactly."""
+    return any(limit.strict and (limit.kind in TOKEN_KINDS or limit.kind == "spend") for limit in limits)

@@ -47,7 +47,7 @@ class Topology:
         """What one Sentinel says. The login is the master's; Sentinels are asked with a password of their own, or none."""
         from redis.exceptions import RedisError
 
-        from gateway.store.redis_client import sentinels
+        from gateway.store.sentinel import sentinels
 
         found = sentinels(self._address.asking(node), PATIENCE)
         try:

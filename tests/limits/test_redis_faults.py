@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from gateway.config.secret import read_secret
-from gateway.keys.runtime_keys import RedisKeys, StoreAway
+from gateway.keys.runtime_keys import RedisKeys
 from gateway.store.connection import STEADY
+from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import SECOND, Costs, Limit, Refusal, Reservation
 from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress, connect
@@ -171,7 +172,7 @@ async def test_r16_a_password_that_is_rotated_is_read_again_without_a_restart(
     await eventually(lambda: not limiter.link.up)
     await eventually(lambda: "wrongpass" in limiter.link.errors)
     for _ in range(2):  # once for the connection that was ended
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailableError):
             await keys.news()
     assert (await decide(limiter)).degraded
     file.write_text("second-password\n")
@@ -246,7 +247,7 @@ async def why_away(keys: RedisKeys) -> str:
     said = "Timeout"
     for _ in range(5):
         if "Timeout" in said:
-            with pytest.raises(StoreAway) as away:
+            with pytest.raises(StoreUnavailableError) as away:
                 await keys.news()
             said = str(away.value)
     return said
