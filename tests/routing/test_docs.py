@@ -13,9 +13,9 @@ import pytest
 
 from gateway.attempts.hedge import MOST_CREDIT
 from gateway.config import load as config
+from gateway.config.route import Balance
 from gateway.config.types import Config
 from gateway.errors import FAILURES
-from gateway.routing.balance import Balance
 from gateway.targets.latency import ENOUGH
 from gateway.upstream.dial import STAGGER
 from gateway.upstream.resolver import ThreadResolver
