@@ -23,6 +23,7 @@ from gateway.response.chained_requests import Read
 from gateway.response.upstream_answer import NO_ANSWER
 from gateway.response.upstream_exchange import MAX_ANSWER, MAX_ERROR, Exchange
 from gateway.streams.chunks import UNREADABLE
+from gateway.tokens.estimate import estimate_output, estimate_part
 from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Adjustment, Answer, Body, Failure, Refusal, StreamFailure, Usage
 
@@ -77,7 +78,7 @@ async def _read(exchange: Exchange, response: Response) -> Read:
         else:
             found = await answer.read_json(response, target, options, MAX_ANSWER)
     except (UpstreamError, asyncio.CancelledError):
-        _charge_part(exchange, relay.chunks if relay is not None else accounting.estimate_part(response.unread()))
+        _charge_part(exchange, relay.chunks if relay is not None else estimate_part(response.unread()))
         raise
     call.upstream_end = time.monotonic()
     if found.adjustments:
@@ -107,7 +108,7 @@ def _put_right(exchange: Exchange, found: Answer) -> None:
         found.body, notes = exchange.watch.inspect(found.body)
         call.adjustments = [*call.adjustments, *(note for note in notes if note not in call.adjustments)]
     if found.usage is None or not found.usage.completion_tokens:
-        call.chunks += accounting.estimate_output(found.body)
+        call.chunks += estimate_output(found.body)
 
 
 async def give(exchange: Exchange, body: bytes, response: Response) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from gateway.usage import estimate_part
+from gateway.tokens.estimate import estimate_part
 from tests.faults.behaviours import FIN, RST, Step, play
 from tests.faults.upstream_server import FaultUpstream, Script
 from tests.flows.live import Live, eventually, live
