@@ -18,9 +18,9 @@ import pytest
 from gateway.store.limit import NOTHING, SECOND, Limit, Reservation
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
-from tests.store.test_redis import ask
 from tests.running import Figure
 from tests.store.outage_worker import CALLERS, CALLS, REQUESTS, TOKENS
+from tests.store.test_redis import ask
 from tests.support.redis import RedisServer
 from tests.support.redis_fixtures import Starter
 
