@@ -25,7 +25,7 @@ from providers.base import Body, Failure, StreamDecoder, Target, Usage
 if TYPE_CHECKING:
     from gateway.call import Call
     from gateway.catalog.prices import TokenPrice
-    from gateway.targets.backend import Choice
+    from gateway.targets.backend import Candidate
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -133,13 +133,13 @@ class Spoken:
         self.splices.append(Splice(self.size, target.name))
         return self.size
 
-    def followers(self, choices: Sequence[Choice], broken: Choice) -> list[Choice]:
+    def followers(self, choices: Sequence[Candidate], broken: Candidate) -> list[Candidate]:
         """Who can say the rest: the choices after the broken one that take a beginning; without any, the broken one, once."""
-        names = [choice.place.target.name for choice in choices]
-        name = broken.place.target.name
+        names = [choice.backend.target.name for choice in choices]
+        name = broken.backend.target.name
         later = choices[names.index(name) + 1 :] if name in names else ()
-        after = [choice for choice in later if prefill(choice.place.target) is not None]
-        again = prefill(broken.place.target) is not None and all(splice.target != name for splice in self.splices)
+        after = [choice for choice in later if prefill(choice.backend.target) is not None]
+        again = prefill(broken.backend.target) is not None and all(splice.target != name for splice in self.splices)
         return after or ([broken] if again else [])
 
     def continued(self, body: Body) -> Body:
@@ -179,21 +179,20 @@ class Spoken:
         )
 
 
-def listen(call: Call, choices: Sequence[Choice]) -> Spoken | None:
+def listen(call: Call, choices: Sequence[Candidate]) -> Spoken | None:
     """The record of a stream that may be continued; None for calls that are not asked to be, or cannot."""
     body = call.body
     if body is None or not call.stream or call.operation != "chat" or not choices[0].continue_on_cut:
         return None
     format = body.get("response_format") or {}
     messages = body.get("messages")
-    plain = (body.get("n") or 1) == 1 and format.get("type", "text") == "text" and not call.path.startswith(goodfire.PREFIX)
+    plain = (body.get("n") or 1) == 1 and format.get("type", "text") == "text" and not call.path.startswith(goodfire.PATH_PREFIX)
     return Spoken() if plain and _GRAMMARS.isdisjoint(body) and messages and messages[-1].get("role") != "assistant" else None
 
 
 def prefill(target: Target) -> Mapping[str, Any] | None:
     """What a request to the target has besides an assistant message at its end to have that one continued; None: it cannot."""
-    found: Mapping[str, Any] | None = getattr(target.kind, "prefill", None)
-    return found
+    return target.kind.prefill
 
 
 class Rest(ChunkFilter):

@@ -25,8 +25,7 @@ async def carry_out(exchange: Exchange, body: Body) -> None:
         bodies = fan_out(body, exchange.count)
         await (streaming.relay_several if call.stream else answering.answer_several)(exchange, bodies)
         return
-    in_parts = getattr(exchange.target.kind, "in_parts", None)
-    parts = in_parts(body, exchange.options) if in_parts is not None else None
+    parts = exchange.target.kind.chained(body, exchange.options)
     if call.stream and parts is None:
         continuing = call.spoken is not None and bool(call.spoken.splices)
         await streaming.deliver(exchange, await streaming.begin(exchange, body, usage_asked=call.usage_asked and not continuing))

@@ -28,12 +28,12 @@ from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Adjustment, Answer, Body, Failure, Refusal, StreamFailure, Usage
 
 if TYPE_CHECKING:
-    from providers.local.probabilities import Probabilities, Steps
+    from providers.base import Probabilities, ProbabilitySteps
 
 
 def ask(exchange: Exchange, body: Body) -> Coroutine[Any, Any, tuple[Read, Response]]:
     """One JSON answer, read whole, and the head it came with."""
-    return outlive(exchange, _ask(exchange, body)) if exchange.place.drain else _ask(exchange, body)
+    return outlive(exchange, _ask(exchange, body)) if exchange.place.finishes_reading else _ask(exchange, body)
 
 
 async def _ask(exchange: Exchange, body: Body) -> tuple[Read, Response]:
@@ -71,7 +71,7 @@ async def ask_again(exchange: Exchange, first: Read, watch: json_mode.Watch) -> 
 async def _read(exchange: Exchange, response: Response) -> Read:
     """A JSON answer for the caller, with its usage and finish reasons."""
     call, target, options = exchange.call, exchange.target, exchange.options
-    relay = answer.whole_relay(target, options) if getattr(target.kind, "always_streams", False) else None
+    relay = answer.whole_relay(target, options) if target.kind.always_streams else None
     try:
         if relay is not None:
             found = await answer.aggregate(response, target, relay)
@@ -116,8 +116,8 @@ async def give(exchange: Exchange, body: bytes, response: Response) -> None:
     call = exchange.call
     exchange.caller.claim()
     call.status, exchange.delivered = 200, True
-    if call.operation == "chat" and call.path.startswith(goodfire.PREFIX):
-        body = goodfire.as_goodfire(body)
+    if call.operation == "chat" and call.path.startswith(goodfire.PATH_PREFIX):
+        body = goodfire.to_goodfire(body)
     if call.receipt:
         call.time_info = exchange.times() or time_info.read(body) or time_info.measured(call)
         accounting.settle(call)
@@ -143,7 +143,7 @@ async def answer_several(exchange: Exchange, bodies: list[Body]) -> None:
 async def answer_logits(exchange: Exchange, body: Body, asked: logits.Asked) -> None:
     """Token probabilities where the provider has no call for them."""
     call, target = exchange.call, exchange.target
-    steps = getattr(target.kind, "probabilities", None)
+    steps = target.kind.probabilities
     if steps is None:
         (answered, call.usage, call.finish_reasons), response = await ask(exchange, body)
         found, notes = logits.from_chat(answered, asked)
@@ -155,7 +155,7 @@ async def answer_logits(exchange: Exchange, body: Body, asked: logits.Asked) -> 
     await give(exchange, found, response)
 
 
-async def _step(exchange: Exchange, steps: Steps) -> tuple[Probabilities, Response]:
+async def _step(exchange: Exchange, steps: ProbabilitySteps) -> tuple[Probabilities, Response]:
     """Carry out a provider's own requests one after another."""
     request = next(steps)
     while True:
