@@ -34,7 +34,7 @@ MILLION = 10**6
 MOST_CREDIT = 10
 """Second attempts that may be saved up."""
 
-Send = Callable[[Journey, "Choice"], Awaitable[Failure | None]]
+Send = Callable[[Journey, "Candidate"], Awaitable[Failure | None]]
 """One attempt at one place."""
 Note = Callable[[Journey, "Candidate", Failure], None]
 """What is to be written down of a failed one."""
@@ -42,7 +42,7 @@ Note = Callable[[Journey, "Candidate", Failure], None]
 
 def hedge_delay(after: HedgeDelay, pace: Latency, *, stream: bool) -> float | None:
     """Return the seconds to wait before the second attempt, or None while too few latencies of the target are known."""
-    return after.seconds if after.quantile is None else pace.quantile(after.quantile, stream=stream)
+    return after.seconds if after.share is None else pace.quantile(after.share, stream=stream)
 
 
 class HedgeBudget:
