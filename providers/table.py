@@ -21,7 +21,7 @@ the parameter rules by `python -m providers.table`, and a test compares it with 
 | --- | --- |
 | ✓ | accepted as sent; values outside the supported range are clamped and reported, or rejected with 400 in strict mode |
 | ~ | adjusted: sent under another name or in another form, or carried out by the gateway |
-| – | not supported: dropped and reported in `x-gateway-adjusted`; in strict mode 400, unless the value requests nothing (`n: 1`, a penalty of 0) |
+| – | not supported: dropped and reported in `x-gateway-adjusted`; in strict mode 400, unless the value has no effect (`n: 1`) |
 | ✗ | rejected with 400 in both modes |
 | → | forwarded without checks |
 | * | the section of the provider has a note on this parameter |
@@ -90,19 +90,30 @@ def _operations() -> list[str]:
 
 def _matrices() -> Iterator[str]:
     tables = {kind: _provider(kind).capabilities("") for kind in providers.OURS}
+    common = _common_notes()
     yield "## Chat parameters"
+    yield ""
+    yield "For all providers: " + "; ".join(f"`{name}`: {note}" for name, note in common.items()) + "."
     yield ""
     for title, names in GROUPS.items():
         yield f"### {title}"
         yield ""
-        rows = [[f"`{name}`", *(_cell(table.get(name)) for table in tables.values())] for name in names.split()]
+        rows = [[f"`{name}`", *(_cell(name, table.get(name), common) for table in tables.values())] for name in names.split()]
         yield from _table(["parameter", *_links()], rows)
 
 
-def _cell(entry: Entry | None) -> str:
+def _common_notes() -> dict[str, str]:
+    """Return the notes that are the same for all providers, by parameter."""
+    tables = [_provider(kind).capabilities("") for kind in providers.OURS]
+    notes = {name: {_note(table[name]) if name in table else "" for table in tables} for names in GROUPS.values() for name in names.split()}
+    return {name: min(found) for name, found in notes.items() if len(found) == 1 and found != {""}}
+
+
+def _cell(name: str, entry: Entry | None, common: Mapping[str, str]) -> str:
+    """Return the symbol of one parameter. A provider without a rule for it accepts it as sent."""
     if entry is None:
-        return ""
-    return SYMBOLS[_support(entry)] + ("\\*" if _note(entry) else "")
+        return SYMBOLS["yes"]
+    return SYMBOLS[_support(entry)] + ("\\*" if _note(entry) and name not in common else "")
 
 
 def _support(entry: Entry) -> str:
@@ -129,13 +140,18 @@ def _section(kind: str) -> Iterator[str]:
     if wire.source:
         yield f"- source: {wire.source}"
     yield ""
-    notes = [[f"`{name}`", WORDS[_support(entry)], _note(entry)] for name, entry in table.items() if name in _listed() and _note(entry)]
+    hidden = _common_notes()
+    notes = [
+        [f"`{name}`", WORDS[_support(entry)], _note(entry)]
+        for name, entry in table.items()
+        if name in _listed() and name not in hidden and _note(entry)
+    ]
     yield from _table(["parameter", "support", "note"], notes)
     families = [row for rule in provider.rules if isinstance(rule, ForModels) for row in _family(provider, rule, table)]
     if families:
         yield "Differences of single models:"
         yield ""
-        yield from _table(["models", "parameter", "support", "note"], families)
+        yield from _table(["models", "support", "parameters"], families)
 
 
 def _listed() -> frozenset[str]:
@@ -145,13 +161,19 @@ def _listed() -> frozenset[str]:
 def _family(provider: OpenAICompatible, rule: ForModels, general: Mapping[str, Any]) -> Iterator[list[str]]:
     table = provider.capabilities(rule.prefixes[0])
     models = ", ".join(f"`{prefix}…`" for prefix in rule.prefixes)
+    changed: dict[str, list[str]] = {}
     for name, entry in table.items():
         if entry != general.get(name):
-            yield [models, f"`{name}`", WORDS[_support(entry)], _note(entry)]
+            note = _note(entry)
+            changed.setdefault(WORDS[_support(entry)], []).append(f"`{name}` ({note})" if note else f"`{name}`")
+    for support, parameters in changed.items():
+        yield [models, support, ", ".join(parameters)]
 
 
 def _note(entry: Entry) -> str:
-    notes = []
+    notes: list[str] = []
+    if entry["support"] == "no":
+        return ""
     if "to" in entry:
         notes.append(f"sent as `{entry['to']}`")
     elif "action" in entry:

@@ -1,12 +1,19 @@
-"""The page on providers is what the rules say today."""
+"""docs/providers.md matches the parameter rules."""
 
 from __future__ import annotations
 
 from providers import table
+from providers.rules.engine import CANONICAL
 from tests.providers.cases import FIXTURES
 
 PAGE = FIXTURES.parents[1] / "docs" / "providers.md"
 
 
-def test_the_page_is_made_from_the_rules() -> None:
+def test_page_is_generated_from_the_rules() -> None:
     assert PAGE.read_text() == table.page(), "run `python -m providers.table > docs/providers.md`"
+
+
+def test_matrices_list_every_common_parameter_once() -> None:
+    listed = [name for names in table.GROUPS.values() for name in names.split()]
+    assert len(listed) == len(set(listed))
+    assert CANONICAL <= set(listed)
