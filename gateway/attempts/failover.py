@@ -15,8 +15,7 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from gateway import usage as accounting
-from gateway.attempts import continuation
+from gateway.attempts import billing, continuation
 from gateway.attempts.adapt import adapt, hand_on, within
 from gateway.attempts.admission import Admission, TurnedAway
 from gateway.attempts.fit import Fit
@@ -78,7 +77,7 @@ class Attempts:
         journey = Journey(call, caller, min(choices[0].deadlines.total, call.deadline), alone=len(choices) == 1)
         journey.places = lambda: [*choices, *_others(choices, stand_ins)]
         self._budget.earn()
-        call.spoken = continuation.listen(call, choices)
+        call.transcript = continuation.transcript_for(call, choices)
         cooling: list[Choice] = []
         if await self._ask_live(journey, choices, cooling):
             return
@@ -151,30 +150,30 @@ class Attempts:
 
     async def _go_on(self, journey: Journey, broken: Choice, failure: Failure) -> bool:
         """A stream broke after its first content: another place says the rest, where that is asked for and possible."""
-        call, target, spoken = journey.call, journey.call.target, journey.call.spoken
-        if spoken is None or not spoken.may_go_on(failure):
+        call, target, price, transcript = journey.call, journey.call.target, journey.call.price, journey.call.transcript
+        if transcript is None or not continuation.can_continue(transcript, failure):
             raise journey.error()
-        spoken.set_aside(call)
+        continuation.bill_broken(transcript, call)
         label = self._metrics.model_label(call.model)
-        for choice in spoken.followers(journey.places(), broken):
+        for choice in continuation.followers(transcript, journey.places(), broken):
             health = self._health.of(choice.place.target)
             if not health.free or not self._may_send(journey, choice):
                 continue
-            begun = spoken.splice(choice.place.target)
+            begun = transcript.hand_over(choice.place.target.name)
             try:
                 found = await self._attempt(journey, choice, health)
             except (Refusal, TurnedAway):
-                spoken.splices.pop()
+                transcript.handovers.pop()
                 continue
             self._metrics.count("lockgate_continuations", (label, "ok" if found is None else found.kind))
             if found is None:
                 self._budget.give_back()
                 return True
             self._note(journey, choice, found)
-            if spoken.size > begun:
+            if transcript.size > begun:
                 return await self._go_on(journey, choice, found)
-            spoken.splices.pop()
-        spoken.take_back(call, target)
+            transcript.handovers.pop()
+        continuation.restore_broken(transcript, call, target, price)
         journey.fail(failure, broken.place.target.name)
         raise journey.error()
 
@@ -311,7 +310,7 @@ class Attempts:
             call.attempts[-1].ms = exchange.elapsed()
             place.pace.ended(call)
             if not exchange.delivered:
-                accounting.set_aside(call, exchange, ended)
+                billing.set_aside(call, exchange, ended)
             admission.leave()
         if failure.kind != "timeout" or exchange.deadlines.total > choice.deadlines.total / 2:  # a caller's hurry is no fault of the target
             reason = admission.failed(failure, call.first_byte_at)
