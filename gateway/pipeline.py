@@ -29,7 +29,7 @@ from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Call
-from gateway.dialects.gateway_headers import PREFIX, read_wish
+from gateway.dialects.gateway_headers import PREFIX, read_gateway_headers
 from gateway.dialects.parameters import normalize, read_model
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.http.caller import Caller, CallerDeadlines, Send
@@ -204,11 +204,13 @@ class Pipeline:
         call.read_at = time.monotonic()
         call.body_bytes = len(source)
         body = call.body = parse_body(source)
+        wanted = None
         for name, value in headers:
             if name == b"x-request-id":
                 call.client_id = linked_id(value)
-            elif name[:10] == PREFIX:
-                read_wish(call, name, value)
+            elif name[:10] == PREFIX and wanted is None:
+                wanted = read_gateway_headers(headers)
+                call.strict, call.require, call.receipt = wanted.strict, wanted.require_parameters, wanted.receipt_in_body
         call.model = read_model(body)
         call.strict = call.strict or self._strict or (call.key is not None and call.key.strict)
 

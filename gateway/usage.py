@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.call import Call
 from gateway.tokens.counter import INLINE, SHARED, tokenizer_for
-from gateway.tokens.estimate import BYTES_PER_TOKEN
+from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
 from providers.base import Usage
 
 NANO = 1_000_000_000
@@ -102,7 +102,7 @@ def prompt_tokens(call: Call) -> int:
         if "messages" in call.body and SHARED.loaded(tokenizer):
             with suppress(ValueError, RecursionError):  # a call is accounted for whatever is in it
                 return SHARED.count_now(call.body, tokenizer).total()
-    return call.body_bytes // BYTES_PER_TOKEN
+    return call.body_bytes // TYPICAL_BYTES_PER_TOKEN
 
 
 def continued_usage(call: Call) -> Usage | None:

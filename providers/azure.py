@@ -10,8 +10,8 @@ from typing import Literal
 from urllib.parse import quote
 
 from providers.base import Target
-from providers.openai import OpenAICompatible, Settings, Wire, base_path
-from providers.openai_models import OPENAI_RULES
+from providers.openai import OPENAI_RULES
+from providers.openai_compatible import OpenAICompatible, Settings, Wire, base_path
 
 
 class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):

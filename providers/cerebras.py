@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from providers.messages import Parts, Roles
-from providers.openai import PATHS, OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY, LOGPROBS, NEAREST_EFFORT, SAMPLING
-from providers.rules import ForModels, Takes
-from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.openai_compatible import PATHS, OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY, LOGPROBS, NEAREST_EFFORT, SAMPLING
+from providers.rules.engine import ForModels, Takes
+from providers.rules.messages import Parts, Roles
+from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import BiasRange, Cap, Drop, OneOf, Range, Rename, ToHeader
 from providers.streams import ChunkRepairs, with_choices
-from providers.values import BiasRange, Cap, Drop, OneOf, Range, Rename, ToHeader
 
 _WITH_DEVELOPER = Roles(takes=("system", "developer", "user", "assistant", "tool"))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.messages import Roles
-from providers.openai import PATHS, OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY
-from providers.pairs import Needs
-from providers.rules import Rule, Takes, Work
-from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.openai_compatible import PATHS, OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY
+from providers.rules.engine import Rule, Takes, Work
+from providers.rules.messages import Roles
+from providers.rules.pairs import Needs
+from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Becomes, Cap, Drop, OneOf, Range, Rename
 from providers.streams import ChunkRepairs
-from providers.values import Becomes, Cap, Drop, OneOf, Range, Rename
 
 
 def _thinks(work: Work) -> bool:

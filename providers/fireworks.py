@@ -6,14 +6,14 @@ The page says that the returned text contains the stop string, the package says 
 from __future__ import annotations
 
 from providers.answers import arguments_as_text
-from providers.messages import DropField, Parts, Roles
-from providers.openai import PATHS, OpenAICompatible, Wire
-from providers.openai_models import GATEWAY, NEAREST_EFFORT, SAMPLING
-from providers.pairs import Both, Excludes, Needs
-from providers.rules import ForModels, Takes
-from providers.shapes import Choices, Format, Stop, StreamUsage, ToolChoice, Tools
+from providers.openai_compatible import PATHS, OpenAICompatible, Wire
+from providers.rules.common import GATEWAY, NEAREST_EFFORT, SAMPLING
+from providers.rules.engine import ForModels, Takes
+from providers.rules.messages import DropField, Parts, Roles
+from providers.rules.pairs import Both, Excludes, Needs
+from providers.rules.shapes import Choices, Format, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Becomes, BiasRange, Cap, OneOf, Range, Rename
 from providers.streams import ChunkRepairs
-from providers.values import Becomes, BiasRange, Cap, OneOf, Range, Rename
 
 _EFFORTS = ("none", "low", "medium", "high")
 
@@ -23,7 +23,6 @@ FIREWORKS = OpenAICompatible(
         label="Fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
-        models_path="/models",
         repairs=(arguments_as_text,),
         decoder=lambda _: ChunkRepairs((arguments_as_text,), (b'"tool_calls"', b'"function_call"')),
         source="its chat completions page and fireworks-ai 1.2.30",

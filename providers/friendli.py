@@ -5,14 +5,14 @@ Dedicated and container endpoints are a `base_url`: https://api.friendli.ai/dedi
 
 from __future__ import annotations
 
-from providers.messages import Parts, Roles, SystemPrompt
-from providers.openai import PATHS, OpenAICompatible, Settings, Wire
-from providers.openai_models import CONTEXT_POLICY
-from providers.pairs import Excludes, Needs
-from providers.rules import Takes
-from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
+from providers.rules.common import CONTEXT_POLICY
+from providers.rules.engine import Takes
+from providers.rules.messages import Parts, Roles, SystemPrompt
+from providers.rules.pairs import Excludes, Needs
+from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Becomes, Cap, Drop, EnforcedHere, OneOf, Range, Rename, ToHeader
 from providers.streams import ChunkRepairs
-from providers.values import Becomes, Cap, Drop, EnforcedHere, OneOf, Range, Rename, ToHeader
 
 
 class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):

@@ -5,12 +5,12 @@ Facts: ai.google.dev on the endpoint; reports of rejected fields (2025 to 2026) 
 
 from __future__ import annotations
 
-from providers.messages import DropField, Roles
-from providers.openai import PATHS, OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY
-from providers.rules import Takes
-from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.values import Cap, Drop, OneOf, Range
+from providers.openai_compatible import PATHS, OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY
+from providers.rules.engine import Takes
+from providers.rules.messages import DropField, Roles
+from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Cap, Drop, OneOf, Range
 
 GEMINI = OpenAICompatible(
     "gemini",

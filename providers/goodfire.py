@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from providers.answers import Repair
-from providers.messages import DropField, NoToolTurns, Parts, Roles
-from providers.openai import OpenAICompatible, Settings, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY
-from providers.rules import Rule, Takes
-from providers.shapes import Choices, Format, StreamUsage
+from providers.openai_compatible import OpenAICompatible, Settings, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY
+from providers.rules.engine import Rule, Takes
+from providers.rules.messages import DropField, NoToolTurns, Parts, Roles
+from providers.rules.shapes import Choices, Format, StreamUsage
+from providers.rules.values import Cap, Default, Drop, FromSetting, Refuse
 from providers.streams import FreshTokens
-from providers.values import Cap, Default, Drop, FromSetting, Refuse
 
 
 class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
@@ -85,7 +85,6 @@ GOODFIRE = OpenAICompatible(
         label="Goodfire",
         base_url="https://api.goodfire.ai/api/inference/v1",
         paths={"chat": "/chat/completions", "logits": "/chat-attribution/compute-logits"},
-        models_path=None,
         options=GoodfireSettings,
         repairs=(filled_created(time.time),),
         decoder=lambda _: FreshTokens(),

@@ -9,13 +9,13 @@ import msgspec
 
 from providers.base import Failure, StreamFailure, Target
 from providers.failures import scrub
-from providers.messages import DropField, Roles
-from providers.openai import PATHS, OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY, NEAREST_EFFORT
-from providers.pairs import Excludes
-from providers.rules import Takes
-from providers.shapes import Choices, Format, Stop, StreamUsage, ToolChoice, Tools
-from providers.values import Cap, Drop, OneOf, Range
+from providers.openai_compatible import PATHS, OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY, NEAREST_EFFORT
+from providers.rules.engine import Takes
+from providers.rules.messages import DropField, Roles
+from providers.rules.pairs import Excludes
+from providers.rules.shapes import Choices, Format, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Cap, Drop, OneOf, Range
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode

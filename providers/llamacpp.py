@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from providers.openai import OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY
-from providers.pairs import Needs
-from providers.rules import Rule, Takes
-from providers.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
-from providers.values import Cap, Drop, Rename
+from providers.openai_compatible import OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY
+from providers.rules.engine import Rule, Takes
+from providers.rules.pairs import Needs
+from providers.rules.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Cap, Drop, Rename
 
 LLAMACPP_RULES: tuple[Rule, ...] = (
     *GATEWAY,

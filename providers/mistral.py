@@ -7,14 +7,14 @@ import re
 from typing import Any, ClassVar
 
 from providers.answers import Repair, arguments_as_text, choices_of, content_as_text, said_in
-from providers.messages import DropField, Message, MessageRule, Roles
-from providers.openai import PATHS, OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY
-from providers.pairs import Needs
-from providers.rules import Takes, Work
-from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.openai_compatible import PATHS, OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY
+from providers.rules.engine import Takes, Work
+from providers.rules.messages import DropField, Message, MessageRule, Roles
+from providers.rules.pairs import Needs
+from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Cap, OneOf, Range, Rename
 from providers.streams import ChunkRepairs
-from providers.values import Cap, OneOf, Range, Rename
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9]{9}")
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from providers.messages import Parts
-from providers.openai import OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY
-from providers.pairs import Needs
-from providers.rules import Takes
-from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.values import Cap, Drop, OneOf
+from providers.openai_compatible import OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY
+from providers.rules.engine import Takes
+from providers.rules.messages import Parts
+from providers.rules.pairs import Needs
+from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Cap, Drop, OneOf
 
 OLLAMA = OpenAICompatible(
     "ollama",

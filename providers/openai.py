@@ -1,188 +1,158 @@
-"""OpenAI's wire, and `OpenAICompatible` for everyone who speaks it: one literal of rules, or a subclass for quirks."""
+"""OpenAI itself, its reasoning models by prefix, and the plain `openai-compatible` type.
+
+Facts: openai 3.52.0 (chat parameters and ranges), Azure's how-to on reasoning models, pydantic-ai-slim 2.68.0 (families).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
-import msgspec
+from providers.openai_compatible import OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY, LOGPROBS, SAMPLING
+from providers.rules.engine import UNSUPPORTED, ForModels, Rule, Takes, Work
+from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import BiasRange, Cap, Drop, OneOf, Range, ToHeader
 
-from providers.answers import Repair, read_answer, read_list, read_logits
-from providers.base import Adjustment, Answer, Body, Failure, Options, Refusal, StreamDecoder, Target, WireRequest
-from providers.failures import read_failure
-from providers.rules import ForModels, Plan, Rule, Unknown, compile_plan
-from providers.shapes import StreamUsage
-
-PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
-"""Operation to path, after a base URL that ends in the version."""
-
-USER_AGENT = "lockgate"
-_HEADERS = "headers sent"
-"""Where a target remembers them."""
-_json_string = msgspec.json.Encoder().encode
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings that every provider has."""
-
-    max_fanout: int = 8
-    """The most upstream calls that one call with `n` becomes."""
-
-
-class Wire(msgspec.Struct, frozen=True, kw_only=True):
-    """What distinguishes one OpenAI-speaking vendor's wire from OpenAI's."""
-
-    label: str
-    """The vendor's name in messages to people."""
-    base_url: str | None
-    """Everything before the operation's path, version included; None: the operator must say."""
-    needs_credential: bool = True
-    unknown: Unknown = "drop"
-    """Fields that no rule knows: dropped and reported, passed, or passed only where they are nobody's parameter (`new`)."""
-    takes_nulls: bool = False
-    """A field that is null is as good as none; otherwise it is left out."""
-    paths: Mapping[str, str] = PATHS
-    models_path: str | None = "/models"
-    """Where the vendor lists its models; None: nowhere."""
-    options: type[msgspec.Struct] = Settings
-    """The provider's own settings in the YAML."""
-    setting_headers: tuple[tuple[str, str], ...] = ()
-    """Settings that are sent as a header, unless the caller's request sets it: setting, header."""
-    repairs: tuple[Repair, ...] = ()
-    """What JSON answers need."""
-    empty_answers: bool = False
-    """Answers without choices are answers."""
-    decoder: Callable[[Options], StreamDecoder] | None = None
-    """What streams need; None: nothing."""
-    prefill: Mapping[str, Any] | None = None
-    """Fields of a request whose last message is the beginning of an answer to be gone on with; None: it cannot be asked for that."""
-    caller_headers: tuple[str, ...] = ()
-    """Headers of the caller (lower case) that go on to this vendor; no other header of a caller ever does."""
-    source: str = ""
-    """Where the facts come from."""
+TEXT_MODELS: tuple[Rule, ...] = (
+    *GATEWAY,
+    *CONTEXT_POLICY,
+    Takes("model messages stream functions function_call"),
+    Cap("max_completion_tokens", also=True),
+    *SAMPLING,
+    Choices(param="n", most=128, hint=True),
+    Stop("stop", limit=4),
+    BiasRange("logit_bias"),
+    *LOGPROBS,
+    Format("response_format"),
+    Tools("tools", functions_only=False),
+    ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
+    StreamUsage("stream_options"),
+    Takes("parallel_tool_calls user safety_identifier prompt_cache_key metadata store prediction modalities audio"),
+    Takes("web_search_options moderation prompt_cache_options prompt_cache_retention"),
+    OneOf("service_tier", ("auto", "default", "flex", "scale", "priority", "fast")),
+    OneOf("reasoning_effort", EFFORTS, to={"max": "xhigh"}),
+    OneOf("verbosity", ("low", "medium", "high")),
+)
 
 
-class OpenAICompatible:
-    """A provider whose wire is OpenAI's: rules for requests, a `Wire` for the rest. Quirks override methods."""
+class WhileReasoning(Rule, frozen=True):
+    """A sampling parameter that a model takes only while it does not reason; `neutral` is the value it uses then."""
 
-    def __init__(
-        self,
-        type: str,
-        wire: Wire,
-        rules: tuple[Rule | ForModels, ...] = (),
-        others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
-    ) -> None:
-        """`rules` are those of chat; `others` those of further operations, whose bodies otherwise pass untouched."""
-        self.type = type
-        self.wire = wire
-        self.rules = rules
-        self.others = others or {}
-        self.default_base_url = wire.base_url
-        self.needs_credential = wire.needs_credential
-        self.options_type = wire.options
-        self.caller_headers = wire.caller_headers
-        self.prefill = wire.prefill
-        self._plans: dict[tuple[str, str], Plan] = {}
+    default_on: bool = True
+    neutral: Any = 1
+    takes_neutral: bool = False
+    """The neutral value may be sent all the same."""
 
-    def plan(self, model: str, operation: str = "chat") -> Plan:
-        """The rules for one model, compiled once."""
-        plan = self._plans.get((model, operation))
-        if plan is None:
-            if operation == "chat" or operation in self.others:
-                plan = compile_plan(self.rules if operation == "chat" else self.others[operation], model, unknown=self.wire.unknown)
-            else:
-                plan = compile_plan(self._stream_rules() if operation == "completions" else (), model, unknown="pass")
-            if len(self._plans) < 10_000:
-                self._plans[model, operation] = plan
-        return plan
+    def apply(self, work: Work) -> None:
+        """Drop it when the effort that counts is not `none`."""
+        effort = work.body.get("reasoning_effort")
+        if not (self.default_on if effort is None else effort != "none"):
+            return
+        value = work.body.get(self.param)
+        if self.neutral is None or value != self.neutral:
+            work.drop(self.param, UNSUPPORTED)
+        elif not self.takes_neutral:
+            work.body.pop(self.param)
+            work.report(self.param, "drop", why="neutral value")
 
-    def _stream_rules(self) -> tuple[Rule, ...]:
-        """Usage in streams comes the same way for every operation that streams."""
-        return tuple(rule for rule in self.rules if isinstance(rule, StreamUsage))
-
-    def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
-        """Apply the rules in place; Refusal when the operation or a value is not to be had here."""
-        if options.operation not in self.wire.paths:
-            raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
-        if not self.wire.takes_nulls:
-            body.drop_nulls()
-        return self.plan(self.rules_model(target), options.operation).apply(body, self.wire.label, options, target.options)
-
-    def rules_model(self, target: Target) -> str:
-        """The model whose rules count."""
-        return target.model
-
-    def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
-        """The request for an adapted body; `model` becomes the target's."""
-        name = _json_string(target.model)
-        if body.raw("model") != name:
-            body.set("model", target.model)
-        headers = self.headers(target)
-        headers.append(("accept", "text/event-stream" if options.stream else "application/json"))
-        for setting, header in self.wire.setting_headers:
-            if target.options.get(setting) is not None and header not in body.headers:
-                headers.append((header, str(target.options[setting])))
-        headers += body.headers.items()
-        return WireRequest(self.path(target, options.operation), headers, body.encode())
-
-    def headers(self, target: Target) -> list[tuple[str, str]]:
-        """Content type, credential and the operator's own headers, which win; put together once for each target."""
-        known = target.__dict__.get(_HEADERS)
-        if known is None:
-            known = target.__dict__[_HEADERS] = tuple(self._headers(target))
-        return list(known)
-
-    def _headers(self, target: Target) -> list[tuple[str, str]]:
-        own = {name.lower() for name, _ in target.headers}
-        ours = [("content-type", "application/json"), ("user-agent", USER_AGENT), *self.authorization(target)]
-        return [(name, value) for name, value in ours if name not in own] + [(name.lower(), value) for name, value in target.headers]
-
-    def authorization(self, target: Target) -> list[tuple[str, str]]:
-        """The headers that carry the credential."""
-        return [("authorization", f"Bearer {target.credential}")] if target.credential else []
-
-    def path(self, target: Target, operation: str) -> str:
-        """The absolute path of an operation."""
-        return base_path(target.base_url) + self.wire.paths[operation]
-
-    def models_request(self, target: Target) -> WireRequest | None:
-        """The request for the vendor's own list of models; None when it has none."""
-        if self.wire.models_path is None:
-            return None
-        headers = [(name, value) for name, value in self.headers(target) if name != "content-type"]
-        return WireRequest(base_path(target.base_url) + self.wire.models_path, [*headers, ("accept", "application/json")], b"", "GET")
-
-    def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """The answer; its own bytes where nothing had to change. ValueError when it is none."""
-        if options.operation == "embeddings":
-            return read_list(body)
-        if options.operation == "logits":
-            return read_logits(body)
-        return read_answer(body, self.wire.repairs, may_be_empty=self.wire.empty_answers)
-
-    def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
-        """A decoder for one stream, or None when its bytes are right as they are."""
-        return None if self.wire.decoder is None else self.wire.decoder(options)
-
-    def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        """What an error answer means; the target's credential never shows in it."""
-        return read_failure(status, headers, body, credential=target.credential if target is not None else None)
-
-    def capabilities(self, model: str) -> Mapping[str, Any]:
-        """What `model` honours and what is adjusted, from the rules."""
-        return self.plan(model).capabilities()
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "no" if self.default_on else "yes", "while_reasoning": False}}
 
 
-def base_path(base_url: str) -> str:
-    """The path part of a base URL, without a trailing slash."""
-    path = _paths.get(base_url)
-    if path is None:
-        path = urlsplit(base_url).path.rstrip("/")
-        if len(_paths) < 10_000:
-            _paths[base_url] = path
-    return path
+class NotAtMinimal(Rule, frozen=True):
+    """Parallel tool calls, which reasoning models do not do at effort minimal."""
+
+    def apply(self, work: Work) -> None:
+        """Drop them there."""
+        if work.body.get("reasoning_effort") == "minimal" and work.body.get(self.param):
+            work.lossy(self.param, "drop", "not supported at effort minimal", code="unsupported_combination")
+            work.body.pop(self.param)
 
 
-_paths: dict[str, str] = {}
+class Family(NamedTuple):
+    """Reasoning models whose names start alike."""
+
+    prefix: str
+    default_on: bool
+    efforts: tuple[str, ...]
+    stops: bool = False
+
+
+_ALL = ("none", "low", "medium", "high", "xhigh")
+_WITH_MINIMAL = EFFORTS
+_UP = ("low", "medium", "high", "xhigh")
+_PRO = ("medium", "high", "xhigh")
+
+FAMILIES: tuple[Family, ...] = (
+    Family("gpt-6-astra", True, _UP),
+    Family("gpt-6.1-sol", True, _UP),
+    Family("gpt-6.1-terra", True, _WITH_MINIMAL),
+    Family("gpt-6", True, _WITH_MINIMAL),
+    Family("gpt-5.6", True, _ALL),
+    Family("gpt-5.5-pro", True, _PRO),
+    Family("gpt-5.5", True, _WITH_MINIMAL),
+    Family("gpt-5.4-pro", True, _PRO),
+    Family("gpt-5.4", False, _WITH_MINIMAL),
+    Family("gpt-5.3-chat", True, ("medium",)),
+    Family("gpt-5.3", False, _WITH_MINIMAL),
+    Family("gpt-5.2-pro", True, _PRO),
+    Family("gpt-5.2-chat", True, ("medium",)),
+    Family("gpt-5.2", False, _WITH_MINIMAL),
+    Family("gpt-5.1-codex", True, ("minimal", *_UP)),
+    Family("gpt-5.1-chat", True, ("medium",)),
+    Family("gpt-5.1", False, _WITH_MINIMAL),
+    Family("gpt-5-pro", True, ("high",)),
+    Family("gpt-5", True, ("minimal", "low", "medium", "high")),
+    Family("o1", True, ("low", "medium", "high"), stops=True),
+    Family("o3", True, ("low", "medium", "high")),
+    Family("o4", True, ("low", "medium", "high")),
+)
+"""Chat Completions rejects effort `max` on every OpenAI model, although the type lists it; the first prefix that fits wins."""
+
+
+def _reasoning(family: Family) -> ForModels:
+    """The rules that replace the general ones for a reasoning family."""
+    lowest = next(effort for effort in family.efforts if effort != "none")
+    nearest = {"none": lowest, "minimal": lowest, "low": lowest, "medium": family.efforts[-1], "high": family.efforts[-1]}
+    to = {**nearest, "xhigh": family.efforts[-1], "max": family.efforts[-1]}
+    on = family.default_on
+    rules: tuple[Rule, ...] = (
+        Functions("functions"),
+        Tools("tools", functions_only=False),
+        ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
+        Cap("max_completion_tokens"),
+        OneOf("reasoning_effort", family.efforts, to={word: near for word, near in to.items() if word not in family.efforts}),
+        WhileReasoning("temperature", on, takes_neutral=True),
+        Range("temperature", 0, 2),
+        WhileReasoning("top_p", on),
+        Range("top_p", 0, 1),
+        WhileReasoning("top_logprobs", on, None),
+        WhileReasoning("logprobs", on, None),
+        Range("top_logprobs", 0, 20),
+        Drop("frequency_penalty"),
+        Drop("presence_penalty"),
+        Drop("logit_bias"),
+        NotAtMinimal("parallel_tool_calls"),
+        Drop("prediction"),
+        Drop("modalities"),
+        Drop("audio"),
+        Drop("web_search_options"),
+        *(() if family.stops else (Drop("stop"),)),
+    )
+    return ForModels((family.prefix,), rules)
+
+
+_NO_REASONING: tuple[Rule, ...] = (Drop("reasoning_effort", why="not a reasoning model"), Drop("verbosity", why="not for this model"))
+
+OPENAI_RULES: tuple[Rule | ForModels, ...] = (
+    *TEXT_MODELS,
+    ForModels(("gpt-5-chat",), (Cap("max_completion_tokens"), _NO_REASONING[0])),
+    *map(_reasoning, FAMILIES),
+    ForModels(("gpt-4", "gpt-3.5", "chatgpt-4o"), _NO_REASONING),
+)
+
+OPENAI = OpenAICompatible(
+    "openai",
+    Wire(label="OpenAI", base_url="https://api.openai.com/v1", takes_nulls=True, source="openai 3.52.0"),
+    (*OPENAI_RULES, ToHeader("team", "OpenAI-Organization")),
+)

@@ -5,13 +5,13 @@ It routes to many providers and leaves out what they do not take; its own `provi
 
 from __future__ import annotations
 
-from providers.messages import Roles
-from providers.openai import PATHS, OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY, LOGPROBS, SAMPLING
-from providers.rules import Takes
-from providers.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
+from providers.openai_compatible import PATHS, OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY, LOGPROBS, SAMPLING
+from providers.rules.engine import Takes
+from providers.rules.messages import Roles
+from providers.rules.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
+from providers.rules.values import BiasRange, Cap, OneOf, Range
 from providers.streams import ChunkRepairs
-from providers.values import BiasRange, Cap, OneOf, Range
 
 OPENROUTER = OpenAICompatible(
     "openrouter",

@@ -5,14 +5,14 @@ Facts: its chat completions page, and its wiki (errors, streaming, headers; page
 
 from __future__ import annotations
 
-from providers.messages import Alternate, DropField, Roles
-from providers.openai import PATHS, OpenAICompatible, Settings, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY, SAMPLING
-from providers.pairs import Both
-from providers.rules import Takes
-from providers.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
+from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY, SAMPLING
+from providers.rules.engine import Takes
+from providers.rules.messages import Alternate, DropField, Roles
+from providers.rules.pairs import Both
+from providers.rules.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Cap, Drop, ToHeader
 from providers.streams import ChunkRepairs
-from providers.values import Cap, Drop, ToHeader
 
 TIERS = ("slow", "medium", "fast", "ludicrous")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import providers
-from providers.openai import OpenAICompatible
-from providers.rules import CANONICAL, ForModels
+from providers.openai_compatible import OpenAICompatible
+from providers.rules.engine import CANONICAL, ForModels
 
 HEAD = """# Providers
 

@@ -9,13 +9,13 @@ import msgspec
 
 from providers.answers import Repair, choices_of, said_in
 from providers.base import Failure, Target
-from providers.messages import DropField, Roles
-from providers.openai import OpenAICompatible, Wire
-from providers.openai_models import GATEWAY, NEAREST_EFFORT
-from providers.rules import Rule, Takes, Work
-from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.openai_compatible import OpenAICompatible, Wire
+from providers.rules.common import GATEWAY, NEAREST_EFFORT
+from providers.rules.engine import Rule, Takes, Work
+from providers.rules.messages import DropField, Roles
+from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Becomes, Cap, Drop, OneOf, Range
 from providers.streams import ChunkRepairs
-from providers.values import Becomes, Cap, Drop, OneOf, Range
 
 
 class CountedLogprobs(Rule, frozen=True):
@@ -103,7 +103,6 @@ TOGETHER = Together(
     Wire(
         label="Together",
         base_url="https://api-inference.together.ai/v1",
-        models_path=None,
         repairs=_REPAIRS,
         decoder=lambda _: ChunkRepairs(_REPAIRS, (b'"logprobs"', b'"eos"', b'"error"')),
         source="together 3.1.1",

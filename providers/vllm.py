@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.openai import OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY
-from providers.pairs import Needs
-from providers.rules import Rule, Takes, Work
-from providers.shapes import Choices, Functions, StreamUsage, ToolChoice, Tools
-from providers.values import Cap, Drop, OneOf, Range, Rename
+from providers.openai_compatible import OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY
+from providers.rules.engine import Rule, Takes, Work
+from providers.rules.pairs import Needs
+from providers.rules.shapes import Choices, Functions, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Cap, Drop, OneOf, Range, Rename
 
 
 class RegexFormat(Rule, frozen=True):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.messages import DropField, Roles
-from providers.openai import PATHS, OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY
-from providers.pairs import Needs
-from providers.rules import ForModels, Rule, Takes
-from providers.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.openai_compatible import PATHS, OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY
+from providers.rules.engine import ForModels, Rule, Takes
+from providers.rules.messages import DropField, Roles
+from providers.rules.pairs import Needs
+from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Cap, Drop, OneOf, Range
 from providers.streams import ChunkRepairs
 from providers.usage import read_usage
-from providers.values import Cap, Drop, OneOf, Range
 
 _EFFORTS = ("none", "low", "medium", "high", "xhigh")
 _NEAREST = {"minimal": "low", "max": "xhigh"}

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from gateway.admin.answers import as_json
 from gateway.call import next_id
+from gateway.config.store_address import store_address
 from gateway.errors import BadRequest
 from gateway.ledger.counters import Numbers, Row, merge
 from gateway.ledger.query import BadQuery, as_csv, read_query, sums
@@ -18,7 +19,6 @@ from gateway.ledger.query import as_json as answer_of
 from gateway.ledger.store import read
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.redis_client import store_address
 
 PARAMS = frozenset({"by", "from", "to", "format"})
 

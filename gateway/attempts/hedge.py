@@ -25,8 +25,10 @@ from gateway.http.caller import Caller
 from providers.base import Failure, Refusal, Target, Usage
 
 if TYPE_CHECKING:
+    from gateway.config.limit import After
     from gateway.metrics import Metrics
     from gateway.targets.backend import Choice
+    from gateway.targets.latency import Pace
 
 MILLION = 10**6
 MOST_CREDIT = 10
@@ -36,6 +38,11 @@ Send = Callable[[Journey, "Choice"], Awaitable[Failure | None]]
 """One attempt at one place."""
 Note = Callable[[Journey, "Choice", Failure], None]
 """What is to be written down of a failed one."""
+
+
+def hedge_delay(after: After, pace: Pace, *, stream: bool) -> float | None:
+    """Return the seconds to wait before the second attempt, or None while too few latencies of the target are known."""
+    return after.seconds if after.share is None else pace.quantile(after.share, stream=stream)
 
 
 class HedgeBudget:
@@ -71,7 +78,7 @@ class Hedges:
         hedge = first.hedge
         budget = self._budgets.setdefault(hedge.model, HedgeBudget())
         budget.earn(hedge.settings.budget)
-        delay = hedge.settings.after.delay(first.place.pace, stream=journey.call.stream)
+        delay = hedge_delay(hedge.settings.after, first.place.pace, stream=journey.call.stream)
         if delay is None:
             return await send(journey, first), first
         race = Race(journey, send, note)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from gateway import catalog
 
 if TYPE_CHECKING:
-    from gateway.config.provider import ProviderConfig
+    from collections.abc import Mapping
+
     from providers.base import Usage
 
 MILLION = 10**6
@@ -56,8 +57,34 @@ FREE = TokenPrice(0, 0, 0)
 """The embedded engine's."""
 
 
-def price_of(provider: ProviderConfig, model: str) -> TokenPrice | None:
-    """A model's price at a provider, None when nobody knows it."""
+class ConfiguredPrice(Protocol):
+    """A price that the operator sets, in USD per million tokens."""
+
+    @property
+    def prompt(self) -> float: ...
+    @property
+    def output(self) -> float: ...
+    @property
+    def cached(self) -> float | None: ...
+    @property
+    def cache_write(self) -> float | None: ...
+    @property
+    def reasoning(self) -> float | None: ...
+
+
+class PricedProvider(Protocol):
+    """What `price_of` reads of a provider's configuration."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def prices(self) -> Mapping[str, ConfiguredPrice]: ...
+
+
+def price_of(provider: PricedProvider, model: str) -> TokenPrice | None:
+    """Return the price of a model at a provider, or None if it is unknown."""
     own = provider.prices.get(model) or provider.prices.get("*")
     if own is not None:
         return _price(own.prompt, own.output, own.cached, own.reasoning, own.cache_write)

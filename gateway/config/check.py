@@ -13,8 +13,8 @@ from gateway.config.limit import LimitsConfig
 from gateway.config.problem import Problems, join, suggest
 from gateway.config.route import Ref, refs
 from gateway.config.secret import refuse_exposed
+from gateway.config.store_address import store_address
 from gateway.config.types import Config, KeyConfig, wildcard
-from gateway.store.redis_client import store_address
 
 LONGEST_DECISION = 10
 """Seconds that callers may be made to wait for a store that hangs."""

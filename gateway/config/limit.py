@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
-
-if TYPE_CHECKING:
-    from gateway.targets.latency import Pace
 
 WINDOWS = ("s", "min", "h", "day")
 PERIODS = ("day", "month")
@@ -38,10 +35,6 @@ class After(msgspec.Struct, frozen=True):
 
     seconds: float | None = None
     share: float | None = None
-
-    def delay(self, pace: Pace, *, stream: bool) -> float | None:
-        """Seconds for a target with this pace; None while too little is known of it."""
-        return self.seconds if self.share is None else pace.quantile(self.share, stream=stream)
 
     def __str__(self) -> str:
         return f"{self.seconds:g} s" if self.share is None else f"p{self.share * 100:g}"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import isfinite
+from typing import Literal
 
 import msgspec
 
 from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.yamlfile import Mapping, Node, Place, Scalar, Sequence
+
+Balance = Literal["weighted", "latency", "least_busy", "cost", "session"]
+"""How a split chooses among its targets (gateway.routing.balance)."""
 
 MAX_CHAIN = 16
 MAX_TARGETS = 1000

@@ -15,10 +15,9 @@ from gateway.config.field_types import Duration, File, KeyHash, Listen, Name, Pa
 from gateway.config.formats import Address
 from gateway.config.limit import After, LimitsConfig
 from gateway.config.provider import ProviderConfig
-from gateway.config.route import Ref, Route
+from gateway.config.route import Balance, Ref, Route
 from gateway.config.secret import Url
 from gateway.config.telemetry import MetricsConfig, TracesConfig
-from gateway.routing.balance import Balance
 
 STRICT = "Refuse (400) what cannot be honoured instead of adjusting and reporting it."
 

@@ -1,13 +1,16 @@
-"""What callers ask of the gateway itself in headers, whose every value means something or is refused.
+"""The `x-gateway-*` request headers. An unknown value is an error.
 
-    x-gateway-strict               a boolean: what a target cannot take is refused, not adjusted
-    x-gateway-require-parameters   a boolean: targets that would lose a parameter are passed over
-    x-gateway-receipt              `body`: the receipt in the answer's body too; `header`: there alone, as without it
+    x-gateway-strict               boolean: reject what a target cannot honor instead of adjusting it
+    x-gateway-require-parameters   boolean: skip targets that would drop a parameter
+    x-gateway-receipt              `body`: also put the receipt into the response body; `header`: in the header only (default)
 """
 
 from __future__ import annotations
 
-from gateway.call import Call
+from collections.abc import Iterable
+
+import msgspec
+
 from gateway.errors import refuse
 
 PREFIX = b"x-gateway-"
@@ -15,24 +18,35 @@ _BOOLEANS = {b"true": True, b"1": True, b"?1": True, b"yes": True, b"false": Fal
 _RECEIPTS = {b"body": True, b"header": False}
 
 
-def read_wish(call: Call, name: bytes, value: bytes) -> None:
-    """Note on the call what a header that begins with PREFIX asks for; BadRequest for a value that nobody defined."""
-    if name == b"x-gateway-strict":
-        call.strict = read_flag(name, value)
-    elif name == b"x-gateway-receipt":
-        call.receipt = _read(name, value, _RECEIPTS, "`body` or `header`")
-    elif name == b"x-gateway-require-parameters":
-        call.require = read_flag(name, value)
+class GatewayHeaders(msgspec.Struct):
+    """What a call's `x-gateway-*` headers set."""
+
+    strict: bool = False
+    require_parameters: bool = False
+    receipt_in_body: bool = False
+
+
+def read_gateway_headers(headers: Iterable[tuple[bytes, bytes]]) -> GatewayHeaders:
+    """Read the `x-gateway-*` headers of a request. Raises BadRequest for an unknown value."""
+    settings = GatewayHeaders()
+    for name, value in headers:
+        if name == b"x-gateway-strict":
+            settings.strict = read_flag(name, value)
+        elif name == b"x-gateway-receipt":
+            settings.receipt_in_body = _read(name, value, _RECEIPTS, "'body' or 'header'")
+        elif name == b"x-gateway-require-parameters":
+            settings.require_parameters = read_flag(name, value)
+    return settings
 
 
 def read_flag(name: bytes, value: bytes) -> bool:
-    """A boolean header; BadRequest when it is none."""
-    return _read(name, value, _BOOLEANS, "true or false (also 1 or 0, ?1 or ?0, yes or no)")
+    """Read a boolean header. Raises BadRequest for any other value."""
+    return _read(name, value, _BOOLEANS, "true or false (or 1, 0, ?1, ?0, yes, no)")
 
 
 def _read(name: bytes, value: bytes, known: dict[bytes, bool], accepted: str) -> bool:
-    found = known.get(value.strip().lower())
-    if found is None:
+    setting = known.get(value.strip().lower())
+    if setting is None:
         shown, param = value[:64].decode("latin-1"), name.decode("latin-1")
-        raise refuse(param, f"The header '{param}' is {shown!r}; it takes {accepted}.")
-    return found
+        raise refuse(param, f"Header '{param}' must be {accepted}, not {shown!r}.")
+    return setting

@@ -15,7 +15,7 @@ from gateway.errors import Forbidden, GatewayError, unreadable
 from gateway.http.json_body import parse_body
 from gateway.keys.authenticate import VirtualKey, may_use
 from providers.base import Body, Options, Refusal
-from providers.shapes import fan_out
+from providers.rules.shapes import fan_out
 
 if TYPE_CHECKING:
     from gateway.runtime.generation import Generation

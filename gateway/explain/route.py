@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.call import Call
 from gateway.config.route import Order, Route, Split
-from gateway.dialects.gateway_headers import PREFIX, read_wish
+from gateway.dialects.gateway_headers import read_gateway_headers
 from gateway.dialects.parameters import normalize
 from gateway.errors import GatewayError
 from gateway.http.json_body import parse_body
@@ -119,10 +119,8 @@ def asking(source: bytes, headers: Sequence[tuple[bytes, bytes]], output: int, *
     call.body_bytes = len(source)
     normalize(call.body)
     call.stream = call.body.get("stream") is True
-    for name, value in headers:
-        if name[:10] == PREFIX:
-            read_wish(call, name, value)
-    call.require = call.require or require
+    wanted = read_gateway_headers(headers)
+    call.strict, call.require = wanted.strict, wanted.require_parameters or require
     return Asking(call, headers, output)
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from gateway.config.state_folder import state_folder
+from gateway.config.store_address import store_address
 from gateway.config.types import Config, KeyConfig
-from gateway.ledger.files import folder_of
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.outage_log import Tell
-from gateway.store.redis_client import open_client, store_address
+from gateway.store.redis_client import open_client
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -159,7 +160,7 @@ def key_store(config: Config, environ: Mapping[str, str]) -> KeyStore:
 
     if not config.store.startswith("memory:"):
         return RedisKeys(store_address(config))
-    folder = folder_of(config, environ)
+    folder = state_folder(config, environ)
     return MemoryKeys() if folder is None else FileKeys(folder)
 
 

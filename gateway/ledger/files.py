@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.config.types import Config
 from gateway.store.locked_file import lock
 
 ENDING = ".journal"
-BUILT_IN = "(built-in)"
-
-
-def folder_of(config: Config, environ: Mapping[str, str]) -> Path | None:
-    """Where a configuration's journal is kept; None when it has none.
-
-    Named after the file and its absolute path, so that two gateways on one machine do not share their books.
-    """
-    if config.journal == "off" or (config.journal is None and config.path == BUILT_IN):
-        return None
-    path = Path(config.path).absolute()
-    if config.journal is not None:
-        return path.parent / Path(config.journal).expanduser()
-    state = environ.get("LOCKGATE_STATE")
-    if state is None:
-        state = str(Path(environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or "/nonexistent") / ".local" / "state") / "lockgate")
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem)[:40]
-    return Path(state) / f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:10]}"
 
 
 class Abandoned:

@@ -11,7 +11,7 @@ from gateway.response import stream_response as streaming
 from gateway.response.chained_requests import Read, as_stream, ask_in_parts
 from gateway.response.upstream_exchange import Exchange
 from providers.base import Body
-from providers.shapes import fan_out
+from providers.rules.shapes import fan_out
 
 __all__ = ["Exchange", "carry_out"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import structs
 
@@ -22,12 +22,9 @@ from gateway.response.chained_requests import Read
 from gateway.response.upstream_answer import NO_ANSWER
 from gateway.response.upstream_exchange import MAX_ANSWER, Exchange
 from gateway.streams.chunks import UNREADABLE
-from gateway.tokens import estimate
+from gateway.tokens.estimate import estimate_output, estimate_part
 from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
-
-if TYPE_CHECKING:
-    pass
 
 
 def ask(exchange: Exchange, body: Body) -> Coroutine[Any, Any, tuple[Read, Response]]:
@@ -77,7 +74,7 @@ async def _read(exchange: Exchange, response: Response) -> Read:
         else:
             found = await answer.read_json(response, target, options, MAX_ANSWER)
     except (UpstreamError, asyncio.CancelledError):
-        _charge_part(exchange, relay.chunks if relay is not None else estimate.estimate_partial_output(response.unread()))
+        _charge_part(exchange, relay.chunks if relay is not None else estimate_part(response.unread()))
         raise
     call.upstream_end = time.monotonic()
     if found.adjustments:
@@ -107,7 +104,7 @@ def _put_right(exchange: Exchange, found: Answer) -> None:
         found.body, notes = exchange.watch.inspect(found.body)
         call.adjustments = [*call.adjustments, *(note for note in notes if note not in call.adjustments)]
     if found.usage is None or not found.usage.completion_tokens:
-        call.chunks += estimate.estimate_output(found.body)
+        call.chunks += estimate_output(found.body)
 
 
 async def give(exchange: Exchange, body: bytes, response: Response) -> None:

@@ -17,9 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Literal, Protocol, TypeVar
-
-Balance = Literal["weighted", "latency", "least_busy", "cost", "session"]
+from typing import Protocol, TypeVar
 
 
 class Weighted(Protocol):

@@ -10,7 +10,8 @@ import msgspec
 
 from gateway.emulate import json_mode, logits
 from gateway.errors import BadRequest, from_refusal, unreadable
-from gateway.limits.enforce import output_cap, prompt_tokens
+from gateway.limits.enforce import prompt_tokens
+from gateway.tokens.estimate import output_cap
 from providers.base import Options, Refusal, Target
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
+from gateway.config.state_folder import state_folder
+from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.dialects.parameters import CHECKS
 from gateway.http.caller import CallerDeadlines
 from gateway.http.sweeper import Watch
 from gateway.keys.runtime_keys import RunTimeKeys, key_store
-from gateway.ledger.files import folder_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.store import UsageStore
 from gateway.limits.enforce import limiter_of
@@ -30,7 +31,7 @@ from gateway.runtime.resources import LOADING, Lender
 from gateway.store.memory import MemoryLimiter
 from gateway.store.outage_log import StoreTroubles
 from gateway.store.redis import RedisLimiter
-from gateway.store.redis_client import open_client, store_address
+from gateway.store.redis_client import open_client
 from gateway.targets.cooldown import STATES
 from gateway.targets.latency import Pace
 from gateway.targets.probes import Probes
@@ -187,7 +188,7 @@ class Gateway:
             self.report("context.tokenizer is not used: it needs the package tokenizers, `pip install lockgate[tokenizers]`")
         if self._workers == 1 and not self._limiting:  # of several processes, only those that serve count
             self._limiting = True
-            self.ledger.start(folder_of(generation.config, os.environ))
+            self.ledger.start(state_folder(generation.config, os.environ))
             await self.limiter(generation.config).start()
 
     async def _preload(self, generation: Generation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config, KeyConfig
-from gateway.store.limit import KINDS, Limit, _needs
+from gateway.store.limit import KINDS, Limit, needed_estimates
 
 
 def has_limits(config: Config) -> bool:
@@ -31,6 +31,6 @@ def limits_in(block: LimitsConfig, owner: str, side: str = "caller", *, strict: 
     return tuple(found)
 
 
-def counts_tokens(key: KeyConfig) -> bool:
+def needs_token_count(key: KeyConfig) -> bool:
     """Whether a key's limits ask for its calls' tokens before they are made."""
-    return any(_needs(limits_in(block, ""))[0] for block in (key.limits, key.limits_per_user))
+    return any(needed_estimates(limits_in(block, ""))[0] for block in (key.limits, key.limits_per_user))

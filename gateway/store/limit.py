@@ -182,12 +182,12 @@ def in_seconds(until: int, now: int) -> float:
     return max(0, until - now) / SECOND
 
 
-def _needs(limits: Sequence[Limit]) -> tuple[bool, bool]:
+def needed_estimates(limits: Sequence[Limit]) -> tuple[bool, bool]:
     """Whether these limits ask for a call's tokens, and for its cost."""
     money = any(limit.kind == "spend" for limit in limits)
     return money or any(limit.kind in TOKEN_KINDS for limit in limits), money
 
 
-def _strict(limits: Sequence[Limit]) -> bool:
+def has_strict_limit(limits: Sequence[Limit]) -> bool:
     """Whether one of these limits counts in tokens or money, and has to hold exactly."""
     return any(limit.strict and (limit.kind in TOKEN_KINDS or limit.kind == "spend") for limit in limits)

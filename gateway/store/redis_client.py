@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
-
-from gateway.config.redis_address import RedisAddress, read_address
-from gateway.config.secret import Secret, read_secret
-from gateway.config.types import Config
-from gateway.store.sentinel import _options
+from gateway.config.redis_address import RedisAddress
+from gateway.store.client_options import client_options
 from gateway.store.topology import Topology
 
 if TYPE_CHECKING:
@@ -17,28 +13,15 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import Connection
 
 
-class _OfUrl(Secret):
-    """The password in a URL that a file has, as the file has it now."""
-
-    def refresh(self) -> Secret:
-        """ValueError when the file cannot be used."""
-        assert self.path is not None
-        return Secret(read_address(read_secret(self.path).reveal()).password)
 
 
-def store_address(config: Config) -> RedisAddress:
-    """Where the configuration's Redis is; ValueError when its parts do not fit together."""
-    found = read_address(config.store, next(iter(config.store_password), None), config.store_ca)
-    found = structs.replace(found, sentinel_secret=next(iter(config.store_sentinel_password), None))
-    path = config.store.path
-    return structs.replace(found, password="", secret=_OfUrl(found.password, path)) if path is not None and found.password else found
 
 
 def open_client(address: RedisAddress, tag: str) -> Redis:
     """A client for keys with this hash tag. It retries nothing, asks for the password at each connection, and in a topology where to go."""
     from redis.asyncio import ConnectionPool, Redis, UnixDomainSocketConnection
 
-    options: dict[str, Any] = {"db": address.database, **_options(address)}
+    options: dict[str, Any] = {"db": address.database, **client_options(address)}
     if address.path:
         options |= {"connection_class": UnixDomainSocketConnection, "path": address.path}
     else:

@@ -19,12 +19,12 @@ from providers.local.probabilities import Steps, ask
 from providers.local.rules import LogProbs, Patterns, Seed, SlotChoices, Stops, SystemMessage, Temperature
 from providers.local.stream import EngineDecoder
 from providers.local.tools import ForcedTools, ToolTurns
-from providers.messages import Parts, Roles
-from providers.openai import OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY
-from providers.rules import ForModels, Rule, Takes
-from providers.shapes import Format, Functions, StreamUsage
-from providers.values import BiasRange, Cap, EnforcedHere, Range, Rename
+from providers.openai_compatible import OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY
+from providers.rules.engine import ForModels, Rule, Takes
+from providers.rules.messages import Parts, Roles
+from providers.rules.shapes import Format, Functions, StreamUsage
+from providers.rules.values import BiasRange, Cap, EnforcedHere, Range, Rename
 
 NOT_SAMPLING = "the engine has no use for it"
 

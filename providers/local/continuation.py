@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from providers.base import Body
-from providers.rules import Rule, Work
+from providers.rules.engine import Rule, Work
 
 LEAST = "local.least"
 """Memo: how many tokens the answer has at least."""

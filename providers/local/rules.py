@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from providers.local.options import LocalOptions
-from providers.rules import Rule, Work
-from providers.shapes import MAX_FANOUT
+from providers.rules.engine import Rule, Work
+from providers.rules.shapes import MAX_FANOUT
 
 DEFAULTS = LocalOptions()
 SEEDS = 2**32 - 1

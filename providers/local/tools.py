@@ -14,8 +14,8 @@ import json
 import re
 from typing import Any, ClassVar
 
-from providers.messages import Message, MessageRule, join_content, joined_text
-from providers.rules import Rule, Work
+from providers.rules.engine import Rule, Work
+from providers.rules.messages import Message, MessageRule, join_content, joined_text
 
 FORCED = "local.forced_tool"
 """Memo: the answer is a tool call in JSON."""

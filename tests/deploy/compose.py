@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.deploy import tools
-from tests.limits.redis_server import binary, free_port
+from tests.support.redis import binary, free_port
 
 ROOT = tools.ROOT
 LONGEST_WAIT = 240.0

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from tests.deploy import tools
-from tests.limits.redis_server import free_port
+from tests.support.redis import free_port
 
 
 class PrometheusServer:

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from tests.deploy import tools
-from tests.limits.redis_server import free_port
 from tests.running import UNCLEAN, Figure
+from tests.support.redis import free_port
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 SCRIPT = Path(__file__).with_name("build_image.sh")

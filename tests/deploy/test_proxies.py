@@ -17,8 +17,8 @@ from tests.deploy import tools
 from tests.faults.client import Answer, FaultClient
 from tests.faults.upstream_server import RST, FaultUpstream, canned, play
 from tests.flows.live import eventually
-from tests.limits.redis_server import free_port
 from tests.running import RunningGateway
+from tests.support.redis import free_port
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(120)]
 HOST = "models.example.com"

@@ -14,8 +14,8 @@ import pytest
 
 from tests.deploy import tools
 from tests.deploy.compose import Stack
-from tests.limits.redis_server import free_port
 from tests.running import UNCLEAN, Figure
+from tests.support.redis import free_port
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(400)]
 QUESTION = {"model": "local", "messages": [{"role": "user", "content": "What is the capital of France?"}]}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.emulate.fan_out import Interleaved, add_up, add_usages, interleave, merge, together
 from providers.aggregate import Aggregate
 from providers.base import Body, Usage
-from providers.shapes import fan_out
+from providers.rules.shapes import fan_out
 
 TEXTS = st.lists(st.lists(st.text(max_size=4), min_size=1, max_size=4), min_size=1, max_size=4)
 COUNTS = st.integers(0, 10**6)

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.upstream_server import FaultUpstream, closed_port
 from tests.flows.conftest import chat, one_model, serving
 from tests.flows.live import Live, eventually, live
-from tests.limits.redis_server import RedisServer
+from tests.support.redis import RedisServer
 
 TOKEN = "lg-a-0123456789abcdef"
 HASH = "sha256:" + hashlib.sha256(TOKEN.encode()).hexdigest()

@@ -22,9 +22,9 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat
 from tests.flows.test_process import children
 from tests.flows.test_shutdown_flow import SHORT, admin, config, open_streams, port, started, until
-from tests.limits.conftest import own_redis
-from tests.limits.redis_server import RedisServer
 from tests.running import Figure, RunningGateway
+from tests.support.redis import RedisServer
+from tests.support.redis_fixtures import own_redis
 
 __all__ = ["own_redis"]
 

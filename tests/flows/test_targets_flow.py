@@ -17,9 +17,9 @@ from tests.faults.behaviours import status
 from tests.faults.client import chat
 from tests.faults.upstream_server import HANG, FaultUpstream, canned, play
 from tests.flows.live import Live, eventually, live
-from tests.limits.conftest import own_redis
-from tests.limits.redis_server import RedisServer
 from tests.running import RunningGateway
+from tests.support.redis import RedisServer
+from tests.support.redis_fixtures import own_redis
 
 __all__ = ["own_redis"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live
-from tests.limits.redis_server import RedisServer
+from tests.support.redis import RedisServer
 
 ENVIRON = {"UP_KEY": "sk-upstream-credential"}
 TOKEN = "lg-ledger-0123456789abcdef"

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from gateway.config.load import BUILT_IN, load, parse
+from gateway.config.state_folder import state_folder
 from gateway.ledger import records
 from gateway.ledger.counters import Counters, Numbers, Row, merge
-from gateway.ledger.files import folder_of
 from gateway.ledger.journal import Journal
 from gateway.store.spent import Spent
 from tests.faults.upstream_server import FaultUpstream
@@ -138,7 +138,7 @@ async def test_a_folder_that_cannot_be_written_is_said_once_and_calls_are_served
 def test_each_configuration_has_a_folder_of_its_own(tmp_path: Path) -> None:
     text = b"providers: { local: {} }\nmodels: { m: local/any }\n"
     one, other = parse(text, str(tmp_path / "a" / "gateway.yaml")), parse(text, str(tmp_path / "b" / "gateway.yaml"))
-    folders = {folder_of(config, {"LOCKGATE_STATE": "/var/lib/lockgate"}) for config in (one, other, one)}
+    folders = {state_folder(config, {"LOCKGATE_STATE": "/var/lib/lockgate"}) for config in (one, other, one)}
     assert len(folders) == 2
     assert {str(folder).rpartition("-")[0] for folder in folders} == {"/var/lib/lockgate/gateway"}
 
@@ -153,11 +153,11 @@ def test_each_configuration_has_a_folder_of_its_own(tmp_path: Path) -> None:
 )
 def test_the_folder_is_where_programs_keep_their_state(environ: dict[str, str], begins: str) -> None:
     config = parse(b"providers: { local: {} }\nmodels: { m: local/any }\n", "/etc/lockgate/gateway.yaml")
-    assert str(folder_of(config, environ)).startswith(begins)
+    assert str(state_folder(config, environ)).startswith(begins)
 
 
 def test_a_journal_may_be_named_or_off_and_the_built_in_configuration_has_none() -> None:
     text = "journal: {}\nproviders: {{ local: {{}} }}\nmodels: {{ m: local/any }}\n"
     for written, folder in (("off", None), ("books", Path("/etc/lockgate/books")), ("/var/books", Path("/var/books"))):
-        assert folder_of(parse(text.format(written).encode(), "/etc/lockgate/gateway.yaml"), {}) == folder
-    assert folder_of(load(BUILT_IN), {"LOCKGATE_STATE": "/state"}) is None
+        assert state_folder(parse(text.format(written).encode(), "/etc/lockgate/gateway.yaml"), {}) == folder
+    assert state_folder(load(BUILT_IN), {"LOCKGATE_STATE": "/state"}) is None

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from gateway.tokens.estimate import estimate_partial_output
+from gateway.tokens.estimate import estimate_part
 from tests.faults.behaviours import FIN, RST, Step, play
 from tests.faults.upstream_server import FaultUpstream, Script
 from tests.flows.live import Live, eventually, live
@@ -108,7 +108,7 @@ async def test_a_json_answer_that_breaks_off_is_charged_what_came_of_it(
     ids=range(9),
 )
 def test_the_output_in_a_part_of_an_answer_is_its_texts(body: bytes, tokens: int) -> None:
-    assert abs(estimate_partial_output(body) - tokens) <= 10
+    assert abs(estimate_part(body) - tokens) <= 10
 
 
 async def test_others_are_closed_at_once_and_charged_what_came(up: FaultUpstream, client: httpx.AsyncClient) -> None:

@@ -25,8 +25,8 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import Exchange
 from tests.flows.live import eventually
 from tests.ledger.conftest import ENVIRON, TOKEN
-from tests.limits.redis_server import RedisServer
 from tests.running import Figure, RunningGateway
+from tests.support.redis import RedisServer
 
 CALLS = 10_000
 CALLERS = 24

@@ -17,8 +17,8 @@ from tests.faults.behaviours import chat_chunk, sse
 from tests.faults.upstream_server import FIN, HANG, FaultUpstream
 from tests.flows.live import eventually, live
 from tests.ledger.conftest import ENVIRON, PRICES, TOKEN, call, usage, yaml
-from tests.limits.redis_server import RedisServer
 from tests.running import RunningGateway
+from tests.support.redis import RedisServer
 
 HASH = "sha256:" + hashlib.sha256(TOKEN.encode()).hexdigest()
 KEYS = f"teams:\n  search: {{}}\nkeys:\n  app: {{ hash: '{HASH}', team: search, limits: {{ spend: 50 USD/month }} }}\n"

@@ -19,10 +19,10 @@ import pytest
 from gateway.store.member_scripts import OVERDUE
 from tests.faults.client import FaultClient, chat, request_head
 from tests.faults.upstream_server import FaultUpstream
-from tests.limits.redis_server import RedisServer
-from tests.limits.topologies import ask
 from tests.metrics.test_totals import workers_of
 from tests.running import Figure, RunningGateway
+from tests.support.redis import RedisServer
+from tests.support.redis_topologies import ask
 
 Gateways = Callable[..., RunningGateway]
 

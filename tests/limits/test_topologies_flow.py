@@ -12,7 +12,7 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL
 from tests.flows.live import eventually, live
 from tests.flows.operator import ADMIN, KEYED, Operator, bearer
-from tests.limits.topologies import ClusterServers, SentinelServers
+from tests.support.redis_topologies import ClusterServers, SentinelServers
 
 FIRST = "sha256:" + "0" * 62 + "1f"
 

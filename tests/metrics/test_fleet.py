@@ -17,9 +17,9 @@ from gateway.store.redis_client import open_client
 from gateway.telemetry.fleet import Fleet, FleetError
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import live
-from tests.limits.redis_server import RedisServer
 from tests.metrics.load import TOKENS, configuration
 from tests.metrics.test_recording import call
+from tests.support.redis import RedisServer
 
 NEVER = 3600.0
 

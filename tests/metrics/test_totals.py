@@ -22,9 +22,9 @@ from tests.faults.client import FaultClient, chat
 from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import Request
 from tests.flows.live import eventually
-from tests.limits.redis_server import RedisServer
 from tests.metrics.load import TOKENS, Load, configuration
 from tests.running import Figure, RunningGateway
+from tests.support.redis import RedisServer
 
 CALLS = 10_000
 HELD = 12

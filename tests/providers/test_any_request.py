@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from gateway.dialects.parameters import normalize
 from gateway.errors import BadRequest
 from providers.base import LOSSY, Adjustment, Body, Options, Refusal
-from providers.rules import is_neutral
-from providers.shapes import fan_out
+from providers.rules.engine import is_neutral
+from providers.rules.shapes import fan_out
 from tests.providers.cases import target_of
 from tests.providers.everything import EVERYTHING, WEATHER
 from tests.providers.strict import objections

@@ -10,8 +10,8 @@ import pytest
 import providers
 from providers.base import Adjustment, Answer, Body, Failure, Options, Target, WireRequest
 from providers.conformance import CREDENTIAL, problems
-from providers.openai import OpenAICompatible, Wire
-from providers.rules import Takes
+from providers.openai_compatible import OpenAICompatible, Wire
+from providers.rules.engine import Takes
 
 SETTINGS: dict[str, dict[str, Any]] = {"azure": {"api": "classic", "api_version": "2024-10-21"}}
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from providers.base import Body, Refusal
-from providers.messages import mentions
 from providers.mistral import short_id
+from providers.rules.messages import mentions
 from tests.providers.adapting import adapt
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}

@@ -9,9 +9,9 @@ import pytest
 
 import providers
 from providers.base import Adjustment, Body, Options, Refusal
-from providers.rules import ForModels, Plan, Takes, compile_plan
-from providers.shapes import Choices, Functions, Stop, StreamUsage, fan_out
-from providers.values import Becomes, Cap, Default, Drop, OneOf, Range, Rename, ToHeader
+from providers.rules.engine import ForModels, Plan, Takes, compile_plan
+from providers.rules.shapes import Choices, Functions, Stop, StreamUsage, fan_out
+from providers.rules.values import Becomes, Cap, Default, Drop, OneOf, Range, Rename, ToHeader
 from tests.providers.adapting import HI, adapt, target_for
 
 

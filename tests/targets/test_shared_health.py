@@ -21,8 +21,8 @@ from gateway.targets.shared_health import KEY, SharedHealth
 from providers.base import Failure, Target
 from tests.faults.upstream_server import closed_port
 from tests.flows.live import eventually
-from tests.limits.conftest import own_redis, redis, shared_redis
-from tests.limits.redis_server import RedisServer
+from tests.support.redis import RedisServer
+from tests.support.redis_fixtures import own_redis, redis, shared_redis
 
 __all__ = ["own_redis", "redis", "shared_redis"]
 

@@ -18,11 +18,11 @@ import pytest
 from gateway.store.limit import NOTHING, SECOND, Limit, Reservation
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
-from tests.limits.conftest import Starter
-from tests.limits.outage_worker import CALLERS, CALLS, REQUESTS, TOKENS
-from tests.limits.redis_server import RedisServer
-from tests.limits.test_redis import ask
 from tests.running import Figure
+from tests.store.outage_worker import CALLERS, CALLS, REQUESTS, TOKENS
+from tests.store.test_redis import ask
+from tests.support.redis import RedisServer
+from tests.support.redis_fixtures import Starter
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 0.05
@@ -63,7 +63,7 @@ class Workers:
 
 
 def _spawn(arguments: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "tests.limits.outage_worker", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-m", "tests.store.outage_worker", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
-from tests.limits.redis_server import RedisServer
-from tests.limits.topologies import ClusterServers, ask
+from tests.support.redis import RedisServer
+from tests.support.redis_topologies import ClusterServers, ask
 
 _ids = itertools.count()
 PATIENCE = 20.0

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.store.limit import Costs, Kind, Limit, Reservation
 from gateway.store.resp import RedisAddress
-from tests.limits.conftest import Starter
+from tests.support.redis_fixtures import Starter
 
 
 @pytest.mark.parametrize(("kind", "costs"), [("requests", Costs()), ("tokens", Costs(1, 1, 0)), ("concurrent", Costs())])

@@ -24,9 +24,9 @@ from gateway.store.spent import Spent
 from tests.faults.tls import Certificates
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
-from tests.limits.conftest import Starter
-from tests.limits.redis_server import RedisServer
-from tests.limits.topologies import ask
+from tests.support.redis import RedisServer
+from tests.support.redis_fixtures import Starter
+from tests.support.redis_topologies import ask
 
 _ids = itertools.count()
 PLENTY = Limit("k", "requests", 10**6, "min")

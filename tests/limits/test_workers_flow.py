@@ -9,8 +9,8 @@ from collections.abc import Callable
 import httpx
 
 from tests.faults.upstream_server import FaultUpstream
-from tests.limits.redis_server import RedisServer
 from tests.running import RunningGateway
+from tests.support.redis import RedisServer
 
 TOKEN = "lg-workers-0123456789abcdef"
 

@@ -21,8 +21,8 @@ from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress
 from gateway.store.topology import TAGS, slot_of
 from tests.flows.live import eventually
-from tests.limits.conftest import Starter
-from tests.limits.topologies import ClusterServers, SentinelServers, ask, formed
+from tests.support.redis_fixtures import Starter
+from tests.support.redis_topologies import ClusterServers, SentinelServers, ask, formed
 
 _ids = itertools.count()
 CALLER = Limit("key:a", "requests", 400, "s"), Limit("key:a", "concurrent", 30)

@@ -14,10 +14,10 @@ from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress
 from gateway.store.spent import Share, Spent
 from tests.flows.live import eventually
-from tests.limits.conftest import Starter
-from tests.limits.redis_server import RedisServer
-from tests.limits.reply_dropper import ReplyDropper
-from tests.limits.test_redis import console
+from tests.store.test_redis import console
+from tests.support.redis import RedisServer
+from tests.support.redis_fixtures import Starter
+from tests.support.reply_dropper import ReplyDropper
 
 _ids = itertools.count()
 MONTH = Limit("key:team", "spend", 1000, "month")

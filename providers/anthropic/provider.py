@@ -8,16 +8,16 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from providers.anthropic_answers import MessageStream, read_message
-from providers.anthropic_messages import Conversation
+from providers.anthropic.answers import MessageStream, read_message
+from providers.anthropic.messages import Conversation
 from providers.base import Answer, Options, StreamDecoder, Target
-from providers.messages import DropField, SystemPrompt
-from providers.openai import OpenAICompatible, Settings, Wire
-from providers.openai_models import CONTEXT_POLICY
-from providers.pairs import Excludes
-from providers.rules import ForModels, Rule, Takes, Work
-from providers.shapes import Choices, Functions, StopSequences, StreamUsage, Tools
-from providers.values import Becomes, Cap, Default, Drop, EnforcedHere, OneOf, Range, ToHeader
+from providers.openai_compatible import OpenAICompatible, Settings, Wire
+from providers.rules.common import CONTEXT_POLICY
+from providers.rules.engine import ForModels, Rule, Takes, Work
+from providers.rules.messages import DropField, SystemPrompt
+from providers.rules.pairs import Excludes
+from providers.rules.shapes import Choices, Functions, StopSequences, StreamUsage, Tools
+from providers.rules.values import Becomes, Cap, Default, Drop, EnforcedHere, OneOf, Range, ToHeader
 
 NEW_VERSION = "2026-10-21"
 UNSAMPLED = (

@@ -18,9 +18,9 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, one_model, serving
 from tests.flows.live import Live, eventually, live
 from tests.flows.operator import ADMIN, FIRST, KEYED, REST, Operator, bearer, digest
-from tests.limits.redis_server import RedisServer
-from tests.limits.topologies import ask
 from tests.running import RunningGateway
+from tests.support.redis import RedisServer
+from tests.support.redis_topologies import ask
 
 
 @pytest.fixture(name="client")

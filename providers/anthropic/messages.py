@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from providers.messages import Message, image_url
-from providers.rules import Rule, Work
+from providers.rules.engine import Rule, Work
+from providers.rules.messages import Message, image_url
 
 Block = dict[str, Any]
 _DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)

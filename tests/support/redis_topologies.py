@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from gateway.store.resp import RedisAddress, RespConnection, connect
 from gateway.store.topology import slot_of
-from tests.limits.redis_server import RedisServer, binary, free_port
+from tests.support.redis import RedisServer, binary, free_port
 
 SLOTS = 16384
 PATIENCE = 60.0

@@ -23,9 +23,9 @@ def test_the_suite_passes_on_the_redis_of_the_path_too(figure: Figure) -> None:
     assert program is not None, "redis-server is missing: apt install redis-server (make install-tools does it as root)"
     version = re.search(r"v=(\d+\.\d+)", subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout)
     assert version is not None
-    files = ["test_limiter.py", "test_redis.py", "test_topologies.py", "test_budgets.py", "test_members.py"]
+    files = ["test_limit.py", "test_redis.py", "test_topology.py", "test_budget_sync.py", "test_members.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += [str(Path("tests") / "limits" / name) for name in files]
+    command += [str(Path("tests") / "store" / name) for name in files]
     environ = {**os.environ, "LOCKGATE_TEST_REDIS": program}
     environ.pop("REDIS_URL", None)
     found = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)

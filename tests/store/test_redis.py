@@ -16,8 +16,8 @@ from gateway.store.redis import RedisLimiter
 from gateway.store.redis_client import open_client
 from gateway.store.resp import RedisAddress, RespConnection, connect, read_address
 from tests.flows.live import eventually
-from tests.limits.conftest import Starter
-from tests.limits.redis_server import RedisServer
+from tests.support.redis import RedisServer
+from tests.support.redis_fixtures import Starter
 
 _ids = itertools.count()
 

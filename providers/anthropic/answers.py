@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from providers.answers import json_text
-from providers.base import Answer, Failure, StreamFailure, Usage
+from providers.base import Answer, Failure, StreamFailure
 from providers.failures import read_failure
 from providers.usage import read_usage
 
@@ -211,8 +211,3 @@ def stream_failure(given: dict[str, Any]) -> Failure:
     error = given.get("error")
     kind = error.get("type") if type(error) is dict else None
     return read_failure(STATUS.get(str(kind), 500), {}, _encode(given))
-
-
-def read_anthropic_usage(raw: Any) -> Usage | None:
-    """Usage of an Anthropic usage object."""
-    return read_usage(openai_usage(raw))

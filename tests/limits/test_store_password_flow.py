@@ -12,8 +12,8 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import one_model
 from tests.flows.live import eventually, live
 from tests.flows.operator import FIRST, KEYED, REST, Operator
-from tests.limits.redis_server import RedisServer
-from tests.limits.topologies import ask
+from tests.support.redis import RedisServer
+from tests.support.redis_topologies import ask
 
 
 async def test_a_password_in_a_file_with_the_stores_url_is_read_again(own_redis: RedisServer, tmp_path: Path) -> None:

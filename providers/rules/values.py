@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from providers.rules import UNSUPPORTED, Rule, Work, is_neutral
+from providers.rules.engine import UNSUPPORTED, Rule, Work, is_neutral
 
 
 def number(value: Any) -> bool:

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 
 from providers.base import Answer, Failure, Options, StreamDecoder, Target
-from providers.cohere_answers import ChatStream, read_chat
-from providers.messages import DropField, Message, MessageRule, Parts, Roles
-from providers.openai import OpenAICompatible, Wire
-from providers.openai_models import CONTEXT_POLICY, GATEWAY
-from providers.pairs import Excludes
-from providers.rules import Rule, Takes, Work
-from providers.shapes import Choices, Functions, StopSequences, StreamUsage, Tools
-from providers.values import Becomes, Cap, Drop, Range, Rename
+from providers.cohere.answers import ChatStream, read_chat
+from providers.openai_compatible import OpenAICompatible, Wire
+from providers.rules.common import CONTEXT_POLICY, GATEWAY
+from providers.rules.engine import Rule, Takes, Work
+from providers.rules.messages import DropField, Message, MessageRule, Parts, Roles
+from providers.rules.pairs import Excludes
+from providers.rules.shapes import Choices, Functions, StopSequences, StreamUsage, Tools
+from providers.rules.values import Becomes, Cap, Drop, Range, Rename
 
 
 class CohereTools(Rule, frozen=True):
@@ -143,7 +143,7 @@ class Cohere(OpenAICompatible):
 
 COHERE = Cohere(
     "cohere",
-    Wire(label="Cohere", base_url="https://api.cohere.com/v2", paths={"chat": "/chat"}, models_path=None, source="cohere 7.3.1"),
+    Wire(label="Cohere", base_url="https://api.cohere.com/v2", paths={"chat": "/chat"}, source="cohere 7.3.1"),
     (
         *GATEWAY,
         *CONTEXT_POLICY,

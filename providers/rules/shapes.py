@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from providers.base import Body
-from providers.rules import UNSUPPORTED, Rule, Work
+from providers.rules.engine import UNSUPPORTED, Rule, Work
 
 SEED_NAMES = ("seed", "random_seed")
 """What a seed is called in an adapted body; the second is Mistral's."""

@@ -19,10 +19,10 @@ from gateway.store.limit import SECOND, Costs, Limit, Reservation
 from gateway.store.resp import RedisAddress
 from gateway.store.scripts import ADMIT, SETTLE
 from gateway.store.spent import Spent
-from tests.limits.conftest import Starter
-from tests.limits.redis_server import RedisServer
-from tests.limits.worker import CALLS, REQUESTS, TOKENS
 from tests.running import Figure
+from tests.store.limit_worker import CALLS, REQUESTS, TOKENS
+from tests.support.redis import RedisServer
+from tests.support.redis_fixtures import Starter
 
 ASKS = 100_000
 PROCESSES = 3
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     try:
         outs = [folder / f"{at}.json" for at in range(PROCESSES)]
         commands = [
-            [sys.executable, "-m", "tests.limits.worker", str(server.socket), str(at), str(ASKS // PROCESSES + 1), str(out)]
+            [sys.executable, "-m", "tests.store.limit_worker", str(server.socket), str(at), str(ASKS // PROCESSES + 1), str(out)]
             for at, out in enumerate(outs)
         ]
         workers = [subprocess.Popen(command, cwd=Path(__file__).parents[2]) for command in commands]

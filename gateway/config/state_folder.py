@@ -1,0 +1,29 @@
+"""The folder for state that survives a restart: the usage journal and the file of run-time keys."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.config.load import BUILT_IN
+from gateway.config.types import Config
+
+
+def state_folder(config: Config, environ: Mapping[str, str]) -> Path | None:
+    """Return the folder for the state of one configuration, or None if it keeps none.
+
+    The name contains a digest of the file's absolute path, so that two gateways on one machine do not share state.
+    """
+    if config.journal == "off" or (config.journal is None and config.path == BUILT_IN):
+        return None
+    path = Path(config.path).absolute()
+    if config.journal is not None:
+        return path.parent / Path(config.journal).expanduser()
+    state = environ.get("LOCKGATE_STATE")
+    if state is None:
+        home = Path(environ.get("HOME") or "/nonexistent")
+        state = str(Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "lockgate")
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem)[:40]
+    return Path(state) / f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:10]}"

@@ -1,0 +1,7 @@
+"""Fixtures of the tests of keys: a real Redis server."""
+
+from __future__ import annotations
+
+from tests.support.redis_fixtures import own_redis
+
+__all__ = ["own_redis"]

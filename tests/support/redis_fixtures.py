@@ -1,0 +1,97 @@
+"""What tests of limits share: one Redis for the run, emptied for each test; and both stores behind one fixture."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from gateway.store.limit import Limiter
+from gateway.store.memory import MemoryLimiter
+from gateway.store.redis import RedisLimiter
+from gateway.store.resp import RedisAddress, connect
+from tests.support.redis import RedisServer, given
+from tests.support.redis_topologies import ClusterServers, SentinelServers, ask, formed
+
+PATIENCE = 20.0
+"""Seconds for one decision in tests that are not about the deadline: the machine may be busy."""
+
+Starter = Callable[..., Awaitable[RedisLimiter]]
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisAddress]:
+    """A Redis for the whole run."""
+    named = given()
+    if named is not None:
+        yield named
+        return
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server.address
+    server.kill()
+
+
+@pytest.fixture
+async def redis(shared_redis: RedisAddress) -> RedisAddress:
+    """The same, empty."""
+    connection = await connect(shared_redis, lambda: None)
+    await connection.ask("FLUSHALL")
+    connection.abort()
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis(tmp_path: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that a test may kill."""
+    server = RedisServer(tmp_path_factory.mktemp("own"))
+    yield server
+    server.thaw()
+    server.kill()
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Starter]:
+    """Start Redis limiters; all are stopped at the end."""
+    running: list[RedisLimiter] = []
+
+    async def one(
+        address: RedisAddress, reports: list[str] | None = None, *, deadline: float = PATIENCE, lease: float = 30.0
+    ) -> RedisLimiter:
+        limiter = RedisLimiter(address, ([] if reports is None else reports).append, deadline=deadline, lease=lease)
+        running.append(limiter)
+        await limiter.start()
+        return limiter
+
+    yield one
+    for limiter in running:
+        await limiter.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
+    """A cluster of three nodes for the whole run."""
+    yield from formed(ClusterServers(tmp_path_factory.mktemp("cluster")))
+
+
+@pytest.fixture(scope="session")
+def shared_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
+    """A master, its replica and a Sentinel for the whole run."""
+    yield from formed(SentinelServers(tmp_path_factory.mktemp("sentinel")))
+
+
+@pytest.fixture(params=["memory", "redis", "sentinel", "cluster"])
+def servers(request: pytest.FixtureRequest) -> RedisAddress | ClusterServers | SentinelServers | None:
+    """What runs every kind of store."""
+    return None if request.param == "memory" else request.getfixturevalue(f"shared_{request.param}")
+
+
+@pytest.fixture
+async def limiter(servers: RedisAddress | ClusterServers | SentinelServers | None, start: Starter) -> Limiter:
+    """Every kind of store, empty."""
+    if servers is None:
+        return MemoryLimiter()
+    if isinstance(servers, RedisAddress):
+        await ask(servers, "FLUSHALL")
+        return await start(servers)
+    await servers.empty()
+    return await start(servers.address)
