@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
+from gateway.http.request_id import next_id
 from providers.base import Adjustment, Body, Operation, Target, Usage, WireRequest
 
 if TYPE_CHECKING:
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from gateway.streams.relay import Relay
     from gateway.streams.transcript import Transcript
     from gateway.tokens.truncation import Report
-
-_PREFIX = os.urandom(6).hex()
-_counter = 0
-
-
-def next_id() -> str:
-    """A request id: unique over processes by a random prefix, cheap by a counter (0.6 us against 3.8 for uuid4)."""
-    global _counter
-    _counter += 1
-    return f"req_{_PREFIX}{_counter:010x}"
 
 
 def in_ms(seconds: float) -> float:

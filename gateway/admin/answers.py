@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from gateway.call import next_id
 from gateway.errors import GatewayError, NotFound
+from gateway.http.request_id import next_id
 from gateway.runtime.gateway import Gateway
 from gateway.telemetry.call_log import internal_error
 

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admin.answers import as_json
-from gateway.call import next_id
 from gateway.config.store_address import store_address
 from gateway.errors import BadRequest
+from gateway.http.request_id import next_id
 from gateway.ledger.counters import Numbers, Row, merge
 from gateway.ledger.query import BadQuery, as_csv, read_query, sums
 from gateway.ledger.query import as_json as answer_of

@@ -21,9 +21,9 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.call import next_id
 from gateway.errors import GatewayError
 from gateway.http.cycle import RequestCycle
+from gateway.http.request_id import next_id
 
 MAX_HEAD = 16 << 10
 MAX_HEADERS = 100

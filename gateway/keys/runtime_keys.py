@@ -19,7 +19,7 @@ from gateway.config.state_folder import state_folder
 from gateway.config.store_address import store_address
 from gateway.config.types import Config, KeyConfig
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.outage_log import Tell
+from gateway.store.outage_log import OutageReporter
 from gateway.store.redis_client import open_client
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _decode(text: bytes) -> MadeKey | None:
 class RunTimeKeys:
     """The keys made at run time, as this process knows them."""
 
-    def __init__(self, store: KeyStore, changed: Callable[[], None], tell: Tell) -> None:
+    def __init__(self, store: KeyStore, changed: Callable[[], None], tell: OutageReporter) -> None:
         """`changed` is called after every change; `tell` gets a line when the store goes and when it comes back."""
         self.store = store
         self.known: Mapping[str, MadeKey] = {}

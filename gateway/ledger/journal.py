@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.ledger import files, records
+from gateway.ledger import journal_files, records
 from gateway.ledger.counters import Counters
 from gateway.ledger.records import Numbering, Progress
 from gateway.store import locked_file
-from gateway.store.spent import Spent
+from gateway.store.settled_spend import SettledSpend
 
 COMMIT = 0.03
 """Seconds that bookings wait for company; with the writing itself about 50 ms."""
@@ -34,7 +34,7 @@ class Journal:
         self,
         folder: Path,
         counters: Counters,
-        spent: Spent,
+        spent: SettledSpend,
         report: Callable[[str], None],
         *,
         grows_to: int = GROWS_TO,
@@ -44,7 +44,7 @@ class Journal:
         self._grows_to = grows_to
         self._retry = retry
         self._folder = folder
-        self._path = folder / f"{counters.incarnation}{files.ENDING}"
+        self._path = folder / f"{counters.incarnation}{journal_files.ENDING}"
         self._counters = counters
         self._spent = spent
         self._report = report
@@ -68,7 +68,7 @@ class Journal:
     def open(self) -> None:
         """Take over what processes that are no more left behind, then begin a file of our own. OSError when that cannot be written."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        taken = list(files.abandoned(self._folder))
+        taken = list(journal_files.abandoned(self._folder))
         try:
             for one in taken:
                 self._take_over(records.read(one.read()))
@@ -81,7 +81,7 @@ class Journal:
         finally:
             for one in taken:
                 one.close()
-        files.sweep(self._folder)
+        journal_files.sweep(self._folder)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._write_on, name="journal", daemon=True)
         self._thread.start()

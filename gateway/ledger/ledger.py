@@ -16,7 +16,7 @@ from gateway.ledger.journal import Journal
 from gateway.ledger.records import Progress
 from gateway.store.limit import SECOND
 from gateway.store.memory import steady_now
-from gateway.store.spent import Spent
+from gateway.store.settled_spend import SettledSpend
 from providers.base import Usage
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Ledger:
         """`report` gets one line when the journal cannot be written; `now` gives microseconds since 1970."""
         incarnation = os.urandom(8).hex()
         self.counters = Counters(incarnation)
-        self.spent = Spent(incarnation)
+        self.spent = SettledSpend(incarnation)
         self.journal: Journal | None = None
         self._report = report
         self._now = now

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from gateway.ledger.counters import Numbers, Row, together
-from gateway.store.spent import Share
+from gateway.store.settled_spend import Share
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

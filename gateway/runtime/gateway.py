@@ -29,7 +29,7 @@ from gateway.metrics.cells import Cells
 from gateway.runtime.generation import Generation, label_names
 from gateway.runtime.resources import LOADING, Lender
 from gateway.store.memory import MemoryLimiter
-from gateway.store.outage_log import StoreTroubles
+from gateway.store.outage_log import OutageLog
 from gateway.store.redis import RedisLimiter
 from gateway.store.redis_client import open_client
 from gateway.targets.cooldown import STATES
@@ -106,9 +106,9 @@ class Gateway:
         """How each target fares: here, or as all workers see it."""
         self.budget = RetryBudget(config.retry_budget)
         # a supervisor says nothing of the store: its workers use it, and say it
-        self._troubles = StoreTroubles(report if workers == 1 else _nothing, self._store_is_away, NOTICED + config.store_deadline)
+        self._troubles = OutageLog(report if workers == 1 else _nothing, self._store_is_away, NOTICED + config.store_deadline)
         self.made_keys = RunTimeKeys(
-            key_store(config, os.environ), lambda: self.generation.join_keys(self.made_keys.entries), self._troubles.teller("keys")
+            key_store(config, os.environ), lambda: self.generation.join_keys(self.made_keys.entries), self._troubles.for_subject("keys")
         )
         self.mirrors = Mirrors(self.metrics, log, self.ledger)
         self.hedges = Hedges(self.metrics)
@@ -219,7 +219,7 @@ class Gateway:
         """Share cooldowns where the store can: the business of processes that serve."""
         if self._workers == 1 and not self.config.store.startswith("memory:"):
             client = partial(open_client, store_address(self.config), HEALTH_KEY)
-            self._shared_health = SharedHealth(self.health, client, self._troubles.teller("cooldowns"))
+            self._shared_health = SharedHealth(self.health, client, self._troubles.for_subject("cooldowns"))
             await self._shared_health.start()
 
     def _probe(self) -> None:

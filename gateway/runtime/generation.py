@@ -20,7 +20,7 @@ from gateway.limits.enforce import Limits
 from gateway.pipeline import Pipeline
 from gateway.routing.router import Router
 from gateway.runtime.resources import base_url_of
-from gateway.store.from_config import counts_tokens, has_limits
+from gateway.store.from_config import has_limits, needs_token_count
 from gateway.targets.backend import Model, Place
 from gateway.targets.latency import Pace
 from gateway.tokens.counter import Tokenizer, tokenizer_for
@@ -142,7 +142,7 @@ class Generation:
     def tokenizers(self) -> set[Tokenizer]:
         """What counts prompts: of models that mind their context, of all where tokens are limited; the local engine counts its own."""
         kinds = {name: one.type for name, one in self.config.providers.items() if one.type != "local"}
-        limited = self.limits is not None and (self.limits.counts_tokens or any(map(counts_tokens, self._made_keys.entries)))
+        limited = self.limits is not None and (self.limits.counts_tokens or any(map(needs_token_count, self._made_keys.entries)))
         found = set()
         for one in self.config.models.values():
             if limited or one.context is not None:

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.attempts.fit import described
-from gateway.call import next_id
 from gateway.errors import BadRequest, GatewayError, NotFound
 from gateway.explain.request import explain
 from gateway.http.json_body import CallerGone, check_headers, read_body
+from gateway.http.request_id import next_id
 from gateway.keys.authenticate import VirtualKey, may_use
 from gateway.routing.router import unknown_model
 from gateway.runtime.gateway import Gateway

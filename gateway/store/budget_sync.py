@@ -10,16 +10,16 @@ from gateway.store.members import Run
 from gateway.store.memory import steady_now
 from gateway.store.script_args import cut, side_of
 from gateway.store.scripts import PUBLISH
-from gateway.store.spent import Period, Share, Spent, period_at
+from gateway.store.settled_spend import Period, SettledSpend, Share, period_at
 
-Told = tuple[Share, int]
+ShareAndReserved = tuple[Share, int]
 """A share, and what is held reserved of it: -1 leaves that as it is."""
 
 
-class Publishing:
+class BudgetSync:
     """One process's word on budgets."""
 
-    def __init__(self, run: Run, spent: Spent) -> None:
+    def __init__(self, run: Run, spent: SettledSpend) -> None:
         self._run = run
         self._spent = spent
         self._held: dict[Period, int] = {}
@@ -58,15 +58,15 @@ class Publishing:
         """Anything was reserved of a budget lately."""
         return bool(self._held)
 
-    def _say(self, told: list[Told]) -> None:
-        sides: dict[str, list[Told]] = {}
+    def _say(self, told: list[ShareAndReserved]) -> None:
+        sides: dict[str, list[ShareAndReserved]] = {}
         for one in told:
             sides.setdefault(side_of(one[0].key), []).append(one)
         for side in sides.values():
             for part in cut(side):
                 self._run(PUBLISH, *encode.publish(part), self._reader(part))
 
-    def _reader(self, part: list[Told]) -> Any:
+    def _reader(self, part: list[ShareAndReserved]) -> Any:
         def said(reply: Any) -> None:
             if isinstance(reply, Exception):
                 self._spent.unsaid.update((share.key, share.period) for share, _ in part)

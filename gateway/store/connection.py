@@ -35,7 +35,7 @@ _KINDS = {
 Locate = Callable[[], Awaitable[RedisAddress]]
 
 
-class Wire:
+class RedisConnection:
     """Runs scripts on one server. `up` says whether it can be asked now."""
 
     def __init__(self, locate: Locate, probe: str, deadline: float, turned: Callable[[str], None], count: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from gateway.store.connection import ENDED, STEADY, Wire
+from gateway.store.connection import ENDED, STEADY, RedisConnection
 from gateway.store.resp import Done, RedisAddress
 from gateway.store.script_args import side_of
 from gateway.store.topology import TAGS, Topology
@@ -16,7 +16,7 @@ DEADLINE = 0.05
 """Seconds that one decision may take."""
 
 
-class Link:
+class RedisConnections:
     """Runs scripts. `up` says whether the store can be asked now; `changed(up)` is called when that changes."""
 
     def __init__(
@@ -28,7 +28,7 @@ class Link:
         self._report = report
         tags = TAGS if address.kind == "cluster" else TAGS[:1]
         self._wires = {
-            tag: Wire(Topology(address, tag).locate, f"lockgate:{{{tag}}}:probe", deadline, partial(self._turned), self.count)
+            tag: RedisConnection(Topology(address, tag).locate, f"lockgate:{{{tag}}}:probe", deadline, partial(self._turned), self.count)
             for tag in tags
         }
         self._only = self._wires[TAGS[0]] if len(tags) == 1 else None

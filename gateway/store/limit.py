@@ -17,7 +17,7 @@ import msgspec
 Kind = Literal["requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend"]
 KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend")
 TOKEN_KINDS = frozenset({"tokens", "prompt_tokens", "output_tokens"})
-Outage = Literal["local_share", "open", "closed"]
+OutageMode = Literal["local_share", "open", "closed"]
 """What holds while the shared store cannot be asked: this process's share of the limit, no limit, or nothing is let in."""
 
 NANO = 1_000_000_000
@@ -66,7 +66,7 @@ class Limit:
         amount: int,
         window: str = "",
         *,
-        outage: Outage = "local_share",
+        outage: OutageMode = "local_share",
         side: str = "caller",
         strict: bool = False,
     ) -> None:
@@ -78,7 +78,7 @@ class Limit:
         self.kind: Kind = kind
         self.amount = amount
         self.window = window
-        self.outage: Outage = outage
+        self.outage: OutageMode = outage
         self.side = side
         self.strict = strict
         self.key = f"lockgate:{{{side}}}:{owner}:{kind}:{window or 'now'}"

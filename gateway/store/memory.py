@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from gateway.store.limit import NO_SLOT, Costs, Limit, Refusal, Reservation, Standing, in_seconds
-from gateway.store.spent import Period, Spent
+from gateway.store.settled_spend import Period, SettledSpend
 
 _ANCHOR = time.time_ns() - time.monotonic_ns()
 SWEEP_EVERY = 10_000
@@ -60,10 +60,10 @@ class Window:
 class MemoryLimiter:
     """Exact within one process; of what it counts only `spent` can outlive it, in a journal."""
 
-    def __init__(self, now: Callable[[], int] = steady_now, spent: Spent | None = None) -> None:
+    def __init__(self, now: Callable[[], int] = steady_now, spent: SettledSpend | None = None) -> None:
         """`now` gives microseconds since 1970."""
         self._now = now
-        self.spent = spent if spent is not None else Spent()
+        self.spent = spent if spent is not None else SettledSpend()
         self._reserved: dict[Period, int] = {}
         self._windows: dict[str, tuple[Window, Limit]] = {}
         self._leases: dict[str, set[str]] = {}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from gateway.store.catch_up import Used
 from gateway.store.limit import NO_SLOT, NOTHING, SECOND, Costs, Limit, Refusal, Reservation, only
 from gateway.store.member_scripts import OVERDUE
 from gateway.store.memory import MemoryLimiter, Window, steady_now
-from gateway.store.spent import Spent
+from gateway.store.settled_spend import SettledSpend
+from gateway.store.usage_replay import SlotUsage
 
 MOST_SEEN = 100_000
 HELD = 20 * SECOND
@@ -26,12 +26,12 @@ NOTICED = int(OVERDUE * SECOND)
 """Microseconds until those who can ask the store are held to the rest."""
 
 
-class Outage:
+class OutageLimiter:
     """Decides for one process while the store is away."""
 
-    def __init__(self, spent: Spent | None = None, now: Callable[[], int] = steady_now) -> None:
+    def __init__(self, spent: SettledSpend | None = None, now: Callable[[], int] = steady_now) -> None:
         """`spent` is what is known of budgets that the store was never asked about."""
-        self._spent = spent if spent is not None else Spent()
+        self._spent = spent if spent is not None else SettledSpend()
         self._now = now
         self._local = MemoryLimiter(now)
         self._shares: dict[str, Limit] = {}
@@ -121,11 +121,11 @@ class Outage:
         else:
             window.add(slot, max(0, used - reserved))
 
-    def recover(self) -> tuple[list[Used], list[Reservation]]:
+    def recover(self) -> tuple[list[SlotUsage], list[Reservation]]:
         """The store is back: what was used of each limit within its window, and the open reservations, from now on the store's."""
         for limit, window in self._used.values():
             window.move(limit.slot_at(self._now()), limit.slots)
-        used = [Used(limit, window.slots) for limit, window in self._used.values() if window.sum]
+        used = [SlotUsage(limit, window.slots) for limit, window in self._used.values() if window.sum]
         held = [whole for whole, _ in self._held.values()]
         self._used.clear()
         self._held.clear()

@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-Tell = Callable[[str, bool], None]
+OutageReporter = Callable[[str, bool], None]
 """Takes a line, and whether it tells of a trouble or of its end."""
 
 
-class StoreTroubles:
+class OutageLog:
     """What cannot be done with the store, by who cannot do it."""
 
     def __init__(self, report: Callable[[str], None], outage: Callable[[], bool] = lambda: False, patience: float = 0.0) -> None:
@@ -26,7 +26,7 @@ class StoreTroubles:
         self._told: set[str] = set()
         self._waiting: asyncio.TimerHandle | None = None
 
-    def teller(self, subject: str) -> Tell:
+    def for_subject(self, subject: str) -> OutageReporter:
         """For one who uses the store, to tell of each change."""
         return partial(self._hear, subject)
 

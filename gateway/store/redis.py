@@ -16,17 +16,17 @@ from typing import Any
 import msgspec
 
 from gateway.store import script_args as encode
-from gateway.store.budget_sync import Publishing
-from gateway.store.catch_up import CatchingUp
-from gateway.store.connections import DEADLINE, Link
+from gateway.store.budget_sync import BudgetSync
+from gateway.store.connections import DEADLINE, RedisConnections
 from gateway.store.limit import NO_SLOT, NOTHING, SECOND, Costs, Limit, Refusal, Reservation, Standing, in_seconds
 from gateway.store.members import BEAT_EVERY, HOLD, Members
 from gateway.store.memory import BUSY_RETRY, steady_now
-from gateway.store.outage import Outage
+from gateway.store.outage import OutageLimiter
 from gateway.store.resp import RedisAddress
-from gateway.store.script_args import Asked, Settled, by_side, cut
+from gateway.store.script_args import PendingDecision, Settlement, by_side, cut
 from gateway.store.scripts import ADMIT, SETTLE
-from gateway.store.spent import Spent
+from gateway.store.settled_spend import SettledSpend
+from gateway.store.usage_replay import UsageReplay
 
 LEASE = 30.0
 """Seconds after which a concurrent call of a process that died is counted no more."""
@@ -51,30 +51,30 @@ class RedisLimiter:
         *,
         deadline: float = DEADLINE,
         lease: float = LEASE,
-        spent: Spent | None = None,
+        spent: SettledSpend | None = None,
         hold: float = HOLD,
         seat: str = "",
     ) -> None:
         """`report` gets one line for each change between reachable and not. `hold` is for how many seconds others leave this process its
         share when it falls silent, `seat` its place in the fleet, which the process that is started in its stead has too.
         """
-        self.link = Link(address, self._changed, report, deadline)
-        self.spent = spent if spent is not None else Spent(os.urandom(8).hex())
-        self.outage = Outage(self.spent)
+        self.link = RedisConnections(address, self._changed, report, deadline)
+        self.spent = spent if spent is not None else SettledSpend(os.urandom(8).hex())
+        self.outage = OutageLimiter(self.spent)
         self.instance = self.spent.incarnation
         self.corrupt_keys = 0
         self.told: Callable[[bool], None] | None = None
         """Called when other books may be told to the store; with True when it forgot."""
         self._lease = int(lease * SECOND)
         self._members = Members(self.link.run, self.instance, self._lease, self._heal, hold=hold, seat=seat)
-        self._catching_up = CatchingUp(self.link.run)
-        self._publishing = Publishing(self.link.run, self.spent)
-        self._asked: dict[str, list[Asked]] = {}
+        self._catching_up = UsageReplay(self.link.run)
+        self._publishing = BudgetSync(self.link.run, self.spent)
+        self._asked: dict[str, list[PendingDecision]] = {}
         self._in_flight = 0
-        self._settled: list[Settled] = []
-        self._owed: dict[str, Settled] = {}
+        self._settled: list[Settlement] = []
+        self._owed: dict[str, Settlement] = {}
         self._open: dict[str, Reservation] = {}
-        self._again: list[Asked] = []
+        self._again: list[PendingDecision] = []
         self._refused: dict[str, tuple[float, int, Refusal]] = {}
         self._leases: dict[str, str] = {}
         self._settling: asyncio.TimerHandle | None = None
@@ -124,7 +124,7 @@ class RedisLimiter:
         future: asyncio.Future[Reservation | Refusal] = loop.create_future()
         if not self._asked:
             loop.call_soon(self._flush)
-        self._asked.setdefault(limits[0].side, []).append(Asked(limits, costs, id, future))
+        self._asked.setdefault(limits[0].side, []).append(PendingDecision(limits, costs, id, future))
         try:
             return await future
         except asyncio.CancelledError:
@@ -188,12 +188,12 @@ class RedisLimiter:
             self._members.join(side)
             self._ask(some)
 
-    def _ask(self, asked: list[Asked]) -> None:
+    def _ask(self, asked: list[PendingDecision]) -> None:
         self._in_flight += 1
         keys, arguments = encode.admit(asked, self.spent, self._lease)
         self.link.run(ADMIT, keys, arguments, lambda reply: self._answer(asked, reply))
 
-    def _answer(self, asked: list[Asked], reply: Any) -> None:
+    def _answer(self, asked: list[PendingDecision], reply: Any) -> None:
         self._in_flight -= 1
         if isinstance(reply, Exception):
             for one in asked:
@@ -213,7 +213,7 @@ class RedisLimiter:
                 self.settle(decision, NOTHING)
         self.outage.ahead = reply[0][1] - steady_now()
 
-    def _unanswered(self, one: Asked) -> None:
+    def _unanswered(self, one: PendingDecision) -> None:
         """Nobody knows whether Redis charged it: should it have, that is taken back; and the outage mode decides."""
         if one.future is None:  # what is open is told again anyway when the store is back
             if one.id not in self._open:
@@ -229,7 +229,7 @@ class RedisLimiter:
         else:
             self.link.count("forgotten")
 
-    def _read(self, one: Asked, found: list[int]) -> Reservation | Refusal:
+    def _read(self, one: PendingDecision, found: list[int]) -> Reservation | Refusal:
         """A decision as the script wrote it."""
         status, now, index, wait, *pairs = found
         standings: list[Standing] = []
@@ -274,7 +274,7 @@ class RedisLimiter:
         parts = [part for side in by_side(settled) for part in cut(side)]
         left = len(parts)
 
-        def told(part: list[Settled], reply: Any) -> None:
+        def told(part: list[Settlement], reply: Any) -> None:
             nonlocal left
             left -= 1
             if isinstance(reply, Exception):
@@ -303,11 +303,11 @@ class RedisLimiter:
         self._heal(again)
         self._members.beat(self._leases)  # last: from here on others may use this process's share
 
-    def _heal(self, more: Sequence[Asked] = ()) -> None:
+    def _heal(self, more: Sequence[PendingDecision] = ()) -> None:
         """The store may have forgotten anything: tell it what was settled, what was spent, and which calls are in flight."""
         self._refused.clear()
         self._tell()
-        open_ = [Asked(one.limits, one.costs, one.id) for one in self._open.values()]
+        open_ = [PendingDecision(one.limits, one.costs, one.id) for one in self._open.values()]
         for side in by_side([*more, *open_]):
             self._members.join(side[0].limits[0].side)
             for part in cut(side):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway.store.limit import NO_SLOT, SECOND, Costs, Limit, Refusal, Reservation, in_seconds
-from gateway.store.spent import Share, Spent
+from gateway.store.settled_spend import SettledSpend, Share
 
 BUDGET = -1
 """In place of a window's slots."""
@@ -18,7 +18,7 @@ _DAY = 86_400 * SECOND
 Entry = TypeVar("Entry")
 
 
-class Asked(msgspec.Struct, eq=False):
+class PendingDecision(msgspec.Struct, eq=False):
     """One decision that somebody waits for; `future` is None for what is charged whatever holds."""
 
     limits: Sequence[Limit]
@@ -27,7 +27,7 @@ class Asked(msgspec.Struct, eq=False):
     future: Any = None
 
 
-Settled = tuple[Reservation, Costs]
+Settlement = tuple[Reservation, Costs]
 
 
 def members_key(side: str) -> str:
@@ -50,7 +50,7 @@ def reservation_key(limit: Limit, id: str) -> str:
     return f"lockgate:{{{limit.side}}}:r:{id}"
 
 
-def admit(asked: Sequence[Asked], spent: Spent, lease: int) -> tuple[list[str], list[Any]]:
+def admit(asked: Sequence[PendingDecision], spent: SettledSpend, lease: int) -> tuple[list[str], list[Any]]:
     """The keys and arguments of ADMIT."""
     side = asked[0].limits[0].side
     keys = [members_key(side), told_key(side)]
@@ -70,7 +70,7 @@ def admit(asked: Sequence[Asked], spent: Spent, lease: int) -> tuple[list[str], 
     return keys, arguments
 
 
-def settle(settled: Sequence[Settled], spent: Spent) -> tuple[list[str], list[Any]]:
+def settle(settled: Sequence[Settlement], spent: SettledSpend) -> tuple[list[str], list[Any]]:
     """The keys and arguments of SETTLE. A reservation of which nobody knows whether it was made has no slots."""
     keys: list[str] = []
     arguments: list[Any] = [len(settled), spent.incarnation]
@@ -118,11 +118,11 @@ def side_of(key: str) -> str:
     return key.partition("{")[2].partition("}")[0]
 
 
-def by_side(some: Iterable[Asked | Settled]) -> list[list[Any]]:
+def by_side(some: Iterable[PendingDecision | Settlement]) -> list[list[Any]]:
     """Asked or settled, those of one side together: they can be one command."""
     sides: dict[str, list[Any]] = {}
     for one in some:
-        limits = one.limits if isinstance(one, Asked) else one[0].limits
+        limits = one.limits if isinstance(one, PendingDecision) else one[0].limits
         sides.setdefault(limits[0].side, []).append(one)
     return list(sides.values())
 

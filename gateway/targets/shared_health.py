@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args
 
-from gateway.store.outage_log import Tell
+from gateway.store.outage_log import OutageReporter
 from gateway.targets.cooldown import Reason
 from gateway.targets.registry import Health
 
@@ -62,7 +62,7 @@ return out
 class SharedHealth:
     """Joins one process's health with that of all others at the same store."""
 
-    def __init__(self, health: Health, open_client: Callable[[], Redis], say: Tell, every: float = EVERY) -> None:
+    def __init__(self, health: Health, open_client: Callable[[], Redis], say: OutageReporter, every: float = EVERY) -> None:
         """`say` gets one line when the store goes away, and one when it is back."""
         self._health = health
         self._open = open_client

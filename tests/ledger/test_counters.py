@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.ledger import records
 from gateway.ledger.counters import MOST_ROWS, OTHER, Counters, Numbers, Row, merge, together
 from gateway.ledger.records import Numbering, Progress
-from gateway.store.spent import Share, Spent
+from gateway.store.settled_spend import SettledSpend, Share
 
 ROWS = [Row(f"2026-11-{day:02}", key, "", "m", "up/m") for day in (20, 21) for key in ("a", "b")]
 booking = st.tuples(st.sampled_from(["one", "two", "three"]), st.sampled_from(ROWS), st.integers(0, 10**6))
@@ -114,7 +114,7 @@ def test_calls_under_way_are_kept_by_their_last_record_and_counted_once_when_the
 
 @given(st.lists(st.tuples(st.sampled_from(["x", "y"]), st.integers(0, 1000)), max_size=40))
 def test_what_was_spent_is_the_sum_over_incarnations_of_the_largest_copy(copies: list[tuple[str, int]]) -> None:
-    spent = Spent("mine")
+    spent = SettledSpend("mine")
     spent.add("k:month", 5, 17)
     for incarnation, amount in copies * 2:
         spent.recover(Share(incarnation, "k:month", 5, amount))

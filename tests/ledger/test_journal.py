@@ -15,7 +15,7 @@ from gateway.config.state_folder import state_folder
 from gateway.ledger import records
 from gateway.ledger.counters import Counters, Numbers, Row, merge
 from gateway.ledger.journal import Journal
-from gateway.store.spent import Spent
+from gateway.store.settled_spend import SettledSpend
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually, live
 from tests.ledger.conftest import ENVIRON, call, usage, yaml
@@ -29,7 +29,7 @@ class Process:
     """What one process has: counters, budgets, a journal, and what it said."""
 
     def __init__(self, name: str, folder: Path, **settings: float) -> None:
-        self.counters, self.spent, self.reports = Counters(name), Spent(name), list[str]()
+        self.counters, self.spent, self.reports = Counters(name), SettledSpend(name), list[str]()
         self.journal = Journal(folder, self.counters, self.spent, self.reports.append, retry=0.05, **settings)  # type: ignore[arg-type]
         self.path = folder / f"{name}.journal"
         self.journal.open()

@@ -12,7 +12,7 @@ import pytest
 from gateway.store.limit import NOTHING, Costs, Limit, Refusal, Reservation, month_at
 from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress
-from gateway.store.spent import Share, Spent
+from gateway.store.settled_spend import SettledSpend, Share
 from tests.flows.live import eventually
 from tests.store.test_redis import console
 from tests.support.redis import RedisServer
@@ -176,7 +176,7 @@ async def test_what_a_process_that_died_had_reserved_is_free_again_and_what_it_s
 
 async def test_a_successor_tells_what_a_dead_process_left_behind(own_redis: RedisServer, start: Starter) -> None:
     period = month_at(_now())
-    spent = Spent("second-life")
+    spent = SettledSpend("second-life")
     for amount in (400, 250, 400):  # older and repeated copies change nothing
         spent.recover(Share("first-life", MONTH.key, period, amount))
     limiter = RedisLimiter(own_redis.address, lambda line: None, deadline=20.0, spent=spent)

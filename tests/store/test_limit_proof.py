@@ -18,7 +18,7 @@ from gateway.store import script_args as encode
 from gateway.store.limit import SECOND, Costs, Limit, Reservation
 from gateway.store.resp import RedisAddress
 from gateway.store.scripts import ADMIT, SETTLE
-from gateway.store.spent import Spent
+from gateway.store.settled_spend import SettledSpend
 from tests.running import Figure
 from tests.store.limit_worker import CALLS, REQUESTS, TOKENS
 from tests.support.redis import RedisServer
@@ -126,11 +126,11 @@ async def test_what_a_decision_costs_beside_one_call_of_redis_py_for_each(redis:
     admit, settle = client.register_script(ADMIT), client.register_script(SETTLE)
 
     others = [Limit("cost-b", limit.kind, limit.amount, limit.window) for limit in shared]
-    spent = Spent("redis-py")
+    spent = SettledSpend("redis-py")
 
     async def theirs(number: int) -> None:
         for at in range(each):
-            asked = encode.Asked(others, Costs(prompt_tokens=9), f"t{number}.{at}", object())
+            asked = encode.PendingDecision(others, Costs(prompt_tokens=9), f"t{number}.{at}", object())
             reply = (await admit(*encode.admit([asked], spent, LEASE)))[0]
             found = Reservation(asked.id, others, asked.costs, reply[5::2], (), reply[1])
             await settle(*encode.settle([(found, Costs(prompt_tokens=5))], spent))

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from gateway.store.catch_up import CatchingUp, Used
 from gateway.store.limit import NO_SLOT, SECOND, Costs, Limit, Refusal, Reservation
 from gateway.store.member_scripts import OVERDUE
 from gateway.store.memory import MemoryLimiter, steady_now
-from gateway.store.outage import Outage
+from gateway.store.outage import OutageLimiter
 from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress
+from gateway.store.usage_replay import SlotUsage, UsageReplay
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
 from tests.support.redis import RedisServer
@@ -212,7 +212,7 @@ async def test_one_that_returns_tells_what_it_used_before_its_share_is_given_bac
 
 def test_a_long_outage_is_told_by_what_counts_still() -> None:
     moment = [1_900_000_000 * SECOND]
-    outage = Outage(now=lambda: moment[0])
+    outage = OutageLimiter(now=lambda: moment[0])
     minute, hour = Limit("k", "tokens", 6000, "min"), Limit("k", "tokens", 10**6, "h")
     outage.begin(1)
     for at in range(600):  # ten minutes, ten tokens a second
@@ -237,9 +237,9 @@ async def test_what_was_used_meanwhile_is_told_where_it_belongs_and_once(redis: 
     def run(script: str, keys: Sequence[str], arguments: Sequence[Any], done: Callable[[Any], Any]) -> None:
         limiter.link.run(script, keys, arguments, lambda reply: done(next(answers, reply)))
 
-    catching_up = CatchingUp(run)
+    catching_up = UsageReplay(run)
     ages = (0, 1, 30, 60, minute.slots - 5, minute.slots + 5, 10 * minute.slots)
-    used = [Used(minute, {now - age: 50 for age in ages}), Used(empty, {empty.slot_at(steady_now()) - age: 7 for age in (3, 100)})]
+    used = [SlotUsage(minute, {now - age: 50 for age in ages}), SlotUsage(empty, {empty.slot_at(steady_now()) - age: 7 for age in (3, 100)})]
     catching_up.tell(used)
     await eventually(lambda: len(catching_up._owed) == 2)
     catching_up.tell([])  # nobody knows that it was carried out: it is told again
@@ -256,7 +256,7 @@ async def test_what_was_used_meanwhile_is_told_where_it_belongs_and_once(redis: 
 
 def test_what_was_left_is_used_once_until_a_window_after_it_was_noticed() -> None:
     moment = [1_900_000_000 * SECOND]
-    outage = Outage(now=lambda: moment[0])
+    outage = OutageLimiter(now=lambda: moment[0])
     limit = Limit("k", "requests", 300, "s")
     outage.see(limit, 90, limit.slot_at(moment[0]))
     outage.begin(3)
@@ -275,7 +275,7 @@ def test_what_was_left_is_used_once_until_a_window_after_it_was_noticed() -> Non
 
 def test_calls_go_on_with_as_many_as_there_were_and_later_with_a_share() -> None:
     moment = [1_900_000_000 * SECOND]
-    outage = Outage(now=lambda: moment[0])
+    outage = OutageLimiter(now=lambda: moment[0])
     few, many, full = (Limit(name, "concurrent", 30) for name in ("few", "many", "full"))
     before = [
         Reservation(f"{limit.key}{at}", [limit], Costs(), [NO_SLOT], (), 0)
@@ -299,7 +299,7 @@ def test_calls_go_on_with_as_many_as_there_were_and_later_with_a_share() -> None
 
 def test_a_limit_in_full_use_leaves_nothing_until_then() -> None:
     moment = [1_900_000_000 * SECOND]
-    outage = Outage(now=lambda: moment[0])
+    outage = OutageLimiter(now=lambda: moment[0])
     nearly, refused, free = (Limit(name, "requests", 300, "min") for name in ("nearly", "refused", "free"))
     outage.used_up(refused, 0)
     moment[0] += SECOND

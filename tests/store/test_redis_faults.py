@@ -18,9 +18,9 @@ from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import SECOND, Costs, Limit, Refusal, Reservation
 from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress, connect
-from gateway.store.script_args import Asked, admit
+from gateway.store.script_args import PendingDecision, admit
 from gateway.store.scripts import ADMIT
-from gateway.store.spent import Spent
+from gateway.store.settled_spend import SettledSpend
 from tests.faults.tls import Certificates
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
@@ -141,7 +141,7 @@ async def test_r15_a_clock_that_is_set_back_opens_no_window_again(own_redis: Red
     for at in range(4000):
         now += draw.choice([0, SECOND, 5 * SECOND] * 150 + [-3600 * SECOND, -300 * SECOND, 300 * SECOND])
         await console.ask("HSET", "clock", "s", now // SECOND, "us", now % SECOND)
-        keys, arguments = admit([Asked([limit], Costs(), f"c{at}", object())], Spent("me"), 30 * SECOND)
+        keys, arguments = admit([PendingDecision([limit], Costs(), f"c{at}", object())], SettledSpend("me"), 30 * SECOND)
         reply: list[Any] = (await console.ask("EVAL", script, len(keys), *keys, *arguments))[0]
         assert reply[5] >= slot  # where it was charged, or would have been: never lower than before
         slot = reply[5]

@@ -16,7 +16,7 @@ from gateway.config.secret import Secret
 from gateway.config.types import KeyConfig
 from gateway.keys.runtime_keys import RedisKeys, RunTimeKeys
 from gateway.store.limit import NOTHING, SECOND, Costs, Limit, Refusal, Reservation
-from gateway.store.outage_log import StoreTroubles
+from gateway.store.outage_log import OutageLog
 from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress
 from gateway.store.topology import TAGS, slot_of
@@ -124,7 +124,7 @@ async def test_keys_made_at_run_time_are_shared_in_every_topology(servers: Redis
         address = servers
     told: list[str] = []
     one, other = [
-        RunTimeKeys(RedisKeys(address), lambda: told.append("changed"), StoreTroubles(told.append).teller("keys")) for _ in range(2)
+        RunTimeKeys(RedisKeys(address), lambda: told.append("changed"), OutageLog(told.append).for_subject("keys")) for _ in range(2)
     ]
     await one.start()
     await other.start()

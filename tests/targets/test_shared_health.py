@@ -13,7 +13,7 @@ import pytest
 import providers
 from gateway.config.provider import ProviderConfig
 from gateway.config.redis_address import RedisAddress
-from gateway.store.outage_log import StoreTroubles
+from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.targets.cooldown import fingerprint
 from gateway.targets.registry import Health
@@ -41,7 +41,7 @@ async def join() -> AsyncIterator[Join]:
     async def one(address: RedisAddress, reports: list[str] | None = None) -> Health:
         health = Health()
         health.configure({"p": ProviderConfig(name="p")})
-        say = StoreTroubles(([] if reports is None else reports).append).teller("cooldowns")
+        say = OutageLog(([] if reports is None else reports).append).for_subject("cooldowns")
         shared = SharedHealth(health, partial(open_client, address, "health"), say, every=0.1)
         running.append(shared)
         await shared.start()
@@ -153,7 +153,7 @@ async def test_p2_a_store_that_is_away_does_not_hold_up_the_end(redis: RedisAddr
     shared = SharedHealth(
         health,
         partial(open_client, RedisAddress(host="127.0.0.1", port=closed_port()), "health"),
-        StoreTroubles(print).teller("cooldowns"),
+        OutageLog(print).for_subject("cooldowns"),
         every=60.0,
     )
     await shared.start()

@@ -27,7 +27,7 @@ class Share(msgspec.Struct, frozen=True):
     amount: int
 
 
-class Spent:
+class SettledSpend:
     """The counters of this incarnation, and those that earlier ones left behind."""
 
     def __init__(self, incarnation: str = "") -> None:

@@ -15,7 +15,7 @@ from gateway.store.script_args import cut, reservation_key
 from gateway.store.scripts import USED
 
 
-class Used(msgspec.Struct):
+class SlotUsage(msgspec.Struct):
     """What was used of one window, by the number of the slot."""
 
     limit: Limit
@@ -23,25 +23,25 @@ class Used(msgspec.Struct):
     id: str = msgspec.field(default_factory=lambda: f"used:{os.urandom(8).hex()}")
 
 
-class CatchingUp:
+class UsageReplay:
     """One process's word on windows."""
 
     def __init__(self, run: Run, now: Callable[[], int] = steady_now) -> None:
         self._run = run
         self._now = now
-        self._owed: list[Used] = []
+        self._owed: list[SlotUsage] = []
 
-    def tell(self, used: Iterable[Used]) -> None:
+    def tell(self, used: Iterable[SlotUsage]) -> None:
         """Tell it, with what got no answer the last time."""
         owed, self._owed = [*self._owed, *used], []
-        sides: dict[str, list[Used]] = {}
+        sides: dict[str, list[SlotUsage]] = {}
         for one in owed:
             sides.setdefault(one.limit.side, []).append(one)
         for side in sides.values():
             for part in cut(side):
                 self._say(part)
 
-    def _say(self, part: list[Used]) -> None:
+    def _say(self, part: list[SlotUsage]) -> None:
         keys: list[str] = []
         arguments: list[Any] = []
         for one in part:
