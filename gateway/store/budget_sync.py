@@ -6,69 +6,69 @@ from typing import Any
 
 from gateway.store import script_args as encode
 from gateway.store.limit import Reservation
-from gateway.store.members import Run
+from gateway.store.members import RunScript
 from gateway.store.memory import steady_now
-from gateway.store.script_args import cut, side_of
+from gateway.store.script_args import batches, side_of
 from gateway.store.scripts import PUBLISH
-from gateway.store.settled_spend import Period, SettledSpend, Share, period_at
+from gateway.store.settled_spend import Period, SettledSpend, SpendEntry, period_at
 
-ShareAndReserved = tuple[Share, int]
+EntryAndReserved = tuple[SpendEntry, int]
 """A share, and what is held reserved of it: -1 leaves that as it is."""
 
 
 class BudgetSync:
     """One process's word on budgets."""
 
-    def __init__(self, run: Run, spent: SettledSpend) -> None:
+    def __init__(self, run: RunScript, settled_spend: SettledSpend) -> None:
         self._run = run
-        self._spent = spent
-        self._held: dict[Period, int] = {}
-        self.held_unsure = False
+        self._settled_spend = settled_spend
+        self._reserved: dict[Period, int] = {}
+        self.reserved_uncertain = False
         """The store may hold something else reserved for this process than it does."""
 
-    def hold(self, reservation: Reservation, sign: int = 1) -> None:
+    def track(self, reservation: Reservation, sign: int = 1) -> None:
         """A call reserved of budgets; with -1 it does no more."""
         for at, limit in enumerate(reservation.limits):
             if limit.kind == "spend":
                 period = (limit.key, reservation.slots[at])
-                self._held[period] = self._held.get(period, 0) + sign * reservation.costs.spend
+                self._reserved[period] = self._reserved.get(period, 0) + sign * reservation.costs.spend
 
-    def settled(self) -> None:
+    def publish_settled(self) -> None:
         """Tell what was settled since the last time."""
-        if self._spent.unsaid:
-            unsaid, self._spent.unsaid = self._spent.unsaid, set()
-            self._say([(share, -1) for at in unsaid for share in self._spent.shares(at)])
+        if self._settled_spend.unpublished:
+            unsaid, self._settled_spend.unpublished = self._settled_spend.unpublished, set()
+            self._publish([(share, -1) for at in unsaid for share in self._settled_spend.entries_of(at)])
 
-    def everything(self) -> None:
+    def publish_all(self) -> None:
         """Tell all that was settled and may still count: by this process, and by those whose counters it took over."""
-        self._spent.unsaid.clear()
-        self._say([(share, -1) for share in self._spent.current(steady_now())])
-        self.held_unsure = True
+        self._settled_spend.unpublished.clear()
+        self._publish([(share, -1) for share in self._settled_spend.current_entries(steady_now())])
+        self.reserved_uncertain = True
 
-    def held(self) -> None:
+    def publish_reserved(self) -> None:
         """Tell what is held reserved. Only while no decision is under way, as it would be forgotten."""
-        self.held_unsure = False
+        self.reserved_uncertain = False
         now = steady_now()
-        self._spent.forget(now)
-        self._held = {at: held for at, held in self._held.items() if held or at[1] >= period_at(at[0], now) - 1}
-        self._say([(Share(self._spent.incarnation, *at, self._spent.mine(*at)), held) for at, held in self._held.items()])
+        self._settled_spend.drop_past(now)
+        self._reserved = {at: held for at, held in self._reserved.items() if held or at[1] >= period_at(at[0], now) - 1}
+        self._publish([(SpendEntry(self._settled_spend.incarnation, *at, self._settled_spend.own_amount(*at)), held) for at, held in self._reserved.items()])
 
     @property
-    def holds(self) -> bool:
+    def has_reserved(self) -> bool:
         """Anything was reserved of a budget lately."""
-        return bool(self._held)
+        return bool(self._reserved)
 
-    def _say(self, told: list[ShareAndReserved]) -> None:
-        sides: dict[str, list[ShareAndReserved]] = {}
+    def _publish(self, told: list[EntryAndReserved]) -> None:
+        sides: dict[str, list[EntryAndReserved]] = {}
         for one in told:
             sides.setdefault(side_of(one[0].key), []).append(one)
         for side in sides.values():
-            for part in cut(side):
-                self._run(PUBLISH, *encode.publish(part), self._reader(part))
+            for part in batches(side):
+                self._run(PUBLISH, *encode.publish_args(part), self._on_reply(part))
 
-    def _reader(self, part: list[ShareAndReserved]) -> Any:
+    def _on_reply(self, part: list[EntryAndReserved]) -> Any:
         def said(reply: Any) -> None:
             if isinstance(reply, Exception):
-                self._spent.unsaid.update((share.key, share.period) for share, _ in part)
+                self._settled_spend.unpublished.update((share.key, share.period) for share, _ in part)
 
         return said

@@ -11,7 +11,7 @@ def has_limits(config: Config) -> bool:
     """Whether a configuration limits anything, or may come to: where there are keys, some with limits may be made at run time."""
     blocks = [*(one.limits for one in config.models.values()), *(one.limits for one in config.providers.values())]
     blocks += [target.limits for one in config.providers.values() for target in one.models.values()]
-    return config.asks_for_keys or any(map(_some, blocks))
+    return config.requires_keys or any(map(_some, blocks))
 
 
 def _some(block: LimitsConfig) -> bool:

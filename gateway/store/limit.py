@@ -20,15 +20,15 @@ TOKEN_KINDS = frozenset({"tokens", "prompt_tokens", "output_tokens"})
 OutageMode = Literal["local_share", "open", "closed"]
 """What holds while the shared store cannot be asked: this process's share of the limit, no limit, or nothing is let in."""
 
-NANO = 1_000_000_000
+NANO_PER_USD = 1_000_000_000
 """Nano-dollars in a dollar."""
-SECOND = 1_000_000
+US_PER_S = 1_000_000
 """Microseconds in a second."""
-_WINDOWS = {"s": (10_000, 100), "min": (SECOND // 2, 120), "h": (30 * SECOND, 120), "day": (720 * SECOND, 120)}
+_WINDOWS = {"s": (10_000, 100), "min": (US_PER_S // 2, 120), "h": (30 * US_PER_S, 120), "day": (720 * US_PER_S, 120)}
 """A window's slot in microseconds, and how many full slots it has."""
-_PERIODS = {"day": 86_400 * SECOND, "month": 0}
+_PERIODS = {"day": 86_400 * US_PER_S, "month": 0}
 NO_SLOT = -1
-BUDGET_KEPT = 40 * 86_400_000
+BUDGET_TTL_MS = 40 * 86_400_000
 """Milliseconds that a store keeps a budget nobody asks about: longer than a month."""
 
 
@@ -51,7 +51,7 @@ class Costs(msgspec.Struct, frozen=True):
         return 1
 
 
-NOTHING = Costs(requests=0)
+NO_COSTS = Costs(requests=0)
 
 
 class Limit:
@@ -85,32 +85,32 @@ class Limit:
         if kind == "concurrent":
             self.slot, self.slots, self.ttl = NO_SLOT, 0, 3_600_000
         elif kind == "spend":
-            self.slot, self.slots, self.ttl = _PERIODS[window], 0, BUDGET_KEPT
+            self.slot, self.slots, self.ttl = _PERIODS[window], 0, BUDGET_TTL_MS
         else:
             self.slot, self.slots = _WINDOWS[window]
             self.ttl = 2 * self.slot * (self.slots + 1) // 1000
 
     def slot_at(self, now: int) -> int:
         """The number of the slot that `now` is in; for a month the number of months since the year 0."""
-        return now // self.slot if self.slot else month_at(now)
+        return now // self.slot if self.slot else month_number(now)
 
-    def empty_at(self, slot: int) -> int:
+    def slot_expiry(self, slot: int) -> int:
         """When what was charged to `slot` counts no more."""
         return (slot + self.slots + 1) * self.slot if self.slot else month_start(slot + 1)
 
     def __str__(self) -> str:
-        amount = f"{self.amount / NANO:.9f}".rstrip("0").rstrip(".") + " USD" if self.kind == "spend" else f"{self.amount:,}"
+        amount = f"{self.amount / NANO_PER_USD:.9f}".rstrip("0").rstrip(".") + " USD" if self.kind == "spend" else f"{self.amount:,}"
         what = "concurrent calls" if self.kind == "concurrent" else "" if self.kind == "spend" else self.kind.replace("_", " ")
         words = f"{amount} {what}".strip()
         return f"{words} per {self.window}" if self.window else words
 
 
-class Standing(msgspec.Struct, frozen=True):
+class LimitStatus(msgspec.Struct, frozen=True):
     """How a limit stands after a decision: what remains, and the seconds until all of it is back."""
 
     limit: Limit
     remaining: int
-    reset: float
+    reset_s: float
 
 
 class Reservation(msgspec.Struct, eq=False):
@@ -120,8 +120,8 @@ class Reservation(msgspec.Struct, eq=False):
     limits: Sequence[Limit]
     costs: Costs
     slots: Sequence[int]
-    standings: Sequence[Standing]
-    decided: int
+    statuses: Sequence[LimitStatus]
+    decided_at: int
     degraded: bool = False
     """The shared store was out of reach: each limit's declared outage mode decided."""
 
@@ -131,8 +131,8 @@ class Refusal(msgspec.Struct, frozen=True):
 
     limit: Limit
     retry_after: float | None
-    standings: Sequence[Standing] = ()
-    decided: int = 0
+    statuses: Sequence[LimitStatus] = ()
+    decided_at: int = 0
     degraded: bool = False
     unavailable: bool = False
     """Refused because the store is out of reach and the limit's mode is `closed`."""
@@ -160,26 +160,26 @@ class Limiter(Protocol):
         ...
 
 
-def only(limit: Limit, amount: int) -> Costs:
+def costs_of_kind(limit: Limit, amount: int) -> Costs:
     """Costs that take `amount` from a limit of this kind."""
     taken = {"requests": 0, "tokens": 0, limit.kind: amount}
     return Costs(taken["requests"], taken.get("prompt_tokens", taken["tokens"]), taken.get("output_tokens", 0), taken.get("spend", 0))
 
 
-def month_at(now: int) -> int:
+def month_number(now: int) -> int:
     """Months since the year 0."""
-    moment = datetime.fromtimestamp(now // SECOND, UTC)
+    moment = datetime.fromtimestamp(now // US_PER_S, UTC)
     return moment.year * 12 + moment.month - 1
 
 
 def month_start(month: int) -> int:
     """When a month begins."""
-    return int(datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()) * SECOND
+    return int(datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()) * US_PER_S
 
 
-def in_seconds(until: int, now: int) -> float:
+def seconds_until(until: int, now: int) -> float:
     """Seconds from `now`, never negative."""
-    return max(0, until - now) / SECOND
+    return max(0, until - now) / US_PER_S
 
 
 def needed_estimates(limits: Sequence[Limit]) -> tuple[bool, bool]:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from gateway.store.lua import SHARED
 
-OVERDUE = 1.5
+OVERDUE_AFTER_S = 1.5
 """Seconds after a beat at which an instance is missing: it may have died, or serve by its shares where the store cannot be reached."""
-MISSED = 0.8
+MISSED_AFTER_S = 0.8
 """Seconds after a beat at which an instance has missed one: who has its seat now is its successor."""
-LIFE = 5.0
+RESERVATION_LIFE_S = 5.0
 """Seconds after its last beat for which an instance still holds what it reserved of a budget."""
 
 MEMBERS = (
     SHARED
     + f"""
-local OVERDUE, LIVES = {round(OVERDUE * 1e6)}, {round((LIFE - OVERDUE) * 1e6)}
-local QUIET = {round((OVERDUE - MISSED) * 1e6)}
+local OVERDUE, LIVES = {round(OVERDUE_AFTER_S * 1e6)}, {round((RESERVATION_LIFE_S - OVERDUE_AFTER_S) * 1e6)}
+local QUIET = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
 """
 )
 
@@ -70,7 +70,7 @@ local function held_back_of_calls(key, amount, lease)
 end
 """
 
-BEAT = (
+HEARTBEAT = (
     MEMBERS
     + """
 -- KEYS: the members, what they were told, then one set of leases for each lease. ARGV: instance, seat, for how long its share is held back

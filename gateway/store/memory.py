@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from gateway.store.limit import NO_SLOT, Costs, Limit, Refusal, Reservation, Standing, in_seconds
+from gateway.store.limit import NO_SLOT, Costs, Limit, LimitStatus, Refusal, Reservation, seconds_until
 from gateway.store.settled_spend import Period, SettledSpend
 
 _ANCHOR = time.time_ns() - time.monotonic_ns()
-SWEEP_EVERY = 10_000
+SWEEP_AFTER_ADMISSIONS = 10_000
 """Admissions between two looks for windows that nobody uses any more."""
-BUSY_RETRY = 1.0
+BUSY_RETRY_S = 1.0
 """Seconds after which a caller over a limit on concurrency is told to try again: nobody knows when a call will end."""
 
 
@@ -30,7 +30,7 @@ class Window:
         self.sum = 0
         self.low = self.high = slot
 
-    def move(self, slot: int, count: int) -> int:
+    def advance(self, slot: int, count: int) -> int:
         """Forget what no window that ends in `slot` covers; the slot to charge, which never goes back."""
         slot = max(slot, self.high)
         if slot - count > self.high:
@@ -48,7 +48,7 @@ class Window:
         self.slots[slot] = self.slots.get(slot, 0) + amount
         self.sum += amount
 
-    def freed_by(self, amount: int) -> int:
+    def slot_freeing(self, amount: int) -> int:
         """The slot with whose end at least `amount` comes free."""
         for slot in sorted(self.slots):
             amount -= self.slots[slot]
@@ -60,15 +60,15 @@ class Window:
 class MemoryLimiter:
     """Exact within one process; of what it counts only `spent` can outlive it, in a journal."""
 
-    def __init__(self, now: Callable[[], int] = steady_now, spent: SettledSpend | None = None) -> None:
+    def __init__(self, now: Callable[[], int] = steady_now, settled_spend: SettledSpend | None = None) -> None:
         """`now` gives microseconds since 1970."""
         self._now = now
-        self.spent = spent if spent is not None else SettledSpend()
+        self.settled_spend = settled_spend if settled_spend is not None else SettledSpend()
         self._reserved: dict[Period, int] = {}
         self._windows: dict[str, tuple[Window, Limit]] = {}
         self._leases: dict[str, set[str]] = {}
         self._open: dict[str, Reservation] = {}
-        self._until_sweep = SWEEP_EVERY
+        self._until_sweep = SWEEP_AFTER_ADMISSIONS
 
     async def start(self) -> None:
         """Nothing to reach."""
@@ -89,16 +89,16 @@ class MemoryLimiter:
             return known
         now = self._now() if at is None else at
         slots: list[int] = []
-        standings: list[Standing] = []
+        standings: list[LimitStatus] = []
         binding: Refusal | None = None
         for limit in limits:
             cost = getattr(costs, limit.kind)
             slot, remaining, retry = (self._check_budget if limit.kind == "spend" else self._check)(limit, cost, now)
             slots.append(slot)
-            reset = in_seconds(limit.empty_at(slot), now) if slot >= 0 and remaining < limit.amount else 0.0
-            standings.append(Standing(limit, max(0, remaining), reset))
-            if remaining < cost and not force and (binding is None or _longer(retry, binding.retry_after)):
-                binding = Refusal(limit, retry, standings, now, busy=limit.kind == "spend" and retry == BUSY_RETRY)
+            reset = seconds_until(limit.slot_expiry(slot), now) if slot >= 0 and remaining < limit.amount else 0.0
+            standings.append(LimitStatus(limit, max(0, remaining), reset))
+            if remaining < cost and not force and (binding is None or _is_longer(retry, binding.retry_after)):
+                binding = Refusal(limit, retry, standings, now, busy=limit.kind == "spend" and retry == BUSY_RETRY_S)
         if binding is not None:
             return binding
         reservation = Reservation(id, limits, costs, slots, standings, now)
@@ -121,14 +121,14 @@ class MemoryLimiter:
                 continue
             if limit.kind == "spend":
                 self._reserve((limit.key, reservation.slots[at]), -reservation.costs.spend)
-                self.spent.add(limit.key, reservation.slots[at], actual.spend)
+                self.settled_spend.add(limit.key, reservation.slots[at], actual.spend)
                 continue
             change = getattr(actual, limit.kind) - getattr(reservation.costs, limit.kind)
             found = self._windows.get(limit.key)
             if not change or found is None:
                 continue
             window, slot = found[0], reservation.slots[at]
-            current = window.move(limit.slot_at(now), limit.slots)
+            current = window.advance(limit.slot_at(now), limit.slots)
             if slot >= window.low:
                 window.add(slot, change)
             elif change > 0 and limit.slots:
@@ -136,12 +136,12 @@ class MemoryLimiter:
 
     def _check_budget(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
         """The same for a budget: what was settled in its period counts, and what calls in flight hold reserved."""
-        period = max(limit.slot_at(now), self.spent.latest.get(limit.key, 0))
-        settled = self.spent.total(limit.key, period)
+        period = max(limit.slot_at(now), self.settled_spend.latest.get(limit.key, 0))
+        settled = self.settled_spend.total(limit.key, period)
         remaining = limit.amount - settled - self._reserved.get((limit.key, period), 0)
         if cost <= remaining or cost > limit.amount:
             return period, remaining, None
-        return period, remaining, in_seconds(limit.empty_at(period), now) if settled + cost > limit.amount else BUSY_RETRY
+        return period, remaining, seconds_until(limit.slot_expiry(period), now) if settled + cost > limit.amount else BUSY_RETRY_S
 
     def _reserve(self, period: Period, cost: int) -> None:
         held = self._reserved.get(period, 0) + cost
@@ -153,46 +153,46 @@ class MemoryLimiter:
     def _check(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
         """The slot to charge, what remains, and the seconds until `cost` fits if it does not. Charges nothing."""
         if limit.slot == NO_SLOT:
-            return NO_SLOT, limit.amount - len(self._leases.get(limit.key, ())), BUSY_RETRY
+            return NO_SLOT, limit.amount - len(self._leases.get(limit.key, ())), BUSY_RETRY_S
         slot = limit.slot_at(now)
         found = self._windows.get(limit.key)
         if found is None:
             return slot, limit.amount, None
         window = found[0]
-        slot = window.move(slot, limit.slots)
+        slot = window.advance(slot, limit.slots)
         remaining = limit.amount - window.sum
         if cost <= remaining or cost > limit.amount:
             return slot, remaining, None
-        return slot, remaining, in_seconds(limit.empty_at(window.freed_by(cost - remaining)), now)
+        return slot, remaining, seconds_until(limit.slot_expiry(window.slot_freeing(cost - remaining)), now)
 
-    def _charge(self, limit: Limit, slot: int, cost: int, id: str, now: int) -> Standing:
+    def _charge(self, limit: Limit, slot: int, cost: int, id: str, now: int) -> LimitStatus:
         if limit.slot == NO_SLOT:
             holders = self._leases.setdefault(limit.key, set())
             holders.add(id)
-            return Standing(limit, max(0, limit.amount - len(holders)), 0.0)
+            return LimitStatus(limit, max(0, limit.amount - len(holders)), 0.0)
         if limit.kind == "spend":
             period = (limit.key, slot)
             self._reserve(period, cost)
-            left = limit.amount - self.spent.total(*period) - self._reserved.get(period, 0)
-            return Standing(limit, max(0, left), in_seconds(limit.empty_at(slot), now))
+            left = limit.amount - self.settled_spend.total(*period) - self._reserved.get(period, 0)
+            return LimitStatus(limit, max(0, left), seconds_until(limit.slot_expiry(slot), now))
         found = self._windows.get(limit.key)
         if found is None:
             found = self._windows[limit.key] = (Window(slot), limit)
         found[0].add(slot, cost)
-        return Standing(limit, max(0, limit.amount - found[0].sum), in_seconds(limit.empty_at(slot), now))
+        return LimitStatus(limit, max(0, limit.amount - found[0].sum), seconds_until(limit.slot_expiry(slot), now))
 
     def _sweep(self, now: int) -> None:
         """Forget windows that are empty: there may be one for every user there ever was."""
         self._until_sweep -= 1
         if self._until_sweep:
             return
-        self._until_sweep = SWEEP_EVERY
-        past = [key for key, (window, limit) in self._windows.items() if limit.empty_at(window.high) < now]
+        self._until_sweep = SWEEP_AFTER_ADMISSIONS
+        past = [key for key, (window, limit) in self._windows.items() if limit.slot_expiry(window.high) < now]
         for key in past:
             del self._windows[key]
-        self.spent.forget(now)
+        self.settled_spend.drop_past(now)
 
 
-def _longer(one: float | None, other: float | None) -> bool:
+def _is_longer(one: float | None, other: float | None) -> bool:
     """Whether the first wait is the longer one; None is for ever."""
     return other is not None and (one is None or one > other)

@@ -17,50 +17,50 @@ OutageReporter = Callable[[str, bool], None]
 class OutageLog:
     """What cannot be done with the store, by who cannot do it."""
 
-    def __init__(self, report: Callable[[str], None], outage: Callable[[], bool] = lambda: False, patience: float = 0.0) -> None:
+    def __init__(self, report: Callable[[str], None], in_outage: Callable[[], bool] = lambda: False, delay_s: float = 0.0) -> None:
         """`report` gets the lines; `outage` says whether the link has told of one; `patience` is the seconds that it may take to do so."""
         self._report = report
-        self._outage = outage
-        self._patience = patience
-        self._untold: dict[str, str] = {}
-        self._told: set[str] = set()
-        self._waiting: asyncio.TimerHandle | None = None
+        self._in_outage = in_outage
+        self._delay_s = delay_s
+        self._pending: dict[str, str] = {}
+        self._reported: set[str] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     def for_subject(self, subject: str) -> OutageReporter:
         """For one who uses the store, to tell of each change."""
-        return partial(self._hear, subject)
+        return partial(self._on_change, subject)
 
     def stop(self) -> None:
         """Say nothing any more."""
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _hear(self, subject: str, line: str, trouble: bool) -> None:
+    def _on_change(self, subject: str, line: str, trouble: bool) -> None:
         if not trouble:
-            self._untold.pop(subject, None)
-            if subject in self._told:
-                self._told.discard(subject)
+            self._pending.pop(subject, None)
+            if subject in self._reported:
+                self._reported.discard(subject)
                 self._report(line)
-        elif subject not in self._told:
-            self._untold[subject] = line
-            if not self._patience:
-                self._look()
-            elif self._waiting is None:
-                self._wait()
+        elif subject not in self._reported:
+            self._pending[subject] = line
+            if not self._delay_s:
+                self._report_pending()
+            elif self._timer is None:
+                self._start_timer()
 
-    def _wait(self) -> None:
-        self._waiting = asyncio.get_running_loop().call_later(self._patience, self._look)
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._delay_s, self._report_pending)
 
-    def _look(self) -> None:
+    def _report_pending(self) -> None:
         """Tell what is no part of an outage; during one, look again later."""
-        self._waiting = None
-        if not self._untold:
+        self._timer = None
+        if not self._pending:
             return
-        if self._outage():
-            self._wait()
+        if self._in_outage():
+            self._start_timer()
             return
-        untold, self._untold = self._untold, {}
+        untold, self._pending = self._pending, {}
         for subject, line in untold.items():
-            self._told.add(subject)
+            self._reported.add(subject)
             self._report(line)

@@ -11,18 +11,18 @@ import hiredis
 
 from gateway.config.redis_address import RedisAddress, read_address
 
-Done = Callable[[Any], None]
+OnReply = Callable[[Any], None]
 """Gets a reply, a hiredis.ReplyError, or a ConnectionError."""
 
 
 class RespConnection(asyncio.Protocol):
     """Pipelined commands on one socket."""
 
-    def __init__(self, lost: Callable[[], None]) -> None:
+    def __init__(self, on_lost: Callable[[], None]) -> None:
         """`lost` is called once when the connection ends."""
-        self._lost = lost
+        self._on_lost = on_lost
         self._reader = hiredis.Reader()
-        self._waiting: deque[Done] = deque()
+        self._waiting: deque[OnReply] = deque()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -45,17 +45,17 @@ class RespConnection(asyncio.Protocol):
         waiting, self._waiting = self._waiting, deque()
         for done in waiting:
             done(ConnectionError("the connection to Redis ended"))
-        self._lost()
+        self._on_lost()
 
-    def send(self, command: Sequence[Any], done: Done) -> None:
+    def send(self, command: Sequence[Any], on_reply: OnReply) -> None:
         """Write one command; `done` gets its reply."""
         if self._transport is None:
-            done(ConnectionError("there is no connection to Redis"))
+            on_reply(ConnectionError("there is no connection to Redis"))
             return
-        self._waiting.append(done)
+        self._waiting.append(on_reply)
         self._transport.write(hiredis.pack_command(tuple(command)))
 
-    async def ask(self, *command: Any) -> Any:
+    async def execute(self, *command: Any) -> Any:
         """Send one command and wait; ReplyError or ConnectionError are raised."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -75,21 +75,21 @@ class RespConnection(asyncio.Protocol):
             self._transport.abort()
 
 
-async def connect(address: RedisAddress, lost: Callable[[], None]) -> RespConnection:
+async def connect(address: RedisAddress, on_lost: Callable[[], None]) -> RespConnection:
     """Open a connection to one server and log in; OSError, ValueError or ReplyError when that fails."""
     if address.kind != "one":
         raise ValueError(f"{address} is no single server")
     loop = asyncio.get_running_loop()
     if address.path:
-        _, connection = await loop.create_unix_connection(lambda: RespConnection(lost), address.path)
+        _, connection = await loop.create_unix_connection(lambda: RespConnection(on_lost), address.path)
     else:
-        _, connection = await loop.create_connection(lambda: RespConnection(lost), address.host, address.port, ssl=address.context())
+        _, connection = await loop.create_connection(lambda: RespConnection(on_lost), address.host, address.port, ssl=address.context())
     try:
         user, password = address.credentials()
         if password:
-            await connection.ask("AUTH", *([user] if user else []), password)
+            await connection.execute("AUTH", *([user] if user else []), password)
         if address.database:
-            await connection.ask("SELECT", address.database)
+            await connection.execute("SELECT", address.database)
     except BaseException:
         connection.abort()
         raise

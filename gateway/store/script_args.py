@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gateway.store.limit import NO_SLOT, SECOND, Costs, Limit, Refusal, Reservation, in_seconds
-from gateway.store.settled_spend import SettledSpend, Share
+from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation, seconds_until
+from gateway.store.settled_spend import SettledSpend, SpendEntry
 
-BUDGET = -1
+BUDGET_SLOTS = -1
 """In place of a window's slots."""
-AT_ONCE = 100
+MAX_ENTRIES_PER_COMMAND = 100
 """Entries in one command that tells many: each has to be done within the deadline."""
-_DAY = 86_400 * SECOND
+_DAY = 86_400 * US_PER_S
 Entry = TypeVar("Entry")
 
 
@@ -35,12 +35,12 @@ def members_key(side: str) -> str:
     return f"lockgate:{{{side}}}:members"
 
 
-def told_key(side: str) -> str:
+def member_info_key(side: str) -> str:
     """What each of them was told."""
     return f"lockgate:{{{side}}}:told"
 
 
-def held_key(key: str) -> str:
+def reserved_key(key: str) -> str:
     """What instances hold reserved of a budget."""
     return f"{key}:held"
 
@@ -50,10 +50,10 @@ def reservation_key(limit: Limit, id: str) -> str:
     return f"lockgate:{{{limit.side}}}:r:{id}"
 
 
-def admit(asked: Sequence[PendingDecision], spent: SettledSpend, lease: int) -> tuple[list[str], list[Any]]:
+def admit_args(asked: Sequence[PendingDecision], spent: SettledSpend, lease: int) -> tuple[list[str], list[Any]]:
     """The keys and arguments of ADMIT."""
     side = asked[0].limits[0].side
-    keys = [members_key(side), told_key(side)]
+    keys = [members_key(side), member_info_key(side)]
     arguments: list[Any] = [len(asked), spent.incarnation]
     for one in asked:
         keys.append(reservation_key(one.limits[0], one.id))
@@ -62,15 +62,15 @@ def admit(asked: Sequence[PendingDecision], spent: SettledSpend, lease: int) -> 
             keys.append(limit.key)
             cost = getattr(one.costs, limit.kind)
             if limit.kind == "spend":
-                keys.append(held_key(limit.key))
+                keys.append(reserved_key(limit.key))
                 latest = spent.latest.get(limit.key, 0)
-                arguments += (limit.slot, BUDGET, limit.amount, cost, limit.ttl, latest, spent.mine(limit.key, latest))
+                arguments += (limit.slot, BUDGET_SLOTS, limit.amount, cost, limit.ttl, latest, spent.own_amount(limit.key, latest))
             else:
                 arguments += (limit.slot, limit.slots, limit.amount, cost, lease if limit.slot == NO_SLOT else limit.ttl)
     return keys, arguments
 
 
-def settle(settled: Sequence[Settlement], spent: SettledSpend) -> tuple[list[str], list[Any]]:
+def settle_args(settled: Sequence[Settlement], spent: SettledSpend) -> tuple[list[str], list[Any]]:
     """The keys and arguments of SETTLE. A reservation of which nobody knows whether it was made has no slots."""
     keys: list[str] = []
     arguments: list[Any] = [len(settled), spent.incarnation]
@@ -80,37 +80,37 @@ def settle(settled: Sequence[Settlement], spent: SettledSpend) -> tuple[list[str
         for at, limit in enumerate(reservation.limits):
             keys.append(limit.key)
             if limit.kind == "spend":
-                keys.append(held_key(limit.key))
+                keys.append(reserved_key(limit.key))
                 period = reservation.slots[at] if reservation.slots else 0
-                arguments += (limit.slot, BUDGET, period, spent.mine(limit.key, period))
+                arguments += (limit.slot, BUDGET_SLOTS, period, spent.own_amount(limit.key, period))
             else:
                 arguments += (limit.slot, limit.slots, getattr(actual, limit.kind), limit.ttl)
     return keys, arguments
 
 
-def publish(told: Sequence[tuple[Share, int]]) -> tuple[list[str], list[Any]]:
+def publish_args(told: Sequence[tuple[SpendEntry, int]]) -> tuple[list[str], list[Any]]:
     """The keys and arguments of PUBLISH: what was settled, and what is held reserved, -1 to leave that as it is."""
     keys: list[str] = []
     arguments: list[Any] = []
     for share, held in told:
-        keys += (share.key, held_key(share.key))
+        keys += (share.key, reserved_key(share.key))
         width = 0 if share.key.endswith(":month") else _DAY
         arguments += (share.incarnation, width, share.period, share.amount, held)
     return keys, arguments
 
 
-def wait_in_seconds(limit: Limit, wait: int, slot: int, now: int, busy: float) -> float | None:
+def retry_after_s(limit: Limit, wait: int, slot: int, now: int, busy: float) -> float | None:
     """A script's wait: None when waiting does not help, `busy` when it is for the end of a call."""
     if wait == -2:
         return None
     if wait == -3:
         return busy
-    return in_seconds(limit.empty_at(slot), now) if wait == -1 else wait / SECOND
+    return seconds_until(limit.slot_expiry(slot), now) if wait == -1 else wait / US_PER_S
 
 
-def refusal(limit: Limit, wait: int, slot: int, now: int, busy: float) -> Refusal:
+def read_refusal(limit: Limit, wait: int, slot: int, now: int, busy: float) -> Refusal:
     """A refusal as a script decided it, without standings."""
-    return Refusal(limit, wait_in_seconds(limit, wait, slot, now, busy), (), now, busy=wait == -3 and limit.kind == "spend")
+    return Refusal(limit, retry_after_s(limit, wait, slot, now, busy), (), now, busy=wait == -3 and limit.kind == "spend")
 
 
 def side_of(key: str) -> str:
@@ -118,7 +118,7 @@ def side_of(key: str) -> str:
     return key.partition("{")[2].partition("}")[0]
 
 
-def by_side(some: Iterable[PendingDecision | Settlement]) -> list[list[Any]]:
+def group_by_side(some: Iterable[PendingDecision | Settlement]) -> list[list[Any]]:
     """Asked or settled, those of one side together: they can be one command."""
     sides: dict[str, list[Any]] = {}
     for one in some:
@@ -127,6 +127,6 @@ def by_side(some: Iterable[PendingDecision | Settlement]) -> list[list[Any]]:
     return list(sides.values())
 
 
-def cut(some: list[Entry]) -> list[list[Entry]]:
+def batches(some: list[Entry]) -> list[list[Entry]]:
     """Parts that are each a command of decent size."""
-    return [some[at : at + AT_ONCE] for at in range(0, len(some), AT_ONCE)]
+    return [some[at : at + MAX_ENTRIES_PER_COMMAND] for at in range(0, len(some), MAX_ENTRIES_PER_COMMAND)]

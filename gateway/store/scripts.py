@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 
 from gateway.store.lua import SHARED
-from gateway.store.member_scripts import BEAT, HELD_BACK, LEAVE, MEMBERS
+from gateway.store.member_scripts import HEARTBEAT, HELD_BACK, LEAVE, MEMBERS
 
 ADMIT = (
     MEMBERS
@@ -217,7 +217,7 @@ return done
 """
 )
 
-USED = (
+REPLAY_USAGE = (
     SHARED
     + """
 -- KEYS: for each window a name for this word of it, then the window. ARGV for each: width of a slot, slots, time to live in ms, count of
@@ -271,7 +271,7 @@ return 1
 """
 )
 
-BOOK = """
+BOOK_USAGE = """
 -- KEYS: a day of the ledger. ARGV: time to live in ms, then pairs of a row's field and its numbers, which only grow: the larger stay.
 local key = KEYS[1]
 for i = 2, #ARGV, 2 do
@@ -296,7 +296,7 @@ redis.call('PEXPIRE', key, ARGV[1])
 return 1
 """
 
-SCRIPTS = (ADMIT, SETTLE, USED, BEAT, LEAVE, PUBLISH, BOOK)
+SCRIPTS = (ADMIT, SETTLE, REPLAY_USAGE, HEARTBEAT, LEAVE, PUBLISH, BOOK_USAGE)
 
 
 def digest(script: str) -> str:

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway.store.limit import SECOND, month_at
+from gateway.store.limit import US_PER_S, month_number
 
 Period = tuple[str, int]
 """A budget's key and the number of a day or month."""
-_DAY = 86_400 * SECOND
+_DAY = 86_400 * US_PER_S
 
 
-class Share(msgspec.Struct, frozen=True):
+class SpendEntry(msgspec.Struct, frozen=True):
     """What one incarnation of a process settled of a budget in a period."""
 
     incarnation: str
@@ -33,12 +33,12 @@ class SettledSpend:
     def __init__(self, incarnation: str = "") -> None:
         self.incarnation = incarnation
         self._own: dict[Period, int] = {}
-        self._left: dict[Period, dict[str, int]] = {}
+        self._inherited: dict[Period, dict[str, int]] = {}
         self.latest: dict[str, int] = {}
         """The last period in which this incarnation settled something, by key."""
-        self.unsaid: set[Period] = set()
+        self.unpublished: set[Period] = set()
         """Changed since a store was told."""
-        self.unwritten: set[Period] = set()
+        self.unjournaled: set[Period] = set()
         """Changed since the journal had it."""
 
     def add(self, key: str, period: int, amount: int) -> None:
@@ -47,49 +47,49 @@ class SettledSpend:
             at = (key, period)
             self._own[at] = self._own.get(at, 0) + amount
             self.latest[key] = max(period, self.latest.get(key, 0))
-            self.unsaid.add(at)
-            self.unwritten.add(at)
+            self.unpublished.add(at)
+            self.unjournaled.add(at)
 
-    def mine(self, key: str, period: int) -> int:
+    def own_amount(self, key: str, period: int) -> int:
         """What this incarnation settled."""
         return self._own.get((key, period), 0)
 
     def total(self, key: str, period: int) -> int:
         """What all incarnations known here settled."""
-        return self.mine(key, period) + sum(self._left.get((key, period), {}).values())
+        return self.own_amount(key, period) + sum(self._inherited.get((key, period), {}).values())
 
-    def recover(self, share: Share) -> None:
+    def merge(self, share: SpendEntry) -> None:
         """Take over the counter of an incarnation that is no more; an older copy of it changes nothing."""
-        left = self._left.setdefault((share.key, share.period), {})
+        left = self._inherited.setdefault((share.key, share.period), {})
         left[share.incarnation] = max(left.get(share.incarnation, 0), share.amount)
 
-    def shares(self, at: Period) -> list[Share]:
+    def entries_of(self, at: Period) -> list[SpendEntry]:
         """What is known of one budget's period, by incarnation."""
-        found = [Share(one, *at, amount) for one, amount in self._left.get(at, {}).items()]
+        found = [SpendEntry(one, *at, amount) for one, amount in self._inherited.get(at, {}).items()]
         if at in self._own:
-            found.append(Share(self.incarnation, *at, self._own[at]))
+            found.append(SpendEntry(self.incarnation, *at, self._own[at]))
         return found
 
-    def own(self, at: Period) -> Share:
+    def own_entry(self, at: Period) -> SpendEntry:
         """This incarnation's counter."""
-        return Share(self.incarnation, *at, self._own.get(at, 0))
+        return SpendEntry(self.incarnation, *at, self._own.get(at, 0))
 
-    def all(self) -> Iterator[Share]:
+    def all_entries(self) -> Iterator[SpendEntry]:
         """Everything that is known."""
-        for at in {**self._left, **self._own}:
-            yield from self.shares(at)
+        for at in {**self._inherited, **self._own}:
+            yield from self.entries_of(at)
 
-    def current(self, now: int) -> list[Share]:
+    def current_entries(self, now: int) -> list[SpendEntry]:
         """What may still count at `now`, by clocks that differ by less than a period."""
-        return [share for share in self.all() if share.period >= period_at(share.key, now) - 1]
+        return [share for share in self.all_entries() if share.period >= period_at(share.key, now) - 1]
 
-    def forget(self, now: int) -> None:
+    def drop_past(self, now: int) -> None:
         """Drop the periods that are over for good."""
-        for kept in (self._own, self._left):
+        for kept in (self._own, self._inherited):
             for at in [at for at in kept if at[1] < period_at(at[0], now) - 1]:
                 del kept[at]
 
 
 def period_at(key: str, now: int) -> int:
     """The number of the period that `now` is in, of the budget with this key."""
-    return month_at(now) if key.endswith(":month") else now // _DAY
+    return month_number(now) if key.endswith(":month") else now // _DAY

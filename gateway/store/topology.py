@@ -10,11 +10,11 @@ import hiredis
 from gateway.config.redis_address import RedisAddress
 from gateway.store.resp import connect
 
-TAGS = ("caller", "target", "ledger")
+HASH_TAGS = ("caller", "target", "ledger")
 """The hash tags of our keys: all keys of a tag are in one slot, so that one script may touch them."""
-PATIENCE = 0.4
+NODE_TIMEOUT_S = 0.4
 """Seconds for one Sentinel or one node to answer, so that a dead one leaves time for the next."""
-_SLOTS = 16384
+_HASH_SLOTS = 16384
 
 
 class Topology:
@@ -22,7 +22,7 @@ class Topology:
 
     def __init__(self, address: RedisAddress, tag: str) -> None:
         self._address = address
-        self._slot = slot_of(tag)
+        self._slot = hash_slot(tag)
         self._nodes = list(address.nodes)
 
     async def locate(self) -> RedisAddress:
@@ -32,8 +32,8 @@ class Topology:
         problem: Exception | None = None
         for node in self._nodes:
             try:
-                async with asyncio.timeout(PATIENCE):
-                    host, port = await (self._master(node) if self._address.kind == "sentinel" else self._owner(node))
+                async with asyncio.timeout(NODE_TIMEOUT_S):
+                    host, port = await (self._master_by_sentinel(node) if self._address.kind == "sentinel" else self._owner_by_cluster_node(node))
             except (OSError, TimeoutError, hiredis.HiredisError, ValueError) as error:
                 problem = error
                 continue
@@ -43,13 +43,13 @@ class Topology:
         self._nodes.append(self._nodes.pop(0))
         raise ConnectionError(f"no node tells where to go: {problem or type(problem).__name__}")
 
-    async def _master(self, node: tuple[str, int]) -> tuple[str, int]:
+    async def _master_by_sentinel(self, node: tuple[str, int]) -> tuple[str, int]:
         """What one Sentinel says. The login is the master's; Sentinels are asked with a password of their own, or none."""
         from redis.exceptions import RedisError
 
-        from gateway.store.sentinel import sentinels
+        from gateway.store.sentinel import open_sentinel
 
-        found = sentinels(self._address.asking(node), PATIENCE)
+        found = open_sentinel(self._address.asking(node), NODE_TIMEOUT_S)
         try:
             host, port = await found.discover_master(self._address.service)
         except RedisError as error:
@@ -59,11 +59,11 @@ class Topology:
                 await one.aclose()
         return str(host), int(port)
 
-    async def _owner(self, node: tuple[str, int]) -> tuple[str, int]:
+    async def _owner_by_cluster_node(self, node: tuple[str, int]) -> tuple[str, int]:
         """Which node has the slot, as one of them knows; other nodes learnt here are asked when those of the URL are gone."""
         connection = await connect(self._address.at(*node), lambda: None)
         try:
-            ranges = await connection.ask("CLUSTER", "SLOTS")
+            ranges = await connection.execute("CLUSTER", "SLOTS")
         finally:
             connection.abort()
         found: tuple[str, int] | None = None
@@ -84,7 +84,7 @@ def _endpoint(node: list[Any], asked: str) -> tuple[str, int]:
     return (asked if host == "?" else host), int(node[1])
 
 
-def slot_of(tag: str) -> int:
+def hash_slot(tag: str) -> int:
     """The hash slot of every key with this tag: CRC16 (XMODEM), as the cluster's specification has it."""
     crc = 0
     for byte in tag.encode():
@@ -92,4 +92,4 @@ def slot_of(tag: str) -> int:
         for _ in range(8):
             crc = (crc << 1) ^ 0x1021 if crc & 0x8000 else crc << 1
         crc &= 0xFFFF
-    return crc % _SLOTS
+    return crc % _HASH_SLOTS

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from gateway.store.limit import Limit
-from gateway.store.members import Run
+from gateway.store.members import RunScript
 from gateway.store.memory import steady_now
-from gateway.store.script_args import cut, reservation_key
-from gateway.store.scripts import USED
+from gateway.store.script_args import batches, reservation_key
+from gateway.store.scripts import REPLAY_USAGE
 
 
 class SlotUsage(msgspec.Struct):
@@ -26,22 +26,22 @@ class SlotUsage(msgspec.Struct):
 class UsageReplay:
     """One process's word on windows."""
 
-    def __init__(self, run: Run, now: Callable[[], int] = steady_now) -> None:
+    def __init__(self, run: RunScript, now: Callable[[], int] = steady_now) -> None:
         self._run = run
         self._now = now
-        self._owed: list[SlotUsage] = []
+        self._pending: list[SlotUsage] = []
 
-    def tell(self, used: Iterable[SlotUsage]) -> None:
+    def replay(self, used: Iterable[SlotUsage]) -> None:
         """Tell it, with what got no answer the last time."""
-        owed, self._owed = [*self._owed, *used], []
+        owed, self._pending = [*self._pending, *used], []
         sides: dict[str, list[SlotUsage]] = {}
         for one in owed:
             sides.setdefault(one.limit.side, []).append(one)
         for side in sides.values():
-            for part in cut(side):
-                self._say(part)
+            for part in batches(side):
+                self._send(part)
 
-    def _say(self, part: list[SlotUsage]) -> None:
+    def _send(self, part: list[SlotUsage]) -> None:
         keys: list[str] = []
         arguments: list[Any] = []
         for one in part:
@@ -53,4 +53,4 @@ class UsageReplay:
                 keys += (reservation_key(limit, one.id), limit.key)
                 arguments += (limit.slot, limit.slots, limit.ttl, len(pairs), *(number for pair in pairs for number in pair))
         if keys:
-            self._run(USED, keys, arguments, lambda reply: self._owed.extend(part) if isinstance(reply, Exception) else None)
+            self._run(REPLAY_USAGE, keys, arguments, lambda reply: self._pending.extend(part) if isinstance(reply, Exception) else None)

@@ -29,7 +29,7 @@ def limits() -> list[Limit]:
 
 async def main(path: str, seed: int, asks: int, out: str) -> None:
     """Ask `asks` times; the record is [[decided, size, given back], ...] in microseconds; `asked` counts by tenth of a second."""
-    limiter = RedisLimiter(RedisAddress(path=path), lambda line: None, deadline=20.0)
+    limiter = RedisLimiter(RedisAddress(path=path), lambda line: None, timeout_s=20.0)
     await limiter.start()
     draw = random.Random(seed)
     shared = limits()
@@ -47,7 +47,7 @@ async def main(path: str, seed: int, asks: int, out: str) -> None:
             degraded += decision.degraded
             if isinstance(decision, Reservation):
                 await asyncio.sleep(draw.random() * 0.01)
-                record.append((decision.decided, size, time.time_ns() // 1000))
+                record.append((decision.decided_at, size, time.time_ns() // 1000))
                 limiter.settle(decision, Costs(prompt_tokens=size))
             else:
                 await asyncio.sleep(min(decision.retry_after or 1.0, 0.01) * draw.random())
@@ -55,7 +55,7 @@ async def main(path: str, seed: int, asks: int, out: str) -> None:
     began = time.process_time()
     await asyncio.gather(*(caller(number) for number in range(CALLERS)))
     used = time.process_time() - began
-    commands = limiter.link.commands
+    commands = limiter.connections.commands
     await limiter.stop()
     found = {"record": record, "asked": asked, "degraded": degraded, "cpu": used, "commands": commands}
     Path(out).write_text(json.dumps(found))  # noqa: ASYNC240

@@ -32,7 +32,7 @@ class Worker:
 
     def __init__(self, port: int, seed: int, seconds: float, deadline: float, hold: float) -> None:
         """`hold` is how long a call takes on average."""
-        self.limiter = RedisLimiter(RedisAddress(port=port), self.said, deadline=deadline)
+        self.limiter = RedisLimiter(RedisAddress(port=port), self.said, timeout_s=deadline)
         self._draw = random.Random(seed)
         self._seed = seed
         self._hold = hold
@@ -56,7 +56,7 @@ class Worker:
         """One decision. With the breaker open it must not even give way to others."""
         self._asked += 1
         asking = self.limiter.admit(self._shared, Costs(prompt_tokens=size), f"{self._seed}:{self._asked}")
-        if self.limiter.link.up:
+        if self.limiter.connections.up:
             return await asking
         try:
             asking.send(None)
@@ -69,14 +69,14 @@ class Worker:
     async def call(self) -> None:
         """Reserve, hold, settle, again."""
         while time.monotonic() < self._until:
-            size, began, up = self._draw.randrange(1, BIGGEST), time.monotonic(), self.limiter.link.up
+            size, began, up = self._draw.randrange(1, BIGGEST), time.monotonic(), self.limiter.connections.up
             found = await self.decide(size)
             took = time.monotonic() - began
             if up and found.degraded and took > 0.001:
                 self.waited.append((time.time_ns() // 1000, took))
             if isinstance(found, Reservation):
                 await asyncio.sleep(self._draw.random() * 2 * self._hold)
-                self.admitted.append((found.decided, size, time.time_ns() // 1000, found.degraded))
+                self.admitted.append((found.decided_at, size, time.time_ns() // 1000, found.degraded))
                 self.limiter.settle(found, Costs(prompt_tokens=size))
             await asyncio.sleep(self._draw.random() * 0.01)
 
@@ -84,7 +84,7 @@ class Worker:
         """Note when the store came back."""
         was = True
         while time.monotonic() < self._until:
-            up = self.limiter.link.up
+            up = self.limiter.connections.up
             if up and not was:
                 self.shared_at.append(time.time_ns() // 1000)
             was = up
@@ -96,11 +96,11 @@ class Worker:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await asyncio.gather(self.watch(), *(self.call() for _ in range(CALLERS)))
-        slowest = self.limiter.link.slowest
+        slowest = self.limiter.connections.slowest_reply_s
         await self.limiter.stop()
         return {
             "admitted": self.admitted, "waited": self.waited, "waited_while_down": self.waited_while_down, "slowest": slowest,
-            "shared_at": self.shared_at, "lines": self.lines, "errors": self.limiter.link.errors,
+            "shared_at": self.shared_at, "lines": self.lines, "errors": self.limiter.connections.errors,
         }  # fmt: skip
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store.limit import NOTHING, Costs, Limit, Refusal, Reservation, month_at
+from gateway.store.limit import NO_COSTS, Costs, Limit, Refusal, Reservation, month_number
 from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress
-from gateway.store.settled_spend import SettledSpend, Share
+from gateway.store.settled_spend import SettledSpend, SpendEntry
 from tests.flows.live import eventually
 from tests.store.test_redis import console
 from tests.support.redis import RedisServer
@@ -34,8 +34,8 @@ async def spend(limiter: RedisLimiter, amount: int, limit: Limit = MONTH, reserv
 async def left(limiter: RedisLimiter, limit: Limit = MONTH) -> int:
     """What a decision says remains."""
     found = await limiter.admit([limit], Costs(), f"b{next(_ids)}")
-    limiter.settle(found, NOTHING) if isinstance(found, Reservation) else None
-    return found.standings[0].remaining
+    limiter.settle(found, NO_COSTS) if isinstance(found, Reservation) else None
+    return found.statuses[0].remaining
 
 
 async def becomes(limiter: RedisLimiter, remaining: int, within: float = 10.0) -> None:
@@ -62,9 +62,9 @@ async def test_r05_an_emptied_redis_is_healed_at_once_and_not_n_fold(own_redis: 
     assert isinstance(held, Reservation)
     await becomes(limiters[2], 450)
     own_redis.kill()
-    await eventually(lambda: not any(one.link.up for one in limiters))
+    await eventually(lambda: not any(one.connections.up for one in limiters))
     own_redis.start()
-    await eventually(lambda: all(one.link.up for one in limiters))
+    await eventually(lambda: all(one.connections.up for one in limiters))
     for one in limiters:
         await becomes(one, 450)
     limiters[0].settle(held, Costs(spend=50))
@@ -77,7 +77,7 @@ async def test_g05_flushall_at_80_percent_of_a_budget_is_undone_within_a_second(
     await spend(limiters[0], 800)
     await becomes(limiters[1], 200)
     other = await console(redis)
-    await other.ask("FLUSHALL")
+    await other.execute("FLUSHALL")
     other.abort()
     found = await limiters[0].admit([MONTH], Costs(spend=201), f"b{next(_ids)}")
     assert isinstance(found, Refusal)  # the process that spent it knows without having noticed
@@ -92,15 +92,15 @@ async def test_r06_spend_never_goes_down_after_a_restart_from_an_old_copy(own_re
     old = await limiters[0].admit([MONTH], Costs(spend=50), "in-flight-when-saved")
     assert isinstance(old, Reservation)
     await becomes(limiters[1], 850)
-    await other.ask("SAVE")
+    await other.execute("SAVE")
     limiters[0].settle(old, Costs(spend=20))
     await spend(limiters[1], 300)
     await becomes(limiters[0], 580)
     other.abort()
     own_redis.kill()
-    await eventually(lambda: not any(one.link.up for one in limiters))
+    await eventually(lambda: not any(one.connections.up for one in limiters))
     own_redis.start()
-    await eventually(lambda: all(one.link.up for one in limiters))
+    await eventually(lambda: all(one.connections.up for one in limiters))
     for one in limiters:
         await becomes(one, 580)
 
@@ -112,12 +112,12 @@ async def test_r08_a_failover_that_loses_acknowledged_writes_loses_no_money(
     replica = RedisServer(folder)
     try:
         follower = await console(replica.address)
-        await follower.ask("REPLICAOF", "127.0.0.1", str(own_redis.port))
+        await follower.execute("REPLICAOF", "127.0.0.1", str(own_redis.port))
         limiter = await start(own_redis.address)
         await spend(limiter, 100)
 
         async def copied() -> bool:
-            return bool(await follower.ask("HGET", MONTH.key, "t") == b"100")
+            return bool(await follower.execute("HGET", MONTH.key, "t") == b"100")
 
         for _ in range(500):
             if await copied():
@@ -128,12 +128,12 @@ async def test_r08_a_failover_that_loses_acknowledged_writes_loses_no_money(
         await spend(limiter, 500)
         await becomes(limiter, 400)
         own_redis.kill()
-        await eventually(lambda: not limiter.link.up)
+        await eventually(lambda: not limiter.connections.up)
         replica.thaw()
-        await follower.ask("REPLICAOF", "NO", "ONE")
+        await follower.execute("REPLICAOF", "NO", "ONE")
         follower.abort()
         shutil.move(replica.socket, own_redis.socket)  # the address now leads to the new primary
-        await eventually(lambda: limiter.link.up)
+        await eventually(lambda: limiter.connections.up)
         await becomes(limiter, 400)
     finally:
         replica.thaw()
@@ -155,12 +155,12 @@ async def test_r10_answers_lost_after_the_commit_charge_nothing_twice(own_redis:
                 spent, calls = spent + 7, calls + 1
             await asyncio.sleep(0.02)
             way.drop = False
-            await eventually(lambda: limiter.link.up)
+            await eventually(lambda: limiter.connections.up)
         assert way.dropped >= 15
         assert spent >= 200
         await becomes(witness, 1000 - spent)
         found = await witness.admit([requests], Costs(), "count")
-        assert found.standings[0].remaining == 1000 - calls - 1
+        assert found.statuses[0].remaining == 1000 - calls - 1
 
 
 async def test_what_a_process_that_died_had_reserved_is_free_again_and_what_it_spent_is_not(redis: RedisAddress, start: Starter) -> None:
@@ -168,18 +168,18 @@ async def test_what_a_process_that_died_had_reserved_is_free_again_and_what_it_s
     await spend(dead, 100)
     assert isinstance(await dead.admit([MONTH], Costs(spend=600), "never-settled"), Reservation)
     await becomes(alive, 300)
-    assert dead._beating is not None
-    dead._beating.cancel()
-    dead._members.beat = lambda leases: None  # type: ignore[method-assign, assignment]
+    assert dead._heartbeat_task is not None
+    dead._heartbeat_task.cancel()
+    dead._members.send_heartbeat = lambda leases: None  # type: ignore[method-assign, assignment]
     await becomes(alive, 900, within=20)
 
 
 async def test_a_successor_tells_what_a_dead_process_left_behind(own_redis: RedisServer, start: Starter) -> None:
-    period = month_at(_now())
+    period = month_number(_now())
     spent = SettledSpend("second-life")
     for amount in (400, 250, 400):  # older and repeated copies change nothing
-        spent.recover(Share("first-life", MONTH.key, period, amount))
-    limiter = RedisLimiter(own_redis.address, lambda line: None, deadline=20.0, spent=spent)
+        spent.merge(SpendEntry("first-life", MONTH.key, period, amount))
+    limiter = RedisLimiter(own_redis.address, lambda line: None, timeout_s=20.0, settled_spend=spent)
     await limiter.start()
     witness = await start(own_redis.address)
     await becomes(witness, 600)
@@ -193,7 +193,7 @@ async def test_an_outage_spends_at_most_a_share_of_what_was_left_and_then_closes
     await becomes(limiters[1], 400)
     await becomes(limiters[0], 400)
     own_redis.kill()
-    await eventually(lambda: not any(one.link.up for one in limiters))
+    await eventually(lambda: not any(one.connections.up for one in limiters))
     for one in limiters:
         for _ in range(4):
             await spend(one, 50)
@@ -201,7 +201,7 @@ async def test_an_outage_spends_at_most_a_share_of_what_was_left_and_then_closes
         assert isinstance(found, Refusal)
         assert found.unavailable
     own_redis.start()
-    await eventually(lambda: all(one.link.up for one in limiters))
+    await eventually(lambda: all(one.connections.up for one in limiters))
     for one in limiters:
         await becomes(one, 0)
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.store.limit import NANO, SECOND, Costs, Limit, Limiter, Refusal, Reservation, month_at, month_start
+from gateway.store.limit import NANO_PER_USD, US_PER_S, Costs, Limit, Limiter, Refusal, Reservation, month_number, month_start
 
 _ids = itertools.count()
 
@@ -38,7 +38,7 @@ async def refused(limiter: Limiter, *limits: Limit, **costs: int) -> Refusal:
 async def test_requests_are_admitted_up_to_the_limit(limiter: Limiter, window: str) -> None:
     limit = Limit("key:a", "requests", 5, window)
     for left in (4, 3, 2, 1, 0):
-        assert (await admitted(limiter, limit)).standings[0].remaining == left
+        assert (await admitted(limiter, limit)).statuses[0].remaining == left
     refusal = await refused(limiter, limit)
     assert refusal.limit is limit
     seconds = {"min": 60, "h": 3600, "day": 86400}[window]
@@ -51,7 +51,7 @@ async def test_a_refusal_charges_nothing_anywhere(limiter: Limiter) -> None:
     await admitted(limiter, many, few, prompt_tokens=8)
     for _ in range(5):
         assert (await refused(limiter, many, few, prompt_tokens=3)).limit is few
-    standings = (await admitted(limiter, many, few, prompt_tokens=2)).standings
+    standings = (await admitted(limiter, many, few, prompt_tokens=2)).statuses
     assert [one.remaining for one in standings] == [98, 0]
 
 
@@ -65,9 +65,9 @@ async def test_a_call_that_alone_is_too_much_is_not_told_to_wait_whatever_was_re
 
 async def test_each_kind_counts_its_own_part(limiter: Limiter) -> None:
     kinds = [Limit("k", kind, 1000, "h") for kind in ("requests", "tokens", "prompt_tokens", "output_tokens")]
-    spend = Limit("k", "spend", 5 * NANO, "day")
-    found = await admitted(limiter, *kinds, spend, prompt_tokens=30, output_tokens=200, spend=NANO)
-    assert [one.remaining for one in found.standings] == [999, 770, 970, 800, 4 * NANO]
+    spend = Limit("k", "spend", 5 * NANO_PER_USD, "day")
+    found = await admitted(limiter, *kinds, spend, prompt_tokens=30, output_tokens=200, spend=NANO_PER_USD)
+    assert [one.remaining for one in found.statuses] == [999, 770, 970, 800, 4 * NANO_PER_USD]
 
 
 async def test_settling_gives_back_what_was_not_used_and_takes_what_was(limiter: Limiter) -> None:
@@ -76,9 +76,9 @@ async def test_settling_gives_back_what_was_not_used_and_takes_what_was(limiter:
     assert (await refused(limiter, tokens, spend, prompt_tokens=1)).limit is tokens
     limiter.settle(found, Costs(prompt_tokens=20, output_tokens=10, spend=40))
     found = await admitted(limiter, tokens, spend, prompt_tokens=50, spend=10)
-    assert [one.remaining for one in found.standings] == [20, 50]
+    assert [one.remaining for one in found.statuses] == [20, 50]
     limiter.settle(found, Costs(prompt_tokens=65, spend=60))
-    assert [one.remaining for one in (await admitted(limiter, tokens, spend)).standings] == [5, 0]
+    assert [one.remaining for one in (await admitted(limiter, tokens, spend)).statuses] == [5, 0]
 
 
 async def test_settling_twice_is_settling_once(limiter: Limiter) -> None:
@@ -86,14 +86,14 @@ async def test_settling_twice_is_settling_once(limiter: Limiter) -> None:
     found = await admitted(limiter, limit, prompt_tokens=50)
     for _ in range(3):
         limiter.settle(found, Costs(prompt_tokens=20))
-    assert (await admitted(limiter, limit)).standings[0].remaining == 80
+    assert (await admitted(limiter, limit)).statuses[0].remaining == 80
 
 
 async def test_the_same_id_is_one_reservation(limiter: Limiter) -> None:
     limit = Limit("k", "requests", 10, "min")
     answers = [await limiter.admit([limit], Costs(), "same") for _ in range(3)]
-    assert [one.standings[0].remaining for one in answers] == [9, 9, 9]
-    assert (await admitted(limiter, limit)).standings[0].remaining == 8
+    assert [one.statuses[0].remaining for one in answers] == [9, 9, 9]
+    assert (await admitted(limiter, limit)).statuses[0].remaining == 8
 
 
 async def test_concurrency_counts_calls_that_are_not_settled(limiter: Limiter) -> None:
@@ -124,13 +124,13 @@ async def test_the_longest_wait_binds(limiter: Limiter) -> None:
 
 
 async def test_a_budget_ends_with_its_calendar_month(limiter: Limiter) -> None:
-    limit = Limit("k", "spend", NANO, "month")
-    found = await admitted(limiter, limit, spend=NANO)
-    limiter.settle(found, Costs(spend=NANO))
+    limit = Limit("k", "spend", NANO_PER_USD, "month")
+    found = await admitted(limiter, limit, spend=NANO_PER_USD)
+    limiter.settle(found, Costs(spend=NANO_PER_USD))
     refusal = await refused(limiter, limit, spend=1)
     assert not refusal.busy
-    end = month_start(month_at(refusal.decided) + 1)
-    assert refusal.retry_after == pytest.approx((end - refusal.decided) / SECOND)
+    end = month_start(month_number(refusal.decided_at) + 1)
+    assert refusal.retry_after == pytest.approx((end - refusal.decided_at) / US_PER_S)
     assert found.slots == [datetime.now(UTC).year * 12 + datetime.now(UTC).month - 1]
 
 
@@ -141,13 +141,13 @@ async def test_a_budget_that_calls_in_flight_hold_is_busy_and_not_used_up(limite
     assert refusal.busy
     assert refusal.retry_after == 1.0
     limiter.settle(found, Costs(spend=10))
-    assert (await admitted(limiter, limit, spend=50)).standings[0].remaining == 40
+    assert (await admitted(limiter, limit, spend=50)).statuses[0].remaining == 40
 
 
 async def test_money_is_exact_to_the_nano_dollar(limiter: Limiter) -> None:
-    limit = Limit("k", "spend", 5_000_000 * NANO, "month")
-    await admitted(limiter, limit, spend=4_999_999 * NANO + 123_456_789)
-    assert (await admitted(limiter, limit, spend=1)).standings[0].remaining == NANO - 123_456_790
+    limit = Limit("k", "spend", 5_000_000 * NANO_PER_USD, "month")
+    await admitted(limiter, limit, spend=4_999_999 * NANO_PER_USD + 123_456_789)
+    assert (await admitted(limiter, limit, spend=1)).statuses[0].remaining == NANO_PER_USD - 123_456_790
 
 
 async def test_a_lone_caller_who_waits_as_told_is_admitted(limiter: Limiter) -> None:
@@ -173,7 +173,7 @@ async def test_no_window_ever_holds_more_than_the_limit(limiter: Limiter) -> Non
             size = draw.randrange(1, 25)
             found = await ask(limiter, requests, tokens, prompt_tokens=size)
             if isinstance(found, Reservation):
-                charged.append((found.decided, size))
+                charged.append((found.decided_at, size))
                 limiter.settle(found, Costs(prompt_tokens=size))
             await asyncio.sleep(draw.random() * 0.02)
 
@@ -181,7 +181,7 @@ async def test_no_window_ever_holds_more_than_the_limit(limiter: Limiter) -> Non
     assert len(charged) > 40
     charged.sort()
     for at, (end_at, _) in enumerate(charged):
-        window = [size for when, size in charged[: at + 1] if when > end_at - SECOND]
+        window = [size for when, size in charged[: at + 1] if when > end_at - US_PER_S]
         assert len(window) <= 40
         assert sum(window) <= 400
 
@@ -192,13 +192,13 @@ async def test_most_of_a_limit_is_usable(limiter: Limiter) -> None:
     limit, best = Limit("k", "requests", 51, "s"), 0
     for _ in range(5):
         count, first, last = 0, 0, 0
-        while not first or last - first < 3 * SECOND:
+        while not first or last - first < 3 * US_PER_S:
             found = await ask(limiter, limit)
             if isinstance(found, Reservation):
-                count, first, last = count + 1, first or found.decided, found.decided
+                count, first, last = count + 1, first or found.decided_at, found.decided_at
             else:
                 await asyncio.sleep(found.retry_after or 0)
-                last = max(last, found.decided)
+                last = max(last, found.decided_at)
         best = max(best, count)
         if best >= 51 * 3 * 0.9:  # a machine that is busy while nobody asks may have better seconds
             return

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.store import script_args as encode
-from gateway.store.limit import SECOND, Costs, Limit, Reservation
+from gateway.store.limit import US_PER_S, Costs, Limit, Reservation
 from gateway.store.resp import RedisAddress
 from gateway.store.scripts import ADMIT, SETTLE
 from gateway.store.settled_spend import SettledSpend
@@ -26,8 +26,8 @@ from tests.support.redis_fixtures import Starter
 
 ASKS = 100_000
 PROCESSES = 3
-LEASE = 30 * SECOND
-TENTH = SECOND // 10
+LEASE = 30 * US_PER_S
+TENTH = US_PER_S // 10
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_no_window_holds_more_than_its_limit_over_three_processes(run: list[dict
     over, tokens, start = 0, 0, 0
     for at, (decided, size, _) in enumerate(record):
         tokens += size
-        while record[start][0] <= decided - SECOND:
+        while record[start][0] <= decided - US_PER_S:
             tokens -= record[start][1]
             start += 1
         over += at - start + 1 > REQUESTS or tokens > TOKENS
@@ -88,14 +88,14 @@ def usable(record: list[tuple[int, int, int]], asked: Counter[int]) -> list[floa
     A busy machine stalls whoever asks: a window counts if twice the limit was asked for in each tenth of a second that it touches.
     """
     parts: list[float] = []
-    end = record[0][0] + SECOND
+    end = record[0][0] + US_PER_S
     while end < record[-1][0]:
-        if min(asked[tenth] for tenth in range((end - SECOND) // TENTH, end // TENTH + 1)) < 2 * REQUESTS / 10:
-            end += SECOND // 100
+        if min(asked[tenth] for tenth in range((end - US_PER_S) // TENTH, end // TENTH + 1)) < 2 * REQUESTS / 10:
+            end += US_PER_S // 100
             continue
-        inside = [size for decided, size, _ in record[bisect_left(record, (end - SECOND,)) : bisect_left(record, (end,))]]
+        inside = [size for decided, size, _ in record[bisect_left(record, (end - US_PER_S,)) : bisect_left(record, (end,))]]
         parts.append(max(len(inside) / REQUESTS, sum(inside) / TOKENS))
-        end += SECOND // 100
+        end += US_PER_S // 100
     return parts
 
 
@@ -114,12 +114,12 @@ async def test_what_a_decision_costs_beside_one_call_of_redis_py_for_each(redis:
             assert isinstance(found, Reservation)
             limiter.settle(found, Costs(prompt_tokens=5))
 
-    before = limiter.link.commands
+    before = limiter.connections.commands
     began = time.process_time()
     await asyncio.gather(*(ours(number) for number in range(callers)))
     ours_cost = (time.process_time() - began) / each / callers * 1e6
     figure("ours", ours_cost, "us of CPU a call")
-    figure("ours", (limiter.link.commands - before) / each / callers, "commands a call")
+    figure("ours", (limiter.connections.commands - before) / each / callers, "commands a call")
 
     where: dict[str, Any] = {"unix_socket_path": redis.path} if redis.path else {"host": redis.host, "port": redis.port}
     client = Redis(max_connections=callers, **where)
@@ -131,9 +131,9 @@ async def test_what_a_decision_costs_beside_one_call_of_redis_py_for_each(redis:
     async def theirs(number: int) -> None:
         for at in range(each):
             asked = encode.PendingDecision(others, Costs(prompt_tokens=9), f"t{number}.{at}", object())
-            reply = (await admit(*encode.admit([asked], spent, LEASE)))[0]
+            reply = (await admit(*encode.admit_args([asked], spent, LEASE)))[0]
             found = Reservation(asked.id, others, asked.costs, reply[5::2], (), reply[1])
-            await settle(*encode.settle([(found, Costs(prompt_tokens=5))], spent))
+            await settle(*encode.settle_args([(found, Costs(prompt_tokens=5))], spent))
 
     began = time.process_time()
     await asyncio.gather(*(theirs(number) for number in range(callers)))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.store.limit import NO_SLOT, SECOND, Costs, Limit, Refusal, Reservation
-from gateway.store.member_scripts import OVERDUE
+from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation
+from gateway.store.member_scripts import OVERDUE_AFTER_S
 from gateway.store.memory import MemoryLimiter, steady_now
 from gateway.store.outage import OutageLimiter
 from gateway.store.redis import RedisLimiter
@@ -34,7 +34,7 @@ async def join() -> AsyncIterator[Seated]:
     running: list[RedisLimiter] = []
 
     async def one(address: RedisAddress, *, hold: float = 120.0, seat: str = "", lease: float = 30.0) -> RedisLimiter:
-        limiter = RedisLimiter(address, lambda line: None, deadline=PATIENCE, hold=hold, seat=seat, lease=lease)
+        limiter = RedisLimiter(address, lambda line: None, timeout_s=PATIENCE, hold_back_s=hold, seat=seat, lease_s=lease)
         running.append(limiter)
         await limiter.start()
         return limiter
@@ -54,7 +54,7 @@ async def left(limiter: RedisLimiter, limit: Limit = HOUR) -> int:
     found = await limiter.admit([limit], Costs(requests=0), f"m{next(_ids)}")
     if isinstance(found, Reservation):
         limiter.settle(found, Costs(requests=0))
-    return found.standings[0].remaining + (limit.slot == NO_SLOT and isinstance(found, Reservation))
+    return found.statuses[0].remaining + (limit.slot == NO_SLOT and isinstance(found, Reservation))
 
 
 async def becomes(limiter: RedisLimiter, remaining: int, limit: Limit = HOUR) -> None:
@@ -67,15 +67,15 @@ async def becomes(limiter: RedisLimiter, remaining: int, limit: Limit = HOUR) ->
 
 async def know(*limiters: RedisLimiter) -> None:
     """Until each knows of all, and the store knows that it does."""
-    await eventually(lambda: all((one.members, one._members.parts, one._members._said) == (len(limiters),) * 3 for one in limiters))
+    await eventually(lambda: all((one.members, one._members.divisor, one._members._sent_divisor) == (len(limiters),) * 3 for one in limiters))
     await asyncio.sleep(0.05)
 
 
 async def kill(limiter: RedisLimiter) -> None:
     """As SIGKILL does: it says nothing any more, goodbye included."""
-    assert limiter._beating is not None
-    limiter._beating.cancel()
-    await limiter.link.stop()
+    assert limiter._heartbeat_task is not None
+    limiter._heartbeat_task.cancel()
+    await limiter.connections.stop()
 
 
 async def test_who_leaves_without_a_goodbye_has_its_share_held_back_until_it_is_given_up(redis: RedisAddress, join: Seated) -> None:
@@ -91,7 +91,7 @@ async def test_who_leaves_without_a_goodbye_has_its_share_held_back_until_it_is_
     assert await left(other) == 68
     assert await left(one, budget) == 1000
     assert one.members == 3  # it may be serving
-    await eventually(lambda: one.presence == {"live": 2, "missing": 1})
+    await eventually(lambda: one.member_counts == {"live": 2, "missing": 1})
     assert await left(one, calls) == 8 - 1 - 1  # a call that it has, and one more that it may have
     assert await left(one, many) in (8 - 3, 8 - 2)  # it has more than its share, until its leases end
     await becomes(one, 8, calls)  # when leases have ended
@@ -99,7 +99,7 @@ async def test_who_leaves_without_a_goodbye_has_its_share_held_back_until_it_is_
     assert await left(one) == 68
     await becomes(one, 90)
     await eventually(lambda: one.members == other.members == 2)
-    await eventually(lambda: one.presence == {"live": 2, "missing": 0})
+    await eventually(lambda: one.member_counts == {"live": 2, "missing": 0})
     assert await ask(redis, "HLEN", "lockgate:{caller}:told") == 2
 
 
@@ -144,7 +144,7 @@ async def test_who_comes_in_the_stead_of_one_that_died_is_refused_nothing(redis:
     await know(died)
     await kill(died)
     again = await join(redis, seat="host 1")
-    end = asyncio.get_running_loop().time() + OVERDUE + 1
+    end = asyncio.get_running_loop().time() + OVERDUE_AFTER_S + 1
     while asyncio.get_running_loop().time() < end:
         assert await left(again) == 90
         await asyncio.sleep(0.02)
@@ -154,9 +154,9 @@ async def test_of_one_that_was_alone_as_it_died_a_half_is_held_back(redis: Redis
     died = await join(redis, seat="host 1")
     await know(died)
     await kill(died)
-    await asyncio.sleep(OVERDUE)
+    await asyncio.sleep(OVERDUE_AFTER_S)
     elsewhere = await join(redis, seat="host 2")
-    await eventually(lambda: elsewhere.presence == {"live": 1, "missing": 1})
+    await eventually(lambda: elsewhere.member_counts == {"live": 1, "missing": 1})
     assert await left(elsewhere) == 45
     assert await left(elsewhere, Limit("k", "concurrent", 8)) == 4
 
@@ -164,10 +164,10 @@ async def test_of_one_that_was_alone_as_it_died_a_half_is_held_back(redis: Redis
 async def test_the_store_hears_at_once_that_a_share_became_smaller(redis: RedisAddress, join: Seated) -> None:
     one = await join(redis)
     await know(one)
-    assert one._beating is not None
-    one._beating.cancel()
+    assert one._heartbeat_task is not None
+    one._heartbeat_task.cancel()
     await join(redis)
-    one._members.beat({})  # the answer tells it of the other; no later beat comes
+    one._members.send_heartbeat({})  # the answer tells it of the other; no later beat comes
     told = b""
     while not told.startswith(b"2 "):
         told = await ask(redis, "HGET", "lockgate:{caller}:told", one.instance)
@@ -190,8 +190,8 @@ async def test_one_that_returns_tells_what_it_used_before_its_share_is_given_bac
         assert await left(cut) == 90
         await know(one, cut)
         proxy.part(True)
-        cut.link._wires["caller"]._deadline = 0.1
-        await eventually(lambda: not cut.link.up)
+        cut.connections._connections["caller"]._timeout_s = 0.1
+        await eventually(lambda: not cut.connections.up)
         await asyncio.sleep(1.1)  # what it said last is under way; after a second nobody believes it any more
         used = 0
         while isinstance(found := await decide(cut), Reservation):
@@ -201,9 +201,9 @@ async def test_one_that_returns_tells_what_it_used_before_its_share_is_given_bac
         assert used == 45
         await becomes(one, 45)
         proxy.part(False)
-        cut.link._wires["caller"]._deadline = PATIENCE
+        cut.connections._connections["caller"]._timeout_s = PATIENCE
         seen = {await left(one)}
-        while not cut.link.up or len(cut._members._due) < 1 or one.members < 2:
+        while not cut.connections.up or len(cut._members._due) < 1 or one.members < 2:
             seen.add(await left(one))
             await asyncio.sleep(0.01)
         await becomes(one, 45)
@@ -211,12 +211,12 @@ async def test_one_that_returns_tells_what_it_used_before_its_share_is_given_bac
 
 
 def test_a_long_outage_is_told_by_what_counts_still() -> None:
-    moment = [1_900_000_000 * SECOND]
+    moment = [1_900_000_000 * US_PER_S]
     outage = OutageLimiter(now=lambda: moment[0])
     minute, hour = Limit("k", "tokens", 6000, "min"), Limit("k", "tokens", 10**6, "h")
     outage.begin(1)
     for at in range(600):  # ten minutes, ten tokens a second
-        moment[0] += SECOND
+        moment[0] += US_PER_S
         found = outage.decide([minute, hour], Costs(prompt_tokens=10), f"o{at}")
         assert isinstance(found, Reservation)
         outage.settle(found, Costs(prompt_tokens=10))
@@ -235,14 +235,14 @@ async def test_what_was_used_meanwhile_is_told_where_it_belongs_and_once(redis: 
     answers = iter([ConnectionError("lost after it was carried out")])
 
     def run(script: str, keys: Sequence[str], arguments: Sequence[Any], done: Callable[[Any], Any]) -> None:
-        limiter.link.run(script, keys, arguments, lambda reply: done(next(answers, reply)))
+        limiter.connections.run(script, keys, arguments, lambda reply: done(next(answers, reply)))
 
     catching_up = UsageReplay(run)
     ages = (0, 1, 30, 60, minute.slots - 5, minute.slots + 5, 10 * minute.slots)
     used = [SlotUsage(minute, {now - age: 50 for age in ages}), SlotUsage(empty, {empty.slot_at(steady_now()) - age: 7 for age in (3, 100)})]
-    catching_up.tell(used)
-    await eventually(lambda: len(catching_up._owed) == 2)
-    catching_up.tell([])  # nobody knows that it was carried out: it is told again
+    catching_up.replay(used)
+    await eventually(lambda: len(catching_up._pending) == 2)
+    catching_up.replay([])  # nobody knows that it was carried out: it is told again
     assert await left(limiter, minute) == 6000 - 3 * 100 - 5 * 50  # what is past was left out
     assert await left(limiter, empty) == 1000 - 2 * 7
     slots = {int(field) for field in (await ask(redis, "HGETALL", minute.key))[::2] if field.isdigit()}
@@ -255,26 +255,26 @@ async def test_what_was_used_meanwhile_is_told_where_it_belongs_and_once(redis: 
 
 
 def test_what_was_left_is_used_once_until_a_window_after_it_was_noticed() -> None:
-    moment = [1_900_000_000 * SECOND]
+    moment = [1_900_000_000 * US_PER_S]
     outage = OutageLimiter(now=lambda: moment[0])
     limit = Limit("k", "requests", 300, "s")
-    outage.see(limit, 90, limit.slot_at(moment[0]))
+    outage.record_status(limit, 90, limit.slot_at(moment[0]))
     outage.begin(3)
     admitted: list[int] = []
     began, count = moment[0], itertools.count()
-    while moment[0] < began + 6 * SECOND:
-        moment[0] += SECOND // 500
+    while moment[0] < began + 6 * US_PER_S:
+        moment[0] += US_PER_S // 500
         if isinstance(outage.decide([limit], Costs(), f"o{next(count)}"), Reservation):
             admitted.append(moment[0] - began)
-    slid = int((OVERDUE + 1) * SECOND)
+    slid = int((OVERDUE_AFTER_S + 1) * US_PER_S)
     assert sum(at < slid for at in admitted) == 30  # its part of what was left
-    assert sum(slid <= at < slid + SECOND for at in admitted) in range(90, 101)  # its share
+    assert sum(slid <= at < slid + US_PER_S for at in admitted) in range(90, 101)  # its share
     for at in admitted:
-        assert sum(at - SECOND < one <= at for one in admitted) <= 100
+        assert sum(at - US_PER_S < one <= at for one in admitted) <= 100
 
 
 def test_calls_go_on_with_as_many_as_there_were_and_later_with_a_share() -> None:
-    moment = [1_900_000_000 * SECOND]
+    moment = [1_900_000_000 * US_PER_S]
     outage = OutageLimiter(now=lambda: moment[0])
     few, many, full = (Limit(name, "concurrent", 30) for name in ("few", "many", "full"))
     before = [
@@ -283,7 +283,7 @@ def test_calls_go_on_with_as_many_as_there_were_and_later_with_a_share() -> None
         for at in range(n)
     ]
     for limit, left in ((few, 9), (many, 9), (full, 0)):
-        outage.see(limit, left, NO_SLOT)
+        outage.record_status(limit, left, NO_SLOT)
     outage.begin(3, before)
 
     def more(limit: Limit, name: str) -> int:
@@ -291,20 +291,20 @@ def test_calls_go_on_with_as_many_as_there_were_and_later_with_a_share() -> None
 
     assert [more(limit, "a") for limit in (few, many, full)] == [3, 0, 0]  # a third of what was left, and no more than a share
     for one in before:
-        outage.ended(one)
+        outage.call_ended(one)
     assert [more(limit, "b") for limit in (few, many, full)] == [2, 15, 5]
-    moment[0] += 21 * SECOND
+    moment[0] += 21 * US_PER_S
     assert [more(limit, "c") for limit in (few, many, full)] == [5, 0, 5]  # a share of ten
 
 
 def test_a_limit_in_full_use_leaves_nothing_until_then() -> None:
-    moment = [1_900_000_000 * SECOND]
+    moment = [1_900_000_000 * US_PER_S]
     outage = OutageLimiter(now=lambda: moment[0])
     nearly, refused, free = (Limit(name, "requests", 300, "min") for name in ("nearly", "refused", "free"))
-    outage.used_up(refused, 0)
-    moment[0] += SECOND
+    outage.record_refusal(refused, 0)
+    moment[0] += US_PER_S
     for limit, left in ((nearly, 12), (refused, 150), (free, 150)):
-        outage.see(limit, left, limit.slot_at(moment[0]))
+        outage.record_status(limit, left, limit.slot_at(moment[0]))
     outage.begin(3)
     found = [isinstance(outage.decide([limit], Costs(), limit.key), Reservation) for limit in (nearly, refused, free)]
     assert found == [False, False, True]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gateway.store.limit import NOTHING, SECOND, Limit, Reservation
+from gateway.store.limit import NO_COSTS, US_PER_S, Limit, Reservation
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
 from tests.running import Figure
@@ -80,7 +80,7 @@ def fullest(results: list[dict[str, Any]], start: int, end: int) -> tuple[int, i
     first = tokens = most_requests = most_tokens = 0
     for at, (decided, size, *_) in enumerate(record):
         tokens += size
-        while record[first][0] <= decided - SECOND:
+        while record[first][0] <= decided - US_PER_S:
             tokens -= record[first][1]
             first += 1
         if start <= decided < end:
@@ -112,10 +112,10 @@ async def test_r3_g3_nobody_waits_for_a_frozen_redis_twice_and_shares_hold(
     thawed = now()
     own_redis.thaw()
     results = await workers.results()
-    waits = [wait for one in results for moment, wait in one["waited"] if frozen <= moment < frozen + 2 * SECOND]
+    waits = [wait for one in results for moment, wait in one["waited"] if frozen <= moment < frozen + 2 * US_PER_S]
     back = [min(moment for moment in one["shared_at"] if moment >= thawed) for one in results]
-    requests, tokens, calls = fullest(results, frozen, thawed + 3 * SECOND)
-    during = sum(frozen + SECOND < each[0] < thawed for one in results for each in one["admitted"])
+    requests, tokens, calls = fullest(results, frozen, thawed + 3 * US_PER_S)
+    during = sum(frozen + US_PER_S < each[0] < thawed for one in results for each in one["admitted"])
     figure("decisions that waited for the deadline", len(waits), f"of {3 * CALLERS} callers")
     figure("longest of them", max(waits, default=0) * 1000, "ms")
     figure("decisions that waited after the breaker had opened", sum(one["waited_while_down"] for one in results), "")
@@ -148,11 +148,11 @@ async def test_m3_g3_a_process_that_is_cut_off_and_those_who_are_not_keep_one_li
         joined = now()
         results = await workers.results()
     cut, others = results[2], results[:2]
-    requests, tokens, calls = fullest(results, parted, joined + 4 * SECOND)
-    shared = fullest(others, parted + 4 * SECOND, joined)[0]
-    back = fullest(results, joined + 2 * SECOND, joined + 4 * SECOND)[0]
+    requests, tokens, calls = fullest(results, parted, joined + 4 * US_PER_S)
+    shared = fullest(others, parted + 4 * US_PER_S, joined)[0]
+    back = fullest(results, joined + 2 * US_PER_S, joined + 4 * US_PER_S)[0]
     away = sum(each[3] for one in others for each in one["admitted"])
-    by_shares = sum(each[3] and parted + 4 * SECOND < each[0] < joined for each in cut["admitted"])
+    by_shares = sum(each[3] and parted + 4 * US_PER_S < each[0] < joined for each in cut["admitted"])
     figure("fullest window of all from the cut on", requests, f"of {REQUESTS} requests")
     figure("fullest window of all from the cut on", tokens, f"of {TOKENS} tokens")
     figure("most at the same time from the cut on", calls, f"of {CALLS} calls")
@@ -180,7 +180,7 @@ async def test_m4_the_leases_of_processes_that_were_killed_are_free_after_a_leas
     limit = Limit("proof", "concurrent", CALLS)
     await workers.start([own_redis.port] * 2, 100, hold=1000)
     while isinstance(one_more := await ask(alive, limit), Reservation):
-        alive.settle(one_more, NOTHING)
+        alive.settle(one_more, NO_COSTS)
         await asyncio.sleep(0.1)
     await asyncio.sleep(7)  # so that some leases were renewed
     for one in workers.processes:
@@ -234,7 +234,7 @@ async def test_r14_g18_a_hundred_thousand_cancelled_commands_cross_no_answer(own
                     cancelled += task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for connection in connections:
-            assert await connection.ask("ECHO", b"last") == b"last"
+            assert await connection.execute("ECHO", b"last") == b"last"
             connection.abort()
     figure("commands", number, "")
     figure("cancelled", cancelled, "")
@@ -252,7 +252,7 @@ async def test_g7_a_flood_of_refused_calls_costs_redis_next_to_nothing_and_its_n
     full, free = Limit("flooded", "requests", 5, "h"), Limit("neighbour", "requests", 10**6, "h")
     while isinstance(await ask(flooded, full), Reservation):
         pass
-    before, served, done = flooded.link.commands, 0, False
+    before, served, done = flooded.connections.commands, 0, False
 
     async def go_on() -> None:
         nonlocal served
@@ -268,7 +268,7 @@ async def test_g7_a_flood_of_refused_calls_costs_redis_next_to_nothing_and_its_n
         assert not isinstance(await ask(flooded, full), Reservation)
         if at % 100 == 0:
             await asyncio.sleep(0)
-    took, operations = time.monotonic() - began, flooded.link.commands - before
+    took, operations = time.monotonic() - began, flooded.connections.commands - before
     done = True
     await going
     figure("refused", 50_000, f"in {took:.1f} s")
@@ -276,4 +276,4 @@ async def test_g7_a_flood_of_refused_calls_costs_redis_next_to_nothing_and_its_n
     figure("served to a neighbour meanwhile", served, "")
     assert operations <= 100
     assert served > 0
-    await eventually(lambda: not flooded._asked)
+    await eventually(lambda: not flooded._queued)

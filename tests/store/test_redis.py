@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.store.limit import NOTHING, Costs, Limit, Refusal, Reservation
+from gateway.store.limit import NO_COSTS, Costs, Limit, Refusal, Reservation
 from gateway.store.redis import RedisLimiter
 from gateway.store.redis_client import open_client
 from gateway.store.resp import RedisAddress, RespConnection, connect, read_address
@@ -34,21 +34,21 @@ async def console(address: RedisAddress) -> RespConnection:
 
 async def test_all_decisions_of_one_tick_are_one_command(redis: RedisAddress, start: Starter) -> None:
     limiter = await start(redis)
-    before = limiter.link.commands
+    before = limiter.connections.commands
     limit = Limit("k", "requests", 40, "min")
     found = await asyncio.gather(*(ask(limiter, limit) for _ in range(64)))
     assert sum(isinstance(one, Reservation) for one in found) == 40
-    assert limiter.link.commands == before + 1
+    assert limiter.connections.commands == before + 1
 
 
 async def test_a_flood_of_refused_calls_asks_redis_next_to_nothing(redis: RedisAddress, start: Starter) -> None:
     limiter = await start(redis)
     limit = Limit("k", "requests", 1, "h")
     await ask(limiter, limit)
-    before, began = limiter.link.commands, time.monotonic()
+    before, began = limiter.connections.commands, time.monotonic()
     for _ in range(50_000):
         assert isinstance(await ask(limiter, limit), Refusal)
-    assert limiter.link.commands - before <= 5 + 3 * (time.monotonic() - began)  # the heartbeats, and one question a second
+    assert limiter.connections.commands - before <= 5 + 3 * (time.monotonic() - began)  # the heartbeats, and one question a second
 
 
 async def test_two_limiters_share_one_limit(redis: RedisAddress, start: Starter) -> None:
@@ -104,13 +104,13 @@ async def test_flushed_scripts_are_loaded_again_unseen(redis: RedisAddress, star
     other = await console(redis)
     limit = Limit("k", "requests", 10, "min")
     for _ in range(3):
-        await other.ask("SCRIPT", "FLUSH")
+        await other.execute("SCRIPT", "FLUSH")
         found = await ask(limiter, limit)
         assert isinstance(found, Reservation)
         assert not found.degraded
     other.abort()
-    assert found.standings[0].remaining == 7
-    assert limiter.link.errors["noscript"] == 3
+    assert found.statuses[0].remaining == 7
+    assert limiter.connections.errors["noscript"] == 3
     assert reports == []
 
 
@@ -121,7 +121,7 @@ async def test_r17_a_key_that_is_not_ours_is_removed_and_the_outage_mode_decides
     limiter = await start(redis)
     other = await console(redis)
     limit, second = Limit("k", "requests", 10, "min"), Limit("k", "tokens", 10, "min")
-    await other.ask(rubbish[0], second.key, *rubbish[1:])
+    await other.execute(rubbish[0], second.key, *rubbish[1:])
     found = await ask(limiter, limit, second, prompt_tokens=1)
     assert isinstance(found, Reservation)
     assert found.degraded
@@ -130,15 +130,15 @@ async def test_r17_a_key_that_is_not_ours_is_removed_and_the_outage_mode_decides
     other.abort()
     assert isinstance(found, Reservation)
     assert not found.degraded
-    assert found.standings[0].remaining <= 9
+    assert found.statuses[0].remaining <= 9
 
 
 async def test_the_lease_of_a_process_that_died_ends(redis: RedisAddress, start: Starter) -> None:
     dead, alive = await start(redis, lease=1.0), await start(redis, lease=1.0)
     limit = Limit("k", "concurrent", 1)
     await ask(dead, limit)
-    assert dead._beating is not None
-    dead._beating.cancel()
+    assert dead._heartbeat_task is not None
+    dead._heartbeat_task.cancel()
     assert isinstance(await ask(alive, limit), Refusal)
     await asyncio.sleep(1.2)
     assert isinstance(await ask(alive, limit), Reservation)
@@ -167,18 +167,18 @@ async def test_r3_frozen_redis_delays_one_decision_by_its_deadline_and_then_none
     assert time.monotonic() - began >= 0.3
     assert isinstance(first, Reservation)
     assert first.degraded
-    asked = limiter.link.commands
+    asked = limiter.connections.commands
     for _ in range(500):
         assert isinstance(await ask(limiter, limit), Reservation)
-    assert limiter.link.commands == asked
+    assert limiter.connections.commands == asked
     own_redis.thaw()
-    await eventually(lambda: limiter.link.up)
-    await eventually(lambda: not limiter._owed)
+    await eventually(lambda: limiter.connections.up)
+    await eventually(lambda: not limiter._pending_settlements)
     found = await ask(limiter, limit)
     assert isinstance(found, Reservation)
     assert not found.degraded
     # what was let in meanwhile is on the books, once: 1 before, 501 frozen, 1 now
-    assert found.standings[0].remaining == 1000 - 503
+    assert found.statuses[0].remaining == 1000 - 503
     await eventually(lambda: len(reports) > 1)
     assert [line.split(":")[1].split(" is ")[1].split(" (")[0] for line in reports] == ["out of reach", "back"]
 
@@ -190,7 +190,7 @@ async def test_shares_hold_while_redis_is_away(own_redis: RedisServer, start: St
     assert all(isinstance(one, Reservation) for one in used)
     await eventually(lambda: all(limiter.members == 3 for limiter in limiters))
     own_redis.kill()
-    await eventually(lambda: not any(limiter.link.up for limiter in limiters))
+    await eventually(lambda: not any(limiter.connections.up for limiter in limiters))
     found = [await ask(limiter, limit) for limiter in limiters for _ in range(60)]
     assert 54 <= sum(isinstance(one, Reservation) for one in found) <= 62  # a third of what each saw remaining: 62, 61, 60
 
@@ -199,7 +199,7 @@ async def test_shares_hold_while_redis_is_away(own_redis: RedisServer, start: St
 async def test_open_and_closed_are_what_they_say(own_redis: RedisServer, start: Starter, outage: str, admits: bool) -> None:
     limiter = await start(own_redis.address)
     own_redis.kill()
-    await eventually(lambda: not limiter.link.up)
+    await eventually(lambda: not limiter.connections.up)
     limit = Limit("k", "requests", 1, "min", outage=outage)  # type: ignore[arg-type]
     for _ in range(5):
         found = await ask(limiter, limit)
@@ -213,21 +213,21 @@ async def test_r5_a_redis_that_comes_back_empty_gets_what_was_used_meanwhile(own
     limiter = await start(own_redis.address)
     limit, calls = Limit("k", "tokens", 1000, "h"), Limit("k", "concurrent", 2)
     own_redis.kill()
-    await eventually(lambda: not limiter.link.up)
+    await eventually(lambda: not limiter.connections.up)
     ended, open_ = await ask(limiter, limit, calls, prompt_tokens=300), await ask(limiter, limit, calls, prompt_tokens=100)
     assert isinstance(ended, Reservation)
     assert isinstance(open_, Reservation)
     limiter.settle(ended, Costs(prompt_tokens=200))
     own_redis.start()
-    await eventually(lambda: limiter.link.up)
+    await eventually(lambda: limiter.connections.up)
     found = await ask(limiter, limit, calls, prompt_tokens=1)
     assert isinstance(found, Reservation)
-    assert [one.remaining for one in found.standings] == [1000 - 200 - 100 - 1, 0]
+    assert [one.remaining for one in found.statuses] == [1000 - 200 - 100 - 1, 0]
     limiter.settle(open_, Costs(prompt_tokens=50))
     limiter.settle(found, Costs(prompt_tokens=1))
     found = await ask(limiter, limit, calls)
     assert isinstance(found, Reservation)
-    assert [one.remaining for one in found.standings] == [1000 - 200 - 50 - 1, 1]
+    assert [one.remaining for one in found.statuses] == [1000 - 200 - 50 - 1, 1]
 
 
 async def test_what_is_settled_while_redis_is_away_is_told_when_it_is_back(own_redis: RedisServer, start: Starter) -> None:
@@ -239,10 +239,10 @@ async def test_what_is_settled_while_redis_is_away_is_told_when_it_is_back(own_r
     assert isinstance(await ask(limiter, limit), Reservation)
     limiter.settle(held, Costs(prompt_tokens=10))
     own_redis.thaw()
-    await eventually(lambda: limiter.link.up)
+    await eventually(lambda: limiter.connections.up)
     found = await ask(limiter, limit)
     assert isinstance(found, Reservation)
-    assert found.standings[0].remaining == 90
+    assert found.statuses[0].remaining == 90
 
 
 async def test_r1_a_redis_that_is_down_at_the_start_stops_nobody(own_redis: RedisServer, start: Starter) -> None:
@@ -253,31 +253,31 @@ async def test_r1_a_redis_that_is_down_at_the_start_stops_nobody(own_redis: Redi
     await asyncio.sleep(0.5)
     assert len(reports) == 1
     own_redis.start()
-    await eventually(lambda: limiter.link.up)
+    await eventually(lambda: limiter.connections.up)
     await eventually(lambda: len(reports) == 2)
 
 
 async def test_r11_a_policy_that_forgets_limits_is_refused_in_one_line(own_redis: RedisServer, start: Starter) -> None:
     other = await console(own_redis.address)
-    await other.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    await other.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     reports: list[str] = []
     limiter = await start(own_redis.address, reports)
-    assert not limiter.link.up
+    assert not limiter.connections.up
     assert ["noeviction" in line for line in reports] == [True]
-    await other.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await other.execute("CONFIG", "SET", "maxmemory-policy", "noeviction")
     other.abort()
-    await eventually(lambda: limiter.link.up)
+    await eventually(lambda: limiter.connections.up)
 
 
 async def test_r11_the_policy_is_seen_by_a_user_with_few_rights_too(own_redis: RedisServer, start: Starter) -> None:
     other = await console(own_redis.address)
     rights = "on >pw ~lockgate:* resetchannels +@all -config"
-    await other.ask("ACL", "SETUSER", "gateway", *rights.split())
-    await other.ask("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+    await other.execute("ACL", "SETUSER", "gateway", *rights.split())
+    await other.execute("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
     other.abort()
     reports: list[str] = []
     limiter = await start(RedisAddress(path=str(own_redis.socket), user="gateway", password="pw"), reports)
-    assert not limiter.link.up
+    assert not limiter.connections.up
     assert ["volatile-ttl" in line and "noeviction" in line for line in reports] == [True]
 
 
@@ -295,16 +295,16 @@ async def test_what_is_read_with_redis_py_needs_no_hello(tmp_path: Path) -> None
 
 async def test_r16_a_wrong_password_is_said_once(own_redis: RedisServer, start: Starter) -> None:
     other = await console(own_redis.address)
-    await other.ask("CONFIG", "SET", "requirepass", "right")
+    await other.execute("CONFIG", "SET", "requirepass", "right")
     reports: list[str] = []
     limiter = await start(RedisAddress(path=str(own_redis.socket), password="wrong-password"), reports)
     await asyncio.sleep(0.3)
-    assert not limiter.link.up
+    assert not limiter.connections.up
     assert len(reports) == 1
     assert "WRONGPASS" in reports[0]
     assert "wrong-password" not in reports[0]
     right = await start(RedisAddress(path=str(own_redis.socket), password="right"))
-    assert right.link.up
+    assert right.connections.up
     other.abort()
 
 
@@ -315,9 +315,9 @@ async def test_r14_cancelled_decisions_never_cross_answers(redis: RedisAddress, 
         limit = Limit(f"k{at % 7}", "requests", 10**6 + at % 7, "h")
         found = await ask(limiter, limit)
         assert isinstance(found, Reservation)
-        assert found.standings[0].limit is limit
-        assert 10**6 - 4000 < found.standings[0].remaining < 10**6 + 7
-        limiter.settle(found, NOTHING)
+        assert found.statuses[0].limit is limit
+        assert 10**6 - 4000 < found.statuses[0].remaining < 10**6 + 7
+        limiter.settle(found, NO_COSTS)
 
     for at in range(300):
         tasks = [asyncio.create_task(one(10 * at + each)) for each in range(10)]
@@ -356,7 +356,7 @@ def test_the_loop_that_the_gateway_runs_on_does_it_too(shared_redis: RedisAddres
     """uvloop: its transports and its timers are not asyncio's own."""
 
     async def scene() -> None:
-        limiter = RedisLimiter(shared_redis, lambda line: None, deadline=20.0)
+        limiter = RedisLimiter(shared_redis, lambda line: None, timeout_s=20.0)
         await limiter.start()
         limit, calls = Limit("uv", "tokens", 100, "day"), Limit("uv", "concurrent", 3)
         found = await asyncio.gather(*(ask(limiter, limit, calls, prompt_tokens=30) for _ in range(8)))
@@ -367,12 +367,12 @@ def test_the_loop_that_the_gateway_runs_on_does_it_too(shared_redis: RedisAddres
             limiter.settle(one, Costs(prompt_tokens=10))
         last = await ask(limiter, limit, calls)
         assert isinstance(last, Reservation)
-        assert [one.remaining for one in last.standings] == [70, 2]
-        limiter.settle(last, NOTHING)
+        assert [one.remaining for one in last.statuses] == [70, 2]
+        limiter.settle(last, NO_COSTS)
         await limiter.stop()
         other = await connect(shared_redis, lambda: None)
-        assert await other.ask("ZCARD", calls.key) == 0
-        await other.ask("FLUSHALL")
+        assert await other.execute("ZCARD", calls.key) == 0
+        await other.execute("FLUSHALL")
         other.abort()
 
     uvloop.run(scene())

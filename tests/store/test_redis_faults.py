@@ -13,12 +13,12 @@ import pytest
 
 from gateway.config.secret import read_secret
 from gateway.keys.runtime_keys import RedisKeys
-from gateway.store.connection import STEADY
+from gateway.store.connection import STABLE_AFTER_S
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.limit import SECOND, Costs, Limit, Refusal, Reservation
+from gateway.store.limit import US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress, connect
-from gateway.store.script_args import PendingDecision, admit
+from gateway.store.script_args import PendingDecision, admit_args
 from gateway.store.scripts import ADMIT
 from gateway.store.settled_spend import SettledSpend
 from tests.faults.tls import Certificates
@@ -44,9 +44,9 @@ async def test_r4_a_store_that_is_too_slow_is_left_until_it_is_fast_again(own_re
         limiter = await start(RedisAddress(port=proxy.port), reports, deadline=0.2)
         assert (await decide(limiter)).degraded
         await asyncio.sleep(1.5)
-        assert (limiter.link.up, len(reports)) == (False, 1)
+        assert (limiter.connections.up, len(reports)) == (False, 1)
         proxy.latency = 0.0
-        await eventually(lambda: limiter.link.up)
+        await eventually(lambda: limiter.connections.up)
         await eventually(lambda: len(reports) == 2)
         longest, back = 0.0, time.monotonic()
         for at in range(4):  # blips
@@ -54,8 +54,8 @@ async def test_r4_a_store_that_is_too_slow_is_left_until_it_is_fast_again(own_re
             longest = max(longest, time.monotonic() - back if at else 0.0)
             assert (await decide(limiter)).degraded
             proxy.latency, back = 0.0, time.monotonic()
-            await eventually(lambda: limiter.link.up)
-        assert len(reports) <= 4 or longest > 0.9 * STEADY  # an outage with pauses of less than a second is one outage
+            await eventually(lambda: limiter.connections.up)
+        assert len(reports) <= 4 or longest > 0.9 * STABLE_AFTER_S  # an outage with pauses of less than a second is one outage
         await limiter.stop()
 
 
@@ -73,11 +73,11 @@ async def test_r4_a_way_that_is_cut_and_restored_loses_no_settlement(own_redis: 
                 proxy.reset()
             limiter.settle(found, Costs(prompt_tokens=7))
             if at % 10 == 7:
-                await eventually(lambda: limiter.link.up)
-        await eventually(lambda: limiter.link.up and not limiter._owed and not limiter._settled)
+                await eventually(lambda: limiter.connections.up)
+        await eventually(lambda: limiter.connections.up and not limiter._pending_settlements and not limiter._settled)
         found = await decide(limiter, limit)
         assert isinstance(found, Reservation)
-        assert found.standings[0].remaining == 10**6 - 60 * 7
+        assert found.statuses[0].remaining == 10**6 - 60 * 7
         assert 20 < shared <= 60
         await limiter.stop()
 
@@ -88,15 +88,15 @@ async def test_r11_a_full_store_is_an_outage_of_one_line_until_there_is_room(own
     assert not (await decide(limiter)).degraded
     await ask(own_redis.address, "CONFIG", "SET", "maxmemory", "1")
     assert (await decide(limiter)).degraded
-    assert limiter.link.errors["oom"] == 1
+    assert limiter.connections.errors["oom"] == 1
     await asyncio.sleep(1.5)
-    assert (limiter.link.up, len(reports)) == (False, 1)
+    assert (limiter.connections.up, len(reports)) == (False, 1)
     assert "OOM" in reports[0]
     await ask(own_redis.address, "CONFIG", "SET", "maxmemory", "0")
-    await eventually(lambda: limiter.link.up)
+    await eventually(lambda: limiter.connections.up)
     found = await decide(limiter)
     assert isinstance(found, Reservation)
-    assert found.standings[0].remaining == PLENTY.amount - 3  # limits were not reset, and the outage's call is on the books
+    assert found.statuses[0].remaining == PLENTY.amount - 3  # limits were not reset, and the outage's call is on the books
 
 
 async def test_r12_a_busy_script_is_an_outage_until_it_ends(own_redis: RedisServer, start: Starter) -> None:
@@ -112,22 +112,22 @@ async def test_r12_a_busy_script_is_an_outage_until_it_ends(own_redis: RedisServ
         assert (await decide(limiter)).degraded
     assert time.monotonic() - began < 2
     assert await busy > 0
-    await eventually(lambda: limiter.link.up)
+    await eventually(lambda: limiter.connections.up)
     assert not (await decide(limiter)).degraded
 
 
 async def test_r13_five_hundred_callers_are_one_command_and_wait_for_one_deadline(own_redis: RedisServer, start: Starter) -> None:
     limiter = await start(own_redis.address, deadline=0.5)
-    before = limiter.link.commands
+    before = limiter.connections.commands
     found = await asyncio.gather(*(decide(limiter) for _ in range(500)))
     assert not any(one.degraded for one in found)
-    assert limiter.link.commands - before <= 2  # and a heartbeat
+    assert limiter.connections.commands - before <= 2  # and a heartbeat
     own_redis.freeze()
     began = time.monotonic()
     found = await asyncio.gather(*(decide(limiter) for _ in range(500)))
     assert time.monotonic() - began < 5
     assert all(one.degraded for one in found)
-    assert limiter.link.errors == {"deadline": 1}
+    assert limiter.connections.errors == {"deadline": 1}
 
 
 async def test_r15_a_clock_that_is_set_back_opens_no_window_again(own_redis: RedisServer) -> None:
@@ -135,14 +135,14 @@ async def test_r15_a_clock_that_is_set_back_opens_no_window_again(own_redis: Red
     script = ADMIT.replace("redis.call('TIME')", "redis.call('HMGET', 'clock', 's', 'us')")
     assert script != ADMIT
     limit = Limit("k", "requests", 50, "min")
-    draw, now, slot = random.Random(5), 1_900_000_000 * SECOND, 0
+    draw, now, slot = random.Random(5), 1_900_000_000 * US_PER_S, 0
     admitted: list[int] = []
     console = await connect(own_redis.address, lambda: None)
     for at in range(4000):
-        now += draw.choice([0, SECOND, 5 * SECOND] * 150 + [-3600 * SECOND, -300 * SECOND, 300 * SECOND])
-        await console.ask("HSET", "clock", "s", now // SECOND, "us", now % SECOND)
-        keys, arguments = admit([PendingDecision([limit], Costs(), f"c{at}", object())], SettledSpend("me"), 30 * SECOND)
-        reply: list[Any] = (await console.ask("EVAL", script, len(keys), *keys, *arguments))[0]
+        now += draw.choice([0, US_PER_S, 5 * US_PER_S] * 150 + [-3600 * US_PER_S, -300 * US_PER_S, 300 * US_PER_S])
+        await console.execute("HSET", "clock", "s", now // US_PER_S, "us", now % US_PER_S)
+        keys, arguments = admit_args([PendingDecision([limit], Costs(), f"c{at}", object())], SettledSpend("me"), 30 * US_PER_S)
+        reply: list[Any] = (await console.execute("EVAL", script, len(keys), *keys, *arguments))[0]
         assert reply[5] >= slot  # where it was charged, or would have been: never lower than before
         slot = reply[5]
         if reply[0] == 1:
@@ -163,20 +163,20 @@ async def test_r16_a_password_that_is_rotated_is_read_again_without_a_restart(
     await ask(own_redis.address, "CONFIG", "SET", "requirepass", "first-password")
     reports: list[str] = []
     limiter = await start(RedisAddress(port=own_redis.port, secret=read_secret(file)), reports)
-    assert limiter.link.up
+    assert limiter.connections.up
     keys = RedisKeys(RedisAddress(port=own_redis.port, secret=read_secret(file)))
     assert await keys.news() is None
     second = RedisAddress(path=str(own_redis.socket), password="second-password")
     await ask(RedisAddress(path=str(own_redis.socket), password="first-password"), "CONFIG", "SET", "requirepass", "second-password")
     await ask(second, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    await eventually(lambda: not limiter.link.up)
-    await eventually(lambda: "wrongpass" in limiter.link.errors)
+    await eventually(lambda: not limiter.connections.up)
+    await eventually(lambda: "wrongpass" in limiter.connections.errors)
     for _ in range(2):  # once for the connection that was ended
         with pytest.raises(StoreUnavailableError):
             await keys.news()
     assert (await decide(limiter)).degraded
     file.write_text("second-password\n")
-    await eventually(lambda: limiter.link.up)
+    await eventually(lambda: limiter.connections.up)
     assert not (await decide(limiter)).degraded
     await eventually(lambda: len(reports) == 2)
     assert "WRONGPASS" in reports[0]  # why, and not only that the connection ended
@@ -200,12 +200,12 @@ async def test_r16_a_user_with_few_rights_is_enough_and_one_with_fewer_is_told_o
     assert isinstance(found, Reservation)
     few.settle(found, Costs(spend=4))
     assert not found.degraded
-    assert (reports, few.link.errors) == ([], {})
+    assert (reports, few.connections.errors) == ([], {})
     fewer = await start(RedisAddress(path=str(own_redis.socket), user="fewer", password="s"), reports)
     await asyncio.sleep(0.5)
-    assert (fewer.link.up, len(reports)) == (False, 1)
+    assert (fewer.connections.up, len(reports)) == (False, 1)
     assert "NOPERM" in reports[0]
-    assert fewer.link.errors.keys() == {"noperm"}
+    assert fewer.connections.errors.keys() == {"noperm"}
 
 
 async def test_r16_a_store_that_takes_no_more_clients_is_an_outage(own_redis: RedisServer, start: Starter) -> None:
@@ -213,10 +213,10 @@ async def test_r16_a_store_that_takes_no_more_clients_is_an_outage(own_redis: Re
     first = await start(own_redis.address)
     await ask(own_redis.address, "CONFIG", "SET", "maxclients", "1")
     second = await start(own_redis.address, reports)
-    assert (first.link.up, second.link.up) == (True, False)
+    assert (first.connections.up, second.connections.up) == (True, False)
     assert (await decide(second)).degraded
     await first.stop()
-    await eventually(lambda: second.link.up)
+    await eventually(lambda: second.connections.up)
     await eventually(lambda: len(reports) == 2)
 
 
@@ -226,10 +226,10 @@ async def test_r16_certificates_are_verified_and_a_better_one_is_taken_up(own_re
         reports: list[str] = []
         async with ToxicProxy(own_redis.port, tls=certificates.server_context(fault)) as proxy:  # type: ignore[arg-type]
             known = await start(RedisAddress(port=proxy.port, tls=True, ca=str(certificates.ca)), reports)
-            assert (known.link.up, len(reports)) == (fault == "good", int(fault != "good")), fault
+            assert (known.connections.up, len(reports)) == (fault == "good", int(fault != "good")), fault
             assert (await decide(known)).degraded is (fault != "good")
             unknown = await start(RedisAddress(port=proxy.port, tls=True), reports)
-            assert not unknown.link.up
+            assert not unknown.connections.up
             assert "certificate" in reports[-1].lower()
             keys = RedisKeys(RedisAddress(port=proxy.port, tls=True, ca=str(certificates.ca)))
             if fault == "good":
@@ -265,7 +265,7 @@ async def test_a_server_too_old_for_the_scripts_is_said_in_one_line(start: Start
     async with await asyncio.start_server(old, "127.0.0.1", 0) as server:
         limiter = await start(RedisAddress(port=server.sockets[0].getsockname()[1]), reports)
         await asyncio.sleep(0.4)
-        assert (limiter.link.up, len(reports)) == (False, 1)
+        assert (limiter.connections.up, len(reports)) == (False, 1)
         assert "Redis 4.0 is too old, 5.0 is needed" in reports[0]
         assert (await decide(limiter)).degraded
         await limiter.stop()

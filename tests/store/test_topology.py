@@ -15,11 +15,11 @@ from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.secret import Secret
 from gateway.config.types import KeyConfig
 from gateway.keys.runtime_keys import RedisKeys, RunTimeKeys
-from gateway.store.limit import NOTHING, SECOND, Costs, Limit, Refusal, Reservation
+from gateway.store.limit import NO_COSTS, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RedisAddress
-from gateway.store.topology import TAGS, slot_of
+from gateway.store.topology import HASH_TAGS, hash_slot
 from tests.flows.live import eventually
 from tests.support.redis_fixtures import Starter
 from tests.support.redis_topologies import ClusterServers, SentinelServers, ask, formed
@@ -47,8 +47,8 @@ async def admit(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservat
 
 
 def test_slots_are_those_of_the_specification() -> None:
-    assert slot_of("123456789") == 0x31C3  # CRC16/XMODEM of this text, from the cluster's specification
-    assert len({slot_of(tag) for tag in TAGS}) == len(TAGS)
+    assert hash_slot("123456789") == 0x31C3  # CRC16/XMODEM of this text, from the cluster's specification
+    assert len({hash_slot(tag) for tag in HASH_TAGS}) == len(HASH_TAGS)
 
 
 async def test_r8_a_failover_is_followed(own_sentinel: SentinelServers, start: Starter) -> None:
@@ -61,18 +61,18 @@ async def test_r8_a_failover_is_followed(own_sentinel: SentinelServers, start: S
     old = await own_sentinel.master()
     await own_sentinel.copied()
     old.kill()
-    await eventually(lambda: not limiter.link.up)
+    await eventually(lambda: not limiter.connections.up)
     during = await admit(limiter, limit, prompt_tokens=50)
     assert isinstance(during, Reservation)
     assert during.degraded
     limiter.settle(held, Costs(prompt_tokens=70))
     limiter.settle(during, Costs(prompt_tokens=50))
-    await eventually(lambda: limiter.link.up, 60)
+    await eventually(lambda: limiter.connections.up, 60)
     assert await own_sentinel.master() is not old
     found = await admit(limiter, limit, calls)
     assert isinstance(found, Reservation)
     assert not found.degraded
-    assert [one.remaining for one in found.standings] == [1000 - 70 - 50, 4]
+    assert [one.remaining for one in found.statuses] == [1000 - 70 - 50, 4]
     await eventually(lambda: len(reports) == 2)
 
 
@@ -82,10 +82,10 @@ async def test_sentinels_may_ask_for_a_password_of_their_own(tmp_path: Path, sta
         await servers.form()
         reports: list[str] = []
         without = await start(servers.address, reports)
-        assert not without.link.up
+        assert not without.connections.up
         assert ["NOAUTH" in line or "Authentication required" in line or "No master found" in line for line in reports] == [True]
         address = msgspec.structs.replace(servers.address, sentinel_secret=Secret("of-the-sentinels"))
-        assert (await start(address)).link.up
+        assert (await start(address)).connections.up
         keys = RedisKeys(address)
         assert await keys.news() is None
         await keys.close()
@@ -97,10 +97,10 @@ async def test_r7_a_replica_is_no_store(own_sentinel: SentinelServers, start: St
     reports: list[str] = []
     limiter = await start(own_sentinel.servers[1].address, reports)
     await asyncio.sleep(0.5)
-    assert not limiter.link.up
+    assert not limiter.connections.up
     assert ["is a replica: limits are counted on its master" in line for line in reports] == [True]
     await ask(own_sentinel.servers[1].address, "REPLICAOF", "NO", "ONE")
-    await eventually(lambda: limiter.link.up)
+    await eventually(lambda: limiter.connections.up)
 
 
 async def test_r7_a_master_that_becomes_a_replica_is_left_at_its_first_answer(own_sentinel: SentinelServers, start: Starter) -> None:
@@ -111,7 +111,7 @@ async def test_r7_a_master_that_becomes_a_replica_is_left_at_its_first_answer(ow
     found = await admit(limiter, limit)
     assert isinstance(found, Reservation)
     assert found.degraded
-    assert limiter.link.errors["readonly"] == 1
+    assert limiter.connections.errors["readonly"] == 1
 
 
 @pytest.mark.parametrize("servers", ["redis", "sentinel", "cluster"], indirect=True)
@@ -159,7 +159,7 @@ class Load:
                 self.degraded += found.degraded
                 if isinstance(found, Reservation):
                     if not found.degraded:
-                        self.shared[limits[0].side].append(found.decided)
+                        self.shared[limits[0].side].append(found.decided_at)
                     await asyncio.sleep(0.002)
                     self.limiter.settle(found, Costs())
             await asyncio.sleep(0.003)
@@ -168,7 +168,7 @@ class Load:
         """The fullest window of a second."""
         times, start, most = sorted(self.shared[side]), 0, 0
         for at, decided in enumerate(times):
-            while times[start] <= decided - SECOND:
+            while times[start] <= decided - US_PER_S:
                 start += 1
             most = max(most, at - start + 1)
         return most
@@ -186,13 +186,13 @@ async def test_r18_slots_that_move_under_load_cross_no_slots_and_let_nobody_over
         await asyncio.sleep(1.2)  # a refusal that is repeated without asking, and a heartbeat to each node, lie in between
     load.running = False
     await asyncio.gather(*callers)
-    assert limiter.link.errors.get("crossslot", 0) == 0
-    assert {"moved", "ask", "tryagain"} & limiter.link.errors.keys()
+    assert limiter.connections.errors.get("crossslot", 0) == 0
+    assert {"moved", "ask", "tryagain"} & limiter.connections.errors.keys()
     for limits in (CALLER, TARGET):
         assert 50 < load.most(limits[0].side) <= limits[0].amount
     for limits in (CALLER, TARGET):
         found = await shared(limiter, limits[1])
-        assert found.standings[0].remaining == limits[1].amount - 1  # no lease was left behind
+        assert found.statuses[0].remaining == limits[1].amount - 1  # no lease was left behind
         limiter.settle(found, Costs())
 
 
@@ -200,12 +200,12 @@ async def shared(limiter: RedisLimiter, limit: Limit) -> Reservation:
     """A decision of the store, once it can be asked and nothing is owed to it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        await eventually(lambda: limiter.link.up and not limiter._owed and not limiter._settled, 60)
+        await eventually(lambda: limiter.connections.up and not limiter._pending_settlements and not limiter._settled, 60)
         found = await admit(limiter, limit)
         assert isinstance(found, Reservation)
         if not found.degraded:
             return found
-        limiter.settle(found, NOTHING)
+        limiter.settle(found, NO_COSTS)
     raise AssertionError("the store was not asked again")
 
 
@@ -217,11 +217,11 @@ async def test_r7_a_node_that_dies_is_an_outage_until_it_is_back(own_cluster: Cl
     assert not (await admit(limiter, limit)).degraded
     node = await own_cluster.owner("caller")
     node.kill()
-    await eventually(lambda: not limiter.link.up)
+    await eventually(lambda: not limiter.connections.up)
     assert (await admit(limiter, limit)).degraded
     node.start()
     began = time.monotonic()
-    await eventually(lambda: limiter.link.up, 60)
+    await eventually(lambda: limiter.connections.up, 60)
     assert time.monotonic() - began < 60
     assert not (await admit(limiter, limit)).degraded
     await eventually(lambda: len(reports) == 2)
