@@ -1,10 +1,10 @@
-"""What a stack needs before its first start, made once: a virtual key, an admin key, and the passwords of Redis and Grafana.
+"""Create the secrets of the stack, once: a virtual key, an admin key, and the passwords of Redis and Grafana.
 
-Nothing here has a default: every secret is 256 random bits, in a file of its own that only the services' user may read, in the
-folder of the one service that needs it. The virtual key is printed and kept nowhere but in that output; only its hash stays.
+There are no default secrets. Each is 256 random bits in its own file, readable only by the services' user, in the folder of the
+one service that needs it. The virtual key is printed once; only its hash is stored.
 
-    first_start.py --secrets FOLDER               make what is missing
-    first_start.py --secrets FOLDER --new-key     another virtual key in place of the old one
+    first_start.py --secrets FOLDER               create the secrets unless they exist
+    first_start.py --secrets FOLDER --new-key     replace the virtual key
 
     FOLDER/gateway/     key.sha256, admin-key.sha256, store-password
     FOLDER/redis/       users.acl, health-password
@@ -21,34 +21,34 @@ import secrets
 import sys
 from pathlib import Path
 
+# The rights of the gateway's Redis user, as listed in docs/stores.md: the commands of its scripts, on its own keys.
 GATEWAY_RIGHTS = (
     "~lockgate:* resetchannels -@all +evalsha +eval +script|load +ping +time +exists +set +get +del +pexpire +expire "
     "+hget +hset +hmget +hgetall +hincrby +hdel +hlen +hexists +hscan +zadd +zcard +zcount +zscore +zrangebyscore +zrem "
     "+zremrangebyscore +info +role"
 )
-"""What the gateway's Redis user may do, the list of docs/stores.md: what its scripts need, on its own keys."""
 
 
 def main() -> None:
-    """Make what is missing and say so."""
+    """Create the secrets, or report that they exist."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--secrets", type=Path, required=True, help="where the secrets are kept, a folder for each service")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="where callers find the gateway, to be shown")
-    parser.add_argument("--new-key", action="store_true", help="make another virtual key; the old one ends when the gateway reloads")
-    parser.add_argument("keep", nargs="*", type=Path, help="folders of the services' data: made theirs by a file in each")
+    parser.add_argument("--secrets", type=Path, required=True, help="folder for the secrets, with one subfolder per service")
+    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway's URL, used in the printed example")
+    parser.add_argument("--new-key", action="store_true", help="replace the virtual key; the old one ends with the next reload")
+    parser.add_argument("keep", nargs="*", type=Path, help="data folders of the services, to which a marker file is added")
     given = parser.parse_args()
     os.umask(0o077)
     for folder in given.keep:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".lockgate").touch()  # an engine gives a volume that is not empty to nobody else
+        (folder / ".lockgate").touch()  # a container engine keeps the owner of a volume that is not empty
     marker: Path = given.secrets / "gateway" / "key.sha256"
     if not marker.exists():
         make_all(given.secrets)
     elif not given.new_key:
-        say("The keys of an earlier start are kept. Another virtual key: docker compose run --rm init --new-key")
+        say("The keys of an earlier start are kept. To replace the virtual key: docker compose run --rm init --new-key")
         return
     key = "lg-" + secrets.token_urlsafe(32)
-    write(marker, f"sha256:{sha256(key)}")  # the last file: without it everything is made anew
+    write(marker, f"sha256:{sha256(key)}")  # written last: if it is missing, the next start creates everything again
     say(f"""
 Your virtual key, shown this once (only its hash is kept):
 
@@ -60,7 +60,7 @@ Your virtual key, shown this once (only its hash is kept):
 
 
 def make_all(folder: Path) -> None:
-    """Every secret but the virtual key."""
+    """Create every secret except the virtual key."""
     admin, store, health, grafana = (secrets.token_urlsafe(32) for _ in range(4))
     write(folder / "gateway" / "admin-key.sha256", f"sha256:{sha256(admin)}")
     write(folder / "gateway" / "store-password", store)
@@ -73,11 +73,11 @@ def make_all(folder: Path) -> None:
     write(folder / "redis" / "health-password", health)
     write(folder / "prometheus" / "admin-key", admin)
     write(folder / "grafana" / "admin-password", grafana)
-    say(f"Grafana's user is admin, its password {grafana}")
+    say(f"Grafana's user is admin, the password is {grafana}")
 
 
 def write(path: Path, text: str) -> None:
-    """A file with `text`, there as a whole or not at all."""
+    """Write the file atomically, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".draft")
     draft.unlink(missing_ok=True)
@@ -87,12 +87,12 @@ def write(path: Path, text: str) -> None:
 
 
 def sha256(text: str) -> str:
-    """The hex digest that takes a secret's place."""
+    """Return the hex digest of a secret."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def say(text: str) -> None:
-    """To the log, at once."""
+    """Print the text and flush."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

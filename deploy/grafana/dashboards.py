@@ -1,9 +1,9 @@
-"""Writes the dashboards of deploy/grafana/dashboards: what each page shows, as a table of panels.
+"""Generate the dashboards in deploy/grafana/dashboards from tables of panels.
 
     python deploy/grafana/dashboards.py          write the JSON files
-    python deploy/grafana/dashboards.py --check  say which of them are stale (exit code 1)
+    python deploy/grafana/dashboards.py --check  list the files that are out of date (exit code 1)
 
-A query about something rare ends in `or vector(0)`: a panel that says 0 tells more than one that says "No data".
+A query for a rare event ends in `or vector(0)`, so that its panel shows 0 instead of "No data".
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # a script beside the gateway, no package of it
+sys.path.insert(0, str(Path(__file__).parent))  # a script, not part of the gateway package
 from pages.health import HEALTH
 from pages.latency import LATENCY
 from pages.limits_and_spend import SPEND
@@ -25,12 +25,14 @@ DASHBOARDS = (OVERVIEW, PROVIDERS, SPEND, LATENCY, NORMALIZATION, HEALTH)
 
 
 def files() -> dict[Path, str]:
-    """Every dashboard's file and what belongs into it."""
-    return {FOLDER / f"{one.uid}.json": json.dumps(one.document(), indent=1, ensure_ascii=False) + "\n" for one in DASHBOARDS}
+    """Return the expected content of each dashboard file."""
+    return {
+        FOLDER / f"{dashboard.uid}.json": json.dumps(dashboard.document(), indent=1, ensure_ascii=False) + "\n" for dashboard in DASHBOARDS
+    }
 
 
 def main() -> int:
-    """Write the files, or name those that are stale."""
+    """Write the files, or list those that are out of date."""
     if "--check" in sys.argv:
         stale = [path.name for path, text in files().items() if not path.exists() or path.read_text() != text]
         sys.stdout.write("".join(f"{name} is stale\n" for name in stale))

@@ -1,4 +1,4 @@
-"""The parts that a Grafana dashboard is made of: panels with a unit and a description each, laid out on the grid, as JSON's dicts."""
+"""Building blocks of Grafana dashboards: panels with unit and description, laid out on the grid, as JSON dictionaries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WIDTH = 24
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: what it shows (`queries`: expression to legend), in which unit, and what to read off it."""
+    """One panel: its queries (expression to legend), unit and description."""
 
     title: str
     unit: str
@@ -20,27 +20,25 @@ class Panel:
     kind: str = "timeseries"
     width: int = 12
     stacked: bool = False
-    steps: tuple[tuple[float, str], ...] = ()
-    """From which value which colour, beyond green."""
-    words: tuple[tuple[str, str], ...] = ()
-    """A value and the word that stands for it."""
+    steps: tuple[tuple[float, str], ...] = ()  # thresholds and their colours above green
+    words: tuple[tuple[str, str], ...] = ()  # values and the words shown for them
 
 
 def stat(
     title: str, unit: str, text: str, query: str, steps: tuple[tuple[float, str], ...] = (), words: tuple[tuple[str, str], ...] = ()
 ) -> Panel:
-    """One figure."""
+    """Return a panel with a single number."""
     return Panel(title, unit, text, {query: ""}, "stat", 4, False, steps, words)
 
 
 def stacked(title: str, unit: str, text: str, queries: dict[str, str], width: int = 12) -> Panel:
-    """Series that make up a whole."""
+    """Return a panel of stacked series."""
     return Panel(title, unit, text, queries, width=width, stacked=True)
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A page: its panels from left to right, and the variables its queries use, `name: metric` whose label has that name."""
+    """One dashboard: its panels from left to right, and its variables as pairs of label name and metric."""
 
     uid: str
     title: str
@@ -49,7 +47,7 @@ class Dashboard:
     variables: tuple[tuple[str, str], ...] = ()
 
     def document(self) -> dict[str, Any]:
-        """What Grafana imports."""
+        """Return the dashboard as Grafana imports it."""
         return {
             "uid": f"lockgate-{self.uid}",
             "title": f"Lockgate / {self.title}",
@@ -88,7 +86,7 @@ def _variable(name: str, metric: str) -> dict[str, Any]:
 
 
 def _reloads() -> dict[str, Any]:
-    """A mark where the configuration changed."""
+    """Return the annotation that marks configuration reloads."""
     return {
         "name": "Reloads", "enable": True, "hide": False, "iconColor": "blue", "datasource": SOURCE,
         "expr": "changes(lockgate_config_last_reload_timestamp_seconds[1m]) > 0", "titleFormat": "configuration applied",
@@ -96,32 +94,32 @@ def _reloads() -> dict[str, Any]:
 
 
 def _placed(panels: tuple[Panel, ...]) -> list[dict[str, Any]]:
-    """The panels with their places: from left to right, a new line where one does not fit."""
-    found: list[dict[str, Any]] = []
+    """Place the panels from left to right, starting a new row when one does not fit."""
+    placed: list[dict[str, Any]] = []
     x = y = height = 0
     for number, panel in enumerate(panels, 1):
         if x + panel.width > WIDTH:
             x, y, height = 0, y + height, 0
         tall = 4 if panel.kind == "stat" else 8
-        found.append(_panel(number, panel, {"x": x, "y": y, "w": panel.width, "h": tall}))
+        placed.append(_panel(number, panel, {"x": x, "y": y, "w": panel.width, "h": tall}))
         x, height = x + panel.width, max(height, tall)
-    return found
+    return placed
 
 
-def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+def _panel(number: int, panel: Panel, position: dict[str, int]) -> dict[str, Any]:
     return {
         "id": number,
         "type": panel.kind,
         "title": panel.title,
         "description": panel.text,
-        "gridPos": place,
+        "gridPos": position,
         "datasource": SOURCE,
         "targets": [
             {
-                "refId": chr(ord("A") + at), "datasource": SOURCE, "expr": query, "legendFormat": legend,
+                "refId": chr(ord("A") + index), "datasource": SOURCE, "expr": query, "legendFormat": legend,
                 "range": panel.kind != "stat", "instant": panel.kind == "stat",
             }
-            for at, (query, legend) in enumerate(panel.queries.items())
+            for index, (query, legend) in enumerate(panel.queries.items())
         ],
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
         "options": _OPTIONS[panel.kind],
@@ -130,20 +128,20 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
 
 def _defaults(panel: Panel) -> dict[str, Any]:
     steps = [{"color": "green", "value": None}, *({"color": color, "value": value} for value, color in panel.steps)]
-    found: dict[str, Any] = {"unit": panel.unit, "min": 0, "thresholds": {"mode": "absolute", "steps": steps}}
+    defaults: dict[str, Any] = {"unit": panel.unit, "min": 0, "thresholds": {"mode": "absolute", "steps": steps}}
     if panel.words:
-        found["mappings"] = [
+        defaults["mappings"] = [
             {"type": "value", "options": {value: {"text": word, "index": at} for at, (value, word) in enumerate(panel.words)}}
         ]
     if panel.kind == "timeseries":
         mode = "normal" if panel.stacked else "none"
-        found["custom"] = {
+        defaults["custom"] = {
             "lineWidth": 1,
             "fillOpacity": 30 if panel.stacked else 8,
             "showPoints": "never",
             "stacking": {"mode": mode, "group": "A"},
         }
-    return found
+    return defaults
 
 
 _OPTIONS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""The shapes of query that panels ask again and again."""
+"""PromQL expressions shared by the panels."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ ANY = ((1, "red"),)
 
 
 def rate(metric: str, where: str = "", by: str = "") -> str:
-    """Events a second, summed up by some labels."""
+    """Return the rate of a counter per second, summed by labels."""
     return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{where}}}[$__rate_interval]))"
 
 
 def rare(query: str) -> str:
-    """A query that is 0 when nothing has happened yet."""
+    """Return a query that yields 0 while there is no data."""
     return f"{query} or vector(0)"
 
 
 def quantile(q: float, metric: str, where: str = "", by: str = "") -> str:
-    """A quantile of a histogram, in its unit."""
+    """Return a quantile of a histogram."""
     return f"histogram_quantile({q}, sum by ({f'{by}, ' if by else ''}le) (rate({metric}_bucket{{{where}}}[$__rate_interval])))"
 
 
 def share(part: str, whole: str) -> str:
-    """A part of a whole, 0 when there is no part yet."""
+    """Return a ratio that is 0 while the part has no data."""
     return f"({part} or vector(0)) / {whole}"
 
 
 def three(metric: str, where: str) -> dict[str, str]:
-    """Half of the calls, nineteen of twenty, all but one in a hundred."""
+    """Return the 50th, 95th and 99th percentile of a histogram."""
     return {quantile(q, metric, where): name for q, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))}

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 OTHER = "other"
-MOST_ROWS = 20_000
+MAX_ROWS_PER_DAY = 20_000
 """Rows of one day in one process; combinations of names beyond that are booked as `other`."""
 KEPT_DAYS = 400
 
 
-class Row(NamedTuple):
+class UsageRow(NamedTuple):
     """What was used by whom: a UTC day (2026-11-21), a key's name, its team, a model of the configuration, a target."""
 
     day: str
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     target: str
 
 
-class Numbers(NamedTuple):
+class UsageCounts(NamedTuple):
     """What is counted of a row. `cost` in nano-dollars; `cached` is part of `prompt`, `reasoning` of `output`."""
 
     requests: int = 0
@@ -39,36 +39,36 @@ class Numbers(NamedTuple):
     """Bookings whose tokens the provider did not report."""
 
 
-def larger(one: Sequence[int], other: Sequence[int]) -> Numbers:
+def larger_counts(one: Sequence[int], other: Sequence[int]) -> UsageCounts:
     """Of two copies of a row's numbers the later one, number by number."""
-    return Numbers(*map(max, one, other))
+    return UsageCounts(*map(max, one, other))
 
 
-def together(one: Sequence[int], other: Sequence[int]) -> Numbers:
+def add_counts(one: Sequence[int], other: Sequence[int]) -> UsageCounts:
     """The sum of both."""
-    return Numbers(*(a + b for a, b in zip(one, other, strict=True)))
+    return UsageCounts(*(a + b for a, b in zip(one, other, strict=True)))
 
 
-class Counters:
+class UsageCounters:
     """The rows of this incarnation, and of those before it that are no more."""
 
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation
-        self._own: dict[Row, list[int]] = {}
-        self._left: dict[Row, dict[str, Numbers]] = {}
+        self._own: dict[UsageRow, list[int]] = {}
+        self._inherited: dict[UsageRow, dict[str, UsageCounts]] = {}
         self._rows_of: dict[str, int] = {}
-        self.unsaid: set[Row] = set()
+        self.unpublished: set[UsageRow] = set()
         """Changed since a store was told."""
-        self.unwritten: set[Row] = set()
+        self.unjournaled: set[UsageRow] = set()
         """Changed since the journal had it."""
 
-    def add(self, row: Row, numbers: Numbers) -> Row:
+    def add(self, row: UsageRow, numbers: UsageCounts) -> UsageRow:
         """Book more of a row; the row that it was booked to."""
         known = self._own.get(row)
         if known is None:
             count = self._rows_of.get(row.day, 0)
-            if count >= MOST_ROWS and row.model != OTHER:
-                return self.add(Row(row.day, row.key, row.team, OTHER, OTHER), numbers)
+            if count >= MAX_ROWS_PER_DAY and row.model != OTHER:
+                return self.add(UsageRow(row.day, row.key, row.team, OTHER, OTHER), numbers)
             self._rows_of[row.day] = count + 1
             self._own[row] = list(numbers)
         else:  # in place and without a loop: this is done for every call
@@ -80,45 +80,45 @@ class Counters:
             known[4] += reasoning
             known[5] += cost
             known[6] += estimated
-        self.unsaid.add(row)
-        self.unwritten.add(row)
+        self.unpublished.add(row)
+        self.unjournaled.add(row)
         return row
 
-    def recover(self, incarnation: str, row: Row, numbers: Sequence[int]) -> None:
+    def merge_copy(self, incarnation: str, row: UsageRow, numbers: Sequence[int]) -> None:
         """Take over a row of an incarnation that is no more; an older copy changes nothing."""
-        left = self._left.setdefault(row, {})
-        left[incarnation] = larger(left.get(incarnation, Numbers()), numbers)
+        left = self._inherited.setdefault(row, {})
+        left[incarnation] = larger_counts(left.get(incarnation, UsageCounts()), numbers)
 
-    def copies(self, row: Row) -> Iterator[tuple[str, Numbers]]:
+    def copies_of(self, row: UsageRow) -> Iterator[tuple[str, UsageCounts]]:
         """What is known of a row, by incarnation."""
-        yield from self._left.get(row, {}).items()
+        yield from self._inherited.get(row, {}).items()
         if row in self._own:
-            yield self.incarnation, Numbers(*self._own[row])
+            yield self.incarnation, UsageCounts(*self._own[row])
 
-    def all(self) -> Iterator[tuple[str, Row, Numbers]]:
+    def all_copies(self) -> Iterator[tuple[str, UsageRow, UsageCounts]]:
         """Everything that is known."""
-        for row in {**self._left, **self._own}:
-            for incarnation, numbers in self.copies(row):
+        for row in {**self._inherited, **self._own}:
+            for incarnation, numbers in self.copies_of(row):
                 yield incarnation, row, numbers
 
-    def mine(self, row: Row) -> Numbers:
+    def own_counts(self, row: UsageRow) -> UsageCounts:
         """This incarnation's numbers."""
-        return Numbers(*self._own.get(row, ()))
+        return UsageCounts(*self._own.get(row, ()))
 
-    def forget(self, before: str) -> None:
+    def drop_before(self, before: str) -> None:
         """Drop the rows of days before this one."""
         self._own = {row: numbers for row, numbers in self._own.items() if row.day >= before}
-        self._left = {row: left for row, left in self._left.items() if row.day >= before}
+        self._inherited = {row: left for row, left in self._inherited.items() if row.day >= before}
         self._rows_of = {day: count for day, count in self._rows_of.items() if day >= before}
 
 
-def merge(copies: Iterable[tuple[str, Row, Sequence[int]]]) -> dict[Row, Numbers]:
+def merge_copies(copies: Iterable[tuple[str, UsageRow, Sequence[int]]]) -> dict[UsageRow, UsageCounts]:
     """The sums over incarnations, of any number of copies in any order."""
-    latest: dict[tuple[str, Row], Numbers] = {}
+    latest: dict[tuple[str, UsageRow], UsageCounts] = {}
     for incarnation, row, numbers in copies:
         at = (incarnation, row)
-        latest[at] = larger(latest[at], numbers) if at in latest else Numbers(*numbers)
-    sums: dict[Row, Numbers] = {}
+        latest[at] = larger_counts(latest[at], numbers) if at in latest else UsageCounts(*numbers)
+    sums: dict[UsageRow, UsageCounts] = {}
     for (_, row), numbers in latest.items():
-        sums[row] = together(sums[row], numbers) if row in sums else numbers
+        sums[row] = add_counts(sums[row], numbers) if row in sums else numbers
     return sums

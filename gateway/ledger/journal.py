@@ -14,17 +14,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway.ledger import journal_files, records
-from gateway.ledger.counters import Counters
-from gateway.ledger.records import Numbering, Progress
+from gateway.ledger.counters import UsageCounters
+from gateway.ledger.records import CallProgress, Numbering
 from gateway.store import locked_file
 from gateway.store.settled_spend import SettledSpend
 
-COMMIT = 0.03
+COMMIT_DELAY_S = 0.03
 """Seconds that bookings wait for company; with the writing itself about 50 ms."""
-RETRY = 1.0
-GROWS_TO = 8 << 20
+RETRY_DELAY_S = 1.0
+MAX_FILE_BYTES = 8 << 20
 """Bytes after which the file is written anew, when that makes it smaller."""
-PATIENCE = 2.0
+CLOSE_TIMEOUT_S = 2.0
 
 
 class Journal:
@@ -33,33 +33,33 @@ class Journal:
     def __init__(
         self,
         folder: Path,
-        counters: Counters,
-        spent: SettledSpend,
+        counters: UsageCounters,
+        settled_spend: SettledSpend,
         report: Callable[[str], None],
         *,
-        grows_to: int = GROWS_TO,
-        retry: float = RETRY,
+        max_file_bytes: int = MAX_FILE_BYTES,
+        retry_delay_s: float = RETRY_DELAY_S,
     ) -> None:
         """`report` gets one line for each change between writable and not; `retry` seconds after a failure it is tried again."""
-        self._grows_to = grows_to
-        self._retry = retry
+        self._max_file_bytes = max_file_bytes
+        self._retry_delay_s = retry_delay_s
         self._folder = folder
-        self._path = folder / f"{counters.incarnation}{journal_files.ENDING}"
+        self._path = folder / f"{counters.incarnation}{journal_files.JOURNAL_SUFFIX}"
         self._counters = counters
-        self._spent = spent
+        self._settled_spend = settled_spend
         self._report = report
         self._numbering = Numbering()
         self._descriptor = -1
-        self._size = self._whole_size = 0
-        self._whole = True
-        self._under_way: tuple[Progress, ...] = ()
-        self._said: set[str] = set()
-        self._done: list[str] = []
+        self._size = self._snapshot_size = 0
+        self._rewrite_due = True
+        self._in_flight: tuple[CallProgress, ...] = ()
+        self._recorded_ids: set[str] = set()
+        self._ended_ids: list[str] = []
         self._progress_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._writing = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._work: queue.SimpleQueue[tuple[bytes, bool] | None] = queue.SimpleQueue()
+        self._writes: queue.SimpleQueue[tuple[bytes, bool] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failing = False
         self.errors = 0
@@ -68,49 +68,49 @@ class Journal:
     def open(self) -> None:
         """Take over what processes that are no more left behind, then begin a file of our own. OSError when that cannot be written."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        taken = list(journal_files.abandoned(self._folder))
+        taken = list(journal_files.abandoned_journals(self._folder))
         try:
             for one in taken:
-                self._take_over(records.read(one.read()))
-            data = self._everything()
-            self._descriptor = locked_file.write_whole(self._path, data)
-            self._size = self._whole_size = len(data)
-            self._whole = False
+                self._take_over(records.read_journal(one.read()))
+            data = self._snapshot()
+            self._descriptor = locked_file.replace_file(self._path, data)
+            self._size = self._snapshot_size = len(data)
+            self._rewrite_due = False
             for one in taken:
                 one.remove()
         finally:
             for one in taken:
                 one.close()
-        journal_files.sweep(self._folder)
+        journal_files.remove_stray_files(self._folder)
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._write_on, name="journal", daemon=True)
+        self._thread = threading.Thread(target=self._run_writer, name="journal", daemon=True)
         self._thread.start()
 
-    def _take_over(self, found: records.Found) -> None:
+    def _take_over(self, found: records.JournalContents) -> None:
         for (incarnation, row), numbers in found.rows.items():
-            self._counters.recover(incarnation, row, numbers)
-        for share in found.all_shares():
-            self._spent.recover(share)
+            self._counters.merge_copy(incarnation, row, numbers)
+        for share in found.spend_entries():
+            self._settled_spend.merge(share)
 
-    def changed(self) -> None:
+    def schedule_commit(self) -> None:
         """Something was booked."""
         if self._timer is None and self._loop is not None:
-            self._timer = self._loop.call_later(self._retry if self._failing else COMMIT, self._commit)
+            self._timer = self._loop.call_later(self._retry_delay_s if self._failing else COMMIT_DELAY_S, self._commit)
 
-    def ended(self, id: str) -> None:
+    def call_ended(self, id: str) -> None:
         """A call's use is booked: what was said of it while it was under way counts no more."""
-        if id in self._said:
-            self._done.append(id)
-            self.changed()
+        if id in self._recorded_ids:
+            self._ended_ids.append(id)
+            self.schedule_commit()
 
-    def under_way(self, calls: Sequence[Progress]) -> None:
+    def record_progress(self, calls: Sequence[CallProgress]) -> None:
         """What calls that are not over used so far."""
-        if calls or self._said:
-            self._under_way = tuple(calls)
-            self._said = {call.id for call in calls}
-            self._done.clear()
+        if calls or self._recorded_ids:
+            self._in_flight = tuple(calls)
+            self._recorded_ids = {call.id for call in calls}
+            self._ended_ids.clear()
             self._progress_due = True
-            self.changed()
+            self.schedule_commit()
 
     def close(self) -> None:
         """Write what is left, waiting for the disk a moment only."""
@@ -119,63 +119,63 @@ class Journal:
             self._timer = None
         if self._thread is None:
             return
-        if self._unwritten():
-            self._work.put((self._everything(), True) if self._whole else (self._news(), False))
-        self._work.put(None)
-        self._thread.join(PATIENCE)
+        if self._has_changes():
+            self._writes.put((self._snapshot(), True) if self._rewrite_due else (self._changes(), False))
+        self._writes.put(None)
+        self._thread.join(CLOSE_TIMEOUT_S)
         self._thread = None
         self._loop = None
 
-    def _unwritten(self) -> bool:
-        return bool(self._counters.unwritten or self._spent.unwritten or self._done or self._progress_due)
+    def _has_changes(self) -> bool:
+        return bool(self._counters.unjournaled or self._settled_spend.unjournaled or self._ended_ids or self._progress_due)
 
     def _commit(self) -> None:
         self._timer = None
         if self._writing:
             return  # the thread's answer brings the next commit
-        if not self._unwritten():
+        if not self._has_changes():
             return
-        if self._size > max(self._grows_to, 4 * self._whole_size):
-            self._whole = True
-        whole = self._whole
-        data = self._everything() if whole else self._news()
+        if self._size > max(self._max_file_bytes, 4 * self._snapshot_size):
+            self._rewrite_due = True
+        whole = self._rewrite_due
+        data = self._snapshot() if whole else self._changes()
         self._writing = True
-        self._work.put((data, whole))
+        self._writes.put((data, whole))
 
-    def _everything(self) -> bytes:
+    def _snapshot(self) -> bytes:
         """All that is known, numbered anew."""
         self._numbering = Numbering()
         lines: list[bytes] = []
-        records.write_books(self._numbering, self._counters.all(), self._spent.all(), (), lines)
-        left = [call for call in self._under_way if call.id not in self._done]
+        records.write_totals(self._numbering, self._counters.all_copies(), self._settled_spend.all_entries(), (), lines)
+        left = [call for call in self._in_flight if call.id not in self._ended_ids]
         if left:
             records.write_progress(self._numbering, self._counters.incarnation, left, lines)
-        self._written()
+        self._mark_journaled()
         return _joined(lines)
 
-    def _news(self) -> bytes:
+    def _changes(self) -> bytes:
         """What changed since the last commit."""
         lines: list[bytes] = []
-        counters, spent = self._counters, self._spent
+        counters, spent = self._counters, self._settled_spend
         if self._progress_due:
-            records.write_progress(self._numbering, counters.incarnation, self._under_way, lines)
-        if counters.unwritten or spent.unwritten or self._done:
-            rows = [(counters.incarnation, row, counters.mine(row)) for row in counters.unwritten]
-            records.write_books(self._numbering, rows, [spent.own(at) for at in spent.unwritten], self._done, lines)
-        self._written()
+            records.write_progress(self._numbering, counters.incarnation, self._in_flight, lines)
+        if counters.unjournaled or spent.unjournaled or self._ended_ids:
+            rows = [(counters.incarnation, row, counters.own_counts(row)) for row in counters.unjournaled]
+            records.write_totals(self._numbering, rows, [spent.own_entry(at) for at in spent.unjournaled], self._ended_ids, lines)
+        self._mark_journaled()
         return _joined(lines)
 
-    def _written(self) -> None:
-        self._counters.unwritten.clear()
-        self._spent.unwritten.clear()
-        self._said.difference_update(self._done)
-        self._under_way = tuple(call for call in self._under_way if call.id in self._said)
-        self._done.clear()
+    def _mark_journaled(self) -> None:
+        self._counters.unjournaled.clear()
+        self._settled_spend.unjournaled.clear()
+        self._recorded_ids.difference_update(self._ended_ids)
+        self._in_flight = tuple(call for call in self._in_flight if call.id in self._recorded_ids)
+        self._ended_ids.clear()
         self._progress_due = False
 
-    def _write_on(self) -> None:
+    def _run_writer(self) -> None:
         """The thread: one piece of work after another."""
-        while (work := self._work.get()) is not None:
+        while (work := self._writes.get()) is not None:
             error = ""
             try:
                 self._write(*work)
@@ -184,42 +184,42 @@ class Journal:
             loop = self._loop
             if loop is not None and not loop.is_closed():
                 try:
-                    loop.call_soon_threadsafe(self._wrote, len(work[0]), work[1], error)
+                    loop.call_soon_threadsafe(self._on_written, len(work[0]), work[1], error)
                 except RuntimeError:
                     return  # the loop was closed this very moment
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _write(self, data: bytes, whole: bool) -> None:
-        if not whole:
-            locked_file.append(self._descriptor, data)
+    def _write(self, data: bytes, is_snapshot: bool) -> None:
+        if not is_snapshot:
+            locked_file.append_and_sync(self._descriptor, data)
             return
-        descriptor = locked_file.write_whole(self._path, data)
+        descriptor = locked_file.replace_file(self._path, data)
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = descriptor
 
-    def _wrote(self, size: int, whole: bool, error: str) -> None:
+    def _on_written(self, size: int, is_snapshot: bool, error: str) -> None:
         self._writing = False
         if error:
             self.errors += 1
-            self._whole = True  # whatever a failed write left in the file is replaced
+            self._rewrite_due = True  # whatever a failed write left in the file is replaced
             if not self._failing:
                 self._report(f"journal: {self._folder} cannot be written ({error}): calls go on, what they used is kept in memory")
             self._failing = True
             self._progress_due = True
-            self.changed()
+            self.schedule_commit()
             return
         if self._failing:
             self._report(f"journal: {self._folder} can be written again")
         self._failing = False
-        self._size = size if whole else self._size + size
-        if whole:
-            self._whole_size = size
-            self._whole = False
-        if self._unwritten():
-            self.changed()
+        self._size = size if is_snapshot else self._size + size
+        if is_snapshot:
+            self._snapshot_size = size
+            self._rewrite_due = False
+        if self._has_changes():
+            self.schedule_commit()
 
 
 def _joined(lines: list[bytes]) -> bytes:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.store.locked_file import lock
+from gateway.store.locked_file import try_lock
 
-ENDING = ".journal"
+JOURNAL_SUFFIX = ".journal"
 
 
-class Abandoned:
+class AbandonedJournal:
     """A journal without a living owner, held until it was taken over."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -34,20 +34,20 @@ class Abandoned:
         os.close(self._descriptor)
 
 
-def abandoned(folder: Path) -> Iterator[Abandoned]:
+def abandoned_journals(folder: Path) -> Iterator[AbandonedJournal]:
     """The journals in a folder that nobody holds."""
-    for path in sorted(folder.glob(f"*{ENDING}")):
+    for path in sorted(folder.glob(f"*{JOURNAL_SUFFIX}")):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             continue  # another process took it over just now
-        if lock(descriptor):
-            yield Abandoned(path, descriptor)
+        if try_lock(descriptor):
+            yield AbandonedJournal(path, descriptor)
         else:
             os.close(descriptor)
 
 
-def sweep(folder: Path) -> None:
+def remove_stray_files(folder: Path) -> None:
     """Remove what a process left that was killed while it wrote a file; nobody takes an hour for that."""
     for stray in folder.glob("*.new"):
         try:

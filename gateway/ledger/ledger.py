@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway import usage as accounting
-from gateway.ledger.counters import KEPT_DAYS, Counters, Numbers, Row
+from gateway.ledger.counters import KEPT_DAYS, UsageCounters, UsageCounts, UsageRow
 from gateway.ledger.journal import Journal
-from gateway.ledger.records import Progress
-from gateway.store.limit import SECOND
+from gateway.ledger.records import CallProgress
+from gateway.store.limit import US_PER_S
 from gateway.store.memory import steady_now
 from gateway.store.settled_spend import SettledSpend
 from providers.base import Usage
@@ -22,9 +22,9 @@ from providers.base import Usage
 if TYPE_CHECKING:
     from gateway.call import Call
 
-PROGRESS_EVERY = 1.0
+PROGRESS_INTERVAL_S = 1.0
 """Seconds between two records of what calls under way used so far: what a crash may cost at most."""
-_DAY = 86_400 * SECOND
+_DAY = 86_400 * US_PER_S
 _EPOCH = date(1970, 1, 1)
 
 
@@ -34,8 +34,8 @@ class Ledger:
     def __init__(self, report: Callable[[str], None], now: Callable[[], int] = steady_now) -> None:
         """`report` gets one line when the journal cannot be written; `now` gives microseconds since 1970."""
         incarnation = os.urandom(8).hex()
-        self.counters = Counters(incarnation)
-        self.spent = SettledSpend(incarnation)
+        self.counters = UsageCounters(incarnation)
+        self.settled_spend = SettledSpend(incarnation)
         self.journal: Journal | None = None
         self._report = report
         self._now = now
@@ -55,7 +55,7 @@ class Ledger:
         """Read what was booked before, and begin to keep what will be. Without a folder, or where it cannot be written, nothing is kept."""
         if folder is None:
             return
-        journal = Journal(folder, self.counters, self.spent, self._report)
+        journal = Journal(folder, self.counters, self.settled_spend, self._report)
         try:
             journal.open()
         except OSError as error:
@@ -71,56 +71,56 @@ class Ledger:
         if self.journal is not None:
             self.journal.close()
 
-    def begin(self, call: Call) -> None:
+    def track(self, call: Call) -> None:
         """A call is under way: what it uses is written down every second, in case nobody lives to book it."""
         if self.journal is not None:
             self._open.add(call)
             if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(PROGRESS_EVERY, self._write_progress)
+                self._timer = asyncio.get_running_loop().call_later(PROGRESS_INTERVAL_S, self._write_progress)
 
     def book(self, call: Call, ended: float) -> None:
         """Everything that a call used: its answer, and what failed attempts were billed."""
         self._open.discard(call)
         day = self._day_of(call, ended)
         for aside in call.asides:
-            self.counters.add(_row(call, day, aside.target), _numbers(0, aside.usage, aside.cost))
+            self.counters.add(_row(call, day, aside.target), _counts(0, aside.usage, aside.cost))
         if call.target is not None and (call.written or call.usage is not None):
-            self.counters.add(_row(call, day, call.target.name), _numbers(1, call.usage, call.cost))
+            self.counters.add(_row(call, day, call.target.name), _counts(1, call.usage, call.cost))
         if self.journal is not None:
-            self.journal.ended(call.id)
-            if self.counters.unwritten or self.spent.unwritten:
-                self.journal.changed()
+            self.journal.call_ended(call.id)
+            if self.counters.unjournaled or self.settled_spend.unjournaled:
+                self.journal.schedule_commit()
 
     def _day_of(self, call: Call, ended: float) -> str:
         """The UTC day that a call began on."""
         if not self._day_begins <= call.started < self._day_ends:
-            began = self._now() - int((ended - call.started) * SECOND)
-            self._day, since = self.day(began // _DAY), began % _DAY / SECOND
-            self._day_begins, self._day_ends = call.started - since, call.started - since + _DAY / SECOND
+            began = self._now() - int((ended - call.started) * US_PER_S)
+            self._day, since = self.day_name(began // _DAY), began % _DAY / US_PER_S
+            self._day_begins, self._day_ends = call.started - since, call.started - since + _DAY / US_PER_S
         return self._day
 
-    def day(self, number: int) -> str:
+    def day_name(self, number: int) -> str:
         """A day by its number since 1970."""
         found = self._days.get(number)
         if found is None:
             found = self._days[number] = str(_EPOCH + timedelta(days=number))
-            self.counters.forget(str(_EPOCH + timedelta(days=number - KEPT_DAYS)))
-            self.spent.forget(self._now())
+            self.counters.drop_before(str(_EPOCH + timedelta(days=number - KEPT_DAYS)))
+            self.settled_spend.drop_past(self._now())
         return found
 
     def today(self) -> str:
         """The UTC day that it is."""
-        return self.day(self._now() // _DAY)
+        return self.day_name(self._now() // _DAY)
 
     def _write_progress(self) -> None:
         self._timer = None
         ended = time.monotonic()
         if self.journal is not None:
-            self.journal.under_way([self._so_far(call, ended) for call in self._open if call.status == 200 and call.relays])
+            self.journal.record_progress([self._progress_of(call, ended) for call in self._open if call.status == 200 and call.relays])
         if self._open:
-            self._timer = asyncio.get_running_loop().call_later(PROGRESS_EVERY, self._write_progress)
+            self._timer = asyncio.get_running_loop().call_later(PROGRESS_INTERVAL_S, self._write_progress)
 
-    def _so_far(self, call: Call, ended: float) -> Progress:
+    def _progress_of(self, call: Call, ended: float) -> CallProgress:
         assert call.target is not None
         usage = accounting.received(call)
         cost = call.price.of_usage(usage) if call.price is not None else 0
@@ -128,18 +128,18 @@ class Ledger:
         held = call.reservation
         reserved = [] if held is None else zip(held.limits, held.slots, strict=True)
         budgets = tuple((limit.key, slot) for limit, slot in reserved if limit.kind == "spend")
-        return Progress(call.id, row, _numbers(1, usage, cost), budgets)
+        return CallProgress(call.id, row, _counts(1, usage, cost), budgets)
 
 
-def _row(call: Call, day: str, target: str) -> Row:
+def _row(call: Call, day: str, target: str) -> UsageRow:
     key = call.key
-    return Row(day, key.name if key is not None else "", key.team if key is not None else "", call.route, target)
+    return UsageRow(day, key.name if key is not None else "", key.team if key is not None else "", call.route, target)
 
 
-def _numbers(requests: int, usage: Usage | None, cost: int) -> Numbers:
+def _counts(requests: int, usage: Usage | None, cost: int) -> UsageCounts:
     if usage is None:
-        return Numbers(requests)
+        return UsageCounts(requests)
     prompt, output = usage.prompt_tokens, usage.completion_tokens
     if prompt < 0 or output < 0:
         prompt, output = max(0, prompt), max(0, output)
-    return Numbers(requests, prompt, usage.cached_tokens, output, usage.reasoning_tokens, cost, int(usage.estimated))
+    return UsageCounts(requests, prompt, usage.cached_tokens, output, usage.reasoning_tokens, cost, int(usage.estimated))

@@ -17,33 +17,33 @@ from typing import Any
 
 import msgspec
 
-from gateway.ledger.counters import Numbers, Row, together
-from gateway.store.settled_spend import Share
+from gateway.ledger.counters import UsageCounts, UsageRow, add_counts
+from gateway.store.settled_spend import SpendEntry
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-class Progress(msgspec.Struct, frozen=True):
+class CallProgress(msgspec.Struct, frozen=True):
     """A call under way: what it used so far, and the budgets (keys and periods) that pay for it."""
 
     id: str
-    row: Row
-    numbers: Numbers
+    row: UsageRow
+    numbers: UsageCounts
     budgets: tuple[tuple[str, int], ...] = ()
 
 
-class Found(msgspec.Struct):
+class JournalContents(msgspec.Struct):
     """What a journal says: each incarnation's rows and shares of budgets, calls that its process left unfinished included."""
 
-    rows: dict[tuple[str, Row], Numbers] = {}
-    shares: dict[tuple[str, str, int], int] = {}
+    rows: dict[tuple[str, UsageRow], UsageCounts] = {}
+    spend: dict[tuple[str, str, int], int] = {}
     damaged: int = 0
     """Lines that cannot be read; the last one of a process that was killed may be among them."""
 
-    def all_shares(self) -> list[Share]:
+    def spend_entries(self) -> list[SpendEntry]:
         """The shares of budgets as such."""
-        return [Share(*at, amount) for at, amount in self.shares.items()]
+        return [SpendEntry(*at, amount) for at, amount in self.spend.items()]
 
 
 class Numbering:
@@ -52,7 +52,7 @@ class Numbering:
     def __init__(self) -> None:
         self._numbers: dict[tuple[Any, ...], int] = {}
 
-    def row(self, incarnation: str, row: Row, lines: list[bytes]) -> int:
+    def row(self, incarnation: str, row: UsageRow, lines: list[bytes]) -> int:
         """A row's number; its declaration is added to `lines` when it is new."""
         return self._number(("r", incarnation, *row), lines)
 
@@ -68,18 +68,18 @@ class Numbering:
         return number
 
 
-Copy = tuple[str, Row, Numbers]
+RowCopy = tuple[str, UsageRow, UsageCounts]
 """An incarnation's numbers of a row."""
 
 
-def write_books(numbering: Numbering, rows: Iterable[Copy], shares: Iterable[Share], done: Sequence[str], lines: list[bytes]) -> None:
+def write_totals(numbering: Numbering, rows: Iterable[RowCopy], shares: Iterable[SpendEntry], done: Sequence[str], lines: list[bytes]) -> None:
     """Rows and budgets as they are now, and the calls under way that ended with it."""
     numbers = [(numbering.row(incarnation, row, lines), *known) for incarnation, row, known in rows]
     settled = [(numbering.budget(one.incarnation, one.key, one.period, lines), one.amount) for one in shares]
     lines.append(_encode(("c", numbers, settled, done)))
 
 
-def write_progress(numbering: Numbering, incarnation: str, calls: Iterable[Progress], lines: list[bytes]) -> None:
+def write_progress(numbering: Numbering, incarnation: str, calls: Iterable[CallProgress], lines: list[bytes]) -> None:
     """All calls under way."""
     entries = []
     for call in calls:
@@ -88,9 +88,9 @@ def write_progress(numbering: Numbering, incarnation: str, calls: Iterable[Progr
     lines.append(_encode(("p", entries)))
 
 
-def read(data: bytes) -> Found:
+def read_journal(data: bytes) -> JournalContents:
     """What the lines of a journal say; those that cannot be read are counted and left out."""
-    reading = _Reading()
+    reading = _Reader()
     for line in data.split(b"\n"):
         if line:
             try:
@@ -100,48 +100,48 @@ def read(data: bytes) -> Found:
     return reading.end()
 
 
-class _Reading:
+class _Reader:
     def __init__(self) -> None:
-        self.found = Found()
-        self._rows: dict[int, tuple[str, Row]] = {}
+        self.found = JournalContents()
+        self._rows: dict[int, tuple[str, UsageRow]] = {}
         self._budgets: dict[int, tuple[str, str, int]] = {}
-        self._under_way: dict[str, tuple[int, Numbers, list[int]]] = {}
+        self._under_way: dict[str, tuple[int, UsageCounts, list[int]]] = {}
 
     def take(self, record: list[Any]) -> None:
         kind, *rest = record
         if kind == "c":
             rows, shares, done = rest
             for number, *numbers in rows:
-                self.found.rows[self._rows[number]] = _numbers(numbers)
+                self.found.rows[self._rows[number]] = _counts(numbers)
             for number, amount in shares:
-                self.found.shares[self._budgets[number]] = int(amount)
+                self.found.spend[self._budgets[number]] = int(amount)
             for id in done:
                 self._under_way.pop(id, None)
         elif kind == "p":
-            self._under_way = {id: (row, _numbers(numbers), budgets) for id, row, numbers, budgets in rest[0]}
+            self._under_way = {id: (row, _counts(numbers), budgets) for id, row, numbers, budgets in rest[0]}
         elif kind == "r":
             number, incarnation, *names = rest
-            self._rows[number] = (incarnation, Row(*names))
+            self._rows[number] = (incarnation, UsageRow(*names))
         elif kind == "b":
             number, incarnation, key, period = rest
             self._budgets[number] = (incarnation, key, period)
 
-    def end(self) -> Found:
+    def end(self) -> JournalContents:
         """With what the calls that nobody ended had used by the last record."""
         found = self.found
         for row, numbers, budgets in self._under_way.values():
             if row in self._rows:
                 at = self._rows[row]
-                found.rows[at] = together(found.rows.get(at, Numbers()), numbers)
+                found.rows[at] = add_counts(found.rows.get(at, UsageCounts()), numbers)
             for budget in budgets:
                 if budget in self._budgets:
                     share = self._budgets[budget]
-                    found.shares[share] = found.shares.get(share, 0) + numbers.cost
+                    found.spend[share] = found.spend.get(share, 0) + numbers.cost
         return found
 
 
-def _numbers(values: Sequence[Any]) -> Numbers:
-    numbers = Numbers(*map(int, values))
-    if len(values) != len(Numbers._fields) or min(numbers) < 0:
+def _counts(values: Sequence[Any]) -> UsageCounts:
+    numbers = UsageCounts(*map(int, values))
+    if len(values) != len(UsageCounts._fields) or min(numbers) < 0:
         raise ValueError("not a row's numbers")
     return numbers

@@ -8,68 +8,68 @@ from typing import Any
 import msgspec
 
 from gateway.config.redis_address import RedisAddress
-from gateway.ledger.counters import KEPT_DAYS, Counters, Numbers, Row
+from gateway.ledger.counters import KEPT_DAYS, UsageCounters, UsageCounts, UsageRow
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.redis_client import open_client
-from gateway.store.scripts import BOOK
+from gateway.store.scripts import BOOK_USAGE
 
-AT_ONCE = 50
+MAX_ROWS_PER_COMMAND = 50
 """Rows in one command: each has to be done within the store's deadline."""
 PAGE_SIZE = 500
-TTL = (KEPT_DAYS + 1) * 86_400_000
+TTL_MS = (KEPT_DAYS + 1) * 86_400_000
 
 Run = Callable[[str, Sequence[str], Sequence[Any], Callable[[Any], Any]], None]
 """Runs a script: its text, keys, arguments, and who gets the reply."""
-Copy = tuple[str, Row, Numbers]
+Copy = tuple[str, UsageRow, UsageCounts]
 
 _encode = msgspec.json.Encoder().encode
 _decode_field = msgspec.json.Decoder(tuple[str, str, str, str, str]).decode
 
 
-class UsageStore:
+class UsagePublisher:
     """Tells the store what this process booked."""
 
-    def __init__(self, run: Run, counters: Counters) -> None:
+    def __init__(self, run: Run, counters: UsageCounters) -> None:
         self._run = run
         self._counters = counters
-        self._waiting: list[Row] = []
-        self._telling = False
+        self._pending: list[UsageRow] = []
+        self._publishing = False
 
-    def tell(self, everything: bool = False) -> None:
+    def publish(self, everything: bool = False) -> None:
         """Tell the store what changed; `everything` that is known when it may have forgotten."""
         counters = self._counters
         if everything:
-            self._waiting = sorted({row for _, row, _ in counters.all()}, key=lambda row: row.day)
-            counters.unsaid.clear()
-        elif counters.unsaid:
-            self._waiting += counters.unsaid
-            counters.unsaid.clear()
-        if self._waiting and not self._telling:
-            self._tell_next()
+            self._pending = sorted({row for _, row, _ in counters.all_copies()}, key=lambda row: row.day)
+            counters.unpublished.clear()
+        elif counters.unpublished:
+            self._pending += counters.unpublished
+            counters.unpublished.clear()
+        if self._pending and not self._publishing:
+            self._publish_next()
 
-    def _tell_next(self) -> None:
+    def _publish_next(self) -> None:
         """The latest rows first, all of one day."""
-        day = self._waiting[-1].day
-        rows: list[Row] = []
-        while self._waiting and len(rows) < AT_ONCE and self._waiting[-1].day == day:
-            rows.append(self._waiting.pop())
-        arguments: list[Any] = [TTL]
+        day = self._pending[-1].day
+        rows: list[UsageRow] = []
+        while self._pending and len(rows) < MAX_ROWS_PER_COMMAND and self._pending[-1].day == day:
+            rows.append(self._pending.pop())
+        arguments: list[Any] = [TTL_MS]
         for row in rows:
-            for incarnation, numbers in self._counters.copies(row):
+            for incarnation, numbers in self._counters.copies_of(row):
                 arguments += (_encode((incarnation, *row[1:])), ",".join(map(str, numbers)))
-        self._telling = True
-        self._run(BOOK, [key_of(day)], arguments, lambda reply: self._told(rows, reply))
+        self._publishing = True
+        self._run(BOOK_USAGE, [day_key(day)], arguments, lambda reply: self._on_reply(rows, reply))
 
-    def _told(self, rows: list[Row], reply: Any) -> None:
-        self._telling = False
+    def _on_reply(self, rows: list[UsageRow], reply: Any) -> None:
+        self._publishing = False
         if isinstance(reply, Exception):
-            self._counters.unsaid.update(rows, self._waiting)
-            self._waiting.clear()
-        elif self._waiting:
-            self._tell_next()
+            self._counters.unpublished.update(rows, self._pending)
+            self._pending.clear()
+        elif self._pending:
+            self._publish_next()
 
 
-async def read(address: RedisAddress, days: Sequence[str]) -> list[Copy]:
+async def read_usage(address: RedisAddress, days: Sequence[str]) -> list[Copy]:
     """Every incarnation's rows of these days. StoreUnavailableError when they cannot be had."""
     from redis.exceptions import RedisError
 
@@ -77,7 +77,7 @@ async def read(address: RedisAddress, days: Sequence[str]) -> list[Copy]:
     client = open_client(address, "ledger")
     try:
         for day in days:
-            async for field, value in client.hscan_iter(key_of(day), count=PAGE_SIZE):
+            async for field, value in client.hscan_iter(day_key(day), count=PAGE_SIZE):
                 copy = _copy(day, field, value)
                 if copy is not None:
                     found.append(copy)
@@ -88,7 +88,7 @@ async def read(address: RedisAddress, days: Sequence[str]) -> list[Copy]:
     return found
 
 
-def key_of(day: str) -> str:
+def day_key(day: str) -> str:
     """A day's hash."""
     return f"lockgate:{{ledger}}:usage:{day}"
 
@@ -97,7 +97,7 @@ def _copy(day: str, field: bytes, value: bytes) -> Copy | None:
     """A field as a row; None when it is none of ours."""
     try:
         incarnation, *names = _decode_field(field)
-        numbers = Numbers(*map(int, value.split(b",")))
+        numbers = UsageCounts(*map(int, value.split(b",")))
     except (msgspec.DecodeError, ValueError, TypeError):
         return None
-    return incarnation, Row(day, *names), numbers
+    return incarnation, UsageRow(day, *names), numbers

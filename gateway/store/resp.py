@@ -83,7 +83,7 @@ async def connect(address: RedisAddress, on_lost: Callable[[], None]) -> RespCon
     if address.path:
         _, connection = await loop.create_unix_connection(lambda: RespConnection(on_lost), address.path)
     else:
-        _, connection = await loop.create_connection(lambda: RespConnection(on_lost), address.host, address.port, ssl=address.context())
+        _, connection = await loop.create_connection(lambda: RespConnection(on_lost), address.host, address.port, ssl=address.ssl_context())
     try:
         user, password = address.credentials()
         if password:

@@ -39,7 +39,7 @@ class Topology:
                 continue
             self._nodes.remove(node)
             self._nodes.insert(0, node)
-            return self._address.at(host, port)
+            return self._address.for_server(host, port)
         self._nodes.append(self._nodes.pop(0))
         raise ConnectionError(f"no node tells where to go: {problem or type(problem).__name__}")
 
@@ -49,7 +49,7 @@ class Topology:
 
         from gateway.store.sentinel import open_sentinel
 
-        found = open_sentinel(self._address.asking(node), NODE_TIMEOUT_S)
+        found = open_sentinel(self._address.for_sentinel(node), NODE_TIMEOUT_S)
         try:
             host, port = await found.discover_master(self._address.service)
         except RedisError as error:
@@ -61,7 +61,7 @@ class Topology:
 
     async def _owner_by_cluster_node(self, node: tuple[str, int]) -> tuple[str, int]:
         """Which node has the slot, as one of them knows; other nodes learnt here are asked when those of the URL are gone."""
-        connection = await connect(self._address.at(*node), lambda: None)
+        connection = await connect(self._address.for_server(*node), lambda: None)
         try:
             ranges = await connection.execute("CLUSTER", "SLOTS")
         finally:

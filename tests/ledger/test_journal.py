@@ -13,14 +13,14 @@ import pytest
 from gateway.config.load import BUILT_IN, load, parse
 from gateway.config.state_folder import state_folder
 from gateway.ledger import records
-from gateway.ledger.counters import Counters, Numbers, Row, merge
+from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow, merge_copies
 from gateway.ledger.journal import Journal
 from gateway.store.settled_spend import SettledSpend
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually, live
 from tests.ledger.conftest import ENVIRON, call, usage, yaml
 
-ROW = Row("2026-11-21", "app", "", "m", "up/mock")
+ROW = UsageRow("2026-11-21", "app", "", "m", "up/mock")
 BUDGET = ("lockgate:{caller}:key:app:spend:month", 40_000)
 """A period far ahead: it does not end while the tests run."""
 
@@ -29,26 +29,26 @@ class Process:
     """What one process has: counters, budgets, a journal, and what it said."""
 
     def __init__(self, name: str, folder: Path, **settings: float) -> None:
-        self.counters, self.spent, self.reports = Counters(name), SettledSpend(name), list[str]()
-        self.journal = Journal(folder, self.counters, self.spent, self.reports.append, retry=0.05, **settings)  # type: ignore[arg-type]
+        self.counters, self.spent, self.reports = UsageCounters(name), SettledSpend(name), list[str]()
+        self.journal = Journal(folder, self.counters, self.spent, self.reports.append, retry_delay_s=0.05, **settings)  # type: ignore[arg-type]
         self.path = folder / f"{name}.journal"
         self.journal.open()
 
     def book(self, cost: int) -> None:
         """One call."""
-        self.counters.add(ROW, Numbers(1, 2, 0, 3, 0, cost, 0))
+        self.counters.add(ROW, UsageCounts(1, 2, 0, 3, 0, cost, 0))
         self.spent.add(*BUDGET, cost)
-        self.journal.changed()
+        self.journal.schedule_commit()
 
     def known(self) -> tuple[int, int, int]:
         """Requests, cost and spend, of all it knows."""
-        found = merge(self.counters.all()).get(ROW, Numbers())
+        found = merge_copies(self.counters.all_copies()).get(ROW, UsageCounts())
         return found.requests, found.cost, self.spent.total(*BUDGET)
 
     def written(self) -> tuple[int, int]:
         """Requests and spend as they stand in its file."""
-        found = records.read(self.path.read_bytes())
-        return sum(one.requests for one in found.rows.values()), sum(found.shares.values())
+        found = records.read_journal(self.path.read_bytes())
+        return sum(one.requests for one in found.rows.values()), sum(found.spend.values())
 
 
 def names(folder: Path) -> list[str]:

@@ -306,6 +306,6 @@ async def spent(redis: RedisServer) -> int:
 
     console = await connect(redis.address, lambda: None)
     try:
-        return int(await console.ask("HGET", "lockgate:{caller}:key:app:spend:month", "t"))
+        return int(await console.execute("HGET", "lockgate:{caller}:key:app:spend:month", "t"))
     finally:
         console.abort()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from gateway.store.member_scripts import OVERDUE
+from gateway.store.member_scripts import OVERDUE_AFTER_S
 from tests.faults.client import FaultClient, chat, request_head
 from tests.faults.upstream_server import FaultUpstream
 from tests.metrics.test_totals import workers_of
@@ -234,14 +234,14 @@ async def test_a_worker_that_is_killed_leaves_its_seat_to_the_next_and_a_gateway
         names, began = set(await ask(own_redis.address, "ZRANGE", "lockgate:{caller}:members", 0, -1)), time.monotonic()
         os.kill(workers_of(two.pid)[0], signal.SIGKILL)
         await joined(own_redis, names)
-        await asyncio.sleep(OVERDUE)
+        await asyncio.sleep(OVERDUE_AFTER_S)
         await present(one, live=3, missing=0)
         figure("a worker that was killed is replaced, and its share free again, after", time.monotonic() - began, "s")
         names = set(await ask(own_redis.address, "ZRANGE", "lockgate:{caller}:members", 0, -1))
         os.kill(workers_of(two.pid)[0], signal.SIGKILL)
         await joined(own_redis, names)
         await asyncio.to_thread(two.stop)  # with one worker that may not have found out whose seat it has
-        await asyncio.sleep(OVERDUE)
+        await asyncio.sleep(OVERDUE_AFTER_S)
         await present(one, live=1, missing=0)
         (tmp_path / "killed.yaml").write_text(yaml)
         other = await asyncio.to_thread(RunningGateway, tmp_path / "killed.yaml", tmp_path, env)

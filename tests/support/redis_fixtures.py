@@ -35,7 +35,7 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisAddr
 async def redis(shared_redis: RedisAddress) -> RedisAddress:
     """The same, empty."""
     connection = await connect(shared_redis, lambda: None)
-    await connection.ask("FLUSHALL")
+    await connection.execute("FLUSHALL")
     connection.abort()
     return shared_redis
 
@@ -57,7 +57,7 @@ async def start() -> AsyncIterator[Starter]:
     async def one(
         address: RedisAddress, reports: list[str] | None = None, *, deadline: float = PATIENCE, lease: float = 30.0
     ) -> RedisLimiter:
-        limiter = RedisLimiter(address, ([] if reports is None else reports).append, deadline=deadline, lease=lease)
+        limiter = RedisLimiter(address, ([] if reports is None else reports).append, timeout_s=deadline, lease_s=lease)
         running.append(limiter)
         await limiter.start()
         return limiter

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.store.resp import RedisAddress, RespConnection, connect
-from gateway.store.topology import slot_of
+from gateway.store.topology import hash_slot
 from tests.support.redis import RedisServer, binary, free_port
 
 SLOTS = 16384
@@ -22,7 +22,7 @@ async def ask(address: RedisAddress, *command: Any) -> Any:
     """One command on a connection of its own."""
     connection: RespConnection = await connect(address, lambda: None)
     try:
-        return await connection.ask(*command)
+        return await connection.execute(*command)
     finally:
         connection.abort()
 
@@ -77,13 +77,13 @@ class ClusterServers:
     async def owner(self, tag: str) -> RedisServer:
         """The node that has a tag's slot."""
         for first, last, node, *_ in await ask(self.nodes[0].address, "CLUSTER", "SLOTS"):
-            if first <= slot_of(tag) <= last:
+            if first <= hash_slot(tag) <= last:
                 return next(one for one in self.nodes if one.port == node[1])
         raise AssertionError("nobody has the slot")
 
     async def move(self, tag: str) -> None:
         """Migrate a tag's slot to another node, key by key, as redis-cli would."""
-        slot, old = slot_of(tag), await self.owner(tag)
+        slot, old = hash_slot(tag), await self.owner(tag)
         new = next(node for node in self.nodes if node is not old)
         names = {node.port: (await ask(node.address, "CLUSTER", "MYID")).decode() for node in self.nodes}
         await ask(new.address, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[old.port])

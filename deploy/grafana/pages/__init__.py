@@ -1,1 +1,1 @@
-"""One module for each dashboard."""
+"""One module per dashboard."""

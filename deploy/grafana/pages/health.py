@@ -1,4 +1,4 @@
-"""The process itself."""
+"""Dashboard Health: processes, configuration and load."""
 
 from __future__ import annotations
 
@@ -8,42 +8,50 @@ from promql import ANY, rare, rate
 HEALTH = Dashboard(
     "health",
     "Health",
-    "The process itself: who is up, what it runs, which configuration, and whether it keeps up.",
+    "Instances, versions, configuration and load of the gateway processes.",
     (
-        stat("Instances up", "short", "Gateways that answer Prometheus.", 'sum(up{job=~".*lockgate.*"})'),
-        stat("Workers", "short", "Processes that answer callers.", "sum(lockgate_workers)"),
+        stat("Instances up", "short", "Gateways that Prometheus can scrape.", 'sum(up{job=~".*lockgate.*"})'),
+        stat("Workers", "short", "Processes that serve callers.", "sum(lockgate_workers)"),
         stat(
             "Configuration",
             "short",
-            "Whether the last reload was taken.",
+            "Whether the last reload succeeded.",
             "min(lockgate_config_last_reload_successful)",
-            words=(("1", "as on disk"), ("0", "refused")),
+            words=(("1", "up to date"), ("0", "rejected")),
         ),
-        stat("Age of the configuration", "s", "Since it was last read.", "time() - max(lockgate_config_last_reload_timestamp_seconds)"),
         stat(
-            "Own errors",
+            "Age of the configuration", "s", "Time since it was last loaded.", "time() - max(lockgate_config_last_reload_timestamp_seconds)"
+        ),
+        stat(
+            "Internal errors",
             "short",
-            "Calls of the last hour that failed by the gateway's own fault.",
+            "Calls of the last hour that failed because of an error in the gateway.",
             rare("sum(increase(lockgate_internal_errors_total[1h]))"),
             ANY,
         ),
-        stat("Log lines dropped", "short", "In the last hour.", rare("sum(increase(lockgate_log_drops_total[1h]))"), ANY),
+        stat(
+            "Log lines dropped",
+            "short",
+            "Lines dropped in the last hour because the reader was too slow.",
+            rare("sum(increase(lockgate_log_drops_total[1h]))"),
+            ANY,
+        ),
         Panel(
             "Up",
             "short",
-            "1 while an instance answers Prometheus; draining is 1 while it ends.",
+            "1 while Prometheus can scrape an instance; draining is 1 during shutdown.",
             {'up{job=~".*lockgate.*"}': "{{instance}}", "lockgate_draining": "{{instance}} draining"},
         ),
         Panel(
             "Event loop lag",
             "s",
-            "How late the last tick of the slowest worker was.",
+            "Delay of the last event loop tick of the slowest worker.",
             {"max by (instance) (lockgate_event_loop_lag_seconds)": "{{instance}}"},
         ),
         Panel(
             "Reloads",
             "short",
-            "Of the last hour, by outcome; the generation that serves.",
+            "Reloads of the last hour by outcome, and the active generation.",
             {
                 rare("sum by (outcome) (increase(lockgate_config_reloads_total[1h]))"): "{{outcome}}",
                 "max by (instance) (lockgate_config_generation)": "generation of {{instance}}",
@@ -52,13 +60,13 @@ HEALTH = Dashboard(
         Panel(
             "Version",
             "short",
-            "What runs where; two versions at once only while a new one is rolled out.",
+            "Instances by version. Two versions are normal only during a rollout.",
             {"count by (version, python) (lockgate_build_info)": "{{version}} on Python {{python}}"},
         ),
         Panel(
             "Local engine",
             "short",
-            "1 while it is ready; calls in its slots, and calls that wait for one.",
+            "1 while the engine is ready; calls in its slots and calls waiting for a slot.",
             {
                 "max by (provider) (lockgate_engine_ready)": "{{provider}} ready",
                 "sum by (provider) (lockgate_engine_running)": "{{provider}} running",
@@ -68,7 +76,7 @@ HEALTH = Dashboard(
         Panel(
             "Restarts",
             "short",
-            "Of the local engine and of workers, in the last hour.",
+            "Restarts of the local engine and of workers in the last hour.",
             {
                 rare("sum by (provider) (increase(lockgate_engine_restarts_total[1h]))"): "engine {{provider}}",
                 rare("sum(increase(lockgate_worker_restarts_total[1h]))"): "workers",
@@ -77,17 +85,17 @@ HEALTH = Dashboard(
         Panel(
             "Calls without a valid key",
             "reqps",
-            "By what was wrong with the key; connections that ended before there was a call; and keys revoked at run time.",
+            "Rejected calls by reason, rejected connections by reason, and keys revoked at run time.",
             {
                 rare(rate("lockgate_auth_failures_total", "", "reason")): "{{reason}}",
-                rare(rate("lockgate_edge_refusals_total", "", "reason")): "no call: {{reason}}",
+                rare(rate("lockgate_edge_refusals_total", "", "reason")): "connection: {{reason}}",
                 "max(rate(lockgate_keys_revoked_total[$__rate_interval])) or vector(0)": "keys revoked",
             },
         ),
         Panel(
             "Series",
             "short",
-            "Series that an instance holds; it folds names into `other` at its maximum.",
+            "Series per instance. At the maximum, further label values become `other`.",
             {"max by (instance) (lockgate_series)": "{{instance}}", 'scrape_samples_scraped{job=~".*lockgate.*"}': "{{instance}} scraped"},
         ),
     ),

@@ -1,4 +1,4 @@
-"""What was changed on the way."""
+"""Dashboard Normalization: adjusted parameters and refused requests."""
 
 from __future__ import annotations
 
@@ -8,62 +8,62 @@ from promql import ANY, rare, rate
 NORMALIZATION = Dashboard(
     "normalization",
     "Normalization",
-    "What was changed so that a target could take it: every change is on the caller's receipt as well.",
+    "Parameters that were adjusted for a target. Each adjustment is also on the caller's receipt.",
     (
-        stat("Changes", "short", "Parameters changed in a second.", rate("lockgate_adjustments_total")),
+        stat("Adjustments", "short", "Adjusted parameters per second.", rate("lockgate_adjustments_total")),
         stat(
-            "Changes a call",
+            "Adjustments per call",
             "short",
-            "How many parameters of an average call were changed.",
+            "Average number of adjusted parameters per call.",
             f"{rate('lockgate_adjustments_total')} / {rate('lockgate_requests_total')}",
         ),
         stat(
-            "Lossy changes",
+            "Lossy adjustments",
             "short",
-            "Dropped, clamped, downgraded or truncated, in a second: a strict caller would have been refused.",
+            "Parameters dropped, clamped, downgraded or truncated per second. A strict call would be refused.",
             rare(rate("lockgate_adjustments_total", 'action=~"drop|clamp|downgrade|truncate"')),
         ),
         stat(
             "Refused",
             "reqps",
-            "Calls refused with 4xx for what they asked, in a second.",
+            "Calls per second that were refused with 4xx because of their parameters.",
             rare(rate("lockgate_requests_total", 'status="4xx", code=~"invalid.*|unsupported.*|context_length.*"')),
         ),
         stat(
             "Stream irregularities",
             "short",
-            "Oddities of upstream streams that were smoothed, in the last hour.",
+            "Irregularities of upstream streams corrected in the last hour.",
             rare("sum(increase(lockgate_sse_normalised_total[1h]))"),
         ),
         stat(
-            "Secrets cut out",
+            "Secrets removed",
             "short",
-            "Secrets that an upstream's answer had and the caller did not get, in the last hour.",
+            "Secrets removed from upstream error messages in the last hour.",
             rare("sum(increase(lockgate_secrets_redacted_total[1h]))"),
             ANY,
         ),
         stacked(
-            "Changes by action",
+            "Adjustments by action",
             "short",
-            "rename, drop, clamp, set_default ... in a second.",
+            "Adjustments per second: rename, drop, clamp, set_default and others.",
             {rate("lockgate_adjustments_total", "", "action"): "{{action}}"},
         ),
         stacked(
-            "Changes by parameter",
+            "Adjustments by parameter",
             "short",
-            "Which parameters callers send that targets do not take as they are.",
+            "Parameters that targets do not accept as sent.",
             {rate("lockgate_adjustments_total", "", "param"): "{{param}}"},
         ),
         stacked(
-            "Changes by provider",
+            "Adjustments by provider",
             "short",
-            "Which providers need most changes.",
+            "Adjustments per second by provider.",
             {rate("lockgate_adjustments_total", "", "provider"): "{{provider}}"},
         ),
         Panel(
-            "Lossy changes",
+            "Lossy adjustments",
             "short",
-            "By provider and parameter: a better target for these callers, or a cleaner request.",
+            "By provider and parameter. Consider another target or a simpler request.",
             {
                 rare(
                     rate("lockgate_adjustments_total", 'action=~"drop|clamp|downgrade|truncate"', "provider, param, action")
@@ -73,11 +73,11 @@ NORMALIZATION = Dashboard(
         Panel(
             "Refusals by code",
             "reqps",
-            "What callers were refused for.",
+            "Calls refused with 4xx, by error code.",
             {rare(rate("lockgate_requests_total", 'status="4xx"', "code")): "{{code}}"},
         ),
         stacked(
-            "Calls by operation", "reqps", "Which of the APIs is used.", {rate("lockgate_requests_total", "", "operation"): "{{operation}}"}
+            "Calls by operation", "reqps", "Calls by API operation.", {rate("lockgate_requests_total", "", "operation"): "{{operation}}"}
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""How the targets fare."""
+"""Dashboard Providers: health and traffic of the targets."""
 
 from __future__ import annotations
 
@@ -8,51 +8,56 @@ from promql import ANY, BAD, TARGET, rare, rate, share
 PROVIDERS = Dashboard(
     "providers",
     "Providers",
-    "How the targets fare: attempts, failures, retries, cooldowns, queues and connections.",
+    "Attempts, failures, retries, cooldowns, queues and connections of the targets.",
     (
-        stat("Targets live", "short", "Targets that calls are sent to.", 'sum(lockgate_target_state{state="live"})'),
+        stat("Targets live", "short", "Targets that receive calls.", 'sum(lockgate_target_state{state="live"})'),
         stat(
             "Targets cooling",
             "short",
-            "Targets that are left out because they failed too often.",
+            "Targets in cooldown because of failures.",
             'sum(lockgate_target_state{state="cooling"})',
             ANY,
         ),
         stat(
             "Failed attempts",
             "percentunit",
-            "Share of attempts that failed; another attempt may have answered the caller.",
+            "Share of attempts that failed. Another attempt may have answered the call.",
             share(rate("lockgate_upstream_errors_total", TARGET), rate("lockgate_attempts_total", TARGET)),
             BAD,
         ),
         stat(
-            "Retries held back",
+            "Retries suppressed",
             "short",
-            "Retries of the last hour that were not made, so as not to multiply the load.",
+            "Retries that the retry budget suppressed in the last hour.",
             rare("sum(increase(lockgate_retry_budget_exhausted_total[1h]))"),
             ANY,
         ),
         stat(
             "Streams cut",
             "percentunit",
-            "Share of streams that broke at the target's side before their end.",
+            "Share of streams that broke off.",
             share(rate("lockgate_stream_end_total", f'{TARGET}, reason!~"ok|drain"'), rate("lockgate_stream_end_total", TARGET)),
             BAD,
         ),
         stat(
-            "Turned away",
+            "Rejected by a full queue",
             "short",
-            "Calls of the last hour that a full queue had no place for.",
+            "Calls rejected in the last hour because a target's queue was full.",
             rare(f"sum(increase(lockgate_shed_total{{{TARGET}}}[1h]))"),
             ANY,
         ),
         stacked(
             "Attempts by target",
             "reqps",
-            "One call makes one attempt, or several when targets fail.",
+            "Attempts per second. A call makes several attempts if targets fail.",
             {rate("lockgate_attempts_total", TARGET, "target"): "{{target}}"},
         ),
-        stacked("Attempts by outcome", "reqps", "ok, or why not.", {rate("lockgate_attempts_total", TARGET, "outcome"): "{{outcome}}"}),
+        stacked(
+            "Attempts by outcome",
+            "reqps",
+            "Attempts per second: ok, an HTTP status or a failure kind.",
+            {rate("lockgate_attempts_total", TARGET, "outcome"): "{{outcome}}"},
+        ),
         Panel(
             "Failures",
             "reqps",
@@ -62,13 +67,13 @@ PROVIDERS = Dashboard(
         Panel(
             "State",
             "short",
-            "1 while a target is in that state.",
+            "1 while a target is in the state.",
             {f'max by (target, state) (lockgate_target_state{{{TARGET}, state!="live"}})': "{{target}} {{state}}"},
         ),
         Panel(
             "Retries and fallbacks",
             "reqps",
-            "The same target again; the next target.",
+            "Retries at the same target, and fallbacks to the next one.",
             {
                 rare(rate("lockgate_retries_total", TARGET, "target")): "retry {{target}}",
                 rare(rate("lockgate_fallbacks_total", "", "model")): "fallback {{model}}",
@@ -77,13 +82,13 @@ PROVIDERS = Dashboard(
         Panel(
             "Cooldowns",
             "short",
-            "How often targets were taken out in the last hour, and why.",
+            "Cooldowns started in the last hour, by reason.",
             {rare(f"sum by (target, reason) (increase(lockgate_cooldowns_total{{{TARGET}}}[1h]))"): "{{target}} {{reason}}"},
         ),
         Panel(
             "In flight and waiting",
             "short",
-            "Attempts under way, and calls that wait for a place at a target.",
+            "Attempts in flight, and calls in the queue of a target.",
             {
                 f"sum by (target) (lockgate_target_in_flight{{{TARGET}}})": "{{target}} in flight",
                 f"sum by (target) (lockgate_target_waiting{{{TARGET}}})": "{{target}} waiting",
@@ -92,7 +97,7 @@ PROVIDERS = Dashboard(
         Panel(
             "Hedges and mirrors",
             "reqps",
-            "Second attempts because the first was slow; copies whose answer nobody gets.",
+            "Second attempts because the first was slow, and mirrored copies.",
             {
                 rare(rate("lockgate_hedges_total", "", "model, outcome")): "hedge {{model}} {{outcome}}",
                 rare(rate("lockgate_mirrors_total", TARGET, "target, outcome")): "mirror {{target}} {{outcome}}",
@@ -101,33 +106,33 @@ PROVIDERS = Dashboard(
         stacked(
             "Ends of streams",
             "reqps",
-            "ok, drain when we ended, or how they broke; and broken ones that another target went on with.",
+            "ok, drain (shutdown of the gateway) or the failure kind, and broken streams continued at another target.",
             {
                 rate("lockgate_stream_end_total", TARGET, "reason"): "{{reason}}",
-                rare(rate("lockgate_continuations_total", "", "model, outcome")): "went on, {{model}} {{outcome}}",
+                rare(rate("lockgate_continuations_total", "", "model, outcome")): "continued, {{model}} {{outcome}}",
             },
         ),
         Panel(
             "Connections",
             "short",
-            "In use, kept for the next call, and calls that wait for one.",
+            "Connections in use and idle, and calls waiting for a connection.",
             {"sum by (state) (lockgate_upstream_connections)": "{{state}}"},
         ),
         Panel(
-            "Connections made and kept",
+            "Connections opened and reused",
             "reqps",
-            "Many new ones against few reused ones cost a handshake each.",
+            "Each opened connection costs a handshake; a high rate of opened to reused ones is expensive.",
             {
                 rate("lockgate_upstream_connects_total"): "opened",
                 rate("lockgate_upstream_reuses_total"): "reused",
-                rate("lockgate_upstream_stale_retries_total"): "found closed",
-                rate("lockgate_upstream_poisoned_total"): "thrown away",
+                rate("lockgate_upstream_stale_retries_total"): "stale",
+                rate("lockgate_upstream_poisoned_total"): "discarded",
             },
         ),
         Panel(
-            "Callers who left",
+            "Client disconnects",
             "reqps",
-            "By how far their call had come.",
+            "Disconnects by phase of the call.",
             {rare(rate("lockgate_client_aborts_total", "", "phase")): "{{phase}}"},
         ),
     ),
