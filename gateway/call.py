@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.store.limit import Reservation
     from gateway.streams.relay import Relay
     from gateway.streams.transcript import Transcript
-    from gateway.tokens.truncation import Report
+    from gateway.tokens.truncation import ContextReport
 
 
 def in_ms(seconds: float) -> float:
@@ -89,7 +89,7 @@ class Call(Struct, eq=False):
     """How long the answer's parts took, for the receipt."""
     fits: bool = False
     """The caller said what to do about a conversation that does not fit the context window."""
-    context: Report | None = None
+    context: ContextReport | None = None
     """What was counted, and which messages left."""
     reservation: Reservation | None = None
     """What the caller's limits hold for this call until it is settled."""

@@ -30,7 +30,7 @@ from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Call
 from gateway.dialects.gateway_headers import PREFIX, read_gateway_headers
-from gateway.dialects.parameters import normalize, read_model
+from gateway.dialects.parameters import check_parameters, read_model
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.http.caller import Caller, CallerDeadlines, Send
 from gateway.http.json_body import CallerGone, Receive, check_headers, check_size, parse_body, read_body
@@ -40,9 +40,9 @@ from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.response.headers import error_headers, linked_id
-from gateway.routing.route_query import Asking
+from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
-from gateway.targets.registry import Health
+from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog, internal_error
 from providers.base import Body, Operation
 
@@ -63,7 +63,7 @@ class Pipeline:
         watch: Watch,
         deadlines: CallerDeadlines,
         max_body: int,
-        health: Health,
+        health: TargetRegistry,
         budget: RetryBudget,
         hedges: Hedges,
         strict: bool = False,
@@ -175,19 +175,19 @@ class Pipeline:
         call.route = model.name
         if not may_use(call.key, call.model):
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
-        normalize(call.body)
+        check_parameters(call.body)
         _read_asks(call, call.body)
         if call.stream:
             self.metrics.begin_stream()
-        asking = Asking(call, caller.headers, self._default_output)
-        choices = self.router.targets(model, asking)
+        asking = RouteQuery(call, caller.headers, self._default_output)
+        choices = self.router.candidates(model, asking)
         if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
-            await self.limits.admit(call, limits, [choice.place.target for choice in choices])
+            await self.limits.admit(call, limits, [choice.backend.target for choice in choices])
         if choices[0].mirror is not None and self._mirrors is not None:
             mirror = choices[0].mirror
-            self._mirrors.offer(call, caller.headers, mirror, partial(self.router.leads, mirror.target, asking), self.attempts)
-        self._ledger.begin(call)
-        await self.attempts.run(call, caller, choices, partial(self.router.stand_ins, model, asking))
+            self._mirrors.offer(call, caller.headers, mirror, partial(self.router.candidates_of, mirror.target, asking), self.attempts)
+        self._ledger.track(call)
+        await self.attempts.run(call, caller, choices, partial(self.router.alternates, model, asking))
 
     async def _accept(self, call: Call, caller: Caller) -> None:
         """Read the request as far as it can be judged without knowing a provider."""

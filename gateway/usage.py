@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.call import Call
-from gateway.tokens.counter import INLINE, SHARED, tokenizer_for
+from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, tokenizer_for
 from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
 from providers.base import Usage
 
@@ -79,7 +79,7 @@ def guessed(call: Call, since: int = 0) -> bool:
 
 def own_cost(call: Call) -> int:
     """The cost of the answer itself, in nano-dollars; 0 where nobody knows a price."""
-    return call.price.of_usage(call.usage) if call.price is not None and call.usage is not None else 0
+    return call.price.usage_cost(call.usage) if call.price is not None and call.usage is not None else 0
 
 
 def bills(call: Call) -> list[dict[str, Any]]:
@@ -97,11 +97,11 @@ def prompt_tokens(call: Call) -> int:
     """What was counted for the context window; else counted now where that is cheap; else by bytes."""
     if call.context is not None:
         return call.context.prompt_tokens
-    if call.target is not None and call.body is not None and call.body_bytes <= INLINE:
+    if call.target is not None and call.body is not None and call.body_bytes <= MAX_INLINE_BYTES:
         tokenizer = tokenizer_for(call.target.kind.type, call.target.model)
-        if "messages" in call.body and SHARED.loaded(tokenizer):
+        if "messages" in call.body and SHARED_COUNTER.is_loaded(tokenizer):
             with suppress(ValueError, RecursionError):  # a call is accounted for whatever is in it
-                return SHARED.count_now(call.body, tokenizer).total()
+                return SHARED_COUNTER.count_now(call.body, tokenizer).total()
     return call.body_bytes // TYPICAL_BYTES_PER_TOKEN
 
 

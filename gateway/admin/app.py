@@ -21,7 +21,7 @@ from gateway.admin.answers import answer_error, answer_http, answer_internal
 from gateway.admin.health import Health
 from gateway.admin.keys import KeyAdmin
 from gateway.errors import GatewayError, Unauthorized
-from gateway.keys.authenticate import bearer
+from gateway.keys.authenticate import bearer_token
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 
@@ -76,7 +76,7 @@ def _check_key(gateway: Gateway, request: Request) -> None:
     expected = gateway.config.admin.key_hash
     if expected is None:
         return
-    token = bearer(request.scope["headers"])
+    token = bearer_token(request.scope["headers"])
     digest = hashlib.sha256(token or b"").hexdigest()
     if token is None or not hmac.compare_digest(digest, expected.removeprefix("sha256:")):
         raise Unauthorized("This needs the admin key, as 'Authorization: Bearer KEY'.")

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admin.answers import as_json
-from gateway.config.masked import shown
+from gateway.config.masked import masked
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 
@@ -17,7 +17,7 @@ def show(gateway: Gateway, reloader: Reloader) -> Callable[[Request], Awaitable[
     """GET /admin/config."""
 
     async def answer(request: Request) -> Response:
-        return as_json({**reloader.describe(), "config": shown(gateway.config)})
+        return as_json({**reloader.describe(), "config": masked(gateway.config)})
 
     return answer
 

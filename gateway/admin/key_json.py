@@ -41,7 +41,7 @@ def read_entry(config: Config, name: str, entry: dict[str, Any], *, ends_later: 
         check_limits(alone, problems)
         if ends_later:
             check_new_key(key, where, problems)
-    problems.check()
+    problems.raise_if_any()
     assert isinstance(key, KeyConfig)
     return key
 

@@ -18,7 +18,7 @@ from gateway.config.problem import ConfigError
 from gateway.config.types import KeyConfig
 from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unavailable
 from gateway.http.json_body import parse_body, read_body
-from gateway.keys.runtime_keys import MadeKey
+from gateway.keys.runtime_keys import RuntimeKey
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
 
@@ -38,14 +38,14 @@ class KeyAdmin:
         """GET /admin/keys: every key, from the configuration and made at run time."""
         _check_host(self._gateway, request)
         found = [_described(key, "yaml") for key in self._gateway.config.keys.values()]
-        found += [_made(key) for key in self._gateway.made_keys.known.values()]
+        found += [_made(key) for key in self._gateway.made_keys.keys.values()]
         return as_json({"object": "list", "data": found})
 
     async def show(self, request: Request) -> Response:
         """GET /admin/keys/{name}: one of them."""
         _check_host(self._gateway, request)
         name = request.path_params["name"]
-        made = self._gateway.made_keys.known.get(name)
+        made = self._gateway.made_keys.keys.get(name)
         if made is not None:
             return as_json(_made(made))
         key = self._gateway.config.keys.get(name)
@@ -61,7 +61,7 @@ class KeyAdmin:
         name = asked.pop("name", None)
         if not isinstance(name, str):
             raise BadRequest("A key needs a name: text, under which it is listed and revoked.", param="name")
-        if not config.asks_for_keys:
+        if not config.requires_keys:
             raise GatewayError(
                 "This gateway serves everybody without a key, so one made here would protect nothing. Write 'auth: keys' and an "
                 "admin.key_hash into its configuration, or a first key under keys: lockgate key create prints one.",
@@ -80,7 +80,7 @@ class KeyAdmin:
             raise _taken(f"There is a key '{name}' already; revoke it first, or choose another name.")
         self._note("key_made", made)
         answer = {**_made(made), "key": secret}
-        if self._gateway.made_keys.store.restart_forgets:
+        if self._gateway.made_keys.store.is_volatile:
             answer["note"] = "journal is off: a restart forgets this key. Name a folder as journal, or a Redis as store, to keep it."
         return as_json(answer, 201)
 
@@ -113,14 +113,14 @@ class KeyAdmin:
         self._note("key_revoked", made)
         return as_json({"object": "key", "name": name, "revoked": True})
 
-    def _note(self, what: str, key: MadeKey) -> None:
+    def _note(self, what: str, key: RuntimeKey) -> None:
         """One line in the log for each change, with what may be shown of the key."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": at, "level": "info", "event": what, "key": key.entry.name, "shown": key.shown, "disabled": key.entry.disabled}
         self._gateway.log.write(msgspec.json.encode(line) + b"\n")
 
-    def _of_run_time(self, name: str) -> MadeKey:
-        made = self._gateway.made_keys.known.get(name)
+    def _of_run_time(self, name: str) -> RuntimeKey:
+        made = self._gateway.made_keys.keys.get(name)
         if made is None and name in self._gateway.config.keys:
             raise _taken(f"The key '{name}' is part of the configuration: change it there (disabled: true) and reload.")
         if made is None:
@@ -128,7 +128,7 @@ class KeyAdmin:
         return made
 
 
-def _made(key: MadeKey) -> dict[str, Any]:
+def _made(key: RuntimeKey) -> dict[str, Any]:
     return {**_described(key.entry, "runtime"), "shown": key.shown, "created": int(key.created)}
 
 
@@ -178,7 +178,7 @@ def _check_host(gateway: Gateway, request: Request) -> None:
     if gateway.config.admin.key_hash is not None:
         return
     host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
-    if not Address(host.strip("[]"), 0).loopback:
+    if not Address(host.strip("[]"), 0).is_loopback:
         raise Forbidden("Without an admin key, keys are told and changed only under a loopback address.", code="forbidden_host")
 
 

@@ -13,10 +13,10 @@ from gateway.admin.answers import as_json
 from gateway.config.store_address import store_address
 from gateway.errors import BadRequest
 from gateway.http.request_id import next_id
-from gateway.ledger.counters import Numbers, Row, merge
-from gateway.ledger.query import BadQuery, as_csv, read_query, sums
-from gateway.ledger.query import as_json as answer_of
-from gateway.ledger.store import read
+from gateway.ledger.counters import UsageCounts, UsageRow, merge_copies
+from gateway.ledger.query import BadQueryError, read_query, sum_usage, usage_csv
+from gateway.ledger.query import usage_json as answer_of
+from gateway.ledger.store import read_usage
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
 
@@ -39,21 +39,21 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
             raise BadRequest("format is json or csv.", param="format")
         try:
             query = read_query(params, date.fromisoformat(gateway.ledger.today()))
-        except BadQuery as error:
+        except BadQueryError as error:
             raise BadRequest(f"{error.param}: {error}.", param=error.param) from None
         rows, source = await _rows(gateway, query.days())
-        lines = sums(rows, query)
+        lines = sum_usage(rows, query)
         if form == "csv":
-            return Response(as_csv(lines, query), 200, {"x-request-id": next_id()}, "text/csv; charset=utf-8")
+            return Response(usage_csv(lines, query), 200, {"x-request-id": next_id()}, "text/csv; charset=utf-8")
         return as_json(answer_of(lines, query, source))
 
     return answer
 
 
-async def _rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[Row, Numbers], str]:
+async def _rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[UsageRow, UsageCounts], str]:
     """What was used on these days: by all that share the store, else by this process; and which of both it is."""
-    own = [copy for copy in gateway.ledger.counters.all() if copy[1].day in days]
+    own = [copy for copy in gateway.ledger.counters.all_copies() if copy[1].day in days]
     if not gateway.config.store.startswith("memory:"):
         with suppress(StoreUnavailableError):
-            return merge([*own, *await read(store_address(gateway.config), days)]), "store"
-    return merge(own), "process"
+            return merge_copies([*own, *await read_usage(store_address(gateway.config), days)]), "store"
+    return merge_copies(own), "process"

@@ -10,9 +10,9 @@ from gateway.call import Call
 from gateway.emulate import json_mode, logits
 from gateway.errors import unreadable
 from gateway.http.caller import Caller
-from gateway.limits.bounds import put_cap
+from gateway.limits.bounds import set_output_cap
 from gateway.response.headers import linked_id
-from gateway.targets.backend import Choice
+from gateway.targets.backend import Candidate
 from gateway.upstream.transport import Deadlines
 from providers.base import Adjustment, Body, Options, Target
 
@@ -20,7 +20,7 @@ Plan = tuple[logits.Asked | None, json_mode.Watch | None, Options, Body]
 """Probabilities to be read from a chat, JSON to be watched for, and the adapted body with its options."""
 
 
-async def adapt(fit: Fit, call: Call, choice: Choice, target: Target, left: float, cap: int | None = None) -> Plan:
+async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: float, cap: int | None = None) -> Plan:
     """What to send: the caller's body made to fit the place's window and the provider's rules, both noted on the call.
 
     `cap`: what a strict limit reserved of output for a call that names no cap itself.
@@ -38,7 +38,7 @@ async def adapt(fit: Fit, call: Call, choice: Choice, target: Target, left: floa
     try:
         fitted = await _fit(fit, call, choice, body, strict, left) if call.fits or choice.context is not None else []
         if cap is not None:
-            fitted = [*fitted, put_cap(body, cap)]
+            fitted = [*fitted, set_output_cap(body, cap)]
         body, adjustments, watch = json_mode.adapt(body, target, options, repair=choice.json_repair)
         if transcript is not None:
             set_prefill(transcript, body, target)
@@ -48,12 +48,12 @@ async def adapt(fit: Fit, call: Call, choice: Choice, target: Target, left: floa
     return None, watch, options, body
 
 
-async def _fit(fit: Fit, call: Call, choice: Choice, body: Body, strict: bool, left: float) -> list[Adjustment]:
+async def _fit(fit: Fit, call: Call, choice: Candidate, body: Body, strict: bool, left: float) -> list[Adjustment]:
     """Make the conversation fit the place's context window, as caller or configuration ask."""
     if call.operation != "chat":
         return []
     deadlines = within(choice.deadlines, left)
-    found = await fit.apply(body, choice.place, choice.context, deadlines, strict=strict, report=call.receipt)
+    found = await fit.apply(body, choice.backend, choice.context, deadlines, strict=strict, report=call.receipt)
     call.context = found.report
     return found.adjustments
 

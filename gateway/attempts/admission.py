@@ -77,7 +77,7 @@ class Admission:
             self._lease = admitted
         self._inside = True
         self._began = time.monotonic()
-        self._probe = health.begin()
+        self._probe = health.start_attempt()
 
     @property
     def on_begin(self) -> Callable[[], None] | None:
@@ -86,7 +86,7 @@ class Admission:
 
     def succeeded(self, at: float | None = None) -> None:
         """The target answered, and began to `at` a moment on the monotonic clock; one before the attempt tells of another target."""
-        self._health.succeed(self._target, self._began, None if at is None or at < self._began else at - self._began)
+        self._health.record_success(self._target, self._began, None if at is None or at < self._began else at - self._began)
 
     def failed(self, failure: Failure, at: float | None = None) -> Reason | None:
         """The target failed (or told the caller off), after its answer had begun to `at`, if it had; why it cools now, if it does."""
@@ -94,14 +94,14 @@ class Admission:
             self.succeeded()
             return None
         waited = (at if at is not None and at >= self._began else time.monotonic()) - self._began
-        return self._health.fail(self._target, failure, probe=self._probe, took=waited)
+        return self._health.record_failure(self._target, failure, probe=self._probe, took=waited)
 
     def leave(self) -> None:
         """The attempt is over."""
         if self._inside:
-            self._health.end(self._probe)
+            self._health.end_attempt(self._probe)
         if self._turn is not None:
-            self._turn.leave()
+            self._turn.release()
         if self._lease is not None:
             self._lease.release()
         if self._reserved is not None and self._limits is not None:

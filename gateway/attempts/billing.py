@@ -27,4 +27,4 @@ def set_aside(call: Call, exchange: Exchange, ended: str) -> None:
         reported.append(Usage(prompt_tokens(call), 0, estimated=True))
     for usage in reported:
         price = exchange.place.price
-        call.asides.append(Aside(exchange.target.name, usage, price.of_usage(usage) if price is not None else 0))
+        call.asides.append(Aside(exchange.target.name, usage, price.usage_cost(usage) if price is not None else 0))

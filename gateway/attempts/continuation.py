@@ -23,7 +23,7 @@ from providers.base import Body, Failure, Target
 if TYPE_CHECKING:
     from gateway.call import Call
     from gateway.catalog.prices import TokenPrice
-    from gateway.targets.backend import Choice
+    from gateway.targets.backend import Candidate
 
 GRAMMAR_PARAMETERS = frozenset({
     "ebnf", "grammar", "guided_choice", "guided_grammar", "guided_json", "guided_regex", "json_schema", "regex", "structured_outputs",
@@ -33,14 +33,14 @@ _FINAL_FAILURES = frozenset({"limit", "timeout", "client_error"})
 """Failures after which no target can continue: the stream is too long, its time is up, or the request is invalid."""
 
 
-def transcript_for(call: Call, choices: Sequence[Choice]) -> Transcript | None:
+def transcript_for(call: Call, choices: Sequence[Candidate]) -> Transcript | None:
     """Return an empty transcript for a stream that may be continued, None for any other call."""
     body = call.body
     if body is None or not call.stream or call.operation != "chat" or not choices[0].continue_on_cut:
         return None
     format = body.get("response_format") or {}
     messages = body.get("messages")
-    plain = (body.get("n") or 1) == 1 and format.get("type", "text") == "text" and not call.path.startswith(goodfire.PREFIX)
+    plain = (body.get("n") or 1) == 1 and format.get("type", "text") == "text" and not call.path.startswith(goodfire.PATH_PREFIX)
     may_continue = plain and GRAMMAR_PARAMETERS.isdisjoint(body) and messages and messages[-1].get("role") != "assistant"
     return Transcript() if may_continue else None
 
@@ -50,13 +50,13 @@ def can_continue(transcript: Transcript, failure: Failure) -> bool:
     return transcript.is_plain and failure.kind not in _FINAL_FAILURES
 
 
-def followers(transcript: Transcript, choices: Sequence[Choice], broken: Choice) -> list[Choice]:
+def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Candidate) -> list[Candidate]:
     """Return the candidates after the broken one that accept a prefill; without any, the broken one, but only once."""
-    names = [choice.place.target.name for choice in choices]
-    name = broken.place.target.name
+    names = [choice.backend.target.name for choice in choices]
+    name = broken.backend.target.name
     later = choices[names.index(name) + 1 :] if name in names else ()
-    after = [choice for choice in later if prefill(choice.place.target) is not None]
-    again = prefill(broken.place.target) is not None and all(handover.target != name for handover in transcript.handovers)
+    after = [choice for choice in later if prefill(choice.backend.target) is not None]
+    again = prefill(broken.backend.target) is not None and all(handover.target != name for handover in transcript.handovers)
     return after or ([broken] if again else [])
 
 
@@ -83,8 +83,7 @@ def set_prefill(transcript: Transcript, body: Body, target: Target) -> None:
 
 def prefill(target: Target) -> Mapping[str, Any] | None:
     """Return what a request needs besides a final assistant message to have it continued, None if the target cannot."""
-    parameters: Mapping[str, Any] | None = getattr(target.kind, "prefill", None)
-    return parameters
+    return target.kind.prefill
 
 
 def bill_broken(transcript: Transcript, call: Call) -> None:

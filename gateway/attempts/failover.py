@@ -29,9 +29,9 @@ from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.response.deliver import Exchange, carry_out
 from gateway.response.redaction import redact
-from gateway.targets.backend import Choice
+from gateway.targets.backend import Candidate
 from gateway.targets.health import TargetHealth
-from gateway.targets.registry import Health
+from gateway.targets.registry import TargetRegistry
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, Refusal, StreamFailure
 
@@ -54,7 +54,7 @@ class Attempts:
         self,
         metrics: Metrics,
         limits: Limits | None,
-        health: Health,
+        health: TargetRegistry,
         budget: RetryBudget,
         hedges: Hedges,
         draw: Callable[[], float] = random.random,
@@ -63,13 +63,13 @@ class Attempts:
         self.fit = Fit()
         self._metrics = metrics
         self._limits = limits
-        self._target_limits = limits if limits is not None and limits.on_targets else None
+        self._target_limits = limits if limits is not None and limits.has_target_limits else None
         self._health = health
         self._budget = budget
         self._hedges = hedges
         self._draw = draw
 
-    async def run(self, call: Call, caller: Caller, choices: Sequence[Choice], stand_ins: Callable[[], list[Choice]]) -> None:
+    async def run(self, call: Call, caller: Caller, choices: Sequence[Candidate], stand_ins: Callable[[], list[Candidate]]) -> None:
         """Send to one place after another until one answers; the error of the last one otherwise.
 
         `stand_ins` gives every place of the model: the others of a split stand in when the one that was drawn fails.
@@ -78,7 +78,7 @@ class Attempts:
         journey.places = lambda: [*choices, *_others(choices, stand_ins)]
         self._budget.earn()
         call.transcript = continuation.transcript_for(call, choices)
-        cooling: list[Choice] = []
+        cooling: list[Candidate] = []
         if await self._ask_live(journey, choices, cooling):
             return
         others = _others(choices, stand_ins) if journey.failure is not None else []
@@ -86,35 +86,35 @@ class Attempts:
             return
         if cooling and await self._ask_cooling(journey, cooling):
             return
-        healths = [self._health.of(choice.place.target) for choice in (*choices, *others)]
+        healths = [self._health.health_of(choice.backend.target) for choice in (*choices, *others)]
         raise last_word(journey, healths, down=len(cooling) == len(healths))
 
-    async def once(self, call: Call, caller: Caller, choice: Choice, total: float) -> Failure | None:
+    async def once(self, call: Call, caller: Caller, choice: Candidate, total: float) -> Failure | None:
         """One send to one place and nothing after it, within `total` seconds; Refusal or TurnedAway when it is not made."""
-        health = self._health.of(choice.place.target)
-        if not health.free:
+        health = self._health.health_of(choice.backend.target)
+        if not health.is_available:
             raise TurnedAway(resting(health))
         return await self._attempt(Journey(call, caller, total, alone=True), choice, health)
 
-    async def _ask_live(self, journey: Journey, choices: Sequence[Choice], cooling: list[Choice]) -> bool:
+    async def _ask_live(self, journey: Journey, choices: Sequence[Candidate], cooling: list[Candidate]) -> bool:
         """One place after another; those that cool are left for later. Whether the caller has the answer."""
         for choice in choices:
-            if journey.asked and choice.place.target.name in journey.asked:
+            if journey.asked and choice.backend.target.name in journey.asked:
                 continue
-            health = self._health.of(choice.place.target)
-            if not health.free:
+            health = self._health.health_of(choice.backend.target)
+            if not health.is_available:
                 cooling.append(choice)
             elif await self._ask(journey, choice, health):
                 return True
         return False
 
-    async def _ask(self, journey: Journey, choice: Choice, health: TargetHealth) -> bool:
+    async def _ask(self, journey: Journey, choice: Candidate, health: TargetHealth) -> bool:
         """Send to one place, again while that makes sense. Whether the caller has the answer; GatewayError to end it all."""
         for again in count():
             if not again and not self._may_send(journey, choice):
                 raise journey.error()
             if again:
-                self._metrics.count("lockgate_retries", (self._metrics.target_label(choice.place.target),))
+                self._metrics.count("lockgate_retries", (self._metrics.target_label(choice.backend.target),))
             elif journey.moved:
                 self._metrics.count("lockgate_fallbacks", (self._metrics.model_label(journey.call.model),))
             journey.moved = True
@@ -128,10 +128,10 @@ class Attempts:
                 return False
             except TurnedAway as away:
                 if away.shed:
-                    self._metrics.count("lockgate_shed", (self._metrics.target_label(choice.place.target),))
+                    self._metrics.count("lockgate_shed", (self._metrics.target_label(choice.backend.target),))
                 if away.limit:  # a refusal of our own: neither an attempt nor an error of the upstream
                     journey.call.attempts[-1].outcome = "limit"
-                    journey.fail(away.failure, choice.place.target.name)
+                    journey.fail(away.failure, choice.backend.target.name)
                 else:
                     self._note(journey, choice, away.failure)
                 return False
@@ -148,7 +148,7 @@ class Attempts:
                 return False
         return False
 
-    async def _go_on(self, journey: Journey, broken: Choice, failure: Failure) -> bool:
+    async def _go_on(self, journey: Journey, broken: Candidate, failure: Failure) -> bool:
         """A stream broke after its first content: another place says the rest, where that is asked for and possible."""
         call, target, price, transcript = journey.call, journey.call.target, journey.call.price, journey.call.transcript
         if transcript is None or not continuation.can_continue(transcript, failure):
@@ -156,10 +156,10 @@ class Attempts:
         continuation.bill_broken(transcript, call)
         label = self._metrics.model_label(call.model)
         for choice in continuation.followers(transcript, journey.places(), broken):
-            health = self._health.of(choice.place.target)
-            if not health.free or not self._may_send(journey, choice):
+            health = self._health.health_of(choice.backend.target)
+            if not health.is_available or not self._may_send(journey, choice):
                 continue
-            begun = transcript.hand_over(choice.place.target.name)
+            begun = transcript.hand_over(choice.backend.target.name)
             try:
                 found = await self._attempt(journey, choice, health)
             except (Refusal, TurnedAway):
@@ -174,23 +174,23 @@ class Attempts:
                 return await self._go_on(journey, choice, found)
             transcript.handovers.pop()
         continuation.restore_broken(transcript, call, target, price)
-        journey.fail(failure, broken.place.target.name)
+        journey.fail(failure, broken.backend.target.name)
         raise journey.error()
 
-    async def _hedged(self, journey: Journey, choice: Choice, health: TargetHealth) -> tuple[Failure | None, Choice]:
+    async def _hedged(self, journey: Journey, choice: Candidate, health: TargetHealth) -> tuple[Failure | None, Candidate]:
         """One attempt, and a second at the next live place when it takes long; and which of them spoke last."""
         places = journey.places()
         later = places[places.index(choice) + 1 :] if choice in places else ()
-        rival = next((one for one in later if one.place is not choice.place and self._health.of(one.place.target).free), None)
+        rival = next((one for one in later if one.backend is not choice.backend and self._health.health_of(one.backend.target).is_available), None)
         if rival is not None:
             return await self._hedges.send(journey, choice, rival, self._attempt_at, self._note)
         return await self._attempt(journey, choice, health), choice
 
-    async def _attempt_at(self, journey: Journey, choice: Choice) -> Failure | None:
+    async def _attempt_at(self, journey: Journey, choice: Candidate) -> Failure | None:
         """One send to one place."""
-        return await self._attempt(journey, choice, self._health.of(choice.place.target))
+        return await self._attempt(journey, choice, self._health.health_of(choice.backend.target))
 
-    def _may_send(self, journey: Journey, choice: Choice) -> bool:
+    def _may_send(self, journey: Journey, choice: Candidate) -> bool:
         """Whether there is time, and for a send after a failure: whether the call may have another, and the budget pays for it."""
         if journey.left() <= 0:
             return False
@@ -204,13 +204,13 @@ class Attempts:
         self._metrics.count("lockgate_retry_budget_exhausted")
         return False
 
-    async def _pause(self, journey: Journey, choice: Choice, failure: Failure, again: int) -> bool:
+    async def _pause(self, journey: Journey, choice: Candidate, failure: Failure, again: int) -> bool:
         """Wait before the same target is asked again, as long as it said or a little; False when something else is better.
 
         What pays for the send is taken before the wait: a call that may not be sent again ends here and now. GatewayError then.
         """
-        health = self._health.of(choice.place.target)
-        if len(choice.place.targets) > 1 and FAILURES[failure.kind].blame in CREDENTIALS and health.free:
+        health = self._health.health_of(choice.backend.target)
+        if len(choice.backend.targets) > 1 and FAILURES[failure.kind].blame in CREDENTIALS and health.is_available:
             if not self._may_send(journey, choice):
                 raise journey.error()
             return True  # with another of its credentials
@@ -234,25 +234,25 @@ class Attempts:
             return False
         return True
 
-    async def _ask_cooling(self, journey: Journey, cooling: list[Choice]) -> bool:
+    async def _ask_cooling(self, journey: Journey, cooling: list[Candidate]) -> bool:
         """No live target is left: the one that is soonest back, after a wait if it said so and that is soon, else before its time."""
         patience = min(SOON, journey.left())
         while True:
-            choice = min(cooling, key=lambda one: self._health.of(one.place.target).left)
-            health = self._health.of(choice.place.target)
-            wait = health.left
-            if wait <= 0 or wait > patience or health.cooling.reason == "failures":
+            choice = min(cooling, key=lambda one: self._health.health_of(one.backend.target).seconds_left)
+            health = self._health.health_of(choice.backend.target)
+            wait = health.seconds_left
+            if wait <= 0 or wait > patience or health.cooldown.reason == "failures":
                 break
             patience -= wait
             await asyncio.sleep(wait + self._draw() * SPREAD)
-        if health.crowded:
-            journey.fail(resting(health), choice.place.target.name)
+        if health.must_wait:
+            journey.fail(resting(health), choice.backend.target.name)
             return False
         return await self._ask(journey, choice, health)
 
-    def _note(self, journey: Journey, choice: Choice, failure: Failure) -> None:
+    def _note(self, journey: Journey, choice: Candidate, failure: Failure) -> None:
         """A failed attempt, on the call and in the counters."""
-        call, target = journey.call, choice.place.target
+        call, target = journey.call, choice.backend.target
         call.context = None
         call.attempts[-1].outcome = str(failure.status) if failure.status >= 400 else failure.kind
         label = self._metrics.target_label(target)
@@ -264,14 +264,14 @@ class Attempts:
             call.stream_end = failure.kind
         journey.fail(failure, target.name)
 
-    async def _attempt(self, journey: Journey, choice: Choice, health: TargetHealth) -> Failure | None:
+    async def _attempt(self, journey: Journey, choice: Candidate, health: TargetHealth) -> Failure | None:
         """One send to one place. None when the caller has the answer, else why not; Refusal when it cannot be asked this."""
-        call, caller, place, left = journey.call, journey.caller, choice.place, journey.left()
-        target = health.pick(place.targets)
+        call, caller, place, left = journey.call, journey.caller, choice.backend, journey.left()
+        target = health.pick_credential(place.targets)
         limits = self._target_limits
-        cap = self._limits.cap(call, target) if self._limits is not None and (call.strict_limits or limits is not None) else None
+        cap = self._limits.reserved_output_cap(call, target) if self._limits is not None and (call.strict_limits or limits is not None) else None
         asked, watch, options, body = await adapt(self.fit, call, choice, target, left, cap)
-        for name in getattr(target.kind, "caller_headers", ()):
+        for name in target.kind.caller_headers:
             hand_on(caller, name, body)
         call.target, call.price, call.usage = target, place.price, None
         call.attempts.append(Attempt(target.name))
@@ -279,7 +279,7 @@ class Attempts:
             call.trace.begin(call.attempts[-1], target)
         exchange = Exchange(call, caller, place, target, options, within(choice.deadlines, left), self._metrics, asked, watch)
         admission = Admission(call, target, health, limits)
-        place.pace.in_flight += 1
+        place.latency.in_flight += 1
         ended = "left"
         try:
             try:
@@ -308,7 +308,7 @@ class Attempts:
             return None
         finally:
             call.attempts[-1].ms = exchange.elapsed()
-            place.pace.ended(call)
+            place.latency.ended(call)
             if not exchange.delivered:
                 billing.set_aside(call, exchange, ended)
             admission.leave()
@@ -319,10 +319,10 @@ class Attempts:
         return failure
 
 
-def _others(choices: Sequence[Choice], stand_ins: Callable[[], list[Choice]]) -> list[Choice]:
+def _others(choices: Sequence[Candidate], stand_ins: Callable[[], list[Candidate]]) -> list[Candidate]:
     """The places of a model that a call was not drawn for."""
-    known = {choice.place.target.name for choice in choices}
-    return [one for one in stand_ins() if one.place.target.name not in known]
+    known = {choice.backend.target.name for choice in choices}
+    return [one for one in stand_ins() if one.backend.target.name not in known]
 
 
 def _upstream_failure(error: UpstreamError, call: Call, caller: Caller) -> Failure:

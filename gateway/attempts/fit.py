@@ -16,13 +16,13 @@ import msgspec
 from gateway import catalog
 from gateway.config.types import ContextConfig
 from gateway.tokens import truncation as context
-from gateway.tokens.counter import SHARED, TokenCounter, Tokenizer, tokenizer_for
-from gateway.tokens.truncation import Budget, Group, Limits, Policy, Report
+from gateway.tokens.counter import SHARED_COUNTER, TokenCounter, Tokenizer, tokenizer_for
+from gateway.tokens.truncation import ContextReport, Group, Policy, PromptBudget, WindowLimits
 from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Adjustment, Body, Options, Refusal, Target
 
 if TYPE_CHECKING:
-    from gateway.targets.backend import Place
+    from gateway.targets.backend import Backend
 
 BEHAVIOUR = "context_length_exceeded_behavior"
 LIMIT = "prompt_truncate_len"
@@ -40,7 +40,7 @@ FEW = 2_000
 class Asked(msgspec.Struct, frozen=True):
     """What is left to the gateway, and what was changed in the body to say the rest in the provider's words."""
 
-    limits: Limits
+    limits: WindowLimits
     adjustments: list[Adjustment]
     tokenizer: Tokenizer
 
@@ -54,7 +54,7 @@ class Fitted(msgspec.Struct, frozen=True):
     """What was done to the body, and what the receipt says of it (None when nothing was counted)."""
 
     adjustments: list[Adjustment]
-    report: Report | None = None
+    report: ContextReport | None = None
 
 
 class Gone(Exception):
@@ -64,7 +64,7 @@ class Gone(Exception):
 class Fit:
     """The stage between routing and adapting."""
 
-    def __init__(self, counter: TokenCounter = SHARED) -> None:
+    def __init__(self, counter: TokenCounter = SHARED_COUNTER) -> None:
         self._counter = counter
         self._native: dict[str, tuple[str, str]] = {}
 
@@ -73,7 +73,7 @@ class Fit:
         for tokenizer in tokenizers:
             await self._counter.load(tokenizer)
 
-    def asked(self, body: Body, place: Place, settings: ContextConfig | None, *, strict: bool = False) -> Asked:
+    def asked(self, body: Body, place: Backend, settings: ContextConfig | None, *, strict: bool = False) -> Asked:
         """Take what the gateway does itself out of the body. Refusal for words that nobody knows."""
         said = settings or NOTHING
         target = place.target
@@ -86,11 +86,11 @@ class Fit:
         if overflow is not None and window is None:
             _unknown_window(overflow, target, made, strict)
             overflow = None
-        limits = Limits(overflow, said.policy or "oldest-first", prompt, evicts, window, prompt_window, output)
+        limits = WindowLimits(overflow, said.policy or "oldest-first", prompt, evicts, window, prompt_window, output)
         return Asked(limits, made, tokenizer_for(target.kind.type, target.model, said.tokenizer))
 
     async def apply(
-        self, body: Body, place: Place, settings: ContextConfig | None, deadlines: Deadlines, *, strict: bool, report: bool
+        self, body: Body, place: Backend, settings: ContextConfig | None, deadlines: Deadlines, *, strict: bool, report: bool
     ) -> Fitted:
         """Make the body fit. Refusal when it cannot; `report`: count even where bytes alone show that all fits."""
         asked = self.asked(body, place, settings, strict=strict)
@@ -105,7 +105,7 @@ class Fit:
             return Fitted(asked.adjustments)
         return await _fit(body, asked, counting, cap, strict)
 
-    async def _counting(self, body: Body, place: Place, tokenizer: Tokenizer, deadlines: Deadlines) -> Counting:
+    async def _counting(self, body: Body, place: Backend, tokenizer: Tokenizer, deadlines: Deadlines) -> Counting:
         if place.engine is not None:
             return await engine_counting(body, place, deadlines)
         counted = await self._counter.count(body, tokenizer)
@@ -151,7 +151,7 @@ class Counting(msgspec.Struct, frozen=True):
     factor: float = 1.0
 
 
-async def engine_counting(body: Body, place: Place, deadlines: Deadlines) -> Counting:
+async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> Counting:
     """The local engine's own count, chat template included. Gone when it does not answer."""
     settled = getattr(place.engine, "settled", None)
     if settled is not None:
@@ -162,7 +162,7 @@ async def engine_counting(body: Body, place: Place, deadlines: Deadlines) -> Cou
     async def total(leaving: Sequence[Group], count: int) -> int:
         twin, options = body.copy(), Options()
         if count:
-            twin.set("messages", _without(messages, context.gone(leaving, count)))
+            twin.set("messages", _without(messages, context.evicted_messages(leaving, count)))
         target.kind.adapt(twin, target, options)
         request = target.kind.encode(twin, target, options)
         request.path += "/input_tokens"
@@ -185,13 +185,13 @@ async def _fit(body: Body, asked: Asked, counting: Counting, cap: int | None, st
     limits, before = asked.limits, counting.before
     if limits.overflow == "error" and context.overflows(limits, cap, sure := int(before / counting.factor)):
         raise _too_long(limits, sure, cap)
-    if limits.prompt is not None and not limits.evicts and before > limits.prompt:
+    if limits.prompt is not None and not limits.may_evict and before > limits.prompt:
         raise _too_long(limits, before, None)
     made = list(asked.adjustments)
     evicted: tuple[int, ...] = ()
     after = before
-    wanted = context.budget(limits, cap)
-    if wanted is not None and before > wanted.most:
+    wanted = context.prompt_budget(limits, cap)
+    if wanted is not None and before > wanted.unevicted:
         messages = body.get("messages")
         evicted, after = await _evict(messages, limits.policy, wanted, counting)
         if after > wanted.limit:
@@ -203,21 +203,21 @@ async def _fit(body: Body, asked: Asked, counting: Counting, cap: int | None, st
             made.append(Adjustment("messages", "truncate", len(messages), len(messages) - len(evicted), why))
             body.set("messages", _without(messages, evicted))
     made += _lower(body, limits, after, strict)
-    report = Report(
+    report = ContextReport(
         "exact" if counting.exact else "estimated", counting.tokenizer, after, limits.window, evicted, before=before, after=after
     )
     return Fitted(made, report)
 
 
-async def _evict(messages: list[Any], policy: Policy, wanted: Budget, counting: Counting) -> tuple[tuple[int, ...], int]:
+async def _evict(messages: list[Any], policy: Policy, wanted: PromptBudget, counting: Counting) -> tuple[tuple[int, ...], int]:
     """The places that leave, and the prompt's tokens without them."""
 
     def prepare() -> tuple[list[Group], Step]:
-        leaving = context.order(context.groups(messages), policy)
+        leaving = context.eviction_order(context.evictable_groups(messages), policy)
         return leaving, counting.after(leaving)
 
     leaving, total = prepare() if len(messages) <= FEW else await asyncio.to_thread(prepare)
-    steps = context.search(len(leaving), wanted)
+    steps = context.fewest_groups(len(leaving), wanted)
     counts = {0: counting.before}
     try:
         asked = next(steps)
@@ -226,7 +226,7 @@ async def _evict(messages: list[Any], policy: Policy, wanted: Budget, counting: 
             asked = steps.send(counts[asked])
     except StopIteration as found:
         count: int = len(leaving) if found.value is None else found.value
-    return context.gone(leaving, count), counts[count]
+    return context.evicted_messages(leaving, count), counts[count]
 
 
 def _overflow(body: Body, said: ContextConfig, native: bool, made: list[Adjustment]) -> Any:
@@ -265,7 +265,7 @@ def _prompt_limit(body: Body, said: ContextConfig, native: bool, made: list[Adju
     return smaller, not refuses
 
 
-def _sizes(place: Place, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
+def _sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
     """The window, the longest prompt and the longest answer: the YAML's, the engine's, the catalog's."""
     target = place.target
     entry = None if place.engine is not None else catalog.find(target.kind.type, target.model, target.provider)
@@ -293,7 +293,7 @@ def _cap(body: Body) -> int | None:
     return min((value for name in CAPS if (value := body.get(name)) is not None), default=None)
 
 
-def _lower(body: Body, limits: Limits, prompt: int, strict: bool) -> list[Adjustment]:
+def _lower(body: Body, limits: WindowLimits, prompt: int, strict: bool) -> list[Adjustment]:
     """Lower the output caps to what fits beside the prompt."""
     made = []
     for name in CAPS:
@@ -311,18 +311,18 @@ def _lower(body: Body, limits: Limits, prompt: int, strict: bool) -> list[Adjust
     return made
 
 
-def _surely_fits(body: Body, limits: Limits, cap: int | None) -> bool:
+def _surely_fits(body: Body, limits: WindowLimits, cap: int | None) -> bool:
     """Whether bytes alone show that nothing need be done: a token of text is at least a byte. An image's address is not."""
     source = body.raw("messages") or b""
     if b'"type"' in source or b"\\u00" in source:
         return False
     size = len(source) + SLACK + sum(len(body.raw(name) or b"") for name in ("tools", "functions", "response_format", "system_prompt"))
-    if limits.overflow is not None and context.overflows(limits, max(cap or 1, context.LEAST_ROOM), size):
+    if limits.overflow is not None and context.overflows(limits, max(cap or 1, context.MIN_OUTPUT_TOKENS), size):
         return False
     return limits.prompt is None or size <= limits.prompt
 
 
-def _too_long(limits: Limits, prompt: int, cap: int | None, *, of: int | None = None) -> Refusal:
+def _too_long(limits: WindowLimits, prompt: int, cap: int | None, *, of: int | None = None) -> Refusal:
     """The 400, in OpenAI's words with the numbers. `of`: the whole prompt, of which `prompt` cannot be left out."""
     reduce = "Please reduce the length of the messages"
     resulted = f"your messages resulted in {prompt} tokens"

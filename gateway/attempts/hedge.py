@@ -25,24 +25,24 @@ from gateway.http.caller import Caller
 from providers.base import Failure, Refusal, Target, Usage
 
 if TYPE_CHECKING:
-    from gateway.config.limit import After
+    from gateway.config.limit import HedgeDelay
     from gateway.metrics import Metrics
-    from gateway.targets.backend import Choice
-    from gateway.targets.latency import Pace
+    from gateway.targets.backend import Candidate
+    from gateway.targets.latency import Latency
 
 MILLION = 10**6
 MOST_CREDIT = 10
 """Second attempts that may be saved up."""
 
-Send = Callable[[Journey, "Choice"], Awaitable[Failure | None]]
+Send = Callable[[Journey, "Candidate"], Awaitable[Failure | None]]
 """One attempt at one place."""
-Note = Callable[[Journey, "Choice", Failure], None]
+Note = Callable[[Journey, "Candidate", Failure], None]
 """What is to be written down of a failed one."""
 
 
-def hedge_delay(after: After, pace: Pace, *, stream: bool) -> float | None:
+def hedge_delay(after: HedgeDelay, pace: Latency, *, stream: bool) -> float | None:
     """Return the seconds to wait before the second attempt, or None while too few latencies of the target are known."""
-    return after.seconds if after.share is None else pace.quantile(after.share, stream=stream)
+    return after.seconds if after.quantile is None else pace.quantile(after.quantile, stream=stream)
 
 
 class HedgeBudget:
@@ -72,13 +72,13 @@ class Hedges:
         self._metrics = metrics
         self._budgets: dict[str, HedgeBudget] = {}
 
-    async def send(self, journey: Journey, first: Choice, second: Choice, send: Send, note: Note) -> tuple[Failure | None, Choice]:
+    async def send(self, journey: Journey, first: Candidate, second: Candidate, send: Send, note: Note) -> tuple[Failure | None, Candidate]:
         """An attempt at `first`, and one at `second` if it is slow; None when the caller has an answer, and which place spoke last."""
         assert first.hedge is not None
         hedge = first.hedge
         budget = self._budgets.setdefault(hedge.model, HedgeBudget())
         budget.earn(hedge.settings.budget)
-        delay = hedge_delay(hedge.settings.after, first.place.pace, stream=journey.call.stream)
+        delay = hedge_delay(hedge.settings.after, first.backend.latency, stream=journey.call.stream)
         if delay is None:
             return await send(journey, first), first
         race = Race(journey, send, note)
@@ -143,7 +143,7 @@ class Runner:
 
     __slots__ = ("call", "choice", "journey", "task")
 
-    def __init__(self, journey: Journey, choice: Choice, claim: Callable[[Runner], None], send: Send) -> None:
+    def __init__(self, journey: Journey, choice: Candidate, claim: Callable[[Runner], None], send: Send) -> None:
         self.choice = choice
         self.call = copy.copy(journey.call)
         self.call.attempts, self.call.asides = list(journey.call.attempts), list(journey.call.asides)
@@ -192,7 +192,7 @@ class Race:
             return "failed"
         return "lost" if self.winner is self.runners[0] else "won"
 
-    async def start(self, choice: Choice, patience: float | None = None) -> None:
+    async def start(self, choice: Candidate, patience: float | None = None) -> None:
         """Begin an attempt; with `patience`, wait so many seconds for its end."""
         runner = Runner(self._journey, choice, self._claimed, self._send)
         if self.runners:  # the other's place in the order, so that the two never look like the same attempt
@@ -221,12 +221,12 @@ class Race:
             self._correct(loser)
             return
         if loser.journey.sent:
-            self.given_up.append(loser.choice.place.target)
-            call, place = loser.call, loser.choice.place
+            self.given_up.append(loser.choice.backend.target)
+            call, place = loser.call, loser.choice.backend
             attempt = call.attempts[-1]
             attempt.outcome, attempt.ms = "lost", in_ms(time.monotonic() - call.sent_at)
             call.usage = Usage(accounting.prompt_tokens(call), 0, estimated=True)
-            self._estimate = Aside(place.target.name, call.usage, (place.price or FREE).of_usage(call.usage))
+            self._estimate = Aside(place.target.name, call.usage, (place.price or FREE).usage_cost(call.usage))
             for each in self.runners:
                 if each is not loser:
                     each.call.asides.append(self._estimate)
@@ -247,7 +247,7 @@ class Race:
         others = [one for each in self.runners if each is not last for one in each.call.attempts[self._before :] if one is not own]
         last.call.attempts[self._before :] = [*others, own]
 
-    async def result(self) -> tuple[Failure | None, Choice]:
+    async def result(self) -> tuple[Failure | None, Candidate]:
         """None when the caller has an answer; else the failure, or why the first attempt was not made; and which place it was."""
         waiting = {runner.task for runner in self.runners}
         while waiting and self.winner is None and not self._settled():
@@ -257,7 +257,7 @@ class Race:
         first, *others = self.runners
         for other in others:
             self._lose(other)
-            self._journey.asked.add(other.choice.place.target.name)
+            self._journey.asked.add(other.choice.backend.target.name)
         self._put_together(first)
         return await first.task, first.choice
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gateway.config.types import MirrorConfig
     from gateway.ledger.ledger import Ledger
     from gateway.metrics import Metrics
-    from gateway.targets.backend import Choice
+    from gateway.targets.backend import Candidate
     from gateway.telemetry.call_log import CallLog
 
 _DEADLINES = CallerDeadlines()
@@ -47,7 +47,7 @@ class Mirrors:
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: Counter[str] = Counter()
 
-    def offer(self, call: Call, headers: Headers, mirror: MirrorConfig, leads: Callable[[], list[Choice]], attempts: Attempts) -> None:
+    def offer(self, call: Call, headers: Headers, mirror: MirrorConfig, leads: Callable[[], list[Candidate]], attempts: Attempts) -> None:
         """Copy a call that was admitted to where `leads` leads, by the share that is to be copied. Returns at once."""
         if self._draw() >= mirror.share:
             return
@@ -55,7 +55,7 @@ class Mirrors:
             choice = leads()[0]
         except GatewayError:  # what the call itself is refused for, if it is
             return
-        name = choice.place.target.name
+        name = choice.backend.target.name
         if self._under_way[name] >= mirror.max_concurrent:
             self._count(choice, "skipped")
             return
@@ -71,7 +71,7 @@ class Mirrors:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _carry_out(self, shadow: Call, headers: Headers, mirror: MirrorConfig, choice: Choice, attempts: Attempts) -> None:
+    async def _carry_out(self, shadow: Call, headers: Headers, mirror: MirrorConfig, choice: Candidate, attempts: Attempts) -> None:
         caller = Caller({"headers": headers}, _nothing_more, _discard, _DEADLINES)
         outcome = "cancelled"
         try:
@@ -89,25 +89,25 @@ class Mirrors:
             self._log.write(internal_error(shadow.id, error))
             self._metrics.count("lockgate_internal_errors")
         finally:
-            self._under_way[choice.place.target.name] -= 1
+            self._under_way[choice.backend.target.name] -= 1
             self._account(shadow, choice, outcome)
 
-    def _account(self, shadow: Call, choice: Choice, outcome: str) -> None:
+    def _account(self, shadow: Call, choice: Candidate, outcome: str) -> None:
         """Outcome, tokens and cost under names of their own, a row of the ledger without a key, and a log line that says whose copy."""
         accounting.settle(shadow)
         if shadow.attempts:
             shadow.attempts[-1].outcome = outcome
         self._count(choice, outcome)
-        usage, label = shadow.usage, self._metrics.target_label(choice.place.target)
+        usage, label = shadow.usage, self._metrics.target_label(choice.backend.target)
         if usage is not None:
             self._metrics.count("lockgate_mirror_tokens", (label, "prompt"), max(0, usage.prompt_tokens))
             self._metrics.count("lockgate_mirror_tokens", (label, "output"), max(0, usage.completion_tokens))
-            self._metrics.count("lockgate_mirror_cost_usd", (label,), (choice.place.price or FREE).of_usage(usage))
+            self._metrics.count("lockgate_mirror_cost_usd", (label,), (choice.backend.price or FREE).usage_cost(usage))
         self._ledger.book(shadow, time.monotonic())
         self._log.add(shadow, time.monotonic())
 
-    def _count(self, choice: Choice, outcome: str) -> None:
-        self._metrics.count("lockgate_mirrors", (self._metrics.target_label(choice.place.target), outcome))
+    def _count(self, choice: Candidate, outcome: str) -> None:
+        self._metrics.count("lockgate_mirrors", (self._metrics.target_label(choice.backend.target), outcome))
 
 
 def copy_of(call: Call) -> Call:

@@ -11,7 +11,7 @@ from msgspec import structs
 from gateway.call import Call
 from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, from_refusal
 from gateway.http.caller import Caller
-from gateway.targets.backend import Choice
+from gateway.targets.backend import Candidate
 from gateway.targets.health import TargetHealth
 from providers.base import Failure, FailureKind, Refusal
 
@@ -33,7 +33,7 @@ class Journey:
         self.alone = alone
         self.sent = 0
         """Requests that went upstream."""
-        self.places: Callable[[], Sequence[Choice]] = tuple
+        self.places: Callable[[], Sequence[Candidate]] = tuple
         """Every place that the call may go to."""
         self.moved = False
         """A place was asked before."""
@@ -67,7 +67,7 @@ def last_word(journey: Journey, healths: Sequence[TargetHealth], *, down: bool) 
     failure = journey.failure
     if failure is None:
         return journey.error()
-    soonest = _apart(min(health.left for health in healths))
+    soonest = _apart(min(health.seconds_left for health in healths))
     if down and len(healths) > 1 and FAILURES[failure.kind].blame == "failure":  # of a lone target its own words say more
         message = f"No target of the model '{journey.call.model}' answers. The last was {journey.target}: {failure.message}"
         return Unavailable(message, retry_after=soonest)
@@ -78,7 +78,7 @@ def last_word(journey: Journey, healths: Sequence[TargetHealth], *, down: bool) 
 
 def resting(health: TargetHealth) -> Failure:
     """Why a call is not sent to a target that cools, while another one is finding out about it already."""
-    reason, left = health.cooling.reason or "failures", health.left
+    reason, left = health.cooldown.reason or "failures", health.seconds_left
     message = f"left alone for {left:.0f} s more ({reason}), but for one call that finds out whether it is back"
     return Failure(_KINDS.get(reason, "overloaded"), message, retry_after=_apart(left))
 

@@ -50,7 +50,7 @@ def read(body: Body) -> Asked:
 
 def is_native(kind: Provider) -> bool:
     """Whether the provider has the operation itself."""
-    return "logits" in getattr(getattr(kind, "wire", None), "paths", ())
+    return "logits" in kind.operations
 
 
 def as_chat(body: Body, asked: Asked) -> Body:
@@ -63,7 +63,7 @@ def as_chat(body: Body, asked: Asked) -> Body:
 
 def adapt(chat: Body, asked: Asked, target: Target, options: Options) -> list[Adjustment]:
     """Apply the provider's rules; Refusal when they leave no probabilities to read, or in strict mode not enough."""
-    exact = hasattr(target.kind, "probabilities")
+    exact = target.kind.probabilities is not None
     if not exact and asked.top_k is not None and asked.top_k > MOST_LISTED and options.strict:
         raise Refusal(f"'top_k' over {MOST_LISTED} is not to be had from {target.name}.", "top_k")
     adjustments = target.kind.adapt(chat, target, options)

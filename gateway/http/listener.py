@@ -14,7 +14,7 @@ import uvicorn
 
 from gateway.config import pem
 from gateway.config.formats import Address
-from gateway.config.types import Tls
+from gateway.config.types import TlsConfig
 from gateway.http.connection import CallerConnection, end_overdue
 
 BACKLOG = 4096
@@ -82,17 +82,17 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _tls_context(tls: Tls, config: uvicorn.Config, default: object) -> ssl.SSLContext:
+def _tls_context(tls: TlsConfig, config: uvicorn.Config, default: object) -> ssl.SSLContext:
     """What shows our certificate, as the configuration had it when it was read."""
     context = ssl.SSLContext(config.ssl_version)
-    pem.load(context, tls)
+    pem.load_certificate(context, tls)
     return context
 
 
 def server(
     app: Any,
     *,
-    tls: Tls | None = None,
+    tls: TlsConfig | None = None,
     trusted_proxies: tuple[str, ...] = (),
     grace: int | None,
     heads: Callable[[], float] = lambda: HEADS,

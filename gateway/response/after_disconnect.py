@@ -27,19 +27,19 @@ Result = TypeVar("Result")
 def wanted(exchange: Exchange) -> bool:
     """Whether the caller left an answer that should be read on."""
     place = exchange.place
-    return place.drain and getattr(exchange.caller, "gone", False) and place.draining < MOST
+    return place.finishes_reading and getattr(exchange.caller, "gone", False) and place.finishing < MOST
 
 
 async def read_on(exchange: Exchange, rest: Awaitable[Any]) -> None:
     """Read the rest; what breaks it, or takes too long, ends it."""
     place = exchange.place
-    place.draining += 1
+    place.finishing += 1
     try:
         with suppress(UpstreamError, StreamFailure, TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await rest
     finally:
-        place.draining -= 1
+        place.finishing -= 1
 
 
 async def outlive(exchange: Exchange, work: Coroutine[Any, Any, Result], then: Callable[[Result], Awaitable[None]] | None = None) -> Result:

@@ -1,6 +1,6 @@
 """One answer out of several upstream calls that build on each other, as a provider's generator of bodies says.
 
-A provider without a parameter may know how to reach its meaning by asking twice (`in_parts`): bodies out, answers in, the whole at
+A provider without a parameter may know how to reach its meaning by asking twice (`Provider.chained`): bodies out, answers in, the whole at
 the end. No I/O here but through `ask`.
 """
 

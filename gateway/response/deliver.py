@@ -26,8 +26,7 @@ async def carry_out(exchange: Exchange, body: Body) -> None:
         bodies = fan_out(body, exchange.count)
         await (merged_response.relay_several if call.stream else merged_response.answer_several)(exchange, bodies)
         return
-    in_parts = getattr(exchange.target.kind, "in_parts", None)
-    parts = in_parts(body, exchange.options) if in_parts is not None else None
+    parts = exchange.target.kind.chained(body, exchange.options)
     if call.stream and parts is None:
         continuing = call.transcript is not None and bool(call.transcript.handovers)
         await streaming.deliver(exchange, await streaming.begin(exchange, body, usage_asked=call.usage_asked and not continuing))

@@ -29,7 +29,7 @@ from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usa
 
 def ask(exchange: Exchange, body: Body) -> Coroutine[Any, Any, tuple[Read, Response]]:
     """One JSON answer, read whole, and the head it came with."""
-    return outlive(exchange, _ask(exchange, body)) if exchange.place.drain else _ask(exchange, body)
+    return outlive(exchange, _ask(exchange, body)) if exchange.place.finishes_reading else _ask(exchange, body)
 
 
 async def _ask(exchange: Exchange, body: Body) -> tuple[Read, Response]:
@@ -67,7 +67,7 @@ async def ask_again(exchange: Exchange, first: Read, watch: json_mode.Watch) -> 
 async def _read(exchange: Exchange, response: Response) -> Read:
     """A JSON answer for the caller, with its usage and finish reasons."""
     call, target, options = exchange.call, exchange.target, exchange.options
-    relay = answer.whole_relay(target, options) if getattr(target.kind, "always_streams", False) else None
+    relay = answer.whole_relay(target, options) if target.kind.always_streams else None
     try:
         if relay is not None:
             found = await answer.aggregate(response, target, relay)
@@ -112,8 +112,8 @@ async def give(exchange: Exchange, body: bytes, response: Response) -> None:
     call = exchange.call
     exchange.caller.claim()
     call.status, exchange.delivered = 200, True
-    if call.operation == "chat" and call.path.startswith(goodfire.PREFIX):
-        body = goodfire.as_goodfire(body)
+    if call.operation == "chat" and call.path.startswith(goodfire.PATH_PREFIX):
+        body = goodfire.to_goodfire(body)
     if call.receipt:
         call.time_info = exchange.times() or time_info.read(body) or time_info.measured(call)
         accounting.settle(call)

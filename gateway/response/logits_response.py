@@ -15,13 +15,13 @@ from gateway.upstream.transport import Response
 from providers.base import Body, Failure, StreamFailure
 
 if TYPE_CHECKING:
-    from providers.local.probabilities import Probabilities, Steps
+    from providers.base import Probabilities, ProbabilitySteps
 
 
 async def answer_logits(exchange: Exchange, body: Body, asked: logits.Asked) -> None:
     """Token probabilities where the provider has no call for them."""
     call, target = exchange.call, exchange.target
-    steps = getattr(target.kind, "probabilities", None)
+    steps = target.kind.probabilities
     if steps is None:
         (answered, call.usage, call.finish_reasons), response = await ask(exchange, body)
         found, notes = logits.from_chat(answered, asked)
@@ -33,7 +33,7 @@ async def answer_logits(exchange: Exchange, body: Body, asked: logits.Asked) -> 
     await give(exchange, found, response)
 
 
-async def _step(exchange: Exchange, steps: Steps) -> tuple[Probabilities, Response]:
+async def _step(exchange: Exchange, steps: ProbabilitySteps) -> tuple[Probabilities, Response]:
     """Carry out a provider's own requests one after another."""
     request = next(steps)
     while True:

@@ -98,7 +98,7 @@ def note(exchange: Exchange, stream: UpstreamStream) -> None:
 
 async def begin(exchange: Exchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
     """Send, and read up to the first events that say something. Nothing goes to the caller."""
-    if not exchange.place.drain:
+    if not exchange.place.finishes_reading:
         return await _begin(exchange, body, usage_asked)
 
     async def rest(stream: UpstreamStream) -> None:

@@ -16,7 +16,7 @@ from gateway.response import time_info
 from gateway.response import upstream_answer as answer
 from gateway.streams.relay import Relay
 from gateway.streams.resumed import ResumedStream
-from gateway.targets.backend import Place
+from gateway.targets.backend import Backend
 from gateway.upstream.transport import Deadlines, Response
 from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, Target, Usage, WireRequest
 
@@ -39,7 +39,7 @@ class Exchange:
         self,
         call: Call,
         caller: Caller,
-        place: Place,
+        place: Backend,
         target: Target,
         options: Options,
         deadlines: Deadlines,
@@ -124,7 +124,7 @@ class Exchange:
             if self.watch is not None:
                 decoder = watched = json_mode.JsonStream(decoder, self.watch, choices)
                 self.watched.append(watched)
-        if call.path.startswith(goodfire.PREFIX):
+        if call.path.startswith(goodfire.PATH_PREFIX):
             decoder = goodfire.GoodfireStream(decoder)
         if call.transcript is not None and call.transcript.handovers:
             decoder = ResumedStream(decoder, call.transcript)

@@ -104,10 +104,10 @@ def _only_post(request: Request) -> GatewayError:
 
 def describe_model(generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
     """One entry of /v1/models; with what the model honours and adjusts unless `brief`."""
-    choices = generation.router.possible(generation.router.find(name))
-    found: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": choices[0].place.target.provider}
+    choices = generation.router.all_candidates(generation.router.find(name))
+    found: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": choices[0].backend.target.provider}
     if not brief:
-        targets = [choice.place.target for choice in choices]
+        targets = [choice.backend.target for choice in choices]
         found["targets"] = [{"target": one.name, "parameters": described(one.kind.capabilities(one.model))} for one in targets]
     return found
 

@@ -22,15 +22,15 @@ import uvloop
 
 from gateway.admin.app import build_admin
 from gateway.admin.health import Health
-from gateway.config.source import Loaded, Source
+from gateway.config.source import ConfigSource, LoadedConfig
 from gateway.http.listener import bind, server
 from gateway.metrics.cells import remove
 from gateway.metrics.snapshot import Snapshot, after_end, merge, read_file
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 from gateway.server.drain import LAST_WORDS, Ending, end_when_hurried, watch_signals
-from gateway.server.serve import announce, begin, fetch_model, report
-from gateway.server.worker_control import Load, Serving, ask
+from gateway.server.startup import announce, begin, fetch_model, report
+from gateway.server.worker_control import SHOWN, Load, Serving, WorkerOrder, ask
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
 
@@ -40,23 +40,11 @@ STEADY = 10.0
 CHECK_EVERY = 0.25
 LOAD_WITHIN = 10.0
 """Seconds that a worker may take to load a generation."""
-SHOWN = ".targets"
-"""What a worker shows of its targets is beside its cells."""
 
 
-class WorkerOrder(msgspec.Struct):
-    """What a worker is told at its start, as JSON on its standard input: nothing that may be secret is an argument."""
-
-    load: Load
-    listener: int
-    control: str
-    cells: str
-    number: int
-    supervisor: int
-    human: bool
 
 
-def supervise(source: Source, loaded: Loaded, workers: int, log: str) -> int:
+def supervise(source: ConfigSource, loaded: LoadedConfig, workers: int, log: str) -> int:
     """Serve with several processes until told to stop; the exit code."""
     config = loaded.config
     if config.store.startswith("memory:"):
@@ -71,7 +59,7 @@ def supervise(source: Source, loaded: Loaded, workers: int, log: str) -> int:
 
 class _Supervisor:
     def __init__(
-        self, source: Source, loaded: Loaded, workers: int, listener: socket.socket, admin: socket.socket, folder: Path, human: bool
+        self, source: ConfigSource, loaded: LoadedConfig, workers: int, listener: socket.socket, admin: socket.socket, folder: Path, human: bool
     ) -> None:
         self._listener = listener
         self._admin = admin
@@ -188,7 +176,7 @@ class _Supervisor:
     def _control(self, number: int) -> Path:
         return self._folder / f"worker-{number}.sock"
 
-    async def _spread(self, loaded: Loaded, generation: int) -> None:
+    async def _spread(self, loaded: LoadedConfig, generation: int) -> None:
         """Tell every worker of a new generation; one that starts just now is told once it listens."""
         self._reloader.loaded = loaded
         await asyncio.gather(*(self._tell(number) for number in list(self._running)))
@@ -226,8 +214,8 @@ class _Supervisor:
 
     def _targets(self) -> list[target_views.TargetView]:
         """How the targets fare, as all workers see them."""
-        own = target_views.views(self._gateway.health, self._gateway.config)
-        return target_views.merged([own, *(target_views.read(Path(f"{path}{SHOWN}")) for path in self._cells.values())])
+        own = target_views.target_views(self._gateway.health, self._gateway.config)
+        return target_views.merge_views([own, *(target_views.read_views(Path(f"{path}{SHOWN}")) for path in self._cells.values())])
 
     def _of_workers(self) -> list[Snapshot]:
         """What the workers have counted, those that have ended included."""

@@ -19,12 +19,12 @@ from gateway.http.listener import Server, seat
 from gateway.metrics.cells import Cells
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import applicable
+from gateway.server.callers_listener import callers_server, load_certificate
 from gateway.server.drain import Ending, serve_until_told, watch_signals
 from gateway.server.gc_tuning import spare_what_stays
 from gateway.server.loop_watchdog import Watchdog
-from gateway.server.serve import callers_server, load_certificate, report
-from gateway.server.supervisor import SHOWN, WorkerOrder
-from gateway.server.worker_control import Load, Serving, listen
+from gateway.server.startup import report
+from gateway.server.worker_control import SHOWN, Load, Serving, WorkerOrder, listen
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
 
@@ -51,7 +51,7 @@ def main() -> int:
 
 async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
     callers = callers_server(gateway)
-    gateway.health.doubt = partial(_ask_to_read_again, order.supervisor)
+    gateway.health.on_credential_refused = partial(_ask_to_read_again, order.supervisor)
     await gateway.start()
     ending = Ending(Health(), gateway.metrics)
     ignore_signals = watch_signals(ending.signalled, lambda: None)  # SIGHUP is the supervisor's
@@ -92,7 +92,7 @@ async def _show_gauges(gateway: Gateway, shown: Path) -> None:
     """Counters are where the supervisor reads them as soon as they change; what is kept elsewhere is written beside them."""
     while True:
         gateway.metrics.refresh()
-        target_views.write(shown, gateway.target_views())
+        target_views.write_views(shown, gateway.target_views())
         await asyncio.sleep(SHOW_EVERY)
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.config.source import Text
+from gateway.config.source import ConfigText
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Load(msgspec.Struct):
     """Serve by this configuration; answered with a Serving."""
 
-    text: Text
+    text: ConfigText
     generation: int
     engines: dict[str, str]
 
@@ -57,3 +57,19 @@ async def ask(path: Path, load: Load, kind: type[T], within: float) -> T:
             return msgspec.json.decode(await reader.read(), type=kind)
         finally:
             writer.close()
+
+
+SHOWN = ".targets"
+"""What a worker shows of its targets is beside its cells."""
+
+
+class WorkerOrder(msgspec.Struct):
+    """What a worker is told at its start, as JSON on its standard input: nothing that may be secret is an argument."""
+
+    load: Load
+    listener: int
+    control: str
+    cells: str
+    number: int
+    supervisor: int
+    human: bool

@@ -21,7 +21,8 @@ class ChunkFilter(ABC):
 
     def end(self) -> Sequence[bytes]:
         """What `inner` adds at the end."""
-        return [kept for chunk in getattr(self._inner, "end", tuple)() for kept in self._pass(chunk)]
+        chunks = self._inner.end() if self._inner is not None else ()
+        return [kept for chunk in chunks for kept in self._pass(chunk)]
 
     @abstractmethod
     def _pass(self, data: bytes) -> Sequence[bytes]:

@@ -174,7 +174,7 @@ class Relay:
     def _translate(self, decoder: StreamDecoder, events: Iterable[Event]) -> Iterator[Event]:
         for name, data in events:
             try:
-                chunks = (*getattr(decoder, "end", tuple)(), data) if data == b"[DONE]" else tuple(decoder.feed(name, data))
+                chunks = (*decoder.end(), data) if data == b"[DONE]" else tuple(decoder.feed(name, data))
             except UNREADABLE as error:
                 raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None
             for chunk in chunks:

@@ -13,7 +13,7 @@ from gateway.config.load import parse
 from gateway.config.types import Address
 from gateway.http.listener import bind
 from gateway.keys.file_store import NAME
-from gateway.server.serve import announce
+from gateway.server.startup import announce
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, serving
 from tests.flows.live import eventually
@@ -69,11 +69,11 @@ async def test_two_gateways_of_one_file_know_each_others_keys(up: FaultUpstream,
     async with serving(up, rest) as one, serving(up, rest) as other:
         first, second = Operator(client, one), Operator(client, other)
         made = await asyncio.gather(*(operator.make(f"{at}") for at, operator in enumerate([first, second] * 4)))
-        await eventually(lambda: len(one.gateway.made_keys.known) == len(other.gateway.made_keys.known) == 8)
+        await eventually(lambda: len(one.gateway.made_keys.keys) == len(other.gateway.made_keys.keys) == 8)
         assert {(await operator.call(token)).status_code for operator in (first, second) for token in made} == {200}
         assert (await first.ask("POST", "", {"name": "7"})).status_code == 409
         assert (await first.ask("DELETE", "/7")).status_code == 200
-        await eventually(lambda: len(other.gateway.made_keys.known) == 7)
+        await eventually(lambda: len(other.gateway.made_keys.keys) == 7)
         assert (await second.call(made[7])).status_code == 401
 
 
