@@ -1,4 +1,4 @@
-# Two commands matter: `make run` and `make test`. `make help` lists the rest.
+# Main commands: `make run` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -19,23 +19,23 @@ help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: PORT ADMIN_PORT CONFIG WORKERS (make run), PYTHON (the interpreter for $(VENV)), ARGS (make test, make bench)"
 
-run: $(VENV)/.installed-run ## Install what is needed and start the gateway on 127.0.0.1:8080
+run: $(VENV)/.installed-run ## Install the dependencies and start the gateway on 127.0.0.1:8080
 	@exec $(BIN)/lockgate serve $(FLAGS)
 
-test: install-dev ## Lint, check types and run every test; no root needed
+test: install-dev ## Run linters, type checks and all tests, without root
 	@$(BIN)/lockgate pull
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
-prove: install-dev install-clients install-tools ## Drive the gateway with real clients and real tools, print figures
+prove: install-dev install-clients install-tools ## Test with real clients and real tools, and print measurements
 	@$(BIN)/lockgate pull
-	@echo "== benchmark, short form (figures are printed; only wrong answers fail)"
-	@if command -v cc >/dev/null; then $(BIN)/python -m benchmarks --quick; else echo "no C compiler: the benchmark is left out"; fi
+	@echo "== short benchmark (prints figures; only wrong answers fail)"
+	@if command -v cc >/dev/null; then $(BIN)/python -m benchmarks --quick; else echo "no C compiler: skipping the benchmark"; fi
 	@echo "== proofs"
-	@[ "$$(id -u)" = 0 ] || echo "not root: the container image is not built"
+	@[ "$$(id -u)" = 0 ] || echo "not root: skipping the container image build"
 	@$(BIN)/python -m pytest -m prove $(if $(filter 0,$(shell id -u)),,--ignore=tests/deploy/test_image_build.py) $(ARGS)
 
-bench: $(VENV)/.installed-dev ## Measure CPU and memory against nginx in the same run
+bench: $(VENV)/.installed-dev ## Measure CPU and memory, compared with nginx in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 	@$(BIN)/python -m benchmarks.tokens
 	@$(BIN)/python -m benchmarks.stops
@@ -46,7 +46,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	@echo "== mypy" && $(BIN)/mypy
 	@echo "== import contracts" && $(BIN)/lint-imports
 
-lock: ## Resolve the lock files anew (needs uv on PATH)
+lock: ## Update the lock files (needs uv on PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }
 	$(call compile,run,pyproject.toml requirements/build.in --extra local --extra top)
 	$(call compile,dev,pyproject.toml requirements/build.in --extra local --extra top --extra dev --constraint requirements/run.txt)
@@ -57,25 +57,25 @@ lock: ## Resolve the lock files anew (needs uv on PATH)
 	$(call compile,clients-goodfire,requirements/clients-goodfire.in)
 	for each in tests/clients tests/deploy/grafana; do (cd $$each && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund) || exit 1; done
 
-# One resolution for every Python from 3.11 on and every platform, with the hashes of all files and no index address. What was uploaded
-# less than a week ago is left for the next time: a package that was taken over is mostly found within days.
+# One resolution for all platforms and for Python 3.11 and later, with the hashes of all files and without an index address. Uploads
+# younger than a week are ignored, because most compromised packages are discovered within days.
 define compile
 	uv pip compile $(2) --universal --python-version 3.11 --exclude-newer "7 days" --generate-hashes --no-annotate --quiet \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements/$(1).txt
 
 endef
 
-clean: ## Remove what the commands above made
+clean: ## Remove everything that these commands create
 	rm -rf $(VENV) $(CLIENTS) $(TOOLS) tests/clients/node_modules tests/deploy/grafana/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find gateway providers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What is installed is remembered by a stamp beside it, so that a second start asks no package index.
+# A stamp file records each installation, so that a second start contacts no package index.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo "Lockgate needs Python 3.11 or newer; '$(PYTHON)' is not. Name another: make PYTHON=python3.12 run"; exit 1; }
+		{ echo "Lockgate needs Python 3.11 or newer, and '$(PYTHON)' is older or missing. Choose another: make PYTHON=python3.12 run"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "Python's venv module is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "making $(VENV)" && $(PYTHON) -m venv $(VENV)
+	@echo "creating $(VENV)" && $(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed-run: requirements/run.txt pyproject.toml | $(BIN)/python
 	@echo "installing the locked packages (half a minute, once)" && $(BIN)/python $(INSTALL) -r requirements/run.txt
@@ -103,23 +103,23 @@ tests/clients/node_modules/.installed: tests/clients/package-lock.json $(CLIENTS
 	@cd tests/clients && PATH="$(CURDIR)/$(CLIENTS)/main/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# Validators of deploy/ from a locked environment of their own.
+# Validators of deploy/, in a separate locked environment.
 $(TOOLS)/.installed: requirements/tools.txt
 	@echo "installing the validators of deploy/ (half a minute, once)" && $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python $(INSTALL) -r requirements/tools.txt
 	@touch $@
 
-# Grafana's own types, for its dashboards; npm is the one that the clients bring.
+# Grafana's types for its dashboards; npm comes from the client environment.
 tests/deploy/grafana/node_modules/.installed: tests/deploy/grafana/package-lock.json $(CLIENTS)/.installed
 	@cd tests/deploy/grafana && PATH="$(CURDIR)/$(CLIENTS)/main/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# What proofs drive that has a Debian package: nginx and HAProxy in front, Prometheus, Redis' own client, an image build without an
-# engine, the benchmark's compiler. Only root can install them; a proof whose program is missing fails and names it.
+# Debian packages that the proofs use: nginx, HAProxy, Prometheus, the Redis client, an image build without a container engine, and the
+# compiler of the benchmark. Only root can install them. A proof whose program is missing fails and names it.
 PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus redis-cli:redis-tools redis-server:redis-server wget:wget buildah:buildah debootstrap:debootstrap cc:gcc
 install-tools: $(TOOLS)/.installed tests/deploy/grafana/node_modules/.installed
 	@missing=""; for one in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $${one%%:*} >/dev/null || missing="$$missing $${one##*:}"; done; \
 	case "$$missing" in *gcc*) missing="$$missing libc6-dev";; esac; \
-	if [ -z "$$missing" ]; then echo "system tools: all are here"; \
+	if [ -z "$$missing" ]; then echo "system tools: all installed"; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; then echo "system tools: installed$$missing"; \
-	else echo "system tools:$$missing missing, and only root can install them here"; fi
+	else echo "system tools missing:$$missing (only root can install them)"; fi

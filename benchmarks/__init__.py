@@ -1,1 +1,1 @@
-"""What a call costs: CPU and memory of the gateway beside nginx, in the same run, on loopback."""
+"""Benchmarks: CPU and memory of the gateway and of nginx, in the same run, on loopback."""

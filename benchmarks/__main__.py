@@ -1,4 +1,4 @@
-"""Run the benchmark: `python -m benchmarks`. Wrong answers end it with an error; slow ones are only printed."""
+"""Run the benchmark: `python -m benchmarks`. A wrong answer is an error; a slow one is only reported."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SLOW_EVENTS, SLOW_DELAY = 20, 0.5
 
 
 def main() -> None:
-    """Parse the arguments, measure, print and write."""
+    """Parse the arguments, run the benchmark, and write the report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short repetition, and nothing is written")
+    parser.add_argument("--quick", action="store_true", help="run one short repetition and write no file")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5, help="length of one measurement")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the Markdown goes")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="file for the Markdown report")
     arguments = parser.parse_args()
     repetitions, seconds = (1, 0.7) if arguments.quick else (arguments.repetitions, arguments.seconds)
     with tempfile.TemporaryDirectory(prefix="lockgate-bench-") as name:
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def run(folder: Path, repetitions: int, seconds: float) -> Figures:
-    """Measure both targets in one run, taking turns within each repetition."""
+    """Measure both targets in one run, alternating within each repetition."""
     compile_programs(folder)
     mock, upstream = start_mock(folder)
     targets: list[Target] = []
@@ -67,7 +67,7 @@ def run(folder: Path, repetitions: int, seconds: float) -> Figures:
 
 
 def measure_costs(folder: Path, targets: list[Target], seconds: float, figures: Figures) -> None:
-    """One repetition: every load on every target, the targets side by side in time."""
+    """Run one repetition: every load on every target, with the targets alternating."""
     for load, body, connections in LOADS:
         for target in targets:
             microseconds, answered = cost(folder, target, body, connections, seconds)
@@ -75,7 +75,7 @@ def measure_costs(folder: Path, targets: list[Target], seconds: float, figures: 
 
 
 def slow_streams(folder: Path, target: Target) -> float:
-    """KiB of PSS that each of 2,000 open streams takes, seen in the middle of their lives; all must complete."""
+    """Return the PSS in KiB of each of 2,000 open streams, measured halfway. All streams must complete."""
     before = memory_kib(target.process.pid)
     body = request_body(True, f"#chunks={SLOW_EVENTS}##delay={SLOW_DELAY * 1e6:.0f}#")
     outcome: list[Load | RuntimeError] = []

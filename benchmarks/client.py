@@ -1,9 +1,9 @@
-"""CPU microseconds per request of the upstream client alone, against a raw mock in another process.
+"""Measure the CPU time of the upstream client alone, against a mock in another process.
 
     python -m benchmarks.client [--requests 20000] [--concurrency 1 32]
 
 Prints user + system time of this process divided by requests: JSON (1.4 KB up, 600 B down), SSE (51 events in one go) and
-spaced (51 events 20 ms apart, 64 streams at once: what an event costs that arrives alone).
+spaced (51 events 20 ms apart, 64 concurrent streams: the cost of an event that arrives alone).
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ SSE_REPLY = SSE_HEAD + _CHUNK * EVENTS + b"0\r\n\r\n"
 
 
 class Mock(asyncio.Protocol):
-    """Answers every request whose body is BODY; a path with `sse` gets a stream."""
+    """Mock upstream: answers every request whose body is BODY, with a stream if the path contains `sse`."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is here."""
+        """Store the transport of a new connection."""
         self.transport = cast("asyncio.Transport", transport)
         self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
-        """Answer once head and body are complete."""
+        """Answer when head and body are complete."""
         self.buffer += data
         if self.buffer.endswith(BODY):
             if self.buffer.startswith(b"POST /spaced"):
@@ -55,7 +55,7 @@ class Mock(asyncio.Protocol):
             self.buffer = b""
 
     def send_later(self, left: int) -> None:
-        """The rest of a spaced stream."""
+        """Send the remaining events of a spaced stream."""
         if left:
             self.transport.write(_CHUNK)
             asyncio.get_running_loop().call_later(0.02, self.send_later, left - 1)
@@ -64,13 +64,13 @@ class Mock(asyncio.Protocol):
 
 
 def pin(core: int) -> None:
-    """Stay on one core if the machine has it."""
+    """Pin the process to one core, if the machine has it."""
     if core in os.sched_getaffinity(0):
         os.sched_setaffinity(0, {core})
 
 
 def run_mock(pipe: Pipe) -> None:
-    """Serve until killed; tells its port first."""
+    """Report the port, then serve until killed."""
     pin(1)
 
     async def serve() -> None:
@@ -82,7 +82,7 @@ def run_mock(pipe: Pipe) -> None:
 
 
 async def drive(transport: NativeTransport, origin: Origin, path: str, requests: int, concurrency: int) -> float:
-    """CPU microseconds per request."""
+    """Return the CPU time per request in microseconds."""
     deadlines = Deadlines()
     left = iter(range(requests))
 
@@ -103,7 +103,7 @@ async def drive(transport: NativeTransport, origin: Origin, path: str, requests:
 
 
 async def measure(port: int, requests: int, concurrency: int, repetitions: int) -> None:
-    """Warm up, then print median and range over the repetitions."""
+    """Warm up, then print median and range of the repetitions."""
     transport = NativeTransport()
     origin = Origin("http", "127.0.0.1", port)
     for path in ("/json", "/sse"):
@@ -119,7 +119,7 @@ async def measure(port: int, requests: int, concurrency: int, repetitions: int) 
 
 
 def main() -> None:
-    """Parse the command line, start the mock, measure."""
+    """Parse the command line, start the mock, and measure."""
     parser = argparse.ArgumentParser(description="CPU cost of the upstream client")
     parser.add_argument("--requests", type=int, default=20000)
     parser.add_argument("--concurrency", type=int, nargs="*", default=[1, 32])

@@ -1,10 +1,10 @@
-/* A closed loop of callers: each connection sends its request again as soon as its answer is complete.
+/* Closed-loop load generator: each connection repeats its request as soon as the response is complete.
  *
- * Every answer is checked: status 200, a JSON body with choices, or a stream with the expected events, a finish_reason and
- * one [DONE]. Anything else is an error, and so is a connection that breaks.
+ * Every response is checked: status 200, a JSON body with choices, or a stream with the expected events, a finish_reason and
+ * one [DONE]. Anything else is an error, and so is a broken connection.
  * Usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY < body
- *   TIMES   requests for each connection (0: until SECONDS have passed; answers under way are awaited)
- *   EVENTS  events of a stream (0: the answer is JSON); one fewer is accepted, as the usage event may be hidden
+ *   TIMES   requests per connection (0: until SECONDS have passed; responses in flight are awaited)
+ *   EVENTS  events of a stream (0: the response is JSON); one fewer is accepted, because the usage event may be hidden
  * Prints one JSON object. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -26,7 +26,7 @@ typedef struct {
     long left;
     State state;
     double sent, first;
-    char head[4096], last[KEPT + 1]; /* the newest bytes of the body, to find words that two reads share */
+    char head[4096], last[KEPT + 1]; /* last bytes of the body, to find words that span two reads */
 } Connection;
 
 static Connection *connections;
@@ -52,7 +52,7 @@ static int connect_to(Connection *c) {
     return 1;
 }
 
-/* Send the next request, or leave when enough were sent; a connection that leaves is closed. */
+/* Send the next request, or close the connection if enough were sent. */
 static void next(Connection *c) {
     if (wanted_times ? c->times >= wanted_times : now() >= stop_at) {
         close(c->fd);
@@ -80,7 +80,7 @@ static void fail(Connection *c, const char *why) {
     else active--;
 }
 
-/* Look at a piece of the body: count events, find the words that make an answer complete. */
+/* Process a piece of the body: count events and find the words that make a response complete. */
 static void look(Connection *c, const char *data, long length) {
     for (const char *at = data; wanted_events && (at = memchr(at, '\n', data + length - at)); at++)
         if (at > data ? at[-1] == '\n' : c->last[KEPT - 1] == '\n') c->events++;
@@ -111,7 +111,7 @@ static void complete(Connection *c) {
     next(c);
 }
 
-/* Read the head when it is complete; returns where the body begins in data, -1 for more, -2 when it is wrong. */
+/* Read a complete head. Returns the start of the body in data, -1 if more is needed, -2 if it is wrong. */
 static long take_head(Connection *c, const char *data, long length) {
     int before = c->length;
     long room = (long)sizeof c->head - 1 - before, part = length < room ? length : room;
@@ -129,7 +129,7 @@ static long take_head(Connection *c, const char *data, long length) {
     return end + 4 - c->head - before;
 }
 
-/* Decode body bytes; 1 when the answer is complete, 0 for more, -1 when the framing is wrong. */
+/* Decode body bytes. Returns 1 if the response is complete, 0 if more is needed, -1 if the framing is wrong. */
 static int take_body(Connection *c, const char *data, long length) {
     while (length > 0 || (c->state == FIXED && !c->left)) {
         if (c->state == FIXED || c->state == DATA) {

@@ -1,4 +1,4 @@
-"""What the kernel says a process tree used: CPU time and memory."""
+"""CPU time and memory of a process tree, read from /proc."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BODY_BYTES = 1460
 
 
 def request_body(stream: bool, text: str = "") -> bytes:
-    """A chat request of a fixed size; `text` tells the mock its pace."""
+    """Return a chat request of a fixed size. `text` contains the pacing commands for the mock."""
     message = {
         "model": "bench",
         "temperature": 0.7,
@@ -31,7 +31,7 @@ def request_body(stream: bool, text: str = "") -> bytes:
 
 
 def process_tree(root: int) -> list[int]:
-    """The process and all its descendants."""
+    """Return a process and all its descendants."""
     parents: dict[int, int] = {}
     for folder in PROC.iterdir():
         if folder.name.isdigit():
@@ -45,7 +45,7 @@ def process_tree(root: int) -> list[int]:
 
 
 def cpu_seconds(root: int) -> float:
-    """User and system time of the tree so far."""
+    """Return the user and system time of the tree."""
     ticks = 0
     for pid in process_tree(root):
         fields = _stat(pid)
@@ -54,7 +54,7 @@ def cpu_seconds(root: int) -> float:
 
 
 def memory_kib(root: int) -> int:
-    """The tree's proportional share of memory (PSS), in KiB."""
+    """Return the proportional set size (PSS) of the tree, in KiB."""
     total = 0
     for pid in process_tree(root):
         text = (PROC / str(pid) / "smaps_rollup").read_text()
@@ -64,7 +64,7 @@ def memory_kib(root: int) -> int:
 
 
 def cost(folder: Path, target: Target, body: bytes, connections: int, seconds: float) -> tuple[float, Load]:
-    """CPU microseconds of the tree for each request, after a short warm-up."""
+    """Return the CPU time of the tree per request in microseconds, after a short warm-up."""
     events = 51 if b'"stream":true' in body else 0
     run_load(folder, target.port, body, connections, min(0.3, seconds), events)
     before = cpu_seconds(target.process.pid)
@@ -73,13 +73,13 @@ def cost(folder: Path, target: Target, body: bytes, connections: int, seconds: f
 
 
 def idle_memory(target: Target) -> int:
-    """PSS in KiB once nothing happens any more."""
+    """Return the PSS in KiB once the tree is idle."""
     time.sleep(1)
     return memory_kib(target.process.pid)
 
 
 def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat after the command's name (which may hold spaces); empty when the process is gone."""
+    """Return the fields of /proc/PID/stat after the command name, or an empty list if the process has ended."""
     try:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What metrics cost: a call's record against prometheus-client's labels() for the same updates, and how long a scrape stalls the loop.
+"""Measure metrics: recording a call, compared with prometheus-client's labels(), and how long a scrape blocks the event loop.
 
 python -m benchmarks.metrics
 """
@@ -27,7 +27,7 @@ CLIENT = {**SERVER, "gen_ai_request_model": "gpt-4o"}
 
 
 class Cost(NamedTuple):
-    """Microseconds of CPU for each call, ours and prometheus-client's, and milliseconds of the worst stalls of scrapes."""
+    """CPU time per call in microseconds, ours and prometheus-client's, and the longest block by a scrape in milliseconds."""
 
     ours: float
     theirs: float
@@ -38,7 +38,7 @@ class Cost(NamedTuple):
 
 
 def a_call(model: str = "smart", target: str = "openai/gpt-4o", key: str = "team") -> Call:
-    """A stream of 200 tokens that was answered."""
+    """Return a completed stream of 200 tokens."""
     call = Call("chat", "/v1/chat/completions")
     provider, _, name = target.partition("/")
     call.target = Target(target, provider, providers.get("openai"), name, "http://127.0.0.1/v1")
@@ -50,7 +50,7 @@ def a_call(model: str = "smart", target: str = "openai/gpt-4o", key: str = "team
 
 
 class Theirs:
-    """The same metrics by prometheus-client alone, labels looked up at each update."""
+    """The same metrics in prometheus-client, with a label lookup at each update."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -70,7 +70,7 @@ class Theirs:
         self._histograms[name].labels(**labels).observe(value)
 
     def record(self, call: Call, ended: float) -> None:
-        """What a call adds."""
+        """Record one call."""
         assert call.usage is not None
         prompt, output = call.usage.prompt_tokens, call.usage.completion_tokens
         self._count("lockgate_requests", **BOTH, provider="openai", operation="chat", status="2xx", code="ok")
@@ -96,7 +96,7 @@ class Theirs:
 
 
 def per_call(record: Callable[[Call, float], None], call: Call) -> float:
-    """Microseconds of CPU for one call: the best of several rounds, as everything else on the machine only adds."""
+    """Return the CPU time of one call in microseconds: the best of several rounds, because other load only adds time."""
     ended, found = call.started + 0.9005, []
     for _ in range(ROUNDS):
         began = time.process_time()
@@ -107,7 +107,7 @@ def per_call(record: Callable[[Call, float], None], call: Call) -> float:
 
 
 def full() -> Metrics:
-    """As many series as a scrape may have."""
+    """Fill the registry to the maximum number of series."""
     metrics = Metrics([f"m{at}" for at in range(30)], [f"openai/t{at}" for at in range(30)], {"openai": "openai"})
     for at in range(3000):
         call = a_call(f"m{at % 30}", f"openai/t{at * 7 % 30}", f"key-{at % 210}")
@@ -116,7 +116,7 @@ def full() -> Metrics:
 
 
 async def stalls(metrics: Metrics) -> tuple[float, float]:
-    """The stall of the loop and the length of a scrape, in milliseconds: medians over several scrapes of the worst gap in each."""
+    """Return the longest block of the event loop and the duration of a scrape in milliseconds, as medians of several scrapes."""
     worst, took = [], []
     for _ in range(SCRAPES):
         scraping = asyncio.create_task(scrape(metrics))
@@ -132,14 +132,14 @@ async def stalls(metrics: Metrics) -> tuple[float, float]:
 
 
 async def scrape(metrics: Metrics) -> float:
-    """As the admin listener does it; seconds."""
+    """Scrape as the admin listener does, and return the duration in seconds."""
     began = time.perf_counter()
     await asyncio.to_thread(text.classic, metrics.whole())
     return time.perf_counter() - began
 
 
 def measure() -> Cost:
-    """All of it."""
+    """Run all measurements."""
     call, ours, theirs = a_call(), Metrics(["smart"], ["openai/gpt-4o"], {"openai": "openai"}), Theirs()
     theirs.record(call, call.started + 1)
     updates = theirs.updates
@@ -150,11 +150,11 @@ def measure() -> Cost:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the results."""
     found = measure()
     print(f"one call, {found.updates} updates: {found.ours:.2f} us; prometheus-client's labels() {found.theirs:.1f} us")
-    print(f"that is {found.ours / found.theirs:.1%} of it")
-    print(f"a scrape of {found.series} series (at most {MAX_SERIES}): {found.scrape:.1f} ms, the loop stands still {found.stall:.1f} ms")
+    print(f"ratio {found.ours / found.theirs:.1%}")
+    print(f"a scrape of {found.series} series (at most {MAX_SERIES}): {found.scrape:.1f} ms, event loop blocked {found.stall:.1f} ms")
 
 
 if __name__ == "__main__":

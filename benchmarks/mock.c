@@ -1,8 +1,8 @@
-/* An upstream that costs next to nothing: one thread, epoll, OpenAI-shaped answers as JSON or as a stream.
+/* Mock upstream with minimal cost: one thread, epoll, OpenAI-shaped responses as JSON or as a stream.
  *
- * The pace comes from the request's own text, so that every proxy can be driven without configuration:
- *   #chunks=51#  events of a stream, its [DONE] included      #delay=500000#  microseconds between two events
- * Each event is a send() of its own. Usage: mock PORT (0: any), prints the port it listens on. */
+ * The request text contains the pacing commands, so that no proxy needs configuration for them:
+ *   #chunks=51#  events of a stream, including [DONE]      #delay=500000#  microseconds between two events
+ * Each event is a separate send(). Usage: mock PORT (0: any); prints the port. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,7 +25,7 @@ typedef struct {
 } Connection;
 
 static Connection connections[MAX_CONNECTIONS];
-static int pacing[MAX_CONNECTIONS], paced; /* descriptors with a stream under way */
+static int pacing[MAX_CONNECTIONS], paced; /* descriptors with an open stream */
 static char json_answer[2048], events[4][512];
 static int json_length, event_length[4];
 enum { CONTENT, FINISH, USAGE, DONE };
@@ -75,7 +75,7 @@ static long number(const char *text, const char *name, long otherwise) {
     return found ? atol(found + strlen(name)) : otherwise;
 }
 
-/* Send one event; 0 when the peer is gone. Blocking is bounded: a peer that never reads is a failed benchmark anyway. */
+/* Send one event. Returns 0 if the peer has disconnected. Blocking is bounded: a peer that never reads fails the benchmark. */
 static int send_all(int fd, const char *data, int length) {
     while (length > 0) {
         ssize_t sent = send(fd, data, length, MSG_NOSIGNAL);
@@ -93,8 +93,8 @@ static int event_kind(const Connection *c) {
     return left == (c->usage ? 3 : 2) ? FINISH : CONTENT;
 }
 
-/* Send the next event if it is due; 1 while the connection lives. One event a turn: streams that run side by side take turns, so that
-   each event arrives by itself, as a model's tokens do. */
+/* Send the next event if it is due. Returns 1 while the connection is open. Streams send one event per turn, so that each event
+   arrives alone, like the tokens of a model. */
 static int stream(int fd) {
     Connection *c = &connections[fd];
     if (c->next < c->chunks) {
@@ -123,7 +123,7 @@ static int answer(int fd, const char *body) {
     return send_all(fd, head, sizeof head - 1) && stream(fd);
 }
 
-/* Take what has arrived; 1 while the connection lives. */
+/* Read received data. Returns 1 while the connection is open. */
 static int receive(int fd) {
     Connection *c = &connections[fd];
     if (!c->request) c->request = malloc(MAX_REQUEST + 1);

@@ -1,4 +1,4 @@
-"""The processes of a run: the mock upstream, the load, and the two targets, each pinned to its core."""
+"""The processes of a benchmark: mock upstream, load generator and the two targets, each pinned to a core."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ http {{
 
 @dataclass
 class Load:
-    """What the load program reports."""
+    """The report of the load generator."""
 
     completed: int
     errors: int
@@ -79,17 +79,17 @@ class Load:
 
 @dataclass
 class Target:
-    """A running proxy: its name, where it listens, and the process at the root of its tree."""
+    """A running proxy: its name, its port and its root process."""
 
     name: str
     port: int
     process: subprocess.Popen[bytes]
     started: float
-    """Seconds from the start of the process to its first right answer."""
+    """Seconds from the start of the process to its first correct answer."""
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -97,7 +97,7 @@ def free_port() -> int:
 
 
 def pinned(cores: set[int]) -> Callable[[], None]:
-    """What a child does before it runs: stay on its core, and be allowed thousands of connections."""
+    """Return a function that pins a child process to its core and raises its file limit."""
 
     def prepare() -> None:
         os.sched_setaffinity(0, cores)
@@ -109,7 +109,7 @@ def pinned(cores: set[int]) -> Callable[[], None]:
 
 
 def compile_programs(folder: Path) -> None:
-    """Build the mock and the load; SystemExit with one line when there is no C compiler."""
+    """Compile the mock and the load generator. Exit with one line if there is no C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise SystemExit("the benchmark needs a C compiler for its mock upstream and its load (Debian: apt install gcc libc6-dev)")
@@ -125,7 +125,7 @@ def start_mock(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def run_load(folder: Path, port: int, body: bytes, connections: int, seconds: float, events: int, times: int = 0) -> Load:
-    """Drive a target; RuntimeError when any answer was wrong, as a fast wrong answer is worth nothing."""
+    """Send load to a target. Raise RuntimeError if any answer is wrong."""
     command = [str(folder / "load"), str(port), str(connections), str(seconds), str(times), str(events), KEY]
     done = subprocess.run(command, input=body, capture_output=True, preexec_fn=pinned(LOAD_CORE), check=False)
     if done.returncode:
@@ -134,7 +134,7 @@ def run_load(folder: Path, port: int, body: bytes, connections: int, seconds: fl
 
 
 def start_gateway(folder: Path, upstream: int, body: bytes) -> Target:
-    """Start the gateway with one key, one model and one remote provider: no engine, its log to a file."""
+    """Start the gateway with one key, one model and one remote provider, without an engine, logging to a file."""
     config = folder / "gateway.yaml"
     port, admin_port = free_port(), free_port()
     digest = hashlib.sha256(KEY.encode()).hexdigest()
@@ -144,7 +144,7 @@ def start_gateway(folder: Path, upstream: int, body: bytes) -> Target:
 
 
 def start_nginx(folder: Path, upstream: int, body: bytes) -> Target | None:
-    """Start nginx as a plain proxy; None when it is not installed."""
+    """Start nginx as a plain proxy. Return None if it is not installed."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         return None
@@ -157,7 +157,7 @@ def start_nginx(folder: Path, upstream: int, body: bytes) -> Target | None:
 
 
 def nginx_version() -> str | None:
-    """What nginx says it is; None when it is not installed."""
+    """Return the version of nginx, or None if it is not installed."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         return None
@@ -167,7 +167,7 @@ def nginx_version() -> str | None:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that this run started."""
+    """End a process of this run."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -178,7 +178,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _start(name: str, command: list[str], port: int, folder: Path, body: bytes, log: int) -> Target:
-    """Start a target and wait for its first right answer."""
+    """Start a target and wait for its first correct answer."""
     began = time.monotonic()
     env = {**os.environ, "UPSTREAM_KEY": "upstream-credential", "LOCKGATE_STATE": str(folder / "state")}
     process = subprocess.Popen(command, cwd=HERE.parent, env=env, stdout=log, stderr=log, preexec_fn=pinned(TARGET_CORE))

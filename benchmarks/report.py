@@ -1,4 +1,4 @@
-"""The figures of a run as a table: for the terminal and as Markdown."""
+"""The report of a run, as Markdown tables."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ GOALS = {
     "idle memory": ("MB", 45.0),
     "2,000 slow streams": ("KiB each", 30.0),
 }
-"""What a release aims at. A missed goal is printed, never an error: machines differ and are shared."""
+"""Goals of a release. A missed goal is reported, never an error, because machines differ and are shared."""
 
 
 @dataclass
 class Figures:
-    """Everything one run measured. CPU in microseconds for each request, by kind of load and target, one value a repetition."""
+    """Results of one run: CPU time per request in microseconds by load and target, one value per repetition, and memory."""
 
     cpu: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     throughput: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -28,38 +28,38 @@ class Figures:
     nginx: str | None = None
 
     def add(self, load: str, target: str, microseconds: float, per_second: float) -> None:
-        """Record one repetition."""
+        """Add the results of one repetition."""
         self.cpu.setdefault(load, {}).setdefault(target, []).append(microseconds)
         self.throughput.setdefault(load, {}).setdefault(target, []).append(per_second)
 
     def ratio(self, load: str) -> float | None:
-        """The gateway's cost over nginx's: the median of the ratios within each repetition."""
+        """Return the gateway's cost divided by nginx's: the median of the ratios of each repetition."""
         ours, theirs = self.cpu[load].get("gateway", []), self.cpu[load].get("nginx", [])
         return statistics.median(a / b for a, b in zip(ours, theirs, strict=True)) if theirs else None
 
 
 def markdown(figures: Figures) -> str:
-    """The whole report."""
+    """Return the report."""
     return "\n".join([*_heading(figures), *_cpu_table(figures), "", *_memory_table(figures), "", *_verdicts(figures), ""])
 
 
 def _heading(figures: Figures) -> list[str]:
     return [
-        "# What a call costs",
+        "# Cost of a call",
         "",
-        "Written by `make bench`. The target runs on one core; the mock upstream and the load share another. Request 1,460 B, JSON",
-        "answer 591 B, stream 51 events of about 200 B, each sent on its own, at once or 20 ms apart. CPU is user + system time of the",
-        "target's process tree for each request: the median of all repetitions (lowest to highest). Ratios are taken within a",
-        "repetition; absolute figures belong to the machine. The gateway checks a key, parses and routes the call, rewrites its model,",
-        "reads the answer's usage, counts it and writes a log line; nginx passes bytes.",
+        "Written by `make bench`. The target runs on one core; the mock upstream and the load generator share another core. Request",
+        "1,460 B, JSON response 591 B, stream 51 events of about 200 B, each sent separately, at once or 20 ms apart. CPU is the user",
+        "and system time of the target's process tree per request: the median of all repetitions (lowest to highest). Ratios are",
+        "computed within a repetition. Absolute figures depend on the machine. The gateway checks a key, parses and routes the call,",
+        "rewrites its model, reads and counts the usage of the response and writes a log line; nginx only forwards bytes.",
         "",
-        f"Machine: {_machine()}; Python {platform.python_version()}; {figures.nginx or 'nginx is not installed, so there are no ratios'}.",
+        f"Machine: {_machine()}; Python {platform.python_version()}; {figures.nginx or 'nginx is not installed: no ratios'}.",
         "",
     ]
 
 
 def _machine() -> str:
-    """The processor and kernel, in one line."""
+    """Return processor and kernel in one line."""
     info = Path("/proc/cpuinfo").read_text()
     names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
     count = max(1, info.count("processor\t"))
@@ -105,5 +105,5 @@ def _verdicts(figures: Figures) -> list[str]:
 
 
 def _spread(values: list[float]) -> str:
-    """Median and range."""
+    """Return median and range."""
     return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})" if values else "-"

@@ -1,4 +1,4 @@
-"""What stop strings cost: CPU per streamed chunk without stops, with them, and through the bare relay: `python -m benchmarks.stops`."""
+"""Measure stop strings: CPU per chunk in the bare relay, without stops and with stops: `python -m benchmarks.stops`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from providers.usage import read_usage
 
 CHUNKS = 2000
 SIZE = 16384
-"""Bytes that arrive together: what a busy connection hands over at once."""
+"""Number of bytes read at once from a busy connection."""
 STOPS = ("\n\nUser:", "<|end|>", "###", "Observation:")
 
 
 def stream(chunks: int) -> bytes:
-    """An upstream's stream of one-word chunks."""
+    """Return an upstream stream of one-word chunks."""
     head = '{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1760000000,"model":"mock","system_fingerprint":"fp_1","choices":'
     events = [f'{head}[{{"index":0,"delta":{{"content":"word{at} "}},"logprobs":null,"finish_reason":null}}]}}' for at in range(chunks)]
     events.append(f'{head}[{{"index":0,"delta":{{}},"logprobs":null,"finish_reason":"stop"}}]}}')
@@ -27,12 +27,12 @@ def stream(chunks: int) -> bytes:
 
 
 def decoder_of(call: Call) -> StreamDecoder | None:
-    """What the delivery of a call puts before the relay."""
+    """Return the filters that a call adds to the relay."""
     return StopStream(None, call.stops, 1, keep=call.keep_stop) if call.stops else None
 
 
 def once(wire: bytes, decoder: StreamDecoder | None, size: int) -> float:
-    """CPU seconds of one stream."""
+    """Return the CPU time of one stream in seconds."""
     relay = Relay(decoder=decoder, usage_asked=False, read_usage=read_usage, fail=lambda data: Failure("inband_error", "no"))
     began = time.process_time()
     sent = sum(len(relay.feed(wire[at : at + size])) for at in range(0, len(wire), size)) + len(relay.end())
@@ -43,7 +43,7 @@ def once(wire: bytes, decoder: StreamDecoder | None, size: int) -> float:
 
 
 def main() -> None:
-    """Measure the three in turns and print the medians."""
+    """Measure the three variants alternately and print the medians."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stops", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=41)
     repetitions = parser.parse_args().repetitions
@@ -59,7 +59,7 @@ def main() -> None:
         bare = statistics.median(spent["bare relay"])
         for label, values in spent.items():
             middle = statistics.median(values)
-            print(f"  {label:14} {middle:6.2f} us  {middle / bare:5.2f} of the bare relay")
+            print(f"  {label:14} {middle:6.2f} us  {middle / bare:5.2f} x bare relay")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tokens counted per second, and what fitting a conversation costs the gateway: `python -m benchmarks.tokens`.
+"""Measure token counting and the fitting of conversations into a context window: `python -m benchmarks.tokens`.
 
 In one process, without a network: Python's own manual and source, counted by toktok-rs as the gateway counts it. The first
 count of a conversation reads all of it; the next turn's count reads only what is new. Memory is PSS before and after loading.
@@ -19,26 +19,26 @@ from typing import Any
 
 from benchmarks.measure import memory_kib
 from gateway.tokens import truncation as context
-from gateway.tokens.counter import Counted, TokenCounter, Tokenizer
-from gateway.tokens.truncation import Budget
+from gateway.tokens.counter import TokenCount, TokenCounter, Tokenizer
+from gateway.tokens.truncation import PromptBudget
 from providers.base import Body
 
 TEXT = "\n".join(topics.values())
-"""English: Python's own manual, as `help()` shows it."""
+"""English text: Python's manual, as `help()` shows it."""
 O200K, CL100K = Tokenizer("o200k_base", exact=True), Tokenizer("cl100k_base", exact=True)
 
 Row = tuple[str, str]
 
 
 def main() -> None:
-    """Measure and print; nothing is written, as the figures belong to the machine."""
+    """Measure and print. No file is written, because the figures depend on the machine."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tokens", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
     print(report(parser.parse_args().seconds))
 
 
 def report(seconds: float) -> str:
-    """The table."""
+    """Return the report as a table."""
     draw = random.Random(7)
     counter = TokenCounter()
     rows = [load_row(counter)]
@@ -52,7 +52,7 @@ def report(seconds: float) -> str:
 
 
 def load_row(counter: TokenCounter) -> Row:
-    """Time and memory that the first count costs."""
+    """Return the time and memory of the first count."""
     before, began = memory_kib(os.getpid()), time.perf_counter()
     counter.count_now(Body(b'{"messages": []}'), O200K)
     took = time.perf_counter() - began
@@ -60,7 +60,7 @@ def load_row(counter: TokenCounter) -> Row:
 
 
 def speed_row(name: str, text: str, tokenizer: Tokenizer, seconds: float) -> Row:
-    """Tokens in a second in one thread, the first time and later: toktok-rs remembers the words that it has seen."""
+    """Return tokens per second in one thread, first and repeated: toktok-rs caches words it has seen."""
     counter = TokenCounter()
     body = Body(json.dumps({"messages": [{"role": "user", "content": text}]}).encode())
     counter.count_now(Body(b'{"messages": []}'), tokenizer)
@@ -77,7 +77,7 @@ def speed_row(name: str, text: str, tokenizer: Tokenizer, seconds: float) -> Row
 
 
 def turn_rows(draw: random.Random, counter: TokenCounter, turns: int, seconds: float) -> list[Row]:
-    """A conversation counted when it is new, and again with one more message."""
+    """Return the time to count a new conversation, and the same one with one more message."""
     messages = [{"role": "user", "content": english(draw, 60)} for _ in range(turns)]
     body = chat(messages)
 
@@ -98,15 +98,15 @@ def turn_rows(draw: random.Random, counter: TokenCounter, turns: int, seconds: f
 
 
 def eviction_row(seconds: float) -> Row:
-    """Which of 10,000 messages leave, from groups to places."""
+    """Return the time to choose the evicted messages of a conversation of 10,000 messages."""
     roles = ("user", "assistant")
     messages: list[dict[str, Any]] = [{"role": roles[at % 2], "content": "x"} for at in range(9_999)]
-    counted = Counted((50,) * len(messages), 3, 1.0, True, O200K.name)
+    counted = TokenCount((50,) * len(messages), 3, 1.0, True, O200K.name)
 
     def evict() -> None:
-        leaving = context.order(context.groups(messages), "oldest-first")
+        leaving = context.eviction_order(context.evictable_groups(messages), "oldest-first")
         totals = counted.totals(leaving)
-        steps = context.search(len(leaving), Budget(100_000, 100_000, 100_000))
+        steps = context.fewest_groups(len(leaving), PromptBudget(100_000, 100_000, 100_000))
         asked = next(steps)
         try:
             while True:
@@ -118,7 +118,7 @@ def eviction_row(seconds: float) -> Row:
 
 
 def median_seconds(work: Callable[[], None], seconds: float, most: int = 10**9) -> float:
-    """The median time of `work`, which runs at least three times and at most `most` times."""
+    """Return the median time of `work`, which runs three to `most` times."""
     taken: list[float] = []
     end = time.perf_counter() + seconds
     while len(taken) < 3 or (time.perf_counter() < end and len(taken) < most):
@@ -129,18 +129,18 @@ def median_seconds(work: Callable[[], None], seconds: float, most: int = 10**9) 
 
 
 def chat(messages: list[dict[str, Any]]) -> Body:
-    """A chat body."""
+    """Return a chat request body."""
     return Body(json.dumps({"model": "m", "messages": messages}).encode())
 
 
 def english(draw: random.Random, words: int) -> str:
-    """A piece of the manual."""
+    """Return a random part of the manual."""
     at = draw.randrange(len(TEXT) - 8 * words)
     return TEXT[at : at + 5 * words]
 
 
 def as_json(draw: random.Random, records: int) -> str:
-    """Records as tools return them."""
+    """Return records such as tools return."""
     return json.dumps(
         [{"id": draw.randrange(10**6), "price": draw.random(), "name": draw.choice(("oak", "elm", "ash"))} for _ in range(records)]
     )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
+
+from providers.plugins import plugins, with_defaults
 
 if TYPE_CHECKING:
     from providers.base import Provider
 
-GROUP = "gateway.providers"
 OURS: dict[str, tuple[str, str]] = {
     "goodfire": ("providers.goodfire", "GOODFIRE"),
     "siati": ("providers.siati", "SIATI"),
@@ -45,7 +45,7 @@ _loaded: dict[str, Provider] = {}
 
 def types() -> list[str]:
     """The words that `type:` may be, sorted: ours and those of installed packages."""
-    return sorted({*OURS, *_plugins()})
+    return sorted({*OURS, *plugins()})
 
 
 def get(type: str) -> Provider:
@@ -58,20 +58,17 @@ def get(type: str) -> Provider:
 
 def options_of(type: str) -> Any:
     """The msgspec Struct of a provider's own settings; None when it has none. KeyError for an unknown type."""
-    return getattr(get(type), "options_type", None)
+    return get(type).options_type
 
 
 def _load(type: str) -> Provider:
     if type in OURS:
         module, name = OURS[type]
         return cast("Provider", getattr(import_module(module), name))
-    plugins = _plugins()
-    if type in plugins:
-        return cast("Provider", plugins[type].load())
+    if (plugin := plugins().get(type)) is not None:
+        return with_defaults(plugin.load())
     near = get_close_matches(type, types(), 1)
     hint = f", did you mean '{near[0]}'?" if near else f"; known are {', '.join(types())}"
     raise KeyError(f"unknown provider type '{type}'{hint}")
 
 
-def _plugins() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP) if point.name not in OURS}

@@ -13,7 +13,7 @@ A plugin author needs this module and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -264,45 +264,93 @@ class StreamFailure(Exception):
         self.failure = failure
 
 
-class StreamDecoder(Protocol):
-    """Turns one upstream stream's events into OpenAI chunks, statefully and without I/O.
+class Probabilities(msgspec.Struct):
+    """Probabilities of the next token, by token text."""
 
-    It may have a method `end() -> Sequence[bytes]` too: the chunks to add when [DONE] comes.
-    """
+    by_token: dict[str, float]
+    first_token_only: list[str] = []
+    """Requested entries of several tokens: their probability is that of their first token."""
+
+
+class StreamDecoder(Protocol):
+    """Turns the events of one upstream stream into OpenAI chunks. Stateful, no I/O. Subclass it to inherit `end`."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """JSON chunks (or b"[DONE]") for one event: its `event:` name ("" if none) and its data. StreamFailure on errors."""
+        """Return the JSON chunks (or b"[DONE]") for one event: its `event:` name ("" if none) and its data.
+
+        Raises StreamFailure if the event reports an error.
+        """
         ...
+
+    def end(self) -> Sequence[bytes]:
+        """Return the chunks to send before an upstream [DONE]."""
+        return ()
+
+
+Chain = Generator[Body, bytes, bytes]
+"""Yields adapted bodies, receives the answer to each, returns the combined answer. No I/O."""
+
+ProbabilitySteps = Generator[WireRequest, bytes, Probabilities]
+"""Yields requests, receives the body of each answer, returns the probabilities. No I/O."""
+
+FindProbabilities = Callable[[Body, Target, Options, int | None, Sequence[str] | None], ProbabilitySteps]
+"""Takes an adapted chat body, target, options, how many tokens to list (`top_k`) and the only tokens to list (`vocabulary`)."""
+
+_SettingsType = type[msgspec.Struct]
 
 
 class Provider(Protocol):
-    """One vendor or engine and its wire."""
+    """One vendor or engine and its wire.
+
+    Subclass it to inherit the defaults of the optional members, which have a value or a body here. A plugin that does
+    not is given the same defaults when it is loaded.
+    """
 
     type: str
     """The word in the YAML's `type:`."""
     default_base_url: str | None
     needs_credential: bool
+    options_type: _SettingsType | None = None
+    """The provider's own settings in the YAML."""
+    operations: frozenset[Operation] = frozenset({"chat"})
+    """Operations with a path of their own. `logits` is emulated by chat if it is missing here; `adapt` refuses the others."""
+    caller_headers: tuple[str, ...] = ()
+    """Request headers (lower case) that the gateway forwards from the caller. It forwards no others."""
+    always_streams: bool = False
+    """The upstream always answers with a stream. The gateway aggregates it for callers that did not ask for one."""
+    prefill: Mapping[str, Any] | None = None
+    """Fields to add so that a final assistant message is continued. None: this provider cannot continue an answer."""
+    probabilities: FindProbabilities | None = None
+    """Finds exact next-token probabilities by several requests. None: the gateway reads them from `top_logprobs`."""
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
-        """Apply the rules to `body` in place; Refusal when a value cannot be honoured or adjusted."""
+        """Apply the rules to `body` in place. Raises Refusal if a value can be neither sent nor adjusted."""
         ...
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
-        """The request for an adapted body. Headers that rules moved out of the body are included."""
+        """Return the request for an adapted body, including the headers that rules moved out of it."""
         ...
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """An OpenAI-format answer. ValueError (msgspec.DecodeError is one) when the body is not an answer."""
+        """Return the answer in OpenAI's format. Raises ValueError (or msgspec.DecodeError) if `body` is not an answer."""
         ...
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
-        """A decoder for one stream, or None when upstream events already are OpenAI chunks ending in [DONE]."""
+        """Return a decoder for one stream. None: the upstream's events are OpenAI chunks that end in [DONE]."""
         ...
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        """What an answer with an error status means; `target`'s credential never shows in it. Never raises."""
+        """Classify an error response. Never raises, and never returns the target's credential."""
         ...
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
-        """What `model` honours and what is adjusted, by parameter; derived from the rules."""
+        """Return, by parameter, what `model` supports and what is adjusted; derived from the rules."""
         ...
+
+    def chained(self, body: Body, options: Options) -> Chain | None:
+        """Return the requests that together honour an adapted body. None: one request is enough."""
+        return None
+
+    def probe_headers(self, target: Target) -> list[tuple[str, str]]:
+        """Return the headers of a health probe, credential included."""
+        return []

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from providers.base import Failure, StreamFailure, Target
+from providers.base import Failure, StreamDecoder, StreamFailure, Target
 from providers.failures import scrub
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY, NEAREST_EFFORT
@@ -21,7 +21,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class GroqChunks:
+class GroqChunks(StreamDecoder):
     """Usage and errors may come inside `x_groq`."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:

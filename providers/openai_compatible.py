@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
 
 from providers.answers import Repair, read_answer, read_list, read_logits
-from providers.base import Adjustment, Answer, Body, Failure, Options, Refusal, StreamDecoder, Target, WireRequest
+from providers.base import Adjustment, Answer, Body, Failure, Operation, Options, Provider, Refusal, StreamDecoder, Target, WireRequest
 from providers.failures import read_failure
 from providers.rules.common import GATEWAY
 from providers.rules.engine import ForModels, Plan, Rule, Unknown, compile_plan
@@ -64,7 +64,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Where the facts come from."""
 
 
-class OpenAICompatible:
+class OpenAICompatible(Provider):
     """A provider whose wire is OpenAI's: rules for requests, a `Wire` for the rest. Quirks override methods."""
 
     def __init__(
@@ -82,6 +82,7 @@ class OpenAICompatible:
         self.default_base_url = wire.base_url
         self.needs_credential = wire.needs_credential
         self.options_type = wire.options
+        self.operations = frozenset(cast("Mapping[Operation, str]", wire.paths))
         self.caller_headers = wire.caller_headers
         self.prefill = wire.prefill
         self._plans: dict[tuple[str, str], Plan] = {}
@@ -138,6 +139,10 @@ class OpenAICompatible:
         own = {name.lower() for name, _ in target.headers}
         ours = [("content-type", "application/json"), ("user-agent", USER_AGENT), *self.authorization(target)]
         return [(name, value) for name, value in ours if name not in own] + [(name.lower(), value) for name, value in target.headers]
+
+    def probe_headers(self, target: Target) -> list[tuple[str, str]]:
+        """Return the headers of a request without a body."""
+        return [(name, value) for name, value in self.headers(target) if name != "content-type"]
 
     def authorization(self, target: Target) -> list[tuple[str, str]]:
         """The headers that carry the credential."""

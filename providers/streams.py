@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 
 from providers.answers import Repair, choices_of, repair_finish, said_in
-from providers.base import Failure, StreamFailure
+from providers.base import Failure, StreamDecoder, StreamFailure
 from providers.failures import read_failure
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class ChunkRepairs:
+class ChunkRepairs(StreamDecoder):
     """Applies repairs to the chunks that have one of `words` in their bytes; all others pass untouched."""
 
     def __init__(self, repairs: tuple[Repair, ...], words: tuple[bytes, ...]) -> None:
@@ -51,7 +51,7 @@ def with_choices(chunk: dict[str, Any]) -> bool:
     return changed
 
 
-class FreshTokens:
+class FreshTokens(StreamDecoder):
     """Goodfire's streams: a token may come twice (`gf_token_index`), each says its role, `created` may be null, nothing ends them."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:

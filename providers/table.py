@@ -1,4 +1,4 @@
-"""The page of the docs that says what every provider takes, made from the rules: `python -m providers.table > docs/providers.md`."""
+"""Generate docs/providers.md from the parameter rules: `python -m providers.table > docs/providers.md`."""
 
 from __future__ import annotations
 
@@ -10,92 +10,170 @@ import providers
 from providers.openai_compatible import OpenAICompatible
 from providers.rules.engine import CANONICAL, ForModels
 
+Entry = Mapping[str, Any]
+
 HEAD = """# Providers
 
-What each provider takes and what the gateway does with the rest. Made from the rules by `python -m providers.table`; a test
-compares this page with them.
+This page shows which parameters each provider accepts and what the gateway does with the others. It is generated from
+the parameter rules by `python -m providers.table`, and a test compares it with them.
 
-A parameter that is *adjusted* keeps its meaning under another name or form. One that is *dropped* is reported in
-`x-gateway-adjusted`, and refused with 400 in strict mode unless its value asks for nothing (`n: 1`, a penalty of 0). Values out
-of a range are clamped and reported, and refused in strict mode.
+| symbol | meaning |
+| --- | --- |
+| ✓ | accepted as sent; values outside the supported range are clamped and reported, or rejected with 400 in strict mode |
+| ~ | adjusted: sent under another name or in another form, or carried out by the gateway |
+| – | not supported: dropped and reported in `x-gateway-adjusted`; in strict mode 400, unless the value requests nothing (`n: 1`, a penalty of 0) |
+| ✗ | rejected with 400 in both modes |
+| → | forwarded without checks |
+| * | the section of the provider has a note on this parameter |
 """
+
+SYMBOLS = {"yes": "✓", "adjusted": "~", "no": "–", "passed": "→", "refused": "✗"}
+WORDS = {"yes": "accepted", "adjusted": "adjusted", "no": "dropped", "passed": "forwarded", "refused": "rejected"}
+UNKNOWN = {
+    "drop": "dropped and reported",
+    "pass": "forwarded unchanged",
+    "new": "forwarded unchanged, unless another provider defines them",
+}
+
+GROUPS = {
+    "Request": "model messages messages[].name system_prompt stream stream_options n user",
+    "Sampling": (
+        "temperature top_p top_k min_p typical_p frequency_penalty presence_penalty repetition_penalty seed logit_bias "
+        "mirostat mirostat_target mirostat_lr xtc_threshold xtc_probability"
+    ),
+    "Output length and stop": (
+        "max_tokens max_completion_tokens min_tokens min_completion_tokens stop include_stop_str_in_output eos_token ignore_eos "
+        "echo prompt_truncate_len context_length_exceeded_behavior timeout_microseconds"
+    ),
+    "Tools and output format": (
+        "tools tool_choice parallel_tool_calls functions function_call response_format logprobs top_logprobs modalities audio "
+        "prediction verbosity web_search_options filter_vocabulary"
+    ),
+    "Reasoning": (
+        "reasoning_effort reasoning_budget reasoning_format include_reasoning disable_reasoning clear_thinking thinking "
+        "chat_template_kwargs"
+    ),
+    "Service and identity": (
+        "service_tier prompt_cache_key prompt_cache_isolation_key safety_identifier safe_prompt metadata store team controller "
+        "idempotency_key perf_metrics_in_response cf_ray x_amz_cf_id x_delay_time"
+    ),
+}
+"""The parameters of each matrix, in order."""
 
 
 def page() -> str:
-    """The whole page as Markdown."""
-    sections = ["\n".join(_section(kind)) for kind in providers.OURS]
-    return HEAD + "\n" + "\n\n".join(sections) + "\n"
+    """Return the page as Markdown."""
+    return "\n".join([HEAD, *_operations(), *_matrices(), *(line for kind in providers.OURS for line in _section(kind))])
+
+
+def _provider(kind: str) -> OpenAICompatible:
+    provider = providers.get(kind)
+    assert isinstance(provider, OpenAICompatible)
+    return provider
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines] + [""]
+
+
+def _links() -> list[str]:
+    return [f"[{kind}](#{kind})" for kind in providers.OURS]
+
+
+def _operations() -> list[str]:
+    operations = sorted({operation for kind in providers.OURS for operation in _provider(kind).wire.paths})
+    rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
+            for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
+    return ["## Upstream APIs", "", *_table(["provider", *operations], rows)]
+
+
+def _matrices() -> Iterator[str]:
+    tables = {kind: _provider(kind).capabilities("") for kind in providers.OURS}
+    yield "## Chat parameters"
+    yield ""
+    for title, names in GROUPS.items():
+        yield f"### {title}"
+        yield ""
+        rows = [[f"`{name}`", *(_cell(table.get(name)) for table in tables.values())] for name in names.split()]
+        yield from _table(["parameter", *_links()], rows)
+
+
+def _cell(entry: Entry | None) -> str:
+    if entry is None:
+        return ""
+    return SYMBOLS[_support(entry)] + ("\\*" if _note(entry) else "")
+
+
+def _support(entry: Entry) -> str:
+    return "refused" if entry.get("refused") else str(entry["support"])
 
 
 def _section(kind: str) -> Iterator[str]:
-    found = providers.get(kind)
-    assert isinstance(found, OpenAICompatible)
-    wire = found.wire
-    yield f"## {wire.label} (`type: {kind}`)\n"
-    base = f"`{wire.base_url}`" if wire.base_url else "none, `base_url` must be given"
-    yield f"- address: {base}; operations: {', '.join(f'{name} `{path}`' for name, path in wire.paths.items())}"
+    provider = _provider(kind)
+    wire = provider.wire
+    table = provider.capabilities("")
+    yield f"## {kind}"
+    yield ""
+    base = f"`{wire.base_url}`" if wire.base_url else "none; `base_url` is required"
+    yield f"- name: {wire.label}; `type: {kind}`"
+    yield f"- address: {base}; paths: {', '.join(f'{name} `{path}`' for name, path in wire.paths.items())}"
     yield f"- credential: {'required' if wire.needs_credential else 'optional'}"
     settings = [name for name in getattr(wire.options, "__struct_fields__", ()) if name != "max_fanout"]
     if settings:
         yield f"- settings: {', '.join(f'`{name}`' for name in settings)}"
-    unknown = {"drop": "dropped and reported", "pass": "passed untouched", "new": "passed untouched when no vendor we know has them"}
-    yield f"- fields without a rule: {unknown[wire.unknown]}"
+    own = [f"`{name}`" for name, entry in table.items() if name not in _listed() and entry["support"] == "yes"]
+    if own:
+        yield f"- further parameters accepted: {', '.join(own)}"
+    yield f"- other parameters: {UNKNOWN[wire.unknown]}"
     if wire.source:
-        yield f"- facts: {wire.source}"
-    table = found.capabilities("")
-    yield from _parameters(table)
-    for special in found.rules:
-        if isinstance(special, ForModels):
-            yield from _family(found, special, table)
+        yield f"- source: {wire.source}"
+    yield ""
+    notes = [[f"`{name}`", WORDS[_support(entry)], _note(entry)] for name, entry in table.items() if name in _listed() and _note(entry)]
+    yield from _table(["parameter", "support", "note"], notes)
+    families = [row for rule in provider.rules if isinstance(rule, ForModels) for row in _family(provider, rule, table)]
+    if families:
+        yield "Differences of single models:"
+        yield ""
+        yield from _table(["models", "parameter", "support", "note"], families)
 
 
-def _parameters(table: Mapping[str, Any]) -> Iterator[str]:
-    groups: dict[str, list[str]] = {"yes": [], "adjusted": [], "no": []}
+def _listed() -> frozenset[str]:
+    return frozenset(name for names in GROUPS.values() for name in names.split()) | CANONICAL
+
+
+def _family(provider: OpenAICompatible, rule: ForModels, general: Mapping[str, Any]) -> Iterator[list[str]]:
+    table = provider.capabilities(rule.prefixes[0])
+    models = ", ".join(f"`{prefix}…`" for prefix in rule.prefixes)
     for name, entry in table.items():
-        if entry["support"] in groups and (name in CANONICAL or entry["support"] != "yes"):
-            groups[entry["support"]].append(f"`{name}`{_detail(entry)}")
-    for support, title in (("yes", "takes"), ("adjusted", "adjusts"), ("no", "drops")):
-        if groups[support]:
-            yield f"- {title}: {', '.join(groups[support])}"
+        if entry != general.get(name):
+            yield [models, f"`{name}`", WORDS[_support(entry)], _note(entry)]
 
 
-def _family(found: OpenAICompatible, special: ForModels, general: Mapping[str, Any]) -> Iterator[str]:
-    table = found.capabilities(special.prefixes[0])
-    changed = {name: entry for name, entry in table.items() if entry != general.get(name)}
-    if changed:
-        told = ", ".join(f"`{name}` {_word(entry)}{_detail(entry)}" for name, entry in changed.items())
-        yield f"- models {', '.join(f'`{prefix}…`' for prefix in special.prefixes)}: {told}"
-
-
-def _word(entry: Mapping[str, Any]) -> str:
-    words = {"yes": "taken", "adjusted": "adjusted", "no": "dropped", "passed": "passed"}
-    return words[entry["support"]]
-
-
-def _detail(entry: Mapping[str, Any]) -> str:
-    said = []
+def _note(entry: Entry) -> str:
+    notes = []
     if "to" in entry:
-        said.append(f"as `{entry['to']}`")
+        notes.append(f"sent as `{entry['to']}`")
     elif "action" in entry:
-        said.append(str(entry["action"]).replace("_", " "))
+        notes.append({"enforce_locally": "done by the gateway", "fan_out": "several upstream calls"}.get(
+            entry["action"], str(entry["action"]).replace("_", " ")
+        ))  # fmt: skip
     if "min" in entry or "max" in entry:
-        said.append(_range(entry))
+        notes.append(_range(entry))
     if entry.get("values"):
-        said.append(" ".join(map(str, entry["values"])))
-    for key, words in (("max_items", "at most {}"), ("default", "default {}"), ("needs", "with `{}`"), ("advice", "{}")):
+        notes.append(" ".join(f"`{value}`" for value in entry["values"]))
+    for key, words in (("max_items", "at most {} entries"), ("default", "default `{}`"), ("needs", "requires `{}`"), ("advice", "{}")):
         if key in entry:
-            said.append(words.format(entry[key]))
+            notes.append(words.format(entry[key]))
     if "excludes" in entry:
-        said.append("not with " + ", ".join(f"`{name}`" for name in entry["excludes"]))
-    if entry.get("refused"):
-        said.append("refused in both modes")
+        notes.append("not together with " + ", ".join(f"`{name}`" for name in entry["excludes"]))
     for key in ("roles", "content"):
         if key in entry:
-            said.append(f"{key}: {' '.join(entry[key])}")
-    return f" ({'; '.join(said)})" if said else ""
+            notes.append(f"{key}: {' '.join(entry[key])}")
+    return "; ".join(notes).replace("|", "\\|")
 
 
-def _range(entry: Mapping[str, Any]) -> str:
+def _range(entry: Entry) -> str:
     if "max" not in entry:
         return f"from {entry['min']:g}"
     return f"up to {entry['max']:g}" if "min" not in entry else f"{entry['min']:g} to {entry['max']:g}"

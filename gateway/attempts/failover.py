@@ -69,19 +69,19 @@ class Attempts:
         self._hedges = hedges
         self._draw = draw
 
-    async def run(self, call: Call, caller: Caller, choices: Sequence[Candidate], stand_ins: Callable[[], list[Candidate]]) -> None:
+    async def run(self, call: Call, caller: Caller, choices: Sequence[Candidate], alternates: Callable[[], list[Candidate]]) -> None:
         """Send to one place after another until one answers; the error of the last one otherwise.
 
-        `stand_ins` gives every place of the model: the others of a split stand in when the one that was drawn fails.
+        `alternates` gives every place of the model: the others of a split stand in when the one that was drawn fails.
         """
         journey = Journey(call, caller, min(choices[0].deadlines.total, call.deadline), alone=len(choices) == 1)
-        journey.places = lambda: [*choices, *_others(choices, stand_ins)]
+        journey.places = lambda: [*choices, *_others(choices, alternates)]
         self._budget.earn()
         call.transcript = continuation.transcript_for(call, choices)
         cooling: list[Candidate] = []
         if await self._ask_live(journey, choices, cooling):
             return
-        others = _others(choices, stand_ins) if journey.failure is not None else []
+        others = _others(choices, alternates) if journey.failure is not None else []
         if await self._ask_live(journey, others, cooling):
             return
         if cooling and await self._ask_cooling(journey, cooling):
@@ -181,7 +181,8 @@ class Attempts:
         """One attempt, and a second at the next live place when it takes long; and which of them spoke last."""
         places = journey.places()
         later = places[places.index(choice) + 1 :] if choice in places else ()
-        rival = next((one for one in later if one.backend is not choice.backend and self._health.health_of(one.backend.target).is_available), None)
+        others = (one for one in later if one.backend is not choice.backend)
+        rival = next((one for one in others if self._health.health_of(one.backend.target).is_available), None)
         if rival is not None:
             return await self._hedges.send(journey, choice, rival, self._attempt_at, self._note)
         return await self._attempt(journey, choice, health), choice
@@ -269,7 +270,8 @@ class Attempts:
         call, caller, place, left = journey.call, journey.caller, choice.backend, journey.left()
         target = health.pick_credential(place.targets)
         limits = self._target_limits
-        cap = self._limits.reserved_output_cap(call, target) if self._limits is not None and (call.strict_limits or limits is not None) else None
+        has_limits = self._limits is not None and (call.strict_limits or limits is not None)
+        cap = self._limits.reserved_output_cap(call, target) if has_limits else None
         asked, watch, options, body = await adapt(self.fit, call, choice, target, left, cap)
         for name in target.kind.caller_headers:
             hand_on(caller, name, body)
@@ -319,10 +321,10 @@ class Attempts:
         return failure
 
 
-def _others(choices: Sequence[Candidate], stand_ins: Callable[[], list[Candidate]]) -> list[Candidate]:
+def _others(choices: Sequence[Candidate], alternates: Callable[[], list[Candidate]]) -> list[Candidate]:
     """The places of a model that a call was not drawn for."""
     known = {choice.backend.target.name for choice in choices}
-    return [one for one in stand_ins() if one.backend.target.name not in known]
+    return [one for one in alternates() if one.backend.target.name not in known]
 
 
 def _upstream_failure(error: UpstreamError, call: Call, caller: Caller) -> Failure:

@@ -185,7 +185,7 @@ async def _fit(body: Body, asked: Asked, counting: Counting, cap: int | None, st
     limits, before = asked.limits, counting.before
     if limits.overflow == "error" and context.overflows(limits, cap, sure := int(before / counting.factor)):
         raise _too_long(limits, sure, cap)
-    if limits.prompt is not None and not limits.may_evict and before > limits.prompt:
+    if limits.prompt is not None and not limits.evicts and before > limits.prompt:
         raise _too_long(limits, before, None)
     made = list(asked.adjustments)
     evicted: tuple[int, ...] = ()

@@ -42,7 +42,7 @@ Note = Callable[[Journey, "Candidate", Failure], None]
 
 def hedge_delay(after: HedgeDelay, pace: Latency, *, stream: bool) -> float | None:
     """Return the seconds to wait before the second attempt, or None while too few latencies of the target are known."""
-    return after.seconds if after.quantile is None else pace.quantile(after.quantile, stream=stream)
+    return after.seconds if after.share is None else pace.quantile(after.share, stream=stream)
 
 
 class HedgeBudget:

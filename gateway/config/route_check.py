@@ -74,7 +74,7 @@ def _check_continuing(config: Config, name: str, model: ModelConfig, problems: P
         return
     named = {ref.provider for ref in _some_targets(config, model.targets, set(), {name})}
     types = sorted({provider.type for provider in config.providers.values() if provider.name in named})
-    if types and all(getattr(providers.get(one), "prefill", None) is None for one in types):
+    if types and all(providers.get(one).prefill is None for one in types):
         problems.at(
             f"{join('models', name)}.continue_on_cut",
             f"no target can go on with what another began: vllm, llamacpp, anthropic and local can, {' and '.join(types)} cannot",

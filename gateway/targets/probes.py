@@ -68,9 +68,8 @@ class Probes:
 async def ask(place: Place, path: str, patience: float) -> Failure | None:
     """One probe of at most `patience` seconds: None when the provider answered like one that works, whatever it thinks of the path."""
     target = place.target
-    headers = getattr(target.kind, "headers", None)
-    sent = [(name, value) for name, value in (headers(target) if headers is not None else []) if name != "content-type"]
-    request = WireRequest(urlsplit(target.base_url).path.rstrip("/") + path, [*sent, ("accept", "*/*")], b"", "GET")
+    headers = [*target.kind.probe_headers(target), ("accept", "*/*")]
+    request = WireRequest(urlsplit(target.base_url).path.rstrip("/") + path, headers, b"", "GET")
     deadlines = structs.replace(place.deadlines, total=min(patience, place.deadlines.total))
     began = time.monotonic()
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from providers.answers import json_text
-from providers.base import Answer, Failure, StreamFailure
+from providers.base import Answer, Failure, StreamDecoder, StreamFailure
 from providers.failures import read_failure
 from providers.usage import read_usage
 
@@ -105,7 +105,7 @@ def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     return message
 
 
-class MessageStream:
+class MessageStream(StreamDecoder):
     """Anthropic's events to OpenAI's chunks; usage comes last, then [DONE]."""
 
     def __init__(self, created: int) -> None:

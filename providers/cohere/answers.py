@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from providers.base import Answer, Failure, StreamFailure
+from providers.base import Answer, Failure, StreamDecoder, StreamFailure
 from providers.failures import scrub
 from providers.usage import read_usage
 
@@ -108,7 +108,7 @@ def _entry(given: dict[str, Any]) -> dict[str, Any]:
     return {"token": text, "logprob": value, "bytes": list(text.encode()), "top_logprobs": []}
 
 
-class ChatStream:
+class ChatStream(StreamDecoder):
     """Cohere's events to OpenAI's chunks; usage comes last, then [DONE]."""
 
     def __init__(self, created: int, model: str) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from providers.base import Body, Failure, Options, StreamDecoder, Target, WireRequest
+from providers.base import Body, Chain, Failure, Options, ProbabilitySteps, StreamDecoder, Target, WireRequest
 from providers.local import continuation
-from providers.local.continuation import LEAST, AtLeast, Turns
+from providers.local.continuation import LEAST, AtLeast
 from providers.local.options import LocalOptions
-from providers.local.probabilities import Steps, ask
+from providers.local.probabilities import ask
 from providers.local.rules import LogProbs, Patterns, Seed, SlotChoices, Stops, SystemMessage, Temperature
 from providers.local.stream import EngineDecoder
 from providers.local.tools import ForcedTools, ToolTurns
@@ -93,12 +93,14 @@ class Local(OpenAICompatible):
         """A decoder for one stream."""
         return EngineDecoder(options)
 
-    def in_parts(self, body: Body, options: Options) -> Turns | None:
-        """The bodies that reach what one call cannot, for an adapted body; None: one call is enough."""
+    def chained(self, body: Body, options: Options) -> Chain | None:
+        """Return the requests that honour `min_tokens`. None: one request is enough."""
         least = options.memo.get(LEAST)
         return continuation.ask(body, least) if least is not None else None
 
-    def probabilities(self, body: Body, target: Target, options: Options, top_k: int | None, vocabulary: Sequence[str] | None) -> Steps:
+    def probabilities(
+        self, body: Body, target: Target, options: Options, top_k: int | None, vocabulary: Sequence[str] | None
+    ) -> ProbabilitySteps:
         """The requests that find next-token probabilities, for an adapted chat body."""
         return ask(body.get("messages"), top_k, vocabulary)
 

@@ -9,18 +9,16 @@ No I/O here: `ask` yields bodies and is sent the answers' bytes.
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any
 
 import msgspec
 
-from providers.base import Body
+from providers.base import Body, Chain
 from providers.rules.engine import Rule, Work
 
 LEAST = "local.least"
 """Memo: how many tokens the answer has at least."""
 
-Turns = Generator[Body, bytes, bytes]
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -55,7 +53,7 @@ class AtLeast(Rule, frozen=True):
         return {name: {"support": "adjusted", "action": "enforce_locally"} for name in self.params}
 
 
-def ask(body: Body, least: int) -> Turns:
+def ask(body: Body, least: int) -> Chain:
     """The requests for an adapted body, and the whole answer."""
     cap = body.get("max_tokens")
     first = body.copy()

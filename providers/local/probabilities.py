@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from providers.base import WireRequest
+from providers.base import Probabilities, ProbabilitySteps, WireRequest
 
 LIFT = 60.0
 """Added to the candidates' logits: e^60 times as likely, so that nothing else is listed before them."""
@@ -26,19 +26,11 @@ ANCHORS = 20
 MOST = 1000
 """Tokens that one call may list; 1,000 take the engine 47 ms."""
 
-Steps = Generator[WireRequest, bytes, "Probabilities"]
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Probabilities(msgspec.Struct):
-    """What was asked for: probability by token text, and which entries count by their first token only."""
-
-    by_token: dict[str, float]
-    first_token_only: list[str] = []
-
-
-def ask(messages: Sequence[dict[str, Any]], top_k: int | None, vocabulary: Sequence[str] | None) -> Steps:
+def ask(messages: Sequence[dict[str, Any]], top_k: int | None, vocabulary: Sequence[str] | None) -> ProbabilitySteps:
     """Probabilities of the `top_k` likeliest next tokens, or of `vocabulary`'s entries (the `top_k` likeliest of them)."""
     templated = _decode((yield _post("/apply-template", {"messages": list(messages)})))
     listed = yield from _likeliest(templated["prompt"], ANCHORS if vocabulary else min(top_k or DEFAULT_TOP_K, MOST))

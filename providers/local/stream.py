@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from providers.base import TIMES, Options
+from providers.base import TIMES, Options, StreamDecoder
 from providers.local.rules import TOP_LOGPROBS, N
 from providers.local.tools import FORCED, CallReader
 
@@ -15,7 +15,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class EngineDecoder:
+class EngineDecoder(StreamDecoder):
     """The state of one stream. Chunks that need nothing are passed on as the bytes they came in."""
 
     def __init__(self, options: Options) -> None:

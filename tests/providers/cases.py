@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 
 import providers
-from gateway.dialects.parameters import normalize
+from gateway.dialects.parameters import check_parameters
 from gateway.errors import BadRequest
 from providers.base import Body, Options, Refusal, Target
 from providers.rules.shapes import fan_out
@@ -89,7 +89,7 @@ def send_purely(case: Case, strict: bool) -> Sent:
     operation = (case.get("config") or {}).get("operation", "chat")
     options = Options(strict=strict, stream=case["request"].get("stream", False), operation=operation)
     try:
-        normalize(body)
+        check_parameters(body)
         adjustments = target.kind.adapt(body, target, options)
     except (Refusal, BadRequest) as error:
         return Sent(error={"status": 400, "type": "invalid_request_error", "code": error.code, "param": error.param})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.parameters import normalize
+from gateway.dialects.parameters import check_parameters
 from gateway.errors import BadRequest
 from providers.base import LOSSY, Adjustment, Body, Options, Refusal
 from providers.rules.engine import is_neutral
@@ -72,7 +72,7 @@ def _adapt(server: str, request: dict[str, Any], *, strict: bool) -> tuple[list[
     body = Body(json.dumps(request).encode())
     options = Options(strict=strict, stream=request.get("stream") is True)
     try:
-        normalize(body)
+        check_parameters(body)
         made = target.kind.adapt(body, target, options)
     except (Refusal, BadRequest) as refused:
         return None if refused.param and refused.message else pytest.fail("a refusal names its parameter and says why")
