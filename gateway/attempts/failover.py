@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
@@ -31,6 +32,7 @@ from gateway.response.deliver import Exchange, carry_out
 from gateway.response.redaction import redact
 from gateway.targets.backend import Candidate
 from gateway.targets.health import TargetHealth
+from gateway.targets.latency import Latency
 from gateway.targets.registry import TargetRegistry
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, Refusal, StreamFailure
@@ -270,8 +272,9 @@ class Attempts:
         call, caller, place, left = journey.call, journey.caller, choice.backend, journey.left()
         target = health.pick_credential(place.targets)
         limits = self._target_limits
-        has_limits = self._limits is not None and (call.strict_limits or limits is not None)
-        cap = self._limits.reserved_output_cap(call, target) if has_limits else None
+        cap = None
+        if self._limits is not None and (call.strict_limits or limits is not None):
+            cap = self._limits.reserved_output_cap(call, target)
         asked, watch, options, body = await adapt(self.fit, call, choice, target, left, cap)
         for name in target.kind.caller_headers:
             hand_on(caller, name, body)
@@ -310,7 +313,9 @@ class Attempts:
             return None
         finally:
             call.attempts[-1].ms = exchange.elapsed()
-            place.latency.ended(call)
+            place.latency.in_flight -= 1
+            if call.transcript is None or not call.transcript.handovers:  # else the times are those of the target that began the stream
+                _record_latency(place.latency, call)
             if not exchange.delivered:
                 billing.set_aside(call, exchange, ended)
             admission.leave()
@@ -325,6 +330,14 @@ def _others(choices: Sequence[Candidate], alternates: Callable[[], list[Candidat
     """The places of a model that a call was not drawn for."""
     known = {choice.backend.target.name for choice in choices}
     return [one for one in alternates() if one.backend.target.name not in known]
+
+
+def _record_latency(latency: Latency, call: Call) -> None:
+    """Record the time to the first byte of an attempt, or how long it waited for one in vain."""
+    if call.first_byte_at >= call.sent_at:
+        latency.record(call.first_byte_at - call.sent_at, stream=call.stream)
+    else:
+        latency.record_timeout(time.monotonic() - call.sent_at, stream=call.stream)
 
 
 def _upstream_failure(error: UpstreamError, call: Call, caller: Caller) -> Failure:

@@ -78,7 +78,7 @@ class Pace:
     def ended(self, call: Call) -> None:
         """An attempt is over, well or not: its call says when it was sent, and when its answer began, if it did."""
         self.in_flight -= 1
-        if call.transcript is not None and call.transcript.handovers:
+        if call.spoken is not None and call.spoken.splices:
             return  # the times are those of the target that began the stream
         if call.first_byte_at >= call.sent_at:
             self.saw(call.first_byte_at - call.sent_at, stream=call.stream)
