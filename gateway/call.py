@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
 from gateway.http.request_id import next_id
-from providers.base import Adjustment, Body, Operation, Target, Usage
+from providers.base import Adjustment, Body, Operation, Target, Usage, WireRequest
 
 if TYPE_CHECKING:
-    from gateway.attempts.continuation import Spoken
     from gateway.catalog.prices import TokenPrice
     from gateway.errors import GatewayError, Headers
     from gateway.keys.authenticate import VirtualKey
     from gateway.store.limit import Reservation
     from gateway.streams.relay import Relay
-    from gateway.telemetry.tracing import Trace
+    from gateway.streams.transcript import Transcript
     from gateway.tokens.truncation import ContextReport
 
 
@@ -32,6 +31,25 @@ class Attempt(Struct):
     target: str
     outcome: str = "ok"
     ms: float = 0.0
+
+
+class CallTrace(Protocol):
+    """The spans of one call, as the stages see them."""
+
+    id: str
+    """The trace's id in hexadecimal; empty if this call is not sampled."""
+
+    def begin(self, attempt: Attempt, target: Target) -> None:
+        """Start the span of an attempt."""
+        ...
+
+    def mark(self, request: WireRequest) -> None:
+        """Add the trace context to an upstream request."""
+        ...
+
+    def end(self, call: Call, model: str) -> None:
+        """End every span of the call; `model` is its label."""
+        ...
 
 
 class Aside(Struct, frozen=True):
@@ -104,7 +122,7 @@ class Call(Struct, eq=False):
     """When the request had been read whole."""
     sent_at: float = 0.0
     """When the last attempt's request was ready to be sent."""
-    spoken: Spoken | None = None
+    transcript: Transcript | None = None
     """What its caller was told, for a stream that may be continued elsewhere."""
     written: bool = False
     """Some upstream was sent this call."""
@@ -121,5 +139,5 @@ class Call(Struct, eq=False):
     abort_phase: str | None = None
     """Where the caller left: queue, pre (before the first byte) or mid."""
     upstream_id: str | None = None
-    trace: Trace | None = None
+    trace: CallTrace | None = None
     """Its spans, where traces are configured."""

@@ -39,11 +39,11 @@ from gateway.keys.authenticate import Keys, may_use
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
-from gateway.response import upstream_answer as answer
+from gateway.response.headers import error_headers, linked_id
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
 from gateway.targets.registry import TargetRegistry
-from gateway.telemetry.call_log import CallLog
+from gateway.telemetry.call_log import CallLog, internal_error
 from providers.base import Body, Operation
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class Pipeline:
         """Answer one call and account for it."""
         call = Call(operation, scope["path"])
         if self._tracer is not None:
-            call.trace = self._tracer.begin(scope["headers"])
-            send = call.trace.tap(send)
+            trace = call.trace = self._tracer.begin(scope["headers"])
+            send = trace.tap(send)
         caller = Caller(scope, receive, send, self.deadlines)
         self._watch.add(caller)
         self.metrics.begin()
@@ -115,7 +115,7 @@ class Pipeline:
             _uncancel()
             await self._leave(call, caller)
         except Exception as error:  # the last line: no call ends without an answer and a record
-            self._log.write(accounting.internal_error(call.id, error))
+            self._log.write(internal_error(call.id, error))
             self.metrics.count("lockgate_internal_errors")
             await self._refuse(call, caller, GatewayError("The gateway failed to handle this call. Its log has the request id."))
         finally:
@@ -149,7 +149,7 @@ class Pipeline:
                 call.status = error.status
                 call.first_byte_at = time.monotonic()
                 body = error.body()
-                await caller.answer(error.status, answer.error_headers(call, error, len(body)), body)
+                await caller.answer(error.status, error_headers(call, error, len(body)), body)
         except asyncio.CancelledError:
             if not caller.gone:
                 raise
@@ -207,7 +207,7 @@ class Pipeline:
         wanted = None
         for name, value in headers:
             if name == b"x-request-id":
-                call.client_id = answer.linked_id(value)
+                call.client_id = linked_id(value)
             elif name[:10] == PREFIX and wanted is None:
                 wanted = read_gateway_headers(headers)
                 call.strict, call.require, call.receipt = wanted.strict, wanted.require_parameters, wanted.receipt_in_body

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import traceback
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.call import Aside, Call
+from gateway.call import Call
 from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, tokenizer_for
 from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
 from providers.base import Usage
 
-if TYPE_CHECKING:
-    from gateway.response.upstream_exchange import Exchange
-
 NANO = 1_000_000_000
 
-ENDED_HERE = frozenset({"left", "header_timeout", "ttft_timeout", "stalled", "timeout"})
-"""How attempts end that their upstream would have gone on with."""
 SILENCE = 16
 """An answer with no more content events (or tokens, by its length) may have cost no tokens, as a provider that says 0 says."""
 
@@ -62,21 +55,6 @@ def received(call: Call) -> Usage:
             known = msgspec.structs.replace(known, completion_tokens=relay.chunks, estimated=True)
         total = total.plus(known)
     return total
-
-
-def set_aside(call: Call, exchange: Exchange, ended: str) -> None:
-    """An attempt that did not answer the call: what its upstream reported all the same is billed, at its own target.
-
-    Where nothing was reported and it was we who ended it (`ended`: a failure's kind, or `left`), the prompt is, if the provider bills it.
-    """
-    reported = [*exchange.reported, *(relay.usage for relay in exchange.relays if relay.usage is not None)]
-    if reported:
-        call.usage = None  # an estimate gives way
-    elif ended in ENDED_HERE and exchange.place.bills_aborted_prompt and call.written:
-        reported.append(Usage(prompt_tokens(call), 0, estimated=True))
-    for usage in reported:
-        price = exchange.place.price
-        call.asides.append(Aside(exchange.target.name, usage, price.usage_cost(usage) if price is not None else 0))
 
 
 def used(call: Call, since: int = 0) -> Used | None:
@@ -127,7 +105,16 @@ def prompt_tokens(call: Call) -> int:
     return call.body_bytes // TYPICAL_BYTES_PER_TOKEN
 
 
-def internal_error(id: str, error: Exception) -> bytes:
-    """One log line that says where the gateway failed; no message, as it might quote a prompt."""
-    frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
-    return msgspec.json.encode({"level": "error", "id": id, "error": type(error).__name__, "at": frames}) + b"\n"
+def continued_usage(call: Call) -> Usage | None:
+    """Return the usage of all attempts of a continued stream; None if nothing broke and the last one reported none."""
+    used = call.transcript.used if call.transcript is not None else ()
+    if not used:
+        return call.usage
+    known = [*used, *((call.usage,) if call.usage is not None else ())]
+    return Usage(
+        sum(usage.prompt_tokens for usage in known),
+        sum(usage.completion_tokens for usage in known),
+        sum(usage.cached_tokens for usage in known),
+        sum(usage.reasoning_tokens for usage in known),
+        estimated=True,
+    )

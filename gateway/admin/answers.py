@@ -14,7 +14,7 @@ from starlette.routing import Match
 from gateway.errors import GatewayError, NotFound
 from gateway.http.request_id import next_id
 from gateway.runtime.gateway import Gateway
-from gateway.usage import internal_error
+from gateway.telemetry.call_log import internal_error
 
 
 def as_json(value: Any, status: int = 200) -> Response:

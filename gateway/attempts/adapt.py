@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.attempts.continuation import continued_body, set_prefill
 from gateway.attempts.fit import Fit
 from gateway.call import Call
 from gateway.emulate import json_mode, logits
 from gateway.errors import unreadable
 from gateway.http.caller import Caller
 from gateway.limits.bounds import set_output_cap
-from gateway.response import upstream_answer as answer
+from gateway.response.headers import linked_id
 from gateway.targets.backend import Candidate
 from gateway.upstream.transport import Deadlines
 from providers.base import Adjustment, Body, Options, Target
@@ -32,15 +33,15 @@ async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: f
         call.adjustments = logits.adapt(body, asked, target, options)
         return asked, None, options, body
     options = Options(strict, call.stream, call.operation)
-    spoken = call.spoken if call.spoken is not None and call.spoken.splices else None
-    body = call.body.copy() if spoken is None else spoken.continued(call.body)
+    transcript = call.transcript if call.transcript is not None and call.transcript.handovers else None
+    body = call.body.copy() if transcript is None else continued_body(transcript, call.body)
     try:
         fitted = await _fit(fit, call, choice, body, strict, left) if call.fits or choice.context is not None else []
         if cap is not None:
             fitted = [*fitted, set_output_cap(body, cap)]
         body, adjustments, watch = json_mode.adapt(body, target, options, repair=choice.json_repair)
-        if spoken is not None:
-            spoken.ask_for_rest(body, target)
+        if transcript is not None:
+            set_prefill(transcript, body, target)
         call.adjustments = [*fitted, *adjustments]
     except (msgspec.DecodeError, RecursionError) as error:
         raise unreadable(error) from None
@@ -60,7 +61,7 @@ async def _fit(fit: Fit, call: Call, choice: Candidate, body: Body, strict: bool
 def hand_on(caller: Caller, name: str, body: Body) -> None:
     """One of the few headers that a provider takes from callers, unless a parameter of the body became it already."""
     for key, value in caller.headers:
-        if key == name.encode() and answer.linked_id(value) is not None:
+        if key == name.encode() and linked_id(value) is not None:
             body.headers.setdefault(name, value.decode())
 
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from gateway import usage as accounting
-from gateway.attempts import continuation
+from gateway.attempts import billing, continuation
 from gateway.attempts.adapt import adapt, hand_on, within
 from gateway.attempts.admission import Admission, TurnedAway
 from gateway.attempts.fit import Fit
@@ -32,6 +32,7 @@ from gateway.response.deliver import Exchange, carry_out
 from gateway.response.redaction import redact
 from gateway.targets.backend import Candidate
 from gateway.targets.health import TargetHealth
+from gateway.targets.latency import Latency
 from gateway.targets.registry import TargetRegistry
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, Refusal, StreamFailure
@@ -78,7 +79,7 @@ class Attempts:
         journey = Journey(call, caller, min(choices[0].deadlines.total, call.deadline), alone=len(choices) == 1)
         journey.places = lambda: [*choices, *_others(choices, alternates)]
         self._budget.earn()
-        call.spoken = continuation.listen(call, choices)
+        call.transcript = continuation.transcript_for(call, choices)
         cooling: list[Candidate] = []
         if await self._ask_live(journey, choices, cooling):
             return
@@ -151,30 +152,30 @@ class Attempts:
 
     async def _go_on(self, journey: Journey, broken: Candidate, failure: Failure) -> bool:
         """A stream broke after its first content: another place says the rest, where that is asked for and possible."""
-        call, target, spoken = journey.call, journey.call.target, journey.call.spoken
-        if spoken is None or not spoken.may_go_on(failure):
+        call, target, price, transcript = journey.call, journey.call.target, journey.call.price, journey.call.transcript
+        if transcript is None or not continuation.can_continue(transcript, failure):
             raise journey.error()
-        spoken.set_aside(call)
+        continuation.bill_broken(transcript, call)
         label = self._metrics.model_label(call.model)
-        for choice in spoken.followers(journey.places(), broken):
+        for choice in continuation.followers(transcript, journey.places(), broken):
             health = self._health.health_of(choice.backend.target)
             if not health.is_available or not self._may_send(journey, choice):
                 continue
-            begun = spoken.splice(choice.backend.target)
+            begun = transcript.hand_over(choice.backend.target.name)
             try:
                 found = await self._attempt(journey, choice, health)
             except (Refusal, TurnedAway):
-                spoken.splices.pop()
+                transcript.handovers.pop()
                 continue
             self._metrics.count("lockgate_continuations", (label, "ok" if found is None else found.kind))
             if found is None:
                 self._budget.give_back()
                 return True
             self._note(journey, choice, found)
-            if spoken.size > begun:
+            if transcript.size > begun:
                 return await self._go_on(journey, choice, found)
-            spoken.splices.pop()
-        spoken.take_back(call, target)
+            transcript.handovers.pop()
+        continuation.restore_broken(transcript, call, target, price)
         journey.fail(failure, broken.backend.target.name)
         raise journey.error()
 
@@ -271,8 +272,9 @@ class Attempts:
         call, caller, place, left = journey.call, journey.caller, choice.backend, journey.left()
         target = health.pick_credential(place.targets)
         limits = self._target_limits
-        has_limits = self._limits is not None and (call.strict_limits or limits is not None)
-        cap = self._limits.reserved_output_cap(call, target) if has_limits else None
+        cap = None
+        if self._limits is not None and (call.strict_limits or limits is not None):
+            cap = self._limits.reserved_output_cap(call, target)
         asked, watch, options, body = await adapt(self.fit, call, choice, target, left, cap)
         for name in target.kind.caller_headers:
             hand_on(caller, name, body)
@@ -311,9 +313,11 @@ class Attempts:
             return None
         finally:
             call.attempts[-1].ms = exchange.elapsed()
-            place.latency.ended(call)
+            place.latency.in_flight -= 1
+            if call.transcript is None or not call.transcript.handovers:  # else the times are those of the target that began the stream
+                _record_latency(place.latency, call)
             if not exchange.delivered:
-                accounting.set_aside(call, exchange, ended)
+                billing.set_aside(call, exchange, ended)
             admission.leave()
         if failure.kind != "timeout" or exchange.deadlines.total > choice.deadlines.total / 2:  # a caller's hurry is no fault of the target
             reason = admission.failed(failure, call.first_byte_at)
@@ -326,6 +330,14 @@ def _others(choices: Sequence[Candidate], alternates: Callable[[], list[Candidat
     """The places of a model that a call was not drawn for."""
     known = {choice.backend.target.name for choice in choices}
     return [one for one in alternates() if one.backend.target.name not in known]
+
+
+def _record_latency(latency: Latency, call: Call) -> None:
+    """Record the time to the first byte of an attempt, or how long it waited for one in vain."""
+    if call.first_byte_at >= call.sent_at:
+        latency.record(call.first_byte_at - call.sent_at, stream=call.stream)
+    else:
+        latency.record_timeout(time.monotonic() - call.sent_at, stream=call.stream)
 
 
 def _upstream_failure(error: UpstreamError, call: Call, caller: Caller) -> Failure:

@@ -17,7 +17,7 @@ from gateway import catalog
 from gateway.config.types import ContextConfig
 from gateway.tokens import truncation as context
 from gateway.tokens.counter import SHARED_COUNTER, TokenCounter, Tokenizer, tokenizer_for
-from gateway.tokens.truncation import PromptBudget, Group, WindowLimits, Policy, ContextReport
+from gateway.tokens.truncation import ContextReport, Group, Policy, PromptBudget, WindowLimits
 from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Adjustment, Body, Options, Refusal, Target
 

@@ -22,6 +22,7 @@ from gateway.call import Call
 from gateway.catalog.prices import FREE
 from gateway.errors import GatewayError, Headers
 from gateway.http.caller import Caller, CallerDeadlines
+from gateway.telemetry.call_log import internal_error
 from providers.base import Refusal
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Mirrors:
             outcome = "refused"
         except Exception as error:  # nobody else would hear of it
             outcome = "internal_error"
-            self._log.write(accounting.internal_error(shadow.id, error))
+            self._log.write(internal_error(shadow.id, error))
             self._metrics.count("lockgate_internal_errors")
         finally:
             self._under_way[choice.backend.target.name] -= 1

@@ -6,6 +6,7 @@ from functools import partial
 
 from gateway.emulate.stops import cut_answer
 from gateway.response import json_response as answering
+from gateway.response import logits_response, merged_response
 from gateway.response import stream_response as streaming
 from gateway.response.chained_requests import Read, as_stream, ask_in_parts
 from gateway.response.upstream_exchange import Exchange
@@ -19,15 +20,15 @@ async def carry_out(exchange: Exchange, body: Body) -> None:
     """Send an adapted body and answer the caller. UpstreamError or StreamFailure when there is no (whole) answer."""
     call = exchange.call
     if exchange.asked is not None:
-        await answering.answer_logits(exchange, body, exchange.asked)
+        await logits_response.answer_logits(exchange, body, exchange.asked)
         return
     if exchange.count > 1:
         bodies = fan_out(body, exchange.count)
-        await (streaming.relay_several if call.stream else answering.answer_several)(exchange, bodies)
+        await (merged_response.relay_several if call.stream else merged_response.answer_several)(exchange, bodies)
         return
     parts = exchange.target.kind.chained(body, exchange.options)
     if call.stream and parts is None:
-        continuing = call.spoken is not None and bool(call.spoken.splices)
+        continuing = call.transcript is not None and bool(call.transcript.handovers)
         await streaming.deliver(exchange, await streaming.begin(exchange, body, usage_asked=call.usage_asked and not continuing))
         return
     ask = partial(answering.ask, exchange)

@@ -5,30 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
 from msgspec import structs
 
 from gateway import usage as accounting
 from gateway.call import Attempt
 from gateway.dialects import goodfire
-from gateway.emulate import json_mode, logits
-from gateway.emulate.fan_out import add_usages, merge, together, with_usage_of
+from gateway.emulate import json_mode
+from gateway.emulate.fan_out import add_usages, with_usage_of
 from gateway.emulate.stops import cut_answer
-from gateway.response import receipt, time_info
+from gateway.response import headers, receipt, time_info
 from gateway.response import upstream_answer as answer
 from gateway.response.after_disconnect import outlive
 from gateway.response.chained_requests import Read
 from gateway.response.upstream_answer import NO_ANSWER
-from gateway.response.upstream_exchange import MAX_ANSWER, MAX_ERROR, Exchange
+from gateway.response.upstream_exchange import MAX_ANSWER, Exchange
 from gateway.streams.chunks import UNREADABLE
 from gateway.tokens.estimate import estimate_output, estimate_part
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Adjustment, Answer, Body, Failure, Refusal, StreamFailure, Usage
-
-if TYPE_CHECKING:
-    from providers.base import Probabilities, ProbabilitySteps
+from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
 
 
 def ask(exchange: Exchange, body: Body) -> Coroutine[Any, Any, tuple[Read, Response]]:
@@ -124,52 +120,10 @@ async def give(exchange: Exchange, body: bytes, response: Response) -> None:
         call.attempts[-1].ms = exchange.elapsed()
         body = receipt.splice(body, call)
     call.first_byte_at = time.monotonic()
-    await exchange.caller.answer(200, answer.json_headers(call, response, len(body)), body)
+    await exchange.caller.answer(200, headers.json_headers(call, response, len(body)), body)
 
 
-async def answer_several(exchange: Exchange, bodies: list[Body]) -> None:
-    """n JSON answers as one."""
-    call = exchange.call
-    found = await together([ask(exchange, body) for body in bodies])
-    call.usage = add_usages([usage for (_, usage, _), _ in found])
-    call.finish_reasons = tuple(finished[0] if finished else None for (_, _, finished), _ in found)
-    try:
-        merged = merge([body for (body, _, _), _ in found])
-    except UNREADABLE:
-        raise StreamFailure(NO_ANSWER) from None
-    await give(exchange, merged, found[0][1])
 
 
-async def answer_logits(exchange: Exchange, body: Body, asked: logits.Asked) -> None:
-    """Token probabilities where the provider has no call for them."""
-    call, target = exchange.call, exchange.target
-    steps = target.kind.probabilities
-    if steps is None:
-        (answered, call.usage, call.finish_reasons), response = await ask(exchange, body)
-        found, notes = logits.from_chat(answered, asked)
-    else:
-        probabilities, response = await _step(exchange, steps(body, target, exchange.options, asked.top_k, asked.vocabulary))
-        found = logits.encode(probabilities.by_token, None)
-        notes = logits.first_token_notes(probabilities.first_token_only, target, strict=exchange.options.strict)
-    call.adjustments = [*call.adjustments, *notes]
-    await give(exchange, found, response)
 
 
-async def _step(exchange: Exchange, steps: ProbabilitySteps) -> tuple[Probabilities, Response]:
-    """Carry out a provider's own requests one after another."""
-    request = next(steps)
-    while True:
-        exchange.call.written = True
-        response = await exchange.transmit(request)
-        exchange.call.upstream_at = time.monotonic()
-        try:
-            if response.status != 200:
-                raise StreamFailure(await answer.read_failure(response, exchange.target, MAX_ERROR))
-            request = steps.send(await response.body(MAX_ANSWER))
-        except StopIteration as end:
-            exchange.call.upstream_end = time.monotonic()
-            return end.value, response
-        except (msgspec.DecodeError, LookupError, ArithmeticError):
-            raise StreamFailure(Failure("bad_body", "the engine's probabilities cannot be read")) from None
-        finally:
-            response.close()

@@ -73,8 +73,8 @@ def body(call: Call) -> dict[str, Any]:
     }
     if call.time_info is not None:
         found["time_info"] = call.time_info
-    if call.spoken is not None and call.spoken.splices:
-        found["continued"] = call.spoken.splices
+    if call.transcript is not None and call.transcript.handovers:
+        found["continued"] = call.transcript.handovers
     if call.asides:
         found["billed_attempts"] = accounting.bills(call)
     if call.context is not None:

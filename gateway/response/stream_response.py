@@ -10,18 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
-
-import msgspec
 
 from gateway import usage as accounting
-from gateway.emulate.fan_out import Interleaved, add_usages, interleave
 from gateway.emulate.stops import StopStream
 from gateway.metrics import Metrics
 from gateway.response import after_disconnect as outlive
-from gateway.response import receipt, time_info
-from gateway.response import upstream_answer as answer
+from gateway.response import headers, receipt, time_info
 from gateway.response.upstream_exchange import Exchange
 from gateway.streams.chunks import OpeningChunk
 from gateway.streams.relay import DONE, Relay
@@ -138,8 +132,8 @@ async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
         elif exchange.on_begin is not None:
             exchange.on_begin()
         while not stream.ended:
-            if call.spoken is not None:
-                call.spoken.heard(out)
+            if call.transcript is not None:
+                call.transcript.append(out)
             await caller.write(out)
             if call.receipt and time_info.may_have(out):
                 call.time_info = time_info.read_events(out) or call.time_info
@@ -165,7 +159,7 @@ async def open_stream(exchange: Exchange, response: Response) -> None:
     call.first_byte_at = time.monotonic()
     if exchange.on_begin is not None:
         exchange.on_begin()
-    await exchange.caller.open_stream(answer.stream_headers(call, response))
+    await exchange.caller.open_stream(headers.stream_headers(call, response))
 
 
 async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
@@ -189,9 +183,9 @@ async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
 def _own_usage(exchange: Exchange, opening: OpeningChunk) -> bytes:
     """The chunk with a usage that no upstream told: of a stream that we ended at a stop, or that was gone on with elsewhere."""
     call = exchange.call
-    if call.spoken is not None and call.spoken.splices:
+    if call.transcript is not None and call.transcript.handovers:
         accounting.settle(call)
-        usage = call.spoken.total(call.usage)
+        usage = accounting.continued_usage(call)
     elif call.usage is None and call.stop_matched is not None:
         accounting.settle(call)
         usage = call.usage
@@ -200,38 +194,3 @@ def _own_usage(exchange: Exchange, opening: OpeningChunk) -> bytes:
     return receipt.usage_chunk(call, usage, opening) if usage is not None else b""
 
 
-async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:
-    """n streams as one, each with its own index."""
-    call, caller = exchange.call, exchange.caller
-    streams: dict[int, UpstreamStream] = {}
-    whole = Interleaved()
-
-    async def pump(at: int, put: Callable[[bytes], Awaitable[None]]) -> None:
-        stream = streams[at] = await begin(exchange, bodies[at], usage_asked=True)
-        try:
-            out = stream.first
-            while not stream.ended:
-                await put(out)
-                out = await stream.read()
-            await put(out)
-        finally:
-            stream.close()
-            call.stop_matched = call.stop_matched or stream.stop
-
-    async with aclosing(interleave(len(bodies), pump)) as pieces:
-        async for at, piece in pieces:
-            out = whole.rewrite(at, piece)
-            call.chunks = sum(stream.relay.chunks for stream in streams.values())
-            if out:
-                if not caller.opened:
-                    await open_stream(exchange, streams[at].response)
-                await caller.write(out)
-    relays = [streams[at].relay for at in range(len(bodies))]
-    call.usage = add_usages([relay.usage for relay in relays])
-    call.finish_reasons = tuple(next(iter(relay.finish_reasons), None) for relay in relays)
-    out = whole.usage_event(len(bodies)) if call.usage_asked else b""
-    try:
-        opening = msgspec.convert(whole.identity, OpeningChunk)
-    except msgspec.ValidationError:  # an upstream whose ids are no words
-        opening = OpeningChunk()
-    await finish(exchange, out, opening)

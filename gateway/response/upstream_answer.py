@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import time
 from typing import Any
 
 import msgspec
 
-from gateway.call import Call
-from gateway.errors import GatewayError, Headers
-from gateway.response.receipt import header as adjusted_header
 from gateway.streams.chunks import UNREADABLE
 from gateway.streams.relay import Relay
 from gateway.upstream.transport import Response, UpstreamError
@@ -22,14 +17,6 @@ from providers.usage import read_usage
 __all__ = ["read_usage"]
 
 NO_ANSWER = Failure("bad_body", "the answer is not a chat completion")
-_LINKED = re.compile(rb"[\x21-\x7e]{1,128}\Z")
-_REQUEST_IDS = frozenset({b"x-request-id", b"request-id", b"apim-request-id"})
-_PASSED = frozenset({b"cf-ray", b"x-amz-cf-id", b"x-delay-time"})
-_STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
 
 
 class _ErrorBody(msgspec.Struct):
@@ -57,9 +44,6 @@ _STATUS_OF = {
 """Error types and codes of OpenAI, Anthropic and vLLM that have no number beside them."""
 
 
-def linked_id(value: bytes) -> str | None:
-    """The caller's x-request-id if it is printable ASCII of at most 128 bytes."""
-    return value.decode("ascii") if _LINKED.match(value) else None
 
 
 def is_event_stream(response: Response) -> bool:
@@ -169,57 +153,11 @@ def _feed(whole: Aggregate, events: bytes) -> None:
             whole.feed(event[len(b"data: ") :])
 
 
-def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
-    """What every answer carries."""
-    headers = [(b"x-request-id", call.id.encode())]
-    if call.client_id is not None:
-        headers.append((b"x-client-request-id", call.client_id.encode()))
-    if call.attempts:
-        headers.append((b"x-gateway-attempts", b"%d" % len(call.attempts)))
-    if call.target is not None:
-        headers.append((b"x-gateway-target", call.target.name.encode("ascii", "backslashreplace")))
-    if call.sent_at:
-        ours = (call.sent_at - call.started) * 1000
-        theirs = max(0.0, time.monotonic() - call.sent_at) * 1000
-        headers.append((b"server-timing", b"gateway;dur=%.2f, upstream;dur=%.2f" % (ours, theirs)))
-    if call.limit_headers:
-        headers.extend(call.limit_headers)
-    if call.adjustments:
-        headers.append((b"x-gateway-adjusted", adjusted_header(call.adjustments)))
-    return headers
 
 
-def _upstream_headers(call: Call, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
-    """The few upstream headers that pass: rate limits and the request id under names of ours, Cerebras' three as they are."""
-    for name, value in response.headers:
-        if name[:1] not in (b"x", b"r", b"a", b"c"):
-            continue
-        if name.startswith(b"x-ratelimit-"):
-            headers.append((b"x-upstream-" + name[2:], value))
-        elif name in _REQUEST_IDS:
-            call.upstream_id = value[:128].decode("latin-1")
-            headers.append((b"x-upstream-request-id", value[:128]))
-        elif name in _PASSED:
-            headers.append((name, value))
 
 
-def json_headers(call: Call, response: Response, length: int) -> Headers:
-    """The head of a JSON answer of `length` bytes."""
-    headers = common_headers(call)
-    headers.append((b"content-type", b"application/json"))
-    headers.append((b"content-length", b"%d" % length))
-    _upstream_headers(call, response, headers)
-    return headers
 
 
-def stream_headers(call: Call, response: Response) -> Headers:
-    """The head of a stream."""
-    headers = common_headers(call)
-    headers.extend(_STREAM_HEADERS)
-    _upstream_headers(call, response, headers)
-    return headers
 
 
-def error_headers(call: Call, error: GatewayError, length: int) -> Headers:
-    """The head of an error, whose body is `length` bytes."""
-    return [*common_headers(call), (b"content-type", b"application/json"), (b"content-length", b"%d" % length), *error.headers]

@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.attempts.continuation import Rest
 from gateway.call import Call, in_ms
 from gateway.dialects import goodfire
 from gateway.emulate import json_mode, logits
@@ -16,6 +15,7 @@ from gateway.metrics import Metrics
 from gateway.response import time_info
 from gateway.response import upstream_answer as answer
 from gateway.streams.relay import Relay
+from gateway.streams.resumed import ResumedStream
 from gateway.targets.backend import Backend
 from gateway.upstream.transport import Deadlines, Response
 from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, Target, Usage, WireRequest
@@ -67,7 +67,7 @@ class Exchange:
         self.on_begin: Callable[[], None] | None = None
         """Called when a stream to the caller begins."""
         self.sent_at = time.monotonic()
-        if call.spoken is None or not call.spoken.splices:  # the rest of a stream belongs to what began it
+        if call.transcript is None or not call.transcript.handovers:  # the rest of a stream belongs to what began it
             call.sent_at = self.sent_at
         call.upstream_at = 0.0
         call.chunks = 0
@@ -126,8 +126,8 @@ class Exchange:
                 self.watched.append(watched)
         if call.path.startswith(goodfire.PATH_PREFIX):
             decoder = goodfire.GoodfireStream(decoder)
-        if call.spoken is not None and call.spoken.splices:
-            decoder = Rest(decoder, call.spoken)
+        if call.transcript is not None and call.transcript.handovers:
+            decoder = ResumedStream(decoder, call.transcript)
         relay = Relay(
             decoder=decoder,
             usage_asked=usage_asked,

@@ -18,7 +18,7 @@ from gateway.keys.authenticate import VirtualKey, may_use
 from gateway.routing.router import unknown_model
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.generation import Generation
-from gateway.usage import internal_error
+from gateway.telemetry.call_log import internal_error
 
 
 class Endpoints:

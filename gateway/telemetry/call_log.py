@@ -12,7 +12,9 @@ import queue
 import re
 import threading
 import time
+import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -188,8 +190,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         found["finish"] = [shown_name(reason) for reason in call.finish_reasons[:32]]
     if call.abort_phase:
         found["aborted"] = call.abort_phase
-    if call.spoken is not None and call.spoken.splices:
-        found["continued"] = call.spoken.splices
+    if call.transcript is not None and call.transcript.handovers:
+        found["continued"] = call.transcript.handovers
     if call.stream_end:
         found["stream_end"] = call.stream_end
     if call.error is not None:
@@ -221,3 +223,9 @@ def human_line(call: Call, ended: float) -> bytes:
         parts.append(f"{found['error']}: {found.get('message', found.get('param', '-'))}")
     line = "  ".join(parts).encode("ascii", "backslashreplace").decode()
     return "".join([letter if letter.isprintable() else "?" for letter in line]).encode() + b"\n"
+
+
+def internal_error(id: str, error: Exception) -> bytes:
+    """One log line that says where the gateway failed; no message, as it might quote a prompt."""
+    frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
+    return msgspec.json.encode({"level": "error", "id": id, "error": type(error).__name__, "at": frames}) + b"\n"
