@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from gateway.http.connection import CallerConnection
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.server import ServerState
 
 App = Callable[..., Awaitable[None]]
 Message = MutableMapping[str, Any]
@@ -43,6 +43,19 @@ class _Defaults:
 _defaults = _Defaults()
 
 
+class Connection(Protocol):
+    """What a cycle uses of the connection that it runs on."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+    server_state: ServerState
+    tasks: set[asyncio.Task[None]]
+
+    def on_response_complete(self) -> None:
+        """Start the next request, if there is one."""
+        ...
+
+
 class RequestCycle:
     """A request that is being answered. A caller who left is no error: then `receive` says so, and what is sent goes nowhere."""
 
@@ -51,7 +64,7 @@ class RequestCycle:
         "more_body", "response_complete", "response_started", "scope", "task", "transport",
     )  # fmt: skip
 
-    def __init__(self, connection: CallerConnection, scope: Message, *, keep_alive: bool, expects: bool) -> None:
+    def __init__(self, connection: Connection, scope: Message, *, keep_alive: bool, expects: bool) -> None:
         """`expects`: the caller waits for a 100 before it sends the body."""
         self.scope = scope
         self.transport = connection.transport

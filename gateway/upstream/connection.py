@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade
 
 from gateway.upstream.deadlines import Clock
 from gateway.upstream.parsing import Parsing
 from gateway.upstream.response import REST_BYTES, NativeResponse
+from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import UpstreamError
 from providers.base import FailureKind
-
-if TYPE_CHECKING:
-    from gateway.upstream.pool import Pool
 
 READ_SIZE = 32 * 1024
 WRITE_SLICE = 64 * 1024
@@ -45,14 +44,18 @@ class Connection(Parsing, asyncio.BufferedProtocol):
     """One socket of a pool."""
 
     __slots__ = (
-        "_barren", "_clock", "_head_size", "_heard", "_pool", "_reading", "_transport", "_writable", "closed", "counted", "deadline",
-        "served",
+        "_barren", "_clock", "_head_size", "_heard", "_on_close", "_on_idle", "_reading", "_stats", "_transport", "_writable", "closed",
+        "counted", "deadline", "served",
     )  # fmt: skip
 
-    def __init__(self, pool: Pool, clock: Clock) -> None:
+    def __init__(
+        self, clock: Clock, stats: TransportStats, on_idle: Callable[[Connection], None], on_close: Callable[[Connection], None]
+    ) -> None:
         super().__init__()
-        self._pool = pool
         self._clock = clock
+        self._stats = stats
+        self._on_idle = on_idle
+        self._on_close = on_close
         self._transport: asyncio.Transport | None = None
         self._writable = True
         self._reading = True
@@ -160,7 +163,7 @@ class Connection(Parsing, asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
         if not keep_slot:
-            self._pool.drop(self)
+            self._on_close(self)
 
     # --- the socket -----------------------------------------------------------------------------------------------
 
@@ -270,12 +273,12 @@ class Connection(Parsing, asyncio.BufferedProtocol):
             if not self._reading and self._transport is not None:
                 self._reading = True
                 self._transport.resume_reading()
-            self._pool.release(self)
+            self._on_idle(self)
         exchange.end(None)
 
     def _poison(self) -> None:
         if not self.closed:
-            self._pool.stats.poisoned += 1
+            self._stats.poisoned += 1
             self._close()
 
     def _lost(self, exc: Exception | None) -> None:

@@ -96,7 +96,7 @@ class Dialer:
 
 async def _adopt(pool: Pool, sock: socket.socket, context: ssl.SSLContext | None) -> Connection:
     """A connection over a connected socket."""
-    connection = Connection(pool, pool.ticker.clock)
+    connection = pool.new_connection()
     name = pool.origin.host if context is not None else None
     try:
         await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=name)
@@ -107,7 +107,7 @@ async def _adopt(pool: Pool, sock: socket.socket, context: ssl.SSLContext | None
 
 
 async def _adopt_unix(pool: Pool, path: str) -> Connection:
-    connection = Connection(pool, pool.ticker.clock)
+    connection = pool.new_connection()
     try:
         await asyncio.get_running_loop().create_unix_connection(lambda: connection, path)
     except BaseException:

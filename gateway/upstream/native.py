@@ -9,9 +9,10 @@ from gateway.upstream.connection import Connection, Stale
 from gateway.upstream.deadlines import Clock, Ticker
 from gateway.upstream.dial import Dialer
 from gateway.upstream.head import encode_head, origin_lines
-from gateway.upstream.pool import Pool, Stats
+from gateway.upstream.pool import Pool
 from gateway.upstream.resolver import Resolver, ThreadResolver
 from gateway.upstream.response import NativeResponse
+from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 from providers.base import WireRequest
 
@@ -31,7 +32,7 @@ class NativeTransport:
         clock: Clock = time.monotonic,
         permit: Callable[[str], bool] | None = None,
     ) -> None:
-        self.stats = Stats()
+        self.stats = TransportStats()
         self.connections = connections
         self._keepalive = keepalive
         self._clock = clock

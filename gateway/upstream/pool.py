@@ -8,22 +8,11 @@ from collections.abc import Awaitable, Callable
 
 from gateway.upstream.connection import Connection
 from gateway.upstream.deadlines import Ticker
+from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 
 Dial = Callable[["Pool", Deadlines, float], Awaitable[Connection]]
 """Opens one connection for a pool before the deadlines or the total (a time on the clock) pass."""
-
-
-class Stats:
-    """What the native transport has done so far, as plain integers for the metrics to collect."""
-
-    __slots__ = ("connects", "poisoned", "reuses", "stale_retries")
-
-    def __init__(self) -> None:
-        self.connects = 0
-        self.reuses = 0
-        self.stale_retries = 0
-        self.poisoned = 0
 
 
 class _Waiter:
@@ -44,7 +33,7 @@ class _Waiter:
 class Pool:
     """At most `cap` connections to `origin`; `keepalive` is how long one may lie idle, in seconds."""
 
-    def __init__(self, origin: Origin, cap: int, keepalive: float, ticker: Ticker, dial: Dial, stats: Stats) -> None:
+    def __init__(self, origin: Origin, cap: int, keepalive: float, ticker: Ticker, dial: Dial, stats: TransportStats) -> None:
         self.origin = origin
         self.cap = cap
         self.stats = stats
@@ -58,6 +47,10 @@ class Pool:
         self._keepalive = keepalive
         self._dial = dial
         self._queue: OrderedDict[_Waiter, None] = OrderedDict()
+
+    def new_connection(self) -> Connection:
+        """A connection of this pool, without a socket so far."""
+        return Connection(self.ticker.clock, self.stats, self.release, self.drop)
 
     @property
     def waiting(self) -> int:

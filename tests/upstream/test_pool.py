@@ -12,7 +12,8 @@ import pytest
 from gateway.upstream.connection import Connection
 from gateway.upstream.deadlines import Ticker
 from gateway.upstream.native import NativeTransport
-from gateway.upstream.pool import Pool, Stats
+from gateway.upstream.pool import Pool
+from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 from tests.faults.behaviours import JSON, Step
 from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, Script, canned, closed_port, play
@@ -293,13 +294,13 @@ def pool_of_one(peers: list[socket.socket], closed: bool = False) -> Pool:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         peers.append(theirs)
-        connection = Connection(pool, time.monotonic)
+        connection = pool.new_connection()
         await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
         if closed:
             connection.eof_received()
         return connection
 
-    return Pool(Origin("http", "127.0.0.1", 1), 1, 60.0, Ticker(time.monotonic), dial, Stats())
+    return Pool(Origin("http", "127.0.0.1", 1), 1, 60.0, Ticker(time.monotonic), dial, TransportStats())
 
 
 async def test_who_is_handed_a_connection_that_dies_meanwhile_keeps_the_first_place() -> None:
