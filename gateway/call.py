@@ -25,12 +25,49 @@ def in_ms(seconds: float) -> float:
     return int(seconds * 1e5 + 0.5) / 100
 
 
-class Attempt(Struct):
-    """One send to one target. `outcome` is "ok", an HTTP status, or a failure kind; `ms` how long it took."""
+class Attempt(Struct, eq=False):
+    """One request to one target, and what came of it. Times are seconds on the monotonic clock."""
 
-    target: str
+    target: Target
+    price: TokenPrice | None = None
+    """The price of the target's tokens; None if it is unknown."""
+    adjustments: list[Adjustment] = []
+    context: ContextReport | None = None
+    """How the conversation was fitted into the context window."""
     outcome: str = "ok"
+    """`ok`, an HTTP status, or a failure kind."""
     ms: float = 0.0
+    """How long it took."""
+    sent_at: float = 0.0
+    """When the request was ready to be sent; for a continued stream, that of the attempt that began it."""
+    is_written: bool = False
+    """The request was written to a connection."""
+    head_at: float = 0.0
+    """When the head of the response arrived."""
+    ended_at: float = 0.0
+    """When the response had arrived completely."""
+    relays: list[Relay] = []
+    """The state of each upstream stream."""
+    reported: list[Usage] = []
+    """The usage of each upstream answer that was read completely."""
+    usage: Usage | None = None
+    """The usage of the caller's answer: reported, or estimated when the attempt ended."""
+    billed: tuple[Usage, ...] = ()
+    """The usage of an attempt that did not answer the call."""
+    cost: int = 0
+    """The cost of the caller's answer in nano-dollars, known when the call ends; 0 if the price is unknown."""
+    chunks: int = 0
+    """Content events relayed, or the length of a JSON answer in tokens: the estimate of output tokens if no usage is reported."""
+    finish_reasons: tuple[str | None, ...] = ()
+    stop_matched: str | None = None
+    time_info: dict[str, Any] | None = None
+    """How long parts of the answer took, for the receipt."""
+    upstream_id: str | None = None
+    """The upstream's request id."""
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the attempt as receipts and log lines show it."""
+        return {"target": self.target.name, "outcome": self.outcome, "ms": self.ms}
 
 
 class CallTrace(Protocol):
@@ -39,7 +76,7 @@ class CallTrace(Protocol):
     id: str
     """The trace's id in hexadecimal; empty if this call is not sampled."""
 
-    def begin(self, attempt: Attempt, target: Target) -> None:
+    def begin(self, attempt: Attempt) -> None:
         """Start the span of an attempt."""
         ...
 
@@ -50,14 +87,6 @@ class CallTrace(Protocol):
     def end(self, call: Call, model: str) -> None:
         """End every span of the call; `model` is its label."""
         ...
-
-
-class Aside(Struct, frozen=True):
-    """What an attempt used that did not answer the call in the end; `cost` in nano-dollars."""
-
-    target: str
-    usage: Usage
-    cost: int
 
 
 class Call(Struct, eq=False):
@@ -84,13 +113,8 @@ class Call(Struct, eq=False):
     """Stop strings, each of which ends the text here whatever the provider does with it."""
     keep_stop: bool = False
     """The stop stays in the text (include_stop_str_in_output)."""
-    stop_matched: str | None = None
-    time_info: dict[str, Any] | None = None
-    """How long the answer's parts took, for the receipt."""
     fits: bool = False
     """The caller said what to do about a conversation that does not fit the context window."""
-    context: ContextReport | None = None
-    """What was counted, and which messages left."""
     reservation: Reservation | None = None
     """What the caller's limits hold for this call until it is settled."""
     limit_headers: Headers = ()
@@ -104,40 +128,51 @@ class Call(Struct, eq=False):
     """Only targets that honour every parameter of this call may be asked (x-gateway-require-parameters)."""
     receipt: bool = False
     """The caller wants the receipt in the body."""
-    adjustments: list[Adjustment] = []
     attempts: list[Attempt] = []
-    asides: list[Aside] = []
-    target: Target | None = None
-    price: TokenPrice | None = None
-    """What the target's tokens cost; None when nobody knows."""
-    relays: list[Relay] = []
-    """The upstream streams of the answer that the caller gets."""
+    """In order of their start; the winner of a hedge comes after the loser."""
+    answered_by: Attempt | None = None
+    """The attempt whose response, or the part of it that arrived, the caller got; of a continued stream the latest."""
     status: int = 0
     error: GatewayError | None = None
-    usage: Usage | None = None
-    finish_reasons: tuple[str | None, ...] = ()
-    cost: int = 0
-    """What the answer itself cost, in nano-dollars; 0 where nobody knows the price. Known at the end."""
     read_at: float = 0.0
     """When the request had been read whole."""
-    sent_at: float = 0.0
-    """When the last attempt's request was ready to be sent."""
     transcript: Transcript | None = None
     """What its caller was told, for a stream that may be continued elsewhere."""
-    written: bool = False
-    """Some upstream was sent this call."""
-    upstream_at: float = 0.0
-    """When the last attempt's head arrived."""
-    upstream_end: float = 0.0
-    """When the last attempt's answer had arrived whole."""
     first_byte_at: float = 0.0
     """When the first byte of the answer went to the caller."""
-    chunks: int = 0
-    """Content events relayed, or an answer's length in tokens: the estimate of output tokens when no usage comes."""
     stream_end: str | None = None
     """How a stream ended: ok, or a failure kind."""
     abort_phase: str | None = None
     """Where the caller left: queue, pre (before the first byte) or mid."""
-    upstream_id: str | None = None
     trace: CallTrace | None = None
     """Its spans, where traces are configured."""
+
+    @property
+    def final_attempt(self) -> Attempt | None:
+        """The attempt that represents the call in headers, logs and metrics: the one that answered, else the latest."""
+        if self.answered_by is not None:
+            return self.answered_by
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def is_written(self) -> bool:
+        """Whether a request was written to some upstream."""
+        return any(attempt.is_written for attempt in self.attempts)
+
+    def mirrored(self) -> Call:
+        """Return a call with the same request, but without the caller's key, limits, deadline and receipt."""
+        assert self.body is not None
+        return Call(
+            self.operation,
+            self.path,
+            mirror_of=self.id,
+            body=self.body.copy(),
+            body_bytes=self.body_bytes,
+            model=self.model,
+            route=self.route,
+            stream=self.stream,
+            usage_asked=self.usage_asked,
+            stops=self.stops,
+            keep_stop=self.keep_stop,
+            fits=self.fits,
+        )

@@ -132,7 +132,8 @@ class Pipeline:
         accounting.settle(call)
         if call.reservation is not None and self.limits is not None:
             self.limits.settle(call, call.reservation)
-        call.cost = accounting.own_cost(call)
+        if call.answered_by is not None:
+            call.answered_by.cost = accounting.answer_cost(call.answered_by)
         self._ledger.book(call, ended)
         self.metrics.record(call, ended)
         self._log.add(call, ended)
@@ -232,7 +233,7 @@ def _read_asks(call: Call, body: Body) -> None:
 def _phase(call: Call, caller: Caller) -> str:
     if caller.opened:
         return "mid"
-    return "pre" if call.written else "queue"
+    return "pre" if call.is_written else "queue"
 
 
 def _uncancel() -> None:

@@ -1,25 +1,25 @@
-"""The end of a call: what it used, estimated where the provider did not say."""
+"""What a call used and what it costs: reported usage, estimates where none was reported, and the bill of all attempts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.call import Call
+from gateway.call import Attempt, Call
 from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, tokenizer_for
 from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
 from providers.base import Usage
 
-NANO = 1_000_000_000
+NANO_PER_USD = 1_000_000_000
+MAX_FREE_EVENTS = 16
+"""Up to so many content events, or tokens by length, an answer may have cost no tokens, as a provider that reports 0 says."""
 
-SILENCE = 16
-"""An answer with no more content events (or tokens, by its length) may have cost no tokens, as a provider that says 0 says."""
 
-
-class Used(NamedTuple):
-    """What a call is billed for, attempts that failed included. `cost` in nano-dollars."""
+class Bill(NamedTuple):
+    """What attempts are billed for together. `cost` is in nano-dollars."""
 
     prompt: int
     output: int
@@ -27,94 +27,108 @@ class Used(NamedTuple):
 
 
 def settle(call: Call) -> None:
-    """Make sure that a call which reached an upstream has a usage; an estimate is flagged as one. No prompt has 0 tokens.
+    """Give the attempt that answered the call a usage. An estimate is marked as one, as no prompt has 0 tokens.
 
-    Output is estimated by content events, of which providers send about one per token, or by the length of a JSON answer. A stream that
-    did not come to its end is charged what was reported, or what was received when that is more.
+    Output is estimated from content events, of which providers send about one per token, or from the length of a JSON answer.
+    A stream that did not end is billed what was reported, or what was received if that is more.
     """
-    if call.status != 200 or call.target is None:
+    attempt = call.answered_by
+    if attempt is None or call.status != 200:
         return
-    if call.relays and call.stream_end != "ok":
-        call.usage = received(call)
-    usage = call.usage
+    if attempt.relays and call.stream_end != "ok":
+        attempt.usage = received(call, attempt)
+    usage = attempt.usage
     if usage is None:
-        call.usage = Usage(prompt_tokens(call), call.chunks, estimated=True)
+        attempt.usage = Usage(prompt_tokens(call, attempt), attempt.chunks, estimated=True)
     elif call.operation == "chat" and not (usage.prompt_tokens and usage.completion_tokens):
-        prompt = usage.prompt_tokens or prompt_tokens(call)
-        output = usage.completion_tokens or (call.chunks if call.chunks > SILENCE else 0)
+        prompt = usage.prompt_tokens or prompt_tokens(call, attempt)
+        output = usage.completion_tokens or (attempt.chunks if attempt.chunks > MAX_FREE_EVENTS else 0)
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
-            call.usage = msgspec.structs.replace(usage, prompt_tokens=prompt, completion_tokens=output, estimated=True)
+            attempt.usage = msgspec.structs.replace(usage, prompt_tokens=prompt, completion_tokens=output, estimated=True)
 
 
-def received(call: Call) -> Usage:
-    """What the streams of a call brought so far."""
+def received(call: Call, attempt: Attempt) -> Usage:
+    """Return what the streams of an attempt have brought so far."""
     total = Usage()
-    for relay in call.relays:
-        known = relay.usage or Usage(prompt_tokens(call), 0, estimated=True)
-        if relay.chunks > known.completion_tokens:
-            known = msgspec.structs.replace(known, completion_tokens=relay.chunks, estimated=True)
-        total = total.plus(known)
+    for relay in attempt.relays:
+        usage = relay.usage or Usage(prompt_tokens(call, attempt), 0, estimated=True)
+        if relay.chunks > usage.completion_tokens:
+            usage = msgspec.structs.replace(usage, completion_tokens=relay.chunks, estimated=True)
+        total = total.plus(usage)
     return total
 
 
-def used(call: Call, since: int = 0) -> Used | None:
-    """What a call is billed for, without its first `since` asides; None when it used nothing that anybody told of."""
-    usage = call.usage
-    if not call.asides:  # nearly always
-        return None if usage is None else Used(max(0, usage.prompt_tokens), max(0, usage.completion_tokens), own_cost(call))
-    asides = call.asides[since:]
-    if usage is None and not asides:
-        return None
-    prompt = sum(max(0, one.usage.prompt_tokens) for one in asides) + (max(0, usage.prompt_tokens) if usage else 0)
-    output = sum(max(0, one.usage.completion_tokens) for one in asides) + (max(0, usage.completion_tokens) if usage else 0)
-    return Used(prompt, output, sum(one.cost for one in asides) + own_cost(call))
+def billed_usages(attempt: Attempt) -> tuple[Usage, ...]:
+    """Return what an attempt is billed for, whether it answered the call or not."""
+    return attempt.billed if attempt.usage is None else (attempt.usage,)
 
 
-def guessed(call: Call, since: int = 0) -> bool:
-    """Whether some of what a call is billed for was not reported but estimated here."""
-    if call.usage is not None and call.usage.estimated:
-        return True
-    return bool(call.asides) and any(one.usage.estimated for one in call.asides[since:])
+def bill(attempts: Iterable[Attempt]) -> Bill | None:
+    """Add up what attempts are billed for; None if nothing is known of any."""
+    prompt = output = cost = 0
+    is_known = False
+    for attempt in attempts:
+        for usage in billed_usages(attempt):
+            is_known = True
+            prompt += max(0, usage.prompt_tokens)
+            output += max(0, usage.completion_tokens)
+            if attempt.price is not None:
+                cost += attempt.price.usage_cost(usage)
+    return Bill(prompt, output, cost) if is_known else None
 
 
-def own_cost(call: Call) -> int:
-    """The cost of the answer itself, in nano-dollars; 0 where nobody knows a price."""
-    return call.price.usage_cost(call.usage) if call.price is not None and call.usage is not None else 0
+def is_estimated(attempts: Iterable[Attempt]) -> bool:
+    """Whether some of what the attempts are billed for was estimated."""
+    return any(usage.estimated for attempt in attempts for usage in billed_usages(attempt))
 
 
-def bills(call: Call) -> list[dict[str, Any]]:
-    """What attempts used that did not answer the call, and their cost in USD."""
-    return [{"target": one.target, "usage": one.usage, "cost_usd": one.cost / NANO} for one in call.asides]
+def answer_cost(attempt: Attempt) -> int:
+    """Return the cost of the caller's answer in nano-dollars; 0 if no usage or price is known."""
+    return attempt.price.usage_cost(attempt.usage) if attempt.price is not None and attempt.usage is not None else 0
+
+
+def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int]]:
+    """Yield each usage of an attempt that did not answer the call, with its cost in nano-dollars."""
+    for attempt in call.attempts:
+        if attempt is not call.answered_by:
+            for usage in billed_usages(attempt):
+                yield attempt, usage, attempt.price.usage_cost(usage) if attempt.price is not None else 0
+
+
+def billed_attempts(call: Call) -> list[dict[str, Any]]:
+    """Return the bills of attempts that did not answer the call, as receipts and log lines show them."""
+    return [
+        {"target": attempt.target.name, "usage": usage, "cost_usd": cost / NANO_PER_USD}
+        for attempt, usage, cost in unanswered_usages(call)
+    ]
 
 
 def cost_usd(call: Call) -> float | None:
-    """What the call costs in all; None when it used nothing or no price is known."""
-    found = used(call) if call.price is not None else None
-    return None if found is None else found.cost / NANO
+    """Return what the call costs in all; None if it used nothing or the price is unknown."""
+    attempt = call.final_attempt
+    total = bill(call.attempts) if attempt is not None and attempt.price is not None else None
+    return None if total is None else total.cost / NANO_PER_USD
 
 
-def prompt_tokens(call: Call) -> int:
-    """What was counted for the context window; else counted now where that is cheap; else by bytes."""
-    if call.context is not None:
-        return call.context.prompt_tokens
-    if call.target is not None and call.body is not None and call.body_bytes <= MAX_INLINE_BYTES:
-        tokenizer = tokenizer_for(call.target.kind.type, call.target.model)
+def prompt_tokens(call: Call, attempt: Attempt) -> int:
+    """Return the count made for the context window; else count now if that is cheap; else estimate by bytes."""
+    if attempt.context is not None:
+        return attempt.context.prompt_tokens
+    if call.body is not None and call.body_bytes <= MAX_INLINE_BYTES:
+        tokenizer = tokenizer_for(attempt.target.kind.type, attempt.target.model)
         if "messages" in call.body and SHARED_COUNTER.is_loaded(tokenizer):
-            with suppress(ValueError, RecursionError):  # a call is accounted for whatever is in it
+            with suppress(ValueError, RecursionError):  # an invalid body is billed as well
                 return SHARED_COUNTER.count_now(call.body, tokenizer).total()
     return call.body_bytes // TYPICAL_BYTES_PER_TOKEN
 
 
-def continued_usage(call: Call) -> Usage | None:
-    """Return the usage of all attempts of a continued stream; None if nothing broke and the last one reported none."""
-    used = call.transcript.used if call.transcript is not None else ()
-    if not used:
-        return call.usage
-    known = [*used, *((call.usage,) if call.usage is not None else ())]
+def continued_usage(call: Call) -> Usage:
+    """Return the usage of all attempts that sent a part of a continued stream."""
+    usages = [attempt.usage for attempt in call.attempts if attempt.usage is not None]
     return Usage(
-        sum(usage.prompt_tokens for usage in known),
-        sum(usage.completion_tokens for usage in known),
-        sum(usage.cached_tokens for usage in known),
-        sum(usage.reasoning_tokens for usage in known),
+        sum(usage.prompt_tokens for usage in usages),
+        sum(usage.completion_tokens for usage in usages),
+        sum(usage.cached_tokens for usage in usages),
+        sum(usage.reasoning_tokens for usage in usages),
         estimated=True,
     )

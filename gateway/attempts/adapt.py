@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import msgspec
 
 from gateway.attempts.continuation import continued_body, set_prefill
@@ -16,46 +18,51 @@ from gateway.targets.backend import Candidate
 from gateway.upstream.transport import Deadlines
 from providers.base import Adjustment, Body, Options, Target
 
-Plan = tuple[logits.Asked | None, json_mode.Watch | None, Options, Body]
-"""Probabilities to be read from a chat, JSON to be watched for, and the adapted body with its options."""
+if TYPE_CHECKING:
+    from gateway.tokens.truncation import ContextReport
+
+class AdaptedRequest(NamedTuple):
+    """The request body for one target, and what its answer is checked for."""
+
+    body: Body
+    options: Options
+    adjustments: list[Adjustment]
+    context: ContextReport | None = None
+    """How the conversation was fitted into the context window."""
+    asked: logits.Asked | None = None
+    """The probabilities to read from a chat completion, for a provider without an operation for them."""
+    watch: json_mode.Watch | None = None
+    """Validates the answer in JSON mode."""
 
 
-async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: float, cap: int | None = None) -> Plan:
-    """What to send: the caller's body made to fit the place's window and the provider's rules, both noted on the call.
+async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: float, cap: int | None = None) -> AdaptedRequest:
+    """Fit the caller's body into the context window and apply the provider's rules; Refusal if the target cannot honour it.
 
-    `cap`: what a strict limit reserved of output for a call that names no cap itself.
+    `cap` is the output that a strict limit reserved for a call without a cap of its own.
     """
     assert call.body is not None
     strict = call.strict or choice.strict
     if call.operation == "logits" and not logits.is_native(target.kind):
         options, asked = Options(strict), logits.read(call.body)
         body = logits.as_chat(call.body, asked)
-        call.adjustments = logits.adapt(body, asked, target, options)
-        return asked, None, options, body
+        return AdaptedRequest(body, options, logits.adapt(body, asked, target, options), asked=asked)
     options = Options(strict, call.stream, call.operation)
     transcript = call.transcript if call.transcript is not None and call.transcript.handovers else None
-    body = call.body.copy() if transcript is None else continued_body(transcript, call.body)
+    body = call.body.copy() if transcript is None else continued_body(transcript, call, call.body)
+    context, fitted = None, []
     try:
-        fitted = await _fit(fit, call, choice, body, strict, left) if call.fits or choice.context is not None else []
+        if call.operation == "chat" and (call.fits or choice.context is not None):
+            deadlines = within(choice.deadlines, left)
+            fit_result = await fit.apply(body, choice.backend, choice.context, deadlines, strict=strict, report=call.receipt)
+            context, fitted = fit_result.report, fit_result.adjustments
         if cap is not None:
             fitted = [*fitted, set_output_cap(body, cap)]
         body, adjustments, watch = json_mode.adapt(body, target, options, repair=choice.json_repair)
         if transcript is not None:
             set_prefill(transcript, body, target)
-        call.adjustments = [*fitted, *adjustments]
     except (msgspec.DecodeError, RecursionError) as error:
         raise unreadable(error) from None
-    return None, watch, options, body
-
-
-async def _fit(fit: Fit, call: Call, choice: Candidate, body: Body, strict: bool, left: float) -> list[Adjustment]:
-    """Make the conversation fit the place's context window, as caller or configuration ask."""
-    if call.operation != "chat":
-        return []
-    deadlines = within(choice.deadlines, left)
-    found = await fit.apply(body, choice.backend, choice.context, deadlines, strict=strict, report=call.receipt)
-    call.context = found.report
-    return found.adjustments
+    return AdaptedRequest(body, options, [*fitted, *adjustments], context, watch=watch)
 
 
 def hand_on(caller: Caller, name: str, body: Body) -> None:

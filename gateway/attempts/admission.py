@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gateway import usage as accounting
-from gateway.call import Call
+from gateway.call import Attempt, Call
 from gateway.limits.enforce import Limits
 from gateway.store.limit import Reservation
 from gateway.targets.bulkhead import Bulkhead
@@ -41,7 +41,7 @@ class TurnedAway(Exception):
 class Admission:
     """One attempt's place at its target. `leave` gives everything back, whatever was taken."""
 
-    __slots__ = ("_before", "_began", "_call", "_health", "_inside", "_lease", "_limits", "_probe", "_reserved", "_target", "_turn")
+    __slots__ = ("_began", "_call", "_health", "_inside", "_lease", "_limits", "_probe", "_reserved", "_target", "_turn")
 
     def __init__(self, call: Call, target: Target, health: TargetHealth, limits: Limits | None) -> None:
         self._call = call
@@ -52,7 +52,6 @@ class Admission:
         self._probe = False
         self._turn: Bulkhead | None = None  # that of its beginning: a reload may give the target another
         self._began = 0.0
-        self._before = 0
         self._lease: Lease | None = None
         self._reserved: Reservation | None = None
 
@@ -69,7 +68,6 @@ class Admission:
             if isinstance(found, Failure):
                 raise TurnedAway(found, limit=True)
             self._reserved = found
-            self._before = len(self._call.asides)
         if engine is not None:
             admitted = await engine.admit(ENGINE_PATIENCE)
             if isinstance(admitted, Failure):
@@ -96,8 +94,8 @@ class Admission:
         waited = (at if at is not None and at >= self._began else time.monotonic()) - self._began
         return self._health.record_failure(self._target, failure, probe=self._probe, took=waited)
 
-    def leave(self) -> None:
-        """The attempt is over."""
+    def leave(self, attempt: Attempt) -> None:
+        """Give everything back; settle the target's limits by what the attempt used."""
         if self._inside:
             self._health.end_attempt(self._probe)
         if self._turn is not None:
@@ -106,7 +104,7 @@ class Admission:
             self._lease.release()
         if self._reserved is not None and self._limits is not None:
             accounting.settle(self._call)
-            self._limits.settle(self._call, self._reserved, made=True, since=self._before)
+            self._limits.settle_attempt(attempt, self._reserved)
 
 
 def _full(health: TargetHealth) -> Failure:

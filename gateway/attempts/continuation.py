@@ -3,7 +3,6 @@
     transcript_for     the record of a stream that may be continued; only one choice of plain text can be
     followers          the candidates that can continue: targets that accept the beginning of an answer
     continued_body     the request for the rest: the text so far as the beginning of the answer, and a lower output limit
-    bill_broken        bills the broken attempt apart from the one that continues
 
 JSON, tool calls and reasoning are not continued: a grammar or parser cannot start in the middle of an answer.
 The text is sent without its trailing white space, which some servers refuse and others trim.
@@ -14,15 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gateway import usage as accounting
-from gateway.call import Aside
 from gateway.dialects import goodfire
 from gateway.streams.transcript import Transcript
 from providers.base import Body, Failure, Target
 
 if TYPE_CHECKING:
     from gateway.call import Call
-    from gateway.catalog.prices import TokenPrice
     from gateway.targets.backend import Candidate
 
 GRAMMAR_PARAMETERS = frozenset({
@@ -60,13 +56,13 @@ def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Cand
     return after or ([broken] if again else [])
 
 
-def continued_body(transcript: Transcript, body: Body) -> Body:
+def continued_body(transcript: Transcript, call: Call, body: Body) -> Body:
     """Return the caller's body with the text sent so far, and with the output limits lowered by what was used."""
     rest = body.copy()
     text = transcript.text.rstrip()
     if text:
         rest.set("messages", [*body.get("messages"), {"role": "assistant", "content": text}])
-    tokens = sum(usage.completion_tokens for usage in transcript.used)
+    tokens = sum(attempt.usage.completion_tokens for attempt in call.attempts if attempt.usage is not None)
     for name, least in (("max_tokens", 1), ("max_completion_tokens", 1), ("min_tokens", 0)):
         number = body.get(name)
         if type(number) is int:
@@ -84,20 +80,3 @@ def set_prefill(transcript: Transcript, body: Body, target: Target) -> None:
 def prefill(target: Target) -> Mapping[str, Any] | None:
     """Return what a request needs besides a final assistant message to have it continued, None if the target cannot."""
     return target.kind.prefill
-
-
-def bill_broken(transcript: Transcript, call: Call) -> None:
-    """Bill a broken attempt apart from the one that continues it."""
-    accounting.settle(call)
-    if call.usage is not None and call.target is not None:
-        transcript.used.append(call.usage)
-        call.asides.append(Aside(call.target.name, call.usage, accounting.own_cost(call)))
-    call.usage, call.chunks = None, 0
-
-
-def restore_broken(transcript: Transcript, call: Call, target: Target | None, price: TokenPrice | None) -> None:
-    """No target continued: make the call what its broken attempt at `target` left."""
-    call.usage, call.target, call.price = None, target, price
-    if transcript.used:
-        call.usage = transcript.used.pop()
-        call.asides = [aside for aside in call.asides if aside.usage is not call.usage]

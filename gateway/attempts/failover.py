@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
+from gateway import usage as accounting
 from gateway.attempts import billing, continuation
 from gateway.attempts.adapt import adapt, hand_on, within
 from gateway.attempts.admission import Admission, TurnedAway
@@ -132,7 +133,8 @@ class Attempts:
                 if away.shed:
                     self._metrics.count("lockgate_shed", (self._metrics.target_label(choice.backend.target),))
                 if away.limit:  # a refusal of our own: neither an attempt nor an error of the upstream
-                    journey.call.attempts[-1].outcome = "limit"
+                    assert journey.attempt is not None
+                    journey.attempt.outcome = "limit"
                     journey.fail(away.failure, choice.backend.target.name)
                 else:
                     self._note(journey, choice, away.failure)
@@ -152,10 +154,11 @@ class Attempts:
 
     async def _go_on(self, journey: Journey, broken: Candidate, failure: Failure) -> bool:
         """A stream broke after its first content: another place says the rest, where that is asked for and possible."""
-        call, target, price, transcript = journey.call, journey.call.target, journey.call.price, journey.call.transcript
+        call, transcript = journey.call, journey.call.transcript
         if transcript is None or not continuation.can_continue(transcript, failure):
             raise journey.error()
-        continuation.bill_broken(transcript, call)
+        accounting.settle(call)
+        broken_attempt = call.answered_by
         label = self._metrics.model_label(call.model)
         for choice in continuation.followers(transcript, journey.places(), broken):
             health = self._health.health_of(choice.backend.target)
@@ -175,7 +178,7 @@ class Attempts:
             if transcript.size > begun:
                 return await self._go_on(journey, choice, found)
             transcript.handovers.pop()
-        continuation.restore_broken(transcript, call, target, price)
+        call.answered_by = broken_attempt
         journey.fail(failure, broken.backend.target.name)
         raise journey.error()
 
@@ -255,11 +258,12 @@ class Attempts:
 
     def _note(self, journey: Journey, choice: Candidate, failure: Failure) -> None:
         """A failed attempt, on the call and in the counters."""
-        call, target = journey.call, choice.backend.target
-        call.context = None
-        call.attempts[-1].outcome = str(failure.status) if failure.status >= 400 else failure.kind
+        call, attempt, target = journey.call, journey.attempt, choice.backend.target
+        assert attempt is not None
+        attempt.context = None
+        attempt.outcome = str(failure.status) if failure.status >= 400 else failure.kind
         label = self._metrics.target_label(target)
-        self._metrics.count("lockgate_attempts", (label, call.attempts[-1].outcome))
+        self._metrics.count("lockgate_attempts", (label, attempt.outcome))
         self._metrics.count("lockgate_upstream_errors", (label, failure.kind))
         if failure.redacted:
             self._metrics.count("lockgate_secrets_redacted", (), failure.redacted)
@@ -275,14 +279,17 @@ class Attempts:
         cap = None
         if self._limits is not None and (call.strict_limits or limits is not None):
             cap = self._limits.reserved_output_cap(call, target)
-        asked, watch, options, body = await adapt(self.fit, call, choice, target, left, cap)
+        request = await adapt(self.fit, call, choice, target, left, cap)
         for name in target.kind.caller_headers:
-            hand_on(caller, name, body)
-        call.target, call.price, call.usage = target, place.price, None
-        call.attempts.append(Attempt(target.name))
+            hand_on(caller, name, request.body)
+        attempt = journey.attempt = Attempt(target, place.price, request.adjustments, request.context)
+        call.attempts.append(attempt)
         if call.trace is not None:
-            call.trace.begin(call.attempts[-1], target)
-        exchange = Exchange(call, caller, place, target, options, within(choice.deadlines, left), self._metrics, asked, watch)
+            call.trace.begin(attempt)
+        broken = call.answered_by  # the attempt that this one continues
+        deadlines = within(choice.deadlines, left)
+        exchange = Exchange(call, attempt, caller, place, request.options, deadlines, self._metrics, request.asked, request.watch)
+        attempt.sent_at = exchange.sent_at if broken is None else broken.sent_at
         admission = Admission(call, target, health, limits)
         place.latency.in_flight += 1
         ended = "left"
@@ -296,9 +303,9 @@ class Attempts:
                 raise
             journey.sent += 1
             exchange.on_begin = admission.on_begin
-            await carry_out(exchange, body)
+            await carry_out(exchange, request.body)
         except UpstreamError as error:
-            failure = _upstream_failure(error, call, caller)
+            failure = _upstream_failure(error, call, attempt, caller)
             ended = failure.kind
             if failure.kind == "overloaded":  # our own cap on connections
                 raise TurnedAway(failure, shed=True) from None
@@ -312,15 +319,17 @@ class Attempts:
             self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))
             return None
         finally:
-            call.attempts[-1].ms = exchange.elapsed()
+            attempt = journey.attempt = exchange.attempt  # a repair of its answer is an attempt of its own
+            attempt.ms = exchange.elapsed()
             place.latency.in_flight -= 1
-            if call.transcript is None or not call.transcript.handovers:  # else the times are those of the target that began the stream
-                _record_latency(place.latency, call)
-            if not exchange.delivered:
-                billing.set_aside(call, exchange, ended)
-            admission.leave()
+            first_byte_at = call.first_byte_at if call.answered_by is attempt else 0.0
+            if broken is None:  # else the times are those of the target that began the stream
+                _record_latency(place.latency, attempt.sent_at, first_byte_at, stream=call.stream)
+            if call.answered_by is not attempt:
+                billing.bill_unanswered(call, attempt, place, ended)
+            admission.leave(attempt)
         if failure.kind != "timeout" or exchange.deadlines.total > choice.deadlines.total / 2:  # a caller's hurry is no fault of the target
-            reason = admission.failed(failure, call.first_byte_at)
+            reason = admission.failed(failure, first_byte_at)
             if reason is not None:
                 self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
         return failure
@@ -332,18 +341,18 @@ def _others(choices: Sequence[Candidate], alternates: Callable[[], list[Candidat
     return [one for one in alternates() if one.backend.target.name not in known]
 
 
-def _record_latency(latency: Latency, call: Call) -> None:
+def _record_latency(latency: Latency, sent_at: float, first_byte_at: float, *, stream: bool) -> None:
     """Record the time to the first byte of an attempt, or how long it waited for one in vain."""
-    if call.first_byte_at >= call.sent_at:
-        latency.record(call.first_byte_at - call.sent_at, stream=call.stream)
+    if first_byte_at >= sent_at:
+        latency.record(first_byte_at - sent_at, stream=stream)
     else:
-        latency.record_timeout(time.monotonic() - call.sent_at, stream=call.stream)
+        latency.record_timeout(time.monotonic() - sent_at, stream=stream)
 
 
-def _upstream_failure(error: UpstreamError, call: Call, caller: Caller) -> Failure:
+def _upstream_failure(error: UpstreamError, call: Call, attempt: Attempt, caller: Caller) -> Failure:
     """What broke, in terms of what the caller has seen: before the first content a stream has only failed to start."""
     kind = error.kind
-    if call.stream and call.upstream_at and not caller.opened:
+    if call.stream and attempt.head_at and not caller.opened:
         if kind == "stalled":
             kind = "ttft_timeout"
         elif kind in ("reset", "truncated"):

@@ -1,7 +1,7 @@
 """A second attempt at the next place when the first is slow to say anything: the first to speak answers, the other one is given up.
 
     Hedges   when: after a time or a quantile of that place's own times, and only for so many of a model's calls
-    Race     how: each attempt works on a fork of the call and sees the caller through a Contender; the first `claim` wins
+    Race     how: each attempt sees the caller through a Contender; the first `claim` wins
 
 Nothing has gone to the caller before the claim. The loser's connection is closed at once. Both are billed: the loser by its prompt,
 which is all that is known of it.
@@ -10,7 +10,6 @@ which is all that is known of it.
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
@@ -18,8 +17,7 @@ from typing import TYPE_CHECKING
 from gateway import usage as accounting
 from gateway.attempts.admission import TurnedAway
 from gateway.attempts.progress import Journey
-from gateway.call import Aside, Call, in_ms
-from gateway.catalog.prices import FREE
+from gateway.call import in_ms
 from gateway.errors import FAILURES, Headers
 from gateway.http.caller import Caller
 from providers.base import Failure, Refusal, Target, Usage
@@ -139,16 +137,14 @@ class Contender(Caller):
 
 
 class Runner:
-    """One of the two attempts: its fork of the call, and the task that carries it out."""
+    """One of the two attempts, and the task that makes it."""
 
-    __slots__ = ("call", "choice", "journey", "task")
+    __slots__ = ("choice", "journey", "task")
 
     def __init__(self, journey: Journey, choice: Candidate, claim: Callable[[Runner], None], send: Send) -> None:
         self.choice = choice
-        self.call = copy.copy(journey.call)
-        self.call.attempts, self.call.asides = list(journey.call.attempts), list(journey.call.asides)
         caller = Contender(journey.caller, lambda: claim(self))
-        self.journey = Journey(self.call, caller, journey.total, alone=journey.alone)
+        self.journey = Journey(journey.call, caller, journey.total, alone=journey.alone)
         self.journey.places = journey.places
         self.task = asyncio.ensure_future(send(self.journey, choice))
 
@@ -170,9 +166,6 @@ class Race:
 
     def __init__(self, journey: Journey, send: Send, note: Note) -> None:
         self._journey = journey
-        self._before = len(journey.call.attempts)
-        self._asides_before = len(journey.call.asides)
-        self._estimate: Aside | None = None
         self._send = send
         self._note = note
         self.runners: list[Runner] = []
@@ -195,8 +188,6 @@ class Race:
     async def start(self, choice: Candidate, patience: float | None = None) -> None:
         """Begin an attempt; with `patience`, wait so many seconds for its end."""
         runner = Runner(self._journey, choice, self._claimed, self._send)
-        if self.runners:  # the other's place in the order, so that the two never look like the same attempt
-            runner.call.attempts.append(self.runners[0].call.attempts[-1])
         self.runners.append(runner)
         if patience is not None:
             await asyncio.wait({runner.task}, timeout=patience)
@@ -208,9 +199,7 @@ class Race:
             for other in self.runners:
                 if other is not runner:
                     self._lose(other)
-            self._put_together(runner)
-            self._adopt(runner)
-            self._journey.call.status = 200  # for who looks at calls under way
+            self._put_last(runner)
         elif self.winner is not runner:
             raise Lost
 
@@ -218,34 +207,23 @@ class Race:
         if loser.failure is not None:
             self._note(loser.journey, loser.choice, loser.failure)
         if loser.ended:
-            self._correct(loser)
             return
-        if loser.journey.sent:
+        attempt = loser.journey.attempt
+        if loser.journey.sent and attempt is not None:
             self.given_up.append(loser.choice.backend.target)
-            call, place = loser.call, loser.choice.backend
-            attempt = call.attempts[-1]
-            attempt.outcome, attempt.ms = "lost", in_ms(time.monotonic() - call.sent_at)
-            call.usage = Usage(accounting.prompt_tokens(call), 0, estimated=True)
-            self._estimate = Aside(place.target.name, call.usage, (place.price or FREE).usage_cost(call.usage))
-            for each in self.runners:
-                if each is not loser:
-                    each.call.asides.append(self._estimate)
+            attempt.outcome, attempt.ms = "lost", in_ms(time.monotonic() - attempt.sent_at)
+            # an estimate, until the end of the attempt shows what its provider reported
+            attempt.billed = (Usage(accounting.prompt_tokens(self._journey.call, attempt), 0, estimated=True),)
         loser.task.cancel()
-        loser.task.add_done_callback(lambda _: self._correct(loser))
 
-    def _correct(self, loser: Runner) -> None:
-        """What its provider said that the loser used takes the estimate's place."""
-        asides = (self.winner or self.runners[0]).call.asides
-        reported, loser.call.asides = loser.call.asides[self._asides_before :], []
-        if reported and self._estimate in asides:
-            asides.remove(self._estimate)
-        asides.extend(reported)
-
-    def _put_together(self, last: Runner) -> None:
-        """The attempts of both on the call of one of them, its own last."""
-        own = last.call.attempts[-1]
-        others = [one for each in self.runners if each is not last for one in each.call.attempts[self._before :] if one is not own]
-        last.call.attempts[self._before :] = [*others, own]
+    def _put_last(self, runner: Runner) -> None:
+        """Put the attempt of one of them after that of the other."""
+        attempts, own = self._journey.call.attempts, runner.journey.attempt
+        for other in self.runners:
+            attempt = other.journey.attempt
+            if other is not runner and own is not None and attempt is not None:
+                attempts.remove(attempt)
+                attempts.insert(attempts.index(own), attempt)
 
     async def result(self) -> tuple[Failure | None, Candidate]:
         """None when the caller has an answer; else the failure, or why the first attempt was not made; and which place it was."""
@@ -258,7 +236,7 @@ class Race:
         for other in others:
             self._lose(other)
             self._journey.asked.add(other.choice.backend.target.name)
-        self._put_together(first)
+        self._put_last(first)
         return await first.task, first.choice
 
     def _settled(self) -> bool:
@@ -272,22 +250,17 @@ class Race:
         return False
 
     async def close(self) -> None:
-        """Nothing of the race is left behind; the call is as its winner (or the first attempt) had it."""
-        tasks = [runner.task for runner in self.runners]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """End both attempts. The latest one is that of the winner, or of the first."""
         last = self.winner or self.runners[0]
-        for other in self.runners:
-            if other is not last:
-                self._correct(other)
+        for runner in self.runners:
+            if not runner.ended and runner is not last and self.winner is None and runner.journey.attempt is not None:
+                runner.journey.attempt.outcome = "lost"
+            runner.task.cancel()
+        await asyncio.gather(*(runner.task for runner in self.runners), return_exceptions=True)
+        if self.winner is None:
+            self._put_last(last)
         self._journey.sent += sum(runner.journey.sent for runner in self.runners)
-        self._adopt(last)
-
-    def _adopt(self, runner: Runner) -> None:
-        """The call is as one of its attempts had it."""
-        for name in Call.__struct_fields__:
-            setattr(self._journey.call, name, getattr(runner.call, name))
+        self._journey.attempt = last.journey.attempt
 
 
 def _went_on(runner: Runner) -> bool:

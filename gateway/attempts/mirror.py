@@ -60,7 +60,7 @@ class Mirrors:
             self._count(choice, "skipped")
             return
         self._under_way[name] += 1
-        shadow = copy_of(call)
+        shadow = call.mirrored()
         task = asyncio.create_task(self._carry_out(shadow, headers, mirror, choice, attempts), name="mirror")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -98,7 +98,8 @@ class Mirrors:
         if shadow.attempts:
             shadow.attempts[-1].outcome = outcome
         self._count(choice, outcome)
-        usage, label = shadow.usage, self._metrics.target_label(choice.backend.target)
+        usage = shadow.answered_by.usage if shadow.answered_by is not None else None
+        label = self._metrics.target_label(choice.backend.target)
         if usage is not None:
             self._metrics.count("lockgate_mirror_tokens", (label, "prompt"), max(0, usage.prompt_tokens))
             self._metrics.count("lockgate_mirror_tokens", (label, "output"), max(0, usage.completion_tokens))
@@ -108,19 +109,6 @@ class Mirrors:
 
     def _count(self, choice: Candidate, outcome: str) -> None:
         self._metrics.count("lockgate_mirrors", (self._metrics.target_label(choice.backend.target), outcome))
-
-
-def copy_of(call: Call) -> Call:
-    """A call with the same request and nothing of its caller: no key, no limits, no receipt."""
-    assert call.body is not None
-    found = Call(call.operation, call.path)
-    found.mirror_of = call.id
-    found.body = call.body.copy()
-    found.body_bytes = call.body_bytes
-    found.route = call.route
-    found.model, found.stream, found.usage_asked = call.model, call.stream, call.usage_asked
-    found.stops, found.keep_stop, found.fits = call.stops, call.keep_stop, call.fits
-    return found
 
 
 async def _nothing_more() -> MutableMapping[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
-from gateway.call import Call
+from gateway.call import Attempt, Call
 from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, from_refusal
 from gateway.http.caller import Caller
 from gateway.targets.backend import Candidate
@@ -23,7 +23,7 @@ _KINDS: dict[str, FailureKind] = {"rate_limit": "rate_limit", "quota": "quota", 
 class Journey:
     """What is known of one call between its attempts."""
 
-    __slots__ = ("alone", "asked", "call", "caller", "failure", "moved", "paid", "places", "refusal", "sent", "target", "total")
+    __slots__ = ("alone", "asked", "attempt", "call", "caller", "failure", "moved", "paid", "places", "refusal", "sent", "target", "total")
 
     def __init__(self, call: Call, caller: Caller, total: float, *, alone: bool) -> None:
         """`total`: seconds that the call as a whole may take; `alone`: there is one place only."""
@@ -31,6 +31,8 @@ class Journey:
         self.caller = caller
         self.total = total
         self.alone = alone
+        self.attempt: Attempt | None = None
+        """The latest attempt."""
         self.sent = 0
         """Requests that went upstream."""
         self.places: Callable[[], Sequence[Candidate]] = tuple

@@ -18,7 +18,7 @@ __all__ = ["Exchange", "carry_out"]
 
 async def carry_out(exchange: Exchange, body: Body) -> None:
     """Send an adapted body and answer the caller. UpstreamError or StreamFailure when there is no (whole) answer."""
-    call = exchange.call
+    call, attempt = exchange.call, exchange.attempt
     if exchange.asked is not None:
         await logits_response.answer_logits(exchange, body, exchange.asked)
         return
@@ -34,10 +34,11 @@ async def carry_out(exchange: Exchange, body: Body) -> None:
     ask = partial(answering.ask, exchange)
     found, response = await (ask(body) if parts is None else ask_in_parts(parts, ask))
     if parts is not None and call.stops:  # one may stand across two parts
-        found, call.stop_matched = _cut(found, exchange)
+        found, attempt.stop_matched = _cut(found, exchange)
     if exchange.watch is not None and exchange.watch.repair and exchange.watch.error is not None:
         found = await answering.ask_again(exchange, found, exchange.watch)
-    answered, call.usage, call.finish_reasons = found
+    attempt = exchange.attempt  # the repair of an answer is another attempt
+    answered, attempt.usage, attempt.finish_reasons = found
     if call.stream:
         await streaming.open_stream(exchange, response)
         await streaming.finish(exchange, *as_stream(answered, usage_asked=call.usage_asked))
@@ -48,4 +49,4 @@ async def carry_out(exchange: Exchange, body: Body) -> None:
 def _cut(found: Read, exchange: Exchange) -> tuple[Read, str | None]:
     """An answer in parts, ended at a stop that may stand across two of them."""
     whole, matched = cut_answer(found[0], exchange.call.stops, keep=exchange.call.keep_stop)
-    return (whole, *found[1:]), exchange.call.stop_matched or matched
+    return (whole, *found[1:]), exchange.attempt.stop_matched or matched

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from gateway.call import Call
+from gateway.call import Attempt, Call
 from gateway.errors import GatewayError, Headers
 from gateway.response.receipt import header as adjusted_header
 from gateway.upstream.transport import Response
@@ -38,20 +38,20 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-client-request-id", call.client_id.encode()))
     if call.attempts:
         headers.append((b"x-gateway-attempts", b"%d" % len(call.attempts)))
-    if call.target is not None:
-        headers.append((b"x-gateway-target", call.target.name.encode("ascii", "backslashreplace")))
-    if call.sent_at:
-        ours = (call.sent_at - call.started) * 1000
-        theirs = max(0.0, time.monotonic() - call.sent_at) * 1000
+    attempt = call.final_attempt
+    if attempt is not None:
+        headers.append((b"x-gateway-target", attempt.target.name.encode("ascii", "backslashreplace")))
+        ours = (attempt.sent_at - call.started) * 1000
+        theirs = max(0.0, time.monotonic() - attempt.sent_at) * 1000
         headers.append((b"server-timing", b"gateway;dur=%.2f, upstream;dur=%.2f" % (ours, theirs)))
     if call.limit_headers:
         headers.extend(call.limit_headers)
-    if call.adjustments:
-        headers.append((b"x-gateway-adjusted", adjusted_header(call.adjustments)))
+    if attempt is not None and attempt.adjustments:
+        headers.append((b"x-gateway-adjusted", adjusted_header(attempt.adjustments)))
     return headers
 
 
-def _upstream_headers(call: Call, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
+def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
     """The few upstream headers that pass: rate limits and the request id under names of ours, Cerebras' three as they are."""
     for name, value in response.headers:
         if name[:1] not in (b"x", b"r", b"a", b"c"):
@@ -59,26 +59,26 @@ def _upstream_headers(call: Call, response: Response, headers: list[tuple[bytes,
         if name.startswith(b"x-ratelimit-"):
             headers.append((b"x-upstream-" + name[2:], value))
         elif name in _REQUEST_IDS:
-            call.upstream_id = value[:128].decode("latin-1")
+            attempt.upstream_id = value[:128].decode("latin-1")
             headers.append((b"x-upstream-request-id", value[:128]))
         elif name in _PASSED:
             headers.append((name, value))
 
 
-def json_headers(call: Call, response: Response, length: int) -> Headers:
+def json_headers(call: Call, attempt: Attempt, response: Response, length: int) -> Headers:
     """The head of a JSON answer of `length` bytes."""
     headers = common_headers(call)
     headers.append((b"content-type", b"application/json"))
     headers.append((b"content-length", b"%d" % length))
-    _upstream_headers(call, response, headers)
+    _upstream_headers(attempt, response, headers)
     return headers
 
 
-def stream_headers(call: Call, response: Response) -> Headers:
+def stream_headers(call: Call, attempt: Attempt, response: Response) -> Headers:
     """The head of a stream."""
     headers = common_headers(call)
     headers.extend(_STREAM_HEADERS)
-    _upstream_headers(call, response, headers)
+    _upstream_headers(attempt, response, headers)
     return headers
 
 

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 async def answer_logits(exchange: Exchange, body: Body, asked: logits.Asked) -> None:
     """Token probabilities where the provider has no call for them."""
-    call, target = exchange.call, exchange.target
+    attempt, target = exchange.attempt, exchange.target
     steps = target.kind.probabilities
     if steps is None:
-        (answered, call.usage, call.finish_reasons), response = await ask(exchange, body)
+        (answered, attempt.usage, attempt.finish_reasons), response = await ask(exchange, body)
         found, notes = logits.from_chat(answered, asked)
     else:
         probabilities, response = await _step(exchange, steps(body, target, exchange.options, asked.top_k, asked.vocabulary))
         found = logits.encode(probabilities.by_token, None)
         notes = logits.first_token_notes(probabilities.first_token_only, target, strict=exchange.options.strict)
-    call.adjustments = [*call.adjustments, *notes]
+    attempt.adjustments = [*attempt.adjustments, *notes]
     await give(exchange, found, response)
 
 
@@ -37,15 +37,15 @@ async def _step(exchange: Exchange, steps: ProbabilitySteps) -> tuple[Probabilit
     """Carry out a provider's own requests one after another."""
     request = next(steps)
     while True:
-        exchange.call.written = True
+        exchange.attempt.is_written = True
         response = await exchange.transmit(request)
-        exchange.call.upstream_at = time.monotonic()
+        exchange.attempt.head_at = time.monotonic()
         try:
             if response.status != 200:
                 raise StreamFailure(await answer.read_failure(response, exchange.target, MAX_ERROR))
             request = steps.send(await response.body(MAX_ANSWER))
         except StopIteration as end:
-            exchange.call.upstream_end = time.monotonic()
+            exchange.attempt.ended_at = time.monotonic()
             return end.value, response
         except (msgspec.DecodeError, LookupError, ArithmeticError):
             raise StreamFailure(Failure("bad_body", "the engine's probabilities cannot be read")) from None

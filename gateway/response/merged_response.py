@@ -18,10 +18,10 @@ from providers.base import Body, StreamFailure
 
 async def answer_several(exchange: Exchange, bodies: list[Body]) -> None:
     """n JSON answers as one."""
-    call = exchange.call
+    attempt = exchange.attempt
     found = await together([ask(exchange, body) for body in bodies])
-    call.usage = add_usages([usage for (_, usage, _), _ in found])
-    call.finish_reasons = tuple(finished[0] if finished else None for (_, _, finished), _ in found)
+    attempt.usage = add_usages([usage for (_, usage, _), _ in found])
+    attempt.finish_reasons = tuple(finished[0] if finished else None for (_, _, finished), _ in found)
     try:
         merged = merge([body for (body, _, _), _ in found])
     except UNREADABLE:
@@ -31,7 +31,7 @@ async def answer_several(exchange: Exchange, bodies: list[Body]) -> None:
 
 async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:
     """n streams as one, each with its own index."""
-    call, caller = exchange.call, exchange.caller
+    call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     streams: dict[int, UpstreamStream] = {}
     whole = Interleaved()
 
@@ -45,19 +45,19 @@ async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:
             await put(out)
         finally:
             stream.close()
-            call.stop_matched = call.stop_matched or stream.stop
+            attempt.stop_matched = attempt.stop_matched or stream.stop
 
     async with aclosing(interleave(len(bodies), pump)) as pieces:
         async for at, piece in pieces:
             out = whole.rewrite(at, piece)
-            call.chunks = sum(stream.relay.chunks for stream in streams.values())
+            attempt.chunks = sum(stream.relay.chunks for stream in streams.values())
             if out:
                 if not caller.opened:
                     await open_stream(exchange, streams[at].response)
                 await caller.write(out)
     relays = [streams[at].relay for at in range(len(bodies))]
-    call.usage = add_usages([relay.usage for relay in relays])
-    call.finish_reasons = tuple(next(iter(relay.finish_reasons), None) for relay in relays)
+    attempt.usage = add_usages([relay.usage for relay in relays])
+    attempt.finish_reasons = tuple(next(iter(relay.finish_reasons), None) for relay in relays)
     out = whole.usage_event(len(bodies)) if call.usage_asked else b""
     try:
         opening = msgspec.convert(whole.identity, OpeningChunk)

@@ -59,37 +59,39 @@ def _bare(value: Any) -> str | None:
 
 def body(call: Call) -> dict[str, Any]:
     """The receipt as it stands under `gateway` in an answer, a last chunk, or an explanation."""
-    usage = call.usage
-    found: dict[str, Any] = {
+    attempt = call.final_attempt
+    usage = attempt.usage if attempt is not None else None
+    receipt: dict[str, Any] = {
         "request_id": call.id,
         "model": call.model,
-        "target": call.target.name if call.target else None,
-        "attempts": call.attempts,
-        "adjustments": call.adjustments,
-        "stop_matched": call.stop_matched,
+        "target": attempt.target.name if attempt is not None else None,
+        "attempts": [each.as_record() for each in call.attempts],
+        "adjustments": attempt.adjustments if attempt is not None else [],
+        "stop_matched": attempt.stop_matched if attempt is not None else None,
         "cost_usd": accounting.cost_usd(call),
         "usage_source": None if usage is None else "estimated" if usage.estimated else "reported",
         "timings": timings(call),
     }
-    if call.time_info is not None:
-        found["time_info"] = call.time_info
+    if attempt is not None and attempt.time_info is not None:
+        receipt["time_info"] = attempt.time_info
     if call.transcript is not None and call.transcript.handovers:
-        found["continued"] = call.transcript.handovers
-    if call.asides:
-        found["billed_attempts"] = accounting.bills(call)
-    if call.context is not None:
-        found["context"] = call.context
-    return found
+        receipt["continued"] = call.transcript.handovers
+    if billed := accounting.billed_attempts(call):
+        receipt["billed_attempts"] = billed
+    if attempt is not None and attempt.context is not None:
+        receipt["context"] = attempt.context
+    return receipt
 
 
 def timings(call: Call) -> dict[str, float]:
-    """Milliseconds: ours until the request was ready to send, the upstream's from there to now, and of these until its first token."""
-    if not call.sent_at:
+    """Return milliseconds: the gateway's until the request was ready, the upstream's since, and of those until the first token."""
+    attempt = call.final_attempt
+    if attempt is None:
         return {}
-    found = {"gateway_ms": call.sent_at - call.started, "upstream_ms": time.monotonic() - call.sent_at}
+    seconds = {"gateway_ms": attempt.sent_at - call.started, "upstream_ms": time.monotonic() - attempt.sent_at}
     if call.stream and call.first_byte_at:
-        found["first_token_ms"] = call.first_byte_at - call.sent_at
-    return {name: round(seconds * 1000, 3) for name, seconds in found.items()}
+        seconds["first_token_ms"] = call.first_byte_at - attempt.sent_at
+    return {name: round(value * 1000, 3) for name, value in seconds.items()}
 
 
 def splice(answer: bytes, call: Call) -> bytes:

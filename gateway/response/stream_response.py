@@ -20,7 +20,7 @@ from gateway.response.upstream_exchange import Exchange
 from gateway.streams.chunks import OpeningChunk
 from gateway.streams.relay import DONE, Relay
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Body
+from providers.base import Body, Usage
 
 
 class UpstreamStream:
@@ -90,10 +90,10 @@ class UpstreamStream:
 
 
 def note(exchange: Exchange, stream: UpstreamStream) -> None:
-    """What the only stream of a call told so far, on the call."""
-    call, relay = exchange.call, stream.relay
-    call.usage, call.finish_reasons, call.chunks = relay.usage, relay.finish_reasons, relay.chunks
-    call.stop_matched = stream.stop
+    """Note on the attempt what its only stream told so far."""
+    attempt, relay = exchange.attempt, stream.relay
+    attempt.usage, attempt.finish_reasons, attempt.chunks = relay.usage, relay.finish_reasons, relay.chunks
+    attempt.stop_matched = stream.stop
 
 
 async def begin(exchange: Exchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
@@ -123,23 +123,24 @@ async def _begin(exchange: Exchange, body: Body, usage_asked: bool) -> UpstreamS
 
 async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
     """The stream's head, its first events and all that follow, as they come; then [DONE]."""
-    call, caller = exchange.call, exchange.caller
+    call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     out = stream.first
-    exchange.delivered, call.relays = True, exchange.relays
     try:
         if not caller.opened:
             await open_stream(exchange, stream.response)
-        elif exchange.on_begin is not None:
-            exchange.on_begin()
+        else:
+            call.answered_by = attempt
+            if exchange.on_begin is not None:
+                exchange.on_begin()
         while not stream.ended:
             if call.transcript is not None:
                 call.transcript.append(out)
             await caller.write(out)
             if call.receipt and time_info.may_have(out):
-                call.time_info = time_info.read_events(out) or call.time_info
+                attempt.time_info = time_info.read_events(out) or attempt.time_info
             out = await stream.read()
         if call.receipt:
-            call.time_info = time_info.read_events(out) or time_info.read(stream.relay.usage_event) or call.time_info
+            attempt.time_info = time_info.read_events(out) or time_info.read(stream.relay.usage_event) or attempt.time_info
     except asyncio.CancelledError:
         if outlive.wanted(exchange):
             await outlive.read_on(exchange, stream.read_rest())
@@ -154,41 +155,40 @@ async def open_stream(exchange: Exchange, response: Response) -> None:
     """The head of the caller's stream."""
     call = exchange.call
     exchange.caller.claim()
-    call.status = 200
-    exchange.delivered, call.relays = True, exchange.relays
+    call.status, call.answered_by = 200, exchange.attempt
     call.first_byte_at = time.monotonic()
     if exchange.on_begin is not None:
         exchange.on_begin()
-    await exchange.caller.open_stream(headers.stream_headers(call, response))
+    await exchange.caller.open_stream(headers.stream_headers(call, exchange.attempt, response))
 
 
 async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
     """The last events, the receipt where it was asked for, and [DONE]."""
-    call = exchange.call
+    call, attempt = exchange.call, exchange.attempt
     call.stream_end = "ok"
-    call.upstream_end = time.monotonic()
+    attempt.ended_at = time.monotonic()
     if exchange.watched:
         notes = [note for watched in exchange.watched for note in watched.notes()]
-        call.adjustments = [*call.adjustments, *dict.fromkeys(notes)]
+        attempt.adjustments = [*attempt.adjustments, *dict.fromkeys(notes)]
     if call.usage_asked:
         out += _own_usage(exchange, opening)
     if call.receipt:
-        call.time_info = call.time_info or exchange.times() or time_info.measured(call)
+        attempt.time_info = attempt.time_info or exchange.times() or time_info.measured(call, attempt)
         accounting.settle(call)
-        call.attempts[-1].ms = exchange.elapsed()
+        attempt.ms = exchange.elapsed()
         out += receipt.chunk(call, opening)
     await exchange.caller.finish(out + DONE)
 
 
 def _own_usage(exchange: Exchange, opening: OpeningChunk) -> bytes:
     """The chunk with a usage that no upstream told: of a stream that we ended at a stop, or that was gone on with elsewhere."""
-    call = exchange.call
+    call, attempt = exchange.call, exchange.attempt
     if call.transcript is not None and call.transcript.handovers:
         accounting.settle(call)
-        usage = accounting.continued_usage(call)
-    elif call.usage is None and call.stop_matched is not None:
+        usage: Usage | None = accounting.continued_usage(call)
+    elif attempt.usage is None and attempt.stop_matched is not None:
         accounting.settle(call)
-        usage = call.usage
+        usage = attempt.usage
     else:
         return b""
     return receipt.usage_chunk(call, usage, opening) if usage is not None else b""

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.call import Call
+from gateway.call import Attempt, Call
 
 NAMES = ("queue_time", "prompt_time", "completion_time", "total_time")
 _MARKS = (b'"time_info"', b'"total_time"')
@@ -51,14 +51,14 @@ def from_provider(times: Mapping[str, float]) -> dict[str, Any]:
     return {**{name: times.get(name) for name in NAMES}, "source": "provider"}
 
 
-def measured(call: Call) -> dict[str, Any]:
+def measured(call: Call, attempt: Attempt) -> dict[str, Any]:
     """Our own clock's word on a call that ends now."""
     now = time.monotonic()
     spoke = call.first_byte_at if call.stream and call.first_byte_at else 0.0
     return {
-        "queue_time": round(call.sent_at - call.started, 6),
-        "prompt_time": round(spoke - call.sent_at, 6) if spoke else None,
-        "completion_time": round(now - (spoke or call.sent_at), 6),
+        "queue_time": round(attempt.sent_at - call.started, 6),
+        "prompt_time": round(spoke - attempt.sent_at, 6) if spoke else None,
+        "completion_time": round(now - (spoke or attempt.sent_at), 6),
         "total_time": round(now - call.started, 6),
         "source": "measured",
     }

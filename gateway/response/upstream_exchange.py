@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.call import Call, in_ms
+from gateway.call import Attempt, Call, in_ms
 from gateway.dialects import goodfire
 from gateway.emulate import json_mode, logits
 from gateway.emulate.stops import StopStream
@@ -18,7 +18,7 @@ from gateway.streams.relay import Relay
 from gateway.streams.resumed import ResumedStream
 from gateway.targets.backend import Backend
 from gateway.upstream.transport import Deadlines, Response
-from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, Target, Usage, WireRequest
+from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, WireRequest
 
 MAX_ANSWER = 64 << 20
 """Bytes of one JSON answer that we take from an upstream."""
@@ -31,16 +31,16 @@ class Exchange:
     """Everything that one attempt needs while it lasts."""
 
     __slots__ = (
-        "asked", "call", "caller", "deadlines", "delivered", "metrics", "on_begin", "options", "place", "relays", "reported", "sent_at",
-        "target", "watch", "watched",
+        "asked", "attempt", "call", "caller", "deadlines", "metrics", "on_begin", "options", "place", "sent_at", "target", "watch",
+        "watched",
     )  # fmt: skip
 
     def __init__(
         self,
         call: Call,
+        attempt: Attempt,
         caller: Caller,
         place: Backend,
-        target: Target,
         options: Options,
         deadlines: Deadlines,
         metrics: Metrics,
@@ -51,33 +51,22 @@ class Exchange:
         self.asked = asked
         self.watch = watch
         self.watched: list[json_mode.JsonStream] = []
-        self.delivered = False
-        """The caller gets this attempt's answer, or the part of it that came."""
-        self.relays: list[Relay] = []
-        """The upstream streams of this attempt."""
-        self.reported: list[Usage] = []
-        """What upstream answers that were read whole said they used."""
         self.call = call
+        self.attempt = attempt
         self.caller = caller
         self.place = place
-        self.target = target
+        self.target = attempt.target
         self.options = options
         self.deadlines = deadlines
         self.metrics = metrics
         self.on_begin: Callable[[], None] | None = None
         """Called when a stream to the caller begins."""
         self.sent_at = time.monotonic()
-        if call.transcript is None or not call.transcript.handovers:  # the rest of a stream belongs to what began it
-            call.sent_at = self.sent_at
-        call.upstream_at = 0.0
-        call.chunks = 0
-        call.stop_matched = None
-        call.time_info = None
 
     @property
     def count(self) -> int:
         """How many upstream calls the adjustments make of this one."""
-        for adjustment in self.call.adjustments:
+        for adjustment in self.attempt.adjustments:
             if adjustment.action == "fan_out":
                 return int(adjustment.from_)
         return 1
@@ -92,8 +81,8 @@ class Exchange:
         try:
             response = await self.transmit(request)
         finally:
-            self.call.written = self.call.written or request.written
-        self.call.upstream_at = time.monotonic()
+            self.attempt.is_written = self.attempt.is_written or request.written
+        self.attempt.head_at = time.monotonic()
         try:
             if response.status != 200:
                 raise StreamFailure(await answer.read_failure(response, self.target, MAX_ERROR))
@@ -136,7 +125,7 @@ class Exchange:
             most=_most_events(body),
             choices=body.get("n") or 1,
         )
-        self.relays.append(relay)
+        self.attempt.relays.append(relay)
         return relay, stops
 
     def times(self) -> dict[str, Any] | None:

@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 
-from providers.base import Usage
-
 EMPTY_VALUES: tuple[Any, ...] = (None, "", [], {})
 """Values of a delta's fields that say nothing."""
 
@@ -41,7 +39,7 @@ class Handover(msgspec.Struct, frozen=True):
 class Transcript:
     """The text of one stream so far."""
 
-    __slots__ = ("_text", "handovers", "identity", "is_plain", "used")
+    __slots__ = ("_text", "handovers", "identity", "is_plain")
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -50,8 +48,6 @@ class Transcript:
         self.identity: dict[str, Any] = {}
         """`id`, `created` and `model` of the first chunk, which every later chunk repeats."""
         self.handovers: list[Handover] = []
-        self.used: list[Usage] = []
-        """The usage of each attempt that broke."""
 
     @property
     def text(self) -> str:
