@@ -127,7 +127,7 @@ async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
     out = stream.first
     exchange.delivered, call.relays = True, exchange.relays
     try:
-        if not caller.opened:
+        if not caller.head_sent:
             await open_stream(exchange, stream.response)
         elif exchange.on_begin is not None:
             exchange.on_begin()
@@ -159,7 +159,7 @@ async def open_stream(exchange: Exchange, response: Response) -> None:
     call.first_byte_at = time.monotonic()
     if exchange.on_begin is not None:
         exchange.on_begin()
-    await exchange.caller.open_stream(headers.stream_headers(call, response))
+    await exchange.caller.start_stream(headers.stream_headers(call, response))
 
 
 async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
