@@ -82,7 +82,7 @@ def check(file: str | None, as_json: bool) -> None:
     """
     from gateway.config import load as config
 
-    path = file or config.find()
+    path = file or config.find_config_path()
     try:
         found = config.load(path)
     except config.ConfigError as error:
@@ -105,9 +105,9 @@ def schema() -> None:
     \b
     lockgate schema > schema.json
     """
-    from gateway.config.schema import text
+    from gateway.config.schema import schema_text
 
-    click.echo(text(), nl=False)
+    click.echo(schema_text(), nl=False)
 
 
 @cli.command(short_help="Show what would be sent for a request, and to whom.")
@@ -127,7 +127,7 @@ def explain(file: str, config_path: str | None, strict: bool, as_table: bool) ->
     from gateway.explain.table import table
 
     headers = {"x-gateway-strict": "true"} if strict else {}
-    found = explain_file(config_path or config.find(), _read(file), headers)
+    found = explain_file(config_path or config.find_config_path(), _read(file), headers)
     if as_table:
         click.echo(table(found))
     else:
@@ -214,7 +214,7 @@ cli.add_command(diff)
 def _load(path: str | None) -> Config:
     from gateway.config import load as config
 
-    return config.load(path or config.find())
+    return config.load(path or config.find_config_path())
 
 
 def _read(file: str) -> bytes:

@@ -33,8 +33,8 @@ from gateway.dialects.gateway_headers import PREFIX, read_gateway_headers
 from gateway.dialects.parameters import check_parameters, read_model
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.http.caller import Caller, CallerDeadlines, Send
-from gateway.http.json_body import CallerGone, Receive, check_headers, check_size, parse_body, read_body
-from gateway.http.sweeper import Watch
+from gateway.http.json_body import CallerDisconnectedError, Receive, check_body_headers, check_size, parse_body, read_body
+from gateway.http.sweeper import Sweeper
 from gateway.keys.authenticate import Keys, may_use
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
@@ -60,7 +60,7 @@ class Pipeline:
         router: Router,
         metrics: Metrics,
         log: CallLog,
-        watch: Watch,
+        watch: Sweeper,
         deadlines: CallerDeadlines,
         max_body: int,
         health: TargetRegistry,
@@ -105,10 +105,10 @@ class Pipeline:
             await self._answer(call, caller)
         except GatewayError as error:
             await self._refuse(call, caller, error)
-        except CallerGone:
-            caller.gone = True
+        except CallerDisconnectedError:
+            caller.disconnected = True
         except asyncio.CancelledError:
-            if not caller.gone:
+            if not caller.disconnected:
                 call.stream_end = call.stream_end or "drain"
                 await self._refuse(call, caller, Unavailable("The gateway is shutting down.", code="server_shutting_down"))
                 raise
@@ -127,8 +127,8 @@ class Pipeline:
         ended = time.monotonic()
         self.metrics.end(stream=call.stream)
         self.calls -= 1
-        if caller.gone and not caller.finished:
-            call.abort_phase = "write_stall" if caller.stalled and caller.opened else _phase(call, caller)
+        if caller.disconnected and not caller.finished:
+            call.abort_phase = "write_stall" if caller.stalled and caller.head_sent else _phase(call, caller)
         accounting.settle(call)
         if call.reservation is not None and self.limits is not None:
             self.limits.settle(call, call.reservation)
@@ -144,22 +144,22 @@ class Pipeline:
         """An HTTP answer while nothing was sent yet, else the stream's last event."""
         call.error = error
         try:
-            if caller.opened:
+            if caller.head_sent:
                 await caller.finish(error.event())
             else:
                 call.status = error.status
                 call.first_byte_at = time.monotonic()
                 body = error.body()
-                await caller.answer(error.status, error_headers(call, error, len(body)), body)
+                await caller.respond(error.status, error_headers(call, error, len(body)), body)
         except asyncio.CancelledError:
-            if not caller.gone:
+            if not caller.disconnected:
                 raise
             _uncancel()
 
     async def _leave(self, call: Call, caller: Caller) -> None:
         """The call was cancelled because its caller left, or stopped sending its body."""
-        if caller.stalled and caller.reading:
-            caller.gone = False
+        if caller.stalled and caller.reading_body:
+            caller.disconnected = False
             error = GatewayError(
                 "The request body did not arrive in time.",
                 status=408,
@@ -198,10 +198,10 @@ class Pipeline:
         except (Unauthorized, Forbidden) as error:
             self.metrics.count("lockgate_auth_failures", (str(error.code),))
             raise
-        check_headers(headers, self._max_body)
-        source = caller.body()
+        check_body_headers(headers, self._max_body)
+        source = caller.take_body()
         source = await read_body(caller.receive, self._max_body) if source is None else check_size(source, self._max_body)
-        caller.reading = False
+        caller.reading_body = False
         call.read_at = time.monotonic()
         call.body_bytes = len(source)
         body = call.body = parse_body(source)
@@ -231,7 +231,7 @@ def _read_asks(call: Call, body: Body) -> None:
 
 
 def _phase(call: Call, caller: Caller) -> str:
-    if caller.opened:
+    if caller.head_sent:
         return "mid"
     return "pre" if call.is_written else "queue"
 

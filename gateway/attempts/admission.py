@@ -19,9 +19,9 @@ from providers.base import Failure, Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from providers.local.distant import DistantEngine
+    from providers.local.admission import Lease
     from providers.local.engine import Engine
-    from providers.local.gate import Lease
+    from providers.local.worker_engine import WorkerEngine
 
 ENGINE_PATIENCE = 10.0
 """Seconds that a call waits for an engine which is loading its model."""
@@ -55,7 +55,7 @@ class Admission:
         self._lease: Lease | None = None
         self._reserved: Reservation | None = None
 
-    async def enter(self, engine: Engine | DistantEngine | None, left: float) -> None:
+    async def enter(self, engine: Engine | WorkerEngine | None, left: float) -> None:
         """Take all that is needed to send; TurnedAway when something is not to be had."""
         health = self._health
         bulkhead = health.bulkhead

@@ -144,7 +144,7 @@ class Attempts:
                     self._budget.give_back()
                 return True
             self._note(journey, choice, failure)
-            if journey.caller.opened:
+            if journey.caller.head_sent:
                 return await self._go_on(journey, choice, failure)
             if FAILURES[failure.kind].then == "stop":
                 raise journey.error()
@@ -267,7 +267,7 @@ class Attempts:
         self._metrics.count("lockgate_upstream_errors", (label, failure.kind))
         if failure.redacted:
             self._metrics.count("lockgate_secrets_redacted", (), failure.redacted)
-        if call.stream and journey.caller.opened:
+        if call.stream and journey.caller.head_sent:
             call.stream_end = failure.kind
         journey.fail(failure, target.name)
 
@@ -352,7 +352,7 @@ def _record_latency(latency: Latency, sent_at: float, first_byte_at: float, *, s
 def _upstream_failure(error: UpstreamError, call: Call, attempt: Attempt, caller: Caller) -> Failure:
     """What broke, in terms of what the caller has seen: before the first content a stream has only failed to start."""
     kind = error.kind
-    if call.stream and attempt.head_at and not caller.opened:
+    if call.stream and attempt.head_at and not caller.head_sent:
         if kind == "stalled":
             kind = "ttft_timeout"
         elif kind in ("reset", "truncated"):

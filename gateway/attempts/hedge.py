@@ -120,12 +120,12 @@ class Contender(Caller):
     async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer at once."""
         self.opened = True
-        await self._real.answer(status, headers, body)
+        await self._real.respond(status, headers, body)
 
     async def open_stream(self, headers: Headers) -> None:
         """The head of a stream."""
         self.opened = True
-        await self._real.open_stream(headers)
+        await self._real.start_stream(headers)
 
     async def write(self, data: bytes) -> None:
         """Events of the stream."""

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import msgspec
 
-VENDORS = {"gemini": "google", "fireworks": "fireworks-ai", "together": "togetherai"}
+VENDOR_OF_TYPE = {"gemini": "google", "fireworks": "fireworks-ai", "together": "togetherai"}
 """A provider's `type` where the catalog has another name for the vendor."""
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})\Z")
 _NAME = re.compile(r"[a-z0-9-]+\Z")
 
 
-class Prices(msgspec.Struct, frozen=True):
+class CatalogPrices(msgspec.Struct, frozen=True):
     """USD per million tokens."""
 
     input: float = 0.0
@@ -29,7 +29,7 @@ class Prices(msgspec.Struct, frozen=True):
     reasoning: float | None = None
 
 
-class Entry(msgspec.Struct, frozen=True):
+class ModelEntry(msgspec.Struct, frozen=True):
     """One model. None: the source does not say."""
 
     context: int | None = None
@@ -38,7 +38,7 @@ class Entry(msgspec.Struct, frozen=True):
     """Most tokens of the prompt, where that is less than the window."""
     output: int | None = None
     """Most tokens of one answer."""
-    usd_per_million_tokens: Prices | None = None
+    usd_per_million_tokens: CatalogPrices | None = None
     reasoning: bool | None = None
     tool_call: bool | None = None
     structured_output: bool | None = None
@@ -48,29 +48,29 @@ class Entry(msgspec.Struct, frozen=True):
     status: str | None = None
 
 
-class Extract(msgspec.Struct, frozen=True):
+class VendorCatalog(msgspec.Struct, frozen=True):
     """One vendor's file."""
 
     source: str
     licence: str
     as_of: str
-    models: dict[str, Entry]
+    models: dict[str, ModelEntry]
 
 
 @functools.cache
-def extract(vendor: str) -> Extract | None:
+def vendor_catalog(vendor: str) -> VendorCatalog | None:
     """A vendor's file; None when there is none."""
     if not _NAME.match(vendor):
         return None
     path = Path(__file__).with_name(f"{vendor}.json")
     if not path.is_file():
         return None
-    return msgspec.json.decode(path.read_bytes(), type=Extract)
+    return msgspec.json.decode(path.read_bytes(), type=VendorCatalog)
 
 
-def find(kind: str, model: str, provider: str = "") -> Entry | None:
+def find(kind: str, model: str, provider: str = "") -> ModelEntry | None:
     """What is known of `model` at a provider of this type, or else of this name in the YAML; of an undated name for a dated one."""
-    found = extract(VENDORS.get(kind, kind)) or extract(provider)
+    found = vendor_catalog(VENDOR_OF_TYPE.get(kind, kind)) or vendor_catalog(provider)
     if found is None:
         return None
     name = model.removeprefix("models/")

@@ -28,22 +28,22 @@ class TokenPrice(msgspec.Struct, frozen=True):
     cache_write: int | None = None
     """None: as other prompt tokens."""
 
-    def of(self, prompt: int, output: int, cached: int = 0) -> int:
+    def cost(self, prompt: int, output: int, cached: int = 0) -> int:
         """The cost of so many tokens; `cached` is part of `prompt`."""
         cached = min(max(cached, 0), prompt)
         total = (prompt - cached) * self.prompt + cached * self.cached + output * self.output
         return -(-total // MILLION)
 
-    def most(self, prompt: int, output: int) -> int:
+    def max_cost(self, prompt: int, output: int) -> int:
         """The cost of so many tokens, if all of them are of the dearest sort."""
         dearest = max(self.prompt, self.cached, self.cache_write or 0), max(self.output, self.reasoning or 0)
         return -(-(prompt * dearest[0] + output * dearest[1]) // MILLION)
 
-    def of_usage(self, usage: Usage) -> int:
+    def usage_cost(self, usage: Usage) -> int:
         """The cost of an answer; negative numbers, which some upstreams send, cost nothing."""
         prompt, output = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
         if self.reasoning is None and self.cache_write is None:
-            return self.of(prompt, output, usage.cached_tokens)
+            return self.cost(prompt, output, usage.cached_tokens)
         cached = min(max(usage.cached_tokens, 0), prompt)
         written = min(max(usage.cache_write_tokens, 0), prompt - cached)
         thought = min(max(usage.reasoning_tokens, 0), output)

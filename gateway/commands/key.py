@@ -182,7 +182,7 @@ def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
         found = config.parse(msgspec.json.encode(document), PATH, environ={})
         problems = Problems(PATH)
         check_new_key(found.keys[name], join("keys", name), problems)
-        problems.check()
+        problems.raise_if_any()
     except config.ConfigError as error:
         return error.problems
     return ()

@@ -49,7 +49,7 @@ def _written(path: str | None, asked: dict[str, Any]) -> Any:
     from gateway.runtime.gateway import Gateway
     from gateway.telemetry.call_log import CallLog
 
-    gateway = Gateway(config.load(path or config.find()), CallLog(2, human=True), lambda line: None)
+    gateway = Gateway(config.load(path or config.find_config_path()), CallLog(2, human=True), lambda line: None)
     try:
         calls = bodies(asked["model"], asked["n"], asked["user"], asked["body"])
         return plan(gateway.generation, asked["model"], calls, asked["headers"], require=asked["require_parameters"])

@@ -28,10 +28,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds, or a usage error in the configuration's words."""
-        from gateway.config.formats import pause
+        from gateway.config.formats import read_pause
 
         try:
-            return value if isinstance(value, float) else pause(value)
+            return value if isinstance(value, float) else read_pause(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -69,6 +69,6 @@ def serve(config_path: str | None, workers: int, log: str, **over: Any) -> None:
     from gateway.config import load as config
     from gateway.server.serve import run
 
-    path = config_path or config.find()
+    path = config_path or config.find_config_path()
     code = run(path, config.Overrides(**over), workers=workers, log=log)
     click.get_current_context().exit(code)

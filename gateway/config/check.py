@@ -12,34 +12,34 @@ from gateway.config.files import Files
 from gateway.config.limit import LimitsConfig
 from gateway.config.problem import Problems, join, suggest
 from gateway.config.route import Ref, refs
-from gateway.config.secret import refuse_exposed
+from gateway.config.secret import check_permissions
 from gateway.config.store_address import store_address
-from gateway.config.types import Config, KeyConfig, wildcard
+from gateway.config.types import Config, KeyConfig, matching_wildcard
 
-LONGEST_DECISION = 10
+MAX_STORE_DEADLINE_S = 10
 """Seconds that callers may be made to wait for a store that hangs."""
 
 
 def check_listeners(config: Config, problems: Problems) -> None:
     """No open door: callers off this machine need keys, and so does the admin listener."""
-    if config.auth == "auto" and not config.keys and not config.listen.loopback:
-        problems.at(
+    if config.auth == "auto" and not config.keys and not config.listen.is_loopback:
+        problems.add_at_path(
             "listen",
             f"{config.listen} can be reached from outside, and there are no keys: add one under keys, listen on 127.0.0.1, "
             "make keys at run time with auth: keys, or let anybody in with auth: none",
         )
     if config.auth == "keys" and not config.keys and config.admin.key_hash is None:
-        problems.at(
+        problems.add_at_path(
             "auth",
             "nobody could call: there is no key, and who makes them at run time needs an admin key: set admin.key_hash, then "
             "lockgate key create --name NAME --admin URL; or add a key under keys",
         )
     if config.auth == "none" and config.keys:
-        problems.at("auth", "with auth: none nobody's key is checked: remove it, or remove the keys")
-    if config.admin.key_hash is None and not config.admin.listen.loopback:
-        problems.at("admin", f"{config.admin.listen} can be reached from outside: set admin.key_hash, or listen on 127.0.0.1")
+        problems.add_at_path("auth", "with auth: none nobody's key is checked: remove it, or remove the keys")
+    if config.admin.key_hash is None and not config.admin.listen.is_loopback:
+        problems.add_at_path("admin", f"{config.admin.listen} can be reached from outside: set admin.key_hash, or listen on 127.0.0.1")
     if config.listen == config.admin.listen and config.listen.port:
-        problems.at("admin", f"the admin listener needs an address of its own, {config.listen} is the callers'")
+        problems.add_at_path("admin", f"the admin listener needs an address of its own, {config.listen} is the callers'")
 
 
 def check_keys(config: Config, problems: Problems) -> None:
@@ -48,14 +48,14 @@ def check_keys(config: Config, problems: Problems) -> None:
     for name, key in config.keys.items():
         first = seen.setdefault(key.hash, name)
         if first != name and key.hash:
-            problems.at(f"{join('keys', name)}.hash", f"the same key as '{first}'")
+            problems.add_at_path(f"{join('keys', name)}.hash", f"the same key as '{first}'")
         if key.team is not None and key.team not in config.teams:
             path = f"{join('keys', name)}.team"
-            problems.at(path, f"no team {problems.written(path)} in this file{suggest(key.team, config.teams, 'teams')}")
+            problems.add_at_path(path, f"no team {problems.source_text(path)} in this file{suggest(key.team, config.teams, 'teams')}")
         _check_models(config, key.models, join("keys", name), problems)
     for name, team in config.teams.items():
         if not name.strip() or not name.isprintable():
-            problems.at(join("teams", name), "a team's name is text")
+            problems.add_at_path(join("teams", name), "a team's name is text")
         _check_models(config, team.models, join("teams", name), problems)
 
 
@@ -63,35 +63,35 @@ def check_new_key(key: KeyConfig, path: str, problems: Problems) -> None:
     """A key that is being made is good for a while; one in a file may have ended since it was written."""
     if key.expires is not None and key.expires <= datetime.now(UTC):
         ended = key.expires.isoformat(timespec="seconds").replace("+00:00", "Z")
-        problems.at(f"{path}.expires", f"it ended at {ended}, so that the key would never be taken: name a later day, or leave it out")
+        problems.add_at_path(f"{path}.expires", f"it ended at {ended}, so that the key would never be taken: name a later day, or leave it out")
 
 
 def _check_models(config: Config, models: Iterable[str] | None, where: str, problems: Problems) -> None:
     for index, model in enumerate(models or ()):
         several = model.endswith("*") and any(name.startswith(model[:-1]) for name in config.models)
-        if model not in config.models and not several and wildcard(model, config.models) is None and _exposed(config, model) is None:
+        if model not in config.models and not several and matching_wildcard(model, config.models) is None and _exposed(config, model) is None:
             path = f"{where}.models[{index}]"
-            problems.at(path, f"no model {problems.written(path)} in this file{suggest(model, config.models, 'models')}")
+            problems.add_at_path(path, f"no model {problems.source_text(path)} in this file{suggest(model, config.models, 'models')}")
 
 
 def check_store(config: Config, problems: Problems) -> None:
     """What is said of the store belongs together."""
     for name, whose in (("store_password", "the store has"), ("store_sentinel_password", "Sentinels have")):
         if len(getattr(config, name)) > 1:
-            problems.at(name, f"{whose} one password")
-    if config.store_deadline > LONGEST_DECISION:
-        problems.at("store_deadline", f"a call waits so long when the store hangs: {LONGEST_DECISION} s at most, and 50ms is usual")
+            problems.add_at_path(name, f"{whose} one password")
+    if config.store_deadline > MAX_STORE_DEADLINE_S:
+        problems.add_at_path("store_deadline", f"a call waits so long when the store hangs: {MAX_STORE_DEADLINE_S} s at most, and 50ms is usual")
     if config.store_sentinel_password and "+sentinel:" not in config.store:
-        problems.at("store_sentinel_password", "no Sentinels are named: store: redis+sentinel://HOST:26379,HOST:26379/NAME/0")
+        problems.add_at_path("store_sentinel_password", "no Sentinels are named: store: redis+sentinel://HOST:26379,HOST:26379/NAME/0")
     if config.store.startswith("memory:"):
         for name in ("store_password", "store_ca"):
             if getattr(config, name):
-                problems.at(name, "memory:// has none: name a Redis as store")
+                problems.add_at_path(name, "memory:// has none: name a Redis as store")
         return
     try:
         store_address(config)
     except (ValueError, OSError) as error:
-        problems.at("store", str(error))
+        problems.add_at_path("store", str(error))
 
 
 def check_limits(config: Config, problems: Problems) -> None:
@@ -103,13 +103,13 @@ def check_limits(config: Config, problems: Problems) -> None:
         for model in one.models:
             if model not in there:
                 path = join(join("providers", name) + ".models", model)
-                problems.at(path, f"no model of this file leads to {name}/{model}{suggest(model, there, 'targets')}")
+                problems.add_at_path(path, f"no model of this file leads to {name}/{model}{suggest(model, there, 'targets')}")
     for path, limits, targets in blocks:
         for ref in targets if limits.spend is not None else ():
             provider = config.providers.get(ref.provider or "")
             if provider is not None and price_of(provider, ref.model) is None:
                 where = join(join("providers", provider.name), "prices")
-                problems.at(f"{path}.spend", f"{ref} has no known price, so that its cost cannot be counted: add it under {where}")
+                problems.add_at_path(f"{path}.spend", f"{ref} has no known price, so that its cost cannot be counted: add it under {where}")
                 break
 
 
@@ -152,7 +152,7 @@ def _exposed(config: Config, model: str) -> Ref | None:
 
 
 def _pattern(config: Config, model: str) -> str:
-    return model if model in config.models else wildcard(model, config.models) or ""
+    return model if model in config.models else matching_wildcard(model, config.models) or ""
 
 
 def _targets(config: Config, models: Iterable[str]) -> list[Ref]:
@@ -181,12 +181,12 @@ def check_tls(config: Config, problems: Problems, files: Files) -> None:
     import ssl
 
     try:
-        if not files.has(Path(config.tls.key)):
-            refuse_exposed(Path(config.tls.key), problems.written("tls.key"))
-        pem.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem.read(config.tls, files))
+        if not files.is_given(Path(config.tls.key)):
+            check_permissions(Path(config.tls.key), problems.source_text("tls.key"))
+        pem.load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem.read_certificate(config.tls, files))
     except UnicodeDecodeError:
-        problems.at("tls", "cert and key cannot be used together: not PEM")
+        problems.add_at_path("tls", "cert and key cannot be used together: not PEM")
     except ssl.SSLError as error:
-        problems.at("tls", f"cert and key cannot be used together: {error.reason or 'not PEM'}")
+        problems.add_at_path("tls", f"cert and key cannot be used together: {error.reason or 'not PEM'}")
     except (OSError, ValueError) as error:
-        problems.at("tls.key", str(error))
+        problems.add_at_path("tls.key", str(error))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import structs
 
-from gateway.config.masked import MASK, fields_of, shown_value
+from gateway.config.masked import MASK, fields_of, masked_value
 from gateway.config.problem import join
 from gateway.config.redis_address import RedisAddress, read_address
 from gateway.config.secret import Secret
@@ -17,7 +17,7 @@ from gateway.config.types import Config
 SECTIONS = {"providers": "provider", "models": "model", "teams": "team", "keys": "key"}
 """Parts of the file whose entries come and go by name."""
 
-FIXED = (
+RESTART_ONLY = (
     "listen", "admin.listen", "store", "store_password", "store_sentinel_password", "store_ca", "store_deadline", "journal",
     "metrics", "traces", "trusted_proxies",
 )  # fmt: skip
@@ -55,14 +55,14 @@ def compare(old: Config, new: Config) -> list[Change]:
     return found
 
 
-def needs_restart(old: Config, new: Config) -> list[Change]:
+def restart_changes(old: Config, new: Config) -> list[Change]:
     """The differences that a running process cannot take up."""
     return [change for change in compare(old, new) if change.restart]
 
 
-def keep_fixed(new: Config, running: Config) -> Config:
+def keep_restart_only(new: Config, running: Config) -> Config:
     """The new configuration with the parts that the process cannot change as they are."""
-    for path in FIXED:
+    for path in RESTART_ONLY:
         new = _put(new, path.split("."), running)
     return structs.replace(new, tls=running.tls) if (new.tls is None) != (running.tls is None) else new
 
@@ -74,7 +74,7 @@ def _put(struct: Any, path: list[str], source: Any) -> Any:
 
 
 def _is_fixed(path: str) -> bool:
-    return any(path == fixed or path.startswith(fixed + ".") for fixed in FIXED)
+    return any(path == fixed or path.startswith(fixed + ".") for fixed in RESTART_ONLY)
 
 
 def _read_again(old: Any, new: Any) -> bool:
@@ -95,7 +95,7 @@ def _switches_tls(path: str, old: Any, new: Any) -> bool:
     return path == "tls" and (old is None) != (new is None)
 
 
-def summary(changes: list[Change]) -> str:
+def summarize(changes: list[Change]) -> str:
     """All changes in one line: `models: 1 added, 2 changed; keys: 1 removed; max_body changed`."""
     counts: dict[str, dict[str, int]] = {}
     settings = [change.name for change in changes if not change.section]
@@ -153,7 +153,7 @@ def _leaves(path: str, old: Value, new: Value) -> Iterator[tuple[str, Any, Any, 
 
 def _is_value(one: msgspec.Struct) -> bool:
     """Whether a struct is written as one value: an address, a rate, a route."""
-    return not isinstance(shown_value(one), dict) or bool(one.__struct_config__.tag)
+    return not isinstance(masked_value(one), dict) or bool(one.__struct_config__.tag)
 
 
 def _step(old: Any, new: Any, form: str | None) -> str:
@@ -163,7 +163,7 @@ def _step(old: Any, new: Any, form: str | None) -> str:
 
 def _text(value: Any, form: str | None) -> str:
     """A value in one line."""
-    plain = shown_value(value, form)
+    plain = masked_value(value, form)
     if plain is None:
         return "none"
     if form == "route":

@@ -12,7 +12,7 @@ import providers
 from gateway.config.problem import join, nearest, suggest
 from gateway.config.provider import ProviderConfig
 from gateway.config.read import BAD, Reader, keys_of
-from gateway.config.route import Routes
+from gateway.config.route import RouteReader
 from gateway.config.types import ModelConfig
 from gateway.config.yamlfile import Mapping, Node, Scalar, Sequence
 
@@ -29,7 +29,7 @@ def options_type(kind: str) -> mi.StructType | None:
     return None if options is None else _struct(options)
 
 
-class ProviderEntries:
+class ProviderReader:
     """Reads `providers:`; each provider's type decides which keys it takes."""
 
     def __init__(self, reader: Reader) -> None:
@@ -40,7 +40,7 @@ class ProviderEntries:
     def read(self, node: Node, path: str, name: str) -> Any:
         """A ProviderConfig, or BAD."""
         if not name.strip() or "/" in name or not name.isprintable():
-            self._reader.refuse(node, path, "a provider's name is text without '/', as in PROVIDER/MODEL")
+            self._reader.reject(node, path, "a provider's name is text without '/', as in PROVIDER/MODEL")
         mapping = self._reader.mapping(node, path)
         if mapping is None:
             return BAD
@@ -51,8 +51,8 @@ class ProviderEntries:
         try:
             own = options_type(kind)
         except Exception as error:  # a package that is not ours may fail in any way
-            return self._reader.refuse(node, join(path, "type"), f"its package cannot be loaded: {type(error).__name__}: {error}")
-        self._reader.unknown(mapping, path, {**keys_of(self._common), **(keys_of(own) if own else {})})
+            return self._reader.reject(node, join(path, "type"), f"its package cannot be loaded: {type(error).__name__}: {error}")
+        self._reader.report_unknown_keys(mapping, path, {**keys_of(self._common), **(keys_of(own) if own else {})})
         self._check(mapping, path, kind)
         filled = self._options(mapping, own, path) if own else {}
         return BAD if filled is BAD else ProviderConfig(**{**values, "name": name, "type": kind, "options": filled})
@@ -66,7 +66,7 @@ class ProviderEntries:
             return msgspec.structs.asdict(kind.cls(**found))
         except ValueError as error:
             key = str(error).partition(" ")[0]
-            self._reader.problems.at(join(path, key) if key in keys_of(kind) else path, str(error))
+            self._reader.problems.add_at_path(join(path, key) if key in keys_of(kind) else path, str(error))
             return BAD
 
     def _type(self, mapping: Mapping, path: str, name: str) -> str | None:
@@ -83,7 +83,7 @@ class ProviderEntries:
         if kind in self._types:
             return kind
         if kind is not None:
-            self._reader.refuse(entry.value, join(path, "type"), "unknown type" + suggest(kind, self._types, "types"))
+            self._reader.reject(entry.value, join(path, "type"), "unknown type" + suggest(kind, self._types, "types"))
         return None
 
     def _check(self, mapping: Mapping, path: str, kind: str) -> None:
@@ -99,10 +99,10 @@ class ProviderEntries:
             self._reader.problems.add(mapping.place, join(path, "api_key"), f'missing: {kind} needs one, for example "${{{variable}}}"')
 
 
-class ModelEntries:
+class ModelReader:
     """Reads `models:`; a value is a target, another model, an order, a split, or `targets:` with settings."""
 
-    def __init__(self, reader: Reader, routes: Routes) -> None:
+    def __init__(self, reader: Reader, routes: RouteReader) -> None:
         self._reader = reader
         self._routes = routes
         self._kind = _struct(ModelConfig)
@@ -110,7 +110,7 @@ class ModelEntries:
     def read(self, node: Node, path: str, name: str) -> Any:
         """A ModelConfig, or BAD."""
         if not name.strip() or not name.isprintable() or "*" in name[:-1]:
-            self._reader.refuse(node, path, "a model's name is text; '*' may stand at its end only")
+            self._reader.reject(node, path, "a model's name is text; '*' may stand at its end only")
         if not self._has_settings(node):
             route = self._routes.read(node, path, name)
             return BAD if route is None else ModelConfig(name=name, targets=route)
@@ -118,7 +118,7 @@ class ModelEntries:
         if mapping is None:
             return BAD
         known = keys_of(self._kind)
-        self._reader.unknown(mapping, path, known)
+        self._reader.report_unknown_keys(mapping, path, known)
         return self._settings(mapping, path, name)
 
     def _settings(self, mapping: Mapping, path: str, name: str) -> Any:

@@ -25,13 +25,13 @@ class Files:
         self._known = known
         self.secrets: dict[str, str] = {}
         """The content of each file that is a secret or a certificate, by path."""
-        self.marks: dict[str, str] = {}
+        self.fingerprints: dict[str, str] = {}
         """What tells each file's content from another, by path; files that could not be read included."""
 
     def secret(self, path: Path, written: str = "") -> Secret:
         """The secret in a file; ValueError says what is wrong with it."""
         name = str(path)
-        self.note(path)
+        self.watch(path)
         found = Secret(self._given[name], path) if name in self._given else read_secret(path, written)
         self.secrets[name] = found.reveal()
         return found
@@ -43,20 +43,20 @@ class Files:
             self.secrets[name] = self._given[name] if name in self._given else path.read_bytes()[:MAX_BYTES].decode()
         return self.secrets[name]
 
-    def has(self, path: Path) -> bool:
+    def is_given(self, path: Path) -> bool:
         """Whether it is taken as it was, not as the disk has it."""
         return str(path) in self._given
 
-    def knows(self, path: Path) -> bool:
+    def was_present(self, path: Path) -> bool:
         """Whether it was there before, so that its absence now is no mistake of who wrote the configuration."""
         return str(path) in self._known
 
-    def note(self, path: Path) -> None:
+    def watch(self, path: Path) -> None:
         """A file whose change matters."""
-        self.marks[str(path)] = mark(str(path))
+        self.fingerprints[str(path)] = fingerprint(str(path))
 
 
-def mark(path: str) -> str:
+def fingerprint(path: str) -> str:
     """A file's content as a digest, or its size and time when it is too large to be read often; links are followed."""
     try:
         status = os.stat(path)
@@ -68,6 +68,6 @@ def mark(path: str) -> str:
         return MISSING
 
 
-def marks(paths: Iterable[str]) -> dict[str, str]:
+def fingerprints(paths: Iterable[str]) -> dict[str, str]:
     """The marks of several files as they are now."""
-    return {path: mark(path) for path in paths}
+    return {path: fingerprint(path) for path in paths}

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.config.limit import RATE, SPEND, After, rate, spend
+from gateway.config.limit import RATE_PATTERN, SPEND_PATTERN, HedgeDelay, read_rate, read_spend
 from gateway.config.redis_address import read_address
 from gateway.config.secret import Url
 
@@ -21,7 +21,7 @@ Schema = dict[str, Any]
 VARIABLE = r".*\$\{.+\}.*"
 """In a JSON Schema: text that is only known once variables are filled in."""
 
-MAX_DURATION = 24 * 3600.0
+MAX_DURATION_S = 24 * 3600.0
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -45,7 +45,7 @@ class Address(msgspec.Struct, frozen=True):
     port: int
 
     @property
-    def loopback(self) -> bool:
+    def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
         try:
             return ip_address(self.host.partition("%")[0]).is_loopback
@@ -56,29 +56,29 @@ class Address(msgspec.Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Form(msgspec.Struct, frozen=True):
+class Format(msgspec.Struct, frozen=True):
     """How one kind of value is read from text (ValueError says how it is written) and shown to an editor."""
 
     read: Callable[[str], Any]
     schema: Schema
-    secret: bool = False
+    may_hold_secret: bool = False
     """The text may carry a credential: never repeat it in a message."""
-    by_file: bool = False
+    allows_file: bool = False
     """The value may be a file's content: file:PATH."""
 
 
-def duration(text: str) -> float:
+def read_duration(text: str) -> float:
     """Seconds from `500ms`, `60s`, `2m`, `1h30m`."""
     if not re.fullmatch(_DURATION, text):
         unit = ", a number needs its unit" if re.fullmatch(_NUMBER, text) else ""
         raise ValueError(f"expected a duration such as 500ms, 60s or 2m{unit}")
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(rf"({_NUMBER})(ms|s|m|h)", text))
-    if not 0 < seconds <= MAX_DURATION:
+    if not 0 < seconds <= MAX_DURATION_S:
         raise ValueError("a duration is more than 0 and at most 24h")
     return seconds
 
 
-def share(text: str) -> float:
+def read_share(text: str) -> float:
     """A part of the whole, more than 0 and at most 1, from `10%`."""
     match = re.fullmatch(rf"({_NUMBER})\s?%", text)
     if match is None or not 0 < float(match[1]) <= 100:
@@ -86,25 +86,25 @@ def share(text: str) -> float:
     return float(match[1]) / 100
 
 
-def pause(text: str) -> float:
+def read_pause(text: str) -> float:
     """A duration, or 0 for none."""
-    return 0.0 if re.fullmatch(r"0(?:ms|s|m|h)?", text) else duration(text)
+    return 0.0 if re.fullmatch(r"0(?:ms|s|m|h)?", text) else read_duration(text)
 
 
-def after(text: str) -> After:
+def read_hedge_delay(text: str) -> HedgeDelay:
     """A duration, or a percentile from p50 to p99.9."""
     match = re.fullmatch(r"p(\d{1,2}(?:\.\d)?)", text)
     if match is None:
         try:
-            return After(seconds=duration(text))
+            return HedgeDelay(seconds=read_duration(text))
         except ValueError:
             raise ValueError("expected a time such as 800ms, or a percentile such as p95") from None
     if not 50 <= float(match[1]) <= 99.9:
         raise ValueError("a percentile is from p50 to p99.9: a call that is faster than most is not slow")
-    return After(share=float(match[1]) / 100)
+    return HedgeDelay(share=float(match[1]) / 100)
 
 
-def size(text: str) -> int:
+def read_size(text: str) -> int:
     """Bytes from `32MiB`, `64 KiB`, `10MB`, `1000` (bytes)."""
     if re.fullmatch(r"[0-9]{1,15}", text):
         return int(text)
@@ -114,7 +114,7 @@ def size(text: str) -> int:
     return int(float(match[1]) * _BYTES[match[2]])
 
 
-def address(text: str) -> Address:
+def read_listen_address(text: str) -> Address:
     """A listener's HOST:PORT; IPv6 hosts stand in brackets."""
     match = re.fullmatch(rf"({_HOST}):([0-9]{{1,5}})", text)
     if match is None or int(match[2]) > 65535:
@@ -137,7 +137,7 @@ def _url(text: str, schemes: tuple[str, ...], expected: str) -> Any:
     return parts
 
 
-def base_url(text: str) -> str:
+def read_base_url(text: str) -> str:
     """Everything before an operation's path, without the slash at its end."""
     parts = _url(text, ("http", "https"), "a URL such as https://api.example.com/v1")
     if parts.username is not None or parts.password is not None:
@@ -151,14 +151,14 @@ def base_url(text: str) -> str:
     return bare
 
 
-def proxy(text: str) -> Url:
+def read_proxy(text: str) -> Url:
     """`env`, or the URL of a proxy."""
     if text != "env":
         _url(text, ("http", "https", "socks5", "socks5h"), "'env' or the URL of a proxy, for example http://proxy:3128")
     return Url(text)
 
 
-def store(text: str) -> Url:
+def read_store(text: str) -> Url:
     """Where counters live: memory:// or a Redis."""
     if text == "memory://":
         return Url(text)
@@ -171,14 +171,14 @@ def store(text: str) -> Url:
     return Url(text)
 
 
-def journal(text: str) -> str:
+def read_journal(text: str) -> str:
     """A folder, or `off`."""
     if not text.strip() or not text.isprintable():
         raise ValueError("expected a folder, or off")
     return text
 
 
-def origin(text: str) -> str:
+def read_origin(text: str) -> str:
     """A browser's origin, or `*`."""
     if text == "*":
         return text
@@ -188,7 +188,7 @@ def origin(text: str) -> str:
     return text.lower()
 
 
-def network(text: str) -> str:
+def read_network(text: str) -> str:
     """An IP address or network, for example 10.0.0.0/8."""
     try:
         return str(ip_network(text, strict=False))
@@ -196,7 +196,7 @@ def network(text: str) -> str:
         raise ValueError("expected an IP address or network such as 10.0.0.0/8") from None
 
 
-def key_hash(text: str) -> str:
+def read_key_hash(text: str) -> str:
     """`sha256:` and the hex digest of a virtual key."""
     if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", text):
         raise ValueError('expected sha256: and 64 hexadecimal digits, as of: printf %s "$KEY" | sha256sum')
@@ -206,7 +206,7 @@ def key_hash(text: str) -> str:
     return f"sha256:{digest}"
 
 
-def expires(text: str) -> datetime:
+def read_expires(text: str) -> datetime:
     """When a key ends: a moment (UTC unless it says otherwise), or a date, whose whole day still counts."""
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
@@ -223,28 +223,28 @@ def _text(pattern: str, *examples: str) -> Schema:
 
 _SECRET: Schema = {"type": "string", "pattern": r"\$\{|^file:", "examples": ["${OPENAI_API_KEY}", "file:/run/secrets/openai"]}
 
-FORMS: dict[str, Form] = {
-    "duration": Form(duration, _text(_DURATION, "60s", "500ms")),
-    "after": Form(after, _text(rf"{_DURATION}|p\d{{2}}(?:\.\d)?", "p95", "800ms")),
-    "share": Form(share, _text(rf"{_NUMBER} ?%", "10%")),
-    "pause": Form(pause, _text(rf"0|{_DURATION}", "5s", "0s")),
-    "size": Form(size, {"anyOf": [{"type": "integer", "minimum": 0}, _text(rf"{_SIZE}|\d+", "32MiB")]}),
-    "address": Form(address, _text(rf"{_HOST}:\d{{1,5}}", "127.0.0.1:8080")),
-    "base_url": Form(base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), secret=True),
-    "proxy": Form(proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), secret=True),
-    "store": Form(
-        store,
+FORMATS: dict[str, Format] = {
+    "duration": Format(read_duration, _text(_DURATION, "60s", "500ms")),
+    "after": Format(read_hedge_delay, _text(rf"{_DURATION}|p\d{{2}}(?:\.\d)?", "p95", "800ms")),
+    "share": Format(read_share, _text(rf"{_NUMBER} ?%", "10%")),
+    "pause": Format(read_pause, _text(rf"0|{_DURATION}", "5s", "0s")),
+    "size": Format(read_size, {"anyOf": [{"type": "integer", "minimum": 0}, _text(rf"{_SIZE}|\d+", "32MiB")]}),
+    "address": Format(read_listen_address, _text(rf"{_HOST}:\d{{1,5}}", "127.0.0.1:8080")),
+    "base_url": Format(read_base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), may_hold_secret=True),
+    "proxy": Format(read_proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), may_hold_secret=True),
+    "store": Format(
+        read_store,
         _text(r"memory://|rediss?(?:\+(?:sentinel|cluster))?://\S+|file:\S+", "redis://redis:6379/0"),
-        secret=True,
-        by_file=True,
+        may_hold_secret=True,
+        allows_file=True,
     ),
-    "journal": Form(journal, {"type": "string", "minLength": 1, "examples": ["off", "/var/lib/lockgate"]}),
-    "origin": Form(origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
-    "network": Form(network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
-    "key_hash": Form(key_hash, _text(r"sha256:[0-9a-fA-F]{64}|file:\S+", "sha256:" + "0" * 64), secret=True, by_file=True),
-    "rate": Form(rate, _text(RATE, "600/min", "200k/min")),
-    "spend": Form(spend, _text(SPEND, "50 USD/month")),
-    "expires": Form(expires, _text(r"\d{4}-\d\d-\d\d(?:[T ].+)?", "2027-01-31")),
+    "journal": Format(read_journal, {"type": "string", "minLength": 1, "examples": ["off", "/var/lib/lockgate"]}),
+    "origin": Format(read_origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
+    "network": Format(read_network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
+    "key_hash": Format(read_key_hash, _text(r"sha256:[0-9a-fA-F]{64}|file:\S+", "sha256:" + "0" * 64), may_hold_secret=True, allows_file=True),
+    "rate": Format(read_rate, _text(RATE_PATTERN, "600/min", "200k/min")),
+    "spend": Format(read_spend, _text(SPEND_PATTERN, "50 USD/month")),
+    "expires": Format(read_expires, _text(r"\d{4}-\d\d-\d\d(?:[T ].+)?", "2027-01-31")),
 }
 """Forms of text alone. Secrets, headers, paths and routes need more than the text and are read in config/read.py and config/route.py."""
 

@@ -16,17 +16,17 @@ from msgspec.structs import replace
 
 from gateway.config import pem, yamlfile
 from gateway.config.check import check_keys, check_limits, check_listeners, check_store, check_tls
-from gateway.config.entry import ModelEntries, ProviderEntries
+from gateway.config.entry import ModelReader, ProviderReader
 from gateway.config.files import Files
 from gateway.config.formats import Address
 from gateway.config.problem import ConfigError, Problem, Problems
 from gateway.config.provider import ProviderConfig
 from gateway.config.provider_check import check_providers
 from gateway.config.read import Reader
-from gateway.config.route import Order, Ref, Route, Routes, Split, refs
+from gateway.config.route import Order, Ref, Route, RouteReader, Split, refs
 from gateway.config.route_check import check_routes
 from gateway.config.secret import Secret
-from gateway.config.types import Admin, Config, KeyConfig, ModelConfig, Tls
+from gateway.config.types import AdminConfig, Config, KeyConfig, ModelConfig, TlsConfig
 
 BUILT_IN = "(built-in)"
 """The path of the configuration that holds when there is no file."""
@@ -43,7 +43,7 @@ models:
 DEFAULT_PATH = "config/gateway.yaml"
 
 
-def find(environ: Mapping[str, str] = os.environ) -> str:
+def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
     """The file to use when none is named: LOCKGATE_CONFIG, ./config/gateway.yaml, else the built-in configuration."""
     named = environ.get("LOCKGATE_CONFIG")
     if named:
@@ -65,17 +65,17 @@ NO_OVERRIDES = Overrides()
 
 
 def load(
-    path: str | Path, *, over: Overrides = NO_OVERRIDES, environ: Mapping[str, str] = os.environ, files: Files | None = None
+    path: str | Path, *, overrides: Overrides = NO_OVERRIDES, environ: Mapping[str, str] = os.environ, files: Files | None = None
 ) -> Config:
     """The Config of a file (or BUILT_IN); ConfigError otherwise."""
-    return parse(read(path), str(path), over=over, environ=environ, files=files)
+    return parse(read_config_bytes(path), str(path), overrides=overrides, environ=environ, files=files)
 
 
 def parse(
     data: bytes,
     path: str,
     *,
-    over: Overrides = NO_OVERRIDES,
+    overrides: Overrides = NO_OVERRIDES,
     environ: Mapping[str, str] = os.environ,
     files: Files | None = None,
 ) -> Config:
@@ -89,18 +89,18 @@ def parse(
     except yamlfile.YamlError as error:
         raise ConfigError([Problem(path, error.place.line, error.place.column, "", error.message)]) from None
     reader = Reader(problems, environ, Path(path).absolute().parent, files)
-    routes = Routes(problems, reader.text)
-    reader.special = {ProviderConfig: ProviderEntries(reader).read, ModelConfig: ModelEntries(reader, routes).read}
+    routes = RouteReader(problems, reader.text)
+    reader.special = {ProviderConfig: ProviderReader(reader).read, ModelConfig: ModelReader(reader, routes).read}
     config = reader.read(root, mi.type_info(Config), "")
     if isinstance(config, Config):
-        config = _overridden(replace(config, path=path), over)
-        routes.check(_names(root, "providers"), _names(root, "models"))
+        config = _overridden(replace(config, path=path), overrides)
+        routes.check_names(_names(root, "providers"), _names(root, "models"))
         for check in (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes):
             _look(check, config, problems)
         _look(partial(check_tls, files=reader.files), config, problems)
-    problems.check()
+    problems.raise_if_any()
     assert isinstance(config, Config)
-    return config if config.tls is None else replace(config, tls=pem.read(config.tls, reader.files))
+    return config if config.tls is None else replace(config, tls=pem.read_certificate(config.tls, reader.files))
 
 
 def _look(check: Callable[[Config, Problems], None], config: Config, problems: Problems) -> None:
@@ -112,7 +112,7 @@ def _look(check: Callable[[Config, Problems], None], config: Config, problems: P
             raise
 
 
-def read(path: str | Path) -> bytes:
+def read_config_bytes(path: str | Path) -> bytes:
     """The YAML bytes of a file (or BUILT_IN), one more than allowed at most; ConfigError when it cannot be read."""
     if str(path) == BUILT_IN:
         return BUILT_IN_YAML
@@ -145,6 +145,6 @@ def _overridden(config: Config, over: Overrides) -> Config:
 
 
 __all__ = [
-    "BUILT_IN", "Address", "Admin", "Config", "ConfigError", "KeyConfig", "ModelConfig", "Order", "Overrides", "Problem",
-    "ProviderConfig", "Ref", "Route", "Secret", "Split", "Tls", "find", "load", "parse", "read", "refs",
+    "BUILT_IN", "Address", "AdminConfig", "Config", "ConfigError", "KeyConfig", "ModelConfig", "Order", "Overrides", "Problem",
+    "ProviderConfig", "Ref", "Route", "Secret", "Split", "TlsConfig", "find_config_path", "load", "parse", "read_config_bytes", "refs",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from msgspec import inspect as mi
 
 from gateway.config.formats import Address
 from gateway.config.limit import Rate
-from gateway.config.pem import Pem
+from gateway.config.pem import PemFile
 from gateway.config.route import Order, Ref, Split
 from gateway.config.secret import Secret, Url
 from gateway.config.types import Config
@@ -19,32 +19,32 @@ from gateway.config.types import Config
 MASK = "***"
 
 
-def shown(config: Config) -> dict[str, Any]:
+def masked(config: Config) -> dict[str, Any]:
     """The whole configuration, defaults filled in, as plain values."""
-    found: dict[str, Any] = shown_value(config)
+    found: dict[str, Any] = masked_value(config)
     return found
 
 
-def shown_value(value: Any, form: str | None = None) -> Any:
+def masked_value(value: Any, form: str | None = None) -> Any:
     """One value as plain data; `form` is how its field is written in the YAML."""
     if isinstance(value, Secret):
         return MASK
     if isinstance(value, Url):
         return repr(value)[1:-1]
-    if isinstance(value, Ref | Address | Pem):
+    if isinstance(value, Ref | Address | PemFile):
         return str(value)
     if isinstance(value, Rate):
         return f"{value.amount / 10**9:g} USD/{value.window}" if form == "spend" else f"{value.amount}/{value.window}"
     if isinstance(value, Split):
         return {str(ref): weight for ref, weight in value.choices}
     if isinstance(value, Order):
-        return [shown_value(step) for step in value.steps]
+        return [masked_value(step) for step in value.steps]
     if isinstance(value, msgspec.Struct):
-        return {name: shown_value(one, form) for name, (one, form) in fields_of(value).items()}
+        return {name: masked_value(one, form) for name, (one, form) in fields_of(value).items()}
     if isinstance(value, dict):
-        return {key: shown_value(one) for key, one in value.items()}
+        return {key: masked_value(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [shown_value(one, form) for one in value]
+        return [masked_value(one, form) for one in value]
     if isinstance(value, datetime):
         return value.isoformat()
     if form in ("duration", "pause") and isinstance(value, float):

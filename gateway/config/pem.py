@@ -13,27 +13,27 @@ from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from gateway.config.files import Files
-    from gateway.config.types import Tls
+    from gateway.config.types import TlsConfig
 
 
-class Pem(str):
+class PemFile(str):
     """A PEM file's path, with the content that it had."""
 
     content: str
 
 
-def read(tls: Tls, files: Files) -> Tls:
+def read_certificate(tls: TlsConfig, files: Files) -> TlsConfig:
     """The same files with their contents; OSError or ValueError when one cannot be read."""
     return replace(tls, cert=_pem(tls.cert, files), key=_pem(tls.key, files))
 
 
-def _pem(path: str, files: Files) -> Pem:
-    found = Pem(path)
+def _pem(path: str, files: Files) -> PemFile:
+    found = PemFile(path)
     found.content = files.text(Path(path))
     return found
 
 
-def load(context: ssl.SSLContext, tls: Tls) -> None:
+def load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
     """Show this certificate to the connections to come; ssl.SSLError when it cannot be used, and then nothing changes."""
     with _as_file(tls.cert) as cert, _as_file(tls.key) as key:
         context.load_cert_chain(cert, key, password=lambda: b"")
@@ -42,7 +42,7 @@ def load(context: ssl.SSLContext, tls: Tls) -> None:
 @contextlib.contextmanager
 def _as_file(path: str) -> Iterator[str]:
     """Where OpenSSL, which reads files only, finds a content: in memory, never on a disk."""
-    if not isinstance(path, Pem):
+    if not isinstance(path, PemFile):
         yield path
         return
     memory = os.memfd_create("pem")

@@ -8,10 +8,10 @@ import msgspec
 
 from gateway.config.yamlfile import Place
 
-SHOWN = 50
+MAX_SHOWN_PROBLEMS = 50
 """More problems than this are counted, not printed: nobody reads on, and a hostile file must not fill a log."""
 
-MEANT = {
+SYNONYMS = {
     "api_base": "base_url",
     "url": "base_url",
     "endpoint": "base_url",
@@ -63,9 +63,9 @@ class ConfigError(Exception):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
-        lines = [str(problem) for problem in self.problems[:SHOWN]]
-        if len(self.problems) > SHOWN:
-            lines.append(f"{self.problems[0].file}: and {len(self.problems) - SHOWN} more")
+        lines = [str(problem) for problem in self.problems[:MAX_SHOWN_PROBLEMS]]
+        if len(self.problems) > MAX_SHOWN_PROBLEMS:
+            lines.append(f"{self.problems[0].file}: and {len(self.problems) - MAX_SHOWN_PROBLEMS} more")
         super().__init__("\n".join(lines))
 
 
@@ -81,16 +81,16 @@ class Problems:
     def __len__(self) -> int:
         return len(self._found)
 
-    def mark(self, path: str, place: Place, written: str = "") -> None:
+    def remember(self, path: str, place: Place, written: str = "") -> None:
         """Remember where `path` is written, and how: a variable's value may be a secret, its name is not."""
         self._places[path] = place
         self._written[path] = written
 
-    def has(self, path: str) -> bool:
+    def is_written(self, path: str) -> bool:
         """Whether the file says anything at a path itself."""
         return path in self._places
 
-    def written(self, path: str) -> str:
+    def source_text(self, path: str) -> str:
         """A value as the file has it, short and printable."""
         return shorten(self._written.get(path, ""))
 
@@ -98,14 +98,14 @@ class Problems:
         """One more problem at a known place."""
         self._found[Problem(self.file, place.line, place.column, path, message)] = None
 
-    def at(self, path: str, message: str) -> None:
+    def add_at_path(self, path: str, message: str) -> None:
         """One more problem at a path: its place, else its parent's, else the start of the file."""
         known = path
         while known and known not in self._places:
             known = known.rpartition(".")[0]
         self.add(self._places.get(known, Place(1, 1)), path, message)
 
-    def check(self) -> None:
+    def raise_if_any(self) -> None:
         """ConfigError when anything was found, in the order of the file."""
         if self._found:
             raise ConfigError(sorted(self._found, key=lambda problem: (problem.line, problem.column)))
@@ -117,8 +117,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
     plain = {name.lower().replace("_", "").replace("-", ""): name for name in sorted(known, reverse=True)}
     bare = word.lower().replace("_", "").replace("-", "")
-    if MEANT.get(word.lower()) in plain.values():
-        return MEANT[word.lower()]
+    if SYNONYMS.get(word.lower()) in plain.values():
+        return SYNONYMS[word.lower()]
     if bare in plain:
         return plain[bare]
     close = get_close_matches(bare, plain, n=1, cutoff=0.6)

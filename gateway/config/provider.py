@@ -1,4 +1,4 @@
-"""What a provider's block may say: whom we call, what it costs there, and when a target is left alone."""
+"""Settings of a provider: address, credentials, prices, timeouts, concurrency and cooldowns."""
 
 from __future__ import annotations
 
@@ -11,86 +11,213 @@ from gateway.config.limit import LimitsConfig
 from gateway.config.secret import Url
 
 
-class Price(Struct, frozen=True):
-    """What a model's tokens cost, in USD per million."""
+class PriceConfig(Struct, frozen=True):
+    """Prices of a model, in USD per million tokens."""
 
-    prompt: Annotated[Dollars, Meta(description="Prompt tokens.")]
-    output: Annotated[Dollars, Meta(description="Output tokens, reasoning included.")]
-    cached: Annotated[Dollars | None, Meta(description="Prompt tokens that the provider had cached; as prompt when left out.")] = None
-    cache_write: Annotated[Dollars | None, Meta(description="Prompt tokens that it put into its cache; as prompt when left out.")] = None
-    reasoning: Annotated[Dollars | None, Meta(description="Reasoning tokens, where their price differs; as output when left out.")] = None
+    prompt: Annotated[Dollars, Meta(description="Price of prompt tokens.", examples=[2.5])]
+    output: Annotated[Dollars, Meta(description="Price of output tokens, reasoning included.", examples=[10])]
+    cached: Annotated[
+        Dollars | None,
+        Meta(description="Price of prompt tokens read from the provider's cache. Default: `prompt`.", examples=[1.25]),
+    ] = None
+    cache_write: Annotated[
+        Dollars | None,
+        Meta(
+            description="Price of prompt tokens written to the provider's cache. Default: `prompt`.", examples=[3.125]
+        ),
+    ] = None
+    reasoning: Annotated[
+        Dollars | None, Meta(description="Price of reasoning tokens. Default: `output`.", examples=[10])
+    ] = None
 
 
 class CooldownConfig(Struct, frozen=True):
-    """When a target is left alone for a while, and for how long. A 429 or a Retry-After cools it too, for the time it names up to `max`."""
+    """When a failing target is skipped, and for how long. A 429 or a Retry-After starts a cooldown as well."""
 
-    failures: Annotated[int, Meta(ge=1, le=1000, description="Failures in a row after which a target is skipped.")] = 5
+    failures: Annotated[
+        int, Meta(ge=1, le=1000, description="Number of failures in a row that start a cooldown.", examples=[3])
+    ] = 5
     rate: Annotated[
         Annotated[float, Meta(extra={"form": "share"})],
-        Meta(description="Share of the calls of half a minute (20 at least) after whose failure a target is skipped; 100%: never."),
+        Meta(
+            description="Share of failed calls in the last 30 seconds that starts a cooldown, once there were 20 calls. "
+            "`100%` turns this off.",
+            examples=["80%"],
+        ),
     ] = 0.5
-    time: Annotated[Duration, Meta(description="How long at first; as much again for each further time in a row.")] = 30.0
-    max: Annotated[Duration, Meta(description="Longest time, whatever the upstream asks for.")] = 300.0
+    time: Annotated[
+        Duration,
+        Meta(
+            description="Length of the first cooldown. Each further cooldown in a row is longer by this time, up to `max`.",
+            examples=["10s"],
+        ),
+    ] = 30.0
+    max: Annotated[
+        Duration, Meta(description="Maximum length of a cooldown, whatever the upstream asks for.", examples=["10m"])
+    ] = 300.0
 
 
 class ProbeConfig(Struct, frozen=True):
-    """A request that asks a provider how it is, whether callers come or not."""
+    """Active health checks of a provider. A response below 500 ends the cooldowns of its targets."""
 
-    path: Annotated[str, Meta(pattern="^/", description="What to GET, after base_url: /models")]
-    every: Annotated[Duration, Meta(description="Time between two probes.")] = 10.0
+    path: Annotated[
+        str, Meta(pattern="^/", description="Path to request with GET, appended to `base_url`.", examples=["/models"])
+    ]
+    every: Annotated[Duration, Meta(description="Time between two probes.", examples=["30s"])] = 10.0
 
 
 class TargetConfig(Struct, frozen=True):
-    """One model at a provider, whichever names callers have for it."""
+    """Settings of one model at a provider, whatever names callers use for it."""
 
-    limits: Annotated[LimitsConfig, Meta(description="For all calls to this target; a call over one goes to the next.")] = LimitsConfig()
+    limits: Annotated[
+        LimitsConfig,
+        Meta(
+            description="Limits for all calls to this target. A call over a limit goes to the next target.",
+            examples=[{"concurrent": 50}],
+        ),
+    ] = LimitsConfig()
 
 
 class ProviderConfig(Struct, frozen=True):
-    """Whom we can call: a vendor or engine, its address and our credentials there."""
+    """A vendor or a server of your own: its address and your credentials there."""
 
     name: Name
-    type: Annotated[str, Meta(description="The wire it speaks. May be left out when the provider's name is itself a type.")] = ""
+    type: Annotated[
+        str,
+        Meta(
+            description="Provider type, which decides the API format. Default: the name of the provider.",
+            examples=["vllm"],
+        ),
+    ] = ""
     base_url: Annotated[
         Annotated[str, Meta(extra={"form": "base_url"})] | None,
-        Meta(description="Everything before the operation's path, version included: https://api.openai.com/v1"),
+        Meta(
+            description="URL up to the path of the operation, version included. Default: the vendor's address.",
+            examples=["https://api.openai.com/v1"],
+        ),
     ] = None
-    api_key: Annotated[Secrets, Meta(description='Our credential there, "${NAME}" or file:PATH; a list rotates.')] = ()
-    ca: Annotated[File | None, Meta(description="PEM file of a certificate authority to trust besides the system's.")] = None
+    api_key: Annotated[
+        Secrets,
+        Meta(
+            description="Credential for the provider: `${NAME}`, `file:PATH`, or a list of them to use in turn.",
+            examples=["${OPENAI_API_KEY}"],
+        ),
+    ] = ()
+    ca: Annotated[
+        File | None,
+        Meta(
+            description="PEM file with certificate authorities to trust in addition to those of the system.",
+            examples=["/etc/ssl/company-ca.pem"],
+        ),
+    ] = None
     proxy: Annotated[
         Annotated[Url, Meta(extra={"form": "proxy"})] | None,
-        Meta(description="URL of a proxy, or 'env' to take it from HTTPS_PROXY and friends. Never taken from there unasked."),
+        Meta(
+            description="URL of a proxy, or `env` to use HTTPS_PROXY and NO_PROXY. Without this setting, those variables are "
+            "ignored.",
+            examples=["http://proxy:3128"],
+        ),
     ] = None
     transport: Annotated[
-        Literal["native", "httpx"], Meta(description="Who opens connections: our own HTTP/1.1 client, or httpx (HTTP/2, proxies).")
+        Literal["native", "httpx"],
+        Meta(
+            description="HTTP client. `native`: the gateway's own HTTP/1.1 client. `httpx`: for HTTP/2 and SOCKS proxies.",
+            examples=["httpx"],
+        ),
     ] = "native"
-    headers: Annotated[dict[str, Header], Meta(description="Extra request headers.")] = {}
-    connect: Annotated[Duration, Meta(description="Longest time to connect.")] = 2.0
-    tls: Annotated[Duration, Meta(description="Longest time for the TLS handshake.")] = 3.0
-    first_byte_timeout: Annotated[Duration, Meta(description="Longest wait from the request sent to the answer's head.")] = 60.0
-    idle_timeout: Annotated[Duration, Meta(description="Longest silence between two pieces of an answer.")] = 60.0
-    timeout: Annotated[Duration, Meta(description="Longest time for one attempt as a whole.")] = 600.0
-    max_connections: Annotated[int, Meta(ge=1, le=100_000, description="Most connections at once to one address.")] = 1000
+    headers: Annotated[
+        dict[str, Header],
+        Meta(description="Additional request headers.", examples=[{"OpenAI-Organization": "org-123"}]),
+    ] = {}
+    connect: Annotated[Duration, Meta(description="Maximum time to connect.", examples=["5s"])] = 2.0
+    tls: Annotated[Duration, Meta(description="Maximum time for the TLS handshake.", examples=["5s"])] = 3.0
+    first_byte_timeout: Annotated[
+        Duration, Meta(description="Maximum time from sending a request to its response head.", examples=["20s"])
+    ] = 60.0
+    idle_timeout: Annotated[
+        Duration, Meta(description="Maximum pause between two pieces of a response.", examples=["30s"])
+    ] = 60.0
+    timeout: Annotated[Duration, Meta(description="Maximum time for one attempt.", examples=["2m"])] = 600.0
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1, le=100_000, description="Maximum number of connections to one address, per process.", examples=[200]
+        ),
+    ] = 1000
     max_concurrent: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,
-        Meta(description="Most calls at once to each target of this provider, by this process; others wait or go to the next target."),
+        Meta(
+            description="Maximum number of calls in flight at each target of this provider, per process. Further calls "
+            "wait in a queue or go to the next target. Default: unlimited.",
+            examples=[32],
+        ),
     ] = None
-    max_queue: Annotated[int, Meta(ge=0, le=100_000, description="Calls that may wait for their turn under max_concurrent.")] = 100
-    max_wait: Annotated[Duration, Meta(description="Longest wait for a turn under max_concurrent.")] = 5.0
-    cooldown: Annotated[CooldownConfig, Meta(description="When a target that fails is skipped, and for how long.")] = CooldownConfig()
-    probe: Annotated[ProbeConfig | None, Meta(description="Ask the provider itself how it is; off when left out.")] = None
+    max_queue: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Maximum number of calls in the queue of a target. Requires `max_concurrent`.",
+            examples=[20],
+        ),
+    ] = 100
+    max_wait: Annotated[
+        Duration,
+        Meta(
+            description="Maximum time a call waits in the queue of a target. Requires `max_concurrent`.",
+            examples=["2s"],
+        ),
+    ] = 5.0
+    cooldown: Annotated[
+        CooldownConfig,
+        Meta(
+            description="When a failing target is skipped, and for how long.", examples=[{"failures": 3, "time": "10s"}]
+        ),
+    ] = CooldownConfig()
+    probe: Annotated[
+        ProbeConfig | None,
+        Meta(
+            description="Active health checks of this provider. Default: off.",
+            examples=[{"path": "/models", "every": "10s"}],
+        ),
+    ] = None
     limits: Annotated[
-        LimitsConfig, Meta(description="For all calls to this provider; a call over one of them goes to the next target.")
+        LimitsConfig,
+        Meta(
+            description="Limits for all calls to this provider. A call over a limit goes to the next target.",
+            examples=[{"tokens": "2M/min"}],
+        ),
     ] = LimitsConfig()
-    models: Annotated[dict[str, TargetConfig], Meta(description="Settings of single models there, by their names at the provider.")] = {}
+    models: Annotated[
+        dict[str, TargetConfig],
+        Meta(
+            description="Settings of single models, by their names at the provider.",
+            examples=[{"gpt-4o": {"limits": {"concurrent": 50}}}],
+        ),
+    ] = {}
     bills_aborted_prompt: Annotated[
-        bool, Meta(description="The provider bills the prompt of a call that was ended before it had any output.")
+        bool,
+        Meta(
+            description="Set this if the provider bills the prompt of a call that ends before any output. The cost of such "
+            "calls is then counted.",
+            examples=[True],
+        ),
     ] = False
     drain: Annotated[
-        bool, Meta(description="The provider bills whole answers: read those to the end whose caller left, to know what they cost.")
+        bool,
+        Meta(
+            description="Set this if the provider bills the whole answer after a disconnect. The gateway then reads the "
+            "answer to its end, to learn the cost.",
+            examples=[True],
+        ),
     ] = False
     prices: Annotated[
-        dict[str, Price], Meta(description="USD per million tokens by the model's name there, over the catalog's; '*' is any other.")
+        dict[str, PriceConfig],
+        Meta(
+            description="Prices in USD per million tokens, by the model's name at the provider; `*` is any other model. "
+            "They override the bundled catalog.",
+            examples=[{"*": {"prompt": 0.2, "output": 0.4}}],
+        ),
     ] = {}
     options: Annotated[dict[str, Any], Meta(extra={"form": "outside"})] = {}
-    """The type's own keys, by their Python names, defaults filled in."""
+    """The keys that only this provider type has, by their Python names, with defaults filled in."""

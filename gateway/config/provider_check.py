@@ -17,10 +17,10 @@ def check_providers(config: Config, problems: Problems) -> None:
         check_times(provider, path, problems)
         cooldown = provider.cooldown
         if cooldown.time > cooldown.max:
-            problems.at(f"{path}.cooldown.time", f"longer than cooldown.max ({cooldown.max:g} s), which is the longest time: raise that")
+            problems.add_at_path(f"{path}.cooldown.time", f"longer than cooldown.max ({cooldown.max:g} s), which is the longest time: raise that")
         for key in ("max_queue", "max_wait"):
             if provider.max_concurrent is None and getattr(provider, key) != getattr(_DEFAULTS, key):
-                problems.at(f"{path}.{key}", "nobody waits without max_concurrent: set that, too")
+                problems.add_at_path(f"{path}.{key}", "nobody waits without max_concurrent: set that, too")
 
 
 def check_times(settings: ProviderConfig | ModelConfig, path: str, problems: Problems) -> None:
@@ -28,6 +28,6 @@ def check_times(settings: ProviderConfig | ModelConfig, path: str, problems: Pro
     whole = settings.timeout
     for name in PARTS:
         part = getattr(settings, name)
-        if whole is not None and part is not None and part > whole and problems.has(f"{path}.{name}"):
+        if whole is not None and part is not None and part > whole and problems.is_written(f"{path}.{name}"):
             message = f"it is longer than timeout ({whole:g} s), which ends the call before: shorten it, or raise {path}.timeout"
-            problems.at(f"{path}.{name}", message)
+            problems.add_at_path(f"{path}.{name}", message)

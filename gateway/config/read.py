@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 from msgspec import inspect as mi
 
 from gateway.config.files import Files
-from gateway.config.formats import FORMS
+from gateway.config.formats import FORMATS
 from gateway.config.problem import Problems, join, shorten, suggest
-from gateway.config.scalars import bounded, header, scalar, wanted
-from gateway.config.secret import Secret, Url, check_secret, expand
+from gateway.config.scalars import check_bounds, check_header, describe_type, read_scalar
+from gateway.config.secret import Secret, Url, check_secret, expand_variables
 from gateway.config.yamlfile import Mapping as MappingNode
 from gateway.config.yamlfile import Node, Scalar, Sequence
 
@@ -37,14 +37,14 @@ class Reader:
     def text(self, node: Scalar, path: str) -> str | None:
         """A scalar's text with its variables filled in; None (and a problem) when one is not set."""
         try:
-            return expand(node.text, self._environ)
+            return expand_variables(node.text, self._environ)
         except ValueError as error:
             self.problems.add(node.place, path, str(error))
             return None
 
     def read(self, node: Node, kind: mi.Type, path: str, name: str = "") -> Any:
         """The value of `node` as `kind` wants it, or BAD. `name` is the key that a struct hangs on."""
-        self.problems.mark(path, node.place, node.text if isinstance(node, Scalar) else "")
+        self.problems.remember(path, node.place, node.text if isinstance(node, Scalar) else "")
         extra: dict[str, Any] = {}
         while isinstance(kind, mi.Metadata):
             extra, kind = {**(kind.extra or {}), **extra}, kind.type
@@ -72,9 +72,9 @@ class Reader:
             value = trial.read(node, each, path)
             if value is not BAD and not len(trial.problems):
                 return value
-        return self.refuse(node, path, "expected " + " or ".join(wanted(each) for each in others))
+        return self.reject(node, path, "expected " + " or ".join(describe_type(each) for each in others))
 
-    def refuse(self, node: Node, path: str, message: str) -> Any:
+    def reject(self, node: Node, path: str, message: str) -> Any:
         """Add a problem at `node`; BAD."""
         self.problems.add(node.place, path, message)
         return BAD
@@ -84,7 +84,7 @@ class Reader:
         if isinstance(node, Scalar) and node.null:
             return MappingNode(node.place, {})
         if not isinstance(node, MappingNode):
-            self.refuse(node, path, f"expected a mapping, got {describe(node)}")
+            self.reject(node, path, f"expected a mapping, got {describe_node(node)}")
             return None
         for key, place, line in node.repeated:
             self.problems.add(place, join(path, key), f"written twice, first in line {line}: keep one of them")
@@ -97,12 +97,12 @@ class Reader:
             value = self.read(node, field.type, path)
             return BAD if value is BAD else kind.cls(**{short: value})
         if _is_empty(node):
-            return self.refuse(node, path, "expected a mapping, got nothing: {} says that all of it is left out")
+            return self.reject(node, path, "expected a mapping, got nothing: {} says that all of it is left out")
         mapping = self.mapping(node, path)
         if mapping is None:
             return BAD
         fields = keys_of(kind)
-        self.unknown(mapping, path, fields)
+        self.report_unknown_keys(mapping, path, fields)
         values, _ = self.fields(mapping, kind, path)
         return _build(kind, values, name)
 
@@ -131,9 +131,9 @@ class Reader:
 
     def _nothing(self, node: Node, field: mi.Field, path: str) -> Any:
         fix = "" if field.required else f": write one, or leave out '{field.encode_name}'"
-        return self.refuse(node, path, f"expected {wanted(field.type)}, got nothing{fix}")
+        return self.reject(node, path, f"expected {describe_type(field.type)}, got nothing{fix}")
 
-    def unknown(self, mapping: MappingNode, path: str, known: Mapping[str, Any]) -> None:
+    def report_unknown_keys(self, mapping: MappingNode, path: str, known: Mapping[str, Any]) -> None:
         """Report keys that nothing here reads."""
         for key, entry in mapping.entries.items():
             if key in known:
@@ -146,7 +146,7 @@ class Reader:
             return BAD
         found = {}
         for key, entry in mapping.entries.items():
-            self.problems.mark(join(path, key), entry.place)
+            self.problems.remember(join(path, key), entry.place)
             value = self.read(entry.value, kind.value_type, join(path, key), key)
             if value is not BAD:
                 found[key] = value
@@ -154,7 +154,7 @@ class Reader:
 
     def _list(self, node: Node, kind: mi.VarTupleType | mi.ListType, path: str) -> Any:
         if not isinstance(node, Sequence):
-            return self.refuse(node, path, f"expected a list, got {describe(node)}")
+            return self.reject(node, path, f"expected a list, got {describe_node(node)}")
         values = [self.read(item, kind.item_type, f"{path}[{index}]") for index, item in enumerate(node.items)]
         if any(value is BAD for value in values):
             return BAD
@@ -163,14 +163,14 @@ class Reader:
     def _leaf(self, node: Node, kind: mi.Type, path: str) -> Any:
         """Text, a number, true or false, or one of a few words."""
         if not isinstance(node, Scalar) or (node.null and not isinstance(kind, mi.AnyType)):
-            return self.refuse(node, path, f"expected {wanted(kind)}, got {describe(node)}")
+            return self.reject(node, path, f"expected {describe_type(kind)}, got {describe_node(node)}")
         text = self.text(node, path)
         if text is None:
             return BAD
         try:
-            return scalar(text, node, kind)
+            return read_scalar(text, node, kind)
         except ValueError as error:
-            return self.refuse(node, path, str(error))
+            return self.reject(node, path, str(error))
 
     def _form(self, node: Node, form: str, kind: mi.Type, path: str) -> Any:
         if form == "secrets":
@@ -179,39 +179,39 @@ class Reader:
             ref = self.read_ref(node, path)
             return BAD if ref is None else ref
         if not isinstance(node, Scalar) or node.null:
-            expected = wanted(mi.Metadata(kind, None, {"form": form}))
-            return self.refuse(node, path, f"expected {expected}, got {describe(node)}")
+            expected = describe_type(mi.Metadata(kind, None, {"form": form}))
+            return self.reject(node, path, f"expected {expected}, got {describe_node(node)}")
         text = self.text(node, path)
         if text is None:
             return BAD
         try:
             value = self._value(text, node.text, form)
-            return bounded(value, kind, "") if isinstance(kind, mi.IntType | mi.FloatType) else value
+            return check_bounds(value, kind, "") if isinstance(kind, mi.IntType | mi.FloatType) else value
         except ValueError as error:
-            shown = "" if form not in FORMS or FORMS[form].secret else f"; got {shorten(node.text)}"
-            return self.refuse(node, path, f"{error}{shown}")
+            shown = "" if form not in FORMATS or FORMATS[form].may_hold_secret else f"; got {shorten(node.text)}"
+            return self.reject(node, path, f"{error}{shown}")
 
     def _value(self, text: str, written: str, form: str) -> Any:
         if form == "header":
-            return Secret(header(text))
+            return Secret(check_header(text))
         if form == "path":
             return self._path(text, written)
-        if FORMS[form].by_file and written.startswith("file:"):
+        if FORMATS[form].allows_file and written.startswith("file:"):
             secret = self.files.secret(self._folder / Path(text[5:]).expanduser(), written[5:])
-            value = FORMS[form].read(secret.reveal())
+            value = FORMATS[form].read(secret.reveal())
             if isinstance(value, Url):
                 value.path = secret.path
             return value
-        if ":" in text.partition("@")[0].partition("//")[2] and "@" in text and "${" not in written and FORMS[form].secret:
+        if ":" in text.partition("@")[0].partition("//")[2] and "@" in text and "${" not in written and FORMATS[form].may_hold_secret:
             raise ValueError("a password is not written into this file: put ${NAME} in its place")
-        return FORMS[form].read(text)
+        return FORMATS[form].read(text)
 
     def _path(self, text: str, written: str) -> str:
         """A file's path; ValueError when it cannot be read."""
         try:
             path = self._folder / Path(text).expanduser()
-            self.files.note(path)
-            if self.files.knows(path):
+            self.files.watch(path)
+            if self.files.was_present(path):
                 return str(path)
             if not path.is_file():
                 raise ValueError("no such file" if not path.exists() else "not a file")
@@ -228,13 +228,13 @@ class Reader:
             return BAD if secret is BAD else (secret,)
         secrets = [self._secret(item, f"{path}[{index}]") for index, item in enumerate(node.items)]
         if not secrets:
-            return self.refuse(node, path, "expected at least one secret")
+            return self.reject(node, path, "expected at least one secret")
         return BAD if any(secret is BAD for secret in secrets) else tuple(secrets)
 
     def _secret(self, node: Node, path: str) -> Any:
         """${NAME} or file:PATH; nothing else, so that this file never holds one."""
         if not isinstance(node, Scalar) or node.null:
-            return self.refuse(node, path, f'expected "${{NAME}}" or file:PATH, got {describe(node)}')
+            return self.reject(node, path, f'expected "${{NAME}}" or file:PATH, got {describe_node(node)}')
         text = self.text(node, path)
         if text is None:
             return BAD
@@ -246,7 +246,7 @@ class Reader:
             check_secret(text, node.text.partition(":-")[0] + ("}" if ":-" in node.text else ""))
             return Secret(text)
         except (ValueError, RuntimeError) as error:  # RuntimeError: a ~user without a home
-            return self.refuse(node, path, str(error))
+            return self.reject(node, path, str(error))
 
 
 def keys_of(kind: mi.StructType) -> dict[str, mi.Field]:
@@ -265,7 +265,7 @@ def _build(kind: mi.StructType, values: dict[str, Any], name: str) -> Any:
     return kind.cls(**values)
 
 
-def describe(node: Node) -> str:
+def describe_node(node: Node) -> str:
     """What a node is, without what is in it: it may be a secret in the wrong place."""
     if isinstance(node, Scalar):
         return "nothing" if node.null else "text"

@@ -39,23 +39,23 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
     def credentials(self) -> tuple[str, str]:
         """User and password, read again when a file has the password; ValueError when that cannot be read."""
-        return self.user, self.password if self.secret is None else self.secret.refresh().reveal()
+        return self.user, self.password if self.secret is None else self.secret.reread().reveal()
 
     def sentinel_credentials(self) -> tuple[str, str]:
         """The same for its Sentinels."""
-        return "", "" if self.sentinel_secret is None else self.sentinel_secret.refresh().reveal()
+        return "", "" if self.sentinel_secret is None else self.sentinel_secret.reread().reveal()
 
-    def context(self) -> ssl.SSLContext | None:
+    def ssl_context(self) -> ssl.SSLContext | None:
         """What checks the server's certificate; None without TLS. OSError or ssl.SSLError when `ca` cannot be read."""
         if not self.tls:
             return None
         return _context(self.ca, Path(self.ca).stat().st_mtime_ns if self.ca is not None else 0)
 
-    def at(self, host: str, port: int) -> RedisAddress:
+    def for_server(self, host: str, port: int) -> RedisAddress:
         """One server of it."""
         return msgspec.structs.replace(self, host=host, port=port, kind="one", nodes=(), service="")
 
-    def asking(self, node: tuple[str, int]) -> RedisAddress:
+    def for_sentinel(self, node: tuple[str, int]) -> RedisAddress:
         """The same, with this Sentinel alone."""
         return msgspec.structs.replace(self, nodes=(node,))
 

@@ -14,9 +14,9 @@ from gateway.config.yamlfile import Mapping, Node, Place, Scalar, Sequence
 Balance = Literal["weighted", "latency", "least_busy", "cost", "session"]
 """How a split chooses among its targets (gateway.routing.balance)."""
 
-MAX_CHAIN = 16
+MAX_MODEL_DEPTH = 16
 MAX_TARGETS = 1000
-MOST_ATTEMPTS = 3
+DEFAULT_MAX_ATTEMPTS = 3
 """Requests sent upstream for one call, where `attempts` says nothing else."""
 
 
@@ -65,7 +65,7 @@ class Mention(msgspec.Struct, frozen=True):
     written: str
 
 
-class Routes:
+class RouteReader:
     """Reads the routes of all models, then checks that what they name exists and that no model leads back to itself."""
 
     def __init__(self, problems: Problems, text: Callable[[Scalar, str], str | None]) -> None:
@@ -148,7 +148,7 @@ class Routes:
         mentions.append(Mention(ref, node.place, path, shorten(node.text)))
         return ref
 
-    def check(self, providers: set[str], models: set[str]) -> None:
+    def check_names(self, providers: set[str], models: set[str]) -> None:
         """Add a problem for every name that is not in the file, and for every circle."""
         for mentions in (*self._mentions.values(), self._mirrors.values()):
             for mention in mentions:
@@ -201,10 +201,10 @@ class Routes:
                 circle = " -> ".join([*trail[trail.index(name) :], name])
                 self._problems.add(mention.place, mention.path, f"models lead in a circle: {join('', circle)}")
             else:
-                below = self._walk(name, trail, reach) if len(trail) < MAX_CHAIN else (MAX_CHAIN, 1)
+                below = self._walk(name, trail, reach) if len(trail) < MAX_MODEL_DEPTH else (MAX_MODEL_DEPTH, 1)
                 depth, targets = max(depth, below[0] + 1), targets + below[1]
-                if depth > MAX_CHAIN or targets > MAX_TARGETS:
-                    reason = f"through more than {MAX_CHAIN} models" if depth > MAX_CHAIN else f"to more than {MAX_TARGETS} targets"
+                if depth > MAX_MODEL_DEPTH or targets > MAX_TARGETS:
+                    reason = f"through more than {MAX_MODEL_DEPTH} models" if depth > MAX_MODEL_DEPTH else f"to more than {MAX_TARGETS} targets"
                     self._problems.add(mention.place, mention.path, f"this leads {reason}")
                     depth, targets = 1, 1
         reach[model] = depth, targets

@@ -8,10 +8,10 @@ import providers
 from gateway.catalog.prices import price_of
 from gateway.config.problem import Problems, join
 from gateway.config.provider_check import check_times
-from gateway.config.route import MOST_ATTEMPTS, Order, Ref, Route, Split, refs
+from gateway.config.route import DEFAULT_MAX_ATTEMPTS, Order, Ref, Route, Split, refs
 from gateway.config.types import Config, ModelConfig
 
-MOST_HEDGED = 0.05
+MAX_HEDGE_BUDGET = 0.05
 
 
 def check_routes(config: Config, problems: Problems) -> None:
@@ -27,13 +27,13 @@ def check_routes(config: Config, problems: Problems) -> None:
 
 def _check_retries(model: ModelConfig, path: str, problems: Problems) -> None:
     """As many retries as there may be sends, less the first."""
-    most = model.attempts or MOST_ATTEMPTS
+    most = model.attempts or DEFAULT_MAX_ATTEMPTS
     if model.retries is None or model.retries < most:
         return
     why = "(attempts)" if model.attempts else "where attempts says nothing"
     fewer = f"retries: {most - 1}, or " if most > 1 else ""
     more = f"attempts: {model.retries + 1} or more" if model.retries < 9 else "attempts: 10"
-    problems.at(f"{path}.retries", f"a call is sent {_times(most)} at most {why}, the first send included: write {fewer}{more}")
+    problems.add_at_path(f"{path}.retries", f"a call is sent {_times(most)} at most {why}, the first send included: write {fewer}{more}")
 
 
 def _times(number: int) -> str:
@@ -44,15 +44,15 @@ def _check_balance(config: Config, name: str, model: ModelConfig, problems: Prob
     path = join("models", name)
     splits = _splits(model.targets)
     if model.balance is not None and not splits:
-        problems.at(
+        problems.add_at_path(
             f"{path}.balance",
             "there is nothing to balance: targets has no split, which is a mapping of targets to weights such as "
             "{ a/model: 1, b/model: 1 }",
         )
     elif model.balance is not None and all(len(split.choices) < 2 for split in splits):
-        problems.at(f"{path}.balance", "there is nothing to balance: the split has one choice only")
+        problems.add_at_path(f"{path}.balance", "there is nothing to balance: the split has one choice only")
     if model.session_header is not None and model.balance != "session":
-        problems.at(f"{path}.session_header", "it is only looked at with balance: session")
+        problems.add_at_path(f"{path}.session_header", "it is only looked at with balance: session")
     if model.balance == "cost":
         _check_prices(config, name, splits, problems)
 
@@ -63,9 +63,9 @@ def _check_hedge(config: Config, name: str, model: ModelConfig, problems: Proble
         return
     path = join("models", name)
     if len(_some_targets(config, model.targets, set(), {name})) < 2:
-        problems.at(f"{path}.hedge", "the second attempt goes to another target, and there is only one: write targets as a list of several")
-    if model.hedge.budget > MOST_HEDGED:
-        problems.at(f"{path}.hedge.budget", f"a hedge's budget is at most {MOST_HEDGED:.0%} of the calls")
+        problems.add_at_path(f"{path}.hedge", "the second attempt goes to another target, and there is only one: write targets as a list of several")
+    if model.hedge.budget > MAX_HEDGE_BUDGET:
+        problems.add_at_path(f"{path}.hedge.budget", f"a hedge's budget is at most {MAX_HEDGE_BUDGET:.0%} of the calls")
 
 
 def _check_continuing(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
@@ -75,7 +75,7 @@ def _check_continuing(config: Config, name: str, model: ModelConfig, problems: P
     named = {ref.provider for ref in _some_targets(config, model.targets, set(), {name})}
     types = sorted({provider.type for provider in config.providers.values() if provider.name in named})
     if types and all(providers.get(one).prefill is None for one in types):
-        problems.at(
+        problems.add_at_path(
             f"{join('models', name)}.continue_on_cut",
             f"no target can go on with what another began: vllm, llamacpp, anthropic and local can, {' and '.join(types)} cannot",
         )
@@ -83,7 +83,7 @@ def _check_continuing(config: Config, name: str, model: ModelConfig, problems: P
 
 def _some_targets(config: Config, route: Route, found: set[Ref], seen: set[str]) -> set[Ref]:
     """The targets of a route, through other models; each model is followed once."""
-    for ref in weighted(route):
+    for ref in refs_with_weight(route):
         model = config.models.get(ref.model) if ref.provider is None else None
         if ref.provider is not None:
             found.add(ref)
@@ -93,13 +93,13 @@ def _some_targets(config: Config, route: Route, found: set[Ref], seen: set[str])
     return found
 
 
-def weighted(route: Route) -> Iterator[Ref]:
+def refs_with_weight(route: Route) -> Iterator[Ref]:
     """What a route names, without what its splits never choose."""
     if isinstance(route, Split):
         yield from (ref for ref, weight in route.choices if weight)
     elif isinstance(route, Order):
         for step in route.steps:
-            yield from weighted(step)
+            yield from refs_with_weight(step)
     else:
         yield route
 
@@ -110,7 +110,7 @@ def _check_prices(config: Config, name: str, splits: list[Split], problems: Prob
         provider = config.providers.get(ref.provider or "")
         if provider is not None and price_of(provider, ref.model) is None:
             where = join(join("providers", provider.name), "prices")
-            problems.at(
+            problems.add_at_path(
                 f"{join('models', name)}.balance", f"{ref} has no known price, so that its cost cannot be compared: add it under {where}"
             )
             return

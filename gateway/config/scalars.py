@@ -9,22 +9,22 @@ from typing import Any
 import msgspec
 from msgspec import inspect as mi
 
-from gateway.config.formats import FORMS
+from gateway.config.formats import FORMATS
 from gateway.config.problem import shorten, suggest
 from gateway.config.yamlfile import Scalar
 
 
-def wanted(kind: mi.Type) -> str:
+def describe_type(kind: mi.Type) -> str:
     """What a type takes, in a few words."""
     while isinstance(kind, mi.Metadata):
         form = (kind.extra or {}).get("form")
         if form == "secrets":
             return '"${NAME}" or file:PATH'
-        if form in FORMS:
-            return f"a value such as {FORMS[form].schema['examples'][0]}" if "examples" in FORMS[form].schema else "a value"
+        if form in FORMATS:
+            return f"a value such as {FORMATS[form].schema['examples'][0]}" if "examples" in FORMATS[form].schema else "a value"
         kind = kind.type
     if isinstance(kind, mi.UnionType):
-        return " or ".join(wanted(each) for each in kind.types if not isinstance(each, mi.NoneType))
+        return " or ".join(describe_type(each) for each in kind.types if not isinstance(each, mi.NoneType))
     if isinstance(kind, mi.LiteralType):
         return "one of " + ", ".join(str(value) for value in kind.values)
     names: dict[type, str] = {
@@ -34,7 +34,7 @@ def wanted(kind: mi.Type) -> str:
     return names.get(type(kind), "a value")
 
 
-def scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
+def read_scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
     """A leaf's value; ValueError says what was expected."""
     got = f"; got {shorten(node.text)}"
     bare = node.plain or "${" in node.text
@@ -42,14 +42,14 @@ def scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
         for value in kind.values:
             if text == str(value):
                 return value
-        raise ValueError(f"expected {wanted(kind)}{got}{_near(text, kind)}")
+        raise ValueError(f"expected {describe_type(kind)}{got}{_near(text, kind)}")
     if isinstance(kind, mi.BoolType):
         if bare and text.lower() in ("true", "false"):
             return text.lower() == "true"
         raise ValueError(f"expected true or false{got}")
     if isinstance(kind, mi.IntType | mi.FloatType):
         if not bare:
-            raise ValueError(f"expected {wanted(kind)}, without quotes{got}")
+            raise ValueError(f"expected {describe_type(kind)}, without quotes{got}")
         return _number(text, kind, got)
     if isinstance(kind, mi.StrType):
         return _checked_text(text, kind, got)
@@ -69,18 +69,18 @@ def _number(text: str, kind: mi.IntType | mi.FloatType, got: str) -> int | float
     except msgspec.ValidationError:
         value = None
     if value is None or not isfinite(value):
-        raise ValueError(f"expected {wanted(kind)}{got}")
-    return bounded(value, kind, got)
+        raise ValueError(f"expected {describe_type(kind)}{got}")
+    return check_bounds(value, kind, got)
 
 
-def bounded(value: int | float, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
+def check_bounds(value: int | float, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
     """A number within its type's bounds; ValueError otherwise."""
     low = kind.ge if kind.ge is not None else kind.gt
     high = kind.le if kind.le is not None else kind.lt
     if (low is not None and (value < low or value == kind.gt)) or (high is not None and (value > high or value == kind.lt)):
         bounds = [f"at least {kind.ge}" if kind.ge is not None else f"more than {kind.gt}"] if low is not None else []
         bounds += [f"at most {kind.le}" if kind.le is not None else f"less than {kind.lt}"] if high is not None else []
-        raise ValueError(f"expected {wanted(kind)}, {' and '.join(bounds)}{got}")
+        raise ValueError(f"expected {describe_type(kind)}, {' and '.join(bounds)}{got}")
     return value
 
 
@@ -94,7 +94,7 @@ def _checked_text(text: str, kind: mi.StrType, got: str) -> str:
     return text
 
 
-def header(text: str) -> str:
+def check_header(text: str) -> str:
     """What can stand in a header."""
     if not all(" " <= letter <= "~" for letter in text) or text != text.strip():
         raise ValueError("a header's value is plain ASCII without line breaks or blanks around it")

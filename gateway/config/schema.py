@@ -9,7 +9,7 @@ from msgspec import inspect as mi
 
 import providers
 from gateway.config.entry import options_type
-from gateway.config.formats import FORMS, HEADER_SCHEMA, PATH_SCHEMA, SECRET_SCHEMA, VARIABLE, Schema
+from gateway.config.formats import FORMATS, HEADER_SCHEMA, PATH_SCHEMA, SECRET_SCHEMA, VARIABLE, Schema
 from gateway.config.provider import ProviderConfig
 from gateway.config.read import keys_of
 from gateway.config.types import Config, ModelConfig
@@ -59,7 +59,7 @@ def _type(kind: mi.Type) -> Schema:
         extra, words, kind = {**(kind.extra or {}), **extra}, {**(kind.extra_json_schema or {}), **words}, kind.type
     if "form" in extra:
         form = extra["form"]
-        return {**(_SPECIAL[form] if form in _SPECIAL else FORMS[form].schema), **words}
+        return {**(_SPECIAL[form] if form in _SPECIAL else FORMATS[form].schema), **words}
     if isinstance(kind, mi.StructType):
         found = _mapping(kind)
         if "short" in extra:
@@ -170,6 +170,6 @@ def _own_keys(types: list[str]) -> dict[str, dict[str, Schema]]:
     return found
 
 
-def text() -> str:
+def schema_text() -> str:
     """The schema as a file's content."""
     return msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n"

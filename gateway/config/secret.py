@@ -26,7 +26,7 @@ class Secret:
         """The value, for the one place that sends it."""
         return self._value
 
-    def refresh(self) -> Secret:
+    def reread(self) -> Secret:
         """The same secret as its file has it now; itself when it has no file. ValueError when the file cannot be used."""
         return self if self.path is None else read_secret(self.path)
 
@@ -51,7 +51,7 @@ class Url(str):
         return repr(re.sub(r"//[^/@]*@", "//***@", self))
 
 
-def expand(text: str, environ: Mapping[str, str]) -> str:
+def expand_variables(text: str, environ: Mapping[str, str]) -> str:
     """`text` with ${NAME} and ${NAME:-default} filled in; `$${` stands for `${`. ValueError names a variable that is not set."""
     if "${" not in text:
         return text
@@ -78,7 +78,7 @@ def read_secret(path: Path, written: str = "") -> Secret:
     """
     shown = written if "${" in written else str(path)
     try:
-        refuse_exposed(path, shown)
+        check_permissions(path, shown)
         with path.open("rb") as file:
             data = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
@@ -101,7 +101,7 @@ def check_secret(value: str, source: str) -> None:
         raise ValueError(f"{source} has blanks around it, line breaks or characters that no header can carry")
 
 
-def refuse_exposed(path: Path, shown: str) -> None:
+def check_permissions(path: Path, shown: str) -> None:
     """ValueError when a file with a secret is one that every user of the machine can read; OSError when it cannot be looked at.
 
     Files that are not ours to chmod (secrets that Docker or Kubernetes mount, owned by root and 0444) are left to their owner.

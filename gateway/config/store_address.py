@@ -12,7 +12,7 @@ from gateway.config.types import Config
 class _UrlPassword(Secret):
     """The password in a store URL that is kept in a file. The file is read again at each connection."""
 
-    def refresh(self) -> Secret:
+    def reread(self) -> Secret:
         """Return the password that the file holds now. Raises ValueError if the file is unusable."""
         assert self.path is not None
         return Secret(read_address(read_secret(self.path).reveal()).password)

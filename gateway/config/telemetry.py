@@ -1,4 +1,4 @@
-"""The parts of the configuration that say what is shown of the gateway, and to whom."""
+"""Settings for metrics and traces."""
 
 from __future__ import annotations
 
@@ -13,20 +13,41 @@ Header = Annotated[Secret, Meta(extra={"form": "header"})]
 
 
 class MetricsConfig(Struct, frozen=True):
-    """What /metrics shows. Read when the process starts."""
+    """Settings of `/metrics`. A change needs a restart."""
 
     max_series: Annotated[
-        int, Meta(ge=500, le=200_000, description="Most series of a scrape; what would be more is counted as 'other'.")
+        int,
+        Meta(
+            ge=500,
+            le=200_000,
+            description="Maximum number of series in a scrape. Label values beyond it are counted as `other`.",
+            examples=[5000],
+        ),
     ] = 2000
 
 
 class TracesConfig(Struct, frozen=True):
-    """OpenTelemetry traces. What is left out is taken from the OTEL_* variables. Read when the process starts."""
+    """OpenTelemetry traces. The OTEL_* environment variables supply what is not set here. A change needs a restart."""
 
     endpoint: Annotated[
         Url | None,
-        Meta(description="Base URL of a collector that takes OTLP over HTTP: http://otel-collector:4318"),
+        Meta(
+            description="Base URL of a collector that accepts OTLP over HTTP.", examples=["http://otel-collector:4318"]
+        ),
     ] = None
-    headers: Annotated[dict[str, Header], Meta(description="Extra headers for the collector.")] = {}
-    sample: Annotated[float, Meta(ge=0, le=1, description="The share of calls to trace, where the caller has not decided already.")] = 1.0
-    capture_content: Annotated[bool, Meta(description="Put prompts and answers into the spans.")] = False
+    headers: Annotated[
+        dict[str, Header],
+        Meta(description="Additional headers for the collector.", examples=[{"x-api-key": "${OTLP_KEY}"}]),
+    ] = {}
+    sample: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Share of calls to trace, from 0 to 1. A caller's own sampling decision (`traceparent`) wins.",
+            examples=[0.1],
+        ),
+    ] = 1.0
+    capture_content: Annotated[
+        bool, Meta(description="Include the text of prompts and answers in the spans.", examples=[True])
+    ] = False

@@ -1,6 +1,7 @@
-"""The configuration as frozen structs: what the YAML may say, what it defaults to, and the words an editor shows beside it.
+"""The configuration as frozen structs: every key of the YAML with its type, default, description and example.
 
-A field's `form` names how its text is written (gateway.config.value); the reader and the JSON Schema both follow these types.
+The reader, the JSON Schema and docs/configuration.md follow these types. A `form` in the metadata of a type names how its
+text is written (see formats.py); `short` names the field that a bare value sets.
 """
 
 from __future__ import annotations
@@ -13,252 +14,534 @@ from msgspec import Meta, Struct
 
 from gateway.config.field_types import Duration, File, KeyHash, Listen, Name, Pause, Secrets, Size
 from gateway.config.formats import Address
-from gateway.config.limit import After, LimitsConfig
+from gateway.config.limit import HedgeDelay, LimitsConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.route import Balance, Ref, Route
 from gateway.config.secret import Url
 from gateway.config.telemetry import MetricsConfig, TracesConfig
 
-STRICT = "Refuse (400) what cannot be honoured instead of adjusting and reporting it."
+_KEY_HASH = "sha256:447b9e85ddf3f879fbafe09c54faded276f03073c96626cf2aee056126327dda"
+_STRICT = "Reject (400) what a target cannot honor, instead of adjusting the request and reporting the adjustment."
+_Models = tuple[Annotated[str, Meta(min_length=1)], ...]
+_Tokens = Annotated[int, Meta(ge=1)]
 
 
-class Tls(Struct, frozen=True):
-    """The certificate chain and private key of our listener, PEM files."""
+class TlsConfig(Struct, frozen=True):
+    """Certificate and private key of the callers' listener. Files that change are loaded again on reload."""
 
-    cert: Annotated[File, Meta(description="PEM file: the certificate and what it is signed by. Relative to this file.")]
-    key: Annotated[File, Meta(description="PEM file: the private key, without a passphrase.")]
+    cert: Annotated[
+        File,
+        Meta(
+            description="PEM file with the certificate and its chain. Relative paths start at the folder of the YAML file.",
+            examples=["/etc/lockgate/tls.crt"],
+        ),
+    ]
+    key: Annotated[
+        File,
+        Meta(description="PEM file with the private key, without a passphrase.", examples=["/etc/lockgate/tls.key"]),
+    ]
 
 
-class Admin(Struct, frozen=True):
-    """The other listener: health, metrics, status. Never the one that callers use."""
+class AdminConfig(Struct, frozen=True):
+    """The admin listener for health, metrics and administration. Callers use the other listener."""
 
-    listen: Annotated[Listen, Meta(description="HOST:PORT of the admin listener.")] = Address("127.0.0.1", 8081)
-    key_hash: Annotated[KeyHash | None, Meta(description="sha256: of the admin key. Required when the listener is not on loopback.")] = None
-    metrics: Annotated[Literal["keyed", "open"], Meta(description="Whether /metrics needs the admin key.")] = "keyed"
+    listen: Annotated[Listen, Meta(description="HOST:PORT of the admin listener.", examples=["0.0.0.0:8081"])] = (
+        Address("127.0.0.1", 8081)
+    )
+    key_hash: Annotated[
+        KeyHash | None,
+        Meta(
+            description="SHA-256 of the admin key, as `sha256:` and 64 hexadecimal digits. Required unless the listener is on "
+            "loopback.",
+            examples=[_KEY_HASH],
+        ),
+    ] = None
+    metrics: Annotated[
+        Literal["keyed", "open"],
+        Meta(description="Whether `/metrics` requires the admin key (`keyed`) or not (`open`).", examples=["open"]),
+    ] = "keyed"
 
 
 class CallersConfig(Struct, frozen=True):
-    """How long callers may take."""
+    """Timeouts for the connections of callers."""
 
     headers: Annotated[
-        Duration, Meta(description="Longest time from a connection to its first request's head, and for later heads once begun.")
+        Duration,
+        Meta(
+            description="Maximum time from a new connection to the complete head of its first request, and for each later "
+            "head once it has begun.",
+            examples=["5s"],
+        ),
     ] = 10.0
     body: Annotated[
         Duration,
-        Meta(description="Longest silence within a request's body, and longest time for all of it at under 4 KiB a second."),
+        Meta(
+            description="Maximum pause within a request body. Also the maximum time for a whole body that arrives at less than "
+            "4 KiB per second.",
+            examples=["10s"],
+        ),
     ] = 30.0
-    write_stall: Annotated[Duration, Meta(description="Longest time that a caller may take nothing of its answer.")] = 60.0
-    heartbeat: Annotated[Duration, Meta(description="Silence of a stream after which its caller gets a comment.")] = 15.0
+    write_stall: Annotated[
+        Duration,
+        Meta(description="Maximum time in which a caller reads nothing of its response.", examples=["30s"]),
+    ] = 60.0
+    heartbeat: Annotated[
+        Duration,
+        Meta(
+            description="Pause in a stream after which the gateway sends a comment, to keep the connection open.",
+            examples=["5s"],
+        ),
+    ] = 15.0
 
 
 class ContextConfig(Struct, frozen=True):
-    """What happens when a conversation does not fit the model's context window. Left out: what the provider does by itself."""
+    """What happens to a conversation that exceeds the context window. Without these settings the provider decides."""
 
     overflow: Annotated[
         Literal["truncate", "error"] | None,
         Meta(
-            description="truncate: lower the output cap, then evict messages; error: refuse (400). For callers who do not say themselves."
+            description="`truncate`: lower the output cap, then evict messages. `error`: reject the call (400). Applies to "
+            "callers that do not choose themselves.",
+            examples=["truncate"],
         ),
     ] = None
     policy: Annotated[
         Literal["oldest-first", "middle-out"] | None,
-        Meta(description="Which messages leave first; system messages and the last user turn never do. oldest-first when left out."),
+        Meta(
+            description="Which messages are evicted first. System messages and the last user turn are never evicted. "
+            "Default: `oldest-first`.",
+            examples=["middle-out"],
+        ),
     ] = None
     max_prompt_tokens: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="Longest prompt: more is evicted by `policy`, or refused with overflow: error.")
+        _Tokens | None,
+        Meta(
+            description="Maximum prompt size. A longer prompt is truncated by `policy`, or rejected with `overflow: error`. "
+            "Default: unlimited.",
+            examples=[32000],
+        ),
     ] = None
     window: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="Tokens of prompt and output together, where the catalog is wrong or silent.")
+        _Tokens | None,
+        Meta(
+            description="Tokens of prompt and output together. Default: the bundled catalog's value.", examples=[131072]
+        ),
     ] = None
     output: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="Most tokens of one answer, where the catalog is wrong or silent.")
+        _Tokens | None,
+        Meta(description="Maximum tokens of one answer. Default: the bundled catalog's value.", examples=[8192]),
     ] = None
     tokenizer: Annotated[
-        File | None, Meta(description="The model's tokenizer.json, to count by (needs the package tokenizers). Relative to this file.")
+        File | None,
+        Meta(
+            description="The model's `tokenizer.json` for exact counts. Requires `pip install lockgate[tokenizers]`.",
+            examples=["/models/llama/tokenizer.json"],
+        ),
     ] = None
 
 
 class MirrorConfig(Struct, frozen=True):
-    """A copy of a model's calls goes to another target; its answer is read and discarded. Callers neither wait for it nor pay."""
+    """Copies of a model's calls to another target, whose responses are discarded. Callers neither wait nor pay for them."""
 
-    target: Annotated[Ref, Meta(extra={"form": "ref"}, description="Where the copies go: PROVIDER/MODEL, or another model of this file.")]
-    share: Annotated[Annotated[float, Meta(extra={"form": "share"})], Meta(description="How many of the calls are copied: 10%.")] = 1.0
-    max_concurrent: Annotated[int, Meta(ge=1, le=10_000, description="Copies under way at once; what comes on top is not copied.")] = 10
-    timeout: Annotated[Duration, Meta(description="Longest time for one copy.")] = 60.0
+    target: Annotated[
+        Ref,
+        Meta(
+            extra={"form": "ref"},
+            description="Target of the copies: PROVIDER/MODEL, or another model of this file.",
+            examples=["vllm/llama-3.3-70b"],
+        ),
+    ]
+    share: Annotated[
+        Annotated[float, Meta(extra={"form": "share"})],
+        Meta(description="Share of the calls to copy.", examples=["10%"]),
+    ] = 1.0
+    max_concurrent: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="Maximum number of copies in flight. Further calls are not copied.",
+            examples=[20],
+        ),
+    ] = 10
+    timeout: Annotated[Duration, Meta(description="Maximum time for one copy.", examples=["30s"])] = 60.0
 
 
 class HedgeConfig(Struct, frozen=True):
-    """A second attempt at the next target when the first is slow to say anything; the one that speaks first answers, both are billed."""
+    """A second attempt at the next target if the first is slow to answer. The first answer wins; both attempts are billed."""
 
     after: Annotated[
-        Annotated[After, Meta(extra={"form": "after"})],
-        Meta(description="How long the first may take: a time such as 800ms, or a share of its own times such as p95."),
+        Annotated[HedgeDelay, Meta(extra={"form": "after"})],
+        Meta(
+            description="Delay before the second attempt: a time, or a percentile of the target's own time to first token.",
+            examples=["p95"],
+        ),
     ]
     budget: Annotated[
-        Annotated[float, Meta(extra={"form": "share"})], Meta(description="Most second attempts, as a share of the calls: at most 5%.")
+        Annotated[float, Meta(extra={"form": "share"})],
+        Meta(description="Maximum share of the calls that get a second attempt. At most 5%.", examples=["2%"]),
     ] = 0.05
 
 
 class ModelConfig(Struct, frozen=True):
-    """What callers may ask for by `name`, and where such a call goes. None: what a model on the way says, else the provider."""
+    """A model that callers can ask for, and its targets. For an unset key the next model on the route decides, then the provider."""
 
     name: Name
     targets: Annotated[
         Route,
-        Meta(extra={"form": "route"}, description="A target, a list (an order: the next when one fails) or a mapping to weights (a split)"),
+        Meta(
+            extra={"form": "route"},
+            description="Where calls go: a target (PROVIDER/MODEL), another model of this file, a list (an order: the next is "
+            "tried if one fails) or a mapping to weights (a split).",
+            examples=[["vllm/llama-3.3-70b", "openai/gpt-4o"]],
+        ),
     ]
-    timeout: Annotated[Duration | None, Meta(description="Longest time for a call as a whole, all attempts together.")] = None
-    first_byte_timeout: Annotated[Duration | None, Meta(description="Longest wait from the request sent to the answer's head.")] = None
-    idle_timeout: Annotated[Duration | None, Meta(description="Longest silence between two pieces of an answer.")] = None
+    timeout: Annotated[
+        Duration | None,
+        Meta(
+            description="Maximum time for a call, all attempts together. Default: the provider's timeout.",
+            examples=["60s"],
+        ),
+    ] = None
+    first_byte_timeout: Annotated[
+        Duration | None,
+        Meta(
+            description="Maximum time from sending a request to its response head. Default: the provider's setting.",
+            examples=["20s"],
+        ),
+    ] = None
+    idle_timeout: Annotated[
+        Duration | None,
+        Meta(
+            description="Maximum pause between two pieces of a response. Default: the provider's setting.",
+            examples=["30s"],
+        ),
+    ] = None
     retries: Annotated[
-        Annotated[int, Meta(ge=0, le=10)] | None, Meta(description="How often the same target is tried again before the next one.")
+        Annotated[int, Meta(ge=0, le=10)] | None,
+        Meta(description="Retries at the same target before the next one is tried. Default: 0.", examples=[1]),
     ] = None
     attempts: Annotated[
         Annotated[int, Meta(ge=1, le=10)] | None,
-        Meta(description="Most requests sent upstream for one call, retries and all; 3 when left out."),
+        Meta(
+            description="Maximum number of upstream requests for one call, retries and fallbacks included. Default: 3.",
+            examples=[4],
+        ),
     ] = None
-    strict: Annotated[bool | None, Meta(description=STRICT)] = None
+    strict: Annotated[bool | None, Meta(description=_STRICT, examples=[True])] = None
     json_repair: Annotated[
         bool | None,
-        Meta(description="Ask once more, and bill both, when a JSON answer is not what response_format asked for. Not for streams."),
+        Meta(
+            description="Repeat the request once if a JSON answer does not match `response_format`. Both requests are billed. "
+            "Does not apply to streams.",
+            examples=[True],
+        ),
     ] = None
     continue_on_cut: Annotated[
         bool | None,
-        Meta(description="Have a stream that breaks gone on with by the next target that can (local, vLLM, Anthropic); both are billed."),
+        Meta(
+            description="Continue a broken stream at the next target that supports it (local, llama.cpp, vLLM, Anthropic). "
+            "Both attempts are billed.",
+            examples=[True],
+        ),
     ] = None
-    context: Annotated[ContextConfig | None, Meta(description="What happens when a conversation does not fit the context window.")] = None
+    context: Annotated[
+        ContextConfig | None,
+        Meta(
+            description="What happens to a conversation that exceeds the context window.",
+            examples=[{"overflow": "truncate"}],
+        ),
+    ] = None
     require_parameters: Annotated[
-        bool | None, Meta(description="Skip targets that would lose a parameter which a call sets; 400 when none is left.")
+        bool | None,
+        Meta(
+            description="Skip targets that would drop or change a parameter of the call. If none is left, the call is "
+            "rejected (400).",
+            examples=[True],
+        ),
     ] = None
     balance: Annotated[
         Balance | None,
         Meta(
-            description="How this model's split chooses: weighted (when left out), latency (time to first token), least_busy, cost, "
-            "or session (the same target for the same conversation)."
+            description="How a split chooses: `weighted` (default), `latency` (time to first token), `least_busy`, `cost`, or "
+            "`session` (the same target for the same conversation).",
+            examples=["latency"],
         ),
     ] = None
     session_header: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")] | None,
-        Meta(description="With balance: session, the header that names a conversation (else user, else the prompt); x-session-id if none."),
+        Meta(
+            description="With `balance: session`, the request header that identifies a conversation. Without it, the gateway "
+            "uses the field `user`, then the beginning of the prompt. Default: `x-session-id`.",
+            examples=["x-conversation-id"],
+        ),
     ] = None
     hedge: Annotated[
         Annotated[HedgeConfig, Meta(extra={"short": "after"})] | None,
-        Meta(description="Ask the next target too when one is slow to begin: after: (p95, 800ms) and budget:. Off when left out."),
+        Meta(
+            description="Start a second attempt at the next target if the first is slow to answer. Default: off.",
+            examples=["p95"],
+        ),
     ] = None
     mirror: Annotated[
         Annotated[MirrorConfig, Meta(extra={"short": "target"})] | None,
-        Meta(description="A target that gets a copy of these calls, whose answer nobody gets; or target: and share:."),
+        Meta(
+            description="Copy calls to another target and discard the responses. Default: off.",
+            examples=[{"target": "vllm/llama-3.3-70b", "share": "10%"}],
+        ),
     ] = None
-    limits: Annotated[LimitsConfig, Meta(description="For all calls that ask for this model by its name.")] = LimitsConfig()
+    limits: Annotated[
+        LimitsConfig,
+        Meta(description="Limits for all calls that ask for this model by name.", examples=[{"concurrent": 50}]),
+    ] = LimitsConfig()
 
 
 class TeamConfig(Struct, frozen=True):
-    """What holds for several keys together."""
+    """A group of keys with common limits and models."""
 
     name: Name
     models: Annotated[
-        tuple[Annotated[str, Meta(min_length=1)], ...] | None,
-        Meta(description="The models that its keys may ask for, as far as they may themselves; all when left out."),
+        _Models | None,
+        Meta(
+            description="Models that keys of this team may use, if the key itself allows them too. Default: all.",
+            examples=[["smart", "fast"]],
+        ),
     ] = None
-    disabled: Annotated[bool, Meta(description="Refuse all its keys.")] = False
-    limits: Annotated[LimitsConfig, Meta(description="For all calls with its keys together.")] = LimitsConfig()
+    disabled: Annotated[bool, Meta(description="Reject all keys of this team.", examples=[True])] = False
+    limits: Annotated[
+        LimitsConfig,
+        Meta(
+            description="Limits for all calls with keys of this team together.", examples=[{"spend": "500 USD/month"}]
+        ),
+    ] = LimitsConfig()
 
 
 class KeyConfig(Struct, frozen=True):
-    """Who may call, and for which models."""
+    """A virtual key: who may call, and for which models."""
 
     name: Name
-    hash: Annotated[KeyHash, Meta(description='sha256: of the key: printf %s "$KEY" | sha256sum; or file:PATH')]
+    hash: Annotated[
+        KeyHash,
+        Meta(
+            description="SHA-256 of the key, as `sha256:` and 64 hexadecimal digits, or `file:PATH`. "
+            'To compute it: `printf %s "$KEY" | sha256sum`.',
+            examples=[_KEY_HASH],
+        ),
+    ]
     models: Annotated[
-        tuple[Annotated[str, Meta(min_length=1)], ...] | None, Meta(description="The models it may ask for; all when left out.")
+        _Models | None, Meta(description="Models that this key may use. Default: all.", examples=[["smart", "fast"]])
     ] = None
-    team: Annotated[Annotated[str, Meta(min_length=1)] | None, Meta(description="A team of this file: its limits and models hold too.")] = (
-        None
-    )
-    disabled: Annotated[bool, Meta(description="Refuse this key.")] = False
+    team: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="A team of this file, whose limits and models apply as well.", examples=["search"]),
+    ] = None
+    disabled: Annotated[bool, Meta(description="Reject this key.", examples=[True])] = False
     expires: Annotated[
         Annotated[datetime, Meta(extra={"form": "expires"})] | None,
-        Meta(description="The last day (UTC), or the moment from which the key is refused."),
+        Meta(
+            description="Last day (UTC) on which the key is accepted, or the moment from which it is rejected. "
+            "Default: never.",
+            examples=["2027-12-31"],
+        ),
     ] = None
-    strict: Annotated[bool | None, Meta(description=STRICT)] = None
-    limits: Annotated[LimitsConfig, Meta(description="For all calls with this key.")] = LimitsConfig()
-    limits_per_user: Annotated[LimitsConfig, Meta(description="For each value of the field user in calls with this key.")] = LimitsConfig()
+    strict: Annotated[bool | None, Meta(description=_STRICT, examples=[True])] = None
+    limits: Annotated[
+        LimitsConfig, Meta(description="Limits for all calls with this key.", examples=[{"requests": "600/min"}])
+    ] = LimitsConfig()
+    limits_per_user: Annotated[
+        LimitsConfig,
+        Meta(
+            description="Limits for each value of the request field `user` in calls with this key.",
+            examples=[{"requests": "20/min"}],
+        ),
+    ] = LimitsConfig()
 
 
 class Config(Struct, frozen=True):
-    """One generation of the configuration. A reload makes a new one; calls in flight keep theirs."""
+    """One generation of the configuration. A reload creates a new one; calls in flight keep theirs."""
 
     path: Name = ""
-    listen: Annotated[Listen, Meta(description="HOST:PORT that callers use. Off loopback, keys are required.")] = Address("127.0.0.1", 8080)
-    admin: Annotated[Admin, Meta(extra={"short": "listen"}, description="The admin listener: health, metrics, status.")] = Admin()
+    listen: Annotated[
+        Listen,
+        Meta(
+            description="HOST:PORT of the callers' listener. Keys are required unless it is on loopback.",
+            examples=["0.0.0.0:8080"],
+        ),
+    ] = Address("127.0.0.1", 8080)
+    admin: Annotated[
+        Annotated[AdminConfig, Meta(extra={"short": "listen"})],
+        Meta(description="The admin listener: health, metrics, keys, usage.", examples=["127.0.0.1:8081"]),
+    ] = AdminConfig()
     store: Annotated[
         Annotated[Url, Meta(extra={"form": "store"})],
-        Meta(description="Where counters live: memory:// for one process, a Redis URL for several; or file:PATH of a file with it."),
+        Meta(
+            description="Where limits are counted: `memory://` for one process, a Redis URL for several, or `file:PATH` of a "
+            "file that contains the URL.",
+            examples=["redis://redis:6379/0"],
+        ),
     ] = Url("memory://")
     store_password: Annotated[
-        Secrets, Meta(description="The store's password, read again at each connection when it is a file; or as part of the URL.")
+        Secrets,
+        Meta(
+            description="Password of the store, unless it is part of the URL. A file is read again for each connection.",
+            examples=["${REDIS_PASSWORD}"],
+        ),
     ] = ()
     store_sentinel_password: Annotated[
-        Secrets, Meta(description="What Sentinels ask for, if they do; store_password is their master's. Read again like that one.")
+        Secrets,
+        Meta(
+            description="Password of the Sentinels, if they require one. `store_password` is the one of their master.",
+            examples=["${SENTINEL_PASSWORD}"],
+        ),
     ] = ()
-    store_ca: Annotated[File | None, Meta(description="PEM file of a certificate authority to trust besides the system's.")] = None
+    store_ca: Annotated[
+        File | None,
+        Meta(
+            description="PEM file with certificate authorities to trust for the store, in addition to those of the system.",
+            examples=["/etc/ssl/redis-ca.pem"],
+        ),
+    ] = None
     journal: Annotated[
         Annotated[str, Meta(extra={"form": "journal"})] | None,
         Meta(
-            description="Folder for what was used and spent, so that a restart forgets nothing; 'off' for none. Relative to this file. "
-            "Left out: under $LOCKGATE_STATE, else $XDG_STATE_HOME/lockgate, else ~/.local/state/lockgate."
+            description="Folder for usage and spend, so that a restart loses nothing; `off` for none. Default: under "
+            "`$LOCKGATE_STATE`, else `$XDG_STATE_HOME/lockgate`, else `~/.local/state/lockgate`.",
+            examples=["/var/lib/lockgate"],
         ),
     ] = None
     store_deadline: Annotated[
-        Duration, Meta(description="Longest wait for one decision of the store, 10s at most; after it limits follow their outage mode.")
+        Duration,
+        Meta(
+            description="Maximum time for one decision of the store, at most 10s. After it, limits apply their `outage` "
+            "setting.",
+            examples=["100ms"],
+        ),
     ] = 0.05
-    metrics: Annotated[MetricsConfig, Meta(description="What the admin listener's /metrics shows.")] = MetricsConfig()
-    traces: Annotated[TracesConfig | None, Meta(description="OpenTelemetry traces; none when left out.")] = None
-    providers: Annotated[dict[str, ProviderConfig], Meta(description="Whom we can call, with which credential.")] = {}
-    models: Annotated[dict[str, ModelConfig], Meta(description='What callers may ask for. "*" is anything else, claude-* a prefix.')] = {}
-    teams: Annotated[dict[str, TeamConfig], Meta(description="Keys that share limits and models: keys.NAME.team names one.")] = {}
-    keys: Annotated[dict[str, KeyConfig], Meta(description="Who may call.")] = {}
+    metrics: Annotated[
+        MetricsConfig,
+        Meta(description="Settings of `/metrics` on the admin listener.", examples=[{"max_series": 5000}]),
+    ] = MetricsConfig()
+    traces: Annotated[
+        TracesConfig | None,
+        Meta(
+            description="OpenTelemetry traces. Default: off.",
+            examples=[{"endpoint": "http://otel-collector:4318", "sample": 0.1}],
+        ),
+    ] = None
+    providers: Annotated[
+        dict[str, ProviderConfig],
+        Meta(
+            description="Providers by name: vendors and servers of your own, with your credentials there.",
+            examples=[{"openai": {"api_key": "${OPENAI_API_KEY}"}}],
+        ),
+    ] = {}
+    models: Annotated[
+        dict[str, ModelConfig],
+        Meta(
+            description="Models that callers can ask for, by name. A name may end in `*`: `claude-*` is every name with that "
+            "prefix, `*` every other name.",
+            examples=[{"gpt-4o": "openai/gpt-4o"}],
+        ),
+    ] = {}
+    teams: Annotated[
+        dict[str, TeamConfig],
+        Meta(
+            description="Teams by name: groups of keys with common limits and models.",
+            examples=[{"search": {"limits": {"spend": "500 USD/month"}}}],
+        ),
+    ] = {}
+    keys: Annotated[
+        dict[str, KeyConfig],
+        Meta(description="Virtual keys by name.", examples=[{"search-team": {"hash": _KEY_HASH}}]),
+    ] = {}
     auth: Annotated[
         Literal["auto", "keys", "none"],
         Meta(
-            description="Who may call. auto: who has a key; without any under keys whoever can connect, on loopback only. keys: who has a "
-            "key, though all be made at run time. none: whoever can connect."
+            description="Whether callers need a key. `auto`: yes if there are keys in this file; without any, only loopback "
+            "is allowed. `keys`: always, even if all keys are created at run time. `none`: never.",
+            examples=["keys"],
         ),
     ] = "auto"
-    callers: Annotated[CallersConfig, Meta(description="How long callers may take.")] = CallersConfig()
+    callers: Annotated[
+        CallersConfig,
+        Meta(description="Timeouts for the connections of callers.", examples=[{"write_stall": "30s"}]),
+    ] = CallersConfig()
     grace: Annotated[
-        Pause, Meta(description="After SIGTERM: how long calls are still taken while /readyz says 503, so that what is in front notices.")
+        Pause,
+        Meta(
+            description="After SIGTERM, how long new calls are still accepted while `/readyz` returns 503, so that load "
+            "balancers can react.",
+            examples=["5s"],
+        ),
     ] = 0.0
-    drain: Annotated[Pause, Meta(description="After that: how long calls in flight may take to end; then they get an error.")] = 30.0
+    drain: Annotated[
+        Pause,
+        Meta(
+            description="After `grace`, how long calls in flight may run before they are ended with an error.",
+            examples=["60s"],
+        ),
+    ] = 30.0
     default_output_tokens: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="What a call without max_tokens reserves of limits on output.")
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Output tokens that a call without `max_tokens` reserves from limits.",
+            examples=[1024],
+        ),
     ] = 4096
     retry_budget: Annotated[
-        float, Meta(ge=0, le=1, description="Most retries and fallbacks, as a share of all calls; a few are always possible.")
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Maximum number of retries and fallbacks, as a share of all calls. A few are always allowed.",
+            examples=[0.1],
+        ),
     ] = 0.2
-    max_body: Annotated[Size, Meta(description="Largest request body.")] = 32 << 20
+    max_body: Annotated[Size, Meta(description="Maximum size of a request body.", examples=["8MiB"])] = 32 << 20
     cors: Annotated[
-        tuple[Annotated[str, Meta(extra={"form": "origin"})], ...], Meta(description="Browser origins that may call; none by default.")
+        tuple[Annotated[str, Meta(extra={"form": "origin"})], ...],
+        Meta(
+            description="Browser origins that may call, or `*` for all. Default: none.",
+            examples=[["https://app.example.com"]],
+        ),
     ] = ()
-    tls: Annotated[Tls | None, Meta(description="Serve HTTPS on the callers' listener.")] = None
+    tls: Annotated[
+        TlsConfig | None,
+        Meta(
+            description="Serve HTTPS on the callers' listener. Default: HTTP.",
+            examples=[{"cert": "tls.crt", "key": "tls.key"}],
+        ),
+    ] = None
     trusted_proxies: Annotated[
-        tuple[Annotated[str, Meta(extra={"form": "network"})], ...], Meta(description="Proxies whose X-Forwarded-* headers are believed.")
+        tuple[Annotated[str, Meta(extra={"form": "network"})], ...],
+        Meta(
+            description="Addresses or networks of proxies whose X-Forwarded-* headers are trusted. Default: none.",
+            examples=[["10.0.0.0/8"]],
+        ),
     ] = ()
-    expose_targets: Annotated[bool, Meta(description="Let callers ask for PROVIDER/MODEL too, beside the names under models.")] = False
-    strict: Annotated[bool, Meta(description=STRICT)] = False
+    expose_targets: Annotated[
+        bool,
+        Meta(
+            description="Let callers ask for PROVIDER/MODEL as well, not only for the names under `models`.",
+            examples=[True],
+        ),
+    ] = False
+    strict: Annotated[bool, Meta(description=_STRICT, examples=[True])] = False
 
     @property
-    def asks_for_keys(self) -> bool:
+    def requires_keys(self) -> bool:
         """Whether callers need a key."""
         return self.auth == "keys" or (self.auth == "auto" and bool(self.keys))
 
-    def model(self, name: str) -> ModelConfig | None:
-        """What `name` means to a caller: that very model, else the longest prefix with a `*`, else None."""
-        found = self.models.get(name)
-        return found if found is not None else self.models.get(wildcard(name, self.models) or "")
+    def find_model(self, name: str) -> ModelConfig | None:
+        """Return the model of this name, else the one with the longest matching prefix, else None."""
+        model = self.models.get(name)
+        return model if model is not None else self.models.get(matching_wildcard(name, self.models) or "")
 
 
-def wildcard(name: str, patterns: Iterable[str]) -> str | None:
-    """The longest `prefix*` among `patterns` that fits `name`."""
-    fitting = [pattern for pattern in patterns if pattern.endswith("*") and name.startswith(pattern[:-1])]
-    return max(fitting, key=len, default=None)
+def matching_wildcard(name: str, patterns: Iterable[str]) -> str | None:
+    """Return the longest pattern `prefix*` that matches `name`, or None."""
+    matching = [pattern for pattern in patterns if pattern.endswith("*") and name.startswith(pattern[:-1])]
+    return max(matching, key=len, default=None)

@@ -15,7 +15,7 @@ import msgspec
 from gateway.streams.chunk_filter import ChunkFilter
 from providers.base import StreamDecoder
 
-PREFIX = "/api/inference/"
+PATH_PREFIX = "/api/inference/"
 """Where Goodfire's client looks for everything."""
 
 _USAGE_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage"})
@@ -24,7 +24,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def as_goodfire(answer: bytes) -> bytes:
+def to_goodfire(answer: bytes) -> bytes:
     """A chat completion with everything that Goodfire's client asks for."""
     whole = _decode(answer)
     _complete(whole, "chat.completion")

@@ -17,14 +17,14 @@ from providers.base import Body
 Check = Callable[[str, Any], None]
 
 MAX_TOOLS = 1_024
-MAX_STOPS = 256
+MAX_STOP_STRINGS = 256
 MAX_CHOICES = 128
 """The most any provider takes natively (Fireworks); each provider's own bound is its rule."""
 MAX_TOKENS = 2**31 - 1
 MAX_NUMBER = 2**53
 """No setting means more than that; each provider's own range is its rule."""
 
-FORBIDDEN = frozenset({
+FORBIDDEN_FIELDS = frozenset({
     "api_base", "base_url", "api_key", "api_type", "api_version", "extra_headers", "extra_query", "headers", "timeout",
     "user_config", "chat_template", "chat_template_file", "template", "proxy", "proxies", "credential", "credentials",
     "command", "module", "plugin_path", "file", "callback", "callback_url", "webhook_url",
@@ -175,7 +175,7 @@ CHECKS: dict[str, Check] = {
     "top_k": _integer(-1, MAX_TOKENS),  # -1 is vLLM's word for off
     "top_logprobs": _integer(0, 1_000),
     "seed": _seed,
-    "stop": _items(str, MAX_STOPS, "a string or a list of strings", single=True),
+    "stop": _items(str, MAX_STOP_STRINGS, "a string or a list of strings", single=True),
     "temperature": _number,
     "top_p": _number,
     "min_p": _number,
@@ -204,7 +204,7 @@ CHECKS: dict[str, Check] = {
     "reasoning_effort": _typed(str, int, bool, what="a string"),
     "verbosity": _string,
     "system_prompt": _string,
-    "eos_token": _items(int, MAX_STOPS, "a list of token ids"),
+    "eos_token": _items(int, MAX_STOP_STRINGS, "a list of token ids"),
     "context_length_exceeded_behavior": _string,
     "modalities": _items(str, 8, "a list of strings"),
     "prediction": _object,
@@ -213,13 +213,13 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def normalize(body: Body) -> None:
+def check_parameters(body: Body) -> None:
     """Check every field that we know; BadRequest naming the first that is wrong. Nothing is changed."""
     for name in body:
         check = CHECKS.get(name)
         if check is not None:
             _check_field(body, name, check)
-        elif name in FORBIDDEN:
+        elif name in FORBIDDEN_FIELDS:
             raise refuse(name, f"'{name}' is set by the gateway's configuration, not by a request.", "unsupported_parameter")
     if "messages" not in body:
         raise refuse("messages", "'messages' is required.", "missing_required_parameter")

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.attempts.fit import BEHAVIOUR, LIMIT, Asked, Fit
 from gateway.dialects.gateway_headers import read_flag
-from gateway.dialects.parameters import normalize, read_model
+from gateway.dialects.parameters import check_parameters, read_model
 from gateway.emulate import json_mode
 from gateway.errors import Forbidden, GatewayError, unreadable
 from gateway.http.json_body import parse_body
@@ -19,7 +19,7 @@ from providers.rules.shapes import fan_out
 
 if TYPE_CHECKING:
     from gateway.runtime.generation import Generation
-    from gateway.targets.backend import Choice
+    from gateway.targets.backend import Candidate
 
 MASKED = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 
@@ -37,10 +37,10 @@ def _explain(generation: Generation, body: Body, headers: Mapping[str, str], key
     found = generation.router.find(model)
     if not may_use(key, model):
         raise Forbidden(f"The key '{key.name if key else ''}' may not use the model '{found.name}'.", param="model")
-    normalize(body)
+    check_parameters(body)
     strict = generation.config.strict or (key is not None and key.strict)
     strict = read_flag(b"x-gateway-strict", headers.get("x-gateway-strict", "false").encode("latin-1", "replace")) or strict
-    choices = generation.router.possible(found)
+    choices = generation.router.all_candidates(found)
     return {
         "model": model,
         "route": found.name,
@@ -49,15 +49,15 @@ def _explain(generation: Generation, body: Body, headers: Mapping[str, str], key
     }
 
 
-def _fitting(fit: Fit, choice: Choice, body: Body, strict: bool) -> Asked | None:
+def _fitting(fit: Fit, choice: Candidate, body: Body, strict: bool) -> Asked | None:
     """What the gateway would see to itself about the context window; counting is left to the call."""
     if choice.context is None and BEHAVIOUR not in body and LIMIT not in body:
         return None
-    return fit.asked(body, choice.place, choice.context, strict=strict)
+    return fit.asked(body, choice.backend, choice.context, strict=strict)
 
 
-def _plan(fit: Fit, choice: Choice, body: Body, strict: bool) -> dict[str, Any]:
-    target = choice.place.target
+def _plan(fit: Fit, choice: Candidate, body: Body, strict: bool) -> dict[str, Any]:
+    target = choice.backend.target
     options = Options(strict or choice.strict, body.get("stream") is True)
     plan: dict[str, Any] = {"target": target.name, "type": target.kind.type}
     try:
@@ -72,7 +72,7 @@ def _plan(fit: Fit, choice: Choice, body: Body, strict: bool) -> dict[str, Any]:
         error = {"message": refusal.message, "type": "invalid_request_error", "param": refusal.param, "code": refusal.code}
         return {**plan, "error": error}
     secret = MASKED | {name for name, _ in target.headers}  # the operator's own headers come from secrets
-    origin = choice.place.origin
+    origin = choice.backend.origin
     address = f"unix:{target.provider}" if origin.socket else f"{origin.scheme}://{origin.host}:{origin.port}"
     request = requests[0]
     bodies = [msgspec.Raw(one.body) for one in requests]

@@ -14,10 +14,10 @@ import msgspec
 from gateway.call import Call
 from gateway.config.route import Order, Route, Split
 from gateway.dialects.gateway_headers import read_gateway_headers
-from gateway.dialects.parameters import normalize
+from gateway.dialects.parameters import check_parameters
 from gateway.errors import GatewayError
 from gateway.http.json_body import parse_body
-from gateway.routing.route_query import Asking
+from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import SESSION_HEADER, Router
 from gateway.targets.backend import Model
 
@@ -48,7 +48,7 @@ def plan(
     `views` are how a running gateway's targets fare: those that are left alone come last, as they do for callers.
     """
     resting = {one.target: one for one in views or () if one.state != "live"}
-    router = generation.router if views is None else generation.router.while_live(lambda name: name not in resting)
+    router = generation.router if views is None else generation.router.assuming_live(lambda name: name not in resting)
     found = router.find(model)
     lines = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     output = generation.config.default_output_tokens
@@ -56,8 +56,8 @@ def plan(
     mirrors: Counter[tuple[str, float]] = Counter()
     hedges: Counter[tuple[str, float]] = Counter()
     for source in sources:
-        drawn = router.targets(found, asking(source, lines, output, require=require))
-        names = [choice.place.target.name for choice in drawn]
+        drawn = router.candidates(found, asking(source, lines, output, require=require))
+        names = [choice.backend.target.name for choice in drawn]
         orders[tuple(sorted(names, key=lambda name: name in resting) if resting else names)] += 1
         if (mirror := drawn[0].mirror) is not None:
             mirrors[str(mirror.target), mirror.share] += 1
@@ -112,16 +112,16 @@ def bodies(model: str, count: int, user: str | None, body: Mapping[str, Any] | N
     return [msgspec.json.encode({"messages": [{"role": "user", "content": f"Call {at}"}], **more}) for at in range(count)]
 
 
-def asking(source: bytes, headers: Sequence[tuple[bytes, bytes]], output: int, *, require: bool) -> Asking:
+def asking(source: bytes, headers: Sequence[tuple[bytes, bytes]], output: int, *, require: bool) -> RouteQuery:
     """A chat call as its route sees it."""
     call = Call("chat", "/v1/chat/completions")
     call.body = parse_body(source)
     call.body_bytes = len(source)
-    normalize(call.body)
+    check_parameters(call.body)
     call.stream = call.body.get("stream") is True
     wanted = read_gateway_headers(headers)
     call.strict, call.require = wanted.strict, wanted.require_parameters or require
-    return Asking(call, headers, output)
+    return RouteQuery(call, headers, output)
 
 
 def _found(model: Model, name: str, known: Container[str]) -> str:
@@ -134,7 +134,7 @@ class _Tree:
     """Makes nodes of routes: plain values for JSON."""
 
     def __init__(
-        self, router: Router, asking: Asking, headers: Sequence[tuple[bytes, bytes]], resting: Mapping[str, TargetView] | None
+        self, router: Router, asking: RouteQuery, headers: Sequence[tuple[bytes, bytes]], resting: Mapping[str, TargetView] | None
     ) -> None:
         """`resting`: the targets that are left alone; None when no gateway runs that could tell."""
         self._router = router
@@ -150,15 +150,15 @@ class _Tree:
         if isinstance(route, Split):
             return self._split(route, path)
         if route.provider is None:
-            model = self._router.named(route.model)
+            model = self._router.model_named(route.model)
             return {"model": model.name, "route": self.node(model.route, (*path, model))}
-        (choice,) = self._router.all_choices(route, path)
-        target = choice.place.target
+        (choice,) = self._router.candidates_behind(route, path)
+        target = choice.backend.target
         found: dict[str, Any] = {"target": target.name}
         if choice.retries:
             found["retries"] = choice.retries
-        if (self._asking.requires or choice.require) and not self._asking.keeps_all(target):
-            found["skipped"] = self._asking.nobody(target).message
+        if (self._asking.requires_all_parameters or choice.require) and not self._asking.honours_all(target):
+            found["skipped"] = self._asking.no_target_error(target).message
         if (view := self._resting.get(target.name)) is not None:
             found |= {"state": view.state, "reason": view.reason, "seconds": view.cooling_seconds}
         return found
@@ -167,7 +167,8 @@ class _Tree:
         settings = path[-1].settings
         kind = settings.balance or "weighted"
         whole = sum(weight for _, weight in split.choices)
-        prices = {one.name: self._router.price(one, self._asking) for one in self._router.candidates(split, path)} if kind == "cost" else {}
+        options = self._router.options(split, path) if kind == "cost" else ()
+        prices = {one.name: self._router.expected_cost(one, self._asking) for one in options}
         choices = []
         for ref, weight in split.choices:
             one = {"share": round(weight / whole, 6), **self.node(ref, path)}

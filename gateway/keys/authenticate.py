@@ -43,7 +43,7 @@ class Keys:
         self.open_to_all = open_to_all
         self._complete = True
 
-    def join(self, made: Mapping[bytes, VirtualKey], *, complete: bool = True) -> None:
+    def set_runtime_keys(self, made: Mapping[bytes, VirtualKey], *, complete: bool = True) -> None:
         """Take these keys, made at run time, besides the configuration's, which win; those joined before are gone.
 
         Not `complete`: where they are kept could not be asked yet, so that a key which is not known may be good.
@@ -58,7 +58,7 @@ class Keys:
         """
         if self.open_to_all:
             return None
-        token = bearer(headers)
+        token = bearer_token(headers)
         if token is None and _KEY_IN_QUERY.search(query):
             raise Unauthorized("A key in the URL is not taken, as URLs end up in logs. Send it as 'Authorization: Bearer KEY'.")
         if token is None:
@@ -76,7 +76,7 @@ class Keys:
         return key
 
 
-def bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """The token of the Authorization header, None when there is none."""
     for name, value in headers:
         if name == b"authorization":
@@ -87,9 +87,9 @@ def bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 def may_use(key: VirtualKey | None, model: str) -> bool:
     """Whether the key allows a model by the name that the caller used."""
-    return key is None or key.models is None or fits(model, key.models)
+    return key is None or key.models is None or matches_any(model, key.models)
 
 
-def fits(model: str, patterns: Iterable[str]) -> bool:
+def matches_any(model: str, patterns: Iterable[str]) -> bool:
     """Whether a model's name, or all of a pattern's (`claude-3-*`), are among `patterns`."""
     return model in patterns or any(each.endswith("*") and model.startswith(each[:-1]) for each in patterns)

@@ -10,28 +10,28 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.keys.runtime_keys import MadeKey
+from gateway.keys.runtime_keys import RuntimeKey
 from gateway.store import locked_file
 from gateway.store.errors import StoreUnavailableError
 
 NAME = "run-time-keys.json"
 
 
-class FileKeys:
+class FileKeyStore:
     """Keys in a file that is replaced whole, so that it is never half written; two gateways of one configuration may share it."""
 
-    restart_forgets = False
+    is_volatile = False
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
         self._mark: tuple[int, int, int] | None = None
-        self._keys: dict[str, MadeKey] = {}
+        self._keys: dict[str, RuntimeKey] = {}
 
-    async def put(self, name: str, key: MadeKey | None, *, new: bool) -> bool:
+    async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
         """Add, replace or remove; on disk before this is over."""
         return await asyncio.to_thread(self._put, name, key, new)
 
-    async def news(self) -> Mapping[str, MadeKey] | None:
+    async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
         """All keys, when the file is another one than last time."""
         mark = self._look()
         if mark is None or mark == self._mark:  # a file that is gone is written again with the next change
@@ -42,7 +42,7 @@ class FileKeys:
     async def close(self) -> None:
         """Nothing to let go of."""
 
-    def _put(self, name: str, key: MadeKey | None, new: bool) -> bool:
+    def _put(self, name: str, key: RuntimeKey | None, new: bool) -> bool:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
@@ -64,7 +64,7 @@ class FileKeys:
         beside = self._path.with_suffix(".new")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            locked_file.append(descriptor, data)
+            locked_file.append_and_sync(descriptor, data)
         finally:
             os.close(descriptor)
         os.rename(beside, self._path)
@@ -79,9 +79,9 @@ class FileKeys:
             raise StoreUnavailableError(f"{self._path}: {error.strerror}") from None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
-    def _read(self) -> dict[str, MadeKey]:
+    def _read(self) -> dict[str, RuntimeKey]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, MadeKey])
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, RuntimeKey])
         except OSError as error:
             raise StoreUnavailableError(f"{self._path}: {error.strerror}") from None
         except msgspec.DecodeError:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from gateway.config.types import Config, KeyConfig, TeamConfig
-from gateway.keys.authenticate import Keys, VirtualKey, fits
+from gateway.keys.authenticate import Keys, VirtualKey, matches_any
 from gateway.store.from_config import limits_in
 
 
 def keys_of(config: Config) -> Keys:
     """The keys of one configuration. Where none is asked for, everybody who can connect is served."""
-    return Keys(resolve(config.keys.values(), config.teams), open_to_all=not config.asks_for_keys)
+    return Keys(resolve(config.keys.values(), config.teams), open_to_all=not config.requires_keys)
 
 
 def resolve(keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig]) -> dict[bytes, VirtualKey]:
@@ -40,4 +40,4 @@ def _both(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> frozens
     """The models that both lists allow; None is every model."""
     if one is None or other is None:
         return None if one is other else frozenset(one if one is not None else other or ())
-    return frozenset([*(name for name in one if fits(name, other)), *(name for name in other if fits(name, one))])
+    return frozenset([*(name for name in one if matches_any(name, other)), *(name for name in other if matches_any(name, one))])

@@ -47,7 +47,7 @@ return 1
 """
 
 
-class MadeKey(msgspec.Struct, frozen=True):
+class RuntimeKey(msgspec.Struct, frozen=True):
     """A key made at run time. `shown` is its start and its end, for people; the key itself is kept nowhere."""
 
     entry: KeyConfig
@@ -58,13 +58,13 @@ class MadeKey(msgspec.Struct, frozen=True):
 class KeyStore(Protocol):
     """Where keys made at run time are kept. `put` None removes; False when the name is taken, or not there."""
 
-    restart_forgets: bool
+    is_volatile: bool
 
-    async def put(self, name: str, key: MadeKey | None, *, new: bool) -> bool:
+    async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
         """Add a new key, replace or remove a known one. StoreUnavailableError when that cannot be done now."""
         ...
 
-    async def news(self) -> Mapping[str, MadeKey] | None:
+    async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
         """All keys, when they changed since they were asked for last; else None. StoreUnavailableError."""
         ...
 
@@ -73,16 +73,16 @@ class KeyStore(Protocol):
         ...
 
 
-class MemoryKeys:
+class MemoryKeyStore:
     """Keys of one process, forgotten when it ends."""
 
-    restart_forgets = True
+    is_volatile = True
 
     def __init__(self) -> None:
-        self._keys: dict[str, MadeKey] = {}
+        self._keys: dict[str, RuntimeKey] = {}
         self._changed = False
 
-    async def put(self, name: str, key: MadeKey | None, *, new: bool) -> bool:
+    async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
         """Add, replace or remove."""
         if (name in self._keys) == new:
             return False
@@ -93,7 +93,7 @@ class MemoryKeys:
         self._changed = True
         return True
 
-    async def news(self) -> Mapping[str, MadeKey] | None:
+    async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
         """All keys after a change."""
         changed, self._changed = self._changed, False
         return dict(self._keys) if changed else None
@@ -102,25 +102,25 @@ class MemoryKeys:
         """Nothing to let go of."""
 
 
-class RedisKeys:
+class RedisKeyStore:
     """Keys in Redis, shared by all who use it."""
 
-    restart_forgets = False
+    is_volatile = False
 
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
         self._client: Redis | None = None
         self._version = 0
         self._raw: dict[str, bytes] = {}
-        self._keys: dict[str, MadeKey] = {}
+        self._keys: dict[str, RuntimeKey] = {}
 
-    async def put(self, name: str, key: MadeKey | None, *, new: bool) -> bool:
-        """Add, replace or remove; the next `news` has it."""
+    async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
+        """Add, replace or remove; the next `read_if_changed` has it."""
         text = b"" if key is None else msgspec.json.encode(key)
         done = await self._run("eval", _PUT, 2, HASH, VERSION, self._version, name, text, "new" if new else "known")
         return bool(done)
 
-    async def news(self) -> Mapping[str, MadeKey] | None:
+    async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
         """One GET; and everything when its answer is not the one of last time."""
         version = int(await self._run("get", VERSION) or 0)
         if version == self._version:
@@ -156,32 +156,32 @@ class RedisKeys:
 
 def key_store(config: Config, environ: Mapping[str, str]) -> KeyStore:
     """Where a configuration's keys made at run time are kept: with what limits count; beside the journal where that is one process."""
-    from gateway.keys.file_store import FileKeys
+    from gateway.keys.file_store import FileKeyStore
 
     if not config.store.startswith("memory:"):
-        return RedisKeys(store_address(config))
+        return RedisKeyStore(store_address(config))
     folder = state_folder(config, environ)
-    return MemoryKeys() if folder is None else FileKeys(folder)
+    return MemoryKeyStore() if folder is None else FileKeyStore(folder)
 
 
-def _decode(text: bytes) -> MadeKey | None:
+def _decode(text: bytes) -> RuntimeKey | None:
     """None for what is no key of ours: it opens nothing."""
     try:
-        return msgspec.json.decode(text, type=MadeKey)
+        return msgspec.json.decode(text, type=RuntimeKey)
     except msgspec.DecodeError:
         return None
 
 
-class RunTimeKeys:
+class RuntimeKeys:
     """The keys made at run time, as this process knows them."""
 
     def __init__(self, store: KeyStore, changed: Callable[[], None], tell: OutageReporter) -> None:
         """`changed` is called after every change; `tell` gets a line when the store goes and when it comes back."""
         self.store = store
-        self.known: Mapping[str, MadeKey] = {}
+        self.keys: Mapping[str, RuntimeKey] = {}
         self.revoked = 0
         """Keys that were known here and are no more, whoever revoked them."""
-        self.learnt = False
+        self.is_loaded = False
         """Whether the store could be asked since the start."""
         self._changed = changed
         self._tell = tell
@@ -192,12 +192,12 @@ class RunTimeKeys:
     @property
     def entries(self) -> list[KeyConfig]:
         """What a configuration would say of them."""
-        return [key.entry for key in self.known.values()]
+        return [key.entry for key in self.keys.values()]
 
     async def start(self) -> None:
         """Learn the keys, and go on doing so."""
         await self._ask()
-        if not self.store.restart_forgets:
+        if not self.store.is_volatile:
             self._polling = asyncio.create_task(self._poll(), name="run-time keys")
 
     async def stop(self) -> None:
@@ -207,12 +207,12 @@ class RunTimeKeys:
             await asyncio.gather(self._polling, return_exceptions=True)
         await self.store.close()
 
-    async def add(self, entry: KeyConfig, shown: str) -> MadeKey | None:
+    async def add(self, entry: KeyConfig, shown: str) -> RuntimeKey | None:
         """Keep a new key; None when there is one of that name. StoreUnavailableError."""
-        key = MadeKey(entry, shown, time.time())
+        key = RuntimeKey(entry, shown, time.time())
         return key if await self._put(entry.name, key, new=True) else None
 
-    async def replace(self, key: MadeKey) -> bool:
+    async def replace(self, key: RuntimeKey) -> bool:
         """Keep a changed key; False when there is none of that name. StoreUnavailableError."""
         return await self._put(key.entry.name, key, new=False)
 
@@ -220,7 +220,7 @@ class RunTimeKeys:
         """Forget a key; False when there is none of that name. StoreUnavailableError."""
         return await self._put(name, None, new=False)
 
-    async def _put(self, name: str, key: MadeKey | None, *, new: bool) -> bool:
+    async def _put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
         async with self._lock:
             await self._refresh()  # first what others did, so that the store's counter is ahead of what is known here
             done = await self.store.put(name, key, new=new)
@@ -228,13 +228,13 @@ class RunTimeKeys:
         return done
 
     async def _refresh(self) -> None:
-        news = await self.store.news()
-        if news is None and not self.learnt:
+        news = await self.store.read_if_changed()
+        if news is None and not self.is_loaded:
             news = {}
-        self.learnt = True
+        self.is_loaded = True
         if news is not None:
-            self.revoked += len({key.entry.hash for key in self.known.values()} - {key.entry.hash for key in news.values()})
-            self.known = news
+            self.revoked += len({key.entry.hash for key in self.keys.values()} - {key.entry.hash for key in news.values()})
+            self.keys = news
             self._changed()
 
     async def _ask(self) -> None:

@@ -123,7 +123,7 @@ class Ledger:
     def _progress_of(self, call: Call, ended: float) -> CallProgress:
         assert call.target is not None
         usage = accounting.received(call)
-        cost = call.price.of_usage(usage) if call.price is not None else 0
+        cost = call.price.usage_cost(usage) if call.price is not None else 0
         row = _row(call, self._day_of(call, ended), call.target.name)
         held = call.reservation
         reserved = [] if held is None else zip(held.limits, held.slots, strict=True)

@@ -24,7 +24,7 @@ JSON_MODE = 512
 """Tokens of the instructions that stand for a response format where the provider has none."""
 
 
-def prompt_bound(call: Call) -> int:
+def max_prompt_tokens(call: Call) -> int:
     """Tokens that the prompt has at most; 400 when it has parts whose tokens nobody can bound."""
     body = call.body
     assert body is not None
@@ -36,7 +36,7 @@ def prompt_bound(call: Call) -> int:
         bound += AROUND_TOOLS + PER_TOOL * len(tools)
     if "response_format" in body:
         bound += JSON_MODE
-    return bound * choices(body)  # asked for one by one, each of them is billed its prompt
+    return bound * choice_count(body)  # asked for one by one, each of them is billed its prompt
 
 
 def _check(message: Any, at: int) -> None:
@@ -50,19 +50,19 @@ def _check(message: Any, at: int) -> None:
             )
 
 
-def choices(body: Body) -> int:
+def choice_count(body: Body) -> int:
     """How many answers are asked for."""
     count = body.get("n") if "n" in body else 1
     return count if type(count) is int and count > 1 else 1
 
 
-def own_cap(body: Body) -> int | None:
+def requested_cap(body: Body) -> int | None:
     """The cap on its output that a body has."""
     asked = [value for name in ("max_completion_tokens", "max_tokens") if name in body and type(value := body.get(name)) is int]
     return max(asked) if asked else None
 
 
-def put_cap(body: Body, cap: int) -> Adjustment:
+def set_output_cap(body: Body, cap: int) -> Adjustment:
     """Give a body without a cap the one that was reserved."""
     body.set("max_tokens", cap)
     return Adjustment("max_tokens", "set_default", to=cap, why="a strict limit holds: this much output was reserved")

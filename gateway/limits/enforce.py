@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gateway import catalog
 from gateway import usage as accounting
 from gateway.catalog.prices import TokenPrice, price_of
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.errors import Forbidden, Headers, LimitReached, Unavailable, retry_after_headers
-from gateway.limits.bounds import choices, own_cap, prompt_bound
-from gateway.limits.budget_gauge import BudgetUse
-from gateway.store.from_config import counts_tokens, limits_in
-from gateway.store.limit import NOTHING, TOKEN_KINDS, Costs, Limit, Limiter, Refusal, Reservation, Standing, _needs, _strict
+from gateway.limits.bounds import choice_count, max_prompt_tokens, requested_cap
+from gateway.limits.budget_gauge import BudgetGauge
+from gateway.store.from_config import limits_in, needs_token_count
+from gateway.store.limit import (
+    NO_COSTS,
+    TOKEN_KINDS,
+    Costs,
+    Limit,
+    Limiter,
+    LimitStatus,
+    Refusal,
+    Reservation,
+    has_strict_limit,
+    needed_estimates,
+)
 from gateway.store.memory import MemoryLimiter
-from gateway.store.redis import RedisLimiter
-from gateway.store.redis_client import store_address
-from gateway.store.spent import Spent
-from gateway.tokens.counter import BYTES_PER_TOKEN, INLINE, SHARED, tokenizer_for
-from providers.base import Body, Failure, Target
+from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, tokenizer_for
+from gateway.tokens.estimate import output_cap
+from providers.base import Failure, Target
 
 if TYPE_CHECKING:
     from gateway.call import Call
@@ -35,22 +43,6 @@ _NONE = LimitsConfig()
 DEGRADED = (b"x-gateway-limits", b"degraded")
 
 
-def limiter_of(
-    config: Config, metrics: Metrics, report: Callable[[str], None], spent: Spent, seat: str = ""
-) -> MemoryLimiter | RedisLimiter:
-    """Where limits are counted: in this process, or in the store that the configuration names, whose state each scrape shows.
-
-    `seat` is this process's place in the fleet.
-    """
-    if config.store.startswith("memory:"):
-        return MemoryLimiter(spent=spent)
-    limiter = RedisLimiter(store_address(config), report, deadline=config.store_deadline, spent=spent, seat=seat)
-    link = limiter.link
-    metrics.gauge("lockgate_store_up", lambda: {(): float(link.up)} if link.used else {})
-    metrics.gauge("lockgate_store_members", lambda: {(state,): n for state, n in limiter.presence.items()} if link.used else {})
-    metrics.gauge("lockgate_store_errors", lambda: {(kind,): n for kind, n in link.errors.items()})
-    metrics.gauge("lockgate_store_commands", lambda: {(): link.commands})
-    return limiter
 
 
 class Limits:
@@ -60,7 +52,7 @@ class Limits:
         self.limiter = limiter
         self._config = config
         self._metrics = metrics
-        self.budgets = BudgetUse()
+        self.budget_gauge = BudgetGauge()
         self._mode = "memory" if isinstance(limiter, MemoryLimiter) else "shared"
         self._models = {name: limits_in(one.limits, f"model:{name}", "caller") for name, one in config.models.items()}
         self._providers = {
@@ -75,9 +67,9 @@ class Limits:
         targets = (*self._providers.values(), *self._targets.values())
         own = [limit for block in (*self._models.values(), *targets) for limit in block]
         teams = [limit for team in config.teams.values() for limit in limits_in(team.limits, "")]
-        self.counts_tokens = _needs([*own, *teams])[0] or any(map(counts_tokens, config.keys.values()))
+        self.counts_tokens = needed_estimates([*own, *teams])[0] or any(map(needs_token_count, config.keys.values()))
         """Whether calls' tokens are estimated before they are made, as far as the configuration tells."""
-        self.on_targets = any(targets)
+        self.has_target_limits = any(targets)
         """Whether some provider or target has limits of its own."""
 
     def of_caller(self, call: Call, model: str) -> tuple[Limit, ...]:
@@ -91,10 +83,10 @@ class Limits:
 
     async def admit(self, call: Call, limits: Sequence[Limit], targets: Sequence[Target]) -> None:
         """Reserve what the call may take of its caller's limits. LimitReached or Unavailable otherwise."""
-        call.strict_limits = _strict(limits)
+        call.strict_limits = has_strict_limit(limits)
         found = await self.limiter.admit(limits, self._costs(call, targets, limits), call.id)
         call.limit_headers = _headers(found)
-        self.budgets.note(found.standings)
+        self.budget_gauge.record(found.statuses)
         self._count(limits, found)
         if isinstance(found, Refusal):
             raise _error(found)
@@ -106,7 +98,7 @@ class Limits:
         if not limits:
             return None
         found = await self.limiter.admit(limits, self._costs(call, (target,), limits), f"{call.id}.{len(call.attempts)}")
-        self.budgets.note(found.standings)
+        self.budget_gauge.record(found.statuses)
         self._count(limits, found)
         if isinstance(found, Reservation):
             return found
@@ -119,11 +111,11 @@ class Limits:
         found = self._targets.get(target.name)
         return found if found is not None else self._providers.get(target.provider, ())
 
-    def cap(self, call: Call, target: Target) -> int | None:
+    def reserved_output_cap(self, call: Call, target: Target) -> int | None:
         """The cap on its output that a call without one gets, because a strict limit reserved as much."""
-        if call.operation not in ("chat", "completions") or call.body is None or own_cap(call.body) is not None:
+        if call.operation not in ("chat", "completions") or call.body is None or requested_cap(call.body) is not None:
             return None
-        return self._config.default_output_tokens if call.strict_limits or _strict(self._of_target(target)) else None
+        return self._config.default_output_tokens if call.strict_limits or has_strict_limit(self._of_target(target)) else None
 
     def settle(self, call: Call, reservation: Reservation, *, made: bool = False, since: int = 0) -> None:
         """Replace the reservation by what the call used: nothing when it reached no upstream, unless it was `made` all the same.
@@ -133,7 +125,7 @@ class Limits:
         used = accounting.used(call, since)
         if used is None:
             made = made or bool(call.upstream_at or (call.abort_phase and call.written))
-            self.limiter.settle(reservation, Costs() if made else NOTHING)
+            self.limiter.settle(reservation, Costs() if made else NO_COSTS)
             return
         if accounting.guessed(call, since) and any(limit.strict and limit.kind in TOKEN_KINDS for limit in reservation.limits):
             held = reservation.costs
@@ -163,17 +155,17 @@ class Limits:
 
     def _costs(self, call: Call, targets: Sequence[Target], limits: Sequence[Limit]) -> Costs:
         """What to reserve: the prompt, and all the output that the call may ask for; at the price of its dearest target."""
-        tokens, money = _needs(limits)
+        tokens, money = needed_estimates(limits)
         if not tokens:
             return Costs()
         assert call.body is not None
         body, default = call.body, self._config.default_output_tokens
-        if _strict(limits):
-            prompt, output = prompt_bound(call), (own_cap(body) or default) * choices(body)
-            return Costs(1, prompt, output, max(self._price(target).most(prompt, output) for target in targets) if money else 0)
+        if has_strict_limit(limits):
+            prompt, output = max_prompt_tokens(call), (requested_cap(body) or default) * choice_count(body)
+            return Costs(1, prompt, output, max(self._price(target).max_cost(prompt, output) for target in targets) if money else 0)
         prompt = prompt_tokens(call, targets[0])
         output = max(output_cap(body, target, default) for target in targets)
-        spend = max(self._price(target).of(prompt, output) for target in targets) if money else 0
+        spend = max(self._price(target).cost(prompt, output) for target in targets) if money else 0
         return Costs(1, prompt, output, spend)
 
     def _price(self, target: Target) -> TokenPrice:
@@ -185,25 +177,17 @@ class Limits:
         return found
 
 
-def output_cap(body: Body, target: Target, default: int) -> int:
-    """Most output tokens of a request: what it asks for, else `default`, which no model's own cap is under."""
-    known = catalog.find(target.kind.type, target.model, target.provider)
-    most = known.output if known is not None and known.output else None
-    asked = [value for name in ("max_completion_tokens", "max_tokens") if name in body and type(value := body.get(name)) is int]
-    cap = max(asked) if asked else default
-    count = body.get("n") if "n" in body else 1
-    return (min(cap, most) if most else cap) * (count if type(count) is int and count > 1 else 1)
 
 
 def prompt_tokens(call: Call, target: Target) -> int:
     """Counted where that is cheap and its tokenizer is loaded; else by bytes, never too few."""
     assert call.body is not None
-    if call.body_bytes <= INLINE and "messages" in call.body:
+    if call.body_bytes <= MAX_INLINE_BYTES and "messages" in call.body:
         tokenizer = tokenizer_for(target.kind.type, target.model)
-        if SHARED.loaded(tokenizer):
+        if SHARED_COUNTER.is_loaded(tokenizer):
             with suppress(ValueError, RecursionError):  # what cannot be counted is not refused for that
-                return SHARED.count_now(call.body, tokenizer).total()
-    return call.body_bytes // BYTES_PER_TOKEN
+                return SHARED_COUNTER.count_now(call.body, tokenizer).total()
+    return call.body_bytes // MIN_BYTES_PER_TOKEN
 
 
 def _error(refusal: Refusal) -> LimitReached | Unavailable:
@@ -224,7 +208,7 @@ def _error(refusal: Refusal) -> LimitReached | Unavailable:
         return LimitReached(text, type="requests", code="rate_limit_exceeded", headers=headers)
     if limit.kind == "spend":
         headers = (*headers, (b"x-should-retry", b"false"))
-        some_left = any(one.limit is limit and one.remaining > 0 for one in refusal.standings)
+        some_left = any(one.limit is limit and one.remaining > 0 for one in refusal.statuses)
         text = f"The budget of {limit} for {whose} is used up."
         if some_left:
             text = f"What is left of the budget of {limit} for {whose} is less than this request may cost; lower max_tokens."
@@ -247,14 +231,14 @@ def _headers(found: Reservation | Refusal) -> Headers:
     """How the tightest limits on requests and on tokens stand, in OpenAI's headers."""
     headers: list[tuple[bytes, bytes]] = []
     for word, kinds in (("requests", frozenset({"requests"})), ("tokens", TOKEN_KINDS)):
-        tightest: Standing | None = None
-        for one in found.standings:
+        tightest: LimitStatus | None = None
+        for one in found.statuses:
             if one.limit.kind in kinds and (tightest is None or one.remaining < tightest.remaining):
                 tightest = one
         if tightest is not None:
             headers.append((b"x-ratelimit-limit-" + word.encode(), b"%d" % tightest.limit.amount))
             headers.append((b"x-ratelimit-remaining-" + word.encode(), b"%d" % tightest.remaining))
-            headers.append((b"x-ratelimit-reset-" + word.encode(), go_duration(tightest.reset).encode()))
+            headers.append((b"x-ratelimit-reset-" + word.encode(), go_duration(tightest.reset_s).encode()))
     if found.degraded:
         headers.append(DEGRADED)
     return headers

@@ -119,4 +119,4 @@ async def give(exchange: Exchange, body: bytes, response: Response) -> None:
         attempt.ms = exchange.elapsed()
         body = receipt.splice(body, call)
     call.first_byte_at = time.monotonic()
-    await exchange.caller.answer(200, headers.json_headers(call, attempt, response, len(body)), body)
+    await exchange.caller.respond(200, headers.json_headers(call, attempt, response, len(body)), body)

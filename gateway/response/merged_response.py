@@ -52,7 +52,7 @@ async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:
             out = whole.rewrite(at, piece)
             attempt.chunks = sum(stream.relay.chunks for stream in streams.values())
             if out:
-                if not caller.opened:
+                if not caller.head_sent:
                     await open_stream(exchange, streams[at].response)
                 await caller.write(out)
     relays = [streams[at].relay for at in range(len(bodies))]

@@ -126,7 +126,7 @@ async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
     call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     out = stream.first
     try:
-        if not caller.opened:
+        if not caller.head_sent:
             await open_stream(exchange, stream.response)
         else:
             call.answered_by = attempt
@@ -159,7 +159,7 @@ async def open_stream(exchange: Exchange, response: Response) -> None:
     call.first_byte_at = time.monotonic()
     if exchange.on_begin is not None:
         exchange.on_begin()
-    await exchange.caller.open_stream(headers.stream_headers(call, exchange.attempt, response))
+    await exchange.caller.start_stream(headers.stream_headers(call, exchange.attempt, response))
 
 
 async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
@@ -192,5 +192,3 @@ def _own_usage(exchange: Exchange, opening: OpeningChunk) -> bytes:
     else:
         return b""
     return receipt.usage_chunk(call, usage, opening) if usage is not None else b""
-
-

@@ -30,10 +30,10 @@ _decode_messages = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_role = msgspec.json.Decoder(_Role).decode
 
 
-class Asking:
+class RouteQuery:
     """One call as its route sees it. Nothing is worked out before it is asked for."""
 
-    __slots__ = ("_call", "_headers", "_output", "_refusals", "requires", "stream")
+    __slots__ = ("_call", "_headers", "_output", "_refusals", "requires_all_parameters", "stream")
 
     def __init__(self, call: Call, headers: Sequence[tuple[bytes, bytes]], output: int) -> None:
         """`output`: tokens to expect of a call that says nothing of its length."""
@@ -42,7 +42,7 @@ class Asking:
         self._output = output
         self._refusals: dict[Target, Refusal | None] = {}
         self.stream = call.stream
-        self.requires = call.require
+        self.requires_all_parameters = call.require
         """The caller wants no target that would lose a parameter."""
 
     def session(self, header: str) -> bytes:
@@ -78,15 +78,15 @@ class Asking:
         body = self._call.body
         if price is None or body is None:
             return float("inf")
-        return price.of(prompt_tokens(self._call, target), output_cap(body, target, self._output))
+        return price.cost(prompt_tokens(self._call, target), output_cap(body, target, self._output))
 
-    def keeps_all(self, target: Target) -> bool:
+    def honours_all(self, target: Target) -> bool:
         """Whether the target would honour every parameter that this call sets, by the very rules that adapt it."""
         if target not in self._refusals:
             self._refusals[target] = self._refusal(target)
         return self._refusals[target] is None
 
-    def nobody(self, target: Target | None = None) -> BadRequest:
+    def no_target_error(self, target: Target | None = None) -> BadRequest:
         """The 400 for a call that no target (or not this one) can take whole: it names the first parameter that would be lost."""
         refusals = [self._refusals[target]] if target is not None else self._refusals.values()
         return from_refusal(next(refusal for refusal in refusals if refusal is not None))

@@ -9,36 +9,36 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.config.route import MOST_ATTEMPTS, Order, Ref, Route, Split
-from gateway.config.types import wildcard
+from gateway.config.route import DEFAULT_MAX_ATTEMPTS, Order, Ref, Route, Split
+from gateway.config.types import matching_wildcard
 from gateway.errors import NotFound
 from gateway.routing import balance
-from gateway.targets.backend import Choice, Hedge, Model, Place
+from gateway.targets.backend import Backend, Candidate, Hedge, Model
 from gateway.upstream.transport import Deadlines
 
 if TYPE_CHECKING:
     from gateway.config.types import ContextConfig, ModelConfig
-    from gateway.routing.route_query import Asking
+    from gateway.routing.route_query import RouteQuery
 
 
 SESSION_HEADER = "x-session-id"
 """What names a conversation where `balance: session` says nothing else."""
 
 
-class Candidate(msgspec.Struct, frozen=True, eq=False):
+class SplitOption(msgspec.Struct, frozen=True, eq=False):
     """One choice of a split: its share, the choices that a call may go to through it, and those of them that it tries first."""
 
     ref: Ref
     name: str
     weight: float
-    possible: tuple[Choice, ...]
-    heads: tuple[Choice, ...]
-    requires: bool
+    candidates: tuple[Candidate, ...]
+    first_candidates: tuple[Candidate, ...]
+    has_required_parameters: bool
     """Some target behind it is not for every call."""
 
-    def stays_whole(self, asking: Asking) -> bool:
+    def can_honour_all(self, asking: RouteQuery) -> bool:
         """Whether some target behind it takes the call without a loss, where that is asked for."""
-        return any(not (asking.requires or one.require) or asking.keeps_all(one.place.target) for one in self.possible)
+        return any(not (asking.requires_all_parameters or one.require) or asking.honours_all(one.backend.target) for one in self.candidates)
 
 
 class Router:
@@ -47,7 +47,7 @@ class Router:
     def __init__(
         self,
         models: Mapping[str, Model],
-        place: Callable[[str, str], Place],
+        place: Callable[[str, str], Backend],
         *,
         expose_targets: bool = False,
         providers: frozenset[str] = frozenset(),
@@ -60,11 +60,11 @@ class Router:
         self._providers = providers if expose_targets else frozenset()
         self._draw = draw
         self._is_live = is_live
-        self._fixed: dict[str, tuple[list[Choice], bool]] = {}
-        self._choices: dict[tuple[str, ...], Choice] = {}
-        self._candidates: dict[tuple[int, tuple[str, ...]], list[Candidate]] = {}
+        self._fixed: dict[str, tuple[list[Candidate], bool]] = {}
+        self._choices: dict[tuple[str, ...], Candidate] = {}
+        self._candidates: dict[tuple[int, tuple[str, ...]], list[SplitOption]] = {}
 
-    def while_live(self, is_live: Callable[[str], bool]) -> Router:
+    def assuming_live(self, is_live: Callable[[str], bool]) -> Router:
         """The same routes, drawn as if these targets were live."""
         found = copy(self)
         found._is_live = is_live
@@ -81,7 +81,7 @@ class Router:
             return model
         if not name.isprintable():  # it could become part of a target's name, which is said in headers
             raise unknown_model(name, self.names())
-        pattern = wildcard(name, self._models)
+        pattern = matching_wildcard(name, self._models)
         provider, slash, _ = name.partition("/")
         if pattern in (None, "*") and slash and provider in self._providers:  # "anything else" would hide every target otherwise
             return Model(name, Ref(provider, name[len(provider) + 1 :]), _no_settings())
@@ -89,11 +89,11 @@ class Router:
             return self._models[pattern]
         raise unknown_model(name, self.names())
 
-    def named(self, name: str) -> Model:
+    def model_named(self, name: str) -> Model:
         """The model that a route names."""
         return self._models[name]
 
-    def targets(self, model: Model, asking: Asking | None = None) -> list[Choice]:
+    def candidates(self, model: Model, asking: RouteQuery | None = None) -> list[Candidate]:
         """The places to try, in order. A route without a split is worked out once. BadRequest when a loss rules all of them out."""
         fixed = self._fixed.get(model.name)
         if fixed is not None:
@@ -105,41 +105,41 @@ class Router:
             some_require = any(one.require for one in found)
             if not drawn and model.name in self._models:
                 self._fixed[model.name] = found, some_require
-        if asking is not None and (some_require or asking.requires):
-            found = [one for one in found if not (asking.requires or one.require) or asking.keeps_all(one.place.target)]
+        if asking is not None and (some_require or asking.requires_all_parameters):
+            found = [one for one in found if not (asking.requires_all_parameters or one.require) or asking.honours_all(one.backend.target)]
             if not found:
-                raise asking.nobody()
+                raise asking.no_target_error()
         return found
 
-    def leads(self, ref: Ref, asking: Asking | None = None) -> list[Choice]:
+    def candidates_of(self, ref: Ref, asking: RouteQuery | None = None) -> list[Candidate]:
         """The places behind a name that stands alone, as of a mirror."""
-        found: list[Choice] = []
+        found: list[Candidate] = []
         self._follow(ref, (), found, asking)
         return found
 
-    def stand_ins(self, model: Model, asking: Asking) -> list[Choice]:
+    def alternates(self, model: Model, asking: RouteQuery) -> list[Candidate]:
         """Every place of the model that may take this call: who was not drawn in a split stands in for who fails."""
-        found = _each_once(self.all_choices(model.route, (model,), weighted=True))
-        return [one for one in found if not (asking.requires or one.require) or asking.keeps_all(one.place.target)]
+        found = _each_once(self.candidates_behind(model.route, (model,), weighted=True))
+        return [one for one in found if not (asking.requires_all_parameters or one.require) or asking.honours_all(one.backend.target)]
 
-    def possible(self, model: Model) -> list[Choice]:
+    def all_candidates(self, model: Model) -> list[Candidate]:
         """Every place that a call for the model can go to, whatever chance says."""
-        return _each_once(self.all_choices(model.route, (model,)))
+        return _each_once(self.candidates_behind(model.route, (model,)))
 
-    def all_choices(self, route: Route, path: tuple[Model, ...], *, first: bool = False, weighted: bool = False) -> list[Choice]:
+    def candidates_behind(self, route: Route, path: tuple[Model, ...], *, first: bool = False, weighted: bool = False) -> list[Candidate]:
         """Every choice that `route` leads to: those that it may try `first`, those that have a weight in their split, or all."""
         if isinstance(route, Order):
             steps = route.steps[: 1 if first else None]
-            return [one for step in steps for one in self.all_choices(step, path, first=first, weighted=weighted)]
+            return [one for step in steps for one in self.candidates_behind(step, path, first=first, weighted=weighted)]
         if isinstance(route, Split):
             refs = [ref for ref, weight in route.choices if weight or not weighted]
-            return [one for ref in refs for one in self.all_choices(ref, path, first=first, weighted=weighted)]
+            return [one for ref in refs for one in self.candidates_behind(ref, path, first=first, weighted=weighted)]
         if route.provider is None:
             model = self._models[route.model]
-            return self.all_choices(model.route, (*path, model), first=first, weighted=weighted)
+            return self.candidates_behind(model.route, (*path, model), first=first, weighted=weighted)
         return [self._at(route.provider, route.model, path)]
 
-    def _follow(self, route: Route, path: tuple[Model, ...], found: list[Choice], asking: Asking | None) -> bool:
+    def _follow(self, route: Route, path: tuple[Model, ...], found: list[Candidate], asking: RouteQuery | None) -> bool:
         """Append what `route` leads to, one choice of each split; whether there was a split."""
         if isinstance(route, Order):
             drawn = [self._follow(step, path, found, asking) for step in route.steps]
@@ -153,7 +153,7 @@ class Router:
         found.append(self._at(route.provider, route.model, path))
         return False
 
-    def _at(self, provider: str, model: str, path: tuple[Model, ...]) -> Choice:
+    def _at(self, provider: str, model: str, path: tuple[Model, ...]) -> Candidate:
         """The choice of a target on the way through the models of `path`; worked out once for those of the file."""
         key = (provider, model, *[each.name for each in path])
         choice = self._choices.get(key)
@@ -163,7 +163,7 @@ class Router:
                 self._choices[key] = choice
         return choice
 
-    def candidates(self, split: Split, path: tuple[Model, ...]) -> list[Candidate]:
+    def options(self, split: Split, path: tuple[Model, ...]) -> list[SplitOption]:
         """The choices of a split that have a weight, on the way through the models of `path`; worked out once."""
         key = (id(split), tuple([model.name for model in path]))
         found = self._candidates.get(key)
@@ -171,19 +171,20 @@ class Router:
             found = self._candidates[key] = [self._candidate(ref, weight, path) for ref, weight in split.choices if weight]
         return found
 
-    def _candidate(self, ref: Ref, weight: float, path: tuple[Model, ...]) -> Candidate:
-        possible = self.all_choices(ref, path, weighted=True)
-        heads = self.all_choices(ref, path, first=True, weighted=True)
-        return Candidate(ref, str(ref), weight, tuple(possible), tuple(heads), any(one.require for one in possible))
+    def _candidate(self, ref: Ref, weight: float, path: tuple[Model, ...]) -> SplitOption:
+        possible = self.candidates_behind(ref, path, weighted=True)
+        heads = self.candidates_behind(ref, path, first=True, weighted=True)
+        return SplitOption(ref, str(ref), weight, tuple(possible), tuple(heads), any(one.require for one in possible))
 
-    def _pick(self, split: Split, path: tuple[Model, ...], asking: Asking | None) -> Ref:
-        candidates = self.candidates(split, path)
-        if asking is not None and (asking.requires or any(one.requires for one in candidates)):
-            candidates = [one for one in candidates if one.stays_whole(asking)] or candidates
-        candidates = [one for one in candidates if any(self._is_live(head.place.target.name) for head in one.heads)] or candidates
+    def _pick(self, split: Split, path: tuple[Model, ...], asking: RouteQuery | None) -> Ref:
+        candidates = self.options(split, path)
+        if asking is not None and (asking.requires_all_parameters or any(one.has_required_parameters for one in candidates)):
+            candidates = [one for one in candidates if one.can_honour_all(asking)] or candidates
+        live = [one for one in candidates if any(self._is_live(head.backend.target.name) for head in one.first_candidates)]
+        candidates = live or candidates
         return self._chosen(candidates, path[-1].settings, asking).ref
 
-    def _chosen(self, candidates: list[Candidate], settings: ModelConfig, asking: Asking | None) -> Candidate:
+    def _chosen(self, candidates: list[SplitOption], settings: ModelConfig, asking: RouteQuery | None) -> SplitOption:
         """One of a split's choices, as the model's `balance` says."""
         kind = settings.balance
         if kind is None or kind == "weighted" or asking is None or len(candidates) == 1:
@@ -191,35 +192,35 @@ class Router:
         if kind == "session":
             return balance.by_session(candidates, asking.session(settings.session_header or SESSION_HEADER))
         if kind == "least_busy":
-            return balance.of_two(candidates, self._draw, lambda one: busy(one) / one.weight)
+            return balance.of_two(candidates, self._draw, lambda one: attempts_in_flight(one) / one.weight)
         if kind == "latency":
-            return balance.of_two(candidates, self._draw, lambda one: wait(one, stream=asking.stream))
-        return balance.cheapest(candidates, self._draw, lambda one: self.price(one, asking))
+            return balance.of_two(candidates, self._draw, lambda one: expected_wait(one, stream=asking.stream))
+        return balance.cheapest(candidates, self._draw, lambda one: self.expected_cost(one, asking))
 
-    def price(self, candidate: Candidate, asking: Asking) -> float:
+    def expected_cost(self, candidate: SplitOption, asking: RouteQuery) -> float:
         """Nano-dollars that the call may cost where the candidate leads first."""
-        return min(asking.cost(choice.place.target, choice.place.price) for choice in candidate.heads)
+        return min(asking.cost(choice.backend.target, choice.backend.price) for choice in candidate.first_candidates)
 
 
-def busy(candidate: Candidate) -> int:
+def attempts_in_flight(candidate: SplitOption) -> int:
     """Attempts under way where it leads first."""
-    return sum(choice.place.pace.in_flight for choice in candidate.heads)
+    return sum(choice.backend.latency.in_flight for choice in candidate.first_candidates)
 
 
-def wait(candidate: Candidate, *, stream: bool) -> float:
+def expected_wait(candidate: SplitOption, *, stream: bool) -> float:
     """Seconds to a first token where it leads first: as lately, and longer for each attempt under way there."""
-    return min(choice.place.pace.wait(stream=stream) for choice in candidate.heads)
+    return min(choice.backend.latency.expected_wait(stream=stream) for choice in candidate.first_candidates)
 
 
-def _each_once(found: list[Choice]) -> list[Choice]:
+def _each_once(found: list[Candidate]) -> list[Candidate]:
     """The first of several choices with the same target."""
-    first: dict[str, Choice] = {}
+    first: dict[str, Candidate] = {}
     for choice in found:
-        first.setdefault(choice.place.target.name, choice)
+        first.setdefault(choice.backend.target.name, choice)
     return list(first.values())
 
 
-def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
+def _choice(place: Backend, path: tuple[Model, ...]) -> Candidate:
     """The settings nearest to the caller win: the model that was asked for, then those it leads through."""
 
     def first(name: str) -> float | None:
@@ -235,10 +236,10 @@ def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
     )
     hedge = next((Hedge(model.name, model.settings.hedge) for model in path if model.settings.hedge is not None), None)
     if hedge is not None and hedge.settings.after.share is not None:
-        place.pace.keep_spread()
+        place.latency.keep_quantiles()
     strict = any(bool(model.settings.strict) for model in path)
     context = _context([model.settings.context for model in path])
-    return Choice(
+    return Candidate(
         place,
         deadlines,
         retries=int(first("retries") or 0),
@@ -249,7 +250,7 @@ def _choice(place: Place, path: tuple[Model, ...]) -> Choice:
         require=bool(first("require_parameters")),
         hedge=hedge,
         mirror=next((model.settings.mirror for model in path if model.settings.mirror is not None), None),
-        attempts=int(first("attempts") or MOST_ATTEMPTS),
+        attempts=int(first("attempts") or DEFAULT_MAX_ATTEMPTS),
     )
 
 

@@ -19,26 +19,26 @@ from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.dialects.parameters import CHECKS
 from gateway.http.caller import CallerDeadlines
-from gateway.http.sweeper import Watch
-from gateway.keys.runtime_keys import RunTimeKeys, key_store
+from gateway.http.sweeper import Sweeper
+from gateway.keys.runtime_keys import RuntimeKeys, key_store
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.store import UsageStore
-from gateway.limits.enforce import limiter_of
+from gateway.ledger.store import UsagePublisher
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
 from gateway.runtime.generation import Generation, label_names
+from gateway.runtime.limiter import limiter_of
 from gateway.runtime.resources import LOADING, Lender
 from gateway.store.memory import MemoryLimiter
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis import RedisLimiter
 from gateway.store.redis_client import open_client
 from gateway.targets.cooldown import STATES
-from gateway.targets.latency import Pace
+from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
-from gateway.targets.registry import Health
+from gateway.targets.registry import TargetRegistry
 from gateway.targets.shared_health import KEY as HEALTH_KEY
-from gateway.targets.shared_health import SharedHealth
-from gateway.targets.status import TargetView, target_refs, views
+from gateway.targets.shared_health import SharedCooldowns
+from gateway.targets.status import TargetView, target_refs, target_views
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.fleet import Fleet, fleet_of
 from gateway.upstream.resolver import Resolver
@@ -84,11 +84,11 @@ class Gateway:
         """
         self.log = log
         self.report = report
-        self.watch = Watch()
+        self.watch = Sweeper()
         self.deadlines = deadlines
         self.lender = Lender(report, sockets, workers, resolver)
         self._workers = workers
-        self.paces: dict[str, Pace] = {}
+        self.paces: dict[str, Latency] = {}
         """How each target has been doing, by its name."""
         self.ledger = Ledger(report)
         self._seat = seat
@@ -98,16 +98,16 @@ class Gateway:
         self.tracer = tracer_of(config, report) if workers == 1 else None
         self._limiting = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self.health = Health()
+        self.health = TargetRegistry()
         self.health.configure(config.providers)
         self.probes = Probes(self.health)
-        self._shared_health: SharedHealth | None = None
-        self.target_views: Callable[[], list[TargetView]] = lambda: views(self.health, self.config)
+        self._shared_health: SharedCooldowns | None = None
+        self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
         """How each target fares: here, or as all workers see it."""
         self.budget = RetryBudget(config.retry_budget)
         # a supervisor says nothing of the store: its workers use it, and say it
         self._troubles = OutageLog(report if workers == 1 else _nothing, self._store_is_away, NOTICED + config.store_deadline)
-        self.made_keys = RunTimeKeys(
+        self.made_keys = RuntimeKeys(
             key_store(config, os.environ), lambda: self.generation.join_keys(self.made_keys.entries), self._troubles.for_subject("keys")
         )
         self.mirrors = Mirrors(self.metrics, log, self.ledger)
@@ -125,20 +125,20 @@ class Gateway:
     def limiter(self, config: Config) -> MemoryLimiter | RedisLimiter:
         """Where limits are counted; one for as long as the process lives, so that a reload forgets nothing."""
         if self._limiter is None:
-            self._limiter = limiter_of(config, self.metrics, self.report, self.ledger.spent, self._seat)
+            self._limiter = limiter_of(config, self.metrics, self.report, self.ledger.settled_spend, self._seat)
             if isinstance(self._limiter, RedisLimiter):
-                self._limiter.told = UsageStore(self._limiter.link.run, self.ledger.counters).tell
+                self._limiter.on_sync = UsagePublisher(self._limiter.connections.run, self.ledger.counters).publish
         return self._limiter
 
     def _store_is_away(self) -> bool:
-        return isinstance(self._limiter, RedisLimiter) and self._limiter.link.away
+        return isinstance(self._limiter, RedisLimiter) and self._limiter.connections.in_reported_outage
 
     async def start(self) -> None:
         """Begin to load the local models, which go on loading while calls are served; what must be here before is, once this is over."""
         await self.lender.start_new()
         await self.made_keys.start()
-        if self.made_keys.known and not self.config.asks_for_keys:
-            self.report(f"{self.config.path}: nobody is asked for a key, though {len(self.made_keys.known)} were made: write auth: keys")
+        if self.made_keys.keys and not self.config.requires_keys:
+            self.report(f"{self.config.path}: nobody is asked for a key, though {len(self.made_keys.keys)} were made: write auth: keys")
         if self.lender.sockets is None:
             self.fleet = fleet_of(self.config, self.metrics)
         if self.fleet is not None:
@@ -219,13 +219,13 @@ class Gateway:
         """Share cooldowns where the store can: the business of processes that serve."""
         if self._workers == 1 and not self.config.store.startswith("memory:"):
             client = partial(open_client, store_address(self.config), HEALTH_KEY)
-            self._shared_health = SharedHealth(self.health, client, self._troubles.for_subject("cooldowns"))
+            self._shared_health = SharedCooldowns(self.health, client, self._troubles.for_subject("cooldowns"))
             await self._shared_health.start()
 
     def _probe(self) -> None:
         """Probe whom the generation wants probed."""
         if self._workers == 1:
-            self.probes.follow(self.config, self.generation.place, target_refs(self.config))
+            self.probes.configure(self.config, self.generation.place, target_refs(self.config))
 
     async def stop(self, within: float = 2.0) -> None:
         """End the engines, close every upstream connection, write the last log lines; `within` seconds are the store's for last words."""
@@ -267,7 +267,7 @@ class Gateway:
         gauge("lockgate_upstream_connections", lambda: {(state,): getattr(native, state) for state in ("in_use", "idle", "waiting")})
         for what in ("state", "in_flight", "waiting"):
             gauge(f"lockgate_target_{what}", partial(self._each_target, what))
-        gauge("lockgate_budget_used_ratio", lambda: limits.budgets.values() if (limits := self.generation.limits) is not None else {})
+        gauge("lockgate_budget_used_ratio", lambda: limits.budget_gauge.values() if (limits := self.generation.limits) is not None else {})
         gauge("lockgate_engine_running", partial(self._each_engine, "running"))
         gauge("lockgate_engine_waiting", partial(self._each_engine, "waiting"))
 

@@ -21,8 +21,8 @@ from gateway.pipeline import Pipeline
 from gateway.routing.router import Router
 from gateway.runtime.resources import base_url_of
 from gateway.store.from_config import has_limits, needs_token_count
-from gateway.targets.backend import Model, Place
-from gateway.targets.latency import Pace
+from gateway.targets.backend import Backend, Model
+from gateway.targets.latency import Latency
 from gateway.tokens.counter import Tokenizer, tokenizer_for
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.transport import Deadlines, Origin, Transport
@@ -51,7 +51,7 @@ class Generation:
         self._made_keys = gateway.made_keys
         self._transports: dict[str, Transport] = {}
         self._paces = gateway.paces
-        self._places: dict[tuple[str, str], Place] = {}
+        self._places: dict[tuple[str, str], Backend] = {}
         models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
         self.keys = keys_of(config)
         self.join_keys(gateway.made_keys.entries)
@@ -80,9 +80,9 @@ class Generation:
 
     def join_keys(self, made: Iterable[KeyConfig]) -> None:
         """Take the keys made at run time as they are now."""
-        self.keys.join(resolve(made, self.config.teams), complete=self._made_keys.learnt)
+        self.keys.set_runtime_keys(resolve(made, self.config.teams), complete=self._made_keys.is_loaded)
 
-    def place(self, provider: str, model: str) -> Place:
+    def place(self, provider: str, model: str) -> Backend:
         """The place of a provider's model; made once, as long as callers do not make names up (`expose_targets`)."""
         place = self._places.get((provider, model))
         if place is None:
@@ -91,7 +91,7 @@ class Generation:
                 self._places[provider, model] = place
         return place
 
-    def _make_place(self, provider: ProviderConfig, model: str) -> Place:
+    def _make_place(self, provider: ProviderConfig, model: str) -> Backend:
         kind = providers.get(provider.type)
         engine = self.engines.get(provider.name)
         base_url = base_url_of(provider)
@@ -108,23 +108,23 @@ class Generation:
         )
         deadlines = Deadlines(provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout)
         others = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
-        return Place(
+        return Backend(
             (target, *others),
             _origin(target, provider),
             self._transport(provider),
             deadlines,
             engine,
-            pace=self._pace(target.name),
+            latency=self._pace(target.name),
             price=price_of(provider, model),
             bills_aborted_prompt=provider.bills_aborted_prompt,
-            drain=provider.drain,
+            finishes_reading=provider.drain,
         )
 
-    def _pace(self, target: str) -> Pace:
+    def _pace(self, target: str) -> Latency:
         """How a target has been doing, whatever generation it was asked by; not kept for very many names that callers make up."""
         found = self._paces.get(target)
         if found is None:
-            found = Pace()
+            found = Latency()
             if len(self._paces) < MOST_PLACES:
                 self._paces[target] = found
         return found

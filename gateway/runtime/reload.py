@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gateway.config.check import check_listeners
-from gateway.config.diff import Change, compare, keep_fixed, needs_restart, summary
+from gateway.config.diff import Change, compare, keep_restart_only, restart_changes, summarize
 from gateway.config.load import Config, ConfigError, Problem
 from gateway.config.problem import Problems
-from gateway.config.source import Loaded, Source
+from gateway.config.source import ConfigSource, LoadedConfig
 from gateway.runtime.gateway import EngineRefused, Gateway
 
 LOOK_EVERY = 0.4
@@ -21,13 +21,13 @@ LOOK_EVERY = 0.4
 PATIENCE = 1.0
 
 Outcome = Literal["applied", "failed", "unchanged"]
-Follower = Callable[[Loaded, int], Awaitable[None]]
+Follower = Callable[[LoadedConfig, int], Awaitable[None]]
 
 
 class Reloader:
     """Keeps a process's generation the file's. `followers` are told of each that was applied, before callers are served by it elsewhere."""
 
-    def __init__(self, gateway: Gateway, source: Source, loaded: Loaded, *, look_every: float = LOOK_EVERY) -> None:
+    def __init__(self, gateway: Gateway, source: ConfigSource, loaded: LoadedConfig, *, look_every: float = LOOK_EVERY) -> None:
         self._gateway = gateway
         self._source = source
         self._look_every = look_every
@@ -64,19 +64,19 @@ class Reloader:
 
     async def _reload(self) -> Outcome:
         loaded = await asyncio.to_thread(self._source.read)
-        if loaded.marks == self.loaded.marks:
+        if loaded.fingerprints == self.loaded.fingerprints:
             return "unchanged"
         running = self._gateway.config
         self.loaded, before = await self._take_up(loaded), self.loaded
-        self.waiting = needs_restart(running, loaded.config)
-        changes = summary(compare(running, self._gateway.config))
+        self.waiting = restart_changes(running, loaded.config)
+        changes = summarize(compare(running, self._gateway.config))
         line = f"{self._source.path}: generation {self._gateway.generation.number} serves: {changes}"
-        if self.waiting and self.waiting != needs_restart(running, before.config):
+        if self.waiting and self.waiting != restart_changes(running, before.config):
             line += "; needs a restart: " + ", ".join(change.name for change in self.waiting)
         self._gateway.report(line)
         return "applied"
 
-    async def _take_up(self, loaded: Loaded) -> Loaded:
+    async def _take_up(self, loaded: LoadedConfig) -> LoadedConfig:
         config = applicable(loaded.config, self._gateway.config)
         await self._gateway.apply(config)
         for follower in self.followers:
@@ -93,7 +93,7 @@ class Reloader:
         """Reload whenever a file has changed; for as long as the process serves."""
         while True:
             await asyncio.sleep(self._look_every)
-            found = await asyncio.to_thread(self._source.changed)
+            found = await asyncio.to_thread(self._source.changed_fingerprints)
             if not found:
                 continue
             await self._settled(found)
@@ -104,7 +104,7 @@ class Reloader:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             await asyncio.sleep(self._look_every / 2)
-            later = await asyncio.to_thread(self._source.changed)
+            later = await asyncio.to_thread(self._source.changed_fingerprints)
             if later == found:
                 return
             found = later
@@ -132,12 +132,12 @@ class Reloader:
 
 def applicable(config: Config, running: Config) -> Config:
     """A new configuration as the running process can serve it; ConfigError when that would open a door that its file closes."""
-    found = keep_fixed(config, running)
+    found = keep_restart_only(config, running)
     problems = Problems(config.path)
     check_listeners(found, problems)
-    if running.asks_for_keys and found.auth == "auto" and not found.keys:
-        problems.at("keys", "without the last key anybody could call: write auth: keys (those made at run time are taken) or auth: none")
-    problems.check()
+    if running.requires_keys and found.auth == "auto" and not found.keys:
+        problems.add_at_path("keys", "without the last key anybody could call: write auth: keys (those made at run time are taken) or auth: none")
+    problems.raise_if_any()
     return found
 
 

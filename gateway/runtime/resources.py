@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import providers
-from gateway.config.files import mark
+from gateway.config.files import fingerprint
 from gateway.config.provider import ProviderConfig
-from gateway.upstream.native import NativeTransport
+from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.resolver import Resolver, ThreadResolver, may_be_called
 from gateway.upstream.transport import Transport
 
 if TYPE_CHECKING:
     from gateway.runtime.generation import Generation
-    from providers.local.distant import DistantEngine
     from providers.local.engine import Engine
+    from providers.local.worker_engine import WorkerEngine
 
-    AnyEngine = Engine | DistantEngine
+    AnyEngine = Engine | WorkerEngine
 
 LOADING = 600.0
 """Seconds after which a model that still loads is taken for a good one."""
@@ -53,7 +53,7 @@ class Lender:
         """Who opens connections to a provider."""
         if provider.transport == "native" and proxy_of(provider.proxy, base_url_of(provider)) is None:
             return self.native
-        key = (provider.name, provider.max_connections, mark(provider.ca) if provider.ca else "")
+        key = (provider.name, provider.max_connections, fingerprint(provider.ca) if provider.ca else "")
         if key not in self._httpx:
             from gateway.upstream.httpx_transport import HttpxTransport
 
@@ -62,9 +62,9 @@ class Lender:
 
     def engine(self, provider: ProviderConfig) -> AnyEngine:
         """The engine of a local provider: the one that runs already, as long as its options are the same."""
-        from providers.local.distant import DistantEngine
         from providers.local.engine import Engine
         from providers.local.options import LocalOptions
+        from providers.local.worker_engine import WorkerEngine
 
         options = LocalOptions(**provider.options)
         socket = self.sockets[provider.name] if self.sockets is not None else None
@@ -73,7 +73,7 @@ class Lender:
                 return engine
         made: AnyEngine
         if socket is not None:
-            made = DistantEngine(options, socket)
+            made = WorkerEngine(options, socket)
         else:
             made = Engine(options, report=self._report, alias=provider.name, workers=self._workers)
         self._engines.append((provider.name, made))

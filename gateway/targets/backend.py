@@ -6,35 +6,35 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.config.route import MOST_ATTEMPTS, Route
-from gateway.targets.latency import Pace
+from gateway.config.route import DEFAULT_MAX_ATTEMPTS, Route
+from gateway.targets.latency import Latency
 from gateway.upstream.transport import Deadlines, Origin, Transport
 from providers.base import Target
 
 if TYPE_CHECKING:
     from gateway.catalog.prices import TokenPrice
     from gateway.config.types import ContextConfig, HedgeConfig, MirrorConfig, ModelConfig
-    from providers.local.distant import DistantEngine
     from providers.local.engine import Engine
+    from providers.local.worker_engine import WorkerEngine
 
 
-class Place(msgspec.Struct, eq=False):
+class Backend(msgspec.Struct, eq=False):
     """A target with the way to it: which pool, which transport. One Target for each credential, used in turn."""
 
     targets: tuple[Target, ...]
     origin: Origin
     transport: Transport
     deadlines: Deadlines
-    engine: Engine | DistantEngine | None = None
+    engine: Engine | WorkerEngine | None = None
     """The embedded engine behind it: it admits calls, and knows why one broke."""
     turn: int = 0
-    pace: Pace = msgspec.field(default_factory=Pace)
+    latency: Latency = msgspec.field(default_factory=Latency)
     price: TokenPrice | None = None
     """What its tokens cost; None when nobody knows."""
     bills_aborted_prompt: bool = False
-    drain: bool = False
+    finishes_reading: bool = False
     """Answers whose caller left are read to their end."""
-    draining: int = 0
+    finishing: int = 0
 
     @property
     def target(self) -> Target:
@@ -64,17 +64,17 @@ class Hedge(msgspec.Struct, frozen=True, eq=False):
     settings: HedgeConfig
 
 
-class Choice(msgspec.Struct, frozen=True, eq=False):
+class Candidate(msgspec.Struct, frozen=True, eq=False):
     """One place to try, with the deadlines and retries of the model that led there."""
 
-    place: Place
+    backend: Backend
     deadlines: Deadlines
     retries: int
     strict: bool
     context: ContextConfig | None = None
     json_repair: bool = False
     continue_on_cut: bool = False
-    attempts: int = MOST_ATTEMPTS
+    attempts: int = DEFAULT_MAX_ATTEMPTS
     """Most sends for the call as a whole."""
     hedge: Hedge | None = None
     """When a second attempt goes to the place after it."""

@@ -26,7 +26,7 @@ class Bulkhead:
         self.most, self.queue, self.patience = max_concurrent, queue, patience
         self._let_in()
 
-    def open(self) -> None:
+    def remove_limit(self) -> None:
         """There is no bound any more: everybody who waits may go on."""
         self.configure(sys.maxsize, 0, self.patience)
 
@@ -49,7 +49,7 @@ class Bulkhead:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():  # its turn came in the very moment that it gave up
-                self.leave()
+                self.release()
             elif turn in self._waiting:
                 self._waiting.remove(turn)
             if isinstance(error, TimeoutError):
@@ -57,7 +57,7 @@ class Bulkhead:
             raise
         return True
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """A call is over."""
         self.running -= 1
         self._let_in()

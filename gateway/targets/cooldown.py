@@ -22,19 +22,19 @@ LONG = 1.0
 """Seconds after which any failure has taken its time."""
 
 
-def took_its_time(failure: Failure, seconds: float) -> bool:
+def is_slow_failure(failure: Failure, seconds: float) -> bool:
     """Whether a failure let its call wait for nothing, and would others."""
     return failure.kind in SLOW or seconds > LONG
 
 
-class Cooling(msgspec.Struct):
+class Cooldown(msgspec.Struct):
     """Why something is left alone, since when and until when, on the process's clock."""
 
     until: float = 0.0
     since: float = 0.0
     reason: Reason | None = None
 
-    def extend(self, now: float, seconds: float, reason: Reason) -> bool:
+    def start(self, now: float, seconds: float, reason: Reason) -> bool:
         """Cool for `seconds` from now on, unless it is longer already; whether this began or extended it."""
         if now + seconds <= self.until:
             return False

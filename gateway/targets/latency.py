@@ -8,10 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gateway.call import Call
 
 MEMORY = 10.0
 """Seconds after which an observation counts for a third (1/e) against a new one."""
@@ -28,7 +24,7 @@ MOST = 1000.0
 """Observations after which older ones begin to count less."""
 
 
-class Spread:
+class LatencyHistogram:
     """A histogram of times that forgets: when it holds MOST observations, all counts are halved."""
 
     __slots__ = ("_counts", "total")
@@ -37,7 +33,7 @@ class Spread:
         self._counts = [0.0] * BUCKETS
         self.total = 0.0
 
-    def add(self, seconds: float) -> None:
+    def record(self, seconds: float) -> None:
         """One more observation."""
         at = math.ceil(math.log2(max(seconds, SHORTEST) / SHORTEST) * STEPS_PER_OCTAVE)
         self._counts[min(at, BUCKETS - 1)] += 1
@@ -58,7 +54,7 @@ class Spread:
         return SHORTEST * math.exp2(BUCKETS / STEPS_PER_OCTAVE)
 
 
-class Pace:
+class Latency:
     """One target's pace, whatever model leads to it. Updated by the attempts, read by balance and hedges."""
 
     __slots__ = ("_averages", "_clock", "_spreads", "in_flight")
@@ -66,26 +62,16 @@ class Pace:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._averages: list[tuple[float, float] | None] = [None, None]
-        self._spreads: list[Spread] | None = None
+        self._spreads: list[LatencyHistogram] | None = None
         self.in_flight = 0
         """Attempts under way."""
 
-    def keep_spread(self) -> None:
+    def keep_quantiles(self) -> None:
         """Somebody hedges here: keep quantiles too."""
         if self._spreads is None:
-            self._spreads = [Spread(), Spread()]
+            self._spreads = [LatencyHistogram(), LatencyHistogram()]
 
-    def ended(self, call: Call) -> None:
-        """An attempt is over, well or not: its call says when it was sent, and when its answer began, if it did."""
-        self.in_flight -= 1
-        if call.spoken is not None and call.spoken.splices:
-            return  # the times are those of the target that began the stream
-        if call.first_byte_at >= call.sent_at:
-            self.saw(call.first_byte_at - call.sent_at, stream=call.stream)
-        else:
-            self.gave_up(self._clock() - call.sent_at, stream=call.stream)
-
-    def saw(self, seconds: float, *, stream: bool) -> None:
+    def record(self, seconds: float, *, stream: bool) -> None:
         """An answer began after `seconds`: a stream's first event, or a whole answer."""
         now = self._clock()
         before = self._averages[stream]
@@ -96,20 +82,20 @@ class Pace:
             seconds_now = seconds
         self._averages[stream] = (seconds_now, now)
         if self._spreads is not None:
-            self._spreads[stream].add(seconds)
+            self._spreads[stream].record(seconds)
 
-    def gave_up(self, seconds: float, *, stream: bool) -> None:
+    def record_timeout(self, seconds: float, *, stream: bool) -> None:
         """No answer had begun after `seconds`: news only if that is longer than it takes as a rule."""
         before = self._averages[stream]
         if before is not None and seconds > before[0]:
-            self.saw(seconds, stream=stream)
+            self.record(seconds, stream=stream)
 
     def expected(self, *, stream: bool) -> float:
         """The average time to a first token in seconds, sinking while there is no news; 0 when nothing is known."""
         found = self._averages[stream] or self._averages[not stream]
         return 0.0 if found is None else found[0] * math.exp(min(0.0, found[1] - self._clock()) / FORGETTING)
 
-    def wait(self, *, stream: bool) -> float:
+    def expected_wait(self, *, stream: bool) -> float:
         """What one more call has to expect, in seconds. A target of which nothing is known is tried at once, but by one call alone."""
         expected = self.expected(stream=stream)
         return expected * (1 + self.in_flight) if expected or not self.in_flight else float("inf")

@@ -16,8 +16,8 @@ from msgspec import structs
 
 from gateway.config.provider import ProbeConfig
 from gateway.config.types import Config
-from gateway.targets.backend import Place
-from gateway.targets.registry import Health
+from gateway.targets.backend import Backend
+from gateway.targets.registry import TargetRegistry
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, WireRequest
 
@@ -28,11 +28,11 @@ PATIENCE = (1.0, 10.0)
 class Probes:
     """The probes of one process; they follow its generation."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: TargetRegistry) -> None:
         self._health = health
         self._tasks: list[asyncio.Task[None]] = []
 
-    def follow(self, config: Config, place: Callable[[str, str], Place], targets: Iterable[tuple[str, str]]) -> None:
+    def configure(self, config: Config, place: Callable[[str, str], Backend], targets: Iterable[tuple[str, str]]) -> None:
         """Probe what this configuration wants probed, and nothing else. `targets` are (provider, model) pairs."""
         self._end()
         models: dict[str, list[str]] = {}
@@ -57,15 +57,15 @@ class Probes:
             task.cancel()
         return tasks
 
-    async def _watch(self, probe: ProbeConfig, places: list[Place]) -> None:
+    async def _watch(self, probe: ProbeConfig, places: list[Backend]) -> None:
         while True:
             await asyncio.sleep(probe.every * (0.9 + 0.2 * random.random()))  # not all processes at once
-            failure = await ask(places[0], probe.path, min(max(PATIENCE[0], probe.every), PATIENCE[1]))
+            failure = await send_probe(places[0], probe.path, min(max(PATIENCE[0], probe.every), PATIENCE[1]))
             for place in places:
-                self._health.of(place.target).probed(failure)
+                self._health.health_of(place.target).record_probe(failure)
 
 
-async def ask(place: Place, path: str, patience: float) -> Failure | None:
+async def send_probe(place: Backend, path: str, patience: float) -> Failure | None:
     """One probe of at most `patience` seconds: None when the provider answered like one that works, whatever it thinks of the path."""
     target = place.target
     headers = [*target.kind.probe_headers(target), ("accept", "*/*")]

@@ -7,20 +7,20 @@ from collections.abc import Callable, Mapping
 
 from gateway.config.provider import ProviderConfig
 from gateway.targets.cooldown import Reason
-from gateway.targets.health import TargetHealth, Tell
+from gateway.targets.health import CooldownPublisher, TargetHealth
 from providers.base import Target
 
 MOST = 10_000
 """Targets whose health is kept: callers may make names up where `expose_targets` lets them."""
 
 
-class Health:
+class TargetRegistry:
     """The health of all targets of the process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self.tell: Tell = lambda name, credential, seconds, reason: None
-        self.doubt: Callable[[], None] = lambda: None
+        self.publish: CooldownPublisher = lambda name, credential, seconds, reason: None
+        self.on_credential_refused: Callable[[], None] = lambda: None
         """Called once for a credential that an upstream refuses: its file may have another one by now."""
         self._doubted: set[tuple[str, str | None]] = set()
         self._targets: dict[str, TargetHealth] = {}
@@ -35,26 +35,26 @@ class Health:
             if one.provider in providers:
                 one.configure(providers[one.provider])
 
-    def of(self, target: Target) -> TargetHealth:
+    def health_of(self, target: Target) -> TargetHealth:
         """The health of a target."""
         found = self._targets.get(target.name)
         if found is None:
             found = self._new(target.name, self._providers.get(target.provider))
         return found
 
-    def hear(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
+    def apply_remote(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
         """Another instance of the gateway found a target of ours wanting."""
         found, provider = self._targets.get(name), self._providers.get(name.partition("/")[0])
         if found is None and provider is not None:
             found = self._new(name, provider)
         if found is not None:
-            found.hear(credential, seconds, reason)
+            found.apply_remote(credential, seconds, reason)
 
-    def hear_end(self, name: str, credential: str | None, ago: float) -> None:
+    def end_remote(self, name: str, credential: str | None, ago: float) -> None:
         """Another instance of the gateway found a target of ours back before its time."""
         found = self._targets.get(name)
         if found is not None:
-            found.hear_end(credential, ago)
+            found.end_remote(credential, ago)
 
     def _new(self, name: str, provider: ProviderConfig | None) -> TargetHealth:
         found = TargetHealth(name, provider, self.clock, self._told)
@@ -65,14 +65,14 @@ class Health:
     def is_live(self, name: str) -> bool:
         """Whether a target may be chosen as any other."""
         found = self._targets.get(name)
-        return found is None or found.free
+        return found is None or found.is_available
 
     def all(self) -> list[TargetHealth]:
         """Every target that a call went to."""
         return list(self._targets.values())
 
     def _told(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
-        self.tell(name, credential, seconds, reason)
+        self.publish(name, credential, seconds, reason)
         if reason == "auth" and seconds > 0 and (name, credential) not in self._doubted and len(self._doubted) < MOST:
             self._doubted.add((name, credential))
-            self.doubt()
+            self.on_credential_refused()

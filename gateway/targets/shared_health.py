@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from gateway.store.outage_log import OutageReporter
 from gateway.targets.cooldown import Reason
-from gateway.targets.registry import Health
+from gateway.targets.registry import TargetRegistry
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -59,10 +59,10 @@ return out
 """
 
 
-class SharedHealth:
+class SharedCooldowns:
     """Joins one process's health with that of all others at the same store."""
 
-    def __init__(self, health: Health, open_client: Callable[[], Redis], say: OutageReporter, every: float = EVERY) -> None:
+    def __init__(self, health: TargetRegistry, open_client: Callable[[], Redis], say: OutageReporter, every: float = EVERY) -> None:
         """`say` gets one line when the store goes away, and one when it is back."""
         self._health = health
         self._open = open_client
@@ -79,7 +79,7 @@ class SharedHealth:
 
     async def start(self) -> None:
         """Take over what cools already, then go on in the background."""
-        self._health.tell = self._tell
+        self._health.publish = self._tell
         await self._exchange()
         self._task = asyncio.create_task(self._go_on(), name="shared health")
 
@@ -144,9 +144,9 @@ class SharedHealth:
                 continue
             name, _, credential = field.partition("\0")
             if reason == OVER:
-                self._health.hear_end(name, credential or None, OVER_FOR - found[at + 1] / 1000)
+                self._health.end_remote(name, credential or None, OVER_FOR - found[at + 1] / 1000)
             elif reason in get_args(Reason):
-                self._health.hear(name, credential or None, found[at + 1] / 1000, reason)
+                self._health.apply_remote(name, credential or None, found[at + 1] / 1000, reason)
         self._heard = heard
 
 

@@ -11,9 +11,9 @@ import msgspec
 
 from gateway.config.route import refs
 from gateway.config.types import Config
-from gateway.targets.cooldown import Cooling, State
+from gateway.targets.cooldown import Cooldown, State
 from gateway.targets.health import TargetHealth
-from gateway.targets.registry import Health
+from gateway.targets.registry import TargetRegistry
 
 ORDER: dict[State, int] = {"live": 0, "probing": 1, "cooling": 2}
 
@@ -51,22 +51,22 @@ def target_refs(config: Config) -> list[tuple[str, str]]:
     return list(found)
 
 
-def views(health: Health, config: Config) -> list[TargetView]:
+def target_views(health: TargetRegistry, config: Config) -> list[TargetView]:
     """Every target of the configuration, and those that callers named themselves."""
-    found = {one.name: view(one, health.clock()) for one in health.all()}
+    found = {one.name: target_view(one, health.clock()) for one in health.all()}
     for provider, name in target_refs(config):
         found.setdefault(f"{provider}/{name}", TargetView(f"{provider}/{name}"))
     return sorted(found.values(), key=lambda one: one.target)
 
 
-def view(one: TargetHealth, now: float) -> TargetView:
+def target_view(one: TargetHealth, now: float) -> TargetView:
     """One target at this moment."""
     state = one.state
-    until, seconds = _when(one.cooling, now)
+    until, seconds = _when(one.cooldown, now)
     return TargetView(
         target=one.name,
         state=state,
-        reason=one.cooling.reason if state != "live" else None,
+        reason=one.cooldown.reason if state != "live" else None,
         cooling_until=until,
         cooling_seconds=seconds,
         failures_in_a_row=one.failures,
@@ -75,17 +75,17 @@ def view(one: TargetHealth, now: float) -> TargetView:
         waiting=one.waiting,
         shed=one.shed,
         latency_ms=round(one.latency * 1000, 1) if one.latency else None,
-        credentials=[_credential(index, cooling, now) for index, cooling in enumerate(one.credentials())],
+        credentials=[_credential(index, cooling, now) for index, cooling in enumerate(one.credential_cooldowns())],
     )
 
 
-def _credential(index: int, cooling: Cooling, now: float) -> CredentialView:
+def _credential(index: int, cooling: Cooldown, now: float) -> CredentialView:
     if cooling.until <= now:
         return CredentialView(index)
     return CredentialView(index, "cooling", cooling.reason, *_when(cooling, now))
 
 
-def _when(cooling: Cooling, now: float) -> tuple[str | None, float | None]:
+def _when(cooling: Cooldown, now: float) -> tuple[str | None, float | None]:
     """Until when, as people and as programs read it; None when it does not cool."""
     left = cooling.until - now
     if left <= 0:
@@ -93,7 +93,7 @@ def _when(cooling: Cooling, now: float) -> tuple[str | None, float | None]:
     return datetime.fromtimestamp(time.time() + left, UTC).isoformat(timespec="seconds"), round(left, 1)
 
 
-def merged(processes: Iterable[Iterable[TargetView]]) -> list[TargetView]:
+def merge_views(processes: Iterable[Iterable[TargetView]]) -> list[TargetView]:
     """The targets of several processes as one list: numbers are sums, the state and the time are the worst of them."""
     total: dict[str, TargetView] = {}
     for views_ in processes:
@@ -122,14 +122,14 @@ def _together(one: TargetView, other: TargetView) -> TargetView:
     )
 
 
-def write(path: Path, found: list[TargetView]) -> None:
+def write_views(path: Path, found: list[TargetView]) -> None:
     """What a worker shows its supervisor."""
     new = path.with_suffix(".new")
     new.write_bytes(msgspec.json.encode(found))
     new.replace(path)
 
 
-def read(path: Path) -> list[TargetView]:
+def read_views(path: Path) -> list[TargetView]:
     """What a worker showed last; nothing when it has not begun."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[TargetView])

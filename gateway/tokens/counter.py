@@ -20,17 +20,17 @@ import msgspec
 
 from providers.base import Body
 
-SAFETY = 1.2
+FALLBACK_FACTOR = 1.2
 """o200k for another model's tokenizer. Measured ratios: English and code 0.99 to 1.08, other languages 0.9 to 1.36."""
-INLINE = 16 << 10
+MAX_INLINE_BYTES = 16 << 10
 """Bytes of messages that are counted on the event loop: under 1 ms of text, under 5 ms of random letters (measured)."""
-REMEMBERED = 20_000
+MAX_CACHED_COUNTS = 20_000
 """Messages whose count is kept."""
-PER_MESSAGE, PER_NAME, REPLY = 3, 1, 3
+TOKENS_PER_MESSAGE, TOKENS_PER_NAME, REPLY_TOKENS = 3, 1, 3
 """OpenAI's chat format: tokens around each message, before a name, and before the answer (its cookbook on counting)."""
-PER_IMAGE, PER_SMALL_IMAGE = 1445, 85
+TOKENS_PER_IMAGE, TOKENS_PER_SMALL_IMAGE = 1445, 85
 """The most that GPT-4o charges for an image (eight tiles), and what it charges for `detail: low` (OpenAI's vision guide)."""
-BYTES_PER_TOKEN = 2
+MIN_BYTES_PER_TOKEN = 2
 """Without any tokenizer: never too few for text, JSON and numbers; base64 comes close (measured)."""
 
 _PREFIXES: tuple[tuple[str, str], ...] = (
@@ -50,7 +50,7 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode = msgspec.json.Decoder().decode
 
 T = TypeVar("T")
-Batch = Callable[[list[str]], list[int]]
+CountTexts = Callable[[list[str]], list[int]]
 """Counts each of several texts."""
 
 
@@ -63,14 +63,14 @@ class Tokenizer(msgspec.Struct, frozen=True):
     """Plain text counts as the provider will count it."""
     file: bool = False
 
-    def words(self) -> str:
+    def label(self) -> str:
         """What the receipt says."""
         if self.file:
             return "tokenizer.json"
         return self.name if self.factor == 1 else f"{self.name} x {self.factor:g}"
 
 
-STAND_IN = Tokenizer("o200k_base", SAFETY)
+FALLBACK = Tokenizer("o200k_base", FALLBACK_FACTOR)
 BY_BYTES = Tokenizer("bytes / 2")
 
 
@@ -82,27 +82,27 @@ def tokenizer_for(kind: str, model: str, file: str | None = None) -> Tokenizer:
         for prefix, encoding in _PREFIXES:
             if model.startswith(prefix):
                 return Tokenizer(encoding, exact=True)
-    return STAND_IN
+    return FALLBACK
 
 
-class Counted(msgspec.Struct, frozen=True):
+class TokenCount(msgspec.Struct, frozen=True):
     """The tokens of each message of a conversation, and of what goes with it."""
 
     messages: tuple[int, ...]
-    beside: int
+    overhead: int
     """System prompt, tools, the answer's start."""
     factor: float
     exact: bool
     tokenizer: str
 
-    def total(self, without: Collection[int] = ()) -> int:
+    def total(self, evicted: Collection[int] = ()) -> int:
         """Tokens of the prompt once the messages at these places are gone."""
-        gone = sum(self.messages[at] for at in without)
-        return math.ceil((sum(self.messages) - gone + self.beside) * self.factor)
+        gone = sum(self.messages[at] for at in evicted)
+        return math.ceil((sum(self.messages) - gone + self.overhead) * self.factor)
 
     def totals(self, leaving: Sequence[Sequence[int]]) -> list[int]:
         """The same after each step of a conversation that groups of places leave one by one; first as it is."""
-        left = sum(self.messages) + self.beside
+        left = sum(self.messages) + self.overhead
         found = [math.ceil(left * self.factor)]
         for group in leaving:
             left -= sum(self.messages[at] for at in group)
@@ -113,32 +113,32 @@ class Counted(msgspec.Struct, frozen=True):
 class TokenCounter:
     """Counts, remembers, and loads encodings when they are first needed."""
 
-    def __init__(self, load: Callable[[Tokenizer], Batch] | None = None) -> None:
+    def __init__(self, load: Callable[[Tokenizer], CountTexts] | None = None) -> None:
         """`load` makes the function that counts by a tokenizer; ImportError when it cannot be had."""
         self._load = load or load_tokenizer
-        self._usable: dict[str, tuple[Tokenizer | None, Batch]] = {}
+        self._usable: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
         """By name: how it counts, and what counts in its place where it cannot be had."""
         self._known: dict[bytes, tuple[int, bool]] = {}
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
-    def loaded(self, tokenizer: Tokenizer) -> bool:
+    def is_loaded(self, tokenizer: Tokenizer) -> bool:
         """Whether counting by it needs no loading any more."""
         return tokenizer.name in self._usable
 
     async def load(self, tokenizer: Tokenizer) -> None:
         """Load it in a thread, if it is not here yet."""
-        if not self.loaded(tokenizer):
+        if not self.is_loaded(tokenizer):
             await self._in_thread(lambda: self._use(tokenizer))
 
-    async def count(self, body: Body, tokenizer: Tokenizer) -> Counted:
+    async def count(self, body: Body, tokenizer: Tokenizer) -> TokenCount:
         """The tokens of a chat body."""
         size = len(body.raw("messages") or b"")
-        if size <= INLINE and self.loaded(tokenizer):
+        if size <= MAX_INLINE_BYTES and self.is_loaded(tokenizer):
             return self.count_now(body, tokenizer)
         return await self._in_thread(lambda: self.count_now(body, tokenizer))
 
-    def count_now(self, body: Body, tokenizer: Tokenizer) -> Counted:
+    def count_now(self, body: Body, tokenizer: Tokenizer) -> TokenCount:
         """The same at once, in this thread."""
         tokenizer, batch = self._use(tokenizer)
         messages = _decode_list(body.raw("messages") or b"[]")
@@ -146,16 +146,16 @@ class TokenCounter:
         texts = [(body.raw(name) or b"").decode(errors="replace") for name in _COUNTED_FIELDS if body.get(name)]
         plain = not texts
         prompt = body.get("system_prompt")
-        beside = REPLY + (PER_MESSAGE + 1 if prompt else 0) + sum(batch([*texts, prompt] if prompt else texts))
-        return Counted(
+        beside = REPLY_TOKENS + (TOKENS_PER_MESSAGE + 1 if prompt else 0) + sum(batch([*texts, prompt] if prompt else texts))
+        return TokenCount(
             messages=tuple(count for count, _ in found),
-            beside=beside,
+            overhead=beside,
             factor=tokenizer.factor,
             exact=tokenizer.exact and plain and all(each for _, each in found),
-            tokenizer=tokenizer.words(),
+            tokenizer=tokenizer.label(),
         )
 
-    def _counts(self, messages: Sequence[msgspec.Raw], tokenizer: Tokenizer, batch: Batch) -> list[tuple[int, bool]]:
+    def _counts(self, messages: Sequence[msgspec.Raw], tokenizer: Tokenizer, batch: CountTexts) -> list[tuple[int, bool]]:
         """Tokens of each message, and whether it is plain text; all that is new is counted in one batch."""
         salt = hashlib.blake2b(tokenizer.name.encode(), digest_size=16).digest()
         keys = [hashlib.blake2b(message, digest_size=16, key=salt).digest() for message in messages]
@@ -167,18 +167,18 @@ class TokenCounter:
             found[at] = fixed + sum(next(counts) for _ in texts), plain
         with self._lock:
             self._known.update({keys[at]: one for at in new if (one := found[at]) is not None})
-            while len(self._known) > REMEMBERED:
+            while len(self._known) > MAX_CACHED_COUNTS:
                 del self._known[next(iter(self._known))]
         return [one for one in found if one is not None]
 
-    def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, Batch]:
+    def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
         """The tokenizer and how it counts; the stand-in, then bytes, where it cannot be had."""
         found = self._usable.get(tokenizer.name)
         if found is None:
             try:
                 found = None, self._load(tokenizer)
             except ImportError:
-                found = self._use(STAND_IN) if tokenizer.file else (BY_BYTES, count_bytes)
+                found = self._use(FALLBACK) if tokenizer.file else (BY_BYTES, count_bytes)
             self._usable[tokenizer.name] = found
         return found[0] or tokenizer, found[1]
 
@@ -193,9 +193,9 @@ def read_message(source: msgspec.Raw) -> tuple[list[str], int, bool]:
     try:
         message: dict[str, Any] = _decode(source)
     except ValueError:  # bytes that are no UTF-8: no tokenizer takes them
-        return [], PER_MESSAGE + len(bytes(source)) // BYTES_PER_TOKEN, False
+        return [], TOKENS_PER_MESSAGE + len(bytes(source)) // MIN_BYTES_PER_TOKEN, False
     texts: list[str] = []
-    fixed, plain = PER_MESSAGE + 1, True
+    fixed, plain = TOKENS_PER_MESSAGE + 1, True
     content = message.get("content")
     if type(content) is str:
         texts.append(content)
@@ -208,7 +208,7 @@ def read_message(source: msgspec.Raw) -> tuple[list[str], int, bool]:
                 plain = False
     if type(message.get("name")) is str:
         texts.append(message["name"])
-        fixed += PER_NAME
+        fixed += TOKENS_PER_NAME
     for name in ("tool_calls", "function_call", "refusal", "reasoning_content", "tool_call_id"):
         value = message.get(name)
         if value:
@@ -221,16 +221,16 @@ def _part_tokens(part: dict[str, Any]) -> int:
     """An image by its detail; anything else by its size."""
     image = part.get("image_url")
     if part.get("type") == "image_url":
-        return PER_SMALL_IMAGE if type(image) is dict and image.get("detail") == "low" else PER_IMAGE
-    return len(msgspec.json.encode(part)) // BYTES_PER_TOKEN
+        return TOKENS_PER_SMALL_IMAGE if type(image) is dict and image.get("detail") == "low" else TOKENS_PER_IMAGE
+    return len(msgspec.json.encode(part)) // MIN_BYTES_PER_TOKEN
 
 
 def count_bytes(texts: list[str]) -> list[int]:
     """Without a tokenizer: half a token a byte."""
-    return [math.ceil(len(text.encode(errors="replace")) / BYTES_PER_TOKEN) for text in texts]
+    return [math.ceil(len(text.encode(errors="replace")) / MIN_BYTES_PER_TOKEN) for text in texts]
 
 
-def load_tokenizer(tokenizer: Tokenizer) -> Batch:
+def load_tokenizer(tokenizer: Tokenizer) -> CountTexts:
     """The function that counts by a tokenizer; ImportError when its package is not installed or its file is none."""
     if tokenizer.file:
         package = importlib.import_module("tokenizers")
@@ -252,5 +252,5 @@ def load_tokenizer(tokenizer: Tokenizer) -> Batch:
     return count
 
 
-SHARED = TokenCounter()
+SHARED_COUNTER = TokenCounter()
 """One for the process: encodings are large, and what was counted outlives a configuration."""

@@ -16,14 +16,14 @@ Policy = Literal["oldest-first", "middle-out"]
 Group = tuple[int, ...]
 """Places in the conversation, ascending."""
 
-LEAST_ROOM = 64
+MIN_OUTPUT_TOKENS = 64
 """Tokens that an answer has at least, unless the caller asked for fewer: the output cap is lowered this far before anything leaves."""
-ROOM_SHARE = 8
+OUTPUT_SHARE_OF_WINDOW = 8
 """Once messages leave, they make room for an answer of this share of the window: so the next turn does not evict again."""
 PINNED_ROLES = frozenset({"system", "developer"})
 
 
-class Limits(msgspec.Struct, frozen=True):
+class WindowLimits(msgspec.Struct, frozen=True):
     """What the prompt and the answer may take. None: no such limit."""
 
     overflow: Literal["truncate", "error"] | None = None
@@ -37,7 +37,7 @@ class Limits(msgspec.Struct, frozen=True):
     output: int | None = None
 
 
-class Report(msgspec.Struct, frozen=True):
+class ContextReport(msgspec.Struct, frozen=True):
     """What the receipt says about the context window."""
 
     counted: Literal["exact", "estimated"]
@@ -49,33 +49,33 @@ class Report(msgspec.Struct, frozen=True):
     after: int
 
 
-class Budget(msgspec.Struct, frozen=True):
+class PromptBudget(msgspec.Struct, frozen=True):
     """`most` tokens of prompt need no eviction; once there must be one, `aim` is aimed at; more than `limit` cannot be sent."""
 
-    most: int
-    aim: int
+    unevicted: int
+    target: int
     limit: int
 
 
-def budget(limits: Limits, cap: int | None) -> Budget | None:
+def prompt_budget(limits: WindowLimits, cap: int | None) -> PromptBudget | None:
     """The prompt's budget when the caller asked for `cap` tokens of output; None when nothing bounds it."""
-    bounds: list[Budget] = []
+    bounds: list[PromptBudget] = []
     if limits.prompt is not None and limits.evicts:
-        bounds.append(Budget(limits.prompt, limits.prompt, limits.prompt))
+        bounds.append(PromptBudget(limits.prompt, limits.prompt, limits.prompt))
     if limits.overflow == "truncate":
         window = limits.window
         if window is not None:
-            least = max(1, min(cap or LEAST_ROOM, LEAST_ROOM, window // 4))
-            room = max(least, min(cap or window, window // ROOM_SHARE))
-            bounds.append(Budget(window - least, window - room, window - 1))
+            least = max(1, min(cap or MIN_OUTPUT_TOKENS, MIN_OUTPUT_TOKENS, window // 4))
+            room = max(least, min(cap or window, window // OUTPUT_SHARE_OF_WINDOW))
+            bounds.append(PromptBudget(window - least, window - room, window - 1))
         if limits.prompt_window is not None:
-            bounds.append(Budget(limits.prompt_window, limits.prompt_window, limits.prompt_window))
+            bounds.append(PromptBudget(limits.prompt_window, limits.prompt_window, limits.prompt_window))
     if not bounds:
         return None
-    return Budget(min(one.most for one in bounds), min(one.aim for one in bounds), min(one.limit for one in bounds))
+    return PromptBudget(min(one.unevicted for one in bounds), min(one.target for one in bounds), min(one.limit for one in bounds))
 
 
-def lowered_cap(limits: Limits, cap: int | None, prompt: int) -> int | None:
+def lowered_cap(limits: WindowLimits, cap: int | None, prompt: int) -> int | None:
     """The output cap that fits beside the prompt; None when it may stay as it is."""
     if limits.overflow != "truncate" or cap is None:
         return None
@@ -83,14 +83,14 @@ def lowered_cap(limits: Limits, cap: int | None, prompt: int) -> int | None:
     return min(bounds) if min(bounds) < cap else None
 
 
-def overflows(limits: Limits, cap: int | None, prompt: int) -> bool:
+def overflows(limits: WindowLimits, cap: int | None, prompt: int) -> bool:
     """Whether prompt and answer are more than the window takes."""
     if limits.prompt_window is not None and prompt > limits.prompt_window:
         return True
     return limits.window is not None and prompt + (cap or 1) > limits.window
 
 
-def groups(messages: Sequence[Mapping[str, Any]]) -> list[Group]:
+def evictable_groups(messages: Sequence[Mapping[str, Any]]) -> list[Group]:
     """What may leave, each group whole, by the place of its first message."""
     leader = list(range(len(messages)))
     last_user = max((at for at, message in enumerate(messages) if message.get("role") == "user"), default=-1)
@@ -117,7 +117,7 @@ def groups(messages: Sequence[Mapping[str, Any]]) -> list[Group]:
     return [tuple(group) for group in found.values()]
 
 
-def order(found: Sequence[Group], policy: Policy) -> list[Group]:
+def eviction_order(found: Sequence[Group], policy: Policy) -> list[Group]:
     """The groups in the order in which they leave."""
     if policy == "oldest-first":
         return list(found)
@@ -125,12 +125,12 @@ def order(found: Sequence[Group], policy: Policy) -> list[Group]:
     return [found[at] for at in sorted(range(len(found)), key=lambda at: (abs(2 * at - middle), at))]
 
 
-def gone(leaving: Sequence[Group], count: int) -> tuple[int, ...]:
+def evicted_messages(leaving: Sequence[Group], count: int) -> tuple[int, ...]:
     """The places of the messages in the first `count` groups."""
     return tuple(sorted(at for group in leaving[:count] for at in group))
 
 
-def search(groups_left: int, found: Budget) -> Generator[int, int, int | None]:
+def fewest_groups(groups_left: int, found: PromptBudget) -> Generator[int, int, int | None]:
     """How many groups must leave: yields numbers of groups, is sent the prompt's tokens without them.
 
     Returns the least number with which the prompt meets `aim`; all of them when only `limit` can be met; None when not even that.
@@ -139,11 +139,11 @@ def search(groups_left: int, found: Budget) -> Generator[int, int, int | None]:
     if high == 0:
         return None
     everything = yield high
-    if everything > found.aim:
+    if everything > found.target:
         return high if everything <= found.limit else None
     while low < high:
         middle = (low + high) // 2
-        if (yield middle) <= found.aim:
+        if (yield middle) <= found.target:
             high = middle
         else:
             low = middle + 1

@@ -17,7 +17,7 @@ FILES = sorted(FOLDER.glob("*.json"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_names_its_source_licence_and_date(path: Path) -> None:
-    found = catalog.extract(path.stem)
+    found = catalog.vendor_catalog(path.stem)
     assert found is not None
     assert (found.source, found.licence) == ("models.dev", "MIT")
     assert found.as_of == "2026-07-01"
@@ -72,5 +72,5 @@ def test_what_is_not_known_is_not_guessed(kind: str, model: str, provider: str) 
 
 
 def test_another_name_for_a_vendor_belongs_to_a_type_and_a_file() -> None:
-    assert set(catalog.VENDORS) <= set(providers.types())
-    assert set(catalog.VENDORS.values()) <= {path.stem for path in FILES}
+    assert set(catalog.VENDOR_OF_TYPE) <= set(providers.types())
+    assert set(catalog.VENDOR_OF_TYPE.values()) <= {path.stem for path in FILES}

@@ -80,7 +80,7 @@ def test_json_is_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
         (["--name", "t", "--limits", "requests"], "--limits takes KIND=LIMIT"),
         (["--name", "t", "--limits", "requests=600"], "t.limits.requests: expected a rate such as 600/min"),
         (["--name", "t", "--limits", "request=600/min"], "did you mean 'requests'?"),
-        (["--name", "t", "--limits", "requests=-1/min"], "a limit is more than 0"),
+        (["--name", "t", "--limits", "requests=-1/min"], "a limit must be more than 0"),
         (["--name", "t", "--limits", "requests=1/s,requests=2/s"], "--limits has 'requests' twice"),
         (["--name", "t", "--limits", "spend=5 EUR/day"], "the unit is USD"),
         (["--name", "t", "--expires", "soon"], "t.expires: expected a date"),

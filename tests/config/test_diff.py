@@ -10,7 +10,7 @@ import pytest
 
 from gateway import __main__ as command
 from gateway.config import load as config
-from gateway.config.diff import FIXED, compare, keep_fixed, needs_restart, summary
+from gateway.config.diff import RESTART_ONLY, compare, keep_restart_only, restart_changes, summarize
 from gateway.config.load import Config
 
 BASE = "providers: { o: { type: openai, api_key: '${K}' }, local: {} }\nmodels: { m: o/a }\n"
@@ -70,7 +70,7 @@ def test_a_file_is_no_different_from_itself_and_its_differences_are_symmetric() 
         assert {(one.section, one.name) for one in there} == {(one.section, one.name) for one in back}
 
 
-@pytest.mark.parametrize("path", FIXED)
+@pytest.mark.parametrize("path", RESTART_ONLY)
 def test_what_a_process_cannot_change_is_kept_as_it_runs(path: str) -> None:
     values = {
         "listen": "listen: 127.0.0.1:9\n",
@@ -85,15 +85,15 @@ def test_what_a_process_cannot_change_is_kept_as_it_runs(path: str) -> None:
     }
     running, new = parse(BASE), parse(BASE + values.get(path, ""))
     if path in values:
-        assert path in {change.name.partition(".max_series")[0] for change in needs_restart(running, new)}
-    assert needs_restart(running, keep_fixed(new, running)) == []
-    assert keep_fixed(new, running) == running
+        assert path in {change.name.partition(".max_series")[0] for change in restart_changes(running, new)}
+    assert restart_changes(running, keep_restart_only(new, running)) == []
+    assert keep_restart_only(new, running) == running
 
 
 def test_a_summary_counts_by_section() -> None:
     changes = compare(parse(BASE + KEY), parse(BASE.replace("o/a", "o/b, n: m") + "max_body: 5MiB\n"))
-    assert summary(changes) == "models: 1 added, 1 changed; keys: 1 removed; max_body changed"
-    assert summary([]) == "nothing changed but how it is written"
+    assert summarize(changes) == "models: 1 added, 1 changed; keys: 1 removed; max_body changed"
+    assert summarize([]) == "nothing changed but how it is written"
 
 
 def run(tmp_path: Path, old: str, new: str, *args: str) -> int:
@@ -132,5 +132,5 @@ def test_a_password_in_a_file_is_taken_up_without_a_restart(tmp_path: Path, stor
         file.chmod(0o600)
         found.append(config.parse(store.format(file=file).encode(), "g.yaml", environ={}))
     (change,) = compare(*found)
-    assert (change.restart, [one.name for one in needs_restart(*found)]) == (restart, [change.name] if restart else [])
+    assert (change.restart, [one.name for one in restart_changes(*found)]) == (restart, [change.name] if restart else [])
     assert "one" not in str(change)

@@ -11,7 +11,7 @@ from gateway.catalog.prices import FREE, TokenPrice, price_of
 from gateway.config import load as config
 from gateway.config.limit import Rate
 from gateway.config.load import Config, ConfigError
-from gateway.config.schema import text
+from gateway.config.schema import schema_text
 
 HASH = "sha256:" + "ab" * 32
 BASE = "providers: {local: {}, openai: {api_key: '${K}'}, box: {type: vllm, base_url: 'http://x/v1'}}\nmodels: {m: %s}\n"
@@ -51,16 +51,16 @@ def test_limits_are_read(written: str, kind: str, found: object) -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ("{requests: 600}", "keys.k.limits.requests: expected a rate such as 600/min, 200k/min or 1M/day: it needs its window"),
+        ("{requests: 600}", "keys.k.limits.requests: expected a rate such as 600/min, 200k/min or 1M/day: the window is missing"),
         ("{requests: 600/m}", "unknown window 'm', did you mean 'min'?"),
         ("{requests: 600/fortnight}", "unknown window 'fortnight'; known: s, min, h, day"),
         ("{requests: 600/month}", "unknown window 'month'; known: s, min, h, day"),
-        ("{requests: -5/min}", "keys.k.limits.requests: a limit is more than 0"),
-        ("{requests: 0/min}", "a limit is more than 0; 'disabled: true' refuses a key altogether"),
-        ("{requests: 1.5/min}", "a limit is a whole number of at most 1,000,000,000,000"),
-        ("{tokens: 9999999G/min}", "a limit is a whole number of at most 1,000,000,000,000"),
-        ("{tokens: 5x/min}", "the factors are k, M and G"),
-        ("{tokens: 1.0001k/min}", "a limit is a whole number of at most"),
+        ("{requests: -5/min}", "keys.k.limits.requests: a limit must be more than 0"),
+        ("{requests: 0/min}", "a limit must be more than 0; to block a key, set disabled: true"),
+        ("{requests: 1.5/min}", "a limit must be a whole number of at most 1,000,000,000,000"),
+        ("{tokens: 9999999G/min}", "a limit must be a whole number of at most 1,000,000,000,000"),
+        ("{tokens: 5x/min}", "unknown factor, use k, M or G"),
+        ("{tokens: 1.0001k/min}", "a limit must be a whole number of at most"),
         ("{requests: [5/min, 100/day]}", "keys.k.limits.requests: expected a value such as 600/min, got a list"),
         ("{requests: 5/min, requests: 6/min}", "keys.k.limits.requests: written twice, first in line 3: keep one of them"),
         ("{rpm: 5}", "keys.k.limits.rpm: unknown key, did you mean 'requests'?"),
@@ -73,12 +73,12 @@ def test_limits_are_read(written: str, kind: str, found: object) -> None:
         ("{concurrent: 0}", "keys.k.limits.concurrent: expected a whole number, at least 1 and at most 1000000; got '0'"),
         ("{concurrent: -1}", "at least 1"),
         ("{concurrent: 5/min}", "expected a whole number"),
-        ("{spend: 50/month}", "keys.k.limits.spend: expected an amount such as 50 USD/month or 2.50 USD/day: the unit is USD"),
-        ("{spend: 50 EUR/month}", "the unit is USD"),
-        ("{spend: 50 USD}", "it needs its period, day or month (UTC)"),
+        ("{spend: 50/month}", "keys.k.limits.spend: expected an amount such as 50 USD/month or 2.50 USD/day: the unit must be USD"),
+        ("{spend: 50 EUR/month}", "the unit must be USD"),
+        ("{spend: 50 USD}", "the period is missing, day or month (UTC)"),
         ("{spend: 50 USD/min}", "unknown window 'min'; known: day, month"),
-        ("{spend: -1 USD/day}", "a budget is more than 0"),
-        ("{spend: 2000000 USD/day}", "a budget is at most 1,000,000 USD"),
+        ("{spend: -1 USD/day}", "a budget must be more than 0"),
+        ("{spend: 2000000 USD/day}", "a budget must be at most 1,000,000 USD"),
         ("{requests: 1/s, requests: 2/s}", "keys.k.limits.requests: written twice"),
         ("{request: 1/s}", "keys.k.limits.request: unknown key, did you mean 'requests'?"),
         ("{requests: 1/s, outage: shut}", "keys.k.limits.outage: expected one of "),
@@ -183,11 +183,11 @@ def test_prices_are_the_operators_then_the_catalogs() -> None:
 
 def test_costs_are_whole_nano_dollars_rounded_up_once() -> None:
     price = TokenPrice(prompt=2_500_000_000, output=10 * 10**9, cached=1_250_000_000)
-    assert price.of(1000, 500) == 7_500_000
-    assert price.of(1000, 500, cached=1000) == 6_250_000
-    assert price.of(1000, 0, cached=5000) == price.of(1000, 0, cached=1000)
-    assert TokenPrice(1, 1, 1).of(1, 0) == 1
-    assert FREE.of(10**9, 10**9) == 0
+    assert price.cost(1000, 500) == 7_500_000
+    assert price.cost(1000, 500, cached=1000) == 6_250_000
+    assert price.cost(1000, 0, cached=5000) == price.cost(1000, 0, cached=1000)
+    assert TokenPrice(1, 1, 1).cost(1, 0) == 1
+    assert FREE.cost(10**9, 10**9) == 0
 
 
 @pytest.mark.parametrize("nothing", ["", " ~", " null"])
@@ -224,4 +224,4 @@ def test_sections_may_stand_empty() -> None:
 @pytest.mark.parametrize("limits", [{"requests": "600"}, {"requests": 600}, {"spend": "5 EUR/day"}, {"concurrent": 0}, {"burst": 1}])
 def test_the_schema_refuses_it_too(limits: dict[str, object]) -> None:
     document = {"keys": {"k": {"hash": HASH, "limits": limits}}}
-    assert list(jsonschema.Draft202012Validator(json.loads(text())).iter_errors(document))
+    assert list(jsonschema.Draft202012Validator(json.loads(schema_text())).iter_errors(document))

@@ -145,9 +145,9 @@ def test_a_models_settings_stand_beside_its_targets() -> None:
 
 def test_a_name_finds_its_model_before_any_pattern_and_the_longest_pattern_first() -> None:
     found = parse('providers: {local: {}}\nmodels: {a: local/1, "a*": local/2, "ab*": local/3, "*": local/4}\n')
-    names = {name: found.model(name) for name in ("a", "ax", "abc", "z")}
+    names = {name: found.find_model(name) for name in ("a", "ax", "abc", "z")}
     assert {name: one.name for name, one in names.items() if one} == {"a": "a", "ax": "a*", "abc": "ab*", "z": "*"}
-    assert parse("providers: {local: {}}\nmodels: {a: local/1}\n").model("b") is None
+    assert parse("providers: {local: {}}\nmodels: {a: local/1}\n").find_model("b") is None
 
 
 def test_a_key_has_hash_models_expiry_and_state() -> None:
@@ -179,13 +179,13 @@ keys:
 def test_a_listener_is_host_and_port(written: str, address: Address, loopback: bool) -> None:
     found = parse(f"listen: {written}\nauth: none").listen
     assert found == address
-    assert found.loopback is loopback
+    assert found.is_loopback is loopback
 
 
 def test_admin_is_an_address_or_a_mapping() -> None:
-    assert parse("admin: 127.0.0.1:9").admin == config.Admin(Address("127.0.0.1", 9))
+    assert parse("admin: 127.0.0.1:9").admin == config.AdminConfig(Address("127.0.0.1", 9))
     found = parse(f"admin: {{listen: 0.0.0.0:9, key_hash: '{HASH}', metrics: open}}").admin
-    assert found == config.Admin(Address("0.0.0.0", 9), HASH, "open")
+    assert found == config.AdminConfig(Address("0.0.0.0", 9), HASH, "open")
 
 
 @pytest.mark.parametrize(
@@ -230,23 +230,23 @@ def test_words_that_yaml_takes_for_something_else_stay_names() -> None:
 
 
 def test_the_command_line_wins_over_the_files_addresses() -> None:
-    found = config.load(BUILT_IN, over=config.Overrides(host="::1", port=1, admin_port=2, grace=3.0, drain=4.0), environ={})
+    found = config.load(BUILT_IN, overrides=config.Overrides(host="::1", port=1, admin_port=2, grace=3.0, drain=4.0), environ={})
     assert (found.listen, found.admin.listen) == (Address("::1", 1), Address("127.0.0.1", 2))
     assert (found.grace, found.drain) == (3.0, 4.0)
 
 
 def test_an_open_door_is_refused_from_the_command_line_too() -> None:
     with pytest.raises(ConfigError, match="can be reached from outside, and there are no keys"):
-        config.load(BUILT_IN, over=config.Overrides(host="0.0.0.0"), environ={})
+        config.load(BUILT_IN, overrides=config.Overrides(host="0.0.0.0"), environ={})
 
 
 def test_the_file_to_use_is_the_named_one_then_the_folders_then_the_built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert config.find({}) == BUILT_IN
+    assert config.find_config_path({}) == BUILT_IN
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "gateway.yaml").write_text("models: {}")
-    assert config.find({}) == "config/gateway.yaml"
-    assert config.find({"LOCKGATE_CONFIG": "other.yaml"}) == "other.yaml"
+    assert config.find_config_path({}) == "config/gateway.yaml"
+    assert config.find_config_path({"LOCKGATE_CONFIG": "other.yaml"}) == "other.yaml"
 
 
 def test_a_byte_order_mark_is_no_mistake() -> None:

@@ -52,9 +52,9 @@ def test_a_file_holds_a_secret_without_its_last_newline_and_can_be_read_again(tm
     secret = parse("providers: {openai: {api_key: file:key}}", folder=tmp_path).providers["openai"].api_key[0]
     assert (secret.reveal(), secret.path) == ("first", path)
     path.write_text("second\r\n")
-    assert secret.refresh().reveal() == "second"
+    assert secret.reread().reveal() == "second"
     assert secret.reveal() == "first"
-    assert Secret("from a variable").refresh().reveal() == "from a variable"
+    assert Secret("from a variable").reread().reveal() == "from a variable"
 
 
 @pytest.mark.parametrize(

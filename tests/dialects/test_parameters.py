@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.parameters import CHECKS, FORBIDDEN, MAX_STOPS, MAX_TOOLS, normalize, read_model
+from gateway.dialects.parameters import CHECKS, FORBIDDEN_FIELDS, MAX_STOP_STRINGS, MAX_TOOLS, check_parameters, read_model
 from gateway.errors import BadRequest
 from providers.base import Body
 
@@ -21,7 +21,7 @@ def check(**more: Any) -> None:
     """Normalize a good body with these fields."""
     source = json.dumps(GOOD | more).encode()
     body = Body(source)
-    normalize(body)
+    check_parameters(body)
     assert body.encode() == source, "nothing may change"
 
 
@@ -84,7 +84,7 @@ def test_no_value_of_any_field_is_more_than_refused(param: str, value: Any) -> N
 
 @pytest.mark.parametrize(("param", "value"), [
     ("n", 0), ("n", 1_000_000), ("max_tokens", 0), ("max_tokens", -1), ("max_tokens", 1.5), ("max_tokens", 10**12), ("n", True),
-    ("top_logprobs", 10**9), ("top_logprobs", -1), ("seed", 2**64), ("seed", [1, "x"]), ("stop", ["x"] * (MAX_STOPS + 1)),
+    ("top_logprobs", 10**9), ("top_logprobs", -1), ("seed", 2**64), ("seed", [1, "x"]), ("stop", ["x"] * (MAX_STOP_STRINGS + 1)),
     ("tools", [{"type": "function", "function": {"name": "f"}}] * (MAX_TOOLS + 1)), ("tools", [{"function": {}}]), ("tools", [{"type": 7}]),
     ("tool_choice", {"type": "function"}), ("tool_choice", {}), ("tool_choice", 7), ("logit_bias", {"1": "x"}), ("logit_bias", {"1": True}),
     ("user", "a\nb"), ("user", "a\x00"), ("metadata", {"a": "b\r\nc"}), ("metadata", {"a\n": "b"}), ("metadata", {"a": 1}),
@@ -100,12 +100,12 @@ def test_what_nobody_can_mean_is_refused(param: str, value: Any) -> None:
 def test_numbers_out_of_all_range_are_refused(number: bytes) -> None:
     body = Body(b'{"messages":[{"role":"user","content":"x"}],"temperature":' + number + b"}")
     with pytest.raises(BadRequest) as error:
-        normalize(body)
+        check_parameters(body)
     assert error.value.param == "temperature"
     assert len(error.value.message) < 500
 
 
-@pytest.mark.parametrize("name", sorted(FORBIDDEN))
+@pytest.mark.parametrize("name", sorted(FORBIDDEN_FIELDS))
 def test_fields_that_are_the_operators_are_refused(name: str) -> None:
     error = refused(**{name: "http://169.254.169.254"})
     assert (error.code, error.param) == ("unsupported_parameter", name)
@@ -175,7 +175,7 @@ def test_conversations_that_are_refused_name_the_place(messages: Any, param: str
 
 def test_a_body_without_messages_says_so() -> None:
     with pytest.raises(BadRequest) as error:
-        normalize(Body(b'{"model":"m"}'))
+        check_parameters(Body(b'{"model":"m"}'))
     assert (error.value.param, error.value.code) == ("messages", "missing_required_parameter")
 
 

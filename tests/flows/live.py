@@ -16,7 +16,7 @@ from gateway.admin.app import build_admin
 from gateway.admin.health import Health
 from gateway.config.formats import Address
 from gateway.config.load import Overrides
-from gateway.config.source import Source
+from gateway.config.source import ConfigSource
 from gateway.http.caller import CallerDeadlines
 from gateway.http.listener import bind, server, shown
 from gateway.runtime.gateway import Gateway
@@ -87,7 +87,7 @@ async def live(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gateway.yaml"
         path.write_text(yaml)
-        source = Source(str(path), Overrides(), environ or {})
+        source = ConfigSource(str(path), Overrides(), environ or {})
         loaded = source.read()
         config = loaded.config
         log = Path(folder) / "log"

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.targets.latency import Pace
+from gateway.targets.latency import Latency
 from tests.faults.chat_script import answer_as_openai
 from tests.faults.upstream_server import Exchange, FaultUpstream, Script, status
 from tests.flows.conftest import chat, events
@@ -101,8 +101,8 @@ async def test_least_busy_goes_round_a_target_that_holds_calls(up: FaultUpstream
     async with live(split(up, "balance: least_busy", "{up/held: 1, up/free: 1}")) as gateway:
         calls = [asyncio.create_task(ask(client, gateway)) for _ in range(6)]
         try:
-            held_calls = gateway.gateway.paces.setdefault("up/held", Pace())
-            free_calls = gateway.gateway.paces.setdefault("up/free", Pace())
+            held_calls = gateway.gateway.paces.setdefault("up/held", Latency())
+            free_calls = gateway.gateway.paces.setdefault("up/free", Latency())
             await eventually(lambda: held_calls.in_flight > 0 and len(up.requests) == 6 and free_calls.in_flight == 0)
             later = [await ask(client, gateway) for _ in range(10)]
         finally:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.tokens.counter import SHARED, Tokenizer
+from gateway.tokens.counter import SHARED_COUNTER, Tokenizer
 from providers.base import Body
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.live import Live, live
@@ -33,7 +33,7 @@ def conversation(turns: int, words: int = 40) -> list[dict[str, Any]]:
 
 def tokens(messages: list[dict[str, Any]]) -> int:
     """What OpenAI would count."""
-    return SHARED.count_now(Body(json.dumps({"messages": messages}).encode()), EXACT).total()
+    return SHARED_COUNTER.count_now(Body(json.dumps({"messages": messages}).encode()), EXACT).total()
 
 
 def configuration(up: FaultUpstream, kind: str, target: str, context: dict[str, Any] | None = None, **more: Any) -> str:
@@ -296,7 +296,7 @@ async def test_missing_usage_is_estimated_by_what_was_counted(up: FaultUpstream,
 
 async def test_missing_usage_is_counted_once_a_tokenizer_is_loaded(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.usage = False
-    await SHARED.load(EXACT)
+    await SHARED_COUNTER.load(EXACT)
     messages = conversation(3)
     async with serving(configuration(up, "openai", "gpt-4o")) as gateway:
         await ask(client, gateway, messages)
@@ -352,7 +352,7 @@ async def test_the_tokenizer_is_loaded_at_start_only_where_it_may_be_needed(up: 
         assert idle.gateway.generation.tokenizers() == set()
     async with serving(configuration(up, "openai", "gpt-4o", {"overflow": "truncate"})) as counting:
         assert counting.gateway.generation.tokenizers() == {EXACT}
-        assert SHARED.loaded(EXACT)
+        assert SHARED_COUNTER.is_loaded(EXACT)
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "gpt-4", "mistral-large"])
@@ -374,7 +374,7 @@ models: {{ m: {{ targets: up/{model}, limits: {{ tokens: 7k/h }} }} }}
 async def test_fields_nested_as_deeply_as_can_be_read_cost_no_record(up: FaultUpstream, client: httpx.AsyncClient, more: str) -> None:
     said = {"id": "1", "object": "chat.completion", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}
     up.on("/v1/chat/completions", canned(json.dumps(said).encode()))  # this server reads less deeply than the gateway
-    await SHARED.load(EXACT)
+    await SHARED_COUNTER.load(EXACT)
     depths = range(900, 1000, 2)
     async with serving(configuration(up, "vllm", "mine")) as gateway:
         for depth in depths:

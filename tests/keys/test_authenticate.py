@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Forbidden, GatewayError, Unauthorized
-from gateway.keys.authenticate import Keys, VirtualKey, bearer, may_use
+from gateway.keys.authenticate import Keys, VirtualKey, bearer_token, may_use
 from tests.running import Figure
 
 
@@ -86,15 +86,15 @@ def test_c26_a_key_in_the_url_is_told_where_it_belongs(query: bytes) -> None:
 def test_keys_made_at_run_time_join_the_configurations_and_never_replace_them() -> None:
     known = keys(good=VirtualKey("team"))
     made, other = hashlib.sha256(b"made").digest(), hashlib.sha256(b"good").digest()
-    known.join({made: VirtualKey("made"), other: VirtualKey("intruder")})
+    known.set_runtime_keys({made: VirtualKey("made"), other: VirtualKey("intruder")})
     assert [one.name for token in ("good", "made") if (one := known.authenticate(sent(f"Bearer {token}")))] == ["team", "made"]
-    known.join({})
+    known.set_runtime_keys({})
     with pytest.raises(Unauthorized):
         known.authenticate(sent("Bearer made"))
 
 
 def test_the_first_authorization_header_counts() -> None:
-    assert bearer([(b"authorization", b"Bearer one"), (b"authorization", b"Bearer two")]) == b"one"
+    assert bearer_token([(b"authorization", b"Bearer one"), (b"authorization", b"Bearer two")]) == b"one"
 
 
 def test_models_are_allowed_by_the_name_the_caller_used() -> None:
@@ -117,8 +117,8 @@ def test_c27_how_long_a_refusal_takes_tells_nothing_about_keys(figure: Figure) -
     """Unknown keys, keys that begin as a known one does, and keys that were revoked, in turn; means without the slowest tenth."""
     secret = "lg-" + "a" * 43
     known = keys(**{secret: VirtualKey("team"), "lg-" + "b" * 43: VirtualKey("other")})
-    known.join({hashlib.sha256(b"lg-revoked").digest(): VirtualKey("revoked")})
-    known.join({})
+    known.set_runtime_keys({hashlib.sha256(b"lg-revoked").digest(): VirtualKey("revoked")})
+    known.set_runtime_keys({})
     cases = {"unknown": "lg-" + "x" * 43, "one letter off": secret[:-1] + "b", "revoked": "lg-revoked" + "r" * 36}
     took: dict[str, list[int]] = {name: [] for name in cases}
     sends = {name: sent(f"Bearer {token}") for name, token in cases.items()}

@@ -17,21 +17,21 @@ PRICE = TokenPrice(2_000_000, 10_000_000, 500_000, 4_000_000, 3_000_000)
 
 def test_each_sort_of_token_has_its_own_price() -> None:
     usage = Usage(100, 50, cached_tokens=30, reasoning_tokens=20, cache_write_tokens=10)
-    assert PRICE.of_usage(usage) == 60 * 2 + 30 * 1 // 2 + 10 * 3 + 30 * 10 + 20 * 4
+    assert PRICE.usage_cost(usage) == 60 * 2 + 30 * 1 // 2 + 10 * 3 + 30 * 10 + 20 * 4
 
 
 def test_what_has_no_price_of_its_own_costs_what_it_is_part_of() -> None:
     plain = TokenPrice(2_000_000, 10_000_000, 2_000_000)
-    assert plain.of_usage(Usage(100, 50, 30, 20, cache_write_tokens=10)) == 100 * 2 + 50 * 10
+    assert plain.usage_cost(Usage(100, 50, 30, 20, cache_write_tokens=10)) == 100 * 2 + 50 * 10
 
 
 @pytest.mark.parametrize("usage", [Usage(10, 5, 99, 99, cache_write_tokens=99), Usage(-5, -5, -5, -5, cache_write_tokens=-5)])
 def test_numbers_that_do_not_fit_together_cost_no_more_than_the_whole(usage: Usage) -> None:
-    assert 0 <= PRICE.of_usage(usage) <= 10 * 3 + 5 * 10
+    assert 0 <= PRICE.usage_cost(usage) <= 10 * 3 + 5 * 10
 
 
 def test_a_cost_is_rounded_up_once() -> None:
-    assert TokenPrice(1, 1, 1).of_usage(Usage(1, 1)) == 1
+    assert TokenPrice(1, 1, 1).usage_cost(Usage(1, 1)) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.limits.budget_gauge import BudgetUse
+from gateway.limits.budget_gauge import BudgetGauge
 from gateway.store.limit import Costs, Limit, LimitStatus
 from gateway.store.memory import MemoryLimiter
 
@@ -11,35 +11,35 @@ DOLLAR = 10**9
 
 def test_the_latest_decision_counts_and_a_new_period_begins_at_zero() -> None:
     now = 0.0
-    use = BudgetUse(lambda: now)
+    use = BudgetGauge(lambda: now)
     budget = Limit("key:app", "spend", 10 * DOLLAR, "day")
-    use.note([LimitStatus(budget, 4 * DOLLAR, 60.0)])
+    use.record([LimitStatus(budget, 4 * DOLLAR, 60.0)])
     assert use.values() == {("key", "app"): 0.6}
-    use.note([LimitStatus(budget, 1 * DOLLAR, 50.0)])
+    use.record([LimitStatus(budget, 1 * DOLLAR, 50.0)])
     assert use.values() == {("key", "app"): 0.9}
     now = 51.0
     assert use.values() == {("key", "app"): 0.0}
 
 
 def test_other_limits_and_users_are_not_budgets_that_are_shown() -> None:
-    use = BudgetUse()
-    use.note([LimitStatus(Limit("key:app", "requests", 10, "min"), 1, 60.0)])
-    use.note([LimitStatus(Limit("user:app:0123", "spend", 10 * DOLLAR, "day"), 0, 60.0)])
+    use = BudgetGauge()
+    use.record([LimitStatus(Limit("key:app", "requests", 10, "min"), 1, 60.0)])
+    use.record([LimitStatus(Limit("user:app:0123", "spend", 10 * DOLLAR, "day"), 0, 60.0)])
     assert use.values() == {}
 
 
 def test_a_budget_of_nothing_is_used_up() -> None:
-    use = BudgetUse()
-    use.note([LimitStatus(Limit("model:free", "spend", 0, "day"), 0, 60.0)])
+    use = BudgetGauge()
+    use.record([LimitStatus(Limit("model:free", "spend", 0, "day"), 0, 60.0)])
     assert use.values() == {("model", "free"): 1.0}
 
 
 async def test_a_real_decision_says_how_the_budget_stands() -> None:
-    limiter, use = MemoryLimiter(), BudgetUse()
+    limiter, use = MemoryLimiter(), BudgetGauge()
     budget = Limit("team:search", "spend", 10 * DOLLAR, "month")
     found = await limiter.admit((budget,), Costs(1, 0, 0, 9 * DOLLAR), "one")
-    use.note(found.statuses)
+    use.record(found.statuses)
     assert use.values() == {("team", "search"): 0.9}
     refused = await limiter.admit((budget,), Costs(1, 0, 0, 9 * DOLLAR), "two")
-    use.note(refused.statuses)
+    use.record(refused.statuses)
     assert use.values() == {("team", "search"): 0.9}

@@ -152,7 +152,7 @@ async def test_r3_g3_callers_of_three_gateways_wait_for_a_frozen_store_once_and_
     for one in gateways:
         said = [line for line in one.output.splitlines() if line.startswith("store: ")]
         assert 2 <= len(said) <= 6
-        assert all("out of reach" in line or "is back" in line for line in said)
+        assert all("is unavailable" in line or "is available again" in line for line in said)
 
 
 async def scripts(server: RedisServer) -> int:

@@ -44,7 +44,7 @@ async def test_a_password_in_a_file_with_the_stores_url_is_read_again(own_redis:
         while "x-gateway-limits" in (answer := await operator.call(token)).headers:
             assert time.monotonic() < until, gateway.reports
         assert answer.headers["x-ratelimit-limit-requests"] == "100"
-        await eventually(lambda: any("is back" in line for line in gateway.reports), 20)
+        await eventually(lambda: any("is available again" in line for line in gateway.reports), 20)
         assert "new" in (await operator.ask("GET")).text
         assert (await operator.ask("DELETE", "/new")).status_code == 200
         assert (await operator.call(FIRST)).status_code == 200

@@ -14,18 +14,18 @@ from gateway.config.route import Order, Ref, Route, Split
 from gateway.config.types import ModelConfig
 from gateway.errors import NotFound
 from gateway.routing.router import Router, unknown_model
-from gateway.targets.backend import Model, Place
-from gateway.upstream.native import NativeTransport
+from gateway.targets.backend import Backend, Model
+from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin
 from providers.base import Target
 
 KIND = providers.get("openai-compatible")
 
 
-def a_place(provider: str, model: str) -> Place:
+def a_place(provider: str, model: str) -> Backend:
     """The place of a target."""
     target = Target(f"{provider}/{model}", provider, KIND, model, "http://x/v1")
-    return Place((target,), Origin("http", "x", 80), NativeTransport(), Deadlines())
+    return Backend((target,), Origin("http", "x", 80), NativeTransport(), Deadlines())
 
 
 def router(draw: Callable[[], float] = lambda: 0.0, *, exposed: bool = False, **models: ModelConfig | Route) -> Router:
@@ -42,7 +42,7 @@ def router(draw: Callable[[], float] = lambda: 0.0, *, exposed: bool = False, **
 
 def names(one: Router, model: str) -> list[str]:
     """The targets of a model, in order."""
-    return [choice.place.target.name for choice in one.targets(one.find(model))]
+    return [choice.backend.target.name for choice in one.candidates(one.find(model))]
 
 
 A, B, C = Ref("a", "x"), Ref("b", "y"), Ref("a", "z")
@@ -124,7 +124,7 @@ def test_a_target_that_was_drawn_is_not_tried_twice() -> None:
 
 def test_a_route_without_chance_is_worked_out_once() -> None:
     one = router(m=Order((A, B)))
-    assert one.targets(one.find("m")) is one.targets(one.find("m"))
+    assert one.candidates(one.find("m")) is one.candidates(one.find("m"))
 
 
 def test_the_settings_nearest_to_the_caller_win() -> None:
@@ -132,7 +132,7 @@ def test_the_settings_nearest_to_the_caller_win() -> None:
         outer=ModelConfig(name="outer", targets=Order((Ref(None, "inner"), A)), timeout=5.0, strict=None),
         inner=ModelConfig(name="inner", targets=B, timeout=9.0, first_byte_timeout=2.0, retries=3, strict=True),
     )
-    through, direct = one.targets(one.find("outer"))
+    through, direct = one.candidates(one.find("outer"))
     assert (through.deadlines.total, through.deadlines.first_byte, through.deadlines.idle) == (5.0, 2.0, 60.0)
     assert (through.retries, through.strict) == (3, True)
     assert (direct.deadlines.total, direct.deadlines.first_byte, direct.retries, direct.strict) == (5.0, 60.0, 0, False)
@@ -143,4 +143,4 @@ def test_nought_retries_are_a_setting_too() -> None:
         outer=ModelConfig(name="outer", targets=Ref(None, "inner"), retries=0),
         inner=ModelConfig(name="inner", targets=A, retries=3),
     )
-    assert one.targets(one.find("outer"))[0].retries == 0
+    assert one.candidates(one.find("outer"))[0].retries == 0

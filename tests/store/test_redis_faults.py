@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.config.secret import read_secret
-from gateway.keys.runtime_keys import RedisKeys
+from gateway.keys.runtime_keys import RedisKeyStore
 from gateway.store.connection import STABLE_AFTER_S
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import US_PER_S, Costs, Limit, Refusal, Reservation
@@ -164,8 +164,8 @@ async def test_r16_a_password_that_is_rotated_is_read_again_without_a_restart(
     reports: list[str] = []
     limiter = await start(RedisAddress(port=own_redis.port, secret=read_secret(file)), reports)
     assert limiter.connections.up
-    keys = RedisKeys(RedisAddress(port=own_redis.port, secret=read_secret(file)))
-    assert await keys.news() is None
+    keys = RedisKeyStore(RedisAddress(port=own_redis.port, secret=read_secret(file)))
+    assert await keys.read_if_changed() is None
     second = RedisAddress(path=str(own_redis.socket), password="second-password")
     await ask(RedisAddress(path=str(own_redis.socket), password="first-password"), "CONFIG", "SET", "requirepass", "second-password")
     await ask(second, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -173,7 +173,7 @@ async def test_r16_a_password_that_is_rotated_is_read_again_without_a_restart(
     await eventually(lambda: "wrongpass" in limiter.connections.errors)
     for _ in range(2):  # once for the connection that was ended
         with pytest.raises(StoreUnavailableError):
-            await keys.news()
+            await keys.read_if_changed()
     assert (await decide(limiter)).degraded
     file.write_text("second-password\n")
     await eventually(lambda: limiter.connections.up)
@@ -181,7 +181,7 @@ async def test_r16_a_password_that_is_rotated_is_read_again_without_a_restart(
     await eventually(lambda: len(reports) == 2)
     assert "WRONGPASS" in reports[0]  # why, and not only that the connection ended
     assert not any(word in line for line in reports for word in ("first-password", "second-password"))
-    assert await keys.news() is None
+    assert await keys.read_if_changed() is None
     await keys.close()
 
 
@@ -231,9 +231,9 @@ async def test_r16_certificates_are_verified_and_a_better_one_is_taken_up(own_re
             unknown = await start(RedisAddress(port=proxy.port, tls=True), reports)
             assert not unknown.connections.up
             assert "certificate" in reports[-1].lower()
-            keys = RedisKeys(RedisAddress(port=proxy.port, tls=True, ca=str(certificates.ca)))
+            keys = RedisKeyStore(RedisAddress(port=proxy.port, tls=True, ca=str(certificates.ca)))
             if fault == "good":
-                assert await keys.news() is None
+                assert await keys.read_if_changed() is None
             else:
                 said = await why_away(keys)
                 assert "certificate" in said.lower() or "ssl" in said.lower(), said
@@ -242,13 +242,13 @@ async def test_r16_certificates_are_verified_and_a_better_one_is_taken_up(own_re
             await unknown.stop()
 
 
-async def why_away(keys: RedisKeys) -> str:
+async def why_away(keys: RedisKeyStore) -> str:
     """Why a store cannot be asked; that it was not asked in time says nothing on a busy machine."""
     said = "Timeout"
     for _ in range(5):
         if "Timeout" in said:
             with pytest.raises(StoreUnavailableError) as away:
-                await keys.news()
+                await keys.read_if_changed()
             said = str(away.value)
     return said
 
@@ -266,6 +266,6 @@ async def test_a_server_too_old_for_the_scripts_is_said_in_one_line(start: Start
         limiter = await start(RedisAddress(port=server.sockets[0].getsockname()[1]), reports)
         await asyncio.sleep(0.4)
         assert (limiter.connections.up, len(reports)) == (False, 1)
-        assert "Redis 4.0 is too old, 5.0 is needed" in reports[0]
+        assert "Redis 4.0 is too old: use 5.0 or later" in reports[0]
         assert (await decide(limiter)).degraded
         await limiter.stop()

@@ -14,7 +14,7 @@ import pytest
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.secret import Secret
 from gateway.config.types import KeyConfig
-from gateway.keys.runtime_keys import RedisKeys, RunTimeKeys
+from gateway.keys.runtime_keys import RedisKeyStore, RuntimeKeys
 from gateway.store.limit import NO_COSTS, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis import RedisLimiter
@@ -86,8 +86,8 @@ async def test_sentinels_may_ask_for_a_password_of_their_own(tmp_path: Path, sta
         assert ["NOAUTH" in line or "Authentication required" in line or "No master found" in line for line in reports] == [True]
         address = msgspec.structs.replace(servers.address, sentinel_secret=Secret("of-the-sentinels"))
         assert (await start(address)).connections.up
-        keys = RedisKeys(address)
-        assert await keys.news() is None
+        keys = RedisKeyStore(address)
+        assert await keys.read_if_changed() is None
         await keys.close()
     finally:
         servers.kill()
@@ -98,7 +98,7 @@ async def test_r7_a_replica_is_no_store(own_sentinel: SentinelServers, start: St
     limiter = await start(own_sentinel.servers[1].address, reports)
     await asyncio.sleep(0.5)
     assert not limiter.connections.up
-    assert ["is a replica: limits are counted on its master" in line for line in reports] == [True]
+    assert ["is a replica: use its master" in line for line in reports] == [True]
     await ask(own_sentinel.servers[1].address, "REPLICAOF", "NO", "ONE")
     await eventually(lambda: limiter.connections.up)
 
@@ -124,7 +124,7 @@ async def test_keys_made_at_run_time_are_shared_in_every_topology(servers: Redis
         address = servers
     told: list[str] = []
     one, other = [
-        RunTimeKeys(RedisKeys(address), lambda: told.append("changed"), OutageLog(told.append).for_subject("keys")) for _ in range(2)
+        RuntimeKeys(RedisKeyStore(address), lambda: told.append("changed"), OutageLog(told.append).for_subject("keys")) for _ in range(2)
     ]
     await one.start()
     await other.start()

@@ -15,11 +15,11 @@ async def test_so_many_run_so_many_wait_and_the_rest_is_turned_away() -> None:
     await asyncio.sleep(0)
     assert bulkhead.waiting == 3
     assert not await bulkhead.acquire(60)
-    bulkhead.leave()
+    bulkhead.release()
     await asyncio.sleep(0.01)
     assert [one.done() for one in waiting] == [True, False, False]
-    bulkhead.leave()
-    bulkhead.leave()
+    bulkhead.release()
+    bulkhead.release()
     assert await asyncio.gather(*waiting) == [True, True, True]
     assert (bulkhead.running, bulkhead.waiting) == (2, 0)
 
@@ -53,7 +53,7 @@ async def test_no_turn_is_lost_or_made_up_by_who_leaves_in_any_moment() -> None:
                 most = max(most, bulkhead.running)
                 await asyncio.sleep(draw.random() / 1000)
             finally:
-                bulkhead.leave()
+                bulkhead.release()
 
     for _ in range(40):
         tasks = [asyncio.create_task(call()) for _ in range(20)]

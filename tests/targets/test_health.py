@@ -12,7 +12,7 @@ import providers
 from gateway.config.provider import CooldownConfig, ProviderConfig
 from gateway.targets.cooldown import fingerprint
 from gateway.targets.health import AUTH_FOR, QUOTA_FOR, TargetHealth
-from gateway.targets.registry import Health
+from gateway.targets.registry import TargetRegistry
 from providers.base import Failure, FailureKind, Target
 
 BROKEN = Failure("server_error", "no", 500)
@@ -35,30 +35,30 @@ def target(credential: str = "one") -> Target:
 
 def health_of(clock: Clock, **cooldown: Any) -> TargetHealth:
     """The health of p/m, whose provider has this cooldown."""
-    health = Health(clock)
+    health = TargetRegistry(clock)
     health.configure({"p": ProviderConfig(name="p", cooldown=CooldownConfig(**cooldown))})
-    return health.of(target())
+    return health.health_of(target())
 
 
 def fail(one: TargetHealth, failure: Failure = BROKEN, to: Target | None = None) -> str | None:
     """One call that fails."""
-    probe = one.begin()
-    one.end(probe)
-    return one.fail(to or target(), failure, probe=probe)
+    probe = one.start_attempt()
+    one.end_attempt(probe)
+    return one.record_failure(to or target(), failure, probe=probe)
 
 
 def succeed(one: TargetHealth, clock: Clock, to: Target | None = None) -> None:
     """One call that is answered."""
-    probe = one.begin()
-    one.succeed(to or target(), clock.now, 0.1)
-    one.end(probe)
+    probe = one.start_attempt()
+    one.record_success(to or target(), clock.now, 0.1)
+    one.end_attempt(probe)
 
 
 def test_a_target_is_left_alone_after_five_failures_in_a_row() -> None:
     clock = Clock()
     one = health_of(clock)
     assert [fail(one) for _ in range(5)] == [None, None, None, None, "failures"]
-    assert (one.state, one.free, one.left) == ("cooling", False, 30.0)
+    assert (one.state, one.is_available, one.seconds_left) == ("cooling", False, 30.0)
 
 
 def test_a_success_between_begins_the_count_again() -> None:
@@ -76,13 +76,13 @@ def test_one_call_at_a_time_finds_out_and_its_success_ends_it() -> None:
     one = health_of(clock, failures=1)
     fail(one)
     clock.now += 30
-    assert (one.state, one.free) == ("probing", True)
-    probe = one.begin()
+    assert (one.state, one.is_available) == ("probing", True)
+    probe = one.start_attempt()
     assert probe
-    assert not one.free
-    assert not one.begin()
-    one.succeed(target(), clock.now)
-    assert (one.state, one.free) == ("live", True)
+    assert not one.is_available
+    assert not one.start_attempt()
+    one.record_success(target(), clock.now)
+    assert (one.state, one.is_available) == ("live", True)
 
 
 def test_a_probe_that_fails_or_is_given_up_leaves_the_way_free_for_the_next() -> None:
@@ -90,10 +90,10 @@ def test_a_probe_that_fails_or_is_given_up_leaves_the_way_free_for_the_next() ->
     one = health_of(clock, failures=1)
     fail(one)
     clock.now += 30
-    one.end(one.begin())
-    assert one.free
+    one.end_attempt(one.start_attempt())
+    assert one.is_available
     assert fail(one) == "failures"
-    assert one.left == 60
+    assert one.seconds_left == 60
 
 
 def test_each_ejection_in_a_row_is_longer_up_to_the_longest() -> None:
@@ -102,8 +102,8 @@ def test_each_ejection_in_a_row_is_longer_up_to_the_longest() -> None:
     found = []
     for _ in range(5):
         fail(one)
-        found.append(one.left)
-        clock.now += one.left
+        found.append(one.seconds_left)
+        clock.now += one.seconds_left
     assert found == [30, 60, 90, 100, 100]
 
 
@@ -112,18 +112,18 @@ def test_a_long_time_without_trouble_makes_the_first_ejection_short_again() -> N
     one = health_of(clock, failures=1)
     for _ in range(3):
         fail(one)
-        clock.now += one.left
+        clock.now += one.seconds_left
     succeed(one, clock)
     clock.now += 301
     fail(one)
-    assert one.left == 30
+    assert one.seconds_left == 30
 
 
 @pytest.mark.parametrize(("stated", "cooled"), [(None, 1.0), (0.0, 1.0), (7.0, 7.0), (86_400.0, 300.0)])
 def test_a_429_cools_for_the_stated_time_within_bounds(stated: float | None, cooled: float) -> None:
     one = health_of(Clock())
     assert fail(one, Failure("rate_limit", "slow down", 429, retry_after=stated)) == "rate_limit"
-    assert one.left == cooled
+    assert one.seconds_left == cooled
     assert one.state == "cooling"
 
 
@@ -133,8 +133,8 @@ def test_429s_that_name_no_time_cool_for_longer_and_longer() -> None:
     found = []
     for _ in range(7):
         fail(one, Failure("rate_limit", "slow down", 429))
-        found.append(one.left)
-        clock.now += one.left
+        found.append(one.seconds_left)
+        clock.now += one.seconds_left
     assert found == [1, 2, 4, 8, 16, 30, 30]
     assert one.state == "live"
 
@@ -145,22 +145,22 @@ def test_the_longer_time_wins_and_a_shorter_one_changes_nothing() -> None:
     fail(one, Failure("rate_limit", "", 429, retry_after=20.0))
     clock.now += 5
     assert fail(one, Failure("rate_limit", "", 429, retry_after=10.0)) is None
-    assert one.left == 15
+    assert one.seconds_left == 15
     assert fail(one, Failure("rate_limit", "", 429, retry_after=40.0)) == "rate_limit"
-    assert one.left == 40
+    assert one.seconds_left == 40
 
 
 def test_an_overloaded_upstream_that_says_when_is_left_alone_at_once() -> None:
     one = health_of(Clock())
     assert fail(one, Failure("overloaded", "", 503, retry_after=12.0)) == "overloaded"
-    assert one.left == 12
+    assert one.seconds_left == 12
 
 
 def test_an_account_that_has_nothing_left_is_out_for_five_minutes_and_an_unknown_credential_for_ten() -> None:
     quota, auth = health_of(Clock()), health_of(Clock())
     assert fail(quota, Failure("quota", "", 402)) == "quota"
     assert fail(auth, Failure("auth", "", 401)) == "auth"
-    assert (quota.left, auth.left) == (QUOTA_FOR, AUTH_FOR)
+    assert (quota.seconds_left, auth.seconds_left) == (QUOTA_FOR, AUTH_FOR)
 
 
 def test_a_403_may_be_about_one_request_and_counts_as_a_failure() -> None:
@@ -169,13 +169,13 @@ def test_a_403_may_be_about_one_request_and_counts_as_a_failure() -> None:
 
 
 def test_a_reload_tries_a_refused_credential_again() -> None:
-    health = Health(Clock())
+    health = TargetRegistry(Clock())
     settings_ = {"p": ProviderConfig(name="p")}
     health.configure(settings_)
-    one = health.of(target())
+    one = health.health_of(target())
     fail(one, Failure("auth", "", 401))
     health.configure(settings_)
-    assert health.of(target()) is one
+    assert health.health_of(target()) is one
     assert one.state == "live"
 
 
@@ -192,10 +192,10 @@ def test_a_call_that_began_before_the_trouble_does_not_end_it() -> None:
     began = clock.now
     clock.now += 1
     fail(one)
-    one.succeed(target(), began)
+    one.record_success(target(), began)
     assert one.state == "cooling"
     clock.now += 1
-    one.succeed(target(), clock.now)
+    one.record_success(target(), clock.now)
     assert one.state == "live"
 
 
@@ -203,24 +203,24 @@ def test_credentials_cool_one_by_one_and_the_target_with_the_last() -> None:
     clock = Clock()
     one = health_of(clock)
     keys = [target("one"), target("two"), target("three")]
-    refused = one.pick(keys)
+    refused = one.pick_credential(keys)
     fail(one, Failure("rate_limit", "", 429, retry_after=20.0), refused)
     assert one.state == "live"
-    assert {one.pick(keys) for _ in range(10)} == set(keys) - {refused}
+    assert {one.pick_credential(keys) for _ in range(10)} == set(keys) - {refused}
     for key in keys:
         if key is not refused:
             fail(one, Failure("auth", "", 401), key)
-    assert (one.state, one.left, one.cooling.reason) == ("cooling", 20.0, "rate_limit")
-    assert one.pick(keys) is refused
+    assert (one.state, one.seconds_left, one.cooldown.reason) == ("cooling", 20.0, "rate_limit")
+    assert one.pick_credential(keys) is refused
     clock.now += 20
     assert one.state == "live"
-    assert {one.pick(keys) for _ in range(5)} == {refused}
+    assert {one.pick_credential(keys) for _ in range(5)} == {refused}
 
 
 def test_a_generation_with_one_credential_left_cools_as_a_whole() -> None:
     one = health_of(Clock())
-    one.pick([target("one"), target("two")])
-    one.pick([target("one")])
+    one.pick_credential([target("one"), target("two")])
+    one.pick_credential([target("one")])
     fail(one, Failure("auth", "", 401))
     assert one.state == "cooling"
 
@@ -230,15 +230,15 @@ def test_who_lets_calls_wait_for_nothing_is_asked_by_one_at_a_time_and_who_fails
     slow, quick = health_of(clock, failures=1), health_of(clock, failures=1)
     fail(slow, Failure("header_timeout", ""))
     fail(quick)
-    assert (slow.crowded, quick.crowded) == (True, False)  # and that not more often than once a second
+    assert (slow.must_wait, quick.must_wait) == (True, False)  # and that not more often than once a second
     clock.now += 1
-    assert (slow.crowded, quick.crowded) == (False, False)
-    probes = [slow.begin(), quick.begin()]
-    assert (slow.crowded, quick.crowded) == (True, False)
+    assert (slow.must_wait, quick.must_wait) == (False, False)
+    probes = [slow.start_attempt(), quick.start_attempt()]
+    assert (slow.must_wait, quick.must_wait) == (True, False)
     clock.now += 31
-    assert slow.crowded
-    slow.end(probes[0])
-    assert not slow.crowded
+    assert slow.must_wait
+    slow.end_attempt(probes[0])
+    assert not slow.must_wait
 
 
 def test_who_fails_half_of_the_time_is_left_alone_though_never_in_a_row() -> None:
@@ -273,15 +273,15 @@ def test_a_smaller_share_or_one_of_long_ago_is_no_reason(rate: float, good: int,
 @pytest.mark.parametrize(("took", "crowded"), [(0.3, False), (1.5, True)])
 def test_a_failure_that_took_its_time_is_one_like_a_deadline(took: float, crowded: bool) -> None:
     one = health_of(Clock(), failures=1)
-    one.fail(target(), Failure("server_error", "", 500), took=took)
-    assert one.crowded is crowded
+    one.record_failure(target(), Failure("server_error", "", 500), took=took)
+    assert one.must_wait is crowded
 
 
 def test_another_instances_finding_counts_here_and_its_end_is_a_probe() -> None:
     clock = Clock()
     one = health_of(clock)
-    one.hear(None, 12.0, "failures")
-    assert (one.state, one.left) == ("cooling", 12.0)
+    one.apply_remote(None, 12.0, "failures")
+    assert (one.state, one.seconds_left) == ("cooling", 12.0)
     clock.now += 12
     assert one.state == "probing"
     succeed(one, clock)
@@ -289,15 +289,15 @@ def test_another_instances_finding_counts_here_and_its_end_is_a_probe() -> None:
 
 
 def test_what_begins_to_cool_is_told_once() -> None:
-    health = Health(Clock())
+    health = TargetRegistry(Clock())
     told: list[tuple[str, str | None, float, str]] = []
-    health.tell = lambda *what: told.append(what)
+    health.publish = lambda *what: told.append(what)
     health.configure({"p": ProviderConfig(name="p")})
-    one = health.of(target())
+    one = health.health_of(target())
     for _ in range(8):
         fail(one)
     keys = [target("one"), target("two")]
-    one.pick(keys)
+    one.pick_credential(keys)
     fail(one, Failure("rate_limit", "", 429, retry_after=5.0), keys[0])
     assert told == [("p/m", None, 30.0, "failures"), ("p/m", fingerprint(keys[0]), 5.0, "rate_limit")]
 
@@ -328,32 +328,32 @@ def test_whatever_happens_no_time_is_cut_short_no_two_probes_run_and_every_targe
     one = health_of(clock, failures=3, time=30.0, max=120.0)
     under_way: list[tuple[bool, float]] = []
     for step, what in steps:
-        before, at = one.cooling.until, clock.now
+        before, at = one.cooldown.until, clock.now
         if step == "wait":
             clock.now += what
         elif step == "begin":
-            under_way.append((one.begin(), clock.now))
+            under_way.append((one.start_attempt(), clock.now))
         elif step == "hear":
-            one.hear(None, what, "failures")
-            assert one.cooling.until >= before
+            one.apply_remote(None, what, "failures")
+            assert one.cooldown.until >= before
         elif under_way:
             probe, began = under_way.pop(0)
-            one.end(probe)
+            one.end_attempt(probe)
             if step == "fail":
-                one.fail(target(), what, probe=probe)
-                assert one.cooling.until >= before
-                assert one.left <= max(QUOTA_FOR, AUTH_FOR, 120.0)
+                one.record_failure(target(), what, probe=probe)
+                assert one.cooldown.until >= before
+                assert one.seconds_left <= max(QUOTA_FOR, AUTH_FOR, 120.0)
             elif step == "succeed":
-                one.succeed(target(), began)
-                assert one.cooling.until in (0.0, before)
-                if before > at and one.cooling.until == 0.0:
-                    assert began >= one.cooling.since
+                one.record_success(target(), began)
+                assert one.cooldown.until in (0.0, before)
+                if before > at and one.cooldown.until == 0.0:
+                    assert began >= one.cooldown.since
         assert one.in_flight == len(under_way)
-        assert one.probing == any(probe for probe, _ in under_way)
+        assert one.probe_in_flight == any(probe for probe, _ in under_way)
         assert sum(probe for probe, _ in under_way) <= 1
     for probe, _ in under_way:
-        one.end(probe)
+        one.end_attempt(probe)
     clock.now += max(QUOTA_FOR, AUTH_FOR, 120.0)
-    assert one.free
+    assert one.is_available
     succeed(one, clock)
     assert one.state == "live"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.targets.latency import ENOUGH, FORGETTING, MEMORY, MOST, Pace, Spread
+from gateway.targets.latency import ENOUGH, FORGETTING, MEMORY, MOST, Latency, LatencyHistogram
 
 
 class Hand:
@@ -21,22 +21,22 @@ class Hand:
 
 def test_the_average_follows_what_is_seen_and_forgets_what_was() -> None:
     clock = Hand()
-    pace = Pace(clock)
-    pace.saw(1.0, stream=True)
+    pace = Latency(clock)
+    pace.record(1.0, stream=True)
     assert pace.expected(stream=True) == 1.0
     clock.now += MEMORY * 3
-    pace.saw(0.1, stream=True)
+    pace.record(0.1, stream=True)
     assert 0.1 < pace.expected(stream=True) < 0.15
     for _ in range(100):
         clock.now += MEMORY / 10
-        pace.saw(2.0, stream=True)
+        pace.record(2.0, stream=True)
     assert pace.expected(stream=True) == pytest.approx(2.0, rel=0.01)
 
 
 def test_without_news_an_average_sinks_so_that_a_slow_target_is_tried_again() -> None:
     clock = Hand()
-    pace = Pace(clock)
-    pace.saw(5.0, stream=True)
+    pace = Latency(clock)
+    pace.record(5.0, stream=True)
     clock.now += FORGETTING
     assert 1.5 < pace.expected(stream=True) < 2.0
     clock.now += FORGETTING * 9
@@ -44,29 +44,29 @@ def test_without_news_an_average_sinks_so_that_a_slow_target_is_tried_again() ->
 
 
 def test_streams_and_whole_answers_are_kept_apart_until_one_is_all_there_is() -> None:
-    pace = Pace(Hand())
-    pace.saw(5.0, stream=False)
+    pace = Latency(Hand())
+    pace.record(5.0, stream=False)
     assert pace.expected(stream=True) == 5.0
-    pace.saw(0.2, stream=True)
+    pace.record(0.2, stream=True)
     assert (pace.expected(stream=True), pace.expected(stream=False)) == (0.2, 5.0)
 
 
 def test_an_attempt_that_was_given_up_never_makes_a_target_look_faster() -> None:
-    pace = Pace(Hand())
-    pace.gave_up(0.001, stream=True)
+    pace = Latency(Hand())
+    pace.record_timeout(0.001, stream=True)
     assert pace.expected(stream=True) == 0.0
-    pace.saw(0.5, stream=True)
-    pace.gave_up(0.001, stream=True)
+    pace.record(0.5, stream=True)
+    pace.record_timeout(0.001, stream=True)
     assert pace.expected(stream=True) == 0.5
-    pace.gave_up(60.0, stream=True)
+    pace.record_timeout(60.0, stream=True)
     assert pace.expected(stream=True) > 1.0
 
 
 @given(st.lists(st.floats(0.001, 100), min_size=int(ENOUGH), max_size=int(MOST)), st.floats(0.01, 0.999))
 def test_a_quantile_is_at_most_a_bucket_over_the_true_one(times: list[float], share: float) -> None:
-    spread = Spread()
+    spread = LatencyHistogram()
     for seconds in times:
-        spread.add(seconds)
+        spread.record(seconds)
     found = spread.quantile(share)
     assert found is not None
     within = sum(seconds <= found * 1.000001 for seconds in times)
@@ -76,12 +76,12 @@ def test_a_quantile_is_at_most_a_bucket_over_the_true_one(times: list[float], sh
 
 
 def test_too_few_have_no_quantile_and_old_ones_give_way() -> None:
-    spread = Spread()
+    spread = LatencyHistogram()
     for _ in range(int(ENOUGH) - 1):
-        spread.add(1.0)
+        spread.record(1.0)
     assert spread.quantile(0.5) is None
     for _ in range(int(MOST) * 4):
-        spread.add(0.01)
+        spread.record(0.01)
     found = spread.quantile(0.99)
     assert found is not None
     assert found < 0.02
@@ -89,9 +89,9 @@ def test_too_few_have_no_quantile_and_old_ones_give_way() -> None:
 
 
 def test_a_target_of_which_nothing_is_known_is_tried_by_one_call_at_a_time() -> None:
-    pace = Pace(Hand())
-    assert pace.wait(stream=True) == 0.0
+    pace = Latency(Hand())
+    assert pace.expected_wait(stream=True) == 0.0
     pace.in_flight = 1
-    assert pace.wait(stream=True) == float("inf")
-    pace.saw(0.5, stream=True)
-    assert pace.wait(stream=True) == 1.0
+    assert pace.expected_wait(stream=True) == float("inf")
+    pace.record(0.5, stream=True)
+    assert pace.expected_wait(stream=True) == 1.0

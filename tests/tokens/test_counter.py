@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tokens.counter import BY_BYTES, INLINE, SAFETY, STAND_IN, TokenCounter, Tokenizer, count_bytes, load_tokenizer, tokenizer_for
+from gateway.tokens.counter import BY_BYTES, MAX_INLINE_BYTES, FALLBACK_FACTOR, FALLBACK, TokenCounter, Tokenizer, count_bytes, load_tokenizer, tokenizer_for
 from providers.base import Body
 
 EXACT = Tokenizer("o200k_base", exact=True)
@@ -64,9 +64,9 @@ def test_openai_models_have_their_own_encoding(model: str, encoding: str) -> Non
 
 
 def test_other_models_are_counted_with_a_stated_factor() -> None:
-    assert tokenizer_for("groq", "llama-3.3-70b-versatile") == STAND_IN
-    assert tokenizer_for("openai", "some-new-model") == STAND_IN
-    assert STAND_IN.words() == "o200k_base x 1.2"
+    assert tokenizer_for("groq", "llama-3.3-70b-versatile") == FALLBACK
+    assert tokenizer_for("openai", "some-new-model") == FALLBACK
+    assert FALLBACK.label() == "o200k_base x 1.2"
 
 
 def test_counts_are_those_of_openais_chat_format() -> None:
@@ -96,9 +96,9 @@ def test_counts_are_those_of_openais_chat_format() -> None:
 
 def test_a_stand_in_is_scaled_and_says_so() -> None:
     messages = [{"role": "user", "content": "one two three"}]
-    exact, scaled = shared.count_now(body(messages), EXACT), shared.count_now(body(messages), STAND_IN)
+    exact, scaled = shared.count_now(body(messages), EXACT), shared.count_now(body(messages), FALLBACK)
     assert exact.total() == 10
-    assert scaled.total() == 12 == 10 * SAFETY
+    assert scaled.total() == 12 == 10 * FALLBACK_FACTOR
     assert (scaled.exact, scaled.tokenizer) == (False, "o200k_base x 1.2")
 
 
@@ -185,7 +185,7 @@ async def test_much_text_and_loading_leave_the_event_loop() -> None:
     await counter.count(body([{"role": "user", "content": "second"}]), EXACT)
     assert here in seen.threads
     seen.threads.clear()
-    await counter.count(body([{"role": "user", "content": "x " * INLINE}]), EXACT)
+    await counter.count(body([{"role": "user", "content": "x " * MAX_INLINE_BYTES}]), EXACT)
     assert here not in seen.threads
 
 
@@ -206,8 +206,8 @@ async def test_a_tokenizer_file_that_cannot_be_read_is_replaced_by_the_stand_in(
     path = tmp_path / "tokenizer.json"
     path.write_text("{}")
     found = await TokenCounter().count(body([{"role": "user", "content": "hi"}]), tokenizer_for("vllm", "mine", str(path)))
-    assert found.tokenizer == STAND_IN.words()
-    assert found.factor == SAFETY
+    assert found.tokenizer == FALLBACK.label()
+    assert found.factor == FALLBACK_FACTOR
 
 
 async def test_a_models_own_tokenizer_counts_and_is_called_an_estimate() -> None:
@@ -220,8 +220,8 @@ async def test_without_the_package_bytes_are_halved() -> None:
     def missing(tokenizer: Tokenizer) -> Callable[[list[str]], list[int]]:
         raise ImportError("toktok")
 
-    found = await TokenCounter(missing).count(body([{"role": "user", "content": "ä" * 50}]), STAND_IN)
-    assert found.tokenizer == BY_BYTES.words()
+    found = await TokenCounter(missing).count(body([{"role": "user", "content": "ä" * 50}]), FALLBACK)
+    assert found.tokenizer == BY_BYTES.label()
     assert found.messages == (54,)
     assert not found.exact
 
@@ -234,7 +234,7 @@ def test_half_the_bytes_of_plain_words_is_not_too_few(text: str) -> None:
 
 
 def test_many_texts_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.tokens.counter.REMEMBERED", 10)
+    monkeypatch.setattr("gateway.tokens.counter.MAX_CACHED_COUNTS", 10)
     counter = TokenCounter(lambda tokenizer: words)
     for turn in range(5):
         counter.count_now(body([{"role": "user", "content": f"{turn} {at}"} for at in range(8)]), EXACT)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tokens.truncation import Budget, Group, Limits, Policy, budget, gone, groups, lowered_cap, order, overflows, search
+from gateway.tokens.truncation import PromptBudget, Group, WindowLimits, Policy, prompt_budget, evicted_messages, evictable_groups, lowered_cap, eviction_order, overflows, fewest_groups
 
 Message = dict[str, Any]
 POLICIES: tuple[Policy, ...] = ("oldest-first", "middle-out")
@@ -44,15 +44,15 @@ def weighed(draw: st.DrawFn) -> tuple[list[Message], list[int]]:
 
 def evict(messages: list[Message], weights: list[int], most: int, policy: Policy) -> tuple[int, ...] | None:
     """The places that leave so that the prompt has at most `most` tokens; None when it cannot be done."""
-    leaving = order(groups(messages), policy)
-    steps = search(len(leaving), Budget(most, most, most))
+    leaving = eviction_order(evictable_groups(messages), policy)
+    steps = fewest_groups(len(leaving), PromptBudget(most, most, most))
     try:
         count = next(steps)
         while True:
-            without = gone(leaving, count)
+            without = evicted_messages(leaving, count)
             count = steps.send(sum(weight for at, weight in enumerate(weights) if at not in without))
     except StopIteration as found:
-        return None if found.value is None else gone(leaving, found.value)
+        return None if found.value is None else evicted_messages(leaving, found.value)
 
 
 @given(weighed(), st.integers(1, 8000), policies)
@@ -61,7 +61,7 @@ def test_what_is_left_fits_or_nothing_that_may_leave_would_make_it_fit(
 ) -> None:
     messages, weights = given_
     evicted = evict(messages, weights, most, how)
-    may_leave = {at for group in groups(messages) for at in group}
+    may_leave = {at for group in evictable_groups(messages) for at in group}
     if evicted is None:
         pinned = sum(weight for at, weight in enumerate(weights) if at not in may_leave)
         assert pinned > most or not may_leave
@@ -76,9 +76,9 @@ def test_no_more_leaves_than_must(given_: tuple[list[Message], list[int]], most:
     evicted = evict(messages, weights, most, how)
     if evicted is None:
         return
-    leaving = order(groups(messages), how)
-    count = next(count for count in range(1, len(leaving) + 1) if gone(leaving, count) == evicted)
-    fewer = gone(leaving, count - 1)
+    leaving = eviction_order(evictable_groups(messages), how)
+    count = next(count for count in range(1, len(leaving) + 1) if evicted_messages(leaving, count) == evicted)
+    fewer = evicted_messages(leaving, count - 1)
     assert count == 1 or sum(weight for at, weight in enumerate(weights) if at not in fewer) > most
 
 
@@ -90,7 +90,7 @@ def test_the_same_conversation_loses_the_same_messages(given_: tuple[list[Messag
 
 @given(conversations())
 def test_system_messages_the_last_question_and_the_end_never_leave(messages: list[Message]) -> None:
-    may_leave = {at for group in groups(messages) for at in group}
+    may_leave = {at for group in evictable_groups(messages) for at in group}
     last_user = max((at for at, one in enumerate(messages) if one["role"] == "user"), default=None)
     assert not may_leave & {at for at, one in enumerate(messages) if one["role"] in ("system", "developer")}
     assert last_user not in may_leave
@@ -99,7 +99,7 @@ def test_system_messages_the_last_question_and_the_end_never_leave(messages: lis
 
 @given(conversations())
 def test_a_call_and_its_results_are_in_one_group_or_both_stay(messages: list[Message]) -> None:
-    found = groups(messages)
+    found = evictable_groups(messages)
     home = {at: index for index, group in enumerate(found) for at in group}
     callers = {call["id"]: at for at, one in enumerate(messages) for call in one.get("tool_calls") or ()}
     for at, one in enumerate(messages):
@@ -109,10 +109,10 @@ def test_a_call_and_its_results_are_in_one_group_or_both_stay(messages: list[Mes
 
 @given(conversations())
 def test_groups_share_nothing_and_middle_out_leaves_the_ends_longest(messages: list[Message]) -> None:
-    found = groups(messages)
+    found = evictable_groups(messages)
     places = [at for group in found for at in group]
     assert len(places) == len(set(places))
-    out = order(found, "middle-out")
+    out = eviction_order(found, "middle-out")
     assert sorted(out) == sorted(found)
     if len(found) > 2:
         assert {out[-1], out[-2]} == {found[0], found[-1]}
@@ -135,19 +135,19 @@ CHAT: list[Message] = [
 
 
 def test_an_answer_leaves_with_its_question() -> None:
-    assert groups(CHAT) == [(1, 2, 3, 4, 5), (6, 7)]
+    assert evictable_groups(CHAT) == [(1, 2, 3, 4, 5), (6, 7)]
 
 
 def test_within_the_last_turn_calls_leave_one_by_one_but_not_the_latest() -> None:
     turns: list[Message] = [{"role": "system"}, {"role": "user"}]
     for name in ("a", "b", "c"):
         turns += [{"role": "assistant", "tool_calls": [{"id": name}]}, {"role": "tool", "tool_call_id": name}]
-    assert groups(turns) == [(2, 3), (4, 5)]
+    assert evictable_groups(turns) == [(2, 3), (4, 5)]
 
 
 def test_a_result_of_the_old_form_leaves_with_its_call() -> None:
     turns = [{"role": "user"}, {"role": "assistant", "function_call": {}}, {"role": "function"}, {"role": "user"}]
-    assert groups(turns) == [(0, 1, 2)]
+    assert evictable_groups(turns) == [(0, 1, 2)]
 
 
 @pytest.mark.parametrize(
@@ -155,42 +155,42 @@ def test_a_result_of_the_old_form_leaves_with_its_call() -> None:
 )
 def test_the_order_in_which_groups_leave(policy: Policy, expected: list[int]) -> None:
     found: list[Group] = [(at,) for at in range(5)]
-    assert [group[0] for group in order(found, policy)] == expected
+    assert [group[0] for group in eviction_order(found, policy)] == expected
 
 
 def test_truncate_lowers_the_cap_before_anything_leaves() -> None:
-    limits = Limits("truncate", window=1000)
-    assert budget(limits, 500) == Budget(936, 875, 999)
+    limits = WindowLimits("truncate", window=1000)
+    assert prompt_budget(limits, 500) == PromptBudget(936, 875, 999)
     assert lowered_cap(limits, 500, 600) == 400
     assert lowered_cap(limits, 400, 600) is None
     assert lowered_cap(limits, None, 600) is None
 
 
 def test_a_model_that_answers_briefly_lowers_the_cap_too() -> None:
-    assert lowered_cap(Limits("truncate", window=1000, output=100), 500, 10) == 100
+    assert lowered_cap(WindowLimits("truncate", window=1000, output=100), 500, 10) == 100
 
 
 def test_a_small_answer_keeps_the_room_that_it_asked_for() -> None:
-    assert budget(Limits("truncate", window=1000), 10) == Budget(990, 990, 999)
+    assert prompt_budget(WindowLimits("truncate", window=1000), 10) == PromptBudget(990, 990, 999)
 
 
 def test_a_prompt_limit_and_a_window_bound_together() -> None:
-    assert budget(Limits("truncate", window=1000, prompt=500), 10) == Budget(500, 500, 500)
-    assert budget(Limits(prompt=500), None) == Budget(500, 500, 500)
-    assert budget(Limits("error", window=1000), None) is None
-    assert budget(Limits(prompt=500, evicts=False), None) is None
+    assert prompt_budget(WindowLimits("truncate", window=1000, prompt=500), 10) == PromptBudget(500, 500, 500)
+    assert prompt_budget(WindowLimits(prompt=500), None) == PromptBudget(500, 500, 500)
+    assert prompt_budget(WindowLimits("error", window=1000), None) is None
+    assert prompt_budget(WindowLimits(prompt=500, evicts=False), None) is None
 
 
 def test_an_overflow_counts_the_answer() -> None:
-    limits = Limits("error", window=1000)
+    limits = WindowLimits("error", window=1000)
     assert overflows(limits, 101, 900)
     assert not overflows(limits, 100, 900)
     assert overflows(limits, None, 1000)
-    assert overflows(Limits("error", window=1000, prompt_window=600), 1, 601)
+    assert overflows(WindowLimits("error", window=1000, prompt_window=600), 1, 601)
 
 
 @given(st.integers(1, 4000), st.one_of(st.none(), st.integers(1, 9000)))
 def test_a_budget_is_in_order_and_leaves_room_for_a_token(window: int, cap: int | None) -> None:
-    found = budget(Limits("truncate", window=window), cap)
+    found = prompt_budget(WindowLimits("truncate", window=window), cap)
     assert found is not None
-    assert found.aim <= found.most <= found.limit == window - 1
+    assert found.target <= found.unevicted <= found.limit == window - 1
