@@ -20,7 +20,7 @@ from gateway.store.settled_spend import SettledSpend
 from providers.base import Usage
 
 if TYPE_CHECKING:
-    from gateway.call import Call
+    from gateway.call import Attempt, Call
 
 PROGRESS_INTERVAL_S = 1.0
 """Seconds between two records of what calls under way used so far: what a crash may cost at most."""
@@ -82,10 +82,11 @@ class Ledger:
         """Everything that a call used: its answer, and what failed attempts were billed."""
         self._open.discard(call)
         day = self._day_of(call, ended)
-        for aside in call.asides:
-            self.counters.add(_row(call, day, aside.target), _counts(0, aside.usage, aside.cost))
-        if call.target is not None and (call.written or call.usage is not None):
-            self.counters.add(_row(call, day, call.target.name), _counts(1, call.usage, call.cost))
+        for other, usage, cost in accounting.unanswered_usages(call):
+            self.counters.add(_row(call, day, other.target.name), _counts(0, usage, cost))
+        attempt = call.final_attempt
+        if attempt is not None and (attempt.usage is not None or call.is_written):
+            self.counters.add(_row(call, day, attempt.target.name), _counts(1, attempt.usage, attempt.cost))
         if self.journal is not None:
             self.journal.call_ended(call.id)
             if self.counters.unjournaled or self.settled_spend.unjournaled:
@@ -116,15 +117,18 @@ class Ledger:
         self._timer = None
         ended = time.monotonic()
         if self.journal is not None:
-            self.journal.record_progress([self._progress_of(call, ended) for call in self._open if call.status == 200 and call.relays])
+            self.journal.record_progress([
+                self._progress_of(call, call.answered_by, ended)
+                for call in self._open
+                if call.status == 200 and call.answered_by is not None and call.answered_by.relays
+            ])
         if self._open:
             self._timer = asyncio.get_running_loop().call_later(PROGRESS_INTERVAL_S, self._write_progress)
 
-    def _progress_of(self, call: Call, ended: float) -> CallProgress:
-        assert call.target is not None
-        usage = accounting.received(call)
-        cost = call.price.usage_cost(usage) if call.price is not None else 0
-        row = _row(call, self._day_of(call, ended), call.target.name)
+    def _progress_of(self, call: Call, attempt: Attempt, ended: float) -> CallProgress:
+        usage = accounting.received(call, attempt)
+        cost = attempt.price.usage_cost(usage) if attempt.price is not None else 0
+        row = _row(call, self._day_of(call, ended), attempt.target.name)
         held = call.reservation
         reserved = [] if held is None else zip(held.limits, held.slots, strict=True)
         budgets = tuple((limit.key, slot) for limit, slot in reserved if limit.kind == "spend")

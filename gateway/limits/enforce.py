@@ -34,7 +34,7 @@ from gateway.tokens.estimate import output_cap
 from providers.base import Failure, Target
 
 if TYPE_CHECKING:
-    from gateway.call import Call
+    from gateway.call import Attempt, Call
     from gateway.metrics import Metrics
 
 MOST_USERS = 10_000
@@ -117,20 +117,29 @@ class Limits:
             return None
         return self._config.default_output_tokens if call.strict_limits or has_strict_limit(self._of_target(target)) else None
 
-    def settle(self, call: Call, reservation: Reservation, *, made: bool = False, since: int = 0) -> None:
-        """Replace the reservation by what the call used: nothing when it reached no upstream, unless it was `made` all the same.
+    def settle(self, call: Call, reservation: Reservation) -> None:
+        """Replace the reservation by what the call used: nothing if it reached no upstream."""
+        made = bool((call.attempts and call.attempts[-1].head_at) or (call.abort_phase and call.is_written))
+        self._settle(call.attempts, reservation, Costs() if made else NO_COSTS)
 
-        The first `since` of its asides are others' business. A strict limit on tokens keeps what was reserved where nobody reported them.
+    def settle_attempt(self, attempt: Attempt, reservation: Reservation) -> None:
+        """Replace the reservation at a target by what the attempt used; it counts as a request in any case."""
+        self._settle((attempt,), reservation, Costs())
+
+    def _settle(self, attempts: Sequence[Attempt], reservation: Reservation, unused: Costs) -> None:
+        """Settle by the bill of the attempts, `unused` if they have none.
+
+        If usage was estimated, a strict limit on tokens keeps what was reserved.
         """
-        used = accounting.used(call, since)
-        if used is None:
-            made = made or bool(call.upstream_at or (call.abort_phase and call.written))
-            self.limiter.settle(reservation, Costs() if made else NO_COSTS)
+        bill = accounting.bill(attempts)
+        if bill is None:
+            self.limiter.settle(reservation, unused)
             return
-        if accounting.guessed(call, since) and any(limit.strict and limit.kind in TOKEN_KINDS for limit in reservation.limits):
+        is_strict = any(limit.strict and limit.kind in TOKEN_KINDS for limit in reservation.limits)
+        if is_strict and accounting.is_estimated(attempts):
             held = reservation.costs
-            used = accounting.Used(max(used.prompt, held.prompt_tokens), max(used.output, held.output_tokens), used.cost)
-        self.limiter.settle(reservation, Costs(1, *used))
+            bill = accounting.Bill(max(bill.prompt, held.prompt_tokens), max(bill.output, held.output_tokens), bill.cost)
+        self.limiter.settle(reservation, Costs(1, *bill))
 
     def _count(self, limits: Sequence[Limit], found: Reservation | Refusal) -> None:
         """One decision for each limit that admitted, or for the one that refused."""

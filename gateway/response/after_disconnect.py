@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 def wanted(exchange: Exchange) -> bool:
     """Whether the caller left an answer that should be read on."""
     place = exchange.place
-    return place.finishes_reading and getattr(exchange.caller, "gone", False) and place.finishing < MOST
+    return place.finishes_reading and exchange.caller.disconnected and place.finishing < MOST
 
 
 async def read_on(exchange: Exchange, rest: Awaitable[Any]) -> None:
