@@ -15,7 +15,8 @@ from typing import Any
 
 import hiredis
 
-from gateway.store.resp import OnReply, RedisAddress, RespConnection, connect
+from gateway.config.redis_address import RedisAddress
+from gateway.store.resp import OnReply, RespConnection, connect
 from gateway.store.scripts import ADMIT, SCRIPTS, digest
 
 CONNECT_TIMEOUT_S = 1.0

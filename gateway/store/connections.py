@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gateway.config.redis_address import RedisAddress
 from gateway.store.connection import CONNECTION_ENDED, STABLE_AFTER_S, RedisConnection
-from gateway.store.resp import OnReply, RedisAddress
+from gateway.store.resp import OnReply
 from gateway.store.script_args import side_of
 from gateway.store.topology import HASH_TAGS, Topology
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.config.redis_address import RedisAddress
 from gateway.store import script_args
 from gateway.store.budget_sync import BudgetSync
 from gateway.store.connections import DECISION_TIMEOUT_S, RedisConnections
@@ -24,7 +25,6 @@ from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, Limit
 from gateway.store.members import HEARTBEAT_INTERVAL_S, HOLD_BACK_S, Members
 from gateway.store.memory import BUSY_RETRY_S, steady_now
 from gateway.store.outage import OutageLimiter
-from gateway.store.resp import RedisAddress
 from gateway.store.script_args import PendingDecision, Settlement, batches, group_by_side
 from gateway.store.scripts import ADMIT, SETTLE
 from gateway.store.settled_spend import SettledSpend

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import hiredis
 
-from gateway.config.redis_address import RedisAddress, read_address
+from gateway.config.redis_address import RedisAddress
 
 OnReply = Callable[[Any], None]
 """Receives a reply, a hiredis.ReplyError or a ConnectionError."""
@@ -93,6 +93,3 @@ async def connect(address: RedisAddress, on_lost: Callable[[], None]) -> RespCon
         connection.abort()
         raise
     return connection
-
-
-__all__ = ["RedisAddress", "RespConnection", "connect", "read_address"]

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import uvloop
 
+from gateway.config.redis_address import RedisAddress, read_address
 from gateway.store.limit import NO_COSTS, Costs, Limit, Refusal, Reservation
 from gateway.store.redis import RedisLimiter
 from gateway.store.redis_client import open_client
-from gateway.store.resp import RedisAddress, RespConnection, connect, read_address
+from gateway.store.resp import RespConnection, connect
 from tests.flows.live import eventually
 from tests.support.redis import RedisServer
 from tests.support.redis_fixtures import Starter
