@@ -99,15 +99,18 @@ def check(file: str | None, as_json: bool) -> None:
 
 
 @cli.command(short_help="Print the JSON Schema of the configuration.")
-def schema() -> None:
+@click.option("--markdown", is_flag=True, help="Print the configuration reference as Markdown instead.")
+def schema(markdown: bool) -> None:
     """Print the JSON Schema of the configuration, for editors and for checks without this program.
 
     \b
     lockgate schema > schema.json
+    lockgate schema --markdown > configuration.md
     """
+    from gateway.config.reference import reference
     from gateway.config.schema import schema_text
 
-    click.echo(schema_text(), nl=False)
+    click.echo(reference() if markdown else schema_text(), nl=False)
 
 
 @cli.command(short_help="Show what would be sent for a request, and to whom.")

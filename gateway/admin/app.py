@@ -17,8 +17,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from gateway.admin import configuration, health, route, scrape, targets, usage
-from gateway.admin.answers import answer_error, answer_http, answer_internal
-from gateway.admin.health import Health
+from gateway.admin.answers import answer_error, answer_http_error, answer_internal_error
+from gateway.admin.health import Readiness
 from gateway.admin.keys import KeyAdmin
 from gateway.errors import GatewayError, Unauthorized
 from gateway.keys.authenticate import bearer_token
@@ -28,7 +28,7 @@ from gateway.runtime.reload import Reloader
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build_admin(gateway: Gateway, state: Health, reloader: Reloader) -> Starlette:
+def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> Starlette:
     """The admin ASGI application."""
 
     def keyed(path: str, endpoint: Endpoint, *methods: str) -> BaseRoute:
@@ -43,9 +43,9 @@ def build_admin(gateway: Gateway, state: Health, reloader: Reloader) -> Starlett
     keys = KeyAdmin(gateway)
     routes: list[BaseRoute] = [
         Route("/healthz", health.live),
-        Route("/readyz", health.ready(gateway, state)),
-        Route("/metrics", _unless_open(gateway, scrape.metrics(gateway))),
-        keyed("/admin/targets", targets.listing(gateway)),
+        Route("/readyz", health.ready(gateway, readiness)),
+        Route("/metrics", _key_unless_open(gateway, scrape.metrics(gateway))),
+        keyed("/admin/targets", targets.list_targets(gateway)),
         keyed("/admin/route", route.route(gateway), "POST"),
         keyed("/admin/keys", keys.list),
         keyed("/admin/keys", keys.create, "POST"),
@@ -56,11 +56,11 @@ def build_admin(gateway: Gateway, state: Health, reloader: Reloader) -> Starlett
         keyed("/admin/config", configuration.show(gateway, reloader)),
         keyed("/admin/reload", configuration.reload(reloader), "POST"),
     ]
-    handlers: dict[Any, Any] = {GatewayError: answer_error, HTTPException: answer_http, Exception: answer_internal(gateway)}
+    handlers: dict[Any, Any] = {GatewayError: answer_error, HTTPException: answer_http_error, Exception: answer_internal_error(gateway)}
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
-def _unless_open(gateway: Gateway, endpoint: Endpoint) -> Endpoint:
+def _key_unless_open(gateway: Gateway, endpoint: Endpoint) -> Endpoint:
     """The admin key where `metrics: open` does not spare it."""
 
     async def checked(request: Request) -> Response:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.admin.answers import as_json
+from gateway.admin.answers import json_response
 from gateway.config.masked import masked
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
@@ -17,7 +17,7 @@ def show(gateway: Gateway, reloader: Reloader) -> Callable[[Request], Awaitable[
     """GET /admin/config."""
 
     async def answer(request: Request) -> Response:
-        return as_json({**reloader.describe(), "config": masked(gateway.config)})
+        return json_response({**reloader.describe(), "config": masked(gateway.config)})
 
     return answer
 
@@ -27,6 +27,6 @@ def reload(reloader: Reloader) -> Callable[[Request], Awaitable[Response]]:
 
     async def answer(request: Request) -> Response:
         outcome = await reloader.reload()
-        return as_json({"outcome": outcome, **reloader.describe()}, 422 if outcome == "failed" else 200)
+        return json_response({"outcome": outcome, **reloader.describe()}, 422 if outcome == "failed" else 200)
 
     return answer

@@ -18,12 +18,12 @@ from gateway.config.read import Reader
 from gateway.config.types import Config, KeyConfig
 
 SOURCE = "(the request)"
-MOST = 128
+MAX_NAME_CHARS = 128
 """Longest name of a key."""
-_FACTORS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
+_UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
-def read_entry(config: Config, name: str, entry: dict[str, Any], *, ends_later: bool = True) -> KeyConfig:
+def key_from_json(config: Config, name: str, entry: dict[str, Any], *, check_expiry: bool = True) -> KeyConfig:
     """A key as `keys.NAME` of this configuration; ConfigError has what is wrong with it. `ends_later`: an end in the past is."""
     problems = Problems(SOURCE)
     where = join("keys", name)
@@ -31,22 +31,22 @@ def read_entry(config: Config, name: str, entry: dict[str, Any], *, ends_later: 
         node = yamlfile.parse(msgspec.json.encode(entry))
     except yamlfile.YamlError as error:
         raise ConfigError([Problem(SOURCE, 0, 0, where, error.message)]) from None
-    if not name.strip() or not name.isprintable() or name != name.strip() or len(name) > MOST:
-        problems.add(node.place, "name", f"a key's name is text of at most {MOST} characters")
+    if not name.strip() or not name.isprintable() or name != name.strip() or len(name) > MAX_NAME_CHARS:
+        problems.add(node.place, "name", f"a key's name is text of at most {MAX_NAME_CHARS} characters")
     key = Reader(problems, {}, Path("/")).read(node, mi.type_info(KeyConfig), where, name)
     if isinstance(key, KeyConfig) and not len(problems):
         # this key alone, beside the rest of the file, which was checked when it was loaded
         alone = replace(config, keys={name: key}, teams=config.teams)
         check_keys(alone, problems)
         check_limits(alone, problems)
-        if ends_later:
+        if check_expiry:
             check_new_key(key, where, problems)
     problems.raise_if_any()
     assert isinstance(key, KeyConfig)
     return key
 
 
-def as_entry(key: KeyConfig) -> dict[str, Any]:
+def key_to_json(key: KeyConfig) -> dict[str, Any]:
     """What the YAML would say of a key, what is left out aside."""
     found: dict[str, Any] = {"hash": key.hash}
     if key.models is not None:
@@ -61,16 +61,16 @@ def as_entry(key: KeyConfig) -> dict[str, Any]:
         found["strict"] = True
     for field, block in (("limits", key.limits), ("limits_per_user", key.limits_per_user)):
         if block != LimitsConfig():
-            found[field] = _limits(block)
+            found[field] = _limits_to_json(block)
     return found
 
 
-def _limits(block: LimitsConfig) -> dict[str, str | int | bool]:
+def _limits_to_json(block: LimitsConfig) -> dict[str, str | int | bool]:
     found: dict[str, str | int | bool] = {}
     for kind in ("requests", "tokens", "prompt_tokens", "output_tokens"):
         rate: Rate | None = getattr(block, kind)
         if rate is not None:
-            found[kind] = f"{_short(rate.amount)}/{rate.window}"
+            found[kind] = f"{_format_amount(rate.amount)}/{rate.window}"
     if block.concurrent is not None:
         found["concurrent"] = block.concurrent
     if block.spend is not None:
@@ -84,8 +84,8 @@ def _limits(block: LimitsConfig) -> dict[str, str | int | bool]:
     return found
 
 
-def _short(amount: int) -> str:
-    for factor, letter in _FACTORS:
+def _format_amount(amount: int) -> str:
+    for factor, letter in _UNITS:
         if amount % factor == 0:
             return f"{amount // factor}{letter}"
     return str(amount)

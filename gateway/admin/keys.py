@@ -11,8 +11,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.admin.answers import as_json
-from gateway.admin.key_json import as_entry, read_entry
+from gateway.admin.answers import json_response
+from gateway.admin.key_json import key_from_json, key_to_json
 from gateway.config.formats import Address
 from gateway.config.problem import ConfigError
 from gateway.config.types import KeyConfig
@@ -22,9 +22,9 @@ from gateway.keys.runtime_keys import RuntimeKey
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
 
-PREFIX = "lg-"
-MAX_BODY = 64 << 10
-GIVEN = ("hash", "created", "key")
+KEY_PREFIX = "lg-"
+MAX_BODY_BYTES = 64 << 10
+READ_ONLY_FIELDS = ("hash", "created", "key")
 """What the answer has and nobody may ask for."""
 
 
@@ -37,9 +37,9 @@ class KeyAdmin:
     async def list(self, request: Request) -> Response:
         """GET /admin/keys: every key, from the configuration and made at run time."""
         _check_host(self._gateway, request)
-        found = [_described(key, "yaml") for key in self._gateway.config.keys.values()]
-        found += [_made(key) for key in self._gateway.made_keys.keys.values()]
-        return as_json({"object": "list", "data": found})
+        found = [_key_json(key, "yaml") for key in self._gateway.config.keys.values()]
+        found += [_runtime_key_json(key) for key in self._gateway.made_keys.keys.values()]
+        return json_response({"object": "list", "data": found})
 
     async def show(self, request: Request) -> Response:
         """GET /admin/keys/{name}: one of them."""
@@ -47,17 +47,17 @@ class KeyAdmin:
         name = request.path_params["name"]
         made = self._gateway.made_keys.keys.get(name)
         if made is not None:
-            return as_json(_made(made))
+            return json_response(_runtime_key_json(made))
         key = self._gateway.config.keys.get(name)
         if key is None:
-            raise _unknown(name)
-        return as_json(_described(key, "yaml"))
+            raise _key_not_found(name)
+        return json_response(_key_json(key, "yaml"))
 
     async def create(self, request: Request) -> Response:
         """POST /admin/keys: a new key, answered this once."""
         _check_host(self._gateway, request)
         config = self._gateway.config
-        asked = {name: value for name, value in (await _body(request)).items() if value is not None}
+        asked = {name: value for name, value in (await _read_body(request)).items() if value is not None}
         name = asked.pop("name", None)
         if not isinstance(name, str):
             raise BadRequest("A key needs a name: text, under which it is listed and revoked.", param="name")
@@ -67,96 +67,96 @@ class KeyAdmin:
                 "admin.key_hash into its configuration, or a first key under keys: lockgate key create prints one.",
                 status=409, code="keys_not_checked", type="invalid_request_error",
             )  # fmt: skip
-        secret = PREFIX + secrets.token_urlsafe(32)
-        entry = _read(self._gateway, name, {**asked, "hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest()})
+        secret = KEY_PREFIX + secrets.token_urlsafe(32)
+        entry = _read_key(self._gateway, name, {**asked, "hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest()})
         if name in config.keys:
-            raise _taken(f"The key '{name}' is part of the configuration; another name is needed.")
+            raise _conflict(f"The key '{name}' is part of the configuration; another name is needed.")
         shown = f"{secret[:6]}...{secret[-4:]}"
         try:
             made = await self._gateway.made_keys.add(entry, shown)
         except StoreUnavailableError as error:
-            raise _away(error) from None
+            raise _store_unavailable(error) from None
         if made is None:
-            raise _taken(f"There is a key '{name}' already; revoke it first, or choose another name.")
-        self._note("key_made", made)
-        answer = {**_made(made), "key": secret}
+            raise _conflict(f"There is a key '{name}' already; revoke it first, or choose another name.")
+        self._log_change("key_made", made)
+        answer = {**_runtime_key_json(made), "key": secret}
         if self._gateway.made_keys.store.is_volatile:
             answer["note"] = "journal is off: a restart forgets this key. Name a folder as journal, or a Redis as store, to keep it."
-        return as_json(answer, 201)
+        return json_response(answer, 201)
 
     async def change(self, request: Request) -> Response:
         """PATCH /admin/keys/{name}: other limits, models, expiry; or `disabled`. What is not named stays."""
         _check_host(self._gateway, request)
-        asked = await _body(request)
-        made = self._of_run_time(request.path_params["name"])
-        whole = {name: value for name, value in {**as_entry(made.entry), **asked}.items() if value is not None}
-        entry = _read(self._gateway, made.entry.name, whole, ends_later="expires" in asked)
+        asked = await _read_body(request)
+        made = self._find_runtime_key(request.path_params["name"])
+        whole = {name: value for name, value in {**key_to_json(made.entry), **asked}.items() if value is not None}
+        entry = _read_key(self._gateway, made.entry.name, whole, ends_later="expires" in asked)
         changed = msgspec.structs.replace(made, entry=entry)
         try:
             if not await self._gateway.made_keys.replace(changed):
-                raise _unknown(entry.name)
+                raise _key_not_found(entry.name)
         except StoreUnavailableError as error:
-            raise _away(error) from None
-        self._note("key_changed", changed)
-        return as_json(_made(changed))
+            raise _store_unavailable(error) from None
+        self._log_change("key_changed", changed)
+        return json_response(_runtime_key_json(changed))
 
     async def revoke(self, request: Request) -> Response:
         """DELETE /admin/keys/{name}: refused everywhere within two seconds."""
         _check_host(self._gateway, request)
         name = request.path_params["name"]
-        made = self._of_run_time(name)
+        made = self._find_runtime_key(name)
         try:
             if not await self._gateway.made_keys.revoke(name):
-                raise _unknown(name)
+                raise _key_not_found(name)
         except StoreUnavailableError as error:
-            raise _away(error) from None
-        self._note("key_revoked", made)
-        return as_json({"object": "key", "name": name, "revoked": True})
+            raise _store_unavailable(error) from None
+        self._log_change("key_revoked", made)
+        return json_response({"object": "key", "name": name, "revoked": True})
 
-    def _note(self, what: str, key: RuntimeKey) -> None:
+    def _log_change(self, what: str, key: RuntimeKey) -> None:
         """One line in the log for each change, with what may be shown of the key."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": at, "level": "info", "event": what, "key": key.entry.name, "shown": key.shown, "disabled": key.entry.disabled}
         self._gateway.log.write(msgspec.json.encode(line) + b"\n")
 
-    def _of_run_time(self, name: str) -> RuntimeKey:
+    def _find_runtime_key(self, name: str) -> RuntimeKey:
         made = self._gateway.made_keys.keys.get(name)
         if made is None and name in self._gateway.config.keys:
-            raise _taken(f"The key '{name}' is part of the configuration: change it there (disabled: true) and reload.")
+            raise _conflict(f"The key '{name}' is part of the configuration: change it there (disabled: true) and reload.")
         if made is None:
-            raise _unknown(name)
+            raise _key_not_found(name)
         return made
 
 
-def _made(key: RuntimeKey) -> dict[str, Any]:
-    return {**_described(key.entry, "runtime"), "shown": key.shown, "created": int(key.created)}
+def _runtime_key_json(key: RuntimeKey) -> dict[str, Any]:
+    return {**_key_json(key.entry, "runtime"), "shown": key.shown, "created": int(key.created)}
 
 
-def _described(key: KeyConfig, source: str) -> dict[str, Any]:
-    return {"object": "key", "name": key.name, "source": source, "disabled": False, **as_entry(key)}
+def _key_json(key: KeyConfig, source: str) -> dict[str, Any]:
+    return {"object": "key", "name": key.name, "source": source, "disabled": False, **key_to_json(key)}
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def _read_body(request: Request) -> dict[str, Any]:
     """The JSON object that was sent, without what only we may say."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # what a page in a browser may send unasked is none
         raise BadRequest("Send JSON, with 'content-type: application/json'.", status=415, code="unsupported_media_type")
-    source = await read_body(request.receive, MAX_BODY)
+    source = await read_body(request.receive, MAX_BODY_BYTES)
     body = parse_body(source)
     for name, raw in body.items():
         if bytes(raw).startswith(b"{"):
-            _parse_block(name, bytes(raw))
+            _reject_duplicates(name, bytes(raw))
     try:
         found: dict[str, Any] = msgspec.json.decode(source)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
-    for name in GIVEN:
+    for name in READ_ONLY_FIELDS:
         if name in found:
             raise BadRequest(f"'{name}' is chosen by the gateway.", param=name, code="unsupported_parameter")
     return found
 
 
-def _parse_block(name: str, source: bytes) -> None:
+def _reject_duplicates(name: str, source: bytes) -> None:
     """A limit that is written twice has no meaning, as in the YAML."""
     try:
         parse_body(source)
@@ -164,9 +164,9 @@ def _parse_block(name: str, source: bytes) -> None:
         raise BadRequest(str(error), param=f"{name}.{error.param}" if error.param else name, code=error.code) from None
 
 
-def _read(gateway: Gateway, name: str, entry: dict[str, Any], *, ends_later: bool = True) -> KeyConfig:
+def _read_key(gateway: Gateway, name: str, entry: dict[str, Any], *, ends_later: bool = True) -> KeyConfig:
     try:
-        return read_entry(gateway.config, name, entry, ends_later=ends_later)
+        return key_from_json(gateway.config, name, entry, check_expiry=ends_later)
     except ConfigError as error:
         problems = [(one.path.removeprefix(f"keys.{name}."), one.message) for one in error.problems]
         text = "; ".join(f"{path}: {message}" for path, message in problems)
@@ -182,13 +182,13 @@ def _check_host(gateway: Gateway, request: Request) -> None:
         raise Forbidden("Without an admin key, keys are told and changed only under a loopback address.", code="forbidden_host")
 
 
-def _unknown(name: str) -> NotFound:
+def _key_not_found(name: str) -> NotFound:
     return NotFound(f"There is no key '{name[:80]}'.", code="key_not_found")
 
 
-def _taken(message: str) -> GatewayError:
+def _conflict(message: str) -> GatewayError:
     return GatewayError(message, status=409, code="key_exists", type="invalid_request_error")
 
 
-def _away(error: StoreUnavailableError) -> Unavailable:
+def _store_unavailable(error: StoreUnavailableError) -> Unavailable:
     return Unavailable(f"Nothing was changed: the store is out of reach ({error}).", code="store_unavailable")

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.admin.answers import as_json
+from gateway.admin.answers import json_response
 from gateway.runtime.gateway import Gateway
 
 
-def listing(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
+def list_targets(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
     """The targets of this process, or of all its workers as one."""
 
     async def targets(request: Request) -> Response:
-        return as_json({"targets": gateway.target_views()})
+        return json_response({"targets": gateway.target_views()})
 
     return targets

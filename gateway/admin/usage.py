@@ -9,7 +9,7 @@ from datetime import date
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.admin.answers import as_json
+from gateway.admin.answers import json_response
 from gateway.config.store_address import store_address
 from gateway.errors import BadRequest
 from gateway.http.request_id import next_id
@@ -20,7 +20,7 @@ from gateway.ledger.store import read_usage
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
 
-PARAMS = frozenset({"by", "from", "to", "format"})
+SUPPORTED_PARAMS = frozenset({"by", "from", "to", "format"})
 
 
 def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
@@ -28,9 +28,9 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
     async def answer(request: Request) -> Response:
         params = dict(request.query_params)
-        unknown = sorted(set(params) - PARAMS)
+        unknown = sorted(set(params) - SUPPORTED_PARAMS)
         if unknown:
-            raise BadRequest(f"'{unknown[0][:40]}' is none of {', '.join(sorted(PARAMS))}.", param=unknown[0][:40])
+            raise BadRequest(f"'{unknown[0][:40]}' is none of {', '.join(sorted(SUPPORTED_PARAMS))}.", param=unknown[0][:40])
         form = params["format"] if "format" in params else ("csv" if "text/csv" in request.headers.get("accept", "") else "json")
         repeated = [name for name in params if len(request.query_params.getlist(name)) > 1]
         if repeated:
@@ -41,16 +41,16 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
             query = read_query(params, date.fromisoformat(gateway.ledger.today()))
         except BadQueryError as error:
             raise BadRequest(f"{error.param}: {error}.", param=error.param) from None
-        rows, source = await _rows(gateway, query.days())
+        rows, source = await _read_rows(gateway, query.days())
         lines = sum_usage(rows, query)
         if form == "csv":
             return Response(usage_csv(lines, query), 200, {"x-request-id": next_id()}, "text/csv; charset=utf-8")
-        return as_json(answer_of(lines, query, source))
+        return json_response(answer_of(lines, query, source))
 
     return answer
 
 
-async def _rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[UsageRow, UsageCounts], str]:
+async def _read_rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[UsageRow, UsageCounts], str]:
     """What was used on these days: by all that share the store, else by this process; and which of both it is."""
     own = [copy for copy in gateway.ledger.counters.all_copies() if copy[1].day in days]
     if not gateway.config.store.startswith("memory:"):

@@ -21,7 +21,7 @@ from gateway.config.secret import Url
 from gateway.config.telemetry import MetricsConfig, TracesConfig
 
 _KEY_HASH = "sha256:447b9e85ddf3f879fbafe09c54faded276f03073c96626cf2aee056126327dda"
-_STRICT = "Reject (400) what a target cannot honor, instead of adjusting the request and reporting the adjustment."
+_STRICT = "Reject (400) what a target cannot honour, instead of adjusting the request and reporting the adjustment."
 _Models = tuple[Annotated[str, Meta(min_length=1)], ...]
 _Tokens = Annotated[int, Meta(ge=1)]
 
@@ -333,7 +333,7 @@ class KeyConfig(Struct, frozen=True):
     ] = None
     team: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="A team of this file, whose limits and models apply as well.", examples=["search"]),
+        Meta(description="A team of this file. Its limits and models apply as well.", examples=["search"]),
     ] = None
     disabled: Annotated[bool, Meta(description="Reject this key.", examples=[True])] = False
     expires: Annotated[
@@ -358,7 +358,7 @@ class KeyConfig(Struct, frozen=True):
 
 
 class Config(Struct, frozen=True):
-    """One generation of the configuration. A reload creates a new one; calls in flight keep theirs."""
+    """A complete configuration. A reload creates a new one; calls in flight keep theirs."""
 
     path: Name = ""
     listen: Annotated[
@@ -517,7 +517,7 @@ class Config(Struct, frozen=True):
     trusted_proxies: Annotated[
         tuple[Annotated[str, Meta(extra={"form": "network"})], ...],
         Meta(
-            description="Addresses or networks of proxies whose X-Forwarded-* headers are trusted. Default: none.",
+            description="Addresses or networks of proxies that may set X-Forwarded-* headers. Default: none.",
             examples=[["10.0.0.0/8"]],
         ),
     ] = ()

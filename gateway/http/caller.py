@@ -19,10 +19,10 @@ from gateway.http.json_body import Receive
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-WRITE_AHEAD = 16 * 1024
+MAX_UNSENT_BYTES = 16 * 1024
 """Bytes of a stream that may wait for a slow reader, beside what the kernel holds, before nothing more is taken from the upstream."""
 HEARTBEAT = b": keepalive\n\n"
-SLOWEST = 4096
+MIN_BODY_BYTES_PER_S = 4096
 """Bytes a second that a body must keep up once it is over its time."""
 
 
@@ -40,7 +40,7 @@ class CallerDeadlines:
         self.body = body
 
     @classmethod
-    def of(cls, callers: CallersConfig) -> CallerDeadlines:
+    def from_config(cls, callers: CallersConfig) -> CallerDeadlines:
         """As configured."""
         return cls(heartbeat=callers.heartbeat, write_stall=callers.write_stall, body=callers.body)
 
@@ -49,8 +49,25 @@ class Caller:
     """One ASGI exchange. Everything that is written to the caller goes through here."""
 
     __slots__ = (
-        "_arrived", "_beat", "_began", "_deadlines", "_listening", "_receive", "_send", "_sending", "_task", "_turn", "_wrote_at",
-        "finished", "gone", "headers", "opened", "query", "reading", "stalled", "streaming",
+        "_active_at",
+        "_body_bytes",
+        "_cycle",
+        "_deadlines",
+        "_heartbeat",
+        "_listener",
+        "_receive",
+        "_send",
+        "_sending",
+        "_started_at",
+        "_task",
+        "disconnected",
+        "finished",
+        "head_sent",
+        "headers",
+        "query",
+        "reading_body",
+        "stalled",
+        "streaming",
     )  # fmt: skip
 
     def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, deadlines: CallerDeadlines) -> None:
@@ -58,68 +75,68 @@ class Caller:
         self.query: bytes = scope.get("query_string", b"")
         self._receive = receive
         self._send = send
-        self._turn = turn if type(turn := getattr(send, "__self__", None)) is RequestCycle else None
+        self._cycle = turn if type(turn := getattr(send, "__self__", None)) is RequestCycle else None
         """The server's own side of the exchange, where nothing stands between: asked without a message for everything."""
         self._deadlines = deadlines
-        self._task = self._turn.task if self._turn is not None else asyncio.current_task()
-        self._listening: asyncio.Task[None] | None = None
-        self._beat: asyncio.Task[None] | None = None
+        self._task = self._cycle.task if self._cycle is not None else asyncio.current_task()
+        self._listener: asyncio.Task[None] | None = None
+        self._heartbeat: asyncio.Task[None] | None = None
         self._sending = False
-        self._arrived = 0
-        self._began = self._wrote_at = time.monotonic()
-        self.reading = True
+        self._body_bytes = 0
+        self._started_at = self._active_at = time.monotonic()
+        self.reading_body = True
         """The body is still being read: a disconnect shows there."""
-        self.opened = False
+        self.head_sent = False
         """The answer's head was sent."""
         self.streaming = False
         self.finished = False
-        self.gone = False
+        self.disconnected = False
         """The caller left before the answer was complete."""
         self.stalled = False
         """The caller was cut off because it took nothing for too long."""
 
-    def body(self) -> bytes | None:
+    def take_body(self) -> bytes | None:
         """The request's body where it is here as a whole; else None, and it is to be received."""
-        return self._turn.whole() if self._turn is not None else None
+        return self._cycle.take_body() if self._cycle is not None else None
 
     async def receive(self) -> MutableMapping[str, Any]:
         """The next piece of the request's body."""
         message = await self._receive()
-        self._arrived += len(message.get("body", b""))
-        self._wrote_at = time.monotonic()
+        self._body_bytes += len(message.get("body", b""))
+        self._active_at = time.monotonic()
         return message
 
     def claim(self) -> None:
         """An attempt has something to say. Only where two attempts race does it matter which claims first (gateway.hedge)."""
 
-    async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer at once."""
-        self.opened = True
-        if self._turn is not None and self._turn.answer(status, headers, body):
+        self.head_sent = True
+        if self._cycle is not None and self._cycle.try_respond(status, headers, body):
             self.finished = True
             return
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self.finish(body)
 
-    async def open_stream(self, headers: Headers) -> None:
+    async def start_stream(self, headers: Headers) -> None:
         """The head of a stream; from here on nothing but events can be sent."""
-        self.opened = self.streaming = True
+        self.head_sent = self.streaming = True
         transport = self._transport()
         if transport is not None and not transport.is_closing():  # uvloop raises for a closed one
             with contextlib.suppress(RuntimeError):
-                transport.set_write_buffer_limits(WRITE_AHEAD)
+                transport.set_write_buffer_limits(MAX_UNSENT_BYTES)
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def write(self, data: bytes) -> None:
         """Events of the stream; returns when the caller's connection takes more. Written out: it is done for every piece."""
-        self._wrote_at = time.monotonic()
+        self._active_at = time.monotonic()
         self._sending = True
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._sending = False
 
     async def finish(self, data: bytes) -> None:
         """The stream's last bytes."""
-        self._wrote_at = time.monotonic()
+        self._active_at = time.monotonic()
         self._sending = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
         self._sending = False
@@ -127,25 +144,25 @@ class Caller:
 
     def sweep(self, now: float) -> None:
         """Start listening for a disconnect, end a stalled write, fill a silence."""
-        if self.finished or self.gone:
+        if self.finished or self.disconnected:
             return
-        silence = now - self._wrote_at
-        if self.reading:
-            if silence > self._deadlines.body or now - self._began > self._deadlines.body + self._arrived / SLOWEST:
+        silence = now - self._active_at
+        if self.reading_body:
+            if silence > self._deadlines.body or now - self._started_at > self._deadlines.body + self._body_bytes / MIN_BODY_BYTES_PER_S:
                 self.stalled = True
                 self._cancel()
-        elif self._listening is None:
-            self._listening = asyncio.get_running_loop().create_task(self._listen())
+        elif self._listener is None:
+            self._listener = asyncio.get_running_loop().create_task(self._listen())
         elif self._sending:
             if silence > self._deadlines.write_stall:
                 self.stalled = True
-                self.drop()
+                self.abort()
                 self._cancel()
         elif self.streaming and silence > self._deadlines.heartbeat:
-            self._wrote_at = now
-            self._beat = asyncio.get_running_loop().create_task(self._keep_alive())
+            self._active_at = now
+            self._heartbeat = asyncio.get_running_loop().create_task(self._send_heartbeat())
 
-    async def _keep_alive(self) -> None:
+    async def _send_heartbeat(self) -> None:
         """A comment, unless something was written since it was found due: nothing may follow the end."""
         if not self._sending and not self.finished:
             await self.write(HEARTBEAT)
@@ -158,11 +175,11 @@ class Caller:
             self._cancel()
 
     def _cancel(self) -> None:
-        self.gone = True
+        self.disconnected = True
         if self._task is not None:
             self._task.cancel()
 
-    def drop(self) -> None:
+    def abort(self) -> None:
         """Close the caller's connection now, unsent bytes and all."""
         transport = self._transport()
         if transport is not None:
@@ -178,6 +195,6 @@ class Caller:
 
     def close(self) -> None:
         """The call is over: stop listening."""
-        if self._listening is not None:
-            self._listening.cancel()
-            self._listening = None
+        if self._listener is not None:
+            self._listener.cancel()
+            self._listener = None

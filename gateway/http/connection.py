@@ -25,62 +25,62 @@ from gateway.errors import GatewayError
 from gateway.http.cycle import RequestCycle
 from gateway.http.request_id import next_id
 
-MAX_HEAD = 16 << 10
+MAX_HEAD_BYTES = 16 << 10
 MAX_HEADERS = 100
-LINGER = 1.0
+LINGER_S = 1.0
 """Seconds that what a refused caller still sends is read and thrown away, so that the refusal arrives."""
-READ_AHEAD = 64 << 10
+MAX_BUFFERED_BODY_BYTES = 64 << 10
 """Bytes of a request's body that are held for an application that has not asked for them."""
-KEEP_ALIVE = 75.0
+KEEP_ALIVE_S = 75.0
 """Seconds that an idle caller's connection is kept: longer than common proxies keep theirs, so that they close first."""
-MAX_KNOWN = 256
+MAX_CACHED_URLS = 256
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
-_known: dict[bytes, tuple[str, bytes, bytes]] = {}
+_url_cache: dict[bytes, tuple[str, bytes, bytes]] = {}
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+\Z")
 _OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c(?=[ \t]*(\r\n|\Z))", re.IGNORECASE)
 
 Problem = tuple[int, str, str]
 """Status, code, message."""
-UNPARSED: Problem = (400, "invalid_http", "The request is not valid HTTP.")
-SLOW: Problem = (408, "request_timeout", "The request's head did not arrive in time.")
-LARGE: Problem = (431, "headers_too_large", f"The request's headers are over {MAX_HEAD >> 10} KiB or {MAX_HEADERS} in number.")
-HOST: Problem = (400, "invalid_host", "A request needs one Host header that is a host's name.")
-UPGRADE: Problem = (426, "upgrade_not_supported", "This gateway speaks HTTP/1.1 and no WebSocket.")
+INVALID_HTTP: Problem = (400, "invalid_http", "The request is not valid HTTP.")
+HEAD_TIMEOUT: Problem = (408, "request_timeout", "The request's head did not arrive in time.")
+HEAD_TOO_LARGE: Problem = (431, "headers_too_large", f"The request's headers are over {MAX_HEAD_BYTES >> 10} KiB or {MAX_HEADERS} in number.")
+INVALID_HOST: Problem = (400, "invalid_host", "A request needs one Host header that is a host's name.")
+UPGRADE_UNSUPPORTED: Problem = (426, "upgrade_not_supported", "This gateway speaks HTTP/1.1 and no WebSocket.")
 
 
-class _Trailers(list[tuple[bytes, bytes]]):
+class _DiscardedTrailers(list[tuple[bytes, bytes]]):
     """Where headers go that come after a body: nobody needs them, however many they are."""
 
     def append(self, header: tuple[bytes, bytes]) -> None:
         """Forget it."""
 
 
-_TRAILERS = _Trailers()
+_TRAILERS = _DiscardedTrailers()
 
 
-class Refused(Exception):
+class RejectedHeadError(Exception):
     """Raised inside a parser callback to stop the parser; the problem is on the connection."""
 
 
 class CallerConnection(HttpToolsProtocol):
     """One caller's connection. Nothing is timed while requests come as they should; who looks at it now and then sees what is late."""
 
-    def __init__(self, *args: Any, refused: Callable[[str], None] | None = None, **named: Any) -> None:
+    def __init__(self, *args: Any, on_reject: Callable[[str], None] | None = None, **named: Any) -> None:
         """`refused` hears the code of every refusal, or `idle` for a connection that was closed without a request."""
         super().__init__(*args, **named)
-        self._tell = refused
+        self._on_reject = on_reject
         self.awaits_head = True
         """A new connection owes its first request; an idle one that was used owes nothing until the next request begins."""
-        self.begun = False
-        self.since = 0.0
+        self.head_begun = False
+        self.awaited_since = 0.0
         self._in_body = False
         self._head_size = 0
         """Bytes that came of a head that is not complete."""
         self._problem: Problem | None = None
-        self._late: Problem | None = None
-        self._deaf = False
-        self._expects = False
-        self._turn: RequestCycle | None = None
+        self._pending_rejection: Problem | None = None
+        self._rejected = False
+        self._expects_continue = False
+        self._current: RequestCycle | None = None
         self.url = b""
         self.idle_since = 0.0
         """When the last answer was finished."""
@@ -88,34 +88,34 @@ class CallerConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller is gone, or was let go."""
         self.connections.discard(self)
-        turn = self._turn
+        turn = self._current
         if turn is not None:
             turn.disconnected = turn.disconnected or not turn.response_complete
-            turn.hear()
+            turn.notify()
         self.flow.resume_writing()
         self.transport.close()
         self.parser = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the caller, unless it was refused already."""
-        if self._deaf:
+        if self._rejected:
             return
         if not self._in_body:
             self._head_size += len(data)
             if data.find(b"h2c", 0, data.find(b"\r\n\r\n")) >= 0:
-                data = _without_offer(data)
+                data = _without_h2c_offer(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # an offer of another protocol is not an error: it is answered in this one
         except httptools.HttpParserError:
-            self.refuse(self._problem or UNPARSED)
-        if self._head_size > MAX_HEAD and not self._in_body and not self._deaf:
-            self.refuse(LARGE)
+            self.reject(self._problem or INVALID_HTTP)
+        if self._head_size > MAX_HEAD_BYTES and not self._in_body and not self._rejected:
+            self.reject(HEAD_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """The first byte of a request is here."""
-        self.awaits_head = self.begun = True
+        self.awaits_head = self.head_begun = True
         self.url = b""
         self.headers = []
 
@@ -125,21 +125,21 @@ class CallerConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse it, or start the call; behind one that is under way, if there is one."""
-        self.awaits_head, self.since, self._head_size = False, 0.0, 0
+        self.awaits_head, self.awaited_since, self._head_size = False, 0.0, 0
         version, parser = self.parser.get_http_version(), self.parser
-        self._problem = self._judge(version)
+        self._problem = self._check_head(version)
         if self._problem is not None:
-            raise Refused
+            raise RejectedHeadError
         self._in_body = True
-        path, raw_path, query = _parts(self.url)
+        path, raw_path, query = _split_url(self.url)
         scope = {
             "type": "http", "asgi": _ASGI, "http_version": version, "method": parser.get_method().decode("ascii"), "scheme": self.scheme,
             "path": path, "raw_path": raw_path, "query_string": query, "root_path": "", "headers": self.headers,
             "server": self.server, "client": self.client, "state": {},
         }  # fmt: skip
-        turn = RequestCycle(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive(), expects=self._expects)
+        turn = RequestCycle(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive(), expects_continue=self._expects_continue)
         self.headers = _TRAILERS
-        before, self._turn = self._turn, turn
+        before, self._current = self._current, turn
         if before is None or before.response_complete:
             self._start(turn)
         else:
@@ -152,27 +152,27 @@ class CallerConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the request's body; what comes after the answer is read for nobody."""
-        turn = self._turn
+        turn = self._current
         if turn is not None and not turn.response_complete:
             turn.body = turn.body + body if turn.body else body
-            if len(turn.body) > READ_AHEAD:
+            if len(turn.body) > MAX_BUFFERED_BODY_BYTES:
                 self.flow.pause_reading()
-            turn.hear()
+            turn.notify()
 
     def on_message_complete(self) -> None:
         """The request is here; what comes now is the next one's head."""
         self._in_body = False
-        turn = self._turn
+        turn = self._current
         if turn is not None and not turn.response_complete:
             turn.more_body = False
-            turn.hear()
+            turn.notify()
 
     def shutdown(self) -> None:
         """The server ends: so does this connection, after the answer that is under way."""
-        if self._turn is None or self._turn.response_complete:
+        if self._current is None or self._current.response_complete:
             self.transport.close()
         else:
-            self._turn.keep_alive = False
+            self._current.keep_alive = False
 
     def on_response_complete(self) -> None:
         """An answer is finished: on with the next request, or with refusing what came after this one."""
@@ -185,104 +185,104 @@ class CallerConnection(HttpToolsProtocol):
             self._start(cast("RequestCycle", turn))
             return
         self.idle_since = time.monotonic()
-        if self._late is not None:
-            late, self._late = self._late, None
-            self.refuse(late)
+        if self._pending_rejection is not None:
+            late, self._pending_rejection = self._pending_rejection, None
+            self.reject(late)
 
-    def end_if_overdue(self, now: float, deadline: float) -> None:
+    def close_if_overdue(self, now: float, deadline: float) -> None:
         """Close a connection whose head has been awaited for `deadline` seconds, with a 408 if some of it had come; or that is idle."""
-        if self._deaf or self.transport is None or self.transport.is_closing() or self._busy():
+        if self._rejected or self.transport is None or self.transport.is_closing() or self._is_busy():
             return
         if not self.awaits_head:
-            if self.idle_since and now - self.idle_since > KEEP_ALIVE:
+            if self.idle_since and now - self.idle_since > KEEP_ALIVE_S:
                 self.transport.close()
             return
-        if not self.since:
-            self.since = now
-        elif now - self.since > deadline:
-            if self.begun:
-                self.refuse(SLOW)
+        if not self.awaited_since:
+            self.awaited_since = now
+        elif now - self.awaited_since > deadline:
+            if self.head_begun:
+                self.reject(HEAD_TIMEOUT)
             else:
-                self._count("idle")
+                self._report_rejection("idle")
                 self.transport.close()
 
-    def refuse(self, problem: Problem) -> None:
+    def reject(self, problem: Problem) -> None:
         """Answer with an error and end the connection; after the answer that is under way, if one is."""
-        self._deaf = True
-        turn = self._turn
+        self._rejected = True
+        turn = self._current
         if turn is not None and not turn.response_complete:
             if not turn.more_body:
-                self._late = problem
+                self._pending_rejection = problem
                 return
             turn.disconnected = True  # its body will never be complete
-            turn.hear()
+            turn.notify()
             if turn.response_started:
                 self.transport.abort()
                 return
-        self._count(problem[1])
-        self.transport.write(_answer(problem))
+        self._report_rejection(problem[1])
+        self.transport.write(_error_response(problem))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            self.loop.call_later(LINGER, self.transport.close)
+            self.loop.call_later(LINGER_S, self.transport.close)
         else:
             self.transport.close()
 
-    def _busy(self) -> bool:
+    def _is_busy(self) -> bool:
         """An answer is under way."""
-        return self._turn is not None and not self._turn.response_complete
+        return self._current is not None and not self._current.response_complete
 
-    def _count(self, reason: str) -> None:
-        if self._tell is not None:
-            self._tell(reason)
+    def _report_rejection(self, reason: str) -> None:
+        if self._on_reject is not None:
+            self._on_reject(reason)
 
-    def _judge(self, version: str) -> Problem | None:
+    def _check_head(self, version: str) -> Problem | None:
         """What is wrong with a head that parsed."""
         headers = self.headers
-        size, hosts, host, self._expects = 4 * len(headers), 0, b"", False
+        size, hosts, host, self._expects_continue = 4 * len(headers), 0, b"", False
         for name, value in headers:
             size += len(name) + len(value)
             if name == b"host":
                 hosts, host = hosts + 1, value
             elif name == b"expect":
-                self._expects = value.lower() == b"100-continue"
-        if size > MAX_HEAD or len(headers) > MAX_HEADERS or len(self.url) > MAX_HEAD:
-            return LARGE
+                self._expects_continue = value.lower() == b"100-continue"
+        if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS or len(self.url) > MAX_HEAD_BYTES:
+            return HEAD_TOO_LARGE
         if (hosts != 1 or not _HOST.match(host)) and (hosts or version != "1.0"):
-            return HOST
+            return INVALID_HOST
         if self.parser.should_upgrade() and self._get_upgrade() == b"websocket":
-            return UPGRADE
+            return UPGRADE_UNSUPPORTED
         return None
 
 
-def end_overdue(connections: Iterable[object], deadline: float) -> None:
+def close_overdue(connections: Iterable[object], deadline: float) -> None:
     """Look at every connection once."""
     now = time.monotonic()
     for connection in list(connections):
         if isinstance(connection, CallerConnection):
-            connection.end_if_overdue(now, deadline)
+            connection.close_if_overdue(now, deadline)
 
 
-def _parts(url: bytes) -> tuple[str, bytes, bytes]:
+def _split_url(url: bytes) -> tuple[str, bytes, bytes]:
     """A request's path, decoded and raw, and its query. The few that callers use are remembered."""
-    found = _known.get(url)
+    found = _url_cache.get(url)
     if found is not None:
         return found
     parsed = httptools.parse_url(url)
     raw, query = parsed.path or b"", parsed.query or b""
     path = raw.decode("ascii")
     found = (unquote(path) if "%" in path else path, raw, query)
-    if not query and len(url) < MAX_KNOWN and len(_known) < MAX_KNOWN:  # a query may hold a secret
-        _known[url] = found
+    if not query and len(url) < MAX_CACHED_URLS and len(_url_cache) < MAX_CACHED_URLS:  # a query may hold a secret
+        _url_cache[url] = found
     return found
 
 
-def _without_offer(data: bytes) -> bytes:
+def _without_h2c_offer(data: bytes) -> bytes:
     """A head without its offer of HTTP/2, as Java's client makes with every request: the parser would stop there and lose the body."""
     head, end, rest = data.partition(b"\r\n\r\n")
     return _OFFER.sub(b"\r\nx-offered: h2c", head, count=1) + end + rest
 
 
-def _answer(problem: Problem) -> bytes:
+def _error_response(problem: Problem) -> bytes:
     status, code, message = problem
     body = GatewayError(message, status=status, code=code, type="invalid_request_error").body()
     head = (

@@ -19,12 +19,12 @@ App = Callable[..., Awaitable[None]]
 Message = MutableMapping[str, Any]
 Headers = Sequence[tuple[bytes, bytes]]
 
-SEPARATE = 64 << 10
+MAX_JOINED_BYTES = 64 << 10
 """Bytes of a body from which on it is not copied to stand behind its head."""
-UNBOUND = -1
+UNKNOWN_LENGTH = -1
 """The length of a body that ends with its connection."""
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_FAILED: Headers = ((b"content-length", b"0"), (b"connection", b"close"))
+_EMPTY_AND_CLOSE: Headers = ((b"content-length", b"0"), (b"connection", b"close"))
 
 
 class _Defaults:
@@ -60,11 +60,27 @@ class RequestCycle:
     """A request that is being answered. A caller who left is no error: then `receive` says so, and what is sent goes nowhere."""
 
     __slots__ = (
-        "_chunked", "_connection", "_expects", "_flow", "_head", "_left", "_mute", "_news", "_waiter", "body", "disconnected", "keep_alive",
-        "more_body", "response_complete", "response_started", "scope", "task", "transport",
+        "_bytes_left",
+        "_chunked",
+        "_connection",
+        "_expects_continue",
+        "_flow",
+        "_has_event",
+        "_head",
+        "_omits_body",
+        "_waiter",
+        "body",
+        "disconnected",
+        "keep_alive",
+        "more_body",
+        "response_complete",
+        "response_started",
+        "scope",
+        "task",
+        "transport",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, scope: Message, *, keep_alive: bool, expects: bool) -> None:
+    def __init__(self, connection: Connection, scope: Message, *, keep_alive: bool, expects_continue: bool) -> None:
         """`expects`: the caller waits for a 100 before it sends the body."""
         self.scope = scope
         self.transport = connection.transport
@@ -74,15 +90,15 @@ class RequestCycle:
         self.more_body = True
         self.disconnected = self.response_started = self.response_complete = False
         self.task: asyncio.Task[None] | None = None
-        self._news = False
+        self._has_event = False
         """There is something to receive."""
         self._waiter: asyncio.Future[None] | None = None
         self._connection = connection
         self._flow = connection.flow
-        self._expects = expects
+        self._expects_continue = expects_continue
         self._head = b""
-        self._chunked = self._mute = False
-        self._left = 0
+        self._chunked = self._omits_body = False
+        self._bytes_left = 0
         """Bytes that the answer still owes to its content-length."""
 
     async def run(self, app: App) -> None:
@@ -93,58 +109,58 @@ class RequestCycle:
         finally:
             self._connection.tasks.discard(self.task)
             if not self.response_complete and not self.disconnected:
-                self._give_up()
+                self._fail()
 
-    def _give_up(self) -> None:
+    def _fail(self) -> None:
         if not self.response_started and not self.transport.is_closing():
-            self.transport.write(self._begin(500, _FAILED))
+            self.transport.write(self._encode_head(500, _EMPTY_AND_CLOSE))
         self.transport.close()
 
     async def receive(self) -> Message:
         """The next piece of the body, or that the caller left; after the answer that is all there is to hear."""
-        if self._expects and not self.transport.is_closing():
+        if self._expects_continue and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._expects = False
+            self._expects_continue = False
         if not self.disconnected and not self.response_complete:
             self._flow.resume_reading()
-            if not self._news:
+            if not self._has_event:
                 await self._wait()
-            self._news = False
+            self._has_event = False
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         body, self.body = self.body, b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def _wait(self) -> None:
-        while not self._news:
+        while not self._has_event:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
 
-    def hear(self) -> None:
+    def notify(self) -> None:
         """There is something to receive: a piece of the body, its end, or that the caller left or the answer is over."""
-        self._news = True
+        self._has_event = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def whole(self) -> bytes | None:
+    def take_body(self) -> bytes | None:
         """The request's body, when all of it is here and none was asked for: `receive` without a message around it."""
         if self.more_body or self.disconnected or self.response_complete:
             return None
         self._flow.resume_reading()
-        self._news = False
+        self._has_event = False
         body, self.body = self.body, b""
         return body
 
-    def answer(self, status: int, headers: Headers, body: bytes) -> bool:
+    def try_respond(self, status: int, headers: Headers, body: bytes) -> bool:
         """A whole answer: `send` without messages around it. False when the connection takes nothing now, or has begun an answer."""
         if self._flow.write_paused or self.response_started:
             return False
         if not self.disconnected:
-            self._head = self._begin(status, headers)
-            self._put(body, more=False)
+            self._head = self._encode_head(status, headers)
+            self._write_body(body, more=False)
         return True
 
     async def send(self, message: Message) -> None:
@@ -154,46 +170,46 @@ class RequestCycle:
         if self.disconnected:
             return
         if not self.response_started:
-            self._head = self._begin(message["status"], message.get("headers", ()))
+            self._head = self._encode_head(message["status"], message.get("headers", ()))
         else:
-            self._put(message.get("body", b""), more=message.get("more_body", False))
+            self._write_body(message.get("body", b""), more=message.get("more_body", False))
 
-    def _put(self, body: bytes, *, more: bool) -> None:
-        if self._left >= 0 and not self._mute:
-            self._left -= len(body)
-            if self._left < 0 or (self._left and not more):
+    def _write_body(self, body: bytes, *, more: bool) -> None:
+        if self._bytes_left >= 0 and not self._omits_body:
+            self._bytes_left -= len(body)
+            if self._bytes_left < 0 or (self._bytes_left and not more):
                 raise RuntimeError("the answer is not as long as its content-length says")
         elif self._chunked:
             body = _chunk(body, last=not more)
-        self._write(b"" if self._mute else body)
+        self._write(b"" if self._omits_body else body)
         if not more:
             self.response_complete = True
-            self.hear()
+            self.notify()
             if not self.keep_alive:
                 self.transport.close()
             self._connection.on_response_complete()
 
     def _write(self, body: bytes) -> None:
         head, self._head = self._head, b""
-        if head and len(body) > SEPARATE:
+        if head and len(body) > MAX_JOINED_BYTES:
             self.transport.write(head)
             head = b""
         self.transport.write(head + body if head else body)
 
-    def _begin(self, status: int, headers: Headers) -> bytes:
+    def _encode_head(self, status: int, headers: Headers) -> bytes:
         """The head as bytes; how the body ends is settled with it. Header names are lower case."""
-        self.response_started, self._expects = True, False
+        self.response_started, self._expects_continue = True, False
         defaults = self._connection.server_state.default_headers
         parts, lines = [_STATUS.get(status) or b"HTTP/1.1 %d\r\n" % status, _defaults.read(defaults)], 2 + len(defaults) + len(headers)
-        self._left, closes = UNBOUND, False
+        self._bytes_left, closes = UNKNOWN_LENGTH, False
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
             if name == b"content-length":
-                self._left = int(value)
+                self._bytes_left = int(value)
             elif name == b"connection":
                 closes = b"close" in value.lower()
-        self._mute = status in (204, 304) or self.scope["method"] == "HEAD"
-        if self._left < 0 and not self._mute:
+        self._omits_body = status in (204, 304) or self.scope["method"] == "HEAD"
+        if self._bytes_left < 0 and not self._omits_body:
             if self.scope["http_version"] == "1.1":
                 self._chunked = True
                 parts.append(b"transfer-encoding: chunked\r\n")

@@ -8,24 +8,24 @@ from typing import Any
 import msgspec
 
 from gateway.errors import BadRequest, GatewayError, TooLarge
-from gateway.http.json_depth import PARSERS_GO_DEEPER, is_deep
+from gateway.http.json_depth import PARSERS_ALLOW_MORE, is_deep
 from providers.base import Body
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _decode_key = msgspec.json.Decoder(str).decode
-_OF_BODIES = frozenset({b"content-length", b"content-encoding", b"content-type"})
+_BODY_HEADERS = frozenset({b"content-length", b"content-encoding", b"content-type"})
 _SPACE = b" \t\r\n"
 
 
-class CallerGone(Exception):
+class CallerDisconnectedError(Exception):
     """The caller left before the body was complete."""
 
 
-def check_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
+def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
     """Refuse by the request's head alone: a body that is too large, encoded, or not JSON. 413, 415."""
     for name, value in headers:
-        if name not in _OF_BODIES:
+        if name not in _BODY_HEADERS:
             continue
         if name == b"content-length":
             if not value.isdigit():
@@ -54,7 +54,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     """The whole body; TooLarge as soon as it passes `limit` bytes, CallerGone when the caller leaves."""
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise CallerGone
+        raise CallerDisconnectedError
     first: bytes = message.get("body", b"")
     if not message.get("more_body", False):
         return check_size(first, limit)
@@ -64,7 +64,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             raise TooLarge(limit)
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise CallerGone
+            raise CallerDisconnectedError
         piece = message.get("body", b"")
         size += len(piece)
         pieces.append(piece)
@@ -84,13 +84,13 @@ def parse_body(source: bytes) -> Body:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
     except RecursionError:
         raise BadRequest("The request body is nested too deeply.", code="invalid_json") from None
-    if PARSERS_GO_DEEPER and is_deep(source):
+    if PARSERS_ALLOW_MORE and is_deep(source):
         raise BadRequest("The request body is nested too deeply.", code="invalid_json")
-    _refuse_duplicates(source, body)
+    _reject_duplicates(source, body)
     return body
 
 
-def _refuse_duplicates(source: bytes, body: Body) -> None:
+def _reject_duplicates(source: bytes, body: Body) -> None:
     """A parser keeps the last of two equal keys, so the model we authorize might not be the one that is sent.
 
     Compact JSON needs no scan: if every key and value adds up to the source's length, nothing was dropped.

@@ -15,10 +15,10 @@ import uvicorn
 from gateway.config import pem
 from gateway.config.formats import Address
 from gateway.config.types import TlsConfig
-from gateway.http.connection import CallerConnection, end_overdue
+from gateway.http.connection import CallerConnection, close_overdue
 
 BACKLOG = 4096
-UNSENT = 64 << 10
+MAX_UNSENT_BYTES = 64 << 10
 """Bytes for one caller that wait in the kernel: those on their way are not counted, so that a long way costs no speed."""
 
 
@@ -33,7 +33,7 @@ def bind(address: Address) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # not every kernel knows it; connections have it from their listener
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
         listener.bind((address.host, address.port))
         listener.listen(BACKLOG)
     except OSError as error:
@@ -43,30 +43,30 @@ def bind(address: Address) -> socket.socket:
     return listener
 
 
-def shown(listener: socket.socket, *, tls: bool = False) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """The URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
-def seat(listener: socket.socket, number: int = 0) -> str:
+def seat_name(listener: socket.socket, number: int = 0) -> str:
     """The place in the fleet of the worker with this number: a process that is started again has it too."""
     host, port = listener.getsockname()[:2]
     return f"{socket.gethostname()} {host} {port} {number}"
 
 
-HEADS = 10.0
+HEAD_TIMEOUT_S = 10.0
 """Seconds for a request's head, unless the configuration says otherwise."""
 
 
 class Server(uvicorn.Server):
     """uvicorn without its own idea of signals, and with a deadline for heads: the process decides when a listener ends."""
 
-    def __init__(self, config: uvicorn.Config, heads: Callable[[], float]) -> None:
+    def __init__(self, config: uvicorn.Config, head_timeout_s: Callable[[], float]) -> None:
         super().__init__(config)
-        self._heads = heads
-        self._looked = time.monotonic()
+        self._head_timeout_s = head_timeout_s
+        self._checked_at = time.monotonic()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -75,10 +75,10 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second, by uvicorn."""
-        deadline, now = self._heads(), time.monotonic()
-        if now - self._looked > min(1.0, deadline / 4):
-            self._looked = now
-            end_overdue(self.server_state.connections, deadline)
+        deadline, now = self._head_timeout_s(), time.monotonic()
+        if now - self._checked_at > min(1.0, deadline / 4):
+            self._checked_at = now
+            close_overdue(self.server_state.connections, deadline)
         return await super().on_tick(counter)
 
 
@@ -89,14 +89,14 @@ def _tls_context(tls: TlsConfig, config: uvicorn.Config, default: object) -> ssl
     return context
 
 
-def server(
+def make_server(
     app: Any,
     *,
     tls: TlsConfig | None = None,
     trusted_proxies: tuple[str, ...] = (),
     grace: int | None,
-    heads: Callable[[], float] = lambda: HEADS,
-    refused: Callable[[str], None] | None = None,
+    head_timeout_s: Callable[[], float] = lambda: HEAD_TIMEOUT_S,
+    on_reject: Callable[[str], None] | None = None,
 ) -> Server:
     """A server for one listener: httptools, no access log, forwarded headers only from proxies that are trusted.
 
@@ -106,7 +106,7 @@ def server(
     config = uvicorn.Config(
         app,
         loop="none",
-        http=cast("Any", partial(CallerConnection, refused=refused)),
+        http=cast("Any", partial(CallerConnection, on_reject=on_reject)),
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -121,4 +121,4 @@ def server(
         ssl_keyfile=tls.key if tls else None,
         ssl_context_factory=partial(_tls_context, tls) if tls else None,
     )
-    return Server(config, heads)
+    return Server(config, head_timeout_s)

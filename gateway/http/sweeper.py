@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-TICK = 0.05
+TICK_S = 0.05
 
 
-class Watched(Protocol):
+class Swept(Protocol):
     """Something with deadlines of its own."""
 
     def sweep(self, now: float) -> None:
@@ -22,30 +22,30 @@ class Watched(Protocol):
         ...
 
 
-class Watch:
+class Sweeper:
     """The timer. It runs only while something is watched."""
 
-    def __init__(self, *, tick: float = TICK, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, tick: float = TICK_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._tick = tick
         self._clock = clock
-        self._watched: set[Watched] = set()
+        self._swept: set[Swept] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.lag = 0.0
         """How late the last tick was, in seconds: the event loop's lag."""
 
     def __len__(self) -> int:
-        return len(self._watched)
+        return len(self._swept)
 
-    def add(self, one: Watched) -> None:
+    def add(self, item: Swept) -> None:
         """Watch from the next tick on."""
-        self._watched.add(one)
+        self._swept.add(item)
         if self._timer is None:
             self._schedule()
 
-    def discard(self, one: Watched) -> None:
+    def discard(self, item: Swept) -> None:
         """Stop watching."""
-        self._watched.discard(one)
+        self._swept.discard(item)
 
     def _schedule(self) -> None:
         self._due = self._clock() + self._tick
@@ -54,9 +54,9 @@ class Watch:
     def _run(self) -> None:
         now = self._clock()
         self.lag = max(0.0, now - self._due)
-        for one in list(self._watched):
+        for one in list(self._swept):
             one.sweep(now)
-        if self._watched:
+        if self._swept:
             self._schedule()
         else:
             self._timer = None

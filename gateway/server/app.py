@@ -30,10 +30,10 @@ OPERATIONS: dict[str, Operation] = {
 }
 """Paths behind a prefix that the pipeline answers itself; the last one is Goodfire's."""
 
-HOT: dict[str, Operation] = {prefix + path: operation for prefix in PREFIXES for path, operation in OPERATIONS.items()}
+CALL_PATHS: dict[str, Operation] = {prefix + path: operation for prefix in PREFIXES for path, operation in OPERATIONS.items()}
 
 
-EXPOSED = (
+EXPOSED_HEADERS = (
     "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "server-timing",
     "retry-after", "retry-after-ms", "x-should-retry",
 )  # fmt: skip
@@ -42,13 +42,13 @@ EXPOSED = (
 
 def build_app(gateway: Gateway) -> Asgi:
     """The callers' ASGI application. Each call is served by the generation that is current when it begins."""
-    rest: Any = _rest(gateway)
+    rest: Any = _other_routes(gateway)
 
     browsers: dict[tuple[str, ...], Any] = {}
 
     def answer(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
-            operation = HOT.get(scope["path"])
+            operation = CALL_PATHS.get(scope["path"])
             if operation is not None and scope["method"] == "POST":
                 return gateway.generation.pipeline.serve(operation, scope, receive, send)
         return rest(scope, receive, send)  # type: ignore[no-any-return]
@@ -70,11 +70,11 @@ def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:
     """The application for browsers, too."""
     from starlette.middleware.cors import CORSMiddleware
 
-    exposed = [*EXPOSED, *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens"))]
+    exposed = [*EXPOSED_HEADERS, *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens"))]
     return CORSMiddleware(app, allow_origins=list(origins), allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=exposed)
 
 
-def _rest(gateway: Gateway) -> Starlette:
+def _other_routes(gateway: Gateway) -> Starlette:
     """Everything but calls to models."""
     answer = Endpoints(gateway)
     routes = [
@@ -84,10 +84,10 @@ def _rest(gateway: Gateway) -> Starlette:
             ("/models", answer.models, "GET"),
             ("/models/{name:path}", answer.model, "GET"),
             ("/explain", answer.explain, "POST"),
-            ("/tcp_warming", answer.warm, "GET"),
+            ("/tcp_warming", answer.tcp_warming, "GET"),
         )
     ]
-    routes += [Route(path, answer.only_post, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in HOT]
+    routes += [Route(path, answer.post_only, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in CALL_PATHS]
     found = Starlette(routes=routes, exception_handlers=answer.handlers())
     found.router.redirect_slashes = False
     return found

@@ -15,50 +15,50 @@ import socket
 from collections.abc import Callable
 from typing import Literal
 
-from gateway.admin.health import Health
+from gateway.admin.health import Readiness
 from gateway.http.listener import Server
 from gateway.metrics import Metrics
 from gateway.runtime.gateway import Gateway
 
-LAST_WORDS = 1.0
+FLUSH_TIMEOUT_S = 1.0
 """Seconds that calls get to send their error to callers who read slowly; a quarter of that after a second signal."""
 
 
-class Ending:
+class Shutdown:
     """What signals have asked for so far."""
 
-    def __init__(self, health: Health, metrics: Metrics) -> None:
-        self._health = health
-        metrics.gauge("lockgate_draining", lambda: {(): float(health.draining)})
-        self.begun = asyncio.Event()
-        self.hurried = asyncio.Event()
+    def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
+        self._readiness = readiness
+        metrics.gauge("lockgate_draining", lambda: {(): float(readiness.draining)})
+        self.started = asyncio.Event()
+        self.forced = asyncio.Event()
 
-    def signalled(self) -> None:
+    def on_signal(self) -> None:
         """SIGTERM or SIGINT: the first begins the end, every later one hurries it."""
-        if self.begun.is_set():
-            self.hurried.set()
-        self._health.draining = True
-        self.begun.set()
+        if self.started.is_set():
+            self.forced.set()
+        self._readiness.draining = True
+        self.started.set()
 
     @property
-    def patience(self) -> float:
+    def flush_timeout_s(self) -> float:
         """Seconds for the last words to a store that does not answer."""
-        return LAST_WORDS / 4 if self.hurried.is_set() else 2 * LAST_WORDS
+        return FLUSH_TIMEOUT_S / 4 if self.forced.is_set() else 2 * FLUSH_TIMEOUT_S
 
-    async def pause(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> None:
         """Wait so long, unless hurried."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.hurried.wait()
+                await self.forced.wait()
 
 
-def watch_signals(end: Callable[[], None], reload: Callable[[], None]) -> Callable[[], None]:
+def handle_signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -> Callable[[], None]:
     """Call `end` on SIGTERM and SIGINT, `reload` on SIGHUP; returns what ends that, for a process that has nothing left to do.
 
     From then on signals are ignored: one that comes in the last moment must not make a clean end look like a kill.
     """
     loop = asyncio.get_running_loop()
-    calls = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}
+    calls = {signal.SIGTERM: on_stop, signal.SIGINT: on_stop, signal.SIGHUP: on_reload}
     for one, call in calls.items():
         loop.add_signal_handler(one, call)
 
@@ -71,44 +71,44 @@ def watch_signals(end: Callable[[], None], reload: Callable[[], None]) -> Callab
     return ignore
 
 
-async def end_when_hurried(ending: Ending, admin: Server) -> None:
+async def stop_admin_when_forced(shutdown: Shutdown, admin: Server) -> None:
     """After a second signal the admin listener ends beside the callers', not after it: together they have a second."""
-    await ending.hurried.wait()
+    await shutdown.forced.wait()
     admin.should_exit = True
 
 
-async def serve_until_told(gateway: Gateway, callers: Server, listener: socket.socket, ending: Ending) -> None:
+async def serve_until_signalled(gateway: Gateway, callers: Server, listener: socket.socket, shutdown: Shutdown) -> None:
     """Serve callers until the end, and end as the configuration of that moment says."""
     serving = asyncio.create_task(callers.serve([listener]))
-    await _first(serving, ending.begun)
+    await _wait_for_either(serving, shutdown.started)
     if not serving.done():
         config = gateway.config
-        close_after_answers(callers)
-        await ending.pause(config.grace)
+        close_after_responses(callers)
+        await shutdown.wait(config.grace)
         callers.should_exit = True
-        await _first(serving, ending.hurried, config.drain)
+        await _wait_for_either(serving, shutdown.forced, config.drain)
         if not serving.done():
-            await end_calls(callers, LAST_WORDS / 4 if ending.hurried.is_set() else LAST_WORDS)
+            await abort_calls(callers, FLUSH_TIMEOUT_S / 4 if shutdown.forced.is_set() else FLUSH_TIMEOUT_S)
     await serving
 
 
-async def _first(task: asyncio.Task[None], event: asyncio.Event, within: float | None = None) -> None:
+async def _wait_for_either(task: asyncio.Task[None], event: asyncio.Event, timeout_s: float | None = None) -> None:
     """Return when the task is done or the event set, at last after `within` seconds."""
     waiting = asyncio.create_task(event.wait())
-    await asyncio.wait([task, waiting], timeout=within, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([task, waiting], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
 
 
-def close_after_answers(callers: Server) -> None:
+def close_after_responses(callers: Server) -> None:
     """From now on every answer says `connection: close`: who keeps connections open finds another process before this one is gone."""
     close = (b"connection", b"close")
     callers.config.encoded_headers = [*callers.config.encoded_headers, close]
     callers.server_state.default_headers = [*callers.server_state.default_headers, close]
 
 
-async def end_calls(callers: Server, patience: float) -> None:
+async def abort_calls(callers: Server, timeout_s: float) -> None:
     """End the calls that are left, so that each tells its caller and is accounted for, whether its caller reads or not."""
-    for wait in (patience, 0.1):
+    for wait in (timeout_s, 0.1):
         left = list(callers.server_state.tasks)
         for call in left:
             call.cancel()

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from gateway.attempts.fit import described
 from gateway.errors import BadRequest, GatewayError, NotFound
 from gateway.explain.request import explain
-from gateway.http.json_body import CallerGone, check_headers, read_body
+from gateway.http.json_body import CallerDisconnectedError, check_body_headers, read_body
 from gateway.http.request_id import next_id
 from gateway.keys.authenticate import VirtualKey, may_use
 from gateway.routing.router import unknown_model
@@ -51,7 +51,7 @@ class Endpoints:
             raise unknown_model(name, sorted(key.models))
         return _json(describe_model(generation, name))
 
-    async def warm(self, request: Request) -> Response:
+    async def tcp_warming(self, request: Request) -> Response:
         """GET /v1/tcp_warming: Cerebras' client asks for this when it is made, to have a connection open."""
         return _json({"status": "ok"})
 
@@ -59,15 +59,15 @@ class Endpoints:
         """POST /v1/explain: the plan for a chat body."""
         generation, key = self._authenticate(request)
         limit = generation.config.max_body
-        check_headers(request.scope["headers"], limit)
+        check_body_headers(request.scope["headers"], limit)
         return _json(explain(generation, await read_body(request.receive, limit), request.headers, key))
 
-    async def only_post(self, request: Request) -> Response:
+    async def post_only(self, request: Request) -> Response:
         """A path of the pipeline, asked in another way."""
         self._authenticate(request)
-        raise _only_post(request)
+        raise _post_only_error(request)
 
-    async def unknown(self, request: Request, error: HTTPException) -> Response:
+    async def http_error(self, request: Request, error: HTTPException) -> Response:
         """No such path; a stranger does not learn which paths there are."""
         try:
             self._authenticate(request)
@@ -75,7 +75,7 @@ class Endpoints:
             return _error(refused)
         return _http_error(request, error)
 
-    async def internal(self, request: Request, error: Exception) -> Response:
+    async def internal_error(self, request: Request, error: Exception) -> Response:
         """An error of ours: logged and counted, and the answer has the id of the log line."""
         id = next_id()
         self._gateway.log.write(internal_error(id, error))
@@ -86,13 +86,13 @@ class Endpoints:
         """How exceptions are answered."""
         return {
             GatewayError: _answer_error,
-            HTTPException: self.unknown,
-            CallerGone: _answer_nobody,
-            Exception: self.internal,
+            HTTPException: self.http_error,
+            CallerDisconnectedError: _answer_incomplete_body,
+            Exception: self.internal_error,
         }
 
 
-def _only_post(request: Request) -> GatewayError:
+def _post_only_error(request: Request) -> GatewayError:
     return GatewayError(
         f"{request.scope['path']} takes POST, not {request.method}.",
         status=405,
@@ -142,5 +142,5 @@ def _http_error(request: Request, error: HTTPException) -> Response:
     )
 
 
-async def _answer_nobody(request: Request, error: CallerGone) -> Response:
+async def _answer_incomplete_body(request: Request, error: CallerDisconnectedError) -> Response:
     return _error(BadRequest("The request's body is incomplete.", code="invalid_json"))

@@ -11,20 +11,20 @@ from functools import partial
 import uvloop
 
 from gateway.admin.app import build_admin
-from gateway.admin.health import Health
+from gateway.admin.health import Readiness
 from gateway.config.load import ConfigError, Overrides
 from gateway.config.source import ConfigSource, LoadedConfig
-from gateway.http.listener import ListenError, bind, seat, server
+from gateway.http.listener import ListenError, bind, make_server, seat_name
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 from gateway.runtime.resources import LOADING
-from gateway.server.callers_listener import callers_server, renew_certificate
-from gateway.server.drain import Ending, end_when_hurried, serve_until_told, watch_signals
-from gateway.server.gc_tuning import spare_what_stays
-from gateway.server.loop_watchdog import Watchdog
-from gateway.server.startup import announce, begin, fetch_model, report
+from gateway.server.callers_listener import certificate_follower, make_callers_server
+from gateway.server.drain import Shutdown, handle_signals, serve_until_signalled, stop_admin_when_forced
+from gateway.server.gc_tuning import freeze_startup_objects
+from gateway.server.loop_watchdog import LoopWatchdog
+from gateway.server.startup import announce, download_bundled_model, report, request_reload
 from gateway.telemetry.call_log import CallLog
-from providers.local.distant import DistantEngine
+from providers.local.worker_engine import WorkerEngine
 
 
 def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto") -> int:
@@ -33,11 +33,11 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
     try:
         loaded = source.read()
         if workers > 1:
-            from gateway.server.supervisor import supervise
+            from gateway.server.supervisor import run_supervisor
 
-            return supervise(source, loaded, workers, log)
+            return run_supervisor(source, loaded, workers, log)
         with bind(loaded.config.listen) as listener, bind(loaded.config.admin.listen) as admin:
-            fetch_model(loaded.config)
+            download_bundled_model(loaded.config)
             human = log == "human" or (log == "auto" and sys.stdout.isatty())
             code: int = uvloop.run(_serve(source, loaded, listener, admin, human))
             return code
@@ -50,26 +50,26 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
 
 async def _serve(source: ConfigSource, loaded: LoadedConfig, listener: socket.socket, admin_listener: socket.socket, human: bool) -> int:
     config = loaded.config
-    gateway = Gateway(config, CallLog(1, human=human), report, seat=seat(listener))
-    health = Health()
+    gateway = Gateway(config, CallLog(1, human=human), report, seat=seat_name(listener))
+    health = Readiness()
     reloader = Reloader(gateway, source, loaded)
-    callers = callers_server(gateway)
-    admin = server(build_admin(gateway, health, reloader), grace=1)
-    gateway.health.on_credential_refused = partial(begin, reloader)
-    reloader.followers += [renew_certificate(gateway, callers), _spare]
+    callers = make_callers_server(gateway)
+    admin = make_server(build_admin(gateway, health, reloader), grace=1)
+    gateway.health.on_credential_refused = partial(request_reload, reloader)
+    reloader.followers += [certificate_follower(gateway, callers), _spare]
     await gateway.start()
-    ending = Ending(health, gateway.metrics)
-    ignore_signals = watch_signals(ending.signalled, lambda: begin(reloader))
+    ending = Shutdown(health, gateway.metrics)
+    ignore_signals = handle_signals(ending.on_signal, lambda: request_reload(reloader))
     admin_task = asyncio.create_task(admin.serve([admin_listener]))
-    serving = asyncio.create_task(serve_until_told(gateway, callers, listener, ending))
+    serving = asyncio.create_task(serve_until_signalled(gateway, callers, listener, ending))
     announce(config, listener, admin_listener)
-    spare_what_stays()
+    freeze_startup_objects()
     health.serving = True
     watching = asyncio.create_task(reloader.watch())
-    hurrying = asyncio.create_task(end_when_hurried(ending, admin))
-    watchdog = Watchdog(report)
+    hurrying = asyncio.create_task(stop_admin_when_forced(ending, admin))
+    watchdog = LoopWatchdog(report)
     watchdog.start()
-    checking = asyncio.create_task(refuse_bad_model(gateway, ending.signalled))
+    checking = asyncio.create_task(stop_on_unusable_model(gateway, ending.on_signal))
     try:
         await serving
         admin.should_exit = True
@@ -78,7 +78,7 @@ async def _serve(source: ConfigSource, loaded: LoadedConfig, listener: socket.so
         watchdog.stop()
         for task in (watching, checking, hurrying):
             task.cancel()
-        await gateway.stop(ending.patience)
+        await gateway.stop(ending.flush_timeout_s)
         ignore_signals()
     return 2 if checking.done() and not checking.cancelled() and checking.result() else 0
 
@@ -86,7 +86,7 @@ async def _serve(source: ConfigSource, loaded: LoadedConfig, listener: socket.so
 
 
 async def _spare(loaded: LoadedConfig, number: int) -> None:
-    spare_what_stays()
+    freeze_startup_objects()
 
 
 
@@ -99,19 +99,19 @@ async def _spare(loaded: LoadedConfig, number: int) -> None:
 
 
 
-async def refuse_bad_model(gateway: Gateway, end: Callable[[], None]) -> bool:
+async def stop_on_unusable_model(gateway: Gateway, on_stop: Callable[[], None]) -> bool:
     """End the process when a model file that the configuration names cannot be used at all; whether it was so.
 
     Only at the start: a file that goes bad later leaves the gateway and its other providers up.
     """
     named = [engine for engine in gateway.generation.engines.values() if engine.options.model]
     for engine in named:
-        if isinstance(engine, DistantEngine):
+        if isinstance(engine, WorkerEngine):
             continue
         await engine.settled(LOADING)
         if engine.code in ("bad_model", "missing_model"):
             report(f"{gateway.config.path}: the local engine's model cannot be used: {engine.reason}")
-            end()
+            on_stop()
             return True
     return False
 

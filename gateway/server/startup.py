@@ -7,7 +7,7 @@ import socket
 import sys
 
 from gateway.config.load import Config
-from gateway.http.listener import shown
+from gateway.http.listener import url_of
 from gateway.runtime.reload import Outcome, Reloader
 
 
@@ -17,7 +17,7 @@ def report(line: str) -> None:
     sys.stderr.flush()
 
 
-def fetch_model(config: Config) -> None:
+def download_bundled_model(config: Config) -> None:
     """Get the bundled model at the first start, where a local engine wants it; without it the gateway starts all the same."""
     if any(one.type == "local" and not one.options.get("model") for one in config.providers.values()):
         from providers.local import weights
@@ -25,7 +25,7 @@ def fetch_model(config: Config) -> None:
         weights.prepare(report)
 
 
-def begin(reloader: Reloader) -> None:
+def request_reload(reloader: Reloader) -> None:
     """Look at the file again: SIGHUP, or a credential was refused that a file may have another one for by now."""
     task = asyncio.get_running_loop().create_task(reloader.reload())
     _reloads.add(task)
@@ -38,15 +38,15 @@ _reloads: set[asyncio.Task[Outcome]] = set()
 
 def announce(config: Config, listener: socket.socket, admin_listener: socket.socket) -> None:
     """Where we listen, and how to try it."""
-    url = shown(listener, tls=config.tls is not None)
+    url = url_of(listener, tls=config.tls is not None)
     names = [name for name in config.models if "*" not in name]
     model = "local" if "local" in names else names[0] if names else "MODEL"
     key = "YOUR-KEY" if config.requires_keys else "unused"
     auth = f" -H 'authorization: Bearer {key}'" if config.requires_keys else ""
     report(f"listening on {url}")
-    report(f"admin on {shown(admin_listener)}  (/healthz /readyz /metrics /admin/config)")
+    report(f"admin on {url_of(admin_listener)}  (/healthz /readyz /metrics /admin/config)")
     if config.requires_keys and not config.keys:
-        report(f"keys are made at run time: lockgate key create --name NAME --admin {shown(admin_listener)}")
+        report(f"keys are made at run time: lockgate key create --name NAME --admin {url_of(admin_listener)}")
     message = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
     report(f"\n  curl {url}/v1/chat/completions{auth} -H 'content-type: application/json' -d '{message}'")
     report(

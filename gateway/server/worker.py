@@ -13,18 +13,18 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from gateway.admin.health import Health
+from gateway.admin.health import Readiness
 from gateway.config.load import ConfigError
-from gateway.http.listener import Server, seat
+from gateway.http.listener import Server, seat_name
 from gateway.metrics.cells import Cells
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import applicable
-from gateway.server.callers_listener import callers_server, load_certificate
-from gateway.server.drain import Ending, serve_until_told, watch_signals
-from gateway.server.gc_tuning import spare_what_stays
-from gateway.server.loop_watchdog import Watchdog
+from gateway.server.callers_listener import make_callers_server, reload_certificate
+from gateway.server.drain import Shutdown, handle_signals, serve_until_signalled
+from gateway.server.gc_tuning import freeze_startup_objects
+from gateway.server.loop_watchdog import LoopWatchdog
 from gateway.server.startup import report
-from gateway.server.worker_control import SHOWN, Load, Serving, WorkerOrder, listen
+from gateway.server.worker_control import TARGETS_SUFFIX, LoadReply, LoadRequest, WorkerOrder, listen
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
 
@@ -43,49 +43,49 @@ def main() -> int:
     with socket.socket(fileno=order.listener) as listener:
         listener.setblocking(False)
         log, cells = CallLog(1, human=order.human), Cells(Path(order.cells))
-        place = seat(listener, order.number)
+        place = seat_name(listener, order.number)
         gateway = Gateway(config, log, report, sockets=load.engines, number=load.generation, cells=cells, seat=place)
         code: int = uvloop.run(_work(gateway, listener, order))
         return code
 
 
 async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
-    callers = callers_server(gateway)
+    callers = make_callers_server(gateway)
     gateway.health.on_credential_refused = partial(_ask_to_read_again, order.supervisor)
     await gateway.start()
-    ending = Ending(Health(), gateway.metrics)
-    ignore_signals = watch_signals(ending.signalled, lambda: None)  # SIGHUP is the supervisor's
+    ending = Shutdown(Readiness(), gateway.metrics)
+    ignore_signals = handle_signals(ending.on_signal, lambda: None)  # SIGHUP is the supervisor's
     watching = asyncio.create_task(_leave_with(order.supervisor))
-    showing = asyncio.create_task(_show_gauges(gateway, Path(f"{order.cells}{SHOWN}")))
-    watchdog = Watchdog(report)
+    showing = asyncio.create_task(_show_gauges(gateway, Path(f"{order.cells}{TARGETS_SUFFIX}")))
+    watchdog = LoopWatchdog(report)
     watchdog.start()
-    spare_what_stays()
+    freeze_startup_objects()
     controlling = await listen(order.control, lambda load: _load(gateway, callers, load))
     try:
-        await serve_until_told(gateway, callers, listener, ending)
+        await serve_until_signalled(gateway, callers, listener, ending)
     finally:
         controlling.close()
         watchdog.stop()
         watching.cancel()
         showing.cancel()
-        await gateway.stop(ending.patience)
+        await gateway.stop(ending.flush_timeout_s)
         gateway.metrics.refresh()
         ignore_signals()
     return 0
 
 
-async def _load(gateway: Gateway, callers: Server, load: Load) -> Serving:
+async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadReply:
     """Serve by another generation, once: questions may come twice."""
     if load.generation <= gateway.generation.number:
-        return Serving(gateway.generation.number)
+        return LoadReply(gateway.generation.number)
     try:
         config = await asyncio.to_thread(load.text.parse)
         await gateway.apply(applicable(config, gateway.config), number=load.generation, sockets=load.engines)
-        load_certificate(gateway, callers)
-        spare_what_stays()
+        reload_certificate(gateway, callers)
+        freeze_startup_objects()
     except (ConfigError, OSError) as error:
-        return Serving(gateway.generation.number, str(error))
-    return Serving(gateway.generation.number)
+        return LoadReply(gateway.generation.number, str(error))
+    return LoadReply(gateway.generation.number)
 
 
 async def _show_gauges(gateway: Gateway, shown: Path) -> None:

@@ -15,7 +15,7 @@ from gateway.config.source import ConfigText
 T = TypeVar("T")
 
 
-class Load(msgspec.Struct):
+class LoadRequest(msgspec.Struct):
     """Serve by this configuration; answered with a Serving."""
 
     text: ConfigText
@@ -23,22 +23,22 @@ class Load(msgspec.Struct):
     engines: dict[str, str]
 
 
-class Serving(msgspec.Struct):
+class LoadReply(msgspec.Struct):
     """The generation that a worker serves by, and why it is not the one it was told to."""
 
     generation: int
     error: str = ""
 
 
-Answerer = Callable[[Load], Awaitable[Serving]]
+OnLoad = Callable[[LoadRequest], Awaitable[LoadReply]]
 
 
-async def listen(path: str, answer: Answerer) -> asyncio.Server:
+async def listen(path: str, answer: OnLoad) -> asyncio.Server:
     """Answer the supervisor's questions."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            load = msgspec.json.decode(await reader.read(), type=Load)
+            load = msgspec.json.decode(await reader.read(), type=LoadRequest)
             writer.write(msgspec.json.encode(await answer(load)))
             await writer.drain()
         writer.close()
@@ -47,9 +47,9 @@ async def listen(path: str, answer: Answerer) -> asyncio.Server:
     return await asyncio.start_unix_server(serve, path)
 
 
-async def ask(path: Path, load: Load, kind: type[T], within: float) -> T:
+async def request_load(path: Path, load: LoadRequest, kind: type[T], timeout_s: float) -> T:
     """A worker's answer; OSError, TimeoutError or DecodeError when there is none."""
-    async with asyncio.timeout(within):
+    async with asyncio.timeout(timeout_s):
         reader, writer = await asyncio.open_unix_connection(path)
         try:
             writer.write(msgspec.json.encode(load))
@@ -59,14 +59,14 @@ async def ask(path: Path, load: Load, kind: type[T], within: float) -> T:
             writer.close()
 
 
-SHOWN = ".targets"
+TARGETS_SUFFIX = ".targets"
 """What a worker shows of its targets is beside its cells."""
 
 
 class WorkerOrder(msgspec.Struct):
     """What a worker is told at its start, as JSON on its standard input: nothing that may be secret is an argument."""
 
-    load: Load
+    load: LoadRequest
     listener: int
     control: str
     cells: str

@@ -1,1 +1,4 @@
-"""Where limits are counted: memory, or Redis through atomic scripts. Imports config and metrics; knows no call."""
+"""Stores that count limits: in memory, or in Redis through atomic Lua scripts.
+
+Imports gateway.config, gateway.metrics and modules below them; depends on nothing that knows a call.
+"""

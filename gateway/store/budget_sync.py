@@ -1,10 +1,11 @@
-"""What a process tells the store of budgets, as often as it likes: what it settled of each, and what its calls hold reserved."""
+"""Publishes to Redis what one process has settled and reserved of each budget. Publishing twice changes nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from gateway.store import script_args as encode
+from gateway.store import script_args
 from gateway.store.limit import Reservation
 from gateway.store.members import RunScript
 from gateway.store.memory import steady_now
@@ -13,62 +14,67 @@ from gateway.store.scripts import PUBLISH
 from gateway.store.settled_spend import Period, SettledSpend, SpendEntry, period_at
 
 EntryAndReserved = tuple[SpendEntry, int]
-"""A share, and what is held reserved of it: -1 leaves that as it is."""
+"""Settled spend, and the reserved amount in nano-dollars; -1 leaves the stored reserved amount unchanged."""
 
 
 class BudgetSync:
-    """One process's word on budgets."""
+    """Settled and reserved budget amounts of one process."""
 
     def __init__(self, run: RunScript, settled_spend: SettledSpend) -> None:
         self._run = run
         self._settled_spend = settled_spend
         self._reserved: dict[Period, int] = {}
         self.reserved_uncertain = False
-        """The store may hold something else reserved for this process than it does."""
+        """The reserved amounts in Redis may differ from those of this process."""
 
     def track(self, reservation: Reservation, sign: int = 1) -> None:
-        """A call reserved of budgets; with -1 it does no more."""
-        for at, limit in enumerate(reservation.limits):
+        """Add what a call reserves of its budgets, or with `sign=-1` remove it."""
+        for index, limit in enumerate(reservation.limits):
             if limit.kind == "spend":
-                period = (limit.key, reservation.slots[at])
+                period = (limit.key, reservation.slots[index])
                 self._reserved[period] = self._reserved.get(period, 0) + sign * reservation.costs.spend
 
     def publish_settled(self) -> None:
-        """Tell what was settled since the last time."""
+        """Publish what was settled since the last publication."""
         if self._settled_spend.unpublished:
-            unsaid, self._settled_spend.unpublished = self._settled_spend.unpublished, set()
-            self._publish([(share, -1) for at in unsaid for share in self._settled_spend.entries_of(at)])
+            changed, self._settled_spend.unpublished = self._settled_spend.unpublished, set()
+            self._publish([(entry, -1) for period in changed for entry in self._settled_spend.entries_of(period)])
 
     def publish_all(self) -> None:
-        """Tell all that was settled and may still count: by this process, and by those whose counters it took over."""
+        """Publish all settled spend of current periods, including counters inherited from earlier processes."""
         self._settled_spend.unpublished.clear()
-        self._publish([(share, -1) for share in self._settled_spend.current_entries(steady_now())])
+        self._publish([(entry, -1) for entry in self._settled_spend.current_entries(steady_now())])
         self.reserved_uncertain = True
 
     def publish_reserved(self) -> None:
-        """Tell what is held reserved. Only while no decision is under way, as it would be forgotten."""
+        """Publish the reserved amounts. Call only with no decision in flight: its reservation would be overwritten."""
         self.reserved_uncertain = False
         now = steady_now()
-        self._settled_spend.drop_past(now)
-        self._reserved = {at: held for at, held in self._reserved.items() if held or at[1] >= period_at(at[0], now) - 1}
-        self._publish([(SpendEntry(self._settled_spend.incarnation, *at, self._settled_spend.own_amount(*at)), held) for at, held in self._reserved.items()])
+        settled = self._settled_spend
+        settled.drop_past(now)
+        self._reserved = {
+            period: reserved
+            for period, reserved in self._reserved.items()
+            if reserved or period[1] >= period_at(period[0], now) - 1
+        }
+        self._publish([(settled.own_entry(period), reserved) for period, reserved in self._reserved.items()])
 
     @property
     def has_reserved(self) -> bool:
-        """Anything was reserved of a budget lately."""
+        """Whether this process has reserved amounts to publish; zero amounts stay listed until their period is over."""
         return bool(self._reserved)
 
-    def _publish(self, told: list[EntryAndReserved]) -> None:
+    def _publish(self, entries: list[EntryAndReserved]) -> None:
         sides: dict[str, list[EntryAndReserved]] = {}
-        for one in told:
-            sides.setdefault(side_of(one[0].key), []).append(one)
+        for entry in entries:
+            sides.setdefault(side_of(entry[0].key), []).append(entry)
         for side in sides.values():
-            for part in batches(side):
-                self._run(PUBLISH, *encode.publish_args(part), self._on_reply(part))
+            for batch in batches(side):
+                self._run(PUBLISH, *script_args.publish_args(batch), self._on_reply(batch))
 
-    def _on_reply(self, part: list[EntryAndReserved]) -> Any:
-        def said(reply: Any) -> None:
+    def _on_reply(self, batch: list[EntryAndReserved]) -> Callable[[Any], None]:
+        def on_reply(reply: Any) -> None:
             if isinstance(reply, Exception):
-                self._settled_spend.unpublished.update((share.key, share.period) for share, _ in part)
+                self._settled_spend.unpublished.update((entry.key, entry.period) for entry, _ in batch)
 
-        return said
+        return on_reply

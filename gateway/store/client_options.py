@@ -1,4 +1,4 @@
-"""Connection options shared by the redis-py clients."""
+"""Connection options of the redis-py clients: timeouts, protocol version, no retries, credentials."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from gateway.config.redis_address import RedisAddress
 if TYPE_CHECKING:
     from redis.credentials import CredentialProvider
 
-
 TIMEOUT_S = 1.0
-"""Seconds to connect, and for an answer: nobody's call waits for it."""
+"""Timeout to connect and for each reply. It may be long: no call waits for these clients."""
 
 
 def credentials_provider(credentials: Callable[[], tuple[str, str]]) -> CredentialProvider:
-    """User and password as they are at each connection."""
+    """Return a provider that reads user and password again for each connection."""
     from redis.credentials import CredentialProvider
 
     class Credentials(CredentialProvider):
-        """As they are now."""
-
         def get_credentials(self) -> tuple[str] | tuple[str, str]:
             user, password = credentials()
             return (user, password) if user else (password,)
@@ -33,11 +30,12 @@ def credentials_provider(credentials: Callable[[], tuple[str, str]]) -> Credenti
 
 
 def client_options(address: RedisAddress) -> dict[str, Any]:
+    """Return the keyword arguments of a redis-py connection to this address."""
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
     options: dict[str, Any] = {
-        "protocol": 2,  # a Redis before 6.0 knows no other, and no HELLO
+        "protocol": 2,  # Redis before 6.0 supports only version 2 and no HELLO
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),

@@ -1,7 +1,8 @@
-"""One connection to Redis, its deadline and its breaker. While it is open nothing waits for it; it comes back by itself.
+"""One connection to Redis with a reply timeout and a circuit breaker, which reconnects by itself.
 
-Where the connection leads is asked anew each time: after a failover or a slot's move the old server answers with an error (or not at
-all), which opens the breaker, and the next connection goes where the Sentinels or the cluster say.
+While the breaker is open, scripts fail at once. The server is located again for each connection: after a failover or the migration of a
+hash slot the old server replies with an error or not at all, which opens the breaker, and the next connection goes to the server that
+Sentinel or the cluster names.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from typing import Any
 
 import hiredis
 
-from gateway.store.resp import OnReply, RedisAddress, RespConnection, connect
+from gateway.config.redis_address import RedisAddress
+from gateway.store.resp import OnReply, RespConnection, connect
 from gateway.store.scripts import ADMIT, SCRIPTS, digest
 
 CONNECT_TIMEOUT_S = 1.0
 RETRY_DELAYS_S = (0.05, 0.5)
-"""Seconds between attempts to reach Redis again: the first, and the longest."""
+"""Delay before the first reconnect, and the longest one; it doubles in between."""
 STABLE_AFTER_S = 1.0
-"""Seconds after which a connection counts as one that holds."""
+"""A connection that lasted this long resets the reconnect delay."""
 CONNECTION_ENDED = "the connection ended"
-"""Why a server is left that says no more than that: the next attempt to reach it may know."""
+"""Reason reported if the server closed the connection without an error; the next connect may yield a better one."""
 MIN_REDIS_VERSION = (5, 0)
-"""Scripts may only write after they asked for the time since this version."""
+"""The first version in which a script may write after it called TIME."""
 _SCRIPT_DIGESTS = {script: digest(script) for script in SCRIPTS}
 _ERROR_KINDS = {
     "OOM", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "BUSY", "NOAUTH", "NOPERM",
@@ -36,11 +38,20 @@ Locate = Callable[[], Awaitable[RedisAddress]]
 
 
 class RedisConnection:
-    """Runs scripts on one server. `up` says whether it can be asked now."""
+    """Runs scripts on one server. `up` is True while the server is reachable."""
 
-    def __init__(self, locate: Locate, probe: str, timeout_s: float, on_change: Callable[[str], None], count_error: Callable[[str], None]) -> None:
-        """`locate` finds the server, `probe` is a key that it must let us write. `turned` is called after each change of `up`, and
-        after each attempt in vain, with the reason ("" when up); `count` with the kind of each failure.
+    def __init__(
+        self,
+        locate: Locate,
+        probe: str,
+        timeout_s: float,
+        on_change: Callable[[str], None],
+        count_error: Callable[[str], None],
+    ) -> None:
+        """Create a connection; `start` opens it.
+
+        `locate` finds the server. `probe` is a key that the server must accept writes to. `on_change` is called after each change of
+        `up` and after each failed connect, with the reason ("" if up); `count_error` is called with the kind of each failure.
         """
         self._locate = locate
         self._probe = probe
@@ -53,18 +64,18 @@ class RedisConnection:
         self._generation = 0
         self.up = False
         self.commands = 0
-        """Scripts run: one for all decisions of a tick."""
+        """Number of scripts run; all decisions of one event loop iteration share a script run."""
         self.slowest_reply_s = 0.0
-        """Longest wait for a reply, or for giving it up, in seconds."""
+        """Longest wait for a reply, or until its timeout."""
 
     async def start(self) -> None:
-        """Reach the server, waiting for the first attempt only."""
+        """Connect in the background. Returns after the first attempt, successful or not."""
         first = asyncio.Event()
         self._task = asyncio.create_task(self._stay_connected(first))
         await first.wait()
 
     async def stop(self) -> None:
-        """Close the connection for good."""
+        """Close the connection and stop reconnecting."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -73,61 +84,61 @@ class RedisConnection:
             self._connection.abort()
         self.up = False
 
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any], done: OnReply) -> None:
-        """Run a script within the deadline. `done` gets its reply once, or the exception that opened the breaker."""
+    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any], on_reply: OnReply) -> None:
+        """Run a script. `on_reply` is called once, with the reply or with the exception that opened the breaker."""
         connection = self._connection
         if not self.up or connection is None:
-            done(ConnectionError("Redis is out of reach"))
+            on_reply(ConnectionError("Redis is unavailable"))
             return
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        state = [False, False]  # answered, its last chance has come
+        started_at = loop.time()
+        state = [False, False]  # completed, timeout extended once
 
-        def late() -> None:
+        def on_timeout() -> None:
             if state[0]:
                 return
-            if not state[1]:  # a loop that was busy may have the reply in its socket already: look once more
+            if not state[1]:  # if the event loop was busy, the reply may already be in the socket: check once more
                 state[1] = True
-                loop.call_later(0.001, late)
+                loop.call_later(0.001, on_timeout)
                 return
             state[0] = True
-            self.slowest_reply_s = max(self.slowest_reply_s, loop.time() - began)
+            self.slowest_reply_s = max(self.slowest_reply_s, loop.time() - started_at)
             self._fail("deadline", f"no answer within {self._timeout_s * 1000:g} ms")
-            done(TimeoutError("Redis did not answer in time"))
+            on_reply(TimeoutError("Redis did not answer in time"))
 
-        timer = loop.call_later(self._timeout_s, late)
+        timer = loop.call_later(self._timeout_s, on_timeout)
 
-        def answered(reply: Any) -> None:
+        def on_result(reply: Any) -> None:
             if state[0]:
                 return
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
                 self._count_error("noscript")
-                connection.send(("EVAL", script, len(keys), *keys, *arguments), answered)
+                connection.send(("EVAL", script, len(keys), *keys, *arguments), on_result)
                 return
             state[0] = True
             timer.cancel()
-            took = loop.time() - began
+            took = loop.time() - started_at
             if took > self.slowest_reply_s:
                 self.slowest_reply_s = took
             if isinstance(reply, hiredis.ReplyError):
                 self._fail(_error_kind(reply), str(reply)[:200])
-            done(reply)
+            on_reply(reply)
 
         self.commands += 1
-        connection.send(("EVALSHA", _SCRIPT_DIGESTS[script], len(keys), *keys, *arguments), answered)
+        connection.send(("EVALSHA", _SCRIPT_DIGESTS[script], len(keys), *keys, *arguments), on_result)
 
-    def _fail(self, kind: str, why: str) -> None:
-        """Open the breaker: what was asked on this connection stays unanswered, and a new one is looked for."""
+    def _fail(self, kind: str, reason: str) -> None:
+        """Open the breaker: fail all scripts in flight on this connection, then reconnect."""
         self._count_error(kind)
         if self.up:
             self.up = False
-            self._on_change(why)
+            self._on_change(reason)
         if self._connection is not None:
             self._connection.abort()
         self._down.set()
 
     def _on_lost(self, generation: int) -> None:
-        """A connection ended; an older one than the present says nothing."""
+        """Handle the end of a connection. Ignores connections that were already replaced."""
         if generation != self._generation:
             return
         self._connection = None
@@ -168,16 +179,18 @@ class RedisConnection:
         connection = self._connection = await connect(address, partial(self._on_lost, self._generation))
         version = _version(await _ask_if_permitted(connection, "INFO", "server"))
         if version < MIN_REDIS_VERSION:
-            raise ValueError(f"Redis {'.'.join(map(str, version))} is too old, {MIN_REDIS_VERSION[0]}.{MIN_REDIS_VERSION[1]} is needed")
+            installed, needed = (".".join(map(str, numbers)) for numbers in (version, MIN_REDIS_VERSION))
+            raise ValueError(f"Redis {installed} is too old: use {needed} or later")
         role = await _ask_if_permitted(connection, "ROLE")
         if role and role[0] != b"master":
-            raise ValueError(f"{address} is a replica: limits are counted on its master")
-        policy = _info_field(await _ask_if_permitted(connection, "INFO", "memory"), b"maxmemory_policy")  # CONFIG is what few users may ask
+            raise ValueError(f"{address} is a replica: use its master")
+        memory = await _ask_if_permitted(connection, "INFO", "memory")  # not CONFIG GET: few Redis users may run that
+        policy = _info_field(memory, b"maxmemory_policy")
         if policy not in (b"", b"noeviction"):
-            raise ValueError(f"maxmemory-policy is {policy.decode()[:40]}: it would forget limits, set noeviction")
+            raise ValueError(f"maxmemory-policy is {policy.decode()[:40]}, which evicts limits: set noeviction")
         for script in _SCRIPT_DIGESTS:
             await connection.execute("SCRIPT", "LOAD", script)
-        await connection.execute("SET", self._probe, "1", "PX", "10000")  # what cannot be written to is of no use
+        await connection.execute("SET", self._probe, "1", "PX", "10000")  # fails if the server refuses writes
         try:
             async with asyncio.timeout(self._timeout_s):
                 await connection.execute("EVALSHA", _SCRIPT_DIGESTS[ADMIT], 1, self._probe, 0, "")
@@ -186,7 +199,10 @@ class RedisConnection:
 
 
 async def _ask_if_permitted(connection: RespConnection, *command: str) -> Any:
-    """The answer, None when the user may not ask: a user with few rights has been configured with care."""
+    """Return the reply, or None if this Redis user may not run the command.
+
+    A user with restricted rights is taken as a sign of a deliberate setup, so the check is skipped.
+    """
     try:
         return await connection.execute(*command)
     except hiredis.ReplyError as error:
@@ -201,7 +217,7 @@ def _version(server: bytes | None) -> tuple[int, ...]:
 
 
 def _info_field(info: bytes | None, name: bytes) -> bytes:
-    """One value of an INFO reply, empty when it has none."""
+    """Return one value of an INFO reply, or b"" if it is missing."""
     for line in (info or b"").splitlines():
         key, _, value = line.partition(b":")
         if key == name:

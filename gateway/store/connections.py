@@ -1,34 +1,50 @@
-"""The way to the store: one connection to one server, or to each node of a cluster that has keys of ours. It tells of outages once."""
+"""Connections to all Redis nodes that hold our keys: one server, or one node of a cluster for each hash tag.
+
+Reports each outage once, and its end once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
+from gateway.config.redis_address import RedisAddress
 from gateway.store.connection import CONNECTION_ENDED, STABLE_AFTER_S, RedisConnection
-from gateway.store.resp import OnReply, RedisAddress
+from gateway.store.resp import OnReply
 from gateway.store.script_args import side_of
 from gateway.store.topology import HASH_TAGS, Topology
 
 DECISION_TIMEOUT_S = 0.05
-"""Seconds that one decision may take."""
+"""Timeout of one script run, and so of one decision."""
 
 
 class RedisConnections:
-    """Runs scripts. `up` says whether the store can be asked now; `changed(up)` is called when that changes."""
+    """Runs scripts on the node that holds their keys. `up` is True while every connection is up."""
 
     def __init__(
-        self, address: RedisAddress, on_change: Callable[[bool], None], report: Callable[[str], None], timeout_s: float = DECISION_TIMEOUT_S
+        self,
+        address: RedisAddress,
+        on_change: Callable[[bool], None],
+        report: Callable[[str], None],
+        timeout_s: float = DECISION_TIMEOUT_S,
     ) -> None:
-        """`report` gets one line when the store goes, and one when it is back for a while."""
+        """Create the connections; `start` opens them.
+
+        `on_change` is called with each new value of `up`. `report` gets one line at the start of an outage and one at its end.
+        """
         self._address = address
         self._on_change = on_change
         self._report = report
         tags = HASH_TAGS if address.kind == "cluster" else HASH_TAGS[:1]
         self._connections = {
-            tag: RedisConnection(Topology(address, tag).locate, f"lockgate:{{{tag}}}:probe", timeout_s, partial(self._on_connection_change), self.count_error)
+            tag: RedisConnection(
+                locate=Topology(address, tag).locate,
+                probe=f"lockgate:{{{tag}}}:probe",
+                timeout_s=timeout_s,
+                on_change=self._on_connection_change,
+                count_error=self.count_error,
+            )
             for tag in tags
         }
         self._single = self._connections[HASH_TAGS[0]] if len(tags) == 1 else None
@@ -37,78 +53,78 @@ class RedisConnections:
         self._recovery_timer: asyncio.TimerHandle | None = None
         self.up = False
         self.is_used = False
-        """Whether this process asks the store at all: a supervisor leaves that to its workers."""
+        """Whether this process uses the store; a supervisor leaves that to its workers."""
         self.errors: dict[str, int] = {}
-        """Failures by kind."""
+        """Number of failures by kind."""
 
     @property
     def in_reported_outage(self) -> bool:
-        """An outage was told of, and not yet its end."""
+        """Whether an outage has begun and its end was not reported yet."""
         return bool(self._outage_reason)
 
     @property
     def commands(self) -> int:
-        """Scripts run: one for all decisions of a tick."""
-        return sum(wire.commands for wire in self._connections.values())
+        """Number of scripts run."""
+        return sum(connection.commands for connection in self._connections.values())
 
     @property
     def slowest_reply_s(self) -> float:
-        """Longest wait for a reply, or for giving it up, in seconds."""
-        return max(wire.slowest_reply_s for wire in self._connections.values())
+        """Longest wait for a reply, or until its timeout."""
+        return max(connection.slowest_reply_s for connection in self._connections.values())
 
     async def start(self) -> None:
-        """Reach the store, waiting for the first attempt only."""
+        """Open all connections. Returns after the first attempt of each, successful or not."""
         self.is_used = True
-        await asyncio.gather(*(wire.start() for wire in self._connections.values()))
+        await asyncio.gather(*(connection.start() for connection in self._connections.values()))
 
     async def stop(self) -> None:
-        """Close the connections for good."""
+        """Close the connections."""
         if self._recovery_timer is not None:
             self._recovery_timer.cancel()
-        for wire in self._connections.values():
-            await wire.stop()
+        for connection in self._connections.values():
+            await connection.stop()
         self.up = False
 
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any], done: OnReply) -> None:
-        """Run a script within the deadline, where its keys are. `done` gets its reply once, or the exception that opened the breaker."""
-        wire = self._single if self._single is not None else self._connections[side_of(keys[0])]
-        wire.run(script, keys, arguments, done)
+    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any], on_reply: OnReply) -> None:
+        """Run a script on the node of its keys. `on_reply` is called once, with the reply or with an exception."""
+        connection = self._single if self._single is not None else self._connections[side_of(keys[0])]
+        connection.run(script, keys, arguments, on_reply)
 
     def count_error(self, kind: str) -> None:
-        """One more failure of a kind."""
+        """Count a failure of this kind."""
         self.errors[kind] = self.errors.get(kind, 0) + 1
 
-    def _on_connection_change(self, why: str) -> None:
-        """A connection came, went, or could not be made: the store is up while all of them are."""
-        up = all(wire.up for wire in self._connections.values())
+    def _on_connection_change(self, reason: str) -> None:
+        """Update `up` after a connection opened, closed or failed to open."""
+        up = all(connection.up for connection in self._connections.values())
         if up == self.up:
-            if why:
-                self._begin_outage(why)
+            if reason:
+                self._begin_outage(reason)
             return
         self.up = up
         self._on_change(up)
         if not up:
-            self._begin_outage(why)
+            self._begin_outage(reason)
         elif self._outage_reason:
             self._report_outage(self._outage_reason)
             self._recovery_timer = asyncio.get_running_loop().call_later(STABLE_AFTER_S, self._end_outage)
 
-    def _begin_outage(self, why: str) -> None:
-        """An outage is one line, however often it is tried again and fails again."""
+    def _begin_outage(self, reason: str) -> None:
+        """Report an outage once, no matter how many reconnects fail."""
         if self._recovery_timer is not None:
             self._recovery_timer.cancel()
             self._recovery_timer = None
         if not self._outage_reason:
-            self._outage_reason, self._unreported = why, True
-            if why == CONNECTION_ENDED:
-                return
-        self._report_outage(why)
+            self._outage_reason, self._unreported = reason, True
+            if reason == CONNECTION_ENDED:
+                return  # the next connect may yield a better reason
+        self._report_outage(reason)
 
-    def _report_outage(self, why: str) -> None:
+    def _report_outage(self, reason: str) -> None:
         if self._unreported:
             self._unreported = False
-            self._report(f"store: Redis at {self._address} is out of reach ({why}): limits follow their outage mode")
+            self._report(f"store: Redis at {self._address} is unavailable ({reason}); applying outage modes")
 
     def _end_outage(self) -> None:
         self._outage_reason, self._recovery_timer = "", None
-        self._report(f"store: Redis at {self._address} is back: limits are shared again")
+        self._report(f"store: Redis at {self._address} is available again; limits are shared")

@@ -1,4 +1,4 @@
-"""Limits as the configuration declares them."""
+"""Builds limits from the `limits` blocks of the configuration."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from gateway.store.limit import KINDS, Limit, needed_estimates
 
 
 def has_limits(config: Config) -> bool:
-    """Whether a configuration limits anything, or may come to: where there are keys, some with limits may be made at run time."""
-    blocks = [*(one.limits for one in config.models.values()), *(one.limits for one in config.providers.values())]
-    blocks += [target.limits for one in config.providers.values() for target in one.models.values()]
-    return config.requires_keys or any(map(_some, blocks))
+    """Return whether calls may be limited. True with `auth: keys`, since keys created at run time may have limits."""
+    blocks = [*(entry.limits for entry in config.models.values()), *(entry.limits for entry in config.providers.values())]
+    blocks += [target.limits for entry in config.providers.values() for target in entry.models.values()]
+    return config.requires_keys or any(map(_has_any, blocks))
 
 
-def _some(block: LimitsConfig) -> bool:
+def _has_any(block: LimitsConfig) -> bool:
     return any(getattr(block, kind) is not None for kind in KINDS)
 
 
 def limits_in(block: LimitsConfig, owner: str, side: str = "caller", *, strict: bool = False) -> tuple[Limit, ...]:
-    """A block of the YAML as limits of one owner; `strict` where the owner is, whatever the block says."""
-    found: list[Limit] = []
+    """Return the limits of a `limits` block for one owner. `strict` makes them strict whatever the block says."""
+    limits: list[Limit] = []
     strict = strict or block.strict
     for kind in KINDS:
         value = getattr(block, kind)
         if kind == "concurrent" and value is not None:
-            found.append(Limit(owner, kind, value, outage=block.outage, side=side))
+            limits.append(Limit(owner, kind, value, outage=block.outage, side=side))
         elif value is not None:
-            found.append(Limit(owner, kind, value.amount, value.window, outage=block.outage, side=side, strict=strict))
-    return tuple(found)
+            limits.append(Limit(owner, kind, value.amount, value.window, outage=block.outage, side=side, strict=strict))
+    return tuple(limits)
 
 
 def needs_token_count(key: KeyConfig) -> bool:
-    """Whether a key's limits ask for its calls' tokens before they are made."""
+    """Return whether the limits of a key need an estimate of a call's tokens."""
     return any(needed_estimates(limits_in(block, ""))[0] for block in (key.limits, key.limits_per_user))

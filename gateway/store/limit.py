@@ -1,9 +1,10 @@
-"""The words of limiting: Limit, Costs, Reservation, Refusal, and the interface that both stores keep.
+"""Limits and the decisions about them: Limit, Costs, Reservation, Refusal, and the Limiter interface that all stores implement.
 
-A window is cut into slots. An admission at time t counts the slots that cover [t - window, t] whole, so no window that ends at an
-admission can hold more than the limit; the price is one slot, hence at least 120/121 of the limit (100/101 for a second) is usable.
-Spend is per UTC calendar day or month, a period: what was settled in it (gateway.limits.spent) and what is reserved by calls in
-flight, and a call belongs to the period of its admission. Times are microseconds since 1970, money is nano-dollars: integers only.
+A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no window that ends
+at an admission exceeds the limit. This counts up to one slot too many: at least 120/121 of the limit (100/101 for a window of one
+second) is usable. Spend is limited per UTC calendar day or month, called a period: it is what was settled in the period
+(gateway.store.settled_spend) plus what calls in flight reserve. A call belongs to the period of its admission. Times are microseconds
+since 1970 and money is nano-dollars, so that all arithmetic is on integers.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ Kind = Literal["requests", "tokens", "prompt_tokens", "output_tokens", "concurre
 KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend")
 TOKEN_KINDS = frozenset({"tokens", "prompt_tokens", "output_tokens"})
 OutageMode = Literal["local_share", "open", "closed"]
-"""What holds while the shared store cannot be asked: this process's share of the limit, no limit, or nothing is let in."""
+"""What applies while the shared store is unavailable: this process's share of the limit, no limit, or refusal of all calls."""
 
 NANO_PER_USD = 1_000_000_000
 """Nano-dollars in a dollar."""
 US_PER_S = 1_000_000
 """Microseconds in a second."""
 _WINDOWS = {"s": (10_000, 100), "min": (US_PER_S // 2, 120), "h": (30 * US_PER_S, 120), "day": (720 * US_PER_S, 120)}
-"""A window's slot in microseconds, and how many full slots it has."""
+"""For each window the length of a slot in microseconds, and the number of full slots."""
 _PERIODS = {"day": 86_400 * US_PER_S, "month": 0}
 NO_SLOT = -1
 BUDGET_TTL_MS = 40 * 86_400_000
-"""Milliseconds that a store keeps a budget nobody asks about: longer than a month."""
+"""Time to live of an unused budget in the store: longer than a month."""
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """What one call takes from each kind of limit. `spend` in nano-dollars."""
+    """What one call uses of each kind of limit. `spend` is in nano-dollars."""
 
     requests: int = 1
     prompt_tokens: int = 0
@@ -42,12 +43,12 @@ class Costs(msgspec.Struct, frozen=True):
 
     @property
     def tokens(self) -> int:
-        """Prompt and output together."""
+        """Prompt and output tokens."""
         return self.prompt_tokens + self.output_tokens
 
     @property
     def concurrent(self) -> int:
-        """A call is one call."""
+        """One: a call counts once towards a limit on concurrent calls."""
         return 1
 
 
@@ -55,7 +56,7 @@ NO_COSTS = Costs(requests=0)
 
 
 class Limit:
-    """At most `amount` of `kind` in a `window`, for one owner (`key:search-team`). `amount` is nano-dollars for spend."""
+    """At most `amount` of `kind` per `window` for one owner such as `key:search-team`. For spend `amount` is in nano-dollars."""
 
     __slots__ = ("amount", "key", "kind", "outage", "owner", "side", "slot", "slots", "strict", "ttl", "window")
 
@@ -70,9 +71,10 @@ class Limit:
         side: str = "caller",
         strict: bool = False,
     ) -> None:
-        """`side` is what is decided together: limits of one side share a hash tag, so that one script may touch them all.
+        """Create a limit.
 
-        `strict` is for those who reserve: tokens are bounded before the call, not estimated.
+        Limits of one `side` share a Redis hash tag, so that one script can decide them together. With `strict` the number of tokens
+        reserved before a call is an upper bound instead of an estimate.
         """
         self.owner = owner
         self.kind: Kind = kind
@@ -91,11 +93,11 @@ class Limit:
             self.ttl = 2 * self.slot * (self.slots + 1) // 1000
 
     def slot_at(self, now: int) -> int:
-        """The number of the slot that `now` is in; for a month the number of months since the year 0."""
+        """Return the number of the slot of `now`; for a monthly budget the number of months since the year 0."""
         return now // self.slot if self.slot else month_number(now)
 
     def slot_expiry(self, slot: int) -> int:
-        """When what was charged to `slot` counts no more."""
+        """Return the time at which the charges of `slot` no longer count."""
         return (slot + self.slots + 1) * self.slot if self.slot else month_start(slot + 1)
 
     def __str__(self) -> str:
@@ -106,7 +108,7 @@ class Limit:
 
 
 class LimitStatus(msgspec.Struct, frozen=True):
-    """How a limit stands after a decision: what remains, and the seconds until all of it is back."""
+    """State of a limit after a decision: the remaining amount, and the seconds until the full amount is available again."""
 
     limit: Limit
     remaining: int
@@ -114,7 +116,7 @@ class LimitStatus(msgspec.Struct, frozen=True):
 
 
 class Reservation(msgspec.Struct, eq=False):
-    """What an admitted call holds until it is settled. `slots` are where each limit was charged, `decided` when."""
+    """What an admitted call reserves until it is settled. `slots` holds for each limit the slot that was charged."""
 
     id: str
     limits: Sequence[Limit]
@@ -123,11 +125,14 @@ class Reservation(msgspec.Struct, eq=False):
     statuses: Sequence[LimitStatus]
     decided_at: int
     degraded: bool = False
-    """The shared store was out of reach: each limit's declared outage mode decided."""
+    """Decided by the outage modes of the limits, because the shared store was unavailable."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """The limit that binds. `retry_after` in seconds: None when waiting does not help, as the call alone is over the limit."""
+    """A refused call and the limit that refuses it.
+
+    `retry_after` is in seconds, or None if waiting does not help because the call alone exceeds the limit.
+    """
 
     limit: Limit
     retry_after: float | None
@@ -135,59 +140,64 @@ class Refusal(msgspec.Struct, frozen=True):
     decided_at: int = 0
     degraded: bool = False
     unavailable: bool = False
-    """Refused because the store is out of reach and the limit's mode is `closed`."""
+    """Refused because the store is unavailable and the limit cannot be shared out (mode `closed`, or nothing left to share)."""
     busy: bool = False
-    """A budget that is not used up, but reserved by calls in flight."""
+    """Refused by a budget that is not spent, but reserved by calls in flight."""
 
 
 class Limiter(Protocol):
-    """Where limits are counted."""
+    """Counts limits."""
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
-        """Reserve `costs` in all limits, or in none. The same id twice is one reservation."""
+        """Reserve `costs` of all limits or of none. Repeating an id returns the same reservation."""
         ...
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
-        """Replace what was reserved by what was used, once; later calls for the same reservation do nothing."""
+        """Replace the reserved by the used amounts. Later calls for the same reservation do nothing."""
         ...
 
     async def start(self) -> None:
-        """Begin to reach the store."""
+        """Connect to the store."""
         ...
 
     async def stop(self) -> None:
-        """Send what is still owed and let go of the store."""
+        """Send pending settlements and disconnect from the store."""
         ...
 
 
 def costs_of_kind(limit: Limit, amount: int) -> Costs:
-    """Costs that take `amount` from a limit of this kind."""
-    taken = {"requests": 0, "tokens": 0, limit.kind: amount}
-    return Costs(taken["requests"], taken.get("prompt_tokens", taken["tokens"]), taken.get("output_tokens", 0), taken.get("spend", 0))
+    """Return costs that use `amount` of this limit."""
+    amounts = {"requests": 0, "tokens": 0, limit.kind: amount}
+    return Costs(
+        amounts["requests"],
+        amounts.get("prompt_tokens", amounts["tokens"]),
+        amounts.get("output_tokens", 0),
+        amounts.get("spend", 0),
+    )
 
 
 def month_number(now: int) -> int:
-    """Months since the year 0."""
+    """Return the number of months since the year 0."""
     moment = datetime.fromtimestamp(now // US_PER_S, UTC)
     return moment.year * 12 + moment.month - 1
 
 
 def month_start(month: int) -> int:
-    """When a month begins."""
+    """Return the time at which a month begins."""
     return int(datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()) * US_PER_S
 
 
 def seconds_until(until: int, now: int) -> float:
-    """Seconds from `now`, never negative."""
+    """Return the seconds from `now` until `until`, or 0 if it is past."""
     return max(0, until - now) / US_PER_S
 
 
 def needed_estimates(limits: Sequence[Limit]) -> tuple[bool, bool]:
-    """Whether these limits ask for a call's tokens, and for its cost."""
-    money = any(limit.kind == "spend" for limit in limits)
-    return money or any(limit.kind in TOKEN_KINDS for limit in limits), money
+    """Return whether these limits need an estimate of a call's tokens, and one of its cost."""
+    cost = any(limit.kind == "spend" for limit in limits)
+    return cost or any(limit.kind in TOKEN_KINDS for limit in limits), cost
 
 
 def has_strict_limit(limits: Sequence[Limit]) -> bool:
-    """Whether one of these limits counts in tokens or money, and has to hold exactly."""
+    """Return whether a strict limit on tokens or spend is among these limits."""
     return any(limit.strict and (limit.kind in TOKEN_KINDS or limit.kind == "spend") for limit in limits)

@@ -1,4 +1,4 @@
-"""Files locked by one process, written whole or not at all."""
+"""Files locked by one process: locking, atomic replacement, and appending with a sync to disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def try_lock(descriptor: int) -> bool:
-    """Make a file ours until it is closed; False when it is somebody else's."""
+    """Lock a file until it is closed. Return False if another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -17,14 +17,14 @@ def try_lock(descriptor: int) -> bool:
 
 
 def replace_file(path: Path, data: bytes) -> int:
-    """Put a file of ours in place, whole or not at all; its descriptor, locked and ready to append to."""
-    beside = path.with_suffix(".new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    """Replace a file atomically. Return its descriptor, locked and open for appending."""
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         if not try_lock(descriptor):
-            raise OSError("the journal's file is in use")
+            raise OSError("the file is in use by another process")
         append_and_sync(descriptor, data)
-        os.rename(beside, path)
+        os.rename(temporary, path)
         folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
@@ -37,7 +37,7 @@ def replace_file(path: Path, data: bytes) -> int:
 
 
 def append_and_sync(descriptor: int, data: bytes) -> None:
-    """Write all of it, and wait until the disk has it."""
+    """Write all data and wait until it is on disk."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

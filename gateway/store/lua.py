@@ -1,4 +1,4 @@
-"""What the scripts that Redis runs have in common: its time, and how windows and budgets are read and written."""
+"""Lua code that the Redis scripts share: the current time, and functions that read and write windows and budgets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ SHARED = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
 local floor = math.floor
-local KEPT = 3456000000
+local BUDGET_TTL_MS = 3456000000 -- 40 days
 
+-- Months since the year 0 in UTC, from the days since 1970 (the civil calendar algorithm of Howard Hinnant).
 local function month()
   local z = floor(now / 86400000000) + 719468
   local era = floor(z / 146097)
@@ -18,8 +19,10 @@ local function month()
   return (yoe + era * 400 + (m <= 2 and 1 or 0)) * 12 + m - 1
 end
 
--- The period, the sum and one instance's part of a budget; `at` a period that is known to have begun. nil: not ours.
-local function purse(key, width, at, who)
+-- Read a budget. `width` is the length of a period in us (0: a month), `at` a period known to have begun, `who` an instance.
+-- Returns the current period, the total settled in it, the part settled by `who`, and whether the stored data is of an older period.
+-- Returns nil if the key does not hold a budget.
+local function read_budget(key, width, at, who)
   local p = math.max(width > 0 and floor(now / width) or month(), at)
   local h = redis.pcall('HMGET', key, 'p', 't', who)
   if h.err then return nil end
@@ -29,9 +32,10 @@ local function purse(key, width, at, who)
   return known, sum, part, false
 end
 
--- An instance settled `amount` of a period: the larger number stays. Of a period that is over nothing is kept.
-local function know(key, width, at, who, amount)
-  local p, sum, part, fresh = purse(key, width, at, who)
+-- Record that instance `who` has settled `amount` in total in period `at`. A smaller amount than the stored one is ignored, so that
+-- repeated and late reports change nothing. Amounts of past periods are dropped.
+local function record_settled(key, width, at, who, amount)
+  local p, sum, part, fresh = read_budget(key, width, at, who)
   if not p then
     redis.call('DEL', key)
     p, sum, part, fresh = at, 0, 0, true
@@ -39,12 +43,13 @@ local function know(key, width, at, who, amount)
   if at < p or amount <= part then return end
   if fresh then redis.call('DEL', key) end
   redis.call('HSET', key, 'p', p, 't', sum + amount - part, who, amount)
-  redis.call('PEXPIRE', key, KEPT)
+  redis.call('PEXPIRE', key, BUDGET_TTL_MS)
 end
 
--- What a window holds now: sum, slot to charge, its content, lowest slot, slots that are past ('all' when every one is).
--- nil when the key holds something else.
-local function look(key, width, n)
+-- Read a window of `n` slots of `width` us. Returns the sum of the slots that still count, the slot to charge, the amount in that slot,
+-- the lowest slot that still counts, and the list of expired slots ('all' if every slot has expired).
+-- Returns nil if the key does not hold a window.
+local function read_window(key, width, n)
   local slot = width > 0 and floor(now / width) or month()
   local h = redis.pcall('HMGET', key, 'h', 's', 'l', slot)
   if h.err then return nil end
@@ -71,7 +76,8 @@ local function look(key, width, n)
   return sum, slot, here, low, past
 end
 
-local function put(key, sum, slot, here, low, past, cost, ttl)
+-- Remove the expired slots of a window and charge `cost` to `slot`. The other arguments are results of read_window.
+local function charge_window(key, sum, slot, here, low, past, cost, ttl)
   if past == 'all' then redis.call('DEL', key)
   elseif #past > 0 then redis.call('HDEL', key, unpack(past)) end
   redis.call('HSET', key, 'h', slot, 's', sum + cost, 'l', low, slot, here + cost)

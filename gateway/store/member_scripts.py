@@ -1,8 +1,8 @@
-"""The scripts about who shares a store, and what is held back for those who went without a goodbye.
+"""Lua scripts for membership: which processes share a store, and which shares are held back for members that stopped responding.
 
-Members are a sorted set of instances by the moment at which their next beat is overdue. Beside it a hash has what each was told: `COUNT
-HOLD SEAT`, by how many it divides when it cannot ask, how long its share is held back, and its place in the fleet, which the process
-that is started in its stead takes over.
+Members are a sorted set of instances, scored by the time at which their next heartbeat is overdue. A hash beside it (key `...:told`) holds
+for each instance `DIVISOR HOLD SEAT`: by how many the instance divides limits during an outage, for how many microseconds its share is held
+back after it stops responding, and its seat in the fleet, which its replacement takes over.
 """
 
 from __future__ import annotations
@@ -10,25 +10,26 @@ from __future__ import annotations
 from gateway.store.lua import SHARED
 
 OVERDUE_AFTER_S = 1.5
-"""Seconds after a beat at which an instance is missing: it may have died, or serve by its shares where the store cannot be reached."""
+"""Time since its last heartbeat after which an instance is missing: it died, or it applies its shares because of a network partition."""
 MISSED_AFTER_S = 0.8
-"""Seconds after a beat at which an instance has missed one: who has its seat now is its successor."""
+"""Time since its last heartbeat after which an instance has missed one: another instance with the same seat is its replacement."""
 RESERVATION_LIFE_S = 5.0
-"""Seconds after its last beat for which an instance still holds what it reserved of a budget."""
+"""Time since its last heartbeat for which the amounts that an instance reserved of budgets still count."""
 
 MEMBERS = (
     SHARED
     + f"""
-local OVERDUE, LIVES = {round(OVERDUE_AFTER_S * 1e6)}, {round((RESERVATION_LIFE_S - OVERDUE_AFTER_S) * 1e6)}
-local QUIET = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
+local OVERDUE_US, GRACE_US = {round(OVERDUE_AFTER_S * 1e6)}, {round((RESERVATION_LIFE_S - OVERDUE_AFTER_S) * 1e6)}
+local MISSED_US = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
 """
 )
 
 HELD_BACK = """
 local late
--- What is missing of a limit's amount because members who are may be using it by their shares, and when the last of them is given up.
--- `within`: for how long at most after a beat; `taken`: what each of them has of its share anyway. Of one who was alone it is a half: it is
--- far more likely that it died than that it was cut off, and who came in its stead would have nothing at all.
+-- Return the part of `amount` that is held back for missing members, which may be using their shares, and the time at which the last share
+-- is released. Shares are held back for at most `within` us after a heartbeat. `taken` holds per member what is counted as used anyway.
+-- For a missing member that was alone, half of the limit is held back instead of all of it: it more likely died than lost its
+-- connection, and if everything were held back, its replacement would refuse all calls.
 local function held_back(amount, within, taken)
   if not late then
     late = {}
@@ -38,25 +39,25 @@ local function held_back(amount, within, taken)
       local count, hold = string.match(told[x + 1], '^(%d+) (%d+) ')
       local due = count and told[x] ~= me and redis.pcall('ZSCORE', members, told[x])
       if type(due) == 'string' and tonumber(due) < now then
-        late[#late + 1] = {math.max(tonumber(count), 2), tonumber(due) - OVERDUE, tonumber(hold), told[x]}
+        late[#late + 1] = {math.max(tonumber(count), 2), tonumber(due) - OVERDUE_US, tonumber(hold), told[x]}
       end
     end
   end
   local sum, ends = 0, 0
   for x = 1, #late do
-    local given_up = late[x][2] + math.min(late[x][3], within)
-    if given_up > now then
+    local released = late[x][2] + math.min(late[x][3], within)
+    if released > now then
       sum = sum + math.max(0, floor(amount / late[x][1]) - (taken and taken[late[x][4]] or 0))
-      ends = math.max(ends, given_up)
+      ends = math.max(ends, released)
     end
   end
   return sum, ends
 end
 
 local held = {}
--- The same of calls at the same time, for almost as long as a lease: when that ends, all that a member had is free, if it died.
-local function held_back_of_calls(key, amount, lease)
-  lease = lease - OVERDUE
+-- The same for concurrent calls. Shares are held back for at most a lease: after that the calls of a dead member no longer count.
+local function held_back_calls(key, amount, lease)
+  lease = lease - OVERDUE_US
   if held_back(amount, lease) == 0 then return 0 end
   if not held[key] then
     held[key] = {}
@@ -73,34 +74,35 @@ end
 HEARTBEAT = (
     MEMBERS
     + """
--- KEYS: the members, what they were told, then one set of leases for each lease. ARGV: instance, seat, for how long its share is held back
--- in us, a lease's length in us, when its next beat was due as the last one was told (0: the first of a connection), the time since then
--- in us, by how many it divides, then reservation ids.
--- Reply: how many members there are, when the next beat of this one is due, 1 if the last one is not in this store any more, and how many
--- of the members are missing.
+-- Record that an instance is alive, and renew its leases.
+-- KEYS: members, member info, then for each lease its set of concurrent calls.
+-- ARGV: instance, seat, how long its share is held back in us, length of a lease in us, the due time that the previous heartbeat returned
+-- (0: first heartbeat of a connection), the time since then in us, the divisor of the instance, then for each lease its reservation id.
+-- Reply: number of members, time at which the next heartbeat of this instance is due, 1 if the store lost the previous heartbeat (0
+-- otherwise), number of missing members.
 local me, seat, told = ARGV[1], ARGV[2], tonumber(ARGV[5])
 local before = tonumber(redis.call('ZSCORE', KEYS[1], me) or 0)
--- words that were under way for long are of one who has given up this connection, and serves by its shares
-if told > 0 and now > told - OVERDUE + tonumber(ARGV[6]) + 1000000 then
-  return {math.max(1, redis.call('ZCARD', KEYS[1])), now + OVERDUE, 0, 0}
+-- a heartbeat delayed this long comes from an instance that has closed the connection and applies its shares: do not record it
+if told > 0 and now > told - OVERDUE_US + tonumber(ARGV[6]) + 1000000 then
+  return {math.max(1, redis.call('ZCARD', KEYS[1])), now + OVERDUE_US, 0, 0}
 end
-if redis.call('ZCOUNT', KEYS[1], '-inf', now + QUIET) > 0 then
+if redis.call('ZCOUNT', KEYS[1], '-inf', now + MISSED_US) > 0 then
   local all = redis.call('HGETALL', KEYS[2])
   for x = 1, #all, 2 do
     local hold, place = string.match(all[x + 1], '^%d+ (%d+) (.*)$')
     local due = all[x] ~= me and tonumber(redis.call('ZSCORE', KEYS[1], all[x]) or 0)
-    local given_up = due and due < now and (not hold or due - OVERDUE + hold < now)
-    if given_up or (due and due < now + QUIET and place == seat and seat ~= '') then
+    local released = due and due < now and (not hold or due - OVERDUE_US + hold < now)
+    if released or (due and due < now + MISSED_US and place == seat and seat ~= '') then
       redis.call('ZREM', KEYS[1], all[x])
       redis.call('HDEL', KEYS[2], all[x])
     end
   end
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[3]))
 end
-redis.call('ZADD', KEYS[1], now + OVERDUE, me)
+redis.call('ZADD', KEYS[1], now + OVERDUE_US, me)
 local count = redis.call('ZCARD', KEYS[1])
 redis.call('HSET', KEYS[2], me, string.format('%d %s %s', told > 0 and tonumber(ARGV[7]) or count, ARGV[3], seat))
-local kept = floor((2 * tonumber(ARGV[3]) + 10 * OVERDUE) / 1000)
+local kept = floor((2 * tonumber(ARGV[3]) + 10 * OVERDUE_US) / 1000)
 redis.call('PEXPIRE', KEYS[1], kept)
 redis.call('PEXPIRE', KEYS[2], kept)
 local lease = tonumber(ARGV[4])
@@ -108,20 +110,20 @@ for i = 3, #KEYS do
   redis.pcall('ZADD', KEYS[i], 'XX', now + lease, me .. ' ' .. ARGV[i + 5])
   redis.pcall('PEXPIRE', KEYS[i], 2 * floor(lease / 1000))
 end
-return {count, now + OVERDUE, told > 0 and before ~= told and 1 or 0, redis.call('ZCOUNT', KEYS[1], '-inf', now - 1)}
+return {count, now + OVERDUE_US, told > 0 and before ~= told and 1 or 0, redis.call('ZCOUNT', KEYS[1], '-inf', now - 1)}
 """
 )
 
 LEAVE = (
     MEMBERS
     + """
--- KEYS: the members, what they were told. ARGV: instance, seat. It uses nothing from now on, nor does one who had its seat before and has
--- missed a beat.
+-- Remove an instance that uses no limits from now on, and any earlier instance with its seat that has missed a heartbeat.
+-- KEYS: members, member info. ARGV: instance, seat.
 local all = redis.call('HGETALL', KEYS[2])
 for x = 1, #all, 2 do
   local place = string.match(all[x + 1], '^%d+ %d+ (.*)$')
   local due = tonumber(redis.call('ZSCORE', KEYS[1], all[x]) or 0)
-  if all[x] == ARGV[1] or (place == ARGV[2] and place ~= '' and due < now + QUIET) then
+  if all[x] == ARGV[1] or (place == ARGV[2] and place ~= '' and due < now + MISSED_US) then
     redis.call('ZREM', KEYS[1], all[x])
     redis.call('HDEL', KEYS[2], all[x])
   end

@@ -1,7 +1,8 @@
-"""Who shares a store: every process says twice a second that it lives, and learns from the answer whether the store forgot it.
+"""Membership of the processes that share a store: each sends a heartbeat twice a second.
 
-Who ends says goodbye. Who falls silent without one may be dead, or cut off and serve by its shares: for `HOLD` its share is held back
-from the others, unless a process with its seat comes in its stead.
+The reply says whether the store lost the previous heartbeat, and with it possibly everything else. A process that shuts down leaves the
+group. A process that stops responding may be dead, or cut off from Redis and applying its shares: its share of each limit is held back
+from the others for `HOLD_BACK_S`, or until a replacement with its seat starts.
 """
 
 from __future__ import annotations
@@ -16,18 +17,29 @@ from gateway.store.script_args import member_info_key, members_key, side_of
 
 HEARTBEAT_INTERVAL_S = 0.5
 HOLD_BACK_S = 120.0
-"""Seconds for which the share of an instance that fell silent is held back."""
+"""How long the share of an instance that stopped responding is held back."""
 
 RunScript = Callable[[str, Sequence[str], Sequence[Any], Callable[[Any], Any]], None]
-"""Runs a script: its text, keys, arguments, and who gets the reply."""
+"""Runs a script: takes its text, keys and arguments, and a callback for the reply."""
 
 
 class Members:
-    """One process among those that share a store."""
+    """Membership of one process. `count` is the number of members, including missing ones."""
 
-    def __init__(self, run: RunScript, instance: str, lease: int, on_forgotten: Callable[[], None], *, hold_back_s: float = HOLD_BACK_S, seat: str = "") -> None:
-        """`lease` in microseconds; `forgotten` is called when the store no longer has what the last beat told it; `seat` is the place in
-        the fleet that the next process takes over, "" when nobody will.
+    def __init__(
+        self,
+        run: RunScript,
+        instance: str,
+        lease: int,
+        on_forgotten: Callable[[], None],
+        *,
+        hold_back_s: float = HOLD_BACK_S,
+        seat: str = "",
+    ) -> None:
+        """Create a membership; the first heartbeat joins the group.
+
+        `lease` is in microseconds. `on_forgotten` is called if the store has lost the previous heartbeat. `seat` identifies this
+        process's position in the fleet, which its replacement takes over; "" if it has none.
         """
         self._run = run
         self._instance = instance
@@ -36,58 +48,59 @@ class Members:
         self._hold_back = int(hold_back_s * US_PER_S)
         self._seat = seat
         self._due: dict[str, tuple[int, float]] = {"caller": (0, 0.0)}
-        """By side, when the store expects the next beat, by its clock, and when it said so, by ours."""
+        """For each side the due time of the next heartbeat (clock of Redis), and when that reply arrived (local clock)."""
         self._sent_divisor = 1
         self.count = 1
         self.missing = 0
-        """Of these, who fell silent and may be serving by shares."""
+        """Number of members that stopped responding."""
 
     @property
     def divisor(self) -> int:
-        """By how many this process divides when it cannot ask: never by fewer than the store was told."""
+        """By how many this process divides limits during an outage: at least the divisor that the store knows."""
         return max(self.count, self._sent_divisor)
 
     def join_side(self, side: str) -> None:
-        """Be a member on this side too."""
+        """Send heartbeats for this side, too."""
         self._due.setdefault(side, (0, 0.0))
 
     def on_reconnect(self) -> None:
-        """A new connection: what the store knew is no matter."""
+        """Start over on a new connection: ignore what the store knew before."""
         self._due = dict.fromkeys(self._due, (0, 0.0))
 
     def send_heartbeat(self, leases: dict[str, str]) -> None:
-        """Say that this instance lives, and that the calls with these leases do (set and reservation, to the reservation's id)."""
+        """Send a heartbeat and renew leases. `leases` maps the key of a set, a space and a reservation id to that id."""
         self._sent_divisor = self.count
         for side, (due, since) in self._due.items():
-            mine = {key: id for key, id in leases.items() if side_of(key) == side}
-            keys = [members_key(side), member_info_key(side), *(key.rpartition(" ")[0] for key in mine)]
+            own = {key: id for key, id in leases.items() if side_of(key) == side}
+            keys = [members_key(side), member_info_key(side), *(key.rpartition(" ")[0] for key in own)]
             waited = int((monotonic() - since) * US_PER_S)
-            arguments = [self._instance, self._seat, self._hold_back, self._lease, due, waited, self._sent_divisor, *mine.values()]
+            arguments = [self._instance, self._seat, self._hold_back, self._lease, due, waited, self._sent_divisor, *own.values()]
             self._run(HEARTBEAT, keys, arguments, self._on_reply(side))
 
     def leave(self, on_left: Callable[[], None]) -> None:
-        """Say goodbye: others may use all from now on. `left` is called when all has been answered, or never will be."""
+        """Leave the group, so that the other members get this share at once. `on_left` is called after all replies or failures."""
         sides = list(self._due)
 
-        def gone(reply: Any) -> None:
+        def on_reply(reply: Any) -> None:
             sides.pop()
             if not sides:
                 on_left()
 
         for side in tuple(sides):
-            self._run(LEAVE, [members_key(side), member_info_key(side)], [self._instance, self._seat], gone)
+            self._run(LEAVE, [members_key(side), member_info_key(side)], [self._instance, self._seat], on_reply)
 
     def _on_reply(self, side: str) -> Callable[[Any], None]:
-        def counted(reply: Any) -> None:
+        def on_reply(reply: Any) -> None:
             if not isinstance(reply, list):
                 return
-            count, due, forgotten, missing = reply
+            count, due, is_forgotten, missing = reply
             self._due[side] = due, monotonic()
             if side == "caller":
                 self.count, self.missing = max(1, count), missing
-                if self.count != self._sent_divisor:  # should this process die now, no more than its share is missing
+                # send a changed divisor at once: if this process dies, no more than its present share is held back
+                if self.count != self._sent_divisor:
                     self.send_heartbeat({})
-            if forgotten:
+            if is_forgotten:
                 self._on_forgotten()
 
-        return counted
+        return on_reply

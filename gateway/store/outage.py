@@ -1,8 +1,8 @@
-"""While the shared store is out of reach, each limit's declared mode decides: this process's share of it, no limit, or nothing.
+"""Limits while the shared store is unavailable: each follows its outage mode (`local_share`, `open` or `closed`).
 
-Shares are the limit divided by the instances that were seen last. Until a window has passed since the store holds that share back from
-those who can still ask it, only a part of what remained then may be used. A budget of less than one per instance is closed. What is used
-here is told to the store when it is back.
+The share of a process is the limit divided by the number of members that were known when the outage began. Processes that still reach
+the store hold this share back, but the usage they had before counts for another window: until then this process uses only its part of
+the amount that remained. A share of zero admits nothing. The usage recorded here is replayed to the store after the outage.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from gateway.store.usage_replay import SlotUsage
 
 MAX_REMEMBERED_LIMITS = 100_000
 LEASES_HELD_US = 20 * US_PER_S
-"""How long calls of before the outage are sure to be held in the store, where leases of 30 s are renewed every 10: for so long a process
-goes on with as many as it had.
+"""How long the store still counts the calls in flight of a process that lost its connection: leases last 30 s and are renewed every 10 s.
+
+For so long a process keeps as many concurrent calls as it had.
 """
 MIN_REMAINDER_DIVISOR = 20
-"""A remainder of less than a twentieth of a share is none: it is what a limit in full use leaves between two calls."""
+"""A remainder below a twentieth of the share counts as zero: a limit in full use has as much left between two calls."""
 NOTICED_AFTER_US = int(OVERDUE_AFTER_S * US_PER_S)
-"""Microseconds until those who can ask the store are held to the rest."""
+"""Time until processes that still reach the store hold back the share of this one."""
 
 
 class OutageLimiter:
-    """Decides for one process while the store is away."""
+    """Decides for one process during an outage."""
 
     def __init__(self, settled_spend: SettledSpend | None = None, now: Callable[[], int] = steady_now) -> None:
-        """`spent` is what is known of budgets that the store was never asked about."""
+        """Create a limiter. `settled_spend` is used for budgets whose state the store never returned."""
         self._settled_spend = settled_spend if settled_spend is not None else SettledSpend()
         self._now = now
         self._local = MemoryLimiter(now)
@@ -39,123 +40,126 @@ class OutageLimiter:
         self._admitted: dict[str, tuple[Reservation, Reservation]] = {}
         self._used: dict[str, tuple[Limit, Window]] = {}
         self._refused: dict[str, tuple[int, int]] = {}
-        """What remained, and when, as the store refused last."""
+        """For each limit the remaining amount at the last refusal by the store, and the time of that refusal."""
         self._members = 1
         self._began = 0
         self._calls_before: dict[str, dict[str, Reservation | None]] = {}
-        """The calls of before the outage that are open, by each limit on concurrency, as far as they were counted here."""
+        """For each concurrency limit the calls admitted before the outage: id, and their reservation here once they are counted."""
         self._call_counts_before: dict[str, int] = {}
         self.clock_offset_us = 0
-        """By how much the store's clock is ahead of ours."""
+        """Clock of the store minus the local clock."""
         self.decisions: dict[str, int] = {}
-        """Decisions by what was decided: local_share, open, closed."""
+        """Number of decisions by mode: local_share, open, closed."""
 
     def record_status(self, limit: Limit, remaining: int, slot: int) -> None:
-        """Remember what the store said last."""
+        """Remember the state of a limit as the store returned it."""
         if len(self._statuses) < MAX_REMEMBERED_LIMITS or limit.key in self._statuses:
             self._statuses[limit.key] = (remaining, slot)
 
     def record_refusal(self, limit: Limit, remaining: int) -> None:
-        """The store refused: a little later there may be more again, but not for long."""
+        """Remember a refusal by the store: a remainder seen shortly afterwards does not last."""
         if len(self._refused) < MAX_REMEMBERED_LIMITS or limit.key in self._refused:
             self._refused[limit.key] = (remaining, self._now())
 
-    def begin(self, members: int, open_: Iterable[Reservation] = ()) -> None:
-        """The store is gone: divide by the instances known now until it is back. The calls that are `open_` still count."""
+    def begin(self, members: int, open_reservations: Iterable[Reservation] = ()) -> None:
+        """Begin an outage: divide limits by `members` until it ends. Calls with an open reservation still count."""
         self._members = max(1, members)
         self._local = MemoryLimiter(self._now)
         self._shares.clear()
         self._began = self._now()
         self._calls_before = {}
-        for one in open_:
-            for limit in one.limits:
+        for reservation in open_reservations:
+            for limit in reservation.limits:
                 if limit.slot == NO_SLOT:
-                    self._calls_before.setdefault(limit.key, {})[one.id] = None
+                    self._calls_before.setdefault(limit.key, {})[reservation.id] = None
         self._call_counts_before = {key: len(ids) for key, ids in self._calls_before.items()}
 
     def call_ended(self, reservation: Reservation) -> None:
-        """A call that the store had admitted before ended."""
+        """Handle the end of a call that the store admitted before the outage."""
         for limit in reservation.limits:
             counted = self._calls_before.get(limit.key, {}).pop(reservation.id, None)
             if counted is not None:
                 self._local.settle(counted, NO_COSTS)
 
     def decide(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
-        """Admit by shares. Refused limits name the real limit, not the share."""
+        """Decide by outage modes and shares. A refusal names the full limit, not the share."""
         for limit in limits:
             if limit.outage == "closed":
                 self._count("closed")
                 return Refusal(limit, 1.0, degraded=True, unavailable=True)
         shared = [limit for limit in limits if limit.outage == "local_share"]
         self._count("local_share" if shared else "open")
-        found = self._local.decide([self._share(limit) for limit in shared], costs, id)
-        if isinstance(found, Refusal):
-            real = next(limit for limit in shared if limit.key == found.limit.key)
-            if real.kind == "spend":  # what is left of it, nobody knows: closed until the store is back
+        decision = self._local.decide([self._share(limit) for limit in shared], costs, id)
+        if isinstance(decision, Refusal):
+            real = next(limit for limit in shared if limit.key == decision.limit.key)
+            if real.kind == "spend":  # the remaining budget is unknown until the store is available
                 return Refusal(real, 1.0, degraded=True, unavailable=True)
-            return Refusal(real, found.retry_after, degraded=True, unavailable=self._shares[real.key].amount <= 0)
-        slots = [limit.slot_at(found.decided_at) if limit.kind == "spend" else NO_SLOT for limit in limits]
-        whole = Reservation(id, limits, costs, slots, (), found.decided_at, degraded=True)
-        self._admitted[id] = (whole, found)
-        return whole
+            return Refusal(real, decision.retry_after, degraded=True, unavailable=self._shares[real.key].amount <= 0)
+        slots = [limit.slot_at(decision.decided_at) if limit.kind == "spend" else NO_SLOT for limit in limits]
+        reservation = Reservation(id, limits, costs, slots, (), decision.decided_at, degraded=True)
+        self._admitted[id] = (reservation, decision)
+        return reservation
 
     def settle(self, reservation: Reservation, actual: Costs) -> bool:
-        """Settle what was admitted here; False when it was not."""
-        held = self._admitted.pop(reservation.id, None)
-        if held is None:
+        """Settle a reservation made by this limiter. Return False if it was not."""
+        admitted = self._admitted.pop(reservation.id, None)
+        if admitted is None:
             return False
-        self._local.settle(held[1], actual)
+        self._local.settle(admitted[1], actual)
         for limit in reservation.limits:
-            if limit.slot != NO_SLOT and limit.kind != "spend":  # money is told as a sum, never added
-                self._record_usage(limit, limit.slot_at(reservation.decided_at), getattr(reservation.costs, limit.kind), getattr(actual, limit.kind))
+            if limit.slot != NO_SLOT and limit.kind != "spend":  # spend is published as a total by BudgetSync, never replayed
+                slot = limit.slot_at(reservation.decided_at)
+                self._record_usage(limit, slot, getattr(reservation.costs, limit.kind), getattr(actual, limit.kind))
         return True
 
-    def _record_usage(self, limit: Limit, at: int, reserved: int, used: int) -> None:
-        """Note what the store is to be told; of a call from before this window only what went beyond its reservation."""
+    def _record_usage(self, limit: Limit, admission_slot: int, reserved: int, used: int) -> None:
+        """Record usage for the replay. Of a call that began before this window only the excess over its reservation counts."""
         slot = limit.slot_at(self._now())
         window = self._used.setdefault(limit.key, (limit, Window(slot)))[1]
         slot = window.advance(slot, limit.slots)
-        if at >= slot - limit.slots:
-            window.low = min(window.low, at)
-            window.add(min(at, slot), used)
+        if admission_slot >= slot - limit.slots:
+            window.low = min(window.low, admission_slot)
+            window.add(min(admission_slot, slot), used)
         else:
             window.add(slot, max(0, used - reserved))
 
     def recover(self) -> tuple[list[SlotUsage], list[Reservation]]:
-        """The store is back: what was used of each limit within its window, and the open reservations, from now on the store's."""
+        """End the outage. Return the usage of each window to replay, and the open reservations, which the store takes over."""
         for limit, window in self._used.values():
             window.advance(limit.slot_at(self._now()), limit.slots)
         used = [SlotUsage(limit, window.slots) for limit, window in self._used.values() if window.sum]
-        held = [whole for whole, _ in self._admitted.values()]
+        still_open = [reservation for reservation, _ in self._admitted.values()]
         self._used.clear()
         self._admitted.clear()
-        return used, held
+        return used, still_open
 
     def _count(self, mode: str) -> None:
         self.decisions[mode] = self.decisions.get(mode, 0) + 1
 
     def _concurrency_share(self, limit: Limit) -> Limit:
-        """This process's part of a limit on calls at the same time: those that it has, and its part of the others.
+        """Return this process's share of a limit on concurrent calls.
 
-        At first that is what it had, and up to its share a part of what was left; later it is the share.
+        While the store still counts the calls of before the outage, it is their number plus, up to the regular share, a part of
+        what remained. Later it is the regular share.
         """
-        late = self._now() - self._began > LEASES_HELD_US
+        leases_ended = self._now() - self._began > LEASES_HELD_US
         share = self._shares.get(limit.key)
-        if share is not None and (share.amount == limit.amount // self._members or not late):
+        if share is not None and (share.amount == limit.amount // self._members or not leases_ended):
             return share
-        left = self._statuses.get(limit.key, (limit.amount, 0))[0]
-        amount, had = limit.amount // self._members, self._call_counts_before.get(limit.key, 0)
-        if not late:
-            amount = min(had + max(0, left) // self._members, max(had, amount))
-        self._shares[limit.key] = again = _with_amount(limit, amount)
+        remaining = self._statuses.get(limit.key, (limit.amount, 0))[0]
+        amount, calls_before = limit.amount // self._members, self._call_counts_before.get(limit.key, 0)
+        if not leases_ended:
+            amount = min(calls_before + max(0, remaining) // self._members, max(calls_before, amount))
+        self._shares[limit.key] = new_share = _with_amount(limit, amount)
         if share is None:
-            for id in (before := self._calls_before.get(limit.key, {})):
-                counted = self._local.decide([again], NO_COSTS, f"{limit.key} {id}", force=True)
-                before[id] = counted if isinstance(counted, Reservation) else None
-        return again
+            reservations = self._calls_before.get(limit.key, {})
+            for id in reservations:
+                counted = self._local.decide([new_share], NO_COSTS, f"{limit.key} {id}", force=True)
+                reservations[id] = counted if isinstance(counted, Reservation) else None
+        return new_share
 
     def _share(self, limit: Limit) -> Limit:
-        """This process's part of a limit, charged with what was used of it before."""
+        """Return this process's share of a limit, charged with its part of what was used before the outage."""
         if limit.slot == NO_SLOT:
             return self._concurrency_share(limit)
         share = self._shares.get(limit.key)
@@ -163,17 +167,18 @@ class OutageLimiter:
             return share
         amount = limit.amount // self._members
         share = self._shares[limit.key] = _with_amount(limit, amount)
-        left = self._remaining_before(limit)
-        if left is not None:
-            mine = left // self._members
-            if limit.kind != "spend" and mine * MIN_REMAINDER_DIVISOR < amount:
-                mine = 0
-            at = None if limit.kind == "spend" else self._began + NOTICED_AFTER_US  # what was used elsewhere slides out a window after that
-            self._local.decide([share], costs_of_kind(limit, max(0, amount - mine)), f"before:{limit.key}", force=True, at=at)
+        remaining = self._remaining_before(limit)
+        if remaining is not None:
+            own_part = remaining // self._members
+            if limit.kind != "spend" and own_part * MIN_REMAINDER_DIVISOR < amount:
+                own_part = 0
+            # earlier usage counts for another window after the other processes have noticed
+            at_time = None if limit.kind == "spend" else self._began + NOTICED_AFTER_US
+            self._local.decide([share], costs_of_kind(limit, max(0, amount - own_part)), f"before:{limit.key}", force=True, at_time=at_time)
         return share
 
     def _remaining_before(self, limit: Limit) -> int | None:
-        """What remained of a limit when the outage began; None when nobody knows."""
+        """Return what remained of a limit when the outage began, or None if unknown."""
         seen = self._statuses.get(limit.key)
         if limit.kind == "spend":
             period = limit.slot_at(self._now())
@@ -182,12 +187,12 @@ class OutageLimiter:
             return max(0, seen[0]) if seen[1] >= period else None
         if seen is None or seen[1] + limit.slots < limit.slot_at(self._began + self.clock_offset_us):
             return None
-        left, since = self._refused.get(limit.key, (0, 0))
-        return max(0, min(seen[0], left) if since > self._began - NOTICED_AFTER_US else seen[0])
+        remaining, refused_at = self._refused.get(limit.key, (0, 0))
+        return max(0, min(seen[0], remaining) if refused_at > self._began - NOTICED_AFTER_US else seen[0])
 
 
 def _with_amount(limit: Limit, amount: int) -> Limit:
-    """The same limit with another amount, counted under the same name."""
+    """Return a copy of a limit with another amount and the same key."""
     share = Limit(limit.owner, limit.kind, amount, limit.window, outage=limit.outage)
     share.key = limit.key
     return share

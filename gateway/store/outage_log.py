@@ -1,7 +1,7 @@
-"""One line when the store goes and one when it is back, however many in this process use it.
+"""Logs failures of the store once, and their end once, no matter how many subsystems of this process use it.
 
-The link of the limits tells of outages. What others cannot do (keys made at run time, cooldowns) is said only when the link is fine for
-long enough: then it is a trouble of its own, rights that are missing for example.
+RedisConnections reports outages. Failures of other subsystems (run-time keys, cooldowns) are reported only if there is no outage: then
+they have a cause of their own, such as missing rights.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from collections.abc import Callable
 from functools import partial
 
 OutageReporter = Callable[[str, bool], None]
-"""Takes a line, and whether it tells of a trouble or of its end."""
+"""Takes a log line, and whether it reports a failure (True) or its end (False)."""
 
 
 class OutageLog:
-    """What cannot be done with the store, by who cannot do it."""
+    """Failures of the store by subsystem."""
 
     def __init__(self, report: Callable[[str], None], in_outage: Callable[[], bool] = lambda: False, delay_s: float = 0.0) -> None:
-        """`report` gets the lines; `outage` says whether the link has told of one; `patience` is the seconds that it may take to do so."""
+        """Create a log that passes its lines to `report`.
+
+        `in_outage` returns whether an outage was reported. Failures are held for `delay_s`, so that an outage can be detected first.
+        """
         self._report = report
         self._in_outage = in_outage
         self._delay_s = delay_s
@@ -27,17 +30,17 @@ class OutageLog:
         self._timer: asyncio.TimerHandle | None = None
 
     def for_subject(self, subject: str) -> OutageReporter:
-        """For one who uses the store, to tell of each change."""
+        """Return the reporter of one subsystem."""
         return partial(self._on_change, subject)
 
     def stop(self) -> None:
-        """Say nothing any more."""
+        """Discard pending failures."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _on_change(self, subject: str, line: str, trouble: bool) -> None:
-        if not trouble:
+    def _on_change(self, subject: str, line: str, is_failure: bool) -> None:
+        if not is_failure:
             self._pending.pop(subject, None)
             if subject in self._reported:
                 self._reported.discard(subject)
@@ -53,14 +56,14 @@ class OutageLog:
         self._timer = asyncio.get_running_loop().call_later(self._delay_s, self._report_pending)
 
     def _report_pending(self) -> None:
-        """Tell what is no part of an outage; during one, look again later."""
+        """Report pending failures. During an outage, wait and check again."""
         self._timer = None
         if not self._pending:
             return
         if self._in_outage():
             self._start_timer()
             return
-        untold, self._pending = self._pending, {}
-        for subject, line in untold.items():
+        pending, self._pending = self._pending, {}
+        for subject, line in pending.items():
             self._reported.add(subject)
             self._report(line)

@@ -1,8 +1,9 @@
-"""Limits that several processes share, counted in Redis: one atomic script decides everything that one tick of the event loop asks.
+"""Limits that several processes share, counted in Redis.
 
-A decision is one round trip, and its caller waits for a future of its own: a caller who leaves takes no reply away from another. What a
-settlement could not tell a Redis that is away is owed, and told when it is back; telling it twice changes nothing. When the store came
-back, or forgot what it was told, every process tells again what it settled and what it holds, before it asks for anything.
+One atomic script run makes all decisions requested in one iteration of the event loop. Each caller waits for a future of its own, so that
+a caller that disconnects never consumes the reply of another. Settlements that fail are kept and sent again when Redis is available;
+settling twice changes nothing. When Redis becomes available again or has lost data, each process first sends its settlements, settled
+spend and open reservations again.
 """
 
 from __future__ import annotations
@@ -11,38 +12,40 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from gateway.store import script_args as encode
+from gateway.config.redis_address import RedisAddress
+from gateway.store import script_args
 from gateway.store.budget_sync import BudgetSync
 from gateway.store.connections import DECISION_TIMEOUT_S, RedisConnections
 from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, Refusal, Reservation, seconds_until
 from gateway.store.members import HEARTBEAT_INTERVAL_S, HOLD_BACK_S, Members
 from gateway.store.memory import BUSY_RETRY_S, steady_now
 from gateway.store.outage import OutageLimiter
-from gateway.store.resp import RedisAddress
 from gateway.store.script_args import PendingDecision, Settlement, batches, group_by_side
 from gateway.store.scripts import ADMIT, SETTLE
 from gateway.store.settled_spend import SettledSpend
 from gateway.store.usage_replay import UsageReplay
 
 LEASE_S = 30.0
-"""Seconds after which a concurrent call of a process that died is counted no more."""
+"""Time after which the concurrent calls of a dead process no longer count."""
 SETTLE_DELAY_S = 0.005
-"""Seconds that settlements wait for company; the next decision takes them along, and is made after them."""
+"""How long settlements are collected before they are sent. A decision sends them earlier, ahead of itself."""
 MAX_REFUSAL_REUSE_S = 1.0
-"""Longest time that a refusal is repeated without asking again."""
+"""Longest time for which a refusal is repeated without asking Redis."""
 BUSY_REFUSAL_REUSE_S = 0.05
+"""The same for a refusal that ends with a call in flight."""
 MAX_PENDING_SETTLEMENTS = 100_000
 MAX_REMEMBERED_REFUSALS = 10_000
 RENEWALS_PER_LEASE = 3
-"""Times in a lease's length that it is renewed."""
+"""How often a lease is renewed within its length."""
 
 
 class RedisLimiter:
-    """Counts in one Redis."""
+    """Counts limits in Redis, or by outage modes while it is unavailable."""
 
     def __init__(
         self,
@@ -55,8 +58,10 @@ class RedisLimiter:
         hold_back_s: float = HOLD_BACK_S,
         seat: str = "",
     ) -> None:
-        """`report` gets one line for each change between reachable and not. `hold` is for how many seconds others leave this process its
-        share when it falls silent, `seat` its place in the fleet, which the process that is started in its stead has too.
+        """Create a limiter; `start` connects.
+
+        `report` gets one line at the start of an outage and one at its end. `hold_back_s` is how long other processes hold back the
+        share of this process after it stops responding. `seat` is its position in the fleet, which its replacement takes over.
         """
         self.connections = RedisConnections(address, self._on_connection_change, report, timeout_s)
         self.settled_spend = settled_spend if settled_spend is not None else SettledSpend(os.urandom(8).hex())
@@ -64,7 +69,7 @@ class RedisLimiter:
         self.instance = self.settled_spend.incarnation
         self.corrupt_keys = 0
         self.on_sync: Callable[[bool], None] | None = None
-        """Called when other books may be told to the store; with True when it forgot."""
+        """Called when usage may be published to the store; with True if the store may have lost data."""
         self._lease = int(lease_s * US_PER_S)
         self._members = Members(self.connections.run, self.instance, self._lease, self._resend_state, hold_back_s=hold_back_s, seat=seat)
         self._usage_replay = UsageReplay(self.connections.run)
@@ -82,38 +87,38 @@ class RedisLimiter:
 
     @property
     def members(self) -> int:
-        """Processes that share the store."""
+        """Number of processes that share the store, including missing ones."""
         return self._members.count
 
     @property
     def member_counts(self) -> dict[str, int]:
-        """How many of them live, as far as was heard last, and how many fell silent without a goodbye."""
+        """Number of live and of missing members at the last heartbeat."""
         missing = self._members.missing
         return {"live": self._members.count - missing, "missing": missing}
 
     async def start(self) -> None:
-        """Reach Redis; when it is away, limits follow their outage mode until it comes."""
+        """Connect to Redis. While it is unavailable, outage modes apply."""
         await self.connections.start()
         self._heartbeat_task = asyncio.create_task(self._run_heartbeats())
 
     async def stop(self) -> None:
-        """Tell what is settled, then let go."""
+        """Send pending settlements, leave the group and disconnect."""
         if self._heartbeat_task is not None:
             self._heartbeat_task.cancel()
         if self._settle_timer is not None:
             self._settle_timer.cancel()
         if self.connections.up and (self._settled or self._pending_settlements):
-            told = asyncio.Event()
-            self._send_settlements(told.set)
-            await told.wait()
+            is_sent = asyncio.Event()
+            self._send_settlements(is_sent.set)
+            await is_sent.wait()
         if self.connections.up:
-            left = asyncio.Event()
-            self._members.leave(left.set)
-            await left.wait()
+            has_left = asyncio.Event()
+            self._members.leave(has_left.set)
+            await has_left.wait()
         await self.connections.stop()
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
-        """Reserve `costs` in all limits, or in none."""
+        """Reserve `costs` of all limits or of none."""
         if self._refused:
             refused = self._recent_refusal(limits, costs)
             if refused is not None:
@@ -128,12 +133,12 @@ class RedisLimiter:
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and isinstance(found := future.result(), Reservation):
-                self.settle(found, NO_COSTS)  # decided in the very moment that its caller left
+            if future.done() and not future.cancelled() and isinstance(decision := future.result(), Reservation):
+                self.settle(decision, NO_COSTS)  # decided just as the caller disconnected
             raise
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
-        """Replace what was reserved by what was used, once."""
+        """Replace the reserved by the used amounts, once."""
         known = self._open.pop(reservation.id, None)
         if reservation.degraded and self.outage.settle(reservation, actual):
             self._count_spend(reservation, actual)
@@ -155,13 +160,13 @@ class RedisLimiter:
             self._settle_timer = asyncio.get_running_loop().call_later(SETTLE_DELAY_S, self._send_settlements)
 
     def _count_spend(self, reservation: Reservation, actual: Costs) -> None:
-        """Money is counted here, once; every way in which the store is told of it only repeats the sum."""
-        for at, limit in enumerate(reservation.limits):
+        """Add to the settled spend. The store only receives its total, so spend is counted here exactly once."""
+        for index, limit in enumerate(reservation.limits):
             if limit.kind == "spend":
-                self.settled_spend.add(limit.key, reservation.slots[at], actual.spend)
+                self.settled_spend.add(limit.key, reservation.slots[index], actual.spend)
 
     def _recent_refusal(self, limits: Sequence[Limit], costs: Costs) -> Refusal | None:
-        """A refusal of this process's recent memory: a flood of refused calls asks Redis nothing."""
+        """Return a recent refusal that still applies, so that a flood of refused calls causes no Redis commands."""
         now = time.monotonic()
         for limit in limits:
             known = self._refused.get(limit.key)
@@ -172,56 +177,56 @@ class RedisLimiter:
             elif (cost := getattr(costs, limit.kind)) >= known[1]:
                 refusal = known[2]
                 if limit.slot != NO_SLOT and cost > limit.amount:
-                    return msgspec.structs.replace(refusal, retry_after=None)  # alone it is too much, however long it waits
+                    return msgspec.structs.replace(refusal, retry_after=None)  # the call alone exceeds the limit: waiting does not help
                 if refusal.retry_after is None or limit.slot == NO_SLOT:
                     return refusal
-                left = known[0] - now + refusal.retry_after - min(refusal.retry_after, MAX_REFUSAL_REUSE_S)
-                return msgspec.structs.replace(refusal, retry_after=max(left, 0.001))
+                wait_s = known[0] - now + refusal.retry_after - min(refusal.retry_after, MAX_REFUSAL_REUSE_S)
+                return msgspec.structs.replace(refusal, retry_after=max(wait_s, 0.001))
         return None
 
     def _flush(self) -> None:
-        """Everything asked in this tick, as one script call for each side."""
-        asked, self._queued = self._queued, {}
+        """Send all queued decisions, one script run per side."""
+        queued, self._queued = self._queued, {}
         if self._settled:
             self._send_settlements()
-        for side, some in asked.items():
+        for side, decisions in queued.items():
             self._members.join_side(side)
-            self._send_decisions(some)
+            self._send_decisions(decisions)
 
-    def _send_decisions(self, asked: list[PendingDecision]) -> None:
+    def _send_decisions(self, batch: list[PendingDecision]) -> None:
         self._in_flight += 1
-        keys, arguments = encode.admit_args(asked, self.settled_spend, self._lease)
-        self.connections.run(ADMIT, keys, arguments, lambda reply: self._on_decisions(asked, reply))
+        keys, arguments = script_args.admit_args(batch, self.settled_spend, self._lease)
+        self.connections.run(ADMIT, keys, arguments, lambda reply: self._on_decisions(batch, reply))
 
-    def _on_decisions(self, asked: list[PendingDecision], reply: Any) -> None:
+    def _on_decisions(self, batch: list[PendingDecision], reply: Any) -> None:
         self._in_flight -= 1
         if isinstance(reply, Exception):
-            for one in asked:
-                self._on_unanswered(one)
+            for pending in batch:
+                self._on_unanswered(pending)
             return
-        for one, found in zip(asked, reply, strict=True):
-            if found[0] < 0:
+        for pending, entry in zip(batch, reply, strict=True):
+            if entry[0] < 0:
                 self.corrupt_keys += 1
-                self._on_unanswered(one)
+                self._on_unanswered(pending)
                 continue
-            decision = self._read_decision(one, found)
-            if one.future is None:
+            decision = self._read_decision(pending, entry)
+            if pending.future is None:
                 continue
-            if not one.future.done():
-                one.future.set_result(decision)
-            elif isinstance(decision, Reservation):  # its caller left meanwhile
+            if not pending.future.done():
+                pending.future.set_result(decision)
+            elif isinstance(decision, Reservation):  # the caller has disconnected meanwhile
                 self.settle(decision, NO_COSTS)
         self.outage.clock_offset_us = reply[0][1] - steady_now()
 
-    def _on_unanswered(self, one: PendingDecision) -> None:
-        """Nobody knows whether Redis charged it: should it have, that is taken back; and the outage mode decides."""
-        if one.future is None:  # what is open is told again anyway when the store is back
-            if one.id not in self._open:
-                self._unanswered_forced.append(one)
+    def _on_unanswered(self, pending: PendingDecision) -> None:
+        """Handle a decision without a reply: undo it in case Redis made it, and decide by outage modes."""
+        if pending.future is None:
+            if pending.id not in self._open:  # open reservations are sent again anyway
+                self._unanswered_forced.append(pending)
             return
-        self._defer_settlement(Reservation(one.id, one.limits, one.costs, (), (), 0), NO_COSTS)
-        if not one.future.done():
-            one.future.set_result(self.outage.decide(one.limits, one.costs, one.id + "~"))
+        self._defer_settlement(Reservation(pending.id, pending.limits, pending.costs, (), (), 0), NO_COSTS)
+        if not pending.future.done():
+            pending.future.set_result(self.outage.decide(pending.limits, pending.costs, pending.id + "~"))
 
     def _defer_settlement(self, reservation: Reservation, actual: Costs) -> None:
         if len(self._pending_settlements) < MAX_PENDING_SETTLEMENTS:
@@ -229,41 +234,42 @@ class RedisLimiter:
         else:
             self.connections.count_error("forgotten")
 
-    def _read_decision(self, one: PendingDecision, found: list[int]) -> Reservation | Refusal:
-        """A decision as the script wrote it."""
-        status, now, index, wait, *pairs = found
-        standings: list[LimitStatus] = []
+    def _read_decision(self, pending: PendingDecision, entry: list[int]) -> Reservation | Refusal:
+        """Convert one entry of the reply of ADMIT."""
+        status, now, position, wait, *pairs = entry
+        statuses: list[LimitStatus] = []
         slots: list[int] = []
-        for at, limit in enumerate(one.limits):
-            left, slot = pairs[2 * at], pairs[2 * at + 1]
-            reset = seconds_until(limit.slot_expiry(slot), now) if slot != NO_SLOT and left < limit.amount else 0.0
-            standings.append(LimitStatus(limit, max(0, left), reset))
+        for index, limit in enumerate(pending.limits):
+            remaining, slot = pairs[2 * index], pairs[2 * index + 1]
+            reset = seconds_until(limit.slot_expiry(slot), now) if slot != NO_SLOT and remaining < limit.amount else 0.0
+            statuses.append(LimitStatus(limit, max(0, remaining), reset))
             slots.append(slot)
-            self.outage.record_status(limit, left, slot)
+            self.outage.record_status(limit, remaining, slot)
         if status == 1:
-            reservation = Reservation(one.id, one.limits, one.costs, slots, standings, now)
-            if one.future is not None and one.id not in self._open:
+            reservation = Reservation(pending.id, pending.limits, pending.costs, slots, statuses, now)
+            if pending.future is not None and pending.id not in self._open:
                 self._track(reservation)
             return reservation
-        limit = one.limits[index - 1]
-        refusal = encode.read_refusal(limit, wait, slots[index - 1], now, BUSY_RETRY_S)
-        refusal = msgspec.structs.replace(refusal, standings=standings)
+        limit = pending.limits[position - 1]
+        refusal = script_args.read_refusal(limit, wait, slots[position - 1], now, BUSY_RETRY_S)
+        refusal = msgspec.structs.replace(refusal, statuses=statuses)
         if refusal.retry_after is not None and len(self._refused) < MAX_REMEMBERED_REFUSALS:
-            self.outage.record_refusal(limit, standings[index - 1].remaining)
-            until = time.monotonic() + min(refusal.retry_after, BUSY_REFUSAL_REUSE_S if limit.slot == NO_SLOT or refusal.busy else MAX_REFUSAL_REUSE_S)
-            self._refused[limit.key] = (until, getattr(one.costs, limit.kind), refusal)
+            self.outage.record_refusal(limit, statuses[position - 1].remaining)
+            reuse_s = BUSY_REFUSAL_REUSE_S if limit.slot == NO_SLOT or refusal.busy else MAX_REFUSAL_REUSE_S
+            until = time.monotonic() + min(refusal.retry_after, reuse_s)
+            self._refused[limit.key] = (until, getattr(pending.costs, limit.kind), refusal)
         return refusal
 
     def _track(self, reservation: Reservation) -> None:
-        """Keep what a call reserved alive until it is settled."""
+        """Keep a reservation open, and its leases renewed, until it is settled."""
         self._open[reservation.id] = reservation
         self._budget_sync.track(reservation)
         for limit in reservation.limits:
             if limit.slot == NO_SLOT:
                 self._leases[f"{limit.key} {reservation.id}"] = reservation.id
 
-    def _send_settlements(self, then: Callable[[], Any] | None = None) -> None:
-        """Everything settled since the last time, as one script call for each side."""
+    def _send_settlements(self, on_sent: Callable[[], Any] | None = None) -> None:
+        """Send new and failed settlements, batched by side. `on_sent` is called after all replies or failures."""
         if self._settle_timer is not None:
             self._settle_timer.cancel()
             self._settle_timer = None
@@ -271,65 +277,66 @@ class RedisLimiter:
         if self._pending_settlements and self.connections.up:
             settled += self._pending_settlements.values()
             self._pending_settlements.clear()
-        parts = [part for side in group_by_side(settled) for part in batches(side)]
-        left = len(parts)
+        to_send = [batch for side in group_by_side(settled) for batch in batches(side)]
+        in_flight = len(to_send)
 
-        def told(part: list[Settlement], reply: Any) -> None:
-            nonlocal left
-            left -= 1
+        def on_reply(batch: list[Settlement], reply: Any) -> None:
+            nonlocal in_flight
+            in_flight -= 1
             if isinstance(reply, Exception):
-                for reservation, actual in part:
+                for reservation, actual in batch:
                     self._defer_settlement(reservation, actual)
-            if then is not None and not left:
-                then()
+            if on_sent is not None and not in_flight:
+                on_sent()
 
-        for part in parts:
-            self.connections.run(SETTLE, *encode.settle_args(part, self.settled_spend), lambda reply, part=part: told(part, reply))  # type: ignore[misc]
-        if then is not None and not parts:
-            then()
+        for batch in to_send:
+            keys, arguments = script_args.settle_args(batch, self.settled_spend)
+            self.connections.run(SETTLE, keys, arguments, partial(on_reply, batch))
+        if on_sent is not None and not to_send:
+            on_sent()
 
     def _on_connection_change(self, up: bool) -> None:
-        """An outage begins, or is over: then what was used meanwhile is told before anything else is asked."""
+        """Begin or end an outage. At its end, replay the recorded usage before any decision is requested."""
         self._refused.clear()
         if not up:
             self.outage.begin(self._members.divisor, self._open.values())
             return
         self._members.on_reconnect()
-        used, held = self.outage.recover()
-        for one in held:
-            self._track(one)
-        again, self._unanswered_forced = self._unanswered_forced, []
-        self._usage_replay.replay(used)
-        self._resend_state(again)
-        self._members.send_heartbeat(self._leases)  # last: from here on others may use this process's share
+        usages, still_open = self.outage.recover()
+        for reservation in still_open:
+            self._track(reservation)
+        unanswered, self._unanswered_forced = self._unanswered_forced, []
+        self._usage_replay.replay(usages)
+        self._resend_state(unanswered)
+        self._members.send_heartbeat(self._leases)  # last, because it releases the share held back for this process
 
-    def _resend_state(self, more: Sequence[PendingDecision] = ()) -> None:
-        """The store may have forgotten anything: tell it what was settled, what was spent, and which calls are in flight."""
+    def _resend_state(self, unanswered: Sequence[PendingDecision] = ()) -> None:
+        """Send settlements, open reservations and settled spend again, because the store may have lost data."""
         self._refused.clear()
         self._send_settlements()
-        open_ = [PendingDecision(one.limits, one.costs, one.id) for one in self._open.values()]
-        for side in group_by_side([*more, *open_]):
+        forced = [PendingDecision(reservation.limits, reservation.costs, reservation.id) for reservation in self._open.values()]
+        for side in group_by_side([*unanswered, *forced]):
             self._members.join_side(side[0].limits[0].side)
-            for part in batches(side):
-                self._send_decisions(part)
+            for batch in batches(side):
+                self._send_decisions(batch)
         self._budget_sync.publish_all()
         if self.on_sync is not None:
             self.on_sync(True)
 
     async def _run_heartbeats(self) -> None:
-        beats = 0
+        count = 0
         renew_every = max(1, round(self._lease / US_PER_S / RENEWALS_PER_LEASE / HEARTBEAT_INTERVAL_S))
-        publishing = self._budget_sync
+        budget_sync = self._budget_sync
         while True:
             await asyncio.sleep(HEARTBEAT_INTERVAL_S)
-            beats += 1
+            count += 1
             if not self.connections.up:
                 continue
-            renew = beats % renew_every == 0
+            renew = count % renew_every == 0
             self._members.send_heartbeat(self._leases if renew else {})
-            if (publishing.reserved_uncertain or (renew and publishing.has_reserved)) and not self._in_flight:
+            if (budget_sync.reserved_uncertain or (renew and budget_sync.has_reserved)) and not self._in_flight:
                 self._send_settlements()
-                publishing.publish_reserved()
-            publishing.publish_settled()
+                budget_sync.publish_reserved()
+            budget_sync.publish_settled()
             if self.on_sync is not None:
                 self.on_sync(False)

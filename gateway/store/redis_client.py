@@ -1,4 +1,4 @@
-"""redis-py's clients for what is no decision of a call: keys made at run time, and what Sentinels say."""
+"""redis-py clients for everything off the call path: run-time keys, cooldowns, usage queries and fleet metrics."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import Connection
 
 
-
-
-
-
 def open_client(address: RedisAddress, tag: str) -> Redis:
-    """A client for keys with this hash tag. It retries nothing, asks for the password at each connection, and in a topology where to go."""
+    """Return a client for keys with this hash tag.
+
+    It does not retry. For each new connection it reads the password again and locates the server of the tag.
+    """
     from redis.asyncio import ConnectionPool, Redis, UnixDomainSocketConnection
 
     options: dict[str, Any] = {"db": address.database, **client_options(address)}
@@ -31,22 +30,20 @@ def open_client(address: RedisAddress, tag: str) -> Redis:
 
 
 def _connection(topology: Topology, *, tls: bool) -> type[Connection]:
-    """Connections that go where the topology says now, and end when the server says that it is the wrong one."""
+    """Return a connection class that locates its server on connect, and disconnects if that server is the wrong one."""
     from redis.asyncio import connection
     from redis.exceptions import AskError, ClusterDownError, ReadOnlyError, TryAgainError
-    from redis.exceptions import ConnectionError as Lost
+    from redis.exceptions import ConnectionError as RedisConnectionError
 
     kind: type[Connection] = connection.SSLConnection if tls else connection.Connection
 
-    class Located(kind):  # type: ignore[misc, valid-type]
-        """One of them."""
-
+    class LocatedConnection(kind):  # type: ignore[misc, valid-type]
         async def _connect(self) -> None:
             try:
-                found = await topology.locate()
+                server = await topology.locate()
             except (OSError, ValueError) as error:
-                raise Lost(str(error)) from None
-            self.host, self.port = found.host, found.port
+                raise RedisConnectionError(str(error)) from None
+            self.host, self.port = server.host, server.port
             await super()._connect()
 
         async def read_response(self, *arguments: Any, **named: Any) -> Any:
@@ -54,6 +51,6 @@ def _connection(topology: Topology, *, tls: bool) -> type[Connection]:
                 return await super().read_response(*arguments, **named)
             except (AskError, ClusterDownError, ReadOnlyError, TryAgainError) as error:
                 await self.disconnect()
-                raise Lost(str(error)) from None
+                raise RedisConnectionError(str(error)) from None
 
-    return Located
+    return LocatedConnection

@@ -1,4 +1,4 @@
-"""One connection to Redis: commands out, replies in the same order to whoever sent them. No call to a model ever owns it."""
+"""The RESP protocol over asyncio: pipelined commands on one socket, replies in the same order."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from typing import Any, cast
 
 import hiredis
 
-from gateway.config.redis_address import RedisAddress, read_address
+from gateway.config.redis_address import RedisAddress
 
 OnReply = Callable[[Any], None]
-"""Gets a reply, a hiredis.ReplyError, or a ConnectionError."""
+"""Receives a reply, a hiredis.ReplyError or a ConnectionError."""
 
 
 class RespConnection(asyncio.Protocol):
     """Pipelined commands on one socket."""
 
     def __init__(self, on_lost: Callable[[], None]) -> None:
-        """`lost` is called once when the connection ends."""
+        """Create a protocol. `on_lost` is called once, when the connection ends."""
         self._on_lost = on_lost
         self._reader = hiredis.Reader()
         self._waiting: deque[OnReply] = deque()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is open."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
-        """Hand each whole reply to the command it answers; what is no reply ends the connection."""
+        """Pass each complete reply to the callback of its command. Invalid data ends the connection."""
         reader = self._reader
         reader.feed(data)
         try:
@@ -40,15 +39,15 @@ class RespConnection(asyncio.Protocol):
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Everybody who still waits is told."""
+        """Fail all commands in flight."""
         self._transport = None
         waiting, self._waiting = self._waiting, deque()
-        for done in waiting:
-            done(ConnectionError("the connection to Redis ended"))
+        for on_reply in waiting:
+            on_reply(ConnectionError("the connection to Redis ended"))
         self._on_lost()
 
     def send(self, command: Sequence[Any], on_reply: OnReply) -> None:
-        """Write one command; `done` gets its reply."""
+        """Write one command. `on_reply` receives its reply."""
         if self._transport is None:
             on_reply(ConnectionError("there is no connection to Redis"))
             return
@@ -56,29 +55,29 @@ class RespConnection(asyncio.Protocol):
         self._transport.write(hiredis.pack_command(tuple(command)))
 
     async def execute(self, *command: Any) -> Any:
-        """Send one command and wait; ReplyError or ConnectionError are raised."""
+        """Send one command and return its reply. Raises hiredis.ReplyError or ConnectionError."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-        def done(reply: Any) -> None:
+        def on_reply(reply: Any) -> None:
             if not future.done():
                 future.set_result(reply)
 
-        self.send(command, done)
+        self.send(command, on_reply)
         reply = await future
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     def abort(self) -> None:
-        """Close at once: replies that are still on their way answer nobody."""
+        """Close at once. Commands in flight fail."""
         if self._transport is not None:
             self._transport.abort()
 
 
 async def connect(address: RedisAddress, on_lost: Callable[[], None]) -> RespConnection:
-    """Open a connection to one server and log in; OSError, ValueError or ReplyError when that fails."""
+    """Connect to one server and authenticate. Raises OSError, ValueError or hiredis.ReplyError."""
     if address.kind != "one":
-        raise ValueError(f"{address} is no single server")
+        raise ValueError(f"{address} is not the address of a single server")
     loop = asyncio.get_running_loop()
     if address.path:
         _, connection = await loop.create_unix_connection(lambda: RespConnection(on_lost), address.path)
@@ -94,6 +93,3 @@ async def connect(address: RedisAddress, on_lost: Callable[[], None]) -> RespCon
         connection.abort()
         raise
     return connection
-
-
-__all__ = ["RedisAddress", "RespConnection", "connect", "read_address"]

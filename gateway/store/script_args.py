@@ -1,4 +1,4 @@
-"""Limits and what is asked of them as the scripts take them: keys and arguments, all of one side."""
+"""Keys and arguments of the Lua scripts, and their replies. One script run handles limits of one side only."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reserv
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 
 BUDGET_SLOTS = -1
-"""In place of a window's slots."""
+"""Passed in place of a number of slots to mark a budget."""
 MAX_ENTRIES_PER_COMMAND = 100
-"""Entries in one command that tells many: each has to be done within the deadline."""
-_DAY = 86_400 * US_PER_S
+"""Largest number of entries in one command, so that it completes within the timeout."""
+_DAY_US = 86_400 * US_PER_S
 Entry = TypeVar("Entry")
 
 
 class PendingDecision(msgspec.Struct, eq=False):
-    """One decision that somebody waits for; `future` is None for what is charged whatever holds."""
+    """One decision to request. `future` receives it; None to charge even if limits are exceeded."""
 
     limits: Sequence[Limit]
     costs: Costs
@@ -31,36 +31,36 @@ Settlement = tuple[Reservation, Costs]
 
 
 def members_key(side: str) -> str:
-    """The set of the instances that live."""
+    """Return the key of the sorted set of members."""
     return f"lockgate:{{{side}}}:members"
 
 
 def member_info_key(side: str) -> str:
-    """What each of them was told."""
+    """Return the key of the hash with the divisor, hold-back time and seat of each member."""
     return f"lockgate:{{{side}}}:told"
 
 
 def reserved_key(key: str) -> str:
-    """What instances hold reserved of a budget."""
+    """Return the key of the amounts that instances reserve of a budget."""
     return f"{key}:held"
 
 
 def reservation_key(limit: Limit, id: str) -> str:
-    """In the same hash slot as the limits it is about."""
+    """Return the key of a reservation, in the same hash slot as its limits."""
     return f"lockgate:{{{limit.side}}}:r:{id}"
 
 
-def admit_args(asked: Sequence[PendingDecision], spent: SettledSpend, lease: int) -> tuple[list[str], list[Any]]:
-    """The keys and arguments of ADMIT."""
-    side = asked[0].limits[0].side
+def admit_args(decisions: Sequence[PendingDecision], spent: SettledSpend, lease: int) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of ADMIT."""
+    side = decisions[0].limits[0].side
     keys = [members_key(side), member_info_key(side)]
-    arguments: list[Any] = [len(asked), spent.incarnation]
-    for one in asked:
-        keys.append(reservation_key(one.limits[0], one.id))
-        arguments += (one.id, len(one.limits), 0 if one.future is not None else 1)
-        for limit in one.limits:
+    arguments: list[Any] = [len(decisions), spent.incarnation]
+    for decision in decisions:
+        keys.append(reservation_key(decision.limits[0], decision.id))
+        arguments += (decision.id, len(decision.limits), 0 if decision.future is not None else 1)
+        for limit in decision.limits:
             keys.append(limit.key)
-            cost = getattr(one.costs, limit.kind)
+            cost = getattr(decision.costs, limit.kind)
             if limit.kind == "spend":
                 keys.append(reserved_key(limit.key))
                 latest = spent.latest.get(limit.key, 0)
@@ -70,63 +70,64 @@ def admit_args(asked: Sequence[PendingDecision], spent: SettledSpend, lease: int
     return keys, arguments
 
 
-def settle_args(settled: Sequence[Settlement], spent: SettledSpend) -> tuple[list[str], list[Any]]:
-    """The keys and arguments of SETTLE. A reservation of which nobody knows whether it was made has no slots."""
+def settle_args(settlements: Sequence[Settlement], spent: SettledSpend) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of SETTLE. A reservation whose admission got no reply has no slots."""
     keys: list[str] = []
-    arguments: list[Any] = [len(settled), spent.incarnation]
-    for reservation, actual in settled:
+    arguments: list[Any] = [len(settlements), spent.incarnation]
+    for reservation, actual in settlements:
         keys.append(reservation_key(reservation.limits[0], reservation.id))
         arguments += (reservation.id, len(reservation.limits))
-        for at, limit in enumerate(reservation.limits):
+        for index, limit in enumerate(reservation.limits):
             keys.append(limit.key)
             if limit.kind == "spend":
                 keys.append(reserved_key(limit.key))
-                period = reservation.slots[at] if reservation.slots else 0
+                period = reservation.slots[index] if reservation.slots else 0
                 arguments += (limit.slot, BUDGET_SLOTS, period, spent.own_amount(limit.key, period))
             else:
                 arguments += (limit.slot, limit.slots, getattr(actual, limit.kind), limit.ttl)
     return keys, arguments
 
 
-def publish_args(told: Sequence[tuple[SpendEntry, int]]) -> tuple[list[str], list[Any]]:
-    """The keys and arguments of PUBLISH: what was settled, and what is held reserved, -1 to leave that as it is."""
+def publish_args(entries: Sequence[tuple[SpendEntry, int]]) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of PUBLISH. A reserved amount of -1 leaves the stored one unchanged."""
     keys: list[str] = []
     arguments: list[Any] = []
-    for share, held in told:
-        keys += (share.key, reserved_key(share.key))
-        width = 0 if share.key.endswith(":month") else _DAY
-        arguments += (share.incarnation, width, share.period, share.amount, held)
+    for entry, reserved in entries:
+        keys += (entry.key, reserved_key(entry.key))
+        width = 0 if entry.key.endswith(":month") else _DAY_US
+        arguments += (entry.incarnation, width, entry.period, entry.amount, reserved)
     return keys, arguments
 
 
-def retry_after_s(limit: Limit, wait: int, slot: int, now: int, busy: float) -> float | None:
-    """A script's wait: None when waiting does not help, `busy` when it is for the end of a call."""
+def retry_after_s(limit: Limit, wait: int, slot: int, now: int, busy_s: float) -> float | None:
+    """Convert the wait of a reply to seconds: None if waiting does not help, `busy_s` if it ends with a call in flight."""
     if wait == -2:
         return None
     if wait == -3:
-        return busy
+        return busy_s
     return seconds_until(limit.slot_expiry(slot), now) if wait == -1 else wait / US_PER_S
 
 
-def read_refusal(limit: Limit, wait: int, slot: int, now: int, busy: float) -> Refusal:
-    """A refusal as a script decided it, without standings."""
-    return Refusal(limit, retry_after_s(limit, wait, slot, now, busy), (), now, busy=wait == -3 and limit.kind == "spend")
+def read_refusal(limit: Limit, wait: int, slot: int, now: int, busy_s: float) -> Refusal:
+    """Return the refusal that a reply describes, without the states of the limits."""
+    return Refusal(limit, retry_after_s(limit, wait, slot, now, busy_s), (), now, busy=wait == -3 and limit.kind == "spend")
 
 
 def side_of(key: str) -> str:
-    """The hash tag of a key."""
+    """Return the hash tag of a key, which names its side."""
     return key.partition("{")[2].partition("}")[0]
 
 
-def group_by_side(some: Iterable[PendingDecision | Settlement]) -> list[list[Any]]:
-    """Asked or settled, those of one side together: they can be one command."""
+def group_by_side(entries: Iterable[PendingDecision | Settlement]) -> list[list[Any]]:
+    """Group decisions or settlements by side: one command can handle each group."""
     sides: dict[str, list[Any]] = {}
-    for one in some:
-        limits = one.limits if isinstance(one, PendingDecision) else one[0].limits
-        sides.setdefault(limits[0].side, []).append(one)
+    for entry in entries:
+        limits = entry.limits if isinstance(entry, PendingDecision) else entry[0].limits
+        sides.setdefault(limits[0].side, []).append(entry)
     return list(sides.values())
 
 
-def batches(some: list[Entry]) -> list[list[Entry]]:
-    """Parts that are each a command of decent size."""
-    return [some[at : at + MAX_ENTRIES_PER_COMMAND] for at in range(0, len(some), MAX_ENTRIES_PER_COMMAND)]
+def batches(entries: list[Entry]) -> list[list[Entry]]:
+    """Split entries into batches, each small enough for one command."""
+    size = MAX_ENTRIES_PER_COMMAND
+    return [entries[start : start + size] for start in range(0, len(entries), size)]

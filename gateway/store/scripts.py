@@ -1,12 +1,17 @@
-"""The scripts that Redis runs: one decides, one settles, three are told what processes know (and gateway.limits.presence who they
-are). Time is Redis' own, in microseconds.
+"""Lua scripts that Redis runs: ADMIT decides, SETTLE settles, and REPLAY_USAGE, PUBLISH and BOOK_USAGE record what processes report.
 
-A window is a hash: `h` the highest slot ever charged, `l` the lowest that may still count, `s` the sum, and a field for each slot.
-A budget is a hash: `p` the period, `t` what was settled in it, and what each instance settled; and a second hash of what each instance
-holds reserved in which period, which counts while that instance is a member. No field of theirs is written but by its own instance.
-Concurrency is a sorted set of `INSTANCE RESERVATION` by the end of their leases. A reservation is a string by its id, so that asking
-again after a lost answer, or settling twice, changes nothing. Lua cannot undo: whatever can fail is looked at before the first write of
-a decision. Numbers are doubles, exact to 2^53, and are passed to commands as numbers: Lua's own way to text has 14 digits only.
+The scripts for membership are in gateway.store.member_scripts. Times are in microseconds and taken from Redis. Keys and their types:
+
+- Window: a hash. `h` is the highest slot ever charged, `l` the lowest slot that may still count, `s` the sum of all slots; every other
+  field is a slot number with the amount charged to it.
+- Budget: a hash. `p` is the period, `t` the total settled in it; every other field is an instance with the amount it settled.
+- Reserved amounts of a budget (key `...:held`): a hash with one field `INSTANCE:PERIOD` per instance. A field counts while its instance
+  is a member, and only that instance writes it.
+- Concurrent calls: a sorted set of `INSTANCE RESERVATION`, scored by the end of the lease.
+- Reservation: a string under the id of the reservation. It makes repeated admissions and settlements have no effect.
+
+Redis does not roll back a script that fails: each decision validates everything it reads before its first write. Lua numbers are doubles,
+exact up to 2^53. They are passed to commands as numbers, because tostring() keeps only 14 digits.
 """
 
 from __future__ import annotations
@@ -23,8 +28,8 @@ local members, me = KEYS[1], ARGV[2]
 """
     + HELD_BACK
     + """
--- Microseconds until `need` more of a window is free: by sliding, or because nothing is held back any more.
-local function wait(one, slot, need)
+-- Return the microseconds until `need` more of a window is free, either because slots expire or because held-back shares are released.
+local function wait_for_window(one, slot, need)
   local fields, slid, whole = {}, nil, nil
   for f = one.low, slot do fields[#fields + 1] = f end
   local v = redis.call('HMGET', one.key, unpack(fields))
@@ -39,7 +44,7 @@ local function wait(one, slot, need)
   return math.min(slid or last, math.max(one.cost <= one.left and 0 or whole or last, one.ends - now))
 end
 
--- What members hold reserved of a budget in period `p`, and the fields of those who are gone or of other periods.
+-- Return the amount of a budget that live members reserve in period `p`, and the fields to delete: of dead members and past periods.
 local function reserved(key, p)
   local held = redis.pcall('HGETALL', key)
   if held.err then return nil end
@@ -47,19 +52,21 @@ local function reserved(key, p)
   for x = 1, #held, 2 do
     local who, at = string.match(held[x], '^(.*):(%d+)$')
     local until_ = who and who ~= me and redis.pcall('ZSCORE', members, who)
-    local lives = who == me or (type(until_) == 'string' and tonumber(until_) + LIVES >= now)
+    local lives = who == me or (type(until_) == 'string' and tonumber(until_) + GRACE_US >= now)
     if lives and tonumber(at) == p then sum = sum + math.max(tonumber(held[x + 1]) or 0, 0)
     elseif not lives or tonumber(at) < p then gone[#gone + 1] = held[x] end
   end
   return sum, gone
 end
 
--- KEYS: the members, what they were told; then for each admission its reservation and its limits, a budget with what is held of it.
--- ARGV: how many admissions, the instance; for each: id, count of limits, 1 to charge whatever holds; for each limit: width of a slot (-1
--- concurrency, 0 month), slots (-1 a budget), amount, cost, time to live in ms (lease in us); for a budget also the last period that the
--- instance knows, and what it settled in it.
--- Waits: -1 until the end of the period, -2 for ever, -3 until a call ends, else microseconds.
--- Reply, for each: {1 admitted | 0 refused | -1 a key was not ours and is removed, now, index of the limit, wait, remaining, slot, ...}
+-- Admit or refuse calls.
+-- KEYS: members, member info; for each call: its reservation, then the key of each limit (for a budget also its reserved amounts).
+-- ARGV: number of calls, instance; for each call: id, number of limits, 1 to charge even if limits are exceeded (0 otherwise); for each
+-- limit: slot width in us (-1: concurrent calls, 0: a month), number of slots (-1: a budget), amount, cost, time to live in ms (for
+-- concurrent calls the lease in us); for a budget also the latest period known to the instance, and the amount it settled in it.
+-- Reply, one entry per call: {status, now, index of the refusing limit, wait, then remaining amount and slot of each limit}.
+-- Status: 1 admitted, 0 refused, -1 a key held a value of another type or format and was deleted.
+-- Wait: -1 until the end of the period, -2 forever, -3 until a call ends, otherwise microseconds.
 local out = {}
 local k, a = 3, 3
 for i = 1, tonumber(ARGV[1]) do
@@ -95,9 +102,9 @@ for i = 1, tonumber(ARGV[1]) do
       if one.width < 0 then
         local held = redis.pcall('ZCOUNT', one.key, now, '+inf')
         if type(held) ~= 'number' then corrupt = one.key break end
-        left, slot, until_ = one.amount - held - held_back_of_calls(one.key, one.amount, one.ttl), -1, -3
+        left, slot, until_ = one.amount - held - held_back_calls(one.key, one.amount, one.ttl), -1, -3
       elseif one.n < 0 then
-        local p, sum, part, fresh = purse(one.key, one.width, one.at, me)
+        local p, sum, part, fresh = read_budget(one.key, one.width, one.at, me)
         if not p then corrupt = one.key break end
         if one.at == p and one.mine > part then
           sum, part = sum + one.mine - part, one.mine
@@ -108,7 +115,7 @@ for i = 1, tonumber(ARGV[1]) do
         until_ = sum + one.cost > one.amount and -1 or -3
         one.sum, one.part, one.fresh, one.gone = sum, part, fresh, gone
       else
-        local sum, at, here, low, past = look(one.key, one.width, one.n)
+        local sum, at, here, low, past = read_window(one.key, one.width, one.n)
         if not sum then corrupt = one.key break end
         one.back, one.ends = held_back(one.amount, math.huge)
         left, slot = one.amount - one.back - sum, at
@@ -118,8 +125,8 @@ for i = 1, tonumber(ARGV[1]) do
       one.slot = slot
       if left < one.cost and not force then
         until_ = one.width >= 0 and one.cost > one.amount and -2
-          or until_ or wait(one, slot, one.cost - left)
-        -- the longest wait binds: never, then the end of a period, then time, then the end of a call
+          or until_ or wait_for_window(one, slot, one.cost - left)
+        -- report the limit with the longest wait: forever > end of a period > microseconds > end of a call
         if reply[1] == 1 or until_ == -2 or (reply[4] ~= -2 and (until_ == -1 or (reply[4] ~= -1 and until_ > reply[4]))) then
           reply[3], reply[4] = j, until_
         end
@@ -138,7 +145,8 @@ for i = 1, tonumber(ARGV[1]) do
         reply[3 + 2 * j] = reply[3 + 2 * j] - cost
         kept[3 * j - 2], kept[3 * j - 1], kept[3 * j] = reply[4 + 2 * j], cost, reply[3 + 2 * j]
       end
-      -- the first write: a Redis that is full refuses it, and with it all others (it would let a script go on that began with DEL)
+      -- The first write must be a SET: if Redis is out of memory it rejects the SET and so the whole script. After a DEL as the first
+      -- write, Redis would let the script run on.
       redis.call('SET', rkey, cmsgpack.pack(kept), 'PX', 90000000)
       for j = 1, m do
         local one = asked[j]
@@ -152,10 +160,10 @@ for i = 1, tonumber(ARGV[1]) do
           if one.part > 0 then redis.call('HSET', one.key, me, one.part) end
           if #one.gone > 0 then redis.call('HDEL', one.held, unpack(one.gone)) end
           redis.call('HINCRBY', one.held, me .. ':' .. one.slot, one.cost)
-          redis.call('PEXPIRE', one.key, KEPT)
-          redis.call('PEXPIRE', one.held, KEPT)
+          redis.call('PEXPIRE', one.key, BUDGET_TTL_MS)
+          redis.call('PEXPIRE', one.held, BUDGET_TTL_MS)
         else
-          put(one.key, one.sum, one.slot, one.here, one.low, one.past, one.cost, one.ttl)
+          charge_window(one.key, one.sum, one.slot, one.here, one.low, one.past, one.cost, one.ttl)
         end
       end
     end
@@ -169,9 +177,11 @@ return out
 SETTLE = (
     SHARED
     + """
--- KEYS as above, without the members. ARGV: how many, the instance; for each: id, count of limits; for each limit: width, slots, actual,
--- time to live in ms; for a budget the period of its admission and what the instance settled in it so far in place of the last two.
--- Reply: how many were settled now; those whose reservation is gone were settled before.
+-- Replace reserved by used amounts.
+-- KEYS: for each call: its reservation, then the key of each limit (for a budget also its reserved amounts).
+-- ARGV: number of calls, instance; for each call: id, number of limits; for each limit: slot width, number of slots, used amount, time to
+-- live in ms; for a budget the last two are the period of the admission and the amount that the instance has settled in it in total.
+-- Reply: number of calls settled by this run. A call without a reservation was settled before.
 local me = ARGV[2]
 local k, a, done = 1, 3, 0
 for i = 1, tonumber(ARGV[1]) do
@@ -195,19 +205,19 @@ for i = 1, tonumber(ARGV[1]) do
         local left = redis.pcall('HINCRBY', held, field, -kept[3 * j - 1])
         if type(left) == 'number' and left <= 0 then redis.call('HDEL', held, field) end
       end
-      know(key, width, actual, me, ttl)
+      record_settled(key, width, actual, me, ttl)
     elseif kept and width < 0 then
       redis.pcall('ZREM', key, me .. ' ' .. id)
     elseif kept then
       local slot, change = kept[3 * j - 2], actual - kept[3 * j - 1]
       if change ~= 0 then
-        local sum, at, here, low, past = look(key, width, n)
+        local sum, at, here, low, past = read_window(key, width, n)
         if sum and past ~= 'all' and slot >= low then
-          put(key, sum, at, here, low, past, 0, ttl)
+          charge_window(key, sum, at, here, low, past, 0, ttl)
           local set = redis.pcall('HINCRBY', key, slot, change)
           if type(set) == 'number' then redis.call('HINCRBY', key, 's', change) end
         elseif sum and change > 0 and n > 0 then
-          put(key, sum, at, here, low, past, change, ttl)
+          charge_window(key, sum, at, here, low, past, change, ttl)
         end
       end
     end
@@ -220,17 +230,18 @@ return done
 REPLAY_USAGE = (
     SHARED
     + """
--- KEYS: for each window a name for this word of it, then the window. ARGV for each: width of a slot, slots, time to live in ms, count of
--- pairs, then of each how many slots ago and how much. The same word twice changes nothing.
+-- Add usage recorded during an outage. Repeating a replay changes nothing.
+-- KEYS: for each window: a key that marks this replay as done, then the window.
+-- ARGV, for each window: slot width in us, number of slots, time to live in ms, number of pairs, then the pairs: age in slots, amount.
 local a = 1
 for k = 1, #KEYS, 2 do
   local key, width, n, ttl, m = KEYS[k + 1], tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
   a = a + 4
   if redis.call('SET', KEYS[k], 1, 'NX', 'PX', 90000000) then
-    local sum, slot, here, low, past = look(key, width, n)
+    local sum, slot, here, low, past = read_window(key, width, n)
     if not sum then
       redis.call('DEL', key)
-      sum, slot, here, low, past = look(key, width, n)
+      sum, slot, here, low, past = read_window(key, width, n)
     end
     local older, current = {}, 0
     for x = a, a + 2 * m - 2, 2 do
@@ -242,7 +253,7 @@ for k = 1, #KEYS, 2 do
         sum, low = sum + amount, math.min(low, slot - ago)
       end
     end
-    put(key, sum, slot, here, low, past, current, ttl)
+    charge_window(key, sum, slot, here, low, past, current, ttl)
     for x = 1, #older do redis.call('HINCRBY', key, older[x][1], older[x][2]) end
   end
   a = a + 2 * m
@@ -254,17 +265,18 @@ return 1
 PUBLISH = (
     SHARED
     + """
--- KEYS: budgets, each with what is held of it. ARGV, for each: an instance, width, period, what it settled, what it holds reserved (-1: as
--- it is). Telling it twice, late or out of order changes nothing.
+-- Record settled and reserved budget amounts. Repeated, late and reordered reports of settled amounts change nothing.
+-- KEYS: for each budget: its key, then its reserved amounts.
+-- ARGV, for each budget: instance, period width in us (0: a month), period, settled amount, reserved amount (-1: leave unchanged).
 for i = 1, #KEYS / 2 do
   local a = 5 * i - 4
   local who, width, at, amount, held = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
-  if amount > 0 then know(KEYS[2 * i - 1], width, at, who, amount) end
+  if amount > 0 then record_settled(KEYS[2 * i - 1], width, at, who, amount) end
   local field = who .. ':' .. ARGV[a + 2]
   if held == 0 then redis.pcall('HDEL', KEYS[2 * i], field)
   elseif held > 0 then
     redis.pcall('HSET', KEYS[2 * i], field, held)
-    redis.pcall('PEXPIRE', KEYS[2 * i], KEPT)
+    redis.pcall('PEXPIRE', KEYS[2 * i], BUDGET_TTL_MS)
   end
 end
 return 1
@@ -272,7 +284,8 @@ return 1
 )
 
 BOOK_USAGE = """
--- KEYS: a day of the ledger. ARGV: time to live in ms, then pairs of a row's field and its numbers, which only grow: the larger stay.
+-- Record usage in the ledger. Counts only grow, so that for each count the larger of the stored and the reported one is kept.
+-- KEYS: one day of the ledger. ARGV: time to live in ms, then pairs: field of a row, its counts separated by commas.
 local key = KEYS[1]
 for i = 2, #ARGV, 2 do
   local known = redis.pcall('HGET', key, ARGV[i])
@@ -300,5 +313,5 @@ SCRIPTS = (ADMIT, SETTLE, REPLAY_USAGE, HEARTBEAT, LEAVE, PUBLISH, BOOK_USAGE)
 
 
 def digest(script: str) -> str:
-    """The name that Redis knows a loaded script by."""
+    """Return the SHA-1 digest by which Redis identifies a loaded script."""
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
-"""Sentinel client."""
+"""redis-py client for Redis Sentinel."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
 
 def open_sentinel(address: RedisAddress, timeout_s: float = TIMEOUT_S) -> Sentinel:
-    """The Sentinels of an address. The login is the master's alone, they have a password of their own or none."""
+    """Return a client for the Sentinels of an address.
+
+    User and password of the address are those of the master; Sentinels have a password of their own, or none.
+    """
     from redis.asyncio.sentinel import Sentinel
 
-    own = {name: value for name, value in client_options(address).items() if name != "credential_provider"}
-    own |= {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    own |= {"ssl": True, "ssl_ca_certs": address.ca} if address.tls else {}
+    options = {name: value for name, value in client_options(address).items() if name != "credential_provider"}
+    options |= {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    options |= {"ssl": True, "ssl_ca_certs": address.ca} if address.tls else {}
     if address.sentinel_secret is not None:
-        own["credential_provider"] = credentials_provider(address.sentinel_credentials)
-    found: Sentinel = Sentinel(list(address.nodes), sentinel_kwargs=own)  # type: ignore[no-untyped-call]
-    return found
+        options["credential_provider"] = credentials_provider(address.sentinel_credentials)
+    client: Sentinel = Sentinel(list(address.nodes), sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+    return client

@@ -1,4 +1,4 @@
-"""Which server has what: the one of a URL, the master that Sentinels name, or the node of a cluster that has a tag's slot."""
+"""Locates the server of a hash tag: a single server, the master that Sentinel names, or the cluster node of the tag's hash slot."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gateway.config.redis_address import RedisAddress
 from gateway.store.resp import connect
 
 HASH_TAGS = ("caller", "target", "ledger")
-"""The hash tags of our keys: all keys of a tag are in one slot, so that one script may touch them."""
+"""The hash tags of our keys. All keys of a tag are in one hash slot, so that one script can access them."""
 NODE_TIMEOUT_S = 0.4
-"""Seconds for one Sentinel or one node to answer, so that a dead one leaves time for the next."""
+"""Timeout of one Sentinel or cluster node, short enough to ask the next one before the connect times out."""
 _HASH_SLOTS = 16384
 
 
 class Topology:
-    """Finds the server for a tag. Whom it asks first changes with each attempt in vain."""
+    """Locates the server of a hash tag. After a failed attempt the next one starts with another node."""
 
     def __init__(self, address: RedisAddress, tag: str) -> None:
         self._address = address
@@ -26,66 +26,67 @@ class Topology:
         self._nodes = list(address.nodes)
 
     async def locate(self) -> RedisAddress:
-        """Where to connect to now; ConnectionError when nobody knows."""
+        """Return the address to connect to. Raises ConnectionError if no node can name it."""
         if self._address.kind == "one":
             return self._address
-        problem: Exception | None = None
+        ask = self._master_by_sentinel if self._address.kind == "sentinel" else self._owner_by_cluster_node
+        failure: Exception | None = None
         for node in self._nodes:
             try:
                 async with asyncio.timeout(NODE_TIMEOUT_S):
-                    host, port = await (self._master_by_sentinel(node) if self._address.kind == "sentinel" else self._owner_by_cluster_node(node))
+                    host, port = await ask(node)
             except (OSError, TimeoutError, hiredis.HiredisError, ValueError) as error:
-                problem = error
+                failure = error
                 continue
             self._nodes.remove(node)
             self._nodes.insert(0, node)
             return self._address.for_server(host, port)
         self._nodes.append(self._nodes.pop(0))
-        raise ConnectionError(f"no node tells where to go: {problem or type(problem).__name__}")
+        raise ConnectionError(f"no node can name the server: {str(failure) or type(failure).__name__}")
 
     async def _master_by_sentinel(self, node: tuple[str, int]) -> tuple[str, int]:
-        """What one Sentinel says. The login is the master's; Sentinels are asked with a password of their own, or none."""
+        """Ask one Sentinel for the address of the master."""
         from redis.exceptions import RedisError
 
         from gateway.store.sentinel import open_sentinel
 
-        found = open_sentinel(self._address.for_sentinel(node), NODE_TIMEOUT_S)
+        client = open_sentinel(self._address.for_sentinel(node), NODE_TIMEOUT_S)
         try:
-            host, port = await found.discover_master(self._address.service)
+            host, port = await client.discover_master(self._address.service)
         except RedisError as error:
             raise ConnectionError(str(error)) from None
         finally:
-            for one in found.sentinels:
-                await one.aclose()
+            for sentinel in client.sentinels:
+                await sentinel.aclose()
         return str(host), int(port)
 
     async def _owner_by_cluster_node(self, node: tuple[str, int]) -> tuple[str, int]:
-        """Which node has the slot, as one of them knows; other nodes learnt here are asked when those of the URL are gone."""
+        """Ask one cluster node which node has the hash slot. Remembers all nodes named, in case those of the URL fail."""
         connection = await connect(self._address.for_server(*node), lambda: None)
         try:
             ranges = await connection.execute("CLUSTER", "SLOTS")
         finally:
             connection.abort()
-        found: tuple[str, int] | None = None
+        owner: tuple[str, int] | None = None
         for first, last, *nodes in ranges:
             master = _endpoint(nodes[0], node[0])
             if first <= self._slot <= last:
-                found = master
+                owner = master
             if master not in self._nodes:
                 self._nodes.append(master)
-        if found is None:
-            raise ConnectionError(f"no node of the cluster has slot {self._slot}")
-        return found
+        if owner is None:
+            raise ConnectionError(f"no node of the cluster has hash slot {self._slot}")
+        return owner
 
 
-def _endpoint(node: list[Any], asked: str) -> tuple[str, int]:
-    """A node's address; it leaves its own out when it does not know it."""
-    host = node[0].decode() if node[0] else asked
-    return (asked if host == "?" else host), int(node[1])
+def _endpoint(node: list[Any], asked_host: str) -> tuple[str, int]:
+    """Return the address of a node. A node that does not know its own address leaves it out of the reply."""
+    host = node[0].decode() if node[0] else asked_host
+    return (asked_host if host == "?" else host), int(node[1])
 
 
 def hash_slot(tag: str) -> int:
-    """The hash slot of every key with this tag: CRC16 (XMODEM), as the cluster's specification has it."""
+    """Return the hash slot of all keys with this tag: CRC16 (XMODEM) modulo 16384, by the Redis Cluster specification."""
     crc = 0
     for byte in tag.encode():
         crc ^= byte << 8

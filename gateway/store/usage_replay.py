@@ -1,4 +1,4 @@
-"""What was used of windows while the store was away, as it is told when the store is back: each slot's part where it belongs, once."""
+"""Replays to Redis the usage of windows recorded during an outage, once per window, each amount in its slot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.store.scripts import REPLAY_USAGE
 
 
 class SlotUsage(msgspec.Struct):
-    """What was used of one window, by the number of the slot."""
+    """What was used of one window, by slot number. `id` lets Redis ignore a repeated replay."""
 
     limit: Limit
     slots: dict[int, int]
@@ -24,33 +24,35 @@ class SlotUsage(msgspec.Struct):
 
 
 class UsageReplay:
-    """One process's word on windows."""
+    """The replay of one process. Usage without a reply is sent again with the next replay."""
 
     def __init__(self, run: RunScript, now: Callable[[], int] = steady_now) -> None:
         self._run = run
         self._now = now
         self._pending: list[SlotUsage] = []
 
-    def replay(self, used: Iterable[SlotUsage]) -> None:
-        """Tell it, with what got no answer the last time."""
-        owed, self._pending = [*self._pending, *used], []
+    def replay(self, usages: Iterable[SlotUsage]) -> None:
+        """Send `usages`, together with those that got no reply the last time."""
+        pending, self._pending = [*self._pending, *usages], []
         sides: dict[str, list[SlotUsage]] = {}
-        for one in owed:
-            sides.setdefault(one.limit.side, []).append(one)
+        for usage in pending:
+            sides.setdefault(usage.limit.side, []).append(usage)
         for side in sides.values():
-            for part in batches(side):
-                self._send(part)
+            for batch in batches(side):
+                self._send(batch)
 
-    def _send(self, part: list[SlotUsage]) -> None:
+    def _send(self, batch: list[SlotUsage]) -> None:
         keys: list[str] = []
         arguments: list[Any] = []
-        for one in part:
-            limit, now = one.limit, one.limit.slot_at(self._now())
-            # clocks do not begin their slots together: rather a slot too late than too early
-            ages = [(max(0, now - slot - 1), amount) for slot, amount in one.slots.items() if amount > 0]
+        for usage in batch:
+            limit, now = usage.limit, usage.limit.slot_at(self._now())
+            # slots of different clocks do not start at the same moment: count a slot too late rather than too early
+            ages = [(max(0, now - slot - 1), amount) for slot, amount in usage.slots.items() if amount > 0]
             pairs = [pair for pair in ages if pair[0] <= limit.slots]
             if pairs:
-                keys += (reservation_key(limit, one.id), limit.key)
+                keys += (reservation_key(limit, usage.id), limit.key)
                 arguments += (limit.slot, limit.slots, limit.ttl, len(pairs), *(number for pair in pairs for number in pair))
         if keys:
-            self._run(REPLAY_USAGE, keys, arguments, lambda reply: self._pending.extend(part) if isinstance(reply, Exception) else None)
+            self._run(
+                REPLAY_USAGE, keys, arguments, lambda reply: self._pending.extend(batch) if isinstance(reply, Exception) else None
+            )

@@ -8,7 +8,7 @@ that saw the end of the answer, unless anything about it is doubtful; then its s
     close       the upstream said so, or the end of the body is the end of the connection
     failure     anything that did not parse, any deadline, any abort
 
-What a parser finds in the bytes is judged in gateway.upstream.parsing.
+What a parser finds in the bytes is judged in gateway.upstream.answer_parser.
 """
 
 from __future__ import annotations
@@ -20,36 +20,48 @@ from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade
 
+from gateway.upstream.answer_parser import AnswerParser
 from gateway.upstream.deadlines import Clock
-from gateway.upstream.parsing import Parsing
-from gateway.upstream.response import REST_BYTES, NativeResponse
+from gateway.upstream.response import MAX_REST_BYTES, NativeResponse
 from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import UpstreamError
 from providers.base import FailureKind
 
-READ_SIZE = 32 * 1024
-WRITE_SLICE = 64 * 1024
-MAX_HEAD = 64 * 1024
-FOREVER = float("inf")
+READ_BYTES = 32 * 1024
+WRITE_SLICE_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 64 * 1024
+NO_DEADLINE = float("inf")
 
 # All connections of a process read into one buffer: it is parsed, and what is kept of it copied, before the callback returns.
-_BUFFER = memoryview(bytearray(READ_SIZE))
+_BUFFER = memoryview(bytearray(READ_BYTES))
 
 
-class Stale(Exception):
+class StaleConnectionError(Exception):
     """A reused connection was closed before it answered a single byte: the request was lost in passing and may be sent once more."""
 
 
-class Connection(Parsing, asyncio.BufferedProtocol):
+class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
     """One socket of a pool."""
 
     __slots__ = (
-        "_barren", "_clock", "_head_size", "_heard", "_on_close", "_on_idle", "_reading", "_stats", "_transport", "_writable", "closed",
-        "counted", "deadline", "served",
+        "_clock",
+        "_framing_bytes",
+        "_has_received",
+        "_head_size",
+        "_on_close",
+        "_on_idle",
+        "_reading",
+        "_stats",
+        "_transport",
+        "_writable",
+        "closed",
+        "deadline",
+        "has_slot",
+        "served",
     )  # fmt: skip
 
     def __init__(
-        self, clock: Clock, stats: TransportStats, on_idle: Callable[[Connection], None], on_close: Callable[[Connection], None]
+        self, clock: Clock, stats: TransportStats, on_idle: Callable[[UpstreamConnection], None], on_close: Callable[[UpstreamConnection], None]
     ) -> None:
         super().__init__()
         self._clock = clock
@@ -59,9 +71,9 @@ class Connection(Parsing, asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._writable = True
         self._reading = True
-        self.deadline = FOREVER
+        self.deadline = NO_DEADLINE
         self.closed = False
-        self.counted = False
+        self.has_slot = False
         """It has a slot of its pool; cleared once, whoever gets there first."""
         self.served = 0
         """Exchanges completed."""
@@ -70,8 +82,8 @@ class Connection(Parsing, asyncio.BufferedProtocol):
     def _begin(self) -> None:
         self._begin_answer()
         self._head_size = 0
-        self._barren = 0
-        self._heard = False
+        self._framing_bytes = 0
+        self._has_received = False
 
     # --- one exchange ---------------------------------------------------------------------------------------------
 
@@ -81,41 +93,41 @@ class Connection(Parsing, asyncio.BufferedProtocol):
         assert transport is not None
         self._begin()
         self._exchange = exchange
-        exchange.source = exchange.carrier = self
-        self._expect(exchange.deadlines.first_byte)
+        exchange.source = exchange.connection = self
+        self._set_deadline(exchange.deadlines.first_byte)
         exchange.waiter = waiter = asyncio.get_running_loop().create_future()
-        if len(body) <= WRITE_SLICE:
+        if len(body) <= WRITE_SLICE_BYTES:
             transport.write(head + body)
         else:
             transport.write(head)
             self._upload = memoryview(body)
-            self._push()
+            self._write_upload()
         return waiter
 
     def abort(self) -> None:
         """Close the socket at once; an exchange under way ends with an error."""
         self._fail("closed_pre" if self._exchange and not self._exchange.status else "truncated", "the attempt was given up")
 
-    def let_go(self, within: float) -> None:
+    def finish_within(self, timeout_s: float) -> None:
         """Nobody reads the rest: it ends soon, or the deadline ends it."""
-        self._expect(within)
+        self._set_deadline(timeout_s)
         if not self._reading and self._transport is not None:
             self._reading = True
             self._transport.resume_reading()
 
-    def distrust(self) -> None:
+    def prevent_reuse(self) -> None:
         """An answer held what it should not: close, or after the answer that is under way by now."""
         if self._exchange is None:
             self._poison()
         else:
-            self._doubtful = True
+            self._is_doubtful = True
 
     def resume(self) -> None:
         """The reader took what lay unread: read the socket again."""
         exchange = self._exchange
         if exchange is not None and not self._reading and self._transport is not None:
             self._reading = True
-            self._expect(exchange.deadlines.idle)
+            self._set_deadline(exchange.deadlines.idle)
             self._transport.resume_reading()
 
     def expire(self, now: float) -> None:
@@ -124,19 +136,19 @@ class Connection(Parsing, asyncio.BufferedProtocol):
         if exchange is None:
             self._close()
         else:
-            overdue = exchange.explain_delay(now)
+            overdue = exchange.timeout_error(now)
             self._fail(overdue.kind, overdue.message)
 
-    def _expect(self, within: float) -> None:
+    def _set_deadline(self, within: float) -> None:
         exchange = self._exchange
         if exchange is not None:
             self.deadline = min(self._clock() + within, exchange.total)
 
-    def _push(self) -> None:
+    def _write_upload(self) -> None:
         """Write on while the transport takes more: at most its buffer and one slice are held at a time."""
         transport = self._transport
         while self._upload is not None and self._writable and transport is not None and not transport.is_closing():
-            piece, rest = self._upload[:WRITE_SLICE], self._upload[WRITE_SLICE:]
+            piece, rest = self._upload[:WRITE_SLICE_BYTES], self._upload[WRITE_SLICE_BYTES:]
             self._upload = rest if len(rest) else None
             transport.write(piece)
 
@@ -181,39 +193,39 @@ class Connection(Parsing, asyncio.BufferedProtocol):
         if exchange is None or parser is None:
             self._poison()
             return
-        self._heard = True
+        self._has_received = True
         data = _BUFFER[:nbytes]
         before = exchange.size
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             if not self._complete:
-                kind, message = self._refusal or ("protocol", f"the upstream's answer is not HTTP: {error}")
+                kind, message = self._rejection or ("protocol", f"the upstream's answer is not HTTP: {error}")
                 self._fail(kind, message)
                 return
-            self._doubtful = True
+            self._is_doubtful = True
         if self._complete:
             self._finish(exchange, data, before)
         elif not exchange.status:
             self._head_size += nbytes
-            if self._head_size > MAX_HEAD:
+            if self._head_size > MAX_HEAD_BYTES:
                 self._fail("protocol", "the upstream's headers are too large")
         else:
             self._progress(exchange, nbytes, before)
 
     def eof_received(self) -> bool:
         """The upstream has closed its side, so the connection is over."""
-        self._lost(None)
+        self._on_lost(None)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         if exc is not None and self._exchange is not None:
-            self._read_refusal()
-        self._lost(exc)
+            self._read_early_answer()
+        self._on_lost(exc)
         self._transport = None
 
-    def _read_refusal(self) -> None:
+    def _read_early_answer(self) -> None:
         """An upload broke: an upstream that refuses early and closes has its answer lying here, which the loop reads no more."""
         assert self._transport is not None
         sock = self._transport.get_extra_info("socket")
@@ -233,26 +245,26 @@ class Connection(Parsing, asyncio.BufferedProtocol):
         """The upstream took what we wrote: its time to answer starts anew while there is more to write."""
         self._writable = True
         if self._upload is not None and self._exchange is not None:
-            self._expect(self._exchange.deadlines.first_byte)
-            self._push()
+            self._set_deadline(self._exchange.deadlines.first_byte)
+            self._write_upload()
 
     def _progress(self, exchange: NativeResponse, nbytes: int, before: int) -> None:
         """Part of a body has arrived (or the head alone)."""
         if exchange.discarding:
-            if exchange.size > REST_BYTES:
+            if exchange.size > MAX_REST_BYTES:
                 self.abort()
             return
-        self._expect(exchange.deadlines.idle)
+        self._set_deadline(exchange.deadlines.idle)
         if exchange.size == before:
-            self._barren += nbytes
-            if self._barren > MAX_HEAD * 2:
+            self._framing_bytes += nbytes
+            if self._framing_bytes > MAX_HEAD_BYTES * 2:
                 self._fail("protocol", "the upstream sends framing without a body")
                 return
         else:
-            self._barren = 0
+            self._framing_bytes = 0
         if exchange.collecting and exchange.size <= exchange.limit:
             return
-        if exchange.overfull() and self._reading and self._transport is not None:
+        if exchange.is_overfull() and self._reading and self._transport is not None:
             self._reading = False
             exchange.paused = True
             self.deadline = exchange.total
@@ -264,9 +276,9 @@ class Connection(Parsing, asyncio.BufferedProtocol):
         self._exchange = None
         last = exchange.pieces[-1] if exchange.pieces and exchange.size > before and not self._chunked else b""
         unsent = self._upload is not None or (self._transport is not None and self._transport.get_write_buffer_size())
-        if self._doubtful or unsent or _has_blank_surplus(data, last):
+        if self._is_doubtful or unsent or _has_blank_surplus(data, last):
             self._poison()
-        elif not self._keep:
+        elif not self._keep_alive:
             self._close()
         else:
             self.served += 1
@@ -281,19 +293,19 @@ class Connection(Parsing, asyncio.BufferedProtocol):
             self._stats.poisoned += 1
             self._close()
 
-    def _lost(self, exc: Exception | None) -> None:
+    def _on_lost(self, exc: Exception | None) -> None:
         if self.closed:
             return
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             self._close()
         elif not exchange.status:
-            stale = bool(self.served) and not self._heard
+            stale = bool(self.served) and not self._has_received
             self._close(keep_slot=stale)
-            self._end(exchange, Stale() if stale else UpstreamError("closed_pre", "the upstream closed the connection without an answer"))
+            self._end(exchange, StaleConnectionError() if stale else UpstreamError("closed_pre", "the upstream closed the connection without an answer"))
         else:
             self._close()
-            self._end(exchange, exchange.explain_close(exc))
+            self._end(exchange, exchange.close_error(exc))
 
 
 def _has_blank_surplus(data: memoryview, last: bytes) -> bool:

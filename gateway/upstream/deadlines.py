@@ -11,13 +11,13 @@ from gateway.upstream.transport import Deadlines
 T = TypeVar("T")
 Clock = Callable[[], float]
 
-COARSEST_TICK = 0.05
-FINEST_TICK = 0.002
-PRECISION = 20
+MAX_TICK_S = 0.05
+MIN_TICK_S = 0.002
+TICKS_PER_DEADLINE = 20
 """A tick is at most the shortest deadline divided by this: a deadline fires at most 5 % late."""
 
 
-class Watched(Protocol):
+class HasDeadline(Protocol):
     """Something with a deadline on the ticker's clock."""
 
     deadline: float
@@ -32,8 +32,8 @@ class Ticker:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.tick = COARSEST_TICK
-        self._watched: set[Watched] = set()
+        self.tick_s = MAX_TICK_S
+        self._watched: set[HasDeadline] = set()
         self._handle: asyncio.TimerHandle | None = None
         self._tuned: Deadlines | None = None
 
@@ -43,20 +43,20 @@ class Ticker:
             return
         self._tuned = deadlines
         shortest = min(deadlines.connect, deadlines.tls, deadlines.first_byte, deadlines.idle, deadlines.total)
-        tick = max(FINEST_TICK, shortest / PRECISION)
-        if tick < self.tick:
-            self.tick = tick
+        tick = max(MIN_TICK_S, shortest / TICKS_PER_DEADLINE)
+        if tick < self.tick_s:
+            self.tick_s = tick
             self.stop()
             if self._watched:
                 self._arm()
 
-    def watch(self, entry: Watched) -> None:
+    def watch(self, entry: HasDeadline) -> None:
         """Call `entry.expire` once its deadline has passed, again at every tick until it moves its deadline or is forgotten."""
         self._watched.add(entry)
         if self._handle is None:
             self._arm()
 
-    def forget(self, entry: Watched) -> None:
+    def forget(self, entry: HasDeadline) -> None:
         """Watch `entry` no longer. Idempotent."""
         self._watched.discard(entry)
 
@@ -67,9 +67,9 @@ class Ticker:
             self._handle = None
 
     def _arm(self) -> None:
-        self._handle = asyncio.get_running_loop().call_later(self.tick, self._look)
+        self._handle = asyncio.get_running_loop().call_later(self.tick_s, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._handle = None
         now = self.clock()
         for entry in [entry for entry in self._watched if entry.deadline <= now]:
@@ -85,11 +85,11 @@ class _Alarm:
     def __init__(self, deadline: float, task: asyncio.Task[Any]) -> None:
         self.deadline = deadline
         self.task = task
-        self.rang = False
+        self.expired = False
 
     def expire(self, now: float) -> None:
         self.deadline = float("inf")
-        self.rang = True
+        self.expired = True
         self.task.cancel()
 
 
@@ -107,7 +107,7 @@ async def finish_before(ticker: Ticker, deadline: float, work: Coroutine[Any, An
         if discard is not None and task.done() and not task.cancelled() and task.exception() is None:
             discard(task.result())
         current = asyncio.current_task()
-        if alarm.rang and not (current and current.cancelling()):
+        if alarm.expired and not (current and current.cancelling()):
             raise TimeoutError from None
         raise
     finally:

@@ -9,28 +9,28 @@ import ssl
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
-from gateway.upstream.connection import Connection
+from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import finish_before
 from gateway.upstream.pool import Pool
-from gateway.upstream.resolver import Address, Resolver, literal
-from gateway.upstream.tls import Contexts
+from gateway.upstream.resolver import Address, Resolver, literal_address
+from gateway.upstream.tls import TlsContexts
 from gateway.upstream.transport import Deadlines, UpstreamError
 
-WINDOW = 256 << 10
+RECEIVE_WINDOW_BYTES = 256 << 10
 """Bytes that an upstream may be ahead of us in the kernel, of a stream whose caller reads slowly."""
-STAGGER = 0.25
+NEXT_ADDRESS_DELAY_S = 0.25
 """How long one address may take before the next is tried beside it, in seconds (RFC 8305, section 5)."""
 
 
 class Dialer:
     """Opens connections for pools. `permit` says whether an address may be connected to at all."""
 
-    def __init__(self, resolver: Resolver, permit: Callable[[str], bool] | None) -> None:
+    def __init__(self, resolver: Resolver, is_allowed: Callable[[str], bool] | None) -> None:
         self._resolver = resolver
-        self._permit = permit
-        self.contexts = Contexts()
+        self._is_allowed = is_allowed
+        self.contexts = TlsContexts()
 
-    async def dial(self, pool: Pool, deadlines: Deadlines, total: float) -> Connection:
+    async def dial(self, pool: Pool, deadlines: Deadlines, total: float) -> UpstreamConnection:
         """One connection to the pool's origin; UpstreamError says which step failed."""
         origin, ticker = pool.origin, pool.ticker
         deadline = min(ticker.clock() + deadlines.connect, total)
@@ -38,7 +38,7 @@ class Dialer:
             return await self._dial_unix(pool, origin.socket, deadline)
         addresses = await self._resolve(pool, deadline, deadlines)
         try:
-            sock = await finish_before(ticker, deadline, connect_first(addresses), socket.socket.close)
+            sock = await finish_before(ticker, deadline, connect_fastest(addresses), socket.socket.close)
         except TimeoutError:
             self._resolver.forget(origin.host, origin.port)
             raise UpstreamError("connect_timeout", f"no connection to {origin.host}:{origin.port} within {deadlines.connect:g} s") from None
@@ -55,7 +55,7 @@ class Dialer:
 
     async def _resolve(self, pool: Pool, deadline: float, deadlines: Deadlines) -> Sequence[Address]:
         origin = pool.origin
-        addresses: Sequence[Address] | None = literal(origin.host, origin.port)
+        addresses: Sequence[Address] | None = literal_address(origin.host, origin.port)
         if addresses is None:
             try:
                 addresses = await finish_before(pool.ticker, deadline, self._resolver.resolve(origin.host, origin.port))
@@ -65,18 +65,18 @@ class Dialer:
                 raise UpstreamError("dns", f"cannot resolve {origin.host}: {_reason(error)}") from None
         if not addresses:
             raise UpstreamError("dns", f"{origin.host} has no address")
-        if self._permit is not None:
-            addresses = [address for address in addresses if self._permit(address[1][0])]
+        if self._is_allowed is not None:
+            addresses = [address for address in addresses if self._is_allowed(address[1][0])]
             if not addresses:
                 raise UpstreamError("blocked", f"{origin.host} resolves to addresses that may not be called")
         return interleave(addresses)
 
-    async def _secure(self, pool: Pool, sock: socket.socket, deadlines: Deadlines, total: float) -> Connection:
+    async def _secure(self, pool: Pool, sock: socket.socket, deadlines: Deadlines, total: float) -> UpstreamConnection:
         origin, ticker = pool.origin, pool.ticker
         try:
             context = await self.contexts.get(origin.ca)
             deadline = min(ticker.clock() + deadlines.tls, total)
-            return await finish_before(ticker, deadline, _adopt(pool, sock, context), Connection.abort)
+            return await finish_before(ticker, deadline, _adopt(pool, sock, context), UpstreamConnection.abort)
         except TimeoutError:
             raise UpstreamError("tls_timeout", f"no TLS handshake with {origin.host} within {deadlines.tls:g} s") from None
         except ssl.SSLError as error:
@@ -85,16 +85,16 @@ class Dialer:
         except OSError as error:
             raise UpstreamError("tls", f"TLS with {origin.host} failed: {_reason(error)}") from None
 
-    async def _dial_unix(self, pool: Pool, path: str, deadline: float) -> Connection:
+    async def _dial_unix(self, pool: Pool, path: str, deadline: float) -> UpstreamConnection:
         try:
-            return await finish_before(pool.ticker, deadline, _adopt_unix(pool, path), Connection.abort)
+            return await finish_before(pool.ticker, deadline, _adopt_unix(pool, path), UpstreamConnection.abort)
         except TimeoutError:
             raise UpstreamError("connect_timeout", f"no connection to the socket {path} in time") from None
         except OSError as error:
             raise UpstreamError("connect", f"cannot connect to the socket {path}: {_reason(error)}") from None
 
 
-async def _adopt(pool: Pool, sock: socket.socket, context: ssl.SSLContext | None) -> Connection:
+async def _adopt(pool: Pool, sock: socket.socket, context: ssl.SSLContext | None) -> UpstreamConnection:
     """A connection over a connected socket."""
     connection = pool.new_connection()
     name = pool.origin.host if context is not None else None
@@ -106,7 +106,7 @@ async def _adopt(pool: Pool, sock: socket.socket, context: ssl.SSLContext | None
     return connection
 
 
-async def _adopt_unix(pool: Pool, path: str) -> Connection:
+async def _adopt_unix(pool: Pool, path: str) -> UpstreamConnection:
     connection = pool.new_connection()
     try:
         await asyncio.get_running_loop().create_unix_connection(lambda: connection, path)
@@ -124,7 +124,7 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
     return [address for pair in zip_longest(same, other) for address in pair if address is not None]
 
 
-async def connect_first(addresses: Sequence[Address]) -> socket.socket:
+async def connect_fastest(addresses: Sequence[Address]) -> socket.socket:
     """A socket connected to the address that answers first; each next address joins the race when the others are slow or failed."""
     if len(addresses) == 1:
         return await _connect(addresses[0])
@@ -138,7 +138,7 @@ async def connect_first(addresses: Sequence[Address]) -> socket.socket:
             if left:
                 tasks.append(asyncio.ensure_future(_connect(left.pop(0))))
                 pending.add(tasks[-1])
-            done, pending = await asyncio.wait(pending, timeout=STAGGER if left else None, return_when=asyncio.FIRST_COMPLETED)
+            done, pending = await asyncio.wait(pending, timeout=NEXT_ADDRESS_DELAY_S if left else None, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 error = task.exception()
                 if error is None:
@@ -169,7 +169,7 @@ async def _connect(address: Address) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         with contextlib.suppress(OSError):  # not every kernel knows it
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, WINDOW)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, RECEIVE_WINDOW_BYTES)
         await asyncio.get_running_loop().sock_connect(sock, target)
     except BaseException:
         sock.close()

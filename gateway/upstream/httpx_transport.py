@@ -16,17 +16,17 @@ from typing import Any, cast
 
 import httpx
 
-from gateway.upstream.checked import Blocked, CheckedBackend, CheckedTransport
-from gateway.upstream.head import OWNED, authority
-from gateway.upstream.resolver import Resolver, ThreadResolver, literal
+from gateway.upstream.httpx_backend import BlockedAddressError, CheckedNetworkBackend, CheckedTransport
+from gateway.upstream.request_head import CONNECTION_HEADERS, authority
+from gateway.upstream.resolver import Resolver, ThreadResolver, literal_address
 from gateway.upstream.tls import make_context
-from gateway.upstream.transport import Deadlines, Heard, Origin, UpstreamError
+from gateway.upstream.transport import Deadlines, OnTrailing, Origin, UpstreamError
 from providers.base import FailureKind, WireRequest
 
 MAX_HEADERS = 256
 
 
-class _Progress:
+class _SendProgress:
     """How far an attempt has come: httpcore's trace events move it, and move the deadline of the head with it."""
 
     def __init__(self, deadlines: Deadlines, total: float) -> None:
@@ -44,7 +44,7 @@ class _Progress:
             if self.timeout is not None:
                 self.timeout.reschedule(min(asyncio.get_running_loop().time() + self.deadlines.first_byte, self.total))
 
-    def overdue(self) -> UpstreamError:
+    def timeout_error(self) -> UpstreamError:
         """Our own timeout struck before the head came."""
         if asyncio.get_running_loop().time() >= self.total:
             return UpstreamError("timeout", f"the upstream did not finish within {self.deadlines.total:g} s")
@@ -96,7 +96,7 @@ class HttpxResponse:
         """What came of a body that was not read to its end."""
         return b"".join(self._collected)
 
-    def finish(self, heard: Heard | None = None) -> None:
+    def finish(self, on_trailing: OnTrailing | None = None) -> None:
         """HTTP/1.1 connections are not kept here, and an HTTP/2 stream costs nothing to end."""
         self.close()
 
@@ -154,25 +154,25 @@ class HttpxTransport:
     """
 
     def __init__(
-        self, connections: int = 1000, resolver: Resolver | None = None, permit: Callable[[str], bool] = lambda address: True
+        self, connections: int = 1000, resolver: Resolver | None = None, is_allowed: Callable[[str], bool] = lambda address: True
     ) -> None:
         self._connections = connections
-        self._permit = permit
-        self._backend = CheckedBackend(resolver or ThreadResolver(), permit)
+        self._is_allowed = is_allowed
+        self._backend = CheckedNetworkBackend(resolver or ThreadResolver(), is_allowed)
         self._transports: dict[Origin, httpx.AsyncHTTPTransport] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> HttpxResponse:
         """The answer's head; UpstreamError otherwise."""
         transport = self._transports.get(origin) or await self._open(origin)
-        progress = _Progress(deadlines, asyncio.get_running_loop().time() + deadlines.total)
+        progress = _SendProgress(deadlines, asyncio.get_running_loop().time() + deadlines.total)
         wire = _encode(origin, request, deadlines, progress)
         request.written = True  # for all we know: httpx does not tell when it leaves its queue
         try:
             async with asyncio.timeout_at(progress.total) as progress.timeout:
                 answer = await transport.handle_async_request(wire)
         except TimeoutError:
-            raise progress.overdue() from None
+            raise progress.timeout_error() from None
         except (httpx.HTTPError, OSError) as error:
             raise _explain(error, progress.phase, origin) from None
         response = HttpxResponse(answer, deadlines, progress.total, self._closing)
@@ -202,14 +202,14 @@ class HttpxTransport:
         limits, http2 = httpx.Limits(max_connections=self._connections), origin.scheme == "https"
         if not origin.proxy:
             return CheckedTransport(self._backend, http2=http2, uds=origin.socket, limits=limits, verify=context)
-        if any(not self._permit(address[0]) for _, address in literal(origin.host, origin.port) or ()):
+        if any(not self._is_allowed(address[0]) for _, address in literal_address(origin.host, origin.port) or ()):
             raise UpstreamError("blocked", f"{origin.host} is an address that may not be called")
         return httpx.AsyncHTTPTransport(verify=context, http2=http2, proxy=httpx.Proxy(origin.proxy), limits=limits, trust_env=False)
 
 
-def _encode(origin: Origin, request: WireRequest, deadlines: Deadlines, progress: _Progress) -> httpx.Request:
+def _encode(origin: Origin, request: WireRequest, deadlines: Deadlines, progress: _SendProgress) -> httpx.Request:
     headers = [("host", authority(origin)), ("accept-encoding", "identity"), ("content-length", str(len(request.body)))]
-    headers += [(name, value) for name, value in request.headers if name not in OWNED]
+    headers += [(name, value) for name, value in request.headers if name not in CONNECTION_HEADERS]
     text = "".join([request.path, *[part for pair in headers for part in pair]])
     if any(character in text for character in "\r\n\0") or " " in request.path or not text.isascii():
         raise UpstreamError("protocol", "the request's path or headers hold characters that may not be there")
@@ -242,7 +242,7 @@ def _explain(error: Exception, phase: str, origin: Origin) -> UpstreamError:
     if phase == "head" or isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
         return UpstreamError("tls" if phase == "tls" else "closed_pre", "the upstream closed the connection without an answer")
     causes = _causes(error)
-    if any(isinstance(cause, Blocked) for cause in causes):
+    if any(isinstance(cause, BlockedAddressError) for cause in causes):
         return UpstreamError("blocked", f"{origin.host} resolves to addresses that may not be called")
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return UpstreamError("dns", f"cannot resolve {origin.host}")

@@ -6,12 +6,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from gateway.upstream.connection import Connection
+from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Ticker
 from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 
-Dial = Callable[["Pool", Deadlines, float], Awaitable[Connection]]
+Dial = Callable[["Pool", Deadlines, float], Awaitable[UpstreamConnection]]
 """Opens one connection for a pool before the deadlines or the total (a time on the clock) pass."""
 
 
@@ -20,7 +20,7 @@ class _Waiter:
 
     __slots__ = ("deadline", "granted")
 
-    def __init__(self, deadline: float, granted: asyncio.Future[Connection | None]) -> None:
+    def __init__(self, deadline: float, granted: asyncio.Future[UpstreamConnection | None]) -> None:
         self.deadline = deadline
         self.granted = granted
 
@@ -33,24 +33,24 @@ class _Waiter:
 class Pool:
     """At most `cap` connections to `origin`; `keepalive` is how long one may lie idle, in seconds."""
 
-    def __init__(self, origin: Origin, cap: int, keepalive: float, ticker: Ticker, dial: Dial, stats: TransportStats) -> None:
+    def __init__(self, origin: Origin, max_connections: int, keepalive_s: float, ticker: Ticker, dial: Dial, stats: TransportStats) -> None:
         self.origin = origin
-        self.cap = cap
+        self.max_connections = max_connections
         self.stats = stats
         self.ticker = ticker
-        self.lines = ""
-        self.open = 0
+        self.origin_part = ""
+        self.size = 0
         """Connections open or being opened, idle ones included."""
-        self.idle: list[Connection] = []
-        self.connections: set[Connection] = set()
-        self.shut = False
-        self._keepalive = keepalive
+        self.idle: list[UpstreamConnection] = []
+        self.connections: set[UpstreamConnection] = set()
+        self.is_closed = False
+        self._keepalive_s = keepalive_s
         self._dial = dial
         self._queue: OrderedDict[_Waiter, None] = OrderedDict()
 
-    def new_connection(self) -> Connection:
+    def new_connection(self) -> UpstreamConnection:
         """A connection of this pool, without a socket so far."""
-        return Connection(self.ticker.clock, self.stats, self.release, self.drop)
+        return UpstreamConnection(self.ticker.clock, self.stats, self.release, self.drop)
 
     @property
     def waiting(self) -> int:
@@ -60,22 +60,22 @@ class Pool:
     @property
     def in_use(self) -> int:
         """Connections with an exchange under way or being opened."""
-        return self.open - len(self.idle)
+        return self.size - len(self.idle)
 
-    def take(self) -> Connection | None:
+    def take_idle(self) -> UpstreamConnection | None:
         """The idle connection used last. There is none while somebody waits: whoever is done hands over directly."""
         if self.idle:
             self.stats.reuses += 1
             return self.idle.pop()
         return None
 
-    async def acquire(self, deadlines: Deadlines, total: float) -> Connection:
+    async def acquire(self, deadlines: Deadlines, total: float) -> UpstreamConnection:
         """A connection: idle, new or handed over by whoever is done with one; UpstreamError when none comes in time."""
-        connection = self.take()
+        connection = self.take_idle()
         if connection is not None:
             return connection
-        if self.open < self.cap:
-            self.open += 1
+        if self.size < self.max_connections:
+            self.size += 1
         else:
             connection = await self._wait(deadlines, total)
             if connection is not None:
@@ -83,31 +83,31 @@ class Pool:
                 return connection
         return await self.connect(deadlines, total)
 
-    async def connect(self, deadlines: Deadlines, total: float) -> Connection:
+    async def connect(self, deadlines: Deadlines, total: float) -> UpstreamConnection:
         """A new connection in a slot that is taken already; the slot is free again if that fails."""
         try:
-            if self.shut:
+            if self.is_closed:
                 raise UpstreamError("connect", "the transport is closed")
             connection = await self._dial(self, deadlines, total)
-            if connection.closed or self.shut:
+            if connection.closed or self.is_closed:
                 connection.abort()
                 raise UpstreamError("closed_pre", "the connection was closed as soon as it was open")
         except BaseException:
-            self.open -= 1
-            self._grant()
+            self.size -= 1
+            self._grant_slot()
             raise
-        connection.counted = True
+        connection.has_slot = True
         self.connections.add(connection)
         self.stats.connects += 1
         self.ticker.watch(connection)
         return connection
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: UpstreamConnection) -> None:
         """A connection is free again: the first in the queue gets it."""
-        if self.shut:
+        if self.is_closed:
             connection.abort()
             return
-        connection.deadline = self.ticker.clock() + self._keepalive
+        connection.deadline = self.ticker.clock() + self._keepalive_s
         while self._queue:
             waiter, _ = self._queue.popitem(last=False)
             if not waiter.granted.done():
@@ -115,27 +115,27 @@ class Pool:
                 return
         self.idle.append(connection)
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, connection: UpstreamConnection) -> None:
         """A connection is closed: its slot is free. Idempotent."""
-        if not connection.counted:
+        if not connection.has_slot:
             return
-        connection.counted = False
+        connection.has_slot = False
         self.ticker.forget(connection)
         self.connections.discard(connection)
         if connection in self.idle:
             self.idle.remove(connection)
-        self.open -= 1
-        self._grant()
+        self.size -= 1
+        self._grant_slot()
 
-    def keep_slot(self, connection: Connection) -> None:
+    def keep_slot(self, connection: UpstreamConnection) -> None:
         """A connection is closed, its slot stays with the sender, who connects anew."""
-        connection.counted = False
+        connection.has_slot = False
         self.ticker.forget(connection)
         self.connections.discard(connection)
 
     def close(self) -> None:
         """Abort every connection and refuse whoever waits."""
-        self.shut = True
+        self.is_closed = True
         for connection in list(self.connections):
             connection.abort()
         while self._queue:
@@ -143,7 +143,7 @@ class Pool:
             if not waiter.granted.done():
                 waiter.granted.set_exception(UpstreamError("connect", "the transport is closed"))
 
-    async def _wait(self, deadlines: Deadlines, total: float) -> Connection | None:
+    async def _wait(self, deadlines: Deadlines, total: float) -> UpstreamConnection | None:
         """In the queue until a connection (or the right to open one) comes; a sender who leaves passes both on."""
         loop = asyncio.get_running_loop()
         deadline = min(self.ticker.clock() + deadlines.first_byte, total)
@@ -157,33 +157,33 @@ class Pool:
             try:
                 connection = await waiter.granted
             except BaseException:
-                self._hand_back(waiter)
+                self._pass_on(waiter)
                 raise
             finally:
                 self.ticker.forget(waiter)
             if connection is None or not connection.closed:
                 return connection
-            if self.open < self.cap:  # closed between being handed over and being taken, its slot freed
-                self.open += 1
+            if self.size < self.max_connections:  # closed between being handed over and being taken, its slot freed
+                self.size += 1
                 return None
             front = True
 
-    def _hand_back(self, waiter: _Waiter) -> None:
+    def _pass_on(self, waiter: _Waiter) -> None:
         self._queue.pop(waiter, None)
         granted = waiter.granted
         if not granted.done() or granted.cancelled() or granted.exception() is not None:
             return
         connection = granted.result()
         if connection is None:
-            self.open -= 1
-            self._grant()
+            self.size -= 1
+            self._grant_slot()
         elif not connection.closed:
             self.release(connection)
 
-    def _grant(self) -> None:
+    def _grant_slot(self) -> None:
         """Give a free slot to the first in the queue."""
-        while self._queue and self.open < self.cap:
+        while self._queue and self.size < self.max_connections:
             waiter, _ = self._queue.popitem(last=False)
             if not waiter.granted.done():
-                self.open += 1
+                self.size += 1
                 waiter.granted.set_result(None)

@@ -28,14 +28,14 @@ class Resolver(Protocol):
         ...
 
 
-def may_be_called(address: str) -> bool:
+def is_allowed_address(address: str) -> bool:
     """Not what a name must never lead to: link-local addresses, where clouds keep their machines' credentials, and no host at all."""
     found = ipaddress.ip_address(address.partition("%")[0])
     found = getattr(found, "ipv4_mapped", None) or found
     return not (found.is_link_local or found.is_multicast or found.is_unspecified)
 
 
-def literal(host: str, port: int) -> list[Address] | None:
+def literal_address(host: str, port: int) -> list[Address] | None:
     """The address when `host` is an IP address already, else None."""
     try:
         address = ipaddress.ip_address(host)
@@ -65,32 +65,32 @@ class ThreadResolver:
         self.ttl = ttl
         self._clock = clock
         self._lookup = lookup
-        self._known: dict[tuple[str, int], tuple[float, Sequence[Address]]] = {}
-        self._asked: dict[tuple[str, int], asyncio.Future[Sequence[Address]]] = {}
+        self._cache: dict[tuple[str, int], tuple[float, Sequence[Address]]] = {}
+        self._pending: dict[tuple[str, int], asyncio.Future[Sequence[Address]]] = {}
 
     async def resolve(self, host: str, port: int) -> Sequence[Address]:
         """From the cache, or from a lookup that all who ask meanwhile share."""
         key = (host, port)
-        known = self._known.get(key)
+        known = self._cache.get(key)
         if known is not None and known[0] > self._clock():
             return known[1]
-        question = self._asked.get(key)
+        question = self._pending.get(key)
         if question is None:
-            question = self._asked[key] = self._ask(key)
+            question = self._pending[key] = self._start_lookup(key)
         return await asyncio.shield(question)
 
     def forget(self, host: str, port: int) -> None:
         """Ask anew next time."""
-        self._known.pop((host, port), None)
+        self._cache.pop((host, port), None)
 
-    def _ask(self, key: tuple[str, int]) -> asyncio.Future[Sequence[Address]]:
+    def _start_lookup(self, key: tuple[str, int]) -> asyncio.Future[Sequence[Address]]:
         loop = asyncio.get_running_loop()
         question: asyncio.Future[Sequence[Address]] = loop.create_future()
 
         def answer(addresses: Sequence[Address], error: OSError | None) -> None:
-            self._asked.pop(key, None)
+            self._pending.pop(key, None)
             if error is None:
-                self._known[key] = (self._clock() + self.ttl, addresses)
+                self._cache[key] = (self._clock() + self.ttl, addresses)
             if question.done():
                 return
             if error is None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from gateway.upstream.transport import Deadlines, Heard, UpstreamError
+from gateway.upstream.transport import Deadlines, OnTrailing, UpstreamError
 
-HIGH_WATER = 16 * 1024
+MAX_UNREAD_BYTES = 16 * 1024
 """Bytes that may lie unread before the socket is read no more."""
 
-REST_SECONDS = 1.0
-REST_BYTES = 64 * 1024
+REST_TIMEOUT_S = 1.0
+MAX_REST_BYTES = 64 * 1024
 """How long and how much may come after the last event of a stream before its connection is given up."""
 
 
@@ -26,11 +26,11 @@ class Source(Protocol):
         """Close the socket at once."""
         ...
 
-    def let_go(self, within: float) -> None:
+    def finish_within(self, timeout_s: float) -> None:
         """The reader has what it wants: end by yourself in so many seconds."""
         ...
 
-    def distrust(self) -> None:
+    def prevent_reuse(self) -> None:
         """The answer held what it should not: serve nobody else."""
         ...
 
@@ -39,7 +39,7 @@ class NativeResponse:
     """The `Response` of the native transport; its connection fills it synchronously from the read callback."""
 
     __slots__ = (
-        "carrier", "collecting", "deadlines", "discarding", "ended", "error", "headers", "heard", "limit", "method", "paused",
+        "collecting", "connection", "deadlines", "discarding", "ended", "error", "headers", "limit", "method", "on_trailing", "paused",
         "pieces", "size", "source", "started", "status", "total", "waiter",
     )  # fmt: skip
 
@@ -64,9 +64,9 @@ class NativeResponse:
         self.waiter: asyncio.Future[None] | None = None
         self.source: Source | None = None
         """Its connection, until the answer has ended."""
-        self.carrier: Source | None = None
+        self.connection: Source | None = None
         """Its connection, which may carry another answer since."""
-        self.heard: Heard | None = None
+        self.on_trailing: OnTrailing | None = None
 
     async def read(self) -> bytes:
         """All that has arrived since the last read, at once if there is anything; b"" at the clean end."""
@@ -107,22 +107,22 @@ class NativeResponse:
             self.source.abort()
         self.pieces.clear()
 
-    def finish(self, heard: Heard | None = None) -> None:
+    def finish(self, on_trailing: OnTrailing | None = None) -> None:
         """All that matters was read: the connection is kept if the rest ends soon and is small, else its socket is aborted."""
-        self.heard = heard
+        self.on_trailing = on_trailing
         unread, self.pieces = self.pieces, []
         self.discard(b"".join(unread))
         if not self.ended and self.source is not None:
             self.discarding = True
             self.size = 0
-            self.source.let_go(REST_SECONDS)
+            self.source.finish_within(REST_TIMEOUT_S)
         else:
-            self.heard = None
+            self.on_trailing = None
 
     def discard(self, piece: bytes) -> None:
         """What nobody reads any more: if it should not have come, the connection is not used again."""
-        if self.heard is not None and self.heard(piece) and self.carrier is not None:
-            self.carrier.distrust()
+        if self.on_trailing is not None and self.on_trailing(piece) and self.connection is not None:
+            self.connection.prevent_reuse()
 
     def wake(self) -> None:
         """Something changed: let the reader (or the sender, waiting for the head) look."""
@@ -134,10 +134,10 @@ class NativeResponse:
         """No more will come: clean when `error` is None."""
         self.ended = True
         self.error = error
-        self.source = self.heard = None
+        self.source = self.on_trailing = None
         self.wake()
 
-    def explain_delay(self, now: float) -> UpstreamError:
+    def timeout_error(self, now: float) -> UpstreamError:
         """Which deadline has passed."""
         deadlines = self.deadlines
         if now >= self.total:
@@ -148,7 +148,7 @@ class NativeResponse:
             return UpstreamError("ttft_timeout", f"the upstream sent headers, then nothing for {deadlines.idle:g} s")
         return UpstreamError("stalled", f"the upstream fell silent for {deadlines.idle:g} s")
 
-    def explain_close(self, reason: Exception | None) -> UpstreamError | None:
+    def close_error(self, reason: Exception | None) -> UpstreamError | None:
         """What the end of the connection means for a body under way: None when that is how it ends."""
         if reason is None and not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
             return None
@@ -158,9 +158,9 @@ class NativeResponse:
             return UpstreamError("truncated", "the upstream closed the connection in the middle of its answer")
         return UpstreamError("reset", "the upstream reset the connection in the middle of its answer")
 
-    def overfull(self) -> bool:
+    def is_overfull(self) -> bool:
         """More is unread than may be."""
-        return self.size > (self.limit if self.collecting else HIGH_WATER)
+        return self.size > (self.limit if self.collecting else MAX_UNREAD_BYTES)
 
     def _check(self) -> None:
         if self.error is not None:

@@ -19,16 +19,16 @@ def make_context(ca: str | None, protocols: tuple[str, ...] = ("http/1.1",)) -> 
     return context
 
 
-class Contexts:
+class TlsContexts:
     """One context per `ca`: loading the system's authorities takes about 30 ms, so it happens once and off the loop."""
 
     def __init__(self, make: Callable[[str | None], ssl.SSLContext] = make_context) -> None:
         self._make = make
-        self._made: dict[str | None, ssl.SSLContext] = {}
+        self._contexts: dict[str | None, ssl.SSLContext] = {}
 
     async def get(self, ca: str | None) -> ssl.SSLContext:
         """UpstreamError("tls") when the file cannot be read."""
-        made = self._made  # replaced by `renew`: what was read before that is not kept
+        made = self._contexts  # replaced by `renew`: what was read before that is not kept
         context = made.get(ca)
         if context is None:
             try:
@@ -38,6 +38,6 @@ class Contexts:
             context = made.setdefault(ca, context)
         return context
 
-    def renew(self) -> None:
+    def refresh(self) -> None:
         """Read the files again for connections to come: they may have other authorities now."""
-        self._made = {ca: context for ca, context in self._made.items() if ca is None}
+        self._contexts = {ca: context for ca, context in self._contexts.items() if ca is None}

@@ -46,7 +46,7 @@ class UpstreamError(Exception):
         self.message = message
 
 
-Heard = Callable[[bytes], bool]
+OnTrailing = Callable[[bytes], bool]
 """Takes what came after the end of what matters; whether it was something that should not have come."""
 
 
@@ -69,7 +69,7 @@ class Response(Protocol):
         """What came of a body that broke off, or was given up, while all of it was awaited; nothing after `close`."""
         ...
 
-    def finish(self, heard: Heard | None = None) -> None:
+    def finish(self, on_trailing: OnTrailing | None = None) -> None:
         """All that matters was read ([DONE] came): the connection is kept if the rest ends soon and is small. `close` may follow.
 
         What came after it, or comes while the end of the body is awaited, is given to `heard`; if that objects, the connection is not kept.

@@ -14,26 +14,48 @@ Size = Annotated[int, Meta(ge=1, extra={"form": "size"})]
 
 
 class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The engine's settings. Everything has a default that suits the bundled model on a small machine."""
+    """Settings of the embedded engine. The defaults suit the bundled model on a small machine."""
 
-    model: Annotated[Path | None, Meta(description="A GGUF file; the bundled model when left out.")] = None
+    model: Annotated[Path | None, Meta(description="A GGUF file. Default: the bundled model.", examples=["/models/llama-3.2-1b.gguf"])] = (
+        None
+    )
     threads: Annotated[
-        Annotated[int, Meta(ge=1, le=1024)] | None, Meta(description="Cores that compute; all but one when left out, which stays ours.")
+        Annotated[int, Meta(ge=1, le=1024)] | None,
+        Meta(description="Number of cores that compute. Default: all but one.", examples=[4]),
     ] = None
-    slots: Annotated[int, Meta(ge=1, le=64, description="Calls that run at once; each has a context window of its own.")] = 4
-    context: Annotated[int, Meta(ge=256, le=1 << 20, description="Tokens of one slot's context window.")] = 2048
-    queue: Annotated[int, Meta(ge=0, le=4096, description="Calls that may wait for a slot; more are refused with 503.")] = 32
+    slots: Annotated[
+        int,
+        Meta(ge=1, le=64, description="Number of calls that run at once. Each has its own context window.", examples=[2]),
+    ] = 4
+    context: Annotated[int, Meta(ge=256, le=1 << 20, description="Context window of one slot, in tokens.", examples=[4096])] = 2048
+    queue: Annotated[
+        int,
+        Meta(ge=0, le=4096, description="Maximum number of calls that wait for a slot. Further calls get 503.", examples=[8]),
+    ] = 32
     memory: Annotated[
-        Size | None, Meta(description="Memory at which the engine is restarted; twice the model's file and 1.5 GiB when left out.")
+        Size | None,
+        Meta(
+            description="Memory use at which the engine is restarted. Default: twice the size of the model file plus 1.5 GiB.",
+            examples=["4GiB"],
+        ),
     ] = None
     system: Annotated[
-        str | None, Meta(description="The system message of calls without one; null leaves that to the model's template.")
+        str | None,
+        Meta(
+            description="System message of calls that have none.",
+            examples=["Answer in one sentence."],
+        ),
     ] = "You are a helpful assistant."
     temperature: Annotated[
-        Annotated[float, Meta(ge=0, le=2)] | None, Meta(description="For calls that say nothing about sampling; null: the engine's own.")
+        Annotated[float, Meta(ge=0, le=2)] | None,
+        Meta(description="Temperature of calls without sampling parameters.", examples=[0.7]),
     ] = 0.0
     tools: Annotated[
-        bool, Meta(description="The model's template knows tools, so it may choose to call one. The bundled one's does not.")
+        bool,
+        Meta(
+            description="Set this if the model's chat template supports tools. The bundled model's does not.",
+            examples=[True],
+        ),
     ] = False
 
     @property

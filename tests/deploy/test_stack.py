@@ -110,7 +110,7 @@ def test_limits_are_counted_in_the_stacks_redis(running: Running) -> None:
     assert 'lockgate_limit_decisions_total{decision="admitted",kind="requests",mode="shared",owner="key"}' in metrics
     kept = [path for path in running.stack.volume("redis-data").rglob("*.aof") if b"lockgate:" in path.read_bytes()]
     assert kept, "what was counted is not in the append-only file"
-    assert "out of reach" not in running.stack.services["gateway"].output
+    assert "is unavailable" not in running.stack.services["gateway"].output
     for refused in (["CONFIG", "GET", "*"], ["FLUSHALL"], ["SET", "other", "1"], ["SCAN", "0"]):
         assert "NOPERM" in tools.run(*command, *refused).stdout
     assert "NOAUTH" in tools.run(tools.debian("redis-cli"), "-p", port, "GET", "x").stdout

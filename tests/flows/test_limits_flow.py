@@ -223,7 +223,7 @@ async def test_limits_are_shared_through_redis_and_degrade_as_declared(
             assert int(refused.headers["retry-after"]) >= 1
             assert other.count("lockgate_limit_decisions", "refused", "closed") >= 1
             await eventually(lambda: len(other.reports) == 1)
-            assert "out of reach" in other.reports[0]
+            assert "is unavailable" in other.reports[0]
             scrape = (await client.get(other.admin_url + "/metrics")).text
             assert "lockgate_store_up 0.0" in scrape
             assert 'lockgate_limit_decisions_total{decision="refused",kind="requests",mode="closed",owner="key"}' in scrape

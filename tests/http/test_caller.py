@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.http.caller import HEARTBEAT, Caller, CallerDeadlines
-from gateway.http.sweeper import Watch
+from gateway.http.sweeper import Sweeper
 
 
 class Transport:
@@ -58,7 +58,7 @@ class Cycle:
     def caller(self, send: Any = None, **deadlines: float) -> Caller:
         """A Caller on this exchange, its body read already."""
         found = Caller({"headers": []}, self.receive, send or self.send, CallerDeadlines(**deadlines))
-        found.reading = False
+        found.reading_body = False
         return found
 
 
@@ -87,23 +87,23 @@ async def test_a_caller_who_leaves_cancels_the_call(cycle: Cycle) -> None:
     with pytest.raises(asyncio.CancelledError):
         await asyncio.create_task(call())
     assert caller is not None
-    assert caller.gone
+    assert caller.disconnected
 
 
 async def test_leaving_after_the_end_is_no_abort(cycle: Cycle) -> None:
     caller = cycle.caller()
     caller.sweep(0.0)
-    await caller.answer(200, [], b"x")
+    await caller.respond(200, [], b"x")
     cycle.gone.set()
     await settle()
     assert caller.finished
-    assert not caller.gone
+    assert not caller.disconnected
 
 
 async def test_a_call_within_one_tick_costs_no_task(cycle: Cycle) -> None:
     before = len(asyncio.all_tasks())
     caller = cycle.caller()
-    await caller.answer(200, [], b"x")
+    await caller.respond(200, [], b"x")
     caller.sweep(1e9)
     assert len(asyncio.all_tasks()) == before
 
@@ -118,7 +118,7 @@ async def test_a_reader_who_takes_nothing_is_cut_off(cycle: Cycle, wrapped: bool
     async def call() -> None:
         nonlocal caller
         caller = cycle.caller(functools.partial(middleware, send=cycle.send) if wrapped else None, write_stall=5)
-        await caller.open_stream([])
+        await caller.start_stream([])
         cycle.writable.clear()
         await caller.write(b"data: x\n\n")
 
@@ -133,13 +133,13 @@ async def test_a_reader_who_takes_nothing_is_cut_off(cycle: Cycle, wrapped: bool
     caller.sweep(began + 6)
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (caller.gone, caller.stalled, cycle.transport.aborted) == (True, True, True)
+    assert (caller.disconnected, caller.stalled, cycle.transport.aborted) == (True, True, True)
     caller.close()
 
 
 async def test_silence_is_filled_with_comments_between_events(cycle: Cycle) -> None:
     caller = cycle.caller(heartbeat=5)
-    await caller.open_stream([])
+    await caller.start_stream([])
     await caller.write(b"data: x\n\n")
     now = asyncio.get_running_loop().time()
     for later in (0, 4, 6, 12):
@@ -151,7 +151,7 @@ async def test_silence_is_filled_with_comments_between_events(cycle: Cycle) -> N
 
 async def test_a_comment_never_follows_the_end(cycle: Cycle) -> None:
     caller = cycle.caller(heartbeat=5)
-    await caller.open_stream([])
+    await caller.start_stream([])
     caller.sweep(0.0)
     caller.sweep(asyncio.get_running_loop().time() + 6)  # the comment is due, and before it runs the stream ends
     await caller.finish(b"data: [DONE]\n\n")
@@ -166,7 +166,7 @@ async def test_a_body_that_takes_too_long_ends_the_call(cycle: Cycle) -> None:
     async def call() -> None:
         nonlocal caller
         caller = cycle.caller(body=5)
-        caller.reading = True
+        caller.reading_body = True
         await caller.receive()
 
     task = asyncio.create_task(call())
@@ -189,7 +189,7 @@ async def test_the_watch_runs_only_while_something_is_watched() -> None:
             if len(seen) % 3 == 0:
                 thrice.set()
 
-    watch, one = Watch(tick=0.01), One()
+    watch, one = Sweeper(tick=0.01), One()
     for _ in range(2):
         thrice.clear()
         watch.add(one)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gateway.config.formats import Address
-from gateway.http.connection import KEEP_ALIVE, CallerConnection
-from gateway.http.listener import Server, bind, server
+from gateway.http.connection import KEEP_ALIVE_S, CallerConnection
+from gateway.http.listener import Server, bind, make_server
 from tests.faults.client import FaultClient
 from tests.flows.live import eventually
 
@@ -36,7 +36,7 @@ def piece(body: bytes, *, more: bool = False) -> dict[str, Any]:
 async def served(app: App, servers: list[Server] | None = None) -> AsyncIterator[FaultClient]:
     """A connection to a server of this application, which `servers` gets to know."""
     with bind(Address("127.0.0.1", 0)) as listener:
-        port, one = listener.getsockname()[1], server(app, grace=1)
+        port, one = listener.getsockname()[1], make_server(app, grace=1)
         task = asyncio.create_task(one.serve([listener]))
         await eventually(lambda: one.started)
         if servers is not None:
@@ -202,8 +202,8 @@ async def test_an_idle_connection_is_closed_in_the_end() -> None:
         assert (await client.answer()).body == b"hello"
         (connection,) = servers[0].server_state.connections
         assert isinstance(connection, CallerConnection)
-        connection.end_if_overdue(time.monotonic() + KEEP_ALIVE - 5, 10)
+        connection.close_if_overdue(time.monotonic() + KEEP_ALIVE_S - 5, 10)
         await client.send(GET)
         assert (await client.answer()).body == b"hello"
-        connection.end_if_overdue(time.monotonic() + KEEP_ALIVE + 5, 10)
+        connection.close_if_overdue(time.monotonic() + KEEP_ALIVE_S + 5, 10)
         await client.until_closed()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, GatewayError, TooLarge
-from gateway.http.json_body import CallerGone, check_headers, parse_body, read_body
+from gateway.http.json_body import CallerDisconnectedError, check_body_headers, parse_body, read_body
 from providers.base import Body
 
 values = st.recursive(
@@ -147,9 +147,9 @@ async def test_a_body_is_given_up_as_soon_as_it_passes_the_cap() -> None:
 
 
 async def test_a_caller_who_leaves_while_sending_is_gone() -> None:
-    with pytest.raises(CallerGone):
+    with pytest.raises(CallerDisconnectedError):
         await read_body(receiver({"type": "http.disconnect"}), 4)
-    with pytest.raises(CallerGone):
+    with pytest.raises(CallerDisconnectedError):
         await read_body(receiver(piece(b"ab"), {"type": "http.disconnect"}), 4)
 
 
@@ -170,7 +170,7 @@ async def test_a_caller_who_leaves_while_sending_is_gone() -> None:
 )
 def test_a_head_that_says_enough_is_refused_before_the_body(name: bytes, value: bytes, status: int) -> None:
     with pytest.raises(GatewayError) as refused:
-        check_headers([(name, value)], 100)
+        check_body_headers([(name, value)], 100)
     assert refused.value.status == status
 
 
@@ -180,4 +180,4 @@ def test_a_head_that_says_enough_is_refused_before_the_body(name: bytes, value: 
      (b"content-type", b"Application/JSON; charset=utf-8"), (b"x-other", b"text/plain")],
 )  # fmt: skip
 def test_a_head_in_order_passes(header: tuple[bytes, bytes]) -> None:
-    check_headers([header], 100)
+    check_body_headers([header], 100)

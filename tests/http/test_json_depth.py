@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http.json_depth import MAX_DEPTH, ROUNDS, is_deep
+from gateway.http.json_depth import CANCEL_ROUNDS, MAX_DEPTH, is_deep
 
 
 def depth_of(value: Any) -> int:
@@ -44,7 +44,7 @@ def test_it_agrees_with_a_walk_over_the_value() -> None:
         return {f'{number}]"': one for number, one in enumerate([value(depth - 1), *others])}
 
     for _ in range(300):
-        found = [value(draw.randint(ROUNDS, 40)) for _ in range(3)]
+        found = [value(draw.randint(CANCEL_ROUNDS, 40)) for _ in range(3)]
         depth = depth_of(found)
         for most in (depth - 1, depth, depth + 1):
             assert is_deep(json.dumps(found).encode(), most) is (depth > most)

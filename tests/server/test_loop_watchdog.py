@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gateway.server.loop_watchdog import Watchdog
+from gateway.server.loop_watchdog import LoopWatchdog
 
 
 def blocks(seconds: float) -> None:
@@ -25,7 +25,7 @@ async def test_p10_a_standstill_is_told_once_with_the_place_while_it_lasts() -> 
 async def standing_still() -> list[str]:
     """What is told of two standstills, each of them while it lasts."""
     told: list[tuple[float, str]] = []
-    watchdog = Watchdog(lambda line: told.append((time.monotonic(), line)), patience=0.2)
+    watchdog = LoopWatchdog(lambda line: told.append((time.monotonic(), line)), max_block_s=0.2)
     watchdog.start()
     try:
         await asyncio.sleep(0.3)
@@ -43,7 +43,7 @@ async def standing_still() -> list[str]:
 
 async def test_a_loop_that_is_only_busy_is_left_alone() -> None:
     told: list[str] = []
-    watchdog = Watchdog(told.append, patience=2.0)
+    watchdog = LoopWatchdog(told.append, max_block_s=2.0)
     watchdog.start()
     until = time.monotonic() + 1.0
     while time.monotonic() < until:

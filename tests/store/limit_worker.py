@@ -12,9 +12,9 @@ from pathlib import Path
 
 import uvloop
 
+from gateway.config.redis_address import RedisAddress
 from gateway.store.limit import Costs, Limit, Reservation
 from gateway.store.redis import RedisLimiter
-from gateway.store.resp import RedisAddress
 
 REQUESTS, TOKENS, CALLS = 1500, 32_000, 40
 """The limits: per second, per second, at the same time."""

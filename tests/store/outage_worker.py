@@ -12,9 +12,9 @@ from typing import Any
 
 import uvloop
 
+from gateway.config.redis_address import RedisAddress
 from gateway.store.limit import Costs, Limit, Refusal, Reservation
 from gateway.store.redis import RedisLimiter
-from gateway.store.resp import RedisAddress
 
 REQUESTS, TOKENS, CALLS = 600, 12_000, 30
 """The limits: per second, per second, at the same time."""

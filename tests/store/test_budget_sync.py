@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.redis_address import RedisAddress
 from gateway.store.limit import NO_COSTS, Costs, Limit, Refusal, Reservation, month_number
 from gateway.store.redis import RedisLimiter
-from gateway.store.resp import RedisAddress
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 from tests.flows.live import eventually
 from tests.store.test_redis import console

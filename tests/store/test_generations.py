@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from gateway.config.redis_address import RedisAddress
 from gateway.store.limit import Costs, Kind, Limit, Reservation
-from gateway.store.resp import RedisAddress
 from tests.support.redis_fixtures import Starter
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from gateway.config.redis_address import RedisAddress
 from gateway.store import script_args as encode
 from gateway.store.limit import US_PER_S, Costs, Limit, Reservation
-from gateway.store.resp import RedisAddress
 from gateway.store.scripts import ADMIT, SETTLE
 from gateway.store.settled_spend import SettledSpend
 from tests.running import Figure

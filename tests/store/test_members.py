@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from gateway.config.redis_address import RedisAddress
 from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.member_scripts import OVERDUE_AFTER_S
 from gateway.store.memory import MemoryLimiter, steady_now
 from gateway.store.outage import OutageLimiter
 from gateway.store.redis import RedisLimiter
-from gateway.store.resp import RedisAddress
 from gateway.store.usage_replay import SlotUsage, UsageReplay
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually

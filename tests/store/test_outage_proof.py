@@ -208,7 +208,8 @@ async def test_m4_the_leases_of_processes_that_were_killed_are_free_after_a_leas
 async def test_r14_g18_a_hundred_thousand_cancelled_commands_cross_no_answer(own_redis: RedisServer, figure: Figure) -> None:
     import random
 
-    from gateway.store.resp import RedisAddress, connect
+    from gateway.config.redis_address import RedisAddress
+    from gateway.store.resp import connect
 
     draw, cancelled, answered, wrong = random.Random(3), 0, 0, 0
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import uvloop
 
+from gateway.config.redis_address import RedisAddress, read_address
 from gateway.store.limit import NO_COSTS, Costs, Limit, Refusal, Reservation
 from gateway.store.redis import RedisLimiter
 from gateway.store.redis_client import open_client
-from gateway.store.resp import RedisAddress, RespConnection, connect, read_address
+from gateway.store.resp import RespConnection, connect
 from tests.flows.live import eventually
 from tests.support.redis import RedisServer
 from tests.support.redis_fixtures import Starter
@@ -180,7 +181,7 @@ async def test_r3_frozen_redis_delays_one_decision_by_its_deadline_and_then_none
     # what was let in meanwhile is on the books, once: 1 before, 501 frozen, 1 now
     assert found.statuses[0].remaining == 1000 - 503
     await eventually(lambda: len(reports) > 1)
-    assert [line.split(":")[1].split(" is ")[1].split(" (")[0] for line in reports] == ["out of reach", "back"]
+    assert [line.split(":")[1].split(" is ")[1].split(" (")[0] for line in reports] == ["unavailable", "available again; limits are shared"]
 
 
 async def test_shares_hold_while_redis_is_away(own_redis: RedisServer, start: Starter) -> None:

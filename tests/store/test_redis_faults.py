@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from gateway.config.redis_address import RedisAddress
 from gateway.config.secret import read_secret
 from gateway.keys.runtime_keys import RedisKeyStore
 from gateway.store.connection import STABLE_AFTER_S
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.redis import RedisLimiter
-from gateway.store.resp import RedisAddress, connect
+from gateway.store.resp import connect
 from gateway.store.script_args import PendingDecision, admit_args
 from gateway.store.scripts import ADMIT
 from gateway.store.settled_spend import SettledSpend

@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from gateway.config.limit import LimitsConfig, Rate
+from gateway.config.redis_address import RedisAddress
 from gateway.config.secret import Secret
 from gateway.config.types import KeyConfig
 from gateway.keys.runtime_keys import RedisKeyStore, RuntimeKeys
 from gateway.store.limit import NO_COSTS, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis import RedisLimiter
-from gateway.store.resp import RedisAddress
 from gateway.store.topology import HASH_TAGS, hash_slot
 from tests.flows.live import eventually
 from tests.support.redis_fixtures import Starter

@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from gateway.store.resp import RedisAddress, read_address
+from gateway.config.redis_address import RedisAddress, read_address
 
 
 def binary() -> str | None:

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
+from gateway.config.redis_address import RedisAddress
 from gateway.store.limit import Limiter
 from gateway.store.memory import MemoryLimiter
 from gateway.store.redis import RedisLimiter
-from gateway.store.resp import RedisAddress, connect
+from gateway.store.resp import connect
 from tests.support.redis import RedisServer, given
 from tests.support.redis_topologies import ClusterServers, SentinelServers, ask, formed
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.store.resp import RedisAddress, RespConnection, connect
+from gateway.config.redis_address import RedisAddress
+from gateway.store.resp import RespConnection, connect
 from gateway.store.topology import hash_slot
 from tests.support.redis import RedisServer, binary, free_port
 

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from gateway.upstream.httpx_transport import HttpxTransport
-from gateway.upstream.native import NativeTransport
+from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, Response, Transport
 from providers.base import WireRequest
 from tests.faults.tls import Certificates

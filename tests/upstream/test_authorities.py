@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import threading
 
-from gateway.upstream.tls import Contexts
+from gateway.upstream.tls import TlsContexts
 from tests.flows.live import eventually
 
 
@@ -19,10 +19,10 @@ async def test_a_file_that_was_being_read_when_it_changed_is_read_again() -> Non
         assert may_go_on.wait(30)
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-    contexts = Contexts(make)
+    contexts = TlsContexts(make)
     before = asyncio.create_task(contexts.get("ca.pem"))
     await eventually(lambda: reads == 1)
-    contexts.renew()  # the file has other authorities from here on
+    contexts.refresh()  # the file has other authorities from here on
     may_go_on.set()
     old = await before
     new = await contexts.get("ca.pem")

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.upstream.native import NativeTransport
-from gateway.upstream.response import HIGH_WATER
+from gateway.upstream.native_transport import NativeTransport
+from gateway.upstream.response import MAX_UNREAD_BYTES
 from tests.faults.behaviours import JSON
 from tests.faults.upstream_server import Exchange, FaultUpstream, canned
 from tests.upstream.conftest import BRISK, origin_of, request_for
@@ -36,10 +36,10 @@ async def test_a_reader_who_pauses_blocks_the_upstream(native: NativeTransport, 
     response = await native.send(origin_of(up), request_for(), BRISK)
     sent = await settled(up)
     assert sent < 32 << 20
-    assert response.size <= HIGH_WATER + READ
+    assert response.size <= MAX_UNREAD_BYTES + READ
     seen = 0
     while piece := await response.read():
-        assert len(piece) <= HIGH_WATER + READ
+        assert len(piece) <= MAX_UNREAD_BYTES + READ
         seen += len(piece)
     assert seen == 64 << 20
     response.close()
@@ -55,11 +55,11 @@ async def test_collecting_a_whole_body_resumes_a_paused_socket(native: NativeTra
 
 
 async def test_a_connection_that_was_paused_serves_again(native: NativeTransport, up: FaultUpstream) -> None:
-    up.on("/big", canned(b"y" * (HIGH_WATER + READ // 2)))
+    up.on("/big", canned(b"y" * (MAX_UNREAD_BYTES + READ // 2)))
     for _ in range(3):
         response = await native.send(origin_of(up), request_for(path="/big"), BRISK)
         await asyncio.sleep(0.05)
-        assert len(await response.body(1 << 20)) == HIGH_WATER + READ // 2
+        assert len(await response.body(1 << 20)) == MAX_UNREAD_BYTES + READ // 2
         response.close()
     assert up.ledger.accepted == 1
 

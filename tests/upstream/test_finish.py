@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.upstream.native import NativeTransport
-from gateway.upstream.response import REST_BYTES
+from gateway.upstream.native_transport import NativeTransport
+from gateway.upstream.response import MAX_REST_BYTES
 from gateway.upstream.transport import Deadlines, Origin
 from providers.base import WireRequest
 from tests.faults.upstream_server import HANG, FaultUpstream, Script, play
@@ -40,7 +40,7 @@ async def test_a_terminator_that_comes_after_done_keeps_the_connection(rest: tup
     "script",
     [
         play(HEAD, DONE, HANG),
-        play(HEAD, DONE, b"%x\r\n%b\r\n" % (2 * REST_BYTES, b"x" * 2 * REST_BYTES), HANG),
+        play(HEAD, DONE, b"%x\r\n%b\r\n" % (2 * MAX_REST_BYTES, b"x" * 2 * MAX_REST_BYTES), HANG),
     ],
     ids=["nothing more", "too much more"],
 )

@@ -13,7 +13,7 @@ import h2.events
 import pytest
 
 from gateway.upstream.httpx_transport import HttpxTransport
-from gateway.upstream.native import NativeTransport
+from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 from tests.faults.behaviours import JSON
 from tests.faults.tls import Certificates
@@ -119,5 +119,5 @@ async def test_http1_behind_tls_is_spoken_and_its_connections_are_not_kept(certi
 
 
 def test_httpx_is_not_imported_with_the_native_transport() -> None:
-    code = "import sys, gateway.upstream.native; sys.exit('httpx' in sys.modules)"
+    code = "import sys, gateway.upstream.native_transport; sys.exit('httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

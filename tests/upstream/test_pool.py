@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from gateway.upstream.connection import Connection
+from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Ticker
-from gateway.upstream.native import NativeTransport
+from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.pool import Pool
 from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
@@ -290,7 +290,7 @@ async def test_a_closed_transport_refuses(up: FaultUpstream) -> None:
 def pool_of_one(peers: list[socket.socket], closed: bool = False) -> Pool:
     """A pool with one slot whose connections lead to `peers`; `closed`: each is closed as soon as it is open."""
 
-    async def dial(pool: Pool, deadlines: Deadlines, total: float) -> Connection:
+    async def dial(pool: Pool, deadlines: Deadlines, total: float) -> UpstreamConnection:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         peers.append(theirs)
@@ -318,10 +318,10 @@ async def test_who_is_handed_a_connection_that_dies_meanwhile_keeps_the_first_pl
     assert await second is connection
     pool.release(connection)
     assert await fourth is connection
-    assert (pool.open, len(peers)) == (1, 2)
+    assert (pool.size, len(peers)) == (1, 2)
     pool.close()
     pool.ticker.stop()
-    assert pool.open == 0
+    assert pool.size == 0
     for peer in peers:
         peer.close()
 
@@ -333,7 +333,7 @@ async def test_a_connection_closed_as_soon_as_it_is_open_is_an_error_without_a_s
         with pytest.raises(UpstreamError) as caught:
             await pool.acquire(BRISK, time.monotonic() + 60)
         assert caught.value.kind == "closed_pre"
-    assert (pool.open, pool.connections) == (0, set())
+    assert (pool.size, pool.connections) == (0, set())
     pool.ticker.stop()
     for peer in peers:
         peer.close()

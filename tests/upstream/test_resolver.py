@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.upstream.dial import interleave
-from gateway.upstream.native import NativeTransport
+from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.resolver import Address, ThreadResolver
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 from tests.faults.upstream_server import FaultUpstream, closed_port, full_backlog
@@ -196,7 +196,7 @@ async def test_when_every_address_fails_the_last_failure_is_told_and_the_name_fo
 
 
 async def test_u4_an_address_that_may_not_be_called_is_blocked(up: FaultUpstream) -> None:
-    native = NativeTransport(resolver=Fixed(rebound=[v4(up.port)]), permit=lambda address: not address.startswith("127."))
+    native = NativeTransport(resolver=Fixed(rebound=[v4(up.port)]), is_allowed=lambda address: not address.startswith("127."))
     with pytest.raises(UpstreamError) as caught:
         await call(native, "rebound", 80)
     assert caught.value.kind == "blocked"

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from gateway.upstream.httpx_transport import HttpxTransport
-from gateway.upstream.native import NativeTransport
+from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, Response, Transport, UpstreamError
 from tests.faults.behaviours import JSON, SSE, Step, chunked, sse
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gateway.upstream.connection import Connection, Stale
+from gateway.upstream.connection import StaleConnectionError, UpstreamConnection
 from gateway.upstream.deadlines import Clock, Ticker
 from gateway.upstream.dial import Dialer
-from gateway.upstream.head import encode_head, origin_lines
 from gateway.upstream.pool import Pool
+from gateway.upstream.request_head import encode_head, origin_part
 from gateway.upstream.resolver import Resolver, ThreadResolver
 from gateway.upstream.response import NativeResponse
 from gateway.upstream.stats import TransportStats
@@ -30,31 +30,31 @@ class NativeTransport:
         keepalive: float = 60.0,
         resolver: Resolver | None = None,
         clock: Clock = time.monotonic,
-        permit: Callable[[str], bool] | None = None,
+        is_allowed: Callable[[str], bool] | None = None,
     ) -> None:
         self.stats = TransportStats()
         self.connections = connections
         self._keepalive = keepalive
         self._clock = clock
         self._ticker = Ticker(clock)
-        self._dialer = Dialer(resolver or ThreadResolver(clock=clock), permit)
+        self._dialer = Dialer(resolver or ThreadResolver(clock=clock), is_allowed)
         self._pools: dict[Origin, Pool] = {}
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> NativeResponse:
         """The answer's head; UpstreamError otherwise. A reused connection that was closed in passing costs one retry on a new one."""
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
-        head = encode_head(request, pool.lines)
+        head = encode_head(request, pool.origin_part)
         total = self._clock() + deadlines.total
-        connection = pool.take() or await pool.acquire(deadlines, total)
+        connection = pool.take_idle() or await pool.acquire(deadlines, total)
         response = NativeResponse(request.method, deadlines, total)
         request.written = True
         try:
             await connection.send(response, head, request.body)
-        except Stale:
-            response = await self._send_again(pool, connection, request, head, deadlines, total)
+        except StaleConnectionError:
+            response = await self._resend(pool, connection, request, head, deadlines, total)
         except BaseException:
-            _give_up(pool, connection, response)
+            _abandon(pool, connection, response)
             raise
         response.waiter = None
         return response
@@ -65,10 +65,10 @@ class NativeTransport:
             pool.close()
         self._ticker.stop()
 
-    def renew(self) -> None:
+    def refresh(self) -> None:
         """Another configuration serves: look at its authorities again, and forget origins that have no connection any more."""
-        self._dialer.contexts.renew()
-        self._pools = {origin: pool for origin, pool in self._pools.items() if pool.open or pool.waiting}
+        self._dialer.contexts.refresh()
+        self._pools = {origin: pool for origin, pool in self._pools.items() if pool.size or pool.waiting}
 
     @property
     def in_use(self) -> int:
@@ -85,8 +85,8 @@ class NativeTransport:
         """Senders waiting for a connection, over all origins."""
         return sum(pool.waiting for pool in self._pools.values())
 
-    async def _send_again(
-        self, pool: Pool, connection: Connection, request: WireRequest, head: bytes, deadlines: Deadlines, total: float
+    async def _resend(
+        self, pool: Pool, connection: UpstreamConnection, request: WireRequest, head: bytes, deadlines: Deadlines, total: float
     ) -> NativeResponse:
         pool.keep_slot(connection)
         self.stats.stale_retries += 1
@@ -95,7 +95,7 @@ class NativeTransport:
         try:
             await connection.send(response, head, request.body)
         except BaseException:
-            _give_up(pool, connection, response)
+            _abandon(pool, connection, response)
             raise
         return response
 
@@ -103,12 +103,12 @@ class NativeTransport:
         if origin.proxy is not None or origin.scheme not in ("http", "https"):
             raise UpstreamError("connect", "the native transport speaks http and https without a proxy")
         pool = Pool(origin, origin.connections or self.connections, self._keepalive, self._ticker, self._dialer.dial, self.stats)
-        pool.lines = origin_lines(origin)
+        pool.origin_part = origin_part(origin)
         self._pools[origin] = pool
         return pool
 
 
-def _give_up(pool: Pool, connection: Connection, response: NativeResponse) -> None:
+def _abandon(pool: Pool, connection: UpstreamConnection, response: NativeResponse) -> None:
     """The sender leaves without an answer. The connection may serve somebody else already, so only the answer may close it."""
     response.close()
     if connection.closed:

@@ -10,20 +10,20 @@ from typing import Any
 import httpcore
 import httpx
 
-from gateway.upstream.resolver import Address, Resolver, literal
+from gateway.upstream.resolver import Address, Resolver, literal_address
 
 
-class Blocked(httpcore.ConnectError):
+class BlockedAddressError(httpcore.ConnectError):
     """A name leads to addresses that may not be called."""
 
 
-class CheckedBackend(httpcore.AsyncNetworkBackend):
+class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
     """httpcore's own connections, to addresses that were looked at first: what is checked is what is connected to."""
 
-    def __init__(self, resolver: Resolver, permit: Callable[[str], bool]) -> None:
+    def __init__(self, resolver: Resolver, is_allowed: Callable[[str], bool]) -> None:
         """`permit`: may this address be called?"""
         self._resolver = resolver
-        self._permit = permit
+        self._is_allowed = is_allowed
         self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -49,7 +49,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         raise httpcore.ConnectError(f"{host} has no address")
 
     async def _resolve(self, host: str, port: int, until: float) -> Sequence[Address]:
-        found: Sequence[Address] | None = literal(host, port)
+        found: Sequence[Address] | None = literal_address(host, port)
         if found is None:
             try:
                 async with asyncio.timeout_at(until):
@@ -58,9 +58,9 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
                 raise httpcore.ConnectError("no address in time") from socket.gaierror(str(error))
             except OSError as error:
                 raise httpcore.ConnectError(str(error)) from socket.gaierror(str(error))
-        allowed = [one for one in found if self._permit(one[1][0])]
+        allowed = [one for one in found if self._is_allowed(one[1][0])]
         if found and not allowed:
-            raise Blocked(f"{host} resolves to addresses that may not be called")
+            raise BlockedAddressError(f"{host} resolves to addresses that may not be called")
         return allowed
 
     async def connect_unix_socket(
@@ -80,7 +80,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
 class CheckedTransport(httpx.AsyncHTTPTransport):
     """httpx's transport without a proxy, over a CheckedBackend. (A proxy finds the address itself, out of our sight.)"""
 
-    def __init__(self, backend: CheckedBackend, *, http2: bool, uds: str | None, limits: httpx.Limits, verify: Any) -> None:
+    def __init__(self, backend: CheckedNetworkBackend, *, http2: bool, uds: str | None, limits: httpx.Limits, verify: Any) -> None:
         super().__init__(verify=verify, trust_env=False)
         self._pool = httpcore.AsyncConnectionPool(  # the constructor takes no backend; nothing was opened by the pool it made
             ssl_context=verify,
