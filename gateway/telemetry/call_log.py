@@ -148,13 +148,15 @@ _clock = _Clock()
 
 def record(call: Call, ended: float) -> dict[str, Any]:
     """A call as a log record: names, numbers and timings."""
+    attempt = call.final_attempt
+    usage = attempt.usage if attempt is not None else None
     found: dict[str, Any] = {
         "time": _clock.read(),
         "id": call.id,
         "key": call.key.name if call.key else None,
         "operation": call.operation,
         "model": call.model[:MAX_TEXT],
-        "target": call.target.name if call.target else None,
+        "target": attempt.target.name if attempt is not None else None,
         "status": 499 if call.abort_phase else call.status,
         "stream": call.stream,
         "ms": in_ms(ended - call.started),
@@ -167,27 +169,26 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         found["client_id"] = call.client_id
     if call.first_byte_at:
         found["first_byte_ms"] = in_ms(call.first_byte_at - call.started)
-    if call.sent_at:
-        found["gateway_ms"] = in_ms(call.sent_at - call.started)
-    if call.attempts:
-        found["attempts"] = call.attempts
-    if call.adjustments:
-        found["adjustments"] = [f"{shown_name(one.param)}:{one.action}" for one in call.adjustments[:32]]
-    if call.usage is not None:
-        found["prompt_tokens"] = call.usage.prompt_tokens
-        found["output_tokens"] = call.usage.completion_tokens
-        if call.usage.cached_tokens:
-            found["cached_tokens"] = call.usage.cached_tokens
-        if call.usage.reasoning_tokens:
-            found["reasoning_tokens"] = call.usage.reasoning_tokens
-        if call.usage.estimated:
+    if attempt is not None:
+        found["gateway_ms"] = in_ms(attempt.sent_at - call.started)
+        found["attempts"] = [each.as_record() for each in call.attempts]
+        if attempt.adjustments:
+            found["adjustments"] = [f"{shown_name(each.param)}:{each.action}" for each in attempt.adjustments[:32]]
+    if usage is not None:
+        found["prompt_tokens"] = usage.prompt_tokens
+        found["output_tokens"] = usage.completion_tokens
+        if usage.cached_tokens:
+            found["cached_tokens"] = usage.cached_tokens
+        if usage.reasoning_tokens:
+            found["reasoning_tokens"] = usage.reasoning_tokens
+        if usage.estimated:
             found["estimated"] = True
-    if call.asides:
-        found["billed_attempts"] = accounting.bills(call)
+    if billed := accounting.billed_attempts(call):
+        found["billed_attempts"] = billed
     if (cost := accounting.cost_usd(call)) is not None:
         found["cost_usd"] = cost
-    if call.finish_reasons:
-        found["finish"] = [shown_name(reason) for reason in call.finish_reasons[:32]]
+    if attempt is not None and attempt.finish_reasons:
+        found["finish"] = [shown_name(reason) for reason in attempt.finish_reasons[:32]]
     if call.abort_phase:
         found["aborted"] = call.abort_phase
     if call.transcript is not None and call.transcript.handovers:
@@ -200,8 +201,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
             found["param"] = shown_name(call.error.param)
         if isinstance(call.error, OURS):
             found["message"] = call.error.message[:MAX_TEXT]
-    if call.upstream_id:
-        found["upstream_id"] = call.upstream_id
+    if attempt is not None and attempt.upstream_id:
+        found["upstream_id"] = attempt.upstream_id
     if call.trace is not None and call.trace.id:
         found["trace_id"] = call.trace.id
     return found

@@ -18,7 +18,7 @@ from gateway.config.telemetry import TracesConfig
 from gateway.metrics.names import system_of
 from gateway.telemetry import trace_content
 from gateway.telemetry.call_log import shown_name
-from providers.base import Target, WireRequest
+from providers.base import Usage, WireRequest
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -53,7 +53,7 @@ class Trace:
         self._tracer = tracer
         self._span: Span = tracer.start_span("call", parent, kind=SpanKind.SERVER)
         self._context = set_span_in_context(self._span)
-        self._attempts: list[tuple[Attempt, Target, Span, int]] = []
+        self._attempts: list[tuple[Attempt, Span, int]] = []
         self._captured: trace_content.Captured | None = trace_content.Captured() if captures and self._span.is_recording() else None
         self.captures = self._captured is not None
         self.id = f"{self._span.get_span_context().trace_id:032x}" if self._span.is_recording() else ""
@@ -64,14 +64,14 @@ class Trace:
         """The caller's `send`, seen by the trace."""
         return self._captured.tap(send) if self._captured is not None else send
 
-    def begin(self, attempt: Attempt, target: Target) -> None:
+    def begin(self, attempt: Attempt) -> None:
         """An attempt is about to be made."""
         from opentelemetry.trace import SpanKind
 
-        kind = SpanKind.INTERNAL if target.kind.type == "local" else SpanKind.CLIENT
+        kind = SpanKind.INTERNAL if attempt.target.kind.type == "local" else SpanKind.CLIENT
         now = time.time_ns()
         span = self._tracer.start_span("attempt", self._context, kind=kind, start_time=now)
-        self._attempts.append((attempt, target, span, now))
+        self._attempts.append((attempt, span, now))
         self.header = _traceparent(span)
 
     def mark(self, request: WireRequest) -> None:
@@ -81,10 +81,10 @@ class Trace:
     def end(self, call: Call, model: str) -> None:
         """The call is over; `model` is its label."""
         operation = _OPERATIONS.get(call.operation, call.operation)
-        for attempt, target, span, began in self._attempts:
+        for attempt, span, began in self._attempts:
             if span.is_recording():
-                span.update_name(f"{operation} {target.model}")
-                _set(span, _of_attempt(attempt, target, operation))
+                span.update_name(f"{operation} {attempt.target.model}")
+                _set(span, _of_attempt(attempt, operation))
                 if attempt.outcome != "ok":
                     _fail(span, attempt.outcome)
             span.end(began + int(attempt.ms * 1e6))
@@ -181,7 +181,8 @@ def _fail(span: Span, error: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
-def _of_attempt(attempt: Attempt, target: Target, operation: str) -> dict[str, Any]:
+def _of_attempt(attempt: Attempt, operation: str) -> dict[str, Any]:
+    target = attempt.target
     url = urlsplit(target.base_url)
     return {
         "gen_ai.operation.name": operation,
@@ -189,12 +190,14 @@ def _of_attempt(attempt: Attempt, target: Target, operation: str) -> dict[str, A
         "gen_ai.request.model": target.model,
         "server.address": target.socket or url.hostname,
         "server.port": None if target.socket else url.port or (443 if url.scheme == "https" else 80),
-        "lockgate.target": attempt.target,
+        "lockgate.target": target.name,
         "lockgate.outcome": attempt.outcome,
     }
 
 
 def _of_call(call: Call, operation: str) -> dict[str, Any]:
+    attempt = call.final_attempt
+    adjustments = attempt.adjustments[:32] if attempt is not None else ()
     found: dict[str, Any] = {
         "gen_ai.operation.name": operation,
         "gen_ai.request.model": call.model[:256] or None,
@@ -203,24 +206,25 @@ def _of_call(call: Call, operation: str) -> dict[str, Any]:
         "lockgate.request_id": call.id,
         "lockgate.key": call.key.name if call.key is not None else None,
         "lockgate.attempts": len(call.attempts),
-        "lockgate.adjustments": [f"{shown_name(one.param)}:{one.action}" for one in call.adjustments[:32]] or None,
+        "lockgate.adjustments": [f"{shown_name(each.param)}:{each.action}" for each in adjustments] or None,
     }
     if call.body is not None:
         asked = {attribute: call.body.get(name) for name, attribute in _ASKED.items() if name in call.body}
         found |= {name: value for name, value in asked.items() if type(value) in (int, float) and abs(value) < 1 << 53}
-    if call.target is not None:
-        found["gen_ai.provider.name"] = system_of(call.target.provider, call.target.kind.type)
-        found["gen_ai.response.model"] = call.target.model
-        found["lockgate.target"] = call.target.name
+    if attempt is not None:
+        target = attempt.target
+        found["gen_ai.provider.name"] = system_of(target.provider, target.kind.type)
+        found["gen_ai.response.model"] = target.model
+        found["lockgate.target"] = target.name
     if call.stream and call.first_byte_at:
         found["gen_ai.response.time_to_first_chunk"] = call.first_byte_at - call.started
-    if call.finish_reasons:
-        found["gen_ai.response.finish_reasons"] = [str(shown_name(reason)) for reason in call.finish_reasons[:32] if reason is not None]
-    return found | _of_usage(call)
+    if attempt is not None and attempt.finish_reasons:
+        reasons = attempt.finish_reasons[:32]
+        found["gen_ai.response.finish_reasons"] = [str(shown_name(reason)) for reason in reasons if reason is not None]
+    return found | _of_usage(attempt.usage if attempt is not None else None)
 
 
-def _of_usage(call: Call) -> dict[str, Any]:
-    usage = call.usage
+def _of_usage(usage: Usage | None) -> dict[str, Any]:
     if usage is None:
         return {}
     numbers = {
