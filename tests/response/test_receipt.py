@@ -9,10 +9,11 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import providers
 from gateway.call import Attempt, Call
 from gateway.response import receipt
 from gateway.streams.chunks import OpeningChunk
-from providers.base import Action, Adjustment
+from providers.base import Action, Adjustment, Target
 
 STRING = r'"[\x20-\x21\x23-\x5b\x5d-\x7e]*"'
 BARE = rf"(?:{STRING}|-?\d{{1,12}}\.\d{{1,3}}|-?\d{{1,15}}|\?[01])"
@@ -61,13 +62,20 @@ def test_free_text_never_enters_the_header() -> None:
     assert header == b'"stop";drop'
 
 
+def target(name: str) -> Target:
+    """A target of that name."""
+    return Target(name, name.partition("/")[0], providers.get("openai"), name.partition("/")[2], "http://upstream/v1")
+
+
 def call() -> Call:
     """A call as it stands at the end."""
     found = Call("chat", "/v1/chat/completions")
     found.model = "smart"
-    found.attempts = [Attempt("a/x", "429", 41.0), Attempt("b/y")]
-    found.adjustments = [Adjustment("temperature", "clamp", 1.7, 1.0, "takes 0 to 1")]
-    found.sent_at = found.started + 0.001
+    adjustments = [Adjustment("temperature", "clamp", 1.7, 1.0, "takes 0 to 1")]
+    found.attempts = [
+        Attempt(target("a/x"), outcome="429", ms=41.0),
+        Attempt(target("b/y"), adjustments=adjustments, sent_at=found.started + 0.001),
+    ]
     return found
 
 

@@ -10,21 +10,29 @@ from pathlib import Path
 
 import pytest
 
-from gateway.call import Aside, Attempt, Call
+import providers
+from gateway.call import Attempt, Call
 from gateway.errors import BadRequest, Unavailable
 from gateway.telemetry import call_log as calllog
 from gateway.telemetry.call_log import CallLog, human_line, record
-from providers.base import Adjustment, Usage
+from providers.base import Adjustment, Target, Usage
+
+
+def target(name: str) -> Target:
+    """A target of that name."""
+    return Target(name, name.partition("/")[0], providers.get("openai"), name.partition("/")[2], "http://upstream/v1")
 
 
 def call() -> Call:
     """A finished call."""
     found = Call("chat", "/v1/chat/completions")
     found.model, found.status, found.stream = "smart", 200, True
-    found.attempts = [Attempt("a/x", "429", 4.0), Attempt("b/y")]
-    found.usage = Usage(9, 12, estimated=True)
-    found.finish_reasons = ("stop",)
-    found.adjustments = [Adjustment("temperature", "clamp", 1.7, 1.0, "text")]
+    answered = Attempt(target("b/y"))
+    answered.usage = Usage(9, 12, estimated=True)
+    answered.finish_reasons = ("stop",)
+    answered.adjustments = [Adjustment("temperature", "clamp", 1.7, 1.0, "text")]
+    found.attempts = [Attempt(target("a/x"), outcome="429", ms=4.0), answered]
+    found.answered_by = answered
     return found
 
 
@@ -50,11 +58,11 @@ NASTY = [one * (1_000_000 // len(one)) for one in ("x", "\r\n", "\x1b[31m", '"},
 @pytest.mark.parametrize("text", NASTY, ids=["long", "lines", "colours", "json", "separators", "wide"])
 def test_s11_a_record_is_one_line_of_at_most_8_kib_whatever_is_in_it(text: str) -> None:
     one = call()
-    one.model, one.client_id, one.upstream_id, one.stream_end = text, text, text, text
-    one.attempts = [Attempt(text, text)] * 50
-    one.asides = [Aside(text, Usage(1, 1), 1)] * 50
-    one.finish_reasons = (text,) * 100
-    one.adjustments = [Adjustment(text, "drop")] * 100
+    one.model, one.client_id, one.stream_end = text, text, text
+    one.attempts = [Attempt(target(text), outcome=text, billed=(Usage(1, 1),))] * 50
+    one.answered_by = Attempt(
+        target(text), upstream_id=text, finish_reasons=(text,) * 100, adjustments=[Adjustment(text, "drop")] * 100
+    )
     for error in (BadRequest(text, param=text, code=text), Unavailable(text, code=text)):
         one.error = error
         line = calllog.json_line(one, one.started + 1)
