@@ -113,20 +113,20 @@ class Contender(Caller):
         self._real = real
         self._claim = claim
         self.headers = real.headers
-        self.opened = False
+        self.head_sent = False
 
     def claim(self) -> None:
         """The attempt has something to say; Lost when the other one had it before."""
         self._claim()
 
-    async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer at once."""
-        self.opened = True
+        self.head_sent = True
         await self._real.respond(status, headers, body)
 
-    async def open_stream(self, headers: Headers) -> None:
+    async def start_stream(self, headers: Headers) -> None:
         """The head of a stream."""
-        self.opened = True
+        self.head_sent = True
         await self._real.start_stream(headers)
 
     async def write(self, data: bytes) -> None:
