@@ -70,5 +70,3 @@ def _load(type: str) -> Provider:
     near = get_close_matches(type, types(), 1)
     hint = f", did you mean '{near[0]}'?" if near else f"; known are {', '.join(types())}"
     raise KeyError(f"unknown provider type '{type}'{hint}")
-
-

@@ -16,7 +16,7 @@ from providers.usage import read_usage
 Repair = Callable[[dict[str, Any]], bool]
 """Changes a decoded answer (or chunk) in place; True when it did."""
 
-FINISH: Mapping[str, str | None] = {
+FINISH_REASONS: Mapping[str, str | None] = {
     "eos": "stop",
     "eos_token": "stop",
     "stop_sequence": "stop",
@@ -61,7 +61,7 @@ def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = 
     if not repairs and reasons == tuple(told):
         return Answer(body, read_usage(chat.usage), reasons)
     answer = _decode(body)
-    changed = repair_finish(answer)
+    changed = repair_finish_reasons(answer)
     for repair in repairs:
         changed = repair(answer) or changed
     reasons = tuple(choice.get("finish_reason") for choice in answer["choices"])
@@ -72,10 +72,10 @@ def _finish(reason: Any) -> str | None:
     """OpenAI's word. ValueError for `error` (Mistral, OpenRouter): that is no way to finish."""
     if reason == "error":
         raise ValueError("the upstream ended the answer with an error")
-    return FINISH.get(reason, reason) if type(reason) is str else None
+    return FINISH_REASONS.get(reason, reason) if type(reason) is str else None
 
 
-def repair_finish(answer: dict[str, Any]) -> bool:
+def repair_finish_reasons(answer: dict[str, Any]) -> bool:
     """Finish reasons in OpenAI's words."""
     changed = False
     for choice in choices_of(answer):
@@ -92,17 +92,17 @@ def choices_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
     return [choice for choice in choices if type(choice) is dict] if type(choices) is list else []
 
 
-def said_in(choice: dict[str, Any]) -> dict[str, Any]:
+def message_of(choice: dict[str, Any]) -> dict[str, Any]:
     """The message of an answer's choice, or the delta of a chunk's."""
     said = choice.get("message") or choice.get("delta")
     return said if type(said) is dict else {}
 
 
-def arguments_as_text(answer: dict[str, Any]) -> bool:
+def encode_arguments(answer: dict[str, Any]) -> bool:
     """Tool arguments that came as an object become JSON text; tool calls without an index get one in chunks."""
     changed = False
     for choice in choices_of(answer):
-        calls = said_in(choice).get("tool_calls")
+        calls = message_of(choice).get("tool_calls")
         for at, call in enumerate(calls if type(calls) is list else ()):
             function = call.get("function") if type(call) is dict else None
             if type(function) is dict and type(function.get("arguments")) in (dict, list):
@@ -121,11 +121,11 @@ def json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def content_as_text(answer: dict[str, Any]) -> bool:
+def flatten_content(answer: dict[str, Any]) -> bool:
     """Content that came as a list of chunks becomes a string; thinking chunks become reasoning_content."""
     changed = False
     for choice in choices_of(answer):
-        said = said_in(choice)
+        said = message_of(choice)
         if type(said.get("content")) is list:
             text, thought = _texts(said["content"])
             said["content"] = text
@@ -148,7 +148,7 @@ def _texts(parts: list[Any]) -> tuple[str, str]:
     return text, thought
 
 
-def read_list(body: bytes) -> Answer:
+def read_embeddings(body: bytes) -> Answer:
     """An embeddings answer: an object with `data`. ValueError otherwise."""
     answer = _decode(body)
     if type(answer.get("data")) is not list:

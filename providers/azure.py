@@ -6,8 +6,10 @@ A deployment's name says nothing about its model: `base_model` names it where it
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
+
+from msgspec import Meta
 
 from providers.base import Target
 from providers.openai import OPENAI_RULES
@@ -17,14 +19,35 @@ from providers.openai_compatible import OpenAICompatible, Settings, Wire, base_p
 class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """Azure's settings."""
 
-    api: Literal["v1", "classic"] = "v1"
-    """v1 takes the deployment as the model; classic has it in the path and needs an api_version."""
-    api_version: str | None = None
-    """The date of the classic API."""
-    auth: Literal["api-key", "bearer"] = "api-key"
-    """How the credential is sent: a resource's key, or an Entra token."""
-    base_model: str | None = None
-    """The OpenAI model behind the deployments of this provider."""
+    api: Annotated[
+        Literal["v1", "classic"],
+        Meta(
+            description="`v1`: the deployment is the model of the request. `classic`: it is part of "
+            "the path, and `api_version` is required.",
+            examples=["classic"],
+        ),
+    ] = "v1"
+    api_version: Annotated[
+        str | None,
+        Meta(
+            description="Date of the classic API.",
+            examples=["2024-10-21"],
+        ),
+    ] = None
+    auth: Annotated[
+        Literal["api-key", "bearer"],
+        Meta(
+            description="How the credential is sent: the key of a resource (`api-key`), or an Entra token (`bearer`).",
+            examples=["bearer"],
+        ),
+    ] = "api-key"
+    base_model: Annotated[
+        str | None,
+        Meta(
+            description="OpenAI model behind the deployments of this provider. It decides the parameter rules.",
+            examples=["gpt-4o"],
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         """Classic needs its date."""
@@ -35,7 +58,7 @@ class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):
 class Azure(OpenAICompatible):
     """Azure's addresses and credential."""
 
-    def rules_model(self, target: Target) -> str:
+    def model_for_rules(self, target: Target) -> str:
         """The model behind the deployment, where the operator named it."""
         return str(target.options.get("base_model") or target.model)
 
@@ -61,8 +84,8 @@ AZURE = Azure(
         label="Azure OpenAI",
         base_url=None,
         options=AzureSettings,
-        takes_nulls=True,
-        empty_answers=True,
+        accepts_nulls=True,
+        allows_empty_answers=True,
         source="openai 3.52.0, azure-ai-docs",
     ),
     OPENAI_RULES,

@@ -6,23 +6,25 @@ A request is charged in advance with its prompt and its cap, so that an oversize
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from providers.answers import choices_of
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY, LOGPROBS, NEAREST_EFFORT, SAMPLING
-from providers.rules.engine import ForModels, Takes
-from providers.rules.messages import Parts, Roles
-from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.rules.values import BiasRange, Cap, Drop, OneOf, Range, Rename, ToHeader
-from providers.streams import ChunkRepairs, with_choices
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, NEAREST_EFFORT, SAMPLING
+from providers.rules.engine import Accepts, ForModels
+from providers.rules.messages import ContentParts, Roles
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.values import BiasRange, Drop, MoveToHeader, OneOf, OutputCap, Range, Rename
+from providers.streams import ChunkRepairs
 
-_WITH_DEVELOPER = Roles(takes=("system", "developer", "user", "assistant", "tool"))
+_WITH_DEVELOPER = Roles(accepts=("system", "developer", "user", "assistant", "tool"))
 
 
 class CerebrasChunks(ChunkRepairs):
     """Chunks may lack `choices` or `delta`; errors bring the status they would have had."""
 
     def __init__(self) -> None:
-        super().__init__((with_choices,), (b"{",))
+        super().__init__((fill_choices,), (b"{",))
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """The chunk with both."""
@@ -42,35 +44,48 @@ CEREBRAS = OpenAICompatible(
         source="cerebras-cloud-sdk 1.91.0",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream user parallel_tool_calls prompt_cache_key prediction model_parameters"),
-        Takes("clear_thinking disable_reasoning"),
-        Roles(takes=("system", "user", "assistant", "tool")),
-        Parts(takes=("text", "image_url", "image")),
-        Cap("max_completion_tokens"),
+        Accepts("model messages stream user parallel_tool_calls prompt_cache_key prediction model_parameters"),
+        Accepts("clear_thinking disable_reasoning"),
+        Roles(accepts=("system", "user", "assistant", "tool")),
+        ContentParts(accepts=("text", "image_url", "image")),
+        OutputCap("max_completion_tokens"),
         Rename("min_tokens", "min_completion_tokens"),
         Range("min_completion_tokens", -1),
         *SAMPLING,
-        Choices(param="n", most=128, hint=True),
-        Stop("stop", limit=4),
+        Choices(param="n", max_choices=128, best_effort_seed=True),
+        StopStrings("stop", limit=4),
         BiasRange("logit_bias"),
         *LOGPROBS,
-        Functions("functions"),
+        LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice"),
-        Format("response_format"),
+        ResponseFormat("response_format"),
         StreamUsage("stream_options", only_streams=False),
         OneOf("service_tier", ("auto", "default", "flex", "priority")),
-        OneOf("reasoning_effort", ("none", "low", "medium", "high"), to=NEAREST_EFFORT),
+        OneOf("reasoning_effort", ("none", "low", "medium", "high"), nearest=NEAREST_EFFORT),
         OneOf("reasoning_format", ("none", "parsed", "text_parsed", "raw", "hidden")),
-        ToHeader("cf_ray", "CF-RAY"),
-        ToHeader("x_amz_cf_id", "X-Amz-Cf-Id"),
-        ToHeader("x_delay_time", "X-delay-time"),
+        MoveToHeader("cf_ray", "CF-RAY"),
+        MoveToHeader("x_amz_cf_id", "X-Amz-Cf-Id"),
+        MoveToHeader("x_delay_time", "X-delay-time"),
         ForModels(("gpt-oss",), (_WITH_DEVELOPER, Drop("disable_reasoning", why="this model always reasons"))),
         ForModels(
             ("kimi-k3", "glm-5.3", "zai-glm-5.3"),
-            (OneOf("reasoning_effort", ("low", "high", "max"), to={"minimal": "low", "medium": "high", "xhigh": "max"}),),
+            (OneOf("reasoning_effort", ("low", "high", "max"), nearest={"minimal": "low", "medium": "high", "xhigh": "max"}),),
         ),
     ),
 )
+
+
+def fill_choices(chunk: dict[str, Any]) -> bool:
+    """Chunks that only tell usage or timings get their empty `choices`, and choices their empty `delta`."""
+    if chunk.get("choices") is None and "error" not in chunk:
+        chunk["choices"] = []
+        return True
+    changed = False
+    for choice in choices_of(chunk):
+        if choice.get("delta") is None and "message" not in choice:
+            choice["delta"] = {}
+            changed = True
+    return changed

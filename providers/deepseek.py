@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY
-from providers.rules.engine import Rule, Takes, Work
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Accepts, Rule, Work
 from providers.rules.messages import Roles
-from providers.rules.pairs import Needs
-from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Becomes, Cap, Drop, OneOf, Range, Rename
+from providers.rules.pairs import Requires
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range, Rename
 from providers.streams import ChunkRepairs
 
 
@@ -34,18 +34,18 @@ class IgnoredWhileThinking(Rule, frozen=True):
         return {self.param: {"support": "no", "while_thinking": False}}
 
 
-class FreeWhileThinking(Rule, frozen=True):
+class NoForcedChoiceWhileThinking(Rule, frozen=True):
     """A forced tool choice, which is rejected while the model thinks."""
 
     def apply(self, work: Work) -> None:
         """Drop it then."""
         value = work.body.get(self.param)
         if value not in (None, "auto", "none") and _thinks(work):
-            work.lossy(self.param, "drop", "a forced choice is rejected while the model thinks", code="unsupported_combination")
+            work.report_lossy(self.param, "drop", "a forced choice is rejected while the model thinks", code="unsupported_combination")
             work.body.pop(self.param)
 
 
-def cached_in_details(answer: dict[str, Any]) -> bool:
+def move_cached_tokens(answer: dict[str, Any]) -> bool:
     """Tokens read from the cache, where OpenAI has them."""
     usage: Any = answer.get("usage")
     hit = usage.get("prompt_cache_hit_tokens") if type(usage) is dict else None
@@ -65,19 +65,21 @@ DEEPSEEK = OpenAICompatible(
         label="DeepSeek",
         base_url="https://api.deepseek.com",
         paths={name: PATHS[name] for name in ("chat",)},
-        repairs=(cached_in_details,),
-        decoder=lambda _: ChunkRepairs((cached_in_details,), (b'"prompt_cache_hit_tokens"', b'"insufficient_system_resource"', b'"error"')),
+        repairs=(move_cached_tokens,),
+        decoder=lambda _: ChunkRepairs(
+            (move_cached_tokens,), (b'"prompt_cache_hit_tokens"', b'"insufficient_system_resource"', b'"error"')
+        ),
         source="api-docs.deepseek.com",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream logprobs thinking"),
-        Roles(takes=("system", "user", "assistant", "tool")),
-        Cap("max_tokens"),
-        Becomes("reasoning_effort", "thinking", (("none", _OFF),), shown="thinking.type", others_stay=True),
-        OneOf("reasoning_effort", ("low", "high", "max"), to=_NEAREST),
-        Becomes("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown="thinking.type"),
+        Accepts("model messages stream logprobs thinking"),
+        Roles(accepts=("system", "user", "assistant", "tool")),
+        OutputCap("max_tokens"),
+        MapValues("reasoning_effort", "thinking", (("none", _OFF),), shown_as="thinking.type", keep_others=True),
+        OneOf("reasoning_effort", ("low", "high", "max"), nearest=_NEAREST),
+        MapValues("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown_as="thinking.type"),
         IgnoredWhileThinking("temperature"),
         Range("temperature", 0, 2),
         IgnoredWhileThinking("top_p"),
@@ -86,15 +88,15 @@ DEEPSEEK = OpenAICompatible(
         Range("frequency_penalty", -2, 2),
         IgnoredWhileThinking("presence_penalty", 0),
         Range("presence_penalty", -2, 2),
-        Choices(param="n", seeds=False),
-        Stop("stop", limit=16),
+        Choices(param="n", has_seed=False),
+        StopStrings("stop", limit=16),
         Range("top_logprobs", 0, 20),
-        Needs("top_logprobs", "logprobs"),
-        Functions("functions"),
+        Requires("top_logprobs", "logprobs"),
+        LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice"),
-        FreeWhileThinking("tool_choice"),
-        Format("response_format", ("text", "json_object"), asks=True),
+        NoForcedChoiceWhileThinking("tool_choice"),
+        ResponseFormat("response_format", ("text", "json_object"), warn_without_json=True),
         StreamUsage("stream_options"),
         Rename("user", "user_id"),
         Drop("logit_bias", why="not listed"),

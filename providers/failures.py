@@ -15,8 +15,8 @@ import msgspec
 
 from providers.base import Failure, FailureKind
 
-MESSAGE_LIMIT = 1_000
-LONGEST_WAIT = 86_400.0
+MAX_MESSAGE_CHARS = 1_000
+MAX_RETRY_AFTER_S = 86_400.0
 """Seconds; a Retry-After beyond a day is read as a day."""
 
 CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_long", "context_window_exceeded", "exceed_context_size_error"})
@@ -123,7 +123,7 @@ def _detail(detail: Any) -> str | None:
     if type(detail) is str:
         return detail
     if type(detail) is not list:
-        return None if detail is None else msgspec.json.encode(detail).decode()[:MESSAGE_LIMIT]
+        return None if detail is None else msgspec.json.encode(detail).decode()[:MAX_MESSAGE_CHARS]
     texts = []
     for one in detail[:5]:
         if type(one) is dict and "msg" in one:
@@ -155,7 +155,7 @@ def read_retry_after(headers: Mapping[str, str], clock: Callable[[], float] = ti
     """Seconds until a retry makes sense: retry-after-ms, retry-after as seconds or as a date; None for none or garbage."""
     millis = headers.get("retry-after-ms")
     if millis is not None and (seconds := _seconds(millis)) is not None:
-        return min(seconds / 1000, LONGEST_WAIT)
+        return min(seconds / 1000, MAX_RETRY_AFTER_S)
     value = headers.get("retry-after")
     if value is None:
         return None
@@ -164,7 +164,7 @@ def read_retry_after(headers: Mapping[str, str], clock: Callable[[], float] = ti
         return seconds
     try:
         date = parsedate_to_datetime(value)
-        return min(max(0.0, date.timestamp() - clock()), LONGEST_WAIT)
+        return min(max(0.0, date.timestamp() - clock()), MAX_RETRY_AFTER_S)
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -172,10 +172,10 @@ def read_retry_after(headers: Mapping[str, str], clock: Callable[[], float] = ti
 def _seconds(text: str) -> float | None:
     if not re.fullmatch(r"\s*\d{1,12}(\.\d{1,9})?\s*", text):
         return None
-    return min(float(text), LONGEST_WAIT)
+    return min(float(text), MAX_RETRY_AFTER_S)
 
 
-def scrub(message: str, credential: str | None = None) -> str:
+def redact(message: str, credential: str | None = None) -> str:
     """A message short enough to show and without anything that looks like a credential."""
     return _cut_secrets(message, credential)[0]
 
@@ -186,8 +186,8 @@ def _cut_secrets(message: str, credential: str | None) -> tuple[str, int]:
     if credential and len(credential) > 3:
         found += message.count(credential)
         message = message.replace(credential, "***")
-    message = "".join(ch if ch.isprintable() else " " for ch in message[: MESSAGE_LIMIT + 1])
-    return (message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"), found
+    message = "".join(ch if ch.isprintable() else " " for ch in message[: MAX_MESSAGE_CHARS + 1])
+    return (message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"), found
 
 
 def _word(value: Any) -> str | None:
@@ -199,7 +199,7 @@ def _word(value: Any) -> str | None:
 
 def _plain(body: bytes) -> str | None:
     """A body that is no JSON: its text, unless it is markup or nothing."""
-    text = body[: MESSAGE_LIMIT * 4].decode("utf-8", "replace").strip()
+    text = body[: MAX_MESSAGE_CHARS * 4].decode("utf-8", "replace").strip()
     if text.startswith("<") or not any(ch.isprintable() and not ch.isspace() for ch in text):
         return None
     return text

@@ -5,14 +5,14 @@ The page says that the returned text contains the stop string, the package says 
 
 from __future__ import annotations
 
-from providers.answers import arguments_as_text
+from providers.answers import encode_arguments
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import GATEWAY, NEAREST_EFFORT, SAMPLING
-from providers.rules.engine import ForModels, Takes
-from providers.rules.messages import DropField, Parts, Roles
-from providers.rules.pairs import Both, Excludes, Needs
-from providers.rules.shapes import Choices, Format, Stop, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Becomes, BiasRange, Cap, OneOf, Range, Rename
+from providers.rules.common import GATEWAY_RULES, NEAREST_EFFORT, SAMPLING
+from providers.rules.engine import Accepts, ForModels
+from providers.rules.messages import ContentParts, DropField, Roles
+from providers.rules.pairs import Discouraged, Excludes, Requires
+from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.values import BiasRange, MapValues, OneOf, OutputCap, Range, Rename
 from providers.streams import ChunkRepairs
 
 _EFFORTS = ("none", "low", "medium", "high")
@@ -23,49 +23,49 @@ FIREWORKS = OpenAICompatible(
         label="Fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
-        repairs=(arguments_as_text,),
-        decoder=lambda _: ChunkRepairs((arguments_as_text,), (b'"tool_calls"', b'"function_call"')),
+        repairs=(encode_arguments,),
+        decoder=lambda _: ChunkRepairs((encode_arguments,), (b'"tool_calls"', b'"function_call"')),
         source="its chat completions page and fireworks-ai 1.2.30",
     ),
     (
-        *GATEWAY,
-        Takes("model messages stream seed ignore_eos echo echo_last raw_output return_token_ids safe_tokenization speculation"),
-        Takes("parallel_tool_calls functions function_call user metadata prompt_cache_key prompt_cache_isolation_key prediction"),
-        Takes("mirostat_target mirostat_lr reasoning_history perf_metrics_in_response logprobs"),
-        Roles(takes=("system", "user", "assistant", "tool", "function")),
-        Parts(takes=("text", "image_url", "video_url")),
+        *GATEWAY_RULES,
+        Accepts("model messages stream seed ignore_eos echo echo_last raw_output return_token_ids safe_tokenization speculation"),
+        Accepts("parallel_tool_calls functions function_call user metadata prompt_cache_key prompt_cache_isolation_key prediction"),
+        Accepts("mirostat_target mirostat_lr reasoning_history perf_metrics_in_response logprobs"),
+        Roles(accepts=("system", "user", "assistant", "tool", "function")),
+        ContentParts(accepts=("text", "image_url", "video_url")),
         DropField(field="name"),
-        Cap("max_tokens"),
+        OutputCap("max_tokens"),
         OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
         Excludes("prompt_truncate_len", ("safe_tokenization",)),
         *SAMPLING,
-        Both("temperature", "top_p", "Fireworks recommends altering one of temperature and top_p, not both"),
+        Discouraged("temperature", "top_p", "Fireworks recommends altering one of temperature and top_p, not both"),
         Range("top_k", 0, 100),
         Range("min_p", 0, 1),
         Range("typical_p", 0, 1),
         Range("repetition_penalty", 0, 2),
-        Choices(param="n", most=128),
-        Stop("stop", limit=4),
+        Choices(param="n", max_choices=128),
+        StopStrings("stop", limit=4),
         BiasRange("logit_bias"),
         Range("top_logprobs", 0, 5),
-        Needs("top_logprobs", "logprobs"),
+        Requires("top_logprobs", "logprobs"),
         Tools("tools"),
         ToolChoice("tool_choice", ("auto", "none", "required", "any", "named")),
-        Format("response_format", ("text", "json_object", "json_schema", "grammar"), asks=True),
+        ResponseFormat("response_format", ("text", "json_object", "json_schema", "grammar"), warn_without_json=True),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "default", "flex", "priority")),
         Rename("reasoning_budget", "reasoning_effort"),
-        Becomes("disable_reasoning", "reasoning_effort", ((True, "none"), (False, None)), shown="reasoning_effort"),
-        Becomes("clear_thinking", "reasoning_history", ((True, "disabled"), (False, "preserved"))),
-        OneOf("reasoning_effort", _EFFORTS, to=NEAREST_EFFORT, takes_numbers=True),
+        MapValues("disable_reasoning", "reasoning_effort", ((True, "none"), (False, None)), shown_as="reasoning_effort"),
+        MapValues("clear_thinking", "reasoning_history", ((True, "disabled"), (False, "preserved"))),
+        OneOf("reasoning_effort", _EFFORTS, nearest=NEAREST_EFFORT, accepts_numbers=True),
         Excludes("thinking", ("reasoning_effort",), refuse=True, code="conflicting_parameters"),
         ForModels(
             ("accounts/fireworks/models/gpt-oss",),
-            (OneOf("reasoning_effort", ("low", "medium", "high"), to=NEAREST_EFFORT),),
+            (OneOf("reasoning_effort", ("low", "medium", "high"), nearest=NEAREST_EFFORT),),
         ),
         ForModels(
             ("accounts/fireworks/models/minimax-m2",),
-            (OneOf("reasoning_effort", ("low", "medium", "high"), to=NEAREST_EFFORT),),
+            (OneOf("reasoning_effort", ("low", "medium", "high"), nearest=NEAREST_EFFORT),),
         ),
     ),
 )

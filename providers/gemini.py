@@ -6,11 +6,11 @@ Facts: ai.google.dev on the endpoint; reports of rejected fields (2025 to 2026) 
 from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY
-from providers.rules.engine import Takes
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Accepts
 from providers.rules.messages import DropField, Roles
-from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Cap, Drop, OneOf, Range
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Drop, OneOf, OutputCap, Range
 
 GEMINI = OpenAICompatible(
     "gemini",
@@ -21,22 +21,22 @@ GEMINI = OpenAICompatible(
         source="ai.google.dev, issue reports",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream"),
-        Roles(takes=("system", "user", "assistant", "tool")),
+        Accepts("model messages stream"),
+        Roles(accepts=("system", "user", "assistant", "tool")),
         DropField(field="name", keeps=("tool",)),
-        Cap("max_completion_tokens", also=True),
+        OutputCap("max_completion_tokens", accepts_both=True),
         Range("temperature", 0, 2),
         Range("top_p", 0, 1),
-        Choices(param="n", most=8, seeds=False),
-        Stop("stop", limit=5),
-        Functions("functions"),
+        Choices(param="n", max_choices=8, has_seed=False),
+        StopStrings("stop", limit=5),
+        LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice"),
-        Format("response_format"),
+        ResponseFormat("response_format"),
         StreamUsage("stream_options"),
-        OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high"), to={"xhigh": "high", "max": "high"}),
+        OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high"), nearest={"xhigh": "high", "max": "high"}),
         Drop("frequency_penalty", why="unknown name upstream, or not enabled for the model"),
         Drop("presence_penalty", why="unknown name upstream, or not enabled for the model"),
         Drop("parallel_tool_calls", why="reported as an unknown name upstream"),

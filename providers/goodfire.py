@@ -7,45 +7,53 @@ The host may be gone (the package was archived in October 2025); nothing here wa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
-from providers.answers import Repair
+from msgspec import Meta
+
+from providers.answers import Repair, choices_of, message_of, repair_finish_reasons
+from providers.base import StreamDecoder
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY
-from providers.rules.engine import Rule, Takes
-from providers.rules.messages import DropField, NoToolTurns, Parts, Roles
-from providers.rules.shapes import Choices, Format, StreamUsage
-from providers.rules.values import Cap, Default, Drop, FromSetting, Refuse
-from providers.streams import FreshTokens
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Accepts, Rule
+from providers.rules.messages import ContentParts, DropField, RefuseToolTurns, Roles
+from providers.rules.shapes import Choices, ResponseFormat, StreamUsage
+from providers.rules.values import Default, DefaultFromSetting, Drop, OutputCap, Refuse
+from providers.streams import _decode, _encode
 
 
 class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """Goodfire's settings."""
 
-    controller: dict[str, Any] | None = None
-    """A model variant: interventions and scopes on features, for every request that brings none."""
+    controller: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="Model variant (interventions and scopes on features) for requests that bring none.",
+            examples=[{"name": "my-variant"}],
+        ),
+    ] = None
 
 
 _CLIENT = "stated by Goodfire's own client; what the server would choose is not known"
 
 CHAT: tuple[Rule, ...] = (
-    *GATEWAY,
+    *GATEWAY_RULES,
     *CONTEXT_POLICY,
-    Takes("model messages stream controller"),
-    Takes("temperature top_p stop"),
-    Roles(takes=("system", "user", "assistant")),
-    Parts(takes=(), as_string=("system", "user", "assistant")),
-    NoToolTurns(),
+    Accepts("model messages stream controller"),
+    Accepts("temperature top_p stop"),
+    Roles(accepts=("system", "user", "assistant")),
+    ContentParts(accepts=(), as_string=("system", "user", "assistant")),
+    RefuseToolTurns(),
     DropField(field="name"),
     Refuse("tools", why="it knows no tools"),
     Refuse("functions", why="it knows no tools"),
     Drop("tool_choice", why="it knows no tools", neutral=("none", "auto")),
     Drop("function_call", why="it knows no tools", neutral=("none", "auto")),
     Drop("parallel_tool_calls", why="it knows no tools", neutral=(True, False)),
-    Format("response_format", ()),
+    ResponseFormat("response_format", ()),
     Choices(param="n"),
-    Cap("max_completion_tokens"),
+    OutputCap("max_completion_tokens"),
     Default("max_completion_tokens", 2048, why=_CLIENT),
     Default("top_p", 0.9, why=_CLIENT),
     Default("temperature", 0.6, why=_CLIENT),
@@ -53,21 +61,21 @@ CHAT: tuple[Rule, ...] = (
     Default("stop", ["<|eot_id|>", "<|begin_of_text|>"], why=_CLIENT),
     Default("stream", False, why=_CLIENT),
     StreamUsage("stream_options", "never"),
-    FromSetting("controller"),
+    DefaultFromSetting("controller"),
 )
 
 LOGITS: tuple[Rule, ...] = (
-    *GATEWAY,
-    Takes("model messages filter_vocabulary controller"),
-    Roles(takes=("system", "user", "assistant")),
-    Parts(takes=(), as_string=("system", "user", "assistant")),
-    NoToolTurns(),
+    *GATEWAY_RULES,
+    Accepts("model messages filter_vocabulary controller"),
+    Roles(accepts=("system", "user", "assistant")),
+    ContentParts(accepts=(), as_string=("system", "user", "assistant")),
+    RefuseToolTurns(),
     Default("top_k", 10, why="the default of Goodfire's own client"),
-    FromSetting("controller"),
+    DefaultFromSetting("controller"),
 )
 
 
-def filled_created(clock: Callable[[], float]) -> Repair:
+def fill_created(clock: Callable[[], float]) -> Repair:
     """Goodfire's `created` may be null, OpenAI's may not."""
 
     def repair(answer: dict[str, Any]) -> bool:
@@ -86,10 +94,52 @@ GOODFIRE = OpenAICompatible(
         base_url="https://api.goodfire.ai/api/inference/v1",
         paths={"chat": "/chat/completions", "logits": "/chat-attribution/compute-logits"},
         options=GoodfireSettings,
-        repairs=(filled_created(time.time),),
-        decoder=lambda _: FreshTokens(),
+        repairs=(fill_created(time.time),),
+        decoder=lambda _: GoodfireChunks(),
         source="goodfire 0.3.5 and its chat documentation",
     ),
     CHAT,
     {"logits": LOGITS},
 )
+
+
+class GoodfireChunks(StreamDecoder):
+    """Goodfire's streams: a token may come twice (`gf_token_index`), each says its role, `created` may be null, nothing ends them."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._newest: dict[int, int] = {}
+        self._finished: set[int] = set()
+        self._frame: dict[str, Any] = {}
+
+    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
+        """The chunk without what was seen; nothing when all of it was."""
+        chunk = _decode(data)
+        if chunk.get("error"):
+            return (data,)
+        choices = [choice for choice in choices_of(chunk) if self._fresh(choice)]
+        if not choices:
+            return ()
+        if chunk.get("created") is None:
+            chunk["created"] = self._frame.get("created") or int(self._clock())
+        repair_finish_reasons(chunk)
+        self._frame = {key: value for key, value in chunk.items() if key != "choices"}
+        return (_encode({**chunk, "choices": choices}),)
+
+    def _fresh(self, choice: dict[str, Any]) -> bool:
+        index, token = choice.get("index", 0), choice.pop("gf_token_index", None)
+        if type(token) is int:
+            if token <= self._newest.get(index, -1):
+                return False
+            if index in self._newest:
+                message_of(choice).pop("role", None)
+            self._newest[index] = token
+        if choice.get("finish_reason") is not None:
+            self._finished.add(index)
+        return True
+
+    def end(self) -> Sequence[bytes]:
+        """Goodfire need not say why it stopped: [DONE] after text is the natural end."""
+        open_choices = [index for index in self._newest if index not in self._finished]
+        ended = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in open_choices]
+        return (_encode({**self._frame, "choices": ended}),) if ended else ()

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 
 from providers.base import Failure, StreamDecoder, StreamFailure, Target
-from providers.failures import scrub
+from providers.failures import redact
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY, NEAREST_EFFORT
-from providers.rules.engine import Takes
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, NEAREST_EFFORT
+from providers.rules.engine import Accepts
 from providers.rules.messages import DropField, Roles
 from providers.rules.pairs import Excludes
-from providers.rules.shapes import Choices, Format, Stop, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Cap, Drop, OneOf, Range
+from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Drop, OneOf, OutputCap, Range
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -35,7 +35,7 @@ class GroqChunks(StreamDecoder):
         error = extra.get("error")
         if error:
             message = error if type(error) is str else str(error.get("message")) if type(error) is dict else "the stream failed"
-            raise StreamFailure(Failure("inband_error", scrub(message)))
+            raise StreamFailure(Failure("inband_error", redact(message)))
         if extra.get("usage") is None or chunk.get("usage") is not None:
             return (data,)
         chunk["usage"] = extra.pop("usage")
@@ -63,25 +63,25 @@ GROQ = Groq(
         source="groq 1.7.0",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream user parallel_tool_calls functions function_call disable_tool_validation documents"),
-        Takes("citation_options search_settings compound_custom"),
-        Roles(takes=("system", "user", "assistant", "tool", "function")),
+        Accepts("model messages stream user parallel_tool_calls functions function_call disable_tool_validation documents"),
+        Accepts("citation_options search_settings compound_custom"),
+        Roles(accepts=("system", "user", "assistant", "tool", "function")),
         DropField(field="name", keeps=("function",)),
-        Cap("max_completion_tokens", also=True),
+        OutputCap("max_completion_tokens", accepts_both=True),
         Range("temperature", 0, 2),
         Range("top_p", 0, 1),
-        Choices(param="n", sends_one=True, hint=True),
-        Stop("stop", limit=4),
+        Choices(param="n", accepts_one=True, best_effort_seed=True),
+        StopStrings("stop", limit=4),
         Tools("tools", limit=128),
         ToolChoice("tool_choice"),
-        Format("response_format"),
+        ResponseFormat("response_format"),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "on_demand", "flex", "performance")),
-        OneOf("reasoning_effort", ("none", "default", "low", "medium", "high"), to=NEAREST_EFFORT),
+        OneOf("reasoning_effort", ("none", "default", "low", "medium", "high"), nearest=NEAREST_EFFORT),
         OneOf("reasoning_format", ("hidden", "raw", "parsed")),
-        Takes("include_reasoning"),
+        Accepts("include_reasoning"),
         Excludes("include_reasoning", ("reasoning_format",)),
         Drop("frequency_penalty"),
         Drop("presence_penalty"),

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from providers.openai_compatible import OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY
-from providers.rules.engine import Rule, Takes
-from providers.rules.pairs import Needs
-from providers.rules.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Cap, Drop, Rename
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Accepts, Rule
+from providers.rules.pairs import Requires
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Drop, OutputCap, Rename
 
 LLAMACPP_RULES: tuple[Rule, ...] = (
-    *GATEWAY,
+    *GATEWAY_RULES,
     *CONTEXT_POLICY,
-    Takes("model messages stream temperature top_p top_k min_p typical_p frequency_penalty presence_penalty stop logit_bias"),
-    Takes("logprobs parallel_tool_calls reasoning_effort reasoning_format ignore_eos chat_template_kwargs"),
-    Takes("xtc_threshold xtc_probability mirostat"),
-    Needs("top_logprobs", "logprobs"),
-    Cap("max_tokens", also=True),
-    Choices(param="n", most=128),
-    Functions("functions"),
+    Accepts("model messages stream temperature top_p top_k min_p typical_p frequency_penalty presence_penalty stop logit_bias"),
+    Accepts("logprobs parallel_tool_calls reasoning_effort reasoning_format ignore_eos chat_template_kwargs"),
+    Accepts("xtc_threshold xtc_probability mirostat"),
+    Requires("top_logprobs", "logprobs"),
+    OutputCap("max_tokens", accepts_both=True),
+    Choices(param="n", max_choices=128),
+    LegacyFunctions("functions"),
     Tools("tools"),
     ToolChoice("tool_choice"),
-    Format("response_format", ("text", "json_object", "json_schema")),
+    ResponseFormat("response_format", ("text", "json_object", "json_schema")),
     StreamUsage("stream_options", only_streams=False),
     Rename("repetition_penalty", "repeat_penalty"),
     Rename("mirostat_target", "mirostat_tau"),
@@ -35,7 +35,7 @@ LLAMACPP_WIRE = Wire(
     base_url="http://localhost:8080/v1",
     needs_credential=False,
     unknown="new",
-    takes_nulls=True,
+    accepts_nulls=True,
     prefill={},
     source="llama.cpp server README (commit 00dc805)",
 )

@@ -6,14 +6,14 @@ import hashlib
 import re
 from typing import Any, ClassVar
 
-from providers.answers import Repair, arguments_as_text, choices_of, content_as_text, said_in
+from providers.answers import Repair, choices_of, encode_arguments, flatten_content, message_of
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY
-from providers.rules.engine import Takes, Work
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Accepts, Work
 from providers.rules.messages import DropField, Message, MessageRule, Roles
-from providers.rules.pairs import Needs
-from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Cap, OneOf, Range, Rename
+from providers.rules.pairs import Requires
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.values import OneOf, OutputCap, Range, Rename
 from providers.streams import ChunkRepairs
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9]{9}")
@@ -55,18 +55,18 @@ def short_id(name: str) -> str:
     return "".join(letters)
 
 
-def named_calls(answer: dict[str, Any]) -> bool:
+def fill_call_ids(answer: dict[str, Any]) -> bool:
     """A tool call whose id is the text "null" has none: it gets one that is stable within the answer."""
     changed = False
     for choice in choices_of(answer):
-        for at, call in enumerate(said_in(choice).get("tool_calls") or ()):
+        for at, call in enumerate(message_of(choice).get("tool_calls") or ()):
             if type(call) is dict and call.get("id") == "null":
                 call["id"] = short_id(f"{answer.get('id')}-{choice.get('index')}-{call.get('index', at)}")
                 changed = True
     return changed
 
 
-_REPAIRS: tuple[Repair, ...] = (content_as_text, arguments_as_text, named_calls)
+_REPAIRS: tuple[Repair, ...] = (flatten_content, encode_arguments, fill_call_ids)
 
 MISTRAL = OpenAICompatible(
     "mistral",
@@ -79,25 +79,25 @@ MISTRAL = OpenAICompatible(
         source="mistralai 3.7.0",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream min_tokens top_k repetition_penalty frequency_penalty presence_penalty logprobs metadata"),
-        Takes("parallel_tool_calls prompt_cache_key prediction safe_prompt prompt_mode guardrails prompt_logprobs"),
-        Roles(takes=("system", "user", "assistant", "tool")),
+        Accepts("model messages stream min_tokens top_k repetition_penalty frequency_penalty presence_penalty logprobs metadata"),
+        Accepts("parallel_tool_calls prompt_cache_key prediction safe_prompt prompt_mode guardrails prompt_logprobs"),
+        Roles(accepts=("system", "user", "assistant", "tool")),
         DropField(field="name", keeps=("tool",)),
         ShortToolIds(),
-        Cap("max_tokens"),
+        OutputCap("max_tokens"),
         Rename("min_completion_tokens", "min_tokens"),
         Range("temperature", 0, 1.5),
         Range("top_p", 0, 1),
-        Choices(param="n", most=128),
+        Choices(param="n", max_choices=128),
         Rename("seed", "random_seed"),
-        Stop("stop"),
-        Needs("top_logprobs", "logprobs"),
-        Functions("functions"),
+        StopStrings("stop"),
+        Requires("top_logprobs", "logprobs"),
+        LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice", ("auto", "none", "any", "required", "named")),
-        Format("response_format", asks=True),
+        ResponseFormat("response_format", warn_without_json=True),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "standard_only")),
         OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high", "xhigh", "max")),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from providers.openai_compatible import OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY
-from providers.rules.engine import Takes
-from providers.rules.messages import Parts
-from providers.rules.pairs import Needs
-from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Cap, Drop, OneOf
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Accepts
+from providers.rules.messages import ContentParts
+from providers.rules.pairs import Requires
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Drop, OneOf, OutputCap
 
 OLLAMA = OpenAICompatible(
     "ollama",
@@ -16,22 +16,22 @@ OLLAMA = OpenAICompatible(
         label="Ollama",
         base_url="http://localhost:11434/v1",
         needs_credential=False,
-        takes_nulls=True,
+        accepts_nulls=True,
         source="ollama source (commit fb30760)",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream temperature top_p frequency_penalty presence_penalty logprobs top_logprobs reasoning"),
-        Parts(takes=("text", "image_url"), remote_images=False),
-        Cap("max_tokens"),
-        Needs("top_logprobs", "logprobs"),
-        Choices(param="n", hint=True),
-        Stop("stop"),
-        Functions("functions"),
+        Accepts("model messages stream temperature top_p frequency_penalty presence_penalty logprobs top_logprobs reasoning"),
+        ContentParts(accepts=("text", "image_url"), remote_images=False),
+        OutputCap("max_tokens"),
+        Requires("top_logprobs", "logprobs"),
+        Choices(param="n", best_effort_seed=True),
+        StopStrings("stop"),
+        LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice", ()),
-        Format("response_format"),
+        ResponseFormat("response_format"),
         StreamUsage("stream_options", only_streams=False),
         OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max")),
         Drop("logit_bias", why="ignored upstream"),

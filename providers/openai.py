@@ -8,34 +8,34 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from providers.openai_compatible import OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY, LOGPROBS, SAMPLING
-from providers.rules.engine import UNSUPPORTED, ForModels, Rule, Takes, Work
-from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.rules.values import BiasRange, Cap, Drop, OneOf, Range, ToHeader
+from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY_RULES, LOGPROBS, SAMPLING
+from providers.rules.engine import UNSUPPORTED, Accepts, ForModels, Rule, Work
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.values import BiasRange, Drop, MoveToHeader, OneOf, OutputCap, Range
 
 TEXT_MODELS: tuple[Rule, ...] = (
-    *GATEWAY,
+    *GATEWAY_RULES,
     *CONTEXT_POLICY,
-    Takes("model messages stream functions function_call"),
-    Cap("max_completion_tokens", also=True),
+    Accepts("model messages stream functions function_call"),
+    OutputCap("max_completion_tokens", accepts_both=True),
     *SAMPLING,
-    Choices(param="n", most=128, hint=True),
-    Stop("stop", limit=4),
+    Choices(param="n", max_choices=128, best_effort_seed=True),
+    StopStrings("stop", limit=4),
     BiasRange("logit_bias"),
     *LOGPROBS,
-    Format("response_format"),
+    ResponseFormat("response_format"),
     Tools("tools", functions_only=False),
     ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
     StreamUsage("stream_options"),
-    Takes("parallel_tool_calls user safety_identifier prompt_cache_key metadata store prediction modalities audio"),
-    Takes("web_search_options moderation prompt_cache_options prompt_cache_retention"),
+    Accepts("parallel_tool_calls user safety_identifier prompt_cache_key metadata store prediction modalities audio"),
+    Accepts("web_search_options moderation prompt_cache_options prompt_cache_retention"),
     OneOf("service_tier", ("auto", "default", "flex", "scale", "priority", "fast")),
-    OneOf("reasoning_effort", EFFORTS, to={"max": "xhigh"}),
+    OneOf("reasoning_effort", EFFORTS, nearest={"max": "xhigh"}),
     OneOf("verbosity", ("low", "medium", "high")),
 )
 
 
-class WhileReasoning(Rule, frozen=True):
+class DropWhileReasoning(Rule, frozen=True):
     """A sampling parameter that a model takes only while it does not reason; `neutral` is the value it uses then."""
 
     default_on: bool = True
@@ -65,7 +65,7 @@ class NotAtMinimal(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Drop them there."""
         if work.body.get("reasoning_effort") == "minimal" and work.body.get(self.param):
-            work.lossy(self.param, "drop", "not supported at effort minimal", code="unsupported_combination")
+            work.report_lossy(self.param, "drop", "not supported at effort minimal", code="unsupported_combination")
             work.body.pop(self.param)
 
 
@@ -83,7 +83,7 @@ _WITH_MINIMAL = EFFORTS
 _UP = ("low", "medium", "high", "xhigh")
 _PRO = ("medium", "high", "xhigh")
 
-FAMILIES: tuple[Family, ...] = (
+REASONING_FAMILIES: tuple[Family, ...] = (
     Family("gpt-6-astra", True, _UP),
     Family("gpt-6.1-sol", True, _UP),
     Family("gpt-6.1-terra", True, _WITH_MINIMAL),
@@ -117,17 +117,17 @@ def _reasoning(family: Family) -> ForModels:
     to = {**nearest, "xhigh": family.efforts[-1], "max": family.efforts[-1]}
     on = family.default_on
     rules: tuple[Rule, ...] = (
-        Functions("functions"),
+        LegacyFunctions("functions"),
         Tools("tools", functions_only=False),
         ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
-        Cap("max_completion_tokens"),
-        OneOf("reasoning_effort", family.efforts, to={word: near for word, near in to.items() if word not in family.efforts}),
-        WhileReasoning("temperature", on, takes_neutral=True),
+        OutputCap("max_completion_tokens"),
+        OneOf("reasoning_effort", family.efforts, nearest={word: near for word, near in to.items() if word not in family.efforts}),
+        DropWhileReasoning("temperature", on, takes_neutral=True),
         Range("temperature", 0, 2),
-        WhileReasoning("top_p", on),
+        DropWhileReasoning("top_p", on),
         Range("top_p", 0, 1),
-        WhileReasoning("top_logprobs", on, None),
-        WhileReasoning("logprobs", on, None),
+        DropWhileReasoning("top_logprobs", on, None),
+        DropWhileReasoning("logprobs", on, None),
         Range("top_logprobs", 0, 20),
         Drop("frequency_penalty"),
         Drop("presence_penalty"),
@@ -146,13 +146,13 @@ _NO_REASONING: tuple[Rule, ...] = (Drop("reasoning_effort", why="not a reasoning
 
 OPENAI_RULES: tuple[Rule | ForModels, ...] = (
     *TEXT_MODELS,
-    ForModels(("gpt-5-chat",), (Cap("max_completion_tokens"), _NO_REASONING[0])),
-    *map(_reasoning, FAMILIES),
+    ForModels(("gpt-5-chat",), (OutputCap("max_completion_tokens"), _NO_REASONING[0])),
+    *map(_reasoning, REASONING_FAMILIES),
     ForModels(("gpt-4", "gpt-3.5", "chatgpt-4o"), _NO_REASONING),
 )
 
 OPENAI = OpenAICompatible(
     "openai",
-    Wire(label="OpenAI", base_url="https://api.openai.com/v1", takes_nulls=True, source="openai 3.52.0"),
-    (*OPENAI_RULES, ToHeader("team", "OpenAI-Organization")),
+    Wire(label="OpenAI", base_url="https://api.openai.com/v1", accepts_nulls=True, source="openai 3.52.0"),
+    (*OPENAI_RULES, MoveToHeader("team", "OpenAI-Organization")),
 )

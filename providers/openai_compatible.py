@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 
-from providers.answers import Repair, read_answer, read_list, read_logits
+from providers.answers import Repair, read_answer, read_embeddings, read_logits
 from providers.base import Adjustment, Answer, Body, Failure, Operation, Options, Provider, Refusal, StreamDecoder, Target, WireRequest
 from providers.failures import read_failure
-from providers.rules.common import GATEWAY
-from providers.rules.engine import ForModels, Plan, Rule, Unknown, compile_plan
+from providers.rules.common import GATEWAY_RULES
+from providers.rules.engine import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.shapes import Choices, StreamUsage
-from providers.rules.values import Cap
+from providers.rules.values import OutputCap
 
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
 """Operation to path, after a base URL that ends in the version."""
@@ -29,8 +30,13 @@ _json_string = msgspec.json.Encoder().encode
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings that every provider has."""
 
-    max_fanout: int = 8
-    """The most upstream calls that one call with `n` becomes."""
+    max_fanout: Annotated[
+        int,
+        Meta(
+            description="Maximum number of upstream requests that one call with `n` may become.",
+            examples=[16],
+        ),
+    ] = 8
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,9 +47,9 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None
     """Everything before the operation's path, version included; None: the operator must say."""
     needs_credential: bool = True
-    unknown: Unknown = "drop"
+    unknown: UnknownPolicy = "drop"
     """Fields that no rule knows: dropped and reported, passed, or passed only where they are nobody's parameter (`new`)."""
-    takes_nulls: bool = False
+    accepts_nulls: bool = False
     """A field that is null is as good as none; otherwise it is left out."""
     paths: Mapping[str, str] = PATHS
     options: type[msgspec.Struct] = Settings
@@ -52,7 +58,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Settings that are sent as a header, unless the caller's request sets it: setting, header."""
     repairs: tuple[Repair, ...] = ()
     """What JSON answers need."""
-    empty_answers: bool = False
+    allows_empty_answers: bool = False
     """Answers without choices are answers."""
     decoder: Callable[[Options], StreamDecoder] | None = None
     """What streams need; None: nothing."""
@@ -85,16 +91,16 @@ class OpenAICompatible(Provider):
         self.operations = frozenset(cast("Mapping[Operation, str]", wire.paths))
         self.caller_headers = wire.caller_headers
         self.prefill = wire.prefill
-        self._plans: dict[tuple[str, str], Plan] = {}
+        self._plans: dict[tuple[str, str], CompiledRules] = {}
 
-    def plan(self, model: str, operation: str = "chat") -> Plan:
+    def compiled_rules(self, model: str, operation: str = "chat") -> CompiledRules:
         """The rules for one model, compiled once."""
         plan = self._plans.get((model, operation))
         if plan is None:
             if operation == "chat" or operation in self.others:
-                plan = compile_plan(self.rules if operation == "chat" else self.others[operation], model, unknown=self.wire.unknown)
+                plan = compile_rules(self.rules if operation == "chat" else self.others[operation], model, unknown=self.wire.unknown)
             else:
-                plan = compile_plan(self._stream_rules() if operation == "completions" else (), model, unknown="pass")
+                plan = compile_rules(self._stream_rules() if operation == "completions" else (), model, unknown="pass")
             if len(self._plans) < 10_000:
                 self._plans[model, operation] = plan
         return plan
@@ -107,11 +113,11 @@ class OpenAICompatible(Provider):
         """Apply the rules in place; Refusal when the operation or a value is not to be had here."""
         if options.operation not in self.wire.paths:
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
-        if not self.wire.takes_nulls:
+        if not self.wire.accepts_nulls:
             body.drop_nulls()
-        return self.plan(self.rules_model(target), options.operation).apply(body, self.wire.label, options, target.options)
+        return self.compiled_rules(self.model_for_rules(target), options.operation).apply(body, self.wire.label, options, target.options)
 
-    def rules_model(self, target: Target) -> str:
+    def model_for_rules(self, target: Target) -> str:
         """The model whose rules count."""
         return target.model
 
@@ -155,10 +161,10 @@ class OpenAICompatible(Provider):
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
         """The answer; its own bytes where nothing had to change. ValueError when it is none."""
         if options.operation == "embeddings":
-            return read_list(body)
+            return read_embeddings(body)
         if options.operation == "logits":
             return read_logits(body)
-        return read_answer(body, self.wire.repairs, may_be_empty=self.wire.empty_answers)
+        return read_answer(body, self.wire.repairs, may_be_empty=self.wire.allows_empty_answers)
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """A decoder for one stream, or None when its bytes are right as they are."""
@@ -170,7 +176,7 @@ class OpenAICompatible(Provider):
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
         """What `model` honours and what is adjusted, from the rules."""
-        return self.plan(model).capabilities()
+        return self.compiled_rules(model).capabilities()
 
 
 def base_path(base_url: str) -> str:
@@ -187,11 +193,11 @@ _paths: dict[str, str] = {}
 
 COMPATIBLE = OpenAICompatible(
     "openai-compatible",
-    Wire(label="this server", base_url=None, needs_credential=False, unknown="pass", takes_nulls=True),
+    Wire(label="this server", base_url=None, needs_credential=False, unknown="pass", accepts_nulls=True),
     (
-        *GATEWAY,
-        Cap("max_tokens", also=True),
-        Choices(param="n", most=128),
+        *GATEWAY_RULES,
+        OutputCap("max_tokens", accepts_both=True),
+        Choices(param="n", max_choices=128),
         StreamUsage("stream_options", only_streams=False),
     ),
 )

@@ -6,11 +6,11 @@ It routes to many providers and leaves out what they do not take; its own `provi
 from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY, LOGPROBS, SAMPLING
-from providers.rules.engine import Takes
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, SAMPLING
+from providers.rules.engine import Accepts
 from providers.rules.messages import Roles
-from providers.rules.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
-from providers.rules.values import BiasRange, Cap, OneOf, Range
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
+from providers.rules.values import BiasRange, OneOf, OutputCap, Range
 from providers.streams import ChunkRepairs
 
 OPENROUTER = OpenAICompatible(
@@ -24,12 +24,12 @@ OPENROUTER = OpenAICompatible(
         source="openrouter.ai/docs",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream stop user verbosity prediction parallel_tool_calls modalities web_search_options"),
-        Takes("provider models route transforms reasoning usage plugins top_a structured_outputs include_reasoning"),
-        Roles(takes=("system", "developer", "user", "assistant", "tool")),
-        Cap("max_tokens", also=True),
+        Accepts("model messages stream stop user verbosity prediction parallel_tool_calls modalities web_search_options"),
+        Accepts("provider models route transforms reasoning usage plugins top_a structured_outputs include_reasoning"),
+        Roles(accepts=("system", "developer", "user", "assistant", "tool")),
+        OutputCap("max_tokens", accepts_both=True),
         *SAMPLING,
         Range("top_k", 0),
         Range("min_p", 0, 1),
@@ -37,11 +37,11 @@ OPENROUTER = OpenAICompatible(
         Choices(param="n"),
         BiasRange("logit_bias"),
         *LOGPROBS,
-        Functions("functions"),
+        LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice"),
-        Format("response_format"),
+        ResponseFormat("response_format"),
         StreamUsage("stream_options", only_streams=False),
-        OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high", "xhigh"), to={"max": "xhigh"}),
+        OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high", "xhigh"), nearest={"max": "xhigh"}),
     ),
 )

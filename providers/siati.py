@@ -5,13 +5,17 @@ Facts: its chat completions page, and its wiki (errors, streaming, headers; page
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY, SAMPLING
-from providers.rules.engine import Takes
-from providers.rules.messages import Alternate, DropField, Roles
-from providers.rules.pairs import Both
-from providers.rules.shapes import Choices, Format, Functions, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Cap, Drop, ToHeader
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, SAMPLING
+from providers.rules.engine import Accepts
+from providers.rules.messages import AlternateRoles, DropField, Roles
+from providers.rules.pairs import Discouraged
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Drop, MoveToHeader, OutputCap
 from providers.streams import ChunkRepairs
 
 TIERS = ("slow", "medium", "fast", "ludicrous")
@@ -20,8 +24,13 @@ TIERS = ("slow", "medium", "fast", "ludicrous")
 class SiatiSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """SIATI's settings."""
 
-    tier: str | None = None
-    """slow, medium, fast or ludicrous, for requests that say nothing; it overrides the key's tier."""
+    tier: Annotated[
+        str | None,
+        Meta(
+            description="Tier of requests that name none: `slow`, `medium`, `fast` or `ludicrous`. It overrides the tier of the key.",
+            examples=["fast"],
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         """Refuse a tier that does not exist."""
@@ -41,25 +50,25 @@ SIATI = OpenAICompatible(
         source="its chat completions page and wiki.siati.ai",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream seed stop"),
-        Roles(takes=("system", "user", "assistant", "tool")),
+        Accepts("model messages stream seed stop"),
+        Roles(accepts=("system", "user", "assistant", "tool")),
         DropField(field="name"),
-        Alternate(),
-        Cap("max_tokens"),
+        AlternateRoles(),
+        OutputCap("max_tokens"),
         *SAMPLING,
-        Both("temperature", "top_p", "top_p is meant as an alternative to temperature"),
-        Choices(param="n", hint=True),
-        Functions("functions"),
+        Discouraged("temperature", "top_p", "top_p is meant as an alternative to temperature"),
+        Choices(param="n", best_effort_seed=True),
+        LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice"),
-        Format("response_format", ("json_object",)),
+        ResponseFormat("response_format", ("json_object",)),
         StreamUsage("stream_options", only_streams=False),
-        ToHeader("user", "X-Siati-User"),
-        ToHeader("siati_tier", "X-Siati-Tier", TIERS),
-        ToHeader("service_tier", "X-Siati-Tier", TIERS),
-        ToHeader("idempotency_key", "X-Request-Id"),
+        MoveToHeader("user", "X-Siati-User"),
+        MoveToHeader("siati_tier", "X-Siati-Tier", TIERS),
+        MoveToHeader("service_tier", "X-Siati-Tier", TIERS),
+        MoveToHeader("idempotency_key", "X-Request-Id"),
         Drop("parallel_tool_calls", why="not listed; unknown fields are 400"),
     ),
 )

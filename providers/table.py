@@ -8,7 +8,7 @@ from typing import Any
 
 import providers
 from providers.openai_compatible import OpenAICompatible
-from providers.rules.engine import CANONICAL, ForModels
+from providers.rules.engine import CANONICAL_PARAMS, ForModels
 
 Entry = Mapping[str, Any]
 
@@ -155,7 +155,7 @@ def _section(kind: str) -> Iterator[str]:
 
 
 def _listed() -> frozenset[str]:
-    return frozenset(name for names in GROUPS.values() for name in names.split()) | CANONICAL
+    return frozenset(name for names in GROUPS.values() for name in names.split()) | CANONICAL_PARAMS
 
 
 def _family(provider: OpenAICompatible, rule: ForModels, general: Mapping[str, Any]) -> Iterator[list[str]]:

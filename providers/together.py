@@ -7,18 +7,18 @@ from typing import Any
 
 import msgspec
 
-from providers.answers import Repair, choices_of, said_in
+from providers.answers import Repair, choices_of, message_of
 from providers.base import Failure, Target
 from providers.openai_compatible import OpenAICompatible, Wire
-from providers.rules.common import GATEWAY, NEAREST_EFFORT
-from providers.rules.engine import Rule, Takes, Work
+from providers.rules.common import GATEWAY_RULES, NEAREST_EFFORT
+from providers.rules.engine import Accepts, Rule, Work
 from providers.rules.messages import DropField, Roles
-from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Becomes, Cap, Drop, OneOf, Range
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range
 from providers.streams import ChunkRepairs
 
 
-class CountedLogprobs(Rule, frozen=True):
+class LogprobsAsCount(Rule, frozen=True):
     """`logprobs` is a number here, how many of the likeliest tokens to tell, which OpenAI calls top_logprobs."""
 
     @property
@@ -52,13 +52,13 @@ class CountedLogprobs(Rule, frozen=True):
         }
 
 
-def openai_logprobs(answer: dict[str, Any]) -> bool:
+def convert_logprobs(answer: dict[str, Any]) -> bool:
     """Lists of tokens and of their logarithms become OpenAI's list of entries; a chunk's bare number becomes one entry."""
     changed = False
     for choice in choices_of(answer):
         given = choice.get("logprobs")
         if type(given) in (int, float):
-            choice["logprobs"] = {"content": [_entry(said_in(choice).get("content") or "", given, None)]}
+            choice["logprobs"] = {"content": [_entry(message_of(choice).get("content") or "", given, None)]}
             changed = True
         elif type(given) is dict and "content" not in given and type(given.get("tokens")) is list:
             choice["logprobs"] = {"content": _entries(given)}
@@ -96,7 +96,7 @@ class Together(OpenAICompatible):
         return msgspec.structs.replace(found, **known)
 
 
-_REPAIRS: tuple[Repair, ...] = (openai_logprobs,)
+_REPAIRS: tuple[Repair, ...] = (convert_logprobs,)
 
 TOGETHER = Together(
     "together",
@@ -108,28 +108,28 @@ TOGETHER = Together(
         source="together 3.1.1",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
-        Takes("model messages stream top_k repetition_penalty logit_bias echo chat_template_kwargs reasoning safety_model compliance"),
-        Roles(takes=("system", "user", "assistant", "tool", "function")),
+        Accepts("model messages stream top_k repetition_penalty logit_bias echo chat_template_kwargs reasoning safety_model compliance"),
+        Roles(accepts=("system", "user", "assistant", "tool", "function")),
         DropField(field="name", keeps=("tool", "function")),
-        Cap("max_tokens"),
+        OutputCap("max_tokens"),
         Range("temperature", 0, 1),
         Range("top_p", 0, 1),
         Range("min_p", 0, 1),
         Range("frequency_penalty", -2, 2),
         Range("presence_penalty", -2, 2),
-        Choices(param="n", most=128, hint=True),
-        Stop("stop", listed=True),
+        Choices(param="n", max_choices=128, best_effort_seed=True),
+        StopStrings("stop", as_list=True),
         Range("top_logprobs", 0, 20),
-        CountedLogprobs("logprobs"),
-        Functions("functions"),
+        LogprobsAsCount("logprobs"),
+        LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice"),
-        Format("response_format"),
+        ResponseFormat("response_format"),
         StreamUsage("stream_options", "always"),
-        OneOf("reasoning_effort", ("low", "medium", "high"), to=NEAREST_EFFORT),
-        Becomes("disable_reasoning", "reasoning", ((True, {"enabled": False}), (False, None)), shown="reasoning.enabled"),
+        OneOf("reasoning_effort", ("low", "medium", "high"), nearest=NEAREST_EFFORT),
+        MapValues("disable_reasoning", "reasoning", ((True, {"enabled": False}), (False, None)), shown_as="reasoning.enabled"),
         Drop("user", why="not a field"),
         Drop("parallel_tool_calls", why="not a field"),
     ),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from providers.openai_compatible import OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY
-from providers.rules.engine import Rule, Takes, Work
-from providers.rules.pairs import Needs
-from providers.rules.shapes import Choices, Functions, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Cap, Drop, OneOf, Range, Rename
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Accepts, Rule, Work
+from providers.rules.pairs import Requires
+from providers.rules.shapes import Choices, LegacyFunctions, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Drop, OneOf, OutputCap, Range, Rename
 
 
 class RegexFormat(Rule, frozen=True):
@@ -37,22 +37,22 @@ VLLM = OpenAICompatible(
         base_url="http://localhost:8000/v1",
         needs_credential=False,
         unknown="new",
-        takes_nulls=True,
+        accepts_nulls=True,
         prefill={"continue_final_message": True, "add_generation_prompt": False},
         source="vLLM chat_completion/protocol.py (commit 002032e)",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream stop logit_bias logprobs frequency_penalty presence_penalty temperature min_p"),
-        Takes("top_k repetition_penalty ignore_eos include_reasoning chat_template_kwargs parallel_tool_calls"),
-        Cap("max_completion_tokens", also=True),
+        Accepts("model messages stream stop logit_bias logprobs frequency_penalty presence_penalty temperature min_p"),
+        Accepts("top_k repetition_penalty ignore_eos include_reasoning chat_template_kwargs parallel_tool_calls"),
+        OutputCap("max_completion_tokens", accepts_both=True),
         Range("top_p", 0, 1),
-        Needs("top_logprobs", "logprobs"),
-        Takes("min_tokens"),
+        Requires("top_logprobs", "logprobs"),
+        Accepts("min_tokens"),
         Rename("min_completion_tokens", "min_tokens"),
-        Choices(param="n", most=16_384),
-        Functions("functions"),
+        Choices(param="n", max_choices=16_384),
+        LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice"),
         StreamUsage("stream_options"),

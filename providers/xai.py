@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY
-from providers.rules.engine import ForModels, Rule, Takes
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Accepts, ForModels, Rule
 from providers.rules.messages import DropField, Roles
-from providers.rules.pairs import Needs
-from providers.rules.shapes import Choices, Format, Functions, Stop, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Cap, Drop, OneOf, Range
+from providers.rules.pairs import Requires
+from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.values import Drop, OneOf, OutputCap, Range
 from providers.streams import ChunkRepairs
 from providers.usage import read_usage
 
@@ -25,7 +25,7 @@ _REASONING: tuple[Rule, ...] = (
 _NO_EFFORT = Drop("reasoning_effort", why="this model answers 400 to it")
 
 
-def reasoning_counted(answer: dict[str, Any]) -> bool:
+def add_reasoning_tokens(answer: dict[str, Any]) -> bool:
     """Reasoning tokens belong to the completion's; where the total says that they are counted beside it, they are added."""
     usage: Any = answer.get("usage")
     known = read_usage(usage)
@@ -43,37 +43,37 @@ XAI = OpenAICompatible(
         label="xAI",
         base_url="https://api.x.ai/v1",
         paths={name: PATHS[name] for name in ("chat",)},
-        repairs=(reasoning_counted,),
-        decoder=lambda _: ChunkRepairs((reasoning_counted,), (b'"reasoning_tokens"', b'"error"')),
+        repairs=(add_reasoning_tokens,),
+        decoder=lambda _: ChunkRepairs((add_reasoning_tokens,), (b'"reasoning_tokens"', b'"error"')),
         source="xai-sdk 1.21.0",
     ),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream user safety_identifier parallel_tool_calls logit_bias logprobs service_tier search_parameters"),
-        Roles(takes=("system", "user", "assistant", "tool", "function")),
+        Accepts("model messages stream user safety_identifier parallel_tool_calls logit_bias logprobs service_tier search_parameters"),
+        Roles(accepts=("system", "user", "assistant", "tool", "function")),
         DropField(field="name"),
-        Cap("max_completion_tokens", also=True),
+        OutputCap("max_completion_tokens", accepts_both=True),
         Range("temperature", 0, 2),
         Range("top_p", 0, 1),
         Range("frequency_penalty", -2, 2),
         Range("presence_penalty", -2, 2),
-        Choices(param="n", most=128, hint=True),
-        Stop("stop", limit=4),
+        Choices(param="n", max_choices=128, best_effort_seed=True),
+        StopStrings("stop", limit=4),
         Range("top_logprobs", 0, 8),
-        Needs("top_logprobs", "logprobs"),
-        Functions("functions"),
+        Requires("top_logprobs", "logprobs"),
+        LegacyFunctions("functions"),
         Tools("tools", limit=128),
         ToolChoice("tool_choice"),
-        Format("response_format"),
+        ResponseFormat("response_format"),
         StreamUsage("stream_options"),
-        OneOf("reasoning_effort", _EFFORTS, to=_NEAREST),
+        OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST),
         Drop("store", why="the native API calls it store_messages"),
         Drop("web_search_options", why="the native API takes search_parameters"),
         ForModels(("grok-4-fast-non-reasoning", "grok-4-1-fast-non-reasoning"), (_NO_EFFORT,)),
-        ForModels(("grok-4.5", "grok-4.6"), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], to={**_NEAREST, "none": "low"}))),
-        ForModels(("grok-4.3",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS, to=_NEAREST))),
-        ForModels(("grok-3-mini",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], to={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-4.5", "grok-4.6"), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-4.3",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST))),
+        ForModels(("grok-3-mini",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
         ForModels(("grok-4", "grok-code"), (*_REASONING, _NO_EFFORT)),
     ),
 )

@@ -1,1 +1,4 @@
-"""What was used: counters by day, key, team, model and target; their journal; and how they are read."""
+"""Usage and cost by day, key, team, model and target: counters, their journal on disk, their copy in Redis, and queries.
+
+Imported by gateway.pipeline, gateway.admin, gateway.runtime and gateway.commands.
+"""

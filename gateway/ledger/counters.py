@@ -1,8 +1,7 @@
-"""What was used, as counters that only grow (a G-counter): one row for each day, key, team, model and target, one set of rows for each
-incarnation of a process.
+"""Usage as grow-only counters (a G-counter): one row per day, key, team, model and target, separately for each incarnation of a process.
 
-A process adds to its own rows alone. Whoever hears of a row twice, late, or from an older copy keeps the larger numbers, so that rows can
-be told to a store, written to a journal and read back as often as need be: nothing is lost, nothing is counted twice.
+A process adds only to its own rows. A reader that gets several copies of a row keeps the larger counts, so that rows can be published,
+journaled and read back any number of times and in any order without losing usage or counting it twice.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 OTHER = "other"
+"""Model and target of rows beyond MAX_ROWS_PER_DAY."""
 MAX_ROWS_PER_DAY = 20_000
-"""Rows of one day in one process; combinations of names beyond that are booked as `other`."""
+"""Largest number of rows of one day in one process. Usage of further combinations of names is added to an `other` row."""
 KEPT_DAYS = 400
 
 
 class UsageRow(NamedTuple):
-    """What was used by whom: a UTC day (2026-11-21), a key's name, its team, a model of the configuration, a target."""
+    """What usage is counted by: UTC day (2026-11-21), key name, team, model of the configuration, target."""
 
     day: str
     key: str
@@ -27,7 +27,7 @@ class UsageRow(NamedTuple):
 
 
 class UsageCounts(NamedTuple):
-    """What is counted of a row. `cost` in nano-dollars; `cached` is part of `prompt`, `reasoning` of `output`."""
+    """Counts of one row. `cost` is in nano-dollars; `cached` is part of `prompt`, `reasoning` is part of `output`."""
 
     requests: int = 0
     prompt: int = 0
@@ -36,21 +36,21 @@ class UsageCounts(NamedTuple):
     reasoning: int = 0
     cost: int = 0
     estimated: int = 0
-    """Bookings whose tokens the provider did not report."""
+    """Number of bookings with estimated tokens, because the provider reported none."""
 
 
-def larger_counts(one: Sequence[int], other: Sequence[int]) -> UsageCounts:
-    """Of two copies of a row's numbers the later one, number by number."""
-    return UsageCounts(*map(max, one, other))
+def larger_counts(first: Sequence[int], second: Sequence[int]) -> UsageCounts:
+    """Merge two copies of the counts of a row: return the larger of each count."""
+    return UsageCounts(*map(max, first, second))
 
 
-def add_counts(one: Sequence[int], other: Sequence[int]) -> UsageCounts:
-    """The sum of both."""
-    return UsageCounts(*(a + b for a, b in zip(one, other, strict=True)))
+def add_counts(first: Sequence[int], second: Sequence[int]) -> UsageCounts:
+    """Return the sum of two sets of counts."""
+    return UsageCounts(*(a + b for a, b in zip(first, second, strict=True)))
 
 
 class UsageCounters:
-    """The rows of this incarnation, and of those before it that are no more."""
+    """The rows of this incarnation, and those inherited from earlier ones."""
 
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation
@@ -58,21 +58,21 @@ class UsageCounters:
         self._inherited: dict[UsageRow, dict[str, UsageCounts]] = {}
         self._rows_of: dict[str, int] = {}
         self.unpublished: set[UsageRow] = set()
-        """Changed since a store was told."""
+        """Changed since the last publication to the store."""
         self.unjournaled: set[UsageRow] = set()
-        """Changed since the journal had it."""
+        """Changed since the last write to the journal."""
 
-    def add(self, row: UsageRow, numbers: UsageCounts) -> UsageRow:
-        """Book more of a row; the row that it was booked to."""
+    def add(self, row: UsageRow, counts: UsageCounts) -> UsageRow:
+        """Add counts to a row. Return the row that was used: an `other` row if the day has too many rows."""
         known = self._own.get(row)
         if known is None:
             count = self._rows_of.get(row.day, 0)
             if count >= MAX_ROWS_PER_DAY and row.model != OTHER:
-                return self.add(UsageRow(row.day, row.key, row.team, OTHER, OTHER), numbers)
+                return self.add(UsageRow(row.day, row.key, row.team, OTHER, OTHER), counts)
             self._rows_of[row.day] = count + 1
-            self._own[row] = list(numbers)
-        else:  # in place and without a loop: this is done for every call
-            requests, prompt, cached, output, reasoning, cost, estimated = numbers
+            self._own[row] = list(counts)
+        else:  # in place and without a loop, because this runs for every call
+            requests, prompt, cached, output, reasoning, cost, estimated = counts
             known[0] += requests
             known[1] += prompt
             known[2] += cached
@@ -84,41 +84,41 @@ class UsageCounters:
         self.unjournaled.add(row)
         return row
 
-    def merge_copy(self, incarnation: str, row: UsageRow, numbers: Sequence[int]) -> None:
-        """Take over a row of an incarnation that is no more; an older copy changes nothing."""
-        left = self._inherited.setdefault(row, {})
-        left[incarnation] = larger_counts(left.get(incarnation, UsageCounts()), numbers)
+    def merge_copy(self, incarnation: str, row: UsageRow, counts: Sequence[int]) -> None:
+        """Inherit a row of an incarnation that has ended. An older copy of it changes nothing."""
+        inherited = self._inherited.setdefault(row, {})
+        inherited[incarnation] = larger_counts(inherited.get(incarnation, UsageCounts()), counts)
 
     def copies_of(self, row: UsageRow) -> Iterator[tuple[str, UsageCounts]]:
-        """What is known of a row, by incarnation."""
+        """Yield the counts of a row, by incarnation."""
         yield from self._inherited.get(row, {}).items()
         if row in self._own:
             yield self.incarnation, UsageCounts(*self._own[row])
 
     def all_copies(self) -> Iterator[tuple[str, UsageRow, UsageCounts]]:
-        """Everything that is known."""
+        """Yield all rows, by incarnation."""
         for row in {**self._inherited, **self._own}:
-            for incarnation, numbers in self.copies_of(row):
-                yield incarnation, row, numbers
+            for incarnation, counts in self.copies_of(row):
+                yield incarnation, row, counts
 
     def own_counts(self, row: UsageRow) -> UsageCounts:
-        """This incarnation's numbers."""
+        """Return the counts of this incarnation."""
         return UsageCounts(*self._own.get(row, ()))
 
-    def drop_before(self, before: str) -> None:
-        """Drop the rows of days before this one."""
-        self._own = {row: numbers for row, numbers in self._own.items() if row.day >= before}
-        self._inherited = {row: left for row, left in self._inherited.items() if row.day >= before}
-        self._rows_of = {day: count for day, count in self._rows_of.items() if day >= before}
+    def drop_before(self, first_day: str) -> None:
+        """Drop the rows of days before `first_day`."""
+        self._own = {row: counts for row, counts in self._own.items() if row.day >= first_day}
+        self._inherited = {row: copies for row, copies in self._inherited.items() if row.day >= first_day}
+        self._rows_of = {day: count for day, count in self._rows_of.items() if day >= first_day}
 
 
 def merge_copies(copies: Iterable[tuple[str, UsageRow, Sequence[int]]]) -> dict[UsageRow, UsageCounts]:
-    """The sums over incarnations, of any number of copies in any order."""
+    """Merge copies of rows, in any number and order, and return the sum over incarnations for each row."""
     latest: dict[tuple[str, UsageRow], UsageCounts] = {}
-    for incarnation, row, numbers in copies:
-        at = (incarnation, row)
-        latest[at] = larger_counts(latest[at], numbers) if at in latest else UsageCounts(*numbers)
+    for incarnation, row, counts in copies:
+        key = (incarnation, row)
+        latest[key] = larger_counts(latest[key], counts) if key in latest else UsageCounts(*counts)
     sums: dict[UsageRow, UsageCounts] = {}
-    for (_, row), numbers in latest.items():
-        sums[row] = add_counts(sums[row], numbers) if row in sums else numbers
+    for (_, row), counts in latest.items():
+        sums[row] = add_counts(sums[row], counts) if row in sums else counts
     return sums

@@ -1,7 +1,7 @@
-"""The journal: what this process booked, on disk within 50 ms, and what processes before it left there.
+"""The journal: keeps the usage booked by this process on disk within about 50 ms, and inherits the journals of ended processes.
 
-A thread writes what the event loop collected (group commit: one fsync for all). A disk that is full or gone never stops a call: what
-could not be written stays marked, is counted as an error, and goes out whole once there is room again.
+A thread writes what the event loop collected (group commit: one fsync for all bookings). A full or missing disk never stops a call:
+failed writes are counted as errors, and the whole journal is written again once the disk is writable.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from gateway.store import locked_file
 from gateway.store.settled_spend import SettledSpend
 
 COMMIT_DELAY_S = 0.03
-"""Seconds that bookings wait for company; with the writing itself about 50 ms."""
+"""How long bookings are collected before a write; together with the write itself about 50 ms."""
 RETRY_DELAY_S = 1.0
 MAX_FILE_BYTES = 8 << 20
-"""Bytes after which the file is written anew, when that makes it smaller."""
+"""File size above which the journal is rewritten, unless the last rewrite already left more than a quarter of it."""
 CLOSE_TIMEOUT_S = 2.0
 
 
 class Journal:
-    """One process's file. Only the event loop touches what is here; the thread gets bytes."""
+    """The journal of one process. All state belongs to the event loop; the writer thread only receives bytes."""
 
     def __init__(
         self,
@@ -40,7 +40,10 @@ class Journal:
         max_file_bytes: int = MAX_FILE_BYTES,
         retry_delay_s: float = RETRY_DELAY_S,
     ) -> None:
-        """`report` gets one line for each change between writable and not; `retry` seconds after a failure it is tried again."""
+        """Create a journal; `open` starts it.
+
+        `report` gets one line when writes begin to fail and one when they succeed again. Failed writes are retried after `retry_delay_s`.
+        """
         self._max_file_bytes = max_file_bytes
         self._retry_delay_s = retry_delay_s
         self._folder = folder
@@ -63,48 +66,48 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._failing = False
         self.errors = 0
-        """Writes that failed."""
+        """Number of failed writes."""
 
     def open(self) -> None:
-        """Take over what processes that are no more left behind, then begin a file of our own. OSError when that cannot be written."""
+        """Inherit the journals of ended processes, then start a file of our own. Raises OSError if it cannot be written."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        taken = list(journal_files.abandoned_journals(self._folder))
+        abandoned = list(journal_files.abandoned_journals(self._folder))
         try:
-            for one in taken:
-                self._take_over(records.read_journal(one.read()))
+            for journal in abandoned:
+                self._inherit(records.read_journal(journal.read()))
             data = self._snapshot()
             self._descriptor = locked_file.replace_file(self._path, data)
             self._size = self._snapshot_size = len(data)
             self._rewrite_due = False
-            for one in taken:
-                one.remove()
+            for journal in abandoned:
+                journal.remove()
         finally:
-            for one in taken:
-                one.close()
+            for journal in abandoned:
+                journal.close()
         journal_files.remove_stray_files(self._folder)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run_writer, name="journal", daemon=True)
         self._thread.start()
 
-    def _take_over(self, found: records.JournalContents) -> None:
-        for (incarnation, row), numbers in found.rows.items():
-            self._counters.merge_copy(incarnation, row, numbers)
-        for share in found.spend_entries():
-            self._settled_spend.merge(share)
+    def _inherit(self, contents: records.JournalContents) -> None:
+        for (incarnation, row), counts in contents.rows.items():
+            self._counters.merge_copy(incarnation, row, counts)
+        for entry in contents.spend_entries():
+            self._settled_spend.merge(entry)
 
     def schedule_commit(self) -> None:
-        """Something was booked."""
+        """Schedule a write of the changes."""
         if self._timer is None and self._loop is not None:
             self._timer = self._loop.call_later(self._retry_delay_s if self._failing else COMMIT_DELAY_S, self._commit)
 
     def call_ended(self, id: str) -> None:
-        """A call's use is booked: what was said of it while it was under way counts no more."""
+        """Record that the usage of a call is booked, so that its recorded progress no longer counts."""
         if id in self._recorded_ids:
             self._ended_ids.append(id)
             self.schedule_commit()
 
     def record_progress(self, calls: Sequence[CallProgress]) -> None:
-        """What calls that are not over used so far."""
+        """Record the usage so far of all calls in flight."""
         if calls or self._recorded_ids:
             self._in_flight = tuple(calls)
             self._recorded_ids = {call.id for call in calls}
@@ -113,7 +116,7 @@ class Journal:
             self.schedule_commit()
 
     def close(self) -> None:
-        """Write what is left, waiting for the disk a moment only."""
+        """Write the remaining changes. Waits for the disk at most CLOSE_TIMEOUT_S."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -132,36 +135,36 @@ class Journal:
     def _commit(self) -> None:
         self._timer = None
         if self._writing:
-            return  # the thread's answer brings the next commit
+            return  # _on_written schedules the next commit
         if not self._has_changes():
             return
         if self._size > max(self._max_file_bytes, 4 * self._snapshot_size):
             self._rewrite_due = True
-        whole = self._rewrite_due
-        data = self._snapshot() if whole else self._changes()
+        is_snapshot = self._rewrite_due
+        data = self._snapshot() if is_snapshot else self._changes()
         self._writing = True
-        self._writes.put((data, whole))
+        self._writes.put((data, is_snapshot))
 
     def _snapshot(self) -> bytes:
-        """All that is known, numbered anew."""
+        """Return the complete content of a new file."""
         self._numbering = Numbering()
         lines: list[bytes] = []
         records.write_totals(self._numbering, self._counters.all_copies(), self._settled_spend.all_entries(), (), lines)
-        left = [call for call in self._in_flight if call.id not in self._ended_ids]
-        if left:
-            records.write_progress(self._numbering, self._counters.incarnation, left, lines)
+        in_flight = [call for call in self._in_flight if call.id not in self._ended_ids]
+        if in_flight:
+            records.write_progress(self._numbering, self._counters.incarnation, in_flight, lines)
         self._mark_journaled()
         return _joined(lines)
 
     def _changes(self) -> bytes:
-        """What changed since the last commit."""
+        """Return the lines to append: the changes since the last commit."""
         lines: list[bytes] = []
         counters, spent = self._counters, self._settled_spend
         if self._progress_due:
             records.write_progress(self._numbering, counters.incarnation, self._in_flight, lines)
         if counters.unjournaled or spent.unjournaled or self._ended_ids:
             rows = [(counters.incarnation, row, counters.own_counts(row)) for row in counters.unjournaled]
-            records.write_totals(self._numbering, rows, [spent.own_entry(at) for at in spent.unjournaled], self._ended_ids, lines)
+            records.write_totals(self._numbering, rows, [spent.own_entry(period) for period in spent.unjournaled], self._ended_ids, lines)
         self._mark_journaled()
         return _joined(lines)
 
@@ -174,19 +177,19 @@ class Journal:
         self._progress_due = False
 
     def _run_writer(self) -> None:
-        """The thread: one piece of work after another."""
-        while (work := self._writes.get()) is not None:
+        """Run the writer thread until it receives None."""
+        while (write := self._writes.get()) is not None:
             error = ""
             try:
-                self._write(*work)
+                self._write(*write)
             except OSError as failed:
                 error = failed.strerror or str(failed)
             loop = self._loop
             if loop is not None and not loop.is_closed():
                 try:
-                    loop.call_soon_threadsafe(self._on_written, len(work[0]), work[1], error)
+                    loop.call_soon_threadsafe(self._on_written, len(write[0]), write[1], error)
                 except RuntimeError:
-                    return  # the loop was closed this very moment
+                    return  # the event loop has just been closed
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -204,15 +207,15 @@ class Journal:
         self._writing = False
         if error:
             self.errors += 1
-            self._rewrite_due = True  # whatever a failed write left in the file is replaced
+            self._rewrite_due = True  # replaces any partial line that the failed write left
             if not self._failing:
-                self._report(f"journal: {self._folder} cannot be written ({error}): calls go on, what they used is kept in memory")
+                self._report(f"journal: {self._folder} is not writable ({error}): calls continue, their usage is kept in memory")
             self._failing = True
             self._progress_due = True
             self.schedule_commit()
             return
         if self._failing:
-            self._report(f"journal: {self._folder} can be written again")
+            self._report(f"journal: {self._folder} is writable again")
         self._failing = False
         self._size = size if is_snapshot else self._size + size
         if is_snapshot:

@@ -1,4 +1,4 @@
-"""The journal's files: one for each incarnation of a process, locked by its owner for as long as that lives."""
+"""Journal files: one per incarnation of a process, locked by that process until it ends."""
 
 from __future__ import annotations
 
@@ -13,34 +13,33 @@ JOURNAL_SUFFIX = ".journal"
 
 
 class AbandonedJournal:
-    """A journal without a living owner, held until it was taken over."""
+    """The journal of a process that has ended, locked until it is taken over."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
 
     def read(self) -> bytes:
-        """All of it."""
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
             file.seek(0)
             return file.read()
 
     def remove(self) -> None:
-        """It was taken over."""
+        """Delete the file after its content was taken over."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 
 def abandoned_journals(folder: Path) -> Iterator[AbandonedJournal]:
-    """The journals in a folder that nobody holds."""
+    """Yield and lock the journals in a folder that no running process holds."""
     for path in sorted(folder.glob(f"*{JOURNAL_SUFFIX}")):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            continue  # another process took it over just now
+            continue  # another process has just taken it over
         if try_lock(descriptor):
             yield AbandonedJournal(path, descriptor)
         else:
@@ -48,10 +47,10 @@ def abandoned_journals(folder: Path) -> Iterator[AbandonedJournal]:
 
 
 def remove_stray_files(folder: Path) -> None:
-    """Remove what a process left that was killed while it wrote a file; nobody takes an hour for that."""
+    """Remove temporary files of processes that were killed while writing: those older than an hour."""
     for stray in folder.glob("*.new"):
         try:
             if stray.stat().st_mtime < time.time() - 3600:
                 stray.unlink()
         except OSError:
-            continue  # it is somebody's file after all
+            continue  # gone already, or not ours to delete

@@ -1,4 +1,4 @@
-"""The ledger of one process: every call is booked here once, at its end, under the day it began; the journal keeps what was booked."""
+"""The ledger of one process: books each call once, at its end, under the UTC day on which it began."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gateway.call import Attempt, Call
 
 PROGRESS_INTERVAL_S = 1.0
-"""Seconds between two records of what calls under way used so far: what a crash may cost at most."""
-_DAY = 86_400 * US_PER_S
+"""Interval at which the usage of calls in flight is journaled: a crash loses at most this much."""
+_DAY_US = 86_400 * US_PER_S
 _EPOCH = date(1970, 1, 1)
 
 
@@ -32,7 +32,7 @@ class Ledger:
     """Counters, budgets and journal of one incarnation of a process."""
 
     def __init__(self, report: Callable[[str], None], now: Callable[[], int] = steady_now) -> None:
-        """`report` gets one line when the journal cannot be written; `now` gives microseconds since 1970."""
+        """Create a ledger. `report` gets a line if the journal is not writable; `now` returns microseconds since 1970."""
         incarnation = os.urandom(8).hex()
         self.counters = UsageCounters(incarnation)
         self.settled_spend = SettledSpend(incarnation)
@@ -44,27 +44,27 @@ class Ledger:
         self._days: dict[int, str] = {}
         self._day = ""
         self._day_begins = self._day_ends = 0.0
-        """The day of the last call that was booked, and its bounds on the monotonic clock."""
+        """The day of the last booked call, and its start and end on the monotonic clock."""
 
     @property
     def journal_errors(self) -> int:
-        """Writes of the journal that failed."""
+        """Number of failed journal writes."""
         return self.journal.errors if self.journal is not None else 0
 
     def start(self, folder: Path | None) -> None:
-        """Read what was booked before, and begin to keep what will be. Without a folder, or where it cannot be written, nothing is kept."""
+        """Inherit earlier journals and start a new one. Without a writable folder, usage is kept in memory only."""
         if folder is None:
             return
         journal = Journal(folder, self.counters, self.settled_spend, self._report)
         try:
             journal.open()
         except OSError as error:
-            self._report(f"journal: {folder} cannot be written ({error.strerror or error}): a restart will forget what was used and spent")
+            self._report(f"journal: {folder} is not writable ({error.strerror or error}): usage and spend are lost on restart")
             return
         self.journal = journal
 
     def stop(self) -> None:
-        """Write what is left."""
+        """Write remaining changes and close the journal."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -72,14 +72,14 @@ class Ledger:
             self.journal.close()
 
     def track(self, call: Call) -> None:
-        """A call is under way: what it uses is written down every second, in case nobody lives to book it."""
+        """Journal the usage of a call in flight every second, so that a crash does not lose it."""
         if self.journal is not None:
             self._open.add(call)
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(PROGRESS_INTERVAL_S, self._write_progress)
 
     def book(self, call: Call, ended: float) -> None:
-        """Everything that a call used: its answer, and what failed attempts were billed."""
+        """Book the usage of a call: of its answer, and of failed attempts that are billed."""
         self._open.discard(call)
         day = self._day_of(call, ended)
         for other, usage, cost in accounting.unanswered_usages(call):
@@ -93,25 +93,25 @@ class Ledger:
                 self.journal.schedule_commit()
 
     def _day_of(self, call: Call, ended: float) -> str:
-        """The UTC day that a call began on."""
+        """Return the UTC day on which a call began."""
         if not self._day_begins <= call.started < self._day_ends:
             began = self._now() - int((ended - call.started) * US_PER_S)
-            self._day, since = self.day_name(began // _DAY), began % _DAY / US_PER_S
-            self._day_begins, self._day_ends = call.started - since, call.started - since + _DAY / US_PER_S
+            self._day, since = self.day_name(began // _DAY_US), began % _DAY_US / US_PER_S
+            self._day_begins, self._day_ends = call.started - since, call.started - since + _DAY_US / US_PER_S
         return self._day
 
     def day_name(self, number: int) -> str:
-        """A day by its number since 1970."""
-        found = self._days.get(number)
-        if found is None:
-            found = self._days[number] = str(_EPOCH + timedelta(days=number))
+        """Return the date of a day number (days since 1970). A new day drops outdated rows."""
+        name = self._days.get(number)
+        if name is None:
+            name = self._days[number] = str(_EPOCH + timedelta(days=number))
             self.counters.drop_before(str(_EPOCH + timedelta(days=number - KEPT_DAYS)))
             self.settled_spend.drop_past(self._now())
-        return found
+        return name
 
     def today(self) -> str:
-        """The UTC day that it is."""
-        return self.day_name(self._now() // _DAY)
+        """Return the current UTC day."""
+        return self.day_name(self._now() // _DAY_US)
 
     def _write_progress(self) -> None:
         self._timer = None
@@ -129,8 +129,8 @@ class Ledger:
         usage = accounting.received(call, attempt)
         cost = attempt.price.usage_cost(usage) if attempt.price is not None else 0
         row = _row(call, self._day_of(call, ended), attempt.target.name)
-        held = call.reservation
-        reserved = [] if held is None else zip(held.limits, held.slots, strict=True)
+        reservation = call.reservation
+        reserved = [] if reservation is None else zip(reservation.limits, reservation.slots, strict=True)
         budgets = tuple((limit.key, slot) for limit, slot in reserved if limit.kind == "spend")
         return CallProgress(call.id, row, _counts(1, usage, cost), budgets)
 

@@ -1,4 +1,4 @@
-"""How the ledger is read: sums over days and everything else that is not asked for, as JSON, CSV or a table."""
+"""Queries of the ledger: sums of usage over days, grouped by one column, as JSON or CSV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reaso
 
 
 class BadQueryError(ValueError):
-    """A question that cannot be answered; `param` is its fault."""
+    """Invalid query parameter `param`."""
 
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
@@ -26,28 +26,28 @@ class BadQueryError(ValueError):
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
-    """What is asked: sums by what, over which UTC days, both included."""
+    """Column to group by, and the first and last UTC day."""
 
     group_by: GroupBy
     start: date
     end: date
 
     def days(self) -> list[str]:
-        """Every day."""
-        return [str(self.start + timedelta(days=more)) for more in range((self.end - self.start).days + 1)]
+        """Return every day of the query."""
+        return [str(self.start + timedelta(days=offset)) for offset in range((self.end - self.start).days + 1)]
 
 
 def read_query(params: Mapping[str, str], today: date) -> UsageQuery:
-    """`by`, `from` and `to`; by key, from the month's first day to today when left out. BadQuery."""
+    """Read `by`, `from` and `to`. The default is `by=key` from the first day of the month to today. Raises BadQueryError."""
     by = params.get("by", "key")
     if by not in get_args(GroupBy):
-        raise BadQueryError("by", f"'{by[:40]}' is none of {', '.join(get_args(GroupBy))}")
+        raise BadQueryError("by", f"'{by[:40]}' is not a column: use {', '.join(get_args(GroupBy))}")
     end = _day("to", params["to"]) if "to" in params else today
     start = _day("from", params["from"]) if "from" in params else min(end, today).replace(day=1)
     if start > end:
-        raise BadQueryError("from", f"{start} is after {end}")
+        raise BadQueryError("from", f"{start} is after the last day, {end}")
     if (end - start).days >= KEPT_DAYS:
-        raise BadQueryError("from", f"at most {KEPT_DAYS} days can be asked for at once")
+        raise BadQueryError("from", f"the range exceeds {KEPT_DAYS} days")
     return UsageQuery(by, start, end)  # type: ignore[arg-type]
 
 
@@ -57,39 +57,39 @@ def _day(param: str, text: str) -> date:
             raise ValueError
         return date.fromisoformat(text)
     except ValueError:
-        raise BadQueryError(param, f"'{text[:40]}' is no date such as 2026-11-21") from None
+        raise BadQueryError(param, f"'{text[:40]}' is not a date: use the form 2026-11-21") from None
 
 
 class UsageSum(msgspec.Struct, frozen=True):
-    """One line of an answer."""
+    """Usage of one value of the grouping column."""
 
     name: str
-    numbers: UsageCounts
+    counts: UsageCounts
 
 
 def sum_usage(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> list[UsageSum]:
-    """One for each value of what was asked by, days in order, else the dearest first."""
-    found: dict[str, UsageCounts] = {}
+    """Sum rows by the column of the query. Days are in order, other columns by descending cost."""
+    sums: dict[str, UsageCounts] = {}
     first, last = str(query.start), str(query.end)
     for row, numbers in rows.items():
         if first <= row.day <= last:
             name = getattr(row, query.group_by)
-            found[name] = add_counts(found[name], numbers) if name in found else numbers
-    lines = [UsageSum(name, numbers) for name, numbers in found.items()]
-    return sorted(lines, key=lambda one: one.name if query.group_by == "day" else (-one.numbers.cost, -one.numbers.requests, one.name))
+            sums[name] = add_counts(sums[name], numbers) if name in sums else numbers
+    lines = [UsageSum(name, numbers) for name, numbers in sums.items()]
+    return sorted(lines, key=lambda line: line.name if query.group_by == "day" else (-line.counts.cost, -line.counts.requests, line.name))
 
 
 def total(lines: Iterable[UsageSum]) -> UsageCounts:
-    """All lines together."""
-    whole = UsageCounts()
+    """Return the total of all sums."""
+    counts = UsageCounts()
     for line in lines:
-        whole = add_counts(whole, line.numbers)
-    return whole
+        counts = add_counts(counts, line.counts)
+    return counts
 
 
 def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str) -> dict[str, Any]:
-    """The whole answer. `source`: `store` for all processes that share one, `process` for the one that was asked."""
-    rows = [{query.group_by: line.name, **json_fields(line.numbers)} for line in lines]
+    """Return the response of the usage API. `source` is `store` (all processes that share it) or `process` (this one)."""
+    rows = [{query.group_by: line.name, **json_fields(line.counts)} for line in lines]
     return {
         "by": query.group_by,
         "from": str(query.start),
@@ -100,26 +100,26 @@ def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str) -> dic
     }
 
 
-def json_fields(numbers: UsageCounts) -> dict[str, Any]:
-    """Numbers by their names; `estimated` is how many bookings had no usage of the provider's own."""
-    values = (numbers.requests, numbers.prompt, numbers.cached, numbers.output, numbers.reasoning, numbers.cost, numbers.estimated)
-    found: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
-    return {**found, "cost_usd": numbers.cost / NANO_PER_USD}
+def json_fields(counts: UsageCounts) -> dict[str, Any]:
+    """Return counts by column name. `estimated` is the number of bookings without usage reported by the provider."""
+    values = (counts.requests, counts.prompt, counts.cached, counts.output, counts.reasoning, counts.cost, counts.estimated)
+    columns: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
+    return {**columns, "cost_usd": counts.cost / NANO_PER_USD}
 
 
 def usage_csv(lines: Sequence[UsageSum], query: UsageQuery) -> str:
-    """A header and one line each. A name that a spreadsheet would take for a formula gets a quote in front."""
+    """Return CSV with a header. Names that a spreadsheet would read as a formula are prefixed with a quote."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([query.group_by, *COLUMNS, "cost_usd"])
     for line in lines:
-        values = json_fields(line.numbers)
-        writer.writerow([_escape_formula(line.name), *(values[column] for column in COLUMNS), format_usd(line.numbers.cost)])
+        values = json_fields(line.counts)
+        writer.writerow([_escape_formula(line.name), *(values[column] for column in COLUMNS), format_usd(line.counts.cost)])
     return out.getvalue()
 
 
 def format_usd(nano: int) -> str:
-    """Nano-dollars as dollars, all nine places."""
+    """Format nano-dollars as dollars with nine decimal places."""
     return f"{nano // NANO_PER_USD}.{nano % NANO_PER_USD:09d}"
 
 

@@ -1,42 +1,41 @@
-"""The ledger in the shared store: a hash for each day, in it a field for each incarnation's row. Told again it changes nothing."""
+"""The ledger in Redis: one hash per day with one field per row and incarnation. Publishing twice changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from gateway.config.redis_address import RedisAddress
 from gateway.ledger.counters import KEPT_DAYS, UsageCounters, UsageCounts, UsageRow
+from gateway.ledger.records import RowCopy
 from gateway.store.errors import StoreUnavailableError
+from gateway.store.members import RunScript
 from gateway.store.redis_client import open_client
 from gateway.store.scripts import BOOK_USAGE
 
 MAX_ROWS_PER_COMMAND = 50
-"""Rows in one command: each has to be done within the store's deadline."""
+"""Largest number of rows in one command, so that it completes within the timeout of the store."""
 PAGE_SIZE = 500
 TTL_MS = (KEPT_DAYS + 1) * 86_400_000
 
-Run = Callable[[str, Sequence[str], Sequence[Any], Callable[[Any], Any]], None]
-"""Runs a script: its text, keys, arguments, and who gets the reply."""
-Copy = tuple[str, UsageRow, UsageCounts]
 
 _encode = msgspec.json.Encoder().encode
 _decode_field = msgspec.json.Decoder(tuple[str, str, str, str, str]).decode
 
 
 class UsagePublisher:
-    """Tells the store what this process booked."""
+    """Publishes the counters of this process to Redis."""
 
-    def __init__(self, run: Run, counters: UsageCounters) -> None:
+    def __init__(self, run: RunScript, counters: UsageCounters) -> None:
         self._run = run
         self._counters = counters
         self._pending: list[UsageRow] = []
         self._publishing = False
 
     def publish(self, everything: bool = False) -> None:
-        """Tell the store what changed; `everything` that is known when it may have forgotten."""
+        """Publish changed rows, or with `everything` all rows, for a store that may have lost data."""
         counters = self._counters
         if everything:
             self._pending = sorted({row for _, row, _ in counters.all_copies()}, key=lambda row: row.day)
@@ -48,7 +47,7 @@ class UsagePublisher:
             self._publish_next()
 
     def _publish_next(self) -> None:
-        """The latest rows first, all of one day."""
+        """Publish the next batch: rows of one day, latest day first."""
         day = self._pending[-1].day
         rows: list[UsageRow] = []
         while self._pending and len(rows) < MAX_ROWS_PER_COMMAND and self._pending[-1].day == day:
@@ -69,32 +68,32 @@ class UsagePublisher:
             self._publish_next()
 
 
-async def read_usage(address: RedisAddress, days: Sequence[str]) -> list[Copy]:
-    """Every incarnation's rows of these days. StoreUnavailableError when they cannot be had."""
+async def read_usage(address: RedisAddress, days: Sequence[str]) -> list[RowCopy]:
+    """Read the rows of these days, by incarnation. Raises StoreUnavailableError."""
     from redis.exceptions import RedisError
 
-    found: list[Copy] = []
+    copies: list[RowCopy] = []
     client = open_client(address, "ledger")
     try:
         for day in days:
             async for field, value in client.hscan_iter(day_key(day), count=PAGE_SIZE):
                 copy = _copy(day, field, value)
                 if copy is not None:
-                    found.append(copy)
+                    copies.append(copy)
     except (RedisError, OSError) as error:
         raise StoreUnavailableError(str(error)) from None
     finally:
         await client.aclose()
-    return found
+    return copies
 
 
 def day_key(day: str) -> str:
-    """A day's hash."""
+    """Return the key of the hash of a day."""
     return f"lockgate:{{ledger}}:usage:{day}"
 
 
-def _copy(day: str, field: bytes, value: bytes) -> Copy | None:
-    """A field as a row; None when it is none of ours."""
+def _copy(day: str, field: bytes, value: bytes) -> RowCopy | None:
+    """Parse a field of a day. Return None if it is not a row."""
     try:
         incarnation, *names = _decode_field(field)
         numbers = UsageCounts(*map(int, value.split(b",")))

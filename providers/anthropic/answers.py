@@ -15,7 +15,7 @@ from providers.usage import read_usage
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
-FINISH: Mapping[str, str] = {
+FINISH_REASONS: Mapping[str, str] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "pause_turn": "stop",
@@ -24,7 +24,7 @@ FINISH: Mapping[str, str] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-STATUS: Mapping[str, int] = {
+STATUS_OF_ERROR: Mapping[str, int] = {
     "invalid_request_error": 400,
     "authentication_error": 401,
     "billing_error": 402,
@@ -65,7 +65,7 @@ def read_message(body: bytes, created: int) -> Answer:
     blocks = given.get("content")
     if type(blocks) is not list or given.get("type") not in (None, "message"):
         raise ValueError("the answer has no content")
-    reason = FINISH.get(str(given.get("stop_reason")), "stop")
+    reason = FINISH_REASONS.get(str(given.get("stop_reason")), "stop")
     choice: dict[str, Any] = {"index": 0, "message": _message(blocks), "logprobs": None, "finish_reason": reason}
     if given.get("stop_sequence") is not None:
         choice["stop_sequence"] = given["stop_sequence"]
@@ -126,14 +126,14 @@ class MessageStream(StreamDecoder):
     def _chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> Sequence[bytes]:
         return (_encode({**self._frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]}),)
 
-    def start(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_message_start(self, given: dict[str, Any]) -> Sequence[bytes]:
         """message_start: who answers, and the tokens of the prompt."""
         message = given.get("message") or {}
         self._frame |= {"id": message.get("id"), "model": message.get("model")}
         self._usage |= message.get("usage") or {}
         return self._chunk({"role": "assistant", "content": ""})
 
-    def open_block(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_block_start(self, given: dict[str, Any]) -> Sequence[bytes]:
         """content_block_start: a tool call begins, or text that may already be there."""
         block = self._block = dict(given.get("content_block") or {})
         self._said = False
@@ -148,7 +148,7 @@ class MessageStream(StreamDecoder):
     def _call(self, call: dict[str, Any]) -> Sequence[bytes]:
         return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
 
-    def piece(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_block_delta(self, given: dict[str, Any]) -> Sequence[bytes]:
         """content_block_delta: text, arguments, thinking or its signature."""
         delta = given.get("delta") or {}
         kind = delta.get("type")
@@ -165,7 +165,7 @@ class MessageStream(StreamDecoder):
             self._block["signature"] = (self._block.get("signature") or "") + (delta.get("signature") or "")
         return ()
 
-    def close_block(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_block_stop(self, given: dict[str, Any]) -> Sequence[bytes]:
         """content_block_stop: arguments that never came in pieces, a thinking block with its signature."""
         block, self._block = self._block, {}
         if block.get("type") == "tool_use" and not self._said:
@@ -174,7 +174,7 @@ class MessageStream(StreamDecoder):
             return self._chunk({"thinking_blocks": [block]})
         return ()
 
-    def ended(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_message_delta(self, given: dict[str, Any]) -> Sequence[bytes]:
         """message_delta: why it stopped, and the tokens so far."""
         used = {name: count for name, count in (given.get("usage") or {}).items() if count is not None}
         self._usage |= used
@@ -182,27 +182,27 @@ class MessageStream(StreamDecoder):
         delta = given.get("delta") or {}
         reason, stop = delta.get("stop_reason"), delta.get("stop_sequence")
         more = {"stop_sequence": stop} if stop is not None else {}
-        return self._chunk({}, FINISH.get(str(reason), "stop"), **more) if reason is not None else ()
+        return self._chunk({}, FINISH_REASONS.get(str(reason), "stop"), **more) if reason is not None else ()
 
-    def stop(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_message_stop(self, given: dict[str, Any]) -> Sequence[bytes]:
         """message_stop: usage and the end."""
         usage = openai_usage(self._usage) if self._counted else None
         last = [_encode({**self._frame, "choices": [], "usage": usage})] if usage is not None else []
         return (*last, b"[DONE]")
 
-    def fail(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_error(self, given: dict[str, Any]) -> Sequence[bytes]:
         """error: the stream is over."""
         raise StreamFailure(stream_failure(given))
 
 
 _EVENTS = {
-    "message_start": MessageStream.start,
-    "content_block_start": MessageStream.open_block,
-    "content_block_delta": MessageStream.piece,
-    "content_block_stop": MessageStream.close_block,
-    "message_delta": MessageStream.ended,
-    "message_stop": MessageStream.stop,
-    "error": MessageStream.fail,
+    "message_start": MessageStream.on_message_start,
+    "content_block_start": MessageStream.on_block_start,
+    "content_block_delta": MessageStream.on_block_delta,
+    "content_block_stop": MessageStream.on_block_stop,
+    "message_delta": MessageStream.on_message_delta,
+    "message_stop": MessageStream.on_message_stop,
+    "error": MessageStream.on_error,
 }
 
 
@@ -210,4 +210,4 @@ def stream_failure(given: dict[str, Any]) -> Failure:
     """The Failure of an error event."""
     error = given.get("error")
     kind = error.get("type") if type(error) is dict else None
-    return read_failure(STATUS.get(str(kind), 500), {}, _encode(given))
+    return read_failure(STATUS_OF_ERROR.get(str(kind), 500), {}, _encode(given))

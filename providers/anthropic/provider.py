@@ -6,21 +6,23 @@ Facts: anthropic 2.11.0; platform.claude.com on versioning (2026-10-21 removes t
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from providers.anthropic.answers import MessageStream, read_message
 from providers.anthropic.messages import Conversation
 from providers.base import Answer, Options, StreamDecoder, Target
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
-from providers.rules.engine import ForModels, Rule, Takes, Work
+from providers.rules.engine import Accepts, ForModels, Rule, Work
 from providers.rules.messages import DropField, SystemPrompt
 from providers.rules.pairs import Excludes
-from providers.rules.shapes import Choices, Functions, StopSequences, StreamUsage, Tools
-from providers.rules.values import Becomes, Cap, Default, Drop, EnforcedHere, OneOf, Range, ToHeader
+from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
+from providers.rules.values import Default, Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range
 
 NEW_VERSION = "2026-10-21"
-UNSAMPLED = (
+MODELS_WITHOUT_SAMPLING = (
     "claude-opus-4-7",
     "claude-opus-4-8",
     "claude-opus-5",
@@ -35,21 +37,42 @@ UNSAMPLED = (
 class AnthropicSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """Anthropic's settings."""
 
-    anthropic_version: str = NEW_VERSION
-    """2023-06-01 still takes sampling settings on older models, and the key as x-api-key."""
-    anthropic_beta: str | None = None
-    """Features to switch on, separated by commas."""
-    default_max_tokens: int = 4096
-    """The cap where the caller gives none: Anthropic requires one."""
-    workspace: str | None = None
-    """anthropic-workspace-id, where the request names no team."""
+    anthropic_version: Annotated[
+        str,
+        Meta(
+            description="Value of the header `anthropic-version`. With 2023-06-01, older models accept "
+            "sampling parameters, and the key is sent as `x-api-key`.",
+            examples=["2023-06-01"],
+        ),
+    ] = NEW_VERSION
+    anthropic_beta: Annotated[
+        str | None,
+        Meta(
+            description="Value of the header `anthropic-beta`: features to enable, separated by commas.",
+            examples=["context-1m-2025-08-07"],
+        ),
+    ] = None
+    default_max_tokens: Annotated[
+        int,
+        Meta(
+            description="Output cap of calls that set none, because Anthropic requires one.",
+            examples=[8192],
+        ),
+    ] = 4096
+    workspace: Annotated[
+        str | None,
+        Meta(
+            description="Value of the header `anthropic-workspace-id`.",
+            examples=["wrkspc_123"],
+        ),
+    ] = None
 
 
 def _version(settings: Any) -> str:
     return str(settings.get("anthropic_version") or NEW_VERSION)
 
 
-class OldSampling(Rule, frozen=True):
+class LegacySampling(Rule, frozen=True):
     """A sampling parameter of API versions before 2026-10-21."""
 
     high: float | None = None
@@ -122,7 +145,7 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
     return {**known, "input_schema": schema, **extra}
 
 
-class SchemaFormat(Rule, frozen=True):
+class FormatAsOutputConfig(Rule, frozen=True):
     """json_schema as output_config.format; there is no JSON mode without a schema."""
 
     def apply(self, work: Work) -> None:
@@ -175,7 +198,7 @@ class ThinkingBudget(Rule, frozen=True):
         if type(budget) is not int:
             raise work.refuse(self.param, "it must be an integer", "invalid_type")
         if budget < 1024:
-            work.lossy(self.param, "clamp", "it takes at least 1024", from_=budget, to=1024)
+            work.report_lossy(self.param, "clamp", "it takes at least 1024", from_=budget, to=1024)
             budget = 1024
         if budget >= (work.body.get("max_tokens") or 0):
             raise work.refuse(self.param, "it must be below 'max_tokens'")
@@ -237,7 +260,7 @@ class Anthropic(OpenAICompatible):
 
 
 _OFF = {"type": "disabled"}
-_EFFORTS = OneOf("reasoning_effort", ("none", "low", "medium", "high", "xhigh", "max"), to={"minimal": "low"})
+_EFFORTS = OneOf("reasoning_effort", ("none", "low", "medium", "high", "xhigh", "max"), nearest={"minimal": "low"})
 _REJECTED = "this model rejects sampling settings"
 
 ANTHROPIC = Anthropic(
@@ -253,32 +276,32 @@ ANTHROPIC = Anthropic(
     ),
     (
         SystemPrompt(),
-        EnforcedHere("timeout_microseconds", why="an upper bound on the gateway's own deadline"),
+        EnforcedLocally("timeout_microseconds", why="an upper bound on the gateway's own deadline"),
         *CONTEXT_POLICY,
-        Takes("model stream thinking cache_control container inference_geo speed output_config stop_sequences"),
+        Accepts("model stream thinking cache_control container inference_geo speed output_config stop_sequences"),
         DropField(field="name"),
         Conversation("messages"),
-        Cap("max_tokens"),
+        OutputCap("max_tokens"),
         Default("max_tokens", 4096, why="required upstream", setting="default_max_tokens"),
-        OldSampling("temperature", 1),
-        OldSampling("top_p", 1),
-        OldSampling("top_k"),
+        LegacySampling("temperature", 1),
+        LegacySampling("top_p", 1),
+        LegacySampling("top_k"),
         StopSequences("stop"),
-        Functions("functions"),
+        LegacyFunctions("functions"),
         Tools("tools"),
         ToolBlocks("tools"),
-        SchemaFormat("response_format"),
-        Becomes("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown="thinking.type"),
+        FormatAsOutputConfig("response_format"),
+        MapValues("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown_as="thinking.type"),
         ThinkingBudget("reasoning_budget"),
         _EFFORTS,
         Effort("reasoning_effort"),
         EndUser("user"),
-        Choices(param="n", seeds=False),
+        Choices(param="n", has_seed=False),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "standard_only")),
-        ToHeader("team", "anthropic-workspace-id"),
+        MoveToHeader("team", "anthropic-workspace-id"),
         ForModels(
-            UNSAMPLED,
+            MODELS_WITHOUT_SAMPLING,
             (
                 Drop("temperature", why=_REJECTED),
                 Drop("top_p", why=_REJECTED),
@@ -290,7 +313,7 @@ ANTHROPIC = Anthropic(
         ),
         ForModels(
             ("claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"),
-            (OldSampling("temperature", 1), OldSampling("top_p", 1), Excludes("top_p", ("temperature",))),
+            (LegacySampling("temperature", 1), LegacySampling("top_p", 1), Excludes("top_p", ("temperature",))),
         ),
         ForModels(("claude-3", "claude-2"), (Drop("reasoning_effort", why="this model has no effort"),)),
     ),

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from providers.base import Answer, Failure, StreamDecoder, StreamFailure
-from providers.failures import scrub
+from providers.failures import redact
 from providers.usage import read_usage
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
-FINISH: Mapping[str, str] = {
+FINISH_REASONS: Mapping[str, str] = {
     "COMPLETE": "stop",
     "STOP_SEQUENCE": "stop",
     "MAX_TOKENS": "length",
@@ -29,24 +29,24 @@ def openai_usage(given: Any) -> dict[str, Any] | None:
     if type(given) is not dict:
         return None
     counts = given.get("tokens") or given.get("billed_units") or {}
-    prompt, completion = _whole(counts.get("input_tokens")), _whole(counts.get("output_tokens"))
+    prompt, completion = _integer(counts.get("input_tokens")), _integer(counts.get("output_tokens"))
     if prompt is None or completion is None:
         return None
     usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-    cached = _whole(given.get("cached_tokens"))
+    cached = _integer(given.get("cached_tokens"))
     if cached is not None:
         usage["prompt_tokens_details"] = {"cached_tokens": cached}
     return usage
 
 
-def _whole(value: Any) -> int | None:
+def _integer(value: Any) -> int | None:
     """Cohere counts in floats."""
     return int(value) if type(value) in (int, float) and value == int(value) and value >= 0 else None
 
 
 def finish_of(reason: Any) -> str:
     """OpenAI's word for why it ended. ValueError for ERROR and words nobody knows."""
-    found = FINISH.get(str(reason))
+    found = FINISH_REASONS.get(str(reason))
     if found is None:
         raise ValueError(f"the answer ended with {reason}")
     return found
@@ -134,7 +134,7 @@ class ChatStream(StreamDecoder):
     def _unnamed(self, given: dict[str, Any], kind: str) -> Sequence[bytes]:
         if kind == "error" or given.get("error") or (not kind and given.get("message")):
             text = given.get("message") or given.get("error") or "the stream failed"
-            raise StreamFailure(Failure("inband_error", scrub(str(text))))
+            raise StreamFailure(Failure("inband_error", redact(str(text))))
         return ()
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> Sequence[bytes]:
@@ -157,7 +157,7 @@ class ChatStream(StreamDecoder):
 
     def _end(self, delta: dict[str, Any]) -> Sequence[bytes]:
         if delta.get("error") or delta.get("finish_reason") == "ERROR":
-            raise StreamFailure(Failure("inband_error", scrub(str(delta.get("error") or "the stream ended with ERROR"))))
+            raise StreamFailure(Failure("inband_error", redact(str(delta.get("error") or "the stream ended with ERROR"))))
         usage = openai_usage(delta.get("usage"))
         last = (_encode({**self._frame, "choices": [], "usage": usage}),) if usage is not None else ()
         return (*self._chunk({}, finish_of(delta.get("finish_reason"))), *last, b"[DONE]")

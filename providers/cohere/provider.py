@@ -11,12 +11,12 @@ import msgspec
 from providers.base import Answer, Failure, Options, StreamDecoder, Target
 from providers.cohere.answers import ChatStream, read_chat
 from providers.openai_compatible import OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY
-from providers.rules.engine import Rule, Takes, Work
-from providers.rules.messages import DropField, Message, MessageRule, Parts, Roles
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Accepts, Rule, Work
+from providers.rules.messages import ContentParts, DropField, Message, MessageRule, Roles
 from providers.rules.pairs import Excludes
-from providers.rules.shapes import Choices, Functions, StopSequences, StreamUsage, Tools
-from providers.rules.values import Becomes, Cap, Drop, Range, Rename
+from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
+from providers.rules.values import Drop, MapValues, OutputCap, Range, Rename
 
 
 class CohereTools(Rule, frozen=True):
@@ -91,7 +91,7 @@ class SchemaInObject(Rule, frozen=True):
 class WithoutNullContent(MessageRule, frozen=True):
     """An assistant turn of tool calls has no content at all, rather than null."""
 
-    def relevant(self, raw: bytes) -> bool:
+    def is_relevant(self, raw: bytes) -> bool:
         return b"null" in raw
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
@@ -145,15 +145,15 @@ COHERE = Cohere(
     "cohere",
     Wire(label="Cohere", base_url="https://api.cohere.com/v2", paths={"chat": "/chat"}, source="cohere 7.3.1"),
     (
-        *GATEWAY,
+        *GATEWAY_RULES,
         *CONTEXT_POLICY,
-        Takes("model messages stream seed logprobs thinking documents citation_options safety_mode priority strict_tools"),
-        Takes("stop_sequences p k"),
-        Roles(takes=("system", "user", "assistant", "tool")),
-        Parts(takes=("text", "image_url")),
+        Accepts("model messages stream seed logprobs thinking documents citation_options safety_mode priority strict_tools"),
+        Accepts("stop_sequences p k"),
+        Roles(accepts=("system", "user", "assistant", "tool")),
+        ContentParts(accepts=("text", "image_url")),
         DropField(field="name"),
         WithoutNullContent(),
-        Cap("max_tokens"),
+        OutputCap("max_tokens"),
         Range("temperature", 0),
         Range("top_p", 0.01, 0.99),
         Rename("top_p", "p"),
@@ -161,18 +161,18 @@ COHERE = Cohere(
         Rename("top_k", "k"),
         Range("frequency_penalty", 0, 1),
         Range("presence_penalty", 0, 1),
-        Choices(param="n", hint=True),
+        Choices(param="n", best_effort_seed=True),
         StopSequences("stop", limit=5),
-        Functions("functions"),
+        LegacyFunctions("functions"),
         Tools("tools"),
         CohereTools("tools"),
         ForcedChoice("tool_choice"),
         Excludes("response_format", ("tools", "documents")),
         SchemaInObject("response_format"),
         StreamUsage("stream_options", "always"),
-        Becomes("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown="thinking.type"),
+        MapValues("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown_as="thinking.type"),
         Thinking("reasoning_budget"),
-        Becomes("reasoning_effort", "thinking", _EFFORTS, shown="thinking"),
+        MapValues("reasoning_effort", "thinking", _EFFORTS, shown_as="thinking"),
         Drop("user", why="not a field"),
         Drop("parallel_tool_calls", why="not a field"),
     ),

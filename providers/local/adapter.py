@@ -12,32 +12,40 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from providers.base import Body, Chain, Failure, Options, ProbabilitySteps, StreamDecoder, Target, WireRequest
-from providers.local import continuation
-from providers.local.continuation import LEAST, AtLeast
+from providers.local import min_tokens
+from providers.local.min_tokens import MIN_TOKENS_MEMO, MinTokens
 from providers.local.options import LocalOptions
-from providers.local.probabilities import ask
-from providers.local.rules import LogProbs, Patterns, Seed, SlotChoices, Stops, SystemMessage, Temperature
+from providers.local.probabilities import find_probabilities
+from providers.local.rules import (
+    DefaultSystemMessage,
+    DefaultTemperature,
+    DropEmptyStops,
+    FoldSeed,
+    ListAlternatives,
+    SlotChoices,
+    WarnUnanchoredPatterns,
+)
 from providers.local.stream import EngineDecoder
-from providers.local.tools import ForcedTools, ToolTurns
+from providers.local.tools import ForcedTools, ToolTurnsAsText
 from providers.openai_compatible import OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY
-from providers.rules.engine import ForModels, Rule, Takes
-from providers.rules.messages import Parts, Roles
-from providers.rules.shapes import Format, Functions, StreamUsage
-from providers.rules.values import BiasRange, Cap, EnforcedHere, Range, Rename
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Accepts, ForModels, Rule
+from providers.rules.messages import ContentParts, Roles
+from providers.rules.shapes import LegacyFunctions, ResponseFormat, StreamUsage
+from providers.rules.values import BiasRange, EnforcedLocally, OutputCap, Range, Rename
 
 NOT_SAMPLING = "the engine has no use for it"
 
 RULES: tuple[Rule | ForModels, ...] = (
-    Takes("model messages stream ignore_eos mirostat"),
-    *GATEWAY,
+    Accepts("model messages stream ignore_eos mirostat"),
+    *GATEWAY_RULES,
     *CONTEXT_POLICY,
-    Functions("functions"),
-    ToolTurns(),
-    Roles(takes=("system", "user", "assistant", "tool")),
-    Parts(takes=("text",)),
-    SystemMessage(),
-    Temperature(),
+    LegacyFunctions("functions"),
+    ToolTurnsAsText(),
+    Roles(accepts=("system", "user", "assistant", "tool")),
+    ContentParts(accepts=("text",)),
+    DefaultSystemMessage(),
+    DefaultTemperature(),
     Range("temperature", 0, 2),
     Range("top_p", 0, 1),
     Range("min_p", 0, 1),
@@ -53,20 +61,20 @@ RULES: tuple[Rule | ForModels, ...] = (
     Rename("mirostat_lr", "mirostat_eta"),
     Range("top_logprobs", 0, 20, refuse=True),
     BiasRange("logit_bias"),
-    Cap("max_tokens"),
-    AtLeast("min_tokens"),
-    Stops(),
+    OutputCap("max_tokens"),
+    MinTokens("min_tokens"),
+    DropEmptyStops(),
     SlotChoices(),
-    Seed(),
-    Format("response_format"),
-    Patterns(),
+    FoldSeed(),
+    ResponseFormat("response_format"),
+    WarnUnanchoredPatterns(),
     ForcedTools(),
-    LogProbs(),
+    ListAlternatives(),
     StreamUsage("stream_options"),
-    EnforcedHere("user", why=NOT_SAMPLING),
-    EnforcedHere("safety_identifier", why=NOT_SAMPLING),
-    EnforcedHere("prompt_cache_key", why=NOT_SAMPLING),
-    EnforcedHere("metadata", why=NOT_SAMPLING),
+    EnforcedLocally("user", why=NOT_SAMPLING),
+    EnforcedLocally("safety_identifier", why=NOT_SAMPLING),
+    EnforcedLocally("prompt_cache_key", why=NOT_SAMPLING),
+    EnforcedLocally("metadata", why=NOT_SAMPLING),
 )
 
 _INTERNAL = re.compile(
@@ -95,14 +103,14 @@ class Local(OpenAICompatible):
 
     def chained(self, body: Body, options: Options) -> Chain | None:
         """Return the requests that honour `min_tokens`. None: one request is enough."""
-        least = options.memo.get(LEAST)
-        return continuation.ask(body, least) if least is not None else None
+        least = options.memo.get(MIN_TOKENS_MEMO)
+        return min_tokens.min_tokens_chain(body, least) if least is not None else None
 
     def probabilities(
         self, body: Body, target: Target, options: Options, top_k: int | None, vocabulary: Sequence[str] | None
     ) -> ProbabilitySteps:
         """The requests that find next-token probabilities, for an adapted chat body."""
-        return ask(body.get("messages"), top_k, vocabulary)
+        return find_probabilities(body.get("messages"), top_k, vocabulary)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """What an error answer means: the engine says 500 for most of what a caller did wrong."""

@@ -26,41 +26,41 @@ import msgspec
 
 from providers.base import Failure
 from providers.local import cpu, probe, weights
-from providers.local.gate import Gate, Lease
+from providers.local.admission import Gate, Lease
 from providers.local.options import LocalOptions
 from providers.local.process import EngineProcess, StartError
-from providers.local.state import Note, State, failure_in, write_note
+from providers.local.state import Note, State, failure_for, write_note
 
 Cause = Literal["exit", "hung", "memory", "start"]
 Code = Literal["missing_model", "bad_model", "not_installed", "processor", "memory"]
 
-PASSING = frozenset({"missing_model", "bad_model"})
+RECOVERABLE_CODES = frozenset({"missing_model", "bad_model"})
 """Reasons to be unavailable that another model file would end."""
-RETRYABLE = frozenset({"signal", "exit", "slow"})
+RETRYABLE_CODES = frozenset({"signal", "exit", "slow"})
 """Codes of a failed start that may pass by themselves; the others are facts."""
 
 
 class Timing(msgspec.Struct, frozen=True):
     """The supervisor's patience, in seconds."""
 
-    start: float = 600.0
+    start_timeout_s: float = 600.0
     """A large model on a slow disk takes minutes."""
-    check: float = 2.0
+    check_interval_s: float = 2.0
     """Between two looks at health and memory."""
-    hung: float = 10.0
+    hung_after_s: float = 10.0
     """Silence that means the engine hangs, unless it is computing meanwhile."""
-    busy: float = 120.0
+    busy_hung_after_s: float = 120.0
     """Silence that means it hangs even though it is computing."""
-    grace: float = 2.0
+    grace_s: float = 2.0
     """From the request to end to SIGKILL."""
-    backoff: float = 0.1
+    backoff_s: float = 0.1
     """Before the first restart; each further one doubles it, up to `backoff_max`."""
-    backoff_max: float = 30.0
-    steady: float = 60.0
+    max_backoff_s: float = 30.0
+    stable_after_s: float = 60.0
     """Time in `ready` after which a crash counts as the first again."""
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """The engine cannot run as things are."""
 
     def __init__(self, reason: str, code: Code) -> None:
@@ -145,7 +145,7 @@ class Engine:
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
         """A place for one call, or why there is none. Up to `wait` seconds go into waiting for an engine that is starting."""
-        lease = self.gate.enter()
+        lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
         if self.state == "ready":
@@ -161,7 +161,7 @@ class Engine:
 
     def failure(self) -> Failure:
         """Why a call cannot be, or was not, answered in the present state."""
-        return failure_in(self.state)
+        return failure_for(self.state)
 
     def describe(self) -> dict[str, Any]:
         """What health, metrics and status pages show."""
@@ -181,19 +181,19 @@ class Engine:
             seen = await asyncio.to_thread(self._signature)
             try:
                 cause, what = await self._run_once()
-            except Unavailable as error:
+            except UnavailableError as error:
                 self.code = error.code
                 self._set("unavailable", str(error))
-                if error.code not in PASSING:
+                if error.code not in RECOVERABLE_CODES:
                     return
                 await self._model_changes(seen)
                 self._set("starting", "the model is being loaded")
                 continue
             except (OSError, ValueError) as error:
                 cause, what = "start", f"the engine could not be started: {error}"
-            steady = self.load_seconds is not None and time.monotonic() - began - self.load_seconds >= self._timing.steady
+            steady = self.load_seconds is not None and time.monotonic() - began - self.load_seconds >= self._timing.stable_after_s
             failures = 1 if steady else failures + 1
-            pause = min(self._timing.backoff * 2 ** (failures - 1), self._timing.backoff_max)
+            pause = min(self._timing.backoff_s * 2 ** (failures - 1), self._timing.max_backoff_s)
             self.causes[cause] += 1
             self._set("restarting", f"{what}; starting again in {pause:g} s")
             await asyncio.sleep(pause)
@@ -220,17 +220,17 @@ class Engine:
                 self._settled.clear()  # nobody is admitted while the old child is being ended
                 self.state = "restarting"
             self._process = None
-            await asyncio.shield(process.end(self._timing.grace))
+            await asyncio.shield(process.stop(self._timing.grace_s))
 
     async def _load(self, process: EngineProcess, cap: int) -> None:
         """Wait until the model is loaded; its memory is watched meanwhile, as a large context takes it all at once."""
-        ready = asyncio.create_task(process.ready(self._timing.start))
+        ready = asyncio.create_task(process.ready(self._timing.start_timeout_s))
         try:
             while not ready.done():
                 await asyncio.wait((ready,), timeout=0.1)
                 if (held := process.memory() or 0) > cap:
                     process.kill()
-                    raise Unavailable(f"the model needs {held >> 20} MiB or more and memory is capped at {cap >> 20} MiB", "memory")
+                    raise UnavailableError(f"the model needs {held >> 20} MiB or more and memory is capped at {cap >> 20} MiB", "memory")
             ready.result()
         finally:
             ready.cancel()
@@ -239,12 +239,12 @@ class Engine:
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
         """The model, the child's settings and the memory cap; Unavailable when there is nothing to run (blocking)."""
         if feature := self._missing_feature():
-            raise Unavailable(f"this processor has no {feature}, which the engine needs", "processor")
+            raise UnavailableError(f"this processor has no {feature}, which the engine needs", "processor")
         model = self._find(self.options.model)
         if model is None:
             named = self.options.model
             missing = f"there is no model file at {named}" if named else "the model is not here yet: run `lockgate pull`"
-            raise Unavailable(missing, "missing_model")
+            raise UnavailableError(missing, "missing_model")
         settings = {
             "model": str(model), "alias": self._alias, "socket": self.socket, "slots": self.options.slots,
             "context": self.options.context * self.options.slots, "threads": self.options.cores,
@@ -255,14 +255,14 @@ class Engine:
     def _start_failed(self, error: StartError, process: EngineProcess) -> str:
         """The line for a start that may succeed next time; Unavailable for one that cannot."""
         if process.signalled(signal.SIGILL):
-            raise Unavailable("this processor lacks an instruction that the engine needs", "processor")
-        if error.code in RETRYABLE:
+            raise UnavailableError("this processor lacks an instruction that the engine needs", "processor")
+        if error.code in RETRYABLE_CODES:
             return error.message
-        raise Unavailable(error.message, cast(Code, error.code))
+        raise UnavailableError(error.message, cast(Code, error.code))
 
     async def _watch(self, process: EngineProcess, cap: int) -> tuple[Cause, str]:
         """Look at the child until it ends or has to be ended."""
-        ended = asyncio.create_task(process.ended())
+        ended = asyncio.create_task(process.wait())
         checks = asyncio.create_task(self._check(process, cap))
         try:
             await asyncio.wait((ended, checks), return_when=asyncio.FIRST_COMPLETED)
@@ -279,23 +279,23 @@ class Engine:
         """Returns once the child hangs or holds too much memory."""
         silent = 0.0
         while True:
-            await asyncio.sleep(self._timing.check)
+            await asyncio.sleep(self._timing.check_interval_s)
             if (held := process.memory() or 0) > cap:
                 return "memory", f"the engine held {held >> 20} MiB of {cap >> 20} MiB and was killed"
             before, began = process.cpu_seconds(), time.monotonic()
-            if await probe.answers(self.socket, "/slots", self._timing.hung):  # answered by the main loop, not by the listener
+            if await probe.responds(self.socket, "/slots", self._timing.hung_after_s):  # answered by the main loop, not by the listener
                 silent = 0.0
                 continue
             waited = time.monotonic() - began
-            silent += max(waited, self._timing.check)
+            silent += max(waited, self._timing.check_interval_s)
             used = (process.cpu_seconds() or 0.0) - (before or 0.0)
-            if used < 0.05 * waited or silent > self._timing.busy:
+            if used < 0.05 * waited or silent > self._timing.busy_hung_after_s:
                 return "hung", f"the engine did not answer for {silent:.1f} s and was killed"
 
     async def _model_changes(self, seen: tuple[int, ...] | None) -> None:
         """Wait until the model's file is another one than was `seen` before it was tried."""
         while await asyncio.to_thread(self._signature) == seen:  # noqa: ASYNC110 - a file has no event to wait for
-            await asyncio.sleep(self._timing.check)
+            await asyncio.sleep(self._timing.check_interval_s)
 
     def _signature(self) -> tuple[int, ...] | None:
         try:

@@ -19,21 +19,21 @@ from providers.base import Probabilities, ProbabilitySteps, WireRequest
 
 LIFT = 60.0
 """Added to the candidates' logits: e^60 times as likely, so that nothing else is listed before them."""
-DRAWS = 16
+MAX_DRAWS = 16
 DEFAULT_TOP_K = 10
-ANCHORS = 20
+ANCHOR_CANDIDATES = 20
 """Tokens among which an anchor is looked for: one that is text, as the engine lists nothing when half a character is drawn."""
-MOST = 1000
+MAX_LISTED_TOKENS = 1000
 """Tokens that one call may list; 1,000 take the engine 47 ms."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def ask(messages: Sequence[dict[str, Any]], top_k: int | None, vocabulary: Sequence[str] | None) -> ProbabilitySteps:
+def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vocabulary: Sequence[str] | None) -> ProbabilitySteps:
     """Probabilities of the `top_k` likeliest next tokens, or of `vocabulary`'s entries (the `top_k` likeliest of them)."""
     templated = _decode((yield _post("/apply-template", {"messages": list(messages)})))
-    listed = yield from _likeliest(templated["prompt"], ANCHORS if vocabulary else min(top_k or DEFAULT_TOP_K, MOST))
+    listed = yield from _likeliest(templated["prompt"], ANCHOR_CANDIDATES if vocabulary else min(top_k or DEFAULT_TOP_K, MAX_LISTED_TOKENS))
     if not vocabulary:
         likeliest: dict[str, float] = {}
         for one in listed:  # tokens with the same text, such as halves of characters, count together
@@ -76,7 +76,7 @@ def _candidates(prompt: str, anchor: dict[str, Any], ids: dict[str, int]) -> Gen
         "cache_prompt": True,
     }
     answer: dict[str, Any] = {}
-    for seed in range(1, DRAWS + 1):  # nothing is listed when half a character is drawn: then once more, with another seed
+    for seed in range(1, MAX_DRAWS + 1):  # nothing is listed when half a character is drawn: then once more, with another seed
         answer = _decode((yield _post("/completion", {**body, "seed": seed})))
         if "completion_probabilities" in answer:
             break

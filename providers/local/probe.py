@@ -24,10 +24,10 @@ async def get(socket: str, path: str, limit: int = 1 << 20) -> tuple[int, bytes]
     return int(words[1]), body
 
 
-async def answers(socket: str, path: str, within: float) -> bool:
+async def responds(socket: str, path: str, timeout_s: float) -> bool:
     """Whether the engine answers `path` at all in `within` seconds."""
     try:
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(timeout_s):
             await get(socket, path)
     except (OSError, ValueError):  # TimeoutError is an OSError
         return False

@@ -15,11 +15,13 @@ from typing import Any
 
 from providers.local import child
 
-PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
+INHERITED_VARIABLES = frozenset(
+    {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+)
 """The only environment variables the child inherits (and LC_*, OMP_*): no credential of any provider is among them."""
 
 
-REASONS = ("error loading model: ", "failed to initialize the context: ")
+LOG_REASON_PREFIXES = ("error loading model: ", "failed to initialize the context: ")
 """What precedes the reason in the engine's log, whose own error says only that it could not start."""
 
 
@@ -34,7 +36,7 @@ class StartError(Exception):
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
     """The child's environment. Spinning OpenMP threads make a shared machine up to thirty times slower, so they wait passively."""
-    kept = {name: value for name, value in own.items() if name in PASSED_ON or name.startswith(("LC_", "OMP_"))}
+    kept = {name: value for name, value in own.items() if name in INHERITED_VARIABLES or name.startswith(("LC_", "OMP_"))}
     return {"OMP_WAIT_POLICY": "passive", **kept, "PYTHONUNBUFFERED": "1"}
 
 
@@ -59,14 +61,14 @@ class EngineProcess:
         process.stdin.write(json.dumps(dict(settings)).encode() + b"\n")
         return cls(process)
 
-    async def ready(self, within: float) -> None:
+    async def ready(self, timeout_s: float) -> None:
         """Wait for the child's answer; StartError when it is not `ready`."""
         assert self._process.stdout is not None
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(timeout_s):
                 line = await self._process.stdout.readline()
         except TimeoutError:
-            raise StartError("slow", f"the engine was not ready after {within:g} s") from None
+            raise StartError("slow", f"the engine was not ready after {timeout_s:g} s") from None
         if not line:
             code = await self._process.wait()
             await self._drain
@@ -77,18 +79,18 @@ class EngineProcess:
             await self._drain
             raise StartError(reply["error"], self._explained(reply["message"]))
 
-    async def ended(self) -> None:
+    async def wait(self) -> None:
         """Wait until the process is gone."""
         await self._process.wait()
 
-    async def end(self, grace: float) -> None:
+    async def stop(self, grace_s: float) -> None:
         """Ask by closing stdin and by SIGTERM, then kill; returns when the process is reaped."""
         if self._process.returncode is None:
             assert self._process.stdin is not None
             self._process.stdin.close()
             self._signal(signal.SIGTERM)
             try:
-                async with asyncio.timeout(grace):
+                async with asyncio.timeout(grace_s):
                     await self._process.wait()
             except TimeoutError:
                 self.kill()
@@ -134,7 +136,7 @@ class EngineProcess:
     def _explained(self, message: str) -> str:
         """The child's message with the engine's own reason, which is only in its log."""
         for line in self._tail:
-            for words in REASONS:
+            for words in LOG_REASON_PREFIXES:
                 if found := line.partition(words)[2]:
                     return f"{message.partition(': ')[0]}: {found}"
         return message

@@ -9,15 +9,15 @@ from providers.rules.engine import Rule, Work
 from providers.rules.shapes import MAX_FANOUT
 
 DEFAULTS = LocalOptions()
-SEEDS = 2**32 - 1
+SEED_MODULUS = 2**32 - 1
 """The engine's seeds are 32 bits wide, and the last one means "draw one"."""
-TOP_LOGPROBS = "local.top_logprobs"
+TOP_LOGPROBS_MEMO = "local.top_logprobs"
 """Memo: how many alternatives for each token the caller asked for."""
-N = "local.n"
+CHOICES_MEMO = "local.n"
 """Memo: how many choices the answer has."""
 
 
-class SystemMessage(Rule, frozen=True):
+class DefaultSystemMessage(Rule, frozen=True):
     """A neutral system message where the caller sent none: the bundled model's own default spoils its answers."""
 
     param: str = "messages"
@@ -36,7 +36,7 @@ class SystemMessage(Rule, frozen=True):
         return {"messages": {"support": "yes", "default_system": DEFAULTS.system}}
 
 
-class Temperature(Rule, frozen=True):
+class DefaultTemperature(Rule, frozen=True):
     """Temperature 0 where the caller set nothing about sampling: a small model's most likely words are its best."""
 
     param: str = "temperature"
@@ -55,7 +55,7 @@ class Temperature(Rule, frozen=True):
         return {"temperature": {"support": "yes", "default": DEFAULTS.temperature}}
 
 
-class Seed(Rule, frozen=True):
+class FoldSeed(Rule, frozen=True):
     """Seeds of 64 bits are folded into the engine's 32: the same seed still gives the same text."""
 
     param: str = "seed"
@@ -63,7 +63,7 @@ class Seed(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Fold what is out of range."""
         seed = work.body.get("seed")
-        folded = [one % SEEDS for one in seed] if type(seed) is list else seed % SEEDS if type(seed) is int else seed
+        folded = [one % SEED_MODULUS for one in seed] if type(seed) is list else seed % SEED_MODULUS if type(seed) is int else seed
         if folded != seed:
             work.body.set("seed", folded)
             work.report("seed", "reshape", from_=seed, to=folded, why="the engine's seeds have 32 bits")
@@ -95,7 +95,7 @@ class SlotChoices(Rule, frozen=True):
         if count > 1 and (count > slots or type(seed) is list):
             self._fan_out(work, count)
             count = 1
-        work.options.memo[N] = count
+        work.options.memo[CHOICES_MEMO] = count
 
     def _fan_out(self, work: Work, count: int) -> None:
         if count > MAX_FANOUT:
@@ -107,7 +107,7 @@ class SlotChoices(Rule, frozen=True):
         return {"n": {"support": "yes", "max": MAX_FANOUT}}
 
 
-class Stops(Rule, frozen=True):
+class DropEmptyStops(Rule, frozen=True):
     """Empty stop strings end an answer before it begins: they are left out."""
 
     param: str = "stop"
@@ -128,7 +128,7 @@ class Stops(Rule, frozen=True):
         return {"stop": {"support": "yes"}}
 
 
-class LogProbs(Rule, frozen=True):
+class ListAlternatives(Rule, frozen=True):
     """`logprobs` without alternatives: the engine gives none at all for 0, and twenty when not told, so it is asked for one."""
 
     param: str = "logprobs"
@@ -141,7 +141,7 @@ class LogProbs(Rule, frozen=True):
             body.pop("top_logprobs")
             return
         asked = body.get("top_logprobs") or 0
-        work.options.memo[TOP_LOGPROBS] = asked
+        work.options.memo[TOP_LOGPROBS_MEMO] = asked
         if asked == 0:
             body.set("top_logprobs", 1)
 
@@ -149,7 +149,7 @@ class LogProbs(Rule, frozen=True):
         return {"logprobs": {"support": "yes"}}
 
 
-class Patterns(Rule, frozen=True):
+class WarnUnanchoredPatterns(Rule, frozen=True):
     """A schema's `pattern` is enforced only when it is anchored at both ends: the engine ignores others silently, we do not."""
 
     param: str = "response_format"

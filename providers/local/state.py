@@ -20,7 +20,7 @@ class Note(msgspec.Struct, frozen=True):
     reason: str
 
 
-def failure_in(state: State) -> Failure:
+def failure_for(state: State) -> Failure:
     """Why a call cannot be, or was not, answered. Also for a connection that broke: the child crashed. Names no file of ours."""
     if state in ("unavailable", "stopped"):
         return Failure(

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from providers.base import TIMES, Options, StreamDecoder
-from providers.local.rules import TOP_LOGPROBS, N
-from providers.local.tools import FORCED, CallReader
+from providers.local.rules import CHOICES_MEMO, TOP_LOGPROBS_MEMO
+from providers.local.tools import FORCED_TOOL_MEMO, CallReader
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -20,9 +20,9 @@ class EngineDecoder(StreamDecoder):
 
     def __init__(self, options: Options) -> None:
         memo = options.memo
-        self._forced: bool = memo.get(FORCED, False)
-        self._top: int | None = memo.get(TOP_LOGPROBS)
-        self._usages_left: int = memo.get(N, 1)
+        self._forced: bool = memo.get(FORCED_TOOL_MEMO, False)
+        self._top: int | None = memo.get(TOP_LOGPROBS_MEMO)
+        self._usages_left: int = memo.get(CHOICES_MEMO, 1)
         self._memo = memo
         self._usage: dict[str, Any] | None = None
         self._calls: dict[int, CallReader] = {}

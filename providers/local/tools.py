@@ -15,9 +15,9 @@ import re
 from typing import Any, ClassVar
 
 from providers.rules.engine import Rule, Work
-from providers.rules.messages import Message, MessageRule, join_content, joined_text
+from providers.rules.messages import Message, MessageRule, join_content, text_of
 
-FORCED = "local.forced_tool"
+FORCED_TOOL_MEMO = "local.forced_tool"
 """Memo: the answer is a tool call in JSON."""
 
 
@@ -45,7 +45,7 @@ class ForcedTools(Rule, frozen=True):
             _leave_out(work, "tool_choice is none")
         elif choice in (None, "auto"):
             if not work.settings.get("tools"):
-                work.lossy("tools", "drop", "the model's template knows no tools", code="unsupported_parameter")
+                work.report_lossy("tools", "drop", "the model's template knows no tools", code="unsupported_parameter")
                 _leave_out(work, None)
         else:
             self._force(work, _chosen(work, tools, choice))
@@ -53,9 +53,9 @@ class ForcedTools(Rule, frozen=True):
     def _force(self, work: Work, functions: list[dict[str, Any]]) -> None:
         body = work.body
         if body.get("response_format") is not None and body.get("response_format") != {"type": "text"}:
-            work.lossy("response_format", "drop", "a tool call was forced", code="unsupported_combination")
+            work.report_lossy("response_format", "drop", "a tool call was forced", code="unsupported_combination")
         if body.get("logprobs") is True:
-            work.lossy("logprobs", "drop", "a tool call has none", code="unsupported_combination")
+            work.report_lossy("logprobs", "drop", "a tool call has none", code="unsupported_combination")
             body.pop("logprobs")
             body.pop("top_logprobs")
         schema = {"type": "json_schema", "json_schema": {"name": "tool_call", "schema": call_schema(functions)}}
@@ -63,7 +63,7 @@ class ForcedTools(Rule, frozen=True):
         body.set("messages", _introduced(body.get("messages"), functions))
         _leave_out(work, None)
         work.report("tool_choice", "reshape", to="response_format", why="the call is forced by a schema")
-        work.options.memo[FORCED] = True
+        work.options.memo[FORCED_TOOL_MEMO] = True
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {
@@ -138,7 +138,7 @@ def _signature(function: dict[str, Any]) -> str:
     return f"{function['name']}({names})" + (f": {description}" if type(description) is str else "")
 
 
-class ToolTurns(MessageRule, frozen=True):
+class ToolTurnsAsText(MessageRule, frozen=True):
     """Earlier tool calls and their results as plain turns; left alone where the model's template knows tools."""
 
     words: ClassVar[tuple[bytes, ...]] = (b'"tool"', b'"tool_calls"', b'"function"', b'"function_call"')
@@ -164,7 +164,7 @@ class ToolTurns(MessageRule, frozen=True):
         if role == "tool" or role == "function":
             name = message.get("name") or names.get(message.get("tool_call_id") or "", "the function")
             content = message.get("content")
-            text = joined_text(content) if type(content) is list else content
+            text = text_of(content) if type(content) is list else content
             return {"role": "user", "content": f"Result of {name}: {text}"}
         if role != "assistant" or not calls:
             return None

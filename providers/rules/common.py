@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from providers.rules.engine import Rule, Takes
+from providers.rules.engine import Accepts, Rule
 from providers.rules.messages import SystemPrompt
-from providers.rules.pairs import Needs
-from providers.rules.shapes import KeepStop
-from providers.rules.values import Drop, EnforcedHere, OneOf, Range
+from providers.rules.pairs import Requires
+from providers.rules.shapes import IncludeStop
+from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
 
-GATEWAY: tuple[Rule, ...] = (
+GATEWAY_RULES: tuple[Rule, ...] = (
     SystemPrompt(),
-    KeepStop(),
-    EnforcedHere("timeout_microseconds", why="an upper bound on the gateway's own deadline"),
+    IncludeStop(),
+    EnforcedLocally("timeout_microseconds", why="an upper bound on the gateway's own deadline"),
 )
 """What the gateway does itself for every provider."""
 
@@ -28,7 +28,7 @@ SAMPLING: tuple[Rule, ...] = (
     Range("presence_penalty", -2, 2),
 )
 
-LOGPROBS: tuple[Rule, ...] = (Takes("logprobs"), Range("top_logprobs", 0, 20), Needs("top_logprobs", "logprobs"))
+LOGPROBS: tuple[Rule, ...] = (Accepts("logprobs"), Range("top_logprobs", 0, 20), Requires("top_logprobs", "logprobs"))
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 

@@ -20,8 +20,8 @@ from providers.base import Action, Adjustment, Body, Options, Refusal
 
 UNSUPPORTED = "not supported upstream"
 
-Unknown = Literal["drop", "pass", "new"]
-"""What happens to fields without a rule: dropped, passed, or passed only when they are not CANONICAL."""
+UnknownPolicy = Literal["drop", "pass", "new"]
+"""What happens to fields without a rule: dropped, passed, or passed only when they are not CANONICAL_PARAMS."""
 
 _NAMES = (
     "model messages stream stream_options max_tokens max_completion_tokens min_tokens min_completion_tokens temperature top_p top_k "
@@ -33,10 +33,10 @@ _NAMES = (
     "clear_thinking chat_template_kwargs xtc_threshold xtc_probability mirostat mirostat_target mirostat_lr echo safe_prompt team "
     "cf_ray x_amz_cf_id x_delay_time idempotency_key perf_metrics_in_response"
 )
-CANONICAL: frozenset[str] = frozenset(_NAMES.split())
+CANONICAL_PARAMS: frozenset[str] = frozenset(_NAMES.split())
 """Parameters that callers may send to any provider: OpenAI's, and what vendors added to them."""
 
-NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
@@ -74,8 +74,8 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 
 
 def is_neutral(param: str, value: Any) -> bool:
-    """True when leaving the parameter out means the same: null, or one of NEUTRAL."""
-    return value is None or value in NEUTRAL.get(param, ())
+    """True when leaving the parameter out means the same: null, or one of NEUTRAL_VALUES."""
+    return value is None or value in NEUTRAL_VALUES.get(param, ())
 
 
 class Work:
@@ -95,7 +95,7 @@ class Work:
         """Record a change that keeps what the caller meant."""
         self.adjustments.append(Adjustment(param, action, from_, to, why))
 
-    def lossy(self, param: str, action: Action, why: str, *, from_: Any = None, to: Any = None, code: str = "invalid_value") -> None:
+    def report_lossy(self, param: str, action: Action, why: str, *, from_: Any = None, to: Any = None, code: str = "invalid_value") -> None:
         """Record a change that loses something; in strict mode it is a Refusal instead."""
         if self.strict:
             raise Refusal(f"'{param}' cannot be honoured by {self.label}: {why}.", param, code)
@@ -106,7 +106,7 @@ class Work:
         if is_neutral(param, self.body.get(param)):
             self.report(param, "drop", why="neutral value")
         else:
-            self.lossy(param, "drop", why, code=code)
+            self.report_lossy(param, "drop", why, code=code)
         self.body.pop(param)
 
     def refuse(self, param: str, why: str, code: str = "invalid_value") -> Refusal:
@@ -128,12 +128,12 @@ class Rule(msgspec.Struct, frozen=True):
         return (self.param,)
 
     @property
-    def leads_to(self) -> tuple[str, ...]:
+    def may_add(self) -> tuple[str, ...]:
         """Parameters that this rule may add to the body, whose own rules then run as well."""
         return ()
 
     @property
-    def slots(self) -> tuple[str, ...]:
+    def replaces(self) -> tuple[str, ...]:
         """What a model's own rules replace: the general rules of the same parameters."""
         return self.params
 
@@ -146,7 +146,7 @@ class Rule(msgspec.Struct, frozen=True):
         return {self.param: {"support": "yes"}}
 
 
-class Takes(Rule, frozen=True):
+class Accepts(Rule, frozen=True):
     """Parameters, separated by spaces, that pass as they are."""
 
     @property
@@ -170,24 +170,24 @@ class ForModels(msgspec.Struct, frozen=True):
 _PASSES: tuple[int, ...] = ()
 
 
-class Plan:
+class CompiledRules:
     """The rules of one provider for one model, compiled."""
 
-    def __init__(self, rules: Iterable[Rule], *, unknown: Unknown) -> None:
+    def __init__(self, rules: Iterable[Rule], *, unknown: UnknownPolicy) -> None:
         self.rules = tuple(rules)
         self.unknown = unknown
         table: dict[str, tuple[int, ...]] = {}
         always, streams = [], []
         for at, rule in enumerate(self.rules):
             for param in rule.params:
-                table[param] = table.get(param, ()) + (_PASSES if isinstance(rule, Takes) else (at,))
+                table[param] = table.get(param, ()) + (_PASSES if isinstance(rule, Accepts) else (at,))
             if rule.runs == "always":
                 always.append(at)
             elif rule.runs == "stream":
                 streams.append(at)
         for rule in self.rules:
-            for param in rule.params if rule.leads_to else ():
-                table[param] = tuple({at for name in (param, *rule.leads_to) for at in table.get(name, ())})
+            for param in rule.params if rule.may_add else ():
+                table[param] = tuple({at for name in (param, *rule.may_add) for at in table.get(name, ())})
         self._table = table
         self._always = tuple(always)
         self._streams = tuple(streams)
@@ -216,7 +216,7 @@ class Plan:
         return work.adjustments
 
     def _drops(self, name: str) -> bool:
-        return self.unknown == "drop" or (self.unknown == "new" and name in CANONICAL)
+        return self.unknown == "drop" or (self.unknown == "new" and name in CANONICAL_PARAMS)
 
     def capabilities(self) -> dict[str, dict[str, Any]]:
         """Every canonical parameter, and what the rules say about it."""
@@ -227,36 +227,36 @@ class Plan:
                 known = table.get(param, {})
                 worst = max(known.get("support", "yes"), said.get("support", "yes"), key=_WORSE.index)
                 table[param] = {**known, **said, "support": worst}
-        return {name: table.get(name, absent) for name in sorted(CANONICAL | table.keys())}
+        return {name: table.get(name, absent) for name in sorted(CANONICAL_PARAMS | table.keys())}
 
 
 _WORSE = ("yes", "adjusted", "no")
 """Of two rules on a parameter, the one that takes more away describes it."""
 
 
-def compile_plan(rules: Iterable[Rule | ForModels], model: str, *, unknown: Unknown) -> Plan:
+def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: UnknownPolicy) -> CompiledRules:
     """The plan for one model: the first ForModels whose prefix fits wins over the general rules."""
     rules = tuple(rules)
     general = [rule for rule in rules if isinstance(rule, Rule)]
     for special in rules:
         if isinstance(special, ForModels) and model.startswith(special.prefixes):
-            replaced = {slot for rule in special.rules for slot in rule.slots}
+            replaced = {slot for rule in special.rules for slot in rule.replaces}
             general = [left for rule in general for left in _without(rule, replaced)]
             general += special.rules
             break
-    return Plan(general, unknown=unknown)
+    return CompiledRules(general, unknown=unknown)
 
 
 def _without(rule: Rule, replaced: set[str]) -> tuple[Rule, ...]:
-    if isinstance(rule, Takes):
+    if isinstance(rule, Accepts):
         left = [name for name in rule.params if name not in replaced]
-        return (Takes(" ".join(left)),) if left else ()
-    return () if replaced.intersection(rule.slots) else (rule,)
+        return (Accepts(" ".join(left)),) if left else ()
+    return () if replaced.intersection(rule.replaces) else (rule,)
 
 
 def drop_unlisted(work: Work, name: str) -> None:
     """A parameter that the provider does not list: dropped, refused in strict mode."""
-    if name in CANONICAL:
+    if name in CANONICAL_PARAMS:
         work.drop(name)
     else:
         work.drop(name, "unknown parameter", "unknown_parameter")

@@ -17,7 +17,7 @@ DEVELOPER_IS_SYSTEM: Mapping[str, str] = MappingProxyType({"developer": "system"
 _ESCAPED_ASCII = b"\\u00"
 
 
-def mentions(raw: bytes, words: tuple[bytes, ...]) -> bool:
+def may_mention(raw: bytes, words: tuple[bytes, ...]) -> bool:
     """True when one of `words` is in the JSON bytes, or may be, escaped."""
     return _ESCAPED_ASCII in raw or any(word in raw for word in words)
 
@@ -29,17 +29,17 @@ class MessageRule(Rule, frozen=True):
     words: ClassVar[tuple[bytes, ...]] = ()
 
     @property
-    def slots(self) -> tuple[str, ...]:
+    def replaces(self) -> tuple[str, ...]:
         return (type(self).__name__,)
 
-    def relevant(self, raw: bytes) -> bool:
+    def is_relevant(self, raw: bytes) -> bool:
         """True when the messages must be looked at."""
-        return mentions(raw, self.words)
+        return may_mention(raw, self.words)
 
     def apply(self, work: Work) -> None:
         """Rewrite the messages that need it."""
         raw = work.body.raw("messages")
-        if raw is None or not self.relevant(raw):
+        if raw is None or not self.is_relevant(raw):
             return
         messages = work.body.get("messages")
         changed = self.rewrite(work, messages)
@@ -57,36 +57,36 @@ class MessageRule(Rule, frozen=True):
 class Roles(MessageRule, frozen=True):
     """The roles a provider knows; `to` maps others to one of them, any other role is refused."""
 
-    takes: tuple[str, ...] = ("system", "user", "assistant", "tool")
-    to: Mapping[str, str] = DEVELOPER_IS_SYSTEM
+    accepts: tuple[str, ...] = ("system", "user", "assistant", "tool")
+    role_map: Mapping[str, str] = DEVELOPER_IS_SYSTEM
 
-    def relevant(self, raw: bytes) -> bool:
-        missing = {"developer", "function", "tool", "system"}.difference(self.takes)
-        return mentions(raw, tuple(b'"%s"' % role.encode() for role in missing))
+    def is_relevant(self, raw: bytes) -> bool:
+        missing = {"developer", "function", "tool", "system"}.difference(self.accepts)
+        return may_mention(raw, tuple(b'"%s"' % role.encode() for role in missing))
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
         """Map or refuse roles."""
         changed: list[Message] | None = None
         for at, message in enumerate(messages):
             role = str(message.get("role"))
-            if role in self.takes:
+            if role in self.accepts:
                 continue
             param = f"messages[{at}].role"
-            if role not in self.to:
-                raise work.refuse(param, f"it knows the roles {', '.join(self.takes)}")
+            if role not in self.role_map:
+                raise work.refuse(param, f"it knows the roles {', '.join(self.accepts)}")
             changed = changed or list(messages)
-            changed[at] = {**message, "role": self.to[role]}
-            work.report(param, "role_map", from_=role, to=self.to[role])
+            changed[at] = {**message, "role": self.role_map[role]}
+            work.report(param, "role_map", from_=role, to=self.role_map[role])
         return changed
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {"messages": {"support": "yes", "roles": list(self.takes)}}
+        return {"messages": {"support": "yes", "roles": list(self.accepts)}}
 
 
-class Parts(MessageRule, frozen=True):
+class ContentParts(MessageRule, frozen=True):
     """The content parts a provider takes, by role; text alone is joined to a string where `as_string` names the role."""
 
-    takes: tuple[str, ...] = ("text",)
+    accepts: tuple[str, ...] = ("text",)
     as_string: tuple[str, ...] = ()
     remote_images: bool = True
     """Images may be http addresses; otherwise only data: URIs."""
@@ -102,19 +102,19 @@ class Parts(MessageRule, frozen=True):
             only_text = message.get("role") in self.as_string
             for index, part in enumerate(content):
                 kind = part.get("type")
-                if kind != "text" and (only_text or kind not in self.takes):
+                if kind != "text" and (only_text or kind not in self.accepts):
                     why = f"it does not take content of the type {str(kind)[:40]!r} here"
                     raise work.refuse(f"messages[{at}].content[{index}]", why, "unsupported_content")
                 if kind == "image_url" and not self.remote_images and not image_url(part).startswith("data:"):
                     raise work.refuse(f"messages[{at}].content[{index}]", "it takes images as data: URIs only", "unsupported_content")
             if only_text:
                 changed = changed or list(messages)
-                changed[at] = {**message, "content": joined_text(content)}
+                changed[at] = {**message, "content": text_of(content)}
                 work.report(f"messages[{at}].content", "reshape", why="upstream takes a string")
         return changed
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {"messages": {"support": "yes", "content": sorted({"text", *self.takes})}}
+        return {"messages": {"support": "yes", "content": sorted({"text", *self.accepts})}}
 
 
 class DropField(MessageRule, frozen=True):
@@ -124,8 +124,8 @@ class DropField(MessageRule, frozen=True):
     keeps: tuple[str, ...] = ()
     why: str = "no such field"
 
-    def relevant(self, raw: bytes) -> bool:
-        return mentions(raw, (b'"%s"' % self.field.encode(),))
+    def is_relevant(self, raw: bytes) -> bool:
+        return may_mention(raw, (b'"%s"' % self.field.encode(),))
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
         """Take the field out."""
@@ -136,14 +136,14 @@ class DropField(MessageRule, frozen=True):
             changed = changed or list(messages)
             changed[at] = {key: value for key, value in message.items() if key != self.field}
             if message[self.field] is not None:
-                work.lossy(f"messages[{at}].{self.field}", "drop", self.why, code="unsupported_parameter")
+                work.report_lossy(f"messages[{at}].{self.field}", "drop", self.why, code="unsupported_parameter")
         return changed
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {f"messages[].{self.field}": {"support": "no", "why": self.why}}
 
 
-class NoToolTurns(MessageRule, frozen=True):
+class RefuseToolTurns(MessageRule, frozen=True):
     """A provider without tools: a turn that called one cannot be told."""
 
     words: ClassVar[tuple[bytes, ...]] = (b'"tool_calls"', b'"function_call"')
@@ -157,10 +157,10 @@ class NoToolTurns(MessageRule, frozen=True):
         return None
 
 
-class Alternate(MessageRule, frozen=True):
+class AlternateRoles(MessageRule, frozen=True):
     """User and assistant turns must alternate: neighbours of one role are merged, or refused in strict mode."""
 
-    def relevant(self, raw: bytes) -> bool:
+    def is_relevant(self, raw: bytes) -> bool:
         return True
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
@@ -213,7 +213,7 @@ def image_url(part: dict[str, Any]) -> str:
     return address if type(address) is str else ""
 
 
-def joined_text(parts: list[dict[str, Any]]) -> str:
+def text_of(parts: list[dict[str, Any]]) -> str:
     """The text of a list of content parts."""
     return "".join(part.get("text") or "" for part in parts if part.get("type") == "text")
 

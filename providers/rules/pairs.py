@@ -7,7 +7,7 @@ from typing import Any
 from providers.rules.engine import Rule, Work, is_neutral
 
 
-class Needs(Rule, frozen=True):
+class Requires(Rule, frozen=True):
     """A parameter that makes sense only with another one."""
 
     other: str
@@ -43,14 +43,14 @@ class Excludes(Rule, frozen=True):
         elif self.refuse:
             raise work.refuse(self.param, why, self.code)
         else:
-            work.lossy(self.param, "drop", why, code=self.code)
+            work.report_lossy(self.param, "drop", why, code=self.code)
         work.body.pop(self.param)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"excludes": list(self.others)}}
 
 
-class Both(Rule, frozen=True):
+class Discouraged(Rule, frozen=True):
     """Two parameters that the provider advises not to set together: sent, with a warning."""
 
     other: str

@@ -13,16 +13,16 @@ MAX_FANOUT = 8
 """The most upstream calls that one caller's call becomes, unless the provider's `max_fanout` says otherwise."""
 
 
-class Stop(Rule, frozen=True):
+class StopStrings(Rule, frozen=True):
     """Stop strings: at most `limit` of them (None: any number), as a list only where `listed`; the gateway watches for the rest."""
 
     limit: int | None = None
-    listed: bool = False
+    as_list: bool = False
 
     def apply(self, work: Work) -> None:
         """Make a list of one string; keep the first `limit` of a list."""
         value = work.body.get(self.param)
-        if type(value) is str and self.listed:
+        if type(value) is str and self.as_list:
             work.report(self.param, "reshape", why="upstream takes a list")
             work.body.set(self.param, [value])
         elif type(value) is list and self.limit is not None and len(value) > self.limit:
@@ -65,7 +65,7 @@ class StopSequences(Rule, frozen=True):
         return {self.param: told | ({"max_items": self.limit} if self.limit else {})}
 
 
-class KeepStop(Rule, frozen=True):
+class IncludeStop(Rule, frozen=True):
     """The stop stays in the text: then no upstream may end it first, as most leave the stop out, and the gateway alone watches."""
 
     param: str = "include_stop_str_in_output"
@@ -87,7 +87,7 @@ class Tools(Rule, frozen=True):
 
     limit: int | None = None
     functions_only: bool = True
-    parameters: bool = False
+    require_parameters: bool = False
     """Every function must state its parameters, be it none."""
 
     def apply(self, work: Work) -> None:
@@ -104,7 +104,7 @@ class Tools(Rule, frozen=True):
         for at, tool in enumerate(tools):
             if self.functions_only and tool.get("type", "function") != "function":
                 raise work.refuse(f"{self.param}[{at}].type", "it takes functions only", "unsupported_parameter")
-        if self.parameters and any("parameters" not in tool.get("function", {}) for tool in tools):
+        if self.require_parameters and any("parameters" not in tool.get("function", {}) for tool in tools):
             work.body.set(self.param, [_with_parameters(tool) for tool in tools])
             work.report(self.param, "reshape", why="every function must state its parameters")
 
@@ -120,7 +120,7 @@ def _with_parameters(tool: dict[str, Any]) -> dict[str, Any]:
 class ToolChoice(Rule, frozen=True):
     """Which of auto, none, required and named (a function) the provider honours; tools must be there."""
 
-    takes: tuple[str, ...] = ("auto", "none", "required", "named")
+    accepts: tuple[str, ...] = ("auto", "none", "required", "named")
 
     def apply(self, work: Work) -> None:
         """Drop a choice that is not honoured; refuse one without tools."""
@@ -136,23 +136,23 @@ class ToolChoice(Rule, frozen=True):
         if value is None:
             return
         kind = value if type(value) is str else "named" if value.get("type") == "function" else str(value.get("type"))
-        if kind in self.takes:
+        if kind in self.accepts:
             return
         if kind == "auto":
             work.report(self.param, "drop", why="auto is the only behaviour")
         else:
-            work.lossy(self.param, "drop", UNSUPPORTED, code="unsupported_parameter")
+            work.report_lossy(self.param, "drop", UNSUPPORTED, code="unsupported_parameter")
         work.body.pop(self.param)
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"support": "yes", "values": list(self.takes)} if self.takes else {"support": "no"}}
+        return {self.param: {"support": "yes", "values": list(self.accepts)} if self.accepts else {"support": "no"}}
 
 
-class Format(Rule, frozen=True):
+class ResponseFormat(Rule, frozen=True):
     """Answer formats: json_schema becomes json_object where only that is known; what is not known is dropped."""
 
-    takes: tuple[str, ...] = ("text", "json_object", "json_schema")
-    asks: bool = False
+    accepts: tuple[str, ...] = ("text", "json_object", "json_schema")
+    warn_without_json: bool = False
     """JSON mode needs the word JSON in the conversation, or the answer may be endless whitespace: warn when it is missing."""
     schema_only: bool = False
     """json_schema carries nothing but `schema`."""
@@ -163,20 +163,20 @@ class Format(Rule, frozen=True):
         kind = value.get("type") if type(value) is dict else None
         if kind is None:
             return
-        if kind not in self.takes:
+        if kind not in self.accepts:
             self._lower(work, kind)
         elif kind == "json_schema" and self.schema_only:
             self._trim(work, value)
-        if self.asks and kind in ("json_object", "json_schema") and b"json" not in (work.body.raw("messages") or b"").lower():
+        if self.warn_without_json and kind in ("json_object", "json_schema") and b"json" not in (work.body.raw("messages") or b"").lower():
             work.report(self.param, "warn", why="no message asks for JSON; the answer may be whitespace until the limit")
 
     def _lower(self, work: Work, kind: str) -> None:
-        if kind == "json_schema" and "json_object" in self.takes:
+        if kind == "json_schema" and "json_object" in self.accepts:
             why = "schema not enforced upstream"
-            work.lossy(self.param, "downgrade", why, from_="json_schema", to="json_object", code="unsupported_parameter")
+            work.report_lossy(self.param, "downgrade", why, from_="json_schema", to="json_object", code="unsupported_parameter")
             work.body.set(self.param, {"type": "json_object"})
         elif kind == "text":
-            work.report(self.param, "drop", why="text is the only behaviour" if not self.takes else "text is what it answers")
+            work.report(self.param, "drop", why="text is the only behaviour" if not self.accepts else "text is what it answers")
             work.body.pop(self.param)
         else:
             work.drop(self.param)
@@ -188,7 +188,7 @@ class Format(Rule, frozen=True):
             work.report(self.param, "reshape", why="only schema is defined upstream")
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"support": "yes", "values": list(self.takes)} if self.takes else {"support": "no"}}
+        return {self.param: {"support": "yes", "values": list(self.accepts)} if self.accepts else {"support": "no"}}
 
 
 class StreamUsage(Rule, frozen=True):
@@ -228,13 +228,13 @@ class StreamUsage(Rule, frozen=True):
 class Choices(Rule, frozen=True):
     """`n` and `seed` together. `most` choices natively (None: one call each); seeds as a list natively where `seed_list`."""
 
-    most: int | None = None
+    max_choices: int | None = None
     seed_list: bool = False
-    seeds: bool = True
+    has_seed: bool = True
     """The provider has a seed at all."""
-    sends_one: bool = False
+    accepts_one: bool = False
     """`n: 1` is a field it takes, more is an error."""
-    hint: bool = False
+    best_effort_seed: bool = False
     """The provider promises no more than to try: the same seed may give another text."""
 
     @property
@@ -247,20 +247,20 @@ class Choices(Rule, frozen=True):
         count = 1 if n is None else n
         if type(seed) is list:
             self._check_seeds(work, seed, count)
-        several = count > 1 and (self.most is None or (type(seed) is list and not self.seed_list))
+        several = count > 1 and (self.max_choices is None or (type(seed) is list and not self.seed_list))
         if several:
             self._fan_out(work, count)
-        elif self.most is not None and count > self.most:
-            raise work.refuse("n", f"it takes at most {self.most} choices")
-        elif "n" in work.body and self.most is None and not self.sends_one:
+        elif self.max_choices is not None and count > self.max_choices:
+            raise work.refuse("n", f"it takes at most {self.max_choices} choices")
+        elif "n" in work.body and self.max_choices is None and not self.accepts_one:
             work.body.pop("n")
             work.report("n", "drop", why="equals the only behaviour")
-        if "seed" in work.body and not self.seeds:
+        if "seed" in work.body and not self.has_seed:
             work.drop("seed")
         elif type(seed) is list and not self.seed_list and not several:
             work.body.set("seed", seed[0])
             work.report("seed", "reshape", why="upstream takes one integer")
-        if self.hint and seed is not None:
+        if self.best_effort_seed and seed is not None:
             work.report("seed", "warn", why="best effort: the same seed may give another text")
 
     def _check_seeds(self, work: Work, seed: list[int], count: int) -> None:
@@ -275,9 +275,13 @@ class Choices(Rule, frozen=True):
         work.report("n", "fan_out", from_=count, why="one choice per upstream call; prompt tokens are billed by each and added up")
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        n = {"support": "yes", "max": self.most} if self.most else {"support": "adjusted", "action": "fan_out", "max": MAX_FANOUT}
-        seed = {"support": "yes", "list": self.seed_list or "fan_out"} | ({"best_effort": True} if self.hint else {})
-        return {"n": n, "seed": seed if self.seeds else {"support": "no"}}
+        n = (
+            {"support": "yes", "max": self.max_choices}
+            if self.max_choices
+            else {"support": "adjusted", "action": "fan_out", "max": MAX_FANOUT}
+        )
+        seed = {"support": "yes", "list": self.seed_list or "fan_out"} | ({"best_effort": True} if self.best_effort_seed else {})
+        return {"n": n, "seed": seed if self.has_seed else {"support": "no"}}
 
 
 def fan_out(body: Body, n: int) -> list[Body]:
@@ -304,11 +308,11 @@ def _next_seed(seed: int, at: int) -> int:
     return following if following < 2**63 else following - 2**64
 
 
-class Functions(Rule, frozen=True):
+class LegacyFunctions(Rule, frozen=True):
     """OpenAI's old `functions` and `function_call`, as tools and tool_choice. Comes before the rules on those."""
 
     @property
-    def leads_to(self) -> tuple[str, ...]:
+    def may_add(self) -> tuple[str, ...]:
         return ("tools", "tool_choice")
 
     @property
@@ -329,7 +333,7 @@ class Functions(Rule, frozen=True):
             return
         for name, value in (("functions", functions), ("function_call", choice)):
             if name in named and value and functions:
-                work.lossy(name, "drop", "'tools' was given as well", code="conflicting_parameters")
+                work.report_lossy(name, "drop", "'tools' was given as well", code="conflicting_parameters")
             elif name in named:
                 work.report(name, "drop", why="there are no functions")
 

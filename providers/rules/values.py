@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from providers.rules.engine import UNSUPPORTED, Rule, Work, is_neutral
 
 
-def number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """True for int and float; a bool is neither."""
     return type(value) is int or type(value) is float
 
@@ -23,7 +23,7 @@ class Range(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Clamp what is outside."""
         value = work.body.get(self.param)
-        if not number(value):
+        if not is_number(value):
             return
         bound = value
         if self.low is not None and value < self.low:
@@ -32,13 +32,13 @@ class Range(Rule, frozen=True):
             bound = self.high
         if bound == value:
             return
-        why = f"it takes {self.words()}"
+        why = f"it takes {self.in_words()}"
         if self.refuse:
             raise work.refuse(self.param, why)
-        work.lossy(self.param, "clamp", why, from_=value, to=bound)
+        work.report_lossy(self.param, "clamp", why, from_=value, to=bound)
         work.body.set(self.param, bound)
 
-    def words(self) -> str:
+    def in_words(self) -> str:
         """The range in words."""
         if self.low is None:
             return f"at most {self.high:g}"
@@ -59,11 +59,11 @@ class BiasRange(Rule, frozen=True):
         biases = work.body.get(self.param)
         if type(biases) is not dict:
             return
-        clamped = {token: min(max(bias, self.low), self.high) if number(bias) else bias for token, bias in biases.items()}
+        clamped = {token: min(max(bias, self.low), self.high) if is_number(bias) else bias for token, bias in biases.items()}
         if clamped != biases:
-            worst = max((bias for bias in biases.values() if number(bias)), key=abs)
+            worst = max((bias for bias in biases.values() if is_number(bias)), key=abs)
             to = min(max(worst, self.low), self.high)
-            work.lossy(self.param, "clamp", f"it takes biases from {self.low:g} to {self.high:g}", from_=worst, to=to)
+            work.report_lossy(self.param, "clamp", f"it takes biases from {self.low:g} to {self.high:g}", from_=worst, to=to)
             work.body.set(self.param, clamped)
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -74,30 +74,30 @@ class OneOf(Rule, frozen=True):
     """One of `values`; `to` maps words to the nearest one, others are dropped; all of it is refused where `refuse`."""
 
     values: tuple[Any, ...]
-    to: Mapping[Any, Any] = {}
-    silent: Mapping[Any, Any] = {}
+    nearest: Mapping[Any, Any] = {}
+    synonyms: Mapping[Any, Any] = {}
     """Words that mean exactly the same as one of `values`: reshaped, in both modes."""
     refuse: bool = False
-    takes_numbers: bool = False
+    accepts_numbers: bool = False
 
     def apply(self, work: Work) -> None:
         """Map or drop what is not listed."""
         value = work.body.get(self.param)
-        if value is None or value in self.values or (self.takes_numbers and (type(value) is int or type(value) is bool)):
+        if value is None or value in self.values or (self.accepts_numbers and (type(value) is int or type(value) is bool)):
             return
         key = value if type(value) is str else ""
-        if key in self.silent:
-            work.report(self.param, "reshape", from_=value, to=self.silent[key])
-            work.body.set(self.param, self.silent[key])
+        if key in self.synonyms:
+            work.report(self.param, "reshape", from_=value, to=self.synonyms[key])
+            work.body.set(self.param, self.synonyms[key])
             return
         why = f"it takes {', '.join(map(str, self.values)) or 'no value'}"
         if self.refuse:
             raise work.refuse(self.param, why)
-        if key in self.to:
-            work.lossy(self.param, "clamp", why, from_=value, to=self.to[key])
-            work.body.set(self.param, self.to[key])
+        if key in self.nearest:
+            work.report_lossy(self.param, "clamp", why, from_=value, to=self.nearest[key])
+            work.body.set(self.param, self.nearest[key])
         else:
-            work.lossy(self.param, "drop", why)
+            work.report_lossy(self.param, "drop", why)
             work.body.pop(self.param)
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -110,7 +110,7 @@ class Rename(Rule, frozen=True):
     to: str
 
     @property
-    def leads_to(self) -> tuple[str, ...]:
+    def may_add(self) -> tuple[str, ...]:
         return (self.to,)
 
     def apply(self, work: Work) -> None:
@@ -118,7 +118,7 @@ class Rename(Rule, frozen=True):
         if self.param not in work.body:
             return
         if self.to in work.body:
-            work.lossy(self.param, "drop", f"'{self.to}' was given as well", code="conflicting_parameters")
+            work.report_lossy(self.param, "drop", f"'{self.to}' was given as well", code="conflicting_parameters")
             work.body.pop(self.param)
             return
         work.report(self.param, "rename", to=self.to)
@@ -128,10 +128,10 @@ class Rename(Rule, frozen=True):
         return {self.param: {"support": "adjusted", "action": "rename", "to": self.to}, self.to: {"support": "yes"}}
 
 
-class Cap(Rule, frozen=True):
+class OutputCap(Rule, frozen=True):
     """One cap on the output under its two names. `param` is what the provider takes; `also`: the other name passes alone."""
 
-    also: bool = False
+    accepts_both: bool = False
 
     @property
     def other(self) -> str:
@@ -152,7 +152,7 @@ class Cap(Rule, frozen=True):
                 work.report(other, "drop", why="neutral value")
             return
         if cap is None:
-            if not self.also:
+            if not self.accepts_both:
                 work.report(other, "rename", to=self.param)
                 body.rename(other, self.param)
         elif cap == second:
@@ -166,15 +166,15 @@ class Cap(Rule, frozen=True):
         if work.strict:
             raise work.refuse("max_completion_tokens", "it differs from 'max_tokens'", "conflicting_parameters")
         if cap < second:
-            work.lossy(self.other, "drop", why)
+            work.report_lossy(self.other, "drop", why)
             work.body.pop(self.other)
         else:
-            work.lossy(self.param, "drop", why)
+            work.report_lossy(self.param, "drop", why)
             work.report(self.other, "rename", to=self.param)
             work.body.rename(self.other, self.param)
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        second = {"support": "yes"} if self.also else {"support": "adjusted", "action": "rename", "to": self.param}
+        second = {"support": "yes"} if self.accepts_both else {"support": "adjusted", "action": "rename", "to": self.param}
         return {self.param: {"support": "yes"}, self.other: second}
 
 
@@ -234,7 +234,7 @@ class Default(Rule, frozen=True):
         return {self.param: {"support": "yes", "default": self.value}}
 
 
-class FromSetting(Rule, frozen=True):
+class DefaultFromSetting(Rule, frozen=True):
     """A parameter that the operator may have set for the provider: it stands where the caller gave none."""
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
@@ -247,18 +247,18 @@ class FromSetting(Rule, frozen=True):
             work.report(self.param, "set_default", why="the provider's settings")
 
 
-class Becomes(Rule, frozen=True):
+class MapValues(Rule, frozen=True):
     """A parameter whose values are said otherwise: pairs of value and what the field `to` becomes (None: leave it out)."""
 
     to: str
     pairs: tuple[tuple[Any, Any], ...]
-    shown: str = ""
+    shown_as: str = ""
     """What the receipt names, where it is not `to`."""
-    others_stay: bool = False
+    keep_others: bool = False
     """Values without words here are left to the next rule."""
 
     @property
-    def leads_to(self) -> tuple[str, ...]:
+    def may_add(self) -> tuple[str, ...]:
         return (self.to,)
 
     def apply(self, work: Work) -> None:
@@ -268,25 +268,25 @@ class Becomes(Rule, frozen=True):
             if type(said) is type(value) and said == value:
                 self._say(work, means)
                 return
-        if self.to != self.param and not self.others_stay:
+        if self.to != self.param and not self.keep_others:
             work.drop(self.param)
 
     def _say(self, work: Work, means: Any) -> None:
         if means is None:
             work.report(self.param, "drop", why="equals the default")
         elif self.to != self.param and work.body.get(self.to) is not None:
-            work.lossy(self.param, "drop", f"'{self.to}' was given as well", code="conflicting_parameters")
+            work.report_lossy(self.param, "drop", f"'{self.to}' was given as well", code="conflicting_parameters")
         else:
             work.body.set(self.to, means)
-            work.report(self.param, "reshape", to=self.shown or self.to)
+            work.report(self.param, "reshape", to=self.shown_as or self.to)
         if self.to != self.param or means is None:
             work.body.pop(self.param)
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"support": "adjusted", "action": "reshape", "to": self.shown or self.to}}
+        return {self.param: {"support": "adjusted", "action": "reshape", "to": self.shown_as or self.to}}
 
 
-class ToHeader(Rule, frozen=True):
+class MoveToHeader(Rule, frozen=True):
     """A parameter that the provider takes as a request header."""
 
     header: str
@@ -302,10 +302,10 @@ class ToHeader(Rule, frozen=True):
         if value is None:
             work.drop(self.param)
             return
-        text = value if type(value) is str else f"{value:g}" if number(value) else ""
+        text = value if type(value) is str else f"{value:g}" if is_number(value) else ""
         if not text or not text.isascii() or not text.isprintable() or len(text) > 256:
             why = f"it becomes the header {self.header} and must be short printable ASCII"
-            work.lossy(self.param, "drop", why)
+            work.report_lossy(self.param, "drop", why)
             work.body.pop(self.param)
             return
         work.body.pop(self.param)
@@ -316,7 +316,7 @@ class ToHeader(Rule, frozen=True):
         return {self.param: {"support": "adjusted", "action": "move_to_header", "to": self.header}}
 
 
-class EnforcedHere(Rule, frozen=True):
+class EnforcedLocally(Rule, frozen=True):
     """A parameter that the gateway honours itself. `unless` names a provider option that forwards it instead."""
 
     why: str = ""

@@ -107,15 +107,15 @@ async def test_p12_a_full_disk_stops_nobody_and_loses_nothing_that_lives(tmp_pat
         assert process.known() == (3, 7, 7)
     await eventually(lambda: process.written() == (3, 7))
     await eventually(lambda: len(process.reports) == 2)
-    assert "cannot be written" in process.reports[0]
-    assert "can be written again" in process.reports[1]
+    assert "is not writable" in process.reports[0]
+    assert "is writable again" in process.reports[1]
     process.book(8)
     process.journal.close()
     assert process.written() == (4, 15)
 
 
 async def test_a_journal_grows_no_further_than_it_should(tmp_path: Path) -> None:
-    process = Process("a", tmp_path, grows_to=2048)
+    process = Process("a", tmp_path, max_file_bytes=2048)
     for at in range(200):
         process.book(1)
         process.journal._commit()

@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from providers.base import Failure
+from providers.local.admission import Lease
 from providers.local.engine import Engine, Timing
-from providers.local.gate import Lease
 from providers.local.options import LocalOptions
 from tests.local.conftest import client_of
 
@@ -122,7 +122,7 @@ async def test_call_that_was_generating_when_the_child_died_breaks_and_names_the
 
 
 async def test_hanging_child_is_killed_and_started_again(bundled_model: Path) -> None:
-    async with running(timing=Timing(check=0.1, hung=1.0)) as (engine, lines):
+    async with running(timing=Timing(check_interval_s=0.1, hung_after_s=1.0)) as (engine, lines):
         first = engine.pid
         assert first is not None
         os.kill(first, signal.SIGSTOP)
@@ -134,7 +134,10 @@ async def test_hanging_child_is_killed_and_started_again(bundled_model: Path) ->
 
 async def test_computing_child_is_not_taken_for_a_hanging_one(bundled_model: Path) -> None:
     options = LocalOptions(slots=1, context=2048)
-    async with running(options, timing=Timing(check=0.05, hung=0.5, busy=60)) as (engine, _), client_of(engine) as client:
+    async with (
+        running(options, timing=Timing(check_interval_s=0.05, hung_after_s=0.5, busy_hung_after_s=60)) as (engine, _),
+        client_of(engine) as client,
+    ):
         body = {**HELLO, "messages": [{"role": "user", "content": "a long story " * 280}]}
         answer = await client.post("/v1/chat/completions", json=body)
         assert answer.status_code == 200
@@ -149,7 +152,7 @@ def scripted(tmp_path: Path, script: str) -> dict[str, str]:
 
 async def test_child_over_its_memory_cap_is_restarted(bundled_model: Path, tmp_path: Path) -> None:
     options = LocalOptions(memory=200 << 20)
-    async with running(options, timing=Timing(check=0.05), environ=scripted(tmp_path, "grow")) as (engine, lines):
+    async with running(options, timing=Timing(check_interval_s=0.05), environ=scripted(tmp_path, "grow")) as (engine, lines):
         first = engine.pid
         await until(lambda: engine.causes["memory"] >= 1)
         assert not alive(first)
@@ -164,12 +167,14 @@ async def test_child_that_needs_more_than_its_cap_to_load_is_unavailable(bundled
 
 
 async def test_child_whose_listener_answers_but_whose_main_loop_does_not_is_killed(bundled_model: Path, tmp_path: Path) -> None:
-    async with running(timing=Timing(check=0.1, hung=0.5), environ=scripted(tmp_path, "mute")) as (engine, _):
+    async with running(timing=Timing(check_interval_s=0.1, hung_after_s=0.5), environ=scripted(tmp_path, "mute")) as (engine, _):
         await until(lambda: engine.causes["hung"] >= 1)
 
 
 async def test_child_that_computes_without_end_is_killed_in_the_end(bundled_model: Path, tmp_path: Path) -> None:
-    async with running(timing=Timing(check=0.1, hung=0.2, busy=1.5), environ=scripted(tmp_path, "spin")) as (engine, lines):
+    async with running(
+        timing=Timing(check_interval_s=0.1, hung_after_s=0.2, busy_hung_after_s=1.5), environ=scripted(tmp_path, "spin")
+    ) as (engine, lines):
         await until(lambda: engine.causes["hung"] >= 1)
         assert any("did not answer for" in line for line in lines)
 
@@ -211,7 +216,7 @@ async def test_bad_model_is_unavailable_with_a_reason(bundled_model: Path, tmp_p
 async def test_unavailable_engine_starts_once_its_model_is_there(bundled_model: Path, tmp_path: Path) -> None:
     late = tmp_path / "late.gguf"
     options = LocalOptions(model=str(late), slots=1, context=256)
-    async with running(options, "unavailable", timing=Timing(check=0.05)) as (engine, _):
+    async with running(options, "unavailable", timing=Timing(check_interval_s=0.05)) as (engine, _):
         late.symlink_to(bundled_model)
         await until(lambda: engine.state == "ready")
 
@@ -235,7 +240,7 @@ async def test_child_that_ends_while_starting_is_tried_again_with_backoff(bundle
     (tmp_path / "xllamacpp.py").write_text("import os; os.write(2, b'GGML_ASSERT(x) failed\\n'); os.abort()")
     own = {**os.environ, "PYTHONPATH": str(tmp_path)}
     lines: list[str] = []
-    engine = Engine(SHORT, report=lines.append, environ=own, timing=Timing(backoff=0.01))
+    engine = Engine(SHORT, report=lines.append, environ=own, timing=Timing(backoff_s=0.01))
     await engine.start()
     try:
         await until(lambda: engine.causes["start"] >= 4)

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from providers.local.admission import Gate
 from providers.local.cpu import missing_feature, usable_cores
-from providers.local.gate import Gate
 from providers.local.options import LocalOptions
 
 
@@ -35,16 +35,16 @@ def test_defaults_leave_a_core_to_the_gateway_and_cap_memory_by_the_model() -> N
 
 def test_gate_takes_slots_and_queue_and_no_more() -> None:
     gate = Gate(slots=2, queue=1)
-    leases = [gate.enter() for _ in range(3)]
+    leases = [gate.acquire() for _ in range(3)]
     assert None not in leases
-    assert gate.enter() is None
+    assert gate.acquire() is None
     assert (gate.running, gate.waiting) == (2, 1)
     first = leases[0]
     assert first is not None
     first.release()
     first.release()
     assert gate.used == 2
-    assert gate.enter() is not None
+    assert gate.acquire() is not None
 
 
 def test_retry_after_grows_with_how_long_calls_take() -> None:
@@ -52,7 +52,7 @@ def test_retry_after_grows_with_how_long_calls_take() -> None:
     gate = Gate(slots=1, queue=0, clock=lambda: now)
     quick = gate.retry_after()
     for _ in range(20):
-        lease = gate.enter()
+        lease = gate.acquire()
         assert lease is not None
         now += 20.0
         lease.release()

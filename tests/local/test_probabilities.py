@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from providers.local.probabilities import Probabilities, ask
+from providers.local.probabilities import Probabilities, find_probabilities
 
 MESSAGES = [
     {"role": "system", "content": "You are a helpful assistant."},
@@ -22,7 +22,7 @@ async def carry_out(
     client: httpx.AsyncClient, top_k: int | None, vocabulary: list[str] | None, messages: list[dict[str, str]] = MESSAGES
 ) -> Probabilities:
     """Drive the steps against the real engine."""
-    steps = ask(messages, top_k, vocabulary)
+    steps = find_probabilities(messages, top_k, vocabulary)
     request = next(steps)
     while True:
         response = await client.post(request.path, content=request.body, headers=dict(request.headers))

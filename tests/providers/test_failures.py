@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from providers.failures import MESSAGE_LIMIT, read_failure, read_retry_after
+from providers.failures import MAX_MESSAGE_CHARS, read_failure, read_retry_after
 from tests.providers.adapting import target_for
 
 NOW = 1_000_000_000.0
@@ -127,7 +127,7 @@ def test_the_credential_and_what_looks_like_one_are_cut_out_of_the_message() -> 
 
 
 def test_a_long_message_is_cut_and_a_strange_one_made_printable() -> None:
-    assert len(fail(400, {"message": "x" * 5000}).message) <= MESSAGE_LIMIT
+    assert len(fail(400, {"message": "x" * 5000}).message) <= MAX_MESSAGE_CHARS
     assert fail(400, {"message": "a\r\nx-evil: 1\x00"}).message == "a  x-evil: 1 "
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from providers.base import Body, Refusal
 from providers.mistral import short_id
-from providers.rules.messages import mentions
+from providers.rules.messages import may_mention
 from tests.providers.adapting import adapt
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
@@ -24,7 +24,7 @@ def messages(kind: str, given: list[dict[str, Any]], **more: Any) -> list[dict[s
 
 def test_a_role_hidden_behind_an_escape_is_still_seen() -> None:
     raw = b'[{"role":"develop\\u0065r","content":"A"}]'
-    assert mentions(raw, (b'"developer"',))
+    assert may_mention(raw, (b'"developer"',))
     assert Body(b'{"messages":' + raw + b"}").get("messages")[0]["role"] == "developer"
 
 

@@ -9,16 +9,16 @@ import pytest
 
 import providers
 from providers.base import Adjustment, Body, Options, Refusal
-from providers.rules.engine import ForModels, Plan, Takes, compile_plan
-from providers.rules.shapes import Choices, Functions, Stop, StreamUsage, fan_out
-from providers.rules.values import Becomes, Cap, Default, Drop, OneOf, Range, Rename, ToHeader
+from providers.rules.engine import Accepts, CompiledRules, ForModels, compile_rules
+from providers.rules.shapes import Choices, LegacyFunctions, StopStrings, StreamUsage, fan_out
+from providers.rules.values import Default, Drop, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
 from tests.providers.adapting import HI, adapt, target_for
 
 
 def run(rules: Any, body: dict[str, Any], *, strict: bool = False, stream: bool = False) -> tuple[dict[str, Any], list[Adjustment]]:
     """One plan over one body."""
     given = Body(json.dumps(body).encode())
-    made = Plan(rules, unknown="drop").apply(given, "it", Options(strict=strict, stream=stream), {})
+    made = CompiledRules(rules, unknown="drop").apply(given, "it", Options(strict=strict, stream=stream), {})
     return json.loads(given.encode()), made
 
 
@@ -74,14 +74,14 @@ def test_a_range_refuses_in_strict_mode_and_where_nothing_may_be_clamped() -> No
     ],
 )
 def test_two_caps_are_one_and_the_smaller_counts(caps: dict[str, Any], sent: int, actions: list[tuple[str, str]]) -> None:
-    body, made = run((Cap("max_tokens"),), caps)
+    body, made = run((OutputCap("max_tokens"),), caps)
     assert body == {"max_tokens": sent}
     assert [(one.param, one.action) for one in made] == actions
 
 
 def test_different_caps_are_refused_in_strict_mode_by_the_name_of_the_newer_one() -> None:
     with pytest.raises(Refusal) as refused:
-        run((Cap("max_completion_tokens"),), {"max_tokens": 5, "max_completion_tokens": 9}, strict=True)
+        run((OutputCap("max_completion_tokens"),), {"max_tokens": 5, "max_completion_tokens": 9}, strict=True)
     assert (refused.value.param, refused.value.code) == ("max_completion_tokens", "conflicting_parameters")
 
 
@@ -101,23 +101,23 @@ def test_false_is_not_taken_for_a_neutral_zero_of_another_parameter() -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("top_k", "unsupported_parameter"), ("frobnicate", "unknown_parameter")])
 def test_a_field_without_a_rule_is_dropped_and_in_strict_mode_refused(name: str, code: str) -> None:
-    body, made = run((Takes("model"),), {"model": "m", name: 3})
+    body, made = run((Accepts("model"),), {"model": "m", name: 3})
     assert body == {"model": "m"}
     assert [(one.param, one.action) for one in made] == [(name, "drop")]
     with pytest.raises(Refusal) as refused:
-        run((Takes("model"),), {"model": "m", name: 3}, strict=True)
+        run((Accepts("model"),), {"model": "m", name: 3}, strict=True)
     assert (refused.value.param, refused.value.code) == (name, code)
 
 
 def test_fields_nobody_knows_pass_where_new_ones_are_taken_but_known_ones_without_a_rule_do_not() -> None:
     body = Body(b'{"frobnicate":1,"team":"t"}')
-    Plan((), unknown="new").apply(body, "it", Options(), {})
+    CompiledRules((), unknown="new").apply(body, "it", Options(), {})
     assert json.loads(body.encode()) == {"frobnicate": 1}
 
 
 def test_rules_of_a_model_replace_the_general_ones_of_the_same_parameter_only() -> None:
     rules = (Range("temperature", 0, 2), Range("top_p", 0, 1), ForModels(("o1",), (Drop("temperature"),)), ForModels(("o",), ()))
-    special, general = (compile_plan(rules, model, unknown="drop") for model in ("o1-mini", "gpt"))
+    special, general = (compile_rules(rules, model, unknown="drop") for model in ("o1-mini", "gpt"))
     assert [type(rule).__name__ for rule in special.rules] == ["Range", "Drop"]
     assert [type(rule).__name__ for rule in general.rules] == ["Range", "Range"]
 
@@ -125,9 +125,9 @@ def test_rules_of_a_model_replace_the_general_ones_of_the_same_parameter_only() 
 @pytest.mark.parametrize(
     ("rule", "body", "sent", "made"),
     [
-        (OneOf("reasoning_effort", ("low", "high"), to={"minimal": "low"}), "minimal", "low", "clamp"),
+        (OneOf("reasoning_effort", ("low", "high"), nearest={"minimal": "low"}), "minimal", "low", "clamp"),
         (OneOf("reasoning_effort", ("low", "high")), "odd", None, "drop"),
-        (OneOf("reasoning_effort", ("low",), takes_numbers=True), 500, 500, None),
+        (OneOf("reasoning_effort", ("low",), accepts_numbers=True), 500, 500, None),
         (OneOf("reasoning_effort", ("low",)), "low", "low", None),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_word_becomes_the_nearest_or_is_dropped(rule: OneOf, body: Any, sent: 
 
 
 def test_a_renamed_parameter_gives_way_to_the_provider_s_own_word() -> None:
-    body, made = run((Takes("random_seed"), Rename("seed", "random_seed")), {"seed": 1, "random_seed": 2})
+    body, made = run((Accepts("random_seed"), Rename("seed", "random_seed")), {"seed": 1, "random_seed": 2})
     assert body == {"random_seed": 2}
     assert [(one.param, one.action) for one in made] == [("seed", "drop")]
 
@@ -158,24 +158,24 @@ def test_a_default_is_stated_only_where_the_caller_said_nothing() -> None:
 @pytest.mark.parametrize("value", ["line\nbreak", "ümlaut", "x" * 300, ""])
 def test_what_cannot_stand_in_a_header_is_dropped(value: str) -> None:
     body = Body(json.dumps({"user": value}).encode())
-    made = Plan((ToHeader("user", "X-User"),), unknown="drop").apply(body, "it", Options(), {})
+    made = CompiledRules((MoveToHeader("user", "X-User"),), unknown="drop").apply(body, "it", Options(), {})
     assert (body.headers, [one.action for one in made]) == ({}, ["drop"])
     assert json.loads(body.encode()) == {}
 
 
 def test_a_boolean_that_says_nothing_is_not_said_in_other_words() -> None:
-    rule = Becomes("disable_reasoning", "thinking", ((True, {"type": "disabled"}), (False, None)))
+    rule = MapValues("disable_reasoning", "thinking", ((True, {"type": "disabled"}), (False, None)))
     assert run((rule,), {"disable_reasoning": True})[0] == {"thinking": {"type": "disabled"}}
     assert run((rule,), {"disable_reasoning": False})[0] == {}
     assert run((rule,), {"disable_reasoning": 1})[0] == {}
 
 
 def test_stops_beyond_the_limit_are_left_to_the_gateway_and_refused_in_strict_mode() -> None:
-    body, made = run((Stop("stop", limit=2),), {"stop": ["a", "b", "c"]})
+    body, made = run((StopStrings("stop", limit=2),), {"stop": ["a", "b", "c"]})
     assert body == {"stop": ["a", "b"]}
     assert [(one.action, one.from_, one.to) for one in made] == [("enforce_locally", 3, 2)]
     with pytest.raises(Refusal):
-        run((Stop("stop", limit=2),), {"stop": ["a", "b", "c"]}, strict=True)
+        run((StopStrings("stop", limit=2),), {"stop": ["a", "b", "c"]}, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -183,20 +183,20 @@ def test_stops_beyond_the_limit_are_left_to_the_gateway_and_refused_in_strict_mo
     [(None, {"include_usage": True}), ({}, {"include_usage": True}), ({"include_usage": False, "x": 1}, {"include_usage": True, "x": 1})],
 )
 def test_usage_is_asked_for_on_every_stream(given: Any, sent: Any) -> None:
-    body, made = run((Takes("stream"), StreamUsage("stream_options")), {"stream": True, "stream_options": given}, stream=True)
+    body, made = run((Accepts("stream"), StreamUsage("stream_options")), {"stream": True, "stream_options": given}, stream=True)
     assert body["stream_options"] == sent
     assert [one.action for one in made] == ["set_default"]
 
 
 def test_usage_that_was_asked_for_is_left_as_it_is() -> None:
     given = {"stream": True, "stream_options": {"include_usage": True}}
-    assert run((Takes("stream"), StreamUsage("stream_options")), given, stream=True) == (given, [])
+    assert run((Accepts("stream"), StreamUsage("stream_options")), given, stream=True) == (given, [])
 
 
 def test_several_choices_become_several_calls_with_seeds_of_their_own() -> None:
     for seed, seeds in ((42, [42, 43, 44]), ([7, 8, 9], [7, 8, 9]), (None, [None] * 3), (2**63 - 1, [2**63 - 1, -(2**63), 1 - 2**63])):
         body = Body(json.dumps({"seed": seed, "n": 3} if seed is not None else {"n": 3}).encode())
-        made = Plan((Choices(param="n"),), unknown="drop").apply(body, "it", Options(), {})
+        made = CompiledRules((Choices(param="n"),), unknown="drop").apply(body, "it", Options(), {})
         assert [(one.param, one.action, one.from_) for one in made] == [("n", "fan_out", 3)]
         assert [json.loads(one.encode()).get("seed") for one in fan_out(body, 3)] == seeds
 
@@ -209,9 +209,9 @@ def test_more_choices_than_calls_are_allowed_are_refused() -> None:
 
 
 def test_a_list_of_one_seed_is_that_seed() -> None:
-    assert run((Choices(param="n", most=4),), {"seed": [5]})[0] == {"seed": 5}
+    assert run((Choices(param="n", max_choices=4),), {"seed": [5]})[0] == {"seed": 5}
     with pytest.raises(Refusal):
-        run((Choices(param="n", most=4),), {"seed": [5, 6]})
+        run((Choices(param="n", max_choices=4),), {"seed": [5, 6]})
 
 
 def test_old_functions_become_tools_and_their_rules_apply() -> None:
@@ -223,9 +223,9 @@ def test_old_functions_become_tools_and_their_rules_apply() -> None:
 
 def test_old_functions_beside_tools_are_refused_in_strict_mode() -> None:
     tools = [{"type": "function", "function": {"name": "g", "parameters": {}}}]
-    assert run((Functions("functions"), Takes("tools")), {"functions": [{"name": "f"}], "tools": tools})[0] == {"tools": tools}
+    assert run((LegacyFunctions("functions"), Accepts("tools")), {"functions": [{"name": "f"}], "tools": tools})[0] == {"tools": tools}
     with pytest.raises(Refusal):
-        run((Functions("functions"), Takes("tools")), {"functions": [{"name": "f"}], "tools": tools}, strict=True)
+        run((LegacyFunctions("functions"), Accepts("tools")), {"functions": [{"name": "f"}], "tools": tools}, strict=True)
 
 
 def test_requests_do_not_share_what_was_adapted() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import providers
-from providers.rules.engine import CANONICAL
+from providers.rules.engine import CANONICAL_PARAMS
 from tests.providers.everything import EVERYTHING, WEATHER, everything_for
 from tests.providers.gateway_process import Gateway, Way, chunks_of, receipt_of, running, way_of
 from tests.providers.server import Reply, Upstream, data_events, stream_reply
@@ -58,7 +58,7 @@ def strict(gateway: Gateway) -> Callable[[str], Way]:
 
 
 def test_the_request_has_every_canonical_parameter() -> None:
-    assert set(EVERYTHING) | {"model", "stream"} == CANONICAL | {"frobnicate"}
+    assert set(EVERYTHING) | {"model", "stream"} == CANONICAL_PARAMS | {"frobnicate"}
 
 
 def test_every_type_but_the_open_ones_has_a_strict_server() -> None:

@@ -20,7 +20,7 @@ class Lease:
         """The call is over, however it ended."""
         if self._gate is not None:
             gate, self._gate = self._gate, None
-            gate.leave(self._since)
+            gate.give_back(self._since)
 
 
 class Gate:
@@ -43,14 +43,14 @@ class Gate:
         """Calls that wait for a slot."""
         return max(0, self.used - self.slots)
 
-    def enter(self) -> Lease | None:
+    def acquire(self) -> Lease | None:
         """A place, or None when all are taken."""
         if self.used >= self.capacity:
             return None
         self.used += 1
         return Lease(self, self._clock())
 
-    def leave(self, since: float) -> None:
+    def give_back(self, since: float) -> None:
         """A place is free again; how long it was held tells what to expect."""
         self.used -= 1
         self._typical += 0.2 * (self._clock() - since - self._typical)

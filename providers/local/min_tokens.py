@@ -16,14 +16,14 @@ import msgspec
 from providers.base import Body, Chain
 from providers.rules.engine import Rule, Work
 
-LEAST = "local.least"
+MIN_TOKENS_MEMO = "local.least"
 """Memo: how many tokens the answer has at least."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class AtLeast(Rule, frozen=True):
+class MinTokens(Rule, frozen=True):
     """`min_tokens` by a continuation, for one choice of plain text; dropped elsewhere. Comes after the rule on caps."""
 
     @property
@@ -44,8 +44,8 @@ class AtLeast(Rule, frozen=True):
             else:
                 cap = body.get("max_tokens")
                 if cap is not None and least > cap:
-                    work.lossy(name, "clamp", "the answer may not be longer than its cap", from_=least, to=cap)
-                work.options.memo[LEAST] = least if cap is None else min(least, cap)
+                    work.report_lossy(name, "clamp", "the answer may not be longer than its cap", from_=least, to=cap)
+                work.options.memo[MIN_TOKENS_MEMO] = least if cap is None else min(least, cap)
                 body.pop(name)
                 work.report(name, "enforce_locally", why="the answer goes on until it has as many tokens")
 
@@ -53,21 +53,21 @@ class AtLeast(Rule, frozen=True):
         return {name: {"support": "adjusted", "action": "enforce_locally"} for name in self.params}
 
 
-def ask(body: Body, least: int) -> Chain:
+def min_tokens_chain(body: Body, min_tokens: int) -> Chain:
     """The requests for an adapted body, and the whole answer."""
     cap = body.get("max_tokens")
     first = body.copy()
     first.set("ignore_eos", True)
-    first.set("max_tokens", least if cap is None else min(least, cap))
+    first.set("max_tokens", min_tokens if cap is None else min(min_tokens, cap))
     answer = yield first
     begun = _decode(answer)
-    if begun["choices"][0].get("finish_reason") != "length" or (cap is not None and cap <= least):
+    if begun["choices"][0].get("finish_reason") != "length" or (cap is not None and cap <= min_tokens):
         return answer
     rest = body.copy()
     said = begun["choices"][0]["message"]["content"]
     rest.set("messages", [*body.get("messages"), {"role": "assistant", "content": said}])
     if cap is not None:
-        rest.set("max_tokens", cap - least)
+        rest.set("max_tokens", cap - min_tokens)
     return _encode(_joined(begun, _decode((yield rest))))
 
 

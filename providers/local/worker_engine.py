@@ -7,15 +7,15 @@ import time
 from typing import Any
 
 from providers.base import Failure
-from providers.local.gate import Gate, Lease
+from providers.local.admission import Gate, Lease
 from providers.local.options import LocalOptions
-from providers.local.state import Note, failure_in, read_note
+from providers.local.state import Note, failure_for, read_note
 
-LOOK_AGAIN = 0.1
+STATE_POLL_S = 0.1
 """Seconds between two looks at the state of an engine that is not ready."""
 
 
-class DistantEngine:
+class WorkerEngine:
     """Admits this worker's calls. The state is read only while there is a doubt: at first, and after a connection broke."""
 
     def __init__(self, options: LocalOptions, socket: str) -> None:
@@ -52,7 +52,7 @@ class DistantEngine:
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
         """A place for one call, or why there is none. Up to `wait` seconds go into waiting for an engine that is starting."""
-        lease = self.gate.enter()
+        lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
         if not self._doubt:
@@ -70,14 +70,14 @@ class DistantEngine:
     async def _ready(self, wait: float) -> bool:
         until = time.monotonic() + wait
         while (state := self.note.state) in ("starting", "restarting") and time.monotonic() < until:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(STATE_POLL_S)
         self._doubt = state != "ready"
         return not self._doubt
 
     def failure(self) -> Failure:
         """Why a call was not answered; from here on the state is looked at again."""
         self._doubt = True
-        return failure_in(self.note.state)
+        return failure_for(self.note.state)
 
     def describe(self) -> dict[str, Any]:
         """What health, metrics and status pages show."""

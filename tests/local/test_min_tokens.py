@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from providers.base import Body
-from providers.local.continuation import ask
+from providers.local.min_tokens import min_tokens_chain
 
 
 def answer(text: str, finish: str, tokens: int, prompt: int = 10) -> bytes:
@@ -18,7 +18,7 @@ def answer(text: str, finish: str, tokens: int, prompt: int = 10) -> bytes:
 
 def carried_out(body: dict[str, Any], least: int, *answers: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The requests made, and the answer."""
-    turns = ask(Body(json.dumps(body).encode()), least)
+    turns = min_tokens_chain(Body(json.dumps(body).encode()), least)
     made = [json.loads(next(turns).encode())]
     for one in answers:
         try:

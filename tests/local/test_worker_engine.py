@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 
 from providers.base import Failure
-from providers.local.distant import DistantEngine
+from providers.local.admission import Lease
 from providers.local.engine import Engine
-from providers.local.gate import Lease
 from providers.local.options import LocalOptions
 from providers.local.state import Note, write_note
+from providers.local.worker_engine import WorkerEngine
 
 pytestmark = pytest.mark.timeout(120)
 
 
-def distant(tmp_path: Path, state: str | None) -> DistantEngine:
+def distant(tmp_path: Path, state: str | None) -> WorkerEngine:
     """A worker's view of an engine in this state."""
     socket = str(tmp_path / "engine.sock")
     if state is not None:
         write_note(socket, Note(state, "because"))  # type: ignore[arg-type]
-    return DistantEngine(LocalOptions(slots=1, queue=0), socket)
+    return WorkerEngine(LocalOptions(slots=1, queue=0), socket)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ async def test_state_is_looked_at_again_once_a_connection_broke(tmp_path: Path) 
 
 async def test_supervisor_tells_its_workers_every_change(bundled_model: Path) -> None:
     engine = Engine(LocalOptions(slots=1, context=256))
-    worker = DistantEngine(engine.options, engine.socket)
+    worker = WorkerEngine(engine.options, engine.socket)
     assert worker.state == "stopped"
     await engine.start()
     try:
