@@ -44,6 +44,7 @@ from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog, internal_error
+from gateway.telemetry.call_metrics import CallMetrics
 from providers.base import Body, Operation
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Pipeline:
         self.limits = limits
         self.router = router
         self.metrics = metrics
+        self._call_metrics = CallMetrics(metrics)
         self.attempts = Attempts(metrics, limits, health, budget, hedges)
         self._log = log
         self._watch = watch
@@ -134,7 +136,7 @@ class Pipeline:
             self.limits.settle(call, call.reservation)
         call.cost = accounting.own_cost(call)
         self._ledger.book(call, ended)
-        self.metrics.record(call, ended)
+        self._call_metrics.record(call, ended)
         self._log.add(call, ended)
         if call.trace is not None:
             call.trace.end(call, self.metrics.model_label(call.model))

@@ -17,7 +17,7 @@ from tests.deploy import tools
 from tests.deploy.dashboards import queries
 from tests.deploy.prometheus_server import PrometheusServer
 from tests.faults.upstream_server import FaultUpstream
-from tests.metrics.load import SORTS, Books, Load, Sort, configuration
+from tests.support.load import SORTS, Books, Load, Sort, configuration
 from tests.running import Figure, RunningGateway
 from tests.support.redis import RedisServer
 
