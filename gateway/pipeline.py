@@ -185,8 +185,8 @@ class Pipeline:
         choices = self.router.candidates(model, asking)
         if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
             await self.limits.admit(call, limits, [choice.backend.target for choice in choices])
-        if choices[0].mirror is not None and self._mirrors is not None:
-            mirror = choices[0].mirror
+        if choices[0].settings.mirror is not None and self._mirrors is not None:
+            mirror = choices[0].settings.mirror
             self._mirrors.offer(call, caller.headers, mirror, partial(self.router.candidates_of, mirror.target, asking), self.attempts)
         self._ledger.track(call)
         await self.attempts.run(call, caller, choices, partial(self.router.alternates, model, asking))

@@ -12,7 +12,7 @@ from gateway.errors import unreadable
 from gateway.http.caller import Caller
 from gateway.limits.bounds import set_output_cap
 from gateway.response.headers import linked_id
-from gateway.targets.backend import Candidate
+from gateway.targets.candidate import Candidate
 from gateway.upstream.transport import Deadlines
 from providers.base import Adjustment, Body, Options, Target
 
@@ -26,7 +26,7 @@ async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: f
     `cap`: what a strict limit reserved of output for a call that names no cap itself.
     """
     assert call.body is not None
-    strict = call.strict or choice.strict
+    strict = call.strict or bool(choice.settings.strict)
     if call.operation == "logits" and not logits.is_native(target.kind):
         options, asked = Options(strict), logits.read(call.body)
         body = logits.as_chat(call.body, asked)
@@ -36,10 +36,10 @@ async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: f
     transcript = call.transcript if call.transcript is not None and call.transcript.handovers else None
     body = call.body.copy() if transcript is None else continued_body(transcript, call.body)
     try:
-        fitted = await _fit(fit, call, choice, body, strict, left) if call.fits or choice.context is not None else []
+        fitted = await _fit(fit, call, choice, body, strict, left) if call.fits or choice.settings.context is not None else []
         if cap is not None:
             fitted = [*fitted, set_output_cap(body, cap)]
-        body, adjustments, watch = json_mode.adapt(body, target, options, repair=choice.json_repair)
+        body, adjustments, watch = json_mode.adapt(body, target, options, repair=bool(choice.settings.json_repair))
         if transcript is not None:
             set_prefill(transcript, body, target)
         call.adjustments = [*fitted, *adjustments]
@@ -53,7 +53,7 @@ async def _fit(fit: Fit, call: Call, choice: Candidate, body: Body, strict: bool
     if call.operation != "chat":
         return []
     deadlines = within(choice.deadlines, left)
-    found = await fit.apply(body, choice.backend, choice.context, deadlines, strict=strict, report=call.receipt)
+    found = await fit.apply(body, choice.backend, choice.settings.context, deadlines, strict=strict, report=call.receipt)
     call.context = found.report
     return found.adjustments
 
