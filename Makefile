@@ -7,13 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .clients
 TOOLS := .tools
+DOCS := .docs
 PIP := -m pip --disable-pip-version-check --no-input
 INSTALL := $(PIP) install -qq --require-hashes
 
 # PORT, ADMIN_PORT, CONFIG and WORKERS may come from the command line or the environment.
 FLAGS := $(if $(CONFIG),--config $(CONFIG)) $(if $(PORT),--port $(PORT)) $(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT)) $(if $(WORKERS),--workers $(WORKERS))
 
-.PHONY: help run test prove bench lint lock clean install-dev install-clients install-tools
+.PHONY: help run test prove bench lint docs lock clean install-dev install-clients install-tools
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,7 @@ prove: install-dev install-clients install-tools ## Test with real clients and r
 	@$(BIN)/lockgate pull
 	@echo "== short benchmark (prints figures; only wrong answers fail)"
 	@if command -v cc >/dev/null; then $(BIN)/python -m benchmarks --quick; else echo "no C compiler: skipping the benchmark"; fi
+	@echo "== documentation" && $(MAKE) --no-print-directory docs
 	@echo "== proofs"
 	@[ "$$(id -u)" = 0 ] || echo "not root: skipping the container image build"
 	@$(BIN)/python -m pytest -m prove $(if $(filter 0,$(shell id -u)),,--ignore=tests/deploy/test_image_build.py) $(ARGS)
@@ -46,11 +48,15 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	@echo "== mypy" && $(BIN)/mypy
 	@echo "== import contracts" && $(BIN)/lint-imports
 
+docs: $(DOCS)/.installed ## Build the documentation website in build/site and check its links
+	@$(DOCS)/bin/python docs/build.py
+
 lock: ## Update the lock files (needs uv on PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }
 	$(call compile,run,pyproject.toml requirements/build.in --extra local --extra top)
 	$(call compile,dev,pyproject.toml requirements/build.in --extra local --extra top --extra dev --constraint requirements/run.txt)
 	$(call compile,tools,requirements/tools.in)
+	$(call compile,docs,requirements/docs.in)
 	$(call compile,audit,requirements/audit.in)
 	$(call compile,clients,requirements/clients.in)
 	$(call compile,clients-openai2,requirements/clients-openai2.in)
@@ -66,7 +72,7 @@ define compile
 endef
 
 clean: ## Remove everything that these commands create
-	rm -rf $(VENV) $(CLIENTS) $(TOOLS) tests/clients/node_modules tests/deploy/grafana/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(TOOLS) $(DOCS) tests/clients/node_modules tests/deploy/grafana/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find gateway providers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp file records each installation, so that a second start contacts no package index.
@@ -106,6 +112,11 @@ tests/clients/node_modules/.installed: tests/clients/package-lock.json $(CLIENTS
 # Validators of deploy/, in a separate locked environment.
 $(TOOLS)/.installed: requirements/tools.txt
 	@echo "installing the validators of deploy/ (half a minute, once)" && $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python $(INSTALL) -r requirements/tools.txt
+	@touch $@
+
+# MkDocs, in a separate locked environment.
+$(DOCS)/.installed: requirements/docs.txt
+	@echo "installing the documentation tools (half a minute, once)" && $(PYTHON) -m venv $(DOCS) && $(DOCS)/bin/python $(INSTALL) -r requirements/docs.txt
 	@touch $@
 
 # Grafana's types for its dashboards; npm comes from the client environment.

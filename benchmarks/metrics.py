@@ -18,6 +18,7 @@ from gateway.call import Attempt, Call
 from gateway.keys.authenticate import VirtualKey
 from gateway.metrics import Metrics, text
 from gateway.metrics.table import COUNTERS, HISTOGRAMS, MAX_SERIES, SOURCES
+from gateway.telemetry.call_metrics import CallMetrics
 from providers.base import Target, Usage
 
 CALLS, ROUNDS, SCRAPES = 3000, 9, 15
@@ -109,9 +110,10 @@ def per_call(record: Callable[[Call, float], None], call: Call) -> float:
 def full() -> Metrics:
     """Fill the registry to the maximum number of series."""
     metrics = Metrics([f"m{at}" for at in range(30)], [f"openai/t{at}" for at in range(30)], {"openai": "openai"})
+    record = CallMetrics(metrics).record
     for at in range(3000):
         call = a_call(f"m{at % 30}", f"openai/t{at * 7 % 30}", f"key-{at % 210}")
-        metrics.record(call, call.started + 1)
+        record(call, call.started + 1)
     return metrics
 
 
@@ -134,7 +136,7 @@ async def stalls(metrics: Metrics) -> tuple[float, float]:
 async def scrape(metrics: Metrics) -> float:
     """Scrape as the admin listener does, and return the duration in seconds."""
     began = time.perf_counter()
-    await asyncio.to_thread(text.classic, metrics.whole())
+    await asyncio.to_thread(text.classic, metrics.merged_snapshot())
     return time.perf_counter() - began
 
 
@@ -146,7 +148,7 @@ def measure() -> Cost:
     metrics = full()
     series = sum(not line.startswith(b"#") for line in metrics.expose().splitlines())
     stall, took = asyncio.run(stalls(metrics))
-    return Cost(per_call(ours.record, call), per_call(theirs.record, call), updates, series, stall, took)
+    return Cost(per_call(CallMetrics(ours).record, call), per_call(theirs.record, call), updates, series, stall, took)
 
 
 def main() -> None:

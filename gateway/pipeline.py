@@ -44,6 +44,7 @@ from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog, internal_error
+from gateway.telemetry.call_metrics import CallMetrics
 from providers.base import Body, Operation
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Pipeline:
         self.limits = limits
         self.router = router
         self.metrics = metrics
+        self._call_metrics = CallMetrics(metrics)
         self.attempts = Attempts(metrics, limits, health, budget, hedges)
         self._log = log
         self._watch = watch
@@ -135,7 +137,7 @@ class Pipeline:
         if call.answered_by is not None:
             call.answered_by.cost = accounting.answer_cost(call.answered_by)
         self._ledger.book(call, ended)
-        self.metrics.record(call, ended)
+        self._call_metrics.record(call, ended)
         self._log.add(call, ended)
         if call.trace is not None:
             call.trace.end(call, self.metrics.model_label(call.model))
@@ -184,8 +186,8 @@ class Pipeline:
         choices = self.router.candidates(model, asking)
         if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
             await self.limits.admit(call, limits, [choice.backend.target for choice in choices])
-        if choices[0].mirror is not None and self._mirrors is not None:
-            mirror = choices[0].mirror
+        if choices[0].settings.mirror is not None and self._mirrors is not None:
+            mirror = choices[0].settings.mirror
             self._mirrors.offer(call, caller.headers, mirror, partial(self.router.candidates_of, mirror.target, asking), self.attempts)
         self._ledger.track(call)
         await self.attempts.run(call, caller, choices, partial(self.router.alternates, model, asking))

@@ -1,4 +1,4 @@
-"""`make run` from a tree that has never been started: what a first user does, with nothing prepared but the weights' cache."""
+"""`make run` in a fresh clone, with only the weights cached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a fresh clone has: the files under version control, and those that are about to be."""
+    """Return a fresh clone: the files under version control, and new files that are not ignored."""
     folder = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -37,7 +37,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 @contextmanager
 def make_run(tree: Path, **variables: object) -> Iterator[tuple[str, Path]]:
-    """`make run` with these variables, until its URL answers; interrupted as from a terminal at the end. Gives the URL and the output."""
+    """Run `make run` until the gateway is ready and yield its URL and log file. At the end, interrupt it like a terminal does."""
     log = tree / "make-run.log"
     port, admin_port = free_port(), free_port()
     command = ["make", "run", f"PORT={port}", f"ADMIN_PORT={admin_port}", *(f"{name}={value}" for name, value in variables.items())]
@@ -62,7 +62,7 @@ def make_run(tree: Path, **variables: object) -> Iterator[tuple[str, Path]]:
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until the gateway is ready, its model loaded."""
+    """Wait until the gateway is ready."""
     deadline = time.monotonic() + 600
     while True:
         try:
@@ -74,7 +74,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.02)
 
 
-def test_a_fresh_tree_answers_after_one_command_and_again_without_installing(tree: Path, figure: Figure) -> None:
+def test_first_run_installs_and_answers_and_second_run_installs_nothing(tree: Path, figure: Figure) -> None:
     began = time.monotonic()
     with make_run(tree) as (base_url, log):
         figure("make run from nothing to a loaded model", time.monotonic() - began, "s")
@@ -82,9 +82,9 @@ def test_a_fresh_tree_answers_after_one_command_and_again_without_installing(tre
             messages: list[object] = [{"role": "user", "content": "What is the capital of France?"}]
             answer = client.chat.completions.create(model="local", messages=messages)  # type: ignore[arg-type]
             assert "Paris" in (answer.choices[0].message.content or "")
-        said = log.read_text()
+        output = log.read_text()
         for part in (f"listening on {base_url.removesuffix('/v1')}", "curl ", "openai", "admin on http://127.0.0.1:"):
-            assert part in said
+            assert part in output
     stamp = (tree / ".venv" / ".installed-run").stat().st_mtime_ns
     began = time.monotonic()
     with make_run(tree, WORKERS=1, CONFIG="config/gateway.yaml") as (base_url, log):
@@ -94,8 +94,8 @@ def test_a_fresh_tree_answers_after_one_command_and_again_without_installing(tre
     assert (tree / ".venv" / ".installed-run").stat().st_mtime_ns == stamp
 
 
-def test_what_cannot_be_served_ends_with_one_clear_line(tree: Path) -> None:
-    """Counters in memory cannot be shared by two workers."""
+def test_invalid_combination_ends_with_one_line(tree: Path) -> None:
+    """Two workers cannot share counters in memory."""
     command = ["make", "--no-print-directory", "run", "WORKERS=2", f"PORT={free_port()}"]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode != 0
@@ -103,7 +103,7 @@ def test_what_cannot_be_served_ends_with_one_clear_line(tree: Path) -> None:
     assert "memory://" in line
 
 
-def test_a_python_without_venv_is_told_what_to_install(tree: Path, tmp_path: Path) -> None:
+def test_missing_venv_module_is_reported_with_the_package_to_install(tree: Path, tmp_path: Path) -> None:
     bare = tmp_path / "python-without-venv"
     bare.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\nexec python3 "$@"\n')
     bare.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The frame holds: locks, licence, README and the package that is built say what is true."""
+"""Lock files, README, workflows and the built package are consistent with the project."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.MULTILINE)
 
 
 def canonical(name: str) -> str:
-    """A distribution's name as indexes compare it."""
+    """Return the normalized name of a distribution."""
     return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", name)[0]).lower()
 
 
 def pins(lock: str) -> dict[str, set[str]]:
-    """Names and versions of a lock file."""
-    found: dict[str, set[str]] = {}
+    """Return the names and versions in a lock file."""
+    versions: dict[str, set[str]] = {}
     for name, version in _PIN.findall((ROOT / "requirements" / f"{lock}.txt").read_text()):
-        found.setdefault(canonical(name), set()).add(version)
-    return found
+        versions.setdefault(canonical(name), set()).add(version)
+    return versions
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
-def test_a_lock_has_hashes_for_everything_and_names_no_index(lock: Path) -> None:
+def test_lock_file_has_hashes_and_names_no_index(lock: Path) -> None:
     text = lock.read_text()
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
     assert entries
@@ -48,35 +48,35 @@ def test_a_lock_has_hashes_for_everything_and_names_no_index(lock: Path) -> None
 
 
 @pytest.mark.parametrize("folder", ["tests/clients", "tests/deploy/grafana"])
-def test_a_javascript_lock_has_hashes_for_everything_and_names_no_registry(folder: str) -> None:
+def test_javascript_lock_file_has_hashes_and_names_no_registry(folder: str) -> None:
     text = (ROOT / folder / "package-lock.json").read_text()
     assert text.count('"node_modules/') == text.count('"integrity": "sha512-')
     assert '"resolved"' not in text
 
 
-def test_the_locks_cover_what_the_project_declares() -> None:
+def test_lock_files_cover_the_declared_dependencies() -> None:
     declared = {canonical(name) for name in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["local"], "setuptools"]}
     assert declared - set(pins("run")) == set()
     assert {canonical(name) for name in PROJECT["optional-dependencies"]["dev"]} - set(pins("dev")) == set()
 
 
-def test_the_tests_run_with_the_versions_that_users_run() -> None:
+def test_tests_and_users_run_the_same_versions() -> None:
     run, dev = pins("run"), pins("dev")
     assert {name: versions for name, versions in run.items() if dev.get(name) != versions} == {}
 
 
-def test_debians_python_3_11_2_gets_the_timeout_package_that_redis_needs_there() -> None:
-    """redis asks for async-timeout below Python 3.11.3; a lock resolved on a newer one alone would lack it."""
+def test_lock_file_has_async_timeout_for_python_before_3_11_3() -> None:
+    """Redis requires async-timeout before Python 3.11.3 (Debian has 3.11.2). A lock resolved for a newer Python only would lack it."""
     assert "async-timeout" in pins("run")
 
 
-def test_every_dependency_has_its_reason_in_the_readme() -> None:
-    table = README.partition("## What it is built from")[2].partition("\n## ")[0]
+def test_readme_explains_each_dependency() -> None:
+    table = README.partition("## Dependencies")[2].partition("\n## ")[0]
     names = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["local"]]
     assert [name for name in names if not re.search(rf"\b{re.escape(canonical(name))}\b", table)] == []
 
 
-def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
+def test_readme_configuration_is_valid(tmp_path: Path) -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     config = tmp_path / "readme.yaml"
     config.write_text(text)
@@ -86,12 +86,12 @@ def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_readme_lists_every_provider_type() -> None:
+def test_readme_lists_every_provider_type() -> None:
     (listed,) = re.findall(r"^Types of providers: (.*?)\.\n\n", README, re.DOTALL | re.MULTILINE)
     assert re.findall(r"`([^`]+)`", listed) == sorted(providers.OURS)
 
 
-def test_the_receipt_in_the_readme_is_what_such_a_call_gets(tmp_path: Path) -> None:
+def test_readme_shows_the_actual_receipt_header(tmp_path: Path) -> None:
     target = re.findall(r"^x-gateway-target: (.+)$", README, re.MULTILINE)[0]
     (shown,) = re.findall(r"^x-gateway-adjusted: (.+)$", README, re.MULTILINE)
     config, request = tmp_path / "gateway.yaml", tmp_path / "request.json"
@@ -104,30 +104,30 @@ def test_the_receipt_in_the_readme_is_what_such_a_call_gets(tmp_path: Path) -> N
     assert shown == ", ".join(f'"{one["param"]}";{one["action"]}' + (f';to="{one["to"]}"' if "to" in one else "") for one in adjustments)
 
 
-def test_everything_the_readme_points_at_exists() -> None:
+def test_readme_links_and_folders_exist() -> None:
     linked = re.findall(r"\]\(([^)#]+)\)", README)
     folders = re.findall(r"^\| `([a-z]+/)`", README, re.MULTILINE)
     assert folders
     assert [name for name in [*linked, *folders] if not (ROOT / name).exists()] == []
 
 
-def test_the_commands_the_readme_names_exist() -> None:
-    shown = subprocess.run([sys.executable, "-m", "gateway", "--help"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+def test_readme_commands_exist() -> None:
+    help_text = subprocess.run([sys.executable, "-m", "gateway", "--help"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
     named = set(re.findall(r"`lockgate (\w+)", README))
     assert named
-    assert [name for name in named if not re.search(rf"^\s+{name}\b", shown, re.MULTILINE)] == []
+    assert [name for name in named if not re.search(rf"^\s+{name}\b", help_text, re.MULTILINE)] == []
     make = (ROOT / "Makefile").read_text()
     assert [name for name in set(re.findall(r"make ([a-z]+)", README)) if not re.search(rf"^{name}:", make, re.MULTILINE)] == []
 
 
-def test_ci_runs_the_tests_and_the_proofs() -> None:
+def test_ci_script_runs_tests_and_proofs() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert re.findall(r"^make (\w+)$", script.read_text(), re.MULTILINE) == ["test", "prove"]
     assert "set -euo pipefail" in script.read_text()
 
 
-def test_workflows_run_pinned_actions_without_more_rights_than_reading() -> None:
+def test_workflows_use_pinned_actions_and_read_only_permissions() -> None:
     files = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
     assert [path.name for path in files] == ["audit.yml", "ci.yml"]
     for path in files:
@@ -140,7 +140,7 @@ def test_workflows_run_pinned_actions_without_more_rights_than_reading() -> None
         assert "secrets." not in text
 
 
-def test_the_built_package_holds_the_program_and_nothing_else(tmp_path: Path) -> None:
+def test_wheel_contains_all_program_files_and_no_others(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     for name in ("gateway", "providers"):

@@ -29,12 +29,12 @@ def metrics(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
 async def _snapshot(gateway: Gateway, scope: str) -> Snapshot:
     if scope == "instance":
-        return gateway.metrics.whole()
+        return gateway.metrics.merged_snapshot()
     if scope != "fleet":
         raise refuse("scope", "scope is 'instance' or 'fleet'.")
     if gateway.fleet is None:
-        return gateway.metrics.whole()
+        return gateway.metrics.merged_snapshot()
     try:
-        return await gateway.fleet.whole()
+        return await gateway.fleet.merged_snapshot()
     except FleetError as error:
         raise Unavailable(f"The store cannot be asked for the fleet's metrics ({error}).", code="store_unavailable") from None

@@ -14,12 +14,13 @@ from gateway.errors import unreadable
 from gateway.http.caller import Caller
 from gateway.limits.bounds import set_output_cap
 from gateway.response.headers import linked_id
-from gateway.targets.backend import Candidate
+from gateway.targets.candidate import Candidate
 from gateway.upstream.transport import Deadlines
 from providers.base import Adjustment, Body, Options, Target
 
 if TYPE_CHECKING:
     from gateway.tokens.truncation import ContextReport
+
 
 class AdaptedRequest(NamedTuple):
     """The request body for one target, and what its answer is checked for."""
@@ -41,7 +42,7 @@ async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: f
     `cap` is the output that a strict limit reserved for a call without a cap of its own.
     """
     assert call.body is not None
-    strict = call.strict or choice.strict
+    strict = call.strict or bool(choice.settings.strict)
     if call.operation == "logits" and not logits.is_native(target.kind):
         options, asked = Options(strict), logits.read(call.body)
         body = logits.as_chat(call.body, asked)
@@ -51,13 +52,13 @@ async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: f
     body = call.body.copy() if transcript is None else continued_body(transcript, call, call.body)
     context, fitted = None, []
     try:
-        if call.operation == "chat" and (call.fits or choice.context is not None):
+        if call.operation == "chat" and (call.fits or choice.settings.context is not None):
             deadlines = within(choice.deadlines, left)
-            fit_result = await fit.apply(body, choice.backend, choice.context, deadlines, strict=strict, report=call.receipt)
+            fit_result = await fit.apply(body, choice.backend, choice.settings.context, deadlines, strict=strict, report=call.receipt)
             context, fitted = fit_result.report, fit_result.adjustments
         if cap is not None:
             fitted = [*fitted, set_output_cap(body, cap)]
-        body, adjustments, watch = json_mode.adapt(body, target, options, repair=choice.json_repair)
+        body, adjustments, watch = json_mode.adapt(body, target, options, repair=bool(choice.settings.json_repair))
         if transcript is not None:
             set_prefill(transcript, body, target)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -19,7 +19,7 @@ from providers.base import Body, Failure, Target
 
 if TYPE_CHECKING:
     from gateway.call import Call
-    from gateway.targets.backend import Candidate
+    from gateway.targets.candidate import Candidate
 
 GRAMMAR_PARAMETERS = frozenset({
     "ebnf", "grammar", "guided_choice", "guided_grammar", "guided_json", "guided_regex", "json_schema", "regex", "structured_outputs",
@@ -32,7 +32,7 @@ _FINAL_FAILURES = frozenset({"limit", "timeout", "client_error"})
 def transcript_for(call: Call, choices: Sequence[Candidate]) -> Transcript | None:
     """Return an empty transcript for a stream that may be continued, None for any other call."""
     body = call.body
-    if body is None or not call.stream or call.operation != "chat" or not choices[0].continue_on_cut:
+    if body is None or not call.stream or call.operation != "chat" or not choices[0].settings.continue_on_cut:
         return None
     format = body.get("response_format") or {}
     messages = body.get("messages")

@@ -25,13 +25,14 @@ from gateway.attempts.hedge import Hedges
 from gateway.attempts.progress import Journey, last_word, resting
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Attempt, Call
+from gateway.config.route import DEFAULT_MAX_ATTEMPTS
 from gateway.errors import FAILURES
 from gateway.http.caller import Caller
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.response.deliver import Exchange, carry_out
 from gateway.response.redaction import redact
-from gateway.targets.backend import Candidate
+from gateway.targets.candidate import Candidate
 from gateway.targets.health import TargetHealth
 from gateway.targets.latency import Latency
 from gateway.targets.registry import TargetRegistry
@@ -122,7 +123,7 @@ class Attempts:
                 self._metrics.count("lockgate_fallbacks", (self._metrics.model_label(journey.call.model),))
             journey.moved = True
             try:
-                if choice.hedge is None or journey.sent:
+                if choice.settings.hedge is None or journey.sent:
                     failure = await self._attempt(journey, choice, health)
                 else:
                     failure, choice = await self._hedged(journey, choice, health)
@@ -202,7 +203,7 @@ class Attempts:
             return False
         if not journey.sent:
             return True
-        if journey.sent >= choice.attempts:
+        if journey.sent >= (choice.settings.attempts or DEFAULT_MAX_ATTEMPTS):
             return False
         if self._budget.take():
             journey.paid = True
@@ -220,7 +221,7 @@ class Attempts:
             if not self._may_send(journey, choice):
                 raise journey.error()
             return True  # with another of its credentials
-        if again >= choice.retries or health.ejected:
+        if again >= (choice.settings.retries or 0) or health.ejected:
             return False
         wait = failure.retry_after or 0.0
         if failure.kind == "rate_limit":  # a retry at once would be refused too; elsewhere the call may go at once

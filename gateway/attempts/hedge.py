@@ -25,7 +25,7 @@ from providers.base import Failure, Refusal, Target, Usage
 if TYPE_CHECKING:
     from gateway.config.limit import HedgeDelay
     from gateway.metrics import Metrics
-    from gateway.targets.backend import Candidate
+    from gateway.targets.candidate import Candidate
     from gateway.targets.latency import Latency
 
 MILLION = 10**6
@@ -72,25 +72,25 @@ class Hedges:
 
     async def send(self, journey: Journey, first: Candidate, second: Candidate, send: Send, note: Note) -> tuple[Failure | None, Candidate]:
         """An attempt at `first`, and one at `second` if it is slow; None when the caller has an answer, and which place spoke last."""
-        assert first.hedge is not None
-        hedge = first.hedge
-        budget = self._budgets.setdefault(hedge.model, HedgeBudget())
-        budget.earn(hedge.settings.budget)
-        delay = hedge_delay(hedge.settings.after, first.backend.latency, stream=journey.call.stream)
+        hedge, model = first.settings.hedge, first.hedge_model
+        assert hedge is not None
+        budget = self._budgets.setdefault(model, HedgeBudget())
+        budget.earn(hedge.budget)
+        delay = hedge_delay(hedge.after, first.backend.latency, stream=journey.call.stream)
         if delay is None:
             return await send(journey, first), first
         race = Race(journey, send, note)
         try:
             await race.start(first, delay)
             if race.undecided and not budget.take():
-                self._count(hedge.model, "no_budget")
+                self._count(model, "no_budget")
             elif race.undecided:
                 await race.start(second)
             return await race.result()
         finally:
             await race.close()
             if len(race.runners) > 1:
-                self._count(hedge.model, race.outcome)
+                self._count(model, race.outcome)
             for target in race.given_up:
                 self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "lost"))
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gateway.config.types import MirrorConfig
     from gateway.ledger.ledger import Ledger
     from gateway.metrics import Metrics
-    from gateway.targets.backend import Candidate
+    from gateway.targets.candidate import Candidate
     from gateway.telemetry.call_log import CallLog
 
 _DEADLINES = CallerDeadlines()

@@ -11,7 +11,7 @@ from msgspec import structs
 from gateway.call import Attempt, Call
 from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, from_refusal
 from gateway.http.caller import Caller
-from gateway.targets.backend import Candidate
+from gateway.targets.candidate import Candidate
 from gateway.targets.health import TargetHealth
 from providers.base import Failure, FailureKind, Refusal
 

@@ -1,6 +1,7 @@
-"""The caller's side of one call: its request's head, the answer on its way out, and whether anybody still listens.
+"""The caller of one call: request headers, response, disconnect and stalls.
 
-A server's `send` does nothing once the caller has left, and waits for ever on a reader who stopped; so both are watched here.
+An ASGI server's `send` silently does nothing after a disconnect and blocks forever on a client that stopped reading,
+so this module watches for both.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from gateway.http.json_body import Receive
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_UNSENT_BYTES = 16 * 1024
-"""Bytes of a stream that may wait for a slow reader, beside what the kernel holds, before nothing more is taken from the upstream."""
-HEARTBEAT = b": keepalive\n\n"
+"""Unsent bytes of a stream, besides those in the kernel, above which the upstream is no longer read."""
+HEARTBEAT_EVENT = b": keepalive\n\n"
 MIN_BODY_BYTES_PER_S = 4096
-"""Bytes a second that a body must keep up once it is over its time."""
+"""Minimum rate of a request body that takes longer than its deadline."""
 
 
 class CallerDeadlines:
-    """Seconds: of silence after which a stream gets a comment, until a reader who takes nothing is cut off, and for a body to arrive.
+    """Deadlines in seconds: silence before a heartbeat, a write that makes no progress, and the request body.
 
-    A body may take longer in all as long as it keeps up SLOWEST bytes a second; large uploads on slow lines are not refused.
+    A body may take longer than `body` as long as it averages MIN_BODY_BYTES_PER_S, so that large uploads on slow lines succeed.
     """
 
     __slots__ = ("body", "heartbeat", "write_stall")
@@ -41,12 +42,12 @@ class CallerDeadlines:
 
     @classmethod
     def from_config(cls, callers: CallersConfig) -> CallerDeadlines:
-        """As configured."""
+        """Return the deadlines of a configuration."""
         return cls(heartbeat=callers.heartbeat, write_stall=callers.write_stall, body=callers.body)
 
 
 class Caller:
-    """One ASGI exchange. Everything that is written to the caller goes through here."""
+    """The ASGI exchange of one call. Everything written to the caller goes through this class."""
 
     __slots__ = (
         "_active_at",
@@ -75,8 +76,8 @@ class Caller:
         self.query: bytes = scope.get("query_string", b"")
         self._receive = receive
         self._send = send
-        self._cycle = turn if type(turn := getattr(send, "__self__", None)) is RequestCycle else None
-        """The server's own side of the exchange, where nothing stands between: asked without a message for everything."""
+        self._cycle = cycle if type(cycle := getattr(send, "__self__", None)) is RequestCycle else None
+        """Our own request cycle, unless middleware wraps it. Its methods avoid building an ASGI message."""
         self._deadlines = deadlines
         self._task = self._cycle.task if self._cycle is not None else asyncio.current_task()
         self._listener: asyncio.Task[None] | None = None
@@ -85,32 +86,32 @@ class Caller:
         self._body_bytes = 0
         self._started_at = self._active_at = time.monotonic()
         self.reading_body = True
-        """The body is still being read: a disconnect shows there."""
+        """The body is still being read; meanwhile, reading it is what detects a disconnect."""
         self.head_sent = False
-        """The answer's head was sent."""
+        """The response head was sent."""
         self.streaming = False
         self.finished = False
         self.disconnected = False
-        """The caller left before the answer was complete."""
+        """The caller disconnected before the response was complete."""
         self.stalled = False
-        """The caller was cut off because it took nothing for too long."""
+        """The caller was disconnected because it stopped sending or reading for too long."""
 
     def take_body(self) -> bytes | None:
-        """The request's body where it is here as a whole; else None, and it is to be received."""
+        """Return the whole request body if it has arrived, else None: then read it with `receive`."""
         return self._cycle.take_body() if self._cycle is not None else None
 
     async def receive(self) -> MutableMapping[str, Any]:
-        """The next piece of the request's body."""
+        """Return the next ASGI message of the request body."""
         message = await self._receive()
         self._body_bytes += len(message.get("body", b""))
         self._active_at = time.monotonic()
         return message
 
     def claim(self) -> None:
-        """An attempt has something to say. Only where two attempts race does it matter which claims first (gateway.hedge)."""
+        """Claim the response. Does nothing unless the attempt is hedged (gateway.attempts.hedge)."""
 
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        """A whole answer at once."""
+        """Send a complete response."""
         self.head_sent = True
         if self._cycle is not None and self._cycle.try_respond(status, headers, body):
             self.finished = True
@@ -119,23 +120,24 @@ class Caller:
         await self.finish(body)
 
     async def start_stream(self, headers: Headers) -> None:
-        """The head of a stream; from here on nothing but events can be sent."""
+        """Send the head of a stream. Only events can follow."""
         self.head_sent = self.streaming = True
         transport = self._transport()
-        if transport is not None and not transport.is_closing():  # uvloop raises for a closed one
+        if transport is not None and not transport.is_closing():  # uvloop raises on a closed transport
             with contextlib.suppress(RuntimeError):
                 transport.set_write_buffer_limits(MAX_UNSENT_BYTES)
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def write(self, data: bytes) -> None:
-        """Events of the stream; returns when the caller's connection takes more. Written out: it is done for every piece."""
+        """Send events of the stream. Return when the caller's connection accepts more."""
+        # not shared with `finish`: this runs once per event
         self._active_at = time.monotonic()
         self._sending = True
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._sending = False
 
     async def finish(self, data: bytes) -> None:
-        """The stream's last bytes."""
+        """Send the last bytes of the response."""
         self._active_at = time.monotonic()
         self._sending = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
@@ -143,7 +145,7 @@ class Caller:
         self.finished = True
 
     def sweep(self, now: float) -> None:
-        """Start listening for a disconnect, end a stalled write, fill a silence."""
+        """Check the deadlines: start listening for a disconnect, end a stalled call, or send a heartbeat."""
         if self.finished or self.disconnected:
             return
         silence = now - self._active_at
@@ -163,12 +165,12 @@ class Caller:
             self._heartbeat = asyncio.get_running_loop().create_task(self._send_heartbeat())
 
     async def _send_heartbeat(self) -> None:
-        """A comment, unless something was written since it was found due: nothing may follow the end."""
+        """Send a comment, unless a write began or the stream ended since the heartbeat became due."""
         if not self._sending and not self.finished:
-            await self.write(HEARTBEAT)
+            await self.write(HEARTBEAT_EVENT)
 
     async def _listen(self) -> None:
-        """Cancel the call when the caller leaves before the answer is complete."""
+        """Cancel the call if the caller disconnects before the response is complete."""
         while (await self._receive())["type"] != "http.disconnect":
             continue
         if not self.finished:
@@ -180,21 +182,21 @@ class Caller:
             self._task.cancel()
 
     def abort(self) -> None:
-        """Close the caller's connection now, unsent bytes and all."""
+        """Close the caller's connection at once and discard unsent bytes."""
         transport = self._transport()
         if transport is not None:
             with contextlib.suppress(RuntimeError):
                 transport.abort()
 
     def _transport(self) -> Any:
-        """The socket's transport, where the server shows it (ASGI has no word for it; gateway.turn has it)."""
+        """Return the socket's transport if the server exposes it as RequestCycle does; ASGI has no way to ask for it."""
         send = self._send
-        while isinstance(send, functools.partial):  # CORS wraps it
+        while isinstance(send, functools.partial):  # the CORS middleware wraps it
             send = send.keywords["send"]
         return getattr(getattr(send, "__self__", None), "transport", None)
 
     def close(self) -> None:
-        """The call is over: stop listening."""
+        """Stop listening for a disconnect: the call is over."""
         if self._listener is not None:
             self._listener.cancel()
             self._listener = None

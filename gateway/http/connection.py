@@ -1,12 +1,14 @@
-"""The callers' side of the wire before there is a call: heads that are too slow, too large, or not HTTP as it should be, are refused here.
+"""A caller's connection: parses requests and rejects heads that are late, too large or malformed.
 
-uvicorn's own connection has no deadline for a request's head, no cap on it, no opinion on the Host header, and refuses in plain text.
+uvicorn's own connection has no deadline and no size limit for a request head, does not check the Host header, and reports
+errors in plain text.
 
-    in time     a head is complete soon after the connection or its own first byte     408; nothing at all: closed
-    in size     16 KiB and 100 headers                                                 431
-    in form     one sound Host; no WebSocket; what llhttp parses strictly              400, 426
+    too late      the head is incomplete some time after the connection opened     408; closed silently if nothing arrived
+                  or its first byte arrived
+    too large     more than 16 KiB or 100 headers                                  431
+    malformed     no valid Host header, a WebSocket upgrade, a parser error        400, 426
 
-A refusal is OpenAI's error object, and the connection ends with it; an answer under way on that connection is finished first.
+The error has OpenAI's shape, and the connection is closed after it. A response in flight on the connection is finished first.
 """
 
 from __future__ import annotations
@@ -28,54 +30,55 @@ from gateway.http.request_id import next_id
 MAX_HEAD_BYTES = 16 << 10
 MAX_HEADERS = 100
 LINGER_S = 1.0
-"""Seconds that what a refused caller still sends is read and thrown away, so that the refusal arrives."""
+"""Seconds to keep reading and discarding input after an error, so that the error reaches the caller."""
 MAX_BUFFERED_BODY_BYTES = 64 << 10
-"""Bytes of a request's body that are held for an application that has not asked for them."""
+"""Bytes of a request body that are buffered before the application asks for them."""
 KEEP_ALIVE_S = 75.0
-"""Seconds that an idle caller's connection is kept: longer than common proxies keep theirs, so that they close first."""
+"""Seconds that an idle connection is kept open: longer than common proxies keep theirs, so that they close first."""
 MAX_CACHED_URLS = 256
+MAX_CACHED_URL_BYTES = 256
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _url_cache: dict[bytes, tuple[str, bytes, bytes]] = {}
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+\Z")
-_OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c(?=[ \t]*(\r\n|\Z))", re.IGNORECASE)
+_H2C_OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c(?=[ \t]*(\r\n|\Z))", re.IGNORECASE)
 
 Problem = tuple[int, str, str]
 """Status, code, message."""
 INVALID_HTTP: Problem = (400, "invalid_http", "The request is not valid HTTP.")
-HEAD_TIMEOUT: Problem = (408, "request_timeout", "The request's head did not arrive in time.")
-HEAD_TOO_LARGE: Problem = (431, "headers_too_large", f"The request's headers are over {MAX_HEAD_BYTES >> 10} KiB or {MAX_HEADERS} in number.")
-INVALID_HOST: Problem = (400, "invalid_host", "A request needs one Host header that is a host's name.")
-UPGRADE_UNSUPPORTED: Problem = (426, "upgrade_not_supported", "This gateway speaks HTTP/1.1 and no WebSocket.")
+HEAD_TIMEOUT: Problem = (408, "request_timeout", "The request headers did not arrive in time.")
+HEAD_TOO_LARGE: Problem = (431, "headers_too_large", f"Request headers exceed {MAX_HEAD_BYTES >> 10} KiB or {MAX_HEADERS} fields.")
+INVALID_HOST: Problem = (400, "invalid_host", "Exactly one valid Host header is required.")
+UPGRADE_UNSUPPORTED: Problem = (426, "upgrade_not_supported", "WebSocket is not supported. Use HTTP/1.1.")
 
 
 class _DiscardedTrailers(list[tuple[bytes, bytes]]):
-    """Where headers go that come after a body: nobody needs them, however many they are."""
+    """Discards trailers."""
 
     def append(self, header: tuple[bytes, bytes]) -> None:
-        """Forget it."""
+        """Discard the trailer."""
 
 
 _TRAILERS = _DiscardedTrailers()
 
 
 class RejectedHeadError(Exception):
-    """Raised inside a parser callback to stop the parser; the problem is on the connection."""
+    """Raised in a parser callback to stop the parser. The connection holds the problem."""
 
 
 class CallerConnection(HttpToolsProtocol):
-    """One caller's connection. Nothing is timed while requests come as they should; who looks at it now and then sees what is late."""
+    """One caller's connection. It starts no timers: `close_overdue` checks all connections about once a second."""
 
-    def __init__(self, *args: Any, on_reject: Callable[[str], None] | None = None, **named: Any) -> None:
-        """`refused` hears the code of every refusal, or `idle` for a connection that was closed without a request."""
-        super().__init__(*args, **named)
+    def __init__(self, *args: Any, on_reject: Callable[[str], None] | None = None, **kwargs: Any) -> None:
+        """`on_reject` is called with the code of each rejection, or with `idle` if the connection is closed without a request."""
+        super().__init__(*args, **kwargs)
         self._on_reject = on_reject
         self.awaits_head = True
-        """A new connection owes its first request; an idle one that was used owes nothing until the next request begins."""
+        """The connection waits for a request head. An idle connection that already served a request does not."""
         self.head_begun = False
         self.awaited_since = 0.0
         self._in_body = False
         self._head_size = 0
-        """Bytes that came of a head that is not complete."""
+        """Bytes received of a head that is still incomplete."""
         self._problem: Problem | None = None
         self._pending_rejection: Problem | None = None
         self._rejected = False
@@ -83,21 +86,21 @@ class CallerConnection(HttpToolsProtocol):
         self._current: RequestCycle | None = None
         self.url = b""
         self.idle_since = 0.0
-        """When the last answer was finished."""
+        """When the last response was finished."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The caller is gone, or was let go."""
+        """Tell the current request that its caller disconnected, and release the parser."""
         self.connections.discard(self)
-        turn = self._current
-        if turn is not None:
-            turn.disconnected = turn.disconnected or not turn.response_complete
-            turn.notify()
+        cycle = self._current
+        if cycle is not None:
+            cycle.disconnected = cycle.disconnected or not cycle.response_complete
+            cycle.notify()
         self.flow.resume_writing()
         self.transport.close()
         self.parser = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the caller, unless it was refused already."""
+        """Parse bytes from the caller, unless the connection was rejected."""
         if self._rejected:
             return
         if not self._in_body:
@@ -107,24 +110,24 @@ class CallerConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # an offer of another protocol is not an error: it is answered in this one
+            pass  # an offered upgrade is no error: the request is served over HTTP/1.1
         except httptools.HttpParserError:
             self.reject(self._problem or INVALID_HTTP)
         if self._head_size > MAX_HEAD_BYTES and not self._in_body and not self._rejected:
             self.reject(HEAD_TOO_LARGE)
 
     def on_message_begin(self) -> None:
-        """The first byte of a request is here."""
+        """Reset the state of the head: the first byte of a request has arrived."""
         self.awaits_head = self.head_begun = True
         self.url = b""
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or one trailer."""
+        """Store one header or discard one trailer."""
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is whole: refuse it, or start the call; behind one that is under way, if there is one."""
+        """Reject the head, or start its request as soon as the previous response on this connection is complete."""
         self.awaits_head, self.awaited_since, self._head_size = False, 0.0, 0
         version, parser = self.parser.get_http_version(), self.parser
         self._problem = self._check_head(version)
@@ -137,60 +140,61 @@ class CallerConnection(HttpToolsProtocol):
             "path": path, "raw_path": raw_path, "query_string": query, "root_path": "", "headers": self.headers,
             "server": self.server, "client": self.client, "state": {},
         }  # fmt: skip
-        turn = RequestCycle(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive(), expects_continue=self._expects_continue)
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        cycle = RequestCycle(self, scope, keep_alive=keep_alive, expects_continue=self._expects_continue)
         self.headers = _TRAILERS
-        before, self._current = self._current, turn
-        if before is None or before.response_complete:
-            self._start(turn)
+        previous, self._current = self._current, cycle
+        if previous is None or previous.response_complete:
+            self._start(cycle)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((turn, self.app))  # type: ignore[arg-type]
+            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
 
-    def _start(self, turn: RequestCycle) -> None:
-        turn.task = self.loop.create_task(turn.run(self.app))
-        self.tasks.add(turn.task)
+    def _start(self, cycle: RequestCycle) -> None:
+        cycle.task = self.loop.create_task(cycle.run(self.app))
+        self.tasks.add(cycle.task)
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the request's body; what comes after the answer is read for nobody."""
-        turn = self._current
-        if turn is not None and not turn.response_complete:
-            turn.body = turn.body + body if turn.body else body
-            if len(turn.body) > MAX_BUFFERED_BODY_BYTES:
+        """Buffer a piece of the request body. Discard it if the response is already complete."""
+        cycle = self._current
+        if cycle is not None and not cycle.response_complete:
+            cycle.body = cycle.body + body if cycle.body else body
+            if len(cycle.body) > MAX_BUFFERED_BODY_BYTES:
                 self.flow.pause_reading()
-            turn.notify()
+            cycle.notify()
 
     def on_message_complete(self) -> None:
-        """The request is here; what comes now is the next one's head."""
+        """Mark the request as complete. Bytes from now on belong to the next head."""
         self._in_body = False
-        turn = self._current
-        if turn is not None and not turn.response_complete:
-            turn.more_body = False
-            turn.notify()
+        cycle = self._current
+        if cycle is not None and not cycle.response_complete:
+            cycle.more_body = False
+            cycle.notify()
 
     def shutdown(self) -> None:
-        """The server ends: so does this connection, after the answer that is under way."""
+        """Close the connection when the server stops, after the response in flight."""
         if self._current is None or self._current.response_complete:
             self.transport.close()
         else:
             self._current.keep_alive = False
 
     def on_response_complete(self) -> None:
-        """An answer is finished: on with the next request, or with refusing what came after this one."""
+        """Start the next pipelined request, or send the rejection that waited for this response."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
-            turn, _ = self.pipeline.pop()
-            self._start(cast("RequestCycle", turn))
+            cycle, _ = self.pipeline.pop()
+            self._start(cast("RequestCycle", cycle))
             return
         self.idle_since = time.monotonic()
         if self._pending_rejection is not None:
-            late, self._pending_rejection = self._pending_rejection, None
-            self.reject(late)
+            problem, self._pending_rejection = self._pending_rejection, None
+            self.reject(problem)
 
     def close_if_overdue(self, now: float, deadline: float) -> None:
-        """Close a connection whose head has been awaited for `deadline` seconds, with a 408 if some of it had come; or that is idle."""
+        """Close the connection if it was idle for too long or its head is `deadline` seconds late; send a 408 if part of it arrived."""
         if self._rejected or self.transport is None or self.transport.is_closing() or self._is_busy():
             return
         if not self.awaits_head:
@@ -207,16 +211,16 @@ class CallerConnection(HttpToolsProtocol):
                 self.transport.close()
 
     def reject(self, problem: Problem) -> None:
-        """Answer with an error and end the connection; after the answer that is under way, if one is."""
+        """Send an error and close the connection, after the response in flight if there is one."""
         self._rejected = True
-        turn = self._current
-        if turn is not None and not turn.response_complete:
-            if not turn.more_body:
+        cycle = self._current
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:
                 self._pending_rejection = problem
                 return
-            turn.disconnected = True  # its body will never be complete
-            turn.notify()
-            if turn.response_started:
+            cycle.disconnected = True  # the body will never be complete
+            cycle.notify()
+            if cycle.response_started:
                 self.transport.abort()
                 return
         self._report_rejection(problem[1])
@@ -228,7 +232,7 @@ class CallerConnection(HttpToolsProtocol):
             self.transport.close()
 
     def _is_busy(self) -> bool:
-        """An answer is under way."""
+        """Return whether a response is in flight."""
         return self._current is not None and not self._current.response_complete
 
     def _report_rejection(self, reason: str) -> None:
@@ -236,7 +240,7 @@ class CallerConnection(HttpToolsProtocol):
             self._on_reject(reason)
 
     def _check_head(self, version: str) -> Problem | None:
-        """What is wrong with a head that parsed."""
+        """Return what is wrong with a parsed head, or None."""
         headers = self.headers
         size, hosts, host, self._expects_continue = 4 * len(headers), 0, b"", False
         for name, value in headers:
@@ -255,7 +259,7 @@ class CallerConnection(HttpToolsProtocol):
 
 
 def close_overdue(connections: Iterable[object], deadline: float) -> None:
-    """Look at every connection once."""
+    """Close every connection that is idle or late."""
     now = time.monotonic()
     for connection in list(connections):
         if isinstance(connection, CallerConnection):
@@ -263,23 +267,23 @@ def close_overdue(connections: Iterable[object], deadline: float) -> None:
 
 
 def _split_url(url: bytes) -> tuple[str, bytes, bytes]:
-    """A request's path, decoded and raw, and its query. The few that callers use are remembered."""
-    found = _url_cache.get(url)
-    if found is not None:
-        return found
+    """Return the path, decoded and raw, and the query of a URL. Common URLs are cached."""
+    parts = _url_cache.get(url)
+    if parts is not None:
+        return parts
     parsed = httptools.parse_url(url)
     raw, query = parsed.path or b"", parsed.query or b""
     path = raw.decode("ascii")
-    found = (unquote(path) if "%" in path else path, raw, query)
-    if not query and len(url) < MAX_CACHED_URLS and len(_url_cache) < MAX_CACHED_URLS:  # a query may hold a secret
-        _url_cache[url] = found
-    return found
+    parts = (unquote(path) if "%" in path else path, raw, query)
+    if not query and len(url) < MAX_CACHED_URL_BYTES and len(_url_cache) < MAX_CACHED_URLS:  # a query may hold a secret
+        _url_cache[url] = parts
+    return parts
 
 
 def _without_h2c_offer(data: bytes) -> bytes:
-    """A head without its offer of HTTP/2, as Java's client makes with every request: the parser would stop there and lose the body."""
+    """Hide an offer to upgrade to HTTP/2, as Java's client sends: the parser would stop there and lose the body."""
     head, end, rest = data.partition(b"\r\n\r\n")
-    return _OFFER.sub(b"\r\nx-offered: h2c", head, count=1) + end + rest
+    return _H2C_OFFER.sub(b"\r\nx-offered: h2c", head, count=1) + end + rest
 
 
 def _error_response(problem: Problem) -> bytes:

@@ -1,7 +1,7 @@
-"""One request on a caller's connection and its answer: what ASGI calls receive and send.
+"""One request on a caller's connection and its response: the `receive` and `send` of ASGI.
 
-uvicorn's own writes head and body apart and puts two regular expressions to every header. Here the head waits for the first bytes of the
-body, which follow at once, both go out in one write, and the head is checked as a whole.
+uvicorn's own cycle writes head and body separately and matches two regular expressions against each header. This one keeps
+the head until the first bytes of the body arrive, sends both in one write, and checks the head as a whole.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ Message = MutableMapping[str, Any]
 Headers = Sequence[tuple[bytes, bytes]]
 
 MAX_JOINED_BYTES = 64 << 10
-"""Bytes of a body from which on it is not copied to stand behind its head."""
+"""Bytes of a body above which it is written separately instead of being copied behind its head."""
 UNKNOWN_LENGTH = -1
-"""The length of a body that ends with its connection."""
+"""The length of a body that ends when its connection closes."""
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _EMPTY_AND_CLOSE: Headers = ((b"content-length", b"0"), (b"connection", b"close"))
 
 
 class _Defaults:
-    """The headers that the server gives every answer (the date, new each second), as bytes."""
+    """The headers that the server adds to every response as bytes. The list changes each second with the date."""
 
     source: Headers | None = None
     text = b""
 
     def read(self, headers: Headers) -> bytes:
-        """Joined once for each list."""
+        """Return the headers as bytes, joined once for each list."""
         if headers is not self.source:
             self.source, self.text = headers, b"".join([b"%b: %b\r\n" % header for header in headers])
         return self.text
@@ -44,7 +44,7 @@ _defaults = _Defaults()
 
 
 class Connection(Protocol):
-    """What a cycle uses of the connection that it runs on."""
+    """The part of a connection that its request cycles use."""
 
     transport: asyncio.Transport
     flow: FlowControl
@@ -52,12 +52,12 @@ class Connection(Protocol):
     tasks: set[asyncio.Task[None]]
 
     def on_response_complete(self) -> None:
-        """Start the next request, if there is one."""
+        """Start the next request, if one is waiting."""
         ...
 
 
 class RequestCycle:
-    """A request that is being answered. A caller who left is no error: then `receive` says so, and what is sent goes nowhere."""
+    """One request in progress. After a disconnect `receive` reports it and `send` discards."""
 
     __slots__ = (
         "_bytes_left",
@@ -81,17 +81,17 @@ class RequestCycle:
     )  # fmt: skip
 
     def __init__(self, connection: Connection, scope: Message, *, keep_alive: bool, expects_continue: bool) -> None:
-        """`expects`: the caller waits for a 100 before it sends the body."""
+        """`expects_continue`: the caller waits for `100 Continue` before it sends the body."""
         self.scope = scope
         self.transport = connection.transport
         self.keep_alive = keep_alive
         self.body = b""
-        """What came of the request's body since it was last asked for."""
+        """Bytes of the request body that arrived since the last read."""
         self.more_body = True
         self.disconnected = self.response_started = self.response_complete = False
         self.task: asyncio.Task[None] | None = None
         self._has_event = False
-        """There is something to receive."""
+        """`receive` has something to return."""
         self._waiter: asyncio.Future[None] | None = None
         self._connection = connection
         self._flow = connection.flow
@@ -99,12 +99,12 @@ class RequestCycle:
         self._head = b""
         self._chunked = self._omits_body = False
         self._bytes_left = 0
-        """Bytes that the answer still owes to its content-length."""
+        """Bytes of the response's content-length that are still to be sent."""
 
     async def run(self, app: App) -> None:
-        """Let the application answer. Whatever becomes of it, the connection is left in order: ready for more, or closed."""
+        """Run the application. Afterwards the connection is ready for the next request, or closed."""
         try:
-            with contextlib.suppress(Exception):  # reported where it was raised
+            with contextlib.suppress(Exception):  # the application has logged it
                 await app(self.scope, self.receive, self.send)
         finally:
             self._connection.tasks.discard(self.task)
@@ -117,7 +117,7 @@ class RequestCycle:
         self.transport.close()
 
     async def receive(self) -> Message:
-        """The next piece of the body, or that the caller left; after the answer that is all there is to hear."""
+        """Return the next piece of the request body, or `http.disconnect` after a disconnect or a complete response."""
         if self._expects_continue and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._expects_continue = False
@@ -140,13 +140,13 @@ class RequestCycle:
                 self._waiter = None
 
     def notify(self) -> None:
-        """There is something to receive: a piece of the body, its end, or that the caller left or the answer is over."""
+        """Wake up `receive`: part of the body arrived, the caller disconnected, or the response is complete."""
         self._has_event = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def take_body(self) -> bytes | None:
-        """The request's body, when all of it is here and none was asked for: `receive` without a message around it."""
+        """Return the whole request body if it has arrived and none was read, else None. Saves the message of `receive`."""
         if self.more_body or self.disconnected or self.response_complete:
             return None
         self._flow.resume_reading()
@@ -155,7 +155,10 @@ class RequestCycle:
         return body
 
     def try_respond(self, status: int, headers: Headers, body: bytes) -> bool:
-        """A whole answer: `send` without messages around it. False when the connection takes nothing now, or has begun an answer."""
+        """Send a complete response without building messages.
+
+        Return False if the connection accepts no data now or a response has started.
+        """
         if self._flow.write_paused or self.response_started:
             return False
         if not self.disconnected:
@@ -164,7 +167,7 @@ class RequestCycle:
         return True
 
     async def send(self, message: Message) -> None:
-        """The head, kept until the body begins, or a piece of the body; returns when the connection takes more."""
+        """Keep the response head until the body starts, or send a piece of the body. Return when the connection accepts more."""
         if self._flow.write_paused and not self.disconnected:
             await self._flow.drain()
         if self.disconnected:
@@ -178,7 +181,7 @@ class RequestCycle:
         if self._bytes_left >= 0 and not self._omits_body:
             self._bytes_left -= len(body)
             if self._bytes_left < 0 or (self._bytes_left and not more):
-                raise RuntimeError("the answer is not as long as its content-length says")
+                raise RuntimeError("the response body does not match its content-length")
         elif self._chunked:
             body = _chunk(body, last=not more)
         self._write(b"" if self._omits_body else body)
@@ -197,7 +200,7 @@ class RequestCycle:
         self.transport.write(head + body if head else body)
 
     def _encode_head(self, status: int, headers: Headers) -> bytes:
-        """The head as bytes; how the body ends is settled with it. Header names are lower case."""
+        """Encode the response head and decide how the end of the body is marked. Header names must be lower case."""
         self.response_started, self._expects_continue = True, False
         defaults = self._connection.server_state.default_headers
         parts, lines = [_STATUS.get(status) or b"HTTP/1.1 %d\r\n" % status, _defaults.read(defaults)], 2 + len(defaults) + len(headers)
@@ -224,12 +227,12 @@ class RequestCycle:
         parts.append(b"\r\n")
         head = b"".join(parts)
         if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-            raise RuntimeError("a header of the answer holds a line break")
+            raise RuntimeError("a response header contains a line break or a NUL")
         return head
 
 
 def _chunk(body: bytes, *, last: bool) -> bytes:
-    """A piece of a body whose length nobody knows, and its end."""
+    """Encode a piece of a chunked body, and its end if `last`."""
     if not last:
         return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
     return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"

@@ -1,4 +1,4 @@
-"""A caller's body: read within its cap, and taken apart into top-level keys with their exact bytes."""
+"""Reads a caller's body up to its size limit and splits it into top-level keys with their exact bytes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _SPACE = b" \t\r\n"
 
 
 class CallerDisconnectedError(Exception):
-    """The caller left before the body was complete."""
+    """The caller disconnected before the body was complete."""
 
 
 def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
-    """Refuse by the request's head alone: a body that is too large, encoded, or not JSON. 413, 415."""
+    """Reject a body that is too large (413), compressed or not JSON (415) by its headers alone."""
     for name, value in headers:
         if name not in _BODY_HEADERS:
             continue
         if name == b"content-length":
             if not value.isdigit():
-                raise BadRequest("The content-length header is not a number.", code="invalid_header")
+                raise BadRequest("The content-length header must be a number.", code="invalid_header")
             if len(value) > 18 or int(value) > limit:
                 raise TooLarge(limit)
         elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
             raise GatewayError(
-                "Request bodies with a content-encoding are not taken; send plain JSON.",
+                "Compressed request bodies are not supported. Send plain JSON.",
                 status=415, code="unsupported_content_encoding", type="invalid_request_error",
             )  # fmt: skip
         elif name == b"content-type" and b"json" not in value.lower():
@@ -44,14 +44,14 @@ def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> No
 
 
 def check_size(body: bytes, limit: int) -> bytes:
-    """The body; TooLarge when it is."""
+    """Return the body, or raise TooLarge."""
     if len(body) > limit:
         raise TooLarge(limit)
     return body
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body; TooLarge as soon as it passes `limit` bytes, CallerGone when the caller leaves."""
+    """Read the whole body. Raise TooLarge as soon as it exceeds `limit` bytes, CallerDisconnectedError on a disconnect."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise CallerDisconnectedError
@@ -72,7 +72,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
 
 def parse_body(source: bytes) -> Body:
-    """A JSON object as a Body; BadRequest (invalid_json, duplicate_key) otherwise."""
+    """Parse a JSON object. Raise BadRequest (invalid_json, duplicate_key) if it is none."""
     try:
         source.decode()
         body = Body(source)
@@ -91,39 +91,41 @@ def parse_body(source: bytes) -> Body:
 
 
 def _reject_duplicates(source: bytes, body: Body) -> None:
-    """A parser keeps the last of two equal keys, so the model we authorize might not be the one that is sent.
+    """Reject a body with the same key twice: parsers keep the last one, so the authorized model might not be the one sent.
 
-    Compact JSON needs no scan: if every key and value adds up to the source's length, nothing was dropped.
+    Compact JSON needs no scan: if all keys and values add up to the length of the source, nothing was dropped.
     """
     length = 1
     for key, value in body.items():
         length += len(key) + len(value) + 4
     if length == len(source) or not source:
         return
-    at = _skip_space(source, source.index(b"{") + 1)
+    index = _skip_space(source, source.index(b"{") + 1)
     seen: set[str] = set()
-    while source[at] != 0x7D:  # }
-        end = _string_end(source, at)
-        key = _decode_key(source[at:end])
-        at = _skip_space(source, _skip_space(source, end) + 1)
+    while source[index] != 0x7D:  # }
+        end = _string_end(source, index)
+        key = _decode_key(source[index:end])
+        index = _skip_space(source, _skip_space(source, end) + 1)
         value = body.raw(key) or b""
-        if key in seen or not source.startswith(value, at) or source[_skip_space(source, at + len(value))] not in b",}":
-            raise BadRequest(f"The key {key[:80]!r} appears more than once in the request body.", param=key[:80], code="duplicate_key")
-        at = _skip_space(source, at + len(value))
-        if source[at] == 0x2C:  # ,
-            at = _skip_space(source, at + 1)
+        if key in seen or not source.startswith(value, index) or source[_skip_space(source, index + len(value))] not in b",}":
+            raise BadRequest(
+                f"The key {key[:80]!r} appears more than once in the request body.", param=key[:80], code="duplicate_key"
+            )
+        index = _skip_space(source, index + len(value))
+        if source[index] == 0x2C:  # ,
+            index = _skip_space(source, index + 1)
         seen.add(key)
 
 
-def _skip_space(source: bytes, at: int) -> int:
-    while source[at] in _SPACE:
-        at += 1
-    return at
+def _skip_space(source: bytes, index: int) -> int:
+    while source[index] in _SPACE:
+        index += 1
+    return index
 
 
-def _string_end(source: bytes, at: int) -> int:
-    """Where the string that opens at `at` ends (one past its closing quote)."""
-    end = source.index(b'"', at + 1)
+def _string_end(source: bytes, index: int) -> int:
+    """Return the index after the closing quote of the string that starts at `index`."""
+    end = source.index(b'"', index + 1)
     while True:
         slashes = 0
         while source[end - 1 - slashes] == 0x5C:  # backslash

@@ -1,4 +1,4 @@
-"""Sockets and servers: the two listeners of a process, and how they end."""
+"""Listening sockets and the uvicorn server that serves callers or operators on them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from gateway.http.connection import CallerConnection, close_overdue
 
 BACKLOG = 4096
 MAX_UNSENT_BYTES = 64 << 10
-"""Bytes for one caller that wait in the kernel: those on their way are not counted, so that a long way costs no speed."""
+"""Bytes for one caller that wait unsent in the kernel. Bytes in transit do not count, so distant callers lose no speed."""
 
 
 class ListenError(Exception):
-    """The address cannot be had; the message says why in one line."""
+    """The address cannot be used. The message is one line with the reason."""
 
 
 def bind(address: Address) -> socket.socket:
-    """A listening socket; ListenError when the address is taken or not ours."""
+    """Return a listening socket. Raise ListenError if the address is in use or not local."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):  # not every kernel knows it; connections have it from their listener
+        with contextlib.suppress(OSError):  # some kernels lack it; accepted connections inherit it
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
         listener.bind((address.host, address.port))
         listener.listen(BACKLOG)
@@ -44,24 +44,24 @@ def bind(address: Address) -> socket.socket:
 
 
 def url_of(listener: socket.socket, *, tls: bool = False) -> str:
-    """The URL of a listening socket."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
 def seat_name(listener: socket.socket, number: int = 0) -> str:
-    """The place in the fleet of the worker with this number: a process that is started again has it too."""
+    """Return the name of a worker's place in the fleet. A restarted process gets the same name."""
     host, port = listener.getsockname()[:2]
     return f"{socket.gethostname()} {host} {port} {number}"
 
 
 HEAD_TIMEOUT_S = 10.0
-"""Seconds for a request's head, unless the configuration says otherwise."""
+"""Seconds for the head of a request on listeners without a configured limit."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its own idea of signals, and with a deadline for heads: the process decides when a listener ends."""
+    """uvicorn without signal handling, with a deadline for request heads. Its owner decides when it stops."""
 
     def __init__(self, config: uvicorn.Config, head_timeout_s: Callable[[], float]) -> None:
         super().__init__(config)
@@ -70,11 +70,11 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Signals are handled by gateway.serve."""
+        """Leave signals to gateway.server.drain."""
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second, by uvicorn."""
+        """Check the deadlines of request heads. uvicorn calls this ten times a second."""
         deadline, now = self._head_timeout_s(), time.monotonic()
         if now - self._checked_at > min(1.0, deadline / 4):
             self._checked_at = now
@@ -83,7 +83,7 @@ class Server(uvicorn.Server):
 
 
 def _tls_context(tls: TlsConfig, config: uvicorn.Config, default: object) -> ssl.SSLContext:
-    """What shows our certificate, as the configuration had it when it was read."""
+    """Return a context with the certificate and key that were read with the configuration."""
     context = ssl.SSLContext(config.ssl_version)
     pem.load_certificate(context, tls)
     return context
@@ -98,10 +98,11 @@ def make_server(
     head_timeout_s: Callable[[], float] = lambda: HEAD_TIMEOUT_S,
     on_reject: Callable[[str], None] | None = None,
 ) -> Server:
-    """A server for one listener: httptools, no access log, forwarded headers only from proxies that are trusted.
+    """Return the server of one listener: httptools, no access log, forwarded headers only from trusted proxies.
 
-    `grace` is how long uvicorn waits for calls in flight once told to exit; None leaves that to the process. `heads` gives the
-    seconds that a request's head may take; `refused` hears why a connection ended before there was a call.
+    `grace`: seconds that uvicorn waits for calls in flight when it stops; None leaves the wait to the caller of this function.
+    `head_timeout_s` returns the seconds that a request head may take. `on_reject` is called with the reason if a connection is
+    rejected before there is a call.
     """
     config = uvicorn.Config(
         app,

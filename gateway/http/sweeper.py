@@ -1,7 +1,7 @@
-"""One coarse timer over all open calls: callers who left, readers who stopped, and streams that fell silent.
+"""One coarse timer for all open calls. It detects disconnects, stalled readers and silent streams.
 
-A timer or a watching task per request would cost 5 to 16 us each (measured); a sweep costs a fraction of that, and a call that ends
-within one tick is never looked at. Times are monotonic seconds.
+A timer or task per request would cost 5 to 16 us each (measured). A sweep costs a fraction of that, and calls that end within
+one tick are never checked. Times are seconds on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ TICK_S = 0.05
 
 
 class Swept(Protocol):
-    """Something with deadlines of its own."""
+    """An object that checks its own deadlines."""
 
     def sweep(self, now: float) -> None:
-        """Act on what is overdue at `now`; called every tick."""
+        """Act on every deadline that has passed at `now`. Called each tick."""
         ...
 
 
 class Sweeper:
-    """The timer. It runs only while something is watched."""
+    """The timer. It runs only while there is something to sweep."""
 
     def __init__(self, *, tick: float = TICK_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._tick = tick
@@ -32,19 +32,19 @@ class Sweeper:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.lag = 0.0
-        """How late the last tick was, in seconds: the event loop's lag."""
+        """How late the last tick was, in seconds: the lag of the event loop."""
 
     def __len__(self) -> int:
         return len(self._swept)
 
     def add(self, item: Swept) -> None:
-        """Watch from the next tick on."""
+        """Sweep this item from the next tick on."""
         self._swept.add(item)
         if self._timer is None:
             self._schedule()
 
     def discard(self, item: Swept) -> None:
-        """Stop watching."""
+        """Stop sweeping this item."""
         self._swept.discard(item)
 
     def _schedule(self) -> None:
@@ -54,8 +54,8 @@ class Sweeper:
     def _run(self) -> None:
         now = self._clock()
         self.lag = max(0.0, now - self._due)
-        for one in list(self._swept):
-            one.sweep(now)
+        for item in list(self._swept):
+            item.sweep(now)
         if self._swept:
             self._schedule()
         else:

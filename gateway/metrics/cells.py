@@ -1,7 +1,7 @@
-"""Where counters are: 64-bit integers in a row, in this process's memory or in a file that outlives it.
+"""Where the counters are: an array of 64-bit integers, in memory or in a file that outlives the process.
 
-A worker that is killed loses nothing that it had counted: its supervisor reads the file. The file of cells is mapped into memory; beside
-it a list of JSON lines says which cells belong to which series. A series is written down before its first count.
+If a worker is killed, nothing that it counted is lost: its supervisor reads the file. The file is mapped into memory. A second file beside
+it, with one JSON line per series, says which cells belong to which series; the line is written before the first count.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import msgspec
 
 from gateway.metrics.table import Labels
 
-CELLS = 1 << 15
-"""Cells at first in memory, and always in a file: 256 KiB, most of which is never touched."""
-WIDTH = 8
-NAMES = ".names"
+CELL_COUNT = 1 << 15
+"""Default number of cells: 256 KiB, most of which is never touched."""
+CELL_BYTES = 8
+NAMES_SUFFIX = ".names"
 
 
 class Row(msgspec.Struct, array_like=True):
-    """One series: where its cells begin, and how many there are."""
+    """One series: its first cell and the number of its cells."""
 
     family: str
     labels: Labels
-    at: int
+    first: int
     width: int
 
 
@@ -34,50 +34,54 @@ _decode = msgspec.json.Decoder(Row).decode
 
 
 class Cells:
-    """Integers by position; `values` is what the hot path writes to."""
+    """Integers by index. The hot path writes to `values` directly."""
 
-    def __init__(self, path: Path | None = None, size: int = CELLS) -> None:
-        """Without a `path` the cells end with the process."""
+    def __init__(self, path: Path | None = None, size: int = CELL_COUNT) -> None:
+        """Keep the cells in the file `path`; without it, in memory only."""
         self._used = 0
         self._size = size
-        self._names = -1
+        self._names_fd = -1
         if path is None:
-            self.values = memoryview(bytearray(size * WIDTH)).cast("q")
+            self.values = memoryview(bytearray(size * CELL_BYTES)).cast("q")
             return
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        os.ftruncate(descriptor, size * WIDTH)
-        self.values = memoryview(mmap.mmap(descriptor, size * WIDTH)).cast("q")
+        os.ftruncate(descriptor, size * CELL_BYTES)
+        self.values = memoryview(mmap.mmap(descriptor, size * CELL_BYTES)).cast("q")
         os.close(descriptor)
-        self._names = os.open(f"{path}{NAMES}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        self._names_fd = os.open(f"{path}{NAMES_SUFFIX}", flags, 0o600)
 
     def take(self, family: str, labels: Labels, width: int) -> int:
-        """The position of `width` new cells, all 0; -1 when there is no room."""
-        at = self._used
-        if at + width > self._size:
+        """Reserve `width` cells, all 0, and return the index of the first. Return -1 if there is no room."""
+        first = self._used
+        if first + width > self._size:
             return -1
         self._used += width
-        if self._names >= 0:
-            os.write(self._names, _encode(Row(family, labels, at, width)) + b"\n")
-        return at
+        if self._names_fd >= 0:
+            os.write(self._names_fd, _encode(Row(family, labels, first, width)) + b"\n")
+        return first
 
     def close(self) -> None:
-        """Write down no more series; the cells stay where they are."""
-        if self._names >= 0:
-            os.close(self._names)
-            self._names = -1
+        """Stop writing down new series. The cells stay usable."""
+        if self._names_fd >= 0:
+            os.close(self._names_fd)
+            self._names_fd = -1
 
 
 def read_rows(path: Path) -> list[tuple[Row, list[int]]]:
-    """The series that a process keeps, or kept, at `path`; none when it has not begun."""
+    """Return the series kept at `path` by another process, running or dead. Empty if the files do not exist."""
     try:
-        names, values = Path(f"{path}{NAMES}").read_bytes(), memoryview(path.read_bytes()).cast("q")
+        names, values = Path(f"{path}{NAMES_SUFFIX}").read_bytes(), memoryview(path.read_bytes()).cast("q")
     except OSError:
         return []
+    # a last line without a line break was cut off when the process was killed
     rows = [_decode(line) for line in names.splitlines(keepends=True) if line.endswith(b"\n")]
-    return [(row, values[row.at : row.at + row.width].tolist()) for row in rows if row.at + row.width <= len(values)]
+    return [
+        (row, values[row.first : row.first + row.width].tolist()) for row in rows if row.first + row.width <= len(values)
+    ]
 
 
 def remove(path: Path) -> None:
-    """Forget what is kept at `path`."""
+    """Delete the files at `path`."""
     path.unlink(missing_ok=True)
-    Path(f"{path}{NAMES}").unlink(missing_ok=True)
+    Path(f"{path}{NAMES_SUFFIX}").unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""The last traced call of each bucket of a call's duration: four cells (the trace's id in two, the duration in ns, when in ms)."""
+"""Trace exemplars of the call duration histogram: the latest traced call of each bucket.
+
+An exemplar takes four cells: the two halves of the trace id, the duration in ns, and the time in ms.
+"""
 
 from __future__ import annotations
 
@@ -8,44 +11,49 @@ from typing import NamedTuple
 
 from gateway.metrics.table import SOURCES
 
-FAMILY, OF = "exemplars", "duration"
-"""The family that its cells are kept under, and the source whose buckets they belong to."""
-EACH = 4
-BUCKETS = SOURCES[OF].buckets
-WIDTH = EACH * (len(BUCKETS) + 1)
+FAMILY = "exemplars"
+"""The family of the cells."""
+SOURCE = "duration"
+"""The histogram source whose buckets have exemplars."""
+CELLS_EACH = 4
+BUCKETS = SOURCES[SOURCE].buckets
+WIDTH = CELLS_EACH * (len(BUCKETS) + 1)
 _HALF = 1 << 64
 
 
-class Shown(NamedTuple):
-    """One exemplar: a trace's id, seconds, and unix seconds."""
+class TraceExemplar(NamedTuple):
+    """One exemplar: trace id, duration in seconds, Unix time in seconds."""
 
     trace_id: str
     value: float
-    at: float
+    time: float
 
 
-def put(values: memoryview, at: int, trace_id: str, seconds: float) -> None:
-    """Keep a call in the cells that begin at `at`."""
-    at += EACH * bisect_left(BUCKETS, seconds)
-    values[at] = _signed(trace_id[:16])
-    values[at + 1] = _signed(trace_id[16:])
-    values[at + 2] = int(seconds * 1e9)
-    values[at + 3] = time.time_ns() // 1_000_000
+def put(values: memoryview, first: int, trace_id: str, seconds: float) -> None:
+    """Store a call in the cells that begin at `first`, in place of the bucket's earlier exemplar."""
+    cell = first + CELLS_EACH * bisect_left(BUCKETS, seconds)
+    values[cell] = _signed(trace_id[:16])
+    values[cell + 1] = _signed(trace_id[16:])
+    values[cell + 2] = int(seconds * 1e9)
+    values[cell + 3] = time.time_ns() // 1_000_000
 
 
-def newest(one: list[int], other: list[int]) -> list[int]:
-    """Of each bucket the later one."""
-    found: list[int] = []
-    for at in range(0, WIDTH, EACH):
-        later = one if one[at + 3] >= other[at + 3] else other
-        found += later[at : at + EACH]
-    return found
+def newest(first: list[int], second: list[int]) -> list[int]:
+    """Return the later exemplar of each bucket."""
+    merged: list[int] = []
+    for start in range(0, WIDTH, CELLS_EACH):
+        later = first if first[start + 3] >= second[start + 3] else second
+        merged += later[start : start + CELLS_EACH]
+    return merged
 
 
-def read(cells: list[int]) -> list[Shown | None]:
-    """By bucket."""
-    rows = [cells[at : at + EACH] for at in range(0, WIDTH, EACH)]
-    return [Shown(f"{high % _HALF:016x}{low % _HALF:016x}", ns / 1e9, ms / 1000) if ms else None for high, low, ns, ms in rows]
+def read(cells: list[int]) -> list[TraceExemplar | None]:
+    """Return the exemplar of each bucket."""
+    rows = [cells[start : start + CELLS_EACH] for start in range(0, WIDTH, CELLS_EACH)]
+    return [
+        TraceExemplar(f"{high % _HALF:016x}{low % _HALF:016x}", ns / 1e9, ms / 1000) if ms else None
+        for high, low, ns, ms in rows
+    ]
 
 
 def _signed(text: str) -> int:

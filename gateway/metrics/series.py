@@ -1,7 +1,7 @@
-"""The series of one process, and the bound on how many there are.
+"""The series of one process, and the limit on their number.
 
-A label set gets its cells when it is first counted. Once a family has as many as it may, or all of them together show as many lines as
-`max_series`, a new label set is counted as `other`: whatever callers do, a scrape stays small.
+A label set gets its cells when it is first counted. Once a family has MAX_ROWS label sets, or all families together fill `max_series`
+lines, new label sets are counted as `other`. So a scrape stays small, whatever names callers send.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ from gateway.metrics.snapshot import ABSENT, Snapshot
 from gateway.metrics.table import COUNTERS, GAUGES, HISTOGRAMS, MAX_ROWS, MAX_SERIES, MAX_VIEW_ROWS, MICRO, OTHER, SOURCES, Labels
 
 Read = Callable[[], Mapping[Labels, float]]
-_LABELS: dict[str, int] = {
+_LABEL_COUNTS: dict[str, int] = {
     **{name: len(labels) for name, (_, labels) in COUNTERS.items()},
     **{name: len(labels) for name, (_, labels, _) in GAUGES.items()},
     **{name: len(source.labels) for name, source in SOURCES.items()},
 }
-_LABELS[exemplars.FAMILY] = _LABELS[exemplars.OF]
+_LABEL_COUNTS[exemplars.FAMILY] = _LABEL_COUNTS[exemplars.SOURCE]
 _WIDTHS = {**{name: len(source.buckets) + 2 for name, source in SOURCES.items()}, exemplars.FAMILY: exemplars.WIDTH}
-"""Cells of a histogram's row: a count for each bucket, one above them all, and the sum."""
+"""Cells of a histogram's row: one count per bucket, one for values above all buckets, and the sum."""
 _VIEWS = {
     name: [
-        ([source.labels.index(of) for _, of in view.labels], len(source.buckets) + 3) for view in HISTOGRAMS.values() if view.source == name
+        ([source.labels.index(label) for _, label in view.labels], len(source.buckets) + 3)
+        for view in HISTOGRAMS.values()
+        if view.source == name
     ]
     for name, source in SOURCES.items()
 }
-"""What a source is shown as: which of its labels each view has, and how many lines one row of it takes."""
+"""The views of each source: the indices of the labels that the view shows, and the lines of one of its rows."""
 
 
 class Series:
@@ -38,110 +40,111 @@ class Series:
     def __init__(self, cells: Cells | None = None, max_series: int = MAX_SERIES) -> None:
         self._cells = cells or Cells()
         self.values = self._cells.values
-        self._rows: dict[str, dict[Labels, int]] = {name: {} for name in _LABELS}
-        self._others: dict[str, int] = {}
+        self._rows: dict[str, dict[Labels, int]] = {name: {} for name in _LABEL_COUNTS}
+        self._other_cells: dict[str, int] = {}
         self._shown: dict[str, list[set[Labels]]] = {name: [set() for _ in views] for name, views in _VIEWS.items()}
         self._reads: dict[str, Read] = {}
         share = max_series / MAX_SERIES
-        self._most = max(1, int(MAX_ROWS * share))
-        self._most_in_views = max(1, int(MAX_VIEW_ROWS * share))
-        self.lines = sum(1 for name in _LABELS if name not in SOURCES) + sum(lines for views in _VIEWS.values() for _, lines in views)
-        """Lines of a scrape, with room for an `other` in every family."""
+        self._max_rows = max(1, int(MAX_ROWS * share))
+        self._max_view_rows = max(1, int(MAX_VIEW_ROWS * share))
+        view_lines = sum(lines for views in _VIEWS.values() for _, lines in views)
+        self.lines = sum(1 for name in _LABEL_COUNTS if name not in SOURCES) + view_lines
+        """Lines of a scrape, including one `other` row of every family."""
         self._max_series = max_series
         for name, (_, labels) in COUNTERS.items():
             if not labels:
-                self.at(name, ())
+                self.cell(name, ())
 
     def count(self, name: str, labels: Labels = (), by: int = 1) -> None:
         """Add to a counter of the table."""
-        at = self._rows[name].get(labels)
-        self.values[self.at(name, labels) if at is None else at] += by
+        cell = self._rows[name].get(labels)
+        self.values[self.cell(name, labels) if cell is None else cell] += by
 
     def read(self, name: str, read: Read) -> None:
-        """A gauge, or a counter kept elsewhere, whose values `read` gives by label values when they are wanted."""
+        """Register a gauge, or a counter kept elsewhere: `read` returns its values by label values."""
         self._reads[name] = read
 
-    def at(self, name: str, labels: Labels) -> int:
-        """Where a series' cells begin: its own, or those of `other` when there are too many."""
+    def cell(self, name: str, labels: Labels) -> int:
+        """Return the index of the first cell of a series; that of `other` if there is no room for a new one."""
         rows = self._rows[name]
-        at = rows.get(labels)
-        if at is not None:
-            return at
+        cell = rows.get(labels)
+        if cell is not None:
+            return cell
         views = _VIEWS.get(name)
         shown = [tuple(labels[index] for index in indices) for indices, _ in views] if views else []
-        lines = self._new_lines(name, shown)
-        most = self._most_in_views if views else self._most
-        if len(labels) and (len(rows) >= most or self.lines + lines > self._max_series):
-            return self._other(name)
-        at = self._cells.take(name, labels, _WIDTHS.get(name, 1))
-        if at < 0:
-            return self._other(name)
+        lines = self._added_lines(name, shown)
+        max_rows = self._max_view_rows if views else self._max_rows
+        if len(labels) and (len(rows) >= max_rows or self.lines + lines > self._max_series):
+            return self._other_cell(name)
+        cell = self._cells.take(name, labels, _WIDTHS.get(name, 1))
+        if cell < 0:
+            return self._other_cell(name)
         self.lines += lines if labels else 0
         for known, values in zip(self._shown.get(name, ()), shown, strict=True):
             known.add(values)
-        rows[labels] = at
-        return at
+        rows[labels] = cell
+        return cell
 
-    def _new_lines(self, name: str, shown: list[Labels]) -> int:
-        """How much longer a scrape gets by a new row."""
+    def _added_lines(self, name: str, shown: list[Labels]) -> int:
+        """Return how many lines a new row adds to a scrape."""
         if name not in _VIEWS:
             return 1
-        each = zip(_VIEWS[name], self._shown[name], shown, strict=True)
-        return sum(lines for (_, lines), known, values in each if values not in known)
+        views = zip(_VIEWS[name], self._shown[name], shown, strict=True)
+        return sum(lines for (_, lines), known, values in views if values not in known)
 
-    def _other(self, name: str) -> int:
-        at = self._others.get(name)
-        if at is None:
-            labels = (OTHER,) * _LABELS[name]
-            at = self._rows[name].get(labels)
-            if at is None:
-                at = self._rows[name][labels] = self._cells.take(name, labels, _WIDTHS.get(name, 1))
-            self._others[name] = at
-        return at
+    def _other_cell(self, name: str) -> int:
+        cell = self._other_cells.get(name)
+        if cell is None:
+            labels = (OTHER,) * _LABEL_COUNTS[name]
+            cell = self._rows[name].get(labels)
+            if cell is None:
+                cell = self._rows[name][labels] = self._cells.take(name, labels, _WIDTHS.get(name, 1))
+            self._other_cells[name] = cell
+        return cell
 
     def refresh(self) -> None:
-        """Read what is kept elsewhere into the cells."""
+        """Read the registered gauges into the cells."""
         for name, read in self._reads.items():
             scale = MICRO if name in GAUGES else 1
-            found: dict[int, int] = {}
+            sums: dict[int, int] = {}
             for labels, value in read().items():
-                at = self.at(name, labels)
-                found[at] = found.get(at, 0) + round(value * scale)
-            for at in self._rows[name].values():
-                self.values[at] = found.get(at, ABSENT if name in GAUGES else self.values[at])
+                cell = self.cell(name, labels)
+                sums[cell] = sums.get(cell, 0) + round(value * scale)
+            for cell in self._rows[name].values():
+                self.values[cell] = sums.get(cell, ABSENT if name in GAUGES else self.values[cell])
 
     def snapshot(self) -> Snapshot:
-        """Everything, as another process or a scraper takes it."""
+        """Return a copy of all series, for a scrape or for another process."""
         self.refresh()
         values = self.values
         return {
-            name: {labels: values[at : at + _WIDTHS.get(name, 1)].tolist() for labels, at in rows.items()}
+            name: {labels: values[cell : cell + _WIDTHS.get(name, 1)].tolist() for labels, cell in rows.items()}
             for name, rows in self._rows.items()
             if rows
         }
 
     def add(self, snapshot: Snapshot) -> None:
-        """Add what another process has; of gauges what several have become already."""
+        """Add a snapshot of several processes, in which gauges are already merged."""
         values = self.values
         for name, rows in snapshot.items():
             if name in self._rows:
                 for labels, cells in rows.items():
                     if name not in GAUGES or cells[0] != ABSENT:
-                        at = self.at(name, labels)
+                        first = self.cell(name, labels)
                         if name == exemplars.FAMILY:
-                            known = values[at : at + exemplars.WIDTH].tolist()
-                            values[at : at + exemplars.WIDTH] = memoryview(array("q", exemplars.newest(known, cells)))
+                            known = values[first : first + exemplars.WIDTH].tolist()
+                            values[first : first + exemplars.WIDTH] = memoryview(array("q", exemplars.newest(known, cells)))
                             continue
-                        for place, value in enumerate(cells, at):
-                            values[place] += value
+                        for cell, value in enumerate(cells, first):
+                            values[cell] += value
 
     def counter(self, name: str) -> dict[Labels, int]:
-        """A counter's values other than 0."""
-        return {labels: self.values[at] for labels, at in self._rows[name].items() if self.values[at]}
+        """Return the values of a counter, other than 0."""
+        return {labels: self.values[cell] for labels, cell in self._rows[name].items() if self.values[cell]}
 
 
 def bounded(snapshot: Snapshot, max_series: int) -> Snapshot:
-    """The same with no more series than one process may have: each of several had names of its own."""
-    whole = Series(max_series=max_series)
-    whole.add(snapshot)
-    return whole.snapshot()
+    """Reduce a merged snapshot to `max_series`: each of its processes may have used up the limit with other names."""
+    series = Series(max_series=max_series)
+    series.add(snapshot)
+    return series.snapshot()

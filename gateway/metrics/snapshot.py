@@ -1,4 +1,4 @@
-"""The series of a process at one moment, and how those of several become one."""
+"""Snapshots: the series of a process at one moment, and merging those of several processes."""
 
 from __future__ import annotations
 
@@ -12,55 +12,57 @@ from gateway.metrics.table import COUNTERS, GAUGES, MICRO, NONE, OTHER, SOURCES,
 Snapshot = dict[str, dict[Labels, list[int]]]
 """Cells by family and label values."""
 
-LOST = (OTHER, NONE, NONE, OTHER, "5xx", "worker_lost")
-"""How calls are counted that a worker was answering when it was killed."""
+LOST_CALL = (OTHER, NONE, NONE, OTHER, "5xx", "worker_lost")
+"""Labels of lockgate_requests for calls that were in flight in a worker that was killed."""
 ABSENT = -(1 << 63)
-"""A gauge's cell that has no value now."""
+"""The cell of a gauge that has no value now."""
 
 
 def read_file(path: Path) -> Snapshot:
-    """What a worker keeps at `path`, whether it runs or has ended."""
-    found: Snapshot = {}
+    """Read the series that a worker keeps at `path`. The worker may be running or dead."""
+    snapshot: Snapshot = {}
     for row, cells in read_rows(path):
-        found.setdefault(row.family, {})[row.labels] = cells
-    return found
+        snapshot.setdefault(row.family, {})[row.labels] = cells
+    return snapshot
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """All of them together: counts are sums, gauges follow their rule."""
+    """Merge snapshots: counts are added, gauges follow the rule of the table."""
     total: Snapshot = {}
     for snapshot in snapshots:
         for name, rows in snapshot.items():
-            sums = total.setdefault(name, {})
+            merged = total.setdefault(name, {})
             for labels, cells in rows.items():
-                known = sums.get(labels)
-                sums[labels] = list(cells) if known is None else _together(name, known, cells)
+                known = merged.get(labels)
+                merged[labels] = list(cells) if known is None else _merge_cells(name, known, cells)
     return total
 
 
-def _together(name: str, one: list[int], other: list[int]) -> list[int]:
+def _merge_cells(name: str, first: list[int], second: list[int]) -> list[int]:
     if name == exemplars.FAMILY:
-        return exemplars.newest(one, other)
+        return exemplars.newest(first, second)
     if name not in GAUGES:
-        return [a + b for a, b in zip(one, other, strict=True)]
-    if one[0] == ABSENT or other[0] == ABSENT:
-        return other if one[0] == ABSENT else one
+        return [a + b for a, b in zip(first, second, strict=True)]
+    if first[0] == ABSENT or second[0] == ABSENT:
+        return second if first[0] == ABSENT else first
     rule = GAUGES[name][2]
-    return [sum((one[0], other[0])) if rule == "sum" else max(one[0], other[0]) if rule == "max" else min(one[0], other[0])]
+    if rule == "sum":
+        return [first[0] + second[0]]
+    return [max(first[0], second[0]) if rule == "max" else min(first[0], second[0])]
 
 
 def only_counts(snapshot: Snapshot) -> Snapshot:
-    """Its counters and histograms."""
+    """Return the counters and histograms of a snapshot."""
     return {name: rows for name, rows in snapshot.items() if name in COUNTERS or name in SOURCES}
 
 
 def only_gauges(snapshot: Snapshot) -> Snapshot:
-    """Its gauges."""
+    """Return the gauges of a snapshot."""
     return {name: rows for name, rows in snapshot.items() if name in GAUGES}
 
 
 def after_end(snapshot: Snapshot) -> Snapshot:
-    """What of a process stays true once it has ended; calls that it never finished count as lost."""
-    found = only_counts(snapshot)
+    """Return what stays valid after the process has ended; its calls in flight are counted as lost."""
+    counts = only_counts(snapshot)
     (lost,) = snapshot.get("lockgate_requests_in_flight", {}).get((), [0])
-    return merge([found, {"lockgate_requests": {LOST: [lost // MICRO]}}]) if lost > 0 else found
+    return merge([counts, {"lockgate_requests": {LOST_CALL: [lost // MICRO]}}]) if lost > 0 else counts

@@ -1,4 +1,4 @@
-"""A snapshot as the text that Prometheus scrapes; prometheus-client writes the format."""
+"""Write a snapshot in the Prometheus text format or in OpenMetrics. prometheus-client does the formatting."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class _Families:
-    """What prometheus-client takes for a registry."""
+    """Metric families of a snapshot, in the form of a prometheus-client registry."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Any]:
-        """Every family of the table; those without a sample have their help and type all the same."""
+        """Yield every family of the table; those without samples still have their help and type."""
         for family in self._families():
             yield family
-            time.sleep(0)  # the event loop's thread may have waited for the interpreter
+            time.sleep(0)  # release the GIL: the event loop runs in another thread
 
     def _families(self) -> Iterator[Any]:
         snapshot = self._snapshot
@@ -49,15 +49,15 @@ class _Families:
 
 
 def _histogram(name: str, view: View, snapshot: Snapshot) -> HistogramMetricFamily:
-    """A view: the rows of its source added up by the labels that it shows."""
+    """Build one histogram: add up the rows of its source by the labels that the view shows."""
     source = SOURCES[view.source]
-    indices = [source.labels.index(of) for _, of in view.labels]
+    indices = [source.labels.index(label) for _, label in view.labels]
     sums: dict[Labels, list[int]] = {}
     for labels, cells in snapshot.get(view.source, {}).items():
         key = tuple(labels[index] for index in indices)
         known = sums.get(key)
         sums[key] = cells if known is None else [a + b for a, b in zip(known, cells, strict=True)]
-    examples = _examples(snapshot, indices) if view.source == exemplars.OF else {}
+    examples = _examples(snapshot, indices) if view.source == exemplars.SOURCE else {}
     family = HistogramMetricFamily(name, view.text, labels=[shown for shown, _ in view.labels])
     bounds = [*map(str, source.buckets), "+Inf"]
     for key, cells in sums.items():
@@ -65,32 +65,32 @@ def _histogram(name: str, view: View, snapshot: Snapshot) -> HistogramMetricFami
             continue
         total = 0
         buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
-        shown = examples.get(key) or [None] * len(bounds)
-        for bound, count, example in zip(bounds, cells, shown, strict=False):
+        by_bucket = examples.get(key) or [None] * len(bounds)
+        for bound, count, example in zip(bounds, cells, by_bucket, strict=False):
             total += count
             if example is None:
                 buckets.append((bound, total))
             else:
-                buckets.append((bound, total, Exemplar({"trace_id": example.trace_id}, example.value, example.at)))
+                buckets.append((bound, total, Exemplar({"trace_id": example.trace_id}, example.value, example.time)))
         family.add_metric(key, buckets, cells[-1] * source.scale)
     return family
 
 
-def _examples(snapshot: Snapshot, indices: list[int]) -> dict[Labels, list[exemplars.Shown | None]]:
-    """Exemplars by the labels that a view shows, by bucket."""
-    found: dict[Labels, list[int]] = {}
+def _examples(snapshot: Snapshot, indices: list[int]) -> dict[Labels, list[exemplars.TraceExemplar | None]]:
+    """Return the exemplar of each bucket, by the labels that the view shows."""
+    newest: dict[Labels, list[int]] = {}
     for labels, cells in snapshot.get(exemplars.FAMILY, {}).items():
         key = tuple(labels[index] for index in indices)
-        found[key] = exemplars.newest(found[key], cells) if key in found else cells
-    return {key: exemplars.read(cells) for key, cells in found.items()}
+        newest[key] = exemplars.newest(newest[key], cells) if key in newest else cells
+    return {key: exemplars.read(cells) for key, cells in newest.items()}
 
 
 def openmetrics(snapshot: Snapshot) -> bytes:
-    """OpenMetrics 1.0, which has the exemplars too."""
+    """Return OpenMetrics 1.0, the format that carries exemplars."""
     text: bytes = write_openmetrics(_Families(snapshot))  # type: ignore[no-untyped-call]
     return text
 
 
 def classic(snapshot: Snapshot) -> bytes:
-    """The text format 0.0.4."""
+    """Return the Prometheus text format 0.0.4."""
     return generate_latest(_Families(snapshot))

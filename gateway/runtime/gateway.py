@@ -165,14 +165,14 @@ class Gateway:
             self._coming = None
             await self.lender.end_unused(self._alive)
             raise
-        self.metrics.know(*label_names(config))
+        self.metrics.add_names(*label_names(config))
         self.health.configure(config.providers)
         self.budget.share = config.retry_budget
         generation.join_keys(self.made_keys.entries)
         self._older.append(self.generation)
         self.generation, self._coming = generation, None
         self._probe()
-        self.lender.native.renew()
+        self.lender.native.refresh()
         self._spawn(self._preload(generation), "tokenizers")
         if self._retiring is None or self._retiring.done():
             self._retiring = self._spawn(self._retire(), "older generations")

@@ -65,7 +65,7 @@ class Generation:
             metrics=gateway.metrics,
             log=gateway.log,
             watch=gateway.watch,
-            deadlines=gateway.deadlines or CallerDeadlines.of(config.callers),
+            deadlines=gateway.deadlines or CallerDeadlines.from_config(config.callers),
             max_body=config.max_body,
             strict=config.strict,
             limits=self.limits,

@@ -10,7 +10,7 @@ from gateway.config.files import fingerprint
 from gateway.config.provider import ProviderConfig
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.proxy import proxy_of
-from gateway.upstream.resolver import Resolver, ThreadResolver, may_be_called
+from gateway.upstream.resolver import Resolver, ThreadResolver, is_allowed_address
 from gateway.upstream.transport import Transport
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Lender:
     ) -> None:
         """`sockets` are engines that another process runs, by provider; `workers` processes admit calls to ours."""
         self._resolver = resolver or ThreadResolver()
-        self.native = NativeTransport(resolver=self._resolver, permit=may_be_called)
+        self.native = NativeTransport(resolver=self._resolver, is_allowed=is_allowed_address)
         self.sockets = sockets
         self._httpx: dict[tuple[str, int, str], Transport] = {}
         self._engines: list[tuple[str, AnyEngine]] = []
@@ -57,7 +57,7 @@ class Lender:
         if key not in self._httpx:
             from gateway.upstream.httpx_transport import HttpxTransport
 
-            self._httpx[key] = HttpxTransport(provider.max_connections, self._resolver, may_be_called)
+            self._httpx[key] = HttpxTransport(provider.max_connections, self._resolver, is_allowed_address)
         return self._httpx[key]
 
     def engine(self, provider: ProviderConfig) -> AnyEngine:

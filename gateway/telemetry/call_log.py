@@ -83,15 +83,15 @@ class CallLog:
             _write_all(self._descriptor, data)
             self._writing = False
 
-    def close(self, patience: float = 1.0) -> None:
-        """Write what is left, waiting at most `patience` seconds for the reader."""
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Write what is left, waiting at most `timeout_s` seconds for the reader."""
         if self._timer is not None:
             self._timer.cancel()
         if self._lines:
             self._hand_over()
         if self._writer is not None:
             self._work.put(None)
-            self._writer.join(patience)
+            self._writer.join(timeout_s)
             self._writer = None
 
 

@@ -1,9 +1,8 @@
-"""The counters of every instance that shares a store, as one.
+"""The metrics of all instances that share a Redis store, merged.
 
-Each instance adds what it counted since the last time to totals in Redis, once a second and only when something changed: an instance that
-ends leaves its counts behind, and no total goes down. Every addition has a number, and a number is added once, so that an answer which
-was lost doubles nothing. A Redis that forgot the instance (emptied, failed over) is told everything anew. Gauges are kept by instance,
-and of those that are older than STALE seconds none is shown.
+Once a second, if anything changed, each instance adds its new counts to totals in Redis. An instance that ends leaves its counts there, so
+totals never decrease. Every addition is numbered and applied once: repeating it after a lost reply does not count twice. If Redis lost its
+data (flush, failover), the instance publishes all its counts again. Gauges are kept by instance and ignored after MAX_GAUGE_AGE_S.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from gateway.store.redis_client import open_client
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-PUBLISH_EVERY = 1.0
-REPEAT_AFTER = 5
-"""Rounds after which gauges are sent although no counter changed."""
-STALE = 15
-MOST_FIELDS = 500
-"""Of one script: Redis does nothing else meanwhile."""
+PUBLISH_INTERVAL_S = 1.0
+MAX_QUIET_ROUNDS = 5
+"""Gauges are published after so many rounds in which no counter changed."""
+MAX_GAUGE_AGE_S = 15
+# a script blocks Redis while it runs
+MAX_FIELDS_PER_SCRIPT = 500
 _KEYS = tuple(f"lockgate:{{metrics}}:{name}" for name in ("totals", "numbers", "gauges"))
 
 _PUBLISH = """
@@ -63,48 +62,51 @@ _decode = msgspec.json.Decoder(_Gauges).decode
 
 
 class FleetError(Exception):
-    """The store cannot be asked."""
+    """The store is unavailable."""
 
 
 class Fleet:
-    """This instance's part in the totals, and the way to read them."""
+    """Publishes the metrics of this instance and reads those of all instances."""
 
-    def __init__(self, client: Redis, metrics: Metrics, every: float = PUBLISH_EVERY) -> None:
-        self._client: Any = client  # replies are bytes, whatever their annotations say
+    def __init__(self, client: Redis, metrics: Metrics, interval_s: float = PUBLISH_INTERVAL_S) -> None:
+        self._client: Any = client  # replies are bytes; the annotations of redis-py say str
         self._metrics = metrics
-        self._every = every
+        self._interval_s = interval_s
         self._name = os.urandom(8).hex()
         self._number = 0
         self._sent: dict[str, int] = {}
-        self._told: Snapshot = {}
-        """What of ours the store has for sure; rows that are as they were then are not looked at again."""
-        self._quiet = 0
+        self._published: Snapshot = {}
+        """Counts that the store has acknowledged. Rows that have not changed since are skipped."""
+        self._quiet_rounds = 0
         self._pending: tuple[list[tuple[str, int]], dict[str, int]] | None = None
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Publish from now on."""
-        self._task = asyncio.create_task(self._go_on(), name="metrics")
+        """Publish every `interval_s` seconds from now on."""
+        self._task = asyncio.create_task(self._publish_regularly(), name="metrics")
 
-    async def stop(self, within: float = 2.0) -> None:
-        """Publish what is left within so many seconds, and let go of the store."""
+    async def stop(self, timeout_s: float = 2.0) -> None:
+        """Publish the last counts, for at most `timeout_s` seconds, and close the connection."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(FleetError, TimeoutError):
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(timeout_s):
                 await self.publish(leave=True)
         await self._client.aclose()
 
-    async def _go_on(self) -> None:
+    async def _publish_regularly(self) -> None:
         while True:
-            await asyncio.sleep(self._every)
-            with contextlib.suppress(FleetError):  # what was not sent is sent with the next
+            await asyncio.sleep(self._interval_s)
+            with contextlib.suppress(FleetError):  # the next round sends what this one could not
                 await self.publish()
 
     async def publish(self, *, leave: bool = False) -> None:
-        """Add what is new. FleetError when the store cannot be asked; nothing is lost by that."""
+        """Publish new counts and the gauges; with `leave`, remove the gauges.
+
+        Raises FleetError if the store is unavailable; the counts are published next time.
+        """
         from redis.exceptions import RedisError
 
         async with self._lock:
@@ -114,34 +116,38 @@ class Fleet:
                 raise FleetError(type(error).__name__) from error
 
     async def _publish(self, leave: bool) -> None:
-        whole = self._metrics.whole()
-        gauges = _encode({} if leave else {name: list(rows.items()) for name, rows in only_gauges(whole).items()})
-        present = only_counts(whole)
+        snapshot = self._metrics.merged_snapshot()
+        gauges = _encode({} if leave else {name: list(rows.items()) for name, rows in only_gauges(snapshot).items()})
+        present = only_counts(snapshot)
         counts = {
-            _field(name, labels, at): value
+            _field(name, labels, index): value
             for name, rows in present.items()
             for labels, cells in rows.items()
-            if cells != self._told.get(name, {}).get(labels)
-            for at, value in enumerate(cells)
+            if cells != self._published.get(name, {}).get(labels)
+            for index, value in enumerate(cells)
             if value
         }
         new = [(field, value) for field, value in counts.items() if value > self._sent.get(field, 0)]
-        self._quiet += 1
-        if not new and self._pending is None and not leave and self._quiet < REPEAT_AFTER:
+        self._quiet_rounds += 1
+        if not new and self._pending is None and not leave and self._quiet_rounds < MAX_QUIET_ROUNDS:
             return
-        self._quiet = 0
+        self._quiet_rounds = 0
         if self._pending is not None and not await self._send(self._pending[0], gauges):
             await self._publish(leave)
             return
-        for begin in range(0, max(1, len(new)), MOST_FIELDS):
-            part = [(field, value) for field, value in new[begin : begin + MOST_FIELDS] if value > self._sent.get(field, 0)]
+        for start in range(0, max(1, len(new)), MAX_FIELDS_PER_SCRIPT):
+            candidates = new[start : start + MAX_FIELDS_PER_SCRIPT]
+            part = [(field, value) for field, value in candidates if value > self._sent.get(field, 0)]
             if not await self._send(part, gauges):
                 await self._publish(leave)
                 return
-        self._told = present
+        self._published = present
 
     async def _send(self, part: list[tuple[str, int]], gauges: bytes) -> bool:
-        """One addition; until it is known to be made it is repeated as it is. False: the store does not know us any more."""
+        """Make one addition; repeat it unchanged until it is acknowledged.
+
+        Return False if the store has lost this instance: everything must be published again.
+        """
         if self._pending is None:
             self._number += 1
             self._pending = (part, {field: value - self._sent.get(field, 0) for field, value in part})
@@ -149,16 +155,16 @@ class Fleet:
         arguments: list[Any] = [self._name, self._number, gauges]
         for field, value in additions.items():
             arguments += [field, value]
-        answer = await self._client.eval(_PUBLISH, len(_KEYS), *_KEYS, *arguments)
+        reply = await self._client.eval(_PUBLISH, len(_KEYS), *_KEYS, *arguments)
         self._pending = None
-        if answer == b"unknown":
-            self._name, self._number, self._sent, self._told = os.urandom(8).hex(), 0, {}, {}
+        if reply == b"unknown":
+            self._name, self._number, self._sent, self._published = os.urandom(8).hex(), 0, {}, {}
             return False
         self._sent.update(sent)
         return True
 
-    async def whole(self) -> Snapshot:
-        """All instances together, this one as it is now. FleetError when the store cannot be asked."""
+    async def merged_snapshot(self) -> Snapshot:
+        """Return the merged series of all instances. Raises FleetError if the store is unavailable."""
         from redis.exceptions import RedisError
 
         await self.publish()
@@ -170,31 +176,31 @@ class Fleet:
             )
         except (RedisError, OSError, ValueError) as error:
             raise FleetError(type(error).__name__) from error
-        parts = [_of_totals(totals)]
+        parts = [_read_totals(totals)]
         for value in gauges.values():
-            at, _, text = value.partition(b" ")
-            if now - int(at) <= STALE:
+            written, _, text = value.partition(b" ")
+            if now - int(written) <= MAX_GAUGE_AGE_S:
                 parts.append({name: dict(rows) for name, rows in _decode(text).items()})
         return bounded(merge(parts), self._metrics.max_series)
 
 
 def fleet_of(config: Config, metrics: Metrics) -> Fleet | None:
-    """The fleet of a configuration; None when its counters live in one process."""
+    """Return the fleet of a configuration; None if its store is memory."""
     if config.store.startswith("memory:"):
         return None
     return Fleet(open_client(store_address(config), "metrics"), metrics)
 
 
-def _field(name: str, labels: Labels, at: int) -> str:
-    return "\0".join((name, *labels, str(at)))
+def _field(name: str, labels: Labels, index: int) -> str:
+    return "\0".join((name, *labels, str(index)))
 
 
-def _of_totals(totals: dict[bytes, bytes]) -> Snapshot:
-    found: Snapshot = {}
+def _read_totals(totals: dict[bytes, bytes]) -> Snapshot:
+    snapshot: Snapshot = {}
     for field, value in totals.items():
-        name, *labels, at = field.decode().split("\0")
+        name, *labels, index = field.decode().split("\0")
         width = len(SOURCES[name].buckets) + 2 if name in SOURCES else 1
-        if (name in SOURCES or name in COUNTERS) and int(at) < width:  # other versions of the gateway may have other names
-            cells = found.setdefault(name, {}).setdefault(tuple(labels), [0] * width)
-            cells[int(at)] = int(value)
-    return found
+        if (name in SOURCES or name in COUNTERS) and int(index) < width:  # other versions may have other metrics
+            cells = snapshot.setdefault(name, {}).setdefault(tuple(labels), [0] * width)
+            cells[int(index)] = int(value)
+    return snapshot

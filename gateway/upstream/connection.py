@@ -1,14 +1,14 @@
-"""One HTTP/1.1 connection: bytes in, one answer at a time out, and the verdict whether it may serve again.
+"""One HTTP/1.1 connection: sends requests one at a time, receives the responses, and decides whether it may be reused.
 
-A connection is either idle (no exchange), busy (an exchange) or closed. It goes back to its pool inside the read callback
-that saw the end of the answer, unless anything about it is doubtful; then its socket is closed and never seen again:
+A connection is idle (no exchange), busy (one exchange) or closed. It returns to its pool in the read callback that saw the end
+of the response. If anything about it is doubtful, its socket is closed instead:
 
-    surplus     bytes after the end of an answer, or while idle: the next answer could be somebody else's
-    uploading   the answer came before the request was sent completely
-    close       the upstream said so, or the end of the body is the end of the connection
-    failure     anything that did not parse, any deadline, any abort
+    surplus     bytes after the end of a response or while idle: the next caller could receive another caller's response
+    uploading   the response arrived before the request was sent completely
+    close       the upstream asked to close, or the end of the connection marks the end of the body
+    failure     a parse error, a missed deadline or an abort
 
-What a parser finds in the bytes is judged in gateway.upstream.answer_parser.
+gateway.upstream.response_parser checks what the bytes contain.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade
 
-from gateway.upstream.answer_parser import AnswerParser
 from gateway.upstream.deadlines import Clock
 from gateway.upstream.response import MAX_REST_BYTES, NativeResponse
+from gateway.upstream.response_parser import ResponseParser
 from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import UpstreamError
 from providers.base import FailureKind
@@ -32,16 +32,16 @@ WRITE_SLICE_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 NO_DEADLINE = float("inf")
 
-# All connections of a process read into one buffer: it is parsed, and what is kept of it copied, before the callback returns.
+# All connections of a process read into this buffer. The read callback parses it and copies what it keeps.
 _BUFFER = memoryview(bytearray(READ_BYTES))
 
 
 class StaleConnectionError(Exception):
-    """A reused connection was closed before it answered a single byte: the request was lost in passing and may be sent once more."""
+    """A reused connection was closed before it received any byte. The request may be sent once more on a new connection."""
 
 
-class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
-    """One socket of a pool."""
+class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
+    """One connection of a pool."""
 
     __slots__ = (
         "_clock",
@@ -61,7 +61,11 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
     )  # fmt: skip
 
     def __init__(
-        self, clock: Clock, stats: TransportStats, on_idle: Callable[[UpstreamConnection], None], on_close: Callable[[UpstreamConnection], None]
+        self,
+        clock: Clock,
+        stats: TransportStats,
+        on_idle: Callable[[UpstreamConnection], None],
+        on_close: Callable[[UpstreamConnection], None],
     ) -> None:
         super().__init__()
         self._clock = clock
@@ -74,13 +78,13 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
         self.deadline = NO_DEADLINE
         self.closed = False
         self.has_slot = False
-        """It has a slot of its pool; cleared once, whoever gets there first."""
+        """The connection occupies a slot of its pool. Cleared exactly once."""
         self.served = 0
         """Exchanges completed."""
         self._begin()
 
     def _begin(self) -> None:
-        self._begin_answer()
+        self._begin_response()
         self._head_size = 0
         self._framing_bytes = 0
         self._has_received = False
@@ -88,7 +92,7 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
     # --- one exchange ---------------------------------------------------------------------------------------------
 
     def send(self, exchange: NativeResponse, head: bytes, body: bytes) -> asyncio.Future[None]:
-        """Write a request; the future is done when the head of its answer is in `exchange` (or raises why there is none)."""
+        """Send a request. The future completes when the head of the response is in `exchange`, or fails with the reason."""
         transport = self._transport
         assert transport is not None
         self._begin()
@@ -105,25 +109,25 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
         return waiter
 
     def abort(self) -> None:
-        """Close the socket at once; an exchange under way ends with an error."""
-        self._fail("closed_pre" if self._exchange and not self._exchange.status else "truncated", "the attempt was given up")
+        """Close the socket at once. An exchange in progress ends with an error."""
+        self._fail("closed_pre" if self._exchange and not self._exchange.status else "truncated", "the attempt was cancelled")
 
     def finish_within(self, timeout_s: float) -> None:
-        """Nobody reads the rest: it ends soon, or the deadline ends it."""
+        """Wait for the end of a response that is no longer read, at most `timeout_s`."""
         self._set_deadline(timeout_s)
         if not self._reading and self._transport is not None:
             self._reading = True
             self._transport.resume_reading()
 
     def prevent_reuse(self) -> None:
-        """An answer held what it should not: close, or after the answer that is under way by now."""
+        """Close after an invalid response, or once the exchange in progress is complete."""
         if self._exchange is None:
             self._poison()
         else:
             self._is_doubtful = True
 
     def resume(self) -> None:
-        """The reader took what lay unread: read the socket again."""
+        """Read the socket again: the reader took the buffered data."""
         exchange = self._exchange
         if exchange is not None and not self._reading and self._transport is not None:
             self._reading = True
@@ -131,7 +135,7 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def expire(self, now: float) -> None:
-        """The ticker says that the deadline has passed."""
+        """Fail the exchange whose deadline has passed. Close an idle connection."""
         exchange = self._exchange
         if exchange is None:
             self._close()
@@ -139,13 +143,13 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
             overdue = exchange.timeout_error(now)
             self._fail(overdue.kind, overdue.message)
 
-    def _set_deadline(self, within: float) -> None:
+    def _set_deadline(self, seconds: float) -> None:
         exchange = self._exchange
         if exchange is not None:
-            self.deadline = min(self._clock() + within, exchange.total)
+            self.deadline = min(self._clock() + seconds, exchange.total)
 
     def _write_upload(self) -> None:
-        """Write on while the transport takes more: at most its buffer and one slice are held at a time."""
+        """Write slices while the transport accepts them. Holds at most its buffer and one slice."""
         transport = self._transport
         while self._upload is not None and self._writable and transport is not None and not transport.is_closing():
             piece, rest = self._upload[:WRITE_SLICE_BYTES], self._upload[WRITE_SLICE_BYTES:]
@@ -159,7 +163,7 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
             self._end(exchange, UpstreamError(kind, message))
 
     def _end(self, exchange: NativeResponse, error: Exception | None) -> None:
-        """Tell whoever waits: the sender by an exception if the head is missing, else the reader."""
+        """Pass an error to the sender if the head is missing, else end the body for its reader."""
         if exchange.status:
             exchange.end(cast("UpstreamError | None", error))
             return
@@ -180,15 +184,15 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
     # --- the socket -----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is ready."""
+        """Store the transport of the connected socket."""
         self._transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go."""
+        """Return the shared read buffer."""
         return _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Bytes have arrived: parse them, then wake the reader once for all of them."""
+        """Parse the bytes that arrived, then wake the reader once."""
         exchange, parser = self._exchange, self._parser
         if exchange is None or parser is None:
             self._poison()
@@ -200,7 +204,7 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             if not self._complete:
-                kind, message = self._rejection or ("protocol", f"the upstream's answer is not HTTP: {error}")
+                kind, message = self._rejection or ("protocol", f"the upstream's response is not valid HTTP: {error}")
                 self._fail(kind, message)
                 return
             self._is_doubtful = True
@@ -209,24 +213,24 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
         elif not exchange.status:
             self._head_size += nbytes
             if self._head_size > MAX_HEAD_BYTES:
-                self._fail("protocol", "the upstream's headers are too large")
+                self._fail("protocol", f"the upstream's response headers exceed {MAX_HEAD_BYTES >> 10} KiB")
         else:
             self._progress(exchange, nbytes, before)
 
     def eof_received(self) -> bool:
-        """The upstream has closed its side, so the connection is over."""
+        """Close the connection: the upstream closed its side."""
         self._on_lost(None)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
+        """End the exchange: the socket is closed."""
         if exc is not None and self._exchange is not None:
             self._read_early_answer()
         self._on_lost(exc)
         self._transport = None
 
     def _read_early_answer(self) -> None:
-        """An upload broke: an upstream that refuses early and closes has its answer lying here, which the loop reads no more."""
+        """Read the response of an upstream that rejected an upload early and closed. The event loop no longer reads the socket."""
         assert self._transport is not None
         sock = self._transport.get_extra_info("socket")
         if sock is None or self._transport.get_extra_info("sslcontext") is not None:
@@ -238,18 +242,18 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
             return
 
     def pause_writing(self) -> None:
-        """The upstream reads slower than we write."""
+        """Stop writing: the upstream reads more slowly than the gateway writes."""
         self._writable = False
 
     def resume_writing(self) -> None:
-        """The upstream took what we wrote: its time to answer starts anew while there is more to write."""
+        """Continue the upload and restart the deadline for the response."""
         self._writable = True
         if self._upload is not None and self._exchange is not None:
             self._set_deadline(self._exchange.deadlines.first_byte)
             self._write_upload()
 
     def _progress(self, exchange: NativeResponse, nbytes: int, before: int) -> None:
-        """Part of a body has arrived (or the head alone)."""
+        """Handle part of a body, or the head alone: extend the deadline, apply backpressure, wake the reader."""
         if exchange.discarding:
             if exchange.size > MAX_REST_BYTES:
                 self.abort()
@@ -258,7 +262,7 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
         if exchange.size == before:
             self._framing_bytes += nbytes
             if self._framing_bytes > MAX_HEAD_BYTES * 2:
-                self._fail("protocol", "the upstream sends framing without a body")
+                self._fail("protocol", "the upstream sends chunk framing without data")
                 return
         else:
             self._framing_bytes = 0
@@ -272,7 +276,7 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
         exchange.wake()
 
     def _finish(self, exchange: NativeResponse, data: memoryview, before: int) -> None:
-        """The answer is complete: back to the pool with this connection, or away with it."""
+        """Complete the exchange: return the connection to its pool, or close it."""
         self._exchange = None
         last = exchange.pieces[-1] if exchange.pieces and exchange.size > before and not self._chunked else b""
         unsent = self._upload is not None or (self._transport is not None and self._transport.get_write_buffer_size())
@@ -302,14 +306,20 @@ class UpstreamConnection(AnswerParser, asyncio.BufferedProtocol):
         elif not exchange.status:
             stale = bool(self.served) and not self._has_received
             self._close(keep_slot=stale)
-            self._end(exchange, StaleConnectionError() if stale else UpstreamError("closed_pre", "the upstream closed the connection without an answer"))
+            error: Exception = StaleConnectionError()
+            if not stale:
+                error = UpstreamError("closed_pre", "the upstream closed the connection without a response")
+            self._end(exchange, error)
         else:
             self._close()
             self._end(exchange, exchange.close_error(exc))
 
 
 def _has_blank_surplus(data: memoryview, last: bytes) -> bool:
-    """Blank lines after the end of an answer, which the parser skips silently. `last`: the body's last piece if its end is the end."""
+    """Return whether blank lines, which the parser skips, follow a response.
+
+    `last`: the last piece of a body that is not chunked.
+    """
     if last:
-        return bytes(data[-len(last) :]) != last  # a memoryview compares item by item
+        return bytes(data[-len(last) :]) != last  # comparing memoryviews goes item by item
     return bytes(data[-6:]) == b"\r\n\r\n\r\n"

@@ -1,4 +1,4 @@
-"""One coarse timer per loop: everything that may take too long is watched here, nothing arms a timer of its own."""
+"""Deadlines of upstream attempts, checked by one coarse timer per event loop instead of a timer for each."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Clock = Callable[[], float]
 MAX_TICK_S = 0.05
 MIN_TICK_S = 0.002
 TICKS_PER_DEADLINE = 20
-"""A tick is at most the shortest deadline divided by this: a deadline fires at most 5 % late."""
+"""A tick is at most the shortest deadline divided by this, so a deadline fires at most 5 % late."""
 
 
 class HasDeadline(Protocol):
-    """Something with a deadline on the ticker's clock."""
+    """An object with a deadline on the ticker's clock."""
 
     deadline: float
 
     def expire(self, now: float) -> None:
-        """The deadline has passed."""
+        """Handle the passed deadline."""
         ...
 
 
 class Ticker:
-    """Looks at all watched deadlines once per tick while there are any; watching and moving a deadline cost no timer."""
+    """Checks all deadlines once per tick while there are any. Watching and moving a deadline starts no timer."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -38,7 +38,7 @@ class Ticker:
         self._tuned: Deadlines | None = None
 
     def tune(self, deadlines: Deadlines) -> None:
-        """Tick finer if the shortest of `deadlines` asks so."""
+        """Shorten the tick if the shortest of `deadlines` requires it."""
         if deadlines is self._tuned:
             return
         self._tuned = deadlines
@@ -51,17 +51,17 @@ class Ticker:
                 self._arm()
 
     def watch(self, entry: HasDeadline) -> None:
-        """Call `entry.expire` once its deadline has passed, again at every tick until it moves its deadline or is forgotten."""
+        """Call `entry.expire` at every tick from its deadline on, until it moves its deadline or is forgotten."""
         self._watched.add(entry)
         if self._handle is None:
             self._arm()
 
     def forget(self, entry: HasDeadline) -> None:
-        """Watch `entry` no longer. Idempotent."""
+        """Stop watching `entry`. Idempotent."""
         self._watched.discard(entry)
 
     def stop(self) -> None:
-        """Disarm the timer; watching anything arms it again."""
+        """Stop the timer. Watching an entry starts it again."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -94,9 +94,10 @@ class _Alarm:
 
 
 async def finish_before(ticker: Ticker, deadline: float, work: Coroutine[Any, Any, T], discard: Callable[[T], None] | None = None) -> T:
-    """The result of `work`, or TimeoutError once `deadline` (on the ticker's clock) has passed. For rare steps: it makes a task.
+    """Return the result of `work`. Raise TimeoutError once `deadline`, a time on the ticker's clock, has passed.
 
-    `discard` gets a result that arrived together with the caller's cancellation, so that nothing opened is lost.
+    This starts a task, so use it for rare steps only. `discard` is called with a result that arrives together with a
+    cancellation, so that no opened resource is lost.
     """
     task = asyncio.ensure_future(work)
     alarm = _Alarm(deadline, task)

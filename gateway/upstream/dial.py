@@ -1,4 +1,4 @@
-"""Opening a connection: names to addresses, the quickest address wins, then TLS; each step within its deadline."""
+"""Opens connections: resolves the name, connects to the fastest address, then performs the TLS handshake."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gateway.upstream.tls import TlsContexts
 from gateway.upstream.transport import Deadlines, UpstreamError
 
 RECEIVE_WINDOW_BYTES = 256 << 10
-"""Bytes that an upstream may be ahead of us in the kernel, of a stream whose caller reads slowly."""
+"""Receive window of a socket: bytes that the kernel buffers of a stream whose caller reads slowly."""
 NEXT_ADDRESS_DELAY_S = 0.25
-"""How long one address may take before the next is tried beside it, in seconds (RFC 8305, section 5)."""
+"""Seconds after which the next address is tried in parallel (RFC 8305, section 5)."""
 
 
 class Dialer:
-    """Opens connections for pools. `permit` says whether an address may be connected to at all."""
+    """Opens connections for pools. `is_allowed` decides whether an address may be connected to."""
 
     def __init__(self, resolver: Resolver, is_allowed: Callable[[str], bool] | None) -> None:
         self._resolver = resolver
@@ -31,7 +31,7 @@ class Dialer:
         self.contexts = TlsContexts()
 
     async def dial(self, pool: Pool, deadlines: Deadlines, total: float) -> UpstreamConnection:
-        """One connection to the pool's origin; UpstreamError says which step failed."""
+        """Open a connection to the pool's origin. UpstreamError says which step failed."""
         origin, ticker = pool.origin, pool.ticker
         deadline = min(ticker.clock() + deadlines.connect, total)
         if origin.socket is not None:
@@ -41,7 +41,8 @@ class Dialer:
             sock = await finish_before(ticker, deadline, connect_fastest(addresses), socket.socket.close)
         except TimeoutError:
             self._resolver.forget(origin.host, origin.port)
-            raise UpstreamError("connect_timeout", f"no connection to {origin.host}:{origin.port} within {deadlines.connect:g} s") from None
+            reason = f"no connection to {origin.host}:{origin.port} within {deadlines.connect:g} s"
+            raise UpstreamError("connect_timeout", reason) from None
         except OSError as error:
             self._resolver.forget(origin.host, origin.port)
             raise UpstreamError("connect", f"cannot connect to {origin.host}:{origin.port}: {_reason(error)}") from None
@@ -68,7 +69,7 @@ class Dialer:
         if self._is_allowed is not None:
             addresses = [address for address in addresses if self._is_allowed(address[1][0])]
             if not addresses:
-                raise UpstreamError("blocked", f"{origin.host} resolves to addresses that may not be called")
+                raise UpstreamError("blocked", f"{origin.host} resolves only to blocked addresses")
         return interleave(addresses)
 
     async def _secure(self, pool: Pool, sock: socket.socket, deadlines: Deadlines, total: float) -> UpstreamConnection:
@@ -89,13 +90,13 @@ class Dialer:
         try:
             return await finish_before(pool.ticker, deadline, _adopt_unix(pool, path), UpstreamConnection.abort)
         except TimeoutError:
-            raise UpstreamError("connect_timeout", f"no connection to the socket {path} in time") from None
+            raise UpstreamError("connect_timeout", f"no connection to the unix socket {path} in time") from None
         except OSError as error:
-            raise UpstreamError("connect", f"cannot connect to the socket {path}: {_reason(error)}") from None
+            raise UpstreamError("connect", f"cannot connect to the unix socket {path}: {_reason(error)}") from None
 
 
 async def _adopt(pool: Pool, sock: socket.socket, context: ssl.SSLContext | None) -> UpstreamConnection:
-    """A connection over a connected socket."""
+    """Return a connection on a connected socket, after the TLS handshake if `context` is given."""
     connection = pool.new_connection()
     name = pool.origin.host if context is not None else None
     try:
@@ -117,7 +118,7 @@ async def _adopt_unix(pool: Pool, path: str) -> UpstreamConnection:
 
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:
-    """Alternate address families, the first one's first (RFC 8305, section 4)."""
+    """Alternate address families, starting with that of the first address (RFC 8305, section 4)."""
     first = addresses[0][0]
     same = [address for address in addresses if address[0] == first]
     other = [address for address in addresses if address[0] != first]
@@ -125,7 +126,10 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
 
 
 async def connect_fastest(addresses: Sequence[Address]) -> socket.socket:
-    """A socket connected to the address that answers first; each next address joins the race when the others are slow or failed."""
+    """Return a socket connected to the address that accepts first.
+
+    Each further address is tried after NEXT_ADDRESS_DELAY_S, or as soon as the previous ones failed.
+    """
     if len(addresses) == 1:
         return await _connect(addresses[0])
     left = list(addresses)
@@ -168,7 +172,7 @@ async def _connect(address: Address) -> socket.socket:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        with contextlib.suppress(OSError):  # not every kernel knows it
+        with contextlib.suppress(OSError):  # some kernels lack it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, RECEIVE_WINDOW_BYTES)
         await asyncio.get_running_loop().sock_connect(sock, target)
     except BaseException:

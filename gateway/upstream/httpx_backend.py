@@ -1,4 +1,4 @@
-"""The httpx transport's way to addresses: our resolver finds them, and those that may not be called are not called."""
+"""Connections of the httpx transport: names are resolved by our resolver, and blocked addresses are refused."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gateway.upstream.resolver import Address, Resolver, literal_address
 
 
 class BlockedAddressError(httpcore.ConnectError):
-    """A name leads to addresses that may not be called."""
+    """A name resolves only to blocked addresses."""
 
 
 class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
-    """httpcore's own connections, to addresses that were looked at first: what is checked is what is connected to."""
+    """httpcore's own backend, except that it connects to exactly those addresses that were resolved and checked here."""
 
     def __init__(self, resolver: Resolver, is_allowed: Callable[[str], bool]) -> None:
-        """`permit`: may this address be called?"""
+        """`is_allowed` decides whether an address may be connected to."""
         self._resolver = resolver
         self._is_allowed = is_allowed
         self._inner = httpcore.AnyIOBackend()
@@ -34,33 +34,33 @@ class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to the first address that answers, one after another within the time."""
+        """Connect to the addresses one after another within the timeout, and return the first connection."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + (timeout if timeout is not None else 3600.0)
-        addresses = await self._resolve(host, port, until)
-        for at, (_, address) in enumerate(addresses):
+        deadline = loop.time() + (timeout if timeout is not None else 3600.0)
+        addresses = await self._resolve(host, port, deadline)
+        for index, (_, address) in enumerate(addresses):
             try:
-                share = max(0.001, until - loop.time()) / (len(addresses) - at)
+                share = max(0.001, deadline - loop.time()) / (len(addresses) - index)
                 return await self._inner.connect_tcp(address[0], port, share, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if at == len(addresses) - 1:
+                if index == len(addresses) - 1:
                     self._resolver.forget(host, port)
                     raise
         raise httpcore.ConnectError(f"{host} has no address")
 
-    async def _resolve(self, host: str, port: int, until: float) -> Sequence[Address]:
-        found: Sequence[Address] | None = literal_address(host, port)
-        if found is None:
+    async def _resolve(self, host: str, port: int, deadline: float) -> Sequence[Address]:
+        addresses: Sequence[Address] | None = literal_address(host, port)
+        if addresses is None:
             try:
-                async with asyncio.timeout_at(until):
-                    found = await self._resolver.resolve(host, port)
+                async with asyncio.timeout_at(deadline):
+                    addresses = await self._resolver.resolve(host, port)
             except TimeoutError as error:
-                raise httpcore.ConnectError("no address in time") from socket.gaierror(str(error))
+                raise httpcore.ConnectError("name resolution timed out") from socket.gaierror(str(error))
             except OSError as error:
                 raise httpcore.ConnectError(str(error)) from socket.gaierror(str(error))
-        allowed = [one for one in found if self._is_allowed(one[1][0])]
-        if found and not allowed:
-            raise BlockedAddressError(f"{host} resolves to addresses that may not be called")
+        allowed = [address for address in addresses if self._is_allowed(address[1][0])]
+        if addresses and not allowed:
+            raise BlockedAddressError(f"{host} resolves only to blocked addresses")
         return allowed
 
     async def connect_unix_socket(
@@ -69,20 +69,20 @@ class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A socket's path names no host."""
+        """Connect to a unix socket. There is no name to resolve or check."""
         return await self._inner.connect_unix_socket(path, timeout, socket_options)
 
     async def sleep(self, seconds: float) -> None:
-        """Between httpcore's own retries, which are off."""
+        """Wait between httpcore's own retries, which are off."""
         await self._inner.sleep(seconds)
 
 
 class CheckedTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport without a proxy, over a CheckedBackend. (A proxy finds the address itself, out of our sight.)"""
+    """httpx's transport without a proxy, on a CheckedNetworkBackend. A proxy resolves names itself, so nothing can be checked."""
 
     def __init__(self, backend: CheckedNetworkBackend, *, http2: bool, uds: str | None, limits: httpx.Limits, verify: Any) -> None:
         super().__init__(verify=verify, trust_env=False)
-        self._pool = httpcore.AsyncConnectionPool(  # the constructor takes no backend; nothing was opened by the pool it made
+        self._pool = httpcore.AsyncConnectionPool(  # replaces the pool of the constructor, which takes no backend
             ssl_context=verify,
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,

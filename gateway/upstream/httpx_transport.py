@@ -1,9 +1,9 @@
-"""The second transport, over httpx: HTTP/2, proxies (HTTP and SOCKS) and whatever the native one does not speak.
+"""The second transport, on httpx: HTTP/2, HTTP and SOCKS proxies, and whatever else the native transport does not support.
 
-It keeps every promise of the seam but one: after very many cancelled calls on a full pool httpx 0.28 may lose slots for good
-(encode/httpcore#1093), so it is used only where it is needed. HTTP/2 is offered to every https origin. HTTP/1.1 connections are
-not kept alive, because a surplus answer would reach the next caller. The deadline `connect` counts for TLS too. Where names may lead
-is checked as it is for the native transport, unless a proxy finds the address.
+It keeps every guarantee of `Transport` but one: after many cancelled calls on a full pool, httpx 0.28 may lose slots forever
+(encode/httpcore#1093), so it is used only where it is needed. HTTP/2 is offered to every https origin. HTTP/1.1 connections
+are not reused, because surplus bytes would reach the next caller. The `connect` deadline includes TLS. Addresses are checked
+as in the native transport, unless a proxy resolves the name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_HEADERS = 256
 
 
 class _SendProgress:
-    """How far an attempt has come: httpcore's trace events move it, and move the deadline of the head with it."""
+    """The phase of an attempt, advanced by httpcore's trace events. Also starts the deadline of the response head."""
 
     def __init__(self, deadlines: Deadlines, total: float) -> None:
         self.deadlines = deadlines
@@ -36,7 +36,7 @@ class _SendProgress:
         self.timeout: asyncio.Timeout | None = None
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """httpcore's callback; its names are `component.step.started|complete|failed`."""
+        """Handle a trace event of httpcore, named `component.step.started|complete|failed`."""
         if event.endswith("start_tls.started"):
             self.phase = "tls"
         elif event.endswith("send_request_body.complete"):
@@ -45,10 +45,10 @@ class _SendProgress:
                 self.timeout.reschedule(min(asyncio.get_running_loop().time() + self.deadlines.first_byte, self.total))
 
     def timeout_error(self) -> UpstreamError:
-        """Our own timeout struck before the head came."""
+        """Return the error of a timeout before the response head."""
         if asyncio.get_running_loop().time() >= self.total:
             return UpstreamError("timeout", f"the upstream did not finish within {self.deadlines.total:g} s")
-        return UpstreamError("header_timeout", f"the upstream did not answer within {self.deadlines.first_byte:g} s")
+        return UpstreamError("header_timeout", f"the upstream did not respond within {self.deadlines.first_byte:g} s")
 
 
 class HttpxResponse:
@@ -70,7 +70,7 @@ class HttpxResponse:
         self._collected: list[bytes] = []
 
     async def read(self) -> bytes:
-        """The next piece; httpx reads the socket only when asked, which is the backpressure."""
+        """Return the next piece. httpx reads the socket only on demand, which provides backpressure."""
         if self._error is not None:
             raise UpstreamError(self._error.kind, self._error.message)
         while not self._ended:
@@ -81,7 +81,7 @@ class HttpxResponse:
         return b""
 
     async def body(self, limit: int) -> bytes:
-        """The whole body; UpstreamError("too_large") beyond `limit` bytes."""
+        """Return the whole body. Raise UpstreamError("too_large") if it exceeds `limit` bytes."""
         pieces = self._collected
         size = 0
         while piece := await self.read():
@@ -89,22 +89,22 @@ class HttpxResponse:
             size += len(piece)
             if size > limit:
                 self.close()
-                raise UpstreamError("too_large", f"the upstream's answer is larger than {limit} bytes")
+                raise UpstreamError("too_large", f"the upstream's response exceeds {limit} bytes")
         return b"".join(pieces)
 
     def unread(self) -> bytes:
-        """What came of a body that was not read to its end."""
+        """Return what arrived of a body that was not read to its end."""
         return b"".join(self._collected)
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
-        """HTTP/1.1 connections are not kept here, and an HTTP/2 stream costs nothing to end."""
+        """Close: HTTP/1.1 connections are not reused here, and ending an HTTP/2 stream costs nothing."""
         self.close()
 
     def close(self) -> None:
-        """Give the connection back, which closes it unless the body was read to its end."""
+        """Release the connection. It is closed unless the body was read to its end."""
         if not self._ended:
             self._ended = True
-            self._error = UpstreamError("truncated", "the answer was given up")
+            self._error = UpstreamError("truncated", "the response was closed before its end")
             self._close_stream()
 
     async def _next(self) -> bytes:
@@ -123,13 +123,13 @@ class HttpxResponse:
             raise self._error from None
 
     def _close_stream(self) -> None:
-        # The seam's close is synchronous, httpx's is not: the task lives in the transport until it is done.
+        # `Response.close` is synchronous, httpx's is not: the transport keeps the task until it is done.
         task = asyncio.ensure_future(self._aclose())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def _aclose(self) -> None:
-        if self._socket is not None:  # HTTP/1.1: the pool finds it closed and never uses it again
+        if self._socket is not None:  # HTTP/1.1: the pool finds it closed and does not reuse it
             await self._socket.aclose()
         await self._stream.aclose()
 
@@ -138,19 +138,19 @@ class HttpxResponse:
             if late:
                 return UpstreamError("timeout", f"the upstream did not finish within {self._deadlines.total:g} s")
             kind: FailureKind = "stalled" if self._started else "ttft_timeout"
-            return UpstreamError(kind, f"the upstream fell silent for {self._deadlines.idle:g} s")
+            return UpstreamError(kind, f"the upstream sent nothing for {self._deadlines.idle:g} s")
         if isinstance(error, httpx.RemoteProtocolError) and "closed connection" not in str(error):
-            return UpstreamError("protocol", "the upstream's answer is not HTTP")
+            return UpstreamError("protocol", "the upstream's response is not valid HTTP")
         if not self._started:
             return UpstreamError("closed_pre", "the upstream closed the connection after its headers")
         kind = "truncated" if isinstance(error, httpx.RemoteProtocolError) else "reset"
-        return UpstreamError(kind, "the upstream closed the connection in the middle of its answer")
+        return UpstreamError(kind, "the upstream closed the connection in the middle of its response")
 
 
 class HttpxTransport:
     """One httpx transport per origin.
 
-    `connections` caps each; `resolver` and `permit` (may this address be called?) are as for the native transport.
+    `connections` limits each origin. `resolver` and `is_allowed` are as in NativeTransport.
     """
 
     def __init__(
@@ -163,11 +163,11 @@ class HttpxTransport:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> HttpxResponse:
-        """The answer's head; UpstreamError otherwise."""
+        """Return the response with its head. Raise UpstreamError otherwise."""
         transport = self._transports.get(origin) or await self._open(origin)
         progress = _SendProgress(deadlines, asyncio.get_running_loop().time() + deadlines.total)
         wire = _encode(origin, request, deadlines, progress)
-        request.written = True  # for all we know: httpx does not tell when it leaves its queue
+        request.written = True  # httpx does not report when a request leaves its queue, so assume it was sent
         try:
             async with asyncio.timeout_at(progress.total) as progress.timeout:
                 answer = await transport.handle_async_request(wire)
@@ -189,10 +189,11 @@ class HttpxTransport:
     async def _open(self, origin: Origin) -> httpx.AsyncHTTPTransport:
         secure = origin.scheme == "https" or (origin.proxy or "").startswith("https")
         try:
-            # Without TLS the context is never used: an empty one, which trusts nobody, saves loading the authorities.
+            # Without TLS the context is unused: an empty one saves loading the system's certificate authorities.
             context = await asyncio.to_thread(make_context, origin.ca) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         except OSError as error:
-            raise UpstreamError("tls", f"cannot load the authorities in {origin.ca}: {error.strerror or error}") from None
+            reason = f"cannot load the certificate authorities in {origin.ca}: {error.strerror or error}"
+            raise UpstreamError("tls", reason) from None
         if origin in self._transports:
             return self._transports[origin]
         transport = self._transports[origin] = self._new(origin, context)
@@ -203,7 +204,7 @@ class HttpxTransport:
         if not origin.proxy:
             return CheckedTransport(self._backend, http2=http2, uds=origin.socket, limits=limits, verify=context)
         if any(not self._is_allowed(address[0]) for _, address in literal_address(origin.host, origin.port) or ()):
-            raise UpstreamError("blocked", f"{origin.host} is an address that may not be called")
+            raise UpstreamError("blocked", f"{origin.host} is a blocked address")
         return httpx.AsyncHTTPTransport(verify=context, http2=http2, proxy=httpx.Proxy(origin.proxy), limits=limits, trust_env=False)
 
 
@@ -212,7 +213,7 @@ def _encode(origin: Origin, request: WireRequest, deadlines: Deadlines, progress
     headers += [(name, value) for name, value in request.headers if name not in CONNECTION_HEADERS]
     text = "".join([request.path, *[part for pair in headers for part in pair]])
     if any(character in text for character in "\r\n\0") or " " in request.path or not text.isascii():
-        raise UpstreamError("protocol", "the request's path or headers hold characters that may not be there")
+        raise UpstreamError("protocol", "the request's path or headers contain characters that HTTP does not allow there")
     timeout = {"connect": deadlines.connect, "pool": deadlines.first_byte, "read": None, "write": None}
     url = httpx.URL(scheme=origin.scheme, host=origin.host, port=origin.port, raw_path=request.path.encode())
     extensions = {"timeout": timeout, "trace": progress.trace}
@@ -226,36 +227,36 @@ def _check(response: HttpxResponse) -> None:
         raise UpstreamError("protocol", f"the upstream sent more than {MAX_HEADERS} headers")
     if any(value.strip().lower() not in (b"", b"identity") for value in encodings):
         response.close()
-        raise UpstreamError("encoding", "the upstream encoded its answer, which it was asked not to")
+        raise UpstreamError("encoding", "the upstream compressed its response although the request forbids it")
 
 
 def _explain(error: Exception, phase: str, origin: Origin) -> UpstreamError:
-    """What went wrong before the head, in the seam's words."""
-    place = f"{origin.host}:{origin.port}"
+    """Map an error before the response head to an UpstreamError."""
+    address = f"{origin.host}:{origin.port}"
     if isinstance(error, httpx.PoolTimeout):
         return UpstreamError("overloaded", "no connection to the upstream became free in time")
     if isinstance(error, httpx.ConnectTimeout):
         kind: FailureKind = "tls_timeout" if phase == "tls" else "connect_timeout"
-        return UpstreamError(kind, f"no connection to {place} in time")
+        return UpstreamError(kind, f"no connection to {address} in time")
     if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
-        return UpstreamError("protocol", "the upstream's answer is not HTTP")
+        return UpstreamError("protocol", "the upstream's response is not valid HTTP")
     if phase == "head" or isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
-        return UpstreamError("tls" if phase == "tls" else "closed_pre", "the upstream closed the connection without an answer")
+        return UpstreamError("tls" if phase == "tls" else "closed_pre", "the upstream closed the connection without a response")
     causes = _causes(error)
     if any(isinstance(cause, BlockedAddressError) for cause in causes):
-        return UpstreamError("blocked", f"{origin.host} resolves to addresses that may not be called")
+        return UpstreamError("blocked", f"{origin.host} resolves only to blocked addresses")
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return UpstreamError("dns", f"cannot resolve {origin.host}")
     reason = next((cause.verify_message for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), "")
     if phase == "tls" or any(isinstance(cause, ssl.SSLError) for cause in causes):
         return UpstreamError("tls", f"TLS with {origin.host} failed: {reason or 'handshake failed'}")
-    return UpstreamError("connect", f"cannot connect to {place}: {type(error).__name__}")
+    return UpstreamError("connect", f"cannot connect to {address}: {type(error).__name__}")
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
+    causes: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and current not in found:
-        found.append(current)
+    while current is not None and current not in causes:
+        causes.append(current)
         current = current.__cause__ or current.__context__
-    return found
+    return causes

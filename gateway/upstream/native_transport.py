@@ -1,4 +1,4 @@
-"""The lean HTTP/1.1 transport: asyncio protocols, httptools, one pool per origin, one timer for all deadlines."""
+"""The native HTTP/1.1 transport: asyncio protocols, httptools, one pool per origin, one timer for all deadlines."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from providers.base import WireRequest
 
 
 class NativeTransport:
-    """HTTP/1.1 over TCP, TLS and unix sockets; no proxies. Belongs to the loop it first sends on.
+    """HTTP/1.1 over TCP, TLS and unix sockets, without proxies. It belongs to the event loop on which it first sends.
 
-    `connections` caps each origin's pool, `keepalive` is how long a connection may lie idle (seconds). `resolver`, `clock`
-    and `permit` (may this address be called?) are seams for tests and policies.
+    `connections` limits each origin's pool. `keepalive` is how long a connection may stay idle, in seconds. `resolver` and `clock`
+    are replaceable for tests; `is_allowed` decides whether an address may be connected to.
     """
 
     def __init__(
@@ -41,7 +41,10 @@ class NativeTransport:
         self._pools: dict[Origin, Pool] = {}
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> NativeResponse:
-        """The answer's head; UpstreamError otherwise. A reused connection that was closed in passing costs one retry on a new one."""
+        """Return the response with its head. Raise UpstreamError otherwise.
+
+        If a reused connection turns out to be closed, the request is sent once more on a new one.
+        """
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
         head = encode_head(request, pool.origin_part)
@@ -60,24 +63,24 @@ class NativeTransport:
         return response
 
     async def aclose(self) -> None:
-        """Close every connection and refuse who waits for one."""
+        """Close every connection and fail the waiting senders."""
         for pool in self._pools.values():
             pool.close()
         self._ticker.stop()
 
     def refresh(self) -> None:
-        """Another configuration serves: look at its authorities again, and forget origins that have no connection any more."""
+        """After a reload: reread the certificate authorities and drop the pools without connections."""
         self._dialer.contexts.refresh()
         self._pools = {origin: pool for origin, pool in self._pools.items() if pool.size or pool.waiting}
 
     @property
     def in_use(self) -> int:
-        """Connections with an exchange under way, over all origins."""
+        """Connections with an exchange in progress, over all origins."""
         return sum(pool.in_use for pool in self._pools.values())
 
     @property
     def idle(self) -> int:
-        """Connections lying idle, over all origins."""
+        """Idle connections, over all origins."""
         return sum(len(pool.idle) for pool in self._pools.values())
 
     @property
@@ -101,7 +104,7 @@ class NativeTransport:
 
     def _open(self, origin: Origin) -> Pool:
         if origin.proxy is not None or origin.scheme not in ("http", "https"):
-            raise UpstreamError("connect", "the native transport speaks http and https without a proxy")
+            raise UpstreamError("connect", "the native transport supports http and https without a proxy")
         pool = Pool(origin, origin.connections or self.connections, self._keepalive, self._ticker, self._dialer.dial, self.stats)
         pool.origin_part = origin_part(origin)
         self._pools[origin] = pool
@@ -109,7 +112,10 @@ class NativeTransport:
 
 
 def _abandon(pool: Pool, connection: UpstreamConnection, response: NativeResponse) -> None:
-    """The sender leaves without an answer. The connection may serve somebody else already, so only the answer may close it."""
+    """Clean up after a sender that stopped waiting.
+
+    The connection may already serve another exchange, so only the response may close it.
+    """
     response.close()
     if connection.closed:
         pool.drop(connection)

@@ -1,4 +1,4 @@
-"""The connections to one origin: reused last in first out, capped, and shared out first come first served."""
+"""The connections to one origin: limited in number, reused last in, first out; waiting senders are served in FIFO order."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 
 Dial = Callable[["Pool", Deadlines, float], Awaitable[UpstreamConnection]]
-"""Opens one connection for a pool before the deadlines or the total (a time on the clock) pass."""
+"""Opens a connection for a pool within the deadlines and the total, which is a time on the clock."""
 
 
 class _Waiter:
-    """One sender in the queue: given a connection, or None for the right to open one."""
+    """A sender in the queue. It is granted a connection, or None as permission to open one."""
 
     __slots__ = ("deadline", "granted")
 
@@ -31,7 +31,7 @@ class _Waiter:
 
 
 class Pool:
-    """At most `cap` connections to `origin`; `keepalive` is how long one may lie idle, in seconds."""
+    """At most `max_connections` connections to `origin`. An idle one is closed after `keepalive_s` seconds."""
 
     def __init__(self, origin: Origin, max_connections: int, keepalive_s: float, ticker: Ticker, dial: Dial, stats: TransportStats) -> None:
         self.origin = origin
@@ -49,7 +49,7 @@ class Pool:
         self._queue: OrderedDict[_Waiter, None] = OrderedDict()
 
     def new_connection(self) -> UpstreamConnection:
-        """A connection of this pool, without a socket so far."""
+        """Return a connection of this pool that has no socket yet."""
         return UpstreamConnection(self.ticker.clock, self.stats, self.release, self.drop)
 
     @property
@@ -59,18 +59,18 @@ class Pool:
 
     @property
     def in_use(self) -> int:
-        """Connections with an exchange under way or being opened."""
+        """Connections with an exchange in progress or being opened."""
         return self.size - len(self.idle)
 
     def take_idle(self) -> UpstreamConnection | None:
-        """The idle connection used last. There is none while somebody waits: whoever is done hands over directly."""
+        """Return the most recently used idle connection. None exists while senders wait: they get released ones directly."""
         if self.idle:
             self.stats.reuses += 1
             return self.idle.pop()
         return None
 
     async def acquire(self, deadlines: Deadlines, total: float) -> UpstreamConnection:
-        """A connection: idle, new or handed over by whoever is done with one; UpstreamError when none comes in time."""
+        """Return an idle, new or released connection. Raise UpstreamError if none becomes available in time."""
         connection = self.take_idle()
         if connection is not None:
             return connection
@@ -84,14 +84,14 @@ class Pool:
         return await self.connect(deadlines, total)
 
     async def connect(self, deadlines: Deadlines, total: float) -> UpstreamConnection:
-        """A new connection in a slot that is taken already; the slot is free again if that fails."""
+        """Open a connection in a slot that is already taken. On failure the slot is released."""
         try:
             if self.is_closed:
                 raise UpstreamError("connect", "the transport is closed")
             connection = await self._dial(self, deadlines, total)
             if connection.closed or self.is_closed:
                 connection.abort()
-                raise UpstreamError("closed_pre", "the connection was closed as soon as it was open")
+                raise UpstreamError("closed_pre", "the upstream closed the connection as soon as it was open")
         except BaseException:
             self.size -= 1
             self._grant_slot()
@@ -103,7 +103,7 @@ class Pool:
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:
-        """A connection is free again: the first in the queue gets it."""
+        """Give a connection that became idle to the first waiting sender, or keep it."""
         if self.is_closed:
             connection.abort()
             return
@@ -116,7 +116,7 @@ class Pool:
         self.idle.append(connection)
 
     def drop(self, connection: UpstreamConnection) -> None:
-        """A connection is closed: its slot is free. Idempotent."""
+        """Release the slot of a closed connection. Idempotent."""
         if not connection.has_slot:
             return
         connection.has_slot = False
@@ -128,13 +128,13 @@ class Pool:
         self._grant_slot()
 
     def keep_slot(self, connection: UpstreamConnection) -> None:
-        """A connection is closed, its slot stays with the sender, who connects anew."""
+        """Forget a closed connection but keep its slot for the sender, who reconnects."""
         connection.has_slot = False
         self.ticker.forget(connection)
         self.connections.discard(connection)
 
     def close(self) -> None:
-        """Abort every connection and refuse whoever waits."""
+        """Abort every connection and fail the waiting senders."""
         self.is_closed = True
         for connection in list(self.connections):
             connection.abort()
@@ -144,7 +144,7 @@ class Pool:
                 waiter.granted.set_exception(UpstreamError("connect", "the transport is closed"))
 
     async def _wait(self, deadlines: Deadlines, total: float) -> UpstreamConnection | None:
-        """In the queue until a connection (or the right to open one) comes; a sender who leaves passes both on."""
+        """Wait for a connection, or for permission to open one (None). A cancelled sender passes both on."""
         loop = asyncio.get_running_loop()
         deadline = min(self.ticker.clock() + deadlines.first_byte, total)
         front = False
@@ -163,7 +163,7 @@ class Pool:
                 self.ticker.forget(waiter)
             if connection is None or not connection.closed:
                 return connection
-            if self.size < self.max_connections:  # closed between being handed over and being taken, its slot freed
+            if self.size < self.max_connections:  # the connection closed after it was granted and released its slot
                 self.size += 1
                 return None
             front = True
@@ -181,7 +181,7 @@ class Pool:
             self.release(connection)
 
     def _grant_slot(self) -> None:
-        """Give a free slot to the first in the queue."""
+        """Grant free slots to the first senders in the queue."""
         while self._queue and self.size < self.max_connections:
             waiter, _ = self._queue.popitem(last=False)
             if not waiter.granted.done():

@@ -1,4 +1,4 @@
-"""Which proxy the way to an upstream leads through: the one that is configured, or the environment's where that is asked for."""
+"""Chooses the proxy for an upstream: the configured one, or that of the environment if the setting is `env`."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ FROM_ENVIRONMENT = "env"
 
 
 def proxy_of(setting: str | None, url: str, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The proxy's URL for an upstream at `url`; None for a direct connection.
+    """Return the proxy's URL for an upstream at `url`, or None for a direct connection.
 
-    `env` reads HTTPS_PROXY or HTTP_PROXY by the upstream's scheme, then ALL_PROXY, unless NO_PROXY names the host; each in lower case
-    first, as curl does. HTTP_PROXY counts in lower case alone where a web server may have set it from a request (REQUEST_METHOD).
+    `env` reads HTTPS_PROXY or HTTP_PROXY by the upstream's scheme, then ALL_PROXY, unless NO_PROXY matches the host. As in curl,
+    the lower-case variable comes first, and HTTP_PROXY is ignored if REQUEST_METHOD is set: a CGI server may have set it from
+    a request header.
     """
     if setting != FROM_ENVIRONMENT:
         return setting
     parts = urlsplit(url)
-    if _excepted(parts.hostname or "", parts.port, _value(environ, "no_proxy")):
+    if _matches_no_proxy(parts.hostname or "", parts.port, _read_variable(environ, "no_proxy")):
         return None
-    found = _value(environ, f"{parts.scheme}_proxy") or _value(environ, "all_proxy")
-    return found if not found or "://" in found else f"http://{found}"
+    proxy = _read_variable(environ, f"{parts.scheme}_proxy") or _read_variable(environ, "all_proxy")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
-def _value(environ: Mapping[str, str], name: str) -> str | None:
+def _read_variable(environ: Mapping[str, str], name: str) -> str | None:
     upper = "" if name == "http_proxy" and "REQUEST_METHOD" in environ else environ.get(name.upper(), "")
     return environ.get(name, upper).strip() or None
 
 
-def _excepted(host: str, port: int | None, exceptions: str | None) -> bool:
-    """Whether NO_PROXY names a host: itself, a domain it is in, a network, or `*`; with a port only that one."""
+def _matches_no_proxy(host: str, port: int | None, exceptions: str | None) -> bool:
+    """Return whether NO_PROXY matches a host: its name, a parent domain, its network or `*`, each optionally with a port."""
     for word in (exceptions or "").replace(",", " ").split():
         if word == "*" or _in_network(host, word):
             return True

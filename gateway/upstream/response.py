@@ -1,4 +1,4 @@
-"""One answer as its reader sees it: pieces that have arrived, an end or an error, and at most one future to wait on."""
+"""A response of the native transport: buffered pieces, then the end or an error, and one future to wait on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Protocol
 from gateway.upstream.transport import Deadlines, OnTrailing, UpstreamError
 
 MAX_UNREAD_BYTES = 16 * 1024
-"""Bytes that may lie unread before the socket is read no more."""
+"""Unread bytes above which the socket is no longer read."""
 
 REST_TIMEOUT_S = 1.0
 MAX_REST_BYTES = 64 * 1024
-"""How long and how much may come after the last event of a stream before its connection is given up."""
+"""Limits on what may follow the last event of a stream; beyond them its connection is closed."""
 
 
 class Source(Protocol):
-    """Where an answer comes from: what the reader asks of its connection."""
+    """The part of a connection that a response uses."""
 
     def resume(self) -> None:
-        """The reader took what there was."""
+        """Read the socket again: the reader took the buffered data."""
         ...
 
     def abort(self) -> None:
@@ -27,16 +27,16 @@ class Source(Protocol):
         ...
 
     def finish_within(self, timeout_s: float) -> None:
-        """The reader has what it wants: end by yourself in so many seconds."""
+        """Complete the response in the background, at most this long: the reader needs nothing more."""
         ...
 
     def prevent_reuse(self) -> None:
-        """The answer held what it should not: serve nobody else."""
+        """Close instead of serving another request: the response contained unexpected data."""
         ...
 
 
 class NativeResponse:
-    """The `Response` of the native transport; its connection fills it synchronously from the read callback."""
+    """The `Response` of the native transport. Its connection fills it from the read callback."""
 
     __slots__ = (
         "collecting", "connection", "deadlines", "discarding", "ended", "error", "headers", "limit", "method", "on_trailing", "paused",
@@ -47,7 +47,7 @@ class NativeResponse:
         self.method = method
         self.deadlines = deadlines
         self.total = total
-        """When the whole attempt must be over, on the transport's clock."""
+        """When the whole attempt must have ended, on the transport's clock."""
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.pieces: list[bytes] = []
@@ -59,17 +59,17 @@ class NativeResponse:
         self.error: UpstreamError | None = None
         self.collecting = False
         self.discarding = False
-        """What still comes is of no interest."""
+        """The rest of the body is discarded."""
         self.limit = 0
         self.waiter: asyncio.Future[None] | None = None
         self.source: Source | None = None
-        """Its connection, until the answer has ended."""
+        """The connection, until the response has ended."""
         self.connection: Source | None = None
-        """Its connection, which may carry another answer since."""
+        """The connection, which may serve another response after this one."""
         self.on_trailing: OnTrailing | None = None
 
     async def read(self) -> bytes:
-        """All that has arrived since the last read, at once if there is anything; b"" at the clean end."""
+        """Return everything that arrived since the last read, or b"" at the end of the body. Waits only if nothing arrived."""
         while not self.pieces:
             if self.ended:
                 self._check()
@@ -81,7 +81,7 @@ class NativeResponse:
         return data
 
     async def body(self, limit: int) -> bytes:
-        """The whole body without a suspension if it is here; UpstreamError("too_large") beyond `limit` bytes."""
+        """Return the whole body, without suspending if it has arrived. Raise UpstreamError("too_large") beyond `limit` bytes."""
         if not self.ended:
             self.collecting = True
             self.limit = limit
@@ -91,24 +91,24 @@ class NativeResponse:
                 await self._wait()
         if self.size > limit:
             self.close()
-            raise UpstreamError("too_large", f"the upstream's answer is larger than {limit} bytes")
+            raise UpstreamError("too_large", f"the upstream's response exceeds {limit} bytes")
         self._check()
         data = b"".join(self.pieces)
         self._take()
         return data
 
     def unread(self) -> bytes:
-        """What came of a body that was not read to its end."""
+        """Return what arrived of a body that was not read to its end."""
         return b"".join(self.pieces)
 
     def close(self) -> None:
-        """Done: an answer that has not ended has its socket aborted at once, unless it was finished."""
+        """Abort the socket of a response that has not ended, unless `finish` was called."""
         if not self.ended and self.source is not None and not self.discarding:
             self.source.abort()
         self.pieces.clear()
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
-        """All that matters was read: the connection is kept if the rest ends soon and is small, else its socket is aborted."""
+        """Stop reading. Reuse the connection if the rest is small and arrives soon, else abort its socket."""
         self.on_trailing = on_trailing
         unread, self.pieces = self.pieces, []
         self.discard(b"".join(unread))
@@ -120,46 +120,46 @@ class NativeResponse:
             self.on_trailing = None
 
     def discard(self, piece: bytes) -> None:
-        """What nobody reads any more: if it should not have come, the connection is not used again."""
+        """Drop a piece that is no longer read. If it is unexpected, the connection is not reused."""
         if self.on_trailing is not None and self.on_trailing(piece) and self.connection is not None:
             self.connection.prevent_reuse()
 
     def wake(self) -> None:
-        """Something changed: let the reader (or the sender, waiting for the head) look."""
+        """Wake the reader, or the sender that waits for the head."""
         waiter = self.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def end(self, error: UpstreamError | None) -> None:
-        """No more will come: clean when `error` is None."""
+        """End the body, cleanly if `error` is None."""
         self.ended = True
         self.error = error
         self.source = self.on_trailing = None
         self.wake()
 
     def timeout_error(self, now: float) -> UpstreamError:
-        """Which deadline has passed."""
+        """Return the error for the deadline that has passed."""
         deadlines = self.deadlines
         if now >= self.total:
             return UpstreamError("timeout", f"the upstream did not finish within {deadlines.total:g} s")
         if not self.status:
-            return UpstreamError("header_timeout", f"the upstream did not answer within {deadlines.first_byte:g} s")
+            return UpstreamError("header_timeout", f"the upstream did not respond within {deadlines.first_byte:g} s")
         if not self.started:
             return UpstreamError("ttft_timeout", f"the upstream sent headers, then nothing for {deadlines.idle:g} s")
-        return UpstreamError("stalled", f"the upstream fell silent for {deadlines.idle:g} s")
+        return UpstreamError("stalled", f"the upstream sent nothing for {deadlines.idle:g} s")
 
     def close_error(self, reason: Exception | None) -> UpstreamError | None:
-        """What the end of the connection means for a body under way: None when that is how it ends."""
+        """Return what a closed connection means for the body: None if that is its regular end."""
         if reason is None and not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
             return None
         if not self.started:
             return UpstreamError("closed_pre", "the upstream closed the connection after its headers")
         if reason is None:
-            return UpstreamError("truncated", "the upstream closed the connection in the middle of its answer")
-        return UpstreamError("reset", "the upstream reset the connection in the middle of its answer")
+            return UpstreamError("truncated", "the upstream closed the connection in the middle of its response")
+        return UpstreamError("reset", "the upstream reset the connection in the middle of its response")
 
     def is_overfull(self) -> bool:
-        """More is unread than may be."""
+        """Return whether more bytes are unread than allowed."""
         return self.size > (self.limit if self.collecting else MAX_UNREAD_BYTES)
 
     def _check(self) -> None:

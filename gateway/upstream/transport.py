@@ -1,4 +1,4 @@
-"""The seam between the pipeline and the network: what every transport does, and how it fails."""
+"""The interface between the gateway and the network: what every transport does and how it fails."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from providers.base import FailureKind, WireRequest
 
 
 class Deadlines(msgspec.Struct, frozen=True):
-    """How long each part of one attempt may take, in seconds on the monotonic clock.
+    """Time limits of one attempt in seconds.
 
-    `first_byte` runs from the request being sent to the response's head; `idle` is the longest silence between two pieces
-    of the body; `total` covers everything, however slowly bytes trickle.
+    `first_byte` runs from the request being sent to the head of the response. `idle` is the longest silence between two pieces
+    of the body. `total` limits the whole attempt, even if bytes keep arriving.
     """
 
     connect: float = 2.0
@@ -25,7 +25,7 @@ class Deadlines(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where connections of one pool go. `socket` is a unix socket's path; `ca` a PEM file trusted besides the system's."""
+    """The destination of one pool's connections. `socket`: path of a unix socket. `ca`: PEM file of additional authorities."""
 
     scheme: str
     host: str
@@ -34,11 +34,11 @@ class Origin(msgspec.Struct, frozen=True):
     ca: str | None = None
     proxy: str | None = None
     connections: int | None = None
-    """Most connections at once; None is the transport's own cap."""
+    """Maximum number of connections. None applies the transport's own limit."""
 
 
 class UpstreamError(Exception):
-    """The attempt failed on the way to, at, or back from the upstream. `kind` says where; `message` holds no secret."""
+    """A failed attempt. `kind` says where it failed; `message` contains no secret."""
 
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(message)
@@ -47,45 +47,48 @@ class UpstreamError(Exception):
 
 
 OnTrailing = Callable[[bytes], bool]
-"""Takes what came after the end of what matters; whether it was something that should not have come."""
+"""Called with bytes received after the end of the response. Returns whether they were unexpected."""
 
 
 class Response(Protocol):
-    """One upstream answer: the head is here, the body is read piece by piece."""
+    """One upstream response: its head has arrived, its body is read piece by piece."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
-    """Lower-case names, in wire order."""
+    """Header names in lower case, in the order received."""
 
     async def read(self) -> bytes:
-        """The next piece of the body as it arrives, b"" at its clean end; UpstreamError otherwise. Reading is the backpressure."""
+        """Return the next piece of the body, or b"" at its end. Raise UpstreamError otherwise.
+
+        Reading provides the backpressure: an unread response stops the upstream.
+        """
         ...
 
     async def body(self, limit: int) -> bytes:
-        """The whole body; UpstreamError("too_large") beyond `limit` bytes."""
+        """Return the whole body. Raise UpstreamError("too_large") beyond `limit` bytes."""
         ...
 
     def unread(self) -> bytes:
-        """What came of a body that broke off, or was given up, while all of it was awaited; nothing after `close`."""
+        """Return what `body` had received when it failed or was cancelled. Nothing remains after `close`."""
         ...
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
-        """All that matters was read ([DONE] came): the connection is kept if the rest ends soon and is small. `close` may follow.
+        """Stop reading after the last event. The connection is reused if the rest is small and arrives soon.
 
-        What came after it, or comes while the end of the body is awaited, is given to `heard`; if that objects, the connection is not kept.
+        Bytes that follow are passed to `on_trailing`; if it returns True, the connection is not reused. `close` may follow.
         """
         ...
 
     def close(self) -> None:
-        """Done with this answer: the connection is kept if the body was read to its end, else its socket is aborted at once. Idempotent."""
+        """Release the connection. Its socket is aborted unless the body was read to its end. Idempotent."""
         ...
 
 
 class Transport(Protocol):
-    """Sends one request and returns its answer's head. Cancelling `send` closes the socket at once."""
+    """Sends one request and returns the head of its response. Cancelling `send` closes the socket at once."""
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> Response:
-        """Raises UpstreamError. Redirects are never followed; the body's encoding is never undone."""
+        """Send the request. Raise UpstreamError on failure. Redirects are not followed, the body is not decompressed."""
         ...
 
     async def aclose(self) -> None:

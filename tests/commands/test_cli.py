@@ -89,7 +89,7 @@ def test_every_command_explains_itself_with_an_example(name: str, capsys: pytest
         (["chekc"], "lockgate: No such command 'chekc'. Did you mean 'check'? (see: lockgate --help)\n"),
         (["qqq"], "lockgate: No such command 'qqq'. (see: lockgate --help)\n"),
         (["check", "--jsn"], "lockgate: No such option '--jsn'. Did you mean '--json'? (see: lockgate check --help)\n"),
-        (["serve", "--grace", "5"], "a number needs its unit (see: lockgate serve --help)\n"),
+        (["serve", "--grace", "5"], "add a unit (see: lockgate serve --help)\n"),
         (["serve", "--port", "many"], "'many' is not a valid integer range. (see: lockgate serve --help)\n"),
         (["--port", "70000"], "70000 is not in the range 0<=x<=65535. (see: lockgate serve --help)\n"),
         (["explain"], "lockgate: Missing argument 'FILE'. (see: lockgate explain --help)\n"),

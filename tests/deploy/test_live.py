@@ -17,8 +17,8 @@ from tests.deploy import tools
 from tests.deploy.dashboards import queries
 from tests.deploy.prometheus_server import PrometheusServer
 from tests.faults.upstream_server import FaultUpstream
-from tests.metrics.load import SORTS, Books, Load, Sort, configuration
 from tests.running import Figure, RunningGateway
+from tests.support.load import SORTS, Books, Load, Sort, configuration
 from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http.caller import HEARTBEAT, Caller, CallerDeadlines
+from gateway.http.caller import HEARTBEAT_EVENT, Caller, CallerDeadlines
 from gateway.http.sweeper import Sweeper
 
 
@@ -145,7 +145,7 @@ async def test_silence_is_filled_with_comments_between_events(cycle: Cycle) -> N
     for later in (0, 4, 6, 12):
         caller.sweep(now + later)
         await settle()
-    assert [message["body"] for message in cycle.sent[1:]] == [b"data: x\n\n", HEARTBEAT, HEARTBEAT]
+    assert [message["body"] for message in cycle.sent[1:]] == [b"data: x\n\n", HEARTBEAT_EVENT, HEARTBEAT_EVENT]
     caller.close()
 
 

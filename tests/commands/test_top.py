@@ -15,8 +15,8 @@ from gateway.commands.top_readings import Frame, Scrape, parse, quantile
 from gateway.metrics import Metrics
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import live
-from tests.metrics.load import SORTS, Load, configuration
 from tests.metrics.test_recording import call, metrics
+from tests.support.load import SORTS, Load, configuration
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,11 +1,10 @@
-"""Secrets and prompts with marks of their own, through good calls and bad ones; then every place where an operator looks is searched."""
+"""Secrets and prompts do not leak: unique markers go through successful and failing calls, then every output for operators is searched."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -14,25 +13,17 @@ from tests.faults.behaviours import canned, sse, status
 from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import Exchange
 from tests.flows.live import Live, eventually, live
-from tests.metrics.test_tracing import Collector
+from tests.support.trace_collector import Collector
 
 CREDENTIAL, HEADER, COLLECTOR = "sk-canary-credential-1f8e", "canary-header-77ab", "canary-collector-3c90"
 KEY, ADMIN = "lg-canary-key-5d2b01", "lg-canary-admin-9e4471"
-PROMPT, SAID = "canary prompt, whispers", "canary answer, murmurs"
+PROMPT, ANSWER = "canary prompt, whispers", "canary answer, murmurs"
 SECRETS = (CREDENTIAL, HEADER, COLLECTOR, KEY, ADMIN)
 
 
 @pytest.fixture
-def collector() -> Any:
-    """A collector that takes everything."""
-    found = Collector()
-    yield found
-    found.close()
-
-
-@pytest.fixture
 async def up() -> AsyncIterator[FaultUpstream]:
-    """An upstream that repeats whatever it was told, in every sort of error."""
+    """Run an upstream that quotes the request, credentials included, in every kind of error."""
 
     async def quoting(exchange: Exchange) -> None:
         request = exchange.request
@@ -44,7 +35,7 @@ async def up() -> AsyncIterator[FaultUpstream]:
         elif kind == "in-band":
             await sse({"error": error})(exchange)
         elif kind == "good":
-            choice = {"index": 0, "message": {"role": "assistant", "content": SAID}, "finish_reason": PROMPT}
+            choice = {"index": 0, "message": {"role": "assistant", "content": ANSWER}, "finish_reason": PROMPT}
             await canned(json.dumps({"id": "x", "object": "chat.completion", "choices": [choice]}).encode())(exchange)
         else:
             message = error.pop("message")
@@ -56,8 +47,8 @@ async def up() -> AsyncIterator[FaultUpstream]:
 
 
 def yaml(up: FaultUpstream, collector: Collector) -> str:
-    """Every slot for a secret is filled."""
-    hashes = [hashlib.sha256(one.encode()).hexdigest() for one in (KEY, ADMIN)]
+    """Return a configuration with a secret in every place that takes one."""
+    hashes = [hashlib.sha256(text.encode()).hexdigest() for text in (KEY, ADMIN)]
     models = "\n".join(f'  "{name}": up/{name}' for name in ("good", "400", "401", "429", "500", "html", "in-band"))
     return f"""
 admin: {{ listen: "127.0.0.1:0", key_hash: "sha256:{hashes[1]}" }}
@@ -71,8 +62,8 @@ keys:
 """
 
 
-async def drive(gateway: Live) -> list[httpx.Response]:
-    """Good and bad calls; what their callers got."""
+async def make_calls(gateway: Live) -> list[httpx.Response]:
+    """Make successful and failing calls and return their responses."""
     answers = []
     async with httpx.AsyncClient(trust_env=False, timeout=30, headers={"authorization": f"Bearer {KEY}"}) as client:
         url = gateway.base_url + "/chat/completions"
@@ -87,10 +78,10 @@ async def drive(gateway: Live) -> list[httpx.Response]:
     return answers
 
 
-async def test_s3_s12_no_secret_and_no_prompt_is_anywhere_an_operator_looks(up: FaultUpstream, collector: Collector) -> None:
+async def test_s3_s12_no_output_for_operators_contains_secrets_or_prompts(up: FaultUpstream, collector: Collector) -> None:
     environ = {"CREDENTIAL": CREDENTIAL, "HEADER": HEADER, "COLLECTOR": COLLECTOR}
     async with live(yaml(up, collector), environ=environ) as gateway:
-        answers = await drive(gateway)
+        answers = await make_calls(gateway)
         records = await gateway.records(len(answers))
         async with httpx.AsyncClient(trust_env=False, timeout=30, headers={"authorization": f"Bearer {ADMIN}"}) as client:
             paths = ("/metrics", "/readyz", "/admin/targets", "/admin/config", "/admin/usage", "/admin/keys")
@@ -101,7 +92,7 @@ async def test_s3_s12_no_secret_and_no_prompt_is_anywhere_an_operator_looks(up: 
     assert "lockgate_requests_total" in shown["/metrics"]
     searched = {"log": json.dumps(records), "reports": json.dumps(reports), "spans": str(collector.spans), **shown}
     for where, text in searched.items():
-        for mark in (*SECRETS, PROMPT, SAID):
+        for mark in (*SECRETS, PROMPT, ANSWER):
             assert mark not in text, f"{mark} in {where}: {text[max(0, text.find(mark) - 200) : text.find(mark) + 60]}"
     for answer in answers:
         for secret in SECRETS:

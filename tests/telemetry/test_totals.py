@@ -1,7 +1,6 @@
-"""The proof: 10,000 mixed calls over two workers, one of them killed and replaced, and /metrics says what the upstream's books say.
+"""10,000 mixed calls to two workers, one of which is killed and restarted: /metrics agrees with the upstream's own counts.
 
-Calls that the killed worker was answering are held in mid-stream when it dies, so that both sides know of them: they are in the
-upstream's books and in ours, once each.
+The calls in flight in the killed worker are in mid-stream when it dies, so both sides must have counted each of them once.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -22,8 +21,8 @@ from tests.faults.client import FaultClient, chat
 from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import Request
 from tests.flows.live import eventually
-from tests.metrics.load import TOKENS, Load, configuration
 from tests.running import Figure, RunningGateway
+from tests.support.load import TOKENS, Load, configuration
 from tests.support.redis import RedisServer
 
 CALLS = 10_000
@@ -33,49 +32,41 @@ HOLD = "hold on #chunks=400# #delay=20ms#"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-@pytest.fixture
-async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    """A Redis of the test's own."""
-    server = RedisServer(tmp_path)
-    yield server
-    server.kill()
-
-
 async def scrape(url: str) -> Samples:
-    """Every sample."""
+    """Return every sample of a scrape."""
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         text = (await client.get(url)).text
     families = text_string_to_metric_families(text)
-    return {(one.name, frozenset(one.labels.items())): one.value for family in families for one in family.samples}
+    return {(sample.name, frozenset(sample.labels.items())): sample.value for family in families for sample in family.samples}
 
 
 def total(samples: Samples, name: str, by: str = "", **labels: str) -> Counter[str]:
-    """The series of a name with these labels, added up by another label."""
-    found: Counter[str] = Counter()
-    for (each, has), value in samples.items():
-        if each == name and set(labels.items()) <= has:
-            found[dict(has).get(by, "")] += int(value)
-    return found
+    """Add up the series of a metric with these labels, by the values of the label `by`."""
+    sums: Counter[str] = Counter()
+    for (series_name, series_labels), value in samples.items():
+        if series_name == name and set(labels.items()) <= series_labels:
+            sums[dict(series_labels).get(by, "")] += int(value)
+    return sums
 
 
 def counters(samples: Samples) -> Samples:
-    """Those that never go down."""
+    """Return the samples that must never decrease."""
     return {key: value for key, value in samples.items() if key[0].endswith(("_total", "_count", "_bucket"))}
 
 
-def of_calls(samples: Samples) -> Samples:
-    """Counters that do not move while nobody calls."""
+def call_counters(samples: Samples) -> Samples:
+    """Return the counters that do not change without calls."""
     return {key: value for key, value in counters(samples).items() if value and not key[0].startswith("lockgate_store")}
 
 
 def workers_of(pid: int) -> list[int]:
-    """The processes that a supervisor started, its engine left out."""
-    found = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [one for one in found if b"gateway.server.worker" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    """Return the process ids of a supervisor's workers."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in children if b"gateway.server.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 async def watch(url: str, seen: list[Samples], done: asyncio.Event) -> None:
-    """Scrape all the time; no counter may go down."""
+    """Scrape until `done` is set and check that no counter decreases."""
     while not done.is_set():
         now = counters(await scrape(url))
         if seen:
@@ -85,32 +76,35 @@ async def watch(url: str, seen: list[Samples], done: asyncio.Event) -> None:
 
 
 def worker_of(client: FaultClient, workers: list[int]) -> int:
-    """The worker at the other end of a caller's connection: the one that has its socket open."""
-    mine, theirs = (f":{address[1]:04X}" for address in (client.socket.getsockname(), client.socket.getpeername()))
+    """Return the worker at the other end of a caller's connection: the one that has its socket open."""
+    local, remote = (f":{address[1]:04X}" for address in (client.socket.getsockname(), client.socket.getpeername()))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    inode = next(row[9] for row in rows if row[1].endswith(theirs) and row[2].endswith(mine))
-    return next(one for one in workers if f"socket:[{inode}]" in {os.readlink(link) for link in Path(f"/proc/{one}/fd").iterdir()})
+    inode = next(row[9] for row in rows if row[1].endswith(remote) and row[2].endswith(local))
+    for worker in workers:
+        if f"socket:[{inode}]" in {os.readlink(link) for link in Path(f"/proc/{worker}/fd").iterdir()}:
+            return worker
+    raise LookupError(inode)
 
 
 async def hold(client: FaultClient) -> bool:
-    """One long stream; whether it came to its end."""
+    """Make one long streamed call and return whether it was complete."""
     async with client:
         body = chat("chat", messages=[{"role": "user", "content": HOLD}], stream=True)
         await client.post(body, [("authorization", f"Bearer {TOKENS['search']}")])
         try:
             return (await client.answer()).complete
-        except AssertionError:  # nothing came at all
+        except AssertionError:  # the connection was closed before the head
             return False
 
 
-def said_usage(request: Request) -> bool:
-    """Whether the upstream told the gateway what the request cost."""
+def reported_usage(request: Request) -> bool:
+    """Return whether the upstream reported the usage of a request to the gateway."""
     return request.finished and request.model == "mock" and (b'"stream":true' not in request.body or b"include_usage" in request.body)
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(300)
-async def test_totals_equal_the_upstreams_books_after_a_worker_was_killed(
+async def test_totals_equal_the_upstreams_counts_after_a_worker_was_killed(
     redis: RedisServer, gateway: Callable[..., RunningGateway], figure: Figure
 ) -> None:
     async with FaultUpstream() as up:
@@ -133,14 +127,14 @@ async def test_totals_equal_the_upstreams_books_after_a_worker_was_killed(
         assert lost > 0
         assert books.broken == 0
         check(found, up, load, lost)
-        assert of_calls(fleet) == of_calls(found)
-        figure("scrapes, in none of which a counter went down", len(seen), "")
+        assert call_counters(fleet) == call_counters(found)
+        figure("scrapes without a decreasing counter", len(seen), "")
         figure("series of a scrape", len(found), "")
     assert running.stderr.count("starting it again") == 1
 
 
 async def kill_one(running: RunningGateway, up: FaultUpstream, load: Load, port: int) -> int:
-    """End the worker of some long streams by SIGKILL while it answers them; how many were lost."""
+    """Kill a worker while it streams; return how many of its calls were lost."""
     load.going.clear()
     await eventually(lambda: load.open == 0, 30)
     before = len(up.requests)
@@ -154,7 +148,7 @@ async def kill_one(running: RunningGateway, up: FaultUpstream, load: Load, port:
 
 
 def check(found: Samples, up: FaultUpstream, load: Load, lost: int) -> None:
-    """What we counted against what the upstream and the callers counted."""
+    """Compare a scrape with the counts of the upstream and of the callers."""
     asked = Counter({f"x/{model}": count for model, count in Counter(str(request.model) for request in up.requests).items()})
     sent: Counter[str] = Counter()
     for target, count in total(found, "lockgate_upstream_requests_total", "target").items():
@@ -170,7 +164,7 @@ def check(found: Samples, up: FaultUpstream, load: Load, lost: int) -> None:
     assert total(found, "lockgate_requests_total", code="worker_lost")[""] == lost
     assert sum(answered.values()) == books.begun + HELD
     assert total(found, "lockgate_request_duration_seconds_count")[""] == books.begun + HELD - lost
-    told = [request for request in up.requests if said_usage(request)]
-    assert total(found, "lockgate_tokens_total", kind="output", source="reported")[""] == sum(request.tokens for request in told)
-    assert total(found, "lockgate_tokens_total", kind="prompt", source="reported")[""] == sum(request.prompt_tokens for request in told)
+    reported = [request for request in up.requests if reported_usage(request)]
+    assert total(found, "lockgate_tokens_total", kind="output", source="reported")[""] == sum(request.tokens for request in reported)
+    assert total(found, "lockgate_tokens_total", kind="prompt", source="reported")[""] == sum(request.prompt_tokens for request in reported)
     assert total(found, "lockgate_requests_in_flight")[""] == 0

@@ -1,96 +1,24 @@
-"""Traces as a collector gets them: decoded from OTLP over HTTP by the protocol's own package."""
+"""Traces of running gateways, as an OTLP collector receives them."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, eventually, live
+from tests.support.trace_collector import Collector
 
 PROMPT, CANARY = "what hides below the quiet water", "sk-canary-traces-91b2"
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-KINDS = {1: "INTERNAL", 2: "SERVER", 3: "CLIENT"}
-
-
-class Collector:
-    """Takes spans on loopback."""
-
-    def __init__(self) -> None:
-        collector = self
-        self.requests: list[ExportTraceServiceRequest] = []
-        self.headers: list[dict[str, str]] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            """One export."""
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                body = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
-                assert self.path == "/v1/traces"
-                collector.headers.append({name.lower(): value for name, value in self.headers.items()})
-                collector.requests.append(ExportTraceServiceRequest.FromString(body))
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                """Nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self) -> None:
-        """No more."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def spans(self) -> list[dict[str, Any]]:
-        """All spans so far, as plain values."""
-        found = [span for one in self.requests for resource in one.resource_spans for scope in resource.scope_spans for span in scope.spans]
-        return [
-            {
-                "name": span.name,
-                "kind": KINDS[span.kind],
-                "trace": span.trace_id.hex(),
-                "id": span.span_id.hex(),
-                "parent": span.parent_span_id.hex(),
-                "seconds": (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9,
-                "failed": span.status.code == 2,
-                "attributes": {one.key: _value(one.value) for one in span.attributes},
-            }
-            for span in found
-        ]
-
-
-def _value(value: Any) -> Any:
-    kind = value.WhichOneof("value")
-    return [_value(one) for one in value.array_value.values] if kind == "array_value" else getattr(value, kind)
-
-
-@pytest.fixture
-def collector() -> Any:
-    """A collector that takes everything."""
-    found = Collector()
-    yield found
-    found.close()
-
 
 def yaml(up: FaultUpstream, traces: str) -> str:
-    """A gateway that traces."""
+    """Return a configuration with these settings of `traces`."""
     return f"""
 traces: {{ {traces} }}
 providers:
@@ -102,19 +30,19 @@ models:
 
 
 async def ask(gateway: Live, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
-    """One chat."""
+    """Send a chat request."""
     body = {"model": "m", "messages": [{"role": "user", "content": PROMPT}], **fields}
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         return await client.post(gateway.base_url + "/chat/completions", json=body, headers=headers)
 
 
-def traced(up: FaultUpstream, traces: str) -> Any:
-    """The gateway, serving."""
+def tracing_gateway(up: FaultUpstream, traces: str) -> Any:
+    """Run a gateway with these settings of `traces`."""
     return live(yaml(up, traces), environ={"CANARY": CANARY})
 
 
-async def test_a_call_and_its_attempts_are_spans_of_the_callers_trace(collector: Collector, up: FaultUpstream) -> None:
-    async with traced(up, f'endpoint: "{collector.url}", headers: {{ x-tenant: "${{CANARY}}" }}') as gateway:
+async def test_call_and_attempts_are_spans_of_the_callers_trace(collector: Collector, up: FaultUpstream) -> None:
+    async with tracing_gateway(up, f'endpoint: "{collector.url}", headers: {{ x-tenant: "${{CANARY}}" }}') as gateway:
         answer = await ask(gateway, {"traceparent": PARENT}, model="again", temperature=0.5, max_tokens=3, seed=7)
         assert answer.status_code == 200
         (record,) = await gateway.records(1)
@@ -142,8 +70,8 @@ async def test_a_call_and_its_attempts_are_spans_of_the_callers_trace(collector:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
-async def test_prompts_and_answers_are_in_spans_when_asked_for(collector: Collector, up: FaultUpstream, stream: bool) -> None:
-    async with traced(up, f'endpoint: "{collector.url}", capture_content: true') as gateway:
+async def test_capture_content_adds_prompts_and_answers_to_spans(collector: Collector, up: FaultUpstream, stream: bool) -> None:
+    async with tracing_gateway(up, f'endpoint: "{collector.url}", capture_content: true') as gateway:
         assert (await ask(gateway, stream=stream)).status_code == 200
         await eventually(lambda: len(collector.spans) >= 2, 20)
     (call,) = [span for span in collector.spans if span["kind"] == "SERVER"]
@@ -152,16 +80,16 @@ async def test_prompts_and_answers_are_in_spans_when_asked_for(collector: Collec
     assert '"finish_reason":"stop"' in call["attributes"]["gen_ai.output.messages"]
 
 
-async def test_refusals_and_unknown_models_are_spans_without_names_of_the_callers_making(collector: Collector, up: FaultUpstream) -> None:
-    async with traced(up, f'endpoint: "{collector.url}"') as gateway:
+async def test_unknown_model_is_a_failed_span_without_the_callers_name_for_it(collector: Collector, up: FaultUpstream) -> None:
+    async with tracing_gateway(up, f'endpoint: "{collector.url}"') as gateway:
         assert (await ask(gateway, {"traceparent": "nonsense"}, model="no-such-model")).status_code == 404
         await eventually(lambda: len(collector.spans) >= 1, 20)
     (call,) = collector.spans
     assert (call["name"], call["failed"], call["attributes"]["error.type"]) == ("chat other", True, "model_not_found")
 
 
-async def test_a_traced_call_is_the_example_of_its_bucket_in_openmetrics(collector: Collector, up: FaultUpstream) -> None:
-    async with traced(up, f'endpoint: "{collector.url}"') as gateway:
+async def test_traced_call_is_the_exemplar_of_its_bucket_in_openmetrics(collector: Collector, up: FaultUpstream) -> None:
+    async with tracing_gateway(up, f'endpoint: "{collector.url}"') as gateway:
         assert (
             await ask(gateway, {"traceparent": PARENT}, messages=[{"role": "user", "content": "#chunks=1# #delay=400ms#"}])
         ).status_code == 200
@@ -179,8 +107,8 @@ async def test_a_traced_call_is_the_example_of_its_bucket_in_openmetrics(collect
     assert "# {" not in classic
 
 
-async def test_what_is_not_sampled_is_passed_on_as_such_and_sends_nothing(collector: Collector, up: FaultUpstream) -> None:
-    async with traced(up, f'endpoint: "{collector.url}", sample: 0') as gateway:
+async def test_unsampled_calls_propagate_the_decision_and_export_nothing(collector: Collector, up: FaultUpstream) -> None:
+    async with tracing_gateway(up, f'endpoint: "{collector.url}", sample: 0') as gateway:
         assert (await ask(gateway)).status_code == 200
         assert (await ask(gateway, {"traceparent": PARENT[:-1] + "0"})).status_code == 200
         assert (await ask(gateway, {"traceparent": PARENT})).status_code == 200
@@ -192,8 +120,8 @@ async def test_what_is_not_sampled_is_passed_on_as_such_and_sends_nothing(collec
     assert ["trace_id" in record for record in records] == [False, False, True]
 
 
-async def test_a_collector_that_is_away_costs_calls_nothing_and_is_one_line(up: FaultUpstream, capfd: pytest.CaptureFixture[str]) -> None:
-    async with traced(up, 'endpoint: "http://127.0.0.1:1"') as gateway:
+async def test_unavailable_collector_is_reported_once_and_affects_no_call(up: FaultUpstream, capfd: pytest.CaptureFixture[str]) -> None:
+    async with tracing_gateway(up, 'endpoint: "http://127.0.0.1:1"') as gateway:
         descriptors = len(os.listdir("/proc/self/fd"))
         for _ in range(30):
             assert (await ask(gateway)).status_code == 200

@@ -1,6 +1,6 @@
-"""What the parser finds in an upstream's answer, and what is refused of it: too many headers, encodings, other protocols.
+"""Parser callbacks for upstream responses. They reject too many headers, content encodings and protocol switches.
 
-A refusal is an exception in a callback, which stops the parser; its reason stays with the connection.
+To reject, a callback raises an exception, which stops the parser. The reason is kept on the connection.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ MAX_HEADERS = 256
 MAX_INFORMATIONAL = 8
 
 
-class RejectedAnswerError(Exception):
-    """Raised inside a parser callback to stop the parser."""
+class RejectedResponseError(Exception):
+    """Raised in a parser callback to stop the parser."""
 
 
-class AnswerParser:
-    """The callbacks of one connection's parser, and what they know of the answer under way."""
+class ResponseParser:
+    """The parser callbacks of one connection and the state of the response in progress."""
 
     __slots__ = ("_chunked", "_complete", "_exchange", "_informational", "_is_doubtful", "_keep_alive", "_parser", "_rejection", "_upload")
 
@@ -27,10 +27,10 @@ class AnswerParser:
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._exchange: NativeResponse | None = None
         self._upload: memoryview | None = None
-        """What is left to be sent of the request."""
+        """The part of the request that is not sent yet."""
         self._rejection: tuple[FailureKind, str] | None = None
 
-    def _begin_answer(self) -> None:
+    def _begin_response(self) -> None:
         self._complete = False
         self._is_doubtful = False
         self._chunked = False
@@ -38,12 +38,12 @@ class AnswerParser:
         self._keep_alive = True
 
     def on_message_begin(self) -> None:
-        """An answer starts; a second one has nobody to go to."""
+        """Reject a second response: no request is waiting for it."""
         if self._complete:
-            raise RejectedAnswerError
+            raise RejectedResponseError
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or one trailer, which nobody needs."""
+        """Store one header. Trailers are discarded."""
         exchange = self._exchange
         assert exchange is not None
         if exchange.status:
@@ -51,7 +51,7 @@ class AnswerParser:
         exchange.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is here: check it against the caps and decide how the body ends."""
+        """Check the head against the limits and decide how the body ends."""
         exchange, parser = self._exchange, self._parser
         assert exchange is not None
         assert parser is not None
@@ -64,13 +64,13 @@ class AnswerParser:
             return
         for name, value in headers:
             if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-                self._reject("encoding", "the upstream encoded its answer, which it was asked not to")
+                self._reject("encoding", "the upstream compressed its response although the request forbids it")
             if name == b"transfer-encoding":
                 self._chunked = True
                 if value.strip().lower() != b"chunked":
-                    self._reject("encoding", "the upstream's transfer encoding is not plain chunks")
+                    self._reject("encoding", "the upstream uses a transfer encoding other than chunked")
         self._keep_alive = parser.should_keep_alive()
-        if status >= 300 and self._upload is not None:  # refused early: what is left of the request would not be read
+        if status >= 300 and self._upload is not None:  # rejected early: the upstream will not read the rest of the request
             self._upload = None
             self._is_doubtful = True
         exchange.status = status
@@ -78,7 +78,7 @@ class AnswerParser:
             self._complete, self._keep_alive = True, False
 
     def on_body(self, piece: bytes) -> None:
-        """Part of the body."""
+        """Store a piece of the body."""
         exchange = self._exchange
         if exchange is not None and not (self._complete and exchange.method == "HEAD"):
             exchange.started = True
@@ -89,7 +89,7 @@ class AnswerParser:
                 exchange.pieces.append(piece)
 
     def on_message_complete(self) -> None:
-        """The end of an answer, or of an interim one."""
+        """Mark the response as complete. An interim response ends here too and changes nothing."""
         exchange = self._exchange
         if exchange is not None and exchange.status:
             self._complete = True
@@ -97,9 +97,10 @@ class AnswerParser:
     def _skip_interim(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._informational += 1
         if status == 101 or self._informational > MAX_INFORMATIONAL:
-            self._reject("protocol", "the upstream switched protocols" if status == 101 else "the upstream sends endless interim answers")
+            reason = "the upstream switched protocols" if status == 101 else "the upstream sends too many interim responses"
+            self._reject("protocol", reason)
         headers.clear()
 
     def _reject(self, kind: FailureKind, message: str) -> None:
         self._rejection = (kind, message)
-        raise RejectedAnswerError
+        raise RejectedResponseError

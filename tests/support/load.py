@@ -1,7 +1,7 @@
 """Mixed traffic: every sort of call that the metrics tell apart, against one scripted upstream, with the caller's own books.
 
-    python -m tests.metrics.load --config           # prints a configuration; UPSTREAM is where `upstream_server` listens
-    python -m tests.metrics.load --port 8080 --seconds 60
+    python -m tests.support.load --config           # prints a configuration; UPSTREAM is where `upstream_server` listens
+    python -m tests.support.load --port 8080 --seconds 60
 
 Tokens are words and the upstream counts what it sends, so that the totals at /metrics can be held against its ledger.
 """

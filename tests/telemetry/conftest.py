@@ -1,0 +1,27 @@
+"""Fixtures of the telemetry tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.redis import RedisServer
+from tests.support.trace_collector import Collector
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """Run an OTLP collector."""
+    running = Collector()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """Run a Redis server for one test."""
+    server = RedisServer(tmp_path)
+    yield server
+    server.kill()
