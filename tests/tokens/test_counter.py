@@ -13,17 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tokens.counter import (
-    BY_BYTES,
-    FALLBACK,
-    FALLBACK_FACTOR,
-    MAX_INLINE_BYTES,
-    TokenCounter,
-    Tokenizer,
-    count_bytes,
-    load_tokenizer,
-    tokenizer_for,
-)
+from gateway.tokens.counter import BY_BYTES, MAX_INLINE_BYTES, FALLBACK_FACTOR, FALLBACK, TokenCounter, Tokenizer, count_bytes, load_tokenizer, tokenizer_for
 from providers.base import Body
 
 EXACT = Tokenizer("o200k_base", exact=True)

@@ -8,19 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tokens.truncation import (
-    Group,
-    Policy,
-    PromptBudget,
-    WindowLimits,
-    evictable_groups,
-    evicted_messages,
-    eviction_order,
-    fewest_groups,
-    lowered_cap,
-    overflows,
-    prompt_budget,
-)
+from gateway.tokens.truncation import PromptBudget, Group, WindowLimits, Policy, prompt_budget, evicted_messages, evictable_groups, lowered_cap, eviction_order, overflows, fewest_groups
 
 Message = dict[str, Any]
 POLICIES: tuple[Policy, ...] = ("oldest-first", "middle-out")
