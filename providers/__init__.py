@@ -1,7 +1,7 @@
-"""Every provider by its `type:` word: ours, loaded when first asked for, and those of installed packages.
+"""The providers, by the word in `type:`. Ours are imported on first use; others come from installed packages.
 
-A package adds a provider by an entry point of the group `gateway.providers`, named by its type, that points at an object
-which fulfils `providers.base.Provider`. A type of ours cannot be replaced.
+A package adds a provider with an entry point of the group `gateway.providers`: its name is the type, its object
+implements `providers.base.Provider`. It cannot replace one of our types.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ OURS: dict[str, tuple[str, str]] = {
     "llamacpp": ("providers.llamacpp", "LLAMACPP"),
     "local": ("providers.local.adapter", "LOCAL"),
 }
-"""Type to module and object."""
+"""Maps a type to its module and object."""
 
 _loaded: dict[str, Provider] = {}
 
 
 def types() -> list[str]:
-    """The words that `type:` may be, sorted: ours and those of installed packages."""
+    """Return the allowed values of `type:`, sorted."""
     return sorted({*OURS, *plugins()})
 
 
 def get(type: str) -> Provider:
-    """The provider of a type; KeyError with a sentence for an unknown one."""
+    """Return the provider of a type. Raises KeyError with a readable message if the type is unknown."""
     provider = _loaded.get(type)
     if provider is None:
         provider = _loaded[type] = _load(type)
@@ -57,7 +57,7 @@ def get(type: str) -> Provider:
 
 
 def options_of(type: str) -> Any:
-    """The msgspec Struct of a provider's own settings; None when it has none. KeyError for an unknown type."""
+    """Return the msgspec Struct of a provider's own settings, or None. Raises KeyError if the type is unknown."""
     return get(type).options_type
 
 

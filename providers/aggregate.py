@@ -1,8 +1,8 @@
-"""The chunks of one stream become one JSON answer, for providers that always stream and callers who did not ask for it.
+"""Joins the chunks of a stream to one JSON answer, for providers that always stream.
 
-delta texts        joined in their order               tool calls     merged by index, arguments joined
-log-probabilities  appended                            usage          the last one stated
-anything else      kept: the last value wins           choices        in the order of their index
+delta texts        joined in order      tool calls     merged by index, arguments joined
+log-probabilities  appended             usage          the last one
+anything else      the last value       choices        in the order of their index
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _encode = msgspec.json.Encoder().encode
 _WHOLE = {"chat.completion.chunk": "chat.completion"}
 _FIRST = frozenset({"id", "created", "model"})
 _NEVER_JOINED = frozenset({"role", "id", "type", "name"})
-"""Text fields that an upstream may repeat in every chunk; they are values, not pieces."""
+"""Text fields that an upstream may repeat in every chunk. They are values, not pieces of text."""
 
 
 class Aggregate:
-    """Feed it every chunk (`[DONE]` too), then ask for the result."""
+    """Collects the chunks of one stream. Call `feed` for each chunk (`[DONE]` included), then `result`."""
 
     def __init__(self) -> None:
         self._top: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
 
     def feed(self, chunk: bytes) -> None:
-        """One chunk's JSON. ValueError (msgspec.DecodeError is one) when it is none."""
+        """Add one chunk. Raises ValueError (or msgspec.DecodeError) if it is not a chunk."""
         if chunk == b"[DONE]":
             return
         data = _decode(chunk)
@@ -43,7 +43,7 @@ class Aggregate:
                 self._top[name] = value
 
     def result(self) -> bytes:
-        """The answer's JSON; ValueError when no choice has arrived."""
+        """Return the answer as JSON. Raises ValueError if no choice has arrived."""
         if not self._choices:
             raise ValueError("the stream ended without an answer")
         shape = self._top.get("object")
@@ -53,7 +53,7 @@ class Aggregate:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice that began has a finish reason."""
+        """Return whether every choice that began has a finish reason."""
         return bool(self._choices) and all(choice.get("finish_reason") is not None for choice in self._choices.values())
 
     def _feed_choice(self, choice: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ class Aggregate:
 
     @staticmethod
     def _whole(choice: dict[str, Any]) -> dict[str, Any]:
-        """One choice in an answer's shape and order."""
+        """Return one choice with the fields and order of an answer."""
         whole: dict[str, Any] = {"index": choice["index"]}
         if "message" in choice or "text" not in choice:
             message = _joined(choice.get("message", {}))
@@ -92,11 +92,11 @@ class Aggregate:
 
 
 class _Pieces(list[str]):
-    """Pieces of one text that are not joined yet."""
+    """The pieces of a text, not joined yet."""
 
 
 def _merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Add a delta to what came before it."""
+    """Add a delta to the preceding ones."""
     for name, value in delta.items():
         if value is None:
             continue
@@ -115,7 +115,7 @@ def _merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _place(whole: dict[str, Any], name: str, kind: Callable[[], Any]) -> Any:
-    """What pieces of this kind are gathered in; an upstream that changes a field's type starts it anew."""
+    """Return the container for pieces of one kind. If the upstream changes a field's type, an empty one replaces the old."""
     kept = whole.get(name)
     if type(kept) is not kind:
         kept = whole[name] = kind()
@@ -134,7 +134,7 @@ def _extend(whole: dict[str, Any], logprobs: dict[str, Any]) -> None:
 
 
 def _joined(part: dict[str, Any]) -> dict[str, Any]:
-    """A merged delta with its texts joined and its tool calls in order."""
+    """Return a merged delta with joined texts and ordered tool calls."""
     whole: dict[str, Any] = {}
     for name, value in part.items():
         if isinstance(value, _Pieces):

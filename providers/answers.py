@@ -1,6 +1,6 @@
-"""JSON answers of upstreams: is it one, how did it finish, what did it use; and the small repairs that some vendors need.
+"""Reads JSON answers in OpenAI's format, and repairs what some vendors write differently.
 
-An answer that needs no repair is passed on as the bytes it came in.
+An answer that needs no repair keeps its original bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from providers.base import Answer
 from providers.usage import read_usage
 
 Repair = Callable[[dict[str, Any]], bool]
-"""Changes a decoded answer (or chunk) in place; True when it did."""
+"""Changes a decoded answer or chunk in place. Returns True if it changed something."""
 
 FINISH_REASONS: Mapping[str, str | None] = {
     "eos": "stop",
@@ -26,7 +26,7 @@ FINISH_REASONS: Mapping[str, str | None] = {
     "": None,
     "insufficient_system_resource": "length",
 }
-"""Vendors' words for why an answer ended: Together eos, Mistral model_length, Friendli the literal "null"."""
+"""Vendors' finish reasons in OpenAI's words. Together says `eos`, Mistral `model_length`, Friendli the string "null"."""
 
 
 _ABSENT = msgspec.Raw(b"null")
@@ -49,14 +49,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False) -> Answer:
-    """The Answer in a chat body. ValueError when it has no choices, or one without a message."""
+    """Parse a chat answer. Raises ValueError if it has no choices, or a choice without a message."""
     chat = _read_chat(body)
     if not chat.choices and not may_be_empty:
         raise ValueError("the answer has no choices")
     told = [choice.finish_reason for choice in chat.choices]
     for choice in chat.choices:
         if bytes(choice.message)[:1] != b"{" and bytes(choice.text)[:1] != b'"':
-            raise ValueError("a choice of the answer says nothing")
+            raise ValueError("a choice of the answer has no message")
     reasons = tuple([_finish(reason) for reason in told])
     if not repairs and reasons == tuple(told):
         return Answer(body, read_usage(chat.usage), reasons)
@@ -69,14 +69,14 @@ def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = 
 
 
 def _finish(reason: Any) -> str | None:
-    """OpenAI's word. ValueError for `error` (Mistral, OpenRouter): that is no way to finish."""
+    """Return OpenAI's finish reason. Raises ValueError for `error` (Mistral, OpenRouter), which is a failure."""
     if reason == "error":
         raise ValueError("the upstream ended the answer with an error")
     return FINISH_REASONS.get(reason, reason) if type(reason) is str else None
 
 
 def repair_finish_reasons(answer: dict[str, Any]) -> bool:
-    """Finish reasons in OpenAI's words."""
+    """Replace finish reasons by OpenAI's."""
     changed = False
     for choice in choices_of(answer):
         reason = choice.get("finish_reason")
@@ -87,19 +87,19 @@ def repair_finish_reasons(answer: dict[str, Any]) -> bool:
 
 
 def choices_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The choices that are objects; an empty list when there are none."""
+    """Return the choices that are objects."""
     choices = answer.get("choices")
     return [choice for choice in choices if type(choice) is dict] if type(choices) is list else []
 
 
 def message_of(choice: dict[str, Any]) -> dict[str, Any]:
-    """The message of an answer's choice, or the delta of a chunk's."""
+    """Return the message of an answer's choice, or the delta of a chunk's choice."""
     said = choice.get("message") or choice.get("delta")
     return said if type(said) is dict else {}
 
 
 def encode_arguments(answer: dict[str, Any]) -> bool:
-    """Tool arguments that came as an object become JSON text; tool calls without an index get one in chunks."""
+    """Encode tool arguments that are an object as JSON text. Add the missing index to tool calls in chunks."""
     changed = False
     for choice in choices_of(answer):
         calls = message_of(choice).get("tool_calls")
@@ -115,14 +115,14 @@ def encode_arguments(answer: dict[str, Any]) -> bool:
 
 
 def json_text(value: Any) -> str:
-    """JSON as text, spaced as most clients print it."""
+    """Encode JSON as text, with the spacing that most clients print."""
     import json
 
     return json.dumps(value, ensure_ascii=False)
 
 
 def flatten_content(answer: dict[str, Any]) -> bool:
-    """Content that came as a list of chunks becomes a string; thinking chunks become reasoning_content."""
+    """Join a list of content parts to a string. Thinking parts become `reasoning_content`."""
     changed = False
     for choice in choices_of(answer):
         said = message_of(choice)
@@ -149,7 +149,7 @@ def _texts(parts: list[Any]) -> tuple[str, str]:
 
 
 def read_embeddings(body: bytes) -> Answer:
-    """An embeddings answer: an object with `data`. ValueError otherwise."""
+    """Parse an embeddings answer: an object with `data`. Raises ValueError otherwise."""
     answer = _decode(body)
     if type(answer.get("data")) is not list:
         raise ValueError("the answer has no data")
@@ -157,7 +157,7 @@ def read_embeddings(body: bytes) -> Answer:
 
 
 def read_logits(body: bytes) -> Answer:
-    """An answer with next-token values: an object `logits` of token to number. ValueError otherwise."""
+    """Parse an answer with next-token values: `logits` maps a token to a number. Raises ValueError otherwise."""
     answer = _decode(body)
     if type(answer.get("logits")) is not dict:
         raise ValueError("the answer has no logits")

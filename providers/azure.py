@@ -1,7 +1,7 @@
-"""Azure OpenAI, both of its addresses. Facts: openai 3.52.0 (AzureOpenAI), azure-ai-docs.
+"""Azure OpenAI, with both of its APIs. Facts: openai 3.52.0 (AzureOpenAI), azure-ai-docs.
 
 `base_url` is https://RESOURCE.openai.azure.com/openai/v1, or with `api: classic` https://RESOURCE.openai.azure.com/openai.
-A deployment's name says nothing about its model: `base_model` names it where its rules matter (reasoning models).
+The name of a deployment does not tell its model. `base_model` names it, so that the rules of reasoning models apply.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from providers.openai_compatible import OpenAICompatible, Settings, Wire, base_p
 
 
 class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):
-    """Azure's settings."""
+    """Settings of Azure."""
 
     api: Annotated[
         Literal["v1", "classic"],
@@ -50,20 +50,20 @@ class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Classic needs its date."""
+        """Require a date for the classic API."""
         if self.api == "classic" and not self.api_version:
             raise ValueError("api: classic needs an api_version, such as 2024-10-21")
 
 
 class Azure(OpenAICompatible):
-    """Azure's addresses and credential."""
+    """Azure's addresses and credentials."""
 
     def model_for_rules(self, target: Target) -> str:
-        """The model behind the deployment, where the operator named it."""
+        """Return the model behind the deployment, if `base_model` names it."""
         return str(target.options.get("base_model") or target.model)
 
     def authorization(self, target: Target) -> list[tuple[str, str]]:
-        """The api-key header, or a bearer token."""
+        """Return the api-key header, or a bearer token."""
         if not target.credential:
             return []
         if target.options.get("auth") == "bearer":
@@ -71,7 +71,7 @@ class Azure(OpenAICompatible):
         return [("api-key", target.credential)]
 
     def path(self, target: Target, operation: str) -> str:
-        """The deployment's path in the classic API, else OpenAI's."""
+        """Return the deployment's path in the classic API, otherwise OpenAI's."""
         if target.options.get("api") != "classic":
             return super().path(target, operation)
         deployment, version = quote(target.model, safe=""), quote(str(target.options.get("api_version")), safe="")

@@ -1,14 +1,14 @@
-"""The contract every provider fulfils: pure data in, pure data out, no I/O.
+"""The contract of every provider: data in, data out, no I/O.
 
-A provider translates between OpenAI's chat format (the hub) and the wire of one upstream:
+A provider translates between OpenAI's chat format and the wire format of one upstream:
 
-    adapt    Body + Target        -> list[Adjustment]   its rules, applied in place; Refusal when a value cannot be sent
-    encode   Body + Target        -> WireRequest        the bytes to send
-    decode   response bytes       -> Answer             one JSON answer in OpenAI's format, usage and finish reasons
-    decoder  for one stream       -> StreamDecoder      upstream events to OpenAI chunks; None: the bytes are right as they are
-    failure  status, headers, body -> Failure           what went wrong, in words that routing can act on
+    adapt    Body + Target         -> list[Adjustment]   applies its rules in place; raises Refusal
+    encode   Body + Target         -> WireRequest        the bytes to send
+    decode   response bytes        -> Answer             a JSON answer in OpenAI's format, usage, finish reasons
+    decoder  for one stream        -> StreamDecoder      upstream events to OpenAI chunks; None passes them unchanged
+    failure  status, headers, body -> Failure            what went wrong, in terms that routing understands
 
-A plugin author needs this module and nothing else.
+The optional members of `Provider` declare everything else the gateway uses. A plugin imports only this module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 Operation = Literal["chat", "completions", "embeddings", "logits"]
-"""What the caller asked for; the dialect it was asked in does not matter any more."""
+"""What the caller asks for, whatever the API dialect of the request."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header",
@@ -27,7 +27,7 @@ Action = Literal[
 ]  # fmt: skip
 
 LOSSY: frozenset[str] = frozenset({"drop", "clamp", "downgrade", "truncate"})
-"""Actions that change what the caller meant: refused in strict mode, unless the value was neutral."""
+"""Actions that change what the caller meant. Strict mode refuses them unless the value is neutral."""
 
 FailureKind = Literal[
     "connect", "connect_timeout", "dns", "blocked", "tls", "tls_timeout", "header_timeout", "timeout", "ttft_timeout",
@@ -35,11 +35,11 @@ FailureKind = Literal[
     "redirect", "rate_limit", "quota", "overloaded", "server_error", "auth", "client_error", "inband_error",
     "upstream_error", "crashed", "limit",
 ]  # fmt: skip
-"""Every way in which an upstream can fail a call; gateway.errors maps each to the status and code a caller sees."""
+"""Every way an upstream can fail a call. `gateway.errors` maps each to the status and code that the caller sees."""
 
 
 class Adjustment(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_": "from"}):
-    """One change to what the caller sent: which parameter, what was done, from and to, and why (free text)."""
+    """One change to the caller's request: the parameter, the action, the old and new value, and the reason (free text)."""
 
     param: str
     action: Action
@@ -49,7 +49,7 @@ class Adjustment(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_
 
 
 class Refusal(Exception):
-    """A request that cannot be sent to this target as asked: becomes a 400 that names `param`.
+    """The target cannot honour the request. The caller gets a 400 that names `param`.
 
     Codes: unsupported_parameter, unsupported_combination, unsupported_content, invalid_value,
     conflicting_parameters, unknown_parameter, invalid_type.
@@ -68,21 +68,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Body:
-    """A JSON object as its top-level keys, each with its exact bytes until somebody changes it.
+    """A JSON object that keeps the exact bytes of each top-level value until the value changes.
 
-    A body that nobody changes encodes to the very bytes it was read from; a changed one re-encodes only the changed
-    values and splices the others in as they were, in their order. Values are decoded on demand and cached.
+    An unchanged body encodes to its source bytes. A changed one encodes the changed values again and copies the bytes of
+    the others, in their order. Values are decoded on demand and cached.
     """
 
     __slots__ = ("_raw", "_source", "_values", "headers")
 
     def __init__(self, source: bytes) -> None:
-        """Parse `source`; msgspec.DecodeError (ValidationError for a non-object) when it is not a JSON object."""
+        """Parse `source`. Raises msgspec.DecodeError if it is not JSON, ValidationError if it is not an object."""
         self._source: bytes | None = source
         self._raw: dict[str, Any] = _decode_raw(source)
         self._values: dict[str, Any] = {}
         self.headers: dict[str, str] = {}
-        """Values that rules moved out of the body: header name (lower case) to value."""
+        """Values that rules moved out of the body, by header name (lower case)."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._raw
@@ -91,11 +91,11 @@ class Body:
         return iter(self._raw)
 
     def items(self) -> Iterator[tuple[str, bytes | msgspec.Raw]]:
-        """Every key with its JSON bytes as first read; only for a body that was not changed yet."""
+        """Iterate over keys and their JSON bytes. Use it only before the first change."""
         return iter(self._raw.items())
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The decoded value, or `default` when the key is absent. Treat what comes back as read-only; use `set`."""
+        """Return the decoded value, or `default` if the key is absent. The value is read-only: change it with `set`."""
         values = self._values
         if name in values:
             return values[name]
@@ -106,20 +106,20 @@ class Body:
         return value
 
     def raw(self, name: str) -> bytes | None:
-        """The value's JSON bytes, or None when the key is absent."""
+        """Return the value's JSON bytes, or None if the key is absent."""
         value = self._raw.get(name)
         if value is None:
             return None if name not in self._raw else b"null"
         return bytes(value) if type(value) is msgspec.Raw else _encode(value)
 
     def set(self, name: str, value: Any) -> None:
-        """Change or add a key; a changed key keeps its place."""
+        """Change or add a key. A changed key keeps its position."""
         self._source = None
         self._raw[name] = msgspec.Raw(b"null") if value is None else value
         self._values[name] = value
 
     def pop(self, name: str) -> Any:
-        """Remove a key and return its decoded value (None when it was absent)."""
+        """Remove a key and return its decoded value, or None if it is absent."""
         if name not in self._raw:
             return None
         value = self.get(name)
@@ -129,7 +129,7 @@ class Body:
         return value
 
     def drop_nulls(self) -> None:
-        """Remove the keys whose value is null: in OpenAI's API that is the same as leaving them out."""
+        """Remove the keys whose value is null: OpenAI's API treats them as absent."""
         nulls = [name for name, raw in self._raw.items() if type(raw) is msgspec.Raw and len(raw) == 4 and bytes(raw) == b"null"]
         for name in nulls:
             self.pop(name)
@@ -142,7 +142,7 @@ class Body:
             self._values[new] = self._values.pop(old)
 
     def copy(self) -> Body:
-        """An independent body; values are shared, as nobody may change them in place."""
+        """Return an independent body. Values are shared, because they are read-only."""
         twin = Body.__new__(Body)
         twin._source = self._source
         twin._raw = self._raw.copy()
@@ -151,24 +151,23 @@ class Body:
         return twin
 
     def encode(self) -> bytes:
-        """The JSON bytes: the source itself when nothing was changed."""
+        """Return the JSON bytes: the source itself if nothing has changed."""
         if self._source is None:
             self._source = _encode(self._raw)
         return self._source
 
 
 class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
-    """Where one attempt can go: a provider's model at an address with a credential.
+    """Where an attempt can go: a provider's model at an address, with a credential.
 
-    `base_url` is everything before the operation's path, version included, without a trailing slash. A unix socket
-    is `unix:/path/to.sock` + `base_url` for the path part; None is TCP. `options` are the provider's own settings
-    from the YAML (for example `anthropic_version`).
+    `base_url` is everything before the path of the operation, version included, without a trailing slash. `socket` is
+    the path of a unix socket; None means TCP. `options` are the provider's own settings (e.g. `anthropic_version`).
     """
 
     name: str
-    """`provider/model` as the operator wrote it: shown to callers, in logs and metrics."""
+    """`provider/model` as in the configuration; shown to callers, in logs and in metrics."""
     provider: str
-    """The provider's name in the YAML (not its type)."""
+    """The provider's name in the configuration (not its type)."""
     kind: Provider
     model: str
     base_url: str
@@ -176,27 +175,27 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     socket: str | None = None
     options: Mapping[str, Any] = {}
     headers: tuple[tuple[str, str], ...] = ()
-    """Extra request headers from the YAML."""
+    """Additional request headers from the configuration."""
 
 
 TIMES = "times"
-"""Memo of Options: a decoder's record of how long parts of the answer took, in seconds, by the names of Cerebras' `time_info`."""
+"""Key of `Options.memo`: durations of parts of the answer in seconds, named as in Cerebras' `time_info`."""
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How a body is to be adapted: refuse or adjust what is lossy, streamed or not, for which operation."""
+    """How to adapt a body: strict or lenient, streamed or not, and for which operation."""
 
     strict: bool = False
     stream: bool = False
     operation: Operation = "chat"
     memo: dict[str, Any] = {}
-    """What `adapt` leaves for `decode` and `decoder` of the same attempt; so an Options is made for each attempt anew."""
+    """What `adapt` leaves for `decode` and `decoder` of the same attempt. Each attempt has its own Options."""
 
 
 class WireRequest(msgspec.Struct):
-    """One HTTP request, ready but for host, content-length and accept-encoding, which the transport writes.
+    """One HTTP request without host, content-length and accept-encoding, which the transport adds.
 
-    `path` is absolute (base path included) with its query; header names are lower case.
+    `path` is absolute (base path included) and has the query; header names are lower case.
     """
 
     path: str
@@ -204,11 +203,11 @@ class WireRequest(msgspec.Struct):
     body: bytes
     method: str = "POST"
     written: bool = False
-    """Set by the transport when the request goes out: until then no upstream knows of it."""
+    """Set by the transport when it sends the request. Until then the upstream knows nothing of it."""
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer. `estimated` when the provider did not say."""
+    """Tokens of one answer. `estimated` if the provider did not report them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -216,10 +215,10 @@ class Usage(msgspec.Struct, frozen=True):
     reasoning_tokens: int = 0
     estimated: bool = False
     cache_write_tokens: int = 0
-    """Prompt tokens that the provider put into its cache, which some bill dearer."""
+    """Prompt tokens that the provider wrote to its cache. Some providers charge more for them."""
 
     def plus(self, other: Usage) -> Usage:
-        """Both together; an estimate when either is one."""
+        """Return the sum, which is an estimate if one of the two is."""
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -231,7 +230,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct):
-    """A decoded JSON answer: OpenAI-format bytes, usage (None when unstated) and the finish reasons by choice."""
+    """A decoded JSON answer: OpenAI-format bytes, usage (None if not reported) and the finish reason of each choice."""
 
     body: bytes
     usage: Usage | None = None
@@ -240,9 +239,9 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why an attempt failed. `status`, `code`, `param`, `type` are the upstream's own words where it had any.
+    """Why an attempt failed. `status`, `code`, `param` and `type` are the upstream's own, if it named them.
 
-    `retry_after` in seconds when the upstream named a sane one; `message` has no secret in it.
+    `retry_after` is in seconds, None if the upstream gave no usable value. `message` holds no secret.
     """
 
     kind: FailureKind
@@ -253,11 +252,11 @@ class Failure(msgspec.Struct, frozen=True):
     type: str | None = None
     retry_after: float | None = None
     redacted: int = 0
-    """Secrets that were cut out of what the upstream said."""
+    """Number of secrets removed from the upstream's message."""
 
 
 class StreamFailure(Exception):
-    """An upstream's error inside a stream, raised by a StreamDecoder."""
+    """An error that the upstream reports inside a stream. Raised by a StreamDecoder."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -269,7 +268,7 @@ class Probabilities(msgspec.Struct):
 
     by_token: dict[str, float]
     first_token_only: list[str] = []
-    """Requested entries of several tokens: their probability is that of their first token."""
+    """Requested entries of several tokens. Each has the probability of its first token."""
 
 
 class StreamDecoder(Protocol):
@@ -280,7 +279,6 @@ class StreamDecoder(Protocol):
 
         Raises StreamFailure if the event reports an error.
         """
-        ...
 
     def end(self) -> Sequence[bytes]:
         """Return the chunks to send before an upstream [DONE]."""
@@ -300,52 +298,46 @@ _SettingsType = type[msgspec.Struct]
 
 
 class Provider(Protocol):
-    """One vendor or engine and its wire.
+    """One vendor or engine and its wire format.
 
-    Subclass it to inherit the defaults of the optional members, which have a value or a body here. A plugin that does
-    not is given the same defaults when it is loaded.
+    Members with a value or a body are optional: subclass this class to inherit them. A plugin that does not subclass it
+    gets the same defaults when it is loaded.
     """
 
     type: str
-    """The word in the YAML's `type:`."""
+    """The value of `type:` in the configuration."""
     default_base_url: str | None
     needs_credential: bool
     options_type: _SettingsType | None = None
-    """The provider's own settings in the YAML."""
+    """The provider's own settings in the configuration."""
     operations: frozenset[Operation] = frozenset({"chat"})
-    """Operations with a path of their own. `logits` is emulated by chat if it is missing here; `adapt` refuses the others."""
+    """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
     caller_headers: tuple[str, ...] = ()
     """Request headers (lower case) that the gateway forwards from the caller. It forwards no others."""
     always_streams: bool = False
-    """The upstream always answers with a stream. The gateway aggregates it for callers that did not ask for one."""
+    """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None
-    """Fields to add so that a final assistant message is continued. None: this provider cannot continue an answer."""
+    """Fields that make the upstream continue a final assistant message. None: it cannot continue an answer."""
     probabilities: FindProbabilities | None = None
-    """Finds exact next-token probabilities by several requests. None: the gateway reads them from `top_logprobs`."""
+    """Finds exact next-token probabilities with several requests. None: the gateway reads them from `top_logprobs`."""
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
         """Apply the rules to `body` in place. Raises Refusal if a value can be neither sent nor adjusted."""
-        ...
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
         """Return the request for an adapted body, including the headers that rules moved out of it."""
-        ...
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
         """Return the answer in OpenAI's format. Raises ValueError (or msgspec.DecodeError) if `body` is not an answer."""
-        ...
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """Return a decoder for one stream. None: the upstream's events are OpenAI chunks that end in [DONE]."""
-        ...
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """Classify an error response. Never raises, and never returns the target's credential."""
-        ...
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
         """Return, by parameter, what `model` supports and what is adjusted; derived from the rules."""
-        ...
 
     def chained(self, body: Body, options: Options) -> Chain | None:
         """Return the requests that together honour an adapted body. None: one request is enough."""

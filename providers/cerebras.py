@@ -1,6 +1,6 @@
 """Cerebras. Facts: a description of its Python package, and cerebras-cloud-sdk 1.91.0.
 
-A request is charged in advance with its prompt and its cap, so that an oversized cap alone can cause a 429.
+Its rate limiter counts the prompt and `max_completion_tokens` in advance, so a limit that is too high can cause a 429.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ _WITH_DEVELOPER = Roles(accepts=("system", "developer", "user", "assistant", "to
 
 
 class CerebrasChunks(ChunkRepairs):
-    """Chunks may lack `choices` or `delta`; errors bring the status they would have had."""
+    """Adds missing `choices` and `delta`. An error in a stream has a status of its own."""
 
     def __init__(self) -> None:
         super().__init__((fill_choices,), (b"{",))
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunk with both."""
         if b'"choices":[{' in data and b'"delta"' in data and b'"error"' not in data:
             return (data,)
         return super().feed(event, data)
@@ -79,7 +78,7 @@ CEREBRAS = OpenAICompatible(
 
 
 def fill_choices(chunk: dict[str, Any]) -> bool:
-    """Chunks that only tell usage or timings get their empty `choices`, and choices their empty `delta`."""
+    """Add an empty `choices` to chunks with only usage or timings, and an empty `delta` to choices."""
     if chunk.get("choices") is None and "error" not in chunk:
         chunk["choices"] = []
         return True

@@ -1,4 +1,4 @@
-"""DeepSeek, whose models think unless told not to. Facts: DeepSeek's documentation; fields it ignores from other projects' notes."""
+"""DeepSeek. Its models think by default. Facts: DeepSeek's documentation; ignored fields from other projects' notes."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ def _thinks(work: Work) -> bool:
 
 
 class IgnoredWhileThinking(Rule, frozen=True):
-    """A sampling parameter that a thinking model silently ignores."""
+    """A sampling parameter that the upstream silently ignores while the model thinks."""
 
     neutral: Any = 1
 
     def apply(self, work: Work) -> None:
-        """Drop it while the model thinks, which it does by default."""
+        """Drop it while the model thinks."""
         value = work.body.get(self.param)
         if value is not None and value != self.neutral and _thinks(work):
-            work.drop(self.param, "ignored while the model thinks; reasoning_effort none switches that off")
+            work.drop(self.param, "ignored while the model thinks; reasoning_effort none disables thinking")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "no", "while_thinking": False}}
 
 
 class NoForcedChoiceWhileThinking(Rule, frozen=True):
-    """A forced tool choice, which is rejected while the model thinks."""
+    """A forced tool choice, which the upstream rejects while the model thinks."""
 
     def apply(self, work: Work) -> None:
-        """Drop it then."""
         value = work.body.get(self.param)
         if value not in (None, "auto", "none") and _thinks(work):
             work.report_lossy(self.param, "drop", "a forced choice is rejected while the model thinks", code="unsupported_combination")
@@ -46,7 +45,7 @@ class NoForcedChoiceWhileThinking(Rule, frozen=True):
 
 
 def move_cached_tokens(answer: dict[str, Any]) -> bool:
-    """Tokens read from the cache, where OpenAI has them."""
+    """Copy the number of cached tokens to OpenAI's field."""
     usage: Any = answer.get("usage")
     hit = usage.get("prompt_cache_hit_tokens") if type(usage) is dict else None
     if type(hit) is not int or (usage.get("prompt_tokens_details") or {}).get("cached_tokens") is not None:
@@ -57,7 +56,7 @@ def move_cached_tokens(answer: dict[str, Any]) -> bool:
 
 _OFF = {"type": "disabled"}
 _NEAREST = {"minimal": "low", "medium": "high", "xhigh": "high", "ultra": "max"}
-"""DeepSeek's own reading of the words that it does not list."""
+"""DeepSeek's own mapping of words that it does not list."""
 
 DEEPSEEK = OpenAICompatible(
     "deepseek",

@@ -1,6 +1,6 @@
-"""What an upstream's error answer means, whatever its shape: OpenAI's, Anthropic's, Google's array, FastAPI's, plain text.
+"""Reads error responses of any shape: OpenAI's, Anthropic's, Google's array, FastAPI's, plain text.
 
-The message is cut, cleaned of credentials, and never HTML.
+Messages are shortened, free of credentials, and never HTML.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from providers.base import Failure, FailureKind
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_RETRY_AFTER_S = 86_400.0
-"""Seconds; a Retry-After beyond a day is read as a day."""
+"""A longer Retry-After counts as one day."""
 
 CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_long", "context_window_exceeded", "exceed_context_size_error"})
 _CONTEXT_WORDS = re.compile(
@@ -30,7 +30,7 @@ _QUOTA_WORDS = frozenset({
     "billing_hard_limit_reached", "insufficient_credits", "payment_required",
 })  # fmt: skip
 _NO_CREDIT = re.compile(r"credit balance is too low|insufficient (?:credits|balance|funds)", re.IGNORECASE)
-"""What Anthropic says, with status 400 and no code of its own, of an account with nothing left; and others alike."""
+"""Anthropic reports an empty account with status 400 and no code of its own."""
 _SECRET = re.compile(r"(?i)\b(?:bearer\s+[\w.~+/=*-]{6,}|(?:sk|gsk|csk|fw|flp|xai|pplx|key|siati|tgp)[-_][\w*.-]{8,}|AIza[\w*-]{10,})")
 _KINDS: dict[int, FailureKind] = {
     401: "auth", 402: "quota", 403: "auth", 407: "server_error", 408: "server_error", 421: "server_error",
@@ -47,7 +47,7 @@ def read_failure(
     credential: str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Failure:
-    """The Failure of an answer with an error status. Never raises; `clock` is the Unix time, for Retry-After dates."""
+    """Classify an error response. Never raises. `clock` returns Unix time, for Retry-After dates."""
     error = read_error(body)
     message, redacted = _cut_secrets(error.get("message") or f"the upstream answered HTTP {status}", credential)
     code, param, type_ = _word(error.get("code")), _word(error.get("param")), _word(error.get("type"))
@@ -85,7 +85,7 @@ def _is_context(status: int, code: str | None, message: str) -> bool:
 
 
 def read_error(body: bytes) -> dict[str, Any]:
-    """message, type, param, code (and reason, quota, retry_after where Google says so) of an error body of any shape."""
+    """Return message, type, param and code of an error body, and Google's reason, quota and retry_after."""
     try:
         value = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -109,7 +109,7 @@ def _fields(error: dict[str, Any]) -> dict[str, Any]:
     if type(message) is not str:
         message = _detail(error.get("detail", message))
     found: dict[str, Any] = {"message": message, "type": error.get("type"), "param": error.get("param"), "code": error.get("code")}
-    if type(error.get("status")) is str:  # google.rpc.Code as a word, beside the HTTP status in `code`
+    if type(error.get("status")) is str:  # a google.rpc.Code name; `code` is the HTTP status then
         refused = error["status"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND")
         found["code"], found["type"] = (error["status"], "invalid_request_error") if refused else (None, None)
     details = error.get("details")
@@ -119,7 +119,7 @@ def _fields(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _detail(detail: Any) -> str | None:
-    """FastAPI's `detail`: a text, or a list of {loc, msg, type}."""
+    """Read FastAPI's `detail`: a string, or a list of {loc, msg, type}."""
     if type(detail) is str:
         return detail
     if type(detail) is not list:
@@ -136,7 +136,7 @@ def _detail(detail: Any) -> str | None:
 
 
 def _google_details(details: list[Any]) -> dict[str, Any]:
-    """google.rpc.RetryInfo, QuotaFailure and ErrorInfo, which say how long, whether it is a daily quota, and why."""
+    """Read google.rpc.RetryInfo (delay), QuotaFailure (daily quota) and ErrorInfo (reason)."""
     found: dict[str, Any] = {}
     for one in details:
         if type(one) is not dict:
@@ -152,7 +152,7 @@ def _google_details(details: list[Any]) -> dict[str, Any]:
 
 
 def read_retry_after(headers: Mapping[str, str], clock: Callable[[], float] = time.time) -> float | None:
-    """Seconds until a retry makes sense: retry-after-ms, retry-after as seconds or as a date; None for none or garbage."""
+    """Return the seconds to wait from retry-after-ms or retry-after (seconds or a date). None if absent or invalid."""
     millis = headers.get("retry-after-ms")
     if millis is not None and (seconds := _seconds(millis)) is not None:
         return min(seconds / 1000, MAX_RETRY_AFTER_S)
@@ -176,12 +176,12 @@ def _seconds(text: str) -> float | None:
 
 
 def redact(message: str, credential: str | None = None) -> str:
-    """A message short enough to show and without anything that looks like a credential."""
+    """Shorten a message for display and remove everything that looks like a credential."""
     return _cut_secrets(message, credential)[0]
 
 
 def _cut_secrets(message: str, credential: str | None) -> tuple[str, int]:
-    """The same, and how many were cut out."""
+    """Do what `redact` does. Return the message and the number of secrets removed."""
     message, found = _SECRET.subn("***", message)
     if credential and len(credential) > 3:
         found += message.count(credential)
@@ -191,14 +191,14 @@ def _cut_secrets(message: str, credential: str | None) -> tuple[str, int]:
 
 
 def _word(value: Any) -> str | None:
-    """A code, param or type: a short string; numbers as text, anything else None."""
+    """Return a code, param or type as a short string. None if it is neither a string nor an integer."""
     if type(value) is int:
         return str(value)
     return value[:200] if type(value) is str and value else None
 
 
 def _plain(body: bytes) -> str | None:
-    """A body that is no JSON: its text, unless it is markup or nothing."""
+    """Return the text of a body that is not JSON. None if it is markup or empty."""
     text = body[: MAX_MESSAGE_CHARS * 4].decode("utf-8", "replace").strip()
     if text.startswith("<") or not any(ch.isprintable() and not ch.isspace() for ch in text):
         return None

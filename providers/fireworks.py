@@ -1,6 +1,6 @@
 """Fireworks. Facts: its chat completions page, and fireworks-ai 1.2.30.
 
-The page says that the returned text contains the stop string, the package says it does not: the gateway takes it off.
+The page says that the text includes the stop string, the package says that it does not: the gateway removes it.
 """
 
 from __future__ import annotations

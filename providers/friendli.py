@@ -1,6 +1,6 @@
 """Friendli. Facts: its chat completions page, and friendli 0.16.5 (0.4.4 for the timeout).
 
-Dedicated and container endpoints are a `base_url`: https://api.friendli.ai/dedicated/v1, http://HOST:8000/v1.
+For dedicated and container endpoints, set `base_url`: https://api.friendli.ai/dedicated/v1, http://HOST:8000/v1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from providers.streams import ChunkRepairs
 
 
 class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):
-    """Friendli's settings."""
+    """Settings of Friendli."""
 
     team: Annotated[
         str | None,
@@ -52,7 +52,7 @@ FRIENDLI = OpenAICompatible(
     ),
     (
         SystemPrompt(),
-        EnforcedLocally("timeout_microseconds", why="an upper bound on the gateway's own deadline", unless="forward_timeout"),
+        EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline", unless="forward_timeout"),
         *CONTEXT_POLICY,
         Accepts("model messages stream eos_token logit_bias logprobs parallel_tool_calls chat_template_kwargs include_reasoning"),
         Accepts("parse_reasoning"),

@@ -1,4 +1,4 @@
-"""Gemini's OpenAI-compatible endpoint, which rejects every field it does not know.
+"""Gemini's OpenAI-compatible endpoint, which rejects unknown fields.
 
 Facts: ai.google.dev on the endpoint; reports of rejected fields (2025 to 2026) from several projects.
 """

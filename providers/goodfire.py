@@ -1,7 +1,7 @@
-"""Goodfire: two steerable Llama models under paths of their own.
+"""Goodfire: two steerable Llama models behind paths of their own.
 
-Facts: its chat API documentation, and goodfire 0.3.5 (wire body, duplicates in streams, plain-text errors, logits call).
-The host may be gone (the package was archived in October 2025); nothing here was run against it.
+Facts: its chat API documentation, and goodfire 0.3.5 (request body, duplicates in streams, plain-text errors, logits).
+The host may be gone (the package was archived in October 2025), so none of this was tested against it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from providers.streams import _decode, _encode
 
 
 class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
-    """Goodfire's settings."""
+    """Settings of Goodfire."""
 
     controller: Annotated[
         dict[str, Any] | None,
@@ -46,11 +46,11 @@ CHAT: tuple[Rule, ...] = (
     ContentParts(accepts=(), as_string=("system", "user", "assistant")),
     RefuseToolTurns(),
     DropField(field="name"),
-    Refuse("tools", why="it knows no tools"),
-    Refuse("functions", why="it knows no tools"),
-    Drop("tool_choice", why="it knows no tools", neutral=("none", "auto")),
-    Drop("function_call", why="it knows no tools", neutral=("none", "auto")),
-    Drop("parallel_tool_calls", why="it knows no tools", neutral=(True, False)),
+    Refuse("tools", why="tools are not supported"),
+    Refuse("functions", why="tools are not supported"),
+    Drop("tool_choice", why="tools are not supported", neutral=("none", "auto")),
+    Drop("function_call", why="tools are not supported", neutral=("none", "auto")),
+    Drop("parallel_tool_calls", why="tools are not supported", neutral=(True, False)),
     ResponseFormat("response_format", ()),
     Choices(param="n"),
     OutputCap("max_completion_tokens"),
@@ -76,7 +76,7 @@ LOGITS: tuple[Rule, ...] = (
 
 
 def fill_created(clock: Callable[[], float]) -> Repair:
-    """Goodfire's `created` may be null, OpenAI's may not."""
+    """Return a repair that sets `created` if it is null."""
 
     def repair(answer: dict[str, Any]) -> bool:
         if answer.get("created") is not None:
@@ -104,7 +104,7 @@ GOODFIRE = OpenAICompatible(
 
 
 class GoodfireChunks(StreamDecoder):
-    """Goodfire's streams: a token may come twice (`gf_token_index`), each says its role, `created` may be null, nothing ends them."""
+    """Removes repeated tokens (`gf_token_index`) and roles, sets `created`, and adds the missing finish reasons."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -113,7 +113,7 @@ class GoodfireChunks(StreamDecoder):
         self._frame: dict[str, Any] = {}
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunk without what was seen; nothing when all of it was."""
+        """Return the chunk without repeated tokens, or nothing if all were repeated."""
         chunk = _decode(data)
         if chunk.get("error"):
             return (data,)
@@ -139,7 +139,7 @@ class GoodfireChunks(StreamDecoder):
         return True
 
     def end(self) -> Sequence[bytes]:
-        """Goodfire need not say why it stopped: [DONE] after text is the natural end."""
+        """Finish the choices that have no finish reason. Goodfire may send [DONE] without one."""
         open_choices = [index for index in self._newest if index not in self._finished]
         ended = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in open_choices]
         return (_encode({**self._frame, "choices": ended}),) if ended else ()

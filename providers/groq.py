@@ -22,10 +22,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class GroqChunks(StreamDecoder):
-    """Usage and errors may come inside `x_groq`."""
+    """Moves usage and errors out of `x_groq`."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunk with its usage where OpenAI has it. StreamFailure for an error."""
+        """Return the chunk with usage in OpenAI's field. Raises StreamFailure for an error."""
         if b'"x_groq"' not in data:
             return (data,)
         chunk = _decode(data)
@@ -43,10 +43,9 @@ class GroqChunks(StreamDecoder):
 
 
 class Groq(OpenAICompatible):
-    """Groq's wire: 498 means that the flex tier has no room."""
+    """Groq. Status 498 means that the flex tier is at capacity."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        """What an error answer means."""
         found = super().failure(status, headers, body, target)
         return msgspec.structs.replace(found, kind="overloaded") if status == 498 else found
 

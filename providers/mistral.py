@@ -21,12 +21,12 @@ _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class ShortToolIds(MessageRule, frozen=True):
-    """Some models take tool-call ids of exactly nine letters or digits: others become such, the same one every time."""
+    """Some models require tool-call ids of nine letters or digits. Other ids are replaced by a hash."""
 
     words: ClassVar[tuple[bytes, ...]] = (b'"tool_calls"', b'"tool_call_id"')
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """Shorten the ids of calls and of their results alike."""
+        """Shorten the ids of tool calls and of their results alike."""
         changed = [_with_short_ids(message) for message in messages]
         if changed == messages:
             return None
@@ -44,7 +44,7 @@ def _with_short_ids(message: Message) -> Message:
 
 
 def short_id(name: str) -> str:
-    """Nine letters or digits that stand for `name`."""
+    """Return nine letters or digits derived from `name`."""
     if _GOOD_ID.fullmatch(name):
         return name
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
@@ -56,7 +56,7 @@ def short_id(name: str) -> str:
 
 
 def fill_call_ids(answer: dict[str, Any]) -> bool:
-    """A tool call whose id is the text "null" has none: it gets one that is stable within the answer."""
+    """Replace the tool-call id "null" by one that is stable within the answer."""
     changed = False
     for choice in choices_of(answer):
         for at, call in enumerate(message_of(choice).get("tool_calls") or ()):

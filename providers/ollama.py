@@ -1,4 +1,4 @@
-"""Ollama's OpenAI endpoint. Facts: ollama source (commit fb30760). What it does not know it ignores silently; we say so."""
+"""Ollama's OpenAI endpoint. Facts: ollama source (commit fb30760). It ignores unknown fields silently; the rules report them."""
 
 from __future__ import annotations
 

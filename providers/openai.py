@@ -1,4 +1,4 @@
-"""OpenAI itself, its reasoning models by prefix, and the plain `openai-compatible` type.
+"""OpenAI, and its reasoning models by prefix.
 
 Facts: openai 3.52.0 (chat parameters and ranges), Azure's how-to on reasoning models, pydantic-ai-slim 2.68.0 (families).
 """
@@ -36,15 +36,15 @@ TEXT_MODELS: tuple[Rule, ...] = (
 
 
 class DropWhileReasoning(Rule, frozen=True):
-    """A sampling parameter that a model takes only while it does not reason; `neutral` is the value it uses then."""
+    """A sampling parameter that a model rejects while it reasons. `neutral` is the value that it uses then."""
 
     default_on: bool = True
     neutral: Any = 1
     takes_neutral: bool = False
-    """The neutral value may be sent all the same."""
+    """The neutral value may be sent while the model reasons."""
 
     def apply(self, work: Work) -> None:
-        """Drop it when the effort that counts is not `none`."""
+        """Drop it unless the effort in force is `none`."""
         effort = work.body.get("reasoning_effort")
         if not (self.default_on if effort is None else effort != "none"):
             return
@@ -60,17 +60,16 @@ class DropWhileReasoning(Rule, frozen=True):
 
 
 class NotAtMinimal(Rule, frozen=True):
-    """Parallel tool calls, which reasoning models do not do at effort minimal."""
+    """Parallel tool calls, which reasoning models reject with effort `minimal`."""
 
     def apply(self, work: Work) -> None:
-        """Drop them there."""
         if work.body.get("reasoning_effort") == "minimal" and work.body.get(self.param):
             work.report_lossy(self.param, "drop", "not supported at effort minimal", code="unsupported_combination")
             work.body.pop(self.param)
 
 
 class Family(NamedTuple):
-    """Reasoning models whose names start alike."""
+    """Reasoning models with a common prefix."""
 
     prefix: str
     default_on: bool
@@ -107,11 +106,11 @@ REASONING_FAMILIES: tuple[Family, ...] = (
     Family("o3", True, ("low", "medium", "high")),
     Family("o4", True, ("low", "medium", "high")),
 )
-"""Chat Completions rejects effort `max` on every OpenAI model, although the type lists it; the first prefix that fits wins."""
+"""The first prefix that matches wins. OpenAI rejects effort `max` on all of them, although the SDK's type lists it."""
 
 
 def _reasoning(family: Family) -> ForModels:
-    """The rules that replace the general ones for a reasoning family."""
+    """Return the rules that replace the general ones for a reasoning family."""
     lowest = next(effort for effort in family.efforts if effort != "none")
     nearest = {"none": lowest, "minimal": lowest, "low": lowest, "medium": family.efforts[-1], "high": family.efforts[-1]}
     to = {**nearest, "xhigh": family.efforts[-1], "max": family.efforts[-1]}

@@ -1,4 +1,7 @@
-"""OpenAI's wire, and `OpenAICompatible` for everyone who speaks it: one literal of rules, or a subclass for quirks."""
+"""`OpenAICompatible`: the base of every provider whose wire format is OpenAI's, and the type `openai-compatible` itself.
+
+A vendor is a `Wire` and a tuple of rules; a vendor with quirks is a subclass.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ from providers.rules.shapes import Choices, StreamUsage
 from providers.rules.values import OutputCap
 
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
-"""Operation to path, after a base URL that ends in the version."""
+"""Path of each operation below a base URL that ends in the version."""
 
 USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
-"""Where a target remembers them."""
+"""Key in `Target.__dict__` of the headers that are the same for every request to the target."""
 _json_string = msgspec.json.Encoder().encode
 
 
@@ -40,38 +43,38 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True):
-    """What distinguishes one OpenAI-speaking vendor's wire from OpenAI's."""
+    """How a vendor's wire format differs from OpenAI's."""
 
     label: str
-    """The vendor's name in messages to people."""
+    """The vendor's name in messages."""
     base_url: str | None
-    """Everything before the operation's path, version included; None: the operator must say."""
+    """Everything before the path of the operation, version included. None: the configuration must set it."""
     needs_credential: bool = True
     unknown: UnknownPolicy = "drop"
-    """Fields that no rule knows: dropped and reported, passed, or passed only where they are nobody's parameter (`new`)."""
+    """What happens to fields without a rule: dropped and reported, passed, or passed unless another vendor defines them (`new`)."""
     accepts_nulls: bool = False
-    """A field that is null is as good as none; otherwise it is left out."""
+    """The upstream accepts a null field. If not, the field is left out."""
     paths: Mapping[str, str] = PATHS
     options: type[msgspec.Struct] = Settings
-    """The provider's own settings in the YAML."""
+    """The provider's own settings in the configuration."""
     setting_headers: tuple[tuple[str, str], ...] = ()
-    """Settings that are sent as a header, unless the caller's request sets it: setting, header."""
+    """Pairs of setting and header: the setting is sent as the header unless the caller's request sets that header."""
     repairs: tuple[Repair, ...] = ()
-    """What JSON answers need."""
+    """Repairs of JSON answers."""
     allows_empty_answers: bool = False
-    """Answers without choices are answers."""
+    """An answer without choices is valid."""
     decoder: Callable[[Options], StreamDecoder] | None = None
-    """What streams need; None: nothing."""
+    """Returns a decoder for one stream. None: the upstream's events need no change."""
     prefill: Mapping[str, Any] | None = None
-    """Fields of a request whose last message is the beginning of an answer to be gone on with; None: it cannot be asked for that."""
+    """Fields that make the upstream continue a final assistant message. None: it cannot continue an answer."""
     caller_headers: tuple[str, ...] = ()
-    """Headers of the caller (lower case) that go on to this vendor; no other header of a caller ever does."""
+    """Request headers (lower case) that the gateway forwards from the caller."""
     source: str = ""
-    """Where the facts come from."""
+    """Source of the facts."""
 
 
 class OpenAICompatible(Provider):
-    """A provider whose wire is OpenAI's: rules for requests, a `Wire` for the rest. Quirks override methods."""
+    """A provider with OpenAI's wire format. Subclasses override methods for a vendor's quirks."""
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` are those of chat; `others` those of further operations, whose bodies otherwise pass untouched."""
+        """`rules` apply to chat, `others` to further operations. The bodies of operations without rules pass unchanged."""
         self.type = type
         self.wire = wire
         self.rules = rules
@@ -94,7 +97,7 @@ class OpenAICompatible(Provider):
         self._plans: dict[tuple[str, str], CompiledRules] = {}
 
     def compiled_rules(self, model: str, operation: str = "chat") -> CompiledRules:
-        """The rules for one model, compiled once."""
+        """Return the rules for one model, compiled on first use."""
         plan = self._plans.get((model, operation))
         if plan is None:
             if operation == "chat" or operation in self.others:
@@ -106,11 +109,11 @@ class OpenAICompatible(Provider):
         return plan
 
     def _stream_rules(self) -> tuple[Rule, ...]:
-        """Usage in streams comes the same way for every operation that streams."""
+        """Return the rules on usage in streams, which apply to every operation that streams."""
         return tuple(rule for rule in self.rules if isinstance(rule, StreamUsage))
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
-        """Apply the rules in place; Refusal when the operation or a value is not to be had here."""
+        """Apply the rules in place. Raises Refusal if the operation is not offered or a value cannot be sent."""
         if options.operation not in self.wire.paths:
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
         if not self.wire.accepts_nulls:
@@ -118,11 +121,11 @@ class OpenAICompatible(Provider):
         return self.compiled_rules(self.model_for_rules(target), options.operation).apply(body, self.wire.label, options, target.options)
 
     def model_for_rules(self, target: Target) -> str:
-        """The model whose rules count."""
+        """Return the model whose rules apply."""
         return target.model
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
-        """The request for an adapted body; `model` becomes the target's."""
+        """Return the request for an adapted body, with the target's model in it."""
         name = _json_string(target.model)
         if body.raw("model") != name:
             body.set("model", target.model)
@@ -135,7 +138,7 @@ class OpenAICompatible(Provider):
         return WireRequest(self.path(target, options.operation), headers, body.encode())
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
-        """Content type, credential and the operator's own headers, which win; put together once for each target."""
+        """Return content type, credential and the operator's headers, which win. Computed once for each target."""
         known = target.__dict__.get(_HEADERS)
         if known is None:
             known = target.__dict__[_HEADERS] = tuple(self._headers(target))
@@ -147,19 +150,18 @@ class OpenAICompatible(Provider):
         return [(name, value) for name, value in ours if name not in own] + [(name.lower(), value) for name, value in target.headers]
 
     def probe_headers(self, target: Target) -> list[tuple[str, str]]:
-        """Return the headers of a request without a body."""
         return [(name, value) for name, value in self.headers(target) if name != "content-type"]
 
     def authorization(self, target: Target) -> list[tuple[str, str]]:
-        """The headers that carry the credential."""
+        """Return the headers that carry the credential."""
         return [("authorization", f"Bearer {target.credential}")] if target.credential else []
 
     def path(self, target: Target, operation: str) -> str:
-        """The absolute path of an operation."""
+        """Return the absolute path of an operation."""
         return base_path(target.base_url) + self.wire.paths[operation]
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """The answer; its own bytes where nothing had to change. ValueError when it is none."""
+        """Return the answer, with its original bytes if it needs no repair. Raises ValueError if `body` is not an answer."""
         if options.operation == "embeddings":
             return read_embeddings(body)
         if options.operation == "logits":
@@ -167,20 +169,17 @@ class OpenAICompatible(Provider):
         return read_answer(body, self.wire.repairs, may_be_empty=self.wire.allows_empty_answers)
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
-        """A decoder for one stream, or None when its bytes are right as they are."""
         return None if self.wire.decoder is None else self.wire.decoder(options)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        """What an error answer means; the target's credential never shows in it."""
         return read_failure(status, headers, body, credential=target.credential if target is not None else None)
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
-        """What `model` honours and what is adjusted, from the rules."""
         return self.compiled_rules(model).capabilities()
 
 
 def base_path(base_url: str) -> str:
-    """The path part of a base URL, without a trailing slash."""
+    """Return the path of a base URL, without a trailing slash."""
     path = _paths.get(base_url)
     if path is None:
         path = urlsplit(base_url).path.rstrip("/")
@@ -201,4 +200,4 @@ COMPATIBLE = OpenAICompatible(
         StreamUsage("stream_options", only_streams=False),
     ),
 )
-"""Any server that speaks OpenAI's wire: what it takes is not known, so all passes but what none could mean (two caps, a list of seeds)."""
+"""Any server with OpenAI's wire format. Its limits are unknown, so everything passes except what is always wrong."""

@@ -1,6 +1,7 @@
 """OpenRouter. Facts: openrouter.ai/docs (API reference, parameters).
 
-It routes to many providers and leaves out what they do not take; its own `provider: {require_parameters: true}` forbids that.
+It routes to many providers and drops the parameters that they do not support, unless the request has
+`provider: {require_parameters: true}`.
 """
 
 from __future__ import annotations

@@ -17,14 +17,14 @@ def plugins() -> dict[str, EntryPoint]:
 
 
 def with_defaults(plugin: Any) -> Provider:
-    """Return the provider itself, or one with the defaults of `Provider` for the members that it lacks."""
+    """Return the provider, completed by the defaults of `Provider` if it does not subclass it."""
     if Provider in type(plugin).__mro__:
         return cast("Provider", plugin)
     return _Completed(plugin)  # type: ignore[abstract]  # it copies the plugin's methods
 
 
 class _Completed(Provider):
-    """A plugin that does not subclass `Provider`, completed by the defaults that it would have inherited."""
+    """A plugin with the defaults that it would inherit from `Provider`."""
 
     def __init__(self, plugin: Any) -> None:
         self._plugin = plugin
@@ -38,7 +38,7 @@ class _Completed(Provider):
 
 
 class _CompletedDecoder(StreamDecoder):
-    """A decoder without `end`."""
+    """A decoder of a plugin, completed by `end`."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder

@@ -1,4 +1,4 @@
-"""SIATI: strict about unknown fields, alternating turns, JSON objects only.
+"""SIATI: rejects unknown fields, requires alternating turns, and supports json_object but not json_schema.
 
 Facts: its chat completions page, and its wiki (errors, streaming, headers; pages dated 2026-05-19).
 """
@@ -22,7 +22,7 @@ TIERS = ("slow", "medium", "fast", "ludicrous")
 
 
 class SiatiSettings(Settings, frozen=True, forbid_unknown_fields=True):
-    """SIATI's settings."""
+    """Settings of SIATI."""
 
     tier: Annotated[
         str | None,
@@ -33,7 +33,7 @@ class SiatiSettings(Settings, frozen=True, forbid_unknown_fields=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Refuse a tier that does not exist."""
+        """Refuse an unknown tier."""
         if self.tier is not None and self.tier not in TIERS:
             raise ValueError(f"tier must be one of {', '.join(TIERS)}")
 

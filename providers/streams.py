@@ -1,4 +1,4 @@
-"""What the streams of OpenAI-speaking vendors need: chunks repaired one by one, and decoders with a memory for the odd ones."""
+"""`ChunkRepairs`: a stream decoder that repairs single chunks of vendors with OpenAI's wire format."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ChunkRepairs(StreamDecoder):
-    """Applies repairs to the chunks that have one of `words` in their bytes; all others pass untouched."""
+    """Applies repairs to the chunks whose bytes contain one of `words`. All others pass unchanged."""
 
     def __init__(self, repairs: tuple[Repair, ...], words: tuple[bytes, ...]) -> None:
         self._repairs = repairs
         self._words = words
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunk, repaired where it must be. StreamFailure for an error with a status of its own."""
+        """Return the chunk, repaired if necessary. Raises StreamFailure for an error with a status of its own."""
         if not any(word in data for word in self._words):
             return (data,)
         chunk = _decode(data)

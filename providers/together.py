@@ -19,19 +19,19 @@ from providers.streams import ChunkRepairs
 
 
 class LogprobsAsCount(Rule, frozen=True):
-    """`logprobs` is a number here, how many of the likeliest tokens to tell, which OpenAI calls top_logprobs."""
+    """`logprobs` is a number at Together: how many likely tokens to list, which OpenAI calls top_logprobs."""
 
     @property
     def params(self) -> tuple[str, ...]:
         return ("logprobs", "top_logprobs")
 
     def apply(self, work: Work) -> None:
-        """Make one number of the two."""
+        """Combine the two parameters into one number."""
         body = work.body
         wanted, top = body.get("logprobs"), body.get("top_logprobs")
         if not wanted:
             if top:
-                raise work.refuse("top_logprobs", "it needs 'logprobs'")
+                raise work.refuse("top_logprobs", "it requires 'logprobs'")
             for name in ("logprobs", "top_logprobs"):
                 if name in body:
                     work.drop(name)
@@ -53,7 +53,7 @@ class LogprobsAsCount(Rule, frozen=True):
 
 
 def convert_logprobs(answer: dict[str, Any]) -> bool:
-    """Lists of tokens and of their logarithms become OpenAI's list of entries; a chunk's bare number becomes one entry."""
+    """Convert lists of tokens and log-probabilities to OpenAI's entries. A chunk's single number becomes one entry."""
     changed = False
     for choice in choices_of(answer):
         given = choice.get("logprobs")
@@ -85,10 +85,9 @@ def _named(token: str, logprob: Any) -> dict[str, Any]:
 
 
 class Together(OpenAICompatible):
-    """Together's wire: a 403 is a prompt too long for the model, not a credential."""
+    """Together. Status 403 means that the prompt is too long, not that the credential is wrong."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        """What an error answer means."""
         found = super().failure(status, headers, body, target)
         if status != 403:
             return found
@@ -130,7 +129,7 @@ TOGETHER = Together(
         StreamUsage("stream_options", "always"),
         OneOf("reasoning_effort", ("low", "medium", "high"), nearest=NEAREST_EFFORT),
         MapValues("disable_reasoning", "reasoning", ((True, {"enabled": False}), (False, None)), shown_as="reasoning.enabled"),
-        Drop("user", why="not a field"),
-        Drop("parallel_tool_calls", why="not a field"),
+        Drop("user", why="no such field"),
+        Drop("parallel_tool_calls", why="no such field"),
     ),
 )

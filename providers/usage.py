@@ -1,4 +1,4 @@
-"""Usage objects of upstreams, read with suspicion: what is garbage is no usage at all."""
+"""Reads usage objects of upstreams. An implausible one counts as not reported."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 from providers.base import Usage
 
 MOST = 1_000_000_000
-"""No answer has more tokens; a larger number is garbage."""
+"""A larger token count is implausible."""
 _NONE: dict[str, Any] = {}
 
 
 def read_usage(raw: Any) -> Usage | None:
-    """OpenAI's usage object (and DeepSeek's cache field); None when it is missing, incomplete or garbage."""
+    """Read OpenAI's usage object (and DeepSeek's cache field). None if it is missing, incomplete or implausible."""
     if type(raw) is not dict:
         return None
     prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))
     if completion is None and raw.get("completion_tokens") is None and prompt is not None and total is not None:
-        completion = max(0, total - prompt)  # embeddings count no completion
+        completion = max(0, total - prompt)  # embeddings report no completion tokens
     if prompt is None or completion is None:
         return None
     read, said = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
@@ -25,7 +25,9 @@ def read_usage(raw: Any) -> Usage | None:
     if cached is None:
         cached = _count(raw.get("prompt_cache_hit_tokens"))
     reasoning = _count(said.get("reasoning_tokens"))
-    if reasoning and total is not None and total > prompt + completion:  # some count what was thought apart, and bill it as output
+    if (
+        reasoning and total is not None and total > prompt + completion
+    ):  # some vendors count reasoning tokens separately, and bill them as output
         completion += min(reasoning, total - prompt - completion)
     written = _count(read.get("cache_write_tokens"))
     if not (cached or reasoning or written):

@@ -13,15 +13,14 @@ from providers.rules.values import Drop, OneOf, OutputCap, Range, Rename
 
 
 class RegexFormat(Rule, frozen=True):
-    """A response_format of type regex, which vLLM takes as structured_outputs."""
+    """A response_format of type regex, which vLLM accepts as structured_outputs."""
 
     def apply(self, work: Work) -> None:
-        """Move the pattern."""
         value = work.body.get(self.param)
         if type(value) is dict and value.get("type") == "regex":
             pattern = value.get("schema", value.get("pattern"))
             if type(pattern) is not str:
-                raise work.refuse(self.param, "a regex format needs its pattern as 'schema'")
+                raise work.refuse(self.param, "a regex format requires its pattern as 'schema'")
             work.body.pop(self.param)
             work.body.set("structured_outputs", {"regex": pattern})
             work.report(self.param, "reshape", to="structured_outputs.regex")
@@ -62,7 +61,7 @@ VLLM = OpenAICompatible(
         Rename("reasoning_budget", "thinking_token_budget"),
         Rename("prompt_cache_isolation_key", "cache_salt"),
         Drop("user", why="accepted and ignored upstream"),
-        Drop("echo", why="means something else upstream"),
-        Drop("prompt_truncate_len", why="upstream cuts tokens, it does not evict messages"),
+        Drop("echo", why="has another meaning upstream"),
+        Drop("prompt_truncate_len", why="the upstream truncates tokens instead of removing messages"),
     ),
 )

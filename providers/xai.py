@@ -1,4 +1,4 @@
-"""xAI. Facts: xai-sdk 1.21.0 (the same parameters over gRPC); what reasoning Groks reject from other projects' notes."""
+"""xAI. Facts: xai-sdk 1.21.0 (the same parameters over gRPC); other projects' notes on what reasoning models reject."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NO_EFFORT = Drop("reasoning_effort", why="this model answers 400 to it")
 
 
 def add_reasoning_tokens(answer: dict[str, Any]) -> bool:
-    """Reasoning tokens belong to the completion's; where the total says that they are counted beside it, they are added."""
+    """Add reasoning tokens to the completion tokens, if the total shows that they are counted separately."""
     usage: Any = answer.get("usage")
     known = read_usage(usage)
     if known is None or not known.reasoning_tokens:

@@ -1,1 +1,1 @@
-"""The other listener: health, readiness, metrics and what operators ask and change. Callers never see it."""
+"""The admin listener: health, readiness, metrics, keys, usage, targets, reload. Callers cannot reach it."""

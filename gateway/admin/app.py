@@ -1,6 +1,6 @@
-"""The table of what the admin listener answers. On loopback by default; off it, only with the admin key.
+"""The admin listener's route table and authentication. It listens on loopback by default, elsewhere only with an admin key.
 
-Each subject is a file of its own that gives its routes. The key is asked for here, for everything but what probes need.
+Each endpoint has a module of its own. This module checks the admin key, except for /healthz and /readyz.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> Starlette:
-    """The admin ASGI application."""
+    """Return the admin ASGI application."""
 
     def keyed(path: str, endpoint: Endpoint, *methods: str) -> BaseRoute:
-        """A route that asks for the admin key first."""
+        """Return a route that requires the admin key."""
 
         async def checked(request: Request) -> Response:
             _check_key(gateway, request)
@@ -61,7 +61,7 @@ def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> S
 
 
 def _key_unless_open(gateway: Gateway, endpoint: Endpoint) -> Endpoint:
-    """The admin key where `metrics: open` does not spare it."""
+    """Require the admin key unless `metrics: open` is set."""
 
     async def checked(request: Request) -> Response:
         if gateway.config.admin.metrics == "keyed":
@@ -72,11 +72,11 @@ def _key_unless_open(gateway: Gateway, endpoint: Endpoint) -> Endpoint:
 
 
 def _check_key(gateway: Gateway, request: Request) -> None:
-    """Unauthorized unless the admin key was sent, where one is configured."""
+    """Raise Unauthorized unless the admin key was sent or none is configured."""
     expected = gateway.config.admin.key_hash
     if expected is None:
         return
     token = bearer_token(request.scope["headers"])
     digest = hashlib.sha256(token or b"").hexdigest()
     if token is None or not hmac.compare_digest(digest, expected.removeprefix("sha256:")):
-        raise Unauthorized("This needs the admin key, as 'Authorization: Bearer KEY'.")
+        raise Unauthorized("The admin key is required. Send 'Authorization: Bearer KEY'.")

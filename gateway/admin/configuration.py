@@ -1,4 +1,4 @@
-"""/admin/config: the configuration that serves, as it may be shown, and why a newer one does not; POST /admin/reload looks again."""
+"""GET /admin/config shows the current configuration and the problems of a newer one. POST /admin/reload reads it again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.runtime.reload import Reloader
 
 
 def show(gateway: Gateway, reloader: Reloader) -> Callable[[Request], Awaitable[Response]]:
-    """GET /admin/config."""
+    """Return the endpoint of GET /admin/config. Secrets are masked."""
 
     async def answer(request: Request) -> Response:
         return json_response({**reloader.describe(), "config": masked(gateway.config)})
@@ -23,7 +23,7 @@ def show(gateway: Gateway, reloader: Reloader) -> Callable[[Request], Awaitable[
 
 
 def reload(reloader: Reloader) -> Callable[[Request], Awaitable[Response]]:
-    """POST /admin/reload: 200 with what came of it, 422 when the file cannot be used."""
+    """Return the endpoint of POST /admin/reload: 200 with the outcome, 422 if the file is invalid."""
 
     async def answer(request: Request) -> Response:
         outcome = await reloader.reload()

@@ -1,4 +1,4 @@
-"""/healthz and /readyz: whether this process lives, and whether it should be sent calls. Neither asks for a key."""
+"""/healthz (liveness) and /readyz (readiness). Neither requires a key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.runtime.gateway import Gateway
 
 
 class Readiness:
-    """Whether this process should be sent calls: set by the server as it starts and stops."""
+    """Whether this process should receive calls. The server sets it during start-up and shutdown."""
 
     def __init__(self) -> None:
         self.serving = False
@@ -20,17 +20,17 @@ class Readiness:
 
 
 async def live(request: Request) -> Response:
-    """The process answers."""
+    """Report that the process responds."""
     return json_response({"status": "ok"})
 
 
 def ready(gateway: Gateway, readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
-    """200 while calls should come here; 503 while engines start at first, and while the process drains."""
+    """Return the endpoint of /readyz: 503 until the engines have started and during shutdown, else 200."""
 
     async def readyz(request: Request) -> Response:
         engines = {name: engine.state for name, engine in gateway.generation.engines.items()}
-        able = readiness.serving and not readiness.draining and "starting" not in engines.values()
-        status = "draining" if readiness.draining else "ready" if able else "starting"
-        return json_response({"status": status, "engines": engines}, 200 if able else 503)
+        is_ready = readiness.serving and not readiness.draining and "starting" not in engines.values()
+        status = "draining" if readiness.draining else "ready" if is_ready else "starting"
+        return json_response({"status": status, "engines": engines}, 200 if is_ready else 503)
 
     return readyz

@@ -1,4 +1,4 @@
-"""One key of the admin API, checked by the readers of the YAML and written back in its words."""
+"""Virtual keys as JSON: validated like the YAML configuration, and written with the same field names."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from gateway.config.types import Config, KeyConfig
 
 SOURCE = "(the request)"
 MAX_NAME_CHARS = 128
-"""Longest name of a key."""
+"""Maximum length of a key's name."""
 _UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 def key_from_json(config: Config, name: str, entry: dict[str, Any], *, check_expiry: bool = True) -> KeyConfig:
-    """A key as `keys.NAME` of this configuration; ConfigError has what is wrong with it. `ends_later`: an end in the past is."""
+    """Read a key as `keys.NAME` of this configuration. Raise ConfigError with the problems.
+
+    `check_expiry`: reject an expiry in the past.
+    """
     problems = Problems(SOURCE)
     where = join("keys", name)
     try:
@@ -32,13 +35,13 @@ def key_from_json(config: Config, name: str, entry: dict[str, Any], *, check_exp
     except yamlfile.YamlError as error:
         raise ConfigError([Problem(SOURCE, 0, 0, where, error.message)]) from None
     if not name.strip() or not name.isprintable() or name != name.strip() or len(name) > MAX_NAME_CHARS:
-        problems.add(node.place, "name", f"a key's name is text of at most {MAX_NAME_CHARS} characters")
+        problems.add(node.place, "name", f"a key's name must be printable text of at most {MAX_NAME_CHARS} characters")
     key = Reader(problems, {}, Path("/")).read(node, mi.type_info(KeyConfig), where, name)
     if isinstance(key, KeyConfig) and not len(problems):
-        # this key alone, beside the rest of the file, which was checked when it was loaded
-        alone = replace(config, keys={name: key}, teams=config.teams)
-        check_keys(alone, problems)
-        check_limits(alone, problems)
+        # check this key alone: the rest of the file was checked when it was loaded
+        single = replace(config, keys={name: key}, teams=config.teams)
+        check_keys(single, problems)
+        check_limits(single, problems)
         if check_expiry:
             check_new_key(key, where, problems)
     problems.raise_if_any()
@@ -47,41 +50,41 @@ def key_from_json(config: Config, name: str, entry: dict[str, Any], *, check_exp
 
 
 def key_to_json(key: KeyConfig) -> dict[str, Any]:
-    """What the YAML would say of a key, what is left out aside."""
-    found: dict[str, Any] = {"hash": key.hash}
+    """Return a key as its YAML entry would be, without defaults."""
+    entry: dict[str, Any] = {"hash": key.hash}
     if key.models is not None:
-        found["models"] = list(key.models)
+        entry["models"] = list(key.models)
     if key.team is not None:
-        found["team"] = key.team
+        entry["team"] = key.team
     if key.disabled:
-        found["disabled"] = True
+        entry["disabled"] = True
     if key.expires is not None:
-        found["expires"] = key.expires.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        entry["expires"] = key.expires.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if key.strict:
-        found["strict"] = True
+        entry["strict"] = True
     for field, block in (("limits", key.limits), ("limits_per_user", key.limits_per_user)):
         if block != LimitsConfig():
-            found[field] = _limits_to_json(block)
-    return found
+            entry[field] = _limits_to_json(block)
+    return entry
 
 
 def _limits_to_json(block: LimitsConfig) -> dict[str, str | int | bool]:
-    found: dict[str, str | int | bool] = {}
+    limits: dict[str, str | int | bool] = {}
     for kind in ("requests", "tokens", "prompt_tokens", "output_tokens"):
         rate: Rate | None = getattr(block, kind)
         if rate is not None:
-            found[kind] = f"{_format_amount(rate.amount)}/{rate.window}"
+            limits[kind] = f"{_format_amount(rate.amount)}/{rate.window}"
     if block.concurrent is not None:
-        found["concurrent"] = block.concurrent
+        limits["concurrent"] = block.concurrent
     if block.spend is not None:
         dollars, nano = divmod(block.spend.amount, 10**9)
         cents = f".{nano:09d}".rstrip("0") if nano else ""
-        found["spend"] = f"{dollars}{cents} USD/{block.spend.window}"
+        limits["spend"] = f"{dollars}{cents} USD/{block.spend.window}"
     if block.outage != LimitsConfig().outage:
-        found["outage"] = block.outage
+        limits["outage"] = block.outage
     if block.strict:
-        found["strict"] = True
-    return found
+        limits["strict"] = True
+    return limits
 
 
 def _format_amount(amount: int) -> str:

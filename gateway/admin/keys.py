@@ -1,4 +1,4 @@
-"""/admin/keys: the virtual keys there are, and making, changing and revoking them at run time. A key is answered once, when made."""
+"""/admin/keys: lists virtual keys, and creates, changes and revokes them at run time. A secret is returned only on creation."""
 
 from __future__ import annotations
 
@@ -25,73 +25,73 @@ from gateway.store.errors import StoreUnavailableError
 KEY_PREFIX = "lg-"
 MAX_BODY_BYTES = 64 << 10
 READ_ONLY_FIELDS = ("hash", "created", "key")
-"""What the answer has and nobody may ask for."""
+"""Fields of the response that a request must not set."""
 
 
 class KeyAdmin:
-    """The endpoints, over one Gateway."""
+    """The endpoints of one gateway."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     async def list(self, request: Request) -> Response:
-        """GET /admin/keys: every key, from the configuration and made at run time."""
+        """GET /admin/keys: list all keys, those of the configuration and those created at run time."""
         _check_host(self._gateway, request)
-        found = [_key_json(key, "yaml") for key in self._gateway.config.keys.values()]
-        found += [_runtime_key_json(key) for key in self._gateway.made_keys.keys.values()]
-        return json_response({"object": "list", "data": found})
+        entries = [_key_json(key, "yaml") for key in self._gateway.config.keys.values()]
+        entries += [_runtime_key_json(key) for key in self._gateway.made_keys.keys.values()]
+        return json_response({"object": "list", "data": entries})
 
     async def show(self, request: Request) -> Response:
-        """GET /admin/keys/{name}: one of them."""
+        """GET /admin/keys/{name}: return one key."""
         _check_host(self._gateway, request)
         name = request.path_params["name"]
-        made = self._gateway.made_keys.keys.get(name)
-        if made is not None:
-            return json_response(_runtime_key_json(made))
+        runtime_key = self._gateway.made_keys.keys.get(name)
+        if runtime_key is not None:
+            return json_response(_runtime_key_json(runtime_key))
         key = self._gateway.config.keys.get(name)
         if key is None:
             raise _key_not_found(name)
         return json_response(_key_json(key, "yaml"))
 
     async def create(self, request: Request) -> Response:
-        """POST /admin/keys: a new key, answered this once."""
+        """POST /admin/keys: create a key. Only this response contains the secret."""
         _check_host(self._gateway, request)
         config = self._gateway.config
-        asked = {name: value for name, value in (await _read_body(request)).items() if value is not None}
-        name = asked.pop("name", None)
+        fields = {name: value for name, value in (await _read_body(request)).items() if value is not None}
+        name = fields.pop("name", None)
         if not isinstance(name, str):
-            raise BadRequest("A key needs a name: text, under which it is listed and revoked.", param="name")
+            raise BadRequest("'name' is required and must be a string.", param="name")
         if not config.requires_keys:
             raise GatewayError(
-                "This gateway serves everybody without a key, so one made here would protect nothing. Write 'auth: keys' and an "
-                "admin.key_hash into its configuration, or a first key under keys: lockgate key create prints one.",
+                "Authentication is off, so a new key would protect nothing. Set 'auth: keys' and admin.key_hash in the "
+                "configuration, or add a first key there: lockgate key create prints one.",
                 status=409, code="keys_not_checked", type="invalid_request_error",
             )  # fmt: skip
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
-        entry = _read_key(self._gateway, name, {**asked, "hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest()})
+        entry = _read_key(self._gateway, name, {**fields, "hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest()})
         if name in config.keys:
-            raise _conflict(f"The key '{name}' is part of the configuration; another name is needed.")
+            raise _conflict(f"The key '{name}' is defined in the configuration. Choose another name.")
         shown = f"{secret[:6]}...{secret[-4:]}"
         try:
-            made = await self._gateway.made_keys.add(entry, shown)
+            runtime_key = await self._gateway.made_keys.add(entry, shown)
         except StoreUnavailableError as error:
             raise _store_unavailable(error) from None
-        if made is None:
-            raise _conflict(f"There is a key '{name}' already; revoke it first, or choose another name.")
-        self._log_change("key_made", made)
-        answer = {**_runtime_key_json(made), "key": secret}
+        if runtime_key is None:
+            raise _conflict(f"The key '{name}' exists already. Revoke it first, or choose another name.")
+        self._log_change("key_made", runtime_key)
+        answer = {**_runtime_key_json(runtime_key), "key": secret}
         if self._gateway.made_keys.store.is_volatile:
-            answer["note"] = "journal is off: a restart forgets this key. Name a folder as journal, or a Redis as store, to keep it."
+            answer["note"] = "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis to keep it."
         return json_response(answer, 201)
 
     async def change(self, request: Request) -> Response:
-        """PATCH /admin/keys/{name}: other limits, models, expiry; or `disabled`. What is not named stays."""
+        """PATCH /admin/keys/{name}: change limits, models, expiry or `disabled`. Other fields stay unchanged."""
         _check_host(self._gateway, request)
-        asked = await _read_body(request)
-        made = self._find_runtime_key(request.path_params["name"])
-        whole = {name: value for name, value in {**key_to_json(made.entry), **asked}.items() if value is not None}
-        entry = _read_key(self._gateway, made.entry.name, whole, ends_later="expires" in asked)
-        changed = msgspec.structs.replace(made, entry=entry)
+        fields = await _read_body(request)
+        runtime_key = self._find_runtime_key(request.path_params["name"])
+        merged = {name: value for name, value in {**key_to_json(runtime_key.entry), **fields}.items() if value is not None}
+        entry = _read_key(self._gateway, runtime_key.entry.name, merged, check_expiry="expires" in fields)
+        changed = msgspec.structs.replace(runtime_key, entry=entry)
         try:
             if not await self._gateway.made_keys.replace(changed):
                 raise _key_not_found(entry.name)
@@ -101,31 +101,31 @@ class KeyAdmin:
         return json_response(_runtime_key_json(changed))
 
     async def revoke(self, request: Request) -> Response:
-        """DELETE /admin/keys/{name}: refused everywhere within two seconds."""
+        """DELETE /admin/keys/{name}: revoke a key. Every process rejects it within two seconds."""
         _check_host(self._gateway, request)
         name = request.path_params["name"]
-        made = self._find_runtime_key(name)
+        runtime_key = self._find_runtime_key(name)
         try:
             if not await self._gateway.made_keys.revoke(name):
                 raise _key_not_found(name)
         except StoreUnavailableError as error:
             raise _store_unavailable(error) from None
-        self._log_change("key_revoked", made)
+        self._log_change("key_revoked", runtime_key)
         return json_response({"object": "key", "name": name, "revoked": True})
 
     def _log_change(self, what: str, key: RuntimeKey) -> None:
-        """One line in the log for each change, with what may be shown of the key."""
+        """Log a change with the masked key."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": at, "level": "info", "event": what, "key": key.entry.name, "shown": key.shown, "disabled": key.entry.disabled}
         self._gateway.log.write(msgspec.json.encode(line) + b"\n")
 
     def _find_runtime_key(self, name: str) -> RuntimeKey:
-        made = self._gateway.made_keys.keys.get(name)
-        if made is None and name in self._gateway.config.keys:
-            raise _conflict(f"The key '{name}' is part of the configuration: change it there (disabled: true) and reload.")
-        if made is None:
+        runtime_key = self._gateway.made_keys.keys.get(name)
+        if runtime_key is None and name in self._gateway.config.keys:
+            raise _conflict(f"The key '{name}' is defined in the configuration. Set 'disabled: true' there and reload.")
+        if runtime_key is None:
             raise _key_not_found(name)
-        return made
+        return runtime_key
 
 
 def _runtime_key_json(key: RuntimeKey) -> dict[str, Any]:
@@ -137,53 +137,53 @@ def _key_json(key: KeyConfig, source: str) -> dict[str, Any]:
 
 
 async def _read_body(request: Request) -> dict[str, Any]:
-    """The JSON object that was sent, without what only we may say."""
+    """Return the JSON object of a request. Reject fields that only the gateway sets."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":  # what a page in a browser may send unasked is none
-        raise BadRequest("Send JSON, with 'content-type: application/json'.", status=415, code="unsupported_media_type")
+    if kind != "application/json":  # a cross-site page cannot send this type without a CORS preflight
+        raise BadRequest("The content-type must be application/json.", status=415, code="unsupported_media_type")
     source = await read_body(request.receive, MAX_BODY_BYTES)
     body = parse_body(source)
     for name, raw in body.items():
         if bytes(raw).startswith(b"{"):
             _reject_duplicates(name, bytes(raw))
     try:
-        found: dict[str, Any] = msgspec.json.decode(source)
+        values: dict[str, Any] = msgspec.json.decode(source)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
     for name in READ_ONLY_FIELDS:
-        if name in found:
-            raise BadRequest(f"'{name}' is chosen by the gateway.", param=name, code="unsupported_parameter")
-    return found
+        if name in values:
+            raise BadRequest(f"'{name}' is read-only.", param=name, code="unsupported_parameter")
+    return values
 
 
 def _reject_duplicates(name: str, source: bytes) -> None:
-    """A limit that is written twice has no meaning, as in the YAML."""
+    """Reject a block that contains a field twice, as the YAML reader does."""
     try:
         parse_body(source)
     except BadRequest as error:
         raise BadRequest(str(error), param=f"{name}.{error.param}" if error.param else name, code=error.code) from None
 
 
-def _read_key(gateway: Gateway, name: str, entry: dict[str, Any], *, ends_later: bool = True) -> KeyConfig:
+def _read_key(gateway: Gateway, name: str, entry: dict[str, Any], *, check_expiry: bool = True) -> KeyConfig:
     try:
-        return key_from_json(gateway.config, name, entry, check_expiry=ends_later)
+        return key_from_json(gateway.config, name, entry, check_expiry=check_expiry)
     except ConfigError as error:
-        problems = [(one.path.removeprefix(f"keys.{name}."), one.message) for one in error.problems]
+        problems = [(problem.path.removeprefix(f"keys.{name}."), problem.message) for problem in error.problems]
         text = "; ".join(f"{path}: {message}" for path, message in problems)
         raise BadRequest(text, param=problems[0][0]) from None
 
 
 def _check_host(gateway: Gateway, request: Request) -> None:
-    """Without an admin key only this machine is let in: not a page in a browser that had its own name resolve to us."""
+    """Without an admin key, require a loopback Host header. This stops DNS rebinding by a page in a browser."""
     if gateway.config.admin.key_hash is not None:
         return
     host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
     if not Address(host.strip("[]"), 0).is_loopback:
-        raise Forbidden("Without an admin key, keys are told and changed only under a loopback address.", code="forbidden_host")
+        raise Forbidden("Without admin.key_hash, /admin/keys is available on loopback only.", code="forbidden_host")
 
 
 def _key_not_found(name: str) -> NotFound:
-    return NotFound(f"There is no key '{name[:80]}'.", code="key_not_found")
+    return NotFound(f"Unknown key '{name[:80]}'.", code="key_not_found")
 
 
 def _conflict(message: str) -> GatewayError:
@@ -191,4 +191,4 @@ def _conflict(message: str) -> GatewayError:
 
 
 def _store_unavailable(error: StoreUnavailableError) -> Unavailable:
-    return Unavailable(f"Nothing was changed: the store is out of reach ({error}).", code="store_unavailable")
+    return Unavailable(f"No key was changed: the store is unavailable ({error}).", code="store_unavailable")

@@ -1,4 +1,4 @@
-"""POST /admin/route: where calls for a model would go now, as the running gateway sees its targets. Nobody is called."""
+"""POST /admin/route: plans where calls for a model would go now, given the state of the targets. No call is sent."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gateway.explain.route import bodies, joined, plan, refused
 from gateway.runtime.gateway import Gateway
 
 CALLS_PER_SLICE = 50
-"""Draws between two looks at the event loop: callers are served meanwhile."""
+"""Calls planned before the event loop may serve callers again."""
 MAX_CALLS = 10_000
 
 
 class RouteRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What is asked: `n` calls for a model, all with these headers, and with this body or as short chats."""
+    """`n` calls for a model with the same headers, and with this body or short generated chats."""
 
     model: str
     n: Annotated[int, msgspec.Meta(ge=1, le=MAX_CALLS)] = 1000
@@ -32,22 +32,26 @@ class RouteRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """The plan; `refused` says what callers would get where there is none."""
+    """Return the endpoint. If there is no plan, `refused` in its response is the error that callers would get."""
 
     async def answer(request: Request) -> Response:
         try:
-            asked = msgspec.json.decode(await request.body(), type=RouteRequest)
+            question = msgspec.json.decode(await request.body(), type=RouteRequest)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadRequest(f"The body is not what this takes: {error}.") from None
-        sources = bodies(asked.model, asked.n, asked.user, asked.body)
+            raise BadRequest(f"Invalid request body: {error}.") from None
+        sources = bodies(question.model, question.n, question.user, question.body)
         views, plans = gateway.target_views(), []
         try:
-            for at in range(0, len(sources), CALLS_PER_SLICE):
-                part = sources[at : at + CALLS_PER_SLICE]
-                plans.append(plan(gateway.generation, asked.model, part, asked.headers, require=asked.require_parameters, views=views))
+            for start in range(0, len(sources), CALLS_PER_SLICE):
+                batch = sources[start : start + CALLS_PER_SLICE]
+                required = question.require_parameters
+                plans.append(
+                    plan(gateway.generation, question.model, batch, question.headers, require=required, views=views)
+                )
                 await asyncio.sleep(0)
         except (GatewayError, UnicodeEncodeError) as error:
-            return json_response({"refused": refused(error) if isinstance(error, GatewayError) else "a header holds what no header can carry"})
+            message = refused(error) if isinstance(error, GatewayError) else "a header contains characters that HTTP cannot transmit"
+            return json_response({"refused": message})
         return json_response(joined(plans))
 
     return answer

@@ -1,4 +1,4 @@
-"""/metrics: what Prometheus reads, of this instance or (`?scope=fleet`) of all that share its store."""
+"""/metrics for Prometheus: this instance, or with `?scope=fleet` all instances that share its store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.telemetry.fleet import FleetError
 
 
 def metrics(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """Every metric, in the format that the scraper asks for. It is written in a thread: callers do not wait for it."""
+    """Return the endpoint. It writes the format that the scraper accepts, in a thread so that callers need not wait."""
     from gateway.metrics import text
 
     async def scrape(request: Request) -> Response:
@@ -31,10 +31,10 @@ async def _snapshot(gateway: Gateway, scope: str) -> Snapshot:
     if scope == "instance":
         return gateway.metrics.merged_snapshot()
     if scope != "fleet":
-        raise refuse("scope", "scope is 'instance' or 'fleet'.")
+        raise refuse("scope", "'scope' must be 'instance' or 'fleet'.")
     if gateway.fleet is None:
         return gateway.metrics.merged_snapshot()
     try:
         return await gateway.fleet.merged_snapshot()
     except FleetError as error:
-        raise Unavailable(f"The store cannot be asked for the fleet's metrics ({error}).", code="store_unavailable") from None
+        raise Unavailable(f"The fleet's metrics are unavailable: the store did not answer ({error}).", code="store_unavailable") from None

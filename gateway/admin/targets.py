@@ -1,4 +1,4 @@
-"""/admin/targets: how each target fares, which are left alone and until when, and what is there now."""
+"""/admin/targets: the health, cooldown and load of each target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.runtime.gateway import Gateway
 
 
 def list_targets(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """The targets of this process, or of all its workers as one."""
+    """Return the endpoint. With several workers it shows their merged state."""
 
     async def targets(request: Request) -> Response:
         return json_response({"targets": gateway.target_views()})

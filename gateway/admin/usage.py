@@ -1,4 +1,4 @@
-"""GET /admin/usage: what was used, by key, team, model, target or day, as JSON or CSV."""
+"""GET /admin/usage: usage by key, team, model, target or day, as JSON or CSV."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ SUPPORTED_PARAMS = frozenset({"by", "from", "to", "format"})
 
 
 def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """Of all processes that share a store; of this one alone with memory://, or while the store is away (`source` says which)."""
+    """Return the endpoint. `source` in its response says whether the usage is that of all processes or of this one alone."""
 
     async def answer(request: Request) -> Response:
         params = dict(request.query_params)
         unknown = sorted(set(params) - SUPPORTED_PARAMS)
         if unknown:
-            raise BadRequest(f"'{unknown[0][:40]}' is none of {', '.join(sorted(SUPPORTED_PARAMS))}.", param=unknown[0][:40])
+            raise BadRequest(
+                f"Unknown query parameter '{unknown[0][:40]}'. Supported: {', '.join(sorted(SUPPORTED_PARAMS))}.", param=unknown[0][:40]
+            )
         form = params["format"] if "format" in params else ("csv" if "text/csv" in request.headers.get("accept", "") else "json")
         repeated = [name for name in params if len(request.query_params.getlist(name)) > 1]
         if repeated:
-            raise BadRequest(f"'{repeated[0]}' is there twice.", param=repeated[0])
+            raise BadRequest(f"Query parameter '{repeated[0]}' is repeated.", param=repeated[0])
         if form not in ("json", "csv"):
-            raise BadRequest("format is json or csv.", param="format")
+            raise BadRequest("'format' must be 'json' or 'csv'.", param="format")
         try:
             query = read_query(params, date.fromisoformat(gateway.ledger.today()))
         except BadQueryError as error:
@@ -51,7 +53,7 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _read_rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[UsageRow, UsageCounts], str]:
-    """What was used on these days: by all that share the store, else by this process; and which of both it is."""
+    """Return the usage of these days and its source: `store` for all processes, or `process` if there is no store."""
     own = [copy for copy in gateway.ledger.counters.all_copies() if copy[1].day in days]
     if not gateway.config.store.startswith("memory:"):
         with suppress(StoreUnavailableError):

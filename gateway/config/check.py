@@ -1,4 +1,4 @@
-"""What must hold between parts of a configuration that are each right by themselves."""
+"""Checks across the parts of a configuration, each of which is valid by itself."""
 
 from __future__ import annotations
 
@@ -16,77 +16,93 @@ from gateway.config.secret import check_permissions
 from gateway.config.store_address import store_address
 from gateway.config.types import Config, KeyConfig, matching_wildcard
 
-MAX_STORE_DEADLINE_S = 10
-"""Seconds that callers may be made to wait for a store that hangs."""
+MAX_STORE_DEADLINE_S = 10  # the time that each call waits if the store hangs
 
 
 def check_listeners(config: Config, problems: Problems) -> None:
-    """No open door: callers off this machine need keys, and so does the admin listener."""
+    """Refuse listeners that other machines reach without a key."""
     if config.auth == "auto" and not config.keys and not config.listen.is_loopback:
         problems.add_at_path(
             "listen",
-            f"{config.listen} can be reached from outside, and there are no keys: add one under keys, listen on 127.0.0.1, "
-            "make keys at run time with auth: keys, or let anybody in with auth: none",
+            f"{config.listen} is reachable from other machines and there are no keys: add a key under keys, listen on "
+            "127.0.0.1, or set auth: keys (keys are created at run time) or auth: none (no keys)",
         )
     if config.auth == "keys" and not config.keys and config.admin.key_hash is None:
         problems.add_at_path(
             "auth",
-            "nobody could call: there is no key, and who makes them at run time needs an admin key: set admin.key_hash, then "
-            "lockgate key create --name NAME --admin URL; or add a key under keys",
+            "no keys are configured and none can be created: set admin.key_hash and run "
+            "lockgate key create --name NAME --admin URL, or add a key under keys",
         )
     if config.auth == "none" and config.keys:
-        problems.add_at_path("auth", "with auth: none nobody's key is checked: remove it, or remove the keys")
+        problems.add_at_path("auth", "auth: none ignores these keys: remove auth or remove the keys")
     if config.admin.key_hash is None and not config.admin.listen.is_loopback:
-        problems.add_at_path("admin", f"{config.admin.listen} can be reached from outside: set admin.key_hash, or listen on 127.0.0.1")
+        problems.add_at_path(
+            "admin",
+            f"{config.admin.listen} is reachable from other machines: set admin.key_hash, or listen on 127.0.0.1",
+        )
     if config.listen == config.admin.listen and config.listen.port:
-        problems.add_at_path("admin", f"the admin listener needs an address of its own, {config.listen} is the callers'")
+        problems.add_at_path(
+            "admin", f"the admin listener cannot share {config.listen} with the callers' listener: use another port"
+        )
 
 
 def check_keys(config: Config, problems: Problems) -> None:
-    """Every key is one caller's; what keys and teams name exists."""
+    """Refuse duplicate keys, and names of teams and models that are not in the file."""
     seen: dict[str, str] = {}
     for name, key in config.keys.items():
         first = seen.setdefault(key.hash, name)
         if first != name and key.hash:
-            problems.add_at_path(f"{join('keys', name)}.hash", f"the same key as '{first}'")
+            problems.add_at_path(f"{join('keys', name)}.hash", f"same key as '{first}': every key needs its own hash")
         if key.team is not None and key.team not in config.teams:
             path = f"{join('keys', name)}.team"
-            problems.add_at_path(path, f"no team {problems.source_text(path)} in this file{suggest(key.team, config.teams, 'teams')}")
+            problems.add_at_path(
+                path, f"no team {problems.source_text(path)} in this file{suggest(key.team, config.teams, 'teams')}"
+            )
         _check_models(config, key.models, join("keys", name), problems)
     for name, team in config.teams.items():
         if not name.strip() or not name.isprintable():
-            problems.add_at_path(join("teams", name), "a team's name is text")
+            problems.add_at_path(join("teams", name), "a team's name must be printable text")
         _check_models(config, team.models, join("teams", name), problems)
 
 
 def check_new_key(key: KeyConfig, path: str, problems: Problems) -> None:
-    """A key that is being made is good for a while; one in a file may have ended since it was written."""
+    """Refuse a new key that has already expired. A key in a file may have expired since it was written."""
     if key.expires is not None and key.expires <= datetime.now(UTC):
         ended = key.expires.isoformat(timespec="seconds").replace("+00:00", "Z")
-        problems.add_at_path(f"{path}.expires", f"it ended at {ended}, so that the key would never be taken: name a later day, or leave it out")
+        problems.add_at_path(
+            f"{path}.expires", f"the key has already expired at {ended}: set a later date, or remove expires"
+        )
 
 
 def _check_models(config: Config, models: Iterable[str] | None, where: str, problems: Problems) -> None:
     for index, model in enumerate(models or ()):
-        several = model.endswith("*") and any(name.startswith(model[:-1]) for name in config.models)
-        if model not in config.models and not several and matching_wildcard(model, config.models) is None and _exposed(config, model) is None:
+        is_prefix = model.endswith("*") and any(name.startswith(model[:-1]) for name in config.models)
+        is_known = model in config.models or is_prefix or matching_wildcard(model, config.models) is not None
+        if not is_known and _exposed(config, model) is None:
             path = f"{where}.models[{index}]"
-            problems.add_at_path(path, f"no model {problems.source_text(path)} in this file{suggest(model, config.models, 'models')}")
+            problems.add_at_path(
+                path, f"no model {problems.source_text(path)} in this file{suggest(model, config.models, 'models')}"
+            )
 
 
 def check_store(config: Config, problems: Problems) -> None:
-    """What is said of the store belongs together."""
-    for name, whose in (("store_password", "the store has"), ("store_sentinel_password", "Sentinels have")):
+    """Refuse store settings that contradict each other."""
+    for name, server in (("store_password", "the store"), ("store_sentinel_password", "Sentinel")):
         if len(getattr(config, name)) > 1:
-            problems.add_at_path(name, f"{whose} one password")
+            problems.add_at_path(name, f"{server} takes one password, not a list")
     if config.store_deadline > MAX_STORE_DEADLINE_S:
-        problems.add_at_path("store_deadline", f"a call waits so long when the store hangs: {MAX_STORE_DEADLINE_S} s at most, and 50ms is usual")
+        problems.add_at_path(
+            "store_deadline", f"must be at most {MAX_STORE_DEADLINE_S}s: each call waits this long if the store hangs"
+        )
     if config.store_sentinel_password and "+sentinel:" not in config.store:
-        problems.add_at_path("store_sentinel_password", "no Sentinels are named: store: redis+sentinel://HOST:26379,HOST:26379/NAME/0")
+        problems.add_at_path(
+            "store_sentinel_password",
+            "requires a Sentinel store: set store: redis+sentinel://HOST:26379,HOST:26379/NAME/0",
+        )
     if config.store.startswith("memory:"):
         for name in ("store_password", "store_ca"):
             if getattr(config, name):
-                problems.add_at_path(name, "memory:// has none: name a Redis as store")
+                problems.add_at_path(name, "memory:// does not use it: set store to a Redis URL")
         return
     try:
         store_address(config)
@@ -95,30 +111,34 @@ def check_store(config: Config, problems: Problems) -> None:
 
 
 def check_limits(config: Config, problems: Problems) -> None:
-    """Budgets whose every call has a price, and settings of targets that some model leads to."""
+    """Refuse budgets for targets without a price, and settings of targets that no model leads to."""
     blocks = _limits(config)
     known = {(ref.provider, ref.model) for ref in _targets(config, config.models)}
-    for name, one in () if config.expose_targets else config.providers.items():
-        there = [model for other, model in known if other == name]
-        for model in one.models:
-            if model not in there:
+    for name, provider in () if config.expose_targets else config.providers.items():
+        used = [model for other, model in known if other == name]
+        for model in provider.models:
+            if model not in used:
                 path = join(join("providers", name) + ".models", model)
-                problems.add_at_path(path, f"no model of this file leads to {name}/{model}{suggest(model, there, 'targets')}")
+                problems.add_at_path(path, f"no model leads to {name}/{model}{suggest(model, used, 'targets')}")
     for path, limits, targets in blocks:
         for ref in targets if limits.spend is not None else ():
-            provider = config.providers.get(ref.provider or "")
-            if provider is not None and price_of(provider, ref.model) is None:
-                where = join(join("providers", provider.name), "prices")
-                problems.add_at_path(f"{path}.spend", f"{ref} has no known price, so that its cost cannot be counted: add it under {where}")
+            owner = config.providers.get(ref.provider or "")
+            if owner is not None and price_of(owner, ref.model) is None:
+                where = join(join("providers", owner.name), "prices")
+                problems.add_at_path(
+                    f"{path}.spend", f"{ref} has no known price, so its cost cannot be counted: add it under {where}"
+                )
                 break
 
 
 def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
-    """Every block of limits, with the targets that its calls can go to."""
-    found: list[tuple[str, LimitsConfig, list[Ref]]] = []
+    """Return every limits block: its path, the block, and the targets that its calls can reach."""
+    limited: list[tuple[str, LimitsConfig, list[Ref]]] = []
     everything = [Ref(name, "*") for name in config.providers] if config.expose_targets else []
-    blocks = [(join("keys", name), one.models, one.limits, "limits") for name, one in config.keys.items()]
-    blocks += [(join("keys", name), one.models, one.limits_per_user, "limits_per_user") for name, one in config.keys.items()]
+    blocks = [(join("keys", name), key.models, key.limits, "limits") for name, key in config.keys.items()]
+    blocks += [
+        (join("keys", name), key.models, key.limits_per_user, "limits_per_user") for name, key in config.keys.items()
+    ]
     blocks += [(join("teams", name), team.models, team.limits, "limits") for name, team in config.teams.items()]
     for where, models, limits, field in blocks:
         targets: list[Ref] = []
@@ -126,27 +146,35 @@ def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
             targets = _targets(config, config.models) + everything
         elif limits.spend is not None:
             targets = [ref for model in models or () for ref in _may_reach(config, model)]
-        found.append((f"{where}.{field}", limits, targets))
+        limited.append((f"{where}.{field}", limits, targets))
     for name, model in config.models.items():
         targets = _targets(config, [name]) if model.limits.spend is not None else []
-        found.append((f"{join('models', name)}.limits", model.limits, targets))
+        limited.append((f"{join('models', name)}.limits", model.limits, targets))
     used = _targets(config, config.models) + everything
     for name, provider in config.providers.items():
-        found.append((f"{join('providers', name)}.limits", provider.limits, [ref for ref in used if ref.provider == name]))
-        for there, target in provider.models.items():
-            found.append((f"{join(join('providers', name) + '.models', there)}.limits", target.limits, [Ref(name, there)]))
-    return found
+        limited.append(
+            (f"{join('providers', name)}.limits", provider.limits, [ref for ref in used if ref.provider == name])
+        )
+        for model_name, target in provider.models.items():
+            limited.append(
+                (
+                    f"{join(join('providers', name) + '.models', model_name)}.limits",
+                    target.limits,
+                    [Ref(name, model_name)],
+                )
+            )
+    return limited
 
 
 def _may_reach(config: Config, model: str) -> list[Ref]:
-    """Where calls of a key may go whose list of models has this name, or pattern."""
+    """Return the targets that calls can reach if a key allows this model name or pattern."""
     named = [name for name in config.models if model.endswith("*") and name.startswith(model[:-1])]
     target = _exposed(config, model)
     return _targets(config, [_pattern(config, model), *named]) + ([target] if target is not None else [])
 
 
 def _exposed(config: Config, model: str) -> Ref | None:
-    """The target that a name among a key's models is, where callers may ask for targets; `openai/*` is any of them."""
+    """Return the target that a key allows by PROVIDER/MODEL (or PROVIDER/*), if callers may ask for targets."""
     provider, slash, name = model.partition("/")
     return Ref(provider, name) if config.expose_targets and slash and name and provider in config.providers else None
 
@@ -156,7 +184,7 @@ def _pattern(config: Config, model: str) -> str:
 
 
 def _targets(config: Config, models: Iterable[str]) -> list[Ref]:
-    """Where calls for these models can go, through other models too."""
+    """Return the targets that calls for these models can reach, directly or through other models."""
     found: list[Ref] = []
     seen: set[str] = set()
     waiting = list(models)
@@ -175,7 +203,7 @@ def _targets(config: Config, models: Iterable[str]) -> list[Ref]:
 
 
 def check_tls(config: Config, problems: Problems, files: Files) -> None:
-    """The certificate and the key load, and belong together."""
+    """Refuse a certificate and private key that cannot be loaded or do not match."""
     if config.tls is None or None in (config.tls.cert, config.tls.key):
         return
     import ssl
@@ -185,8 +213,8 @@ def check_tls(config: Config, problems: Problems, files: Files) -> None:
             check_permissions(Path(config.tls.key), problems.source_text("tls.key"))
         pem.load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem.read_certificate(config.tls, files))
     except UnicodeDecodeError:
-        problems.add_at_path("tls", "cert and key cannot be used together: not PEM")
+        problems.add_at_path("tls", "cert and key cannot be loaded: not PEM")
     except ssl.SSLError as error:
-        problems.add_at_path("tls", f"cert and key cannot be used together: {error.reason or 'not PEM'}")
+        problems.add_at_path("tls", f"cert and key cannot be loaded: {error.reason or 'not PEM'}")
     except (OSError, ValueError) as error:
         problems.add_at_path("tls.key", str(error))

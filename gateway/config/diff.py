@@ -1,4 +1,4 @@
-"""What differs between two configurations, in an operator's words; a secret's change is told, its value never."""
+"""Differences between two configurations. A changed secret is reported without its value."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gateway.config.secret import Secret
 from gateway.config.types import Config
 
 SECTIONS = {"providers": "provider", "models": "model", "teams": "team", "keys": "key"}
-"""Parts of the file whose entries come and go by name."""
+"""Sections with named entries, and the word for one entry."""
 
 RESTART_ONLY = (
     "listen", "admin.listen", "store", "store_password", "store_sentinel_password", "store_ca", "store_deadline", "journal",
     "metrics", "traces", "trusted_proxies",
 )  # fmt: skip
-"""What a process has for its whole life: a reload keeps it as it is, and says so. Turning `tls` on or off is such a change, too."""
+"""Settings that only a restart changes; a reload keeps and reports them. Turning `tls` on or off needs a restart too."""
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One difference: an entry of a section that came, went or changed, or a setting (`section` is empty)."""
+    """One difference: an entry of a section that was added, removed or changed, or a setting (`section` is empty)."""
 
     what: Literal["added", "removed", "changed"]
     section: str
@@ -41,27 +41,28 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def compare(old: Config, new: Config) -> list[Change]:
-    """Every difference, settings first, then section by section in the order of the files."""
+    """Return every difference: settings first, then each section in the order of the file."""
     before, after = fields_of(old), fields_of(new)
-    found = []
+    changes = []
     for name in after:
         if name in SECTIONS:
             continue
-        for path, one, other, form in _leaves(name, before[name], after[name]):
-            restart = (_is_fixed(path) and not _read_again(one, other)) or _switches_tls(path, one, other)
-            found.append(Change("changed", "", path, (_step(one, other, form),), restart))
+        for path, old_value, new_value, form in _leaves(name, before[name], after[name]):
+            is_fixed = _is_restart_only(path) and not _is_reread_password(old_value, new_value)
+            restart = is_fixed or _switches_tls(path, old_value, new_value)
+            changes.append(Change("changed", "", path, (_change_text(old_value, new_value, form),), restart))
     for section in SECTIONS:
-        found += _entries(section, before[section][0], after[section][0])
-    return found
+        changes += _entries(section, before[section][0], after[section][0])
+    return changes
 
 
 def restart_changes(old: Config, new: Config) -> list[Change]:
-    """The differences that a running process cannot take up."""
+    """Return the differences that need a restart."""
     return [change for change in compare(old, new) if change.restart]
 
 
 def keep_restart_only(new: Config, running: Config) -> Config:
-    """The new configuration with the parts that the process cannot change as they are."""
+    """Return the new configuration with the restart-only settings of the running one."""
     for path in RESTART_ONLY:
         new = _put(new, path.split("."), running)
     return structs.replace(new, tls=running.tls) if (new.tls is None) != (running.tls is None) else new
@@ -73,14 +74,14 @@ def _put(struct: Any, path: list[str], source: Any) -> Any:
     return structs.replace(struct, **{field: _put(getattr(struct, field), rest, value) if rest else value})
 
 
-def _is_fixed(path: str) -> bool:
-    return any(path == fixed or path.startswith(fixed + ".") for fixed in RESTART_ONLY)
+def _is_restart_only(path: str) -> bool:
+    return any(path == setting or path.startswith(setting + ".") for setting in RESTART_ONLY)
 
 
-def _read_again(old: Any, new: Any) -> bool:
-    """Whether only a password differs that is read from the same file at each connection to the store."""
+def _is_reread_password(old: Any, new: Any) -> bool:
+    """Return whether only a password differs that each connection to the store reads from the same file."""
     if isinstance(old, tuple) and isinstance(new, tuple):
-        old, new = (one[0] if len(one) == 1 else None for one in (old, new))
+        old, new = (secrets[0] if len(secrets) == 1 else None for secrets in (old, new))
     path = getattr(old, "path", None)
     if path is None or path != getattr(new, "path", None):
         return False
@@ -96,34 +97,41 @@ def _switches_tls(path: str, old: Any, new: Any) -> bool:
 
 
 def summarize(changes: list[Change]) -> str:
-    """All changes in one line: `models: 1 added, 2 changed; keys: 1 removed; max_body changed`."""
+    """Return all changes in one line: `models: 1 added, 2 changed; keys: 1 removed; max_body changed`."""
     counts: dict[str, dict[str, int]] = {}
     settings = [change.name for change in changes if not change.section]
     for change in changes:
         if change.section:
-            of = counts.setdefault(change.section, {})
-            of[change.what] = of.get(change.what, 0) + 1
-    parts = [f"{section}: {', '.join(f'{count} {what}' for what, count in sorted(of.items()))}" for section, of in counts.items()]
-    return "; ".join([*parts, *(f"{name} changed" for name in settings)]) or "nothing changed but how it is written"
+            by_kind = counts.setdefault(change.section, {})
+            by_kind[change.what] = by_kind.get(change.what, 0) + 1
+    parts = [
+        f"{section}: {', '.join(f'{count} {kind}' for kind, count in sorted(by_kind.items()))}"
+        for section, by_kind in counts.items()
+    ]
+    return "; ".join([*parts, *(f"{name} changed" for name in settings)]) or "only the formatting has changed"
 
 
 def _entries(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
     for name in old:
         if name not in new:
             yield Change("removed", section, name)
-    for name, one in new.items():
+    for name, entry in new.items():
         if name not in old:
-            yield Change("added", section, name, _said(one))
-        elif old[name] != one:
-            leaves = _leaves("", (old[name], None), (one, None))
-            yield Change("changed", section, name, tuple(f"{path} {_step(a, b, form)}" for path, a, b, form in leaves))
+            yield Change("added", section, name, _settings_text(entry))
+        elif old[name] != entry:
+            leaves = _leaves("", (old[name], None), (entry, None))
+            details = tuple(f"{path} {_change_text(before, after, form)}" for path, before, after, form in leaves)
+            yield Change("changed", section, name, details)
 
 
-def _said(entry: Any) -> tuple[str, ...]:
-    """What an entry says beyond the defaults, without its secrets."""
+def _settings_text(entry: Any) -> tuple[str, ...]:
+    """Return the settings of an entry that differ from the defaults, without secrets."""
     defaults = {field.encode_name: _default(field) for field in structs.fields(type(entry))}
     leaves = [
-        leaf for name, value in fields_of(entry).items() if name in defaults for leaf in _leaves(name, (defaults[name], value[1]), value)
+        leaf
+        for name, value in fields_of(entry).items()
+        if name in defaults
+        for leaf in _leaves(name, (defaults[name], value[1]), value)
     ]
     return tuple(f"{path} {_text(value, form)}" for path, _, value, form in leaves)
 
@@ -136,33 +144,34 @@ Value = tuple[Any, str | None]
 
 
 def _leaves(path: str, old: Value, new: Value) -> Iterator[tuple[str, Any, Any, str | None]]:
-    """The places inside two values where they differ: path, old, new, and how they are written."""
-    (one, _), (other, form) = old, new
-    if one == other:
+    """Yield the differences within two values: path, old value, new value, format."""
+    (old_value, _), (new_value, form) = old, new
+    if old_value == new_value:
         return
-    if isinstance(one, msgspec.Struct) and type(one) is type(other) and not _is_value(one):
-        before, after = fields_of(one), fields_of(other)
+    same_type = type(old_value) is type(new_value)
+    if isinstance(old_value, msgspec.Struct) and same_type and not _is_single_value(old_value):
+        before, after = fields_of(old_value), fields_of(new_value)
         for name in {**before, **after}:
             yield from _leaves(join(path, name), before.get(name, (None, None)), after.get(name, (None, None)))
-    elif isinstance(one, dict) and isinstance(other, dict):
-        for key in {**one, **other}:
-            yield from _leaves(join(path, key), (one.get(key), None), (other.get(key), None))
+    elif isinstance(old_value, dict) and isinstance(new_value, dict):
+        for key in {**old_value, **new_value}:
+            yield from _leaves(join(path, key), (old_value.get(key), None), (new_value.get(key), None))
     else:
-        yield path, one, other, form
+        yield path, old_value, new_value, form
 
 
-def _is_value(one: msgspec.Struct) -> bool:
-    """Whether a struct is written as one value: an address, a rate, a route."""
-    return not isinstance(masked_value(one), dict) or bool(one.__struct_config__.tag)
+def _is_single_value(struct: msgspec.Struct) -> bool:
+    """Return whether a struct is written as one value, such as an address, a rate or a route."""
+    return not isinstance(masked_value(struct), dict) or bool(struct.__struct_config__.tag)
 
 
-def _step(old: Any, new: Any, form: str | None) -> str:
+def _change_text(old: Any, new: Any, form: str | None) -> str:
     before, after = _text(old, form), _text(new, form)
-    return f"{before} -> {after}" if before != after else f"{after} (another value)"
+    return f"{before} -> {after}" if before != after else f"{after} (different value)"
 
 
 def _text(value: Any, form: str | None) -> str:
-    """A value in one line."""
+    """Return a value in one line."""
     plain = masked_value(value, form)
     if plain is None:
         return "none"
@@ -174,10 +183,10 @@ def _text(value: Any, form: str | None) -> str:
 
 
 def _route(plain: Any) -> str:
-    """A route: an order with `then`, a split with shares."""
+    """Return a route in words: an order with `then`, a split with percentages."""
     if isinstance(plain, list):
         return ", then ".join(_route(step) for step in plain)
     if isinstance(plain, dict):
-        whole = sum(plain.values())
-        return " or ".join(f"{name} ({weight / whole:.0%})" for name, weight in plain.items())
+        total = sum(plain.values())
+        return " or ".join(f"{name} ({weight / total:.0%})" for name, weight in plain.items())
     return str(plain)

@@ -1,4 +1,4 @@
-"""The parts of the YAML whose types depend on their content: a provider's own options, a model's many spellings."""
+"""Readers for entries whose type depends on their content: providers, with the keys of their type, and models."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def _struct(kind: type[msgspec.Struct]) -> mi.StructType:
 
 
 def options_type(kind: str) -> mi.StructType | None:
-    """The keys that a provider type adds to the common ones."""
+    """Return the keys that a provider type adds to the common ones, or None."""
     options = providers.options_of(kind)
     return None if options is None else _struct(options)
 
 
 class ProviderReader:
-    """Reads `providers:`; each provider's type decides which keys it takes."""
+    """Reads an entry of `providers:`. The provider type decides which keys it has."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -38,32 +38,36 @@ class ProviderReader:
         self._types = tuple(providers.types())
 
     def read(self, node: Node, path: str, name: str) -> Any:
-        """A ProviderConfig, or BAD."""
+        """Return a ProviderConfig, or BAD."""
         if not name.strip() or "/" in name or not name.isprintable():
-            self._reader.reject(node, path, "a provider's name is text without '/', as in PROVIDER/MODEL")
+            self._reader.reject(node, path, "a provider's name must be printable text without '/'")
         mapping = self._reader.mapping(node, path)
         if mapping is None:
             return BAD
         kind = self._type(mapping, path, name)
         values, _ = self._reader.fields(mapping, self._common, path)
         if kind is None:
-            return BAD  # which other keys it may have is for its type to say
+            return BAD  # without the type, its other keys are unknown
         try:
-            own = options_type(kind)
-        except Exception as error:  # a package that is not ours may fail in any way
-            return self._reader.reject(node, join(path, "type"), f"its package cannot be loaded: {type(error).__name__}: {error}")
-        self._reader.report_unknown_keys(mapping, path, {**keys_of(self._common), **(keys_of(own) if own else {})})
+            options = options_type(kind)
+        except Exception as error:  # a plugin may fail in any way
+            return self._reader.reject(
+                node, join(path, "type"), f"the plugin of this type cannot be loaded: {type(error).__name__}: {error}"
+            )
+        self._reader.report_unknown_keys(
+            mapping, path, {**keys_of(self._common), **(keys_of(options) if options else {})}
+        )
         self._check(mapping, path, kind)
-        filled = self._options(mapping, own, path) if own else {}
+        filled = self._options(mapping, options, path) if options else {}
         return BAD if filled is BAD else ProviderConfig(**{**values, "name": name, "type": kind, "options": filled})
 
     def _options(self, mapping: Mapping, kind: mi.StructType, path: str) -> Any:
-        """The type's own keys with their defaults, or BAD. What the struct itself refuses (ValueError) is told at the key it names."""
-        found, complete = self._reader.fields(mapping, kind, path)
+        """Return the keys of the type with their defaults, or BAD. A ValueError is reported at the key it begins with."""
+        values, complete = self._reader.fields(mapping, kind, path)
         if not complete:
             return BAD
         try:
-            return msgspec.structs.asdict(kind.cls(**found))
+            return msgspec.structs.asdict(kind.cls(**values))
         except ValueError as error:
             key = str(error).partition(" ")[0]
             self._reader.problems.add_at_path(join(path, key) if key in keys_of(kind) else path, str(error))
@@ -75,9 +79,13 @@ class ProviderReader:
             if name in self._types:
                 return name
             near = nearest(name, self._types)
-            hint = f"; if '{near}' was meant, that is how it is spelt" if near else ""
+            hint = f"; did you mean '{near}'?" if near else ""
             known = ", ".join(self._types)
-            self._reader.problems.add(mapping.place, join(path, "type"), f"missing, as '{name}' is no type: one of {known}{hint}")
+            self._reader.problems.add(
+                mapping.place,
+                join(path, "type"),
+                f"missing, because '{name}' is not a provider type: use one of {known}{hint}",
+            )
             return None
         kind = self._reader.text(entry.value, join(path, "type")) if isinstance(entry.value, Scalar) else ""
         if kind in self._types:
@@ -87,20 +95,22 @@ class ProviderReader:
         return None
 
     def _check(self, mapping: Mapping, path: str, kind: str) -> None:
-        """What a type cannot do without."""
+        """Report a missing base_url or api_key that the type requires."""
         provider = providers.get(kind)
         entry = mapping.entries.get("base_url")
         if entry is not None and not (isinstance(entry.value, Scalar) and entry.value.null):
             return
         if provider.default_base_url is None:
-            self._reader.problems.add(mapping.place, join(path, "base_url"), f"missing: {kind} has no address of its own")
+            self._reader.problems.add(mapping.place, join(path, "base_url"), f"missing: {kind} has no default address")
         if provider.needs_credential and "api_key" not in mapping.entries:
             variable = f"{kind.upper().replace('-', '_')}_API_KEY"
-            self._reader.problems.add(mapping.place, join(path, "api_key"), f'missing: {kind} needs one, for example "${{{variable}}}"')
+            self._reader.problems.add(
+                mapping.place, join(path, "api_key"), f'missing: {kind} requires a key, for example "${{{variable}}}"'
+            )
 
 
 class ModelReader:
-    """Reads `models:`; a value is a target, another model, an order, a split, or `targets:` with settings."""
+    """Reads an entry of `models:`: a target, another model, an order, a split, or `targets:` with settings."""
 
     def __init__(self, reader: Reader, routes: RouteReader) -> None:
         self._reader = reader
@@ -108,9 +118,9 @@ class ModelReader:
         self._kind = _struct(ModelConfig)
 
     def read(self, node: Node, path: str, name: str) -> Any:
-        """A ModelConfig, or BAD."""
+        """Return a ModelConfig, or BAD."""
         if not name.strip() or not name.isprintable() or "*" in name[:-1]:
-            self._reader.reject(node, path, "a model's name is text; '*' may stand at its end only")
+            self._reader.reject(node, path, "a model's name must be printable text, with '*' only at its end")
         if not self._has_settings(node):
             route = self._routes.read(node, path, name)
             return BAD if route is None else ModelConfig(name=name, targets=route)
@@ -135,15 +145,15 @@ class ModelReader:
         return BAD if route is None else ModelConfig(name=name, targets=route, **values)
 
     def _has_settings(self, node: Node) -> bool:
-        """Whether a mapping is `targets:` with settings, rather than a split of targets to weights."""
+        """Return whether a mapping is `targets:` with settings, not a split of targets to weights."""
         if not isinstance(node, Mapping):
             return False
         known = keys_of(self._kind)
-        return any(key in known or isinstance(entry.value, Sequence | Mapping) for key, entry in node.entries.items()) or any(
-            "/" not in key and nearest(key, known) for key in node.entries
-        )
+        return any(
+            key in known or isinstance(entry.value, Sequence | Mapping) for key, entry in node.entries.items()
+        ) or any("/" not in key and nearest(key, known) for key in node.entries)
 
 
 def nearest_key(mapping: Mapping, wanted: str) -> str | None:
-    """The key of `mapping` that was probably meant to be `wanted`; it has its own problem already."""
+    """Return the key of `mapping` that is probably a misspelt `wanted`, which has already been reported."""
     return next((key for key in mapping.entries if nearest(key, (wanted,)) == wanted), None)

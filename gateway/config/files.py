@@ -1,4 +1,4 @@
-"""The files beside the YAML that its values name: read for their secrets, remembered so that a change of one is noticed."""
+"""The files that a configuration refers to: secrets and certificates, and fingerprints that reveal a change."""
 
 from __future__ import annotations
 
@@ -15,49 +15,50 @@ MISSING = "missing"
 
 
 class Files:
-    """What one reading of a configuration opened.
+    """The files opened while one configuration is read.
 
-    `given` has the contents that stand for the disk's, by path; `known` are files that were there at an earlier reading and may be gone.
+    `given` maps paths to contents that are used instead of the disk's. `known` has the files of an earlier reading, which
+    may be missing now.
     """
 
     def __init__(self, given: Mapping[str, str] | None = None, known: Container[str] = ()) -> None:
         self._given = given or {}
         self._known = known
         self.secrets: dict[str, str] = {}
-        """The content of each file that is a secret or a certificate, by path."""
+        """Contents of the files with secrets and certificates, by path."""
         self.fingerprints: dict[str, str] = {}
-        """What tells each file's content from another, by path; files that could not be read included."""
+        """Fingerprints of all files, by path, unreadable files included."""
 
     def secret(self, path: Path, written: str = "") -> Secret:
-        """The secret in a file; ValueError says what is wrong with it."""
+        """Return the secret in a file. Raises ValueError if the file is unusable."""
         name = str(path)
         self.watch(path)
-        found = Secret(self._given[name], path) if name in self._given else read_secret(path, written)
-        self.secrets[name] = found.reveal()
-        return found
+        secret = Secret(self._given[name], path) if name in self._given else read_secret(path, written)
+        self.secrets[name] = secret.reveal()
+        return secret
 
     def text(self, path: Path) -> str:
-        """The content of a file that goes on as it was read; OSError or ValueError when it cannot be read."""
+        """Return the content of a file, as first read. Raises OSError or ValueError if it is unreadable."""
         name = str(path)
         if name not in self.secrets:
             self.secrets[name] = self._given[name] if name in self._given else path.read_bytes()[:MAX_BYTES].decode()
         return self.secrets[name]
 
     def is_given(self, path: Path) -> bool:
-        """Whether it is taken as it was, not as the disk has it."""
+        """Return whether the content was given and not read from disk."""
         return str(path) in self._given
 
     def was_present(self, path: Path) -> bool:
-        """Whether it was there before, so that its absence now is no mistake of who wrote the configuration."""
+        """Return whether the file existed at an earlier reading, so that its absence is not an error now."""
         return str(path) in self._known
 
     def watch(self, path: Path) -> None:
-        """A file whose change matters."""
+        """Record the fingerprint of a file, so that a change is noticed."""
         self.fingerprints[str(path)] = fingerprint(str(path))
 
 
 def fingerprint(path: str) -> str:
-    """A file's content as a digest, or its size and time when it is too large to be read often; links are followed."""
+    """Return a digest of a file, or its size and time if it is too large to read often. Follows links."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
@@ -69,5 +70,5 @@ def fingerprint(path: str) -> str:
 
 
 def fingerprints(paths: Iterable[str]) -> dict[str, str]:
-    """The marks of several files as they are now."""
+    """Return the current fingerprints of several files."""
     return {path: fingerprint(path) for path in paths}

@@ -1,4 +1,4 @@
-"""The forms that one value can be written in: durations, sizes, addresses, URLs, hashes, dates; each reads text and has its JSON Schema."""
+"""Formats of single values: durations, sizes, addresses, URLs, hashes, dates. Each has a reader and a JSON Schema."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from gateway.config.secret import Url
 
 Schema = dict[str, Any]
 
-VARIABLE = r".*\$\{.+\}.*"
-"""In a JSON Schema: text that is only known once variables are filled in."""
+VARIABLE = r".*\$\{.+\}.*"  # in a JSON Schema: text with variables, whose value is not known yet
 
 MAX_DURATION_S = 24 * 3600.0
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -34,19 +33,19 @@ _GUESSABLE = (
     "null", "undefined", "default", "master", "master-key", "letmein", "qwerty", "1234", "12345678", "123456", "sk-1234", "sk-12345",
     "sk-123456", "sk-test", "sk-master", "sk-admin", "sk-", "lg-", "lg-test", "lockgate", "gateway", "Bearer", "EMPTY", "x", "foo", "\n",
 )  # fmt: skip
-_GUESSED = {hashlib.sha256(word.encode()).hexdigest(): word for word in _GUESSABLE}
-OPERATIONS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses")
+_GUESSABLE_DIGESTS = {hashlib.sha256(word.encode()).hexdigest(): word for word in _GUESSABLE}
+OPERATION_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses")
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where a listener listens."""
+    """Host and port of a listener."""
 
     host: str
     port: int
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can connect."""
         try:
             return ip_address(self.host.partition("%")[0]).is_loopback
         except ValueError:
@@ -57,55 +56,55 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Format(msgspec.Struct, frozen=True):
-    """How one kind of value is read from text (ValueError says how it is written) and shown to an editor."""
+    """One format: its reader, which raises ValueError with the expected form, and its JSON Schema."""
 
     read: Callable[[str], Any]
     schema: Schema
     may_hold_secret: bool = False
-    """The text may carry a credential: never repeat it in a message."""
+    """The text may contain a credential, so messages must not repeat it."""
     allows_file: bool = False
-    """The value may be a file's content: file:PATH."""
+    """The value may also be written as file:PATH."""
 
 
 def read_duration(text: str) -> float:
-    """Seconds from `500ms`, `60s`, `2m`, `1h30m`."""
+    """Read a duration such as `500ms`, `60s`, `2m` or `1h30m`, in seconds."""
     if not re.fullmatch(_DURATION, text):
-        unit = ", a number needs its unit" if re.fullmatch(_NUMBER, text) else ""
+        unit = " (add a unit)" if re.fullmatch(_NUMBER, text) else ""
         raise ValueError(f"expected a duration such as 500ms, 60s or 2m{unit}")
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(rf"({_NUMBER})(ms|s|m|h)", text))
     if not 0 < seconds <= MAX_DURATION_S:
-        raise ValueError("a duration is more than 0 and at most 24h")
+        raise ValueError("a duration must be more than 0 and at most 24h")
     return seconds
 
 
 def read_share(text: str) -> float:
-    """A part of the whole, more than 0 and at most 1, from `10%`."""
+    """Read a percentage such as `10%`, as a number of more than 0 and at most 1."""
     match = re.fullmatch(rf"({_NUMBER})\s?%", text)
     if match is None or not 0 < float(match[1]) <= 100:
-        raise ValueError("expected a share such as 10%, more than 0% and at most 100%")
+        raise ValueError("expected a percentage such as 10%, more than 0% and at most 100%")
     return float(match[1]) / 100
 
 
 def read_pause(text: str) -> float:
-    """A duration, or 0 for none."""
+    """Read a duration that may be 0, in seconds."""
     return 0.0 if re.fullmatch(r"0(?:ms|s|m|h)?", text) else read_duration(text)
 
 
 def read_hedge_delay(text: str) -> HedgeDelay:
-    """A duration, or a percentile from p50 to p99.9."""
+    """Read a duration, or a percentile from p50 to p99.9."""
     match = re.fullmatch(r"p(\d{1,2}(?:\.\d)?)", text)
     if match is None:
         try:
             return HedgeDelay(seconds=read_duration(text))
         except ValueError:
-            raise ValueError("expected a time such as 800ms, or a percentile such as p95") from None
+            raise ValueError("expected a duration such as 800ms, or a percentile such as p95") from None
     if not 50 <= float(match[1]) <= 99.9:
-        raise ValueError("a percentile is from p50 to p99.9: a call that is faster than most is not slow")
+        raise ValueError("a percentile must be between p50 and p99.9")
     return HedgeDelay(share=float(match[1]) / 100)
 
 
 def read_size(text: str) -> int:
-    """Bytes from `32MiB`, `64 KiB`, `10MB`, `1000` (bytes)."""
+    """Read a size such as `32MiB`, `64 KiB`, `10MB` or `1000`, in bytes."""
     if re.fullmatch(r"[0-9]{1,15}", text):
         return int(text)
     match = re.fullmatch(rf"({_NUMBER}) ?(B|kB|KB|MB|GB|KiB|MiB|GiB)", text)
@@ -115,7 +114,7 @@ def read_size(text: str) -> int:
 
 
 def read_listen_address(text: str) -> Address:
-    """A listener's HOST:PORT; IPv6 hosts stand in brackets."""
+    """Read HOST:PORT. IPv6 hosts are written in brackets."""
     match = re.fullmatch(rf"({_HOST}):([0-9]{{1,5}})", text)
     if match is None or int(match[2]) > 65535:
         raise ValueError("expected HOST:PORT, for example 127.0.0.1:8080 (0.0.0.0:8080 for every interface)")
@@ -126,44 +125,46 @@ def read_listen_address(text: str) -> Address:
 
 
 def _url(text: str, schemes: tuple[str, ...], expected: str) -> Any:
-    """The parts of a URL with a host; ValueError otherwise. The text is not repeated, it may carry a password."""
+    """Split a URL. Raises ValueError, without the text, because it may contain a password."""
     try:
         parts = urlsplit(text)
-        sound = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        is_valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
-        sound = False
-    if not sound or not text.isprintable() or " " in text:
+        is_valid = False
+    if not is_valid or not text.isprintable() or " " in text:
         raise ValueError(f"expected {expected}")
     return parts
 
 
 def read_base_url(text: str) -> str:
-    """Everything before an operation's path, without the slash at its end."""
+    """Read the URL before the path of an operation, without a trailing slash."""
     parts = _url(text, ("http", "https"), "a URL such as https://api.example.com/v1")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("a credential goes into api_key, not into the URL")
+        raise ValueError("the URL contains a credential: use api_key instead")
     if parts.query or parts.fragment or "?" in text or "#" in text:
-        raise ValueError("expected everything before the operation's path, without '?' or '#'")
+        raise ValueError("a base URL must not contain '?' or '#'")
     bare = text.rstrip("/")
-    for operation in OPERATIONS:
+    for operation in OPERATION_PATHS:
         if parts.path.rstrip("/").endswith(operation):
-            raise ValueError(f"expected everything before the operation's path: leave out '{operation}'")
+            raise ValueError(f"a base URL ends before the operation's path: remove '{operation}'")
     return bare
 
 
 def read_proxy(text: str) -> Url:
-    """`env`, or the URL of a proxy."""
+    """Read `env`, or the URL of a proxy."""
     if text != "env":
         _url(text, ("http", "https", "socks5", "socks5h"), "'env' or the URL of a proxy, for example http://proxy:3128")
     return Url(text)
 
 
 def read_store(text: str) -> Url:
-    """Where counters live: memory:// or a Redis."""
+    """Read the URL of a store: memory:// or a Redis URL."""
     if text == "memory://":
         return Url(text)
     if text.startswith("unix:") or not text.isprintable() or " " in text:
-        raise ValueError("expected memory:// or the URL of a Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://")
+        raise ValueError(
+            "expected memory:// or a Redis URL (redis://, rediss://, redis+sentinel:// or redis+cluster://)"
+        )
     address = read_address(text)
     for host, port in address.nodes or ((address.host, address.port),):
         if not re.fullmatch(rf"(?:{_HOST}|[0-9A-Fa-f:.%]+)", host) or not 0 < port < 65536:
@@ -172,24 +173,24 @@ def read_store(text: str) -> Url:
 
 
 def read_journal(text: str) -> str:
-    """A folder, or `off`."""
+    """Read a folder, or `off`."""
     if not text.strip() or not text.isprintable():
         raise ValueError("expected a folder, or off")
     return text
 
 
 def read_origin(text: str) -> str:
-    """A browser's origin, or `*`."""
+    """Read the origin of a web page, or `*`."""
     if text == "*":
         return text
     parts = _url(text, ("http", "https"), "an origin such as https://app.example.com, or '*'")
     if parts.path or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError("an origin has no path: https://app.example.com")
+        raise ValueError("an origin must not have a path: write https://app.example.com")
     return text.lower()
 
 
 def read_network(text: str) -> str:
-    """An IP address or network, for example 10.0.0.0/8."""
+    """Read an IP address or network such as 10.0.0.0/8."""
     try:
         return str(ip_network(text, strict=False))
     except ValueError:
@@ -197,31 +198,35 @@ def read_network(text: str) -> str:
 
 
 def read_key_hash(text: str) -> str:
-    """`sha256:` and the hex digest of a virtual key."""
+    """Read `sha256:` and the hexadecimal digest of a key."""
     if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", text):
-        raise ValueError('expected sha256: and 64 hexadecimal digits, as of: printf %s "$KEY" | sha256sum')
+        raise ValueError('expected sha256: and 64 hexadecimal digits, the output of: printf %s "$KEY" | sha256sum')
     digest = text[7:].lower()
-    if digest in _GUESSED:
-        raise ValueError("this is the hash of a key that anybody would try first; choose a long random key: openssl rand -hex 32")
+    if digest in _GUESSABLE_DIGESTS:
+        raise ValueError("this is the hash of a well-known key: generate a key with openssl rand -hex 32")
     return f"sha256:{digest}"
 
 
 def read_expires(text: str) -> datetime:
-    """When a key ends: a moment (UTC unless it says otherwise), or a date, whose whole day still counts."""
+    """Read when a key expires: a time (UTC by default), or a date, which includes that whole day."""
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), UTC)
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError("expected a date such as 2027-01-31 or a moment such as 2027-01-31T12:00:00Z") from None
+        raise ValueError("expected a date such as 2027-01-31 or a time such as 2027-01-31T12:00:00Z") from None
 
 
 def _text(pattern: str, *examples: str) -> Schema:
     return {"type": "string", "pattern": f"^(?:{pattern}|{VARIABLE})$", "examples": list(examples)}
 
 
-_SECRET: Schema = {"type": "string", "pattern": r"\$\{|^file:", "examples": ["${OPENAI_API_KEY}", "file:/run/secrets/openai"]}
+_SECRET: Schema = {
+    "type": "string",
+    "pattern": r"\$\{|^file:",
+    "examples": ["${OPENAI_API_KEY}", "file:/run/secrets/openai"],
+}
 
 FORMATS: dict[str, Format] = {
     "duration": Format(read_duration, _text(_DURATION, "60s", "500ms")),
@@ -231,7 +236,9 @@ FORMATS: dict[str, Format] = {
     "size": Format(read_size, {"anyOf": [{"type": "integer", "minimum": 0}, _text(rf"{_SIZE}|\d+", "32MiB")]}),
     "address": Format(read_listen_address, _text(rf"{_HOST}:\d{{1,5}}", "127.0.0.1:8080")),
     "base_url": Format(read_base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), may_hold_secret=True),
-    "proxy": Format(read_proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), may_hold_secret=True),
+    "proxy": Format(
+        read_proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), may_hold_secret=True
+    ),
     "store": Format(
         read_store,
         _text(r"memory://|rediss?(?:\+(?:sentinel|cluster))?://\S+|file:\S+", "redis://redis:6379/0"),
@@ -241,12 +248,17 @@ FORMATS: dict[str, Format] = {
     "journal": Format(read_journal, {"type": "string", "minLength": 1, "examples": ["off", "/var/lib/lockgate"]}),
     "origin": Format(read_origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Format(read_network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
-    "key_hash": Format(read_key_hash, _text(r"sha256:[0-9a-fA-F]{64}|file:\S+", "sha256:" + "0" * 64), may_hold_secret=True, allows_file=True),
+    "key_hash": Format(
+        read_key_hash,
+        _text(r"sha256:[0-9a-fA-F]{64}|file:\S+", "sha256:" + "0" * 64),
+        may_hold_secret=True,
+        allows_file=True,
+    ),
     "rate": Format(read_rate, _text(RATE_PATTERN, "600/min", "200k/min")),
     "spend": Format(read_spend, _text(SPEND_PATTERN, "50 USD/month")),
     "expires": Format(read_expires, _text(r"\d{4}-\d\d-\d\d(?:[T ].+)?", "2027-01-31")),
 }
-"""Forms of text alone. Secrets, headers, paths and routes need more than the text and are read in config/read.py and config/route.py."""
+"""Formats that need only the text. Secrets, headers, paths (read.py) and routes (route.py) need more."""
 
 SECRET_SCHEMA: Schema = {"anyOf": [_SECRET, {"type": "array", "items": _SECRET, "minItems": 1}]}
 HEADER_SCHEMA: Schema = {"type": "string"}

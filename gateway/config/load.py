@@ -1,6 +1,6 @@
-"""The YAML an operator edits, as one frozen Config: one Config is one generation. Nothing else reads YAML.
+"""Loads the YAML as one frozen Config. One Config is one generation; nothing else reads YAML.
 
-`load` either returns a Config that can be served, or raises ConfigError with every problem at once.
+`load` returns a valid Config, or raises ConfigError with every problem at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gateway.config.secret import Secret
 from gateway.config.types import AdminConfig, Config, KeyConfig, ModelConfig, TlsConfig
 
 BUILT_IN = "(built-in)"
-"""The path of the configuration that holds when there is no file."""
+"""The path of the configuration that is used if there is no file."""
 
 BUILT_IN_YAML = b"""\
 store: memory://
@@ -44,15 +44,15 @@ DEFAULT_PATH = "config/gateway.yaml"
 
 
 def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
-    """The file to use when none is named: LOCKGATE_CONFIG, ./config/gateway.yaml, else the built-in configuration."""
-    named = environ.get("LOCKGATE_CONFIG")
-    if named:
-        return named
+    """Return the default path: LOCKGATE_CONFIG, else ./config/gateway.yaml, else the built-in configuration."""
+    path = environ.get("LOCKGATE_CONFIG")
+    if path:
+        return path
     return DEFAULT_PATH if Path(DEFAULT_PATH).exists() else BUILT_IN
 
 
 class Overrides(msgspec.Struct, frozen=True):
-    """The command line's word over the file's; None leaves the file's."""
+    """Settings of the command line that override the file. None keeps the setting of the file."""
 
     host: str | None = None
     port: int | None = None
@@ -65,9 +65,13 @@ NO_OVERRIDES = Overrides()
 
 
 def load(
-    path: str | Path, *, overrides: Overrides = NO_OVERRIDES, environ: Mapping[str, str] = os.environ, files: Files | None = None
+    path: str | Path,
+    *,
+    overrides: Overrides = NO_OVERRIDES,
+    environ: Mapping[str, str] = os.environ,
+    files: Files | None = None,
 ) -> Config:
-    """The Config of a file (or BUILT_IN); ConfigError otherwise."""
+    """Load a file (or BUILT_IN). Raises ConfigError if it is invalid."""
     return parse(read_config_bytes(path), str(path), overrides=overrides, environ=environ, files=files)
 
 
@@ -79,9 +83,9 @@ def parse(
     environ: Mapping[str, str] = os.environ,
     files: Files | None = None,
 ) -> Config:
-    """The Config of YAML bytes; `path` names it in messages, and file names in it are relative to its folder.
+    """Parse YAML. `path` is used in messages, and relative file names start at its folder.
 
-    `files` gives and remembers what those name.
+    `files` supplies and records the files that the YAML refers to.
     """
     problems = Problems(path)
     try:
@@ -93,17 +97,17 @@ def parse(
     reader.special = {ProviderConfig: ProviderReader(reader).read, ModelConfig: ModelReader(reader, routes).read}
     config = reader.read(root, mi.type_info(Config), "")
     if isinstance(config, Config):
-        config = _overridden(replace(config, path=path), overrides)
+        config = _apply_overrides(replace(config, path=path), overrides)
         routes.check_names(_names(root, "providers"), _names(root, "models"))
         for check in (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes):
-            _look(check, config, problems)
-        _look(partial(check_tls, files=reader.files), config, problems)
+            _run_check(check, config, problems)
+        _run_check(partial(check_tls, files=reader.files), config, problems)
     problems.raise_if_any()
     assert isinstance(config, Config)
     return config if config.tls is None else replace(config, tls=pem.read_certificate(config.tls, reader.files))
 
 
-def _look(check: Callable[[Config, Problems], None], config: Config, problems: Problems) -> None:
+def _run_check(check: Callable[[Config, Problems], None], config: Config, problems: Problems) -> None:
     """One check of the whole; where it stumbles over a value that was found wrong before, there is nothing to add."""
     try:
         check(config, problems)
@@ -113,7 +117,7 @@ def _look(check: Callable[[Config, Problems], None], config: Config, problems: P
 
 
 def read_config_bytes(path: str | Path) -> bytes:
-    """The YAML bytes of a file (or BUILT_IN), one more than allowed at most; ConfigError when it cannot be read."""
+    """Read a file (or BUILT_IN), at most one byte more than allowed. Raises ConfigError if it is unreadable."""
     if str(path) == BUILT_IN:
         return BUILT_IN_YAML
     path = Path(path)
@@ -129,19 +133,23 @@ def read_config_bytes(path: str | Path) -> bytes:
 
 
 def _names(root: yamlfile.Node, section: str) -> set[str]:
-    """The names written in a section, sound or not: a provider with a typo in it is still there."""
+    """Return the names in a section, even those of invalid entries: a provider with a typo still exists."""
     entry = root.entries.get(section) if isinstance(root, yamlfile.Mapping) else None
     return set(entry.value.entries) if entry is not None and isinstance(entry.value, yamlfile.Mapping) else set()
 
 
-def _overridden(config: Config, over: Overrides) -> Config:
+def _apply_overrides(config: Config, over: Overrides) -> Config:
     listen, admin = config.listen, config.admin
     if over.host is not None or over.port is not None:
-        listen = Address(listen.host if over.host is None else over.host, listen.port if over.port is None else over.port)
+        listen = Address(
+            listen.host if over.host is None else over.host, listen.port if over.port is None else over.port
+        )
     if over.admin_port is not None:
         admin = replace(admin, listen=Address(admin.listen.host, over.admin_port))
     grace = config.grace if over.grace is None else over.grace
-    return replace(config, listen=listen, admin=admin, grace=grace, drain=config.drain if over.drain is None else over.drain)
+    return replace(
+        config, listen=listen, admin=admin, grace=grace, drain=config.drain if over.drain is None else over.drain
+    )
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A configuration as it may be shown: what is secret by its type is masked, everything else reads as in the YAML."""
+"""A configuration as plain values for display: secrets are masked, everything else is written as in the YAML."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MASK = "***"
 
 
 def masked(config: Config) -> dict[str, Any]:
-    """The whole configuration, defaults filled in, as plain values."""
-    found: dict[str, Any] = masked_value(config)
-    return found
+    """Return the whole configuration as plain values, with defaults filled in."""
+    values: dict[str, Any] = masked_value(config)
+    return values
 
 
 def masked_value(value: Any, form: str | None = None) -> Any:
-    """One value as plain data; `form` is how its field is written in the YAML."""
+    """Return one value as plain data. `form` is the format of its field."""
     if isinstance(value, Secret):
         return MASK
     if isinstance(value, Url):
@@ -40,11 +40,11 @@ def masked_value(value: Any, form: str | None = None) -> Any:
     if isinstance(value, Order):
         return [masked_value(step) for step in value.steps]
     if isinstance(value, msgspec.Struct):
-        return {name: masked_value(one, form) for name, (one, form) in fields_of(value).items()}
+        return {name: masked_value(field, form) for name, (field, form) in fields_of(value).items()}
     if isinstance(value, dict):
-        return {key: masked_value(one) for key, one in value.items()}
+        return {key: masked_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [masked_value(one, form) for one in value]
+        return [masked_value(item, form) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
     if form in ("duration", "pause") and isinstance(value, float):
@@ -68,15 +68,15 @@ def _bytes(value: int) -> str | int:
 
 
 def fields_of(value: msgspec.Struct) -> dict[str, tuple[Any, str | None]]:
-    """What a struct of the configuration says, by the names in the YAML, with how each is written."""
-    found = {name: (getattr(value, field), form) for name, field, form in _fields(type(value)) if form != "outside"}
+    """Return the fields of a struct by their keys in the YAML, each with its value and format."""
+    fields = {name: (getattr(value, field), form) for name, field, form in _fields(type(value)) if form != "outside"}
     options: dict[str, Any] = getattr(value, "options", {})
-    return found | {name: (one, None) for name, one in options.items()}
+    return fields | {name: (option, None) for name, option in options.items()}
 
 
 @cache
 def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, str | None], ...]:
-    """Each field's name in the YAML, its own name, and how it is written."""
+    """Return each field's key in the YAML, its Python name and its format."""
     info = mi.type_info(kind)
     assert isinstance(info, mi.StructType)
     return tuple((field.encode_name, field.name, _form(field.type)) for field in info.fields)
@@ -89,5 +89,5 @@ def _form(kind: mi.Type) -> str | None:
             return form
         kind = kind.type
     if isinstance(kind, mi.UnionType):
-        return next((form for one in kind.types if (form := _form(one)) is not None), None)
+        return next((form for each in kind.types if (form := _form(each)) is not None), None)
     return None

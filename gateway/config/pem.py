@@ -1,4 +1,4 @@
-"""Certificates of our listener, kept as they were read: a process that starts later shows the same, whatever became of the files."""
+"""The certificate of the callers' listener, kept in memory, so that later processes use it even if the files change."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 
 class PemFile(str):
-    """A PEM file's path, with the content that it had."""
+    """The path of a PEM file, with its content when it was read."""
 
     content: str
 
 
 def read_certificate(tls: TlsConfig, files: Files) -> TlsConfig:
-    """The same files with their contents; OSError or ValueError when one cannot be read."""
+    """Return the settings with the contents of both files. Raises OSError or ValueError if one is unreadable."""
     return replace(tls, cert=_pem(tls.cert, files), key=_pem(tls.key, files))
 
 
 def _pem(path: str, files: Files) -> PemFile:
-    found = PemFile(path)
-    found.content = files.text(Path(path))
-    return found
+    pem = PemFile(path)
+    pem.content = files.text(Path(path))
+    return pem
 
 
 def load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
-    """Show this certificate to the connections to come; ssl.SSLError when it cannot be used, and then nothing changes."""
+    """Use this certificate for new connections. Raises ssl.SSLError, and changes nothing, if it is unusable."""
     with _as_file(tls.cert) as cert, _as_file(tls.key) as key:
         context.load_cert_chain(cert, key, password=lambda: b"")
 
 
 @contextlib.contextmanager
 def _as_file(path: str) -> Iterator[str]:
-    """Where OpenSSL, which reads files only, finds a content: in memory, never on a disk."""
+    """Yield a path with the content for OpenSSL, which reads only files. The content stays in memory."""
     if not isinstance(path, PemFile):
         yield path
         return

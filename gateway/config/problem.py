@@ -1,4 +1,4 @@
-"""What can be wrong with the YAML, told all at once: file, line, column, path and the likely fix."""
+"""Problems in the YAML, reported all at once: file, line, column, path and the likely fix."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import msgspec
 
 from gateway.config.yamlfile import Place
 
-MAX_SHOWN_PROBLEMS = 50
-"""More problems than this are counted, not printed: nobody reads on, and a hostile file must not fill a log."""
+MAX_SHOWN_PROBLEMS = 50  # the rest is only counted, so that a hostile file cannot fill a log
 
 SYNONYMS = {
     "api_base": "base_url",
@@ -41,11 +40,11 @@ SYNONYMS = {
     "cost": "spend",
     "usd": "spend",
 }
-"""Words of other programs whose spelling is too far from ours to be guessed."""
+"""Names that other programs use for our keys, if the spelling is too different to be guessed."""
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing to fix: where in which file, the path of keys that leads there, and what is wrong. Never a secret's value."""
+    """One problem: its place in the file, the path of keys, and a message that never contains a secret."""
 
     file: str
     line: int
@@ -59,7 +58,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` has every reason; `str()` is one line for each."""
+    """The configuration is invalid. `problems` lists every problem; `str()` has one line for each."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -70,7 +69,7 @@ class ConfigError(Exception):
 
 
 class Problems:
-    """Collects problems of one file, and remembers where each path is written so that later checks can point at it."""
+    """Collects the problems of one file, and remembers where each path is written, so that later checks can point to it."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -82,37 +81,37 @@ class Problems:
         return len(self._found)
 
     def remember(self, path: str, place: Place, written: str = "") -> None:
-        """Remember where `path` is written, and how: a variable's value may be a secret, its name is not."""
+        """Remember where `path` is written, and its text before variables are inserted (which may be secrets)."""
         self._places[path] = place
         self._written[path] = written
 
     def is_written(self, path: str) -> bool:
-        """Whether the file says anything at a path itself."""
+        """Return whether the file contains this path."""
         return path in self._places
 
     def source_text(self, path: str) -> str:
-        """A value as the file has it, short and printable."""
+        """Return a value as it is written in the file, short and printable."""
         return shorten(self._written.get(path, ""))
 
     def add(self, place: Place, path: str, message: str) -> None:
-        """One more problem at a known place."""
+        """Add a problem at a known place."""
         self._found[Problem(self.file, place.line, place.column, path, message)] = None
 
     def add_at_path(self, path: str, message: str) -> None:
-        """One more problem at a path: its place, else its parent's, else the start of the file."""
+        """Add a problem at a path. Its place is that of the path, else of its parent, else the start of the file."""
         known = path
         while known and known not in self._places:
             known = known.rpartition(".")[0]
         self.add(self._places.get(known, Place(1, 1)), path, message)
 
     def raise_if_any(self) -> None:
-        """ConfigError when anything was found, in the order of the file."""
+        """Raise ConfigError if there are problems, sorted by their place in the file."""
         if self._found:
             raise ConfigError(sorted(self._found, key=lambda problem: (problem.line, problem.column)))
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` was probably meant to be."""
+    """Return the known word that is most similar to `word`, or None."""
     from difflib import get_close_matches
 
     plain = {name.lower().replace("_", "").replace("-", ""): name for name in sorted(known, reverse=True)}
@@ -125,8 +124,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return plain[close[0]] if close else None
 
 
-def suggest(word: str, known: Iterable[str], kind: str = "known here") -> str:
-    """The end of a message: a suggestion, or what there is to choose from."""
+def suggest(word: str, known: Iterable[str], kind: str = "known keys") -> str:
+    """Return the end of a message: a suggestion, or the known words."""
     names = sorted(known)
     near = nearest(word, names)
     if near is not None:
@@ -137,11 +136,11 @@ def suggest(word: str, known: Iterable[str], kind: str = "known here") -> str:
 
 
 def shorten(text: str) -> str:
-    """A value as written in the file, short, printable and in quotes, for a message."""
+    """Return a value for a message: short, printable and in quotes."""
     return ascii(text if len(text) <= 60 else text[:57] + "...")
 
 
 def join(path: str, key: str) -> str:
-    """The path of `key` inside `path`, safe to print."""
+    """Return the path of `key` below `path`, safe to print."""
     shown = key if key.isprintable() and len(key) <= 80 else ascii(key[:80])[1:-1]
     return f"{path}.{shown}" if path else shown

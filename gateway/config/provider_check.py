@@ -1,4 +1,4 @@
-"""What a provider's settings say about failing and waiting, held against each other: what would do nothing is a mistake."""
+"""Checks of a provider's timeouts, cooldown and queue. A setting without effect is a mistake."""
 
 from __future__ import annotations
 
@@ -6,28 +6,33 @@ from gateway.config.problem import Problems, join
 from gateway.config.provider import ProviderConfig
 from gateway.config.types import Config, ModelConfig
 
-PARTS = ("first_byte_timeout", "idle_timeout")
+PARTIAL_TIMEOUTS = ("first_byte_timeout", "idle_timeout")
 _DEFAULTS = ProviderConfig(name="")
 
 
 def check_providers(config: Config, problems: Problems) -> None:
-    """Deadlines and a cooldown within their own bounds, and a queue for something."""
+    """Check each provider's timeouts, cooldown and queue."""
     for name, provider in config.providers.items():
         path = join("providers", name)
         check_times(provider, path, problems)
         cooldown = provider.cooldown
         if cooldown.time > cooldown.max:
-            problems.add_at_path(f"{path}.cooldown.time", f"longer than cooldown.max ({cooldown.max:g} s), which is the longest time: raise that")
+            problems.add_at_path(
+                f"{path}.cooldown.time",
+                f"longer than cooldown.max ({cooldown.max:g} s): raise cooldown.max, or shorten it",
+            )
         for key in ("max_queue", "max_wait"):
             if provider.max_concurrent is None and getattr(provider, key) != getattr(_DEFAULTS, key):
-                problems.add_at_path(f"{path}.{key}", "nobody waits without max_concurrent: set that, too")
+                problems.add_at_path(f"{path}.{key}", "requires max_concurrent")
 
 
 def check_times(settings: ProviderConfig | ModelConfig, path: str, problems: Problems) -> None:
-    """What bounds a part is not longer than what bounds the whole."""
-    whole = settings.timeout
-    for name in PARTS:
+    """Refuse a timeout for part of a call that is longer than the timeout of the whole call."""
+    total = settings.timeout
+    for name in PARTIAL_TIMEOUTS:
         part = getattr(settings, name)
-        if whole is not None and part is not None and part > whole and problems.is_written(f"{path}.{name}"):
-            message = f"it is longer than timeout ({whole:g} s), which ends the call before: shorten it, or raise {path}.timeout"
+        if total is not None and part is not None and part > total and problems.is_written(f"{path}.{name}"):
+            message = (
+                f"longer than timeout ({total:g} s), which ends the call first: shorten it, or raise {path}.timeout"
+            )
             problems.add_at_path(f"{path}.{name}", message)

@@ -1,4 +1,4 @@
-"""Walks a YAML tree beside the types of the configuration: builds the frozen structs, and reports everything that does not fit."""
+"""Builds the configuration structs from a YAML tree by their types, and reports everything that does not fit."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from gateway.config.yamlfile import Mapping as MappingNode
 from gateway.config.yamlfile import Node, Scalar, Sequence
 
 BAD: Any = object()
-"""Stands for a value that could not be read; its problem is already on the list."""
+"""The result for an invalid value. Its problem has already been reported."""
 
 SpecialReader: TypeAlias = Callable[[Node, str, str], Any]
 
 
 class Reader:
-    """Reads nodes into typed values. `special` has readers for structs that need more than their types say."""
+    """Reads nodes into typed values. `special` has readers for structs that cannot be read by their types alone."""
 
-    def __init__(self, problems: Problems, environ: Mapping[str, str], folder: Path, files: Files | None = None) -> None:
+    def __init__(
+        self, problems: Problems, environ: Mapping[str, str], folder: Path, files: Files | None = None
+    ) -> None:
         self.problems = problems
         self.files = files or Files()
         self.special: dict[type, SpecialReader] = {}
         self.read_ref: Callable[[Node, str], Any] | None = None
-        """Reads a target or a model's name; set by whoever knows the model that is being read."""
+        """Reads a target or the name of a model. Set while a model is read."""
         self._environ = environ
         self._folder = folder
 
     def text(self, node: Scalar, path: str) -> str | None:
-        """A scalar's text with its variables filled in; None (and a problem) when one is not set."""
+        """Return the text of a scalar with variables inserted. Reports a missing variable and returns None."""
         try:
             return expand_variables(node.text, self._environ)
         except ValueError as error:
@@ -43,7 +45,7 @@ class Reader:
             return None
 
     def read(self, node: Node, kind: mi.Type, path: str, name: str = "") -> Any:
-        """The value of `node` as `kind` wants it, or BAD. `name` is the key that a struct hangs on."""
+        """Return the value of `node` as type `kind`, or BAD. `name` is the key of the entry that is read."""
         self.problems.remember(path, node.place, node.text if isinstance(node, Scalar) else "")
         extra: dict[str, Any] = {}
         while isinstance(kind, mi.Metadata):
@@ -62,7 +64,7 @@ class Reader:
         return self._leaf(node, kind, path)
 
     def _optional(self, node: Node, kind: mi.UnionType, extra: dict[str, Any], path: str) -> Any:
-        """`T | None`: None is for what is left out. Of several types the first that fits."""
+        """Read a union. None stands for a missing key; of several types the first that fits is used."""
         others = [each for each in kind.types if not isinstance(each, mi.NoneType)]
         others.sort(key=lambda each: isinstance(each, mi.StrType))  # text fits everything: last
         if len(others) == 1 or "form" in extra:
@@ -75,29 +77,29 @@ class Reader:
         return self.reject(node, path, "expected " + " or ".join(describe_type(each) for each in others))
 
     def reject(self, node: Node, path: str, message: str) -> Any:
-        """Add a problem at `node`; BAD."""
+        """Report a problem at `node` and return BAD."""
         self.problems.add(node.place, path, message)
         return BAD
 
     def mapping(self, node: Node, path: str) -> MappingNode | None:
-        """A mapping without repeated keys; nothing written counts as an empty one. None (and a problem) for anything else."""
+        """Return `node` as a mapping; an empty value is an empty mapping. Reports anything else and returns None."""
         if isinstance(node, Scalar) and node.null:
             return MappingNode(node.place, {})
         if not isinstance(node, MappingNode):
             self.reject(node, path, f"expected a mapping, got {describe_node(node)}")
             return None
         for key, place, line in node.repeated:
-            self.problems.add(place, join(path, key), f"written twice, first in line {line}: keep one of them")
+            self.problems.add(place, join(path, key), f"duplicate key, first in line {line}: remove one of them")
         return node
 
     def struct(self, node: Node, kind: mi.StructType, path: str, name: str = "", short: str | None = None) -> Any:
-        """A struct from a mapping; from a scalar too when it has a `short` form that sets that one field."""
+        """Read a struct from a mapping, or from a scalar that sets the field `short`."""
         if short is not None and isinstance(node, Scalar) and not node.null:
             field = next(each for each in kind.fields if each.name == short)
             value = self.read(node, field.type, path)
             return BAD if value is BAD else kind.cls(**{short: value})
         if _is_empty(node):
-            return self.reject(node, path, "expected a mapping, got nothing: {} says that all of it is left out")
+            return self.reject(node, path, "expected a mapping, got nothing: write {} to use all defaults")
         mapping = self.mapping(node, path)
         if mapping is None:
             return BAD
@@ -107,10 +109,10 @@ class Reader:
         return _build(kind, values, name)
 
     def fields(self, mapping: MappingNode, kind: mi.StructType, path: str) -> tuple[dict[str, Any], bool]:
-        """The values of a struct's fields by their Python names, and whether every required one is sound.
+        """Return the values of a struct's fields by their Python names, and whether every required one is valid.
 
-        One that is not is None, so that the rest can still be looked at: a Config with a problem never gets out. A key without a
-        value is a mistake (a limit that was forgotten is no limit), except where it holds names and what is said of each.
+        An invalid required field is None, so that later checks can run; a Config with a problem is never returned. A key
+        without a value is a mistake (a forgotten limit would mean no limit), except for mappings of names to entries.
         """
         values: dict[str, Any] = {}
         complete = True
@@ -118,7 +120,11 @@ class Reader:
             entry = mapping.entries.get(key)
             if entry is not None:
                 empty = _is_empty(entry.value) and not _may_be_empty(field.type)
-                value = self._nothing(entry.value, field, join(path, key)) if empty else self.read(entry.value, field.type, join(path, key))
+                value = (
+                    self._nothing(entry.value, field, join(path, key))
+                    if empty
+                    else self.read(entry.value, field.type, join(path, key))
+                )
                 if value is not BAD:
                     values[field.name] = value
                     continue
@@ -130,11 +136,11 @@ class Reader:
         return values, complete
 
     def _nothing(self, node: Node, field: mi.Field, path: str) -> Any:
-        fix = "" if field.required else f": write one, or leave out '{field.encode_name}'"
+        fix = "" if field.required else f": add a value, or remove '{field.encode_name}'"
         return self.reject(node, path, f"expected {describe_type(field.type)}, got nothing{fix}")
 
     def report_unknown_keys(self, mapping: MappingNode, path: str, known: Mapping[str, Any]) -> None:
-        """Report keys that nothing here reads."""
+        """Report keys that are not in `known`."""
         for key, entry in mapping.entries.items():
             if key in known:
                 continue
@@ -144,13 +150,13 @@ class Reader:
         mapping = self.mapping(node, path)
         if mapping is None:
             return BAD
-        found = {}
+        values = {}
         for key, entry in mapping.entries.items():
             self.problems.remember(join(path, key), entry.place)
             value = self.read(entry.value, kind.value_type, join(path, key), key)
             if value is not BAD:
-                found[key] = value
-        return found
+                values[key] = value
+        return values
 
     def _list(self, node: Node, kind: mi.VarTupleType | mi.ListType, path: str) -> Any:
         if not isinstance(node, Sequence):
@@ -161,7 +167,7 @@ class Reader:
         return values if isinstance(kind, mi.ListType) else tuple(values)
 
     def _leaf(self, node: Node, kind: mi.Type, path: str) -> Any:
-        """Text, a number, true or false, or one of a few words."""
+        """Read text, a number, a boolean or one of several words."""
         if not isinstance(node, Scalar) or (node.null and not isinstance(kind, mi.AnyType)):
             return self.reject(node, path, f"expected {describe_type(kind)}, got {describe_node(node)}")
         text = self.text(node, path)
@@ -202,12 +208,17 @@ class Reader:
             if isinstance(value, Url):
                 value.path = secret.path
             return value
-        if ":" in text.partition("@")[0].partition("//")[2] and "@" in text and "${" not in written and FORMATS[form].may_hold_secret:
-            raise ValueError("a password is not written into this file: put ${NAME} in its place")
+        if (
+            ":" in text.partition("@")[0].partition("//")[2]
+            and "@" in text
+            and "${" not in written
+            and FORMATS[form].may_hold_secret
+        ):
+            raise ValueError("do not write the password into this file: use ${NAME}")
         return FORMATS[form].read(text)
 
     def _path(self, text: str, written: str) -> str:
-        """A file's path; ValueError when it cannot be read."""
+        """Return the path of a file. Raises ValueError if the file is unreadable."""
         try:
             path = self._folder / Path(text).expanduser()
             self.files.watch(path)
@@ -218,11 +229,11 @@ class Reader:
             path.open("rb").close()
         except (OSError, RuntimeError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise ValueError(f"cannot read {shorten(written)}: {reason} (looked in {self._folder})") from None
+            raise ValueError(f"cannot read {shorten(written)}: {reason} (relative to {self._folder})") from None
         return str(path)
 
     def _secrets(self, node: Node, path: str) -> Any:
-        """One secret or a list of them."""
+        """Read one secret or a list of secrets."""
         if not isinstance(node, Sequence):
             secret = self._secret(node, path)
             return BAD if secret is BAD else (secret,)
@@ -232,7 +243,7 @@ class Reader:
         return BAD if any(secret is BAD for secret in secrets) else tuple(secrets)
 
     def _secret(self, node: Node, path: str) -> Any:
-        """${NAME} or file:PATH; nothing else, so that this file never holds one."""
+        """Read ${NAME} or file:PATH. Any other text is refused, so that the YAML never contains a secret."""
         if not isinstance(node, Scalar) or node.null:
             return self.reject(node, path, f'expected "${{NAME}}" or file:PATH, got {describe_node(node)}')
         text = self.text(node, path)
@@ -242,7 +253,7 @@ class Reader:
             if node.text.startswith("file:"):
                 return self.files.secret(self._folder / Path(text[5:]).expanduser(), node.text[5:])
             if "${" not in node.text:
-                raise ValueError('a secret is not written into this file: use "${NAME}" or file:PATH')
+                raise ValueError('do not write a secret into this file: use "${NAME}" or file:PATH')
             check_secret(text, node.text.partition(":-")[0] + ("}" if ":-" in node.text else ""))
             return Secret(text)
         except (ValueError, RuntimeError) as error:  # RuntimeError: a ~user without a home
@@ -250,13 +261,13 @@ class Reader:
 
 
 def keys_of(kind: mi.StructType) -> dict[str, mi.Field]:
-    """The fields that are keys in the YAML; the name of a thing is the key that it hangs on, and `options` come from its type."""
-    found = {}
+    """Return the fields that are keys in the YAML, by key. Names of entries and `options` are not among them."""
+    keys = {}
     for field in kind.fields:
         extra = field.type.extra if isinstance(field.type, mi.Metadata) else None
         if not (extra and extra.get("form") == "outside"):
-            found[field.encode_name] = field
-    return found
+            keys[field.encode_name] = field
+    return keys
 
 
 def _build(kind: mi.StructType, values: dict[str, Any], name: str) -> Any:
@@ -266,7 +277,7 @@ def _build(kind: mi.StructType, values: dict[str, Any], name: str) -> Any:
 
 
 def describe_node(node: Node) -> str:
-    """What a node is, without what is in it: it may be a secret in the wrong place."""
+    """Return the kind of a node, without its content, which may be a secret in the wrong place."""
     if isinstance(node, Scalar):
         return "nothing" if node.null else "text"
     return "a list" if isinstance(node, Sequence) else "a mapping"
@@ -277,7 +288,7 @@ def _is_empty(node: Node) -> bool:
 
 
 def _may_be_empty(kind: mi.Type) -> bool:
-    """Whether a key of this type may stand without a value: nothing is in it."""
+    """Return whether a key of this type may have no value, which means an empty mapping."""
     while isinstance(kind, mi.Metadata):
         kind = kind.type
     return isinstance(kind, mi.DictType | mi.AnyType)

@@ -1,4 +1,4 @@
-"""Where a Redis is: one server, a master that Sentinels name, or a cluster; and how to log in there."""
+"""The address of a Redis (one server, a master behind Sentinels, or a cluster) and its credentials."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import msgspec
 
 from gateway.config.secret import Secret
 
-PORT, SENTINEL_PORT = 6379, 26379
+DEFAULT_PORT, DEFAULT_SENTINEL_PORT = 6379, 26379
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 
 class RedisAddress(msgspec.Struct, frozen=True):
-    """Where a Redis is and how to log in there. `path` is a unix socket; `nodes` are Sentinels, or some nodes of a cluster."""
+    """The address of a Redis. `path` is a Unix socket; `nodes` are Sentinels, or some nodes of a cluster."""
 
     host: str = "127.0.0.1"
-    port: int = PORT
+    port: int = DEFAULT_PORT
     path: str = ""
     tls: bool = False
     user: str = ""
@@ -29,34 +29,34 @@ class RedisAddress(msgspec.Struct, frozen=True):
     kind: Literal["one", "sentinel", "cluster"] = "one"
     nodes: tuple[tuple[str, int], ...] = ()
     service: str = ""
-    """The name that the Sentinels know the master by."""
+    """The name of the master at its Sentinels."""
     secret: Secret | None = None
-    """The password, when it is not part of the URL."""
+    """The password, if it is not part of the URL."""
     sentinel_secret: Secret | None = None
-    """What Sentinels ask for, if they do."""
+    """The password of the Sentinels, if they require one."""
     ca: str | None = None
-    """PEM file of an authority to trust besides the system's."""
+    """PEM file with authorities to trust in addition to those of the system."""
 
     def credentials(self) -> tuple[str, str]:
-        """User and password, read again when a file has the password; ValueError when that cannot be read."""
+        """Return user and password. A password in a file is read again; raises ValueError if that fails."""
         return self.user, self.password if self.secret is None else self.secret.reread().reveal()
 
     def sentinel_credentials(self) -> tuple[str, str]:
-        """The same for its Sentinels."""
+        """Return user and password of the Sentinels, as `credentials` does."""
         return "", "" if self.sentinel_secret is None else self.sentinel_secret.reread().reveal()
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """What checks the server's certificate; None without TLS. OSError or ssl.SSLError when `ca` cannot be read."""
+        """Return the TLS context, or None without TLS. Raises OSError or ssl.SSLError if `ca` is unusable."""
         if not self.tls:
             return None
         return _context(self.ca, Path(self.ca).stat().st_mtime_ns if self.ca is not None else 0)
 
     def for_server(self, host: str, port: int) -> RedisAddress:
-        """One server of it."""
+        """Return the address of one server of this topology."""
         return msgspec.structs.replace(self, host=host, port=port, kind="one", nodes=(), service="")
 
     def for_sentinel(self, node: tuple[str, int]) -> RedisAddress:
-        """The same, with this Sentinel alone."""
+        """Return this address with a single Sentinel."""
         return msgspec.structs.replace(self, nodes=(node,))
 
     def __str__(self) -> str:
@@ -66,9 +66,9 @@ class RedisAddress(msgspec.Struct, frozen=True):
         return self.path or f"{self.host}:{self.port}"
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=4)  # loading the system's authorities takes as long as many decisions
 def _context(ca: str | None, changed: int) -> ssl.SSLContext:
-    """Made once for each state of the file: it takes the time of many decisions."""
+    """Return the context for one version of the file."""
     context = ssl.create_default_context()
     if ca is not None:
         context.load_verify_locations(ca)
@@ -76,35 +76,43 @@ def _context(ca: str | None, changed: int) -> ssl.SSLContext:
 
 
 def read_address(url: str, secret: Secret | None = None, ca: str | None = None) -> RedisAddress:
-    """The address of a store's URL; ValueError says what is wrong with it, and never repeats it: it may have a password."""
+    """Read a Redis URL. Raises ValueError without the URL, because it may contain a password."""
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES or not rest:
-        raise ValueError("expected memory:// or the URL of a Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://")
+        raise ValueError(
+            "expected memory:// or a Redis URL (redis://, rediss://, redis+sentinel:// or redis+cluster://)"
+        )
     if scheme != "unix" and ("?" in rest or "#" in rest):
-        raise ValueError("a Redis URL has no options after '?' or '#' (in a password they are %3F and %23)")
+        raise ValueError("a Redis URL must not contain '?' or '#' (in a password, write %3F and %23)")
     base, _, kind = scheme.partition("+")
     login, _, where = rest.partition("/")[0].rpartition("@")
     path = rest.partition("/")[2].partition("?")[0] if scheme != "unix" else ""
     user, _, password = login.partition(":")
     if secret is not None and password:
-        raise ValueError("the password is given twice, in the URL and as store_password")
+        raise ValueError("the password is set twice, in the URL and as store_password: remove one")
     known = RedisAddress(tls=base == "rediss", user=unquote(user), password=unquote(password), secret=secret, ca=ca)
     if scheme == "unix":
         return _unix(url, known)
     if kind == "sentinel":
         service, _, database = path.partition("/")
         if not service:
-            raise ValueError("a Sentinel URL names its master: redis+sentinel://host:26379,host:26379/NAME/0")
+            raise ValueError(
+                "a Sentinel URL needs the name of the master: redis+sentinel://host:26379,host:26379/NAME/0"
+            )
         return msgspec.structs.replace(
-            known, kind="sentinel", nodes=_nodes(where, SENTINEL_PORT), service=unquote(service), database=_database(database)
+            known,
+            kind="sentinel",
+            nodes=_nodes(where, DEFAULT_SENTINEL_PORT),
+            service=unquote(service),
+            database=_database(database),
         )
     if kind == "cluster":
         if _database(path):
-            raise ValueError("a Redis cluster has one database only: leave its number out")
-        return msgspec.structs.replace(known, kind="cluster", nodes=_nodes(where, PORT))
-    (host, port), *more = _nodes(where, PORT)
+            raise ValueError("a Redis cluster has only one database: remove its number")
+        return msgspec.structs.replace(known, kind="cluster", nodes=_nodes(where, DEFAULT_PORT))
+    (host, port), *more = _nodes(where, DEFAULT_PORT)
     if more:
-        raise ValueError("one server has one address; several belong to redis+sentinel:// or redis+cluster://")
+        raise ValueError("redis:// takes one address: use redis+sentinel:// or redis+cluster:// for several")
     return msgspec.structs.replace(known, host=host, port=port, database=_database(path))
 
 
@@ -112,25 +120,29 @@ def _unix(url: str, known: RedisAddress) -> RedisAddress:
     parts = urlsplit(url)
     login = unquote(parts.username or ""), unquote(parts.password or "")
     return msgspec.structs.replace(
-        known, path=parts.path, user=login[0], password=login[1], database=_database(parse_qs(parts.query).get("db", ["0"])[0])
+        known,
+        path=parts.path,
+        user=login[0],
+        password=login[1],
+        database=_database(parse_qs(parts.query).get("db", ["0"])[0]),
     )
 
 
 def _nodes(where: str, port: int) -> tuple[tuple[str, int], ...]:
-    found: list[tuple[str, int]] = []
-    for one in where.split(","):
+    nodes: list[tuple[str, int]] = []
+    for node in where.split(","):
         try:
-            parts = urlsplit(f"//{one}")
-            found.append((parts.hostname or "", port if parts.port is None else parts.port))
+            parts = urlsplit(f"//{node}")
+            nodes.append((parts.hostname or "", port if parts.port is None else parts.port))
         except ValueError:
             raise ValueError("expected HOST:PORT, several separated by commas") from None
         if not parts.hostname:
             raise ValueError("expected HOST:PORT, several separated by commas")
-    return tuple(found)
+    return tuple(nodes)
 
 
 def _database(text: str) -> int:
     text = text.strip("/") or "0"
     if not text.isascii() or not text.isdigit() or len(text) > 5:
-        raise ValueError("a Redis URL ends in the number of a database, for example /0")
+        raise ValueError("a Redis URL must end in the number of a database, for example /0")
     return int(text)

@@ -1,4 +1,4 @@
-"""How a model's targets are written: a list is an order, a mapping is a split, a name is a target or another model."""
+"""The route of a model: a list is an order, a mapping is a split, a name is a target or another model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Balance = Literal["weighted", "latency", "least_busy", "cost", "session"]
 MAX_MODEL_DEPTH = 16
 MAX_TARGETS = 1000
 DEFAULT_MAX_ATTEMPTS = 3
-"""Requests sent upstream for one call, where `attempts` says nothing else."""
+"""Upstream requests for one call if `attempts` is not set."""
 
 
 class Ref(msgspec.Struct, frozen=True, tag=True):
@@ -31,13 +31,13 @@ class Ref(msgspec.Struct, frozen=True, tag=True):
 
 
 class Split(msgspec.Struct, frozen=True, tag=True):
-    """One of several, drawn by weight."""
+    """A choice of one target, by weight."""
 
     choices: tuple[tuple[Ref, float], ...]
 
 
 class Order(msgspec.Struct, frozen=True, tag=True):
-    """One after the other: the next is tried when one fails."""
+    """A sequence of targets: the next one is tried if one fails."""
 
     steps: tuple[Ref | Split, ...]
 
@@ -46,7 +46,7 @@ Route = Ref | Split | Order
 
 
 def refs(route: Route) -> Iterator[Ref]:
-    """Every target and model that a route names, in order."""
+    """Yield every target and model of a route, in order."""
     if isinstance(route, Ref):
         yield route
     elif isinstance(route, Split):
@@ -57,7 +57,7 @@ def refs(route: Route) -> Iterator[Ref]:
 
 
 class Mention(msgspec.Struct, frozen=True):
-    """A Ref and where the file has it."""
+    """A target or model in the file, and where it is written."""
 
     ref: Ref
     place: Place
@@ -66,7 +66,7 @@ class Mention(msgspec.Struct, frozen=True):
 
 
 class RouteReader:
-    """Reads the routes of all models, then checks that what they name exists and that no model leads back to itself."""
+    """Reads the routes of all models, then checks that their targets exist and that no model leads back to itself."""
 
     def __init__(self, problems: Problems, text: Callable[[Scalar, str], str | None]) -> None:
         self._problems = problems
@@ -75,7 +75,7 @@ class RouteReader:
         self._mirrors: dict[str, Mention] = {}
 
     def read(self, node: Node, path: str, model: str) -> Route | None:
-        """The route of `model`; None when it cannot be read."""
+        """Return the route of `model`, or None if it is invalid."""
         mentions = self._mentions.setdefault(model, [])
         if isinstance(node, Sequence):
             steps = [self._step(item, f"{path}[{index}]", mentions) for index, item in enumerate(node.items)]
@@ -85,32 +85,38 @@ class RouteReader:
         return self._step(node, path, mentions)
 
     def read_mirror(self, node: Node, path: str, *, model: str) -> Ref | None:
-        """Where the copies of a model's calls go; None when it cannot be read."""
+        """Return the target of a model's mirror, or None if it is invalid."""
         if not isinstance(node, Scalar) or node.null:
             self._problems.add(node.place, path, "expected one target such as openai/gpt-4o, or another model's name")
             return None
-        found: list[Mention] = []
+        mentions: list[Mention] = []
         text = self._text(node, path)
-        ref = None if text is None else self._ref(text, node, path, found)
-        if found:
-            self._mirrors[model] = found[0]
+        ref = None if text is None else self._ref(text, node, path, mentions)
+        if mentions:
+            self._mirrors[model] = mentions[0]
         return ref
 
     def _step(self, node: Node, path: str, mentions: list[Mention]) -> Ref | Split | None:
         if isinstance(node, Sequence):
-            self._problems.add(node.place, path, "a list inside a list: an order is one list; a split is a mapping of targets to weights")
+            self._problems.add(
+                node.place,
+                path,
+                "a list inside a list: write an order as one list, and a split as a mapping of targets to weights",
+            )
             return None
         if isinstance(node, Mapping):
             return self._split(node, path, mentions)
         if node.null:
-            self._problems.add(node.place, path, "expected a target such as openai/gpt-4o, or another model's name; got nothing")
+            self._problems.add(
+                node.place, path, "expected a target such as openai/gpt-4o, or another model's name; got nothing"
+            )
             return None
         text = self._text(node, path)
         return None if text is None else self._ref(text, node, path, mentions)
 
     def _split(self, node: Mapping, path: str, mentions: list[Mention]) -> Split | None:
         for key, place, line in node.repeated:
-            self._problems.add(place, join(path, key), f"written twice, first in line {line}")
+            self._problems.add(place, join(path, key), f"duplicate key, first in line {line}")
         choices: list[tuple[Ref, float]] = []
         for key, entry in node.entries.items():
             ref = self._ref(key, Scalar(entry.place, key, plain=True, null=False), join(path, key), mentions)
@@ -120,7 +126,7 @@ class RouteReader:
         if not node.entries:
             self._problems.add(node.place, path, "a split needs at least one target")
         elif len(choices) == len(node.entries) and not any(weight for _, weight in choices):
-            self._problems.add(node.place, path, "every weight is 0: nothing would ever be chosen")
+            self._problems.add(node.place, path, "every weight is 0: give at least one target a weight")
         return Split(tuple(choices))
 
     def _weight(self, node: Node, path: str) -> float | None:
@@ -132,7 +138,9 @@ class RouteReader:
         except ValueError:
             weight = -1.0
         if not isfinite(weight) or not 0 <= weight <= 1e9:
-            self._problems.add(node.place, path, "expected a weight, a number such as 3 (a mapping of targets is a split by weight)")
+            self._problems.add(
+                node.place, path, "expected a weight, a number such as 3 (a mapping is a split by weight)"
+            )
             return None
         return weight
 
@@ -140,23 +148,29 @@ class RouteReader:
         provider, slash, model = text.partition("/")
         ref = Ref(provider, model) if slash else Ref(None, text)
         if not ref.model.strip() or provider != provider.strip() or (slash and not provider):
-            self._problems.add(node.place, path, "expected PROVIDER/MODEL, for example openai/gpt-4o, or another model's name")
+            self._problems.add(
+                node.place, path, "expected PROVIDER/MODEL, for example openai/gpt-4o, or another model's name"
+            )
             return None
         if slash and "*" in model:
-            self._problems.add(node.place, path, "a target names one model of its provider: '*' cannot stand here")
+            self._problems.add(node.place, path, "a target is one model of its provider: '*' is not allowed here")
             return None
         mentions.append(Mention(ref, node.place, path, shorten(node.text)))
         return ref
 
     def check_names(self, providers: set[str], models: set[str]) -> None:
-        """Add a problem for every name that is not in the file, and for every circle."""
+        """Report every target that is not in the file, and every cycle."""
         for mentions in (*self._mentions.values(), self._mirrors.values()):
             for mention in mentions:
                 self._check_name(mention, providers, models)
         self._check_reach()
         for model, mirror in self._mirrors.items():
-            if mirror.ref.provider is None and model in self._led_to(mirror.ref.model):
-                self._problems.add(mirror.place, mirror.path, f"the copies of {join('', model)} would lead back to {join('', model)}")
+            if mirror.ref.provider is None and model in self._reachable_models(mirror.ref.model):
+                self._problems.add(
+                    mirror.place,
+                    mirror.path,
+                    f"the mirror of {join('', model)} leads back to {join('', model)}: choose another target",
+                )
 
     def _check_name(self, mention: Mention, providers: set[str], models: set[str]) -> None:
         ref = mention.ref
@@ -170,25 +184,27 @@ class RouteReader:
             written = mention.written if "${" in mention.written else f"'{join('', ref.provider)}'"
             self._problems.add(mention.place, mention.path, f"no provider {written} in this file{hint}")
 
-    def _led_to(self, model: str) -> set[str]:
-        """The models that one leads through, itself included."""
-        found: set[str] = set()
+    def _reachable_models(self, model: str) -> set[str]:
+        """Return the models that a model leads through, itself included."""
+        reachable: set[str] = set()
         waiting = [model]
         while waiting:
             name = waiting.pop()
-            if name not in found:
-                found.add(name)
-                waiting += [mention.ref.model for mention in self._mentions.get(name, ()) if mention.ref.provider is None]
-        return found
+            if name not in reachable:
+                reachable.add(name)
+                waiting += [
+                    mention.ref.model for mention in self._mentions.get(name, ()) if mention.ref.provider is None
+                ]
+        return reachable
 
     def _check_reach(self) -> None:
-        """No circles, and no model that leads through or to more than a call could ever try."""
+        """Report cycles, and models that lead through too many models or to too many targets."""
         reach: dict[str, tuple[int, int]] = {}
         for model in self._mentions:
             self._walk(model, (), reach)
 
     def _walk(self, model: str, above: tuple[str, ...], reach: dict[str, tuple[int, int]]) -> tuple[int, int]:
-        """How many models `model` leads through, itself included, and how many targets it has in the end."""
+        """Return the number of models on the longest path from `model`, itself included, and its number of targets."""
         if model in reach:
             return reach[model]
         trail = (*above, model)
@@ -198,14 +214,15 @@ class RouteReader:
             if mention.ref.provider is not None or name not in self._mentions:
                 targets += 1
             elif name in trail:
-                circle = " -> ".join([*trail[trail.index(name) :], name])
-                self._problems.add(mention.place, mention.path, f"models lead in a circle: {join('', circle)}")
+                cycle = " -> ".join([*trail[trail.index(name) :], name])
+                self._problems.add(mention.place, mention.path, f"models form a cycle: {join('', cycle)}")
             else:
                 below = self._walk(name, trail, reach) if len(trail) < MAX_MODEL_DEPTH else (MAX_MODEL_DEPTH, 1)
                 depth, targets = max(depth, below[0] + 1), targets + below[1]
                 if depth > MAX_MODEL_DEPTH or targets > MAX_TARGETS:
-                    reason = f"through more than {MAX_MODEL_DEPTH} models" if depth > MAX_MODEL_DEPTH else f"to more than {MAX_TARGETS} targets"
-                    self._problems.add(mention.place, mention.path, f"this leads {reason}")
+                    too_deep = f"this leads through more than {MAX_MODEL_DEPTH} models"
+                    message = too_deep if depth > MAX_MODEL_DEPTH else f"this leads to more than {MAX_TARGETS} targets"
+                    self._problems.add(mention.place, mention.path, message)
                     depth, targets = 1, 1
         reach[model] = depth, targets
         return reach[model]

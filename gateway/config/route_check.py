@@ -1,4 +1,4 @@
-"""What a model's settings say about its route, held against the route: a balance needs a split, a hedge a second target."""
+"""Checks of a model's settings against its route: a balance needs a split, a hedge needs a second target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_HEDGE_BUDGET = 0.05
 
 
 def check_routes(config: Config, problems: Problems) -> None:
-    """Settings that would do nothing are mistakes."""
+    """Refuse settings of models that have no effect."""
     for name, model in config.models.items():
         _check_retries(model, join("models", name), problems)
         check_times(model, join("models", name), problems)
@@ -26,18 +26,15 @@ def check_routes(config: Config, problems: Problems) -> None:
 
 
 def _check_retries(model: ModelConfig, path: str, problems: Problems) -> None:
-    """As many retries as there may be sends, less the first."""
-    most = model.attempts or DEFAULT_MAX_ATTEMPTS
-    if model.retries is None or model.retries < most:
+    """Refuse more retries than `attempts` allows."""
+    attempts = model.attempts or DEFAULT_MAX_ATTEMPTS
+    if model.retries is None or model.retries < attempts:
         return
-    why = "(attempts)" if model.attempts else "where attempts says nothing"
-    fewer = f"retries: {most - 1}, or " if most > 1 else ""
+    origin = "attempts" if model.attempts else "the default of attempts"
+    fewer = f"retries: {attempts - 1}, or " if attempts > 1 else ""
     more = f"attempts: {model.retries + 1} or more" if model.retries < 9 else "attempts: 10"
-    problems.add_at_path(f"{path}.retries", f"a call is sent {_times(most)} at most {why}, the first send included: write {fewer}{more}")
-
-
-def _times(number: int) -> str:
-    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+    message = f"exceeds {origin} ({attempts} request{'s' if attempts > 1 else ''} per call, the first one included): set {fewer}{more}"
+    problems.add_at_path(f"{path}.retries", message)
 
 
 def _check_balance(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
@@ -46,43 +43,42 @@ def _check_balance(config: Config, name: str, model: ModelConfig, problems: Prob
     if model.balance is not None and not splits:
         problems.add_at_path(
             f"{path}.balance",
-            "there is nothing to balance: targets has no split, which is a mapping of targets to weights such as "
-            "{ a/model: 1, b/model: 1 }",
+            "balance needs a split: write targets as a mapping to weights, such as { a/model: 1, b/model: 1 }",
         )
     elif model.balance is not None and all(len(split.choices) < 2 for split in splits):
-        problems.add_at_path(f"{path}.balance", "there is nothing to balance: the split has one choice only")
+        problems.add_at_path(f"{path}.balance", "balance needs a split with at least two targets")
     if model.session_header is not None and model.balance != "session":
-        problems.add_at_path(f"{path}.session_header", "it is only looked at with balance: session")
+        problems.add_at_path(f"{path}.session_header", "requires balance: session")
     if model.balance == "cost":
         _check_prices(config, name, splits, problems)
 
 
 def _check_hedge(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
-    """A second attempt needs a second target, and a bound."""
+    """Refuse a hedge without a second target or with too large a budget."""
     if model.hedge is None or model.hedge.after is None:
         return
     path = join("models", name)
     if len(_some_targets(config, model.targets, set(), {name})) < 2:
-        problems.add_at_path(f"{path}.hedge", "the second attempt goes to another target, and there is only one: write targets as a list of several")
+        problems.add_at_path(f"{path}.hedge", "hedge needs a second target: write targets as a list of several")
     if model.hedge.budget > MAX_HEDGE_BUDGET:
-        problems.add_at_path(f"{path}.hedge.budget", f"a hedge's budget is at most {MAX_HEDGE_BUDGET:.0%} of the calls")
+        problems.add_at_path(f"{path}.hedge.budget", f"must be at most {MAX_HEDGE_BUDGET:.0%}")
 
 
 def _check_continuing(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
-    """Somebody must be able to say the rest of a stream: a target that takes the beginning of an answer."""
+    """Refuse continue_on_cut if no target can continue a stream that another target began."""
     if not model.continue_on_cut:
         return
     named = {ref.provider for ref in _some_targets(config, model.targets, set(), {name})}
     types = sorted({provider.type for provider in config.providers.values() if provider.name in named})
-    if types and all(providers.get(one).prefill is None for one in types):
+    if types and all(providers.get(kind).prefill is None for kind in types):
         problems.add_at_path(
             f"{join('models', name)}.continue_on_cut",
-            f"no target can go on with what another began: vllm, llamacpp, anthropic and local can, {' and '.join(types)} cannot",
+            f"no target can continue a stream: use vllm, llamacpp, anthropic or local instead of {' and '.join(types)}",
         )
 
 
 def _some_targets(config: Config, route: Route, found: set[Ref], seen: set[str]) -> set[Ref]:
-    """The targets of a route, through other models; each model is followed once."""
+    """Add the targets of a route to `found`, following each model once. Targets of weight 0 do not count."""
     for ref in refs_with_weight(route):
         model = config.models.get(ref.model) if ref.provider is None else None
         if ref.provider is not None:
@@ -94,7 +90,7 @@ def _some_targets(config: Config, route: Route, found: set[Ref], seen: set[str])
 
 
 def refs_with_weight(route: Route) -> Iterator[Ref]:
-    """What a route names, without what its splits never choose."""
+    """Yield the targets and models of a route, without those of weight 0."""
     if isinstance(route, Split):
         yield from (ref for ref, weight in route.choices if weight)
     elif isinstance(route, Order):
@@ -105,31 +101,34 @@ def refs_with_weight(route: Route) -> Iterator[Ref]:
 
 
 def _check_prices(config: Config, name: str, splits: list[Split], problems: Problems) -> None:
-    """What cannot be priced cannot be compared: it would never be chosen."""
-    for ref in (ref for split in splits for choice, weight in split.choices if weight for ref in first_targets(config, choice)):
+    """Refuse balance: cost with a target whose price is unknown: it could never be chosen."""
+    for ref in (
+        ref for split in splits for choice, weight in split.choices if weight for ref in first_targets(config, choice)
+    ):
         provider = config.providers.get(ref.provider or "")
         if provider is not None and price_of(provider, ref.model) is None:
             where = join(join("providers", provider.name), "prices")
             problems.add_at_path(
-                f"{join('models', name)}.balance", f"{ref} has no known price, so that its cost cannot be compared: add it under {where}"
+                f"{join('models', name)}.balance",
+                f"{ref} has no known price, so its cost cannot be compared: add it under {where}",
             )
             return
 
 
 def _splits(route: Route) -> list[Split]:
-    """The splits that stand in a route itself, not in the models it leads to."""
+    """Return the splits of the route itself, not those of models it leads to."""
     if isinstance(route, Order):
         return [step for step in route.steps if isinstance(step, Split)]
     return [route] if isinstance(route, Split) else []
 
 
 def first_targets(config: Config, route: Route, seen: set[str] | None = None) -> list[Ref]:
-    """The targets that a route may try first; each model on the way is followed once."""
+    """Return the targets that a route may try first, following each model once."""
     seen = set() if seen is None else seen
     if isinstance(route, Order):
         return first_targets(config, route.steps[0], seen) if route.steps else []
     if isinstance(route, Split):
-        return [found for ref in refs(route) for found in first_targets(config, ref, seen)]
+        return [target for ref in refs(route) for target in first_targets(config, ref, seen)]
     if route.provider is not None:
         return [route]
     model = config.models.get(route.model)

@@ -1,4 +1,4 @@
-"""Single values as their types want them: numbers, true and false, words, text; ValueError says what was expected."""
+"""Readers for scalars by type: numbers, booleans, words, text. They raise ValueError with the expected form."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ from gateway.config.yamlfile import Scalar
 
 
 def describe_type(kind: mi.Type) -> str:
-    """What a type takes, in a few words."""
+    """Return what a type expects, in a few words."""
     while isinstance(kind, mi.Metadata):
         form = (kind.extra or {}).get("form")
         if form == "secrets":
             return '"${NAME}" or file:PATH'
         if form in FORMATS:
-            return f"a value such as {FORMATS[form].schema['examples'][0]}" if "examples" in FORMATS[form].schema else "a value"
+            return (
+                f"a value such as {FORMATS[form].schema['examples'][0]}"
+                if "examples" in FORMATS[form].schema
+                else "a value"
+            )
         kind = kind.type
     if isinstance(kind, mi.UnionType):
         return " or ".join(describe_type(each) for each in kind.types if not isinstance(each, mi.NoneType))
     if isinstance(kind, mi.LiteralType):
         return "one of " + ", ".join(str(value) for value in kind.values)
     names: dict[type, str] = {
-        mi.IntType: "a whole number", mi.FloatType: "a number", mi.BoolType: "true or false", mi.StrType: "text",
+        mi.IntType: "an integer", mi.FloatType: "a number", mi.BoolType: "true or false", mi.StrType: "text",
         mi.VarTupleType: "a list", mi.ListType: "a list", mi.DictType: "a mapping", mi.StructType: "a mapping",
     }  # fmt: skip
     return names.get(type(kind), "a value")
 
 
 def read_scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
-    """A leaf's value; ValueError says what was expected."""
+    """Return the value of a scalar. Raises ValueError with the expected form."""
     got = f"; got {shorten(node.text)}"
     bare = node.plain or "${" in node.text
     if isinstance(kind, mi.LiteralType):
@@ -74,10 +78,12 @@ def _number(text: str, kind: mi.IntType | mi.FloatType, got: str) -> int | float
 
 
 def check_bounds(value: int | float, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
-    """A number within its type's bounds; ValueError otherwise."""
+    """Return a number that is within the bounds of its type. Raises ValueError otherwise."""
     low = kind.ge if kind.ge is not None else kind.gt
     high = kind.le if kind.le is not None else kind.lt
-    if (low is not None and (value < low or value == kind.gt)) or (high is not None and (value > high or value == kind.lt)):
+    if (low is not None and (value < low or value == kind.gt)) or (
+        high is not None and (value > high or value == kind.lt)
+    ):
         bounds = [f"at least {kind.ge}" if kind.ge is not None else f"more than {kind.gt}"] if low is not None else []
         bounds += [f"at most {kind.le}" if kind.le is not None else f"less than {kind.lt}"] if high is not None else []
         raise ValueError(f"expected {describe_type(kind)}, {' and '.join(bounds)}{got}")
@@ -86,7 +92,9 @@ def check_bounds(value: int | float, kind: mi.IntType | mi.FloatType, got: str) 
 
 def _checked_text(text: str, kind: mi.StrType, got: str) -> str:
     if kind.min_length and len(text) < kind.min_length:
-        raise ValueError("expected text, got nothing" if not text else f"expected at least {kind.min_length} characters{got}")
+        raise ValueError(
+            "expected text, got nothing" if not text else f"expected at least {kind.min_length} characters{got}"
+        )
     if kind.max_length is not None and len(text) > kind.max_length:
         raise ValueError(f"expected at most {kind.max_length} characters{got}")
     if kind.pattern and not re.search(kind.pattern, text):
@@ -95,7 +103,7 @@ def _checked_text(text: str, kind: mi.StrType, got: str) -> str:
 
 
 def check_header(text: str) -> str:
-    """What can stand in a header."""
+    """Return text that is valid in a header. Raises ValueError otherwise."""
     if not all(" " <= letter <= "~" for letter in text) or text != text.strip():
-        raise ValueError("a header's value is plain ASCII without line breaks or blanks around it")
+        raise ValueError("a header must be printable ASCII without surrounding spaces or line breaks")
     return text

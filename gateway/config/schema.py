@@ -1,4 +1,4 @@
-"""The JSON Schema of the YAML, made from the same types and forms that read it: what editors complete and check with."""
+"""The JSON Schema of the YAML, made from the same types and formats that read it, for completion in editors."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from gateway.config.types import Config, ModelConfig
 _VARIABLE: Schema = {"type": "string", "pattern": VARIABLE}
 _REF: Schema = {"type": "string", "minLength": 1, "examples": ["openai/gpt-4o", "another-model"]}
 _WEIGHT: Schema = {"anyOf": [{"type": "number", "minimum": 0}, _VARIABLE]}
-_SPLIT: Schema = {"type": "object", "minProperties": 1, "additionalProperties": _WEIGHT, "description": "A split: targets to weights."}
+_SPLIT: Schema = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": _WEIGHT,
+    "description": "A split: a mapping of targets to weights.",
+}
 _ORDER: Schema = {
     "type": "array",
     "minItems": 1,
     "items": {"anyOf": [_REF, {"$ref": "#/$defs/split"}]},
-    "description": "An order: the next is tried when one fails.",
+    "description": "An order: the next target is tried if one fails.",
 }
 _SPECIAL: dict[str, Schema] = {
     "secrets": SECRET_SCHEMA,
@@ -36,7 +41,7 @@ _PROVIDER_NAME: Schema = {"pattern": r"^[^/]+$"}
 
 
 def schema() -> Schema:
-    """A JSON Schema (draft 2020-12) that every configuration this version reads conforms to."""
+    """Return the JSON Schema (draft 2020-12) of every configuration that this version accepts."""
     kind = mi.type_info(Config)
     assert isinstance(kind, mi.StructType)
     return {
@@ -52,7 +57,7 @@ def schema() -> Schema:
 
 
 def _type(kind: mi.Type) -> Schema:
-    """The schema of one type."""
+    """Return the schema of one type."""
     extra: dict[str, Any] = {}
     words: dict[str, Any] = {}
     while isinstance(kind, mi.Metadata):
@@ -76,12 +81,12 @@ def _type(kind: mi.Type) -> Schema:
 
 
 def _union(kind: mi.UnionType) -> Schema:
-    found: list[Schema] = []
+    schemas: list[Schema] = []
     for each in kind.types:
         if not isinstance(each, mi.NoneType):
-            one = _type(each)
-            found += one["anyOf"] if set(one) == {"anyOf"} else [one]
-    return found[0] if len(found) == 1 else {"anyOf": found}
+            schema = _type(each)
+            schemas += schema["anyOf"] if set(schema) == {"anyOf"} else [schema]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _dict(kind: mi.DictType) -> Schema:
@@ -96,7 +101,7 @@ def _dict(kind: mi.DictType) -> Schema:
 
 
 def _leaf(kind: mi.Type) -> Schema:
-    """Numbers and booleans may be variables as well, which are only known when the file is read."""
+    """Return the schema of a scalar. Numbers and booleans may also be variables."""
     if isinstance(kind, mi.StrType):
         return {"type": "string", **({"minLength": kind.min_length} if kind.min_length else {})}
     if isinstance(kind, mi.LiteralType):
@@ -105,7 +110,12 @@ def _leaf(kind: mi.Type) -> Schema:
         return {"anyOf": [{"type": "boolean"}, _VARIABLE]}
     if isinstance(kind, mi.IntType | mi.FloatType):
         number: Schema = {"type": "integer" if isinstance(kind, mi.IntType) else "number"}
-        for name, word in (("ge", "minimum"), ("le", "maximum"), ("gt", "exclusiveMinimum"), ("lt", "exclusiveMaximum")):
+        for name, word in (
+            ("ge", "minimum"),
+            ("le", "maximum"),
+            ("gt", "exclusiveMinimum"),
+            ("lt", "exclusiveMaximum"),
+        ):
             if getattr(kind, name) is not None:
                 number[word] = getattr(kind, name)
         return {"anyOf": [number, _VARIABLE]}
@@ -133,8 +143,10 @@ def _struct(kind: mi.StructType) -> Schema:
 
 
 def _with_default(found: Schema, field: mi.Field) -> Schema:
-    """Defaults that are written in the YAML as they are in Python; an editor shows them."""
-    plain = isinstance(field.default, str | bool | int | float) and field.default != "" and "form" not in _extra(field.type)
+    """Add the default, if it is written in the YAML as in Python. Editors show it."""
+    plain = (
+        isinstance(field.default, str | bool | int | float) and field.default != "" and "form" not in _extra(field.type)
+    )
     return {**found, "default": field.default} if plain and type(field.default) in (str, bool, int, float) else found
 
 
@@ -146,11 +158,14 @@ def _extra(kind: mi.Type) -> dict[str, Any]:
 
 
 def _provider(kind: mi.StructType) -> Schema:
-    """The common keys, and those that some type adds: what each takes is checked when the file is read."""
+    """Return the schema of a provider: the common keys and those of all types. The reader checks which type has which."""
     found = _struct(kind)
     properties = found["properties"]
     types = list(providers.types())
-    properties["type"] = {"anyOf": [{"enum": types}, {"type": "string", "minLength": 1}], "description": properties["type"]["description"]}
+    properties["type"] = {
+        "anyOf": [{"enum": types}, {"type": "string", "minLength": 1}],
+        "description": properties["type"]["description"],
+    }
     for key, takers in _own_keys(types).items():
         some = [schema for index, schema in enumerate(takers.values()) if schema not in list(takers.values())[:index]]
         own = some[0] if len(some) == 1 else {"anyOf": some}
@@ -161,7 +176,7 @@ def _provider(kind: mi.StructType) -> Schema:
 
 
 def _own_keys(types: list[str]) -> dict[str, dict[str, Schema]]:
-    """What types add to the common keys: key to type to schema."""
+    """Return the keys that types add to the common ones: the schema by key and type."""
     found: dict[str, dict[str, Schema]] = {}
     for name in types:
         options = options_type(name)
@@ -171,5 +186,5 @@ def _own_keys(types: list[str]) -> dict[str, dict[str, Schema]]:
 
 
 def schema_text() -> str:
-    """The schema as a file's content."""
+    """Return the JSON Schema as the content of a file."""
     return msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n"

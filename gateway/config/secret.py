@@ -1,4 +1,4 @@
-"""How values enter the YAML from outside: ${NAME} from the environment, file:PATH from a file of its own."""
+"""Values from outside the YAML: ${NAME} from the environment, file:PATH from a file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 MAX_SECRET_BYTES = 64 << 10
 
-_VARIABLE = re.compile(r"\$(?P<escaped>\$(?=\{))|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<fallback>:-[^}]*)?\}|(?P<broken>\$\{)")
+_VARIABLE = re.compile(
+    r"\$(?P<escaped>\$(?=\{))|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<fallback>:-[^}]*)?\}|(?P<broken>\$\{)"
+)
 
 
 class Secret:
-    """A credential that does not show itself: only `reveal()` gives the value. `path` is its file, when it has one."""
+    """A credential that is never printed: only `reveal()` returns the value. `path` is its file, if any."""
 
     __slots__ = ("_value", "path")
 
@@ -23,11 +25,11 @@ class Secret:
         self.path = path
 
     def reveal(self) -> str:
-        """The value, for the one place that sends it."""
+        """Return the value, in order to send it."""
         return self._value
 
     def reread(self) -> Secret:
-        """The same secret as its file has it now; itself when it has no file. ValueError when the file cannot be used."""
+        """Read the file again. Without a file, return the secret itself. Raises ValueError if the file is unusable."""
         return self if self.path is None else read_secret(self.path)
 
     def __repr__(self) -> str:
@@ -43,7 +45,7 @@ class Secret:
 
 
 class Url(str):
-    """An address whose repr hides the password in it, so that a printed Config has none. `path` is its file, when it has one."""
+    """A URL whose repr hides the password. `path` is its file, if any."""
 
     path: Path | None = None
 
@@ -52,7 +54,7 @@ class Url(str):
 
 
 def expand_variables(text: str, environ: Mapping[str, str]) -> str:
-    """`text` with ${NAME} and ${NAME:-default} filled in; `$${` stands for `${`. ValueError names a variable that is not set."""
+    """Insert variables: ${NAME}, ${NAME:-default}; `$${` is `${`. Raises ValueError if a variable is not set."""
     if "${" not in text:
         return text
 
@@ -60,21 +62,23 @@ def expand_variables(text: str, environ: Mapping[str, str]) -> str:
         if match["escaped"]:
             return "$"
         if match["broken"]:
-            raise ValueError("a variable is written ${NAME} or ${NAME:-default}")
-        found = environ.get(match["name"])
+            raise ValueError("a variable must be written as ${NAME} or ${NAME:-default}")
+        variable = environ.get(match["name"])
         if match["fallback"] is not None:
-            return found or match["fallback"][2:]
-        if found is None:
-            raise ValueError(f"the environment variable {match['name']} is not set (a default is written ${{{match['name']}:-default}})")
-        return found
+            return variable or match["fallback"][2:]
+        if variable is None:
+            raise ValueError(
+                f"the environment variable {match['name']} is not set: set it, or write ${{{match['name']}:-default}}"
+            )
+        return variable
 
     return _VARIABLE.sub(value, text)
 
 
 def read_secret(path: Path, written: str = "") -> Secret:
-    """The secret that is a file's whole content, without the newline at its end.
+    """Return the secret in a file: its whole content without the final newline. Raises ValueError if it is unusable.
 
-    ValueError says what is wrong with the file, by its path as `written` (a variable in it may hold the secret itself by mistake).
+    If `written` contains variables, messages use it instead of the path: a variable may hold the secret by mistake.
     """
     shown = written if "${" in written else str(path)
     try:
@@ -84,7 +88,7 @@ def read_secret(path: Path, written: str = "") -> Secret:
     except OSError as error:
         raise ValueError(f"cannot read {shown}: {error.strerror}") from None
     if len(data) > MAX_SECRET_BYTES:
-        raise ValueError(f"{shown} is too large for a secret")
+        raise ValueError(f"{shown} is too large for a secret (more than {MAX_SECRET_BYTES >> 10} KiB)")
     try:
         value = data.decode().strip("\r\n")
     except UnicodeDecodeError:
@@ -94,23 +98,23 @@ def read_secret(path: Path, written: str = "") -> Secret:
 
 
 def check_secret(value: str, source: str) -> None:
-    """ValueError when `value` cannot be a credential; the message has its source, never itself."""
+    """Raise ValueError if `value` cannot be a credential. The message contains the source, not the value."""
     if not value:
         raise ValueError(f"{source} is empty")
     if value != value.strip() or not all(" " <= letter <= "~" for letter in value):
-        raise ValueError(f"{source} has blanks around it, line breaks or characters that no header can carry")
+        raise ValueError(f"{source} has surrounding spaces, line breaks or characters that are not allowed in a header")
 
 
 def check_permissions(path: Path, shown: str) -> None:
-    """ValueError when a file with a secret is one that every user of the machine can read; OSError when it cannot be looked at.
+    """Raise ValueError if every user of the machine can read or write a file, or OSError if it is inaccessible.
 
-    Files that are not ours to chmod (secrets that Docker or Kubernetes mount, owned by root and 0444) are left to their owner.
+    Readable files that this process cannot chmod are allowed: Docker and Kubernetes mount secrets as root, with mode 0444.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{shown} is not a file")
     if status.st_mode & stat.S_IWOTH:
-        raise ValueError(f"everybody may write {shown} (chmod 600 {shown})")
+        raise ValueError(f"{shown} is world-writable: run chmod 600 {shown}")
     mounted = str(path.resolve()).startswith(("/run/secrets/", "/var/run/secrets/"))
     if status.st_mode & stat.S_IROTH and status.st_uid == os.geteuid() and not mounted:
-        raise ValueError(f"everybody may read {shown} (chmod 600 {shown})")
+        raise ValueError(f"{shown} is world-readable: run chmod 600 {shown}")

@@ -1,4 +1,4 @@
-"""Where a configuration comes from: a file with what it refers to, or the same as another process read it."""
+"""Sources of a configuration: a file and the files it refers to, or the text that another process has read."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from gateway.config.load import BUILT_IN, Config, Overrides
 
 
 class ConfigText(msgspec.Struct, frozen=True):
-    """A configuration as it was read, secrets and all: enough to read it again whatever has become of its files."""
+    """A configuration with its secrets, as it was read: it can be parsed again without its files."""
 
     path: str
     data: bytes
     secrets: dict[str, str]
     overrides: Overrides
     files: tuple[str, ...] = ()
-    """What it refers to."""
+    """Paths of the files it refers to."""
 
     def parse(self, environ: Mapping[str, str] = os.environ) -> Config:
-        """The Config."""
+        """Return the Config."""
         files = Files(self.secrets, self.files)
         return configuration.parse(self.data, self.path, overrides=self.overrides, environ=environ, files=files)
 
 
 class LoadedConfig(msgspec.Struct, frozen=True):
-    """A sound configuration, the text it was made from, and what tells it from another."""
+    """A valid configuration, its text, and the fingerprints of its files."""
 
     config: Config
     text: ConfigText
@@ -37,32 +37,34 @@ class LoadedConfig(msgspec.Struct, frozen=True):
 
 
 class ConfigSource:
-    """A file of the command line, read as often as it changes."""
+    """A configuration file, read again after each change."""
 
     def __init__(self, path: str, overrides: Overrides, environ: Mapping[str, str] = os.environ) -> None:
         self.path = path
         self._over = overrides
         self._environ = environ
         self.fingerprints: dict[str, str] = {}
-        """The marks of the last reading, sound or not."""
+        """Fingerprints at the last reading, whether it succeeded or not."""
 
     def read(self) -> LoadedConfig:
-        """The file as it is now; ConfigError otherwise."""
+        """Read the file. Raises ConfigError if it is invalid."""
         files = Files()
         try:
-            before = self._mark()
+            before = self._fingerprint()
             data = configuration.read_config_bytes(self.path)
             config = configuration.parse(data, self.path, overrides=self._over, environ=self._environ, files=files)
         finally:
             self.fingerprints = {**files.fingerprints, self.path: before}
-        return LoadedConfig(config, ConfigText(self.path, data, files.secrets, self._over, tuple(files.fingerprints)), self.fingerprints)
+        return LoadedConfig(
+            config, ConfigText(self.path, data, files.secrets, self._over, tuple(files.fingerprints)), self.fingerprints
+        )
 
     def changed_fingerprints(self) -> dict[str, str]:
-        """The marks as they are now; empty when nothing is other than the last reading saw it."""
+        """Return the current fingerprints, or an empty dict if nothing has changed since the last reading."""
         if self.path == BUILT_IN:
             return {}
         now = fingerprints(self.fingerprints)
         return now if now != self.fingerprints else {}
 
-    def _mark(self) -> str:
+    def _fingerprint(self) -> str:
         return "" if self.path == BUILT_IN else fingerprint(self.path)

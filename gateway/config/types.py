@@ -183,19 +183,9 @@ class HedgeConfig(Struct, frozen=True):
     ] = 0.05
 
 
-class ModelConfig(Struct, frozen=True):
-    """A model that callers can ask for, and its targets. For an unset key the next model on the route decides, then the provider."""
+class ModelSettings(Struct, frozen=True, kw_only=True):
+    """Settings of a model that also apply to the models it leads to. None: the next model on the route decides, then the provider."""
 
-    name: Name
-    targets: Annotated[
-        Route,
-        Meta(
-            extra={"form": "route"},
-            description="Where calls go: a target (PROVIDER/MODEL), another model of this file, a list (an order: the next is "
-            "tried if one fails) or a mapping to weights (a split).",
-            examples=[["vllm/llama-3.3-70b", "openai/gpt-4o"]],
-        ),
-    ]
     timeout: Annotated[
         Duration | None,
         Meta(
@@ -260,6 +250,35 @@ class ModelConfig(Struct, frozen=True):
             examples=[True],
         ),
     ] = None
+    hedge: Annotated[
+        Annotated[HedgeConfig, Meta(extra={"short": "after"})] | None,
+        Meta(
+            description="Start a second attempt at the next target if the first is slow to answer. Default: off.",
+            examples=["p95"],
+        ),
+    ] = None
+    mirror: Annotated[
+        Annotated[MirrorConfig, Meta(extra={"short": "target"})] | None,
+        Meta(
+            description="Copy calls to another target and discard the responses. Default: off.",
+            examples=[{"target": "vllm/llama-3.3-70b", "share": "10%"}],
+        ),
+    ] = None
+
+
+class ModelConfig(ModelSettings, frozen=True):
+    """A model that callers can ask for: its targets, how they are balanced, its limits, and its settings."""
+
+    name: Name
+    targets: Annotated[
+        Route,
+        Meta(
+            extra={"form": "route"},
+            description="Where calls go: a target (PROVIDER/MODEL), another model of this file, a list (an order: the next is "
+            "tried if one fails) or a mapping to weights (a split).",
+            examples=[["vllm/llama-3.3-70b", "openai/gpt-4o"]],
+        ),
+    ]
     balance: Annotated[
         Balance | None,
         Meta(
@@ -274,20 +293,6 @@ class ModelConfig(Struct, frozen=True):
             description="With `balance: session`, the request header that identifies a conversation. Without it, the gateway "
             "uses the field `user`, then the beginning of the prompt. Default: `x-session-id`.",
             examples=["x-conversation-id"],
-        ),
-    ] = None
-    hedge: Annotated[
-        Annotated[HedgeConfig, Meta(extra={"short": "after"})] | None,
-        Meta(
-            description="Start a second attempt at the next target if the first is slow to answer. Default: off.",
-            examples=["p95"],
-        ),
-    ] = None
-    mirror: Annotated[
-        Annotated[MirrorConfig, Meta(extra={"short": "target"})] | None,
-        Meta(
-            description="Copy calls to another target and discard the responses. Default: off.",
-            examples=[{"target": "vllm/llama-3.3-70b", "share": "10%"}],
         ),
     ] = None
     limits: Annotated[

@@ -1,8 +1,7 @@
-"""A YAML file as a tree of scalars, lists and mappings, each with the line and column where it stands.
+"""A YAML file as a tree of scalars, lists and mappings, each with its line and column.
 
-Written for one file that an operator edits: one document, no tags, no repeated keys, and no way to make a small file
-grow large (aliases are counted by what they expand to). Scalars stay text: what they mean is for the reader who
-knows the type wanted there, so `no` and `1e3` are never turned into something else on the way.
+One document, without tags and repeated keys. Aliases count by their expanded size, so that a small file cannot grow
+large. Scalars stay text until their type is known, so `no` and `1e3` are not converted by accident.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ _NULL = "tag:yaml.org,2002:null"
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A line and a column, both counted from 1."""
+    """A line and a column, counted from 1."""
 
     line: int
     column: int
 
 
 class YamlError(Exception):
-    """The text is no YAML that we read. `place` is where reading stopped."""
+    """The text is not YAML that is accepted here. `place` is where reading stopped."""
 
     def __init__(self, message: str, place: Place) -> None:
         super().__init__(message)
@@ -39,7 +38,7 @@ class YamlError(Exception):
 
 
 class Scalar(msgspec.Struct, frozen=True):
-    """One value as it is written; `plain` without quotes, `null` when there is nothing."""
+    """One value as text. `plain` means without quotes, `null` without a value."""
 
     place: Place
     text: str
@@ -55,14 +54,14 @@ class Sequence(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One key of a mapping, where it is written, and its value."""
+    """One key of a mapping: its place and its value."""
 
     place: Place
     value: Node
 
 
 class Mapping(msgspec.Struct, frozen=True):
-    """A mapping; `repeated` are keys that were written more than once, with the place of the later one and the earlier line."""
+    """A mapping. `repeated` has each duplicate key with its place and the line of the first one."""
 
     place: Place
     entries: dict[str, Entry]
@@ -73,9 +72,9 @@ Node = Scalar | Sequence | Mapping
 
 
 def parse(data: bytes) -> Node:
-    """The tree of one YAML document; YamlError when it is not one, or too large."""
+    """Return the tree of one YAML document. Raises YamlError if it is invalid or too large."""
     if len(data) > MAX_BYTES:
-        raise YamlError(f"the file is larger than {MAX_BYTES >> 20} MiB, which no configuration needs", Place(1, 1))
+        raise YamlError(f"the file is larger than {MAX_BYTES >> 20} MiB", Place(1, 1))
     text = _decode(data)
     try:
         _check_events(text)
@@ -90,7 +89,7 @@ def parse(data: bytes) -> Node:
 
 
 def _decode(data: bytes) -> str:
-    """UTF-8 text without characters that YAML forbids."""
+    """Decode UTF-8. Raises YamlError for other bytes and for characters that YAML forbids."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -98,17 +97,20 @@ def _decode(data: bytes) -> str:
         raise YamlError(f"not UTF-8 text (byte 0x{data[error.start]:02x})", _place_after(before)) from None
     forbidden = _Characters.NON_PRINTABLE.search(text)
     if forbidden is not None:
-        raise YamlError(f"the character U+{ord(forbidden.group()):04X} is not allowed in YAML", _place_after(text[: forbidden.start()]))
+        raise YamlError(
+            f"the character U+{ord(forbidden.group()):04X} is not allowed in YAML",
+            _place_after(text[: forbidden.start()]),
+        )
     return text
 
 
 def _place_after(text: str) -> Place:
-    """The place right behind `text`."""
+    """Return the place after `text`."""
     return Place(text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1)
 
 
 def _check_events(text: str) -> None:
-    """Refuse what must not even be built: too deep, too much, tagged, several documents."""
+    """Refuse, before building a tree, too much depth, too many values, tags and several documents."""
     depth = documents = 0
     for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
         place = _place(event)
@@ -121,28 +123,28 @@ def _check_events(text: str) -> None:
         if depth > MAX_DEPTH:
             raise YamlError(f"nested deeper than {MAX_DEPTH} levels", place)
         if count > 2 * MAX_NODES:
-            raise YamlError(f"more than {MAX_NODES} values, which no configuration needs", place)
+            raise YamlError(f"more than {MAX_NODES} values", place)
         if documents > 1:
-            raise YamlError("a second document ('---'): one file has one", place)
+            raise YamlError("more than one document ('---'): a file must contain only one", place)
         tag = getattr(event, "tag", None)
         if tag is not None:
-            raise YamlError(f"the tag {tag[:60]!r}: tags are not used here", place)
+            raise YamlError(f"the tag {tag[:60]!r} is not supported: remove it", place)
 
 
 class _Tree:
-    """Turns PyYAML's nodes into ours, counting what aliases expand to."""
+    """Converts PyYAML's nodes, counting aliases by their expanded size."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def node(self, node: yaml.Node, depth: int) -> Node:
-        """One node with everything below it."""
+        """Convert one node with everything below it."""
         place = _place(node)
         self._count += 1
         if self._count > MAX_NODES:
             raise YamlError(f"aliases expand to more than {MAX_NODES} values", place)
         if depth > MAX_DEPTH:
-            raise YamlError("an alias contains itself, or is nested too deep", place)
+            raise YamlError("an alias contains itself, or is nested too deeply", place)
         if isinstance(node, yaml.ScalarNode):
             plain = not node.style  # None or "", by the loader
             return Scalar(place, node.value, plain, plain and node.tag == _NULL)
@@ -169,11 +171,11 @@ class _Tree:
         return Mapping(_place(node), entries, tuple(repeated))
 
     def _merged(self, value: yaml.Node, depth: int) -> list[Mapping]:
-        """What `<<:` brings in: a mapping, or several with the first winning."""
-        found = self.node(value, depth)
-        parts = found.items if isinstance(found, Sequence) else (found,)
+        """Return the mappings that `<<:` merges. Of several, the first has priority."""
+        merged = self.node(value, depth)
+        parts = merged.items if isinstance(merged, Sequence) else (merged,)
         if not all(isinstance(part, Mapping) for part in parts):
-            raise YamlError("'<<' takes the alias of a mapping", _place(value))
+            raise YamlError("'<<' must be followed by the alias of a mapping", _place(value))
         return [part for part in parts if isinstance(part, Mapping)]
 
 
@@ -183,16 +185,16 @@ def _place(node: yaml.Node | yaml.Event) -> Place:
 
 
 def _friendly(error: yaml.MarkedYAMLError, text: str) -> YamlError:
-    """PyYAML's error in one line, with the fix for the mistakes that are made most."""
+    """Return PyYAML's error as one line, with the fix for the most frequent mistakes."""
     mark = error.problem_mark or error.context_mark
     place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
     lines = text.splitlines()
     line = lines[place.line - 1] if place.line <= len(lines) else ""
-    said = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+    reason = " ".join(f"{error.context or ''} {error.problem or ''}".split())
     if "\t" in line[: place.column] and not line[: place.column].replace("\t", " ").strip():
-        return YamlError("a tab: YAML is indented with spaces", place)
+        return YamlError("a tab is not allowed here: indent with spaces", place)
     if re.search(r"(?<![\"'])\$\{", line):
         return YamlError('not valid YAML: inside { } and [ ] a variable needs quotes: "${NAME}"', place)
-    if "alias" in said and "undefined" not in said:
+    if "alias" in reason and "undefined" not in reason:
         return YamlError('not valid YAML: a name that starts with * needs quotes: "*"', place)
-    return YamlError(f"not valid YAML: {said}", place)
+    return YamlError(f"not valid YAML: {reason}", place)

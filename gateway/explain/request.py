@@ -19,7 +19,7 @@ from providers.rules.shapes import fan_out
 
 if TYPE_CHECKING:
     from gateway.runtime.generation import Generation
-    from gateway.targets.backend import Candidate
+    from gateway.targets.candidate import Candidate
 
 MASKED = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 
@@ -51,17 +51,17 @@ def _explain(generation: Generation, body: Body, headers: Mapping[str, str], key
 
 def _fitting(fit: Fit, choice: Candidate, body: Body, strict: bool) -> Asked | None:
     """What the gateway would see to itself about the context window; counting is left to the call."""
-    if choice.context is None and BEHAVIOUR not in body and LIMIT not in body:
+    if choice.settings.context is None and BEHAVIOUR not in body and LIMIT not in body:
         return None
-    return fit.asked(body, choice.backend, choice.context, strict=strict)
+    return fit.asked(body, choice.backend, choice.settings.context, strict=strict)
 
 
 def _plan(fit: Fit, choice: Candidate, body: Body, strict: bool) -> dict[str, Any]:
     target = choice.backend.target
-    options = Options(strict or choice.strict, body.get("stream") is True)
+    options = Options(strict or bool(choice.settings.strict), body.get("stream") is True)
     plan: dict[str, Any] = {"target": target.name, "type": target.kind.type}
     try:
-        fitting = _fitting(fit, choice, body, strict or choice.strict)
+        fitting = _fitting(fit, choice, body, strict or bool(choice.settings.strict))
         if fitting is not None:
             plan["context"] = fitting.limits
         body, adjustments, _ = json_mode.adapt(body, target, options)

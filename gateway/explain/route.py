@@ -18,8 +18,8 @@ from gateway.dialects.parameters import check_parameters
 from gateway.errors import GatewayError
 from gateway.http.json_body import parse_body
 from gateway.routing.route_query import RouteQuery
-from gateway.routing.router import SESSION_HEADER, Router
-from gateway.targets.backend import Model
+from gateway.routing.router import DEFAULT_SESSION_HEADER, Router
+from gateway.targets.candidate import Model
 
 if TYPE_CHECKING:
     from gateway.runtime.generation import Generation
@@ -59,10 +59,10 @@ def plan(
         drawn = router.candidates(found, asking(source, lines, output, require=require))
         names = [choice.backend.target.name for choice in drawn]
         orders[tuple(sorted(names, key=lambda name: name in resting) if resting else names)] += 1
-        if (mirror := drawn[0].mirror) is not None:
+        if (mirror := drawn[0].settings.mirror) is not None:
             mirrors[str(mirror.target), mirror.share] += 1
-        if (hedge := drawn[0].hedge) is not None and len(drawn) > 1:
-            hedges[str(hedge.settings.after), hedge.settings.budget] += 1
+        if (hedge := drawn[0].settings.hedge) is not None and len(drawn) > 1:
+            hedges[str(hedge.after), hedge.budget] += 1
     tree = _Tree(router, asking(sources[0], lines, output, require=require), lines, None if views is None else resting)
     return {
         "model": model,
@@ -155,9 +155,9 @@ class _Tree:
         (choice,) = self._router.candidates_behind(route, path)
         target = choice.backend.target
         found: dict[str, Any] = {"target": target.name}
-        if choice.retries:
-            found["retries"] = choice.retries
-        if (self._asking.requires_all_parameters or choice.require) and not self._asking.honours_all(target):
+        if choice.settings.retries:
+            found["retries"] = choice.settings.retries
+        if not self._asking.is_accepted_by(choice):
             found["skipped"] = self._asking.no_target_error(target).message
         if (view := self._resting.get(target.name)) is not None:
             found |= {"state": view.state, "reason": view.reason, "seconds": view.cooling_seconds}
@@ -175,7 +175,7 @@ class _Tree:
             if str(ref) in prices:
                 one["usd"] = prices[str(ref)] / NANO
             choices.append(one)
-        how = HOW.get(kind) or self._session(settings.session_header or SESSION_HEADER)
+        how = HOW.get(kind) or self._session(settings.session_header or DEFAULT_SESSION_HEADER)
         return {"split": choices, "balance": kind, "how": how.partition(" (n")[0] if self._running else how}
 
     def _session(self, header: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import refuse
+from gateway.tokens.estimate import choice_count
 from providers.base import Adjustment, Body
 
 if TYPE_CHECKING:
@@ -48,18 +49,6 @@ def _check(message: Any, at: int) -> None:
                 f"a strict token limit holds for this call, and the tokens of a part of type '{str(part.get('type'))[:40]}' have no bound.",
                 "unsupported_content",
             )
-
-
-def choice_count(body: Body) -> int:
-    """How many answers are asked for."""
-    count = body.get("n") if "n" in body else 1
-    return count if type(count) is int and count > 1 else 1
-
-
-def requested_cap(body: Body) -> int | None:
-    """The cap on its output that a body has."""
-    asked = [value for name in ("max_completion_tokens", "max_tokens") if name in body and type(value := body.get(name)) is int]
-    return max(asked) if asked else None
 
 
 def set_output_cap(body: Body, cap: int) -> Adjustment:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gateway import usage as accounting
@@ -13,7 +12,7 @@ from gateway.catalog.prices import TokenPrice, price_of
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.errors import Forbidden, Headers, LimitReached, Unavailable, retry_after_headers
-from gateway.limits.bounds import choice_count, max_prompt_tokens, requested_cap
+from gateway.limits.bounds import max_prompt_tokens
 from gateway.limits.budget_gauge import BudgetGauge
 from gateway.store.from_config import limits_in, needs_token_count
 from gateway.store.limit import (
@@ -29,8 +28,7 @@ from gateway.store.limit import (
     needed_estimates,
 )
 from gateway.store.memory import MemoryLimiter
-from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, tokenizer_for
-from gateway.tokens.estimate import output_cap
+from gateway.tokens.estimate import choice_count, estimate_prompt, output_cap, requested_cap
 from providers.base import Failure, Target
 
 if TYPE_CHECKING:
@@ -172,7 +170,7 @@ class Limits:
         if has_strict_limit(limits):
             prompt, output = max_prompt_tokens(call), (requested_cap(body) or default) * choice_count(body)
             return Costs(1, prompt, output, max(self._price(target).max_cost(prompt, output) for target in targets) if money else 0)
-        prompt = prompt_tokens(call, targets[0])
+        prompt = estimate_prompt(body, call.body_bytes, targets[0])
         output = max(output_cap(body, target, default) for target in targets)
         spend = max(self._price(target).cost(prompt, output) for target in targets) if money else 0
         return Costs(1, prompt, output, spend)
@@ -186,17 +184,6 @@ class Limits:
         return found
 
 
-
-
-def prompt_tokens(call: Call, target: Target) -> int:
-    """Counted where that is cheap and its tokenizer is loaded; else by bytes, never too few."""
-    assert call.body is not None
-    if call.body_bytes <= MAX_INLINE_BYTES and "messages" in call.body:
-        tokenizer = tokenizer_for(target.kind.type, target.model)
-        if SHARED_COUNTER.is_loaded(tokenizer):
-            with suppress(ValueError, RecursionError):  # what cannot be counted is not refused for that
-                return SHARED_COUNTER.count_now(call.body, tokenizer).total()
-    return call.body_bytes // MIN_BYTES_PER_TOKEN
 
 
 def _error(refusal: Refusal) -> LimitReached | Unavailable:

@@ -1,4 +1,4 @@
-"""What a route may know of the call that it is found for: its session, its likely cost, and the parameters it sets."""
+"""What the router may ask about a call: its session, its maximum cost, and which targets honour its parameters."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import msgspec
 
 from gateway.emulate import json_mode, logits
 from gateway.errors import BadRequest, from_refusal, unreadable
-from gateway.limits.enforce import prompt_tokens
-from gateway.tokens.estimate import output_cap
+from gateway.tokens.estimate import estimate_prompt, output_cap
 from providers.base import Options, Refusal, Target
 
 if TYPE_CHECKING:
     from gateway.call import Call
     from gateway.catalog.prices import TokenPrice
+    from gateway.targets.candidate import Candidate
 
-PREFIX = 256
-"""Bytes of a bare prompt that stand for its conversation."""
+SESSION_PROMPT_BYTES = 256
+"""How much of a bare prompt identifies a conversation."""
 
 
 class _Role(msgspec.Struct):
@@ -31,22 +31,22 @@ _decode_role = msgspec.json.Decoder(_Role).decode
 
 
 class RouteQuery:
-    """One call as its route sees it. Nothing is worked out before it is asked for."""
+    """One call, as its route sees it. Every answer is computed when it is first needed."""
 
-    __slots__ = ("_call", "_headers", "_output", "_refusals", "requires_all_parameters", "stream")
+    __slots__ = ("_call", "_default_output", "_headers", "_refusals", "requires_all_parameters", "stream")
 
-    def __init__(self, call: Call, headers: Sequence[tuple[bytes, bytes]], output: int) -> None:
-        """`output`: tokens to expect of a call that says nothing of its length."""
+    def __init__(self, call: Call, headers: Sequence[tuple[bytes, bytes]], default_output: int) -> None:
+        """`default_output`: output tokens to expect if the call sets no cap."""
         self._call = call
         self._headers = headers
-        self._output = output
+        self._default_output = default_output
         self._refusals: dict[Target, Refusal | None] = {}
         self.stream = call.stream
         self.requires_all_parameters = call.require
-        """The caller wants no target that would lose a parameter."""
+        """Whether the caller rejects targets that would lose a parameter."""
 
     def session(self, header: str) -> bytes:
-        """What names the conversation: the header, else `user`, else how the prompt begins."""
+        """Return what identifies the conversation: the header, else the field `user`, else the beginning of the prompt."""
         wanted = header.encode()
         for name, value in self._headers:
             if name == wanted and value:
@@ -59,46 +59,52 @@ class RouteQuery:
         return b"p" + self._opening()
 
     def _opening(self) -> bytes:
-        """The system messages and the first turn, which every later request of a conversation repeats byte for byte."""
+        """Return the system messages and the first turn: every later request of the conversation repeats these bytes."""
         body = self._call.body
         assert body is not None
         raw = body.raw("messages")
         if raw is None:
-            return (body.raw("prompt") or body.raw("input") or b"")[:PREFIX]
-        found = []
+            return (body.raw("prompt") or body.raw("input") or b"")[:SESSION_PROMPT_BYTES]
+        opening = []
         with suppress(msgspec.DecodeError):
             for message in _decode_messages(raw):
-                found.append(bytes(message))
+                opening.append(bytes(message))
                 if _decode_role(message).role not in ("system", "developer"):
                     break
-        return b"".join(found)
+        return b"".join(opening)
 
     def cost(self, target: Target, price: TokenPrice | None) -> float:
-        """Nano-dollars that this call may cost there: its prompt, and all the output it asks for. Infinite when nobody knows."""
+        """Return the maximum cost of the call at a target in nano-dollars: prompt and output cap. Infinite if the price is unknown."""
         body = self._call.body
         if price is None or body is None:
             return float("inf")
-        return price.cost(prompt_tokens(self._call, target), output_cap(body, target, self._output))
+        prompt = estimate_prompt(body, self._call.body_bytes, target)
+        return price.cost(prompt, output_cap(body, target, self._default_output))
+
+    def is_accepted_by(self, candidate: Candidate) -> bool:
+        """Return False if the call or the candidate's settings require all parameters and the target would lose one."""
+        required = self.requires_all_parameters or candidate.settings.require_parameters
+        return not required or self.honours_all(candidate.backend.target)
 
     def honours_all(self, target: Target) -> bool:
-        """Whether the target would honour every parameter that this call sets, by the very rules that adapt it."""
+        """Return whether the target honours every parameter of the call, by the rules that adapt the request."""
         if target not in self._refusals:
             self._refusals[target] = self._refusal(target)
         return self._refusals[target] is None
 
     def no_target_error(self, target: Target | None = None) -> BadRequest:
-        """The 400 for a call that no target (or not this one) can take whole: it names the first parameter that would be lost."""
+        """Return a 400 that names the first parameter lost at `target`, or at the first target asked about."""
         refusals = [self._refusals[target]] if target is not None else self._refusals.values()
         return from_refusal(next(refusal for refusal in refusals if refusal is not None))
 
     def _refusal(self, target: Target) -> Refusal | None:
-        """A dry run in strict mode: what would be lost is refused there."""
+        """Adapt a copy of the request in strict mode, where losing a parameter is an error. Return that error, or None."""
         body = self._call.body
         assert body is not None
         try:
             if self._call.operation == "logits" and not logits.is_native(target.kind):
-                asked = logits.read(body)
-                logits.adapt(logits.as_chat(body, asked), asked, target, Options(strict=True))
+                request = logits.read(body)
+                logits.adapt(logits.as_chat(body, request), request, target, Options(strict=True))
             else:
                 json_mode.adapt(body.copy(), target, Options(True, self._call.stream, self._call.operation))
         except Refusal as refusal:

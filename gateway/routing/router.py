@@ -1,283 +1,258 @@
-"""A model name becomes an order of targets: one name, wildcards, lists as orders, mappings as splits."""
+"""The router: a model name becomes an ordered list of candidates.
+
+A route is one target or model name, a list of routes (an order) or a mapping of names to weights (a split). Names may be patterns
+(`gpt-*`), and routes may lead through other models.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.config.route import DEFAULT_MAX_ATTEMPTS, Order, Ref, Route, Split
-from gateway.config.types import matching_wildcard
+from gateway.config.route import Order, Ref, Route, Split
+from gateway.config.types import ModelConfig, matching_wildcard
 from gateway.errors import NotFound
 from gateway.routing import balance
-from gateway.targets.backend import Backend, Candidate, Hedge, Model
-from gateway.upstream.transport import Deadlines
+from gateway.routing.settings import merge_deadlines, merge_settings
+from gateway.targets.candidate import Candidate, Model
 
 if TYPE_CHECKING:
-    from gateway.config.types import ContextConfig, ModelConfig
     from gateway.routing.route_query import RouteQuery
+    from gateway.targets.backend import Backend
 
-
-SESSION_HEADER = "x-session-id"
-"""What names a conversation where `balance: session` says nothing else."""
+DEFAULT_SESSION_HEADER = "x-session-id"
+MAX_LISTED_MODELS = 12
+"""Model names in the message of a 404."""
 
 
 class SplitOption(msgspec.Struct, frozen=True, eq=False):
-    """One choice of a split: its share, the choices that a call may go to through it, and those of them that it tries first."""
+    """One option of a split: where it leads, and its weight."""
 
     ref: Ref
     name: str
     weight: float
     candidates: tuple[Candidate, ...]
+    """All candidates that the option can lead to."""
     first_candidates: tuple[Candidate, ...]
-    has_required_parameters: bool
-    """Some target behind it is not for every call."""
+    """Those of them that it may try first."""
+    some_require_parameters: bool
+    """Whether `require_parameters` is set for some of them."""
 
-    def can_honour_all(self, asking: RouteQuery) -> bool:
-        """Whether some target behind it takes the call without a loss, where that is asked for."""
-        return any(not (asking.requires_all_parameters or one.require) or asking.honours_all(one.backend.target) for one in self.candidates)
+    def accepts(self, query: RouteQuery) -> bool:
+        """Return whether at least one candidate accepts the call."""
+        return any(query.is_accepted_by(candidate) for candidate in self.candidates)
 
 
 class Router:
-    """The models of one configuration."""
+    """The models of one configuration and their routes."""
 
     def __init__(
         self,
         models: Mapping[str, Model],
-        place: Callable[[str, str], Backend],
+        backend_of: Callable[[str, str], Backend],
         *,
         expose_targets: bool = False,
         providers: frozenset[str] = frozenset(),
         draw: Callable[[], float] = random.random,
         is_live: Callable[[str], bool] = lambda target: True,
     ) -> None:
-        """`place` gives the place of (provider, model); `draw` a number from 0 to 1 for splits, which pass over what is not live."""
+        """`backend_of` maps (provider, model) to a backend. `draw` returns a number in [0, 1) for splits, which skip targets that
+        are not live.
+        """
         self._models = models
-        self._place = place
+        self._backend_of = backend_of
         self._providers = providers if expose_targets else frozenset()
         self._draw = draw
         self._is_live = is_live
+        # Caches: routes without a split, candidates by target and path, options by split and path.
         self._fixed: dict[str, tuple[list[Candidate], bool]] = {}
-        self._choices: dict[tuple[str, ...], Candidate] = {}
-        self._candidates: dict[tuple[int, tuple[str, ...]], list[SplitOption]] = {}
+        self._candidates: dict[tuple[str, ...], Candidate] = {}
+        self._options: dict[tuple[int, tuple[str, ...]], list[SplitOption]] = {}
 
     def assuming_live(self, is_live: Callable[[str], bool]) -> Router:
-        """The same routes, drawn as if these targets were live."""
-        found = copy(self)
-        found._is_live = is_live
-        return found
+        """Return a router with the same routes that takes exactly these targets for live."""
+        router = copy(self)
+        router._is_live = is_live
+        return router
 
     def names(self) -> list[str]:
-        """The models that can be listed: every name without a wildcard."""
+        """Return the models that can be listed: all names without a wildcard."""
         return [name for name in self._models if "*" not in name]
 
     def find(self, name: str) -> Model:
-        """The model that serves `name`: itself, the longest `prefix*` that fits, an exposed target, "*". NotFound otherwise."""
+        """Return the model for `name`. Raise NotFound if there is none.
+
+        In this order: the exact name, the longest matching prefix (`gpt-*`), an exposed target, the pattern `*`.
+        """
         model = self._models.get(name)
         if model is not None and "*" not in name:
             return model
-        if not name.isprintable():  # it could become part of a target's name, which is said in headers
+        if not name.isprintable():  # the name could become part of a target's name, which is sent in headers
             raise unknown_model(name, self.names())
         pattern = matching_wildcard(name, self._models)
         provider, slash, _ = name.partition("/")
-        if pattern in (None, "*") and slash and provider in self._providers:  # "anything else" would hide every target otherwise
-            return Model(name, Ref(provider, name[len(provider) + 1 :]), _no_settings())
+        if pattern in (None, "*") and slash and provider in self._providers:  # `*` alone would hide every exposed target
+            ref = Ref(provider, name[len(provider) + 1 :])
+            return Model(name, ref, ModelConfig(name=name, targets=ref))
         if pattern is not None:
             return self._models[pattern]
         raise unknown_model(name, self.names())
 
     def model_named(self, name: str) -> Model:
-        """The model that a route names."""
+        """Return the model that a route refers to by name."""
         return self._models[name]
 
-    def candidates(self, model: Model, asking: RouteQuery | None = None) -> list[Candidate]:
-        """The places to try, in order. A route without a split is worked out once. BadRequest when a loss rules all of them out."""
+    def candidates(self, model: Model, query: RouteQuery | None = None) -> list[Candidate]:
+        """Return the candidates in the order in which to try them. Raise BadRequest if none accepts the call's parameters."""
         fixed = self._fixed.get(model.name)
         if fixed is not None:
-            found, some_require = fixed
+            candidates, some_require = fixed
         else:
-            found = []
-            drawn = self._follow(model.route, (model,), found, asking)
-            found = _each_once(found) if drawn else found
-            some_require = any(one.require for one in found)
-            if not drawn and model.name in self._models:
-                self._fixed[model.name] = found, some_require
-        if asking is not None and (some_require or asking.requires_all_parameters):
-            found = [one for one in found if not (asking.requires_all_parameters or one.require) or asking.honours_all(one.backend.target)]
-            if not found:
-                raise asking.no_target_error()
-        return found
+            candidates = []
+            has_split = self._collect(model.route, (model,), candidates, query)
+            candidates = _unique(candidates) if has_split else candidates
+            some_require = any(candidate.settings.require_parameters for candidate in candidates)
+            if not has_split and model.name in self._models:
+                self._fixed[model.name] = candidates, some_require
+        if query is not None and (some_require or query.requires_all_parameters):
+            candidates = [candidate for candidate in candidates if query.is_accepted_by(candidate)]
+            if not candidates:
+                raise query.no_target_error()
+        return candidates
 
-    def candidates_of(self, ref: Ref, asking: RouteQuery | None = None) -> list[Candidate]:
-        """The places behind a name that stands alone, as of a mirror."""
-        found: list[Candidate] = []
-        self._follow(ref, (), found, asking)
-        return found
+    def candidates_of(self, ref: Ref, query: RouteQuery | None = None) -> list[Candidate]:
+        """Return the candidates behind a name outside of a route, such as that of a mirror."""
+        candidates: list[Candidate] = []
+        self._collect(ref, (), candidates, query)
+        return candidates
 
-    def alternates(self, model: Model, asking: RouteQuery) -> list[Candidate]:
-        """Every place of the model that may take this call: who was not drawn in a split stands in for who fails."""
-        found = _each_once(self.candidates_behind(model.route, (model,), weighted=True))
-        return [one for one in found if not (asking.requires_all_parameters or one.require) or asking.honours_all(one.backend.target)]
+    def alternates(self, model: Model, query: RouteQuery) -> list[Candidate]:
+        """Return all candidates that accept the call, those included that lost the draw of a split."""
+        candidates = _unique(self.candidates_behind(model.route, (model,), weighted=True))
+        return [candidate for candidate in candidates if query.is_accepted_by(candidate)]
 
     def all_candidates(self, model: Model) -> list[Candidate]:
-        """Every place that a call for the model can go to, whatever chance says."""
-        return _each_once(self.candidates_behind(model.route, (model,)))
+        """Return every candidate that a call for the model can reach, whatever the draws of its splits."""
+        return _unique(self.candidates_behind(model.route, (model,)))
 
-    def candidates_behind(self, route: Route, path: tuple[Model, ...], *, first: bool = False, weighted: bool = False) -> list[Candidate]:
-        """Every choice that `route` leads to: those that it may try `first`, those that have a weight in their split, or all."""
+    def candidates_behind(
+        self, route: Route, path: tuple[Model, ...], *, first: bool = False, weighted: bool = False
+    ) -> list[Candidate]:
+        """Return the candidates that `route` leads to after the models of `path`.
+
+        `first`: only those that may be tried first. `weighted`: only those whose weight in their split is not zero.
+        """
         if isinstance(route, Order):
             steps = route.steps[: 1 if first else None]
-            return [one for step in steps for one in self.candidates_behind(step, path, first=first, weighted=weighted)]
+            return [c for step in steps for c in self.candidates_behind(step, path, first=first, weighted=weighted)]
         if isinstance(route, Split):
             refs = [ref for ref, weight in route.choices if weight or not weighted]
-            return [one for ref in refs for one in self.candidates_behind(ref, path, first=first, weighted=weighted)]
+            return [c for ref in refs for c in self.candidates_behind(ref, path, first=first, weighted=weighted)]
         if route.provider is None:
             model = self._models[route.model]
             return self.candidates_behind(model.route, (*path, model), first=first, weighted=weighted)
-        return [self._at(route.provider, route.model, path)]
+        return [self._candidate(route.provider, route.model, path)]
 
-    def _follow(self, route: Route, path: tuple[Model, ...], found: list[Candidate], asking: RouteQuery | None) -> bool:
-        """Append what `route` leads to, one choice of each split; whether there was a split."""
+    def _collect(self, route: Route, path: tuple[Model, ...], candidates: list[Candidate], query: RouteQuery | None) -> bool:
+        """Append what `route` leads to, one option of each split. Return whether there was a split."""
         if isinstance(route, Order):
-            drawn = [self._follow(step, path, found, asking) for step in route.steps]
-            return any(drawn)
+            has_split = [self._collect(step, path, candidates, query) for step in route.steps]
+            return any(has_split)
         if isinstance(route, Split):
-            self._follow(self._pick(route, path, asking), path, found, asking)
+            self._collect(self._draw_from(route, path, query), path, candidates, query)
             return True
         if route.provider is None:
             model = self._models[route.model]
-            return self._follow(model.route, (*path, model), found, asking)
-        found.append(self._at(route.provider, route.model, path))
+            return self._collect(model.route, (*path, model), candidates, query)
+        candidates.append(self._candidate(route.provider, route.model, path))
         return False
 
-    def _at(self, provider: str, model: str, path: tuple[Model, ...]) -> Candidate:
-        """The choice of a target on the way through the models of `path`; worked out once for those of the file."""
+    def _candidate(self, provider: str, model: str, path: tuple[Model, ...]) -> Candidate:
+        """Return the candidate of a target that is reached through the models of `path`."""
         key = (provider, model, *[each.name for each in path])
-        choice = self._choices.get(key)
-        if choice is None:
-            choice = _choice(self._place(provider, model), path)
-            if all(each.name in self._models for each in path):  # callers make the others up
-                self._choices[key] = choice
-        return choice
+        candidate = self._candidates.get(key)
+        if candidate is None:
+            candidate = _new_candidate(self._backend_of(provider, model), path)
+            if all(each.name in self._models for each in path):  # other names are chosen by callers: not cached
+                self._candidates[key] = candidate
+        return candidate
 
     def options(self, split: Split, path: tuple[Model, ...]) -> list[SplitOption]:
-        """The choices of a split that have a weight, on the way through the models of `path`; worked out once."""
+        """Return the options of a split whose weight is not zero."""
         key = (id(split), tuple([model.name for model in path]))
-        found = self._candidates.get(key)
-        if found is None:
-            found = self._candidates[key] = [self._candidate(ref, weight, path) for ref, weight in split.choices if weight]
-        return found
+        options = self._options.get(key)
+        if options is None:
+            options = self._options[key] = [self._option(ref, weight, path) for ref, weight in split.choices if weight]
+        return options
 
-    def _candidate(self, ref: Ref, weight: float, path: tuple[Model, ...]) -> SplitOption:
-        possible = self.candidates_behind(ref, path, weighted=True)
-        heads = self.candidates_behind(ref, path, first=True, weighted=True)
-        return SplitOption(ref, str(ref), weight, tuple(possible), tuple(heads), any(one.require for one in possible))
+    def _option(self, ref: Ref, weight: float, path: tuple[Model, ...]) -> SplitOption:
+        candidates = self.candidates_behind(ref, path, weighted=True)
+        first = self.candidates_behind(ref, path, first=True, weighted=True)
+        some_require = any(candidate.settings.require_parameters for candidate in candidates)
+        return SplitOption(ref, str(ref), weight, tuple(candidates), tuple(first), some_require)
 
-    def _pick(self, split: Split, path: tuple[Model, ...], asking: RouteQuery | None) -> Ref:
-        candidates = self.options(split, path)
-        if asking is not None and (asking.requires_all_parameters or any(one.has_required_parameters for one in candidates)):
-            candidates = [one for one in candidates if one.can_honour_all(asking)] or candidates
-        live = [one for one in candidates if any(self._is_live(head.backend.target.name) for head in one.first_candidates)]
-        candidates = live or candidates
-        return self._chosen(candidates, path[-1].settings, asking).ref
+    def _draw_from(self, split: Split, path: tuple[Model, ...], query: RouteQuery | None) -> Ref:
+        options = self.options(split, path)
+        if query is not None and (query.requires_all_parameters or any(option.some_require_parameters for option in options)):
+            options = [option for option in options if option.accepts(query)] or options
+        options = [option for option in options if self._has_live_start(option)] or options
+        return self._balance(options, path[-1].settings, query).ref
 
-    def _chosen(self, candidates: list[SplitOption], settings: ModelConfig, asking: RouteQuery | None) -> SplitOption:
-        """One of a split's choices, as the model's `balance` says."""
-        kind = settings.balance
-        if kind is None or kind == "weighted" or asking is None or len(candidates) == 1:
-            return balance.by_weight(candidates, self._draw)
-        if kind == "session":
-            return balance.by_session(candidates, asking.session(settings.session_header or SESSION_HEADER))
-        if kind == "least_busy":
-            return balance.of_two(candidates, self._draw, lambda one: attempts_in_flight(one) / one.weight)
-        if kind == "latency":
-            return balance.of_two(candidates, self._draw, lambda one: expected_wait(one, stream=asking.stream))
-        return balance.cheapest(candidates, self._draw, lambda one: self.expected_cost(one, asking))
+    def _has_live_start(self, option: SplitOption) -> bool:
+        return any(self._is_live(candidate.backend.target.name) for candidate in option.first_candidates)
 
-    def expected_cost(self, candidate: SplitOption, asking: RouteQuery) -> float:
-        """Nano-dollars that the call may cost where the candidate leads first."""
-        return min(asking.cost(choice.backend.target, choice.backend.price) for choice in candidate.first_candidates)
+    def _balance(self, options: list[SplitOption], settings: ModelConfig, query: RouteQuery | None) -> SplitOption:
+        """Choose one option by the model's `balance`."""
+        policy = settings.balance
+        if policy is None or policy == "weighted" or query is None or len(options) == 1:
+            return balance.by_weight(options, self._draw)
+        if policy == "session":
+            return balance.by_session(options, query.session(settings.session_header or DEFAULT_SESSION_HEADER))
+        if policy == "least_busy":
+            return balance.of_two(options, self._draw, lambda option: attempts_in_flight(option) / option.weight)
+        if policy == "latency":
+            return balance.of_two(options, self._draw, lambda option: expected_wait(option, stream=query.stream))
+        return balance.cheapest(options, self._draw, lambda option: self.expected_cost(option, query))
 
-
-def attempts_in_flight(candidate: SplitOption) -> int:
-    """Attempts under way where it leads first."""
-    return sum(choice.backend.latency.in_flight for choice in candidate.first_candidates)
+    def expected_cost(self, option: SplitOption, query: RouteQuery) -> float:
+        """Return the maximum cost of the call in nano-dollars at the candidates that the option tries first."""
+        return min(query.cost(candidate.backend.target, candidate.backend.price) for candidate in option.first_candidates)
 
 
-def expected_wait(candidate: SplitOption, *, stream: bool) -> float:
-    """Seconds to a first token where it leads first: as lately, and longer for each attempt under way there."""
-    return min(choice.backend.latency.expected_wait(stream=stream) for choice in candidate.first_candidates)
+def attempts_in_flight(option: SplitOption) -> int:
+    """Return the attempts in flight at the candidates that the option tries first."""
+    return sum(candidate.backend.latency.in_flight for candidate in option.first_candidates)
 
 
-def _each_once(found: list[Candidate]) -> list[Candidate]:
-    """The first of several choices with the same target."""
+def expected_wait(option: SplitOption, *, stream: bool) -> float:
+    """Return the expected seconds to a first token at the candidates that the option tries first."""
+    return min(candidate.backend.latency.expected_wait(stream=stream) for candidate in option.first_candidates)
+
+
+def _unique(candidates: list[Candidate]) -> list[Candidate]:
+    """Keep the first candidate of each target."""
     first: dict[str, Candidate] = {}
-    for choice in found:
-        first.setdefault(choice.backend.target.name, choice)
+    for candidate in candidates:
+        first.setdefault(candidate.backend.target.name, candidate)
     return list(first.values())
 
 
-def _choice(place: Backend, path: tuple[Model, ...]) -> Candidate:
-    """The settings nearest to the caller win: the model that was asked for, then those it leads through."""
-
-    def first(name: str) -> float | None:
-        return next((value for model in path if (value := getattr(model.settings, name)) is not None), None)
-
-    base = place.deadlines
-    deadlines = Deadlines(
-        connect=base.connect,
-        tls=base.tls,
-        first_byte=first("first_byte_timeout") or base.first_byte,
-        idle=first("idle_timeout") or base.idle,
-        total=first("timeout") or base.total,
-    )
-    hedge = next((Hedge(model.name, model.settings.hedge) for model in path if model.settings.hedge is not None), None)
-    if hedge is not None and hedge.settings.after.share is not None:
-        place.latency.keep_quantiles()
-    strict = any(bool(model.settings.strict) for model in path)
-    context = _context([model.settings.context for model in path])
-    return Candidate(
-        place,
-        deadlines,
-        retries=int(first("retries") or 0),
-        strict=strict,
-        context=context,
-        json_repair=bool(first("json_repair")),
-        continue_on_cut=bool(first("continue_on_cut")),
-        require=bool(first("require_parameters")),
-        hedge=hedge,
-        mirror=next((model.settings.mirror for model in path if model.settings.mirror is not None), None),
-        attempts=int(first("attempts") or DEFAULT_MAX_ATTEMPTS),
-    )
-
-
-def _context(path: list[ContextConfig | None]) -> ContextConfig | None:
-    """Each key from the settings nearest to the caller that have it; None where nobody says anything."""
-    found: dict[str, Any] = {}
-    for settings in path:
-        for name, value in msgspec.structs.asdict(settings).items() if settings is not None else ():
-            if value is not None:
-                found.setdefault(name, value)
-    if not found:
-        return None
-    from gateway.config.types import ContextConfig
-
-    return ContextConfig(**found)
-
-
-def _no_settings() -> ModelConfig:
-    from gateway.config.types import ModelConfig
-
-    return ModelConfig(name="", targets=Order(()))
+def _new_candidate(backend: Backend, path: tuple[Model, ...]) -> Candidate:
+    settings = merge_settings([model.settings for model in path])
+    if settings.hedge is not None and settings.hedge.after.share is not None:
+        backend.latency.keep_quantiles()
+    hedge_model = next((model.name for model in path if model.settings.hedge is not None), "")
+    return Candidate(backend, merge_deadlines(settings, backend.deadlines), settings, hedge_model)
 
 
 def unknown_model(name: str, known: list[str]) -> NotFound:
-    """404 in OpenAI's words, with the names that exist; the caller's name is cut and escaped."""
+    """Return a 404 that lists the models. The caller's name is truncated and escaped."""
     shown = name[:80].encode("ascii", "backslashreplace").decode()
     shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
-    names = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    message = f"The model '{shown}' does not exist at this gateway. It serves: {names or 'none'}."
+    names = ", ".join(known[:MAX_LISTED_MODELS]) + (", ..." if len(known) > MAX_LISTED_MODELS else "")
+    message = f"The model '{shown}' does not exist at this gateway. Available models: {names or 'none'}."
     return NotFound(message, param="model", code="model_not_found")

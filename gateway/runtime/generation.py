@@ -21,7 +21,8 @@ from gateway.pipeline import Pipeline
 from gateway.routing.router import Router
 from gateway.runtime.resources import base_url_of
 from gateway.store.from_config import has_limits, needs_token_count
-from gateway.targets.backend import Backend, Model
+from gateway.targets.backend import Backend
+from gateway.targets.candidate import Model
 from gateway.targets.latency import Latency
 from gateway.tokens.counter import Tokenizer, tokenizer_for
 from gateway.upstream.proxy import proxy_of

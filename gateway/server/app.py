@@ -1,7 +1,7 @@
-"""The table of contents: which path is answered by whom.
+"""The callers' route table and CORS.
 
-Calls to models go straight to the pipeline as raw ASGI; every other path is a Starlette route behind it. Paths are compared as
-the server decoded them, once: what the router sees is what was authorized.
+Model calls go straight to the pipeline as raw ASGI. Every other path is a Starlette route. Paths are compared as decoded by
+the server, once: the path that is routed is the path that is authorized.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from providers.base import Operation
 Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", "/api/inference/v1", "/serverless/v1", "/dedicated/v1")
-"""Where clients look for the API: OpenAI's own, without a version, Groq, Fireworks, Goodfire, Friendli (two)."""
+"""Path prefixes that clients use: OpenAI's, none, then those of Groq, Fireworks, Goodfire and (two) Friendli."""
 
 OPERATIONS: dict[str, Operation] = {
     "/chat/completions": "chat",
     "/chat/logits": "logits",
     "/chat-attribution/compute-logits": "logits",
 }
-"""Paths behind a prefix that the pipeline answers itself; the last one is Goodfire's."""
+"""Paths after a prefix that the pipeline handles itself. The last one is Goodfire's."""
 
 CALL_PATHS: dict[str, Operation] = {prefix + path: operation for prefix in PREFIXES for path, operation in OPERATIONS.items()}
 
@@ -37,57 +37,59 @@ EXPOSED_HEADERS = (
     "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "server-timing",
     "retry-after", "retry-after-ms", "x-should-retry",
 )  # fmt: skip
-"""Headers of ours that a browser's script may read, with the rate limits'."""
+"""Our headers that scripts in a browser may read, besides the rate-limit headers."""
 
 
 def build_app(gateway: Gateway) -> Asgi:
-    """The callers' ASGI application. Each call is served by the generation that is current when it begins."""
-    rest: Any = _other_routes(gateway)
+    """Return the callers' ASGI application. Each call is served by the generation that is current when it begins."""
+    other_routes: Any = _other_routes(gateway)
+    with_cors: dict[tuple[str, ...], Any] = {}
 
-    browsers: dict[tuple[str, ...], Any] = {}
-
-    def answer(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
+    def dispatch(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             operation = CALL_PATHS.get(scope["path"])
             if operation is not None and scope["method"] == "POST":
                 return gateway.generation.pipeline.serve(operation, scope, receive, send)
-        return rest(scope, receive, send)  # type: ignore[no-any-return]
+        return other_routes(scope, receive, send)  # type: ignore[no-any-return]
 
     def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
-        """No coroutine of its own: whatever is awaited below would go through it on its way back."""
+        # Not a coroutine: every await of the application would pass through it.
         origins = gateway.generation.config.cors
         if not origins:
-            return answer(scope, receive, send)
-        if origins not in browsers:
-            browsers.clear()
-            browsers[origins] = _with_cors(answer, origins)
-        return browsers[origins](scope, receive, send)  # type: ignore[no-any-return]
+            return dispatch(scope, receive, send)
+        if origins not in with_cors:
+            with_cors.clear()
+            with_cors[origins] = _with_cors(dispatch, origins)
+        return with_cors[origins](scope, receive, send)  # type: ignore[no-any-return]
 
     return app
 
 
 def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:
-    """The application for browsers, too."""
+    """Wrap the application in CORS."""
     from starlette.middleware.cors import CORSMiddleware
 
-    exposed = [*EXPOSED_HEADERS, *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens"))]
-    return CORSMiddleware(app, allow_origins=list(origins), allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=exposed)
+    fields, kinds = ("limit", "remaining", "reset"), ("requests", "tokens")
+    exposed = [*EXPOSED_HEADERS, *(f"x-ratelimit-{field}-{kind}" for field in fields for kind in kinds)]
+    return CORSMiddleware(
+        app, allow_origins=list(origins), allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=exposed
+    )
 
 
 def _other_routes(gateway: Gateway) -> Starlette:
-    """Everything but calls to models."""
-    answer = Endpoints(gateway)
+    """Return the application for every path except model calls."""
+    endpoints = Endpoints(gateway)
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=[method])
         for prefix in PREFIXES
         for path, endpoint, method in (
-            ("/models", answer.models, "GET"),
-            ("/models/{name:path}", answer.model, "GET"),
-            ("/explain", answer.explain, "POST"),
-            ("/tcp_warming", answer.tcp_warming, "GET"),
+            ("/models", endpoints.models, "GET"),
+            ("/models/{name:path}", endpoints.model, "GET"),
+            ("/explain", endpoints.explain, "POST"),
+            ("/tcp_warming", endpoints.tcp_warming, "GET"),
         )
     ]
-    routes += [Route(path, answer.post_only, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in CALL_PATHS]
-    found = Starlette(routes=routes, exception_handlers=answer.handlers())
-    found.router.redirect_slashes = False
-    return found
+    routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in CALL_PATHS]
+    app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
+    app.router.redirect_slashes = False
+    return app

@@ -1,4 +1,4 @@
-"""The callers' listener and its certificate."""
+"""The callers' listener and its TLS certificate."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from gateway.server.app import build_app
 
 
 def make_callers_server(gateway: Gateway) -> Server:
-    """The callers' listener, as configured."""
+    """Return the callers' server with the settings of the current configuration."""
     config = gateway.config
     app = build_app(gateway)
-    heads = partial(_head_timeout_s, gateway)
-    refused = gateway.refused_at_the_edge
-    return make_server(app, tls=config.tls, trusted_proxies=config.trusted_proxies, grace=None, head_timeout_s=heads, on_reject=refused)
+    return make_server(
+        app,
+        tls=config.tls,
+        trusted_proxies=config.trusted_proxies,
+        grace=None,
+        head_timeout_s=partial(_head_timeout_s, gateway),
+        on_reject=gateway.refused_at_the_edge,
+    )
 
 
 def _head_timeout_s(gateway: Gateway) -> float:
@@ -26,16 +31,16 @@ def _head_timeout_s(gateway: Gateway) -> float:
 
 
 def certificate_follower(gateway: Gateway, callers: Server) -> Follower:
-    """New connections get the certificate that the files have now."""
+    """Return a follower of reloads that loads the new certificate for new connections."""
 
-    async def renew(loaded: LoadedConfig, number: int) -> None:
+    async def follow(loaded: LoadedConfig, number: int) -> None:
         reload_certificate(gateway, callers)
 
-    return renew
+    return follow
 
 
 def reload_certificate(gateway: Gateway, callers: Server) -> None:
-    """Take certificate and key from where the configuration says, for the connections to come."""
+    """Load the configured certificate and key for new connections."""
     tls, context = gateway.config.tls, callers.config.ssl
     if tls is not None and context is not None:
         pem.load_certificate(context, tls)

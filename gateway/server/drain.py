@@ -1,9 +1,9 @@
-"""How a process ends: not ready, still serving for the grace, then no new calls, then an error for those that take too long.
+"""Graceful shutdown of a process: not ready, grace, drain, abort.
 
-first signal   /readyz says 503; calls are still taken for `grace`, each answer closes its connection
-then           the listener closes; calls in flight have `drain` to end
-then           what is left gets `server_shutting_down` as its answer or its stream's last event, and is accounted for
-second signal  straight to the end
+first signal   /readyz returns 503; calls are still accepted for `grace`, and every response closes its connection
+then           the listener closes; calls in flight have `drain` to finish
+then           the remaining calls end with the error `server_shutting_down` and are accounted for
+second signal  skip to the end
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gateway.metrics import Metrics
 from gateway.runtime.gateway import Gateway
 
 FLUSH_TIMEOUT_S = 1.0
-"""Seconds that calls get to send their error to callers who read slowly; a quarter of that after a second signal."""
+"""Seconds that aborted calls get to send their error to slow readers. A quarter of that after a second signal."""
 
 
 class Shutdown:
-    """What signals have asked for so far."""
+    """The state of the shutdown, as requested by signals."""
 
     def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
         self._readiness = readiness
@@ -34,7 +34,7 @@ class Shutdown:
         self.forced = asyncio.Event()
 
     def on_signal(self) -> None:
-        """SIGTERM or SIGINT: the first begins the end, every later one hurries it."""
+        """Handle SIGTERM or SIGINT: the first one starts the shutdown, every further one forces it."""
         if self.started.is_set():
             self.forced.set()
         self._readiness.draining = True
@@ -42,43 +42,43 @@ class Shutdown:
 
     @property
     def flush_timeout_s(self) -> float:
-        """Seconds for the last words to a store that does not answer."""
+        """Seconds to flush to a store that does not respond."""
         return FLUSH_TIMEOUT_S / 4 if self.forced.is_set() else 2 * FLUSH_TIMEOUT_S
 
     async def wait(self, seconds: float) -> None:
-        """Wait so long, unless hurried."""
+        """Wait this long, or until the shutdown is forced."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.forced.wait()
 
 
 def handle_signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -> Callable[[], None]:
-    """Call `end` on SIGTERM and SIGINT, `reload` on SIGHUP; returns what ends that, for a process that has nothing left to do.
+    """Call `on_stop` on SIGTERM and SIGINT, `on_reload` on SIGHUP. Return a function that ignores these signals from then on.
 
-    From then on signals are ignored: one that comes in the last moment must not make a clean end look like a kill.
+    Call that function last: a signal in the final moment must not make a clean exit look like a kill.
     """
     loop = asyncio.get_running_loop()
-    calls = {signal.SIGTERM: on_stop, signal.SIGINT: on_stop, signal.SIGHUP: on_reload}
-    for one, call in calls.items():
-        loop.add_signal_handler(one, call)
+    callbacks = {signal.SIGTERM: on_stop, signal.SIGINT: on_stop, signal.SIGHUP: on_reload}
+    for number, callback in callbacks.items():
+        loop.add_signal_handler(number, callback)
 
     def ignore() -> None:
-        for one in calls:
+        for number in callbacks:
             with contextlib.suppress(RuntimeError):
-                loop.remove_signal_handler(one)
-            signal.signal(one, signal.SIG_IGN)
+                loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     return ignore
 
 
 async def stop_admin_when_forced(shutdown: Shutdown, admin: Server) -> None:
-    """After a second signal the admin listener ends beside the callers', not after it: together they have a second."""
+    """Stop the admin listener after a second signal, at the same time as the callers' listener."""
     await shutdown.forced.wait()
     admin.should_exit = True
 
 
 async def serve_until_signalled(gateway: Gateway, callers: Server, listener: socket.socket, shutdown: Shutdown) -> None:
-    """Serve callers until the end, and end as the configuration of that moment says."""
+    """Serve callers until the first signal, then shut down with the `grace` and `drain` of the current configuration."""
     serving = asyncio.create_task(callers.serve([listener]))
     await _wait_for_either(serving, shutdown.started)
     if not serving.done():
@@ -93,34 +93,34 @@ async def serve_until_signalled(gateway: Gateway, callers: Server, listener: soc
 
 
 async def _wait_for_either(task: asyncio.Task[None], event: asyncio.Event, timeout_s: float | None = None) -> None:
-    """Return when the task is done or the event set, at last after `within` seconds."""
+    """Return when the task is done, the event is set or the timeout has passed."""
     waiting = asyncio.create_task(event.wait())
     await asyncio.wait([task, waiting], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
 
 
 def close_after_responses(callers: Server) -> None:
-    """From now on every answer says `connection: close`: who keeps connections open finds another process before this one is gone."""
+    """Add `connection: close` to every response, so that clients with open connections move to another process in time."""
     close = (b"connection", b"close")
     callers.config.encoded_headers = [*callers.config.encoded_headers, close]
     callers.server_state.default_headers = [*callers.server_state.default_headers, close]
 
 
 async def abort_calls(callers: Server, timeout_s: float) -> None:
-    """End the calls that are left, so that each tells its caller and is accounted for, whether its caller reads or not."""
-    for wait in (timeout_s, 0.1):
-        left = list(callers.server_state.tasks)
-        for call in left:
+    """Cancel the remaining calls. Each sends its error and is accounted for, even if its caller does not read."""
+    for wait_s in (timeout_s, 0.1):
+        calls = list(callers.server_state.tasks)
+        for call in calls:
             call.cancel()
-        if left:
-            await asyncio.wait(left, timeout=wait)
+        if calls:
+            await asyncio.wait(calls, timeout=wait_s)
     callers.force_exit = True
     _each_transport(callers, "close")
     await asyncio.sleep(0.05)
-    _each_transport(callers, "abort")  # of readers who stopped; closing would wait for them for ever
+    _each_transport(callers, "abort")  # closing would wait forever for callers that stopped reading
 
 
-def _each_transport(callers: Server, act: Literal["close", "abort"]) -> None:
+def _each_transport(callers: Server, action: Literal["close", "abort"]) -> None:
     for connection in list(callers.server_state.connections):
         if connection.transport is not None:
-            getattr(connection.transport, act)()
+            getattr(connection.transport, action)()

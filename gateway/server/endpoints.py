@@ -1,4 +1,4 @@
-"""What the callers' listener answers besides calls to models: lists of models, explanations, and refusals in OpenAI's shape."""
+"""The callers' endpoints besides model calls: `/v1/models`, `/v1/explain`, and error responses in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from gateway.telemetry.call_log import internal_error
 
 
 class Endpoints:
-    """The handlers of one gateway. Every one asks for the key first."""
+    """The endpoints of one gateway. Each checks the API key first."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     def _authenticate(self, request: Request) -> tuple[Generation, VirtualKey | None]:
-        """The generation that answers, and the caller's key in it."""
+        """Return the current generation and the caller's key in it."""
         generation = self._gateway.generation
         return generation, generation.keys.authenticate(request.scope["headers"], request.scope["query_string"])
 
     async def models(self, request: Request) -> Response:
-        """GET /v1/models: what this key may ask for."""
+        """GET /v1/models: list the models that this key may use."""
         generation, key = self._authenticate(request)
         allowed = [name for name in generation.router.names() if may_use(key, name)]
         return _json({"object": "list", "data": [describe_model(generation, name, brief=True) for name in allowed]})
 
     async def model(self, request: Request) -> Response:
-        """GET /v1/models/{id}: one model, with what each of its targets honours and adjusts."""
+        """GET /v1/models/{id}: return one model with the parameters that each of its targets honours and adjusts."""
         generation, key = self._authenticate(request)
         name = request.path_params["name"]
         if not name:
@@ -52,23 +52,23 @@ class Endpoints:
         return _json(describe_model(generation, name))
 
     async def tcp_warming(self, request: Request) -> Response:
-        """GET /v1/tcp_warming: Cerebras' client asks for this when it is made, to have a connection open."""
+        """GET /v1/tcp_warming: Cerebras' client calls it when it is created, to open a connection."""
         return _json({"status": "ok"})
 
     async def explain(self, request: Request) -> Response:
-        """POST /v1/explain: the plan for a chat body."""
+        """POST /v1/explain: explain how a chat body would be handled."""
         generation, key = self._authenticate(request)
         limit = generation.config.max_body
         check_body_headers(request.scope["headers"], limit)
         return _json(explain(generation, await read_body(request.receive, limit), request.headers, key))
 
     async def post_only(self, request: Request) -> Response:
-        """A path of the pipeline, asked in another way."""
+        """Reject another method on a path of the pipeline."""
         self._authenticate(request)
         raise _post_only_error(request)
 
     async def http_error(self, request: Request, error: HTTPException) -> Response:
-        """No such path; a stranger does not learn which paths there are."""
+        """Reject an unknown path or method. Without a valid key, the response does not reveal which paths exist."""
         try:
             self._authenticate(request)
         except GatewayError as refused:
@@ -76,14 +76,14 @@ class Endpoints:
         return _http_error(request, error)
 
     async def internal_error(self, request: Request, error: Exception) -> Response:
-        """An error of ours: logged and counted, and the answer has the id of the log line."""
+        """Log and count an internal error. The response has the request id of the log line."""
         id = next_id()
         self._gateway.log.write(internal_error(id, error))
         self._gateway.metrics.count("lockgate_internal_errors")
-        return _error(GatewayError("The gateway failed to handle this request. Its log has the request id."), id)
+        return _error(GatewayError("The gateway failed to handle this request. Its log contains the request id."), id)
 
     def handlers(self) -> dict[Any, Any]:
-        """How exceptions are answered."""
+        """Return the exception handlers."""
         return {
             GatewayError: _answer_error,
             HTTPException: self.http_error,
@@ -94,7 +94,7 @@ class Endpoints:
 
 def _post_only_error(request: Request) -> GatewayError:
     return GatewayError(
-        f"{request.scope['path']} takes POST, not {request.method}.",
+        f"{request.method} is not allowed on {request.scope['path']}. Use POST.",
         status=405,
         code="method_not_allowed",
         type="invalid_request_error",
@@ -103,13 +103,15 @@ def _post_only_error(request: Request) -> GatewayError:
 
 
 def describe_model(generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
-    """One entry of /v1/models; with what the model honours and adjusts unless `brief`."""
-    choices = generation.router.all_candidates(generation.router.find(name))
-    found: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": choices[0].backend.target.provider}
+    """Return one entry of /v1/models. Unless `brief`, include what its targets honour and adjust."""
+    candidates = generation.router.all_candidates(generation.router.find(name))
+    targets = [candidate.backend.target for candidate in candidates]
+    model: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": targets[0].provider}
     if not brief:
-        targets = [choice.backend.target for choice in choices]
-        found["targets"] = [{"target": one.name, "parameters": described(one.kind.capabilities(one.model))} for one in targets]
-    return found
+        model["targets"] = [
+            {"target": target.name, "parameters": described(target.kind.capabilities(target.model))} for target in targets
+        ]
+    return model
 
 
 def _json(value: Any, status: int = 200) -> Response:
@@ -126,14 +128,14 @@ async def _answer_error(request: Request, error: GatewayError) -> Response:
 
 
 def _http_error(request: Request, error: HTTPException) -> Response:
-    path = request.scope["path"][:100]  # request.url is made of the Host header too
+    path = request.scope["path"][:100]  # request.url would contain the Host header
     if error.status_code == 404:
-        return _error(NotFound(f"{path} is no path of this gateway. Chat is POST /v1/chat/completions; models are GET /v1/models."))
+        return _error(NotFound(f"Unknown path {path}. Use POST /v1/chat/completions or GET /v1/models."))
     code = {405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
     return _error(
         GatewayError(
-            f"{request.method} is not possible on {path}.",
+            f"{request.method} is not allowed on {path}.",
             status=error.status_code,
             code=code,
             type="invalid_request_error",
@@ -143,4 +145,4 @@ def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _answer_incomplete_body(request: Request, error: CallerDisconnectedError) -> Response:
-    return _error(BadRequest("The request's body is incomplete.", code="invalid_json"))
+    return _error(BadRequest("The request body is incomplete.", code="invalid_json"))

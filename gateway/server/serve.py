@@ -1,4 +1,4 @@
-"""One process that serves: listeners, engines, signals. Several workers are gateway.supervise's business."""
+"""One process that serves: both listeners, engines, reloads and shutdown. For several workers see `supervisor`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from providers.local.worker_engine import WorkerEngine
 
 
 def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto") -> int:
-    """Serve until told to stop. The exit code: 0 after a clean end, 2 when the configuration or an address cannot be used."""
+    """Serve until a signal stops the process. Return the exit code: 0 after a clean shutdown, 2 for an unusable configuration."""
     source = ConfigSource(config_path, over)
     try:
         loaded = source.read()
@@ -46,66 +46,54 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
         return 2
 
 
-
-
-async def _serve(source: ConfigSource, loaded: LoadedConfig, listener: socket.socket, admin_listener: socket.socket, human: bool) -> int:
+async def _serve(
+    source: ConfigSource, loaded: LoadedConfig, listener: socket.socket, admin_listener: socket.socket, human: bool
+) -> int:
     config = loaded.config
     gateway = Gateway(config, CallLog(1, human=human), report, seat=seat_name(listener))
-    health = Readiness()
+    readiness = Readiness()
     reloader = Reloader(gateway, source, loaded)
     callers = make_callers_server(gateway)
-    admin = make_server(build_admin(gateway, health, reloader), grace=1)
+    admin = make_server(build_admin(gateway, readiness, reloader), grace=1)
     gateway.health.on_credential_refused = partial(request_reload, reloader)
-    reloader.followers += [certificate_follower(gateway, callers), _spare]
+    reloader.followers += [certificate_follower(gateway, callers), _freeze_after_reload]
     await gateway.start()
-    ending = Shutdown(health, gateway.metrics)
-    ignore_signals = handle_signals(ending.on_signal, lambda: request_reload(reloader))
+    shutdown = Shutdown(readiness, gateway.metrics)
+    ignore_signals = handle_signals(shutdown.on_signal, lambda: request_reload(reloader))
     admin_task = asyncio.create_task(admin.serve([admin_listener]))
-    serving = asyncio.create_task(serve_until_signalled(gateway, callers, listener, ending))
+    serving = asyncio.create_task(serve_until_signalled(gateway, callers, listener, shutdown))
     announce(config, listener, admin_listener)
     freeze_startup_objects()
-    health.serving = True
+    readiness.serving = True
     watching = asyncio.create_task(reloader.watch())
-    hurrying = asyncio.create_task(stop_admin_when_forced(ending, admin))
+    forcing = asyncio.create_task(stop_admin_when_forced(shutdown, admin))
     watchdog = LoopWatchdog(report)
     watchdog.start()
-    checking = asyncio.create_task(stop_on_unusable_model(gateway, ending.on_signal))
+    checking = asyncio.create_task(stop_on_unusable_model(gateway, shutdown.on_signal))
     try:
         await serving
         admin.should_exit = True
         await admin_task
     finally:
         watchdog.stop()
-        for task in (watching, checking, hurrying):
+        for task in (watching, checking, forcing):
             task.cancel()
-        await gateway.stop(ending.flush_timeout_s)
+        await gateway.stop(shutdown.flush_timeout_s)
         ignore_signals()
     return 2 if checking.done() and not checking.cancelled() and checking.result() else 0
 
 
-
-
-async def _spare(loaded: LoadedConfig, number: int) -> None:
+async def _freeze_after_reload(loaded: LoadedConfig, number: int) -> None:
     freeze_startup_objects()
 
 
-
-
-
-
-
-
-
-
-
-
 async def stop_on_unusable_model(gateway: Gateway, on_stop: Callable[[], None]) -> bool:
-    """End the process when a model file that the configuration names cannot be used at all; whether it was so.
+    """Stop the process if a configured model file is unusable. Return whether it is.
 
-    Only at the start: a file that goes bad later leaves the gateway and its other providers up.
+    This runs only at the start: a file that becomes unusable later leaves the gateway and its other providers running.
     """
-    named = [engine for engine in gateway.generation.engines.values() if engine.options.model]
-    for engine in named:
+    engines = [engine for engine in gateway.generation.engines.values() if engine.options.model]
+    for engine in engines:
         if isinstance(engine, WorkerEngine):
             continue
         await engine.settled(LOADING)
@@ -114,5 +102,3 @@ async def stop_on_unusable_model(gateway: Gateway, on_stop: Callable[[], None]) 
             on_stop()
             return True
     return False
-
-

@@ -1,4 +1,4 @@
-"""Start-up messages, the download of the bundled model, and what triggers a reload."""
+"""Start-up messages, the download of the bundled model, and the reload trigger."""
 
 from __future__ import annotations
 
@@ -10,34 +10,33 @@ from gateway.config.load import Config
 from gateway.http.listener import url_of
 from gateway.runtime.reload import Outcome, Reloader
 
+_reloads: set[asyncio.Task[Outcome]] = set()
+"""Keeps the tasks alive: the event loop holds only weak references to them."""
+
 
 def report(line: str) -> None:
-    """One line for the operator."""
+    """Write one line for the operator."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
 
 def download_bundled_model(config: Config) -> None:
-    """Get the bundled model at the first start, where a local engine wants it; without it the gateway starts all the same."""
-    if any(one.type == "local" and not one.options.get("model") for one in config.providers.values()):
+    """Download the bundled model if a local engine needs it. If that fails, the gateway starts without it."""
+    if any(provider.type == "local" and not provider.options.get("model") for provider in config.providers.values()):
         from providers.local import weights
 
         weights.prepare(report)
 
 
 def request_reload(reloader: Reloader) -> None:
-    """Look at the file again: SIGHUP, or a credential was refused that a file may have another one for by now."""
+    """Reread the configuration file: on SIGHUP, or when an upstream refused a credential that may have been replaced."""
     task = asyncio.get_running_loop().create_task(reloader.reload())
     _reloads.add(task)
     task.add_done_callback(_reloads.discard)
 
 
-_reloads: set[asyncio.Task[Outcome]] = set()
-"""The event loop itself keeps only weak references to tasks."""
-
-
 def announce(config: Config, listener: socket.socket, admin_listener: socket.socket) -> None:
-    """Where we listen, and how to try it."""
+    """Print the addresses and how to send a first call."""
     url = url_of(listener, tls=config.tls is not None)
     names = [name for name in config.models if "*" not in name]
     model = "local" if "local" in names else names[0] if names else "MODEL"
@@ -46,7 +45,7 @@ def announce(config: Config, listener: socket.socket, admin_listener: socket.soc
     report(f"listening on {url}")
     report(f"admin on {url_of(admin_listener)}  (/healthz /readyz /metrics /admin/config)")
     if config.requires_keys and not config.keys:
-        report(f"keys are made at run time: lockgate key create --name NAME --admin {url_of(admin_listener)}")
+        report(f"no keys are configured; create one: lockgate key create --name NAME --admin {url_of(admin_listener)}")
     message = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
     report(f"\n  curl {url}/v1/chat/completions{auth} -H 'content-type: application/json' -d '{message}'")
     report(

@@ -1,4 +1,4 @@
-"""One worker of several: serves callers on the socket it was given, and counts where its supervisor can read."""
+"""One worker of several: serves callers on an inherited socket and counts in a file that its supervisor reads."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from gateway.server.worker_control import TARGETS_SUFFIX, LoadReply, LoadRequest
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
 
-SHOW_EVERY = 1.0
+PUBLISH_INTERVAL_S = 1.0
 
 
 def main() -> int:
-    """Run one worker by the order on standard input; the exit code."""
+    """Run one worker with the order on standard input. Return the exit code."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerOrder)
     load = order.load
     try:
@@ -43,39 +43,39 @@ def main() -> int:
     with socket.socket(fileno=order.listener) as listener:
         listener.setblocking(False)
         log, cells = CallLog(1, human=order.human), Cells(Path(order.cells))
-        place = seat_name(listener, order.number)
-        gateway = Gateway(config, log, report, sockets=load.engines, number=load.generation, cells=cells, seat=place)
-        code: int = uvloop.run(_work(gateway, listener, order))
+        seat = seat_name(listener, order.number)
+        gateway = Gateway(config, log, report, sockets=load.engines, number=load.generation, cells=cells, seat=seat)
+        code: int = uvloop.run(_serve(gateway, listener, order))
         return code
 
 
-async def _work(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
+async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
     callers = make_callers_server(gateway)
-    gateway.health.on_credential_refused = partial(_ask_to_read_again, order.supervisor)
+    gateway.health.on_credential_refused = partial(_request_reload, order.supervisor)
     await gateway.start()
-    ending = Shutdown(Readiness(), gateway.metrics)
-    ignore_signals = handle_signals(ending.on_signal, lambda: None)  # SIGHUP is the supervisor's
-    watching = asyncio.create_task(_leave_with(order.supervisor))
-    showing = asyncio.create_task(_show_gauges(gateway, Path(f"{order.cells}{TARGETS_SUFFIX}")))
+    shutdown = Shutdown(Readiness(), gateway.metrics)
+    ignore_signals = handle_signals(shutdown.on_signal, lambda: None)  # only the supervisor reloads
+    watching = asyncio.create_task(_stop_without(order.supervisor))
+    publishing = asyncio.create_task(_publish_state(gateway, Path(f"{order.cells}{TARGETS_SUFFIX}")))
     watchdog = LoopWatchdog(report)
     watchdog.start()
     freeze_startup_objects()
     controlling = await listen(order.control, lambda load: _load(gateway, callers, load))
     try:
-        await serve_until_signalled(gateway, callers, listener, ending)
+        await serve_until_signalled(gateway, callers, listener, shutdown)
     finally:
         controlling.close()
         watchdog.stop()
         watching.cancel()
-        showing.cancel()
-        await gateway.stop(ending.flush_timeout_s)
+        publishing.cancel()
+        await gateway.stop(shutdown.flush_timeout_s)
         gateway.metrics.refresh()
         ignore_signals()
     return 0
 
 
 async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadReply:
-    """Serve by another generation, once: questions may come twice."""
+    """Switch to another generation. Ignore a repeated request."""
     if load.generation <= gateway.generation.number:
         return LoadReply(gateway.generation.number)
     try:
@@ -88,23 +88,23 @@ async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadRep
     return LoadReply(gateway.generation.number)
 
 
-async def _show_gauges(gateway: Gateway, shown: Path) -> None:
-    """Counters are where the supervisor reads them as soon as they change; what is kept elsewhere is written beside them."""
+async def _publish_state(gateway: Gateway, path: Path) -> None:
+    """Write gauges and target states for the supervisor. Counters need no copy: they live in the shared file."""
     while True:
         gateway.metrics.refresh()
-        target_views.write_views(shown, gateway.target_views())
-        await asyncio.sleep(SHOW_EVERY)
+        target_views.write_views(path, gateway.target_views())
+        await asyncio.sleep(PUBLISH_INTERVAL_S)
 
 
-def _ask_to_read_again(supervisor: int) -> None:
-    """The files are the supervisor's to read."""
+def _request_reload(supervisor: int) -> None:
+    """Ask the supervisor to reload: it reads the configuration for all workers."""
     if os.getppid() == supervisor:
         os.kill(supervisor, signal.SIGHUP)
 
 
-async def _leave_with(supervisor: int) -> None:
-    """A supervisor that was killed cannot tell its workers; being adopted tells them."""
-    while os.getppid() == supervisor:  # noqa: ASYNC110 - no event is sent for this
+async def _stop_without(supervisor: int) -> None:
+    """Stop this worker when its supervisor was killed, which shows as a new parent process."""
+    while os.getppid() == supervisor:  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
 

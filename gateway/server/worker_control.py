@@ -1,4 +1,4 @@
-"""What a supervisor and its workers say to each other: one question and one answer a connection, as JSON, on a worker's own socket."""
+"""Messages between a supervisor and its workers: one JSON request and reply per connection, on a unix socket of the worker."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from gateway.config.source import ConfigText
 
-T = TypeVar("T")
+TARGETS_SUFFIX = ".targets"
+"""Suffix of the file with the target states of a worker, next to its cells."""
 
 
 class LoadRequest(msgspec.Struct):
-    """Serve by this configuration; answered with a Serving."""
+    """Request to serve with this configuration. The worker replies with a LoadReply."""
 
     text: ConfigText
     generation: int
@@ -24,47 +24,14 @@ class LoadRequest(msgspec.Struct):
 
 
 class LoadReply(msgspec.Struct):
-    """The generation that a worker serves by, and why it is not the one it was told to."""
+    """The generation that a worker serves with. `error` says why it is not the requested one."""
 
     generation: int
     error: str = ""
 
 
-OnLoad = Callable[[LoadRequest], Awaitable[LoadReply]]
-
-
-async def listen(path: str, answer: OnLoad) -> asyncio.Server:
-    """Answer the supervisor's questions."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            load = msgspec.json.decode(await reader.read(), type=LoadRequest)
-            writer.write(msgspec.json.encode(await answer(load)))
-            await writer.drain()
-        writer.close()
-
-    Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
-    return await asyncio.start_unix_server(serve, path)
-
-
-async def request_load(path: Path, load: LoadRequest, kind: type[T], timeout_s: float) -> T:
-    """A worker's answer; OSError, TimeoutError or DecodeError when there is none."""
-    async with asyncio.timeout(timeout_s):
-        reader, writer = await asyncio.open_unix_connection(path)
-        try:
-            writer.write(msgspec.json.encode(load))
-            writer.write_eof()
-            return msgspec.json.decode(await reader.read(), type=kind)
-        finally:
-            writer.close()
-
-
-TARGETS_SUFFIX = ".targets"
-"""What a worker shows of its targets is beside its cells."""
-
-
 class WorkerOrder(msgspec.Struct):
-    """What a worker is told at its start, as JSON on its standard input: nothing that may be secret is an argument."""
+    """What a worker needs at its start, as JSON on its standard input: arguments would expose secrets."""
 
     load: LoadRequest
     listener: int
@@ -73,3 +40,32 @@ class WorkerOrder(msgspec.Struct):
     number: int
     supervisor: int
     human: bool
+
+
+OnLoad = Callable[[LoadRequest], Awaitable[LoadReply]]
+
+
+async def listen(path: str, on_load: OnLoad) -> asyncio.Server:
+    """Serve the supervisor's requests on a unix socket."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            load = msgspec.json.decode(await reader.read(), type=LoadRequest)
+            writer.write(msgspec.json.encode(await on_load(load)))
+            await writer.drain()
+        writer.close()
+
+    Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
+    return await asyncio.start_unix_server(serve, path)
+
+
+async def request_load(path: Path, load: LoadRequest, timeout_s: float) -> LoadReply:
+    """Make a worker load a generation. Raise OSError, TimeoutError or DecodeError if it does not reply."""
+    async with asyncio.timeout(timeout_s):
+        reader, writer = await asyncio.open_unix_connection(path)
+        try:
+            writer.write(msgspec.json.encode(load))
+            writer.write_eof()
+            return msgspec.json.decode(await reader.read(), type=LoadReply)
+        finally:
+            writer.close()

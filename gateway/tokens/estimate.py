@@ -1,12 +1,14 @@
-"""Estimates of output tokens: the cap before a call, and the size of an answer whose usage was not reported."""
+"""Estimates of tokens: of the prompt and the output cap before a call, and of an answer whose usage was not reported."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import msgspec
 
 from gateway import catalog
+from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, tokenizer_for
 from providers.base import Body, Target
 
 # Only for estimates that are shown or billed, never for a limit: it undercounts JSON by about 40 % (measured).
@@ -29,14 +31,36 @@ class _Answer(msgspec.Struct):
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
+def estimate_prompt(body: Body, size: int, target: Target) -> int:
+    """Return the tokens of a prompt for limits and routing: counted if that is quick, else at least as many as its bytes can make."""
+    if size <= MAX_INLINE_BYTES and "messages" in body:
+        tokenizer = tokenizer_for(target.kind.type, target.model)
+        if SHARED_COUNTER.is_loaded(tokenizer):
+            with suppress(ValueError, RecursionError):  # a body that cannot be counted is not rejected for that
+                return SHARED_COUNTER.count_now(body, tokenizer).total()
+    return size // MIN_BYTES_PER_TOKEN
+
+
 def output_cap(body: Body, target: Target, default: int) -> int:
     """Return the most output tokens a request can produce: its own cap, or `default`, within the model's cap."""
     entry = catalog.find(target.kind.type, target.model, target.provider)
     model_cap = entry.output if entry is not None and entry.output else None
-    wanted = [value for name in ("max_completion_tokens", "max_tokens") if name in body and type(value := body.get(name)) is int]
-    cap = max(wanted) if wanted else default
+    cap = requested_cap(body)
+    if cap is None:
+        cap = default
+    return (min(cap, model_cap) if model_cap else cap) * choice_count(body)
+
+
+def requested_cap(body: Body) -> int | None:
+    """Return the output cap that a request sets, or None."""
+    caps = [value for name in ("max_completion_tokens", "max_tokens") if name in body and type(value := body.get(name)) is int]
+    return max(caps) if caps else None
+
+
+def choice_count(body: Body) -> int:
+    """Return how many answers a request asks for."""
     count = body.get("n") if "n" in body else 1
-    return (min(cap, model_cap) if model_cap else cap) * (count if type(count) is int and count > 1 else 1)
+    return count if type(count) is int and count > 1 else 1
 
 
 def estimate_output(answer: bytes) -> int:

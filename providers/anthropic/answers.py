@@ -1,4 +1,4 @@
-"""Anthropic's answers and streams as OpenAI's: text, tool calls, thinking, stop reasons, usage, errors."""
+"""Converts Anthropic's answers and streams to OpenAI's: text, tool calls, thinking, finish reasons, usage, errors."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ STATUS_OF_ERROR: Mapping[str, int] = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The HTTP status that an error of a stream would have had."""
+"""HTTP status that corresponds to the type of an error inside a stream."""
 
 
 def openai_usage(given: Any) -> dict[str, Any] | None:
-    """OpenAI's usage object: the prompt is what was read uncached, what was written to the cache and what came from it."""
+    """Return OpenAI's usage object. The prompt is the sum of uncached, cache-written and cache-read tokens."""
     if type(given) is not dict or type(given.get("input_tokens")) is not int or type(given.get("output_tokens")) is not int:
         return None
     read, written = given.get("cache_read_input_tokens") or 0, given.get("cache_creation_input_tokens") or 0
@@ -60,7 +60,7 @@ def openai_usage(given: Any) -> dict[str, Any] | None:
 
 
 def read_message(body: bytes, created: int) -> Answer:
-    """The Answer in a Messages body. ValueError when it is none."""
+    """Parse a Messages answer. Raises ValueError if `body` is not one."""
     given = _decode(body)
     blocks = given.get("content")
     if type(blocks) is not list or given.get("type") not in (None, "message"):
@@ -106,7 +106,7 @@ def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class MessageStream(StreamDecoder):
-    """Anthropic's events to OpenAI's chunks; usage comes last, then [DONE]."""
+    """Converts Anthropic's events to OpenAI's chunks. Usage is in the last chunk before [DONE]."""
 
     def __init__(self, created: int) -> None:
         self._frame: dict[str, Any] = {"id": None, "object": "chat.completion.chunk", "created": created, "model": None}
@@ -115,10 +115,9 @@ class MessageStream(StreamDecoder):
         self._block: dict[str, Any] = {}
         self._said = False
         self._counted = False
-        """The end told its tokens; what message_start says of the output is a beginning, no count."""
+        """The end of the stream reported output tokens. The count of message_start is only a first value."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunks for one event. StreamFailure for an error event."""
         given = _decode(data)
         take = _EVENTS.get(given.get("type") or event)
         return take(self, given) if take is not None else ()
@@ -127,14 +126,14 @@ class MessageStream(StreamDecoder):
         return (_encode({**self._frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]}),)
 
     def on_message_start(self, given: dict[str, Any]) -> Sequence[bytes]:
-        """message_start: who answers, and the tokens of the prompt."""
+        """Start the answer: its id, its model and the tokens of the prompt."""
         message = given.get("message") or {}
         self._frame |= {"id": message.get("id"), "model": message.get("model")}
         self._usage |= message.get("usage") or {}
         return self._chunk({"role": "assistant", "content": ""})
 
     def on_block_start(self, given: dict[str, Any]) -> Sequence[bytes]:
-        """content_block_start: a tool call begins, or text that may already be there."""
+        """Start a content block: a tool call, or text that may already be there."""
         block = self._block = dict(given.get("content_block") or {})
         self._said = False
         if block.get("type") == "text" and block.get("text"):
@@ -149,7 +148,7 @@ class MessageStream(StreamDecoder):
         return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
 
     def on_block_delta(self, given: dict[str, Any]) -> Sequence[bytes]:
-        """content_block_delta: text, arguments, thinking or its signature."""
+        """Add text, arguments, thinking or its signature."""
         delta = given.get("delta") or {}
         kind = delta.get("type")
         if kind == "text_delta":
@@ -166,7 +165,7 @@ class MessageStream(StreamDecoder):
         return ()
 
     def on_block_stop(self, given: dict[str, Any]) -> Sequence[bytes]:
-        """content_block_stop: arguments that never came in pieces, a thinking block with its signature."""
+        """End a content block. Send arguments that did not come in pieces, and a thinking block with its signature."""
         block, self._block = self._block, {}
         if block.get("type") == "tool_use" and not self._said:
             return self._call({"function": {"arguments": json_text(block.get("input") or {})}})
@@ -175,7 +174,7 @@ class MessageStream(StreamDecoder):
         return ()
 
     def on_message_delta(self, given: dict[str, Any]) -> Sequence[bytes]:
-        """message_delta: why it stopped, and the tokens so far."""
+        """Record the finish reason and the tokens so far."""
         used = {name: count for name, count in (given.get("usage") or {}).items() if count is not None}
         self._usage |= used
         self._counted = self._counted or "output_tokens" in used
@@ -185,13 +184,12 @@ class MessageStream(StreamDecoder):
         return self._chunk({}, FINISH_REASONS.get(str(reason), "stop"), **more) if reason is not None else ()
 
     def on_message_stop(self, given: dict[str, Any]) -> Sequence[bytes]:
-        """message_stop: usage and the end."""
+        """Send usage and [DONE]."""
         usage = openai_usage(self._usage) if self._counted else None
         last = [_encode({**self._frame, "choices": [], "usage": usage})] if usage is not None else []
         return (*last, b"[DONE]")
 
     def on_error(self, given: dict[str, Any]) -> Sequence[bytes]:
-        """error: the stream is over."""
         raise StreamFailure(stream_failure(given))
 
 
@@ -207,7 +205,7 @@ _EVENTS = {
 
 
 def stream_failure(given: dict[str, Any]) -> Failure:
-    """The Failure of an error event."""
+    """Return the failure for an error event."""
     error = given.get("error")
     kind = error.get("type") if type(error) is dict else None
     return read_failure(STATUS_OF_ERROR.get(str(kind), 500), {}, _encode(given))

@@ -1,4 +1,4 @@
-"""OpenAI's conversation as Anthropic's: system apart, tool calls and results as blocks, images as sources."""
+"""Translates OpenAI's messages to Anthropic's: a separate system prompt, blocks for tool calls and results, image sources."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Conversation(Rule, frozen=True):
-    """The whole conversation, translated."""
+    """Translates the whole conversation."""
 
     def apply(self, work: Work) -> None:
-        """Write `system` and `messages` in Anthropic's form."""
+        """Set `system` and `messages`."""
         messages = work.body.get("messages")
         system = [message for message in messages if message.get("role") in ("system", "developer")]
         turns = _turns(work, messages)
@@ -36,7 +36,7 @@ class Conversation(Rule, frozen=True):
 
 
 def _system(messages: list[Message]) -> str | list[Block]:
-    """One text; blocks where a part carries something besides its text, such as cache_control."""
+    """Return one text, or blocks if a part has more than text, such as cache_control."""
     parts: list[Block] = []
     for message in messages:
         content = message.get("content") or ""
@@ -61,12 +61,12 @@ def _turns(work: Work, messages: list[Message]) -> list[Message]:
         elif role == "tool":
             _add_result(turns, _result(work, message, at))
         elif role not in ("system", "developer"):
-            raise work.refuse(f"messages[{at}].role", "it knows the roles system, developer, user, assistant and tool")
+            raise work.refuse(f"messages[{at}].role", "supported roles are system, developer, user, assistant and tool")
     return turns
 
 
 def _add_result(turns: list[Message], block: Block) -> None:
-    """Results of parallel calls share one user turn."""
+    """Add a tool result. The results of parallel calls share one user message."""
     last = turns[-1] if turns else None
     if last is not None and last["role"] == "user" and type(last["content"]) is list and last["content"][-1]["type"] == "tool_result":
         turns[-1] = {"role": "user", "content": [*last["content"], block]}
@@ -96,7 +96,7 @@ def _block(work: Work, part: dict[str, Any], param: str) -> Block:
         return {"type": "image", "source": _source(work, image_url(part), param), **extra}
     if kind == "file" and type(part.get("file")) is dict and type(part["file"].get("file_data")) is str:
         return {"type": "document", "source": _source(work, part["file"]["file_data"], param), **extra}
-    raise work.refuse(param, f"it does not take content of the type {str(kind)[:40]!r}", "unsupported_content")
+    raise work.refuse(param, f"content of type {str(kind)[:40]!r} is not supported", "unsupported_content")
 
 
 def _source(work: Work, address: str, param: str) -> Block:
@@ -128,5 +128,5 @@ def _tool_use(work: Work, call: dict[str, Any], param: str) -> Block:
     except msgspec.DecodeError:
         parsed = None
     if type(parsed) is not dict:
-        raise work.refuse(f"{param}.function.arguments", "they must be the text of a JSON object")
+        raise work.refuse(f"{param}.function.arguments", "must be a JSON object as text")
     return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": parsed}

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API: OpenAI's chat in, OpenAI's chat out.
+"""The provider for Anthropic's Messages API: its settings, rules and headers.
 
 Facts: anthropic 2.11.0; platform.claude.com on versioning (2026-10-21 removes temperature, top_p and top_k).
 """
@@ -31,11 +31,11 @@ MODELS_WITHOUT_SAMPLING = (
     "claude-fable-5",
     "claude-mythos-5",
 )
-"""Models that reject sampling settings whatever the version, and want adaptive thinking."""
+"""Models that reject sampling parameters with every API version, and require adaptive thinking."""
 
 
 class AnthropicSettings(Settings, frozen=True, forbid_unknown_fields=True):
-    """Anthropic's settings."""
+    """Settings of Anthropic."""
 
     anthropic_version: Annotated[
         str,
@@ -89,21 +89,20 @@ class LegacySampling(Rule, frozen=True):
 
 
 class ToolBlocks(Rule, frozen=True):
-    """Tools, tool_choice and parallel_tool_calls in Anthropic's form."""
+    """Converts tools, tool_choice and parallel_tool_calls."""
 
     @property
     def params(self) -> tuple[str, ...]:
         return ("tools", "tool_choice", "parallel_tool_calls")
 
     def apply(self, work: Work) -> None:
-        """Reshape all three."""
         body = work.body
         tools, choice, parallel = body.get("tools"), body.get("tool_choice"), body.get("parallel_tool_calls")
         if tools:
             body.set("tools", [_tool(tool) for tool in tools])
             work.report("tools", "reshape", why="input_schema instead of parameters")
         elif choice is not None and choice != "none":
-            raise work.refuse("tool_choice", "it needs 'tools'")
+            raise work.refuse("tool_choice", "it requires 'tools'")
         if "tool_choice" in body:
             self._choose(work, choice if tools else None)
         if "parallel_tool_calls" in body:
@@ -146,10 +145,10 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 class FormatAsOutputConfig(Rule, frozen=True):
-    """json_schema as output_config.format; there is no JSON mode without a schema."""
+    """Converts json_schema to output_config.format. Anthropic has no JSON mode without a schema."""
 
     def apply(self, work: Work) -> None:
-        """Reshape a schema, drop the rest."""
+        """Convert a schema. Drop other formats."""
         value = work.body.get(self.param) or {}
         if value.get("type") != "json_schema":
             work.drop(self.param, "there is no JSON mode without a schema")
@@ -164,13 +163,12 @@ class FormatAsOutputConfig(Rule, frozen=True):
 
 
 class Effort(Rule, frozen=True):
-    """reasoning_effort as output_config.effort; `none` switches thinking off."""
+    """Converts reasoning_effort to output_config.effort. `none` disables thinking."""
 
     adaptive: bool = False
-    """The model wants to be told to think."""
+    """The model thinks only if thinking is set to adaptive."""
 
     def apply(self, work: Work) -> None:
-        """Reshape it."""
         effort = work.body.pop(self.param)
         if effort is None:
             return
@@ -188,17 +186,16 @@ class Effort(Rule, frozen=True):
 
 
 class ThinkingBudget(Rule, frozen=True):
-    """reasoning_budget as thinking.budget_tokens: at least 1024 and below the cap."""
+    """Converts reasoning_budget to thinking.budget_tokens, which must be at least 1024 and below max_tokens."""
 
     def apply(self, work: Work) -> None:
-        """Reshape it, the cap raised above it where needed."""
         budget = work.body.pop(self.param)
         if budget is None:
             return
         if type(budget) is not int:
             raise work.refuse(self.param, "it must be an integer", "invalid_type")
         if budget < 1024:
-            work.report_lossy(self.param, "clamp", "it takes at least 1024", from_=budget, to=1024)
+            work.report_lossy(self.param, "clamp", "must be at least 1024", from_=budget, to=1024)
             budget = 1024
         if budget >= (work.body.get("max_tokens") or 0):
             raise work.refuse(self.param, "it must be below 'max_tokens'")
@@ -210,17 +207,17 @@ class ThinkingBudget(Rule, frozen=True):
 
 
 class EndUser(Rule, frozen=True):
-    """`user` or `safety_identifier` as metadata.user_id; the caller's own metadata has no place."""
+    """Converts `user` or `safety_identifier` to metadata.user_id. Other metadata is dropped."""
 
     @property
     def params(self) -> tuple[str, ...]:
         return ("metadata", "user", "safety_identifier")
 
     def apply(self, work: Work) -> None:
-        """Reshape the first of both."""
+        """Convert the first of the two that is set."""
         given = work.body.get("metadata")
         if "metadata" in work.body and (type(given) is not dict or set(given) != {"user_id"}):
-            work.drop("metadata", "metadata holds only user_id")
+            work.drop("metadata", "metadata supports only user_id")
         for name in ("user", "safety_identifier"):
             if name not in work.body:
                 continue
@@ -235,14 +232,14 @@ class EndUser(Rule, frozen=True):
 
     def describe(self) -> dict[str, dict[str, Any]]:
         told = {"support": "adjusted", "action": "reshape", "to": "metadata.user_id"}
-        return {"metadata": {"support": "no", "why": "metadata holds only user_id"}, "user": told, "safety_identifier": told}
+        return {"metadata": {"support": "no", "why": "metadata supports only user_id"}, "user": told, "safety_identifier": told}
 
 
 class Anthropic(OpenAICompatible):
-    """Anthropic's wire."""
+    """Anthropic's headers, answers and streams."""
 
     def authorization(self, target: Target) -> list[tuple[str, str]]:
-        """The version, and the credential as that version's own client sends it."""
+        """Return the version, and the credential in the header that this version uses."""
         version = _version(target.options)
         headers = [("anthropic-version", version)]
         if target.credential:
@@ -251,11 +248,9 @@ class Anthropic(OpenAICompatible):
         return headers
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """The answer in OpenAI's form. ValueError when it is none."""
         return read_message(body, int(time.time()))
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder:
-        """A decoder for one stream."""
         return MessageStream(int(time.time()))
 
 
@@ -276,7 +271,7 @@ ANTHROPIC = Anthropic(
     ),
     (
         SystemPrompt(),
-        EnforcedLocally("timeout_microseconds", why="an upper bound on the gateway's own deadline"),
+        EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
         *CONTEXT_POLICY,
         Accepts("model stream thinking cache_control container inference_geo speed output_config stop_sequences"),
         DropField(field="name"),
@@ -306,7 +301,7 @@ ANTHROPIC = Anthropic(
                 Drop("temperature", why=_REJECTED),
                 Drop("top_p", why=_REJECTED),
                 Drop("top_k", why=_REJECTED),
-                Drop("reasoning_budget", why="this model wants adaptive thinking"),
+                Drop("reasoning_budget", why="this model requires adaptive thinking"),
                 _EFFORTS,
                 Effort("reasoning_effort", adaptive=True),
             ),
@@ -315,6 +310,6 @@ ANTHROPIC = Anthropic(
             ("claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"),
             (LegacySampling("temperature", 1), LegacySampling("top_p", 1), Excludes("top_p", ("temperature",))),
         ),
-        ForModels(("claude-3", "claude-2"), (Drop("reasoning_effort", why="this model has no effort"),)),
+        ForModels(("claude-3", "claude-2"), (Drop("reasoning_effort", why="this model does not support effort"),)),
     ),
 )

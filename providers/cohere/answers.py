@@ -1,4 +1,4 @@
-"""Cohere's answers and stream events as OpenAI's. Facts: cohere 7.3.1, docs.cohere.com on streaming."""
+"""Converts Cohere's answers and streams to OpenAI's. Facts: cohere 7.3.1, docs.cohere.com on streaming."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FINISH_REASONS: Mapping[str, str] = {
     "TOOL_CALL": "tool_calls",
     "TIMEOUT": "length",
 }
-"""ERROR is no way to finish: it is a failure."""
+"""ERROR is missing because it is a failure."""
 
 
 def openai_usage(given: Any) -> dict[str, Any] | None:
-    """OpenAI's usage of the tokens that were processed, or of those that were billed where only they are told."""
+    """Return OpenAI's usage of the processed tokens, or of the billed ones if only they are reported."""
     if type(given) is not dict:
         return None
     counts = given.get("tokens") or given.get("billed_units") or {}
@@ -45,7 +45,7 @@ def _integer(value: Any) -> int | None:
 
 
 def finish_of(reason: Any) -> str:
-    """OpenAI's word for why it ended. ValueError for ERROR and words nobody knows."""
+    """Return OpenAI's finish reason. Raises ValueError for ERROR and unknown reasons."""
     found = FINISH_REASONS.get(str(reason))
     if found is None:
         raise ValueError(f"the answer ended with {reason}")
@@ -53,7 +53,7 @@ def finish_of(reason: Any) -> str:
 
 
 def read_chat(body: bytes, created: int, model: str) -> Answer:
-    """The Answer in a v2 chat body. ValueError when it is none."""
+    """Parse a v2 chat answer. Raises ValueError if `body` is not one."""
     given = _decode(body)
     message = given.get("message")
     if type(message) is not dict:
@@ -96,7 +96,7 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _logprobs(given: Any) -> dict[str, Any] | None:
-    """One entry for each piece of text, with the sum of its tokens' logarithms."""
+    """Return one entry per piece of text, with the sum of its tokens' log-probabilities."""
     if type(given) is not list:
         return None
     return {"content": [_entry(one) for one in given if type(one) is dict]}
@@ -109,14 +109,13 @@ def _entry(given: dict[str, Any]) -> dict[str, Any]:
 
 
 class ChatStream(StreamDecoder):
-    """Cohere's events to OpenAI's chunks; usage comes last, then [DONE]."""
+    """Converts Cohere's events to OpenAI's chunks. Usage is in the last chunk before [DONE]."""
 
     def __init__(self, created: int, model: str) -> None:
         self._frame: dict[str, Any] = {"id": None, "object": "chat.completion.chunk", "created": created, "model": model}
         self._calls = -1
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunks for one event. StreamFailure when it tells an error."""
         given = _decode(data)
         kind = given.get("type") or event
         if kind == "message-start":

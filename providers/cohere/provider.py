@@ -1,4 +1,4 @@
-"""Cohere's v2 chat API: OpenAI's chat in, OpenAI's chat out. Facts: cohere 7.3.1."""
+"""The provider for Cohere's v2 chat API: its rules and errors. Facts: cohere 7.3.1."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from providers.rules.values import Drop, MapValues, OutputCap, Range, Rename
 
 
 class CohereTools(Rule, frozen=True):
-    """Functions with what Cohere knows of them; `strict` on any of them is strict_tools for all."""
+    """Removes unknown fields from functions. If one of them is `strict`, strict_tools is set for all."""
 
     def apply(self, work: Work) -> None:
-        """Reshape the tools that say more."""
         tools = work.body.get(self.param)
         if not tools:
             return
@@ -44,33 +43,32 @@ def _function(function: dict[str, Any]) -> dict[str, Any]:
 
 
 class ForcedChoice(Rule, frozen=True):
-    """tool_choice REQUIRED or NONE; auto is what it does anyway."""
+    """Converts tool_choice to REQUIRED or NONE. `auto` is the default."""
 
     def apply(self, work: Work) -> None:
-        """Reshape it; a named function cannot be asked for."""
+        """Convert it. Drop a named function, which Cohere does not support."""
         value = work.body.get(self.param)
         if not work.body.get("tools"):
             if value is not None and value != "none":
-                raise work.refuse(self.param, "it needs 'tools'")
+                raise work.refuse(self.param, "it requires 'tools'")
             value = None
         if value in ("required", "none"):
             work.body.set(self.param, value.upper())
             work.report(self.param, "reshape", from_=value, to=value.upper())
         elif value is None or value == "auto":
             work.body.pop(self.param)
-            work.report(self.param, "drop", why="auto is what it does anyway")
+            work.report(self.param, "drop", why="auto is the default")
         else:
-            work.drop(self.param, "it takes required or none, no named function")
+            work.drop(self.param, "only required and none are supported")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "adjusted", "action": "reshape", "values": ["auto", "none", "required"]}}
 
 
 class SchemaInObject(Rule, frozen=True):
-    """json_schema as json_object with a json_schema."""
+    """Converts json_schema to json_object with a schema."""
 
     def apply(self, work: Work) -> None:
-        """Reshape it."""
         value = work.body.get(self.param)
         if value is None:
             return
@@ -89,22 +87,21 @@ class SchemaInObject(Rule, frozen=True):
 
 
 class WithoutNullContent(MessageRule, frozen=True):
-    """An assistant turn of tool calls has no content at all, rather than null."""
+    """An assistant message with tool calls must have no content, not even null."""
 
     def is_relevant(self, raw: bytes) -> bool:
         return b"null" in raw
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """Leave the nulls out; that says the same."""
+        """Remove nulls, which does not change the meaning."""
         plain = [{key: value for key, value in message.items() if value is not None} for message in messages]
         return plain if plain != messages else None
 
 
 class Thinking(Rule, frozen=True):
-    """reasoning_budget as thinking.token_budget."""
+    """Converts reasoning_budget to thinking.token_budget."""
 
     def apply(self, work: Work) -> None:
-        """Reshape it."""
         budget = work.body.pop(self.param)
         if type(budget) is int and budget > 0:
             work.body.set("thinking", {"type": "enabled", "token_budget": budget})
@@ -118,23 +115,21 @@ class Thinking(Rule, frozen=True):
 
 _OFF = {"type": "disabled"}
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
-"""Our choice of what OpenAI's words cost here."""
+"""Token budgets for OpenAI's effort levels, chosen by us."""
 _EFFORTS = (("none", _OFF), *((word, {"type": "enabled", "token_budget": budget}) for word, budget in _BUDGETS.items()))
 
 
 class Cohere(OpenAICompatible):
-    """Cohere's wire."""
+    """Cohere's answers, streams and errors."""
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """The answer in OpenAI's form. ValueError when it is none."""
         return read_chat(body, int(time.time()), target.model)
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder:
-        """A decoder for one stream."""
         return ChatStream(int(time.time()), target.model)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        """What an error answer means: 498 is an invalid token, 499 a request that was cancelled."""
+        """Classify an error response. 498 means an invalid token, 499 a cancelled request."""
         found = super().failure(status, headers, body, target)
         if status == 498:
             return msgspec.structs.replace(found, kind="auth")
@@ -173,7 +168,7 @@ COHERE = Cohere(
         MapValues("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown_as="thinking.type"),
         Thinking("reasoning_budget"),
         MapValues("reasoning_effort", "thinking", _EFFORTS, shown_as="thinking"),
-        Drop("user", why="not a field"),
-        Drop("parallel_tool_calls", why="not a field"),
+        Drop("user", why="no such field"),
+        Drop("parallel_tool_calls", why="no such field"),
     ),
 )

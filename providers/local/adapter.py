@@ -1,7 +1,7 @@
-"""The embedded engine as a provider: llama.cpp's dialect of OpenAI's wire, over the engine's unix socket.
+"""The embedded engine as a provider: llama.cpp's variant of OpenAI's wire format, over a unix socket.
 
-The engine notices that a caller left only while it streams, so it is always asked to stream, progress of a long prompt included;
-the gateway joins the chunks for callers who did not ask for a stream (`always_streams`).
+The engine notices a caller's disconnect only while it streams, so every request streams (`always_streams`) and reports the
+progress of a long prompt. The gateway aggregates the chunks for callers that do not ask for a stream.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from providers.rules.messages import ContentParts, Roles
 from providers.rules.shapes import LegacyFunctions, ResponseFormat, StreamUsage
 from providers.rules.values import BiasRange, EnforcedLocally, OutputCap, Range, Rename
 
-NOT_SAMPLING = "the engine has no use for it"
+NOT_SAMPLING = "the engine does not use it"
 
 RULES: tuple[Rule | ForModels, ...] = (
     Accepts("model messages stream ignore_eos mirostat"),
@@ -84,13 +84,12 @@ _PREFIX = re.compile(r"^(unable to generate parser for this template\. )?(automa
 
 
 class Local(OpenAICompatible):
-    """The embedded engine."""
+    """The provider `local`."""
 
     always_streams = True
-    """Answers come as a stream whether the caller asked for one or not."""
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
-        """The request for an adapted body, as a stream that tells how far the prompt is."""
+        """Return the request for an adapted body, as a stream that reports the progress of the prompt."""
         if options.operation != "embeddings":
             body.set("stream", True)
             body.set("stream_options", {"include_usage": True})
@@ -98,7 +97,6 @@ class Local(OpenAICompatible):
         return super().encode(body, target, options)
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
-        """A decoder for one stream."""
         return EngineDecoder(options)
 
     def chained(self, body: Body, options: Options) -> Chain | None:
@@ -109,11 +107,11 @@ class Local(OpenAICompatible):
     def probabilities(
         self, body: Body, target: Target, options: Options, top_k: int | None, vocabulary: Sequence[str] | None
     ) -> ProbabilitySteps:
-        """The requests that find next-token probabilities, for an adapted chat body."""
+        """Return the requests that find next-token probabilities for an adapted chat body."""
         return find_probabilities(body.get("messages"), top_k, vocabulary)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        """What an error answer means: the engine says 500 for most of what a caller did wrong."""
+        """Classify an error response. The engine answers most client errors with 500."""
         found = super().failure(status, headers, body, target)
         if status == 500 and found.kind == "server_error" and found.type == "server_error" and not _INTERNAL.match(found.message):
             found = msgspec.structs.replace(found, kind="client_error", status=400, type="invalid_request_error")
@@ -124,7 +122,7 @@ class Local(OpenAICompatible):
 
 
 def _param(failure: Failure) -> str | None:
-    """The parameter that the engine's words are about."""
+    """Return the parameter that the engine's message is about."""
     if failure.code == "context_length_exceeded":
         return "messages"
     if "JSON schema" in failure.message or "response_format" in failure.message or "grammar" in failure.message:

@@ -1,4 +1,4 @@
-"""How many calls the engine takes on: those that run and those that wait, no more."""
+"""Admission to the embedded engine: bounds the calls that run or wait in its queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Lease:
-    """One call's place at the engine. Give it back exactly once; twice does no harm."""
+    """One admitted call. Release it when the call ends; releasing it twice has no effect."""
 
     __slots__ = ("_gate", "_since")
 
@@ -17,14 +17,14 @@ class Lease:
         self._since = since
 
     def release(self) -> None:
-        """The call is over, however it ended."""
+        """Free the place of the call."""
         if self._gate is not None:
             gate, self._gate = self._gate, None
             gate.give_back(self._since)
 
 
 class Gate:
-    """Counts places; never waits."""
+    """Counts admitted calls. Never waits."""
 
     def __init__(self, slots: int, queue: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.slots = slots
@@ -35,26 +35,26 @@ class Gate:
 
     @property
     def running(self) -> int:
-        """Calls that have a slot."""
+        """Number of calls with a slot."""
         return min(self.used, self.slots)
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a slot."""
+        """Number of calls that wait for a slot."""
         return max(0, self.used - self.slots)
 
     def acquire(self) -> Lease | None:
-        """A place, or None when all are taken."""
+        """Admit a call. Return None if the engine and its queue are full."""
         if self.used >= self.capacity:
             return None
         self.used += 1
         return Lease(self, self._clock())
 
     def give_back(self, since: float) -> None:
-        """A place is free again; how long it was held tells what to expect."""
+        """Free a place. The time since `since` updates the estimate for `retry_after`."""
         self.used -= 1
         self._typical += 0.2 * (self._clock() - since - self._typical)
 
     def retry_after(self) -> float:
-        """Whole seconds until a place is likely to be free."""
+        """Return the whole seconds until a place is likely to be free."""
         return float(min(60, max(1, math.ceil(self._typical / self.slots))))

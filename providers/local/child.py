@@ -1,12 +1,13 @@
-"""The child process that runs the model: reads its settings as one JSON line on stdin, answers with one JSON line on stdout.
+"""The program of the child process that runs the model. It reads its settings as one JSON line from stdin.
 
-The answer is `{"ready": true, ...}` once the unix socket serves, or `{"error": code, "message": text}` and exit code 1, with
-code `not_installed`, `missing_model` or `bad_model`. It then blocks on stdin and leaves at its end, so it never outlives its
-parent. Nothing of the gateway is imported here, and the file is run by its path, so the child starts as fast as the engine does.
+It answers with one JSON line on stdout: `{"ready": true, ...}` once the unix socket serves, or
+`{"error": code, "message": text}` with exit code 1, where code is `not_installed`, `missing_model` or `bad_model`.
+Then it reads stdin and exits at end of file, so it never outlives its parent. It imports nothing of the gateway and is
+started by its path, so that it starts as fast as the engine does.
 
-Trap: the engine writes its own log to file descriptors 1 and 2 from C++; descriptor 1 is therefore pointed at stderr and the
-answer goes to a duplicate of the old one.
-Trap: deleting a server that is generating hangs, so the only way out is os._exit.
+Trap: the engine logs to file descriptors 1 and 2 from C++. Descriptor 1 therefore becomes stderr, and the answer goes to a
+duplicate of the original.
+Trap: deleting a server that is generating hangs, so the process exits with os._exit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, NoReturn
 
 
 class ChildError(Exception):
-    """Why the engine cannot run: a code for the parent and one line for a person."""
+    """Why the engine cannot run: a code for the parent process and a one-line message."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -28,7 +29,7 @@ class ChildError(Exception):
 
 
 def parameters(engine: Any, settings: dict[str, Any]) -> Any:
-    """The engine's parameters for our settings; each that differs from its default has its reason."""
+    """Return the engine's parameters for our settings. Each comment says why a value is not the default."""
     params = engine.CommonParams()
     params.model.path = settings["model"]
     params.model_alias = {settings["alias"]}
@@ -36,10 +37,10 @@ def parameters(engine: Any, settings: dict[str, Any]) -> Any:
     params.port = 0
     params.n_ctx = settings["context"]
     params.n_parallel = settings["slots"]
-    params.n_threads_http = settings["connections"]  # one per open stream: too few would starve the health checks
-    params.n_batch = params.n_ubatch = 128  # a caller who leaves while the prompt is read is noticed between batches
-    params.fit_params = False  # it loads the model twice to fit a GPU that is not there
-    params.cache_ram_mib = 0  # the default grows to 8 GiB of old prompts
+    params.n_threads_http = settings["connections"]  # one per open stream: with fewer, health checks get no thread
+    params.n_batch = params.n_ubatch = 128  # a disconnect during the prompt is noticed between batches
+    params.fit_params = False  # the default loads the model twice to fit it to a GPU
+    params.cache_ram_mib = 0  # by default, old prompts use up to 8 GiB
     params.embedding = True
     params.pooling_type = engine.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
@@ -51,10 +52,10 @@ def parameters(engine: Any, settings: dict[str, Any]) -> Any:
 
 
 def serve(settings: dict[str, Any]) -> dict[str, Any]:
-    """Load the model and start the listener; ChildError when that is impossible."""
+    """Load the model and start the listener. Raises ChildError on failure."""
     model = settings["model"]
     if not os.path.isfile(model):
-        raise ChildError("missing_model", f"there is no model file at {model}")
+        raise ChildError("missing_model", f"no model file at {model}")
     try:
         with open(model, "rb") as file:
             opening = file.read(4)
@@ -74,7 +75,7 @@ def serve(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> NoReturn:
-    """Run until stdin ends."""
+    """Run until end of file on stdin."""
     answer = os.dup(1)
     os.dup2(2, 1)
     settings = json.loads(sys.stdin.readline())
@@ -86,7 +87,7 @@ def main() -> NoReturn:
     os.write(answer, json.dumps(reply).encode() + b"\n")
     if code == 0:
         sys.stdin.read()
-        with contextlib.suppress(OSError):  # a parent that was killed cannot tidy up
+        with contextlib.suppress(OSError):  # a parent that was killed cannot clean up
             folder = os.path.dirname(settings["socket"])
             for name in os.listdir(folder):
                 os.unlink(os.path.join(folder, name))

@@ -1,4 +1,4 @@
-"""What this machine's processor can do for the engine: whether it can run it at all, and on how many cores."""
+"""What the processor offers the engine: its instruction set and the number of usable cores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def missing_feature(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None = None) -> str | None:
-    """The instruction set the engine's wheel needs and the processor lacks; None when it will run or nobody can tell."""
+    """Return the instruction set that the engine's wheel requires and the processor lacks. None if it runs, or if unknown."""
     if (machine or platform.machine()).lower() not in ("x86_64", "amd64"):
         return None
     try:
@@ -22,7 +22,7 @@ def missing_feature(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None =
 
 
 def usable_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores this process may use: its affinity, and a container's quota where that is less (cgroup v2: `QUOTA PERIOD` or `max PERIOD`)."""
+    """Return the number of cores this process may use: CPU affinity and the container's quota (cgroup v2), whichever is less."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = cpu_max.read_text().split()

@@ -1,4 +1,4 @@
-"""How far a download is: a bar on a terminal, otherwise a line for every tenth."""
+"""Shows the progress of a download: a bar on a terminal, otherwise one line for each tenth."""
 
 from __future__ import annotations
 
@@ -8,38 +8,36 @@ from typing import Protocol, TextIO
 
 
 class Progress(Protocol):
-    """Told how far a download is."""
+    """Receives the progress of a download."""
 
     def update(self, done: int, total: int) -> None:
-        """`done` of `total` bytes are here."""
+        """Show that `done` of `total` bytes have arrived."""
         ...
 
     def finish(self, where: str) -> None:
-        """All of it is in place at `where`."""
+        """Show that the file is complete at the path `where`."""
         ...
 
 
 class ProgressLines:
-    """One line for every tenth, to `report`."""
+    """Passes one line for each tenth to `report`."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._tenth = -1
 
     def update(self, done: int, total: int) -> None:
-        """Report when another tenth is full."""
         tenth = done * 10 // total
         if tenth > self._tenth:
             self._tenth = tenth
-            self._report(f"fetching the model: {tenth * 10} % of {total >> 20} MiB")
+            self._report(f"downloading the model: {tenth * 10} % of {total >> 20} MiB")
 
     def finish(self, where: str) -> None:
-        """Report the path."""
         self._report(f"model ready at {where}")
 
 
 class ProgressBar:
-    """A bar that is redrawn in place."""
+    """A bar, redrawn in place."""
 
     WIDTH = 30
 
@@ -47,20 +45,18 @@ class ProgressBar:
         self._terminal = terminal
 
     def update(self, done: int, total: int) -> None:
-        """Redraw."""
         full = done * self.WIDTH // total
         bar = "█" * full + "░" * (self.WIDTH - full)
-        self._terminal.write(f"\rfetching the model {bar} {done >> 20}/{total >> 20} MiB ")
+        self._terminal.write(f"\rdownloading the model {bar} {done >> 20}/{total >> 20} MiB ")
         self._terminal.flush()
 
     def finish(self, where: str) -> None:
-        """End the bar's line with the path."""
         self._terminal.write(f"\rmodel ready at {where}\x1b[K\n")
         self._terminal.flush()
 
 
 def progress_to(report: Callable[[str], None] | None) -> Progress:
-    """Lines to `report`; without one to stderr, as a bar where that is a terminal."""
+    """Return lines to `report`. Without it, show a bar if stderr is a terminal, otherwise print lines there."""
     if report is not None:
         return ProgressLines(report)
     if sys.stderr.isatty():

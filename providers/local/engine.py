@@ -1,10 +1,11 @@
-"""The embedded engine's supervisor: one child process that runs the model, kept alive, bounded and away from our credentials.
+"""Supervisor of the embedded engine: starts the child process that runs the model, watches it and restarts it.
 
-    starting -> ready -> restarting -> ready ...      a crash, a hang or too much memory costs one restart, with backoff
-    any      -> unavailable                           not installed, no model, a bad model, no AVX2, a cap too small
+    starting -> ready -> restarting -> ready ...      after a crash, a hang or too much memory; with backoff
+    any      -> unavailable                           not installed, no model, a bad model, no AVX2, too little memory
 
-The gateway runs in every state. `unavailable` for a missing or bad model ends by itself once its file changes.
-A call first takes a place with `admit`, then speaks HTTP to `socket`, and gives the place back with `Lease.release`.
+The gateway runs in every state. If the model file is missing or bad, the engine starts again once the file changes.
+A call is admitted by `admit`, speaks HTTP to `socket`, and frees its place with `Lease.release`. The child process inherits
+no credentials.
 """
 
 from __future__ import annotations
@@ -35,33 +36,33 @@ Cause = Literal["exit", "hung", "memory", "start"]
 Code = Literal["missing_model", "bad_model", "not_installed", "processor", "memory"]
 
 RECOVERABLE_CODES = frozenset({"missing_model", "bad_model"})
-"""Reasons to be unavailable that another model file would end."""
+"""Codes of `unavailable` that a changed model file may resolve."""
 RETRYABLE_CODES = frozenset({"signal", "exit", "slow"})
-"""Codes of a failed start that may pass by themselves; the others are facts."""
+"""Codes of a failed start that may succeed when it is repeated."""
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """The supervisor's patience, in seconds."""
+    """Timeouts and intervals of the supervisor."""
 
     start_timeout_s: float = 600.0
-    """A large model on a slow disk takes minutes."""
+    """Loading a large model from a slow disk takes minutes."""
     check_interval_s: float = 2.0
-    """Between two looks at health and memory."""
+    """Interval between two checks of health and memory."""
     hung_after_s: float = 10.0
-    """Silence that means the engine hangs, unless it is computing meanwhile."""
+    """An idle engine that does not answer for this long counts as hung."""
     busy_hung_after_s: float = 120.0
-    """Silence that means it hangs even though it is computing."""
+    """An engine that computes but does not answer for this long counts as hung."""
     grace_s: float = 2.0
-    """From the request to end to SIGKILL."""
+    """Time between the request to stop and SIGKILL."""
     backoff_s: float = 0.1
-    """Before the first restart; each further one doubles it, up to `backoff_max`."""
+    """Delay before the first restart. It doubles with each further restart, up to `max_backoff_s`."""
     max_backoff_s: float = 30.0
     stable_after_s: float = 60.0
-    """Time in `ready` after which a crash counts as the first again."""
+    """Time in `ready` after which the delay starts again at `backoff_s`."""
 
 
 class UnavailableError(Exception):
-    """The engine cannot run as things are."""
+    """The engine cannot run until something changes."""
 
     def __init__(self, reason: str, code: Code) -> None:
         super().__init__(reason)
@@ -69,7 +70,7 @@ class UnavailableError(Exception):
 
 
 class Engine:
-    """Supervises the child. All of it runs on one event loop; `report` gets one line for each change."""
+    """Supervises the child process, all on one event loop. `report` receives one line for each change."""
 
     def __init__(
         self,
@@ -84,20 +85,20 @@ class Engine:
         environ: Mapping[str, str] | None = None,
         workers: int = 4,
     ) -> None:
-        """`workers` is how many processes admit calls, each up to slots and queue."""
+        """`workers` processes admit calls, each up to the number of slots and the length of the queue."""
         self.options = options or LocalOptions()
         self.state: State = "stopped"
         self.reason = "the engine has not been started"
         self.code: Code | None = None
-        """Why it is unavailable, as a word; `missing_model` and `bad_model` are what an operator's own `model:` can cause."""
+        """Why the engine is unavailable. A wrong `model:` causes `missing_model` or `bad_model`."""
         self.causes: Counter[Cause] = Counter()
-        """Restarts so far, by cause."""
+        """Number of restarts by cause."""
         self.load_seconds: float | None = None
-        """From spawn to ready, the last time."""
+        """Time from start to ready of the present child."""
         self.gate = Gate(self.options.slots, self.options.queue)
         self._directory = directory or _runtime_directory()
         self.socket = str(self._directory / "engine.sock")
-        """Where the engine listens; the same path for as long as this object lives."""
+        """The engine's unix socket. It stays the same across restarts."""
         self._timing = timing or Timing()
         self._alias = alias
         self._report = report
@@ -111,30 +112,30 @@ class Engine:
 
     @property
     def restarts(self) -> int:
-        """How often the child had to be started again."""
+        """Number of restarts."""
         return sum(self.causes.values())
 
     @property
     def pid(self) -> int | None:
-        """The child's process id while there is one."""
+        """Process id of the child, if it runs."""
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Begin supervising; returns at once. `settled` waits for the outcome."""
+        """Start supervising and return at once. `settled` waits for the result."""
         if self._task is None:
             self._directory.mkdir(mode=0o700, exist_ok=False)
-            self._set("starting", "the model is being loaded")
+            self._set("starting", "loading the model")
             self._task = asyncio.create_task(self._supervise(), name="local-engine")
 
     async def settled(self, within: float) -> State:
-        """Wait until the engine is ready or known to be unavailable; the state then, or after `within` seconds."""
+        """Wait up to `within` seconds until the engine is ready or unavailable. Return its state then."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._settled.wait()
         return self.state
 
     async def stop(self) -> None:
-        """End the child and forget its socket; calls in flight lose their connection."""
+        """Stop the child and remove its socket. Calls in flight lose their connection."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -144,7 +145,7 @@ class Engine:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
-        """A place for one call, or why there is none. Up to `wait` seconds go into waiting for an engine that is starting."""
+        """Admit a call, or return why not. Waits up to `wait` seconds for an engine that is starting."""
         lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
@@ -160,11 +161,11 @@ class Engine:
         return self.failure()
 
     def failure(self) -> Failure:
-        """Why a call cannot be, or was not, answered in the present state."""
+        """Return why a call cannot be answered in the present state."""
         return failure_for(self.state)
 
     def describe(self) -> dict[str, Any]:
-        """What health, metrics and status pages show."""
+        """Return the values for health, metrics and status pages."""
         memory = self._process.memory() if self._process else None
         return {
             "state": self.state, "reason": self.reason, "code": self.code, "pid": self.pid, "restarts": dict(self.causes),
@@ -172,7 +173,7 @@ class Engine:
             "memory_bytes": memory, "load_seconds": self.load_seconds, "threads": self.options.cores,
         }  # fmt: skip
 
-    # --- the supervisor's own coroutine ---
+    # --- the supervisor's coroutine ---
 
     async def _supervise(self) -> None:
         failures = 0
@@ -187,7 +188,7 @@ class Engine:
                 if error.code not in RECOVERABLE_CODES:
                     return
                 await self._model_changes(seen)
-                self._set("starting", "the model is being loaded")
+                self._set("starting", "loading the model")
                 continue
             except (OSError, ValueError) as error:
                 cause, what = "start", f"the engine could not be started: {error}"
@@ -195,11 +196,11 @@ class Engine:
             failures = 1 if steady else failures + 1
             pause = min(self._timing.backoff_s * 2 ** (failures - 1), self._timing.max_backoff_s)
             self.causes[cause] += 1
-            self._set("restarting", f"{what}; starting again in {pause:g} s")
+            self._set("restarting", f"{what}; restarting in {pause:g} s")
             await asyncio.sleep(pause)
 
     async def _run_once(self) -> tuple[Cause, str]:
-        """Start the child and watch it until it ends; why it ended."""
+        """Start the child and watch it until it ends. Return the cause."""
         model, settings, cap = await asyncio.to_thread(self._plan)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.socket)
@@ -217,13 +218,13 @@ class Engine:
             return await self._watch(process, cap)
         finally:
             if self.state == "ready":
-                self._settled.clear()  # nobody is admitted while the old child is being ended
+                self._settled.clear()  # no calls are admitted while the old child is stopped
                 self.state = "restarting"
             self._process = None
             await asyncio.shield(process.stop(self._timing.grace_s))
 
     async def _load(self, process: EngineProcess, cap: int) -> None:
-        """Wait until the model is loaded; its memory is watched meanwhile, as a large context takes it all at once."""
+        """Wait until the model is loaded. Memory is checked meanwhile: a large context is allocated at once."""
         ready = asyncio.create_task(process.ready(self._timing.start_timeout_s))
         try:
             while not ready.done():
@@ -237,13 +238,13 @@ class Engine:
             await asyncio.gather(ready, return_exceptions=True)
 
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
-        """The model, the child's settings and the memory cap; Unavailable when there is nothing to run (blocking)."""
+        """Return the model, the child's settings and the memory limit. Raises UnavailableError if it cannot run. Blocking."""
         if feature := self._missing_feature():
-            raise UnavailableError(f"this processor has no {feature}, which the engine needs", "processor")
+            raise UnavailableError(f"this processor has no {feature}, which the engine requires", "processor")
         model = self._find(self.options.model)
         if model is None:
             named = self.options.model
-            missing = f"there is no model file at {named}" if named else "the model is not here yet: run `lockgate pull`"
+            missing = f"no model file at {named}" if named else "the model is not downloaded: run `lockgate pull`"
             raise UnavailableError(missing, "missing_model")
         settings = {
             "model": str(model), "alias": self._alias, "socket": self.socket, "slots": self.options.slots,
@@ -253,15 +254,15 @@ class Engine:
         return model, settings, self.options.memory_cap(model.stat().st_size)
 
     def _start_failed(self, error: StartError, process: EngineProcess) -> str:
-        """The line for a start that may succeed next time; Unavailable for one that cannot."""
+        """Return the message for a start that may succeed later. Raises UnavailableError otherwise."""
         if process.signalled(signal.SIGILL):
-            raise UnavailableError("this processor lacks an instruction that the engine needs", "processor")
+            raise UnavailableError("this processor lacks an instruction that the engine requires", "processor")
         if error.code in RETRYABLE_CODES:
             return error.message
         raise UnavailableError(error.message, cast(Code, error.code))
 
     async def _watch(self, process: EngineProcess, cap: int) -> tuple[Cause, str]:
-        """Look at the child until it ends or has to be ended."""
+        """Watch the child until it ends or must be killed."""
         ended = asyncio.create_task(process.wait())
         checks = asyncio.create_task(self._check(process, cap))
         try:
@@ -276,14 +277,16 @@ class Engine:
             await asyncio.gather(ended, checks, return_exceptions=True)
 
     async def _check(self, process: EngineProcess, cap: int) -> tuple[Cause, str]:
-        """Returns once the child hangs or holds too much memory."""
+        """Return when the child hangs or uses too much memory."""
         silent = 0.0
         while True:
             await asyncio.sleep(self._timing.check_interval_s)
             if (held := process.memory() or 0) > cap:
-                return "memory", f"the engine held {held >> 20} MiB of {cap >> 20} MiB and was killed"
+                return "memory", f"the engine used {held >> 20} MiB of {cap >> 20} MiB and was killed"
             before, began = process.cpu_seconds(), time.monotonic()
-            if await probe.responds(self.socket, "/slots", self._timing.hung_after_s):  # answered by the main loop, not by the listener
+            if await probe.responds(
+                self.socket, "/slots", self._timing.hung_after_s
+            ):  # `/slots` is answered by the main loop, not by the listener
                 silent = 0.0
                 continue
             waited = time.monotonic() - began
@@ -293,7 +296,7 @@ class Engine:
                 return "hung", f"the engine did not answer for {silent:.1f} s and was killed"
 
     async def _model_changes(self, seen: tuple[int, ...] | None) -> None:
-        """Wait until the model's file is another one than was `seen` before it was tried."""
+        """Wait until the model file differs from `seen`."""
         while await asyncio.to_thread(self._signature) == seen:  # noqa: ASYNC110 - a file has no event to wait for
             await asyncio.sleep(self._timing.check_interval_s)
 
@@ -313,13 +316,13 @@ class Engine:
             self._settled.set()
         else:
             self._settled.clear()
-        with contextlib.suppress(OSError):  # for other workers only
+        with contextlib.suppress(OSError):  # only other workers read it
             write_note(self.socket, Note(state, reason))
         self._report(f"local engine {state}: {reason}")
 
 
 def _runtime_directory() -> Path:
-    """A fresh private directory's name, short enough for a unix socket in it (its path must stay under 108 bytes)."""
+    """Return a new private directory whose path leaves room for a unix socket (limit: 108 bytes)."""
     name = f"lockgate-{os.getpid()}-{secrets.token_hex(4)}"
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     if not os.access(base, os.W_OK) or len(os.fsencode(base)) + len(name) > 90:

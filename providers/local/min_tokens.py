@@ -1,10 +1,8 @@
-"""At least so many tokens from an engine that has no such parameter: an answer that may not end, then its continuation.
+"""`min_tokens` for an engine without such a parameter: one answer that may not end early, then its continuation.
 
-The first request ignores the end of the text for as many tokens as were asked for; the second goes on from what it said, which the
-engine finds in its cache. A stop string still ends the text. Two requests, so the seed begins anew with the second; the same seed
-still gives the same text.
-
-No I/O here: `ask` yields bodies and is sent the answers' bytes.
+The first request ignores the end of the text for `min_tokens` tokens. The second one continues the answer, which the engine
+finds in its cache. A stop string still ends the text. The seed applies to each request anew, so the same seed still produces
+the same text.
 """
 
 from __future__ import annotations
@@ -17,44 +15,44 @@ from providers.base import Body, Chain
 from providers.rules.engine import Rule, Work
 
 MIN_TOKENS_MEMO = "local.least"
-"""Memo: how many tokens the answer has at least."""
+"""Key of `Options.memo`: the minimum number of tokens of the answer."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class MinTokens(Rule, frozen=True):
-    """`min_tokens` by a continuation, for one choice of plain text; dropped elsewhere. Comes after the rule on caps."""
+    """Honours `min_tokens` by continuation, for one choice of plain text. Dropped otherwise. Must follow the rule OutputCap."""
 
     @property
     def params(self) -> tuple[str, ...]:
         return ("min_tokens", "min_completion_tokens")
 
     def apply(self, work: Work) -> None:
-        """Note it for the calls, and take it out of the body."""
+        """Take the parameter out of the body and leave it in the memo."""
         body = work.body
         for name in self.params:
             least = body.get(name)
             if name not in body:
                 continue
             if least is None or least < 1:
-                work.drop(name, "it takes at least 1")
+                work.drop(name, "must be at least 1")
             elif (body.get("n") or 1) > 1 or body.get("tools") or body.get("response_format"):
-                work.drop(name, "only for one answer of plain text")
+                work.drop(name, "only supported for one choice of plain text")
             else:
                 cap = body.get("max_tokens")
                 if cap is not None and least > cap:
-                    work.report_lossy(name, "clamp", "the answer may not be longer than its cap", from_=least, to=cap)
+                    work.report_lossy(name, "clamp", "must not exceed max_tokens", from_=least, to=cap)
                 work.options.memo[MIN_TOKENS_MEMO] = least if cap is None else min(least, cap)
                 body.pop(name)
-                work.report(name, "enforce_locally", why="the answer goes on until it has as many tokens")
+                work.report(name, "enforce_locally", why="the answer is continued until it has enough tokens")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {name: {"support": "adjusted", "action": "enforce_locally"} for name in self.params}
 
 
 def min_tokens_chain(body: Body, min_tokens: int) -> Chain:
-    """The requests for an adapted body, and the whole answer."""
+    """Yield the requests for an adapted body. Return the combined answer."""
     cap = body.get("max_tokens")
     first = body.copy()
     first.set("ignore_eos", True)
@@ -72,7 +70,7 @@ def min_tokens_chain(body: Body, min_tokens: int) -> Chain:
 
 
 def _joined(begun: dict[str, Any], ended: dict[str, Any]) -> dict[str, Any]:
-    """The answer to both: texts and log-probabilities one after the other, the prompt counted once."""
+    """Combine both answers: texts and log-probabilities are joined, the prompt is counted once."""
     choice, rest = begun["choices"][0], ended["choices"][0]
     choice["message"]["content"] += rest["message"]["content"] or ""
     choice["finish_reason"] = rest.get("finish_reason")

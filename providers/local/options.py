@@ -1,4 +1,4 @@
-"""What an operator can set on the embedded engine: `providers: local: {model: /path/x.gguf, slots: 2}`."""
+"""Settings of the embedded engine: `providers: local: {model: /path/x.gguf, slots: 2}`."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def cores(self) -> int:
-        """Threads to run with: two on two busy cores are slower than one."""
+        """Threads to use. One core stays free: two threads on two busy cores are slower than one."""
         return self.threads or max(1, cpu.usable_cores() - 1)
 
     def memory_cap(self, model_size: int) -> int:
-        """Bytes the child may hold."""
+        """Return the most bytes that the child may use."""
         return self.memory or 2 * model_size + (3 << 29)

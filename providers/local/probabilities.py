@@ -1,10 +1,10 @@
-"""The exact probability of the next token, from the embedded engine, without reading its whole vocabulary.
+"""Exact next-token probabilities from the embedded engine, without listing its whole vocabulary.
 
-Two cheap calls (docs of the method: llama.cpp's /completion). The first gives the likeliest tokens with their probabilities; the
-likeliest that is text is the anchor. The second lifts the candidates and the anchor far above everything else by the same bias, so that all
-of them are listed; a bias that all share leaves the ratios between them alone, so p = p(anchor) * q / q(anchor).
+Two requests (the method is in llama.cpp's documentation of /completion). The first lists the likeliest tokens with their
+probabilities; the likeliest one that is text is the anchor. The second adds the same bias to the candidates and the anchor, so
+that all of them are listed. An equal bias keeps their ratios, so p = p(anchor) * q / q(anchor).
 
-No I/O here: `ask` yields requests and is sent the answers' bytes.
+No I/O: `find_probabilities` yields requests and receives the answers' bytes.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ import msgspec
 from providers.base import Probabilities, ProbabilitySteps, WireRequest
 
 LIFT = 60.0
-"""Added to the candidates' logits: e^60 times as likely, so that nothing else is listed before them."""
+"""Bias of the candidates' logits. A factor of e^60 lists them before all other tokens."""
 MAX_DRAWS = 16
 DEFAULT_TOP_K = 10
 ANCHOR_CANDIDATES = 20
-"""Tokens among which an anchor is looked for: one that is text, as the engine lists nothing when half a character is drawn."""
+"""Number of tokens to choose the anchor from. It must be text: the engine lists nothing if it draws half a character."""
 MAX_LISTED_TOKENS = 1000
-"""Tokens that one call may list; 1,000 take the engine 47 ms."""
+"""Most tokens that one call may list. 1,000 take the engine 47 ms."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vocabulary: Sequence[str] | None) -> ProbabilitySteps:
-    """Probabilities of the `top_k` likeliest next tokens, or of `vocabulary`'s entries (the `top_k` likeliest of them)."""
+    """Find the probabilities of the `top_k` likeliest next tokens, or of the `top_k` likeliest entries of `vocabulary`."""
     templated = _decode((yield _post("/apply-template", {"messages": list(messages)})))
     listed = yield from _likeliest(templated["prompt"], ANCHOR_CANDIDATES if vocabulary else min(top_k or DEFAULT_TOP_K, MAX_LISTED_TOKENS))
     if not vocabulary:
         likeliest: dict[str, float] = {}
-        for one in listed:  # tokens with the same text, such as halves of characters, count together
+        for one in listed:  # tokens with the same text, such as halves of characters, are added up
             likeliest[one["token"]] = likeliest.get(one["token"], 0.0) + math.exp(one["logprob"])
         return Probabilities(likeliest)
     ids: dict[str, int] = {}
@@ -53,8 +53,8 @@ def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vo
 
 
 def _likeliest(prompt: str, count: int) -> Generator[WireRequest, bytes, list[dict[str, Any]]]:
-    # What is listed comes before the sampling. The engine lists nothing when half a character is drawn, or the end of the turn:
-    # the bias has it draw a letter.
+    # Tokens are listed before sampling. If the engine draws half a character or the end of the turn, it lists nothing:
+    # the bias makes it draw a letter.
     drawn = {"samplers": ["temperature"], "temperature": 0.0, "ignore_eos": True, "logit_bias": [["a", 1000.0]]}
     body = {"prompt": prompt, "n_predict": 1, "n_probs": count, "cache_prompt": True, **drawn}
     answer = _decode((yield _post("/completion", body)))
@@ -76,7 +76,7 @@ def _candidates(prompt: str, anchor: dict[str, Any], ids: dict[str, int]) -> Gen
         "cache_prompt": True,
     }
     answer: dict[str, Any] = {}
-    for seed in range(1, MAX_DRAWS + 1):  # nothing is listed when half a character is drawn: then once more, with another seed
+    for seed in range(1, MAX_DRAWS + 1):  # the engine lists nothing if it draws half a character: repeat with another seed
         answer = _decode((yield _post("/completion", {**body, "seed": seed})))
         if "completion_probabilities" in answer:
             break

@@ -1,4 +1,4 @@
-"""One small GET over the engine's unix socket: is it there, and does its main loop still answer?"""
+"""A small HTTP GET over the engine's unix socket, for health checks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 async def get(socket: str, path: str, limit: int = 1 << 20) -> tuple[int, bytes]:
-    """Status and body. OSError or ValueError when there is no answer; it waits for as long as the caller lets it."""
+    """Return status and body. Raises OSError or ValueError if there is no answer. Has no timeout of its own."""
     reader, writer = await asyncio.open_unix_connection(socket)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n".encode())
@@ -25,10 +25,10 @@ async def get(socket: str, path: str, limit: int = 1 << 20) -> tuple[int, bytes]
 
 
 async def responds(socket: str, path: str, timeout_s: float) -> bool:
-    """Whether the engine answers `path` at all in `within` seconds."""
+    """Return whether the engine answers `path` within `timeout_s`."""
     try:
         async with asyncio.timeout(timeout_s):
             await get(socket, path)
-    except (OSError, ValueError):  # TimeoutError is an OSError
+    except (OSError, ValueError):
         return False
     return True

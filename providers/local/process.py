@@ -1,4 +1,4 @@
-"""The engine's process as its supervisor sees it: started by exec in its own session, watched through /proc, always reaped."""
+"""The engine's process: started in its own session, observed through /proc, always reaped."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from providers.local import child
 INHERITED_VARIABLES = frozenset(
     {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
 )
-"""The only environment variables the child inherits (and LC_*, OMP_*): no credential of any provider is among them."""
+"""The only environment variables that the child inherits, besides LC_* and OMP_*. Credentials are not among them."""
 
 
 LOG_REASON_PREFIXES = ("error loading model: ", "failed to initialize the context: ")
-"""What precedes the reason in the engine's log, whose own error says only that it could not start."""
+"""What precedes the reason in the engine's log. The engine's exception says only that it did not start."""
 
 
 class StartError(Exception):
-    """Why the child did not become ready. `code` is the child's own word, or `signal`, `exit`, `slow`."""
+    """Why the child did not become ready. `code` is the child's own, or `signal`, `exit` or `slow`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -35,13 +35,13 @@ class StartError(Exception):
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """The child's environment. Spinning OpenMP threads make a shared machine up to thirty times slower, so they wait passively."""
+    """Return the child's environment. OpenMP threads wait passively: spinning ones slow a shared machine up to 30 times."""
     kept = {name: value for name, value in own.items() if name in INHERITED_VARIABLES or name.startswith(("LC_", "OMP_"))}
     return {"OMP_WAIT_POLICY": "passive", **kept, "PYTHONUNBUFFERED": "1"}
 
 
 class EngineProcess:
-    """One run of the child."""
+    """One run of the child process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -51,7 +51,7 @@ class EngineProcess:
 
     @classmethod
     async def spawn(cls, settings: Mapping[str, Any], own: Mapping[str, str]) -> EngineProcess:
-        """Start the child; it loads the model while `ready` waits."""
+        """Start the child. It loads the model while `ready` waits."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", child.__file__),
@@ -62,7 +62,7 @@ class EngineProcess:
         return cls(process)
 
     async def ready(self, timeout_s: float) -> None:
-        """Wait for the child's answer; StartError when it is not `ready`."""
+        """Wait for the child's answer. Raises StartError if it is not `ready`."""
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(timeout_s):
@@ -80,11 +80,11 @@ class EngineProcess:
             raise StartError(reply["error"], self._explained(reply["message"]))
 
     async def wait(self) -> None:
-        """Wait until the process is gone."""
+        """Wait until the process has ended."""
         await self._process.wait()
 
     async def stop(self, grace_s: float) -> None:
-        """Ask by closing stdin and by SIGTERM, then kill; returns when the process is reaped."""
+        """Close stdin, send SIGTERM, then SIGKILL after `grace_s`. Return when the process is reaped."""
         if self._process.returncode is None:
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -100,11 +100,11 @@ class EngineProcess:
             await self._drain
 
     def kill(self) -> None:
-        """SIGKILL to the child's whole process group; it works on a stopped process too."""
+        """Send SIGKILL to the child's process group. This works on a stopped process too."""
         self._signal(signal.SIGKILL)
 
     def ending(self) -> str:
-        """How the process ended, with the last line of its log where that says more."""
+        """Describe how the process ended, with the last line of its log."""
         code = self._process.returncode
         if code is None:
             return "it is running"
@@ -112,29 +112,29 @@ class EngineProcess:
         return f"{how} ({self._tail[-1]})" if self._tail else how
 
     def signalled(self, number: int) -> bool:
-        """Whether this signal ended the process."""
+        """Return whether this signal ended the process."""
         return self._process.returncode == -number
 
     def memory(self) -> int | None:
-        """Resident bytes; None where the system does not say."""
+        """Return the resident memory in bytes. None if the system does not report it."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return None
 
     def cpu_seconds(self) -> float | None:
-        """Processor time used so far; None where the system does not say."""
+        """Return the processor time used so far. None if the system does not report it."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         return None
 
     def _signal(self, number: int) -> None:
-        if self._process.returncode is None:  # not reaped yet, so the id is still ours
+        if self._process.returncode is None:  # not reaped yet, so the process id is still valid
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     def _explained(self, message: str) -> str:
-        """The child's message with the engine's own reason, which is only in its log."""
+        """Add the engine's reason, which is only in its log, to the child's message."""
         for line in self._tail:
             for words in LOG_REASON_PREFIXES:
                 if found := line.partition(words)[2]:
@@ -142,7 +142,7 @@ class EngineProcess:
         return message
 
     async def _read_log(self) -> None:
-        """Keep the last lines of the log, and keep its pipe from filling up."""
+        """Keep the last lines of the log. Reading also keeps the pipe from filling up."""
         assert self._process.stderr is not None
         rest = b""
         while piece := await self._process.stderr.read(65536):

@@ -1,4 +1,4 @@
-"""The engine's stream as OpenAI chunks: progress and timings taken out, one usage for all choices, forced tool calls read back."""
+"""Decodes the engine's stream: removes progress and timings, adds up usage, and restores forced tool calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EngineDecoder(StreamDecoder):
-    """The state of one stream. Chunks that need nothing are passed on as the bytes they came in."""
+    """The decoder of one stream. Chunks that need no change keep their bytes."""
 
     def __init__(self, options: Options) -> None:
         memo = options.memo
@@ -28,7 +28,6 @@ class EngineDecoder(StreamDecoder):
         self._calls: dict[int, CallReader] = {}
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunks for one event."""
         if b'"prompt_progress"' in data and "prompt_progress" in _decode(data):
             return ()
         if b'"usage"' not in data and b'"timings"' not in data and not self._forced and self._top is None:
@@ -47,13 +46,13 @@ class EngineDecoder(StreamDecoder):
         return (_encode(chunk),)
 
     def _note_times(self, timings: Any) -> None:
-        """The engine's own clock, in milliseconds; how long a call waited for a slot is not in it."""
+        """Record the engine's durations (in milliseconds). They do not include the wait for a slot."""
         if type(timings) is dict and {"prompt_ms", "predicted_ms"} <= timings.keys():
             prompt, completion = timings["prompt_ms"] / 1000, timings["predicted_ms"] / 1000
             self._memo[TIMES] = {"prompt_time": prompt, "completion_time": completion, "total_time": prompt + completion}
 
     def _add_usage(self, chunk: dict[str, Any]) -> bool:
-        """The engine counts each choice apart, prompt included: one usage with the sum, once the last one is there."""
+        """Add up usage. The engine reports it for each choice, prompt included. Return whether the chunk must be sent."""
         usage = chunk["usage"]
         if self._usage is None:
             self._usage = usage
@@ -65,7 +64,7 @@ class EngineDecoder(StreamDecoder):
         return self._usages_left <= 0 or bool(chunk["choices"])
 
     def _read_call(self, choice: dict[str, Any], chunk_id: str) -> None:
-        """Turn a choice's text into a tool call's delta."""
+        """Turn a choice's text into the delta of a tool call."""
         index = choice.get("index") or 0
         reader = self._calls.setdefault(index, CallReader())
         delta = choice.get("delta") or {}

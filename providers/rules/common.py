@@ -11,15 +11,15 @@ from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
 GATEWAY_RULES: tuple[Rule, ...] = (
     SystemPrompt(),
     IncludeStop(),
-    EnforcedLocally("timeout_microseconds", why="an upper bound on the gateway's own deadline"),
+    EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
 )
-"""What the gateway does itself for every provider."""
+"""What the gateway does itself, for every provider."""
 
 CONTEXT_POLICY: tuple[Rule, ...] = (
     OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
     Drop("context_length_exceeded_behavior"),
 )
-"""Where the provider itself knows only errors."""
+"""For providers that reject a prompt that is too long: `truncate` is dropped."""
 
 SAMPLING: tuple[Rule, ...] = (
     Range("temperature", 0, 2),

@@ -1,12 +1,12 @@
-"""Parameter rules as data: what a provider takes, and what is done to what it does not.
+"""The rule engine. A provider declares a tuple of small frozen rules: what it accepts, and how to adapt the rest.
 
-A provider is a tuple of small frozen rules. `Plan` compiles them once per model into a table from parameter to rules, so
-that a request that needs nothing costs one look-up per key; a value is decoded only when a rule must see it.
+    adjustments = compiled.apply(body, label, options, settings)
 
-    adapted = plan.apply(body, label, options, settings)   the adjustments, in the order they were made
+`CompiledRules` maps parameters to rules once per model, so a request that needs no change costs one lookup per key.
+A value is decoded only if a rule reads it.
 
-Lossy adjustments (drop, clamp, downgrade) raise Refusal in strict mode, unless the value was neutral: dropping `n: 1` where
-one choice is all there is changes nothing.
+A lossy adjustment (drop, clamp, downgrade) raises Refusal in strict mode, unless the value is neutral: dropping `n: 1`
+changes nothing if the provider always returns one choice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from providers.base import Action, Adjustment, Body, Options, Refusal
 UNSUPPORTED = "not supported upstream"
 
 UnknownPolicy = Literal["drop", "pass", "new"]
-"""What happens to fields without a rule: dropped, passed, or passed only when they are not CANONICAL_PARAMS."""
+"""What happens to fields without a rule: dropped, passed, or passed unless they are in CANONICAL_PARAMS."""
 
 _NAMES = (
     "model messages stream stream_options max_tokens max_completion_tokens min_tokens min_completion_tokens temperature top_p top_k "
@@ -34,7 +34,7 @@ _NAMES = (
     "cf_ray x_amz_cf_id x_delay_time idempotency_key perf_metrics_in_response"
 )
 CANONICAL_PARAMS: frozenset[str] = frozenset(_NAMES.split())
-"""Parameters that callers may send to any provider: OpenAI's, and what vendors added to them."""
+"""Parameters that callers may send to any provider: OpenAI's, and those that vendors added."""
 
 NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -70,16 +70,16 @@ NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
     "safe_tokenization": (False,),
 }
-"""Values that ask for nothing: dropping them loses nothing, so that strict mode allows it."""
+"""Values without effect. Dropping them loses nothing, so strict mode allows it."""
 
 
 def is_neutral(param: str, value: Any) -> bool:
-    """True when leaving the parameter out means the same: null, or one of NEUTRAL_VALUES."""
+    """Return whether leaving the parameter out means the same: the value is null or one of NEUTRAL_VALUES."""
     return value is None or value in NEUTRAL_VALUES.get(param, ())
 
 
 class Work:
-    """One body being adapted: what rules read, change and report."""
+    """The adaptation of one body: what rules read, change and report."""
 
     __slots__ = ("adjustments", "body", "label", "options", "settings", "strict")
 
@@ -92,17 +92,17 @@ class Work:
         self.adjustments: list[Adjustment] = []
 
     def report(self, param: str, action: Action, *, from_: Any = None, to: Any = None, why: str = "") -> None:
-        """Record a change that keeps what the caller meant."""
+        """Record a change that keeps the caller's meaning."""
         self.adjustments.append(Adjustment(param, action, from_, to, why))
 
     def report_lossy(self, param: str, action: Action, why: str, *, from_: Any = None, to: Any = None, code: str = "invalid_value") -> None:
-        """Record a change that loses something; in strict mode it is a Refusal instead."""
+        """Record a change that loses something. Raises Refusal in strict mode."""
         if self.strict:
             raise Refusal(f"'{param}' cannot be honoured by {self.label}: {why}.", param, code)
         self.adjustments.append(Adjustment(param, action, from_, to, why))
 
     def drop(self, param: str, why: str = UNSUPPORTED, code: str = "unsupported_parameter") -> None:
-        """Remove a parameter: lossy, unless its value was neutral."""
+        """Remove a parameter. This is lossy unless its value is neutral."""
         if is_neutral(param, self.body.get(param)):
             self.report(param, "drop", why="neutral value")
         else:
@@ -110,7 +110,7 @@ class Work:
         self.body.pop(param)
 
     def refuse(self, param: str, why: str, code: str = "invalid_value") -> Refusal:
-        """The 400 of both modes."""
+        """Return a Refusal for both modes."""
         return Refusal(f"'{param}' cannot be sent to {self.label}: {why}.", param, code)
 
 
@@ -120,48 +120,48 @@ class Rule(msgspec.Struct, frozen=True):
     param: str
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "present"
-    """When to apply: the parameter is in the body, on every body, or on streams and when the parameter is in the body."""
+    """When the rule runs: if the body has the parameter, on every body, or also on every stream."""
 
     @property
     def params(self) -> tuple[str, ...]:
-        """The parameters whose presence makes this rule run."""
+        """The parameters that trigger this rule."""
         return (self.param,)
 
     @property
     def may_add(self) -> tuple[str, ...]:
-        """Parameters that this rule may add to the body, whose own rules then run as well."""
+        """Parameters that this rule may add to the body, whose rules then run as well."""
         return ()
 
     @property
     def replaces(self) -> tuple[str, ...]:
-        """What a model's own rules replace: the general rules of the same parameters."""
+        """The parameters whose general rules this rule replaces, if it belongs to a ForModels."""
         return self.params
 
     def apply(self, work: Work) -> None:
-        """Adjust the body and report it, or raise Refusal. Only called when the rule's turn has come."""
+        """Adjust the body and report it, or raise Refusal."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """What the capability table says: parameter to {support: yes | adjusted | no, ...}."""
+        """Return the capabilities of each parameter: {support: yes | adjusted | no, ...}."""
         return {self.param: {"support": "yes"}}
 
 
 class Accepts(Rule, frozen=True):
-    """Parameters, separated by spaces, that pass as they are."""
+    """Parameters, separated by spaces, that pass unchanged."""
 
     @property
     def params(self) -> tuple[str, ...]:
         return tuple(self.param.split())
 
     def apply(self, work: Work) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {name: {"support": "yes"} for name in self.params}
 
 
 class ForModels(msgspec.Struct, frozen=True):
-    """Rules for models whose name starts with one of `prefixes`; they replace the general rules of the same parameters."""
+    """Rules for models whose name starts with one of `prefixes`. They replace the general rules of the same parameters."""
 
     prefixes: tuple[str, ...]
     rules: tuple[Rule, ...]
@@ -171,7 +171,7 @@ _PASSES: tuple[int, ...] = ()
 
 
 class CompiledRules:
-    """The rules of one provider for one model, compiled."""
+    """The rules of one provider for one model."""
 
     def __init__(self, rules: Iterable[Rule], *, unknown: UnknownPolicy) -> None:
         self.rules = tuple(rules)
@@ -193,7 +193,7 @@ class CompiledRules:
         self._streams = tuple(streams)
 
     def apply(self, body: Body, label: str, options: Options, settings: Mapping[str, Any]) -> list[Adjustment]:
-        """Adjust `body` in place; what was done, in order. Refusal when it cannot be."""
+        """Adjust `body` in place and return the adjustments in order. Raises Refusal if the body cannot be sent."""
         turns: list[int] = [*self._always, *self._streams] if options.stream else list(self._always)
         table = self._table
         unknown: list[str] | None = None
@@ -219,7 +219,7 @@ class CompiledRules:
         return self.unknown == "drop" or (self.unknown == "new" and name in CANONICAL_PARAMS)
 
     def capabilities(self) -> dict[str, dict[str, Any]]:
-        """Every canonical parameter, and what the rules say about it."""
+        """Return the capabilities of every canonical parameter."""
         absent = {"support": "passed"} if self.unknown == "pass" else {"support": "no"}
         table: dict[str, dict[str, Any]] = {}
         for rule in self.rules:
@@ -231,11 +231,11 @@ class CompiledRules:
 
 
 _WORSE = ("yes", "adjusted", "no")
-"""Of two rules on a parameter, the one that takes more away describes it."""
+"""Support levels. If two rules describe a parameter, the later level wins."""
 
 
 def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: UnknownPolicy) -> CompiledRules:
-    """The plan for one model: the first ForModels whose prefix fits wins over the general rules."""
+    """Return the rules for one model. The first ForModels with a matching prefix overrides the general rules."""
     rules = tuple(rules)
     general = [rule for rule in rules if isinstance(rule, Rule)]
     for special in rules:
@@ -255,7 +255,7 @@ def _without(rule: Rule, replaced: set[str]) -> tuple[Rule, ...]:
 
 
 def drop_unlisted(work: Work, name: str) -> None:
-    """A parameter that the provider does not list: dropped, refused in strict mode."""
+    """Drop a parameter that the provider does not define. Raises Refusal in strict mode."""
     if name in CANONICAL_PARAMS:
         work.drop(name)
     else:

@@ -1,7 +1,7 @@
-"""Rules on the conversation: roles, content parts, names, turns that must alternate, and `system_prompt`.
+"""Rules for the conversation: roles, content parts, names, alternating turns and `system_prompt`.
 
-A conversation is long and mostly needs nothing, so each rule first looks for its words in the raw bytes and decodes only
-when one is there. A JSON escape of an ASCII letter could hide a word, so that bytes with one are always decoded.
+Conversations are long and mostly need no change, so each rule looks for its words in the raw bytes first and decodes
+only on a match. Bytes with an escaped ASCII letter are always decoded, because the escape could hide a word.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _ESCAPED_ASCII = b"\\u00"
 
 
 def may_mention(raw: bytes, words: tuple[bytes, ...]) -> bool:
-    """True when one of `words` is in the JSON bytes, or may be, escaped."""
+    """Return whether one of `words` is in the JSON bytes, or may be hidden by an escape."""
     return _ESCAPED_ASCII in raw or any(word in raw for word in words)
 
 
 class MessageRule(Rule, frozen=True):
-    """A rule on every message; runs only when the conversation's bytes have one of `words`."""
+    """A rule for every message. It runs only if the conversation's bytes contain one of `words`."""
 
     param: str = "messages"
     words: ClassVar[tuple[bytes, ...]] = ()
@@ -33,11 +33,10 @@ class MessageRule(Rule, frozen=True):
         return (type(self).__name__,)
 
     def is_relevant(self, raw: bytes) -> bool:
-        """True when the messages must be looked at."""
+        """Return whether the messages must be decoded."""
         return may_mention(raw, self.words)
 
     def apply(self, work: Work) -> None:
-        """Rewrite the messages that need it."""
         raw = work.body.raw("messages")
         if raw is None or not self.is_relevant(raw):
             return
@@ -47,7 +46,7 @@ class MessageRule(Rule, frozen=True):
             work.body.set("messages", changed)
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """The new messages (copies, never changed in place), or None when they stay."""
+        """Return the new messages (copies: the old ones are shared), or None if nothing changes."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -55,7 +54,7 @@ class MessageRule(Rule, frozen=True):
 
 
 class Roles(MessageRule, frozen=True):
-    """The roles a provider knows; `to` maps others to one of them, any other role is refused."""
+    """The roles a provider accepts. `role_map` replaces other roles; roles in neither are refused."""
 
     accepts: tuple[str, ...] = ("system", "user", "assistant", "tool")
     role_map: Mapping[str, str] = DEVELOPER_IS_SYSTEM
@@ -65,7 +64,6 @@ class Roles(MessageRule, frozen=True):
         return may_mention(raw, tuple(b'"%s"' % role.encode() for role in missing))
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """Map or refuse roles."""
         changed: list[Message] | None = None
         for at, message in enumerate(messages):
             role = str(message.get("role"))
@@ -73,7 +71,7 @@ class Roles(MessageRule, frozen=True):
                 continue
             param = f"messages[{at}].role"
             if role not in self.role_map:
-                raise work.refuse(param, f"it knows the roles {', '.join(self.accepts)}")
+                raise work.refuse(param, f"supported roles are {', '.join(self.accepts)}")
             changed = changed or list(messages)
             changed[at] = {**message, "role": self.role_map[role]}
             work.report(param, "role_map", from_=role, to=self.role_map[role])
@@ -84,16 +82,16 @@ class Roles(MessageRule, frozen=True):
 
 
 class ContentParts(MessageRule, frozen=True):
-    """The content parts a provider takes, by role; text alone is joined to a string where `as_string` names the role."""
+    """The content parts a provider accepts. For roles in `as_string`, text parts are joined to a string."""
 
     accepts: tuple[str, ...] = ("text",)
     as_string: tuple[str, ...] = ()
     remote_images: bool = True
-    """Images may be http addresses; otherwise only data: URIs."""
+    """Images may have an http address. If not, only data: URIs are accepted."""
     words: ClassVar[tuple[bytes, ...]] = (b'"type"',)
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """Refuse unknown parts, join text where only a string is taken."""
+        """Refuse unknown parts. Join text parts where the provider accepts only a string."""
         changed: list[Message] | None = None
         for at, message in enumerate(messages):
             content = message.get("content")
@@ -103,14 +101,14 @@ class ContentParts(MessageRule, frozen=True):
             for index, part in enumerate(content):
                 kind = part.get("type")
                 if kind != "text" and (only_text or kind not in self.accepts):
-                    why = f"it does not take content of the type {str(kind)[:40]!r} here"
+                    why = f"content of type {str(kind)[:40]!r} is not supported here"
                     raise work.refuse(f"messages[{at}].content[{index}]", why, "unsupported_content")
                 if kind == "image_url" and not self.remote_images and not image_url(part).startswith("data:"):
-                    raise work.refuse(f"messages[{at}].content[{index}]", "it takes images as data: URIs only", "unsupported_content")
+                    raise work.refuse(f"messages[{at}].content[{index}]", "images must be data: URIs", "unsupported_content")
             if only_text:
                 changed = changed or list(messages)
                 changed[at] = {**message, "content": text_of(content)}
-                work.report(f"messages[{at}].content", "reshape", why="upstream takes a string")
+                work.report(f"messages[{at}].content", "reshape", why="the upstream accepts only a string")
         return changed
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -118,7 +116,7 @@ class ContentParts(MessageRule, frozen=True):
 
 
 class DropField(MessageRule, frozen=True):
-    """A field of messages that the provider refuses or ignores, but for those of `keeps` roles."""
+    """A message field that the provider refuses or ignores, except in messages of the roles in `keeps`."""
 
     field: str = "name"
     keeps: tuple[str, ...] = ()
@@ -128,7 +126,6 @@ class DropField(MessageRule, frozen=True):
         return may_mention(raw, (b'"%s"' % self.field.encode(),))
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """Take the field out."""
         changed: list[Message] | None = None
         for at, message in enumerate(messages):
             if self.field not in message or message.get("role") in self.keeps:
@@ -144,27 +141,26 @@ class DropField(MessageRule, frozen=True):
 
 
 class RefuseToolTurns(MessageRule, frozen=True):
-    """A provider without tools: a turn that called one cannot be told."""
+    """For providers without tools: a message with a tool call is refused."""
 
     words: ClassVar[tuple[bytes, ...]] = (b'"tool_calls"', b'"function_call"')
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """Refuse such turns."""
         for at, message in enumerate(messages):
             for field in ("tool_calls", "function_call"):
                 if message.get(field):
-                    raise work.refuse(f"messages[{at}].{field}", "it knows no tools", "unsupported_content")
+                    raise work.refuse(f"messages[{at}].{field}", "tools are not supported", "unsupported_content")
         return None
 
 
 class AlternateRoles(MessageRule, frozen=True):
-    """User and assistant turns must alternate: neighbours of one role are merged, or refused in strict mode."""
+    """User and assistant messages must alternate. Neighbours of one role are merged, or refused in strict mode."""
 
     def is_relevant(self, raw: bytes) -> bool:
         return True
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """Merge neighbours that say text only."""
+        """Merge neighbours that contain only text."""
         merged: list[Message] = []
         for at, message in enumerate(messages):
             last = merged[-1] if merged else None
@@ -184,12 +180,11 @@ class AlternateRoles(MessageRule, frozen=True):
 
 
 class SystemPrompt(Rule, frozen=True):
-    """`system_prompt` becomes the leading system message, or joins the one that is there, before a blank line."""
+    """`system_prompt` becomes the first system message, or is prepended to it with a blank line."""
 
     param: str = "system_prompt"
 
     def apply(self, work: Work) -> None:
-        """Prepend it."""
         text = work.body.pop(self.param)
         if not text:
             work.report(self.param, "drop", why="neutral value")
@@ -207,19 +202,19 @@ class SystemPrompt(Rule, frozen=True):
 
 
 def image_url(part: dict[str, Any]) -> str:
-    """The address of an image_url part, "" when it has none."""
+    """Return the address of an image_url part, or ""."""
     image = part.get("image_url")
     address = image.get("url") if type(image) is dict else image
     return address if type(address) is str else ""
 
 
 def text_of(parts: list[dict[str, Any]]) -> str:
-    """The text of a list of content parts."""
+    """Return the joined text of a list of content parts."""
     return "".join(part.get("text") or "" for part in parts if part.get("type") == "text")
 
 
 def join_content(first: Any, second: Any) -> Any:
-    """Two contents as one, a blank line between; a list of parts when one of them is a list."""
+    """Join two contents with a blank line. The result is a list of parts if one of them is."""
     if type(first) is str and type(second) is str:
         return f"{first}\n\n{second}"
     return [*_as_parts(first), *_as_parts(second)]
@@ -230,5 +225,5 @@ def _as_parts(content: Any) -> list[Any]:
 
 
 def _plain(message: Message) -> bool:
-    """Text that can be merged: a user or assistant turn, or system text, without tool calls."""
+    """Return whether a message can be merged: it has content, no tool calls, and is not a tool message."""
     return message.get("role") in ("user", "assistant", "system") and not message.get("tool_calls") and message.get("content") is not None

@@ -1,4 +1,4 @@
-"""Rules on parameters that need each other, exclude each other, or had better not meet."""
+"""Rules for parameter combinations: required together, exclusive, discouraged."""
 
 from __future__ import annotations
 
@@ -8,36 +8,35 @@ from providers.rules.engine import Rule, Work, is_neutral
 
 
 class Requires(Rule, frozen=True):
-    """A parameter that makes sense only with another one."""
+    """A parameter that is valid only with another one."""
 
     other: str
 
     def apply(self, work: Work) -> None:
-        """Refuse it alone, in both modes; a neutral value is dropped."""
+        """Refuse the parameter alone, in both modes. Drop a neutral value."""
         if work.body.get(self.other):
             return
         if is_neutral(self.param, work.body.get(self.param)):
             work.drop(self.param)
         else:
-            raise work.refuse(self.param, f"it needs '{self.other}'")
+            raise work.refuse(self.param, f"it requires '{self.other}'")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"needs": self.other}}
 
 
 class Excludes(Rule, frozen=True):
-    """A parameter that cannot stand beside `others`: dropped, or refused in both modes where `refuse`."""
+    """A parameter that excludes `others`. It is dropped, or refused in both modes if `refuse` is set."""
 
     others: tuple[str, ...]
     refuse: bool = False
     code: str = "unsupported_combination"
 
     def apply(self, work: Work) -> None:
-        """Drop it when another is there and means something."""
         other = next((name for name in self.others if not is_neutral(name, work.body.get(name))), None)
         if other is None or self.param not in work.body:
             return
-        why = f"unsupported together with {other}"
+        why = f"not supported together with {other}"
         if is_neutral(self.param, work.body.get(self.param)):
             work.report(self.param, "drop", why="neutral value")
         elif self.refuse:
@@ -51,13 +50,12 @@ class Excludes(Rule, frozen=True):
 
 
 class Discouraged(Rule, frozen=True):
-    """Two parameters that the provider advises not to set together: sent, with a warning."""
+    """Two parameters that the provider advises against setting together. They are sent, with a warning."""
 
     other: str
     why: str
 
     def apply(self, work: Work) -> None:
-        """Warn."""
         if work.body.get(self.param) is not None and work.body.get(self.other) is not None:
             work.report(self.param, "warn", why=self.why)
 

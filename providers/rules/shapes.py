@@ -1,4 +1,4 @@
-"""Rules on shapes: stop lists, tools, response formats, seeds and several choices, usage in streams."""
+"""Rules for structured parameters: stop strings, tools, response format, choices and seeds, usage in streams."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from providers.base import Body
 from providers.rules.engine import UNSUPPORTED, Rule, Work
 
 SEED_NAMES = ("seed", "random_seed")
-"""What a seed is called in an adapted body; the second is Mistral's."""
+"""Names of the seed in an adapted body; the second is Mistral's."""
 MAX_FANOUT = 8
-"""The most upstream calls that one caller's call becomes, unless the provider's `max_fanout` says otherwise."""
+"""Default of the setting `max_fanout`: most upstream requests that one call may become."""
 
 
 class StopStrings(Rule, frozen=True):
-    """Stop strings: at most `limit` of them (None: any number), as a list only where `listed`; the gateway watches for the rest."""
+    """Stop strings: at most `limit` (None: any number), always a list if `as_list`. The gateway enforces the rest."""
 
     limit: int | None = None
     as_list: bool = False
 
     def apply(self, work: Work) -> None:
-        """Make a list of one string; keep the first `limit` of a list."""
+        """Turn a single string into a list. Keep the first `limit` of a list."""
         value = work.body.get(self.param)
         if type(value) is str and self.as_list:
-            work.report(self.param, "reshape", why="upstream takes a list")
+            work.report(self.param, "reshape", why="the upstream accepts only a list")
             work.body.set(self.param, [value])
         elif type(value) is list and self.limit is not None and len(value) > self.limit:
             work.body.set(self.param, first_stops(work, value, self.limit))
@@ -33,21 +33,20 @@ class StopStrings(Rule, frozen=True):
 
 
 def first_stops(work: Work, stops: list[str], limit: int) -> list[str]:
-    """As many stop strings as fit. The gateway ends the text at any of them, which strict mode takes for less than asked."""
-    why = f"it takes at most {limit} stop strings"
+    """Return the stop strings that fit; the gateway enforces the others. Raises Refusal in strict mode."""
+    why = f"at most {limit} stop strings are supported"
     if work.strict:
         raise work.refuse("stop", why)
-    work.report("stop", "enforce_locally", from_=len(stops), to=limit, why=f"{why}; the gateway watches for the others")
+    work.report("stop", "enforce_locally", from_=len(stops), to=limit, why=f"{why}; the gateway enforces the others")
     return stops[:limit]
 
 
 class StopSequences(Rule, frozen=True):
-    """Stop strings as the list `stop_sequences`, of at most `limit`."""
+    """Stop strings as the list `stop_sequences`, at most `limit`."""
 
     limit: int | None = None
 
     def apply(self, work: Work) -> None:
-        """List, cut and rename them."""
         if self.param not in work.body:
             return
         value = work.body.pop(self.param)
@@ -66,44 +65,44 @@ class StopSequences(Rule, frozen=True):
 
 
 class IncludeStop(Rule, frozen=True):
-    """The stop stays in the text: then no upstream may end it first, as most leave the stop out, and the gateway alone watches."""
+    """Keep the stop string in the text. Most upstreams remove it, so only the gateway watches for it."""
 
     param: str = "include_stop_str_in_output"
 
     def apply(self, work: Work) -> None:
-        """Take both out of the body. Comes before the rules on stops."""
+        """Take `stop` and the parameter out of the body. Must precede the rules for stop strings."""
         if work.body.pop(self.param) is not True or not work.body.get("stop"):
             work.report(self.param, "drop", why="neutral value")
             return
         work.body.pop("stop")
-        work.report(self.param, "enforce_locally", why="the gateway ends the text after the stop")
+        work.report(self.param, "enforce_locally", why="the gateway ends the text after the stop string")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "adjusted", "action": "enforce_locally"}}
 
 
 class Tools(Rule, frozen=True):
-    """Tools the model may call: at most `limit`, functions only where `functions_only`; an empty list is left out."""
+    """Tools: at most `limit`, and only functions if `functions_only`. An empty list is dropped."""
 
     limit: int | None = None
     functions_only: bool = True
     require_parameters: bool = False
-    """Every function must state its parameters, be it none."""
+    """Every function must have `parameters`, even if it takes none."""
 
     def apply(self, work: Work) -> None:
-        """Refuse what cannot be sent; tools are never left out silently."""
+        """Refuse tools that cannot be sent. Tools are never dropped silently."""
         tools = work.body.get(self.param)
         if tools is None:
             return
         if not tools:
-            work.report(self.param, "drop", why="an empty list is rejected upstream")
+            work.report(self.param, "drop", why="the upstream rejects an empty list")
             work.body.pop(self.param)
             return
         if self.limit is not None and len(tools) > self.limit:
-            raise work.refuse(self.param, f"it takes at most {self.limit} tools")
+            raise work.refuse(self.param, f"at most {self.limit} tools are supported")
         for at, tool in enumerate(tools):
             if self.functions_only and tool.get("type", "function") != "function":
-                raise work.refuse(f"{self.param}[{at}].type", "it takes functions only", "unsupported_parameter")
+                raise work.refuse(f"{self.param}[{at}].type", "only functions are supported", "unsupported_parameter")
         if self.require_parameters and any("parameters" not in tool.get("function", {}) for tool in tools):
             work.body.set(self.param, [_with_parameters(tool) for tool in tools])
             work.report(self.param, "reshape", why="every function must state its parameters")
@@ -118,12 +117,12 @@ def _with_parameters(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 class ToolChoice(Rule, frozen=True):
-    """Which of auto, none, required and named (a function) the provider honours; tools must be there."""
+    """The values of tool_choice that the provider supports (`named`: a function). It requires tools."""
 
     accepts: tuple[str, ...] = ("auto", "none", "required", "named")
 
     def apply(self, work: Work) -> None:
-        """Drop a choice that is not honoured; refuse one without tools."""
+        """Drop an unsupported choice. Refuse a choice without tools."""
         if self.param not in work.body:
             return
         value = work.body.get(self.param)
@@ -132,7 +131,7 @@ class ToolChoice(Rule, frozen=True):
                 work.body.pop(self.param)
                 work.report(self.param, "drop", why="neutral value")
                 return
-            raise work.refuse(self.param, "it needs 'tools'")
+            raise work.refuse(self.param, "it requires 'tools'")
         if value is None:
             return
         kind = value if type(value) is str else "named" if value.get("type") == "function" else str(value.get("type"))
@@ -149,16 +148,16 @@ class ToolChoice(Rule, frozen=True):
 
 
 class ResponseFormat(Rule, frozen=True):
-    """Answer formats: json_schema becomes json_object where only that is known; what is not known is dropped."""
+    """The response formats a provider accepts. json_schema falls back to json_object; other formats are dropped."""
 
     accepts: tuple[str, ...] = ("text", "json_object", "json_schema")
     warn_without_json: bool = False
-    """JSON mode needs the word JSON in the conversation, or the answer may be endless whitespace: warn when it is missing."""
+    """Warn if no message contains the word JSON: the answer may then be whitespace up to the token limit."""
     schema_only: bool = False
-    """json_schema carries nothing but `schema`."""
+    """json_schema may contain only `schema`."""
 
     def apply(self, work: Work) -> None:
-        """Downgrade or drop what is not taken."""
+        """Downgrade or drop an unsupported format."""
         value = work.body.get(self.param)
         kind = value.get("type") if type(value) is dict else None
         if kind is None:
@@ -168,15 +167,15 @@ class ResponseFormat(Rule, frozen=True):
         elif kind == "json_schema" and self.schema_only:
             self._trim(work, value)
         if self.warn_without_json and kind in ("json_object", "json_schema") and b"json" not in (work.body.raw("messages") or b"").lower():
-            work.report(self.param, "warn", why="no message asks for JSON; the answer may be whitespace until the limit")
+            work.report(self.param, "warn", why="no message asks for JSON; the answer may be whitespace up to the token limit")
 
     def _lower(self, work: Work, kind: str) -> None:
         if kind == "json_schema" and "json_object" in self.accepts:
-            why = "schema not enforced upstream"
+            why = "the upstream does not enforce schemas"
             work.report_lossy(self.param, "downgrade", why, from_="json_schema", to="json_object", code="unsupported_parameter")
             work.body.set(self.param, {"type": "json_object"})
         elif kind == "text":
-            work.report(self.param, "drop", why="text is the only behaviour" if not self.accepts else "text is what it answers")
+            work.report(self.param, "drop", why="text is the only behaviour" if not self.accepts else "text is the default")
             work.body.pop(self.param)
         else:
             work.drop(self.param)
@@ -185,40 +184,45 @@ class ResponseFormat(Rule, frozen=True):
         given = value["json_schema"]
         if set(given) - {"schema"} or set(value) - {"type", "json_schema"}:
             work.body.set(self.param, {"type": "json_schema", "json_schema": {"schema": given.get("schema", {})}})
-            work.report(self.param, "reshape", why="only schema is defined upstream")
+            work.report(self.param, "reshape", why="the upstream defines only 'schema'")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "yes", "values": list(self.accepts)} if self.accepts else {"support": "no"}}
 
 
 class StreamUsage(Rule, frozen=True):
-    """Usage in streams. `ask`: stream_options are taken; `always`: it comes unasked, no such field; `never`: it does not come."""
+    """Usage in streams. `ask`: on request (stream_options); `always`: without that field; `never`: not reported."""
 
     how: Literal["ask", "always", "never"] = "ask"
     only_streams: bool = True
-    """stream_options without a stream is an error upstream."""
+    """The upstream rejects stream_options without a stream."""
     runs: ClassVar[Literal["present", "always", "stream"]] = "stream"
 
     def apply(self, work: Work) -> None:
-        """Ask for usage on every stream that can give it; take the field out where it is not known."""
+        """Request usage on every stream that can report it. Drop the field if the upstream does not define it."""
         value = work.body.get(self.param)
         if self.how == "ask":
             self._ask(work, value)
         elif self.param in work.body:
             if self.how == "always":
                 work.body.pop(self.param)
-                work.report(self.param, "drop", why="usage comes in the last chunk unasked; no such field")
+                work.report(self.param, "drop", why="the upstream always reports usage and has no such field")
             else:
                 work.drop(self.param, "the provider never reports usage")
 
     def _ask(self, work: Work, value: Any) -> None:
         if not work.options.stream:
             if self.only_streams and self.param in work.body:
-                work.drop(self.param, "only valid with stream true", "invalid_value")
+                work.drop(self.param, "only valid with stream: true", "invalid_value")
         elif value is None or value.get("include_usage") is not True:
             asked = {**(value or {}), "include_usage": True}
             work.body.set(self.param, asked)
-            work.report(self.param, "set_default", to={"include_usage": True}, why="the gateway counts tokens; hidden if unasked")
+            work.report(
+                self.param,
+                "set_default",
+                to={"include_usage": True},
+                why="the gateway counts tokens; usage is hidden from a caller that does not ask for it",
+            )
 
     def describe(self) -> dict[str, dict[str, Any]]:
         support = {"ask": "yes", "always": "adjusted", "never": "no"}[self.how]
@@ -226,23 +230,23 @@ class StreamUsage(Rule, frozen=True):
 
 
 class Choices(Rule, frozen=True):
-    """`n` and `seed` together. `most` choices natively (None: one call each); seeds as a list natively where `seed_list`."""
+    """`n` and `seed` together. `max_choices` per request (None: one); `seed_list`: a list of seeds is accepted."""
 
     max_choices: int | None = None
     seed_list: bool = False
     has_seed: bool = True
-    """The provider has a seed at all."""
+    """The provider accepts a seed."""
     accepts_one: bool = False
-    """`n: 1` is a field it takes, more is an error."""
+    """`n: 1` is accepted, more is an error."""
     best_effort_seed: bool = False
-    """The provider promises no more than to try: the same seed may give another text."""
+    """The same seed may produce another text."""
 
     @property
     def params(self) -> tuple[str, ...]:
         return ("n", "seed")
 
     def apply(self, work: Work) -> None:
-        """Send n and seeds natively, or leave one choice a call to the gateway."""
+        """Send n and seeds as they are, or leave them to the gateway: one request for each choice."""
         n, seed = work.body.get("n"), work.body.get("seed")
         count = 1 if n is None else n
         if type(seed) is list:
@@ -251,28 +255,28 @@ class Choices(Rule, frozen=True):
         if several:
             self._fan_out(work, count)
         elif self.max_choices is not None and count > self.max_choices:
-            raise work.refuse("n", f"it takes at most {self.max_choices} choices")
+            raise work.refuse("n", f"at most {self.max_choices} choices are supported")
         elif "n" in work.body and self.max_choices is None and not self.accepts_one:
             work.body.pop("n")
-            work.report("n", "drop", why="equals the only behaviour")
+            work.report("n", "drop", why="equals the default")
         if "seed" in work.body and not self.has_seed:
             work.drop("seed")
         elif type(seed) is list and not self.seed_list and not several:
             work.body.set("seed", seed[0])
-            work.report("seed", "reshape", why="upstream takes one integer")
+            work.report("seed", "reshape", why="the upstream accepts one integer")
         if self.best_effort_seed and seed is not None:
-            work.report("seed", "warn", why="best effort: the same seed may give another text")
+            work.report("seed", "warn", why="best effort: the same seed may produce another text")
 
     def _check_seeds(self, work: Work, seed: list[int], count: int) -> None:
         if len(seed) != count:
-            raise work.refuse("seed", f"a list of seeds needs one for each of the {count} choices")
+            raise work.refuse("seed", f"a list of seeds must have one for each of the {count} choices")
 
     def _fan_out(self, work: Work, count: int) -> None:
         limit = int(work.settings.get("max_fanout", MAX_FANOUT))
         if count > limit:
-            raise work.refuse("n", f"it answers one choice a call, and one call may become at most {limit}")
+            raise work.refuse("n", f"it returns one choice per request, and one call may become at most {limit} requests")
         work.body.pop("n")
-        work.report("n", "fan_out", from_=count, why="one choice per upstream call; prompt tokens are billed by each and added up")
+        work.report("n", "fan_out", from_=count, why="one upstream request per choice; each bills the prompt, and usage is added up")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         n = (
@@ -285,10 +289,10 @@ class Choices(Rule, frozen=True):
 
 
 def fan_out(body: Body, n: int) -> list[Body]:
-    """The bodies of the `n` upstream calls that an adapted body with a `fan_out` adjustment stands for.
+    """Return the bodies of `n` upstream requests for an adapted body with a `fan_out` adjustment.
 
-    A list of seeds gives one to each; one seed (the provider's default included) is counted up, because the same seed
-    would repeat the same text; without a seed each call draws its own.
+    Each request gets its seed from a list of seeds. A single seed (or the provider's default) is incremented, because
+    the same seed would produce the same text. Without a seed the upstream draws one for each request.
     """
     name = next((name for name in SEED_NAMES if name in body), SEED_NAMES[0])
     seed = body.get(name)
@@ -309,7 +313,7 @@ def _next_seed(seed: int, at: int) -> int:
 
 
 class LegacyFunctions(Rule, frozen=True):
-    """OpenAI's old `functions` and `function_call`, as tools and tool_choice. Comes before the rules on those."""
+    """OpenAI's legacy `functions` and `function_call`, as tools and tool_choice. Must precede the rules for those."""
 
     @property
     def may_add(self) -> tuple[str, ...]:
@@ -320,7 +324,7 @@ class LegacyFunctions(Rule, frozen=True):
         return ("functions", "function_call")
 
     def apply(self, work: Work) -> None:
-        """Reshape both; tools given as well win."""
+        """Reshape both. Tools win if both are given."""
         body = work.body
         named = [name for name in self.params if name in body]
         functions, choice = body.pop("functions"), body.pop("function_call")
@@ -333,7 +337,7 @@ class LegacyFunctions(Rule, frozen=True):
             return
         for name, value in (("functions", functions), ("function_call", choice)):
             if name in named and value and functions:
-                work.report_lossy(name, "drop", "'tools' was given as well", code="conflicting_parameters")
+                work.report_lossy(name, "drop", "'tools' is also set", code="conflicting_parameters")
             elif name in named:
                 work.report(name, "drop", why="there are no functions")
 

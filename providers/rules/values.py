@@ -1,4 +1,4 @@
-"""Rules on one value: ranges, choices, names, defaults, headers, and what goes together with what."""
+"""Rules for a single value: ranges, allowed values, names, defaults, headers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from providers.rules.engine import UNSUPPORTED, Rule, Work, is_neutral
 
 
 def is_number(value: Any) -> bool:
-    """True for int and float; a bool is neither."""
+    """Return whether a value is an int or a float. A bool is neither."""
     return type(value) is int or type(value) is float
 
 
 class Range(Rule, frozen=True):
-    """A number between `low` and `high`; outside is clamped, or refused in both modes where `refuse`."""
+    """A number from `low` to `high`. A value outside is clamped, or refused in both modes if `refuse` is set."""
 
     low: float | None = None
     high: float | None = None
     refuse: bool = False
 
     def apply(self, work: Work) -> None:
-        """Clamp what is outside."""
         value = work.body.get(self.param)
         if not is_number(value):
             return
@@ -32,14 +31,14 @@ class Range(Rule, frozen=True):
             bound = self.high
         if bound == value:
             return
-        why = f"it takes {self.in_words()}"
+        why = f"must be {self.in_words()}"
         if self.refuse:
             raise work.refuse(self.param, why)
         work.report_lossy(self.param, "clamp", why, from_=value, to=bound)
         work.body.set(self.param, bound)
 
     def in_words(self) -> str:
-        """The range in words."""
+        """Describe the range."""
         if self.low is None:
             return f"at most {self.high:g}"
         return f"at least {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
@@ -49,13 +48,12 @@ class Range(Rule, frozen=True):
 
 
 class BiasRange(Rule, frozen=True):
-    """Token biases between `low` and `high`; those outside are clamped."""
+    """Token biases from `low` to `high`. Biases outside are clamped."""
 
     low: float = -100
     high: float = 100
 
     def apply(self, work: Work) -> None:
-        """Clamp the biases outside."""
         biases = work.body.get(self.param)
         if type(biases) is not dict:
             return
@@ -63,7 +61,7 @@ class BiasRange(Rule, frozen=True):
         if clamped != biases:
             worst = max((bias for bias in biases.values() if is_number(bias)), key=abs)
             to = min(max(worst, self.low), self.high)
-            work.report_lossy(self.param, "clamp", f"it takes biases from {self.low:g} to {self.high:g}", from_=worst, to=to)
+            work.report_lossy(self.param, "clamp", f"biases must be {self.low:g} to {self.high:g}", from_=worst, to=to)
             work.body.set(self.param, clamped)
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -71,17 +69,17 @@ class BiasRange(Rule, frozen=True):
 
 
 class OneOf(Rule, frozen=True):
-    """One of `values`; `to` maps words to the nearest one, others are dropped; all of it is refused where `refuse`."""
+    """One of `values`. `nearest` maps other words to an allowed one; the rest is dropped, or refused if `refuse` is set."""
 
     values: tuple[Any, ...]
     nearest: Mapping[Any, Any] = {}
     synonyms: Mapping[Any, Any] = {}
-    """Words that mean exactly the same as one of `values`: reshaped, in both modes."""
+    """Words with the same meaning as one of `values`. They are replaced in both modes."""
     refuse: bool = False
     accepts_numbers: bool = False
 
     def apply(self, work: Work) -> None:
-        """Map or drop what is not listed."""
+        """Replace or drop a value that is not allowed."""
         value = work.body.get(self.param)
         if value is None or value in self.values or (self.accepts_numbers and (type(value) is int or type(value) is bool)):
             return
@@ -90,7 +88,7 @@ class OneOf(Rule, frozen=True):
             work.report(self.param, "reshape", from_=value, to=self.synonyms[key])
             work.body.set(self.param, self.synonyms[key])
             return
-        why = f"it takes {', '.join(map(str, self.values)) or 'no value'}"
+        why = f"must be one of {', '.join(map(str, self.values))}" if self.values else "no value is supported"
         if self.refuse:
             raise work.refuse(self.param, why)
         if key in self.nearest:
@@ -105,7 +103,7 @@ class OneOf(Rule, frozen=True):
 
 
 class Rename(Rule, frozen=True):
-    """The provider's own word for a parameter. Other rules on it come before this one."""
+    """The provider's name for a parameter. Must follow the other rules for the parameter."""
 
     to: str
 
@@ -114,11 +112,11 @@ class Rename(Rule, frozen=True):
         return (self.to,)
 
     def apply(self, work: Work) -> None:
-        """Move the value; when the caller sent the provider's word as well, that one wins."""
+        """Move the value. If the caller sent the provider's name too, that one wins."""
         if self.param not in work.body:
             return
         if self.to in work.body:
-            work.report_lossy(self.param, "drop", f"'{self.to}' was given as well", code="conflicting_parameters")
+            work.report_lossy(self.param, "drop", f"'{self.to}' is also set", code="conflicting_parameters")
             work.body.pop(self.param)
             return
         work.report(self.param, "rename", to=self.to)
@@ -129,13 +127,13 @@ class Rename(Rule, frozen=True):
 
 
 class OutputCap(Rule, frozen=True):
-    """One cap on the output under its two names. `param` is what the provider takes; `also`: the other name passes alone."""
+    """The limit on output tokens, which has two names. The provider accepts `param`, or either if `accepts_both`."""
 
     accepts_both: bool = False
 
     @property
     def other(self) -> str:
-        """The name of the two that is not `param`."""
+        """Return the other name."""
         return "max_tokens" if self.param == "max_completion_tokens" else "max_completion_tokens"
 
     @property
@@ -143,7 +141,7 @@ class OutputCap(Rule, frozen=True):
         return (self.param, self.other)
 
     def apply(self, work: Work) -> None:
-        """Send one cap: equal ones once, of different ones the smaller."""
+        """Send one limit: the smaller one if the two differ."""
         body, other = work.body, self.other
         cap, second = body.get(self.param), body.get(other)
         if second is None:
@@ -162,7 +160,7 @@ class OutputCap(Rule, frozen=True):
             self._keep_smaller(work, cap, second)
 
     def _keep_smaller(self, work: Work, cap: int, second: int) -> None:
-        why = "max_tokens and max_completion_tokens differ; the smaller counts"
+        why = "max_tokens and max_completion_tokens differ; the smaller one applies"
         if work.strict:
             raise work.refuse("max_completion_tokens", "it differs from 'max_tokens'", "conflicting_parameters")
         if cap < second:
@@ -179,14 +177,13 @@ class OutputCap(Rule, frozen=True):
 
 
 class Drop(Rule, frozen=True):
-    """A parameter that the provider lacks, ignores or refuses; `neutral` are further values that lose nothing."""
+    """A parameter that the provider lacks, ignores or rejects. `neutral` adds values that lose nothing."""
 
     why: str = UNSUPPORTED
     neutral: tuple[Any, ...] = ()
     code: str = "unsupported_parameter"
 
     def apply(self, work: Work) -> None:
-        """Drop it."""
         if self.param not in work.body:
             return
         if work.body.get(self.param) in self.neutral:
@@ -200,7 +197,7 @@ class Drop(Rule, frozen=True):
 
 
 class Refuse(Rule, frozen=True):
-    """A parameter that cannot be left out without changing the answer: refused in both modes."""
+    """A parameter that cannot be dropped without changing the answer. It is refused in both modes."""
 
     why: str = UNSUPPORTED
     code: str = "unsupported_parameter"
@@ -216,7 +213,7 @@ class Refuse(Rule, frozen=True):
 
 
 class Default(Rule, frozen=True):
-    """A value stated explicitly when the caller gave none; `setting` names the provider option that replaces it."""
+    """A default stated explicitly if the caller sets no value. `setting` names the option that replaces it."""
 
     value: Any
     why: str = ""
@@ -224,7 +221,6 @@ class Default(Rule, frozen=True):
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
 
     def apply(self, work: Work) -> None:
-        """Set the value where there is none."""
         if work.body.get(self.param) is None:
             value = work.settings.get(self.setting, self.value)
             work.body.set(self.param, value)
@@ -235,12 +231,11 @@ class Default(Rule, frozen=True):
 
 
 class DefaultFromSetting(Rule, frozen=True):
-    """A parameter that the operator may have set for the provider: it stands where the caller gave none."""
+    """A default from the provider's settings, used if the caller sets no value."""
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
 
     def apply(self, work: Work) -> None:
-        """Set it from the provider's settings."""
         value = work.settings.get(self.param)
         if value is not None and work.body.get(self.param) is None:
             work.body.set(self.param, value)
@@ -248,21 +243,21 @@ class DefaultFromSetting(Rule, frozen=True):
 
 
 class MapValues(Rule, frozen=True):
-    """A parameter whose values are said otherwise: pairs of value and what the field `to` becomes (None: leave it out)."""
+    """Maps values of a parameter to values of the field `to`. None means: leave the field out."""
 
     to: str
     pairs: tuple[tuple[Any, Any], ...]
     shown_as: str = ""
-    """What the receipt names, where it is not `to`."""
+    """The name in the receipt, if it is not `to`."""
     keep_others: bool = False
-    """Values without words here are left to the next rule."""
+    """Leave values without a mapping to the next rule."""
 
     @property
     def may_add(self) -> tuple[str, ...]:
         return (self.to,)
 
     def apply(self, work: Work) -> None:
-        """Say it in the provider's words; a value without words is dropped."""
+        """Replace the value. Drop a value without a mapping."""
         value = work.body.get(self.param)
         for said, means in self.pairs:
             if type(said) is type(value) and said == value:
@@ -275,7 +270,7 @@ class MapValues(Rule, frozen=True):
         if means is None:
             work.report(self.param, "drop", why="equals the default")
         elif self.to != self.param and work.body.get(self.to) is not None:
-            work.report_lossy(self.param, "drop", f"'{self.to}' was given as well", code="conflicting_parameters")
+            work.report_lossy(self.param, "drop", f"'{self.to}' is also set", code="conflicting_parameters")
         else:
             work.body.set(self.to, means)
             work.report(self.param, "reshape", to=self.shown_as or self.to)
@@ -287,24 +282,24 @@ class MapValues(Rule, frozen=True):
 
 
 class MoveToHeader(Rule, frozen=True):
-    """A parameter that the provider takes as a request header."""
+    """A parameter that the provider accepts as a request header."""
 
     header: str
     values: tuple[str, ...] = ()
-    """What the header may be, where the provider knows only some words; other words are dropped."""
+    """Allowed values, if the provider restricts them. Others are dropped."""
 
     def apply(self, work: Work) -> None:
-        """Move the value to the header; what could not stand in one is dropped."""
+        """Move the value to the header. Drop a value that is not valid in a header."""
         value = work.body.get(self.param)
         if self.values and value is not None and value not in self.values:
-            work.drop(self.param, f"it takes {', '.join(self.values)}", "invalid_value")
+            work.drop(self.param, f"must be one of {', '.join(self.values)}", "invalid_value")
             return
         if value is None:
             work.drop(self.param)
             return
         text = value if type(value) is str else f"{value:g}" if is_number(value) else ""
         if not text or not text.isascii() or not text.isprintable() or len(text) > 256:
-            why = f"it becomes the header {self.header} and must be short printable ASCII"
+            why = f"it is sent as the header {self.header}: printable ASCII, at most 256 characters"
             work.report_lossy(self.param, "drop", why)
             work.body.pop(self.param)
             return
@@ -317,7 +312,7 @@ class MoveToHeader(Rule, frozen=True):
 
 
 class EnforcedLocally(Rule, frozen=True):
-    """A parameter that the gateway honours itself. `unless` names a provider option that forwards it instead."""
+    """A parameter that the gateway enforces itself. The provider option `unless` forwards it instead."""
 
     why: str = ""
     unless: str = ""

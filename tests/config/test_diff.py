@@ -44,7 +44,7 @@ CASES = [
         ["~ model m: timeout none -> 30s", "+ model n: targets m"],
     ),
     (BASE.replace("o/a }", "o/a, n: m }"), BASE, ["- model n"]),
-    (BASE, BASE.replace("'${K}'", "'${L}'"), ['~ provider o: api_key ["***"] (another value)']),
+    (BASE, BASE.replace("'${K}'", "'${L}'"), ['~ provider o: api_key ["***"] (different value)']),
     (BASE, BASE.replace("local: {}", "local: { slots: 3 }"), ["~ provider local: slots 4 -> 3"]),
     (BASE, BASE + "max_body: 5MiB\n", ["~ max_body: 32MiB -> 5MiB"]),
     (BASE, BASE + "listen: 127.0.0.1:9\n", ["~ listen: 127.0.0.1:8080 -> 127.0.0.1:9 (needs a restart)"]),
@@ -93,7 +93,7 @@ def test_what_a_process_cannot_change_is_kept_as_it_runs(path: str) -> None:
 def test_a_summary_counts_by_section() -> None:
     changes = compare(parse(BASE + KEY), parse(BASE.replace("o/a", "o/b, n: m") + "max_body: 5MiB\n"))
     assert summarize(changes) == "models: 1 added, 1 changed; keys: 1 removed; max_body changed"
-    assert summarize([]) == "nothing changed but how it is written"
+    assert summarize([]) == "only the formatting has changed"
 
 
 def run(tmp_path: Path, old: str, new: str, *args: str) -> int:

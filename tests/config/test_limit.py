@@ -62,7 +62,7 @@ def test_limits_are_read(written: str, kind: str, found: object) -> None:
         ("{tokens: 5x/min}", "unknown factor, use k, M or G"),
         ("{tokens: 1.0001k/min}", "a limit must be a whole number of at most"),
         ("{requests: [5/min, 100/day]}", "keys.k.limits.requests: expected a value such as 600/min, got a list"),
-        ("{requests: 5/min, requests: 6/min}", "keys.k.limits.requests: written twice, first in line 3: keep one of them"),
+        ("{requests: 5/min, requests: 6/min}", "keys.k.limits.requests: duplicate key, first in line 3: remove one of them"),
         ("{rpm: 5}", "keys.k.limits.rpm: unknown key, did you mean 'requests'?"),
         ("{tpm: 5}", "keys.k.limits.tpm: unknown key, did you mean 'tokens'?"),
         ("{max_budget: 5}", "keys.k.limits.max_budget: unknown key, did you mean 'spend'?"),
@@ -70,16 +70,16 @@ def test_limits_are_read(written: str, kind: str, found: object) -> None:
         ("{tokens: many}", "expected a rate such as"),
         ("{requests: ٥/min}", "keys.k.limits.requests: expected a rate such as"),
         ("{spend: ٥ USD/day}", "keys.k.limits.spend: expected an amount such as"),
-        ("{concurrent: 0}", "keys.k.limits.concurrent: expected a whole number, at least 1 and at most 1000000; got '0'"),
+        ("{concurrent: 0}", "keys.k.limits.concurrent: expected an integer, at least 1 and at most 1000000; got '0'"),
         ("{concurrent: -1}", "at least 1"),
-        ("{concurrent: 5/min}", "expected a whole number"),
+        ("{concurrent: 5/min}", "expected an integer"),
         ("{spend: 50/month}", "keys.k.limits.spend: expected an amount such as 50 USD/month or 2.50 USD/day: the unit must be USD"),
         ("{spend: 50 EUR/month}", "the unit must be USD"),
         ("{spend: 50 USD}", "the period is missing, day or month (UTC)"),
         ("{spend: 50 USD/min}", "unknown window 'min'; known: day, month"),
         ("{spend: -1 USD/day}", "a budget must be more than 0"),
         ("{spend: 2000000 USD/day}", "a budget must be at most 1,000,000 USD"),
-        ("{requests: 1/s, requests: 2/s}", "keys.k.limits.requests: written twice"),
+        ("{requests: 1/s, requests: 2/s}", "keys.k.limits.requests: duplicate key"),
         ("{request: 1/s}", "keys.k.limits.request: unknown key, did you mean 'requests'?"),
         ("{requests: 1/s, outage: shut}", "keys.k.limits.outage: expected one of "),
         ("600/min", "keys.k.limits: expected a mapping"),
@@ -102,22 +102,22 @@ def test_limits_are_counted_in_every_topology(store: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("store: redis://h/zero", "store: a Redis URL ends in the number of a database"),
-        ("store: redis+sentinel://a:1", "store: a Sentinel URL names its master: redis+sentinel://host:26379,host:26379/NAME/0"),
-        ("store: redis+cluster://a:1/2", "store: a Redis cluster has one database only"),
+        ("store: redis://h/zero", "store: a Redis URL must end in the number of a database"),
+        ("store: redis+sentinel://a:1", "store: a Sentinel URL needs the name of the master: redis+sentinel://host:26379,host:26379/NAME/0"),
+        ("store: redis+cluster://a:1/2", "store: a Redis cluster has only one database"),
         ("store: redis+cluster://a:1,:2", "store: expected HOST:PORT"),
         ("store: redis+cluster://a:0", "store: expected HOST:PORT"),
-        ("store: redis+sentinal://a:1/m", "store: expected memory:// or the URL of a Redis"),
-        ("store: redis://h/0?ssl=true", "store: a Redis URL has no options after '?'"),
+        ("store: redis+sentinal://a:1/m", "store: expected memory:// or a Redis URL"),
+        ("store: redis://h/0?ssl=true", "store: a Redis URL must not contain '?'"),
         ("store: redis://h:-1", "store: expected HOST:PORT"),
         ("store: redis://h:99999", "store: expected HOST:PORT"),
-        ("store: redis://a,b/0", "store: one server has one address"),
-        ("store_password: '${P}'", "store_password: memory:// has none: name a Redis as store"),
-        ("store: 'redis://:${P}@h'\nstore_password: '${P}'", "store: the password is given twice"),
-        ("store: redis://h\nstore_password: ['${P}', '${P}']", "store_password: the store has one password"),
-        ("store: redis+sentinel://h/m\nstore_sentinel_password: ['${P}', '${P}']", "store_sentinel_password: Sentinels have one password"),
-        ("store: redis://h\nstore_sentinel_password: '${P}'", "g.yaml:2:26: store_sentinel_password: no Sentinels are named"),
-        ("store: redis://h\nstore_deadline: 1h", "g.yaml:2:17: store_deadline: a call waits so long when the store hangs: 10 s at most"),
+        ("store: redis://a,b/0", "store: redis:// takes one address"),
+        ("store_password: '${P}'", "store_password: memory:// does not use it: set store to a Redis URL"),
+        ("store: 'redis://:${P}@h'\nstore_password: '${P}'", "store: the password is set twice"),
+        ("store: redis://h\nstore_password: ['${P}', '${P}']", "store_password: the store takes one password, not a list"),
+        ("store: redis+sentinel://h/m\nstore_sentinel_password: ['${P}', '${P}']", "store_sentinel_password: Sentinel takes one password, not a list"),
+        ("store: redis://h\nstore_sentinel_password: '${P}'", "g.yaml:2:26: store_sentinel_password: requires a Sentinel store"),
+        ("store: redis://h\nstore_deadline: 1h", "g.yaml:2:17: store_deadline: must be at most 10s"),
         ("store: rediss://h\nstore_ca: nowhere.pem", "store_ca: cannot read 'nowhere.pem'"),
     ],
 )
@@ -138,7 +138,7 @@ def test_what_is_wrong_with_the_store_is_told(text: str, said: str) -> None:
 def test_a_budget_without_a_price_is_refused(rest: str, path: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(rest, "box/llama")
-    assert f"{path}: box/llama has no known price, so that its cost cannot be counted: add it under providers.box.prices" in str(
+    assert f"{path}: box/llama has no known price, so its cost cannot be counted: add it under providers.box.prices" in str(
         caught.value
     )
 
@@ -194,16 +194,16 @@ def test_costs_are_whole_nano_dollars_rounded_up_once() -> None:
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("limits", "expected a mapping, got nothing: write one, or leave out 'limits'"),
+        ("limits", "expected a mapping, got nothing: add a value, or remove 'limits'"),
         ("limits_per_user", "expected a mapping, got nothing"),
-        ("models", "expected a list, got nothing: write one, or leave out 'models'"),
-        ("team", "expected text, got nothing: write one, or leave out 'team'"),
-        ("expires", "expected a value such as 2027-01-31, got nothing: write one, or leave out 'expires'"),
+        ("models", "expected a list, got nothing: add a value, or remove 'models'"),
+        ("team", "expected text, got nothing: add a value, or remove 'team'"),
+        ("expires", "expected a value such as 2027-01-31, got nothing: add a value, or remove 'expires'"),
         ("disabled", "expected true or false, got nothing"),
-        ("limits.requests", "expected a value such as 600/min, got nothing: write one, or leave out 'requests'"),
+        ("limits.requests", "expected a value such as 600/min, got nothing: add a value, or remove 'requests'"),
         ("limits.tokens", "expected a value such as 600/min, got nothing"),
-        ("limits.concurrent", "expected a whole number, got nothing: write one, or leave out 'concurrent'"),
-        ("limits.spend", "expected a value such as 50 USD/month, got nothing: write one, or leave out 'spend'"),
+        ("limits.concurrent", "expected an integer, got nothing: add a value, or remove 'concurrent'"),
+        ("limits.spend", "expected a value such as 50 USD/month, got nothing: add a value, or remove 'spend'"),
         ("limits.outage", "expected one of closed, local_share, open, got nothing"),
     ],
 )

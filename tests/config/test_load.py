@@ -236,7 +236,7 @@ def test_the_command_line_wins_over_the_files_addresses() -> None:
 
 
 def test_an_open_door_is_refused_from_the_command_line_too() -> None:
-    with pytest.raises(ConfigError, match="can be reached from outside, and there are no keys"):
+    with pytest.raises(ConfigError, match="is reachable from other machines and there are no keys"):
         config.load(BUILT_IN, overrides=config.Overrides(host="0.0.0.0"), environ={})
 
 

@@ -102,14 +102,14 @@ providers:
         ("{mode: fest}", "1:27: providers.acme2.mode: expected one of "),
         ("{ratio: 1}", "providers.acme2.ratio: expected a number, more than 0 and less than 1; got '1'"),
         ("{ratio: nan}", "providers.acme2.ratio: expected a number; got 'nan'"),
-        ("{amount: [1]}", "providers.acme2.amount: expected a whole number or text"),
+        ("{amount: [1]}", "providers.acme2.amount: expected an integer or text"),
         ("{names: ab}", "providers.acme2.names: expected a list, got text"),
         ("{names: [a]}", "providers.acme2.names[0]: expected at least 2 characters; got 'a'"),
         ("{names: [abcde]}", "providers.acme2.names[0]: expected at most 4 characters; got 'abcde'"),
         ("{names: [AB]}", "providers.acme2.names[0]: expected text like ^[a-z]+$; got 'AB'"),
-        ("{chunk: 1KB}", "providers.acme2.chunk: expected a whole number, at least 1024; got '1KB'"),
+        ("{chunk: 1KB}", "providers.acme2.chunk: expected an integer, at least 1024; got '1KB'"),
         ("{place: {zones: [x]}}", "providers.acme2.place.region: missing"),
-        ("{place: {zones: [x]}}", "providers.acme2.place.zones[0]: expected a whole number; got 'x'"),
+        ("{place: {zones: [x]}}", "providers.acme2.place.zones[0]: expected an integer; got 'x'"),
         ("{kinds: true}", "providers.acme2.kinds: unknown key, did you mean 'kind'?"),
         ("{mode: slow, ratio: 0.9}", "1:40: providers.acme2.ratio: ratio must be at most 0.5 when mode is slow"),
     ],
@@ -122,7 +122,7 @@ def test_what_a_packages_key_cannot_be_is_told_at_its_place(install: Callable[[s
 def test_a_package_that_cannot_be_loaded_is_a_problem_of_the_file_not_a_traceback(install: Callable[[str, str], None]) -> None:
     install("acme3", "raise RuntimeError('no licence')")
     message = said("{}", "acme3")
-    assert message == "g.yaml:1:20: providers.acme3.type: its package cannot be loaded: RuntimeError: no licence"
+    assert message == "g.yaml:1:20: providers.acme3.type: the plugin of this type cannot be loaded: RuntimeError: no licence"
 
 
 def test_the_schema_has_the_keys_of_installed_packages(install: Callable[[str, str], None]) -> None:

@@ -62,12 +62,12 @@ def test_a_file_holds_a_secret_without_its_last_newline_and_can_be_read_again(tm
     [
         (b"", 0o600, "is empty"),
         (b"\n", 0o600, "is empty"),
-        (b"two\nlines", 0o600, "line breaks or characters that no header can carry"),
-        (b" blank", 0o600, "has blanks around it"),
+        (b"two\nlines", 0o600, "line breaks or characters that are not allowed in a header"),
+        (b" blank", 0o600, "has surrounding spaces"),
         (b"\xff\xfe", 0o600, "is not UTF-8 text"),
         (b"x" * 70_000, 0o600, "is too large for a secret"),
-        (b"fine", 0o644, "everybody may read"),
-        (b"fine", 0o602, "everybody may write"),
+        (b"fine", 0o644, "world-readable"),
+        (b"fine", 0o602, "world-writable"),
     ],
 )
 def test_a_file_that_cannot_hold_a_secret_is_refused(tmp_path: Path, content: bytes, mode: int, said: str) -> None:
@@ -155,7 +155,7 @@ def test_hashes_and_the_stores_url_may_be_files_of_their_own(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("content", "mode", "said"),
-    [(HASH, 0o644, "everybody may read"), ("sha256:nonsense", 0o600, "expected sha256: and 64"), ("", 0o600, "is empty")],
+    [(HASH, 0o644, "world-readable"), ("sha256:nonsense", 0o600, "expected sha256: and 64"), ("", 0o600, "is empty")],
 )
 def test_a_hash_file_is_refused_when_it_is_exposed_or_holds_no_hash(tmp_path: Path, content: str, mode: int, said: str) -> None:
     (tmp_path / "hash").write_text(content)
@@ -168,5 +168,5 @@ def test_a_store_file_that_is_not_there_is_named_without_its_content(tmp_path: P
     (tmp_path / "store").write_text(f"mysql://{CANARY}")
     (tmp_path / "store").chmod(0o600)
     said = refused("store: file:store", folder=tmp_path)
-    assert "memory:// or the URL of a Redis" in said
+    assert "memory:// or a Redis URL" in said
     assert CANARY not in said

@@ -1,1 +1,1 @@
-"""What deploy/ and docker-compose.yml promise, checked file by file; with the real tools in `make prove`."""
+"""Checks of deploy/ and docker-compose.yml, file by file; with the real tools in `make prove`."""

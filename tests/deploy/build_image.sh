@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Builds deploy/Dockerfile for real without a container engine and without an image registry: Debian's buildah, its RUN lines in a chroot,
-# on a base that debootstrap makes. Needs root, buildah and debootstrap.
+# Build deploy/Dockerfile without a container engine and without an image registry: with Debian's buildah, RUN lines in a chroot, on a
+# base made by debootstrap. Needs root, buildah and debootstrap.
 #
-#   build_image.sh FOLDER     everything is kept under FOLDER; the image is localhost/lockgate:built in FOLDER/storage.conf's storage
+#   build_image.sh FOLDER     all files stay under FOLDER; the image is localhost/lockgate:built in the storage of FOLDER/storage.conf
 #
-# LOCKGATE_BASE_TAR names a tar of the base to use, or to write when it is not there yet (debootstrap takes a minute or two).
+# LOCKGATE_BASE_TAR is a tar of the base image; it is created if it does not exist (debootstrap takes a minute or two).
 set -euo pipefail
 
 folder=$(realpath "${1:?usage: build_image.sh FOLDER}")
 source=$(realpath "$(dirname "$0")/../..")
 base=${LOCKGATE_BASE_TAR:-$folder/base.tar}
-[ "$(id -u)" = 0 ] || { echo "building an image without an engine needs root" >&2; exit 3; }
+[ "$(id -u)" = 0 ] || { echo "building an image without a container engine needs root" >&2; exit 3; }
 for program in buildah debootstrap; do
 	command -v "$program" >/dev/null || PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || { echo "$program is missing" >&2; exit 3; }
 done
@@ -41,7 +41,7 @@ buildah add --quiet "$container" "$base" / >/dev/null
 buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
 buildah commit --quiet --rm "$container" localhost/lockgate-base >/dev/null
 
-# What this machine's pip is told, by files and by the environment, as one file that only the build sees.
+# The settings of this machine's pip, from files and environment, as one file that only the build can read.
 config="$folder/pip.conf"
 (umask 077 && python3 - >"$config" <<'END'
 import configparser, subprocess, sys
@@ -55,7 +55,7 @@ for name, value in merged.items():
     print(f"{name} = {value}")
 END
 )
-# The certificates too: a machine behind a proxy of its own has more than Debian's.
+# The certificates too: a machine behind a proxy may have additional ones.
 buildah bud --quiet --pull-never --format docker --layers=false --build-arg BASE_IMAGE=localhost/lockgate-base \
 	--secret id=pip_conf,src="$config" --volume /etc/ssl/certs:/etc/ssl/certs:ro \
 	--file "$source/deploy/Dockerfile" --tag localhost/lockgate:built "$source" >"$folder/build.log" 2>&1 ||

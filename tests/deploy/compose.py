@@ -1,14 +1,14 @@
-"""docker-compose.yml run as plain processes: what an engine would do with images is done with the programs of this machine.
+"""Run the services of docker-compose.yml as plain processes, with the programs of this machine instead of images.
 
-The file is read by the real `docker compose config`. For each service its entrypoint, command, environment, volumes, secrets, ports,
-health check, dependencies and grace are those of the file; what a container has and a process has not is translated:
+The real `docker compose config` reads the file. Each service runs with the entrypoint, command, environment, volumes, secrets, ports,
+health check, dependencies and stop grace of the file. Container features are translated:
 
-    a path in the container   a file or folder under the stack's folder, wherever it is named: arguments, files, health check
-    a published port          the host's port as the file publishes it; every other port a free one
+    a path in the container   a file or folder under the stack's folder, in arguments, files and health checks
+    a published port          the published host port; other ports are free ports
     HOST:PORT of a service    127.0.0.1 and that port
-    an image                  its program here: redis-server, prometheus, this checkout's gateway
+    an image                  its program: redis-server, prometheus, the gateway of this checkout
 
-Users, capabilities, limits and read-only roots need an engine and are not applied; test_compose.py checks that they are written.
+Users, capabilities, limits and read-only roots need a container engine and are not applied; test_compose.py checks their text.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "
 
 
 def seconds(text: str) -> float:
-    """A duration as compose writes it: 1m30s."""
+    """Return a duration in seconds, as compose writes it: 1m30s."""
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|h|m|s)", text))
 
 
 def dockerfile(instruction: str) -> list[str]:
-    """The words of the last ENTRYPOINT or CMD of deploy/Dockerfile, which is in its JSON form."""
+    """Return the words of the last ENTRYPOINT or CMD of deploy/Dockerfile, in JSON form."""
     found = re.findall(rf"^{instruction} (\[.*\])$", (tools.DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     words: list[str] = json.loads(found[-1])
     return words
 
 
 def variables() -> dict[str, str]:
-    """The environment that deploy/Dockerfile gives its image, but for where this machine has its programs and the model."""
+    """Return the environment of the image, except for the paths of programs and model."""
     (text,) = re.findall(r"^ENV (PATH=[^\\\n]*(?:\\\n[^\\\n]*)*)$", (tools.DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     found = dict(word.split("=", 1) for word in text.replace("\\\n", " ").split())
     return {name: value for name, value in found.items() if name not in ("PATH", "LOCKGATE_CACHE")}
 
 
 class Service:
-    """One service of the file as a process, its output in a file."""
+    """One service as a process, with its output in a file."""
 
     def __init__(self, stack: Stack, name: str, given: dict[str, Any]) -> None:
         self.name = name
@@ -67,7 +67,7 @@ class Service:
         self.paths = dict(self._mounts())
 
     def _mounts(self) -> dict[str, Path]:
-        """Where the container's paths are here."""
+        """Return the local path of each container path."""
         found = {path.split(":")[0]: self._made(path.split(":")[0]) for path in self.given.get("tmpfs", [])}
         for one in self.given.get("volumes", []):
             if one["type"] == "volume":
@@ -80,7 +80,7 @@ class Service:
         return found | self._parents(found)
 
     def _parents(self, mounts: dict[str, Path]) -> dict[str, Path]:
-        """Folders that a command names because volumes are mounted in them: links stand in for the mounts."""
+        """Return folders named by a command that contain mounts, with links to the mounts."""
         words = [*(self.given.get("entrypoint") or []), *(self.given.get("command") or [])]
         found = {}
         for word in words:
@@ -97,14 +97,14 @@ class Service:
         return folder
 
     def _copied(self, source: Path, target: str) -> Path:
-        """A bind mount: a copy, because the files name container paths and hosts."""
+        """Copy a bind mount, because its files contain container paths and hosts."""
         here = self.folder / target.strip("/")
         here.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, here)
         return here
 
     def translate_files(self) -> None:
-        """Container paths and hosts in the mounted files, once all services are known."""
+        """Translate container paths and hosts in the mounted files."""
         for one in self.given.get("volumes", []):
             here = self.paths[one["target"]]
             if one["type"] == "bind":
@@ -112,7 +112,7 @@ class Service:
                     file.write_text(self.translated(file.read_text()))
 
     def translated(self, text: str) -> str:
-        """A text of the container as it must read here; in one pass, so that nothing is translated twice."""
+        """Translate container paths, hosts and ports in a text, in one pass, so that no part is translated twice."""
         paths = "|".join(re.escape(path) for path in sorted(self.paths, key=len, reverse=True)) or "(?!)"
         own = "|".join(str(port) for port in self._stack.ports[self.name]) or "(?!)"
         path, port = rf"(?<![\w/.])(?P<path>{paths})(?=/|\b)", rf"(?<![\d.])(?P<port>{own})(?![\d.])"
@@ -128,10 +128,10 @@ class Service:
         return "127.0.0.1" if match["any"] else str(self._stack.ports[self.name][int(match["port"])])
 
     def argv(self, words: list[str]) -> list[str]:
-        """A command line of the container as one of this machine."""
+        """Translate a command line of the container."""
         found = [self.translated(word) for word in words]
         if found[0] == "/opt/lockgate/bin/python":
-            # -I would hide this checkout from the interpreter; -P keeps what matters of it
+            # -I would hide this checkout from the interpreter; -P keeps the relevant part
             found = [sys.executable, *("-P" if word == "-I" else word for word in found[1:])]
         if found[0] == "redis-server":
             found[0] = binary() or tools.debian("redis-server")
@@ -139,19 +139,19 @@ class Service:
 
     @property
     def ours(self) -> bool:
-        """Whether it runs the image that deploy/Dockerfile makes."""
+        """Return whether the service runs the image of deploy/Dockerfile."""
         return str(self.given.get("image", "")).startswith("lockgate:")
 
     @property
     def environment(self) -> dict[str, str]:
-        """The service's own variables beside what any process needs here."""
+        """Return the service's variables and those that every process needs."""
         kept = {name: value for name, value in os.environ.items() if name in KEPT}
         image = variables() if self.ours else {}
         own = {name: self.translated(str(value)) for name, value in (image | (self.given.get("environment") or {})).items()}
         return {**kept, "PYTHONPATH": str(ROOT), **own}
 
     def start(self, *instead: str) -> None:
-        """Start it as its image would; `instead` of its command, as `docker compose run` does."""
+        """Start the service, with its own command or `instead`, like `docker compose run`."""
         entrypoint = self.given.get("entrypoint") or (dockerfile("ENTRYPOINT") if self.ours else [])
         command = self.given.get("command") or (dockerfile("CMD") if self.ours and not self.given.get("entrypoint") else [])
         words = self.argv([*entrypoint, *(instead or command)])
@@ -159,19 +159,19 @@ class Service:
             self.process = subprocess.Popen(words, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def healthy(self) -> bool:
-        """Run the health check once."""
+        """Run the health check once and return whether it passed."""
         kind, *words = self.given["healthcheck"]["test"]
         words = ["/bin/sh", "-c", self.translated(words[0])] if kind == "CMD-SHELL" else self.argv(words)
         limit = seconds(self.given["healthcheck"]["timeout"])
         try:
-            # twice the time: this machine may be busy, and a check that hangs is still found
+            # twice the timeout, because this machine may be busy
             done = subprocess.run(words, env=self.environment, cwd=self.folder, capture_output=True, timeout=2 * limit, check=False)
         except subprocess.TimeoutExpired:
             return False
         return done.returncode == 0
 
     def wait_for(self, condition: str) -> None:
-        """What compose's depends_on waits for."""
+        """Wait like compose's depends_on."""
         assert self.process is not None, f"{self.name} was not started"
         if condition == "service_completed_successfully":
             assert self.process.wait(LONGEST_WAIT) == 0, self.output
@@ -186,7 +186,7 @@ class Service:
             time.sleep(pause)
 
     def stop(self) -> int:
-        """What `docker compose stop` does; the exit code, -9 when the grace was not enough."""
+        """Stop like `docker compose stop` and return the exit code, -9 if the grace was too short."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -198,21 +198,21 @@ class Service:
 
     @property
     def output(self) -> str:
-        """Everything it wrote."""
+        """Return the output."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
 class Stack:
-    """The services of a compose file, brought up in the order of their dependencies and taken down in reverse."""
+    """The services of a compose file, started in the order of their dependencies and stopped in reverse."""
 
     def __init__(self, folder: Path, *files: Path, without: tuple[str, ...] = (), variables: Mapping[str, str] | None = None) -> None:
-        """`variables` are what a shell or .env would give; host ports must be among them."""
+        """Read the files. `variables` are the variables of the shell or .env, including the host ports."""
         self.folder = folder
         command = [tools.compose(), "--project-directory", str(ROOT), *(word for file in files for word in ("-f", str(file)))]
         env = {"PATH": os.environ["PATH"], "HOME": str(folder), **(variables or {})}
         done = tools.run(*command, "config", "--format", "json", env=env)
         assert done.returncode == 0, done.stderr
-        self.config: dict[str, Any] = json.loads(done.stdout.replace("$$", "$"))  # config escapes dollars again for its own reading
+        self.config: dict[str, Any] = json.loads(done.stdout.replace("$$", "$"))  # config escapes dollars
         wanted = {name: one for name, one in self.config["services"].items() if name not in without}
         self.ports = {name: self._ports(name, one) for name, one in wanted.items()}
         self.services = {name: Service(self, name, one) for name, one in wanted.items()}
@@ -221,7 +221,7 @@ class Stack:
         self._started: list[Service] = []
 
     def _ports(self, name: str, given: dict[str, Any]) -> dict[int, int]:
-        """Container port to the port here: as published, or a free one where others or its own command name it."""
+        """Return the local port of each container port: the published one, or a free one if a service or its command names it."""
         mounted = [Path(volume["source"]) for one in self.config["services"].values() for volume in one.get("volumes", [])]
         texts = [json.dumps(self.config), *(path.read_text() for path in mounted if path.is_file())]
         found = {int(port) for text in texts for port in re.findall(rf"\b{name}:(\d{{2,5}})\b", text)}
@@ -229,13 +229,13 @@ class Stack:
         return {port: free_port() for port in found} | published
 
     def volume(self, name: str) -> Path:
-        """A named volume, the same for every service."""
+        """Return the folder of a named volume, which all services share."""
         folder = self.folder / "volumes" / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def up(self) -> None:
-        """`docker compose up --wait`."""
+        """Start the services like `docker compose up --wait`."""
         waiting = dict(self.services)
         while waiting:
             name = next(name for name, one in waiting.items() if not waiting.keys() & (one.given.get("depends_on") or {}).keys())
@@ -249,7 +249,7 @@ class Stack:
                 service.wait_for("service_healthy")
 
     def down(self) -> dict[str, int]:
-        """`docker compose stop`; the exit codes."""
+        """Stop the services like `docker compose stop` and return their exit codes."""
         codes = {}
         while self._started:
             service = self._started.pop()

@@ -1,4 +1,4 @@
-"""The dashboards as Grafana reads them, and their queries as it would send them: variables and built-in intervals filled in."""
+"""The dashboards and their queries, with variables and intervals filled in as by Grafana."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from tests.deploy import tools
 PAGES: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text()) for path in sorted((tools.DEPLOY / "grafana" / "dashboards").glob("*.json"))
 }
-INTERVAL = "20s"
-"""What $__rate_interval is at least: four scrapes."""
+INTERVAL = "20s"  # the minimum of $__rate_interval: four scrapes
 
 
 def panels() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every panel with the page it is on."""
+    """Yield each panel with the name of its page."""
     for name, page in PAGES.items():
         for panel in page["panels"]:
             yield name, panel
 
 
 def filled(query: str, page: dict[str, Any]) -> str:
-    """A query as Grafana sends it with every variable at All."""
+    """Return a query as Grafana sends it with every variable set to All."""
     for variable in page["templating"]["list"]:
         query = query.replace(f"${variable['name']}", variable.get("allValue", ""))
     query = query.replace("$__rate_interval", INTERVAL)
@@ -33,21 +32,21 @@ def filled(query: str, page: dict[str, Any]) -> str:
 
 
 def queries() -> list[tuple[str, str]]:
-    """Every query of every page, annotations included: (page: panel, query)."""
+    """Return every query, including those of annotations, as pairs of `page: panel` and query."""
     found = [(f"{name}: {panel['title']}", filled(one["expr"], PAGES[name])) for name, panel in panels() for one in panel["targets"]]
     found += [(f"{name}: {one['name']}", filled(one["expr"], page)) for name, page in PAGES.items() for one in page["annotations"]["list"]]
     return found
 
 
 def metrics_of(query: str) -> set[str]:
-    """The names of the metrics that a query asks for."""
+    """Return the names of the metrics in a query."""
     bare = re.sub(r'"[^"]*"|\bby \([^)]*\)|\{[^}]*\}|\[[^\]]*\]', " ", query)
     words = set(re.findall(r"\b[a-z_:]+[a-z0-9_:]*\b(?!\s*\()", bare))
     return words - {"or", "and", "unless", "by", "without", "offset", "on", "bool", "le"}
 
 
 def labels_of(query: str) -> dict[str, set[str]]:
-    """The label names that a query matches on, by metric."""
+    """Return the labels that a query matches, by metric."""
     found: dict[str, set[str]] = {}
     for name, inside in re.findall(r"\b([a-z_:]+)\{([^}]*)\}", query):
         found.setdefault(name, set()).update(re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', inside))

@@ -1,4 +1,4 @@
-"""A real Prometheus with deploy/prometheus.yml and deploy/rules, its targets and its key moved to where they are here."""
+"""A real Prometheus with deploy/prometheus.yml and deploy/rules, adapted to local addresses and paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.redis import free_port
 
 
 class PrometheusServer:
-    """One prometheus that scrapes one gateway's admin listener, ended by its pid."""
+    """One Prometheus that scrapes one gateway's admin listener."""
 
     def __init__(self, folder: Path, admin_url: str, *, key: str = "none") -> None:
         (folder / "admin-key").write_text(key)
@@ -50,17 +50,17 @@ class PrometheusServer:
             return False
 
     def get(self, path: str, **params: str) -> Any:
-        """What its API answers."""
+        """Return the response of the API."""
         answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=30, trust_env=False).json()
         assert answer["status"] == "success", (params, answer)
         return answer["data"]
 
     def values(self, query: str) -> list[float]:
-        """What a query gives now, without what is not a number."""
+        """Return the current values of a query, without NaN."""
         found = [float(series["value"][1]) for series in self.get("query", query=query)["result"]]
         return [value for value in found if not math.isnan(value)]
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._process.send_signal(signal.SIGTERM)
         assert self._process.wait(60) == 0, self.log.read_text()

@@ -1,4 +1,4 @@
-"""Recording rules and alerts: each alert has a runbook entry and unit tests of both kinds, and asks only for metrics that exist."""
+"""Recording rules and alerts: each alert has a runbook entry, a unit test that fires and one that does not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNBOOK = (tools.DEPLOY / "runbook.md").read_text()
 
 
 def rules() -> list[dict[str, Any]]:
-    """Every rule of every file."""
+    """Return every rule."""
     return [rule for path in RULES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
 
 
@@ -25,19 +25,19 @@ ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in rules() if 
 
 
 def unit_tests(name: str) -> list[dict[str, Any]]:
-    """The unit tests of one alert."""
+    """Return the unit tests of one alert."""
     documents = [yaml.safe_load(path.read_text()) for path in UNIT_TESTS]
     found = [case for document in documents for one in document["tests"] for case in one["alert_rule_test"]]
     return [case for case in found if case["alertname"] == name]
 
 
-def test_alerts_and_runbook_entries_are_the_same_set() -> None:
+def test_each_alert_has_one_runbook_entry() -> None:
     entries = re.findall(r"^### (\w+)$", RUNBOOK, re.MULTILINE)
     assert sorted(entries) == sorted(ALERTS)
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_says_how_urgent_it_is_what_is_wrong_and_where_to_read_on(name: str) -> None:
+def test_alert_has_severity_summary_and_runbook_link(name: str) -> None:
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"]["summary"]
@@ -47,19 +47,19 @@ def test_an_alert_says_how_urgent_it_is_what_is_wrong_and_where_to_read_on(name:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_a_runbook_entry_says_what_it_means_where_to_look_first_and_what_helps(name: str) -> None:
+def test_runbook_entry_has_meaning_first_look_and_fix(name: str) -> None:
     entry = RUNBOOK.partition(f"### {name}\n")[2].partition("\n#")[0]
     for part in ("**Means** ", "**First look** ", "**Fix** "):
         assert len(entry.partition(part)[2].partition("\n**")[0]) > 30, part
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_has_a_unit_test_that_fires_and_one_that_looks_like_it_and_does_not(name: str) -> None:
+def test_alert_has_a_firing_and_a_silent_unit_test(name: str) -> None:
     fires = [bool(case["exp_alerts"]) for case in unit_tests(name)]
     assert sorted(fires) == [False, True]
 
 
-def test_rule_tests_read_the_rules_that_prometheus_loads() -> None:
+def test_rule_tests_use_the_rules_that_prometheus_loads() -> None:
     loaded = yaml.safe_load((tools.DEPLOY / "prometheus.yml").read_text())["rule_files"]
     assert loaded == ["rules/*.yml"]
     for path in UNIT_TESTS:
@@ -68,7 +68,7 @@ def test_rule_tests_read_the_rules_that_prometheus_loads() -> None:
 
 
 @pytest.mark.prove
-def test_promtool_finds_no_fault_in_rules_and_configuration(tmp_path: Path) -> None:
+def test_promtool_accepts_rules_and_configuration(tmp_path: Path) -> None:
     promtool = tools.debian("promtool")
     done = tools.run(promtool, "check", "rules", "--lint=all", "--lint-fatal", *RULES)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -83,6 +83,6 @@ def test_promtool_finds_no_fault_in_rules_and_configuration(tmp_path: Path) -> N
 
 @pytest.mark.prove
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
-def test_promtool_runs_the_unit_tests(path: Path) -> None:
+def test_promtool_unit_tests_pass(path: Path) -> None:
     done = tools.run(tools.debian("promtool"), "test", "rules", path)
     assert done.returncode == 0, done.stdout + done.stderr

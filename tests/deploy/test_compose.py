@@ -1,4 +1,4 @@
-"""docker-compose.yml, line by line: each service hardened, healthy by a check, limited, and nothing published that should not be."""
+"""docker-compose.yml: each service is hardened, limited and has a health check, and only intended ports are published."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ SERVICES: dict[str, dict[str, Any]] = STACK["services"]
 LASTING = [name for name in SERVICES if name != "init"]
 
 
-def test_it_fits_the_compose_specification() -> None:
+def test_file_matches_the_compose_schema() -> None:
     command = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(FILE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-def test_the_services_are_these() -> None:
+def test_expected_services_exist() -> None:
     assert set(SERVICES) == {"init", "redis", "gateway", "prometheus", "grafana"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_has_no_rights_that_it_does_not_need(name: str) -> None:
+def test_service_is_hardened_and_limited(name: str) -> None:
     service = SERVICES[name]
     assert service["user"] == "65532:65532"
     assert service["read_only"] is True
@@ -49,7 +49,7 @@ def test_a_service_has_no_rights_that_it_does_not_need(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_a_service_that_lasts_restarts_has_a_health_check_and_time_to_end(name: str) -> None:
+def test_long_running_service_restarts_has_a_health_check_and_a_stop_grace(name: str) -> None:
     service = SERVICES[name]
     assert service["restart"] == "unless-stopped"
     assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
@@ -59,11 +59,11 @@ def test_a_service_that_lasts_restarts_has_a_health_check_and_time_to_end(name: 
     assert service["depends_on"]["init"]["condition"] == "service_completed_successfully"
 
 
-def test_every_image_has_a_fixed_tag() -> None:
+def test_images_have_fixed_tags() -> None:
     assert [one["image"] for one in SERVICES.values() if not re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)+", one["image"])] == []
 
 
-def test_redis_is_published_nowhere_and_shares_a_network_with_the_gateway_alone() -> None:
+def test_redis_has_no_published_port_and_shares_its_network_with_the_gateway_only() -> None:
     redis = SERVICES["redis"]
     assert "ports" not in redis
     assert redis["networks"] == ["store"]
@@ -71,44 +71,44 @@ def test_redis_is_published_nowhere_and_shares_a_network_with_the_gateway_alone(
     assert [name for name, one in SERVICES.items() if "store" in one.get("networks", [])] == ["redis", "gateway"]
 
 
-def test_redis_forgets_no_limit_and_lets_nobody_in_without_a_password() -> None:
+def test_redis_evicts_nothing_and_requires_a_password() -> None:
     command = SERVICES["redis"]["command"]
-    given = {word: command[at + 1] for at, word in enumerate(command[:-1]) if word.startswith("--")}
-    assert given["--maxmemory-policy"] == "noeviction"
-    assert (given["--appendonly"], given["--appendfsync"]) == ("yes", "everysec")
-    assert given["--aclfile"].startswith("/secrets/")
-    assert given["--protected-mode"] == "yes"
+    options = {word: command[index + 1] for index, word in enumerate(command[:-1]) if word.startswith("--")}
+    assert options["--maxmemory-policy"] == "noeviction"
+    assert (options["--appendonly"], options["--appendfsync"]) == ("yes", "everysec")
+    assert options["--aclfile"].startswith("/secrets/")
+    assert options["--protected-mode"] == "yes"
 
 
-def test_only_callers_may_be_let_in_from_other_machines_and_by_default_not_even_they() -> None:
+def test_only_the_callers_port_can_be_published_beyond_loopback() -> None:
     published = {port for one in SERVICES.values() for port in one.get("ports", [])}
     assert {port for port in published if not port.startswith("127.0.0.1:")} == {"${LOCKGATE_BIND:-127.0.0.1}:${LOCKGATE_PORT:-8080}:8080"}
 
 
-def test_no_secret_stands_in_the_file() -> None:
+def test_file_contains_no_secret() -> None:
     variables = [f"{name}={value}" for one in SERVICES.values() for name, value in one.get("environment", {}).items()]
     secret = [text for text in variables if re.search(r"(?i)passw|secret|token|_key", text.partition("=")[0])]
     assert secret == ["GF_SECURITY_ADMIN_PASSWORD__FILE=/secrets/grafana/admin-password"]
     assert re.findall(r"(?i)changeme|sk-1234|requirepass", TEXT) == []
 
 
-def test_each_service_sees_its_own_secrets_alone() -> None:
+def test_each_service_mounts_only_its_own_secrets() -> None:
     seen = {name: [v.split(":")[0] for v in one["volumes"] if "-secrets" in v] for name, one in SERVICES.items() if name != "init"}
     assert seen == {name: [f"{name}-secrets"] for name in LASTING}
 
 
-def test_the_gateway_gets_longer_to_end_than_it_gives_its_calls() -> None:
+def test_stop_grace_is_longer_than_grace_and_drain() -> None:
     config = yaml.safe_load((tools.DEPLOY / "gateway.yaml").read_text())
     assert seconds(SERVICES["gateway"]["stop_grace_period"]) > seconds(config["grace"]) + seconds(config["drain"]) + 5
 
 
-def test_everything_that_is_mounted_from_the_checkout_exists() -> None:
+def test_mounted_files_exist() -> None:
     mounted = [volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", []) if volume.startswith("./")]
     assert mounted
     assert [path for path in mounted if not (tools.ROOT / path).exists()] == []
 
 
-def test_a_providers_credential_comes_as_a_secret_and_is_never_part_of_the_checkout() -> None:
+def test_provider_credentials_are_secrets_outside_version_control() -> None:
     more = yaml.safe_load((tools.DEPLOY / "compose.providers.yml").read_text())
     assert set(more["services"]) == {"gateway"}
     for name in more["services"]["gateway"]["secrets"]:
@@ -117,7 +117,7 @@ def test_a_providers_credential_comes_as_a_secret_and_is_never_part_of_the_check
     assert "deploy/secrets/" in (tools.ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_volumes_and_networks_are_all_used_and_all_declared() -> None:
+def test_volumes_and_networks_are_declared_and_used() -> None:
     used = {volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", []) if not volume.startswith("./")}
     assert used == set(STACK["volumes"])
     assert {network for one in SERVICES.values() for network in one.get("networks", [])} == set(STACK["networks"])

@@ -1,4 +1,4 @@
-"""deploy/first_start.py: secrets are made once, for their own service, readable by nobody else, and the key is printed once."""
+"""deploy/first_start.py: secrets are created once, separately for each service, with owner-only access, and the key is printed once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCRIPT = tools.DEPLOY / "first_start.py"
 
 
 def start(folder: Path, *more: str) -> str:
-    """Run it as the service init does; what it printed."""
+    """Run the script like the service init and return its output."""
     command = [sys.executable, "-I", str(SCRIPT), "--secrets", str(folder / "secrets"), *more]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
@@ -24,29 +24,29 @@ def start(folder: Path, *more: str) -> str:
 
 
 def read(folder: Path, path: str) -> str:
-    """A secret's content."""
+    """Return the content of a secret."""
     return (folder / "secrets" / path).read_text()
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Every secret by its path."""
+    """Return every secret by its path."""
     base = folder / "secrets"
     return {str(path.relative_to(base)): path.read_text() for path in base.rglob("*") if path.is_file()}
 
 
-def test_the_printed_key_fits_the_hash_that_is_kept(tmp_path: Path) -> None:
+def test_printed_key_matches_the_stored_hash(tmp_path: Path) -> None:
     (key,) = set(re.findall(r"\blg-[\w-]{43}\b", start(tmp_path)))
     assert read(tmp_path, "gateway/key.sha256") == "sha256:" + hashlib.sha256(key.encode()).hexdigest()
     assert [path for path, text in files(tmp_path).items() if key in text] == []
 
 
-def test_the_admin_key_of_prometheus_fits_the_hash_of_the_gateway(tmp_path: Path) -> None:
+def test_admin_key_of_prometheus_matches_the_hash_of_the_gateway(tmp_path: Path) -> None:
     start(tmp_path)
     admin = read(tmp_path, "prometheus/admin-key")
     assert read(tmp_path, "gateway/admin-key.sha256") == "sha256:" + hashlib.sha256(admin.encode()).hexdigest()
 
 
-def test_redis_lets_in_the_gateway_and_the_health_check_and_nobody_by_default(tmp_path: Path) -> None:
+def test_redis_admits_only_the_gateway_and_the_health_check(tmp_path: Path) -> None:
     start(tmp_path)
     password = read(tmp_path, "gateway/store-password")
     users = read(tmp_path, "redis/users.acl").splitlines()
@@ -57,24 +57,24 @@ def test_redis_lets_in_the_gateway_and_the_health_check_and_nobody_by_default(tm
     assert password not in "".join(users)
 
 
-def test_the_gateways_user_may_do_what_the_documentation_lists_and_no_more(tmp_path: Path) -> None:
+def test_gateway_user_has_exactly_the_documented_rights(tmp_path: Path) -> None:
     start(tmp_path)
     listed = (tools.ROOT / "docs" / "stores.md").read_text().partition("user gateway on >PASSWORD ")[2].partition("```")[0].split()
-    (given,) = [line.split() for line in read(tmp_path, "redis/users.acl").splitlines() if line.startswith("user gateway on ")]
-    assert given[4:] == listed
+    (granted,) = [line.split() for line in read(tmp_path, "redis/users.acl").splitlines() if line.startswith("user gateway on ")]
+    assert granted[4:] == listed
     assert listed[:3] == ["~lockgate:*", "resetchannels", "-@all"]
 
 
-def test_a_second_start_changes_nothing_and_prints_no_secret(tmp_path: Path) -> None:
+def test_second_start_changes_nothing_and_prints_no_secret(tmp_path: Path) -> None:
     start(tmp_path)
     before = files(tmp_path)
-    said = start(tmp_path)
-    assert "are kept" in said
+    output = start(tmp_path)
+    assert "are kept" in output
     assert files(tmp_path) == before
-    assert [text for text in before.values() if text in said] == []
+    assert [text for text in before.values() if text in output] == []
 
 
-def test_another_key_takes_the_place_of_the_first_and_of_nothing_else(tmp_path: Path) -> None:
+def test_new_key_replaces_only_the_virtual_key(tmp_path: Path) -> None:
     start(tmp_path)
     before = files(tmp_path)
     (key,) = set(re.findall(r"\blg-[\w-]{43}\b", start(tmp_path, "--new-key")))
@@ -83,7 +83,7 @@ def test_another_key_takes_the_place_of_the_first_and_of_nothing_else(tmp_path: 
     assert after["gateway/key.sha256"].endswith(hashlib.sha256(key.encode()).hexdigest())
 
 
-def test_a_first_start_that_was_interrupted_is_made_anew_as_a_whole(tmp_path: Path) -> None:
+def test_interrupted_first_start_creates_all_secrets_again(tmp_path: Path) -> None:
     start(tmp_path)
     before = files(tmp_path)
     (tmp_path / "secrets" / "gateway" / "key.sha256").unlink()
@@ -93,21 +93,21 @@ def test_a_first_start_that_was_interrupted_is_made_anew_as_a_whole(tmp_path: Pa
     assert [path for path in before if before[path] == after[path]] == []
 
 
-def test_secrets_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
+def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     start(tmp_path, str(tmp_path / "data"))
     modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in (tmp_path / "secrets").rglob("*") if path.is_file()}
     assert set(modes.values()) == {0o400}, modes
     assert os.listdir(tmp_path / "data") == [".lockgate"]
 
 
-def test_no_two_starts_make_the_same_secrets(tmp_path: Path) -> None:
+def test_secrets_differ_between_starts(tmp_path: Path) -> None:
     for name in ("one", "other"):
         start(tmp_path / name)
     one, other = files(tmp_path / "one"), files(tmp_path / "other")
     assert [path for path in one if one[path] == other[path]] == []
 
 
-def test_the_stacks_configuration_is_sound_with_what_the_first_start_made(tmp_path: Path) -> None:
+def test_stack_configuration_is_valid_with_the_created_secrets(tmp_path: Path) -> None:
     start(tmp_path)
     text = (tools.DEPLOY / "gateway.yaml").read_text().replace("file:/secrets/", f"file:{tmp_path}/secrets/")
     found = config.parse(text.encode(), str(tmp_path / "gateway.yaml"), environ={})

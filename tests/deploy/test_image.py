@@ -1,4 +1,4 @@
-"""deploy/Dockerfile and .dockerignore, line by line: what must be in a hardened image, and what must never be."""
+"""deploy/Dockerfile and .dockerignore: what a hardened image must contain, and what it must not."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ FINAL = STAGES[-1]
 
 
 def instructions(name: str, text: str = JOINED) -> list[str]:
-    """The arguments of every instruction of that name."""
+    """Return the arguments of all instructions of one name."""
     return re.findall(rf"^{name} (.*)$", text, re.MULTILINE)
 
 
-def test_it_is_built_in_stages_from_one_base_that_can_be_replaced() -> None:
+def test_image_is_built_in_stages_from_one_replaceable_base() -> None:
     assert instructions("FROM") == ["${BASE_IMAGE} AS build", "${BASE_IMAGE}"]
     (base,) = instructions("ARG")
     assert re.fullmatch(r"BASE_IMAGE=python:\d+\.\d+\.\d+-slim-\w+", base)
     assert "by digest" in STAGES[0]
 
 
-def test_packages_come_locked_by_hash_as_wheels_and_from_no_index_named_here() -> None:
+def test_packages_are_hash_locked_wheels_and_no_index_is_named() -> None:
     (locked,) = [line for line in instructions("RUN") if "requirements/run.txt" in line]
     for option in ("--require-hashes", "--no-deps", "--only-binary :all:"):
         assert option in locked
@@ -36,45 +36,45 @@ def test_packages_come_locked_by_hash_as_wheels_and_from_no_index_named_here() -
     assert re.findall(r"https?://(?!127\.0\.0\.1)\S+|--index-url|--extra-index|--trusted-host", TEXT) == []
 
 
-def test_the_weights_are_fetched_at_build_into_the_place_where_the_gateway_looks() -> None:
+def test_weights_are_downloaded_at_build_time_to_the_cache_folder() -> None:
     (directory,) = re.findall(r"lockgate pull --directory (\S+)", STAGES[1])
     assert f"LOCKGATE_CACHE={directory}" in FINAL
     assert directory.startswith("/opt/lockgate/")
 
 
-def test_it_runs_as_a_numeric_user_who_owns_nothing_of_the_program() -> None:
+def test_image_runs_as_a_numeric_user_without_ownership_of_the_program() -> None:
     assert instructions("USER", FINAL) == ["65532:65532"]
     assert FINAL.index("COPY --from=build") < FINAL.index("USER ")
     assert "--chown" not in FINAL
     assert "-perm /6000 -exec chmod a-s" in FINAL
 
 
-def test_what_installs_packages_stays_behind() -> None:
+def test_package_installers_are_removed() -> None:
     assert instructions("COPY", FINAL)[0].startswith("--from=build /opt/lockgate ")
     assert "pip uninstall --yes setuptools pip" in STAGES[1]
     (prepared,) = [line for line in instructions("RUN", FINAL) if "rm -rf /usr/local/bin/pip*" in line]
     assert "/usr/local/lib/python3*/site-packages/pip*" in prepared, "a base may bring its own"
 
 
-def test_no_secret_is_an_argument_or_a_variable() -> None:
+def test_arguments_and_variables_contain_no_secret() -> None:
     named = [*instructions("ARG"), *instructions("ENV")]
     assert [text for text in named if re.search(r"(?i)key|token|passw|secret|credential", text)] == []
     assert set(re.findall(r"--mount=(\S+)", JOINED)) == {"type=secret,id=pip_conf,target=/etc/pip.conf"}
 
 
-def test_python_writes_nothing_and_takes_no_code_from_where_it_stands() -> None:
+def test_python_writes_no_bytecode_and_ignores_the_working_directory() -> None:
     for variable in ("PYTHONDONTWRITEBYTECODE=1", "PYTHONSAFEPATH=1"):
         assert variable in FINAL
     assert json.loads(instructions("ENTRYPOINT", FINAL)[0])[1] == "-I"
 
 
-def test_the_program_is_the_first_process_and_gets_the_signal() -> None:
+def test_gateway_is_the_first_process_and_receives_the_stop_signal() -> None:
     assert json.loads(instructions("ENTRYPOINT", FINAL)[0]) == ["/opt/lockgate/bin/python", "-I", "-m", "gateway"]
     assert json.loads(instructions("CMD", FINAL)[0]) == ["serve"]
     assert instructions("STOPSIGNAL", FINAL) == ["SIGTERM"]
 
 
-def test_the_health_check_asks_for_life_alone_and_needs_no_other_program() -> None:
+def test_health_check_tests_liveness_with_python_only() -> None:
     (check,) = instructions("HEALTHCHECK", FINAL)
     words = json.loads(check[check.index("[") :])
     assert words[0] == "/opt/lockgate/bin/python"
@@ -84,14 +84,14 @@ def test_the_health_check_asks_for_life_alone_and_needs_no_other_program() -> No
 
 
 @pytest.mark.parametrize("name", [".git", ".venv", ".tools", "**/.env", "**/*.pem", "**/*.key", "**/*.gguf"])
-def test_what_is_private_is_not_even_sent_to_the_builder(name: str) -> None:
+def test_private_files_are_not_sent_to_the_builder(name: str) -> None:
     lines = (tools.ROOT / ".dockerignore").read_text().splitlines()
     assert lines.index("*") < lines.index(name)
     allowed = [line for line in lines if line.startswith("!")]
     assert lines.index(name) > max(lines.index(line) for line in allowed), "a later ! would let it in again"
 
 
-def test_everything_that_is_copied_is_sent_to_the_builder() -> None:
+def test_copied_files_are_sent_to_the_builder() -> None:
     sent = {line[1:] for line in (tools.ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     sources = {source for line in instructions("COPY") if not line.startswith("--from") for source in line.split()[:-1]}
     assert sources <= sent

@@ -1,4 +1,4 @@
-"""deploy/Dockerfile built and started for real, by Debian's buildah in a chroot: the container answers a chat from the local model."""
+"""Build deploy/Dockerfile with buildah in a chroot, start it, and let the local model answer a chat."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.support.redis import free_port
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 SCRIPT = Path(__file__).with_name("build_image.sh")
 IMAGE = "localhost/lockgate:built"
-ROOT_ONLY = "an image is built here without a container engine, and that needs root: run `sudo make prove`, or read deploy/README.md"
+ROOT_ONLY = "building the image without a container engine needs root: run `sudo make prove`, or read deploy/README.md"
 
 
 class Built:
-    """The image, what its configuration says, and its files as a folder of this machine."""
+    """The built image, its configuration, and its files mounted as a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._env = {**os.environ, "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"), "BUILDAH_ISOLATION": "chroot"}
@@ -43,13 +43,13 @@ class Built:
         self.files = Path(self.buildah("mount", self.container).strip())
 
     def buildah(self, *words: str) -> str:
-        """Run buildah on the storage of this build."""
+        """Run buildah with the storage of this build."""
         done = subprocess.run([tools.debian("buildah"), *words], env=self._env, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def start(self, log: Path, *more: str) -> subprocess.Popen[bytes]:
-        """Start the container with the image's own entrypoint, command, user and environment; `more` are buildah's options."""
+        """Start the container with the image's entrypoint, command, user and environment. `more` are options of buildah."""
         words = [*self.config["Entrypoint"], *self.config["Cmd"]]
         command = [tools.debian("buildah"), "run", *more, self.container, "--", *words]
         with log.open("wb") as out:
@@ -67,7 +67,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
 
 
 def own(process: subprocess.Popen[bytes]) -> int:
-    """The container's first process: the one among ours that runs the image's Python."""
+    """Return the pid of the container's first process, which runs the image's Python."""
     parents = [process.pid]
     for parent in parents:
         threads = Path(f"/proc/{parent}/task").iterdir()
@@ -79,7 +79,7 @@ def own(process: subprocess.Popen[bytes]) -> int:
 
 
 def wait_ready(admin_port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until the gateway is ready, its model loaded."""
+    """Wait until the gateway is ready."""
     deadline = time.monotonic() + 120
     while True:
         try:
@@ -92,14 +92,14 @@ def wait_ready(admin_port: int, process: subprocess.Popen[bytes], log: Path) -> 
 
 
 def ask(port: int) -> int:
-    """A chat with the local model; the status, and AssertionError when the answer is a wrong one."""
+    """Chat with the local model, check the answer and return the status."""
     body = {"model": "local", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
     answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=120, trust_env=False)
     assert "Paris" in answer.json()["choices"][0]["message"]["content"], answer.text
     return answer.status_code
 
 
-def test_the_container_answers_a_chat_from_the_local_model_and_ends_by_sigterm(built: Built, tmp_path: Path, figure: Figure) -> None:
+def test_container_answers_from_the_local_model_and_ends_on_sigterm(built: Built, tmp_path: Path, figure: Figure) -> None:
     figure("image build", built.seconds, "s")
     port, admin_port = free_port(), free_port()
     began = time.monotonic()
@@ -119,13 +119,13 @@ def test_the_container_answers_a_chat_from_the_local_model_and_ends_by_sigterm(b
         assert process.wait(60) == 0, log.read_text()
     finally:
         if process.poll() is None:
-            os.kill(own(process), signal.SIGKILL)  # buildah ends with what it runs; the other way round would leave it running
+            os.kill(own(process), signal.SIGKILL)  # buildah ends with its child; killing buildah would leave the child running
             process.wait()
     said = log.read_text()
     assert [sign for sign in UNCLEAN if sign in said] == [], said
 
 
-# $1 the image's files, $2 a folder for the state, then the command: what the stack and the manifests ask of an engine, by mounts of its own
+# $1 the image's files, $2 a folder for the state, then the command: the hardening of the stack and the manifests, done with mounts
 HARDENED = """
 set -eu
 root=$1 state=$2; shift 2
@@ -138,8 +138,8 @@ exec setpriv --no-new-privs --bounding-set=-all,+sys_chroot,+setuid,+setgid chro
 """
 
 
-def test_it_runs_on_a_read_only_root_without_capabilities(built: Built, tmp_path: Path) -> None:
-    """As docker-compose.yml and the manifests start it: only /tmp, where nothing is executed, and its state can be written."""
+def test_image_runs_with_a_read_only_root_and_without_capabilities(built: Built, tmp_path: Path) -> None:
+    """Started as by docker-compose.yml and the manifests: only its state and a noexec /tmp are writable."""
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, 65532, 65532)
@@ -165,7 +165,7 @@ def test_it_runs_on_a_read_only_root_without_capabilities(built: Built, tmp_path
         built.buildah("run", built.container, "--", "/opt/lockgate/bin/python", "-c", "open('/opt/lockgate/new', 'w')")
 
 
-def test_the_image_says_who_runs_it_how_and_how_it_ends(built: Built) -> None:
+def test_image_declares_user_entrypoint_and_stop_signal(built: Built) -> None:
     config = built.config
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["/opt/lockgate/bin/python", "-I", "-m", "gateway"]
@@ -175,14 +175,14 @@ def test_the_image_says_who_runs_it_how_and_how_it_ends(built: Built) -> None:
     assert [name for name in variables if name.startswith("PIP_")] == []
 
 
-def test_the_user_owns_and_may_change_nothing_of_the_program(built: Built) -> None:
+def test_user_can_change_no_file_of_the_program(built: Built) -> None:
     paths = [built.files / "opt", *(built.files / "opt").rglob("*"), *(built.files / "etc/lockgate").rglob("*")]
     assert len(paths) > 1000
     changeable = [path for path in paths if not path.is_symlink() and (path.stat().st_uid != 0 or path.stat().st_mode & 0o002)]
     assert changeable == []
 
 
-def test_nothing_in_it_is_setuid_and_nothing_installs_packages(built: Built) -> None:
+def test_image_has_no_setuid_files_and_no_package_installers(built: Built) -> None:
     files = [path for path in built.files.rglob("*") if path.is_file() and not path.is_symlink()]
     assert [path for path in files if path.stat().st_mode & 0o6000] == []
     assert [path for path in (built.files / "opt/lockgate/bin").iterdir() if path.name.startswith(("pip", "easy_install"))] == []
@@ -190,13 +190,13 @@ def test_nothing_in_it_is_setuid_and_nothing_installs_packages(built: Built) -> 
     assert not [path for base in ("usr", "usr/local") for path in (built.files / base).glob("lib/python3*/ensurepip")]
 
 
-def test_the_build_left_no_configuration_of_this_machines_pip_behind(built: Built) -> None:
+def test_image_contains_no_pip_configuration(built: Built) -> None:
     assert not (built.files / "etc/pip.conf").exists()
     assert not (built.files / "src").exists()
     assert "pip.conf" not in {path.name for path in (built.files / "opt").rglob("*")}
 
 
-def test_the_image_without_the_engine_and_its_model_is_small(built: Built, figure: Figure) -> None:
+def test_image_without_engine_and_model_is_small(built: Built, figure: Figure) -> None:
     def megabytes(folder: Path) -> float:
         return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) / 1e6
 

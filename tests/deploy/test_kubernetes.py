@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: what the restricted profile asks, who may connect to whom, and how a pod starts and ends."""
+"""The Kubernetes manifests: restricted profile, network policies, start and end of a pod."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OBJECTS: list[dict[str, Any]] = [one for path in FILES for one in yaml.safe_load
 
 
 def the(kind: str, name: str = "lockgate") -> dict[str, Any]:
-    """One object."""
+    """Return one object by kind and name."""
     (found,) = [one for one in OBJECTS if one["kind"] == kind and one["metadata"]["name"] == name]
     return found
 
@@ -28,19 +28,19 @@ POD: dict[str, Any] = the("Deployment")["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 
 
-def test_kustomize_applies_every_file() -> None:
+def test_kustomization_lists_every_file() -> None:
     listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
     assert sorted(listed["resources"]) == [path.name for path in FILES]
     assert [image["name"] for image in listed["images"]] == [CONTAINER["image"].partition(":")[0]]
 
 
-def test_every_object_is_in_the_gateways_namespace_which_is_restricted() -> None:
+def test_every_object_is_in_the_restricted_namespace() -> None:
     labels = the("Namespace")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     assert {one["metadata"].get("namespace") for one in OBJECTS if one["kind"] != "Namespace"} == {"lockgate"}
 
 
-def test_the_pod_is_what_the_restricted_profile_asks_and_its_files_cannot_be_written() -> None:
+def test_pod_meets_the_restricted_profile_and_has_a_read_only_root() -> None:
     security = POD["securityContext"]
     assert security["runAsNonRoot"] is True
     assert security["runAsUser"] == 65532
@@ -53,12 +53,12 @@ def test_the_pod_is_what_the_restricted_profile_asks_and_its_files_cannot_be_wri
     assert [volume for volume in POD["volumes"] if "hostPath" in volume] == []
 
 
-def test_the_pod_has_no_token_for_the_cluster() -> None:
+def test_pod_has_no_service_account_token() -> None:
     assert POD["automountServiceAccountToken"] is False
     assert the("ServiceAccount")["automountServiceAccountToken"] is False
 
 
-def test_secrets_are_files_that_only_their_user_reads_and_never_variables() -> None:
+def test_secrets_are_owner_only_files_and_never_variables() -> None:
     assert "env" not in CONTAINER
     assert "envFrom" not in CONTAINER
     secrets = [volume["secret"] for volume in POD["volumes"] if "secret" in volume]
@@ -68,7 +68,7 @@ def test_secrets_are_files_that_only_their_user_reads_and_never_variables() -> N
     assert [one["kind"] for one in OBJECTS if one["kind"] == "Secret"] == []
 
 
-def test_readiness_is_not_liveness_and_the_start_waits_for_the_model() -> None:
+def test_probes_use_readiness_and_liveness_and_startup_waits_for_the_model() -> None:
     paths = {probe: CONTAINER[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "readiness", "liveness")}
     assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/healthz"}
     startup = CONTAINER["startupProbe"]
@@ -76,20 +76,20 @@ def test_readiness_is_not_liveness_and_the_start_waits_for_the_model() -> None:
     assert {CONTAINER[f"{probe}Probe"]["httpGet"]["port"] for probe in paths} == {"admin"}
 
 
-def test_a_pod_gets_longer_to_end_than_it_needs() -> None:
+def test_termination_grace_is_longer_than_pause_grace_and_drain() -> None:
     settings = yaml.safe_load(the("ConfigMap")["data"]["gateway.yaml"])
     before = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert before >= 5
     assert POD["terminationGracePeriodSeconds"] > before + seconds(settings["grace"]) + seconds(settings["drain"]) + 5
 
 
-def test_memory_is_limited_to_what_is_requested() -> None:
+def test_memory_limit_equals_the_request() -> None:
     resources = CONTAINER["resources"]
     assert resources["limits"]["memory"] == resources["requests"]["memory"]
     assert resources["requests"]["cpu"]
 
 
-def test_selectors_select_the_pods() -> None:
+def test_selectors_match_the_pods() -> None:
     labels = the("Deployment")["spec"]["template"]["metadata"]["labels"]
     selectors = [
         the("Deployment")["spec"]["selector"]["matchLabels"],
@@ -105,13 +105,13 @@ def test_selectors_select_the_pods() -> None:
     assert not scraped.items() <= the("Service")["metadata"]["labels"].items()
 
 
-def test_prometheus_asks_with_the_admin_key_from_a_secret() -> None:
+def test_prometheus_uses_the_admin_key_from_a_secret() -> None:
     (endpoint,) = the("ServiceMonitor")["spec"]["endpoints"]
     assert endpoint["authorization"] == {"type": "Bearer", "credentials": {"name": "lockgate-prometheus", "key": "admin-key"}}
     assert endpoint["port"] in {port["name"] for port in the("Service", "lockgate-admin")["spec"]["ports"]}
 
 
-def test_pods_are_scaled_by_their_streams_and_not_by_cpu_alone() -> None:
+def test_autoscaler_uses_streams_in_flight() -> None:
     metrics = the("HorizontalPodAutoscaler")["spec"]["metrics"]
     assert [one["pods"]["metric"]["name"] for one in metrics if one["type"] == "Pods"] == ["lockgate_streams_in_flight"]
     from gateway.metrics.table import GAUGES
@@ -120,7 +120,7 @@ def test_pods_are_scaled_by_their_streams_and_not_by_cpu_alone() -> None:
     assert the("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
 
 
-def test_nothing_passes_that_no_policy_names() -> None:
+def test_network_policies_deny_everything_else() -> None:
     policy = the("NetworkPolicy", "default-deny")["spec"]
     assert (policy["podSelector"], policy["policyTypes"]) == ({}, ["Ingress", "Egress"])
     ports = {port["port"]: rule["from"][0]["namespaceSelector"]["matchLabels"] for rule in _ingress() for port in rule["ports"]}
@@ -134,7 +134,7 @@ def test_nothing_passes_that_no_policy_names() -> None:
 @pytest.mark.parametrize(
     "address", ["169.254.169.254", "10.0.0.1", "172.17.0.1", "192.168.1.1", "100.100.100.200", "fd00:ec2::254", "fe80::1"]
 )
-def test_no_pod_reaches_the_metadata_service_or_the_cluster_by_address(address: str) -> None:
+def test_egress_excludes_metadata_service_and_private_addresses(address: str) -> None:
     blocks = [peer["ipBlock"] for rule in _egress() for peer in rule["to"] if "ipBlock" in peer]
     assert blocks
     for block in blocks:
@@ -153,7 +153,7 @@ def _egress() -> list[dict[str, Any]]:
     return found
 
 
-def test_the_configuration_is_sound_with_such_secrets(tmp_path: Any) -> None:
+def test_configuration_is_valid_with_the_secrets(tmp_path: Any) -> None:
     digest = "sha256:" + hashlib.sha256(b"a long random key").hexdigest()
     for name, text in (("admin-key.sha256", digest), ("key.sha256", digest), ("store-password", "a long random password")):
         (tmp_path / name).write_text(text)
@@ -167,18 +167,18 @@ def test_the_configuration_is_sound_with_such_secrets(tmp_path: Any) -> None:
 
 
 @pytest.mark.prove
-def test_kubernetes_own_schemas_take_every_object_but_the_operators_which_has_none() -> None:
-    """The ServiceMonitor's schema belongs to the Prometheus operator and is in no package; its fields are checked above."""
+def test_kubernetes_schemas_accept_every_object_except_the_service_monitor() -> None:
+    """No package has the ServiceMonitor's schema, which belongs to the Prometheus operator; its fields are checked above."""
     program = tools.locked("kubernetes-validate")
     done = tools.run(program, "--strict", *FILES)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = (done.stdout + done.stderr).splitlines()
-    assert len([line for line in said if " passed for resource " in line]) == len(OBJECTS) - 1
-    assert [line for line in said if not line.startswith("INFO ")] == [line for line in said if "kind ServiceMonitor" in line]
+    lines = (done.stdout + done.stderr).splitlines()
+    assert len([line for line in lines if " passed for resource " in line]) == len(OBJECTS) - 1
+    assert [line for line in lines if not line.startswith("INFO ")] == [line for line in lines if "kind ServiceMonitor" in line]
 
 
 @pytest.mark.prove
-def test_a_field_that_kubernetes_does_not_know_would_be_seen(tmp_path: Any) -> None:
+def test_unknown_field_is_detected(tmp_path: Any) -> None:
     broken = tmp_path / "deployment.yaml"
     broken.write_text((FOLDER / "deployment.yaml").read_text().replace("readOnlyRootFilesystem", "readOnlyRootFileSystem"))
     assert tools.run(tools.locked("kubernetes-validate"), "--strict", broken).returncode != 0

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes two gateway workers on a real Redis under mixed traffic: every query of every panel has data."""
+"""A real Prometheus scrapes two gateway workers on a real Redis under mixed traffic, and every query of every panel returns data."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from tests.support.load import SORTS, Books, Load, Sort, configuration
 from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
-SECONDS = 75.0
-"""For as long as this the traffic goes on at most: ecosystem's rule is data on every panel within 75 s."""
+SECONDS = 75.0  # maximum duration of the traffic; every panel must have data by then
 ENOUGH = 40.0
 
 
 class Scene:
-    """Everything that runs, and what was found while the traffic went on."""
+    """The running gateway and Prometheus, and the results of the traffic."""
 
     def __init__(self, gateway: RunningGateway, prometheus: PrometheusServer, books: Books) -> None:
         self.gateway = gateway
@@ -43,7 +42,7 @@ FAILING = Sort(2, {"model": "failing", "messages": [{"role": "user", "content": 
 
 
 def with_more(text: str) -> str:
-    """The traffic's configuration, the embedded engine, and a model that fails for good, so that their panels have something to show."""
+    """Add the embedded engine and a model that always fails, so that their panels have data."""
     models = "models:\n  local: local/smollm2-135m-instruct\n  failing: sick/500\n"
     return text.replace("providers:\n", "providers:\n  local: {}\n", 1).replace("models:\n", models, 1)
 
@@ -58,7 +57,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 async def _staged(folder: Path, redis: RedisServer, ending: ExitStack) -> Scene:
-    """Start the gateway and Prometheus, which stay until `ending`, and play the traffic against an upstream."""
+    """Start the gateway and Prometheus, and run the traffic against an upstream."""
     async with FaultUpstream() as upstream:
         config = folder / "gateway.yaml"
         config.write_text(with_more(configuration(upstream.base_url, redis.url)))
@@ -71,7 +70,7 @@ async def _staged(folder: Path, redis: RedisServer, ending: ExitStack) -> Scene:
 
 
 async def _played(gateway: RunningGateway, prometheus: PrometheusServer) -> Scene:
-    """Traffic until every query has an answer, and SECONDS at most; a reload on the way."""
+    """Run traffic until every query has data, at most SECONDS, with a reload in between."""
     began = time.monotonic()
     done = False
     load = Load(int(gateway.url.rpartition(":")[2]), callers=8, sorts={**SORTS, "failing": FAILING})
@@ -93,7 +92,7 @@ async def _played(gateway: RunningGateway, prometheus: PrometheusServer) -> Scen
 
 
 def without_data(prometheus: PrometheusServer) -> dict[str, str]:
-    """Queries that give nothing, or nothing that is a number, by where they stand. What marks a moment is asked over the last minutes."""
+    """Return the queries without numeric data, by location. Queries for a moment cover the last minutes."""
     found = {}
     for where, query in queries():
         if where.endswith(": Reloads") and "changes(" in query:
@@ -106,36 +105,36 @@ def without_data(prometheus: PrometheusServer) -> dict[str, str]:
     return found
 
 
-def test_every_query_of_every_panel_has_data(scene: Scene, figure: Figure) -> None:
+def test_every_query_of_every_panel_returns_data(scene: Scene, figure: Figure) -> None:
     figure("queries", len(queries()), "queries")
     figure("until all had data", scene.seconds, "s")
     figure("calls", scene.books.answers, "calls")
     assert not scene.without, "\n".join(f"{where}: {query}" for where, query in scene.without.items())
 
 
-def test_the_traffic_was_of_every_sort(scene: Scene) -> None:
+def test_traffic_covered_every_kind_of_call(scene: Scene) -> None:
     assert scene.books.left > 0
     answered = {name for name, _ in scene.books.answered}
     assert {name for name, sort in SORTS.items() if not sort.leave and name != "cut"} <= answered
     assert {status // 100 for _, status in scene.books.answered} == {2, 4, 5}
 
 
-def test_both_workers_answered(scene: Scene) -> None:
+def test_both_workers_served_calls(scene: Scene) -> None:
     assert scene.prometheus.values("sum(lockgate_workers)") == [2.0]
     assert scene.gateway.process.poll() is None
 
 
-def test_promtool_finds_no_fault_in_what_is_scraped(scene: Scene) -> None:
+def test_promtool_accepts_the_scraped_metrics(scene: Scene) -> None:
     done = tools.run(tools.debian("promtool"), "check", "metrics", stdin=scene.scraped)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_promtool_finds_no_fault_in_the_configuration_it_ran_with(scene: Scene) -> None:
+def test_promtool_accepts_the_configuration_in_use(scene: Scene) -> None:
     done = tools.run(tools.debian("promtool"), "check", "config", "--lint=all", "--lint-fatal", scene.prometheus.config)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_rule_could_be_evaluated_and_recorded(scene: Scene) -> None:
+def test_every_rule_is_evaluated_and_recorded(scene: Scene) -> None:
     rules = [rule for group in scene.prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
     recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
@@ -143,6 +142,6 @@ def test_every_rule_could_be_evaluated_and_recorded(scene: Scene) -> None:
     assert {name for name in recorded if not scene.prometheus.values(name)} == set()
 
 
-def test_no_alert_fires_that_the_traffic_does_not_deserve(scene: Scene) -> None:
+def test_only_expected_alerts_fire(scene: Scene) -> None:
     firing = {alert["labels"]["alertname"] for alert in scene.prometheus.get("alerts")["alerts"] if alert["state"] == "firing"}
     assert firing & {"LockgateDown", "LockgateGone", "LockgateInternalErrors", "LockgateStoreDown", "LockgateLogDrops"} == set()

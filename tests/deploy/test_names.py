@@ -1,4 +1,4 @@
-"""Every metric and label that a dashboard, a rule or the autoscaler asks for is one that the gateway declares."""
+"""Every metric and label used by a dashboard, a rule or the autoscaler is declared by the gateway."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RULES = [
     for group in yaml.safe_load(path.read_text())["groups"]
     for rule in group["rules"]
 ]
+# Series that Prometheus itself creates.
 PROMETHEUS_OWN = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate"}, "scrape_samples_scraped": {"job", "instance"}}
-"""What Prometheus makes itself."""
 
 
 def declared() -> dict[str, set[str]]:
-    """Every series name with its labels: counters as they are exposed, histograms by their three parts."""
+    """Return every series name with its labels: counters as exposed, histograms by their three parts."""
     found = {f"{name}_total": set(labels) for name, (_, labels) in COUNTERS.items()}
     found |= {name: set(labels) for name, (_, labels, _) in GAUGES.items()}
     for name, view in HISTOGRAMS.items():
@@ -32,11 +32,11 @@ def declared() -> dict[str, set[str]]:
 
 
 DECLARED = declared()
-ASKED = [*queries(), *((name, rule["expr"]) for name, rule in RULES)]
+QUERIES = [*queries(), *((name, rule["expr"]) for name, rule in RULES)]
 
 
-@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=f"{at}-{one[0]}") for at, one in enumerate(ASKED)])
-def test_a_query_asks_for_what_the_gateway_declares(where: str, query: str) -> None:
+@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=f"{index}-{one[0]}") for index, one in enumerate(QUERIES)])
+def test_query_uses_declared_metrics_and_labels(where: str, query: str) -> None:
     names = metrics_of(query.replace("ALERTS", "up"))
     assert names, f"{where}: {query}"
     assert names - DECLARED.keys() == set()
@@ -44,14 +44,14 @@ def test_a_query_asks_for_what_the_gateway_declares(where: str, query: str) -> N
         assert labels - DECLARED[name] - {"job", "instance"} == set(), name
 
 
-@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=f"{at}-{one[0]}") for at, one in enumerate(ASKED)])
-def test_a_query_groups_by_labels_that_what_it_asks_for_has(where: str, query: str) -> None:
+@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=f"{index}-{one[0]}") for index, one in enumerate(QUERIES)])
+def test_query_groups_by_existing_labels(where: str, query: str) -> None:
     known = {"job", "instance", "alertname"}.union(*(DECLARED[name] for name in metrics_of(query.replace("ALERTS", "up"))))
     grouped = {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", query) for label in group.split(",")}
     assert grouped <= known, where
 
 
-def test_every_counter_of_trouble_is_on_a_page() -> None:
+def test_every_counter_and_gauge_is_on_a_dashboard() -> None:
     shown = {name for _, query in queries() for name in metrics_of(query.replace("ALERTS", "up"))}
     assert {f"{name}_total" for name in COUNTERS} - shown == {"lockgate_upstream_requests_total"}
     assert set(GAUGES) - shown == set()

@@ -1,4 +1,4 @@
-"""deploy/haproxy.cfg and deploy/nginx.conf in the real programs: events pass at once, a POST is sent once, odd heads end here."""
+"""deploy/haproxy.cfg and deploy/nginx.conf in the real programs: immediate events, no repeated POST, no ambiguous heads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SLOW = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "
 
 
 def settings(kind: str, folder: Path, port: int, backends: tuple[int, int], health: int) -> tuple[Path, list[str]]:
-    """The sample with names, ports and folders as they are here, and the command that runs it."""
+    """Return the sample with local names, ports and folders, and the command that runs it."""
     name = "haproxy.cfg" if kind == "haproxy" else "nginx.conf"
     text = (tools.DEPLOY / name).read_text()
     own = {
@@ -51,7 +51,7 @@ Start = Callable[[tuple[int, int], int], int]
 
 @pytest.fixture(params=["haproxy", "nginx"])
 def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    """Start the proxy in front of two ports, with the port that tells health: `proxy((one, other), health)` gives where callers go."""
+    """Start the proxy in front of two backends, with the port of the health check, and return the proxy's port."""
     running: list[subprocess.Popen[bytes]] = []
     log = tmp_path / "proxy.log"
 
@@ -77,7 +77,7 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.mark.parametrize("kind", ["haproxy", "nginx"])
-def test_the_program_itself_finds_no_fault(kind: str, tmp_path: Path) -> None:
+def test_program_accepts_the_configuration(kind: str, tmp_path: Path) -> None:
     path, _ = settings(kind, tmp_path, free_port(), (free_port(), free_port()), free_port())
     program = tools.debian(kind)
     done = tools.run(program, "-c", "-f", path) if kind == "haproxy" else tools.run(program, "-t", "-p", tmp_path, "-c", path)
@@ -85,7 +85,7 @@ def test_the_program_itself_finds_no_fault(kind: str, tmp_path: Path) -> None:
     assert [line for line in done.stderr.splitlines() if "[warn" in line.lower() or "[alert" in line.lower()] == []
 
 
-async def test_each_event_of_a_stream_passes_at_once(proxy: Start, gateway: Callable[..., RunningGateway]) -> None:
+async def test_events_are_forwarded_at_once(proxy: Start, gateway: Callable[..., RunningGateway]) -> None:
     async with FaultUpstream() as up:
         yaml = f'providers: {{ up: {{ type: openai-compatible, base_url: "{up.base_url}" }} }}\nmodels: {{ m: up/mock }}\n'
         running = await asyncio.to_thread(gateway, yaml)
@@ -105,7 +105,7 @@ async def test_each_event_of_a_stream_passes_at_once(proxy: Start, gateway: Call
         assert spread > 11 * 0.15 * 0.5, "they came together: something held them back"
 
 
-async def test_a_post_that_was_sent_is_not_sent_again(proxy: Start) -> None:
+async def test_post_is_not_sent_twice(proxy: Start) -> None:
     async with FaultUpstream() as one, FaultUpstream() as other:
         for up in (one, other):
             up.on("/readyz", canned(b"{}"))
@@ -117,7 +117,7 @@ async def test_a_post_that_was_sent_is_not_sent_again(proxy: Start) -> None:
         assert len([request for up in (one, other) for request in up.requests if request.method == "POST"]) == 1
 
 
-async def test_a_caller_who_leaves_ends_the_call_behind(proxy: Start) -> None:
+async def test_client_disconnect_ends_the_upstream_call(proxy: Start) -> None:
     async with FaultUpstream() as up:
         up.on("/readyz", canned(b"{}"))
         port = await asyncio.to_thread(proxy, (up.port, up.port), up.port)
@@ -128,7 +128,7 @@ async def test_a_caller_who_leaves_ends_the_call_behind(proxy: Start) -> None:
         await eventually(lambda: any(request.left for request in up.requests), within=20)
 
 
-async def test_heads_of_up_to_16_kib_pass_and_longer_ones_end_here(proxy: Start) -> None:
+async def test_heads_over_16_kib_are_rejected(proxy: Start) -> None:
     async with FaultUpstream() as up:
         up.on("/readyz", canned(b"{}"))
         port = await asyncio.to_thread(proxy, (up.port, up.port), up.port)
@@ -149,7 +149,7 @@ async def test_heads_of_up_to_16_kib_pass_and_longer_ones_end_here(proxy: Start)
         pytest.param([], id="no name"),
     ],
 )
-async def test_heads_that_two_servers_could_read_differently_go_nowhere(proxy: Start, lines: list[str]) -> None:
+async def test_ambiguous_heads_are_rejected(proxy: Start, lines: list[str]) -> None:
     async with FaultUpstream() as up:
         up.on("/readyz", canned(b"{}"))
         port = await asyncio.to_thread(proxy, (up.port, up.port), up.port)
@@ -159,8 +159,8 @@ async def test_heads_that_two_servers_could_read_differently_go_nowhere(proxy: S
         assert [request for request in up.requests if request.method == "POST"] == []
 
 
-async def test_of_two_lengths_at_most_one_goes_on(proxy: Start) -> None:
-    """nginx refuses such a request, HAProxy takes the content-length away, as RFC 9112 6.3 lets both do."""
+async def test_at_most_one_of_two_lengths_is_forwarded(proxy: Start) -> None:
+    """nginx rejects such a request and HAProxy removes the content-length; RFC 9112 6.3 allows both."""
     async with FaultUpstream() as up:
         up.on("/readyz", canned(b"{}"))
         port = await asyncio.to_thread(proxy, (up.port, up.port), up.port)
@@ -175,13 +175,13 @@ async def test_of_two_lengths_at_most_one_goes_on(proxy: Start) -> None:
 
 
 def head(length: int, headers: list[tuple[str, str]] | None = None) -> bytes:
-    """The head of a call to the name that the samples serve."""
+    """Return the request head for the host of the samples."""
     lines = [f"{name}: {value}" for name, value in [("host", HOST), ("content-length", str(length)), *(headers or [])]]
     return "\r\n".join(["POST /v1/chat/completions HTTP/1.1", "content-type: application/json", *lines, "", ""]).encode()
 
 
 async def post(port: int, body: bytes, headers: list[tuple[str, str]] | None = None) -> Answer:
-    """One call through the proxy."""
+    """Send one call through the proxy."""
     async with await FaultClient.connect(port) as client:
         await client.send(head(len(body), headers) + body)
         return await client.answer()

@@ -1,4 +1,4 @@
-"""docker-compose.yml brought up for real, but for Grafana and the containers: the local model answers with the key of the first start."""
+"""Start docker-compose.yml as processes, without Grafana: the local model answers with the key of the first start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PUBLISHED = ("LOCKGATE_PORT", "LOCKGATE_ADMIN_PORT", "PROMETHEUS_PORT", "GRAFANA
 
 
 class Running:
-    """The stack, its key and its addresses."""
+    """The running stack, its key and its addresses."""
 
     def __init__(self, folder: Path) -> None:
         self.ports = {name: free_port() for name in PUBLISHED}
@@ -42,7 +42,7 @@ class Running:
         (self.key,) = set(re.findall(r"\blg-[\w-]{43}\b", self.stack.services["init"].output))
 
     def query(self, text: str) -> list[Any]:
-        """What Prometheus answers."""
+        """Return the response of Prometheus."""
         answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": text}, timeout=10, trust_env=False).json()
         found: list[Any] = answer["data"]["result"]
         return found
@@ -58,7 +58,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert [sign for sign in UNCLEAN if sign in output] == [], output
 
 
-def test_the_local_model_answers_with_the_key_that_the_first_start_printed(running: Running, figure: Figure) -> None:
+def test_local_model_answers_with_the_printed_key(running: Running, figure: Figure) -> None:
     figure("the stack, from nothing to healthy", running.seconds, "s")
     headers = {"authorization": f"Bearer {running.key}"}
     began = time.monotonic()
@@ -69,7 +69,7 @@ def test_the_local_model_answers_with_the_key_that_the_first_start_printed(runni
     assert answer.headers["x-ratelimit-limit-requests"] == "600"
 
 
-def test_nobody_calls_without_the_key(running: Running) -> None:
+def test_calls_without_the_key_are_rejected(running: Running) -> None:
     for headers in ({}, {"authorization": "Bearer lg-" + "x" * 43}):
         assert (
             httpx.post(f"{running.url}/v1/chat/completions", json=QUESTION, headers=headers, timeout=30, trust_env=False).status_code == 401
@@ -78,7 +78,7 @@ def test_nobody_calls_without_the_key(running: Running) -> None:
     assert httpx.get(f"{running.admin}/healthz", timeout=30, trust_env=False).status_code == 200
 
 
-def test_prometheus_scrapes_with_the_admin_key_and_has_loaded_every_rule(running: Running) -> None:
+def test_prometheus_scrapes_and_has_loaded_every_rule(running: Running) -> None:
     deadline = time.monotonic() + 60
     while not running.query('sum(lockgate_requests_total{model="local"}) > 0'):
         assert time.monotonic() < deadline, running.query("up")
@@ -90,7 +90,7 @@ def test_prometheus_scrapes_with_the_admin_key_and_has_loaded_every_rule(running
     assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
 
 
-def test_the_key_is_in_no_file_and_in_no_log_but_the_first_starts(running: Running) -> None:
+def test_key_appears_only_in_the_output_of_the_first_start(running: Running) -> None:
     admin_key = (running.stack.volume("prometheus-secrets") / "admin-key").read_text()
     assert len(admin_key) >= 43
     files = [path for path in running.stack.folder.rglob("*") if path.is_file() and path.stat().st_size < 1 << 20]
@@ -98,7 +98,7 @@ def test_the_key_is_in_no_file_and_in_no_log_but_the_first_starts(running: Runni
     assert [path.name for path in files if admin_key.encode() in path.read_bytes()] == ["admin-key"]
 
 
-def test_limits_are_counted_in_the_stacks_redis(running: Running) -> None:
+def test_limits_are_kept_in_the_stacks_redis(running: Running) -> None:
     password = (running.stack.volume("gateway-secrets") / "store-password").read_text()
     port = str(running.stack.ports["redis"][6379])
     command = [tools.debian("redis-cli"), "-p", port, "--user", "gateway", "--no-auth-warning", "-a", password]
@@ -116,12 +116,12 @@ def test_limits_are_counted_in_the_stacks_redis(running: Running) -> None:
     assert "NOAUTH" in tools.run(tools.debian("redis-cli"), "-p", port, "GET", "x").stdout
 
 
-def test_the_journal_is_in_the_gateways_volume_and_nowhere_else(running: Running) -> None:
+def test_journal_is_in_the_gateways_volume_only(running: Running) -> None:
     journals = {path.parent.parent.name for path in running.stack.folder.rglob("*.journal")}
     assert journals == {"gateway-data"}
 
 
-def test_a_lost_key_is_replaced_while_the_gateway_runs(running: Running) -> None:
+def test_lost_key_is_replaced_without_a_restart(running: Running) -> None:
     """`docker compose run --rm init --new-key`, then `docker compose kill -s HUP gateway`."""
     init, gateway = running.stack.services["init"], running.stack.services["gateway"]
     init.start("--new-key")
@@ -133,12 +133,12 @@ def test_a_lost_key_is_replaced_while_the_gateway_runs(running: Running) -> None
     while ask(running, key) != 200:
         assert time.monotonic() < deadline, gateway.output
         time.sleep(0.2)
-    while ask(running, running.key) != 401:  # one worker may take the new file a moment later than the other
+    while ask(running, running.key) != 401:  # the workers may load the new file at slightly different times
         assert time.monotonic() < deadline, gateway.output
         time.sleep(0.2)
 
 
 def ask(running: Running, key: str) -> int:
-    """The status of a call with a key."""
+    """Return the status of a call with a key."""
     headers = {"authorization": f"Bearer {key}"}
     return httpx.get(f"{running.url}/v1/models", headers=headers, timeout=30, trust_env=False).status_code

@@ -12,12 +12,12 @@ from tests.deploy import tools
 pytestmark = pytest.mark.prove
 
 
-def test_hadolint_finds_nothing() -> None:
+def test_hadolint_accepts_the_dockerfile() -> None:
     done = tools.run(tools.locked("hadolint"), tools.DEPLOY / "Dockerfile")
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_docker_compose_takes_the_file_and_refuses_a_broken_one(tmp_path: Path) -> None:
+def test_docker_compose_accepts_the_file_and_rejects_a_broken_one(tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     file = tools.ROOT / "docker-compose.yml"
     done = tools.run(tools.compose(), "-f", file, "config", "-q", env=env)

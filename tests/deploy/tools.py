@@ -1,4 +1,4 @@
-"""The real validators: those of requirements/tools.txt in .tools, those of Debian on PATH; a missing one is named."""
+"""Find the real validators: packages of requirements/tools.txt in .tools, Debian programs on PATH."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ PYTHON = TOOLS / "bin" / "python"
 
 
 def locked(name: str) -> str:
-    """A program of requirements/tools.txt."""
+    """Return the path of a program of requirements/tools.txt."""
     path = TOOLS / "bin" / name
     assert path.exists(), f"{path} is missing: make install-tools"
     return str(path)
 
 
 def compose() -> str:
-    """The real docker compose; beside its package's script, which swallows the exit code."""
+    """Return the real docker compose binary, because its package's script ignores the exit code."""
     found = sorted(TOOLS.glob("lib/python*/site-packages/compose/docker-compose"))
     assert found, "docker-compose is missing: make install-tools"
     return str(found[0])
 
 
 def debian(name: str) -> str:
-    """A program of a Debian package; some live where only root's PATH looks."""
+    """Return the path of a Debian program, possibly in a folder that is only on root's PATH."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     assert found, f"{name} is missing: make install-tools, as root"
     return found
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
+    """Run a program and return the completed process."""
     words = [str(word) for word in command]
     return subprocess.run(words, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=120, check=False)

@@ -41,7 +41,7 @@ def test_a_start_without_a_key_says_how_the_first_is_made(auth: str, told: bool,
     )
     with bind(Address("127.0.0.1", 0)) as listener, bind(Address("127.0.0.1", 0)) as admin:
         announce(config, listener, admin)
-        said = f"keys are made at run time: lockgate key create --name NAME --admin http://127.0.0.1:{admin.getsockname()[1]}\n"
+        said = f"no keys are configured; create one: lockgate key create --name NAME --admin http://127.0.0.1:{admin.getsockname()[1]}\n"
     assert (said in capsys.readouterr().err) is told
 
 
@@ -104,7 +104,7 @@ async def test_a_file_of_keys_that_is_damaged_changes_none(
 async def test_without_a_journal_the_answer_says_that_a_restart_forgets(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, REST + KEYED + "journal: off\n") as gateway:
         made = (await Operator(client, gateway).ask("POST", "", {"name": "new"})).json()
-    assert made["note"] == "journal is off: a restart forgets this key. Name a folder as journal, or a Redis as store, to keep it."
+    assert made["note"] == "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis to keep it."
 
 
 async def test_an_open_gateway_says_that_it_asks_for_none_of_the_keys_that_were_made(

@@ -227,7 +227,7 @@ def test_a_worker_that_was_killed_is_replaced_and_no_counter_goes_down(gateway: 
     for _ in range(5):
         _warm(running)
     eventually(lambda: _served(running) == 10)
-    assert "starting it again" in running.stderr
+    assert "restarting in" in running.stderr
 
 
 def test_workers_leave_with_a_supervisor_that_was_killed(upstream: str, tmp_path: Path) -> None:

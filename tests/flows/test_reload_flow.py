@@ -91,7 +91,7 @@ async def test_p6_a_new_file_serves_within_two_seconds_however_it_is_written(
 BAD = {
     "bad YAML": (lambda yaml: yaml + "keys: [\n", r":\d+:\d+: "),
     "unknown field": (lambda yaml: yaml + "retrys: 1\n", r":\d+:\d+: retrys: unknown key"),
-    "duplicate key": (lambda yaml: yaml + "models: {}\n", r":\d+:\d+: models: written twice"),
+    "duplicate key": (lambda yaml: yaml + "models: {}\n", r":\d+:\d+: models: duplicate key"),
     "missing env": (lambda yaml: yaml.replace("UP_KEY", "NOT_SET"), r":\d+:\d+: providers.up.api_key: .*NOT_SET"),
     "alias bomb": (lambda yaml: yaml + bomb(), r":\d+:\d+: .*(aliases|levels|values)"),
     "100 MB": (lambda yaml: yaml + "# padding\n" * 10_000_000, r":1:1: the file is larger than"),

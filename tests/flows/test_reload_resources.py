@@ -186,7 +186,7 @@ async def test_a_worker_that_starts_after_the_certificate_was_broken_shows_the_o
             os.kill(pid, signal.SIGKILL)
         await until(lambda: _answers(running, context, before))
         assert await shown_certificate(running, context) == first
-        assert running.stderr.count("starting it again") == 2
+        assert running.stderr.count("restarting in") == 2
         certificate(authority, tmp_path)
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")
         await until(lambda: _shows_another(running, context, first))

@@ -85,7 +85,7 @@ async def test_it_says_what_a_caller_would_be_refused_with_and_takes_nothing_els
             assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
         crooked = {"model": "order", "headers": {"x-session-id": "\u2603"}}
         answer = await client.post(gateway.admin_url + "/admin/route", json=crooked)
-        assert answer.json() == {"refused": "a header holds what no header can carry"}
+        assert answer.json() == {"refused": "a header contains characters that HTTP cannot transmit"}
         flag = await command("order", "--admin", gateway.admin_url, "-H", "x-gateway-require-parameters:maybe")
         assert "a caller would get 400" in flag.output
     gone = await command("order", "--admin", gateway.admin_url)

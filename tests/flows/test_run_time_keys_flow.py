@@ -97,7 +97,7 @@ async def test_a_key_is_disabled_changed_and_revoked(served: Live, operator: Ope
     [
         ({}, "name", "A key needs a name"),
         ({"name": 5}, "name", "A key needs a name"),
-        ({"name": " "}, "name", "a key's name is text"),
+        ({"name": " "}, "name", "a key's name must be"),
         ({"name": "n", "limits": {"request": "1/s"}}, "limits.request", "unknown key, did you mean 'requests'?"),
         ({"name": "n", "limits": {"requests": "-1/s"}}, "limits.requests", "a limit must be more than 0"),
         ({"name": "n", "limits": {"requests": "5"}}, "limits.requests", "the window is missing"),
@@ -109,11 +109,11 @@ async def test_a_key_is_disabled_changed_and_revoked(served: Live, operator: Ope
         ({"name": "n", "team": "serch"}, "team", "no team 'serch' in this file, did you mean 'search'?"),
         ({"name": "n", "expires": "soon"}, "expires", "expected a date"),
         ({"name": "n", "expires": "2020-02-29"}, "expires", "it ended at 2020-03-01T00:00:00Z, so that the key would never be taken"),
-        ({"name": "n", "limits": {"requests": None}}, "limits.requests", "got nothing: write one, or leave out 'requests'"),
-        ({"name": "n", "limits_per_user": {"concurrent": None}}, "limits_per_user.concurrent", "expected a whole number, got nothing"),
+        ({"name": "n", "limits": {"requests": None}}, "limits.requests", "got nothing: add a value, or remove 'requests'"),
+        ({"name": "n", "limits_per_user": {"concurrent": None}}, "limits_per_user.concurrent", "expected an integer, got nothing"),
         ({"name": "n", "expires": "${HOME}"}, "expires", "HOME is not set"),
         ({"name": "n", "modles": []}, "modles", "unknown key, did you mean 'models'?"),
-        ({"name": "n", "hash": "sha256:" + "0" * 64}, "hash", "'hash' is chosen by the gateway"),
+        ({"name": "n", "hash": "sha256:" + "0" * 64}, "hash", "'hash' is read-only"),
         ({"name": "n", "disabled": "yes"}, "disabled", "expected true or false"),
     ],
 )
@@ -167,7 +167,7 @@ async def test_what_cannot_be_done_with_keys_is_told_with_what_can(operator: Ope
     answer = await operator.ask(method, path)
     error = answer.json()["error"]
     assert (answer.status_code, answer.headers["allow"]) == (405, allow)
-    assert (error["type"], error["message"]) == ("invalid_request_error", f"{method} is not possible here, only {allow}.")
+    assert (error["type"], error["message"]) == ("invalid_request_error", f"{method} is not allowed here. Use {allow}.")
 
 
 async def test_what_is_not_changed_stays_as_strict_as_it_was(operator: Operator) -> None:
@@ -196,7 +196,7 @@ async def test_an_end_in_the_past_is_refused_where_it_is_asked_for_and_nowhere_e
 
 async def test_names_that_are_taken_are_refused(operator: Operator) -> None:
     await operator.make("new")
-    for name, said in (("first", "is part of the configuration"), ("new", "already")):
+    for name, said in (("first", "is defined in the configuration"), ("new", "already")):
         answer = await operator.ask("POST", "", {"name": name})
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "key_exists")
         assert said in answer.json()["error"]["message"]

@@ -67,7 +67,7 @@ def test_a_disabled_team_disables_its_keys() -> None:
         ("{search: {models: [smrt]}}", "{}", "teams.search.models[0]: no model 'smrt' in this file, did you mean 'smart'?"),
         ("{search: {models: ['x*']}}", "{}", "teams.search.models[0]: no model 'x*' in this file"),
         ("{search: {limits: {requests: -1/min}}}", "{}", "teams.search.limits.requests: a limit must be more than 0"),
-        ("{search: {limits: {requests: 1/min, requests: 2/min}}}", "{}", "teams.search.limits.requests: written twice"),
+        ("{search: {limits: {requests: 1/min, requests: 2/min}}}", "{}", "teams.search.limits.requests: duplicate key"),
         ("{search: {limits: 5}}", "{}", "teams.search.limits: expected a mapping"),
     ],
 )

@@ -8,10 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
-from gateway.config.load import BUILT_IN, load, parse
-from gateway.config.state_folder import state_folder
 from gateway.ledger import records
 from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow, merge_copies
 from gateway.ledger.journal import Journal
@@ -56,7 +53,7 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-async def test_what_is_booked_is_on_disk_at_once(tmp_path: Path) -> None:
+async def test_bookings_are_on_disk_at_once(tmp_path: Path) -> None:
     process = Process("a", tmp_path)
     process.book(7)
     await eventually(lambda: process.written() == (1, 7))
@@ -65,7 +62,7 @@ async def test_what_is_booked_is_on_disk_at_once(tmp_path: Path) -> None:
     assert process.written() == (2, 12)
 
 
-async def test_the_dead_are_taken_over_once_and_the_living_left_alone(tmp_path: Path) -> None:
+async def test_only_journals_of_ended_processes_are_inherited(tmp_path: Path) -> None:
     dead, alive = Process("dead", tmp_path), Process("alive", tmp_path)
     dead.book(100)
     alive.book(10)
@@ -96,7 +93,7 @@ def full_disk(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_p12_a_full_disk_stops_nobody_and_loses_nothing_that_lives(tmp_path: Path) -> None:
+async def test_p12_a_full_disk_stops_no_call_and_loses_no_usage(tmp_path: Path) -> None:
     process = Process("a", tmp_path)
     process.book(1)
     await eventually(lambda: process.written() == (1, 1))
@@ -114,7 +111,7 @@ async def test_p12_a_full_disk_stops_nobody_and_loses_nothing_that_lives(tmp_pat
     assert process.written() == (4, 15)
 
 
-async def test_a_journal_grows_no_further_than_it_should(tmp_path: Path) -> None:
+async def test_journal_is_rewritten_at_its_maximum_size(tmp_path: Path) -> None:
     process = Process("a", tmp_path, max_file_bytes=2048)
     for at in range(200):
         process.book(1)
@@ -125,7 +122,7 @@ async def test_a_journal_grows_no_further_than_it_should(tmp_path: Path) -> None
     assert process.written() == (200, 200)
 
 
-async def test_a_folder_that_cannot_be_written_is_said_once_and_calls_are_served(
+async def test_an_unwritable_folder_is_reported_once_and_calls_are_served(
     up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -133,31 +130,3 @@ async def test_a_folder_that_cannot_be_written_is_said_once_and_calls_are_served
         assert (await call(client, gateway)).status_code == 200
         assert (await usage(client, gateway))["total"]["requests"] == 1
     assert [line.split(" cannot ")[0] for line in gateway.reports if "journal" in line] == [f"journal: {tmp_path / 'file' / 'below'}"]
-
-
-def test_each_configuration_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    text = b"providers: { local: {} }\nmodels: { m: local/any }\n"
-    one, other = parse(text, str(tmp_path / "a" / "gateway.yaml")), parse(text, str(tmp_path / "b" / "gateway.yaml"))
-    folders = {state_folder(config, {"LOCKGATE_STATE": "/var/lib/lockgate"}) for config in (one, other, one)}
-    assert len(folders) == 2
-    assert {str(folder).rpartition("-")[0] for folder in folders} == {"/var/lib/lockgate/gateway"}
-
-
-@pytest.mark.parametrize(
-    ("environ", "begins"),
-    [
-        ({"LOCKGATE_STATE": "/state", "XDG_STATE_HOME": "/xdg", "HOME": "/home/me"}, "/state/gateway-"),
-        ({"XDG_STATE_HOME": "/xdg", "HOME": "/home/me"}, "/xdg/lockgate/gateway-"),
-        ({"HOME": "/home/me"}, "/home/me/.local/state/lockgate/gateway-"),
-    ],
-)
-def test_the_folder_is_where_programs_keep_their_state(environ: dict[str, str], begins: str) -> None:
-    config = parse(b"providers: { local: {} }\nmodels: { m: local/any }\n", "/etc/lockgate/gateway.yaml")
-    assert str(state_folder(config, environ)).startswith(begins)
-
-
-def test_a_journal_may_be_named_or_off_and_the_built_in_configuration_has_none() -> None:
-    text = "journal: {}\nproviders: {{ local: {{}} }}\nmodels: {{ m: local/any }}\n"
-    for written, folder in (("off", None), ("books", Path("/etc/lockgate/books")), ("/var/books", Path("/var/books"))):
-        assert state_folder(parse(text.format(written).encode(), "/etc/lockgate/gateway.yaml"), {}) == folder
-    assert state_folder(load(BUILT_IN), {"LOCKGATE_STATE": "/state"}) is None

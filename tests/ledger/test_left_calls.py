@@ -32,7 +32,7 @@ async def leave(client: httpx.AsyncClient, gateway: Live, up: FaultUpstream, *, 
 
 
 @pytest.mark.parametrize(("bills", "prompt"), [(False, 0), (True, 2)])
-async def test_a_prompt_without_an_answer_is_charged_where_the_provider_bills_it(
+async def test_a_prompt_without_an_answer_is_charged_if_the_provider_bills_it(
     up: FaultUpstream, client: httpx.AsyncClient, bills: bool, prompt: int
 ) -> None:
     config = yaml(up).replace("up/mock", "up/silent").replace("prices: ", f"bills_aborted_prompt: {str(bills).lower()}, prices: ")
@@ -47,7 +47,9 @@ async def test_a_prompt_without_an_answer_is_charged_where_the_provider_bills_it
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_provider_that_bills_whole_answers_is_read_to_the_end(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+async def test_the_answer_of_a_provider_that_bills_in_full_is_read_to_the_end(
+    up: FaultUpstream, client: httpx.AsyncClient, stream: bool
+) -> None:
     up.chunks, up.delay = 30, 0.02
     async with live(yaml(up).replace("prices: ", "drain: true, prices: "), environ=ENVIRON) as gateway:
         await leave(client, gateway, up, stream=stream)
@@ -72,7 +74,7 @@ def part(ending: Step) -> Script:
 
 @pytest.mark.parametrize("transport", ["native", "httpx"])
 @pytest.mark.parametrize("ending", [FIN, RST, "left", "stalled"])
-async def test_a_json_answer_that_breaks_off_is_charged_what_came_of_it(
+async def test_an_incomplete_json_answer_is_charged_for_what_arrived(
     up: FaultUpstream, client: httpx.AsyncClient, ending: Step | str, transport: str
 ) -> None:
     """As a stream is: the prompt, and the output that was received; and flagged."""
@@ -107,11 +109,11 @@ async def test_a_json_answer_that_breaks_off_is_charged_what_came_of_it(
     ],
     ids=range(9),
 )
-def test_the_output_in_a_part_of_an_answer_is_its_texts(body: bytes, tokens: int) -> None:
+def test_output_of_an_incomplete_answer_is_estimated_from_its_texts(body: bytes, tokens: int) -> None:
     assert abs(estimate_part(body) - tokens) <= 10
 
 
-async def test_others_are_closed_at_once_and_charged_what_came(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_other_providers_are_closed_at_once_and_charged_for_what_arrived(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.chunks, up.delay = 2000, 0.01
     async with live(yaml(up), environ=ENVIRON) as gateway:
         await leave(client, gateway, up, stream=True)

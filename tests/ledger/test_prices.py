@@ -15,18 +15,18 @@ THOUGHT = {"reasoning_tokens": 15}
 PRICE = TokenPrice(2_000_000, 10_000_000, 500_000, 4_000_000, 3_000_000)
 
 
-def test_each_sort_of_token_has_its_own_price() -> None:
+def test_each_kind_of_token_has_its_own_price() -> None:
     usage = Usage(100, 50, cached_tokens=30, reasoning_tokens=20, cache_write_tokens=10)
     assert PRICE.usage_cost(usage) == 60 * 2 + 30 * 1 // 2 + 10 * 3 + 30 * 10 + 20 * 4
 
 
-def test_what_has_no_price_of_its_own_costs_what_it_is_part_of() -> None:
+def test_tokens_without_a_price_cost_as_much_as_the_kind_they_are_part_of() -> None:
     plain = TokenPrice(2_000_000, 10_000_000, 2_000_000)
     assert plain.usage_cost(Usage(100, 50, 30, 20, cache_write_tokens=10)) == 100 * 2 + 50 * 10
 
 
 @pytest.mark.parametrize("usage", [Usage(10, 5, 99, 99, cache_write_tokens=99), Usage(-5, -5, -5, -5, cache_write_tokens=-5)])
-def test_numbers_that_do_not_fit_together_cost_no_more_than_the_whole(usage: Usage) -> None:
+def test_inconsistent_counts_cost_no_more_than_the_total(usage: Usage) -> None:
     assert 0 <= PRICE.usage_cost(usage) <= 10 * 3 + 5 * 10
 
 
@@ -43,13 +43,13 @@ def test_a_cost_is_rounded_up_once() -> None:
         ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 30}, (5, 0)),
     ],
 )
-def test_thinking_that_is_counted_apart_is_output_too(given: dict[str, Any], expected: tuple[int, int]) -> None:
+def test_reasoning_tokens_counted_separately_are_output(given: dict[str, Any], expected: tuple[int, int]) -> None:
     found = read_usage(given)
     assert found is not None
     assert (found.completion_tokens, found.reasoning_tokens) == expected
 
 
-def test_prices_come_from_the_configuration_and_else_from_the_catalog() -> None:
+def test_configured_prices_override_the_catalog() -> None:
     config = parse(
         b"""
 providers:

@@ -254,7 +254,7 @@ async def kill_redis(redis: RedisServer, progress: Callable[[], float], at: list
 
 @pytest.mark.prove
 @pytest.mark.timeout(600)
-async def test_g01_no_token_and_no_nano_dollar_is_lost_or_doubled(
+async def test_g01_no_token_and_no_nano_dollar_is_lost_or_counted_twice(
     gateway: Callable[..., RunningGateway], own_redis: RedisServer, up: FaultUpstream, tmp_path: Path, figure: Figure
 ) -> None:
     oracle, draw = Oracle(), random.Random(1)

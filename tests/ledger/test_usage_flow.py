@@ -43,7 +43,7 @@ async def test_each_call_is_booked_once_by_key_team_model_target_and_day(up: Fau
         assert (await usage(client, gateway, **{"from": "2020-01-01", "to": "2020-02-01"}))["rows"] == []
 
 
-async def test_usage_comes_as_csv_where_that_is_asked_for(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_usage_as_csv(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with live(yaml(up, rest=KEYS), environ=ENVIRON) as gateway:
         await call(client, gateway)
         await gateway.records(1)
@@ -76,7 +76,7 @@ async def test_usage_comes_as_csv_where_that_is_asked_for(up: FaultUpstream, cli
         ({"since": "2026-11-01"}, "since"),
     ],
 )
-async def test_a_question_that_cannot_be_answered_is_a_400_that_names_what_is_wrong(
+async def test_an_invalid_query_is_a_400_that_names_the_parameter(
     up: FaultUpstream, client: httpx.AsyncClient, params: dict[str, str | list[str]], param: str
 ) -> None:
     async with live(yaml(up), environ=ENVIRON) as gateway:
@@ -85,7 +85,7 @@ async def test_a_question_that_cannot_be_answered_is_a_400_that_names_what_is_wr
     assert answer.json()["error"]["param"] == param
 
 
-async def test_usage_needs_the_admin_key_where_there_is_one(
+async def test_usage_requires_the_admin_key_if_configured(
     up: FaultUpstream, client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     admin = f"admin: {{ listen: 127.0.0.1:0, key_hash: 'sha256:{hashlib.sha256(b'admin-0123456789').hexdigest()}' }}\n"
@@ -106,12 +106,12 @@ async def test_usage_needs_the_admin_key_where_there_is_one(
     assert "up/mock,1,2,0,5,0,520000,0,0.000520000" in capsys.readouterr().out
 
 
-def test_without_a_gateway_the_command_says_where_it_looked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_command_without_a_gateway_names_the_address(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["usage", "--admin", "http://127.0.0.1:9"]) == 1
     assert "no gateway answers at http://127.0.0.1:9" in capsys.readouterr().err
 
 
-async def test_a_restart_forgets_neither_usage_nor_budgets(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
+async def test_usage_and_budgets_survive_a_restart(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
     config = yaml(up, tmp_path / "books", KEYS.replace("50 USD/month", "0.001 USD/month"))
     for at in range(3):
         async with live(config, environ=ENVIRON) as gateway:
@@ -124,7 +124,7 @@ async def test_a_restart_forgets_neither_usage_nor_budgets(up: FaultUpstream, cl
     assert len(list((tmp_path / "books").glob("*.journal"))) == 1  # each took over what was there
 
 
-async def test_a_killed_process_leaves_what_it_booked_and_what_its_streams_had_brought(
+async def test_bookings_and_stream_progress_survive_a_kill(
     up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path, gateway: Callable[..., RunningGateway]
 ) -> None:
     config = yaml(up, tmp_path / "books")
@@ -151,7 +151,7 @@ async def test_a_killed_process_leaves_what_it_booked_and_what_its_streams_had_b
     one.process.returncode = 0  # it was killed on purpose
 
 
-async def test_failed_attempts_that_the_provider_bills_are_booked_at_their_own_target(
+async def test_billed_failed_attempts_are_booked_at_their_own_target(
     up: FaultUpstream, client: httpx.AsyncClient
 ) -> None:
     """A stream that tells its usage and breaks before it says anything: the next target answers, both are billed."""
@@ -168,7 +168,7 @@ async def test_failed_attempts_that_the_provider_bills_are_booked_at_their_own_t
     assert record["cost_usd"] == pytest.approx(0.00092)
 
 
-async def test_the_receipt_tells_what_a_call_cost(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_the_receipt_contains_the_cost(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     headers = {"x-gateway-receipt": "body"}
     body = {"model": "m", "messages": [{"role": "user", "content": "one two"}]}
     async with live(yaml(up), environ=ENVIRON) as gateway:
@@ -179,7 +179,7 @@ async def test_the_receipt_tells_what_a_call_cost(up: FaultUpstream, client: htt
     assert unknown.json()["gateway"]["cost_usd"] is None
 
 
-async def test_several_workers_and_gateways_are_one_ledger_through_redis(
+async def test_workers_and_gateways_share_one_ledger_in_redis(
     up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer, gateway: Callable[..., RunningGateway]
 ) -> None:
     config = f"store: {own_redis.url}\nstore_deadline: 10s\n" + yaml(up)

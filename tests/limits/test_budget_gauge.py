@@ -21,20 +21,20 @@ def test_the_latest_decision_counts_and_a_new_period_begins_at_zero() -> None:
     assert use.values() == {("key", "app"): 0.0}
 
 
-def test_other_limits_and_users_are_not_budgets_that_are_shown() -> None:
+def test_other_limits_and_user_budgets_are_not_shown() -> None:
     use = BudgetGauge()
     use.record([LimitStatus(Limit("key:app", "requests", 10, "min"), 1, 60.0)])
     use.record([LimitStatus(Limit("user:app:0123", "spend", 10 * DOLLAR, "day"), 0, 60.0)])
     assert use.values() == {}
 
 
-def test_a_budget_of_nothing_is_used_up() -> None:
+def test_a_budget_of_zero_is_fully_used() -> None:
     use = BudgetGauge()
     use.record([LimitStatus(Limit("model:free", "spend", 0, "day"), 0, 60.0)])
     assert use.values() == {("model", "free"): 1.0}
 
 
-async def test_a_real_decision_says_how_the_budget_stands() -> None:
+async def test_a_real_decision_updates_the_gauge() -> None:
     limiter, use = MemoryLimiter(), BudgetGauge()
     budget = Limit("team:search", "spend", 10 * DOLLAR, "month")
     found = await limiter.admit((budget,), Costs(1, 0, 0, 9 * DOLLAR), "one")

@@ -19,7 +19,7 @@ import pytest
 from gateway.store.member_scripts import OVERDUE_AFTER_S
 from tests.faults.client import FaultClient, chat, request_head
 from tests.faults.upstream_server import FaultUpstream
-from tests.metrics.test_totals import workers_of
+from tests.telemetry.test_totals import workers_of
 from tests.running import Figure, RunningGateway
 from tests.support.redis import RedisServer
 from tests.support.redis_topologies import ask
@@ -101,7 +101,7 @@ async def metric(gateway: RunningGateway, name: str) -> float:
 
 @pytest.mark.prove
 @pytest.mark.timeout(200)
-async def test_r3_g3_callers_of_three_gateways_wait_for_a_frozen_store_once_and_their_shares_hold(
+async def test_r3_g3_callers_of_three_gateways_wait_for_a_frozen_store_once_and_shares_hold(
     own_redis: RedisServer, gateway: Gateways, figure: Figure
 ) -> None:
     async with FaultUpstream() as up:
@@ -177,7 +177,7 @@ async def flood(port: int, count: int) -> None:
 
 @pytest.mark.prove
 @pytest.mark.timeout(200)
-async def test_g7_fifty_thousand_refused_calls_over_http_cost_redis_next_to_nothing(
+async def test_g7_fifty_thousand_refused_http_calls_send_few_redis_commands(
     own_redis: RedisServer, gateway: Gateways, figure: Figure
 ) -> None:
     async with FaultUpstream() as up:
@@ -222,7 +222,7 @@ async def test_g7_fifty_thousand_refused_calls_over_http_cost_redis_next_to_noth
 
 @pytest.mark.prove
 @pytest.mark.timeout(200)
-async def test_a_worker_that_is_killed_leaves_its_seat_to_the_next_and_a_gateway_that_is_killed_is_missing(
+async def test_a_killed_worker_is_replaced_in_its_seat_and_a_killed_gateway_is_missing(
     own_redis: RedisServer, gateway: Gateways, figure: Figure, tmp_path: Path
 ) -> None:
     async with FaultUpstream() as up:

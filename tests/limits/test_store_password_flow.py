@@ -16,7 +16,7 @@ from tests.support.redis import RedisServer
 from tests.support.redis_topologies import ask
 
 
-async def test_a_password_in_a_file_with_the_stores_url_is_read_again(own_redis: RedisServer, tmp_path: Path) -> None:
+async def test_a_store_url_in_a_file_is_read_again_after_a_password_rotation(own_redis: RedisServer, tmp_path: Path) -> None:
     file = tmp_path / "store"
 
     def write(password: str, database: int = 0) -> None:

@@ -40,7 +40,7 @@ async def ask(client: httpx.AsyncClient, gateway: Live, content: Any = "one two"
 
 
 @pytest.mark.parametrize("key", ["limits: { tokens: 100k/h, strict: true }", "strict: true, limits: { tokens: 100k/h }"])
-async def test_a_call_without_a_cap_gets_the_one_that_was_reserved_and_is_told(
+async def test_a_call_without_max_tokens_gets_the_reserved_cap_as_an_adjustment(
     up: FaultUpstream, client: httpx.AsyncClient, key: str
 ) -> None:
     async with live(yaml(up, key, top="default_output_tokens: 300"), environ=ENVIRON) as gateway:
@@ -54,13 +54,13 @@ async def test_a_call_without_a_cap_gets_the_one_that_was_reserved_and_is_told(
     assert "300" not in given.headers.get("x-gateway-adjusted", "")
 
 
-async def test_what_is_not_limited_strictly_is_left_as_it_is(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_calls_without_a_strict_limit_are_unchanged(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with live(yaml(up, "limits: { tokens: 100k/h }, strict: false"), environ=ENVIRON) as gateway:
         await ask(client, gateway)
     assert "max_tokens" not in up.requests[0].json
 
 
-async def test_no_window_has_more_real_tokens_than_the_limit(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_no_window_exceeds_the_limit_in_reported_tokens(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     """Callers who ask for more than their prompt lets expect: what the upstream sent in all is within the limit."""
     up.chunks = 10_000
     async with live(yaml(up, "limits: { tokens: 3000/h, strict: true }", top="default_output_tokens: 200"), environ=ENVIRON) as gateway:
@@ -75,7 +75,7 @@ async def test_no_window_has_more_real_tokens_than_the_limit(up: FaultUpstream, 
 
 @pytest.mark.parametrize(("strict", "kept"), [("true", True), ("false", False)])
 @pytest.mark.parametrize("how", ["no usage", "left"])
-async def test_where_nobody_reports_tokens_a_strict_limit_keeps_what_was_reserved(
+async def test_without_reported_tokens_a_strict_limit_charges_the_reserved_amount(
     up: FaultUpstream, client: httpx.AsyncClient, how: str, strict: str, kept: bool
 ) -> None:
     """An event of a stream may be many tokens: who leaves early must not get them for nothing."""
@@ -96,7 +96,7 @@ async def test_where_nobody_reports_tokens_a_strict_limit_keeps_what_was_reserve
     assert (left < 3000 - 500 - len("one two")) is kept
 
 
-async def test_a_budget_that_is_strict_is_never_overspent(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_a_strict_budget_is_never_exceeded(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.chunks = 10_000
     async with live(yaml(up, "limits: { spend: 0.1 USD/day, strict: true }", top="default_output_tokens: 100"), environ=ENVIRON) as gateway:
         statuses = [(await ask(client, gateway)).status_code for _ in range(15)]
@@ -106,7 +106,7 @@ async def test_a_budget_that_is_strict_is_never_overspent(up: FaultUpstream, cli
     assert usage["total"]["cost_usd"] <= 0.1
 
 
-async def test_what_has_no_bound_is_refused_by_name(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_unbounded_content_is_refused_by_type(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     picture = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
     async with live(yaml(up, "limits: { tokens: 100k/h, strict: true }"), environ=ENVIRON) as gateway:
         refused = await ask(client, gateway, picture)
@@ -115,7 +115,7 @@ async def test_what_has_no_bound_is_refused_by_name(up: FaultUpstream, client: h
     assert up.requests == []
 
 
-async def test_a_target_has_limits_of_its_own_whichever_model_leads_there(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_a_target_limit_applies_to_every_model_that_routes_to_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     config = yaml(up, "limits: { requests: 100/h }", provider=", models: { mock: { limits: { requests: 2/h } } }")
     config = config.replace("  m: up/mock\n", "  m: [up/mock, up/other]\n  alone: up/mock\n")
     async with live(config, environ=ENVIRON) as gateway:
@@ -131,7 +131,7 @@ async def test_a_target_has_limits_of_its_own_whichever_model_leads_there(up: Fa
     assert {row["target"]: row["requests"] for row in usage["rows"]} == {"up/mock": 2, "up/other": 2}
 
 
-def test_settings_of_a_target_that_no_model_leads_to_are_refused() -> None:
+def test_limits_of_a_target_without_a_model_are_rejected() -> None:
     text = b"""
 providers:
   up: { type: vllm, base_url: "http://x/v1", models: { mok: { limits: { requests: 2/h } } } }

@@ -18,7 +18,7 @@ FIRST = "sha256:" + "0" * 62 + "1f"
 
 
 @pytest.mark.parametrize("servers", ["sentinel", "cluster"], indirect=True)
-async def test_two_gateways_share_all_that_they_share_in_any_topology(servers: ClusterServers | SentinelServers, up: FaultUpstream) -> None:
+async def test_two_gateways_share_limits_keys_and_usage_in_each_topology(servers: ClusterServers | SentinelServers, up: FaultUpstream) -> None:
     await servers.empty()
     yaml = f"""
 store: {servers.url}

@@ -194,7 +194,7 @@ async def test_model_that_cannot_be_read_is_unavailable(bundled_model: Path) -> 
 async def test_missing_model_is_unavailable_and_callers_learn_no_path(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.gguf")
     async with running(LocalOptions(model=missing), "unavailable") as (engine, _):
-        assert engine.reason == f"there is no model file at {missing}"
+        assert engine.reason == f"no model file at {missing}"
         refused = await engine.admit(wait=5)
         assert isinstance(refused, Failure)
         assert (refused.status, refused.code) == (503, "model_unavailable")

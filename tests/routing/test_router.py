@@ -14,7 +14,8 @@ from gateway.config.route import Order, Ref, Route, Split
 from gateway.config.types import ModelConfig
 from gateway.errors import NotFound
 from gateway.routing.router import Router, unknown_model
-from gateway.targets.backend import Backend, Model
+from gateway.targets.backend import Backend
+from gateway.targets.candidate import Model
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin
 from providers.base import Target
@@ -22,8 +23,8 @@ from providers.base import Target
 KIND = providers.get("openai-compatible")
 
 
-def a_place(provider: str, model: str) -> Backend:
-    """The place of a target."""
+def backend_of(provider: str, model: str) -> Backend:
+    """A backend for a target."""
     target = Target(f"{provider}/{model}", provider, KIND, model, "http://x/v1")
     return Backend((target,), Origin("http", "x", 80), NativeTransport(), Deadlines())
 
@@ -33,7 +34,7 @@ def router(draw: Callable[[], float] = lambda: 0.0, *, exposed: bool = False, **
     settings = {name: one if isinstance(one, ModelConfig) else ModelConfig(name=name, targets=one) for name, one in models.items()}
     return Router(
         {name: Model(name, one.targets, one) for name, one in settings.items()},
-        a_place,
+        backend_of,
         expose_targets=exposed,
         providers=frozenset({"a", "b"}),
         draw=draw,
@@ -134,8 +135,9 @@ def test_the_settings_nearest_to_the_caller_win() -> None:
     )
     through, direct = one.candidates(one.find("outer"))
     assert (through.deadlines.total, through.deadlines.first_byte, through.deadlines.idle) == (5.0, 2.0, 60.0)
-    assert (through.retries, through.strict) == (3, True)
-    assert (direct.deadlines.total, direct.deadlines.first_byte, direct.retries, direct.strict) == (5.0, 60.0, 0, False)
+    assert (through.settings.retries, through.settings.strict) == (3, True)
+    assert (direct.deadlines.total, direct.deadlines.first_byte) == (5.0, 60.0)
+    assert (direct.settings.retries, direct.settings.strict) == (None, None)
 
 
 def test_nought_retries_are_a_setting_too() -> None:
@@ -143,4 +145,4 @@ def test_nought_retries_are_a_setting_too() -> None:
         outer=ModelConfig(name="outer", targets=Ref(None, "inner"), retries=0),
         inner=ModelConfig(name="inner", targets=A, retries=3),
     )
-    assert one.candidates(one.find("outer"))[0].retries == 0
+    assert one.candidates(one.find("outer"))[0].settings.retries == 0

@@ -54,7 +54,7 @@ async def test_three_processes_share_one_budget(redis: RedisAddress, start: Star
         await becomes(one, 700)
 
 
-async def test_r05_an_emptied_redis_is_healed_at_once_and_not_n_fold(own_redis: RedisServer, start: Starter) -> None:
+async def test_r05_spend_in_an_emptied_redis_is_restored_once(own_redis: RedisServer, start: Starter) -> None:
     limiters = [await start(own_redis.address) for _ in range(3)]
     for one in limiters:
         await spend(one, 100)
@@ -72,7 +72,7 @@ async def test_r05_an_emptied_redis_is_healed_at_once_and_not_n_fold(own_redis: 
         await becomes(one, 650)
 
 
-async def test_g05_flushall_at_80_percent_of_a_budget_is_undone_within_a_second(redis: RedisAddress, start: Starter) -> None:
+async def test_g05_spend_is_restored_within_a_second_of_flushall(redis: RedisAddress, start: Starter) -> None:
     limiters = [await start(redis) for _ in range(3)]
     await spend(limiters[0], 800)
     await becomes(limiters[1], 200)
@@ -85,7 +85,7 @@ async def test_g05_flushall_at_80_percent_of_a_budget_is_undone_within_a_second(
     await becomes(limiters[2], 200)
 
 
-async def test_r06_spend_never_goes_down_after_a_restart_from_an_old_copy(own_redis: RedisServer, start: Starter) -> None:
+async def test_r06_spend_never_decreases_after_a_restart_from_an_old_backup(own_redis: RedisServer, start: Starter) -> None:
     limiters = [await start(own_redis.address) for _ in range(2)]
     other = await console(own_redis.address)
     await spend(limiters[0], 100)
@@ -105,7 +105,7 @@ async def test_r06_spend_never_goes_down_after_a_restart_from_an_old_copy(own_re
         await becomes(one, 580)
 
 
-async def test_r08_a_failover_that_loses_acknowledged_writes_loses_no_money(
+async def test_r08_a_failover_that_loses_acknowledged_writes_loses_no_spend(
     own_redis: RedisServer, start: Starter, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("replica")
@@ -140,7 +140,7 @@ async def test_r08_a_failover_that_loses_acknowledged_writes_loses_no_money(
         replica.kill()
 
 
-async def test_r10_answers_lost_after_the_commit_charge_nothing_twice(own_redis: RedisServer, start: Starter, tmp_path: Path) -> None:
+async def test_r10_replies_lost_after_execution_charge_nothing_twice(own_redis: RedisServer, start: Starter, tmp_path: Path) -> None:
     async with ReplyDropper(tmp_path / "lossy.sock", str(own_redis.socket)) as way:
         limiter = await start(RedisAddress(path=way.path))
         witness = await start(own_redis.address)
@@ -163,7 +163,7 @@ async def test_r10_answers_lost_after_the_commit_charge_nothing_twice(own_redis:
         assert found.statuses[0].remaining == 1000 - calls - 1
 
 
-async def test_what_a_process_that_died_had_reserved_is_free_again_and_what_it_spent_is_not(redis: RedisAddress, start: Starter) -> None:
+async def test_reserved_amounts_of_a_dead_process_are_released_and_its_spend_is_kept(redis: RedisAddress, start: Starter) -> None:
     dead, alive = await start(redis), await start(redis)
     await spend(dead, 100)
     assert isinstance(await dead.admit([MONTH], Costs(spend=600), "never-settled"), Reservation)
@@ -174,7 +174,7 @@ async def test_what_a_process_that_died_had_reserved_is_free_again_and_what_it_s
     await becomes(alive, 900, within=20)
 
 
-async def test_a_successor_tells_what_a_dead_process_left_behind(own_redis: RedisServer, start: Starter) -> None:
+async def test_a_successor_publishes_the_spend_it_inherited(own_redis: RedisServer, start: Starter) -> None:
     period = month_number(_now())
     spent = SettledSpend("second-life")
     for amount in (400, 250, 400):  # older and repeated copies change nothing
@@ -186,7 +186,7 @@ async def test_a_successor_tells_what_a_dead_process_left_behind(own_redis: Redi
     await limiter.stop()
 
 
-async def test_an_outage_spends_at_most_a_share_of_what_was_left_and_then_closes(own_redis: RedisServer, start: Starter) -> None:
+async def test_an_outage_spends_at_most_the_share_of_the_remainder(own_redis: RedisServer, start: Starter) -> None:
     limiters = [await start(own_redis.address) for _ in range(2)]
     await eventually(lambda: all(one.members == 2 for one in limiters))
     await spend(limiters[0], 600)
@@ -206,7 +206,7 @@ async def test_an_outage_spends_at_most_a_share_of_what_was_left_and_then_closes
         await becomes(one, 0)
 
 
-async def test_m05_a_limit_that_changed_is_never_over_the_larger_of_both(redis: RedisAddress, start: Starter) -> None:
+async def test_m05_a_changed_limit_never_exceeds_the_larger_value(redis: RedisAddress, start: Starter) -> None:
     """Two generations of a configuration at once, 100 and 50, for every kind of limit."""
     old, new = await start(redis), await start(redis)
     for kind in ("requests", "tokens", "spend", "concurrent"):

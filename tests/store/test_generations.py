@@ -12,7 +12,7 @@ from tests.support.redis_fixtures import Starter
 
 
 @pytest.mark.parametrize(("kind", "costs"), [("requests", Costs()), ("tokens", Costs(1, 1, 0)), ("concurrent", Costs())])
-async def test_m5_of_two_generations_of_a_limit_never_more_than_the_larger_is_admitted(
+async def test_m5_two_generations_of_a_limit_admit_at_most_the_larger(
     redis: RedisAddress, start: Starter, kind: Kind, costs: Costs
 ) -> None:
     old, new = await start(redis), await start(redis)

@@ -55,7 +55,7 @@ async def test_a_refusal_charges_nothing_anywhere(limiter: Limiter) -> None:
     assert [one.remaining for one in standings] == [98, 0]
 
 
-async def test_a_call_that_alone_is_too_much_is_not_told_to_wait_whatever_was_refused_before(limiter: Limiter) -> None:
+async def test_no_retry_after_for_an_oversized_call_even_after_another_refusal(limiter: Limiter) -> None:
     limit = Limit("key:a", "tokens", 10, "h")
     await admitted(limiter, limit, prompt_tokens=8)
     assert (await refused(limiter, limit, prompt_tokens=3)).retry_after is not None
@@ -63,14 +63,14 @@ async def test_a_call_that_alone_is_too_much_is_not_told_to_wait_whatever_was_re
     assert (await refused(limiter, limit, prompt_tokens=3)).retry_after is not None
 
 
-async def test_each_kind_counts_its_own_part(limiter: Limiter) -> None:
+async def test_each_kind_counts_its_own_amount(limiter: Limiter) -> None:
     kinds = [Limit("k", kind, 1000, "h") for kind in ("requests", "tokens", "prompt_tokens", "output_tokens")]
     spend = Limit("k", "spend", 5 * NANO_PER_USD, "day")
     found = await admitted(limiter, *kinds, spend, prompt_tokens=30, output_tokens=200, spend=NANO_PER_USD)
     assert [one.remaining for one in found.statuses] == [999, 770, 970, 800, 4 * NANO_PER_USD]
 
 
-async def test_settling_gives_back_what_was_not_used_and_takes_what_was(limiter: Limiter) -> None:
+async def test_settling_replaces_the_reserved_by_the_used_amount(limiter: Limiter) -> None:
     tokens, spend = Limit("k", "tokens", 100, "min"), Limit("k", "spend", 100, "month")
     found = await admitted(limiter, tokens, spend, prompt_tokens=20, output_tokens=80, spend=90)
     assert (await refused(limiter, tokens, spend, prompt_tokens=1)).limit is tokens
@@ -81,7 +81,7 @@ async def test_settling_gives_back_what_was_not_used_and_takes_what_was(limiter:
     assert [one.remaining for one in (await admitted(limiter, tokens, spend)).statuses] == [5, 0]
 
 
-async def test_settling_twice_is_settling_once(limiter: Limiter) -> None:
+async def test_settling_twice_changes_nothing(limiter: Limiter) -> None:
     limit = Limit("k", "tokens", 100, "min")
     found = await admitted(limiter, limit, prompt_tokens=50)
     for _ in range(3):
@@ -89,14 +89,14 @@ async def test_settling_twice_is_settling_once(limiter: Limiter) -> None:
     assert (await admitted(limiter, limit)).statuses[0].remaining == 80
 
 
-async def test_the_same_id_is_one_reservation(limiter: Limiter) -> None:
+async def test_the_same_id_yields_one_reservation(limiter: Limiter) -> None:
     limit = Limit("k", "requests", 10, "min")
     answers = [await limiter.admit([limit], Costs(), "same") for _ in range(3)]
     assert [one.statuses[0].remaining for one in answers] == [9, 9, 9]
     assert (await admitted(limiter, limit)).statuses[0].remaining == 8
 
 
-async def test_concurrency_counts_calls_that_are_not_settled(limiter: Limiter) -> None:
+async def test_concurrency_counts_unsettled_calls(limiter: Limiter) -> None:
     limit = Limit("k", "concurrent", 2)
     first, second = await admitted(limiter, limit), await admitted(limiter, limit)
     assert (await refused(limiter, limit)).retry_after is not None
@@ -108,7 +108,7 @@ async def test_concurrency_counts_calls_that_are_not_settled(limiter: Limiter) -
     await admitted(limiter, limit)
 
 
-async def test_a_call_that_alone_is_over_the_limit_is_told_that_waiting_does_not_help(limiter: Limiter) -> None:
+async def test_no_retry_after_for_a_call_that_alone_exceeds_the_limit(limiter: Limiter) -> None:
     small, busy = Limit("k", "tokens", 10, "min"), Limit("k", "requests", 1, "h")
     assert (await refused(limiter, small, prompt_tokens=11)).retry_after is None
     await admitted(limiter, busy)
@@ -116,7 +116,7 @@ async def test_a_call_that_alone_is_over_the_limit_is_told_that_waiting_does_not
     assert (found.limit, found.retry_after) == (small, None)
 
 
-async def test_the_longest_wait_binds(limiter: Limiter) -> None:
+async def test_the_longest_wait_is_reported(limiter: Limiter) -> None:
     minute, day, calls = Limit("k", "requests", 1, "min"), Limit("k", "tokens", 1, "day"), Limit("k", "concurrent", 1)
     await admitted(limiter, minute, day, calls, prompt_tokens=1)
     found = await refused(limiter, minute, day, calls, prompt_tokens=1)
@@ -134,7 +134,7 @@ async def test_a_budget_ends_with_its_calendar_month(limiter: Limiter) -> None:
     assert found.slots == [datetime.now(UTC).year * 12 + datetime.now(UTC).month - 1]
 
 
-async def test_a_budget_that_calls_in_flight_hold_is_busy_and_not_used_up(limiter: Limiter) -> None:
+async def test_a_budget_reserved_by_calls_in_flight_is_busy_not_spent(limiter: Limiter) -> None:
     limit = Limit("k", "spend", 100, "month")
     found = await admitted(limiter, limit, spend=60)
     refusal = await refused(limiter, limit, spend=50)
@@ -144,13 +144,13 @@ async def test_a_budget_that_calls_in_flight_hold_is_busy_and_not_used_up(limite
     assert (await admitted(limiter, limit, spend=50)).statuses[0].remaining == 40
 
 
-async def test_money_is_exact_to_the_nano_dollar(limiter: Limiter) -> None:
+async def test_spend_is_exact_to_the_nano_dollar(limiter: Limiter) -> None:
     limit = Limit("k", "spend", 5_000_000 * NANO_PER_USD, "month")
     await admitted(limiter, limit, spend=4_999_999 * NANO_PER_USD + 123_456_789)
     assert (await admitted(limiter, limit, spend=1)).statuses[0].remaining == NANO_PER_USD - 123_456_790
 
 
-async def test_a_lone_caller_who_waits_as_told_is_admitted(limiter: Limiter) -> None:
+async def test_a_call_is_admitted_after_its_retry_after(limiter: Limiter) -> None:
     limit = Limit("k", "requests", 3, "s")
     for _ in range(3):
         await admitted(limiter, limit)
@@ -161,7 +161,7 @@ async def test_a_lone_caller_who_waits_as_told_is_admitted(limiter: Limiter) -> 
 
 
 @pytest.mark.parametrize("servers", ["memory", "redis"], indirect=True)
-async def test_no_window_ever_holds_more_than_the_limit(limiter: Limiter) -> None:
+async def test_no_window_exceeds_the_limit(limiter: Limiter) -> None:
     """By the store's own decision times; settlements give back on the way, so what counts is what was kept."""
     requests, tokens = Limit("k", "requests", 40, "s"), Limit("k", "tokens", 400, "s")
     charged: list[tuple[int, int]] = []

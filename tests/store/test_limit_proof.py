@@ -100,7 +100,7 @@ def usable(record: list[tuple[int, int, int]], asked: Counter[int]) -> list[floa
 
 
 @pytest.mark.prove
-async def test_what_a_decision_costs_beside_one_call_of_redis_py_for_each(redis: RedisAddress, start: Starter, figure: Figure) -> None:
+async def test_batched_decisions_compared_with_one_redis_py_call_each(redis: RedisAddress, start: Starter, figure: Figure) -> None:
     """64 calls at once, each reserved of three limits and settled; the figures are printed, the counts must agree."""
     from redis.asyncio import Redis
 

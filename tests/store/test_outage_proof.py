@@ -101,7 +101,7 @@ def now() -> int:
 
 @pytest.mark.prove
 @pytest.mark.timeout(200)
-async def test_r3_g3_nobody_waits_for_a_frozen_redis_twice_and_shares_hold(
+async def test_r3_g3_each_caller_waits_for_a_frozen_redis_once_and_shares_hold(
     own_redis: RedisServer, workers: Workers, figure: Figure
 ) -> None:
     await workers.start([own_redis.port] * 3, 22)
@@ -135,7 +135,7 @@ async def test_r3_g3_nobody_waits_for_a_frozen_redis_twice_and_shares_hold(
 
 @pytest.mark.prove
 @pytest.mark.timeout(200)
-async def test_m3_g3_a_process_that_is_cut_off_and_those_who_are_not_keep_one_limit(
+async def test_m3_g3_a_partitioned_process_and_the_others_keep_one_limit(
     own_redis: RedisServer, workers: Workers, figure: Figure
 ) -> None:
     async with ToxicProxy(own_redis.port) as proxy:
@@ -173,7 +173,7 @@ async def test_m3_g3_a_process_that_is_cut_off_and_those_who_are_not_keep_one_li
 
 @pytest.mark.prove
 @pytest.mark.timeout(200)
-async def test_m4_the_leases_of_processes_that_were_killed_are_free_after_a_leases_length(
+async def test_m4_leases_of_killed_processes_end_after_the_lease_time(
     own_redis: RedisServer, workers: Workers, start: Starter, figure: Figure
 ) -> None:
     alive = await start(own_redis.address)
@@ -205,7 +205,7 @@ async def test_m4_the_leases_of_processes_that_were_killed_are_free_after_a_leas
 
 @pytest.mark.prove
 @pytest.mark.timeout(300)
-async def test_r14_g18_a_hundred_thousand_cancelled_commands_cross_no_answer(own_redis: RedisServer, figure: Figure) -> None:
+async def test_r14_g18_a_hundred_thousand_cancelled_commands_mix_up_no_replies(own_redis: RedisServer, figure: Figure) -> None:
     import random
 
     from gateway.config.redis_address import RedisAddress
@@ -246,7 +246,7 @@ async def test_r14_g18_a_hundred_thousand_cancelled_commands_cross_no_answer(own
 
 @pytest.mark.prove
 @pytest.mark.timeout(200)
-async def test_g7_a_flood_of_refused_calls_costs_redis_next_to_nothing_and_its_neighbours_go_on(
+async def test_g7_a_flood_of_refused_calls_sends_few_commands_and_does_not_slow_others(
     own_redis: RedisServer, start: Starter, figure: Figure
 ) -> None:
     flooded, neighbour = await start(own_redis.address), await start(own_redis.address)

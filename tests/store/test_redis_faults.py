@@ -38,7 +38,7 @@ async def decide(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reserva
     return await limiter.admit(limits or (PLENTY,), Costs(**costs), f"f{next(_ids)}")
 
 
-async def test_r4_a_store_that_is_too_slow_is_left_until_it_is_fast_again(own_redis: RedisServer, start: Starter) -> None:
+async def test_r4_a_slow_store_opens_the_breaker_until_it_is_fast_again(own_redis: RedisServer, start: Starter) -> None:
     reports: list[str] = []
     async with ToxicProxy(own_redis.port) as proxy:
         proxy.latency = 0.4
@@ -60,7 +60,7 @@ async def test_r4_a_store_that_is_too_slow_is_left_until_it_is_fast_again(own_re
         await limiter.stop()
 
 
-async def test_r4_a_way_that_is_cut_and_restored_loses_no_settlement(own_redis: RedisServer, start: Starter) -> None:
+async def test_r4_a_cut_connection_loses_no_settlement(own_redis: RedisServer, start: Starter) -> None:
     limit = Limit("k", "tokens", 10**6, "h")
     async with ToxicProxy(own_redis.port) as proxy:
         proxy.jitter, proxy.slice = 0.002, 500
@@ -83,7 +83,7 @@ async def test_r4_a_way_that_is_cut_and_restored_loses_no_settlement(own_redis: 
         await limiter.stop()
 
 
-async def test_r11_a_full_store_is_an_outage_of_one_line_until_there_is_room(own_redis: RedisServer, start: Starter) -> None:
+async def test_r11_a_full_store_is_reported_once_until_there_is_room(own_redis: RedisServer, start: Starter) -> None:
     reports: list[str] = []
     limiter = await start(own_redis.address, reports)
     assert not (await decide(limiter)).degraded
@@ -117,7 +117,7 @@ async def test_r12_a_busy_script_is_an_outage_until_it_ends(own_redis: RedisServ
     assert not (await decide(limiter)).degraded
 
 
-async def test_r13_five_hundred_callers_are_one_command_and_wait_for_one_deadline(own_redis: RedisServer, start: Starter) -> None:
+async def test_r13_five_hundred_callers_share_one_command_and_one_timeout(own_redis: RedisServer, start: Starter) -> None:
     limiter = await start(own_redis.address, deadline=0.5)
     before = limiter.connections.commands
     found = await asyncio.gather(*(decide(limiter) for _ in range(500)))
@@ -131,7 +131,7 @@ async def test_r13_five_hundred_callers_are_one_command_and_wait_for_one_deadlin
     assert limiter.connections.errors == {"deadline": 1}
 
 
-async def test_r15_a_clock_that_is_set_back_opens_no_window_again(own_redis: RedisServer) -> None:
+async def test_r15_a_clock_set_back_reopens_no_window(own_redis: RedisServer) -> None:
     """The script, with a clock that the test sets in place of Redis' own."""
     script = ADMIT.replace("redis.call('TIME')", "redis.call('HMGET', 'clock', 's', 'us')")
     assert script != ADMIT
@@ -155,7 +155,7 @@ async def test_r15_a_clock_that_is_set_back_opens_no_window_again(own_redis: Red
         assert len(inside) <= limit.amount
 
 
-async def test_r16_a_password_that_is_rotated_is_read_again_without_a_restart(
+async def test_r16_a_rotated_password_is_read_again_without_a_restart(
     own_redis: RedisServer, start: Starter, tmp_path: Path
 ) -> None:
     file = tmp_path / "password"
@@ -186,7 +186,7 @@ async def test_r16_a_password_that_is_rotated_is_read_again_without_a_restart(
     await keys.close()
 
 
-async def test_r16_a_user_with_few_rights_is_enough_and_one_with_fewer_is_told_once(own_redis: RedisServer, start: Starter) -> None:
+async def test_r16_minimal_rights_suffice_and_missing_rights_are_reported_once(own_redis: RedisServer, start: Starter) -> None:
     commands = (
         "evalsha eval script|load ping time set get del exists pexpire hget hset hmget hgetall hincrby hdel hscan "
         "zadd zcard zcount zscore zrangebyscore zrem zremrangebyscore"
@@ -209,7 +209,7 @@ async def test_r16_a_user_with_few_rights_is_enough_and_one_with_fewer_is_told_o
     assert fewer.connections.errors.keys() == {"noperm"}
 
 
-async def test_r16_a_store_that_takes_no_more_clients_is_an_outage(own_redis: RedisServer, start: Starter) -> None:
+async def test_r16_a_store_at_its_client_limit_is_an_outage(own_redis: RedisServer, start: Starter) -> None:
     reports: list[str] = []
     first = await start(own_redis.address)
     await ask(own_redis.address, "CONFIG", "SET", "maxclients", "1")
@@ -221,7 +221,7 @@ async def test_r16_a_store_that_takes_no_more_clients_is_an_outage(own_redis: Re
     await eventually(lambda: len(reports) == 2)
 
 
-async def test_r16_certificates_are_verified_and_a_better_one_is_taken_up(own_redis: RedisServer, start: Starter, tmp_path: Path) -> None:
+async def test_r16_certificates_are_verified_again_on_each_connect(own_redis: RedisServer, start: Starter, tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     for fault in ("good", "expired", "wrong_host", "self_signed"):
         reports: list[str] = []
@@ -254,7 +254,7 @@ async def why_away(keys: RedisKeyStore) -> str:
     return said
 
 
-async def test_a_server_too_old_for_the_scripts_is_said_in_one_line(start: Starter) -> None:
+async def test_a_server_too_old_for_the_scripts_is_reported_once(start: Starter) -> None:
     async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
         text = b"# Server\r\nredis_version:4.0.14\r\n"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.prove
 @pytest.mark.timeout(300)
-def test_the_suite_passes_on_the_redis_of_the_path_too(figure: Figure) -> None:
+def test_the_suite_passes_with_the_redis_server_on_the_path(figure: Figure) -> None:
     program = shutil.which("redis-server")
     assert program is not None, "redis-server is missing: apt install redis-server (make install-tools does it as root)"
     version = re.search(r"v=(\d+\.\d+)", subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout)

@@ -46,7 +46,7 @@ async def admit(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservat
     return await limiter.admit(limits, Costs(**costs), f"t{next(_ids)}")
 
 
-def test_slots_are_those_of_the_specification() -> None:
+def test_hash_slots_follow_the_specification() -> None:
     assert hash_slot("123456789") == 0x31C3  # CRC16/XMODEM of this text, from the cluster's specification
     assert len({hash_slot(tag) for tag in HASH_TAGS}) == len(HASH_TAGS)
 
@@ -76,7 +76,7 @@ async def test_r8_a_failover_is_followed(own_sentinel: SentinelServers, start: S
     await eventually(lambda: len(reports) == 2)
 
 
-async def test_sentinels_may_ask_for_a_password_of_their_own(tmp_path: Path, start: Starter) -> None:
+async def test_sentinels_may_have_a_password_of_their_own(tmp_path: Path, start: Starter) -> None:
     servers = SentinelServers(tmp_path, "of-the-sentinels")
     try:
         await servers.form()
@@ -93,7 +93,7 @@ async def test_sentinels_may_ask_for_a_password_of_their_own(tmp_path: Path, sta
         servers.kill()
 
 
-async def test_r7_a_replica_is_no_store(own_sentinel: SentinelServers, start: Starter) -> None:
+async def test_r7_a_replica_is_rejected(own_sentinel: SentinelServers, start: Starter) -> None:
     reports: list[str] = []
     limiter = await start(own_sentinel.servers[1].address, reports)
     await asyncio.sleep(0.5)
@@ -103,7 +103,7 @@ async def test_r7_a_replica_is_no_store(own_sentinel: SentinelServers, start: St
     await eventually(lambda: limiter.connections.up)
 
 
-async def test_r7_a_master_that_becomes_a_replica_is_left_at_its_first_answer(own_sentinel: SentinelServers, start: Starter) -> None:
+async def test_r7_a_master_that_becomes_a_replica_is_left_after_its_first_reply(own_sentinel: SentinelServers, start: Starter) -> None:
     limiter = await start(own_sentinel.servers[0].address)
     limit = Limit("k", "requests", 1000, "min")
     assert not (await admit(limiter, limit)).degraded
@@ -115,7 +115,7 @@ async def test_r7_a_master_that_becomes_a_replica_is_left_at_its_first_answer(ow
 
 
 @pytest.mark.parametrize("servers", ["redis", "sentinel", "cluster"], indirect=True)
-async def test_keys_made_at_run_time_are_shared_in_every_topology(servers: RedisAddress | ClusterServers | SentinelServers) -> None:
+async def test_run_time_keys_are_shared_in_every_topology(servers: RedisAddress | ClusterServers | SentinelServers) -> None:
     if not isinstance(servers, RedisAddress):
         await servers.empty()
         address = servers.address
@@ -174,7 +174,7 @@ class Load:
         return most
 
 
-async def test_r18_slots_that_move_under_load_cross_no_slots_and_let_nobody_over_the_limit(
+async def test_r18_slots_migrated_under_load_cause_no_crossslot_and_no_excess(
     own_cluster: ClusterServers, start: Starter
 ) -> None:
     limiter = await start(own_cluster.address)
@@ -210,7 +210,7 @@ async def shared(limiter: RedisLimiter, limit: Limit) -> Reservation:
 
 
 @pytest.mark.prove
-async def test_r7_a_node_that_dies_is_an_outage_until_it_is_back(own_cluster: ClusterServers, start: Starter) -> None:
+async def test_r7_a_dead_node_is_an_outage_until_it_restarts(own_cluster: ClusterServers, start: Starter) -> None:
     reports: list[str] = []
     limiter = await start(own_cluster.address, reports)
     limit = Limit("k", "requests", 1000, "h")

@@ -130,7 +130,7 @@ async def test_totals_equal_the_upstreams_counts_after_a_worker_was_killed(
         assert call_counters(fleet) == call_counters(found)
         figure("scrapes without a decreasing counter", len(seen), "")
         figure("series of a scrape", len(found), "")
-    assert running.stderr.count("starting it again") == 1
+    assert running.stderr.count("restarting in") == 1
 
 
 async def kill_one(running: RunningGateway, up: FaultUpstream, load: Load, port: int) -> int:

@@ -1,0 +1,33 @@
+"""A candidate: a backend with the settings of the models that lead to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.targets.backend import Backend
+from gateway.upstream.transport import Deadlines
+
+if TYPE_CHECKING:
+    from gateway.config.route import Route
+    from gateway.config.types import ModelConfig, ModelSettings
+
+
+class Model(msgspec.Struct, frozen=True, eq=False):
+    """A model that callers can ask for: its name in the configuration (which may be a pattern), its route, its settings."""
+
+    name: str
+    route: Route
+    settings: ModelConfig
+
+
+class Candidate(msgspec.Struct, frozen=True, eq=False):
+    """A backend that a call may be sent to, with the settings that apply on the way there."""
+
+    backend: Backend
+    deadlines: Deadlines
+    """The settings' timeouts, completed by the provider's."""
+    settings: ModelSettings
+    hedge_model: str = ""
+    """The model that `settings.hedge` comes from. Its hedged attempts share one budget."""

@@ -1,0 +1,22 @@
+"""redis-py clients for work off the call path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gateway.config.redis_address import read_address
+from gateway.store.redis_client import open_client
+from tests.support.redis import RedisServer
+
+
+async def test_redis_py_clients_work_without_the_hello_command(tmp_path: Path) -> None:
+    """As in Redis 5.0, which knows no such command."""
+    server = RedisServer(tmp_path, "--rename-command", "HELLO", "")
+    try:
+        client: Any = open_client(read_address(server.url), "ledger")
+        await client.hset("lockgate:{ledger}:h", mapping={"a": "1"})
+        assert await client.hgetall("lockgate:{ledger}:h") == {b"a": b"1"}
+        await client.aclose()
+    finally:
+        server.kill()
