@@ -191,7 +191,7 @@ async def _fit(body: Body, asked: Asked, counting: Counting, cap: int | None, st
     evicted: tuple[int, ...] = ()
     after = before
     wanted = context.prompt_budget(limits, cap)
-    if wanted is not None and before > wanted.unevicted:
+    if wanted is not None and before > wanted.threshold:
         messages = body.get("messages")
         evicted, after = await _evict(messages, limits.policy, wanted, counting)
         if after > wanted.limit:
