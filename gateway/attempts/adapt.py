@@ -1,4 +1,4 @@
-"""What is sent to one place: the caller's body made to fit the place's context window and the provider's rules, within the time left."""
+"""The request for one target: the caller's body, fitted into the context window and adapted to the provider's rules."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class AdaptedRequest(NamedTuple):
     """Validates the answer in JSON mode."""
 
 
-async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: float, cap: int | None = None) -> AdaptedRequest:
+async def adapt(fit: Fit, call: Call, candidate: Candidate, target: Target, left: float, cap: int | None = None) -> AdaptedRequest:
     """Fit the caller's body into the context window and apply the provider's rules; Refusal if the target cannot honour it.
 
     `cap` is the output that a strict limit reserved for a call without a cap of its own.
     """
     assert call.body is not None
-    strict = call.strict or bool(choice.settings.strict)
+    strict = call.strict or bool(candidate.settings.strict)
     if call.operation == "logits" and not logits.is_native(target.kind):
         options, asked = Options(strict), logits.read(call.body)
         body = logits.as_chat(call.body, asked)
@@ -52,13 +52,13 @@ async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: f
     body = call.body.copy() if transcript is None else continued_body(transcript, call, call.body)
     context, fitted = None, []
     try:
-        if call.operation == "chat" and (call.fits or choice.settings.context is not None):
-            deadlines = within(choice.deadlines, left)
-            fit_result = await fit.apply(body, choice.backend, choice.settings.context, deadlines, strict=strict, report=call.receipt)
+        if call.operation == "chat" and (call.fits or candidate.settings.context is not None):
+            deadlines = cap_to_time_left(candidate.deadlines, left)
+            fit_result = await fit.apply(body, candidate.backend, candidate.settings.context, deadlines, strict=strict, report=call.receipt)
             context, fitted = fit_result.report, fit_result.adjustments
         if cap is not None:
             fitted = [*fitted, set_output_cap(body, cap)]
-        body, adjustments, watch = json_mode.adapt(body, target, options, repair=bool(choice.settings.json_repair))
+        body, adjustments, watch = json_mode.adapt(body, target, options, repair=bool(candidate.settings.json_repair))
         if transcript is not None:
             set_prefill(transcript, body, target)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -66,15 +66,15 @@ async def adapt(fit: Fit, call: Call, choice: Candidate, target: Target, left: f
     return AdaptedRequest(body, options, [*fitted, *adjustments], context, watch=watch)
 
 
-def hand_on(caller: Caller, name: str, body: Body) -> None:
-    """One of the few headers that a provider takes from callers, unless a parameter of the body became it already."""
+def forward_header(caller: Caller, name: str, body: Body) -> None:
+    """Forward a header that the provider accepts from callers, unless a parameter of the body has set it."""
     for key, value in caller.headers:
         if key == name.encode() and linked_id(value) is not None:
             body.headers.setdefault(name, value.decode())
 
 
-def within(deadlines: Deadlines, left: float) -> Deadlines:
-    """The deadlines of a later attempt end with the call."""
+def cap_to_time_left(deadlines: Deadlines, left: float) -> Deadlines:
+    """Return deadlines whose total ends with the call."""
     if left > deadlines.total - 0.01:
         return deadlines
     return Deadlines(deadlines.connect, deadlines.tls, deadlines.first_byte, deadlines.idle, left)

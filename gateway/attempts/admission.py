@@ -1,4 +1,4 @@
-"""What stands between a call and one target: its turn there, the provider's limits, the engine's gate; and what is given back after."""
+"""What one request needs before it is sent: a slot in the target's queue, its limits, and the engine's lease."""
 
 from __future__ import annotations
 
@@ -23,92 +23,96 @@ if TYPE_CHECKING:
     from providers.local.engine import Engine
     from providers.local.worker_engine import WorkerEngine
 
-ENGINE_PATIENCE = 10.0
-"""Seconds that a call waits for an engine which is loading its model."""
+MAX_ENGINE_WAIT_S = 10.0
+"""How long a call waits for an engine that is loading its model."""
 
 
-class TurnedAway(Exception):
-    """A place did not take the call: nothing was sent to its upstream, which is not to blame."""
+class NotAdmittedError(Exception):
+    """A target did not take the call. Nothing was sent, so its upstream is not to blame."""
 
-    def __init__(self, failure: Failure, *, shed: bool = False, limit: bool = False) -> None:
-        """`shed`: as many calls as it may take are there. `limit`: one of the gateway's own limits said no."""
+    def __init__(self, failure: Failure, *, is_shed: bool = False, is_limit: bool = False) -> None:
+        """`is_shed`: the concurrency limit is reached. `is_limit`: a limit of the gateway is used up."""
         super().__init__(failure.message)
         self.failure = failure
-        self.shed = shed
-        self.limit = limit
+        self.is_shed = is_shed
+        self.is_limit = is_limit
 
 
 class Admission:
-    """One attempt's place at its target. `leave` gives everything back, whatever was taken."""
+    """The admission of one request to one target. `leave` gives back whatever was taken."""
 
-    __slots__ = ("_began", "_call", "_health", "_inside", "_lease", "_limits", "_probe", "_reserved", "_target", "_turn")
+    __slots__ = (
+        "_began", "_bulkhead", "_call", "_health", "_is_inside", "_is_probe", "_lease", "_limits", "_reservation", "_target",
+    )  # fmt: skip
 
     def __init__(self, call: Call, target: Target, health: TargetHealth, limits: Limits | None) -> None:
         self._call = call
         self._target = target
         self._health = health
         self._limits = limits
-        self._inside = False
-        self._probe = False
-        self._turn: Bulkhead | None = None  # that of its beginning: a reload may give the target another
+        self._is_inside = False
+        self._is_probe = False
+        self._bulkhead: Bulkhead | None = None  # the one that was entered: a reload may give the target another
         self._began = 0.0
         self._lease: Lease | None = None
-        self._reserved: Reservation | None = None
+        self._reservation: Reservation | None = None
 
-    async def enter(self, engine: Engine | WorkerEngine | None, left: float) -> None:
-        """Take all that is needed to send; TurnedAway when something is not to be had."""
+    async def enter(self, engine: Engine | WorkerEngine | None, timeout_s: float) -> None:
+        """Take everything that the request needs; NotAdmittedError if something is unavailable."""
         health = self._health
         bulkhead = health.bulkhead
         if bulkhead is not None:
-            if not await bulkhead.acquire(left):
-                raise TurnedAway(_full(health), shed=True)
-            self._turn = bulkhead
+            if not await bulkhead.acquire(timeout_s):
+                raise NotAdmittedError(_queue_full(health), is_shed=True)
+            self._bulkhead = bulkhead
         if self._limits is not None:
-            found = await self._limits.admit_target(self._call, self._target)
-            if isinstance(found, Failure):
-                raise TurnedAway(found, limit=True)
-            self._reserved = found
+            reservation = await self._limits.admit_target(self._call, self._target)
+            if isinstance(reservation, Failure):
+                raise NotAdmittedError(reservation, is_limit=True)
+            self._reservation = reservation
         if engine is not None:
-            admitted = await engine.admit(ENGINE_PATIENCE)
-            if isinstance(admitted, Failure):
-                raise TurnedAway(admitted)
-            self._lease = admitted
-        self._inside = True
+            lease = await engine.admit(MAX_ENGINE_WAIT_S)
+            if isinstance(lease, Failure):
+                raise NotAdmittedError(lease)
+            self._lease = lease
+        self._is_inside = True
         self._began = time.monotonic()
-        self._probe = health.start_attempt()
+        self._is_probe = health.start_attempt()
 
     @property
     def on_begin(self) -> Callable[[], None] | None:
-        """To be called when a stream has begun: others need not wait for its end to know that the target is back."""
-        return self.succeeded if self._probe else None
+        """What to call when a stream begins: a probe that has begun shows that the target is back."""
+        return self.succeeded if self._is_probe else None
 
-    def succeeded(self, at: float | None = None) -> None:
-        """The target answered, and began to `at` a moment on the monotonic clock; one before the attempt tells of another target."""
-        self._health.record_success(self._target, self._began, None if at is None or at < self._began else at - self._began)
+    def succeeded(self, first_byte_at: float | None = None) -> None:
+        """Record a success. A first byte from before this request belongs to another target's part of a stream."""
+        seconds = None if first_byte_at is None or first_byte_at < self._began else first_byte_at - self._began
+        self._health.record_success(self._target, self._began, seconds)
 
-    def failed(self, failure: Failure, at: float | None = None) -> Reason | None:
-        """The target failed (or told the caller off), after its answer had begun to `at`, if it had; why it cools now, if it does."""
+    def failed(self, failure: Failure, first_byte_at: float) -> Reason | None:
+        """Record a failure. Return the reason for a cooldown that it started, if any."""
         if failure.kind == "client_error":
             self.succeeded()
             return None
-        waited = (at if at is not None and at >= self._began else time.monotonic()) - self._began
-        return self._health.record_failure(self._target, failure, probe=self._probe, took=waited)
+        waited = (first_byte_at if first_byte_at >= self._began else time.monotonic()) - self._began
+        return self._health.record_failure(self._target, failure, probe=self._is_probe, took=waited)
 
     def leave(self, attempt: Attempt) -> None:
-        """Give everything back; settle the target's limits by what the attempt used."""
-        if self._inside:
-            self._health.end_attempt(self._probe)
-        if self._turn is not None:
-            self._turn.release()
+        """Give everything back, and settle the target's limits by what the attempt used."""
+        if self._is_inside:
+            self._health.end_attempt(self._is_probe)
+        if self._bulkhead is not None:
+            self._bulkhead.release()
         if self._lease is not None:
             self._lease.release()
-        if self._reserved is not None and self._limits is not None:
+        if self._reservation is not None and self._limits is not None:
             accounting.settle(self._call)
-            self._limits.settle_attempt(attempt, self._reserved)
+            self._limits.settle_attempt(attempt, self._reservation)
 
 
-def _full(health: TargetHealth) -> Failure:
-    """Everybody's turn is taken, and so are the places to wait."""
+def _queue_full(health: TargetHealth) -> Failure:
+    """Return the failure of a call for which all slots and all places in the queue are taken."""
     health.shed += 1
-    wait = max(1.0, min(60.0, math.ceil(health.latency))) * (1.0 + random.random())  # who was turned away together comes back apart
-    return Failure("overloaded", "as many calls as it may take are there already", code="overloaded", retry_after=wait)
+    # the jitter keeps calls that were rejected together from coming back together
+    wait = max(1.0, min(60.0, math.ceil(health.latency))) * (1.0 + random.random())
+    return Failure("overloaded", "the limit on concurrent calls is reached and the queue is full", code="overloaded", retry_after=wait)

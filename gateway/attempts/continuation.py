@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.dialects import goodfire
 from gateway.streams.transcript import Transcript
-from providers.base import Body, Failure, Target
+from providers.base import Body, Target
 
 if TYPE_CHECKING:
     from gateway.call import Call
@@ -25,8 +25,6 @@ GRAMMAR_PARAMETERS = frozenset({
     "ebnf", "grammar", "guided_choice", "guided_grammar", "guided_json", "guided_regex", "json_schema", "regex", "structured_outputs",
 })  # fmt: skip
 """Parameters that constrain an answer to a grammar."""
-_FINAL_FAILURES = frozenset({"limit", "timeout", "client_error"})
-"""Failures after which no target can continue: the stream is too long, its time is up, or the request is invalid."""
 
 
 def transcript_for(call: Call, choices: Sequence[Candidate]) -> Transcript | None:
@@ -39,11 +37,6 @@ def transcript_for(call: Call, choices: Sequence[Candidate]) -> Transcript | Non
     plain = (body.get("n") or 1) == 1 and format.get("type", "text") == "text" and not call.path.startswith(goodfire.PATH_PREFIX)
     may_continue = plain and GRAMMAR_PARAMETERS.isdisjoint(body) and messages and messages[-1].get("role") != "assistant"
     return Transcript() if may_continue else None
-
-
-def can_continue(transcript: Transcript, failure: Failure) -> bool:
-    """Whether another target can continue a stream that broke with `failure`."""
-    return transcript.is_plain and failure.kind not in _FINAL_FAILURES
 
 
 def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Candidate) -> list[Candidate]:

@@ -1,11 +1,11 @@
-"""From one place to the next until one has answered: what is sent where, and what comes after a failure.
+"""Sends one call to its candidates in order until one answers.
 
-    Attempts.run    over the places in order     those that cool last; until the caller has an answer or none is left
-    _ask            one place                    retry, next or stop, by gateway.errors' table; within `attempts`, budget and deadline
-    _attempt        one send to one place        admitted, the exchange; None, or the Failure, which the place's health hears of
-    adapt           what is sent                 the body made to fit the place's window and the provider's rules (gateway.adapt)
+    run              healthy candidates first, then, if none answered, one that is in cooldown
+    _try             one candidate: send, decide what follows (retry_policy), obey
+    _send            one request to one target: adapted, admitted, exchanged; the target's health learns the outcome
+    _continue        a stream that broke after its first content goes on at another candidate (continuation)
 
-Another place is only asked while the caller was sent nothing; after that only to go on with a broken stream (gateway.continuation).
+Until the head of the response has been sent to the caller, any other candidate may still answer.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from itertools import count
 
 from gateway import usage as accounting
 from gateway.attempts import billing, continuation
-from gateway.attempts.adapt import adapt, hand_on, within
-from gateway.attempts.admission import Admission, TurnedAway
+from gateway.attempts.adapt import adapt, cap_to_time_left, forward_header
+from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
-from gateway.attempts.progress import Journey, last_word, resting
+from gateway.attempts.progress import Progress, final_error, in_cooldown, upstream_failure
 from gateway.attempts.retry_budget import RetryBudget
+from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
 from gateway.call import Attempt, Call
 from gateway.config.route import DEFAULT_MAX_ATTEMPTS
-from gateway.errors import FAILURES
 from gateway.http.caller import Caller
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
@@ -39,20 +39,14 @@ from gateway.targets.registry import TargetRegistry
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, Refusal, StreamFailure
 
-BROKEN = frozenset({"connect", "closed_pre", "truncated", "reset"})
-"""What a crash of the embedded engine looks like from here."""
-CREDENTIALS = frozenset({"rate_limit", "quota", "auth"})
-"""What is said to one credential and may not hold for another."""
-BACKOFF = (0.1, 1.0)
-"""Seconds: a retry waits a random part of the first, doubled each time, of the second at most (full jitter)."""
-SOON = 1.5
-"""Seconds that a call waits for an upstream that said when it is back, instead of failing."""
-SPREAD = 0.05
-"""Seconds over which calls that waited for the same target arrive there."""
+ENGINE_CRASH_FAILURES = frozenset({"connect", "closed_pre", "truncated", "reset"})
+"""Failures that a crash of the embedded engine causes."""
+ARRIVAL_SPREAD_S = 0.05
+"""Calls that waited for the same target arrive there within this time."""
 
 
-class Attempts:
-    """What the attempts of every call share."""
+class Failover:
+    """The failover of all calls of one configuration."""
 
     def __init__(
         self,
@@ -63,7 +57,7 @@ class Attempts:
         hedges: Hedges,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """`limits` None: none are configured, and nothing is counted. `draw` gives a number from 0 to 1, for jitter."""
+        """If `limits` is None, no limits are configured. `draw` returns a number from 0 to 1, for jitter."""
         self.fit = Fit()
         self._metrics = metrics
         self._limits = limits
@@ -73,193 +67,184 @@ class Attempts:
         self._hedges = hedges
         self._draw = draw
 
-    async def run(self, call: Call, caller: Caller, choices: Sequence[Candidate], alternates: Callable[[], list[Candidate]]) -> None:
-        """Send to one place after another until one answers; the error of the last one otherwise.
+    async def run(
+        self, call: Call, caller: Caller, candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]]
+    ) -> None:
+        """Send to one candidate after another until one answers; raise the error of the last one if none does.
 
-        `alternates` gives every place of the model: the others of a split stand in when the one that was drawn fails.
+        `alternates` returns every candidate of the model. Those of a split that were not chosen are tried last.
         """
-        journey = Journey(call, caller, min(choices[0].deadlines.total, call.deadline), alone=len(choices) == 1)
-        journey.places = lambda: [*choices, *_others(choices, alternates)]
+        total_s = min(candidates[0].deadlines.total, call.deadline)
+        progress = Progress(call, caller, total_s, is_only_candidate=len(candidates) == 1)
+        progress.candidates = lambda: [*candidates, *_not_chosen(candidates, alternates)]
         self._budget.earn()
-        call.transcript = continuation.transcript_for(call, choices)
+        call.transcript = continuation.transcript_for(call, candidates)
         cooling: list[Candidate] = []
-        if await self._ask_live(journey, choices, cooling):
+        if await self._try_healthy(progress, candidates, cooling):
             return
-        others = _others(choices, alternates) if journey.failure is not None else []
-        if await self._ask_live(journey, others, cooling):
+        others = _not_chosen(candidates, alternates) if progress.failure is not None else []
+        if await self._try_healthy(progress, others, cooling):
             return
-        if cooling and await self._ask_cooling(journey, cooling):
+        if cooling and await self._try_cooling(progress, cooling):
             return
-        healths = [self._health.health_of(choice.backend.target) for choice in (*choices, *others)]
-        raise last_word(journey, healths, down=len(cooling) == len(healths))
+        healths = [self._health.health_of(candidate.backend.target) for candidate in (*candidates, *others)]
+        raise final_error(progress, healths, all_cooling=len(cooling) == len(healths))
 
-    async def once(self, call: Call, caller: Caller, choice: Candidate, total: float) -> Failure | None:
-        """One send to one place and nothing after it, within `total` seconds; Refusal or TurnedAway when it is not made."""
-        health = self._health.health_of(choice.backend.target)
+    async def send_once(self, call: Call, caller: Caller, candidate: Candidate, total_s: float) -> Failure | None:
+        """Send one request without retries or fallbacks. Refusal or NotAdmittedError if it is not sent."""
+        health = self._health.health_of(candidate.backend.target)
         if not health.is_available:
-            raise TurnedAway(resting(health))
-        return await self._attempt(Journey(call, caller, total, alone=True), choice, health)
+            raise NotAdmittedError(in_cooldown(health))
+        return await self._send(Progress(call, caller, total_s, is_only_candidate=True), candidate, health)
 
-    async def _ask_live(self, journey: Journey, choices: Sequence[Candidate], cooling: list[Candidate]) -> bool:
-        """One place after another; those that cool are left for later. Whether the caller has the answer."""
-        for choice in choices:
-            if journey.asked and choice.backend.target.name in journey.asked:
+    async def _try_healthy(self, progress: Progress, candidates: Sequence[Candidate], cooling: list[Candidate]) -> bool:
+        """Try one candidate after another; append those in cooldown to `cooling`. Return whether the caller was answered."""
+        for candidate in candidates:
+            if progress.tried and candidate.backend.target.name in progress.tried:
                 continue
-            health = self._health.health_of(choice.backend.target)
+            health = self._health.health_of(candidate.backend.target)
             if not health.is_available:
-                cooling.append(choice)
-            elif await self._ask(journey, choice, health):
+                cooling.append(candidate)
+            elif await self._try(progress, candidate, health):
                 return True
         return False
 
-    async def _ask(self, journey: Journey, choice: Candidate, health: TargetHealth) -> bool:
-        """Send to one place, again while that makes sense. Whether the caller has the answer; GatewayError to end it all."""
-        for again in count():
-            if not again and not self._may_send(journey, choice):
-                raise journey.error()
-            if again:
-                self._metrics.count("lockgate_retries", (self._metrics.target_label(choice.backend.target),))
-            elif journey.moved:
-                self._metrics.count("lockgate_fallbacks", (self._metrics.model_label(journey.call.model),))
-            journey.moved = True
-            try:
-                if choice.settings.hedge is None or journey.sent:
-                    failure = await self._attempt(journey, choice, health)
-                else:
-                    failure, choice = await self._hedged(journey, choice, health)
-            except Refusal as refused:
-                journey.refusal = journey.refusal or refused
-                return False
-            except TurnedAway as away:
-                if away.shed:
-                    self._metrics.count("lockgate_shed", (self._metrics.target_label(choice.backend.target),))
-                if away.limit:  # a refusal of our own: neither an attempt nor an error of the upstream
-                    assert journey.attempt is not None
-                    journey.attempt.outcome = "limit"
-                    journey.fail(away.failure, choice.backend.target.name)
-                else:
-                    self._note(journey, choice, away.failure)
-                return False
-            if failure is None:
-                if journey.paid and not again:
-                    self._budget.give_back()
-                return True
-            self._note(journey, choice, failure)
-            if journey.caller.head_sent:
-                return await self._go_on(journey, choice, failure)
-            if FAILURES[failure.kind].then == "stop":
-                raise journey.error()
-            if not await self._pause(journey, choice, failure, again):
-                return False
-        return False
-
-    async def _go_on(self, journey: Journey, broken: Candidate, failure: Failure) -> bool:
-        """A stream broke after its first content: another place says the rest, where that is asked for and possible."""
-        call, transcript = journey.call, journey.call.transcript
-        if transcript is None or not continuation.can_continue(transcript, failure):
-            raise journey.error()
-        accounting.settle(call)
-        broken_attempt = call.answered_by
-        label = self._metrics.model_label(call.model)
-        for choice in continuation.followers(transcript, journey.places(), broken):
-            health = self._health.health_of(choice.backend.target)
-            if not health.is_available or not self._may_send(journey, choice):
-                continue
-            begun = transcript.hand_over(choice.backend.target.name)
-            try:
-                found = await self._attempt(journey, choice, health)
-            except (Refusal, TurnedAway):
-                transcript.handovers.pop()
-                continue
-            self._metrics.count("lockgate_continuations", (label, "ok" if found is None else found.kind))
-            if found is None:
-                self._budget.give_back()
-                return True
-            self._note(journey, choice, found)
-            if transcript.size > begun:
-                return await self._go_on(journey, choice, found)
-            transcript.handovers.pop()
-        call.answered_by = broken_attempt
-        journey.fail(failure, broken.backend.target.name)
-        raise journey.error()
-
-    async def _hedged(self, journey: Journey, choice: Candidate, health: TargetHealth) -> tuple[Failure | None, Candidate]:
-        """One attempt, and a second at the next live place when it takes long; and which of them spoke last."""
-        places = journey.places()
-        later = places[places.index(choice) + 1 :] if choice in places else ()
-        others = (one for one in later if one.backend is not choice.backend)
-        rival = next((one for one in others if self._health.health_of(one.backend.target).is_available), None)
-        if rival is not None:
-            return await self._hedges.send(journey, choice, rival, self._attempt_at, self._note)
-        return await self._attempt(journey, choice, health), choice
-
-    async def _attempt_at(self, journey: Journey, choice: Candidate) -> Failure | None:
-        """One send to one place."""
-        return await self._attempt(journey, choice, self._health.health_of(choice.backend.target))
-
-    def _may_send(self, journey: Journey, choice: Candidate) -> bool:
-        """Whether there is time, and for a send after a failure: whether the call may have another, and the budget pays for it."""
-        if journey.left() <= 0:
-            return False
-        if not journey.sent:
-            return True
-        if journey.sent >= (choice.settings.attempts or DEFAULT_MAX_ATTEMPTS):
-            return False
-        if self._budget.take():
-            journey.paid = True
-            return True
-        self._metrics.count("lockgate_retry_budget_exhausted")
-        return False
-
-    async def _pause(self, journey: Journey, choice: Candidate, failure: Failure, again: int) -> bool:
-        """Wait before the same target is asked again, as long as it said or a little; False when something else is better.
-
-        What pays for the send is taken before the wait: a call that may not be sent again ends here and now. GatewayError then.
-        """
-        health = self._health.health_of(choice.backend.target)
-        if len(choice.backend.targets) > 1 and FAILURES[failure.kind].blame in CREDENTIALS and health.is_available:
-            if not self._may_send(journey, choice):
-                raise journey.error()
-            return True  # with another of its credentials
-        if again >= (choice.settings.retries or 0) or health.ejected:
-            return False
-        wait = failure.retry_after or 0.0
-        if failure.kind == "rate_limit":  # a retry at once would be refused too; elsewhere the call may go at once
-            wait = wait or SOON
-            if not journey.alone:
-                return False
-        elif FAILURES[failure.kind].then != "retry":
-            return False
-        wait += self._draw() * min(BACKOFF[1], BACKOFF[0] * 2**again)
-        if wait > SOON + BACKOFF[0] or wait >= journey.left():
-            return False
-        if not self._may_send(journey, choice):
-            raise journey.error()
-        await asyncio.sleep(wait)
-        if health.ejected:  # others found out meanwhile that it is not worth it
-            self._budget.give_back()
-            return False
-        return True
-
-    async def _ask_cooling(self, journey: Journey, cooling: list[Candidate]) -> bool:
-        """No live target is left: the one that is soonest back, after a wait if it said so and that is soon, else before its time."""
-        patience = min(SOON, journey.left())
+    async def _try_cooling(self, progress: Progress, cooling: list[Candidate]) -> bool:
+        """Try the target whose cooldown ends first: after it, if it announced a time that is soon, else early."""
+        patience = min(MAX_ANNOUNCED_WAIT_S, progress.time_left())
         while True:
-            choice = min(cooling, key=lambda one: self._health.health_of(one.backend.target).seconds_left)
-            health = self._health.health_of(choice.backend.target)
+            candidate = min(cooling, key=lambda each: self._health.health_of(each.backend.target).seconds_left)
+            health = self._health.health_of(candidate.backend.target)
             wait = health.seconds_left
             if wait <= 0 or wait > patience or health.cooldown.reason == "failures":
                 break
             patience -= wait
-            await asyncio.sleep(wait + self._draw() * SPREAD)
+            await asyncio.sleep(wait + self._draw() * ARRIVAL_SPREAD_S)
         if health.must_wait:
-            journey.fail(resting(health), choice.backend.target.name)
+            progress.record_failure(in_cooldown(health), candidate.backend.target.name)
             return False
-        return await self._ask(journey, choice, health)
+        return await self._try(progress, candidate, health)
 
-    def _note(self, journey: Journey, choice: Candidate, failure: Failure) -> None:
-        """A failed attempt, on the call and in the counters."""
-        call, attempt, target = journey.call, journey.attempt, choice.backend.target
+    async def _try(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> bool:
+        """Send to one candidate, and again as decided. Return whether the caller was answered; GatewayError ends the call."""
+        if not self._may_send(progress, candidate):
+            raise progress.error()
+        for retries in count():
+            if retries:
+                self._metrics.count("lockgate_retries", (self._metrics.target_label(candidate.backend.target),))
+            elif progress.has_tried:
+                self._metrics.count("lockgate_fallbacks", (self._metrics.model_label(progress.call.model),))
+            progress.has_tried = True
+            try:
+                if candidate.settings.hedge is None or progress.sent:
+                    failure = await self._send(progress, candidate, health)
+                else:
+                    failure, candidate = await self._send_hedged(progress, candidate, health)
+            except Refusal as refusal:
+                progress.refusal = progress.refusal or refusal
+                return False
+            except NotAdmittedError as error:
+                self._record_not_admitted(progress, candidate, error)
+                return False
+            if failure is None:
+                if progress.is_paid and not retries:
+                    self._budget.give_back()
+                return True
+            self.record_failure(progress, candidate, failure)
+            decision = self._decide(progress, candidate, failure, retries)
+            if isinstance(decision, Stop):
+                raise decision.error
+            if progress.caller.head_sent:
+                return await self._continue(progress, candidate, failure)
+            if isinstance(decision, Next) or not await self._wait_for_retry(progress, candidate, decision.after):
+                return False
+        return False
+
+    def _decide(self, progress: Progress, candidate: Candidate, failure: Failure, retries: int = 0) -> Decision:
+        health = self._health.health_of(candidate.backend.target)
+        return decide(failure, progress, candidate, health, retries, self._draw)
+
+    def _may_send(self, progress: Progress, candidate: Candidate) -> bool:
+        """Whether one more request may be sent; the retry budget pays for one that follows a failure."""
+        if not may_send(progress, candidate, DEFAULT_MAX_ATTEMPTS):
+            return False
+        if not progress.sent:
+            return True
+        if self._budget.take():
+            progress.is_paid = True
+            return True
+        self._metrics.count("lockgate_retry_budget_exhausted")
+        return False
+
+    async def _wait_for_retry(self, progress: Progress, candidate: Candidate, after: float) -> bool:
+        """Wait before a retry. Return False if the target went into cooldown meanwhile.
+
+        The retry is paid for before the wait: a call that may not be sent again fails at once.
+        """
+        if not self._may_send(progress, candidate):
+            raise progress.error()
+        if after:
+            await asyncio.sleep(after)
+            if self._health.health_of(candidate.backend.target).ejected:
+                self._budget.give_back()
+                return False
+        return True
+
+    async def _continue(self, progress: Progress, broken: Candidate, failure: Failure) -> bool:
+        """Continue a stream that broke after its first content at another candidate."""
+        call, transcript = progress.call, progress.call.transcript
+        assert transcript is not None
+        accounting.settle(call)
+        broken_attempt = call.answered_by
+        label = self._metrics.model_label(call.model)
+        for candidate in continuation.followers(transcript, progress.candidates(), broken):
+            health = self._health.health_of(candidate.backend.target)
+            if not health.is_available or not self._may_send(progress, candidate):
+                continue
+            size_before = transcript.hand_over(candidate.backend.target.name)
+            try:
+                next_failure = await self._send(progress, candidate, health)
+            except (Refusal, NotAdmittedError):
+                transcript.handovers.pop()
+                continue
+            self._metrics.count("lockgate_continuations", (label, "ok" if next_failure is None else next_failure.kind))
+            if next_failure is None:
+                self._budget.give_back()
+                return True
+            self.record_failure(progress, candidate, next_failure)
+            if transcript.size > size_before:
+                decision = self._decide(progress, candidate, next_failure)
+                if isinstance(decision, Stop):
+                    raise decision.error
+                return await self._continue(progress, candidate, next_failure)
+            transcript.handovers.pop()
+        call.answered_by = broken_attempt
+        progress.record_failure(failure, broken.backend.target.name)
+        raise progress.error()
+
+    async def _send_hedged(
+        self, progress: Progress, candidate: Candidate, health: TargetHealth
+    ) -> tuple[Failure | None, Candidate]:
+        """Send to a candidate, and to the next healthy one as well if it is slow. Return the candidate that answered or failed last."""
+        candidates = progress.candidates()
+        later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
+        others = (each for each in later if each.backend is not candidate.backend)
+        second = next((each for each in others if self._health.health_of(each.backend.target).is_available), None)
+        if second is None:
+            return await self._send(progress, candidate, health), candidate
+        return await self._hedges.send(progress, candidate, second, self)
+
+    async def send(self, progress: Progress, candidate: Candidate) -> Failure | None:
+        """Send one request for a hedge."""
+        return await self._send(progress, candidate, self._health.health_of(candidate.backend.target))
+
+    def is_final(self, progress: Progress, candidate: Candidate, failure: Failure) -> bool:
+        """Whether no other candidate would help after a failure of a hedge."""
+        return isinstance(self._decide(progress, candidate, failure), Stop)
+
+    def record_failure(self, progress: Progress, candidate: Candidate, failure: Failure) -> None:
+        """Record a failed attempt on the call and in the counters."""
+        call, attempt, target = progress.call, progress.attempt, candidate.backend.target
         assert attempt is not None
         attempt.context = None
         attempt.outcome = str(failure.status) if failure.status >= 400 else failure.kind
@@ -268,50 +253,61 @@ class Attempts:
         self._metrics.count("lockgate_upstream_errors", (label, failure.kind))
         if failure.redacted:
             self._metrics.count("lockgate_secrets_redacted", (), failure.redacted)
-        if call.stream and journey.caller.head_sent:
+        if call.stream and progress.caller.head_sent:
             call.stream_end = failure.kind
-        journey.fail(failure, target.name)
+        progress.record_failure(failure, target.name)
 
-    async def _attempt(self, journey: Journey, choice: Candidate, health: TargetHealth) -> Failure | None:
-        """One send to one place. None when the caller has the answer, else why not; Refusal when it cannot be asked this."""
-        call, caller, place, left = journey.call, journey.caller, choice.backend, journey.left()
-        target = health.pick_credential(place.targets)
+    def _record_not_admitted(self, progress: Progress, candidate: Candidate, error: NotAdmittedError) -> None:
+        """Record that a target did not take the call. A limit of the gateway is no error of the upstream."""
+        if error.is_shed:
+            self._metrics.count("lockgate_shed", (self._metrics.target_label(candidate.backend.target),))
+        if error.is_limit:
+            assert progress.attempt is not None
+            progress.attempt.outcome = "limit"
+            progress.record_failure(error.failure, candidate.backend.target.name)
+        else:
+            self.record_failure(progress, candidate, error.failure)
+
+    async def _send(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> Failure | None:
+        """Send one request. Return None if the caller was answered, else the failure; Refusal if the target cannot honour the call."""
+        call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
+        target = health.pick_credential(backend.targets)
         limits = self._target_limits
         cap = None
         if self._limits is not None and (call.strict_limits or limits is not None):
             cap = self._limits.reserved_output_cap(call, target)
-        request = await adapt(self.fit, call, choice, target, left, cap)
+        request = await adapt(self.fit, call, candidate, target, left, cap)
         for name in target.kind.caller_headers:
-            hand_on(caller, name, request.body)
-        attempt = journey.attempt = Attempt(target, place.price, request.adjustments, request.context)
+            forward_header(caller, name, request.body)
+        attempt = progress.attempt = Attempt(target, backend.price, request.adjustments, request.context)
         call.attempts.append(attempt)
         if call.trace is not None:
             call.trace.begin(attempt)
         broken = call.answered_by  # the attempt that this one continues
-        deadlines = within(choice.deadlines, left)
-        exchange = Exchange(call, attempt, caller, place, request.options, deadlines, self._metrics, request.asked, request.watch)
+        deadlines = cap_to_time_left(candidate.deadlines, left)
+        exchange = Exchange(call, attempt, caller, backend, request.options, deadlines, self._metrics, request.asked, request.watch)
         attempt.sent_at = exchange.sent_at if broken is None else broken.sent_at
         admission = Admission(call, target, health, limits)
-        place.latency.in_flight += 1
+        backend.latency.in_flight += 1
         ended = "left"
         try:
             try:
-                await admission.enter(place.engine, left)
-            except TurnedAway:
+                await admission.enter(backend.engine, left)
+            except NotAdmittedError:
                 ended = "turned_away"
-                if journey.sent:
+                if progress.sent:
                     self._budget.give_back()
                 raise
-            journey.sent += 1
+            progress.sent += 1
             exchange.on_begin = admission.on_begin
             await carry_out(exchange, request.body)
         except UpstreamError as error:
-            failure = _upstream_failure(error, call, attempt, caller)
+            failure = upstream_failure(error, call, attempt, caller)
             ended = failure.kind
-            if failure.kind == "overloaded":  # our own cap on connections
-                raise TurnedAway(failure, shed=True) from None
-            if place.engine is not None and failure.kind in BROKEN:
-                failure = place.engine.failure()
+            if failure.kind == "overloaded":  # the gateway's own limit on connections
+                raise NotAdmittedError(failure, is_shed=True) from None
+            if backend.engine is not None and failure.kind in ENGINE_CRASH_FAILURES:
+                failure = backend.engine.failure()
         except StreamFailure as error:
             failure = redact(error.failure, target)
             ended = failure.kind
@@ -320,26 +316,27 @@ class Attempts:
             self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))
             return None
         finally:
-            attempt = journey.attempt = exchange.attempt  # a repair of its answer is an attempt of its own
+            attempt = progress.attempt = exchange.attempt  # a repair of its answer is an attempt of its own
             attempt.ms = exchange.elapsed()
-            place.latency.in_flight -= 1
+            backend.latency.in_flight -= 1
             first_byte_at = call.first_byte_at if call.answered_by is attempt else 0.0
             if broken is None:  # else the times are those of the target that began the stream
-                _record_latency(place.latency, attempt.sent_at, first_byte_at, stream=call.stream)
+                _record_latency(backend.latency, attempt.sent_at, first_byte_at, stream=call.stream)
             if call.answered_by is not attempt:
-                billing.bill_unanswered(call, attempt, place, ended)
+                billing.bill_unanswered(call, attempt, backend, ended)
             admission.leave(attempt)
-        if failure.kind != "timeout" or exchange.deadlines.total > choice.deadlines.total / 2:  # a caller's hurry is no fault of the target
+        # a deadline that the caller shortened by half or more is no failure of the target
+        if failure.kind != "timeout" or exchange.deadlines.total > candidate.deadlines.total / 2:
             reason = admission.failed(failure, first_byte_at)
             if reason is not None:
                 self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
         return failure
 
 
-def _others(choices: Sequence[Candidate], alternates: Callable[[], list[Candidate]]) -> list[Candidate]:
-    """The places of a model that a call was not drawn for."""
-    known = {choice.backend.target.name for choice in choices}
-    return [one for one in alternates() if one.backend.target.name not in known]
+def _not_chosen(candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]]) -> list[Candidate]:
+    """Return the candidates of the model that a split did not choose for this call."""
+    chosen = {candidate.backend.target.name for candidate in candidates}
+    return [candidate for candidate in alternates() if candidate.backend.target.name not in chosen]
 
 
 def _record_latency(latency: Latency, sent_at: float, first_byte_at: float, *, stream: bool) -> None:
@@ -348,14 +345,3 @@ def _record_latency(latency: Latency, sent_at: float, first_byte_at: float, *, s
         latency.record(first_byte_at - sent_at, stream=stream)
     else:
         latency.record_timeout(time.monotonic() - sent_at, stream=stream)
-
-
-def _upstream_failure(error: UpstreamError, call: Call, attempt: Attempt, caller: Caller) -> Failure:
-    """What broke, in terms of what the caller has seen: before the first content a stream has only failed to start."""
-    kind = error.kind
-    if call.stream and attempt.head_at and not caller.head_sent:
-        if kind == "stalled":
-            kind = "ttft_timeout"
-        elif kind in ("reset", "truncated"):
-            kind = "closed_pre"
-    return Failure(kind, error.message)

@@ -1,24 +1,24 @@
-"""A second attempt at the next place when the first is slow to say anything: the first to speak answers, the other one is given up.
+"""A second attempt at the next candidate if the first is slow: whichever responds first answers, the other is cancelled.
 
-    Hedges   when: after a time or a quantile of that place's own times, and only for so many of a model's calls
-    Race     how: each attempt sees the caller through a Contender; the first `claim` wins
+    Hedges           when: after a fixed time or a quantile of the target's latency, and only for a share of a model's calls
+    HedgeRace        how: both attempts belong to the same call and see the caller through a HedgedCaller; the first `claim` wins
 
-Nothing has gone to the caller before the claim. The loser's connection is closed at once. Both are billed: the loser by its prompt,
-which is all that is known of it.
+Nothing is sent to the caller before the claim. The connection of the loser is closed at once. Both attempts are billed; of the
+loser usually only the prompt is known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from gateway import usage as accounting
-from gateway.attempts.admission import TurnedAway
-from gateway.attempts.progress import Journey
+from gateway.attempts.admission import NotAdmittedError
+from gateway.attempts.progress import Progress
 from gateway.call import in_ms
-from gateway.errors import FAILURES, Headers
+from gateway.errors import Headers
 from gateway.http.caller import Caller
 from providers.base import Failure, Refusal, Target, Usage
 
@@ -29,22 +29,33 @@ if TYPE_CHECKING:
     from gateway.targets.latency import Latency
 
 MILLION = 10**6
-MOST_CREDIT = 10
-"""Second attempts that may be saved up."""
-
-Send = Callable[[Journey, "Candidate"], Awaitable[Failure | None]]
-"""One attempt at one place."""
-Note = Callable[[Journey, "Candidate", Failure], None]
-"""What is to be written down of a failed one."""
+MAX_SAVED_HEDGES = 10
+"""Second attempts that the budget of a model may save up."""
 
 
-def hedge_delay(after: HedgeDelay, pace: Latency, *, stream: bool) -> float | None:
+class Sender(Protocol):
+    """What a hedge asks of the failover."""
+
+    async def send(self, progress: Progress, candidate: Candidate) -> Failure | None:
+        """Send one request. Return None if the caller was answered, else the failure."""
+        ...
+
+    def record_failure(self, progress: Progress, candidate: Candidate, failure: Failure) -> None:
+        """Record a failed attempt on the call and in the counters."""
+        ...
+
+    def is_final(self, progress: Progress, candidate: Candidate, failure: Failure) -> bool:
+        """Whether no other candidate would help after this failure."""
+        ...
+
+
+def hedge_delay(after: HedgeDelay, latency: Latency, *, stream: bool) -> float | None:
     """Return the seconds to wait before the second attempt, or None while too few latencies of the target are known."""
-    return after.seconds if after.share is None else pace.quantile(after.share, stream=stream)
+    return after.seconds if after.share is None else latency.quantile(after.share, stream=stream)
 
 
 class HedgeBudget:
-    """Every call brings a share of a second attempt, in millionths; there are never more than that share of the calls."""
+    """Limits second attempts to a share of a model's calls. Each call earns that share, counted in millionths."""
 
     __slots__ = ("_credit",)
 
@@ -52,11 +63,11 @@ class HedgeBudget:
         self._credit = 0
 
     def earn(self, share: float) -> None:
-        """One more call."""
-        self._credit = min(MOST_CREDIT * MILLION, self._credit + int(share * MILLION + 0.5))
+        """Count one more call."""
+        self._credit = min(MAX_SAVED_HEDGES * MILLION, self._credit + int(share * MILLION + 0.5))
 
     def take(self) -> bool:
-        """Pay for one second attempt, if that is possible."""
+        """Pay for one second attempt. Return False if the budget is exhausted."""
         if self._credit < MILLION:
             return False
         self._credit -= MILLION
@@ -64,46 +75,48 @@ class HedgeBudget:
 
 
 class Hedges:
-    """The hedging of a process: a budget for each model that hedges, which a reload does not touch."""
+    """The hedging of a process. The budgets of its models outlive a reload."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._budgets: dict[str, HedgeBudget] = {}
 
-    async def send(self, journey: Journey, first: Candidate, second: Candidate, send: Send, note: Note) -> tuple[Failure | None, Candidate]:
-        """An attempt at `first`, and one at `second` if it is slow; None when the caller has an answer, and which place spoke last."""
+    async def send(
+        self, progress: Progress, first: Candidate, second: Candidate, sender: Sender
+    ) -> tuple[Failure | None, Candidate]:
+        """Send to `first`, and to `second` if it is slow. Return the failure, None for an answer, and the candidate it came from."""
         hedge, model = first.settings.hedge, first.hedge_model
         assert hedge is not None
         budget = self._budgets.setdefault(model, HedgeBudget())
         budget.earn(hedge.budget)
-        delay = hedge_delay(hedge.after, first.backend.latency, stream=journey.call.stream)
+        delay = hedge_delay(hedge.after, first.backend.latency, stream=progress.call.stream)
         if delay is None:
-            return await send(journey, first), first
-        race = Race(journey, send, note)
+            return await sender.send(progress, first), first
+        race = HedgeRace(progress, sender)
         try:
             await race.start(first, delay)
-            if race.undecided and not budget.take():
+            if race.is_undecided and not budget.take():
                 self._count(model, "no_budget")
-            elif race.undecided:
+            elif race.is_undecided:
                 await race.start(second)
             return await race.result()
         finally:
             await race.close()
-            if len(race.runners) > 1:
+            if len(race.attempts) > 1:
                 self._count(model, race.outcome)
-            for target in race.given_up:
+            for target in race.cancelled:
                 self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "lost"))
 
     def _count(self, model: str, outcome: str) -> None:
         self._metrics.count("lockgate_hedges", (self._metrics.model_label(model), outcome))
 
 
-class Lost(Exception):
-    """The other attempt spoke first."""
+class HedgeLostError(Exception):
+    """The other attempt has claimed the caller."""
 
 
-class Contender(Caller):
-    """The caller as one of two attempts sees it: whoever claims it first may answer."""
+class HedgedCaller(Caller):
+    """The caller as one of two attempts sees it. The first to claim it may answer."""
 
     __slots__ = ("_claim", "_real")
 
@@ -115,157 +128,154 @@ class Contender(Caller):
         self.disconnected = False
 
     def claim(self) -> None:
-        """The attempt has something to say; Lost when the other one had it before."""
+        """Claim the caller; HedgeLostError if the other attempt has done so."""
         self._claim()
 
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        """A whole answer at once."""
         self.head_sent = True
         await self._real.respond(status, headers, body)
 
     async def start_stream(self, headers: Headers) -> None:
-        """The head of a stream."""
         self.head_sent = True
         await self._real.start_stream(headers)
 
     async def write(self, data: bytes) -> None:
-        """Events of the stream."""
         await self._real.write(data)
 
     async def finish(self, data: bytes) -> None:
-        """The stream's last bytes."""
         await self._real.finish(data)
 
 
-class Runner:
-    """One of the two attempts, and the task that makes it."""
+class HedgedAttempt:
+    """One of the two attempts, with a progress of its own and the task that makes it."""
 
-    __slots__ = ("choice", "journey", "task")
+    __slots__ = ("candidate", "progress", "task")
 
-    def __init__(self, journey: Journey, choice: Candidate, claim: Callable[[Runner], None], send: Send) -> None:
-        self.choice = choice
-        caller = Contender(journey.caller, lambda: claim(self))
-        self.journey = Journey(journey.call, caller, journey.total, alone=journey.alone)
-        self.journey.places = journey.places
-        self.task = asyncio.ensure_future(send(self.journey, choice))
+    def __init__(
+        self, progress: Progress, candidate: Candidate, claim: Callable[[HedgedAttempt], None], sender: Sender
+    ) -> None:
+        self.candidate = candidate
+        caller = HedgedCaller(progress.caller, lambda: claim(self))
+        self.progress = Progress(progress.call, caller, progress.total_s, is_only_candidate=progress.is_only_candidate)
+        self.progress.candidates = progress.candidates
+        self.task = asyncio.ensure_future(sender.send(self.progress, candidate))
 
     @property
     def failure(self) -> Failure | None:
-        """Why it ended without an answer; None while it has not, or where it was never sent."""
+        """The failure it ended with; None while it runs, or if it was not sent."""
         if not self.task.done() or self.task.cancelled() or self.task.exception() is not None:
             return None
         return self.task.result()
 
     @property
-    def ended(self) -> bool:
-        """It is over."""
+    def has_ended(self) -> bool:
+        """Whether its task is done."""
         return self.task.done()
 
 
-class Race:
-    """Two attempts at one call, the second begun when the first is slow."""
+class HedgeRace:
+    """Two attempts of one call. The second starts if the first is slow."""
 
-    def __init__(self, journey: Journey, send: Send, note: Note) -> None:
-        self._journey = journey
-        self._send = send
-        self._note = note
-        self.runners: list[Runner] = []
-        self.winner: Runner | None = None
-        self.given_up: list[Target] = []
-        """Where an attempt was cut off."""
+    def __init__(self, progress: Progress, sender: Sender) -> None:
+        self._progress = progress
+        self._sender = sender
+        self.attempts: list[HedgedAttempt] = []
+        self.winner: HedgedAttempt | None = None
+        self.cancelled: list[Target] = []
+        """The targets of attempts that were cancelled."""
 
     @property
-    def undecided(self) -> bool:
-        """The first attempt was sent and has not said anything yet."""
-        return self.winner is None and not self.runners[0].ended and bool(self.runners[0].journey.sent)
+    def is_undecided(self) -> bool:
+        """Whether the first attempt was sent and has not responded."""
+        first = self.attempts[0]
+        return self.winner is None and not first.has_ended and bool(first.progress.sent)
 
     @property
     def outcome(self) -> str:
-        """What came of the second attempt."""
+        """The outcome of the second attempt, as counted."""
         if self.winner is None:
             return "failed"
-        return "lost" if self.winner is self.runners[0] else "won"
+        return "lost" if self.winner is self.attempts[0] else "won"
 
-    async def start(self, choice: Candidate, patience: float | None = None) -> None:
-        """Begin an attempt; with `patience`, wait so many seconds for its end."""
-        runner = Runner(self._journey, choice, self._claimed, self._send)
-        self.runners.append(runner)
-        if patience is not None:
-            await asyncio.wait({runner.task}, timeout=patience)
+    async def start(self, candidate: Candidate, timeout_s: float | None = None) -> None:
+        """Start an attempt; with `timeout_s`, wait for its end for at most that time."""
+        attempt = HedgedAttempt(self._progress, candidate, self._claimed, self._sender)
+        self.attempts.append(attempt)
+        if timeout_s is not None:
+            await asyncio.wait({attempt.task}, timeout=timeout_s)
 
-    def _claimed(self, runner: Runner) -> None:
-        """The first to speak wins; what the other one did is written down and billed, and it is cancelled."""
+    def _claimed(self, claimant: HedgedAttempt) -> None:
+        """Let the first claimant win; record, bill and cancel the other attempt."""
         if self.winner is None:
-            self.winner = runner
-            for other in self.runners:
-                if other is not runner:
+            self.winner = claimant
+            for other in self.attempts:
+                if other is not claimant:
                     self._lose(other)
-            self._put_last(runner)
-        elif self.winner is not runner:
-            raise Lost
+            self._put_last(claimant)
+        elif self.winner is not claimant:
+            raise HedgeLostError
 
-    def _lose(self, loser: Runner) -> None:
+    def _lose(self, loser: HedgedAttempt) -> None:
         if loser.failure is not None:
-            self._note(loser.journey, loser.choice, loser.failure)
-        if loser.ended:
+            self._sender.record_failure(loser.progress, loser.candidate, loser.failure)
+        if loser.has_ended:
             return
-        attempt = loser.journey.attempt
-        if loser.journey.sent and attempt is not None:
-            self.given_up.append(loser.choice.backend.target)
+        attempt = loser.progress.attempt
+        if loser.progress.sent and attempt is not None:
+            self.cancelled.append(loser.candidate.backend.target)
             attempt.outcome, attempt.ms = "lost", in_ms(time.monotonic() - attempt.sent_at)
             # an estimate, until the end of the attempt shows what its provider reported
-            attempt.billed = (Usage(accounting.prompt_tokens(self._journey.call, attempt), 0, estimated=True),)
+            attempt.billed = (Usage(accounting.prompt_tokens(self._progress.call, attempt), 0, estimated=True),)
         loser.task.cancel()
 
-    def _put_last(self, runner: Runner) -> None:
-        """Put the attempt of one of them after that of the other."""
-        attempts, own = self._journey.call.attempts, runner.journey.attempt
-        for other in self.runners:
-            attempt = other.journey.attempt
-            if other is not runner and own is not None and attempt is not None:
+    def _put_last(self, last: HedgedAttempt) -> None:
+        """Move the attempt of the other before that of `last` in the call's attempts."""
+        attempts, last_attempt = self._progress.call.attempts, last.progress.attempt
+        for other in self.attempts:
+            attempt = other.progress.attempt
+            if other is not last and last_attempt is not None and attempt is not None:
                 attempts.remove(attempt)
-                attempts.insert(attempts.index(own), attempt)
+                attempts.insert(attempts.index(last_attempt), attempt)
 
     async def result(self) -> tuple[Failure | None, Candidate]:
-        """None when the caller has an answer; else the failure, or why the first attempt was not made; and which place it was."""
-        waiting = {runner.task for runner in self.runners}
-        while waiting and self.winner is None and not self._settled():
+        """Return the failure, None for an answer, and the candidate it came from. If none answered, the first decides."""
+        waiting = {attempt.task for attempt in self.attempts}
+        while waiting and self.winner is None and not self._is_settled():
             _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if self.winner is not None:
-            return await self.winner.task, self.winner.choice
-        first, *others = self.runners
+            return await self.winner.task, self.winner.candidate
+        first, *others = self.attempts
         for other in others:
             self._lose(other)
-            self._journey.asked.add(other.choice.backend.target.name)
+            self._progress.tried.add(other.candidate.backend.target.name)
         self._put_last(first)
-        return await first.task, first.choice
+        return await first.task, first.candidate
 
-    def _settled(self) -> bool:
-        """The first attempt ended in a way that no other place would change, or the second broke in a way that nobody expected."""
-        first, *others = self.runners
-        if first.ended and not _went_on(first):
+    def _is_settled(self) -> bool:
+        """Whether the first attempt ended in a way that no other candidate changes. Raise an unexpected error of the second."""
+        first, *others = self.attempts
+        if first.has_ended and not self._may_go_on(first):
             return True
         for other in others:
-            if other.ended and other.failure is None and not _went_on(other):
+            if other.has_ended and other.failure is None and not self._may_go_on(other):
                 other.task.result()
         return False
 
+    def _may_go_on(self, ended: HedgedAttempt) -> bool:
+        """Whether another candidate may still answer after this attempt ended."""
+        if ended.failure is not None:
+            return not self._sender.is_final(ended.progress, ended.candidate, ended.failure)
+        return isinstance(ended.task.exception(), Refusal | NotAdmittedError)
+
     async def close(self) -> None:
-        """End both attempts. The latest one is that of the winner, or of the first."""
-        last = self.winner or self.runners[0]
-        for runner in self.runners:
-            if not runner.ended and runner is not last and self.winner is None and runner.journey.attempt is not None:
-                runner.journey.attempt.outcome = "lost"
-            runner.task.cancel()
-        await asyncio.gather(*(runner.task for runner in self.runners), return_exceptions=True)
+        """End both attempts. The progress then shows the attempt of the winner, or of the first."""
+        last = self.winner or self.attempts[0]
+        for attempt in self.attempts:
+            if self.winner is None and attempt is not last and not attempt.has_ended and attempt.progress.attempt is not None:
+                attempt.progress.attempt.outcome = "lost"
+            attempt.task.cancel()
+        await asyncio.gather(*(attempt.task for attempt in self.attempts), return_exceptions=True)
         if self.winner is None:
             self._put_last(last)
-        self._journey.sent += sum(runner.journey.sent for runner in self.runners)
-        self._journey.attempt = last.journey.attempt
-
-
-def _went_on(runner: Runner) -> bool:
-    """Whether another place may still answer after this one's end."""
-    if runner.failure is not None:
-        return FAILURES[runner.failure.kind].then != "stop"
-    return isinstance(runner.task.exception(), Refusal | TurnedAway)
+        self._progress.sent += sum(attempt.progress.sent for attempt in self.attempts)
+        self._progress.attempt = last.progress.attempt

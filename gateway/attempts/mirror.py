@@ -1,10 +1,10 @@
-"""Copies of calls for another target: sent beside the call, read to the end, discarded. Callers neither wait for them nor pay.
+"""Copies of calls for another target: sent beside the call, read to the end, discarded. Callers neither wait nor pay for them.
 
-    bounded    `max_concurrent` copies of a model at once; a call on top of that is not copied (outcome `skipped`)
-    lenient    a copy is adjusted to its target even where its call is strict; it is one attempt, without retries and fallbacks
-    apart      the target's own limits hold; the caller's are not touched; tokens and cost have counters of their own
+    bounded      at most `max_concurrent` copies of a model at once; further calls are not copied (outcome `skipped`)
+    lenient      a copy is adjusted to its target even if its call is strict; it is one attempt without retries or fallbacks
+    separate     the limits of the target apply, the caller's do not; tokens and cost have counters of their own
 
-A copy is not copied again. All are cancelled when the process stops.
+A copy is not copied again. All copies are cancelled when the process stops.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from gateway import usage as accounting
-from gateway.attempts.admission import TurnedAway
+from gateway.attempts.admission import NotAdmittedError
 from gateway.call import Call
 from gateway.catalog.prices import FREE
 from gateway.errors import GatewayError, Headers
@@ -26,7 +26,7 @@ from gateway.telemetry.call_log import internal_error
 from providers.base import Refusal
 
 if TYPE_CHECKING:
-    from gateway.attempts.failover import Attempts
+    from gateway.attempts.failover import Failover
     from gateway.config.types import MirrorConfig
     from gateway.ledger.ledger import Ledger
     from gateway.metrics import Metrics
@@ -37,7 +37,7 @@ _DEADLINES = CallerDeadlines()
 
 
 class Mirrors:
-    """The copies that a process has under way, whatever generation they came from."""
+    """The copies in flight in a process, of all generations."""
 
     def __init__(self, metrics: Metrics, log: CallLog, ledger: Ledger, draw: Callable[[], float] = random.random) -> None:
         self._metrics = metrics
@@ -45,73 +45,76 @@ class Mirrors:
         self._ledger = ledger
         self._draw = draw
         self._tasks: set[asyncio.Task[None]] = set()
-        self._under_way: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()
 
-    def offer(self, call: Call, headers: Headers, mirror: MirrorConfig, leads: Callable[[], list[Candidate]], attempts: Attempts) -> None:
-        """Copy a call that was admitted to where `leads` leads, by the share that is to be copied. Returns at once."""
+    def offer(
+        self, call: Call, headers: Headers, mirror: MirrorConfig, candidates_of: Callable[[], list[Candidate]], failover: Failover
+    ) -> None:
+        """Copy an admitted call to the first of `candidates_of()`, if it belongs to the mirrored share. Return at once."""
         if self._draw() >= mirror.share:
             return
         try:
-            choice = leads()[0]
-        except GatewayError:  # what the call itself is refused for, if it is
+            candidate = candidates_of()[0]
+        except GatewayError:  # the call itself is refused for the same reason
             return
-        name = choice.backend.target.name
-        if self._under_way[name] >= mirror.max_concurrent:
-            self._count(choice, "skipped")
+        name = candidate.backend.target.name
+        if self._in_flight[name] >= mirror.max_concurrent:
+            self._count(candidate, "skipped")
             return
-        self._under_way[name] += 1
-        shadow = call.mirrored()
-        task = asyncio.create_task(self._carry_out(shadow, headers, mirror, choice, attempts), name="mirror")
+        self._in_flight[name] += 1
+        task = asyncio.create_task(self._send(call.mirrored(), headers, mirror, candidate, failover), name="mirror")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Cancel what is under way."""
+        """Cancel all copies."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _carry_out(self, shadow: Call, headers: Headers, mirror: MirrorConfig, choice: Candidate, attempts: Attempts) -> None:
-        caller = Caller({"headers": headers}, _nothing_more, _discard, _DEADLINES)
+    async def _send(
+        self, shadow: Call, headers: Headers, mirror: MirrorConfig, candidate: Candidate, failover: Failover
+    ) -> None:
+        caller = Caller({"headers": headers}, _disconnect, _discard, _DEADLINES)
         outcome = "cancelled"
         try:
             async with asyncio.timeout(mirror.timeout):
-                failure = await attempts.once(shadow, caller, choice, mirror.timeout)
+                failure = await failover.send_once(shadow, caller, candidate, mirror.timeout)
             outcome = "ok" if failure is None else str(failure.status) if failure.status >= 400 else failure.kind
         except TimeoutError:
             outcome = "timeout"
-        except TurnedAway as away:
-            outcome = away.failure.kind
+        except NotAdmittedError as error:
+            outcome = error.failure.kind
         except (Refusal, GatewayError):
             outcome = "refused"
-        except Exception as error:  # nobody else would hear of it
+        except Exception as error:  # no caller would learn of it
             outcome = "internal_error"
             self._log.write(internal_error(shadow.id, error))
             self._metrics.count("lockgate_internal_errors")
         finally:
-            self._under_way[choice.backend.target.name] -= 1
-            self._account(shadow, choice, outcome)
+            self._in_flight[candidate.backend.target.name] -= 1
+            self._account(shadow, candidate, outcome)
 
-    def _account(self, shadow: Call, choice: Candidate, outcome: str) -> None:
-        """Outcome, tokens and cost under names of their own, a row of the ledger without a key, and a log line that says whose copy."""
+    def _account(self, shadow: Call, candidate: Candidate, outcome: str) -> None:
+        """Count outcome, tokens and cost of a copy; book it in the ledger without a key, and log it with the id of its call."""
         accounting.settle(shadow)
         if shadow.attempts:
             shadow.attempts[-1].outcome = outcome
-        self._count(choice, outcome)
+        self._count(candidate, outcome)
         usage = shadow.answered_by.usage if shadow.answered_by is not None else None
-        label = self._metrics.target_label(choice.backend.target)
+        label = self._metrics.target_label(candidate.backend.target)
         if usage is not None:
             self._metrics.count("lockgate_mirror_tokens", (label, "prompt"), max(0, usage.prompt_tokens))
             self._metrics.count("lockgate_mirror_tokens", (label, "output"), max(0, usage.completion_tokens))
-            self._metrics.count("lockgate_mirror_cost_usd", (label,), (choice.backend.price or FREE).usage_cost(usage))
+            self._metrics.count("lockgate_mirror_cost_usd", (label,), (candidate.backend.price or FREE).usage_cost(usage))
         self._ledger.book(shadow, time.monotonic())
         self._log.add(shadow, time.monotonic())
 
-    def _count(self, choice: Candidate, outcome: str) -> None:
-        self._metrics.count("lockgate_mirrors", (self._metrics.target_label(choice.backend.target), outcome))
+    def _count(self, candidate: Candidate, outcome: str) -> None:
+        self._metrics.count("lockgate_mirrors", (self._metrics.target_label(candidate.backend.target), outcome))
 
 
-async def _nothing_more() -> MutableMapping[str, Any]:
+async def _disconnect() -> MutableMapping[str, Any]:
     return {"type": "http.disconnect"}
 
 

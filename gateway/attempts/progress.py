@@ -1,4 +1,4 @@
-"""One call on its way from place to place: how often it was sent, what went wrong last, and what its caller is told in the end."""
+"""The state of one call between its attempts, and the error that it ends with."""
 
 from __future__ import annotations
 
@@ -13,78 +13,98 @@ from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, fr
 from gateway.http.caller import Caller
 from gateway.targets.candidate import Candidate
 from gateway.targets.health import TargetHealth
+from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, FailureKind, Refusal
 
-SHORTEST_WAIT = 1.0
-"""Seconds that a caller is told to stay away at least."""
-_KINDS: dict[str, FailureKind] = {"rate_limit": "rate_limit", "quota": "quota", "auth": "auth"}
+MIN_RETRY_AFTER_S = 1.0
+_COOLDOWN_FAILURES: dict[str, FailureKind] = {"rate_limit": "rate_limit", "quota": "quota", "auth": "auth"}
 
 
-class Journey:
+class Progress:
     """What is known of one call between its attempts."""
 
-    __slots__ = ("alone", "asked", "attempt", "call", "caller", "failure", "moved", "paid", "places", "refusal", "sent", "target", "total")
+    __slots__ = (
+        "attempt", "call", "caller", "candidates", "failure", "has_tried", "is_only_candidate", "is_paid", "refusal", "sent", "target",
+        "total_s", "tried",
+    )  # fmt: skip
 
-    def __init__(self, call: Call, caller: Caller, total: float, *, alone: bool) -> None:
-        """`total`: seconds that the call as a whole may take; `alone`: there is one place only."""
+    def __init__(self, call: Call, caller: Caller, total_s: float, *, is_only_candidate: bool) -> None:
+        """`total_s` is the time that the whole call may take."""
         self.call = call
         self.caller = caller
-        self.total = total
-        self.alone = alone
+        self.total_s = total_s
+        self.is_only_candidate = is_only_candidate
+        self.candidates: Callable[[], Sequence[Candidate]] = tuple
+        """Returns every candidate of the call."""
         self.attempt: Attempt | None = None
         """The latest attempt."""
         self.sent = 0
-        """Requests that went upstream."""
-        self.places: Callable[[], Sequence[Candidate]] = tuple
-        """Every place that the call may go to."""
-        self.moved = False
-        """A place was asked before."""
-        self.paid = False
-        """The latest send was paid for by the retry budget."""
-        self.asked: set[str] = set()
-        """Targets that were asked out of their turn."""
+        """Requests sent to upstreams."""
+        self.has_tried = False
+        """Some candidate was tried."""
+        self.is_paid = False
+        """The retry budget paid for the latest request."""
+        self.tried: set[str] = set()
+        """Targets that were tried before their turn, by a hedge."""
         self.failure: Failure | None = None
+        """The latest failure, of `target`."""
         self.target = ""
         self.refusal: Refusal | None = None
+        """The first refusal of a provider's rules."""
 
-    def left(self) -> float:
-        """Seconds until the call has to be over."""
-        return self.total - (time.monotonic() - self.call.started)
+    def time_left(self) -> float:
+        """Return the seconds until the call has to end."""
+        return self.total_s - (time.monotonic() - self.call.started)
 
-    def fail(self, failure: Failure, target: str) -> None:
-        """The latest thing that went wrong, and where."""
+    def record_failure(self, failure: Failure, target: str) -> None:
+        """Remember the latest failure and where it happened."""
         self.failure, self.target = failure, target
 
     def error(self) -> GatewayError:
-        """What the caller is told when this is the end."""
+        """Return the error for the caller if the call ends now."""
         if self.failure is not None:
             return from_failure(self.failure, self.target)
         if self.refusal is not None:
             return from_refusal(self.refusal)
-        return from_failure(Failure("timeout", f"no answer within {self.total:g} s"), self.call.model)
+        return from_failure(Failure("timeout", f"no answer within {self.total_s:g} s"), self.call.model)
 
 
-def last_word(journey: Journey, healths: Sequence[TargetHealth], *, down: bool) -> GatewayError:
-    """The error when every place was tried; it says when the first of them is back. `down`: all were cooling as the call came."""
-    failure = journey.failure
+def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:
+    """Return the error after the last candidate, with the time at which the first target is back.
+
+    `all_cooling` says that every target was in cooldown when the call came.
+    """
+    failure = progress.failure
     if failure is None:
-        return journey.error()
-    soonest = _apart(min(health.seconds_left for health in healths))
-    if down and len(healths) > 1 and FAILURES[failure.kind].blame == "failure":  # of a lone target its own words say more
-        message = f"No target of the model '{journey.call.model}' answers. The last was {journey.target}: {failure.message}"
+        return progress.error()
+    soonest = _with_jitter(min(health.seconds_left for health in healths))
+    # of an only target its own words say more
+    if all_cooling and len(healths) > 1 and FAILURES[failure.kind].blame == "failure":
+        message = f"No target of the model '{progress.call.model}' answers. The last was {progress.target}: {failure.message}"
         return Unavailable(message, retry_after=soonest)
     if len(healths) > 1 and FAILURES[failure.kind].status in (429, 503):
-        return from_failure(structs.replace(failure, retry_after=soonest), journey.target)
-    return journey.error()
+        return from_failure(structs.replace(failure, retry_after=soonest), progress.target)
+    return progress.error()
 
 
-def resting(health: TargetHealth) -> Failure:
-    """Why a call is not sent to a target that cools, while another one is finding out about it already."""
+def in_cooldown(health: TargetHealth) -> Failure:
+    """Return the failure of a call that is not sent, because its target is in cooldown and another call probes it."""
     reason, left = health.cooldown.reason or "failures", health.seconds_left
-    message = f"left alone for {left:.0f} s more ({reason}), but for one call that finds out whether it is back"
-    return Failure(_KINDS.get(reason, "overloaded"), message, retry_after=_apart(left))
+    message = f"in cooldown for {left:.0f} s more ({reason}); one call at a time probes it"
+    return Failure(_COOLDOWN_FAILURES.get(reason, "overloaded"), message, retry_after=_with_jitter(left))
 
 
-def _apart(seconds: float) -> float:
-    """A time to come back, up to a tenth later: not all callers at the same moment."""
-    return max(SHORTEST_WAIT, seconds) * (1.0 + random.random() / 10)
+def _with_jitter(seconds: float) -> float:
+    """Return a time up to a tenth later, so that not all callers come back at the same moment."""
+    return max(MIN_RETRY_AFTER_S, seconds) * (1.0 + random.random() / 10)
+
+
+def upstream_failure(error: UpstreamError, call: Call, attempt: Attempt, caller: Caller) -> Failure:
+    """Return the failure as the caller sees it: before the first content, a stream has only failed to start."""
+    kind = error.kind
+    if call.stream and attempt.head_at and not caller.head_sent:
+        if kind == "stalled":
+            kind = "ttft_timeout"
+        elif kind in ("reset", "truncated"):
+            kind = "closed_pre"
+    return Failure(kind, error.message)

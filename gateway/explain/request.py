@@ -45,7 +45,7 @@ def _explain(generation: Generation, body: Body, headers: Mapping[str, str], key
         "model": model,
         "route": found.name,
         "strict": strict,
-        "targets": [_plan(generation.pipeline.attempts.fit, choice, body.copy(), strict) for choice in choices],
+        "targets": [_plan(generation.pipeline.failover.fit, choice, body.copy(), strict) for choice in choices],
     }
 
 

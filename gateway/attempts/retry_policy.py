@@ -1,0 +1,95 @@
+"""What follows a failed attempt: the same target again, the next candidate, or the end of the call.
+
+`decide` is pure: it reads what is known and draws a random number, but neither waits nor counts. Each kind of failure has its
+row in `gateway.errors.FAILURES`; the number of requests left and the retry budget are checked by the failover loop, because
+they are spent as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from gateway.attempts.progress import Progress
+from gateway.errors import FAILURES, GatewayError
+from gateway.targets.candidate import Candidate
+from providers.base import Failure
+
+CREDENTIAL_BLAMES = frozenset({"rate_limit", "quota", "auth"})
+"""Failures of one credential: another credential of the same target may work."""
+STREAM_ENDING_FAILURES = frozenset({"limit", "timeout", "client_error"})
+"""Failures of a started stream that no target can continue: it is too long, its time is up, or the request is invalid."""
+FIRST_BACKOFF_S = 0.1
+"""The first retry waits a random part of this (full jitter), each further one of twice as much."""
+MAX_BACKOFF_S = 1.0
+MAX_ANNOUNCED_WAIT_S = 1.5
+"""A call waits for a target that announced when it is back (Retry-After), if it is no further away than this."""
+
+
+class HealthView(Protocol):
+    """What the policy asks of a target's health."""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether calls may be sent there."""
+        ...
+
+    @property
+    def ejected(self) -> bool:
+        """Whether it is in cooldown after failures in a row, or not yet back from it."""
+        ...
+
+
+class Retry(NamedTuple):
+    """Send to the same target again after `after` seconds."""
+
+    after: float = 0.0
+
+
+class Next(NamedTuple):
+    """Go on to the next candidate; for a started stream, to one that continues it."""
+
+
+class Stop(NamedTuple):
+    """End the call with this error."""
+
+    error: GatewayError
+
+
+Decision = Retry | Next | Stop
+
+
+def decide(
+    failure: Failure, progress: Progress, candidate: Candidate, health: HealthView, retries: int, draw: Callable[[], float]
+) -> Decision:
+    """Decide what follows a failure that `progress` has recorded, after so many retries at the candidate."""
+    if progress.caller.head_sent:
+        transcript = progress.call.transcript
+        can_continue = transcript is not None and transcript.is_plain and failure.kind not in STREAM_ENDING_FAILURES
+        return Next() if can_continue else Stop(progress.error())
+    consequence = FAILURES[failure.kind]
+    if consequence.then == "stop":
+        return Stop(progress.error())
+    if len(candidate.backend.targets) > 1 and consequence.blame in CREDENTIAL_BLAMES and health.is_available:
+        return Retry()  # with another credential
+    if retries >= (candidate.settings.retries or 0) or health.ejected:
+        return Next()
+    wait = failure.retry_after or 0.0
+    if failure.kind == "rate_limit":
+        # an immediate retry would be refused as well, and another candidate can take the call at once
+        if not progress.is_only_candidate:
+            return Next()
+        wait = wait or MAX_ANNOUNCED_WAIT_S
+    elif consequence.then != "retry":
+        return Next()
+    wait += draw() * min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**retries)
+    if wait > MAX_ANNOUNCED_WAIT_S + FIRST_BACKOFF_S or wait >= progress.time_left():
+        return Next()
+    return Retry(wait)
+
+
+def may_send(progress: Progress, candidate: Candidate, default_max_attempts: int) -> bool:
+    """Whether the call has time and requests left for one more attempt."""
+    if progress.time_left() <= 0:
+        return False
+    return not progress.sent or progress.sent < (candidate.settings.attempts or default_max_attempts)
