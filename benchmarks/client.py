@@ -20,7 +20,7 @@ from typing import cast
 
 import uvloop
 
-from gateway.upstream.native import NativeTransport
+from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin
 from providers.base import WireRequest
 

@@ -80,7 +80,7 @@ class Pipeline:
         self.router = router
         self.metrics = metrics
         self._call_metrics = CallMetrics(metrics)
-        self.failover = Failover(metrics, limits, health, budget, hedges)
+        self.attempts = Failover(metrics, limits, health, budget, hedges)
         self._log = log
         self._watch = watch
         self.deadlines = deadlines
@@ -188,9 +188,9 @@ class Pipeline:
             await self.limits.admit(call, limits, [choice.backend.target for choice in choices])
         if choices[0].settings.mirror is not None and self._mirrors is not None:
             mirror = choices[0].settings.mirror
-            self._mirrors.offer(call, caller.headers, mirror, partial(self.router.candidates_of, mirror.target, asking), self.failover)
+            self._mirrors.offer(call, caller.headers, mirror, partial(self.router.candidates_of, mirror.target, asking), self.attempts)
         self._ledger.track(call)
-        await self.failover.run(call, caller, choices, partial(self.router.alternates, model, asking))
+        await self.attempts.run(call, caller, choices, partial(self.router.alternates, model, asking))
 
     async def _accept(self, call: Call, caller: Caller) -> None:
         """Read the request as far as it can be judged without knowing a provider."""

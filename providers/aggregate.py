@@ -60,89 +60,89 @@ class Aggregate:
         index = choice.get("index", 0)
         if type(index) is not int:
             raise TypeError("a choice's index is a number")
-        whole = self._choices.setdefault(index, {"index": index})
+        merged = self._choices.setdefault(index, {"index": index})
         for name, value in choice.items():
             if name == "delta":
-                _merge(whole.setdefault("message", {}), value or {})
+                _merge(merged.setdefault("message", {}), value or {})
             elif name == "text" and isinstance(value, str):
-                whole.setdefault("text", []).append(value)
+                merged.setdefault("text", []).append(value)
             elif name == "logprobs" and isinstance(value, dict):
-                _extend(whole, value)
-            elif name != "index" and (value is not None or name not in whole):
-                whole[name] = value
+                _extend(merged, value)
+            elif name != "index" and (value is not None or name not in merged):
+                merged[name] = value
 
     @staticmethod
     def _whole(choice: dict[str, Any]) -> dict[str, Any]:
         """Return one choice with the fields and order of an answer."""
-        whole: dict[str, Any] = {"index": choice["index"]}
+        message_choice: dict[str, Any] = {"index": choice["index"]}
         if "message" in choice or "text" not in choice:
             message = _joined(choice.get("message", {}))
             silent = any(message.get(name) is not None for name in ("tool_calls", "function_call", "refusal"))
             content = message.pop("content", None)
-            whole["message"] = {
+            message_choice["message"] = {
                 "role": message.pop("role", None) or "assistant",
                 "content": None if silent and not content else content or "",
             }
-            whole["message"] |= message
+            message_choice["message"] |= message
         else:
-            whole["text"] = "".join(choice["text"])
-        whole["logprobs"] = choice.get("logprobs")
+            message_choice["text"] = "".join(choice["text"])
+        message_choice["logprobs"] = choice.get("logprobs")
         rest = {name: value for name, value in choice.items() if name not in ("index", "message", "text", "logprobs", "finish_reason")}
-        return {**whole, "finish_reason": choice.get("finish_reason"), **rest}
+        return {**message_choice, "finish_reason": choice.get("finish_reason"), **rest}
 
 
 class _Pieces(list[str]):
     """The pieces of a text, not joined yet."""
 
 
-def _merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
+def _merge(merged: dict[str, Any], delta: dict[str, Any]) -> None:
     """Add a delta to the preceding ones."""
     for name, value in delta.items():
         if value is None:
             continue
         if name == "tool_calls":
-            calls = _place(whole, name, dict)
+            calls = _container(merged, name, dict)
             for position, call in enumerate(value):
                 _merge(calls.setdefault(call.get("index", position), {}), {key: part for key, part in call.items() if key != "index"})
         elif isinstance(value, str) and name not in _NEVER_JOINED:
-            _place(whole, name, _Pieces).append(value)
+            _container(merged, name, _Pieces).append(value)
         elif isinstance(value, dict):
-            _merge(_place(whole, name, dict), value)
+            _merge(_container(merged, name, dict), value)
         elif isinstance(value, list):
-            _place(whole, name, list).extend(value)
-        elif value != "" or name not in whole:
-            whole[name] = value
+            _container(merged, name, list).extend(value)
+        elif value != "" or name not in merged:
+            merged[name] = value
 
 
-def _place(whole: dict[str, Any], name: str, kind: Callable[[], Any]) -> Any:
+def _container(merged: dict[str, Any], name: str, kind: Callable[[], Any]) -> Any:
     """Return the container for pieces of one kind. If the upstream changes a field's type, an empty one replaces the old."""
-    kept = whole.get(name)
-    if type(kept) is not kind:
-        kept = whole[name] = kind()
-    return kept
+    container = merged.get(name)
+    if type(container) is not kind:
+        container = merged[name] = kind()
+    return container
 
 
-def _extend(whole: dict[str, Any], logprobs: dict[str, Any]) -> None:
+def _extend(merged: dict[str, Any], logprobs: dict[str, Any]) -> None:
     """Append a chunk's log-probabilities."""
-    kept = whole.get("logprobs") or {}
-    whole["logprobs"] = kept
+    collected = merged.get("logprobs") or {}
+    merged["logprobs"] = collected
     for name, value in logprobs.items():
-        if isinstance(value, list) and isinstance(kept.get(name), list):
-            kept[name].extend(value)
-        elif value is not None or name not in kept:
-            kept[name] = value
+        if isinstance(value, list) and isinstance(collected.get(name), list):
+            collected[name].extend(value)
+        elif value is not None or name not in collected:
+            collected[name] = value
 
 
 def _joined(part: dict[str, Any]) -> dict[str, Any]:
     """Return a merged delta with joined texts and ordered tool calls."""
-    whole: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name, value in part.items():
         if isinstance(value, _Pieces):
-            whole[name] = "".join(value)
+            result[name] = "".join(value)
         elif name == "tool_calls":
-            whole[name] = [_joined(value[index]) for index in sorted(value)]
+            result[name] = [_joined(value[index]) for index in sorted(value)]
         elif isinstance(value, dict):
-            whole[name] = _joined(value)
+            result[name] = _joined(value)
         else:
-            whole[name] = value
-    return whole
+            result[name] = value
+    return result

@@ -53,12 +53,12 @@ def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = 
     chat = _read_chat(body)
     if not chat.choices and not may_be_empty:
         raise ValueError("the answer has no choices")
-    told = [choice.finish_reason for choice in chat.choices]
+    reported = [choice.finish_reason for choice in chat.choices]
     for choice in chat.choices:
         if bytes(choice.message)[:1] != b"{" and bytes(choice.text)[:1] != b'"':
             raise ValueError("a choice of the answer has no message")
-    reasons = tuple([_finish(reason) for reason in told])
-    if not repairs and reasons == tuple(told):
+    reasons = tuple([_finish(reason) for reason in reported])
+    if not repairs and reasons == tuple(reported):
         return Answer(body, read_usage(chat.usage), reasons)
     answer = _decode(body)
     changed = repair_finish_reasons(answer)
@@ -94,8 +94,8 @@ def choices_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 def message_of(choice: dict[str, Any]) -> dict[str, Any]:
     """Return the message of an answer's choice, or the delta of a chunk's choice."""
-    said = choice.get("message") or choice.get("delta")
-    return said if type(said) is dict else {}
+    message = choice.get("message") or choice.get("delta")
+    return message if type(message) is dict else {}
 
 
 def encode_arguments(answer: dict[str, Any]) -> bool:
@@ -103,13 +103,13 @@ def encode_arguments(answer: dict[str, Any]) -> bool:
     changed = False
     for choice in choices_of(answer):
         calls = message_of(choice).get("tool_calls")
-        for at, call in enumerate(calls if type(calls) is list else ()):
+        for index, call in enumerate(calls if type(calls) is list else ()):
             function = call.get("function") if type(call) is dict else None
             if type(function) is dict and type(function.get("arguments")) in (dict, list):
                 function["arguments"] = json_text(function["arguments"])
                 changed = True
             if "delta" in choice and type(call) is dict and "index" not in call:
-                call["index"] = at
+                call["index"] = index
                 changed = True
     return changed
 
@@ -125,12 +125,12 @@ def flatten_content(answer: dict[str, Any]) -> bool:
     """Join a list of content parts to a string. Thinking parts become `reasoning_content`."""
     changed = False
     for choice in choices_of(answer):
-        said = message_of(choice)
-        if type(said.get("content")) is list:
-            text, thought = _texts(said["content"])
-            said["content"] = text
+        message = message_of(choice)
+        if type(message.get("content")) is list:
+            text, thought = _texts(message["content"])
+            message["content"] = text
             if thought:
-                said["reasoning_content"] = (said.get("reasoning_content") or "") + thought
+                message["reasoning_content"] = (message.get("reasoning_content") or "") + thought
             changed = True
     return changed
 

@@ -143,12 +143,12 @@ class Body:
 
     def copy(self) -> Body:
         """Return an independent body. Values are shared, because they are read-only."""
-        twin = Body.__new__(Body)
-        twin._source = self._source
-        twin._raw = self._raw.copy()
-        twin._values = self._values.copy()
-        twin.headers = self.headers.copy()
-        return twin
+        body = Body.__new__(Body)
+        body._source = self._source
+        body._raw = self._raw.copy()
+        body._values = self._values.copy()
+        body.headers = self.headers.copy()
+        return body
 
     def encode(self) -> bytes:
         """Return the JSON bytes: the source itself if nothing has changed."""

@@ -139,7 +139,9 @@ def _check_strict_mode(provider: Provider, target: Target) -> Iterator[str]:
         except Refusal:
             adjustments = None
         if adjustments is not None:
-            yield from (f"{name}: unknown action {made.action!r}" for made in adjustments if made.action not in get_args(Action))
+            yield from (
+                f"{name}: unknown action {adjustment.action!r}" for adjustment in adjustments if adjustment.action not in get_args(Action)
+            )
         if adjustments is not None and not (name == UNKNOWN and _is_lost(name, adjustments)):
             continue
         try:
@@ -152,7 +154,7 @@ def _check_strict_mode(provider: Provider, target: Target) -> Iterator[str]:
 
 
 def _is_lost(param: str, adjustments: list[Adjustment]) -> bool:
-    return any(made.action in LOSSY and made.param == param for made in adjustments)
+    return any(adjustment.action in LOSSY and adjustment.param == param for adjustment in adjustments)
 
 
 def _check_answers(provider: Provider, target: Target) -> Iterator[str]:

@@ -89,7 +89,7 @@ def read_error(body: bytes) -> dict[str, Any]:
     try:
         value = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return {"message": _plain(body)}
+        return {"message": _plain_text(body)}
     if type(value) is list and value:
         value = value[0]
     if type(value) is str:
@@ -108,14 +108,14 @@ def _fields(error: dict[str, Any]) -> dict[str, Any]:
     message = error.get("message")
     if type(message) is not str:
         message = _detail(error.get("detail", message))
-    found: dict[str, Any] = {"message": message, "type": error.get("type"), "param": error.get("param"), "code": error.get("code")}
+    fields: dict[str, Any] = {"message": message, "type": error.get("type"), "param": error.get("param"), "code": error.get("code")}
     if type(error.get("status")) is str:  # a google.rpc.Code name; `code` is the HTTP status then
         refused = error["status"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND")
-        found["code"], found["type"] = (error["status"], "invalid_request_error") if refused else (None, None)
+        fields["code"], fields["type"] = (error["status"], "invalid_request_error") if refused else (None, None)
     details = error.get("details")
     if type(details) is list:
-        found |= _google_details(details)
-    return found
+        fields |= _google_details(details)
+    return fields
 
 
 def _detail(detail: Any) -> str | None:
@@ -125,30 +125,30 @@ def _detail(detail: Any) -> str | None:
     if type(detail) is not list:
         return None if detail is None else msgspec.json.encode(detail).decode()[:MAX_MESSAGE_CHARS]
     texts = []
-    for one in detail[:5]:
-        if type(one) is dict and "msg" in one:
-            steps = one.get("loc")
+    for entry in detail[:5]:
+        if type(entry) is dict and "msg" in entry:
+            steps = entry.get("loc")
             where = ".".join(str(step) for step in steps if step != "body") if type(steps) is list else ""
-            texts.append(f"{where}: {one['msg']}" if where else str(one["msg"]))
-        elif type(one) is str:
-            texts.append(one)
+            texts.append(f"{where}: {entry['msg']}" if where else str(entry["msg"]))
+        elif type(entry) is str:
+            texts.append(entry)
     return "; ".join(texts) or None
 
 
 def _google_details(details: list[Any]) -> dict[str, Any]:
     """Read google.rpc.RetryInfo (delay), QuotaFailure (daily quota) and ErrorInfo (reason)."""
-    found: dict[str, Any] = {}
-    for one in details:
-        if type(one) is not dict:
+    fields: dict[str, Any] = {}
+    for entry in details:
+        if type(entry) is not dict:
             continue
-        kind = str(one.get("@type", ""))
+        kind = str(entry.get("@type", ""))
         if kind.endswith("RetryInfo"):
-            found["retry_after"] = _seconds(str(one.get("retryDelay", "")).removesuffix("s"))
-        elif kind.endswith("QuotaFailure") and "PerDay" in str(one.get("violations", "")):
-            found["quota"] = True
+            fields["retry_after"] = _seconds(str(entry.get("retryDelay", "")).removesuffix("s"))
+        elif kind.endswith("QuotaFailure") and "PerDay" in str(entry.get("violations", "")):
+            fields["quota"] = True
         elif kind.endswith("ErrorInfo"):
-            found["reason"] = one.get("reason")
-    return found
+            fields["reason"] = entry.get("reason")
+    return fields
 
 
 def read_retry_after(headers: Mapping[str, str], clock: Callable[[], float] = time.time) -> float | None:
@@ -182,12 +182,12 @@ def redact(message: str, credential: str | None = None) -> str:
 
 def _cut_secrets(message: str, credential: str | None) -> tuple[str, int]:
     """Do what `redact` does. Return the message and the number of secrets removed."""
-    message, found = _SECRET.subn("***", message)
+    message, count = _SECRET.subn("***", message)
     if credential and len(credential) > 3:
-        found += message.count(credential)
+        count += message.count(credential)
         message = message.replace(credential, "***")
     message = "".join(ch if ch.isprintable() else " " for ch in message[: MAX_MESSAGE_CHARS + 1])
-    return (message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"), found
+    return (message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"), count
 
 
 def _word(value: Any) -> str | None:
@@ -197,7 +197,7 @@ def _word(value: Any) -> str | None:
     return value[:200] if type(value) is str and value else None
 
 
-def _plain(body: bytes) -> str | None:
+def _plain_text(body: bytes) -> str | None:
     """Return the text of a body that is not JSON. None if it is markup or empty."""
     text = body[: MAX_MESSAGE_CHARS * 4].decode("utf-8", "replace").strip()
     if text.startswith("<") or not any(ch.isprintable() and not ch.isspace() for ch in text):

@@ -117,7 +117,7 @@ class GoodfireChunks(StreamDecoder):
         chunk = _decode(data)
         if chunk.get("error"):
             return (data,)
-        choices = [choice for choice in choices_of(chunk) if self._fresh(choice)]
+        choices = [choice for choice in choices_of(chunk) if self._is_new(choice)]
         if not choices:
             return ()
         if chunk.get("created") is None:
@@ -126,7 +126,7 @@ class GoodfireChunks(StreamDecoder):
         self._frame = {key: value for key, value in chunk.items() if key != "choices"}
         return (_encode({**chunk, "choices": choices}),)
 
-    def _fresh(self, choice: dict[str, Any]) -> bool:
+    def _is_new(self, choice: dict[str, Any]) -> bool:
         index, token = choice.get("index", 0), choice.pop("gf_token_index", None)
         if type(token) is int:
             if token <= self._newest.get(index, -1):
@@ -141,5 +141,5 @@ class GoodfireChunks(StreamDecoder):
     def end(self) -> Sequence[bytes]:
         """Finish the choices that have no finish reason. Goodfire may send [DONE] without one."""
         open_choices = [index for index in self._newest if index not in self._finished]
-        ended = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in open_choices]
-        return (_encode({**self._frame, "choices": ended}),) if ended else ()
+        finished = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in open_choices]
+        return (_encode({**self._frame, "choices": finished}),) if finished else ()

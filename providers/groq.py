@@ -46,8 +46,8 @@ class Groq(OpenAICompatible):
     """Groq. Status 498 means that the flex tier is at capacity."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        found = super().failure(status, headers, body, target)
-        return msgspec.structs.replace(found, kind="overloaded") if status == 498 else found
+        failure = super().failure(status, headers, body, target)
+        return msgspec.structs.replace(failure, kind="overloaded") if status == 498 else failure
 
 
 _NO_MODEL = "no model supports it"

@@ -35,12 +35,12 @@ class ShortToolIds(MessageRule, frozen=True):
 
 
 def _with_short_ids(message: Message) -> Message:
-    found = dict(message)
+    result = dict(message)
     if type(message.get("tool_call_id")) is str:
-        found["tool_call_id"] = short_id(message["tool_call_id"])
+        result["tool_call_id"] = short_id(message["tool_call_id"])
     if message.get("tool_calls"):
-        found["tool_calls"] = [{**call, "id": short_id(str(call.get("id")))} for call in message["tool_calls"]]
-    return found
+        result["tool_calls"] = [{**call, "id": short_id(str(call.get("id")))} for call in message["tool_calls"]]
+    return result
 
 
 def short_id(name: str) -> str:
@@ -50,8 +50,8 @@ def short_id(name: str) -> str:
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     letters = []
     for _ in range(9):
-        number, at = divmod(number, len(_LETTERS))
-        letters.append(_LETTERS[at])
+        number, index = divmod(number, len(_LETTERS))
+        letters.append(_LETTERS[index])
     return "".join(letters)
 
 
@@ -59,9 +59,9 @@ def fill_call_ids(answer: dict[str, Any]) -> bool:
     """Replace the tool-call id "null" by one that is stable within the answer."""
     changed = False
     for choice in choices_of(answer):
-        for at, call in enumerate(message_of(choice).get("tool_calls") or ()):
+        for index, call in enumerate(message_of(choice).get("tool_calls") or ()):
             if type(call) is dict and call.get("id") == "null":
-                call["id"] = short_id(f"{answer.get('id')}-{choice.get('index')}-{call.get('index', at)}")
+                call["id"] = short_id(f"{answer.get('id')}-{choice.get('index')}-{call.get('index', index)}")
                 changed = True
     return changed
 

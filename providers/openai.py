@@ -40,7 +40,7 @@ class DropWhileReasoning(Rule, frozen=True):
 
     default_on: bool = True
     neutral: Any = 1
-    takes_neutral: bool = False
+    accepts_neutral: bool = False
     """The neutral value may be sent while the model reasons."""
 
     def apply(self, work: Work) -> None:
@@ -51,7 +51,7 @@ class DropWhileReasoning(Rule, frozen=True):
         value = work.body.get(self.param)
         if self.neutral is None or value != self.neutral:
             work.drop(self.param, UNSUPPORTED)
-        elif not self.takes_neutral:
+        elif not self.accepts_neutral:
             work.body.pop(self.param)
             work.report(self.param, "drop", why="neutral value")
 
@@ -74,7 +74,7 @@ class Family(NamedTuple):
     prefix: str
     default_on: bool
     efforts: tuple[str, ...]
-    stops: bool = False
+    accepts_stop: bool = False
 
 
 _ALL = ("none", "low", "medium", "high", "xhigh")
@@ -102,7 +102,7 @@ REASONING_FAMILIES: tuple[Family, ...] = (
     Family("gpt-5.1", False, _WITH_MINIMAL),
     Family("gpt-5-pro", True, ("high",)),
     Family("gpt-5", True, ("minimal", "low", "medium", "high")),
-    Family("o1", True, ("low", "medium", "high"), stops=True),
+    Family("o1", True, ("low", "medium", "high"), accepts_stop=True),
     Family("o3", True, ("low", "medium", "high")),
     Family("o4", True, ("low", "medium", "high")),
 )
@@ -121,7 +121,7 @@ def _reasoning(family: Family) -> ForModels:
         ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
         OutputCap("max_completion_tokens"),
         OneOf("reasoning_effort", family.efforts, nearest={word: near for word, near in to.items() if word not in family.efforts}),
-        DropWhileReasoning("temperature", on, takes_neutral=True),
+        DropWhileReasoning("temperature", on, accepts_neutral=True),
         Range("temperature", 0, 2),
         DropWhileReasoning("top_p", on),
         Range("top_p", 0, 1),
@@ -136,7 +136,7 @@ def _reasoning(family: Family) -> ForModels:
         Drop("modalities"),
         Drop("audio"),
         Drop("web_search_options"),
-        *(() if family.stops else (Drop("stop"),)),
+        *(() if family.accepts_stop else (Drop("stop"),)),
     )
     return ForModels((family.prefix,), rules)
 

@@ -139,15 +139,15 @@ class OpenAICompatible(Provider):
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
         """Return content type, credential and the operator's headers, which win. Computed once for each target."""
-        known = target.__dict__.get(_HEADERS)
-        if known is None:
-            known = target.__dict__[_HEADERS] = tuple(self._headers(target))
-        return list(known)
+        cached = target.__dict__.get(_HEADERS)
+        if cached is None:
+            cached = target.__dict__[_HEADERS] = tuple(self._headers(target))
+        return list(cached)
 
     def _headers(self, target: Target) -> list[tuple[str, str]]:
-        own = {name.lower() for name, _ in target.headers}
+        configured = {name.lower() for name, _ in target.headers}
         ours = [("content-type", "application/json"), ("user-agent", USER_AGENT), *self.authorization(target)]
-        return [(name, value) for name, value in ours if name not in own] + [(name.lower(), value) for name, value in target.headers]
+        return [(name, value) for name, value in ours if name not in configured] + [(name.lower(), value) for name, value in target.headers]
 
     def probe_headers(self, target: Target) -> list[tuple[str, str]]:
         return [(name, value) for name, value in self.headers(target) if name != "content-type"]

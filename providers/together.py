@@ -28,8 +28,8 @@ class LogprobsAsCount(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Combine the two parameters into one number."""
         body = work.body
-        wanted, top = body.get("logprobs"), body.get("top_logprobs")
-        if not wanted:
+        enabled, top = body.get("logprobs"), body.get("top_logprobs")
+        if not enabled:
             if top:
                 raise work.refuse("top_logprobs", "it requires 'logprobs'")
             for name in ("logprobs", "top_logprobs"):
@@ -39,7 +39,7 @@ class LogprobsAsCount(Rule, frozen=True):
             body.set("logprobs", top)
             body.pop("top_logprobs")
             work.report("top_logprobs", "rename", to="logprobs")
-        elif wanted is True:
+        elif enabled is True:
             if "top_logprobs" in body:
                 work.drop("top_logprobs")
             body.set("logprobs", 1)
@@ -56,21 +56,21 @@ def convert_logprobs(answer: dict[str, Any]) -> bool:
     """Convert lists of tokens and log-probabilities to OpenAI's entries. A chunk's single number becomes one entry."""
     changed = False
     for choice in choices_of(answer):
-        given = choice.get("logprobs")
-        if type(given) in (int, float):
-            choice["logprobs"] = {"content": [_entry(message_of(choice).get("content") or "", given, None)]}
+        logprobs = choice.get("logprobs")
+        if type(logprobs) in (int, float):
+            choice["logprobs"] = {"content": [_entry(message_of(choice).get("content") or "", logprobs, None)]}
             changed = True
-        elif type(given) is dict and "content" not in given and type(given.get("tokens")) is list:
-            choice["logprobs"] = {"content": _entries(given)}
+        elif type(logprobs) is dict and "content" not in logprobs and type(logprobs.get("tokens")) is list:
+            choice["logprobs"] = {"content": _entries(logprobs)}
             changed = True
     return changed
 
 
-def _entries(given: dict[str, Any]) -> list[dict[str, Any]]:
-    tokens, values, tops = given["tokens"], given.get("token_logprobs") or [], given.get("top_logprobs") or []
+def _entries(logprobs: dict[str, Any]) -> list[dict[str, Any]]:
+    tokens, values, tops = logprobs["tokens"], logprobs.get("token_logprobs") or [], logprobs.get("top_logprobs") or []
     return [
-        _entry(str(token), values[at] if at < len(values) else None, tops[at] if at < len(tops) else None)
-        for at, token in enumerate(tokens)
+        _entry(str(token), values[index] if index < len(values) else None, tops[index] if index < len(tops) else None)
+        for index, token in enumerate(tokens)
     ]
 
 
@@ -88,11 +88,11 @@ class Together(OpenAICompatible):
     """Together. Status 403 means that the prompt is too long, not that the credential is wrong."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        found = super().failure(status, headers, body, target)
+        failure = super().failure(status, headers, body, target)
         if status != 403:
-            return found
-        known = {"kind": "client_error", "status": 400, "code": "context_length_exceeded", "type": "invalid_request_error"}
-        return msgspec.structs.replace(found, **known)
+            return failure
+        changes = {"kind": "client_error", "status": 400, "code": "context_length_exceeded", "type": "invalid_request_error"}
+        return msgspec.structs.replace(failure, **changes)
 
 
 _REPAIRS: tuple[Repair, ...] = (convert_logprobs,)

@@ -6,7 +6,7 @@ from typing import Any
 
 from providers.base import Usage
 
-MOST = 1_000_000_000
+MAX_TOKENS = 1_000_000_000
 """A larger token count is implausible."""
 _NONE: dict[str, Any] = {}
 
@@ -20,16 +20,15 @@ def read_usage(raw: Any) -> Usage | None:
         completion = max(0, total - prompt)  # embeddings report no completion tokens
     if prompt is None or completion is None:
         return None
-    read, said = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
-    cached = _count(read.get("cached_tokens"))
+    prompt_details, completion_details = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
+    cached = _count(prompt_details.get("cached_tokens"))
     if cached is None:
         cached = _count(raw.get("prompt_cache_hit_tokens"))
-    reasoning = _count(said.get("reasoning_tokens"))
-    if (
-        reasoning and total is not None and total > prompt + completion
-    ):  # some vendors count reasoning tokens separately, and bill them as output
+    reasoning = _count(completion_details.get("reasoning_tokens"))
+    # Some vendors count reasoning tokens separately, and bill them as output.
+    if reasoning and total is not None and total > prompt + completion:
         completion += min(reasoning, total - prompt - completion)
-    written = _count(read.get("cache_write_tokens"))
+    written = _count(prompt_details.get("cache_write_tokens"))
     if not (cached or reasoning or written):
         return Usage(prompt, completion)
     cached = min(cached or 0, prompt)
@@ -37,7 +36,7 @@ def read_usage(raw: Any) -> Usage | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value <= MOST else None
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
 
 
 def _details(raw: dict[str, Any], name: str) -> dict[str, Any]:

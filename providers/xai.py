@@ -28,12 +28,12 @@ _NO_EFFORT = Drop("reasoning_effort", why="this model answers 400 to it")
 def add_reasoning_tokens(answer: dict[str, Any]) -> bool:
     """Add reasoning tokens to the completion tokens, if the total shows that they are counted separately."""
     usage: Any = answer.get("usage")
-    known = read_usage(usage)
-    if known is None or not known.reasoning_tokens:
+    counts = read_usage(usage)
+    if counts is None or not counts.reasoning_tokens:
         return False
-    if usage.get("total_tokens") != known.prompt_tokens + known.completion_tokens + known.reasoning_tokens:
+    if usage.get("total_tokens") != counts.prompt_tokens + counts.completion_tokens + counts.reasoning_tokens:
         return False
-    usage["completion_tokens"] = known.completion_tokens + known.reasoning_tokens
+    usage["completion_tokens"] = counts.completion_tokens + counts.reasoning_tokens
     return True
 
 

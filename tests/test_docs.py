@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.__main__ import cli
 from gateway.config import load as config
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +88,23 @@ def test_architecture_describes_every_package() -> None:
     section = (ROOT / "docs" / "architecture.md").read_text().partition("## Packages")[2].partition("\n## ")[0]
     packages = sorted(path.parent.name for path in (ROOT / "gateway").glob("*/__init__.py"))
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == packages
+
+
+def test_commands_in_the_documents_exist() -> None:
+    text = "\n".join(path.read_text() for path in PAGES)
+    known = set(cli.commands)
+    for name in list(known):
+        known |= {f"{name} {command}" for command in getattr(cli.commands[name], "commands", {})}
+    used = set(re.findall(r"(?:`|^|bin/)lockgate ([a-z]+)\b", text, re.MULTILINE))
+    used |= {f"key {command}" for command in re.findall(r"lockgate key ([a-z]+)\b", text)}
+    assert len(used) > 10
+    assert sorted(used - known) == []
+
+
+def test_make_targets_in_the_documents_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    used = {target for path in PAGES for target in re.findall(r"`make ([a-z-]+)", path.read_text())}
+    assert sorted(target for target in used if not re.search(rf"^{target}:", makefile, re.MULTILINE)) == []
 
 
 def guide_configurations() -> list[tuple[str, str]]:

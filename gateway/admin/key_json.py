@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from gateway.config import yamlfile
 from gateway.config.check import check_keys, check_limits, check_new_key
+from gateway.config.key import KeyConfig
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.problem import ConfigError, Problem, Problems, join
 from gateway.config.read import Reader
-from gateway.config.types import Config, KeyConfig
+from gateway.config.types import Config
 
 SOURCE = "(the request)"
 MAX_NAME_CHARS = 128

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from gateway.admin.answers import json_response
 from gateway.admin.key_json import key_from_json, key_to_json
 from gateway.config.formats import Address
+from gateway.config.key import KeyConfig
 from gateway.config.problem import ConfigError
-from gateway.config.types import KeyConfig
 from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unavailable
 from gateway.http.json_body import parse_body, read_body
 from gateway.keys.runtime_keys import RuntimeKey

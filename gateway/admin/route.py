@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from gateway.admin.answers import json_response
 from gateway.errors import BadRequest, GatewayError
-from gateway.explain.route import bodies, joined, plan, refused
+from gateway.explain.route import error_text, merge_plans, plan_route, simulated_bodies
 from gateway.runtime.gateway import Gateway
 
 CALLS_PER_SLICE = 50
@@ -39,19 +39,26 @@ def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
             question = msgspec.json.decode(await request.body(), type=RouteRequest)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadRequest(f"Invalid request body: {error}.") from None
-        sources = bodies(question.model, question.n, question.user, question.body)
+        bodies = simulated_bodies(question.model, question.n, question.user, question.body)
         views, plans = gateway.target_views(), []
         try:
-            for start in range(0, len(sources), CALLS_PER_SLICE):
-                batch = sources[start : start + CALLS_PER_SLICE]
-                required = question.require_parameters
+            for start in range(0, len(bodies), CALLS_PER_SLICE):
+                batch = bodies[start : start + CALLS_PER_SLICE]
                 plans.append(
-                    plan(gateway.generation, question.model, batch, question.headers, require=required, views=views)
+                    plan_route(
+                        gateway.generation.router,
+                        gateway.config,
+                        question.model,
+                        batch,
+                        question.headers,
+                        require_parameters=question.require_parameters,
+                        views=views,
+                    )
                 )
                 await asyncio.sleep(0)
         except (GatewayError, UnicodeEncodeError) as error:
-            message = refused(error) if isinstance(error, GatewayError) else "a header contains characters that HTTP cannot transmit"
+            message = error_text(error) if isinstance(error, GatewayError) else "a header contains characters that HTTP cannot transmit"
             return json_response({"refused": message})
-        return json_response(joined(plans))
+        return json_response(merge_plans(plans))
 
     return answer

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway import catalog
-from gateway.config.types import ContextConfig
+from gateway.config.model import ContextConfig
 from gateway.tokens import truncation as context
 from gateway.tokens.counter import SHARED_COUNTER, TokenCounter, Tokenizer, tokenizer_for
 from gateway.tokens.truncation import ContextReport, Group, Policy, PromptBudget, WindowLimits

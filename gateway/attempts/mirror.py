@@ -27,7 +27,7 @@ from providers.base import Refusal
 
 if TYPE_CHECKING:
     from gateway.attempts.failover import Failover
-    from gateway.config.types import MirrorConfig
+    from gateway.config.model import MirrorConfig
     from gateway.ledger.ledger import Ledger
     from gateway.metrics import Metrics
     from gateway.targets.candidate import Candidate

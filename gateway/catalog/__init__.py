@@ -1,8 +1,8 @@
-"""What is known of vendors' models: context windows, output caps, prices and abilities, as of the date in each file.
+"""The catalog of vendors' models: context windows, output caps, prices and abilities, as of the date in each file.
 
-One JSON file for each vendor, an extract of models.dev (MIT, LICENSE.models-dev), read when a model of that vendor is first asked
-about; nothing is fetched. The files stand beside this module and not in the operator's `config/`, which a container's own folder
-replaces: an installed wheel has them, and whatever is wrong or missing is set in the YAML (`context:` on a model).
+Each JSON file is an extract of models.dev for one vendor (MIT, LICENSE.models-dev), read when a model of that vendor is
+first looked up. Nothing is downloaded. The files are part of the package, not of the operator's `config/` folder, so that
+an installed wheel has them; `context:` of a model and `prices:` of a provider override them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 import msgspec
 
 VENDOR_OF_TYPE = {"gemini": "google", "fireworks": "fireworks-ai", "together": "togetherai"}
-"""A provider's `type` where the catalog has another name for the vendor."""
+"""The vendor's name in the catalog, for provider types with another name."""
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})\Z")
 _NAME = re.compile(r"[a-z0-9-]+\Z")
 
 
 class CatalogPrices(msgspec.Struct, frozen=True):
-    """USD per million tokens."""
+    """Prices in USD per million tokens."""
 
     input: float = 0.0
     output: float = 0.0
@@ -30,14 +30,14 @@ class CatalogPrices(msgspec.Struct, frozen=True):
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
-    """One model. None: the source does not say."""
+    """What the catalog says about one model. None means unknown."""
 
     context: int | None = None
-    """Tokens of prompt and output together."""
+    """Context window: tokens of prompt and output together."""
     input: int | None = None
-    """Most tokens of the prompt, where that is less than the window."""
+    """Maximum tokens of the prompt, if less than the context window."""
     output: int | None = None
-    """Most tokens of one answer."""
+    """Maximum tokens of one answer."""
     usd_per_million_tokens: CatalogPrices | None = None
     reasoning: bool | None = None
     tool_call: bool | None = None
@@ -49,7 +49,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
 
 
 class VendorCatalog(msgspec.Struct, frozen=True):
-    """One vendor's file."""
+    """The file of one vendor."""
 
     source: str
     licence: str
@@ -59,7 +59,7 @@ class VendorCatalog(msgspec.Struct, frozen=True):
 
 @functools.cache
 def vendor_catalog(vendor: str) -> VendorCatalog | None:
-    """A vendor's file; None when there is none."""
+    """Return the file of a vendor, or None if there is none."""
     if not _NAME.match(vendor):
         return None
     path = Path(__file__).with_name(f"{vendor}.json")
@@ -69,9 +69,12 @@ def vendor_catalog(vendor: str) -> VendorCatalog | None:
 
 
 def find(kind: str, model: str, provider: str = "") -> ModelEntry | None:
-    """What is known of `model` at a provider of this type, or else of this name in the YAML; of an undated name for a dated one."""
-    found = vendor_catalog(VENDOR_OF_TYPE.get(kind, kind)) or vendor_catalog(provider)
-    if found is None:
+    """Return the entry of `model` for the provider type `kind`, else for the provider's name in the YAML, or None.
+
+    A dated model without an entry has the entry of the undated name.
+    """
+    vendor = vendor_catalog(VENDOR_OF_TYPE.get(kind, kind)) or vendor_catalog(provider)
+    if vendor is None:
         return None
     name = model.removeprefix("models/")
-    return found.models.get(name) or found.models.get(_DATED.sub("", name))
+    return vendor.models.get(name) or vendor.models.get(_DATED.sub("", name))

@@ -1,4 +1,4 @@
-"""What tokens cost, in nano-dollars: the operator's prices, else the catalog's; integers, rounded up once for each call."""
+"""Prices of tokens in nano-dollars: the operator's, else the catalog's. A cost is an integer, rounded up once per call."""
 
 from __future__ import annotations
 
@@ -18,43 +18,44 @@ MILLION = 10**6
 
 
 class TokenPrice(msgspec.Struct, frozen=True):
-    """Nano-dollars per million tokens of each sort."""
+    """Prices in nano-dollars per million tokens of each kind."""
 
     prompt: int
     output: int
     cached: int
     reasoning: int | None = None
-    """None: as other output."""
+    """None means the price of other output."""
     cache_write: int | None = None
-    """None: as other prompt tokens."""
+    """None means the price of other prompt tokens."""
 
     def cost(self, prompt: int, output: int, cached: int = 0) -> int:
-        """The cost of so many tokens; `cached` is part of `prompt`."""
+        """Return the cost of these tokens. `cached` is a part of `prompt`."""
         cached = min(max(cached, 0), prompt)
         total = (prompt - cached) * self.prompt + cached * self.cached + output * self.output
         return -(-total // MILLION)
 
     def max_cost(self, prompt: int, output: int) -> int:
-        """The cost of so many tokens, if all of them are of the dearest sort."""
-        dearest = max(self.prompt, self.cached, self.cache_write or 0), max(self.output, self.reasoning or 0)
-        return -(-(prompt * dearest[0] + output * dearest[1]) // MILLION)
+        """Return the highest possible cost of these tokens, as if all were of the most expensive kind."""
+        prompt_price = max(self.prompt, self.cached, self.cache_write or 0)
+        output_price = max(self.output, self.reasoning or 0)
+        return -(-(prompt * prompt_price + output * output_price) // MILLION)
 
     def usage_cost(self, usage: Usage) -> int:
-        """The cost of an answer; negative numbers, which some upstreams send, cost nothing."""
+        """Return the cost of an answer. Negative counts, which some upstreams send, cost nothing."""
         prompt, output = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
         if self.reasoning is None and self.cache_write is None:
             return self.cost(prompt, output, usage.cached_tokens)
         cached = min(max(usage.cached_tokens, 0), prompt)
         written = min(max(usage.cache_write_tokens, 0), prompt - cached)
-        thought = min(max(usage.reasoning_tokens, 0), output)
-        total = (prompt - cached - written) * self.prompt + cached * self.cached + (output - thought) * self.output
+        reasoning = min(max(usage.reasoning_tokens, 0), output)
+        total = (prompt - cached - written) * self.prompt + cached * self.cached + (output - reasoning) * self.output
         total += written * (self.prompt if self.cache_write is None else self.cache_write)
-        total += thought * (self.output if self.reasoning is None else self.reasoning)
+        total += reasoning * (self.output if self.reasoning is None else self.reasoning)
         return -(-total // MILLION)
 
 
 FREE = TokenPrice(0, 0, 0)
-"""The embedded engine's."""
+"""The price of the embedded engine."""
 
 
 class ConfiguredPrice(Protocol):
@@ -85,31 +86,35 @@ class PricedProvider(Protocol):
 
 def price_of(provider: PricedProvider, model: str) -> TokenPrice | None:
     """Return the price of a model at a provider, or None if it is unknown."""
-    own = provider.prices.get(model) or provider.prices.get("*")
-    if own is not None:
-        return _price(own.prompt, own.output, own.cached, own.reasoning, own.cache_write)
-    return FREE if provider.type == "local" else _listed(provider.type, model, provider.name)
+    price = provider.prices.get(model) or provider.prices.get("*")
+    if price is not None:
+        return _price(price.prompt, price.output, price.cached, price.reasoning, price.cache_write)
+    return FREE if provider.type == "local" else _catalog_price(provider.type, model, provider.name)
 
 
 @functools.lru_cache(4096)
-def _listed(kind: str, model: str, provider: str) -> TokenPrice | None:
-    found = catalog.find(kind, model, provider)
-    prices = found.usd_per_million_tokens if found is not None else None
+def _catalog_price(kind: str, model: str, provider: str) -> TokenPrice | None:
+    entry = catalog.find(kind, model, provider)
+    prices = entry.usd_per_million_tokens if entry is not None else None
     if prices is None:
         return None
-    # 0 there means unknown
-    return _price(prices.input, prices.output, prices.cache_read or None, prices.reasoning or None, prices.cache_write or None)
-
-
-def _price(prompt: float, output: float, cached: float | None, reasoning: float | None, cache_write: float | None) -> TokenPrice:
-    return TokenPrice(
-        _nano(prompt),
-        _nano(output),
-        _nano(prompt if cached is None else cached),
-        None if reasoning is None else _nano(reasoning),
-        None if cache_write is None else _nano(cache_write),
+    # the catalog writes 0 for unknown prices
+    return _price(
+        prices.input, prices.output, prices.cache_read or None, prices.reasoning or None, prices.cache_write or None
     )
 
 
-def _nano(usd: float) -> int:
+def _price(
+    prompt: float, output: float, cached: float | None, reasoning: float | None, cache_write: float | None
+) -> TokenPrice:
+    return TokenPrice(
+        _nano_dollars(prompt),
+        _nano_dollars(output),
+        _nano_dollars(prompt if cached is None else cached),
+        None if reasoning is None else _nano_dollars(reasoning),
+        None if cache_write is None else _nano_dollars(cache_write),
+    )
+
+
+def _nano_dollars(usd: float) -> int:
     return round(usd * 10**9)

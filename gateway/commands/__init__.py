@@ -1,1 +1,4 @@
-"""The commands of `lockgate` beside those in gateway.__main__, one file each."""
+"""The `lockgate` command line, one file per command. Registered in gateway.__main__; imported from nowhere else.
+
+A command imports heavy modules inside its function, so that `lockgate --help` is immediate.
+"""

@@ -1,4 +1,4 @@
-"""What the command line asks of a running gateway's admin listener. The admin key comes from LOCKGATE_ADMIN_KEY, never an argument."""
+"""HTTP client for the admin listener of a running gateway."""
 
 from __future__ import annotations
 
@@ -7,48 +7,62 @@ from typing import Any
 
 import click
 
-KEY = "LOCKGATE_ADMIN_KEY"
-PATIENCE = 15.0
+# The admin key comes from the environment, because other users of the machine can read command line arguments.
+ADMIN_KEY_VARIABLE = "LOCKGATE_ADMIN_KEY"
+TIMEOUT_S = 15.0
 
 
-def ask(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """The JSON answer; ClickException with the gateway's own words when it refuses, or when it is not there."""
+def request_json(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Return the JSON response. Raises ClickException as `request_bytes` does, or if the response is not JSON."""
     import msgspec
 
     try:
-        return msgspec.json.decode(fetch(method, url, path, body))
+        return msgspec.json.decode(request_bytes(method, url, path, body))
     except msgspec.DecodeError as error:
         raise click.ClickException(f"no gateway answers at {url}: {error}") from None
 
 
-def fetch(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> bytes:
-    """The same as bytes."""
+def request_bytes(
+    method: str,
+    url: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    *,
+    key: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> bytes:
+    """Return the response body. Raises ClickException with the gateway's error message, or if no gateway answers.
+
+    `key` is the admin key; by default it is taken from the environment.
+    """
     from urllib.error import HTTPError, URLError
     from urllib.request import ProxyHandler, Request, build_opener
 
     import msgspec
 
     if not url.startswith(("http://", "https://")):
-        raise click.UsageError(f"--admin takes a URL such as http://127.0.0.1:8081, got '{url[:60]}'")
+        raise click.UsageError(f"--admin must be a URL such as http://127.0.0.1:8081, not '{url[:60]}'")
     headers = {"content-type": "application/json"} if body is not None else {}
-    if key := os.environ.get(KEY):
+    key = key or os.environ.get(ADMIN_KEY_VARIABLE)
+    if key:
         headers["authorization"] = f"Bearer {key}"
     data = msgspec.json.encode(body) if body is not None else None
     request = Request(url.rstrip("/") + path, data, headers, method=method)
     try:
-        with build_opener(ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
-            return bytes(answer.read())
+        with build_opener(ProxyHandler({})).open(request, timeout=timeout_s) as response:
+            return bytes(response.read())
     except HTTPError as error:
-        raise click.ClickException(_refusal(error.code, error.read())) from None
+        with error:
+            raise click.ClickException(_error_message(error.code, error.read(), has_key=bool(key))) from None
     except (URLError, OSError, ValueError) as error:
         raise click.ClickException(f"no gateway answers at {url}: {getattr(error, 'reason', error)}") from None
 
 
-def _refusal(status: int, body: bytes) -> str:
+def _error_message(status: int, body: bytes, *, has_key: bool) -> str:
     import msgspec
 
     try:
         message = str(msgspec.json.decode(body)["error"]["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return f"the gateway answered {status}"
-    return f"{message} (set {KEY})" if status == 401 and not os.environ.get(KEY) else message
+    except (msgspec.DecodeError, LookupError, TypeError):
+        return f"the gateway responded with status {status}"
+    return f"{message} (set {ADMIN_KEY_VARIABLE})" if status == 401 and not has_key else message

@@ -1,19 +1,22 @@
-"""`lockgate diff`: what changes from one configuration to another, before it is put in place."""
+"""`lockgate diff`: compare two configurations before a reload."""
 
 from __future__ import annotations
 
 import click
 
+from gateway.commands.options import json_option
+from gateway.commands.output import print_json
+
 
 @click.command(short_help="Show what changes between two configurations.")
 @click.argument("old", type=click.Path())
 @click.argument("new", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def diff(old: str, new: str, as_json: bool) -> None:
-    """Show what differs from OLD to NEW: providers, models, teams, keys and settings, and which of it needs a restart.
+    """Show the changes from OLD to NEW: providers, models, teams, keys and settings, and which need a restart.
 
-    Both files are checked as by `lockgate check`. The exit code is 0 when they mean the same, 1 when they differ, 2 when one
-    cannot be used. Secrets are never printed: one that is another is said to be.
+    Both files are checked as by `lockgate check`. The exit code is 0 if they mean the same, 1 if they differ, 2 if one
+    of them is invalid. Secrets are never printed; a changed secret is reported as changed.
 
     \b
     lockgate diff config/gateway.yaml new.yaml
@@ -24,9 +27,7 @@ def diff(old: str, new: str, as_json: bool) -> None:
 
     changes = compare(config.load(old), config.load(new))
     if as_json:
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode({"changes": changes}), indent=2).decode())
+        print_json({"changes": changes})
     else:
         colours = {"added": "green", "removed": "red", "changed": "yellow"}
         for change in changes:

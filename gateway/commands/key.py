@@ -1,4 +1,7 @@
-"""`lockgate key`: make virtual keys, for the YAML or in a gateway that runs. A key is printed once and kept nowhere, only its SHA-256."""
+"""`lockgate key`: create, list and revoke virtual keys.
+
+A new key is printed once. Configuration and gateway store only its SHA-256.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.commands.options import admin_option, json_option
+from gateway.commands.output import print_json
+
 if TYPE_CHECKING:
     from gateway.config.problem import Problem
 
-PREFIX = "lg-"
-PATH = "(the key)"
+KEY_PREFIX = "lg-"
+CHECKED_FILE = "(the key)"
+"""Stands for the file name in the problems of an entry."""
+
+_LIMITS_HELP = "Limits such as requests=600/min, separated by commas or in several options."
 
 
-ADMIN = "http://127.0.0.1:8081"
-_URL = click.option(
-    "--admin", "url", metavar="URL", default=ADMIN, show_default=True, envvar="LOCKGATE_ADMIN", show_envvar=True, help="Its admin listener."
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-@click.group(short_help="Make, list and revoke keys for callers.")
+@click.group(short_help="Create, list and revoke virtual keys.")
 def key() -> None:
-    """Make, list and revoke keys for callers. The admin key, where one is needed, is taken from LOCKGATE_ADMIN_KEY.
+    """Create, list and revoke virtual keys. If the gateway requires an admin key, set LOCKGATE_ADMIN_KEY.
 
     \b
     lockgate key create --name search-team
@@ -32,18 +34,16 @@ def key() -> None:
     """
 
 
-@key.command(short_help="Make a key; print it once, and its entry for the YAML.")
-@click.option("--name", required=True, metavar="NAME", help="Who it is for: shown in logs, metrics and refusals.")
-@click.option("--models", metavar="A,B", help="The models it may ask for; all when left out.")
-@click.option(
-    "--limits", "-l", multiple=True, metavar="KIND=LIMIT", help="For example requests=600/min; may be repeated or joined by commas."
-)
-@click.option("--team", metavar="NAME", help="The team that it belongs to.")
-@click.option("--expires", metavar="DATE", help="The last day on which it is taken, UTC.")
-@click.option("--disabled", is_flag=True, help="Not good yet: until it is enabled it is refused.")
-@click.option("--strict", is_flag=True, help="Refuse (400) what cannot be honoured instead of adjusting it.")
-@click.option("--admin", "url", metavar="URL", help="Make it in the gateway that has this admin listener; it is good at once.")
-@_JSON
+@key.command(short_help="Create a key and print it once.")
+@click.option("--name", required=True, metavar="NAME", help="Name of the key; appears in logs, metrics and error messages.")
+@click.option("--models", metavar="A,B", help="Models that the key may use. Default: all.")
+@click.option("--limits", "-l", multiple=True, metavar="KIND=LIMIT", help=_LIMITS_HELP)
+@click.option("--team", metavar="NAME", help="Team of the key.")
+@click.option("--expires", metavar="DATE", help="Last day on which the key is valid, UTC.")
+@click.option("--disabled", is_flag=True, help="Create the key disabled.")
+@click.option("--strict", is_flag=True, help="Reject (400) parameters that cannot be honoured, instead of adjusting them.")
+@click.option("--admin", "url", metavar="URL", help="Create the key in the running gateway with this admin listener.")
+@json_option
 def create(
     name: str,
     models: str | None,
@@ -55,7 +55,7 @@ def create(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Make a key and print it, once, with the entry that goes under `keys:` in the YAML; or, with --admin, in a running gateway.
+    """Create a key and print it once, with its entry for `keys:` in the YAML. With --admin, create it in a running gateway.
 
     \b
     lockgate key create --name search-team --models smart,fast
@@ -64,11 +64,11 @@ def create(
     """
     entry: dict[str, Any] = {}
     if models:
-        entry["models"] = [one.strip() for one in models.split(",") if one.strip()]
+        entry["models"] = [model.strip() for model in models.split(",") if model.strip()]
     if team:
         entry["team"] = team
     if limits:
-        entry["limits"] = _limits(limits)
+        entry["limits"] = _parse_limits(limits)
     if expires:
         entry["expires"] = expires
     if disabled:
@@ -76,100 +76,100 @@ def create(
     if strict:
         entry["strict"] = True
     if url is not None:
-        _create_there(url, {"name": name, **entry}, as_json)
+        _create_in_gateway(url, {"name": name, **entry}, as_json)
     else:
-        _create_here(name, entry, as_json)
+        _create_for_yaml(name, entry, as_json)
 
 
-def _create_there(url: str, asked: dict[str, Any], as_json: bool) -> None:
-    from gateway.commands.admin_client import ask
+def _create_in_gateway(url: str, entry: dict[str, Any], as_json: bool) -> None:
+    from gateway.commands.admin_client import request_json
 
-    made = ask("POST", url, "/admin/keys", asked)
+    created = request_json("POST", url, "/admin/keys", entry)
     if as_json:
-        _print_json(made)
+        print_json(created)
         return
-    click.echo(made["key"])
-    click.echo(f"The key is shown this once. The gateway at {url} takes it from now on, all that share its store within 2 s.", err=True)
-    if "note" in made:
-        click.echo(made["note"], err=True)
+    click.echo(created["key"])
+    click.echo(
+        f"The key is shown only once. It is valid at {url} now, and at all gateways that share its store within 2 s.",
+        err=True,
+    )
+    if "note" in created:
+        click.echo(created["note"], err=True)
 
 
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def _create_here(name: str, asked: dict[str, Any], as_json: bool) -> None:
+def _create_for_yaml(name: str, settings: dict[str, Any], as_json: bool) -> None:
     import hashlib
     import secrets
 
-    secret = PREFIX + secrets.token_urlsafe(32)
-    entry: dict[str, Any] = {"hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest(), **asked}
+    secret = KEY_PREFIX + secrets.token_urlsafe(32)
+    entry: dict[str, Any] = {"hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest(), **settings}
     problems = check(name, entry)
     if problems:
-        raise click.UsageError("; ".join(f"{one.path.removeprefix('keys.')}: {one.message}" for one in problems))
+        messages = [f"{problem.path.removeprefix('keys.')}: {problem.message}" for problem in problems]
+        raise click.UsageError("; ".join(messages))
     if as_json:
-        _print_json({"key": secret, "keys": {name: entry}})
+        print_json({"key": secret, "keys": {name: entry}})
         return
     click.echo(f"{secret}\n")
-    click.echo("The key is shown this once. Its entry for the configuration:\n", err=True)
+    click.echo("The key is shown only once. Its entry for the configuration:\n", err=True)
     click.echo(as_yaml(name, entry))
 
 
-@key.command("list", short_help="Show the keys of a running gateway.")
-@_URL
-@_JSON
-def show(url: str, as_json: bool) -> None:
-    """Show the keys that a running gateway knows: those of its configuration, and those made at run time."""
-    from gateway.commands.admin_client import ask
+@key.command("list", short_help="List the keys of a running gateway.")
+@admin_option
+@json_option
+def list_keys(url: str, as_json: bool) -> None:
+    """List the keys of a running gateway: those of its configuration and those created at run time."""
+    from gateway.commands.admin_client import request_json
 
-    found = ask("GET", url, "/admin/keys")
+    response = request_json("GET", url, "/admin/keys")
     if as_json:
-        _print_json(found)
+        print_json(response)
         return
-    for one in found["data"]:
-        limits = ", ".join(f"{kind} {limit}" for kind, limit in one.get("limits", {}).items())
-        state = "disabled" if one["disabled"] else _until(one["expires"]) if "expires" in one else "good"
-        models = ",".join(one.get("models", ["*"]))
-        click.echo("\t".join([one["name"], one["source"], one.get("shown", "-"), state, one.get("team", "-"), models, limits or "-"]))
+    for entry in response["data"]:
+        limits = ", ".join(f"{kind} {limit}" for kind, limit in entry.get("limits", {}).items())
+        state = "disabled" if entry["disabled"] else _validity(entry["expires"]) if "expires" in entry else "valid"
+        models = ",".join(entry.get("models", ["*"]))
+        cells = [entry["name"], entry["source"], entry.get("shown", "-"), state, entry.get("team", "-"), models, limits or "-"]
+        click.echo("\t".join(cells))
 
 
-def _until(expires: str) -> str:
+def _validity(expires: str) -> str:
     from datetime import UTC, datetime
 
-    return f"{'ended' if datetime.fromisoformat(expires) <= datetime.now(UTC) else 'until'} {expires}"
+    return f"{'expired' if datetime.fromisoformat(expires) <= datetime.now(UTC) else 'until'} {expires}"
 
 
-@key.command(short_help="Revoke a key that was made at run time.")
+@key.command(short_help="Revoke a key that was created at run time.")
 @click.argument("name")
-@_URL
+@admin_option
 def revoke(name: str, url: str) -> None:
-    """Revoke a key that was made at run time: it is refused everywhere within two seconds."""
+    """Revoke a key that was created at run time. All gateways that share its store reject it within two seconds."""
     from urllib.parse import quote
 
-    from gateway.commands.admin_client import ask
+    from gateway.commands.admin_client import request_json
 
-    ask("DELETE", url, f"/admin/keys/{quote(name, safe='')}")
+    request_json("DELETE", url, f"/admin/keys/{quote(name, safe='')}")
     click.echo(f"{name} is revoked")
 
 
-def _limits(given: tuple[str, ...]) -> dict[str, str | int | bool]:
-    found: dict[str, str | int | bool] = {}
-    for pair in (one.strip() for text in given for one in text.split(",") if one.strip()):
+def _parse_limits(options: tuple[str, ...]) -> dict[str, str | int | bool]:
+    limits: dict[str, str | int | bool] = {}
+    for pair in (part.strip() for option in options for part in option.split(",") if part.strip()):
         kind, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
-            raise click.UsageError(f"--limits takes KIND=LIMIT, for example requests=600/min; got '{pair[:60]}'")
-        if kind in found:
-            raise click.UsageError(f"--limits has '{kind[:60]}' twice")
-        found[kind] = int(value) if kind == "concurrent" and value.isascii() and value.isdigit() and len(value) < 10 else value
+            raise click.UsageError(f"--limits must have the form KIND=LIMIT, such as requests=600/min, not '{pair[:60]}'")
+        if kind in limits:
+            raise click.UsageError(f"--limits sets '{kind[:60]}' twice")
+        is_number = value.isascii() and value.isdigit() and len(value) < 10
+        limits[kind] = int(value) if kind == "concurrent" and is_number else value
         if kind == "strict" and value in ("true", "false"):
-            found[kind] = value == "true"
-    return found
+            limits[kind] = value == "true"
+    return limits
 
 
 def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
-    """What the configuration would say of such a key. Models that it names, and what they cost, are the file's own business."""
+    """Return the problems of an entry. Whether its models exist and have prices depends on the file and is not checked."""
     import msgspec
 
     from gateway.config import load as config
@@ -179,9 +179,9 @@ def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
     teams: dict[str, Any] = {entry["team"]: {}} if "team" in entry else {}
     document = {"providers": {"local": {}}, "models": {"*": "local/any"}, "teams": teams, "keys": {name: entry}}
     try:
-        found = config.parse(msgspec.json.encode(document), PATH, environ={})
-        problems = Problems(PATH)
-        check_new_key(found.keys[name], join("keys", name), problems)
+        parsed = config.parse(msgspec.json.encode(document), CHECKED_FILE, environ={})
+        problems = Problems(CHECKED_FILE)
+        check_new_key(parsed.keys[name], join("keys", name), problems)
         problems.raise_if_any()
     except config.ConfigError as error:
         return error.problems
@@ -189,11 +189,11 @@ def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
 
 
 def as_yaml(name: str, entry: dict[str, Any]) -> str:
-    """The entry as a person would write it."""
+    """Return the entry as readable YAML."""
     lines = ["keys:", f"  {_scalar(name)}:"]
     for field, value in entry.items():
         if isinstance(value, list):
-            lines.append(f"    {field}: [{', '.join(_scalar(one) for one in value)}]")
+            lines.append(f"    {field}: [{', '.join(_scalar(item) for item in value)}]")
         elif isinstance(value, dict):
             pairs = [f"{kind}: {_plain(limit)}" for kind, limit in value.items()]
             lines.append(f"    {field}: {{ {', '.join(pairs)} }}")
@@ -207,11 +207,11 @@ def _plain(value: str | int | bool) -> str:
 
 
 def _scalar(text: str, quoted: bool = False) -> str:
-    """Plain where that cannot be read as anything else, JSON's quotes (which are YAML's too) otherwise."""
+    """Return a YAML string: plain if YAML reads it as a string, otherwise quoted as in JSON, which YAML includes."""
     import re
 
     import msgspec
 
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9._/ -]*(?<! )|[0-9][A-Za-z0-9./ -]*(?<! )", text)
-    word = text.lower() in ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
-    return text if plain and not word and not quoted else msgspec.json.encode(text).decode()
+    is_keyword = text.lower() in ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
+    return text if plain and not is_keyword and not quoted else msgspec.json.encode(text).decode()

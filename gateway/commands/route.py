@@ -1,4 +1,4 @@
-"""`lockgate route`: where calls for a model would go, by the serving path's own code, without calling anyone."""
+"""`lockgate route`: show where calls for a model would go. The router of the serving path decides; no upstream is called."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from typing import Any
 
 import click
 
+from gateway.commands.options import json_option
+from gateway.commands.output import print_json, read_file
+
 
 @click.command(short_help="Show where calls for a model would go.")
 @click.argument("model")
-@click.option("-c", "--config", "config_path", metavar="FILE", envvar="LOCKGATE_CONFIG", show_envvar=True, help="The YAML file.")
-@click.option("--admin", "url", metavar="URL", help="Ask a running gateway's admin listener: by its configuration, and the health it sees.")
-@click.option("--n", "count", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="How many calls to draw.")
-@click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header of these calls; may be repeated.")
-@click.option("--user", metavar="NAME", help="The field user of these calls.")
-@click.option("--file", metavar="FILE", type=click.Path(allow_dash=True), help="Their JSON body (- is stdin); else short chats.")
-@click.option("--require-parameters", is_flag=True, help="As if they had sent x-gateway-require-parameters: true.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("-c", "--config", "config_path", metavar="FILE", envvar="LOCKGATE_CONFIG", show_envvar=True, help="Configuration file.")
+@click.option("--admin", "url", metavar="URL", help="Ask the running gateway with this admin listener.")
+@click.option("--n", "count", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Number of simulated calls.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Header of the calls; may be repeated.")
+@click.option("--user", metavar="NAME", help="`user` of the calls.")
+@click.option("--file", metavar="FILE", type=click.Path(allow_dash=True), help="JSON body of the calls (- is stdin). Default: short chats.")
+@click.option("--require-parameters", is_flag=True, help="Act as if the calls had sent x-gateway-require-parameters: true.")
+@json_option
 def route(
     model: str, config_path: str | None, url: str | None, count: int, headers: tuple[str, ...], user: str | None, file: str | None,
     require_parameters: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Show where calls for MODEL would go: the route with its reasons, and where --n calls of them end up first.
+    """Show the route of MODEL and how --n simulated calls are distributed over its targets.
 
     \b
     lockgate route smart
@@ -29,66 +32,71 @@ def route(
     lockgate route smart --file request.json --require-parameters
     lockgate route smart --admin http://127.0.0.1:8081
 
-    With --admin (its key from LOCKGATE_ADMIN_KEY), targets that cool come last and say until when.
+    With --admin, targets in cooldown come last, with the remaining time. If the gateway requires an admin key, set
+    LOCKGATE_ADMIN_KEY.
     """
-    import msgspec
+    from gateway.explain.table import route_table
 
-    from gateway.explain.route import show
+    query = {"model": model, "n": count, "headers": _parse_headers(headers), "user": user, "body": _read_body(file)}
+    query["require_parameters"] = require_parameters
+    plan = _plan_of_gateway(url, query) if url else _plan_of_file(config_path, query)
+    if as_json:
+        print_json(plan)
+    else:
+        click.echo(route_table(plan))
 
-    asked = {"model": model, "n": count, "headers": _headers(headers), "user": user, "body": _body(file)}
-    asked["require_parameters"] = require_parameters
-    found = _running(url, asked) if url else _written(config_path, asked)
-    click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() if as_json else show(found))
 
-
-def _written(path: str | None, asked: dict[str, Any]) -> Any:
-    """The plan by a file alone."""
-    from gateway.config import load as config
+def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
+    """Return the plan by a configuration file."""
+    from gateway.commands.dry_run import dry_run_generation
     from gateway.errors import GatewayError
-    from gateway.explain.route import bodies, plan, refused
-    from gateway.runtime.gateway import Gateway
-    from gateway.telemetry.call_log import CallLog
+    from gateway.explain.route import error_text, plan_route, simulated_bodies
 
-    gateway = Gateway(config.load(path or config.find_config_path()), CallLog(2, human=True), lambda line: None)
+    generation = dry_run_generation(path)
+    bodies = simulated_bodies(query["model"], query["n"], query["user"], query["body"])
     try:
-        calls = bodies(asked["model"], asked["n"], asked["user"], asked["body"])
-        return plan(gateway.generation, asked["model"], calls, asked["headers"], require=asked["require_parameters"])
+        return plan_route(
+            generation.router,
+            generation.config,
+            query["model"],
+            bodies,
+            query["headers"],
+            require_parameters=query["require_parameters"],
+        )
     except GatewayError as error:
-        raise click.ClickException(refused(error)) from None
+        raise click.ClickException(error_text(error)) from None
 
 
-def _running(url: str, asked: dict[str, Any]) -> Any:
-    """The plan of a running gateway, by its own configuration and with its targets as they are."""
-    from gateway.commands.admin_client import ask
+def _plan_of_gateway(url: str, query: dict[str, Any]) -> Any:
+    """Return the plan of a running gateway, which knows the health of its targets."""
+    from gateway.commands.admin_client import request_json
 
-    found = ask("POST", url, "/admin/route", asked)
-    if "refused" in found:
-        raise click.ClickException(found["refused"])
-    return found
+    plan = request_json("POST", url, "/admin/route", query)
+    if "refused" in plan:
+        raise click.ClickException(plan["refused"])
+    return plan
 
 
-def _headers(given: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for line in given:
+def _parse_headers(options: tuple[str, ...]) -> dict[str, str]:
+    headers = {}
+    for line in options:
         name, colon, value = line.partition(":")
         if not colon or not name.strip() or not line.isascii():
-            raise click.UsageError(f"--header takes NAME:VALUE, for example x-session-id:42; got '{line[:60]}'")
-        found[name.strip()] = value.strip()
-    return found
+            raise click.UsageError(f"--header must have the form NAME:VALUE, such as x-session-id:42, not '{line[:60]}'")
+        headers[name.strip()] = value.strip()
+    return headers
 
 
-def _body(file: str | None) -> dict[str, Any] | None:
-    """What the file holds; None without one."""
+def _read_body(file: str | None) -> dict[str, Any] | None:
+    """Return the JSON object of a file; None without a file."""
     import msgspec
 
     if file is None:
         return None
     try:
-        with click.open_file(file, "rb") as source:
-            body = msgspec.json.decode(source.read())
-    except (OSError, msgspec.DecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not JSON: {error}"
-        raise click.UsageError(f"cannot read {file}: {reason}") from None
+        body = msgspec.json.decode(read_file(file))
+    except msgspec.DecodeError as error:
+        raise click.UsageError(f"cannot read {file}: not JSON: {error}") from None
     if not isinstance(body, dict):
         raise click.UsageError(f"{file} is not a JSON object")
     return body

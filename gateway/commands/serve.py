@@ -1,4 +1,4 @@
-"""`lockgate serve`: the options of a process that serves, and the options that several commands share."""
+"""`lockgate serve`: serve callers."""
 
 from __future__ import annotations
 
@@ -6,60 +6,38 @@ from typing import Any
 
 import click
 
-CONFIG_HELP = "The YAML file. Without it: $LOCKGATE_CONFIG, ./config/gateway.yaml, else a built-in configuration with the local model."
-
-
-def config_option(command: Any) -> Any:
-    """--config."""
-    return click.option(
-        "-c", "--config", "config_path", metavar="FILE", type=click.Path(), envvar="LOCKGATE_CONFIG", show_envvar=True, help=CONFIG_HELP
-    )(command)
-
-
-def json_option(command: Any) -> Any:
-    """--json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]
-    """`5s`, `2m`, `0`: seconds."""
-
-    name = "DURATION"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The seconds, or a usage error in the configuration's words."""
-        from gateway.config.formats import read_pause
-
-        try:
-            return value if isinstance(value, float) else read_pause(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
+from gateway.commands.options import Duration, config_option
 
 _Port = click.IntRange(0, 65535)
-_GRACE = "After SIGTERM, serve so long while /readyz says 503, instead of the file's grace."
-_DRAIN = "Then let calls in flight go on so long, instead of the file's drain."
+_GRACE_HELP = "Keep serving this long after SIGTERM while /readyz returns 503. Overrides grace."
+_DRAIN_HELP = "Let calls in flight run this long before they are aborted. Overrides drain."
 
 
-@click.command(short_help="Answer callers (the default command).")
+@click.command(short_help="Serve callers (the default command).")
 @config_option
-@click.option("--host", metavar="HOST", help="Listen here instead of the file's listen.")
-@click.option("--port", type=_Port, envvar="PORT", show_envvar=True, help="The callers' port, instead of the file's.")
-@click.option("--admin-port", type=_Port, envvar="ADMIN_PORT", show_envvar=True, help="The admin port, instead of the file's.")
+@click.option("--host", metavar="HOST", help="Listen on this address. Overrides listen.")
+@click.option("--port", type=_Port, envvar="PORT", show_envvar=True, help="Port for callers. Overrides listen.")
+@click.option("--admin-port", type=_Port, envvar="ADMIN_PORT", show_envvar=True, help="Port of the admin listener. Overrides admin.listen.")
 @click.option(
-    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, envvar="WORKERS", show_envvar=True, help="Serving processes."
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    envvar="WORKERS",
+    show_envvar=True,
+    help="Number of serving processes.",
 )
-@click.option("--grace", type=Duration(), envvar="LOCKGATE_GRACE", show_envvar=True, help=_GRACE)
-@click.option("--drain", type=Duration(), envvar="LOCKGATE_DRAIN", show_envvar=True, help=_DRAIN)
+@click.option("--grace", type=Duration(), envvar="LOCKGATE_GRACE", show_envvar=True, help=_GRACE_HELP)
+@click.option("--drain", type=Duration(), envvar="LOCKGATE_DRAIN", show_envvar=True, help=_DRAIN_HELP)
 @click.option(
     "--log",
     type=click.Choice(["auto", "human", "json"]),
     default="auto",
     show_default=True,
-    help="How calls are logged; auto is human on a terminal and JSON otherwise.",
+    help="Format of the call log; auto means human on a terminal and JSON otherwise.",
 )
 def serve(config_path: str | None, workers: int, log: str, **over: Any) -> None:
-    """Serve callers until interrupted. SIGHUP, or a change of the file, loads it again.
+    """Serve callers until interrupted. SIGHUP or a change of the file reloads the configuration.
 
     \b
     lockgate serve

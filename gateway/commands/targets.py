@@ -1,4 +1,4 @@
-"""`lockgate targets`: how each target of a running gateway fares, asked of its admin listener."""
+"""`lockgate targets`: show the health of the targets of a running gateway."""
 
 from __future__ import annotations
 
@@ -6,50 +6,48 @@ from typing import Any
 
 import click
 
-ADMIN = "http://127.0.0.1:8081"
+from gateway.commands.options import admin_option, json_option
+from gateway.commands.output import print_json
 
 
-@click.command(short_help="Show how each target of a running gateway fares.")
-@click.option(
-    "--admin", "url", metavar="URL", default=ADMIN, show_default=True, envvar="LOCKGATE_ADMIN", show_envvar=True, help="Its admin listener."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.command(short_help="Show the health of the targets of a running gateway.")
+@admin_option
+@json_option
 def targets(url: str, as_json: bool) -> None:
-    """Show which targets are live, which are left alone, why and until when.
+    """Show the state of each target, with the reason and remaining time of its cooldown.
 
     \b
     lockgate targets
     lockgate targets --admin http://10.0.0.5:8081 --json
 
-    The admin key is taken from LOCKGATE_ADMIN_KEY.
+    If the gateway requires an admin key, set LOCKGATE_ADMIN_KEY.
     """
-    import msgspec
+    from gateway.commands.admin_client import request_json
 
-    from gateway.commands.admin_client import ask
-
-    found = ask("GET", url, "/admin/targets")
+    response = request_json("GET", url, "/admin/targets")
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        print_json(response)
         return
     rows: list[tuple[str, ...]] = [("TARGET", "STATE", "UNTIL", "WHY", "IN FLIGHT", "WAITING", "FAILED", "LATENCY")]
-    rows += [_row(one) for one in found["targets"]]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    rows += [_row(target) for target in response["targets"]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _row(one: dict[str, Any]) -> tuple[str, ...]:
-    seconds = one["cooling_seconds"]
-    cooling = [str(credential["index"] + 1) for credential in one["credentials"] if credential.get("state") == "cooling"]
-    why = one["reason"] or (f"credential {', '.join(cooling)} cools" if cooling else "")
-    latency = one["latency_ms"]
+def _row(target: dict[str, Any]) -> tuple[str, ...]:
+    seconds = target["cooling_seconds"]
+    credentials = target["credentials"]
+    cooling = [str(one["index"] + 1) for one in credentials if one.get("state") == "cooling"]
+    reason = target["reason"] or (f"credential {', '.join(cooling)} in cooldown" if cooling else "")
+    latency = target["latency_ms"]
     return (
-        one["target"],
-        one["state"],
+        target["target"],
+        target["state"],
         "" if seconds is None else f"{seconds:.0f} s",
-        why,
-        str(one["in_flight"]),
-        str(one["waiting"]),
-        f"{one['failures_in_a_row']} {one['last_failure']}" if one["failures_in_a_row"] else "",
+        reason,
+        str(target["in_flight"]),
+        str(target["waiting"]),
+        f"{target['failures_in_a_row']} {target['last_failure']}" if target["failures_in_a_row"] else "",
         "" if latency is None else f"{latency:.0f} ms",
     )

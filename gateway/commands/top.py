@@ -1,4 +1,4 @@
-"""`lockgate top`: what a running gateway does, live in a terminal."""
+"""`lockgate top`: live view of a running gateway in the terminal."""
 
 from __future__ import annotations
 
@@ -10,75 +10,74 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.commands.options import admin_option
+
 if TYPE_CHECKING:
     from gateway.commands.top_readings import Scrape
 
-ADMIN = "http://127.0.0.1:8081"
-PIPED = 140
-"""Columns where there is no terminal to ask."""
+PIPE_WIDTH = 140
+"""Columns if the output is not a terminal."""
 
 
-@click.command(short_help="Watch a running gateway in the terminal.")
-@click.option(
-    "--admin", "url", metavar="URL", default=ADMIN, show_default=True, envvar="LOCKGATE_ADMIN", show_envvar=True, help="Its admin listener."
-)
+@click.command(short_help="Show a live view of a running gateway.")
+@admin_option
 @click.option("--interval", type=click.FloatRange(0.1, 60), default=2.0, show_default=True, metavar="SECONDS", help="Time between frames.")
-@click.option("--once", is_flag=True, help="Print one frame, of the next interval, and end.")
-@click.option("--fleet", is_flag=True, help="Show every instance that shares the store.")
+@click.option("--once", is_flag=True, help="Print one frame, measured over the next interval, and exit.")
+@click.option("--fleet", is_flag=True, help="Show all instances that share the store.")
 def top(url: str, interval: float, once: bool, fleet: bool) -> None:
-    """Watch models, targets, keys, limits and the local engine of a running gateway.
+    """Show models, targets, keys, limits and the local engine of a running gateway.
 
     \b
     lockgate top
     lockgate top --once --interval 5 > frame.txt
 
-    The admin key is taken from LOCKGATE_ADMIN_KEY.
+    If the gateway requires an admin key, set LOCKGATE_ADMIN_KEY.
     """
     try:
         from rich.console import Console
         from rich.live import Live
     except ImportError:
-        raise click.ClickException('this view needs the package rich: pip install "lockgate[top]"') from None
+        raise click.ClickException('the package rich is missing: pip install "lockgate[top]"') from None
     from gateway.commands.top_readings import Frame
-    from gateway.commands.top_screen import frame
+    from gateway.commands.top_screen import screen
 
     path = "/metrics?scope=fleet" if fleet else "/metrics"
     before = _scrape(url, path)
-    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED)
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH)
     if once:
         time.sleep(interval)
         now = _scrape(url, path)
-        console.print(frame(Frame(before, now), url, _cooling(url)))
+        console.print(screen(Frame(before, now), url, _cooldowns(url)))
         return
     with contextlib.suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         now = before
         while True:
-            live.update(frame(Frame(before, now), url, _cooling(url)), refresh=True)
+            live.update(screen(Frame(before, now), url, _cooldowns(url)), refresh=True)
             time.sleep(interval)
             before, now = now, _scrape(url, path)
 
 
 def _scrape(url: str, path: str) -> Scrape:
-    from gateway.commands.admin_client import fetch
+    from gateway.commands.admin_client import request_bytes
     from gateway.commands.top_readings import parse
 
     try:
-        return parse(fetch("GET", url, path).decode(), time.monotonic())
+        return parse(request_bytes("GET", url, path).decode(), time.monotonic())
     except (ValueError, KeyError):
-        raise click.ClickException(f"what answers at {url} is no gateway's admin listener") from None
+        raise click.ClickException(f"{url} is not the admin listener of a gateway") from None
 
 
-def _cooling(url: str) -> dict[str, str]:
-    """Why and for how long targets are left alone; nothing where the gateway does not say."""
-    from gateway.commands.admin_client import ask
+def _cooldowns(url: str) -> dict[str, str]:
+    """Return reason and remaining time of each cooldown by target. Empty if the gateway does not return them."""
+    from gateway.commands.admin_client import request_json
 
     try:
-        found: list[dict[str, Any]] = ask("GET", url, "/admin/targets")["targets"]
+        targets: list[dict[str, Any]] = request_json("GET", url, "/admin/targets")["targets"]
     except (click.ClickException, KeyError, TypeError):
         return {}
-    return {one["target"]: _why(one) for one in found if one.get("reason")}
+    return {target["target"]: _cooldown_text(target) for target in targets if target.get("reason")}
 
 
-def _why(one: dict[str, Any]) -> str:
-    seconds = one.get("cooling_seconds")
-    return f"{one['reason']}, {seconds:.0f} s left" if seconds else str(one["reason"])
+def _cooldown_text(target: dict[str, Any]) -> str:
+    seconds = target.get("cooling_seconds")
+    return f"{target['reason']}, {seconds:.0f} s left" if seconds else str(target["reason"])

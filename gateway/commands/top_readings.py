@@ -1,4 +1,4 @@
-"""What two scrapes of /metrics say about the time between them; no terminal, no I/O."""
+"""Rates and quantiles between two scrapes of /metrics. No terminal, no I/O."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ INFINITE = float("inf")
 
 
 class Scrape(msgspec.Struct):
-    """One scrape: when it was made, on any clock, and its samples by name."""
+    """The samples of one scrape by name, and its time on a monotonic clock."""
 
-    at: float
+    time: float
     samples: dict[str, Series]
 
 
-class Row(NamedTuple):
-    """A model or a key: numbers since the gateway's start, and by the second lately. Times in seconds, None when there were none."""
+class ModelRow(NamedTuple):
+    """A model: totals since the gateway's start, and rates per second over the interval."""
 
     name: str
     requests: float
     rate: float
     errors: float
-    """The share of calls that failed lately, or ever when there were none."""
-    first: tuple[float | None, float | None]
-    whole: tuple[float | None, float | None]
-    """Median and 95th percentile."""
+    """Share of failed calls in the interval; since the start if there was no call in it."""
+    time_to_first_token: tuple[float | None, float | None]
+    """Median and 95th percentile in seconds; None without calls."""
+    duration: tuple[float | None, float | None]
     tokens: float
-    """Output tokens a second."""
+    """Output tokens per second."""
     cost: float
 
 
 class TargetRow(NamedTuple):
-    """A target."""
+    """A target: its state, and totals and rates of its attempts."""
 
     name: str
     state: str
@@ -43,11 +43,11 @@ class TargetRow(NamedTuple):
     waiting: float
     rate: float
     failed: float
-    """Attempts that failed, since the start."""
+    """Failed attempts since the start."""
 
 
 class KeyRow(NamedTuple):
-    """A virtual key."""
+    """A virtual key: totals since the gateway's start, and the rate of calls per second."""
 
     name: str
     requests: float
@@ -56,69 +56,69 @@ class KeyRow(NamedTuple):
     cost: float
 
 
-def parse(text: str, at: float) -> Scrape:
-    """The text that /metrics gives."""
+def parse(text: str, time: float) -> Scrape:
+    """Parse the Prometheus text format of a scrape made at `time`."""
     from prometheus_client.parser import text_string_to_metric_families
 
     samples: dict[str, Series] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             samples.setdefault(sample.name, []).append((sample.labels, sample.value))
-    return Scrape(at, samples)
+    return Scrape(time, samples)
 
 
 class Frame:
-    """One moment, seen against an earlier one."""
+    """The metrics of one scrape, with rates since an earlier one."""
 
     def __init__(self, before: Scrape, now: Scrape) -> None:
-        """With the same scrape twice all rates are 0."""
+        """If both scrapes are the same object, all rates are 0."""
         self._before = before
         self._now = now
-        self.seconds = max(now.at - before.at, 1e-9)
+        self.seconds = max(now.time - before.time, 1e-9)
 
     def value(self, name: str, default: float = 0.0, **labels: str) -> float:
-        """The sum of a gauge's series."""
-        found = [value for _, value in _matching(self._now, name, labels)]
-        return sum(found) if found else default
+        """Return the sum of a gauge's series."""
+        values = [value for _, value in _matching(self._now, name, labels)]
+        return sum(values) if values else default
 
     def label(self, name: str, label: str) -> str:
-        """A label's value where only the label matters; empty without one."""
+        """Return the value of a label of the first series; empty without series."""
         return next((labels.get(label, "") for labels, _ in self._now.samples.get(name, [])), "")
 
     def total(self, name: str, **labels: str) -> float:
-        """A counter since the gateway's start."""
+        """Return a counter's value since the gateway's start."""
         return sum(value for _, value in _matching(self._now, name, labels))
 
     def rate(self, name: str, **labels: str) -> float:
-        """A counter by the second; a counter that went down began anew."""
+        """Return a counter's increase per second. A lower value than before means that the counter was reset."""
         before = sum(value for _, value in _matching(self._before, name, labels))
         now = self.total(name, **labels)
         return (now - before if now >= before else now) / self.seconds if self._now is not self._before else 0.0
 
     def names(self, name: str, label: str) -> list[str]:
-        """The values of a label, those with the largest values first."""
+        """Return the values of a label, ordered by the sum of their series, largest first."""
         sums: dict[str, float] = {}
         for labels, value in self._now.samples.get(name, []):
             if label in labels:
                 sums[labels[label]] = sums.get(labels[label], 0.0) + value
-        return sorted(sums, key=lambda one: (-sums[one], one))
+        return sorted(sums, key=lambda value: (-sums[value], value))
 
     def quantiles(self, name: str, **labels: str) -> tuple[float | None, float | None]:
-        """Median and 95th percentile of a histogram: of late, or of all there was when nothing came lately."""
+        """Return median and 95th percentile of a histogram in the interval; since the start if it has no new values."""
         now, before = _buckets(self._now, name, labels), _buckets(self._before, name, labels)
-        late = {bound: count - before.get(bound, 0.0) for bound, count in now.items()}
-        shown = late if late.get(INFINITE, 0.0) > 0 else now
-        return quantile(shown, 0.5), quantile(shown, 0.95)
+        new = {bound: count - before.get(bound, 0.0) for bound, count in now.items()}
+        buckets = new if new.get(INFINITE, 0.0) > 0 else now
+        return quantile(buckets, 0.5), quantile(buckets, 0.95)
 
-    def model_rows(self) -> Iterator[Row]:
-        """Every model that was called."""
+    def model_rows(self) -> Iterator[ModelRow]:
+        """Yield a row for every model that was called."""
         for name in self.names("lockgate_requests_total", "model"):
             requests, rate = self.total("lockgate_requests_total", model=name), self.rate("lockgate_requests_total", model=name)
-            good = ("lockgate_requests_total", "2xx")
-            errors = 1 - self.rate(good[0], model=name, status=good[1]) / rate if rate else 0.0
+            successful = {"model": name, "status": "2xx"}
+            errors = 1 - self.rate("lockgate_requests_total", **successful) / rate if rate else 0.0
             if not rate and requests:
-                errors = 1 - self.total(good[0], model=name, status=good[1]) / requests
-            yield Row(
+                errors = 1 - self.total("lockgate_requests_total", **successful) / requests
+            yield ModelRow(
                 name,
                 requests,
                 rate,
@@ -130,14 +130,14 @@ class Frame:
             )
 
     def target_rows(self) -> Iterator[TargetRow]:
-        """Every target that was asked, or whose state is known."""
+        """Yield a row for every target with attempts or a known state."""
         names = dict.fromkeys(self.names("lockgate_attempts_total", "target") + self.names("lockgate_target_state", "target"))
         for name in names:
             states = [labels["state"] for labels, value in _matching(self._now, "lockgate_target_state", {"target": name}) if value]
             failed = self.total("lockgate_attempts_total", target=name) - self.total("lockgate_attempts_total", target=name, outcome="ok")
             yield TargetRow(
                 name,
-                next((one for one in ("cooling", "probing", "live") if one in states), "-"),
+                next((state for state in ("cooling", "probing", "live") if state in states), "-"),
                 self.value("lockgate_target_in_flight", target=name),
                 self.value("lockgate_target_waiting", target=name),
                 self.rate("lockgate_attempts_total", target=name),
@@ -145,7 +145,7 @@ class Frame:
             )
 
     def key_rows(self) -> Iterator[KeyRow]:
-        """Every key that called."""
+        """Yield a row for every key that was used."""
         for name in self.names("lockgate_key_requests_total", "key"):
             yield KeyRow(
                 name,
@@ -156,37 +156,39 @@ class Frame:
             )
 
     def refusals(self) -> Iterator[tuple[str, str, float, float]]:
-        """What limits refused: whose, of what kind, since the start and by the second."""
+        """Yield owner and kind of each limit that refused calls, their number, and their rate."""
         for owner in self.names("lockgate_limit_decisions_total", "owner"):
-            kinds = {labels["kind"] for labels, _ in _matching(self._now, "lockgate_limit_decisions_total", {"owner": owner})}
+            decisions = _matching(self._now, "lockgate_limit_decisions_total", {"owner": owner})
+            kinds = {labels["kind"] for labels, _ in decisions}
             for kind in sorted(kinds):
-                chosen = {"owner": owner, "kind": kind, "decision": "refused"}
-                count = self.total("lockgate_limit_decisions_total", **chosen)
+                labels = {"owner": owner, "kind": kind, "decision": "refused"}
+                count = self.total("lockgate_limit_decisions_total", **labels)
                 if count:
-                    yield owner, kind, count, self.rate("lockgate_limit_decisions_total", **chosen)
+                    yield owner, kind, count, self.rate("lockgate_limit_decisions_total", **labels)
 
 
 def quantile(buckets: dict[float, float], share: float) -> float | None:
-    """Where that share of a histogram ends, by cumulative counts; evenly within its bucket. None when it is empty."""
+    """Return a quantile from cumulative counts, interpolated within its bucket. None if the histogram is empty."""
     total = buckets.get(INFINITE, 0.0)
     if total <= 0:
         return None
-    wanted, below, lower = total * share, 0.0, 0.0
+    rank, below, lower = total * share, 0.0, 0.0
     for bound in sorted(buckets):
         count = buckets[bound]
-        if count >= wanted and count > below:
-            return lower if bound == INFINITE else lower + (bound - lower) * (wanted - below) / (count - below)
+        if count >= rank and count > below:
+            return lower if bound == INFINITE else lower + (bound - lower) * (rank - below) / (count - below)
         below, lower = count, bound if bound != INFINITE else lower
     return lower
 
 
 def _matching(scrape: Scrape, name: str, labels: dict[str, str]) -> Series:
-    return [(has, value) for has, value in scrape.samples.get(name, []) if all(has.get(key) == one for key, one in labels.items())]
+    series = scrape.samples.get(name, [])
+    return [(has, value) for has, value in series if all(has.get(label) == wanted for label, wanted in labels.items())]
 
 
 def _buckets(scrape: Scrape, name: str, labels: dict[str, str]) -> dict[float, float]:
-    found: dict[float, float] = {}
+    counts: dict[float, float] = {}
     for has, value in _matching(scrape, f"{name}_bucket", labels):
         bound = float(has["le"])
-        found[bound] = found.get(bound, 0.0) + value
-    return found
+        counts[bound] = counts.get(bound, 0.0) + value
+    return counts

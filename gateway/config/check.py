@@ -9,12 +9,13 @@ from pathlib import Path
 from gateway.catalog.prices import price_of
 from gateway.config import pem
 from gateway.config.files import Files
+from gateway.config.key import KeyConfig
 from gateway.config.limit import LimitsConfig
 from gateway.config.problem import Problems, join, suggest
 from gateway.config.route import Ref, refs
 from gateway.config.secret import check_permissions
 from gateway.config.store_address import store_address
-from gateway.config.types import Config, KeyConfig, matching_wildcard
+from gateway.config.types import Config, matching_wildcard
 
 MAX_STORE_DEADLINE_S = 10  # the time that each call waits if the store hangs
 

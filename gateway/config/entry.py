@@ -9,11 +9,11 @@ import msgspec
 from msgspec import inspect as mi
 
 import providers
+from gateway.config.model import ModelConfig
 from gateway.config.problem import join, nearest, suggest
 from gateway.config.provider import ProviderConfig
 from gateway.config.read import BAD, Reader, keys_of
 from gateway.config.route import RouteReader
-from gateway.config.types import ModelConfig
 from gateway.config.yamlfile import Mapping, Node, Scalar, Sequence
 
 

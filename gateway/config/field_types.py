@@ -19,3 +19,9 @@ Secrets = Annotated[tuple[Secret, ...], Meta(extra={"form": "secrets"})]
 Header = Annotated[Secret, Meta(extra={"form": "header"})]
 KeyHash = Annotated[str, Meta(extra={"form": "key_hash"})]
 Dollars = Annotated[float, Meta(ge=0, le=100_000)]
+
+# Texts that several structs share.
+KEY_HASH_EXAMPLE = "sha256:447b9e85ddf3f879fbafe09c54faded276f03073c96626cf2aee056126327dda"
+STRICT_DESCRIPTION = (
+    "Reject (400) what a target cannot honour, instead of adjusting the request and reporting the adjustment."
+)

@@ -19,6 +19,9 @@ from gateway.config.check import check_keys, check_limits, check_listeners, chec
 from gateway.config.entry import ModelReader, ProviderReader
 from gateway.config.files import Files
 from gateway.config.formats import Address
+from gateway.config.key import KeyConfig
+from gateway.config.listener import AdminConfig, TlsConfig
+from gateway.config.model import ModelConfig
 from gateway.config.problem import ConfigError, Problem, Problems
 from gateway.config.provider import ProviderConfig
 from gateway.config.provider_check import check_providers
@@ -26,7 +29,7 @@ from gateway.config.read import Reader
 from gateway.config.route import Order, Ref, Route, RouteReader, Split, refs
 from gateway.config.route_check import check_routes
 from gateway.config.secret import Secret
-from gateway.config.types import AdminConfig, Config, KeyConfig, ModelConfig, TlsConfig
+from gateway.config.types import Config
 
 BUILT_IN = "(built-in)"
 """The path of the configuration that is used if there is no file."""

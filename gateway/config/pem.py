@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from gateway.config.files import Files
-    from gateway.config.types import TlsConfig
+    from gateway.config.listener import TlsConfig
 
 
 class PemFile(str):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from gateway.config.model import ModelConfig
 from gateway.config.problem import Problems, join
 from gateway.config.provider import ProviderConfig
-from gateway.config.types import Config, ModelConfig
+from gateway.config.types import Config
 
 PARTIAL_TIMEOUTS = ("first_byte_timeout", "idle_timeout")
 _DEFAULTS = ProviderConfig(name="")

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import providers
 from gateway.catalog.prices import price_of
+from gateway.config.model import ModelConfig
 from gateway.config.problem import Problems, join
 from gateway.config.provider_check import check_times
 from gateway.config.route import DEFAULT_MAX_ATTEMPTS, Order, Ref, Route, Split, refs
-from gateway.config.types import Config, ModelConfig
+from gateway.config.types import Config
 
 MAX_HEDGE_BUDGET = 0.05
 

@@ -10,9 +10,10 @@ from msgspec import inspect as mi
 import providers
 from gateway.config.entry import options_type
 from gateway.config.formats import FORMATS, HEADER_SCHEMA, PATH_SCHEMA, SECRET_SCHEMA, VARIABLE, Schema
+from gateway.config.model import ModelConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.read import keys_of
-from gateway.config.types import Config, ModelConfig
+from gateway.config.types import Config
 
 _VARIABLE: Schema = {"type": "string", "pattern": VARIABLE}
 _REF: Schema = {"type": "string", "minLength": 1, "examples": ["openai/gpt-4o", "another-model"]}

@@ -1,365 +1,35 @@
-"""The configuration as frozen structs: every key of the YAML with its type, default, description and example.
+"""The configuration as one frozen struct: every top-level key with its type, default, description and example.
 
-The reader, the JSON Schema and docs/configuration.md follow these types. A `form` in the metadata of a type names how its
-text is written (see formats.py); `short` names the field that a bare value sets.
+The structs of its parts are in listener.py, provider.py, model.py, key.py, limit.py and telemetry.py. The reader, the JSON
+Schema and docs/configuration.md follow these types. In their metadata, `form` names the format of a value (formats.py), and
+`short` the field that a value without a mapping sets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.config.field_types import Duration, File, KeyHash, Listen, Name, Pause, Secrets, Size
+from gateway.config.field_types import (
+    KEY_HASH_EXAMPLE,
+    STRICT_DESCRIPTION,
+    Duration,
+    File,
+    Listen,
+    Name,
+    Pause,
+    Secrets,
+    Size,
+)
 from gateway.config.formats import Address
-from gateway.config.limit import HedgeDelay, LimitsConfig
+from gateway.config.key import KeyConfig, TeamConfig
+from gateway.config.listener import AdminConfig, CallersConfig, TlsConfig
+from gateway.config.model import ModelConfig
 from gateway.config.provider import ProviderConfig
-from gateway.config.route import Balance, Ref, Route
 from gateway.config.secret import Url
 from gateway.config.telemetry import MetricsConfig, TracesConfig
-
-_KEY_HASH = "sha256:447b9e85ddf3f879fbafe09c54faded276f03073c96626cf2aee056126327dda"
-_STRICT = "Reject (400) what a target cannot honour, instead of adjusting the request and reporting the adjustment."
-_Models = tuple[Annotated[str, Meta(min_length=1)], ...]
-_Tokens = Annotated[int, Meta(ge=1)]
-
-
-class TlsConfig(Struct, frozen=True):
-    """Certificate and private key of the callers' listener. Files that change are loaded again on reload."""
-
-    cert: Annotated[
-        File,
-        Meta(
-            description="PEM file with the certificate and its chain. Relative paths start at the folder of the YAML file.",
-            examples=["/etc/lockgate/tls.crt"],
-        ),
-    ]
-    key: Annotated[
-        File,
-        Meta(description="PEM file with the private key, without a passphrase.", examples=["/etc/lockgate/tls.key"]),
-    ]
-
-
-class AdminConfig(Struct, frozen=True):
-    """The admin listener for health, metrics and administration. Callers use the other listener."""
-
-    listen: Annotated[Listen, Meta(description="HOST:PORT of the admin listener.", examples=["0.0.0.0:8081"])] = (
-        Address("127.0.0.1", 8081)
-    )
-    key_hash: Annotated[
-        KeyHash | None,
-        Meta(
-            description="SHA-256 of the admin key, as `sha256:` and 64 hexadecimal digits. Required unless the listener is on "
-            "loopback.",
-            examples=[_KEY_HASH],
-        ),
-    ] = None
-    metrics: Annotated[
-        Literal["keyed", "open"],
-        Meta(description="Whether `/metrics` requires the admin key (`keyed`) or not (`open`).", examples=["open"]),
-    ] = "keyed"
-
-
-class CallersConfig(Struct, frozen=True):
-    """Timeouts for the connections of callers."""
-
-    headers: Annotated[
-        Duration,
-        Meta(
-            description="Maximum time from a new connection to the complete head of its first request, and for each later "
-            "head once it has begun.",
-            examples=["5s"],
-        ),
-    ] = 10.0
-    body: Annotated[
-        Duration,
-        Meta(
-            description="Maximum pause within a request body. Also the maximum time for a whole body that arrives at less than "
-            "4 KiB per second.",
-            examples=["10s"],
-        ),
-    ] = 30.0
-    write_stall: Annotated[
-        Duration,
-        Meta(description="Maximum time in which a caller reads nothing of its response.", examples=["30s"]),
-    ] = 60.0
-    heartbeat: Annotated[
-        Duration,
-        Meta(
-            description="Pause in a stream after which the gateway sends a comment, to keep the connection open.",
-            examples=["5s"],
-        ),
-    ] = 15.0
-
-
-class ContextConfig(Struct, frozen=True):
-    """What happens to a conversation that exceeds the context window. Without these settings the provider decides."""
-
-    overflow: Annotated[
-        Literal["truncate", "error"] | None,
-        Meta(
-            description="`truncate`: lower the output cap, then evict messages. `error`: reject the call (400). Applies to "
-            "callers that do not choose themselves.",
-            examples=["truncate"],
-        ),
-    ] = None
-    policy: Annotated[
-        Literal["oldest-first", "middle-out"] | None,
-        Meta(
-            description="Which messages are evicted first. System messages and the last user turn are never evicted. "
-            "Default: `oldest-first`.",
-            examples=["middle-out"],
-        ),
-    ] = None
-    max_prompt_tokens: Annotated[
-        _Tokens | None,
-        Meta(
-            description="Maximum prompt size. A longer prompt is truncated by `policy`, or rejected with `overflow: error`. "
-            "Default: unlimited.",
-            examples=[32000],
-        ),
-    ] = None
-    window: Annotated[
-        _Tokens | None,
-        Meta(
-            description="Tokens of prompt and output together. Default: the bundled catalog's value.", examples=[131072]
-        ),
-    ] = None
-    output: Annotated[
-        _Tokens | None,
-        Meta(description="Maximum tokens of one answer. Default: the bundled catalog's value.", examples=[8192]),
-    ] = None
-    tokenizer: Annotated[
-        File | None,
-        Meta(
-            description="The model's `tokenizer.json` for exact counts. Requires `pip install lockgate[tokenizers]`.",
-            examples=["/models/llama/tokenizer.json"],
-        ),
-    ] = None
-
-
-class MirrorConfig(Struct, frozen=True):
-    """Copies of a model's calls to another target, whose responses are discarded. Callers neither wait nor pay for them."""
-
-    target: Annotated[
-        Ref,
-        Meta(
-            extra={"form": "ref"},
-            description="Target of the copies: PROVIDER/MODEL, or another model of this file.",
-            examples=["vllm/llama-3.3-70b"],
-        ),
-    ]
-    share: Annotated[
-        Annotated[float, Meta(extra={"form": "share"})],
-        Meta(description="Share of the calls to copy.", examples=["10%"]),
-    ] = 1.0
-    max_concurrent: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=10_000,
-            description="Maximum number of copies in flight. Further calls are not copied.",
-            examples=[20],
-        ),
-    ] = 10
-    timeout: Annotated[Duration, Meta(description="Maximum time for one copy.", examples=["30s"])] = 60.0
-
-
-class HedgeConfig(Struct, frozen=True):
-    """A second attempt at the next target if the first is slow to answer. The first answer wins; both attempts are billed."""
-
-    after: Annotated[
-        Annotated[HedgeDelay, Meta(extra={"form": "after"})],
-        Meta(
-            description="Delay before the second attempt: a time, or a percentile of the target's own time to first token.",
-            examples=["p95"],
-        ),
-    ]
-    budget: Annotated[
-        Annotated[float, Meta(extra={"form": "share"})],
-        Meta(description="Maximum share of the calls that get a second attempt. At most 5%.", examples=["2%"]),
-    ] = 0.05
-
-
-class ModelSettings(Struct, frozen=True, kw_only=True):
-    """Settings of a model that also apply to the models it leads to. None: the next model on the route decides, then the provider."""
-
-    timeout: Annotated[
-        Duration | None,
-        Meta(
-            description="Maximum time for a call, all attempts together. Default: the provider's timeout.",
-            examples=["60s"],
-        ),
-    ] = None
-    first_byte_timeout: Annotated[
-        Duration | None,
-        Meta(
-            description="Maximum time from sending a request to its response head. Default: the provider's setting.",
-            examples=["20s"],
-        ),
-    ] = None
-    idle_timeout: Annotated[
-        Duration | None,
-        Meta(
-            description="Maximum pause between two pieces of a response. Default: the provider's setting.",
-            examples=["30s"],
-        ),
-    ] = None
-    retries: Annotated[
-        Annotated[int, Meta(ge=0, le=10)] | None,
-        Meta(description="Retries at the same target before the next one is tried. Default: 0.", examples=[1]),
-    ] = None
-    attempts: Annotated[
-        Annotated[int, Meta(ge=1, le=10)] | None,
-        Meta(
-            description="Maximum number of upstream requests for one call, retries and fallbacks included. Default: 3.",
-            examples=[4],
-        ),
-    ] = None
-    strict: Annotated[bool | None, Meta(description=_STRICT, examples=[True])] = None
-    json_repair: Annotated[
-        bool | None,
-        Meta(
-            description="Repeat the request once if a JSON answer does not match `response_format`. Both requests are billed. "
-            "Does not apply to streams.",
-            examples=[True],
-        ),
-    ] = None
-    continue_on_cut: Annotated[
-        bool | None,
-        Meta(
-            description="Continue a broken stream at the next target that supports it (local, llama.cpp, vLLM, Anthropic). "
-            "Both attempts are billed.",
-            examples=[True],
-        ),
-    ] = None
-    context: Annotated[
-        ContextConfig | None,
-        Meta(
-            description="What happens to a conversation that exceeds the context window.",
-            examples=[{"overflow": "truncate"}],
-        ),
-    ] = None
-    require_parameters: Annotated[
-        bool | None,
-        Meta(
-            description="Skip targets that would drop or change a parameter of the call. If none is left, the call is "
-            "rejected (400).",
-            examples=[True],
-        ),
-    ] = None
-    hedge: Annotated[
-        Annotated[HedgeConfig, Meta(extra={"short": "after"})] | None,
-        Meta(
-            description="Start a second attempt at the next target if the first is slow to answer. Default: off.",
-            examples=["p95"],
-        ),
-    ] = None
-    mirror: Annotated[
-        Annotated[MirrorConfig, Meta(extra={"short": "target"})] | None,
-        Meta(
-            description="Copy calls to another target and discard the responses. Default: off.",
-            examples=[{"target": "vllm/llama-3.3-70b", "share": "10%"}],
-        ),
-    ] = None
-
-
-class ModelConfig(ModelSettings, frozen=True):
-    """A model that callers can ask for: its targets, how they are balanced, its limits, and its settings."""
-
-    name: Name
-    targets: Annotated[
-        Route,
-        Meta(
-            extra={"form": "route"},
-            description="Where calls go: a target (PROVIDER/MODEL), another model of this file, a list (an order: the next is "
-            "tried if one fails) or a mapping to weights (a split).",
-            examples=[["vllm/llama-3.3-70b", "openai/gpt-4o"]],
-        ),
-    ]
-    balance: Annotated[
-        Balance | None,
-        Meta(
-            description="How a split chooses: `weighted` (default), `latency` (time to first token), `least_busy`, `cost`, or "
-            "`session` (the same target for the same conversation).",
-            examples=["latency"],
-        ),
-    ] = None
-    session_header: Annotated[
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")] | None,
-        Meta(
-            description="With `balance: session`, the request header that identifies a conversation. Without it, the gateway "
-            "uses the field `user`, then the beginning of the prompt. Default: `x-session-id`.",
-            examples=["x-conversation-id"],
-        ),
-    ] = None
-    limits: Annotated[
-        LimitsConfig,
-        Meta(description="Limits for all calls that ask for this model by name.", examples=[{"concurrent": 50}]),
-    ] = LimitsConfig()
-
-
-class TeamConfig(Struct, frozen=True):
-    """A group of keys with common limits and models."""
-
-    name: Name
-    models: Annotated[
-        _Models | None,
-        Meta(
-            description="Models that keys of this team may use, if the key itself allows them too. Default: all.",
-            examples=[["smart", "fast"]],
-        ),
-    ] = None
-    disabled: Annotated[bool, Meta(description="Reject all keys of this team.", examples=[True])] = False
-    limits: Annotated[
-        LimitsConfig,
-        Meta(
-            description="Limits for all calls with keys of this team together.", examples=[{"spend": "500 USD/month"}]
-        ),
-    ] = LimitsConfig()
-
-
-class KeyConfig(Struct, frozen=True):
-    """A virtual key: who may call, and for which models."""
-
-    name: Name
-    hash: Annotated[
-        KeyHash,
-        Meta(
-            description="SHA-256 of the key, as `sha256:` and 64 hexadecimal digits, or `file:PATH`. "
-            'To compute it: `printf %s "$KEY" | sha256sum`.',
-            examples=[_KEY_HASH],
-        ),
-    ]
-    models: Annotated[
-        _Models | None, Meta(description="Models that this key may use. Default: all.", examples=[["smart", "fast"]])
-    ] = None
-    team: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="A team of this file. Its limits and models apply as well.", examples=["search"]),
-    ] = None
-    disabled: Annotated[bool, Meta(description="Reject this key.", examples=[True])] = False
-    expires: Annotated[
-        Annotated[datetime, Meta(extra={"form": "expires"})] | None,
-        Meta(
-            description="Last day (UTC) on which the key is accepted, or the moment from which it is rejected. "
-            "Default: never.",
-            examples=["2027-12-31"],
-        ),
-    ] = None
-    strict: Annotated[bool | None, Meta(description=_STRICT, examples=[True])] = None
-    limits: Annotated[
-        LimitsConfig, Meta(description="Limits for all calls with this key.", examples=[{"requests": "600/min"}])
-    ] = LimitsConfig()
-    limits_per_user: Annotated[
-        LimitsConfig,
-        Meta(
-            description="Limits for each value of the request field `user` in calls with this key.",
-            examples=[{"requests": "20/min"}],
-        ),
-    ] = LimitsConfig()
 
 
 class Config(Struct, frozen=True):
@@ -457,7 +127,7 @@ class Config(Struct, frozen=True):
     ] = {}
     keys: Annotated[
         dict[str, KeyConfig],
-        Meta(description="Virtual keys by name.", examples=[{"search-team": {"hash": _KEY_HASH}}]),
+        Meta(description="Virtual keys by name.", examples=[{"search-team": {"hash": KEY_HASH_EXAMPLE}}]),
     ] = {}
     auth: Annotated[
         Literal["auto", "keys", "none"],
@@ -533,7 +203,7 @@ class Config(Struct, frozen=True):
             examples=[True],
         ),
     ] = False
-    strict: Annotated[bool, Meta(description=_STRICT, examples=[True])] = False
+    strict: Annotated[bool, Meta(description=STRICT_DESCRIPTION, examples=[True])] = False
 
     @property
     def requires_keys(self) -> bool:

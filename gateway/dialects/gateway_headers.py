@@ -1,8 +1,8 @@
 """The `x-gateway-*` request headers. An unknown value is an error.
 
-    x-gateway-strict               boolean: reject what a target cannot honor instead of adjusting it
-    x-gateway-require-parameters   boolean: skip targets that would drop a parameter
-    x-gateway-receipt              `body`: also put the receipt into the response body; `header`: in the header only (default)
+x-gateway-strict               boolean: reject what a target cannot honour instead of adjusting it
+x-gateway-require-parameters   boolean: skip targets that would drop a parameter
+x-gateway-receipt              `body`: also put the receipt into the response body; `header`: in the header only (default)
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ import msgspec
 from gateway.errors import refuse
 
 PREFIX = b"x-gateway-"
-_BOOLEANS = {b"true": True, b"1": True, b"?1": True, b"yes": True, b"false": False, b"0": False, b"?0": False, b"no": False}
+_BOOLEANS = {
+    b"true": True,
+    b"1": True,
+    b"?1": True,
+    b"yes": True,
+    b"false": False,
+    b"0": False,
+    b"?0": False,
+    b"no": False,
+}
 _RECEIPTS = {b"body": True, b"header": False}
 
 

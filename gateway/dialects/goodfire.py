@@ -1,7 +1,7 @@
-"""Goodfire's form of an answer, for calls on its own paths: what goodfire 0.3.5 reads, whoever answered.
+"""Goodfire's response format, for calls on its own paths, whichever provider answers. Source: goodfire 0.3.5.
 
-Its client refuses an answer without `system_fingerprint`, a chunk whose choices lack `gf_token_index`, `role`, `content` or
-`finish_reason`, and a chunk without choices; chunks whose token index it has seen it drops.
+Its client refuses an answer without `system_fingerprint`, a chunk without choices, and a chunk whose choices lack
+`gf_token_index`, `role`, `content` or `finish_reason`. It drops chunks with a token index that it has already seen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.streams.chunk_filter import ChunkFilter
 from providers.base import StreamDecoder
 
 PATH_PREFIX = "/api/inference/"
-"""Where Goodfire's client looks for everything."""
+"""The prefix of all paths that Goodfire's client requests."""
 
 _USAGE_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
@@ -25,18 +25,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 def to_goodfire(answer: bytes) -> bytes:
-    """A chat completion with everything that Goodfire's client asks for."""
-    whole = _decode(answer)
-    _complete(whole, "chat.completion")
-    for at, choice in enumerate(whole.get("choices") or ()):
-        choice.setdefault("index", at)
+    """Add the fields that Goodfire's client requires to a chat completion."""
+    completion = _decode(answer)
+    _complete(completion, "chat.completion")
+    for index, choice in enumerate(completion.get("choices") or ()):
+        choice.setdefault("index", index)
         choice.setdefault("finish_reason", None)
-        _complete_said(choice, "message")
-    return _encode(whole)
+        _complete_message(choice, "message")
+    return _encode(completion)
 
 
 class GoodfireStream(ChunkFilter):
-    """A stream decoder that numbers each choice's chunks and completes them, after `inner` (if any) made OpenAI chunks of events."""
+    """Adds the fields that Goodfire's client requires to each chunk, and numbers the chunks of each choice.
+
+    `inner`, if any, converts the provider's events to OpenAI chunks first.
+    """
 
     def __init__(self, inner: StreamDecoder | None) -> None:
         super().__init__(inner)
@@ -50,34 +53,38 @@ class GoodfireStream(ChunkFilter):
         if chunk.get("error") or chunk.get("object") == "error":
             return (data,)
         if not choices:
-            # a usage is the relay's to show or to keep; anything else in a chunk without choices would end Goodfire's client
-            return (_encode({key: value for key, value in chunk.items() if key in _USAGE_KEYS}),) if chunk.get("usage") else ()
+            # the relay decides whether the caller sees usage; Goodfire's client fails at any other chunk without choices
+            return (
+                (_encode({key: value for key, value in chunk.items() if key in _USAGE_KEYS}),)
+                if chunk.get("usage")
+                else ()
+            )
         _complete(chunk, "chat.completion.chunk")
         for choice in choices:
             if type(choice) is not dict:
-                raise TypeError("a choice is no object")
+                raise TypeError("a choice is not an object")
             index = choice.setdefault("index", 0)
             choice["gf_token_index"] = self._next.get(index, 0)
             self._next[index] = choice["gf_token_index"] + 1
             choice.setdefault("finish_reason", None)
-            _complete_said(choice, "delta")
+            _complete_message(choice, "delta")
         return (_encode(chunk),)
 
 
-def _complete(whole: dict[str, Any], kind: str) -> None:
-    whole.setdefault("id", "")
-    whole.setdefault("object", kind)
-    whole.setdefault("model", "")
-    whole.setdefault("created", int(time.time()))
-    if whole.get("system_fingerprint") is None:
-        whole["system_fingerprint"] = ""
+def _complete(response: dict[str, Any], kind: str) -> None:
+    response.setdefault("id", "")
+    response.setdefault("object", kind)
+    response.setdefault("model", "")
+    response.setdefault("created", int(time.time()))
+    if response.get("system_fingerprint") is None:
+        response["system_fingerprint"] = ""
 
 
-def _complete_said(choice: dict[str, Any], name: str) -> None:
-    """Role and content are text in every message and delta of Goodfire's."""
-    said = choice.get(name)
-    if type(said) is not dict:
-        said = choice[name] = {}
+def _complete_message(choice: dict[str, Any], name: str) -> None:
+    """Add the role and the content that Goodfire's client requires in every message and delta."""
+    message = choice.get(name)
+    if type(message) is not dict:
+        message = choice[name] = {}
     for key, default in (("role", "assistant"), ("content", "")):
-        if said.get(key) is None:
-            said[key] = default
+        if message.get(key) is None:
+            message[key] = default

@@ -1,4 +1,4 @@
-"""The shape of a conversation: roles, content, tool results after their calls. Only what must be judged is decoded."""
+"""Checks of `messages`: roles, content, and tool results after their calls. Only the checked fields are decoded."""
 
 from __future__ import annotations
 
@@ -30,36 +30,39 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 def check_messages(source: bytes) -> None:
-    """The shape of a conversation: roles, content, tool results after their calls."""
+    """Check the roles, the content and the tool results of a conversation. Raises BadRequest."""
     try:
         messages = _decode_messages(source)
     except msgspec.ValidationError as error:
         raise _message_error(str(error)) from None
     except msgspec.DecodeError as error:
-        raise refuse("messages", f"'messages' has a value that cannot be read: {error}.") from None
+        raise refuse("messages", f"'messages' contains a value that cannot be decoded: {error}.") from None
     if not messages:
-        raise refuse("messages", "'messages' must have at least one message.")
+        raise refuse("messages", "'messages' must contain at least one message.")
     if len(messages) > MAX_MESSAGES:
-        raise refuse("messages", f"'messages' takes at most {MAX_MESSAGES} messages, not {len(messages)}.")
+        raise refuse("messages", f"'messages' must contain at most {MAX_MESSAGES} messages, not {len(messages)}.")
     called: set[str] = set()
-    for at, message in enumerate(messages):
+    for index, message in enumerate(messages):
         if message.role not in ROLES:
-            raise refuse(f"messages[{at}].role", f"'{message.role[:40]}' is not a role; use one of {', '.join(sorted(ROLES))}.")
-        _check_content(message, at)
+            raise refuse(
+                f"messages[{index}].role",
+                f"'{message.role[:40]}' is not a role. Use one of {', '.join(sorted(ROLES))}.",
+            )
+        _check_content(message, index)
         if message.tool_calls is not None:
-            called.update(_check_tool_calls(message, at))
+            called.update(_check_tool_calls(message, index))
         if message.role == "tool":
-            _check_tool_result(message, at, called)
+            _check_tool_result(message, index, called)
 
 
-def _check_content(message: _Message, at: int) -> None:
+def _check_content(message: _Message, index: int) -> None:
     content = message.content
     opening = bytes(content)[:1]
     if opening == b'"':
         return
-    param = f"messages[{at}].content"
+    param = f"messages[{index}].content"
     if opening in (b"", b"n"):
-        if message.role != "assistant" or (not opening and not _says_something(message)):
+        if message.role != "assistant" or (not opening and not _has_other_content(message)):
             raise refuse(param, f"'{param}' is required for role '{message.role}'.", "invalid_type")
         return
     if opening != b"[":
@@ -68,46 +71,54 @@ def _check_content(message: _Message, at: int) -> None:
         parts = _decode_parts(content)
     except msgspec.ValidationError as error:
         raise refuse(param, f"'{param}' must be a list of objects: {error}.", "invalid_type") from None
-    for index, part in enumerate(parts):
+    for part_index, part in enumerate(parts):
         kind = part.get("type")
         if kind is None or bytes(kind)[:1] != b'"':
-            raise refuse(f"{param}[{index}].type", f"'{param}[{index}].type' must be a string.", "invalid_type")
+            raise refuse(
+                f"{param}[{part_index}].type", f"'{param}[{part_index}].type' must be a string.", "invalid_type"
+            )
         if bytes(kind) == b'"text"' and bytes(part.get("text", b""))[:1] != b'"':
-            raise refuse(f"{param}[{index}].text", f"'{param}[{index}].text' must be a string.", "invalid_type")
+            raise refuse(
+                f"{param}[{part_index}].text", f"'{param}[{part_index}].text' must be a string.", "invalid_type"
+            )
 
 
-def _says_something(message: _Message) -> bool:
-    """An assistant turn without content must carry something else."""
+def _has_other_content(message: _Message) -> bool:
+    """Return whether an assistant message without content has something else."""
     others = (message.function_call, message.refusal, message.reasoning_content, message.audio)
     return bool(message.tool_calls) or any(len(value) for value in others)
 
 
-def _check_tool_calls(message: _Message, at: int) -> list[str]:
+def _check_tool_calls(message: _Message, index: int) -> list[str]:
     ids = []
-    for index, tool_call in enumerate(message.tool_calls or ()):
+    for call_index, tool_call in enumerate(message.tool_calls or ()):
         raw = tool_call.get("id", _ABSENT)
         if bytes(raw)[:1] != b'"':
-            param = f"messages[{at}].tool_calls[{index}].id"
+            param = f"messages[{index}].tool_calls[{call_index}].id"
             raise refuse(param, f"'{param}' must be a string.", "invalid_type")
         ids.append(_decode_text(raw))
     return ids
 
 
-def _check_tool_result(message: _Message, at: int, called: set[str]) -> None:
+def _check_tool_result(message: _Message, index: int, called: set[str]) -> None:
     if message.tool_call_id is None:
-        raise refuse(f"messages[{at}].tool_call_id", f"'messages[{at}].tool_call_id' is required for role 'tool'.", "invalid_type")
+        raise refuse(
+            f"messages[{index}].tool_call_id",
+            f"'messages[{index}].tool_call_id' is required for role 'tool'.",
+            "invalid_type",
+        )
     if message.tool_call_id not in called:
         raise refuse(
-            f"messages[{at}].role",
-            f"'messages[{at}]' answers the tool call '{message.tool_call_id[:80]}', which no earlier assistant message made.",
+            f"messages[{index}].role",
+            f"'messages[{index}]' answers the tool call '{message.tool_call_id[:80]}', which is not in an earlier assistant message.",
         )
 
 
 def _message_error(text: str) -> BadRequest:
-    """msgspec's words ("... - at `$[1].role`") as a 400 that names messages[1].role."""
-    words, _, path = text.partition(" - at `$")
+    """Turn msgspec's message ("... - at `$[1].role`") into a 400 for messages[1].role."""
+    reason, _, path = text.partition(" - at `$")
     param = "messages" + path.rstrip("`").replace("[...]", "")
-    if "missing required field" in words:
-        field = words.split("`")[-2]
+    if "missing required field" in reason:
+        field = reason.split("`")[-2]
         return refuse(f"{param}.{field}", f"'{param}.{field}' is required.", "missing_required_parameter")
-    return refuse(param, f"'{param}' has the wrong type: {words.lower()}.", "invalid_type")
+    return refuse(param, f"'{param}' has the wrong type: {reason.lower()}.", "invalid_type")

@@ -1,6 +1,6 @@
-"""The caller's parameters in canonical form, before any provider is known: right types, sane values, whole messages.
+"""Checks of a caller's parameters before a provider is known: types, ranges and forbidden fields.
 
-What a provider cannot do is not decided here; that is the provider's rules (providers.rules).
+What a single provider does not support is checked by that provider's rules (providers.rules).
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ Check = Callable[[str, Any], None]
 MAX_TOOLS = 1_024
 MAX_STOP_STRINGS = 256
 MAX_CHOICES = 128
-"""The most any provider takes natively (Fireworks); each provider's own bound is its rule."""
+"""The highest maximum of any provider (Fireworks). Each provider's own maximum is one of its rules."""
 MAX_TOKENS = 2**31 - 1
 MAX_NUMBER = 2**53
-"""No setting means more than that; each provider's own range is its rule."""
+"""A bound for all numbers. Each provider's own range is one of its rules."""
 
 FORBIDDEN_FIELDS = frozenset({
     "api_base", "base_url", "api_key", "api_type", "api_version", "extra_headers", "extra_query", "headers", "timeout",
     "user_config", "chat_template", "chat_template_file", "template", "proxy", "proxies", "credential", "credentials",
     "command", "module", "plugin_path", "file", "callback", "callback_url", "webhook_url",
 })  # fmt: skip
-"""Fields that name an address, a credential, a command, a template or a file: those come from the configuration alone."""
+"""Fields for addresses, credentials, commands, templates and files, which only the configuration may set."""
 
 _CONTROL = frozenset(map(chr, range(32))) - {"\t"} | {"\x7f"}
 
 
 def _typed(*types: type, what: str) -> Check:
-    """The value is of one of `types`; a bool is not a number."""
+    """Return a check for values of these types. A boolean is not a number."""
     allowed = frozenset(types)
 
     def check(param: str, value: Any) -> None:
@@ -63,7 +63,7 @@ def _number(param: str, value: Any) -> None:
 
 
 def _items(item: type, limit: int, what: str, *, single: bool = False) -> Check:
-    """A list of at most `limit` values of one type; `single` allows the bare value as well."""
+    """Return a check for a list of at most `limit` values of one type. `single` allows one value without a list."""
 
     def check(param: str, value: Any) -> None:
         if single and type(value) is item:
@@ -71,10 +71,11 @@ def _items(item: type, limit: int, what: str, *, single: bool = False) -> Check:
         if type(value) is not list:
             raise refuse(param, f"'{param}' must be {what}, not {_name(value)}.", "invalid_type")
         if len(value) > limit:
-            raise refuse(param, f"'{param}' takes at most {limit} entries, not {len(value)}.")
-        for at, one in enumerate(value):
-            if type(one) is not item:
-                raise refuse(f"{param}[{at}]", f"'{param}[{at}]' must be {_names[item]}, not {_name(one)}.", "invalid_type")
+            raise refuse(param, f"'{param}' must have at most {limit} entries, not {len(value)}.")
+        for index, element in enumerate(value):
+            if type(element) is not item:
+                path = f"{param}[{index}]"
+                raise refuse(path, f"'{path}' must be {_names[item]}, not {_name(element)}.", "invalid_type")
 
     return check
 
@@ -82,7 +83,7 @@ def _items(item: type, limit: int, what: str, *, single: bool = False) -> Check:
 def _seed(param: str, value: Any) -> None:
     seeds = value if type(value) is list else [value]
     if len(seeds) > MAX_CHOICES:
-        raise refuse(param, f"'{param}' takes at most {MAX_CHOICES} seeds.")
+        raise refuse(param, f"'{param}' must have at most {MAX_CHOICES} seeds.")
     for seed in seeds:
         if type(seed) is not int:
             raise refuse(param, f"'{param}' must be an integer or a list of integers.", "invalid_type")
@@ -99,7 +100,7 @@ def _logit_bias(param: str, value: Any) -> None:
 
 
 def _line(param: str, value: Any) -> None:
-    """A string that could end up in a header or a log line: no control characters."""
+    """Check a string that may become part of a header or a log line: no control characters."""
     _string(param, value)
     if not value.isprintable() and not _CONTROL.isdisjoint(value):
         raise refuse(param, f"'{param}' must not contain control characters.")
@@ -107,16 +108,16 @@ def _line(param: str, value: Any) -> None:
 
 def _metadata(param: str, value: Any) -> None:
     _object(param, value)
-    for key, one in value.items():
-        _line(f"{param}.{key[:40]}", one)
+    for key, text in value.items():
+        _line(f"{param}.{key[:40]}", text)
         _line(param, key)
 
 
 def _stream_options(param: str, value: Any) -> None:
     _object(param, value)
-    for key, one in value.items():
+    for key, option in value.items():
         if key in ("include_usage", "include_obfuscation"):
-            _boolean(f"{param}.{key}", one)
+            _boolean(f"{param}.{key}", option)
 
 
 def _response_format(param: str, value: Any) -> None:
@@ -129,14 +130,18 @@ def _response_format(param: str, value: Any) -> None:
 
 def _tools(param: str, value: Any) -> None:
     _items(dict, MAX_TOOLS, "a list of tools")(param, value)
-    for at, tool in enumerate(value):
+    for index, tool in enumerate(value):
         kind = tool.get("type", "function")
         if type(kind) is not str:
-            raise refuse(f"{param}[{at}].type", f"'{param}[{at}].type' must be a string.", "invalid_type")
+            raise refuse(f"{param}[{index}].type", f"'{param}[{index}].type' must be a string.", "invalid_type")
         if kind == "function":
             function = tool.get("function")
             if type(function) is not dict or type(function.get("name")) is not str:
-                raise refuse(f"{param}[{at}].function", f"'{param}[{at}].function' must be an object with a name.", "invalid_type")
+                raise refuse(
+                    f"{param}[{index}].function",
+                    f"'{param}[{index}].function' must be an object with a name.",
+                    "invalid_type",
+                )
 
 
 def _tool_choice(param: str, value: Any) -> None:
@@ -167,12 +172,12 @@ _cap = _integer(1, MAX_TOKENS)
 CHECKS: dict[str, Check] = {
     "max_tokens": _cap,
     "max_completion_tokens": _cap,
-    "min_tokens": _integer(-1, MAX_TOKENS),  # -1 is Cerebras' word for the maximum sequence length
+    "min_tokens": _integer(-1, MAX_TOKENS),  # at Cerebras, -1 is the maximum sequence length
     "min_completion_tokens": _integer(-1, MAX_TOKENS),
     "prompt_truncate_len": _cap,
     "timeout_microseconds": _integer(1, 2**53),
     "n": _integer(1, MAX_CHOICES),
-    "top_k": _integer(-1, MAX_TOKENS),  # -1 is vLLM's word for off
+    "top_k": _integer(-1, MAX_TOKENS),  # in vLLM, -1 turns it off
     "top_logprobs": _integer(0, 1_000),
     "seed": _seed,
     "stop": _items(str, MAX_STOP_STRINGS, "a string or a list of strings", single=True),
@@ -214,29 +219,31 @@ CHECKS: dict[str, Check] = {
 
 
 def check_parameters(body: Body) -> None:
-    """Check every field that we know; BadRequest naming the first that is wrong. Nothing is changed."""
+    """Check every known field without changing it. Raises BadRequest for the first invalid one."""
     for name in body:
         check = CHECKS.get(name)
         if check is not None:
             _check_field(body, name, check)
         elif name in FORBIDDEN_FIELDS:
-            raise refuse(name, f"'{name}' is set by the gateway's configuration, not by a request.", "unsupported_parameter")
+            raise refuse(
+                name, f"'{name}' can only be set in the configuration, not in a request.", "unsupported_parameter"
+            )
     if "messages" not in body:
         raise refuse("messages", "'messages' is required.", "missing_required_parameter")
     check_messages(body.raw("messages") or b"null")
     if "top_logprobs" in body and body.get("top_logprobs") and body.get("logprobs") is not True:
-        raise refuse("top_logprobs", "'top_logprobs' needs 'logprobs': true.")
+        raise refuse("top_logprobs", "'top_logprobs' requires 'logprobs': true.")
 
 
 def read_model(body: Body) -> str:
-    """The model that the body asks for; BadRequest when it names none."""
+    """Return the model of a body. Raises BadRequest if there is none."""
     try:
         model = body.get("model")
     except msgspec.DecodeError as error:
         raise unreadable(error) from None
     if type(model) is not str or not model:
         code = "missing_required_parameter" if "model" not in body else "invalid_type"
-        raise refuse("model", "'model' must be a string that names a model of this gateway.", code)
+        raise refuse("model", "'model' must be the name of a model, as a string.", code)
     return model
 
 
@@ -244,6 +251,6 @@ def _check_field(body: Body, name: str, check: Check) -> None:
     try:
         value = body.get(name)
     except msgspec.DecodeError as error:
-        raise refuse(name, f"'{name}' has a value that cannot be read: {error}.") from None
+        raise refuse(name, f"'{name}' contains a value that cannot be decoded: {error}.") from None
     if value is not None:
         check(name, value)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from gateway.config.types import CallersConfig
+from gateway.config.listener import CallersConfig
 from gateway.errors import Headers
 from gateway.http.cycle import RequestCycle
 from gateway.http.json_body import Receive

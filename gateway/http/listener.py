@@ -14,7 +14,7 @@ import uvicorn
 
 from gateway.config import pem
 from gateway.config.formats import Address
-from gateway.config.types import TlsConfig
+from gateway.config.listener import TlsConfig
 from gateway.http.connection import CallerConnection, close_overdue
 
 BACKLOG = 4096

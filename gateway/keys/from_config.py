@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from gateway.config.types import Config, KeyConfig, TeamConfig
+from gateway.config.key import KeyConfig, TeamConfig
+from gateway.config.types import Config
 from gateway.keys.authenticate import Keys, VirtualKey, matches_any
 from gateway.store.from_config import limits_in
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from gateway.config.key import KeyConfig
 from gateway.config.state_folder import state_folder
 from gateway.config.store_address import store_address
-from gateway.config.types import Config, KeyConfig
+from gateway.config.types import Config
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.outage_log import OutageReporter
 from gateway.store.redis_client import open_client

@@ -1,7 +1,7 @@
-"""Limits that hold exactly in real tokens: what a call reserves of them is a bound and not an estimate.
+"""Upper bounds for strict limits: what a call reserves is never less than what it can use.
 
-The prompt is bounded by its bytes, as no tokenizer that works on bytes makes more tokens than there are bytes, and by what chat templates
-put around messages and tools. The output is bounded by a cap that goes upstream with the call. What has no such bound is refused.
+No tokenizer that works on bytes makes more tokens than there are bytes, so a prompt is bounded by its size and by what chat templates
+add around messages and tools. The output is bounded by a cap that is sent upstream. Content without such a bound is refused.
 """
 
 from __future__ import annotations
@@ -15,43 +15,44 @@ from providers.base import Adjustment, Body
 if TYPE_CHECKING:
     from gateway.call import Call
 
-AROUND = 256
-"""Tokens of a template itself: a default system message, dates, the opening of the answer."""
-PER_MESSAGE = 32
-AROUND_TOOLS = 1024
-"""Tokens of the instructions that providers write before tools; about 530 are the most that a vendor documents (Anthropic)."""
-PER_TOOL = 64
-JSON_MODE = 512
-"""Tokens of the instructions that stand for a response format where the provider has none."""
+TEMPLATE_TOKENS = 256
+"""What a chat template adds to a call: a default system message, dates, the beginning of the answer."""
+TOKENS_PER_MESSAGE = 32
+TOOL_INSTRUCTION_TOKENS = 1024
+"""Instructions that providers insert before tools. The highest documented number is about 530 (Anthropic)."""
+TOKENS_PER_TOOL = 64
+JSON_MODE_TOKENS = 512
+"""Instructions that replace a response format if the provider has none."""
 
 
 def max_prompt_tokens(call: Call) -> int:
-    """Tokens that the prompt has at most; 400 when it has parts whose tokens nobody can bound."""
+    """Return the most tokens that the prompt can have. Raise BadRequest for content that has no upper bound."""
     body = call.body
     assert body is not None
     messages, tools = body.get("messages") or (), body.get("tools") or ()
-    for at, message in enumerate(messages):
-        _check(message, at)
-    bound = call.body_bytes + AROUND + PER_MESSAGE * len(messages)
+    for index, message in enumerate(messages):
+        _check(message, index)
+    bound = call.body_bytes + TEMPLATE_TOKENS + TOKENS_PER_MESSAGE * len(messages)
     if tools:
-        bound += AROUND_TOOLS + PER_TOOL * len(tools)
+        bound += TOOL_INSTRUCTION_TOKENS + TOKENS_PER_TOOL * len(tools)
     if "response_format" in body:
-        bound += JSON_MODE
-    return bound * choice_count(body)  # asked for one by one, each of them is billed its prompt
+        bound += JSON_MODE_TOKENS
+    return bound * choice_count(body)  # if each answer is a request of its own, the prompt is billed for each
 
 
-def _check(message: Any, at: int) -> None:
+def _check(message: Any, index: int) -> None:
     content = message.get("content") if isinstance(message, dict) else None
     for part in content if isinstance(content, list) else ():
         if isinstance(part, dict) and part.get("type") not in ("text", "refusal"):
             raise refuse(
-                f"messages[{at}].content",
-                f"a strict token limit holds for this call, and the tokens of a part of type '{str(part.get('type'))[:40]}' have no bound.",
+                f"messages[{index}].content",
+                f"content of type '{str(part.get('type'))[:40]}' is not allowed under a strict token limit: "
+                "its token count has no upper bound.",
                 "unsupported_content",
             )
 
 
 def set_output_cap(body: Body, cap: int) -> Adjustment:
-    """Give a body without a cap the one that was reserved."""
+    """Give a request without an output cap the one that was reserved for it."""
     body.set("max_tokens", cap)
-    return Adjustment("max_tokens", "set_default", to=cap, why="a strict limit holds: this much output was reserved")
+    return Adjustment("max_tokens", "set_default", to=cap, why="a strict limit applies: this output was reserved")

@@ -1,4 +1,4 @@
-"""How far each budget is used: what the latest decision on it left, for the gauge that says so before calls are refused."""
+"""How much of each budget is used, for the gauge `lockgate_budget_used_ratio`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from gateway.store.limit import LimitStatus
 
 
 class BudgetGauge:
-    """The budgets of keys, teams, models and providers; those of users are too many to be shown."""
+    """Usage of the budgets of keys, teams, models and providers. Users are left out: there are too many for a metric."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._seen: dict[str, tuple[float, float]] = {}
-        """By owner: the share that is used, and when the budget begins anew."""
+        self._used: dict[str, tuple[float, float]] = {}
+        """By owner: the used share, and when the budget's next period begins."""
 
-    def record(self, standings: Sequence[LimitStatus]) -> None:
-        """Remember what a decision found."""
-        for one in standings:
-            limit = one.limit
+    def record(self, statuses: Sequence[LimitStatus]) -> None:
+        """Store what the latest decision reports about budgets."""
+        for status in statuses:
+            limit = status.limit
             if limit.kind == "spend" and not limit.owner.startswith("user:"):
-                self._seen[limit.owner] = 1 - one.remaining / limit.amount if limit.amount else 1.0, self._now() + one.reset_s
+                share = 1 - status.remaining / limit.amount if limit.amount else 1.0
+                self._used[limit.owner] = share, self._now() + status.reset_s
 
     def values(self) -> dict[tuple[str, ...], float]:
-        """By kind and name of the owner; what calls in flight may still take counts as used."""
+        """Return the used share by kind and name of the owner. Amounts reserved by calls in flight count as used."""
         now = self._now()
-        found: dict[tuple[str, ...], float] = {}
-        for owner, (used, until) in self._seen.items():
+        shares: dict[tuple[str, ...], float] = {}
+        for owner, (share, until) in self._used.items():
             kind, _, name = owner.partition(":")
-            found[kind, name] = used if now < until else 0.0
-        return found
+            shares[kind, name] = share if now < until else 0.0
+        return shares

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.config.model import ModelConfig
 from gateway.config.route import Order, Ref, Route, Split
-from gateway.config.types import ModelConfig, matching_wildcard
+from gateway.config.types import matching_wildcard
 from gateway.errors import NotFound
 from gateway.routing import balance
 from gateway.routing.settings import merge_deadlines, merge_settings

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.config.types import ModelSettings
+from gateway.config.model import ModelSettings
 from gateway.upstream.transport import Deadlines
 
 

@@ -194,7 +194,7 @@ class Gateway:
     async def _preload(self, generation: Generation) -> None:
         """Load tokenizers before the first caller is let in: loading one stops everything else in this process."""
         if self._workers == 1:  # of several processes, only those that serve count
-            await generation.pipeline.failover.fit.preload(generation.tokenizers())
+            await generation.pipeline.attempts.fit.preload(generation.tokenizers())
 
     async def _retire(self) -> None:
         """Let go of generations whose last call has ended, and of what only they used."""

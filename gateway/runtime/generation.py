@@ -11,9 +11,10 @@ from msgspec import structs
 
 import providers
 from gateway.catalog.prices import price_of
+from gateway.config.key import KeyConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.route import refs
-from gateway.config.types import Config, KeyConfig
+from gateway.config.types import Config
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, resolve
 from gateway.limits.enforce import Limits

@@ -13,6 +13,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 from typing import Literal
 
 from gateway.admin.health import Readiness
@@ -57,17 +58,21 @@ def handle_signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -
 
     Call that function last: a signal in the final moment must not make a clean exit look like a kill.
     """
+    # Not loop.add_signal_handler: removing such a handler restores the default action for a moment, and a signal in that
+    # moment kills the process. signal.signal replaces a handler at once.
     loop = asyncio.get_running_loop()
     callbacks = {signal.SIGTERM: on_stop, signal.SIGINT: on_stop, signal.SIGHUP: on_reload}
-    for number, callback in callbacks.items():
-        loop.add_signal_handler(number, callback)
+
+    def schedule(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(callbacks[signal.Signals(number)])
 
     def ignore() -> None:
         for number in callbacks:
-            with contextlib.suppress(RuntimeError):
-                loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
+    for number in callbacks:
+        signal.signal(number, schedule)
     return ignore
 
 

@@ -60,7 +60,9 @@ class Endpoints:
         generation, key = self._authenticate(request)
         limit = generation.config.max_body
         check_body_headers(request.scope["headers"], limit)
-        return _json(explain(generation, await read_body(request.receive, limit), request.headers, key))
+        source = await read_body(request.receive, limit)
+        fit = generation.pipeline.attempts.fit
+        return _json(explain(generation.router, generation.config, fit, source, request.headers, key))
 
     async def post_only(self, request: Request) -> Response:
         """Reject another method on a path of the pipeline."""

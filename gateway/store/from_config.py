@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.config.key import KeyConfig
 from gateway.config.limit import LimitsConfig
-from gateway.config.types import Config, KeyConfig
+from gateway.config.types import Config
 from gateway.store.limit import KINDS, Limit, needed_estimates
 
 

@@ -10,8 +10,8 @@ from gateway.targets.backend import Backend
 from gateway.upstream.transport import Deadlines
 
 if TYPE_CHECKING:
+    from gateway.config.model import ModelConfig, ModelSettings
     from gateway.config.route import Route
-    from gateway.config.types import ModelConfig, ModelSettings
 
 
 class Model(msgspec.Struct, frozen=True, eq=False):

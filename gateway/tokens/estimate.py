@@ -17,7 +17,9 @@ MAX_SCANNED_BYTES = 4 << 20
 """How much of a broken answer `estimate_part` searches for text."""
 
 # The text fields of an answer in the formats of all providers. The last string may lack its closing quote.
-_TEXTS = re.compile(rb'"(?:content|text|arguments|refusal|reasoning(?:_content)?|thinking)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)', re.DOTALL)
+_TEXTS = re.compile(
+    rb'"(?:content|text|arguments|refusal|reasoning(?:_content)?|thinking)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)', re.DOTALL
+)
 
 
 class _Choice(msgspec.Struct):
@@ -53,7 +55,11 @@ def output_cap(body: Body, target: Target, default: int) -> int:
 
 def requested_cap(body: Body) -> int | None:
     """Return the output cap that a request sets, or None."""
-    caps = [value for name in ("max_completion_tokens", "max_tokens") if name in body and type(value := body.get(name)) is int]
+    caps = [
+        value
+        for name in ("max_completion_tokens", "max_tokens")
+        if name in body and type(value := body.get(name)) is int
+    ]
     return max(caps) if caps else None
 
 

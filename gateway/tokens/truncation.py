@@ -1,8 +1,7 @@
-"""Room in the context window: what may leave a conversation, in which order, and how much has to.
+"""Truncation of a conversation: which messages may be evicted, in which order, and how many must be.
 
-Pure: the same conversation, numbers and policy give the same outcome. Messages leave whole. What leaves together is a group: a
-question with the answers to it, and a tool call with its results. System messages, the last user message and the very end of the
-conversation never leave.
+Pure: the same conversation, limits and policy give the same result. Messages are evicted whole, in groups: a question with
+its answers, a tool call with its results. System messages, the last user message and the last message are never evicted.
 """
 
 from __future__ import annotations
@@ -14,31 +13,31 @@ import msgspec
 
 Policy = Literal["oldest-first", "middle-out"]
 Group = tuple[int, ...]
-"""Places in the conversation, ascending."""
+"""Indexes of messages, ascending."""
 
 MIN_OUTPUT_TOKENS = 64
-"""Tokens that an answer has at least, unless the caller asked for fewer: the output cap is lowered this far before anything leaves."""
-OUTPUT_SHARE_OF_WINDOW = 8
-"""Once messages leave, they make room for an answer of this share of the window: so the next turn does not evict again."""
+"""The output cap is lowered to this before messages are evicted, unless the caller asked for less."""
+OUTPUT_WINDOW_DIVISOR = 8
+"""An eviction makes room for an answer of this fraction of the window, so that the next turn needs no further eviction."""
 PINNED_ROLES = frozenset({"system", "developer"})
 
 
 class WindowLimits(msgspec.Struct, frozen=True):
-    """What the prompt and the answer may take. None: no such limit."""
+    """Limits of the prompt and the answer, in tokens. None means unlimited."""
 
     overflow: Literal["truncate", "error"] | None = None
     policy: Policy = "oldest-first"
     prompt: int | None = None
-    """Longest prompt: more of it leaves, or is refused when not `evicts`."""
+    """Maximum prompt. A longer one is truncated, or rejected unless `evicts`."""
     evicts: bool = True
     window: int | None = None
     prompt_window: int | None = None
-    """Longest prompt that the model takes, where that is less than its window."""
+    """The model's own maximum for a prompt, if less than its window."""
     output: int | None = None
 
 
 class ContextReport(msgspec.Struct, frozen=True):
-    """What the receipt says about the context window."""
+    """The part of the receipt about the context window."""
 
     counted: Literal["exact", "estimated"]
     tokenizer: str
@@ -50,33 +49,37 @@ class ContextReport(msgspec.Struct, frozen=True):
 
 
 class PromptBudget(msgspec.Struct, frozen=True):
-    """`most` tokens of prompt need no eviction; once there must be one, `aim` is aimed at; more than `limit` cannot be sent."""
+    """Sizes of a prompt: above `threshold` messages are evicted down to `goal`; above `limit` it cannot be sent."""
 
-    unevicted: int
-    target: int
+    threshold: int
+    goal: int
     limit: int
 
 
 def prompt_budget(limits: WindowLimits, cap: int | None) -> PromptBudget | None:
-    """The prompt's budget when the caller asked for `cap` tokens of output; None when nothing bounds it."""
+    """Return the budget of a prompt whose call asks for `cap` output tokens, or None if it is unlimited."""
     bounds: list[PromptBudget] = []
     if limits.prompt is not None and limits.evicts:
         bounds.append(PromptBudget(limits.prompt, limits.prompt, limits.prompt))
     if limits.overflow == "truncate":
         window = limits.window
         if window is not None:
-            least = max(1, min(cap or MIN_OUTPUT_TOKENS, MIN_OUTPUT_TOKENS, window // 4))
-            room = max(least, min(cap or window, window // OUTPUT_SHARE_OF_WINDOW))
-            bounds.append(PromptBudget(window - least, window - room, window - 1))
+            min_output = max(1, min(cap or MIN_OUTPUT_TOKENS, MIN_OUTPUT_TOKENS, window // 4))
+            room = max(min_output, min(cap or window, window // OUTPUT_WINDOW_DIVISOR))
+            bounds.append(PromptBudget(window - min_output, window - room, window - 1))
         if limits.prompt_window is not None:
             bounds.append(PromptBudget(limits.prompt_window, limits.prompt_window, limits.prompt_window))
     if not bounds:
         return None
-    return PromptBudget(min(one.unevicted for one in bounds), min(one.target for one in bounds), min(one.limit for one in bounds))
+    return PromptBudget(
+        threshold=min(bound.threshold for bound in bounds),
+        goal=min(bound.goal for bound in bounds),
+        limit=min(bound.limit for bound in bounds),
+    )
 
 
 def lowered_cap(limits: WindowLimits, cap: int | None, prompt: int) -> int | None:
-    """The output cap that fits beside the prompt; None when it may stay as it is."""
+    """Return the output cap that fits next to the prompt, or None if the cap already fits."""
     if limits.overflow != "truncate" or cap is None:
         return None
     bounds = [cap] + [bound for bound in (limits.output, limits.window and limits.window - prompt) if bound is not None]
@@ -84,66 +87,66 @@ def lowered_cap(limits: WindowLimits, cap: int | None, prompt: int) -> int | Non
 
 
 def overflows(limits: WindowLimits, cap: int | None, prompt: int) -> bool:
-    """Whether prompt and answer are more than the window takes."""
+    """Return whether prompt and answer exceed the window."""
     if limits.prompt_window is not None and prompt > limits.prompt_window:
         return True
     return limits.window is not None and prompt + (cap or 1) > limits.window
 
 
 def evictable_groups(messages: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """What may leave, each group whole, by the place of its first message."""
+    """Return the groups that may be evicted, ordered by their first message."""
     leader = list(range(len(messages)))
-    last_user = max((at for at, message in enumerate(messages) if message.get("role") == "user"), default=-1)
+    last_user = max((index for index, message in enumerate(messages) if message.get("role") == "user"), default=-1)
     callers: dict[str, int] = {}
     question = answer = -1
-    for at, message in enumerate(messages):
+    for index, message in enumerate(messages):
         role = message.get("role")
         if role in PINNED_ROLES:
             continue
         if role == "user":
-            question = leader[at] = at
+            question = leader[index] = index
         elif role == "assistant":
-            leader[at] = question if 0 <= question != last_user else at
-            answer = leader[at]
-            callers.update({str(one.get("id")): leader[at] for one in message.get("tool_calls") or ()})
+            leader[index] = question if 0 <= question != last_user else index
+            answer = leader[index]
+            callers.update({str(call.get("id")): leader[index] for call in message.get("tool_calls") or ()})
         else:
-            leader[at] = callers.get(str(message.get("tool_call_id")), answer if answer >= 0 else at)
+            leader[index] = callers.get(str(message.get("tool_call_id")), answer if answer >= 0 else index)
     pinned = {leader[last_user]} if last_user >= 0 else set()
     pinned |= {leader[-1]} if messages else set()
-    found: dict[int, list[int]] = {}
-    for at, message in enumerate(messages):
-        if leader[at] not in pinned and message.get("role") not in PINNED_ROLES:
-            found.setdefault(leader[at], []).append(at)
-    return [tuple(group) for group in found.values()]
+    groups: dict[int, list[int]] = {}
+    for index, message in enumerate(messages):
+        if leader[index] not in pinned and message.get("role") not in PINNED_ROLES:
+            groups.setdefault(leader[index], []).append(index)
+    return [tuple(group) for group in groups.values()]
 
 
-def eviction_order(found: Sequence[Group], policy: Policy) -> list[Group]:
-    """The groups in the order in which they leave."""
+def eviction_order(groups: Sequence[Group], policy: Policy) -> list[Group]:
+    """Return the groups in the order of eviction."""
     if policy == "oldest-first":
-        return list(found)
-    middle = len(found) - 1
-    return [found[at] for at in sorted(range(len(found)), key=lambda at: (abs(2 * at - middle), at))]
+        return list(groups)
+    middle = len(groups) - 1
+    return [groups[index] for index in sorted(range(len(groups)), key=lambda index: (abs(2 * index - middle), index))]
 
 
-def evicted_messages(leaving: Sequence[Group], count: int) -> tuple[int, ...]:
-    """The places of the messages in the first `count` groups."""
-    return tuple(sorted(at for group in leaving[:count] for at in group))
+def evicted_messages(groups: Sequence[Group], count: int) -> tuple[int, ...]:
+    """Return the indexes of the messages in the first `count` groups."""
+    return tuple(sorted(index for group in groups[:count] for index in group))
 
 
-def fewest_groups(groups_left: int, found: PromptBudget) -> Generator[int, int, int | None]:
-    """How many groups must leave: yields numbers of groups, is sent the prompt's tokens without them.
+def fewest_groups(count: int, budget: PromptBudget) -> Generator[int, int, int | None]:
+    """Search how many of `count` groups must be evicted. Yields a number of groups, is sent the prompt's tokens without them.
 
-    Returns the least number with which the prompt meets `aim`; all of them when only `limit` can be met; None when not even that.
+    Returns the least number with which the prompt meets the goal, all groups if only the limit can be met, else None.
     """
-    low, high = 1, groups_left
+    low, high = 1, count
     if high == 0:
         return None
-    everything = yield high
-    if everything > found.target:
-        return high if everything <= found.limit else None
+    shortest = yield high
+    if shortest > budget.goal:
+        return high if shortest <= budget.limit else None
     while low < high:
         middle = (low + high) // 2
-        if (yield middle) <= found.target:
+        if (yield middle) <= budget.goal:
             high = middle
         else:
             low = middle + 1

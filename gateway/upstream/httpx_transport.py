@@ -46,7 +46,8 @@ class _SendProgress:
 
     def timeout_error(self) -> UpstreamError:
         """Return the error of a timeout before the response head."""
-        if asyncio.get_running_loop().time() >= self.total:
+        # which deadline was set, not what time it is: uvloop's clock may read just before a deadline that has fired
+        if self.timeout is not None and self.timeout.expired() and self.timeout.when() == self.total:
             return UpstreamError("timeout", f"the upstream did not finish within {self.deadlines.total:g} s")
         return UpstreamError("header_timeout", f"the upstream did not respond within {self.deadlines.first_byte:g} s")
 
@@ -108,9 +109,9 @@ class HttpxResponse:
             self._close_stream()
 
     async def _next(self) -> bytes:
-        loop = asyncio.get_running_loop()
+        deadline = min(asyncio.get_running_loop().time() + self._deadlines.idle, self._total)
         try:
-            async with asyncio.timeout_at(min(loop.time() + self._deadlines.idle, self._total)):
+            async with asyncio.timeout_at(deadline):
                 return await anext(self._pieces)
         except StopAsyncIteration:
             self._ended = True
@@ -118,7 +119,7 @@ class HttpxResponse:
             return b""
         except (TimeoutError, httpx.HTTPError) as error:
             self._ended = True
-            self._error = self._explain(error, loop.time() >= self._total)
+            self._error = self._explain(error, is_total=deadline == self._total)
             self._close_stream()
             raise self._error from None
 
@@ -133,9 +134,9 @@ class HttpxResponse:
             await self._socket.aclose()
         await self._stream.aclose()
 
-    def _explain(self, error: Exception, late: bool) -> UpstreamError:
+    def _explain(self, error: Exception, *, is_total: bool) -> UpstreamError:
         if isinstance(error, TimeoutError):
-            if late:
+            if is_total:
                 return UpstreamError("timeout", f"the upstream did not finish within {self._deadlines.total:g} s")
             kind: FailureKind = "stalled" if self._started else "ttft_timeout"
             return UpstreamError(kind, f"the upstream sent nothing for {self._deadlines.idle:g} s")

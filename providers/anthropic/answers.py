@@ -40,12 +40,12 @@ STATUS_OF_ERROR: Mapping[str, int] = {
 """HTTP status that corresponds to the type of an error inside a stream."""
 
 
-def openai_usage(given: Any) -> dict[str, Any] | None:
+def openai_usage(reported: Any) -> dict[str, Any] | None:
     """Return OpenAI's usage object. The prompt is the sum of uncached, cache-written and cache-read tokens."""
-    if type(given) is not dict or type(given.get("input_tokens")) is not int or type(given.get("output_tokens")) is not int:
+    if type(reported) is not dict or type(reported.get("input_tokens")) is not int or type(reported.get("output_tokens")) is not int:
         return None
-    read, written = given.get("cache_read_input_tokens") or 0, given.get("cache_creation_input_tokens") or 0
-    prompt, completion = given["input_tokens"] + read + written, given["output_tokens"]
+    read, written = reported.get("cache_read_input_tokens") or 0, reported.get("cache_creation_input_tokens") or 0
+    prompt, completion = reported["input_tokens"] + read + written, reported["output_tokens"]
     details = {"cached_tokens": read} | ({"cache_write_tokens": written} if written else {})
     usage: dict[str, Any] = {
         "prompt_tokens": prompt,
@@ -53,7 +53,7 @@ def openai_usage(given: Any) -> dict[str, Any] | None:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": details,
     }
-    thought = (given.get("output_tokens_details") or {}).get("thinking_tokens")
+    thought = (reported.get("output_tokens_details") or {}).get("thinking_tokens")
     if type(thought) is int:
         usage["completion_tokens_details"] = {"reasoning_tokens": thought}
     return usage
@@ -61,25 +61,25 @@ def openai_usage(given: Any) -> dict[str, Any] | None:
 
 def read_message(body: bytes, created: int) -> Answer:
     """Parse a Messages answer. Raises ValueError if `body` is not one."""
-    given = _decode(body)
-    blocks = given.get("content")
-    if type(blocks) is not list or given.get("type") not in (None, "message"):
+    source = _decode(body)
+    blocks = source.get("content")
+    if type(blocks) is not list or source.get("type") not in (None, "message"):
         raise ValueError("the answer has no content")
-    reason = FINISH_REASONS.get(str(given.get("stop_reason")), "stop")
+    reason = FINISH_REASONS.get(str(source.get("stop_reason")), "stop")
     choice: dict[str, Any] = {"index": 0, "message": _message(blocks), "logprobs": None, "finish_reason": reason}
-    if given.get("stop_sequence") is not None:
-        choice["stop_sequence"] = given["stop_sequence"]
+    if source.get("stop_sequence") is not None:
+        choice["stop_sequence"] = source["stop_sequence"]
     answer: dict[str, Any] = {
-        "id": given.get("id"),
+        "id": source.get("id"),
         "object": "chat.completion",
         "created": created,
-        "model": given.get("model"),
+        "model": source.get("model"),
         "choices": [choice],
     }
-    usage = openai_usage(given.get("usage"))
+    usage = openai_usage(source.get("usage"))
     if usage is not None:
         answer["usage"] = usage
-    tier = (given.get("usage") or {}).get("service_tier")
+    tier = (source.get("usage") or {}).get("service_tier")
     if tier is not None:
         answer["service_tier"] = tier
     return Answer(_encode(answer), read_usage(usage), (reason,))
@@ -113,29 +113,29 @@ class MessageStream(StreamDecoder):
         self._usage: dict[str, Any] = {}
         self._calls = 0
         self._block: dict[str, Any] = {}
-        self._said = False
-        self._counted = False
+        self._arguments_sent = False
+        self._has_output_count = False
         """The end of the stream reported output tokens. The count of message_start is only a first value."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        given = _decode(data)
-        take = _EVENTS.get(given.get("type") or event)
-        return take(self, given) if take is not None else ()
+        decoded = _decode(data)
+        take = _EVENTS.get(decoded.get("type") or event)
+        return take(self, decoded) if take is not None else ()
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> Sequence[bytes]:
         return (_encode({**self._frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]}),)
 
-    def on_message_start(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_message_start(self, event: dict[str, Any]) -> Sequence[bytes]:
         """Start the answer: its id, its model and the tokens of the prompt."""
-        message = given.get("message") or {}
+        message = event.get("message") or {}
         self._frame |= {"id": message.get("id"), "model": message.get("model")}
         self._usage |= message.get("usage") or {}
         return self._chunk({"role": "assistant", "content": ""})
 
-    def on_block_start(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_block_start(self, event: dict[str, Any]) -> Sequence[bytes]:
         """Start a content block: a tool call, or text that may already be there."""
-        block = self._block = dict(given.get("content_block") or {})
-        self._said = False
+        block = self._block = dict(event.get("content_block") or {})
+        self._arguments_sent = False
         if block.get("type") == "text" and block.get("text"):
             return self._chunk({"content": block["text"]})
         if block.get("type") != "tool_use":
@@ -147,14 +147,14 @@ class MessageStream(StreamDecoder):
     def _call(self, call: dict[str, Any]) -> Sequence[bytes]:
         return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
 
-    def on_block_delta(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_block_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
         """Add text, arguments, thinking or its signature."""
-        delta = given.get("delta") or {}
+        delta = event.get("delta") or {}
         kind = delta.get("type")
         if kind == "text_delta":
             return self._chunk({"content": delta.get("text") or ""})
         if kind == "input_json_delta" and delta.get("partial_json"):
-            self._said = True
+            self._arguments_sent = True
             return self._call({"function": {"arguments": delta["partial_json"]}})
         if kind == "thinking_delta":
             thought = delta.get("thinking") or ""
@@ -164,33 +164,33 @@ class MessageStream(StreamDecoder):
             self._block["signature"] = (self._block.get("signature") or "") + (delta.get("signature") or "")
         return ()
 
-    def on_block_stop(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_block_stop(self, event: dict[str, Any]) -> Sequence[bytes]:
         """End a content block. Send arguments that did not come in pieces, and a thinking block with its signature."""
         block, self._block = self._block, {}
-        if block.get("type") == "tool_use" and not self._said:
+        if block.get("type") == "tool_use" and not self._arguments_sent:
             return self._call({"function": {"arguments": json_text(block.get("input") or {})}})
         if block.get("type") in ("thinking", "redacted_thinking"):
             return self._chunk({"thinking_blocks": [block]})
         return ()
 
-    def on_message_delta(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_message_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
         """Record the finish reason and the tokens so far."""
-        used = {name: count for name, count in (given.get("usage") or {}).items() if count is not None}
+        used = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
         self._usage |= used
-        self._counted = self._counted or "output_tokens" in used
-        delta = given.get("delta") or {}
+        self._has_output_count = self._has_output_count or "output_tokens" in used
+        delta = event.get("delta") or {}
         reason, stop = delta.get("stop_reason"), delta.get("stop_sequence")
         more = {"stop_sequence": stop} if stop is not None else {}
         return self._chunk({}, FINISH_REASONS.get(str(reason), "stop"), **more) if reason is not None else ()
 
-    def on_message_stop(self, given: dict[str, Any]) -> Sequence[bytes]:
+    def on_message_stop(self, event: dict[str, Any]) -> Sequence[bytes]:
         """Send usage and [DONE]."""
-        usage = openai_usage(self._usage) if self._counted else None
+        usage = openai_usage(self._usage) if self._has_output_count else None
         last = [_encode({**self._frame, "choices": [], "usage": usage})] if usage is not None else []
         return (*last, b"[DONE]")
 
-    def on_error(self, given: dict[str, Any]) -> Sequence[bytes]:
-        raise StreamFailure(stream_failure(given))
+    def on_error(self, event: dict[str, Any]) -> Sequence[bytes]:
+        raise StreamFailure(stream_failure(event))
 
 
 _EVENTS = {
@@ -204,8 +204,8 @@ _EVENTS = {
 }
 
 
-def stream_failure(given: dict[str, Any]) -> Failure:
+def stream_failure(event: dict[str, Any]) -> Failure:
     """Return the failure for an error event."""
-    error = given.get("error")
+    error = event.get("error")
     kind = error.get("type") if type(error) is dict else None
-    return read_failure(STATUS_OF_ERROR.get(str(kind), 500), {}, _encode(given))
+    return read_failure(STATUS_OF_ERROR.get(str(kind), 500), {}, _encode(event))

@@ -52,16 +52,16 @@ def _joined(content: Any) -> str:
 
 def _turns(work: Work, messages: list[Message]) -> list[Message]:
     turns: list[Message] = []
-    for at, message in enumerate(messages):
+    for position, message in enumerate(messages):
         role = message.get("role")
         if role == "user":
-            turns.append({"role": "user", "content": _user_content(work, message["content"], at)})
+            turns.append({"role": "user", "content": _user_content(work, message["content"], position)})
         elif role == "assistant":
-            turns.append({"role": "assistant", "content": _assistant_content(work, message, at)})
+            turns.append({"role": "assistant", "content": _assistant_content(work, message, position)})
         elif role == "tool":
-            _add_result(turns, _result(work, message, at))
+            _add_result(turns, _result(work, message, position))
         elif role not in ("system", "developer"):
-            raise work.refuse(f"messages[{at}].role", "supported roles are system, developer, user, assistant and tool")
+            raise work.refuse(f"messages[{position}].role", "supported roles are system, developer, user, assistant and tool")
     return turns
 
 
@@ -74,17 +74,17 @@ def _add_result(turns: list[Message], block: Block) -> None:
         turns.append({"role": "user", "content": [block]})
 
 
-def _result(work: Work, message: Message, at: int) -> Block:
+def _result(work: Work, message: Message, position: int) -> Block:
     content = message.get("content")
     if type(content) is list:
-        content = _user_content(work, content, at)
+        content = _user_content(work, content, position)
     return {"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": content}
 
 
-def _user_content(work: Work, content: Any, at: int) -> Any:
+def _user_content(work: Work, content: Any, position: int) -> Any:
     if type(content) is not list:
         return content
-    return [_block(work, part, f"messages[{at}].content[{index}]") for index, part in enumerate(content)]
+    return [_block(work, part, f"messages[{position}].content[{index}]") for index, part in enumerate(content)]
 
 
 def _block(work: Work, part: dict[str, Any], param: str) -> Block:
@@ -107,7 +107,7 @@ def _source(work: Work, address: str, param: str) -> Block:
     raise work.refuse(param, "an image or file must be an http address or a base64 data: URI", "invalid_value")
 
 
-def _assistant_content(work: Work, message: Message, at: int) -> Any:
+def _assistant_content(work: Work, message: Message, position: int) -> Any:
     content, calls, thoughts = message.get("content"), message.get("tool_calls") or [], message.get("thinking_blocks") or []
     if not calls and not thoughts and type(content) is str:
         return content
@@ -116,7 +116,7 @@ def _assistant_content(work: Work, message: Message, at: int) -> Any:
         blocks += [{"type": "text", "text": part.get("text") or part.get("refusal") or ""} for part in content]
     elif content or message.get("refusal"):
         blocks.append({"type": "text", "text": content or message["refusal"]})
-    blocks += [_tool_use(work, call, f"messages[{at}].tool_calls[{index}]") for index, call in enumerate(calls)]
+    blocks += [_tool_use(work, call, f"messages[{position}].tool_calls[{index}]") for index, call in enumerate(calls)]
     return [block for block in blocks if block["type"] != "text" or block["text"]]
 
 

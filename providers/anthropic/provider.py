@@ -104,11 +104,11 @@ class ToolBlocks(Rule, frozen=True):
         elif choice is not None and choice != "none":
             raise work.refuse("tool_choice", "it requires 'tools'")
         if "tool_choice" in body:
-            self._choose(work, choice if tools else None)
+            self._convert_choice(work, choice if tools else None)
         if "parallel_tool_calls" in body:
-            self._one_at_a_time(work, tools is not None and parallel is False)
+            self._disable_parallel_calls(work, tools is not None and parallel is False)
 
-    def _choose(self, work: Work, choice: Any) -> None:
+    def _convert_choice(self, work: Work, choice: Any) -> None:
         if choice is None:
             work.body.pop("tool_choice")
             work.report("tool_choice", "drop", why="neutral value")
@@ -123,11 +123,11 @@ class ToolBlocks(Rule, frozen=True):
         else:
             work.drop("tool_choice")
 
-    def _one_at_a_time(self, work: Work, wanted: bool) -> None:
+    def _disable_parallel_calls(self, work: Work, disable: bool) -> None:
         work.body.pop("parallel_tool_calls")
-        chosen = work.body.get("tool_choice") or {"type": "auto"}
-        if wanted and chosen["type"] != "none":
-            work.body.set("tool_choice", {**chosen, "disable_parallel_tool_use": True})
+        choice = work.body.get("tool_choice") or {"type": "auto"}
+        if disable and choice["type"] != "none":
+            work.body.set("tool_choice", {**choice, "disable_parallel_tool_use": True})
             work.report("parallel_tool_calls", "reshape", to="tool_choice.disable_parallel_tool_use")
         else:
             work.report("parallel_tool_calls", "drop", why="equals the default")
@@ -139,9 +139,9 @@ class ToolBlocks(Rule, frozen=True):
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
     function = tool["function"]
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    known = {name: function[name] for name in ("name", "description", "strict") if function.get(name) is not None}
+    fields = {name: function[name] for name in ("name", "description", "strict") if function.get(name) is not None}
     extra = {"cache_control": tool["cache_control"]} if "cache_control" in tool else {}
-    return {**known, "input_schema": schema, **extra}
+    return {**fields, "input_schema": schema, **extra}
 
 
 class FormatAsOutputConfig(Rule, frozen=True):
@@ -153,9 +153,9 @@ class FormatAsOutputConfig(Rule, frozen=True):
         if value.get("type") != "json_schema":
             work.drop(self.param, "there is no JSON mode without a schema")
             return
-        wanted = {"type": "json_schema", "schema": value["json_schema"].get("schema") or {}}
+        output_format = {"type": "json_schema", "schema": value["json_schema"].get("schema") or {}}
         work.body.pop(self.param)
-        work.body.set("output_config", {**(work.body.get("output_config") or {}), "format": wanted})
+        work.body.set("output_config", {**(work.body.get("output_config") or {}), "format": output_format})
         work.report(self.param, "reshape", to="output_config.format")
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -215,8 +215,8 @@ class EndUser(Rule, frozen=True):
 
     def apply(self, work: Work) -> None:
         """Convert the first of the two that is set."""
-        given = work.body.get("metadata")
-        if "metadata" in work.body and (type(given) is not dict or set(given) != {"user_id"}):
+        metadata = work.body.get("metadata")
+        if "metadata" in work.body and (type(metadata) is not dict or set(metadata) != {"user_id"}):
             work.drop("metadata", "metadata supports only user_id")
         for name in ("user", "safety_identifier"):
             if name not in work.body:
@@ -231,8 +231,8 @@ class EndUser(Rule, frozen=True):
                 work.report(name, "reshape", to="metadata.user_id")
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        told = {"support": "adjusted", "action": "reshape", "to": "metadata.user_id"}
-        return {"metadata": {"support": "no", "why": "metadata supports only user_id"}, "user": told, "safety_identifier": told}
+        entry = {"support": "adjusted", "action": "reshape", "to": "metadata.user_id"}
+        return {"metadata": {"support": "no", "why": "metadata supports only user_id"}, "user": entry, "safety_identifier": entry}
 
 
 class Anthropic(OpenAICompatible):

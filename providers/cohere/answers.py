@@ -24,16 +24,16 @@ FINISH_REASONS: Mapping[str, str] = {
 """ERROR is missing because it is a failure."""
 
 
-def openai_usage(given: Any) -> dict[str, Any] | None:
+def openai_usage(reported: Any) -> dict[str, Any] | None:
     """Return OpenAI's usage of the processed tokens, or of the billed ones if only they are reported."""
-    if type(given) is not dict:
+    if type(reported) is not dict:
         return None
-    counts = given.get("tokens") or given.get("billed_units") or {}
+    counts = reported.get("tokens") or reported.get("billed_units") or {}
     prompt, completion = _integer(counts.get("input_tokens")), _integer(counts.get("output_tokens"))
     if prompt is None or completion is None:
         return None
     usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-    cached = _integer(given.get("cached_tokens"))
+    cached = _integer(reported.get("cached_tokens"))
     if cached is not None:
         usage["prompt_tokens_details"] = {"cached_tokens": cached}
     return usage
@@ -46,65 +46,65 @@ def _integer(value: Any) -> int | None:
 
 def finish_of(reason: Any) -> str:
     """Return OpenAI's finish reason. Raises ValueError for ERROR and unknown reasons."""
-    found = FINISH_REASONS.get(str(reason))
-    if found is None:
+    finish_reason = FINISH_REASONS.get(str(reason))
+    if finish_reason is None:
         raise ValueError(f"the answer ended with {reason}")
-    return found
+    return finish_reason
 
 
 def read_chat(body: bytes, created: int, model: str) -> Answer:
     """Parse a v2 chat answer. Raises ValueError if `body` is not one."""
-    given = _decode(body)
-    message = given.get("message")
+    source = _decode(body)
+    message = source.get("message")
     if type(message) is not dict:
         raise ValueError("the answer has no message")
-    reason = finish_of(given.get("finish_reason"))
-    choice = {"index": 0, "message": _message(message), "logprobs": _logprobs(given.get("logprobs")), "finish_reason": reason}
+    reason = finish_of(source.get("finish_reason"))
+    choice = {"index": 0, "message": _message(message), "logprobs": _logprobs(source.get("logprobs")), "finish_reason": reason}
     answer: dict[str, Any] = {
-        "id": given.get("id"),
+        "id": source.get("id"),
         "object": "chat.completion",
         "created": created,
         "model": model,
         "choices": [choice],
     }
-    usage = openai_usage(given.get("usage"))
+    usage = openai_usage(source.get("usage"))
     if usage is not None:
         answer["usage"] = usage
     return Answer(_encode(answer), read_usage(usage), (reason,))
 
 
-def _message(given: dict[str, Any]) -> dict[str, Any]:
-    content = given.get("content")
+def _message(source: dict[str, Any]) -> dict[str, Any]:
+    content = source.get("content")
     parts = content if type(content) is list else []
     text = "".join(part.get("text") or "" for part in parts if part.get("type") == "text")
     thought = "".join(part.get("thinking") or "" for part in parts if part.get("type") == "thinking")
-    message: dict[str, Any] = {"role": "assistant", "content": text or (None if given.get("tool_calls") else "")}
-    thought += given.get("tool_plan") or ""
+    message: dict[str, Any] = {"role": "assistant", "content": text or (None if source.get("tool_calls") else "")}
+    thought += source.get("tool_plan") or ""
     if thought:
         message["reasoning_content"] = thought
-    if given.get("tool_calls"):
-        message["tool_calls"] = [_call(call) for call in given["tool_calls"]]
-    if given.get("citations"):
-        message["citations"] = given["citations"]
+    if source.get("tool_calls"):
+        message["tool_calls"] = [_call(call) for call in source["tool_calls"]]
+    if source.get("citations"):
+        message["citations"] = source["citations"]
     return message
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:
     function = call.get("function") or {}
-    told = {"name": function.get("name"), "arguments": function.get("arguments") or "{}"}
-    return {"id": call.get("id"), "type": "function", "function": told}
+    result = {"name": function.get("name"), "arguments": function.get("arguments") or "{}"}
+    return {"id": call.get("id"), "type": "function", "function": result}
 
 
-def _logprobs(given: Any) -> dict[str, Any] | None:
+def _logprobs(pieces: Any) -> dict[str, Any] | None:
     """Return one entry per piece of text, with the sum of its tokens' log-probabilities."""
-    if type(given) is not list:
+    if type(pieces) is not list:
         return None
-    return {"content": [_entry(one) for one in given if type(one) is dict]}
+    return {"content": [_entry(piece) for piece in pieces if type(piece) is dict]}
 
 
-def _entry(given: dict[str, Any]) -> dict[str, Any]:
-    text = given.get("text") or ""
-    value = sum(number for number in given.get("logprobs") or () if type(number) in (int, float))
+def _entry(piece: dict[str, Any]) -> dict[str, Any]:
+    text = piece.get("text") or ""
+    value = sum(number for number in piece.get("logprobs") or () if type(number) in (int, float))
     return {"token": text, "logprob": value, "bytes": list(text.encode()), "top_logprobs": []}
 
 
@@ -116,23 +116,23 @@ class ChatStream(StreamDecoder):
         self._calls = -1
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        given = _decode(data)
-        kind = given.get("type") or event
+        source = _decode(data)
+        kind = source.get("type") or event
         if kind == "message-start":
-            self._frame["id"] = given.get("id")
+            self._frame["id"] = source.get("id")
             return self._chunk({"role": "assistant", "content": ""})
         if kind == "message-end":
-            return self._end(given.get("delta") or {})
+            return self._end(source.get("delta") or {})
         if kind not in ("content-start", "content-delta", "tool-plan-delta", "tool-call-start", "tool-call-delta"):
-            return self._unnamed(given, kind)
-        message = (given.get("delta") or {}).get("message") or {}
+            return self._other_event(source, kind)
+        message = (source.get("delta") or {}).get("message") or {}
         if kind.startswith("tool-call"):
             return self._tool(message.get("tool_calls") or {}, starts=kind == "tool-call-start")
         return self._content(message)
 
-    def _unnamed(self, given: dict[str, Any], kind: str) -> Sequence[bytes]:
-        if kind == "error" or given.get("error") or (not kind and given.get("message")):
-            text = given.get("message") or given.get("error") or "the stream failed"
+    def _other_event(self, source: dict[str, Any], kind: str) -> Sequence[bytes]:
+        if kind == "error" or source.get("error") or (not kind and source.get("message")):
+            text = source.get("message") or source.get("error") or "the stream failed"
             raise StreamFailure(Failure("inband_error", redact(str(text))))
         return ()
 

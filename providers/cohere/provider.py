@@ -38,8 +38,8 @@ class CohereTools(Rule, frozen=True):
 
 
 def _function(function: dict[str, Any]) -> dict[str, Any]:
-    known = {name: function[name] for name in ("name", "description") if function.get(name) is not None}
-    return {**known, "parameters": function.get("parameters") or {"type": "object", "properties": {}}}
+    fields = {name: function[name] for name in ("name", "description") if function.get(name) is not None}
+    return {**fields, "parameters": function.get("parameters") or {"type": "object", "properties": {}}}
 
 
 class ForcedChoice(Rule, frozen=True):
@@ -130,10 +130,10 @@ class Cohere(OpenAICompatible):
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """Classify an error response. 498 means an invalid token, 499 a cancelled request."""
-        found = super().failure(status, headers, body, target)
+        failure = super().failure(status, headers, body, target)
         if status == 498:
-            return msgspec.structs.replace(found, kind="auth")
-        return msgspec.structs.replace(found, kind="server_error") if status == 499 else found
+            return msgspec.structs.replace(failure, kind="auth")
+        return msgspec.structs.replace(failure, kind="server_error") if status == 499 else failure
 
 
 COHERE = Cohere(

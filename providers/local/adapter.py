@@ -112,13 +112,13 @@ class Local(OpenAICompatible):
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """Classify an error response. The engine answers most client errors with 500."""
-        found = super().failure(status, headers, body, target)
-        if status == 500 and found.kind == "server_error" and found.type == "server_error" and not _INTERNAL.match(found.message):
-            found = msgspec.structs.replace(found, kind="client_error", status=400, type="invalid_request_error")
-        if found.kind != "client_error":
-            return found
-        code = "invalid_value" if found.code is None or found.code.isdigit() else found.code
-        return msgspec.structs.replace(found, code=code, param=found.param or _param(found), message=_PREFIX.sub("", found.message))
+        failure = super().failure(status, headers, body, target)
+        if status == 500 and failure.kind == "server_error" and failure.type == "server_error" and not _INTERNAL.match(failure.message):
+            failure = msgspec.structs.replace(failure, kind="client_error", status=400, type="invalid_request_error")
+        if failure.kind != "client_error":
+            return failure
+        code = "invalid_value" if failure.code is None or failure.code.isdigit() else failure.code
+        return msgspec.structs.replace(failure, code=code, param=failure.param or _param(failure), message=_PREFIX.sub("", failure.message))
 
 
 def _param(failure: Failure) -> str | None:

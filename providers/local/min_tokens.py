@@ -58,25 +58,25 @@ def min_tokens_chain(body: Body, min_tokens: int) -> Chain:
     first.set("ignore_eos", True)
     first.set("max_tokens", min_tokens if cap is None else min(min_tokens, cap))
     answer = yield first
-    begun = _decode(answer)
-    if begun["choices"][0].get("finish_reason") != "length" or (cap is not None and cap <= min_tokens):
+    first_answer = _decode(answer)
+    if first_answer["choices"][0].get("finish_reason") != "length" or (cap is not None and cap <= min_tokens):
         return answer
     rest = body.copy()
-    said = begun["choices"][0]["message"]["content"]
-    rest.set("messages", [*body.get("messages"), {"role": "assistant", "content": said}])
+    text = first_answer["choices"][0]["message"]["content"]
+    rest.set("messages", [*body.get("messages"), {"role": "assistant", "content": text}])
     if cap is not None:
         rest.set("max_tokens", cap - min_tokens)
-    return _encode(_joined(begun, _decode((yield rest))))
+    return _encode(_joined(first_answer, _decode((yield rest))))
 
 
-def _joined(begun: dict[str, Any], ended: dict[str, Any]) -> dict[str, Any]:
+def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Combine both answers: texts and log-probabilities are joined, the prompt is counted once."""
-    choice, rest = begun["choices"][0], ended["choices"][0]
+    choice, rest = first["choices"][0], second["choices"][0]
     choice["message"]["content"] += rest["message"]["content"] or ""
     choice["finish_reason"] = rest.get("finish_reason")
     if choice.get("logprobs") and rest.get("logprobs"):
         choice["logprobs"]["content"] += rest["logprobs"]["content"]
-    usage = begun["usage"]
-    usage["completion_tokens"] += ended["usage"]["completion_tokens"]
+    usage = first["usage"]
+    usage["completion_tokens"] += second["usage"]["completion_tokens"]
     usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
-    return begun
+    return first

@@ -36,8 +36,8 @@ def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vo
     listed = yield from _likeliest(templated["prompt"], ANCHOR_CANDIDATES if vocabulary else min(top_k or DEFAULT_TOP_K, MAX_LISTED_TOKENS))
     if not vocabulary:
         likeliest: dict[str, float] = {}
-        for one in listed:  # tokens with the same text, such as halves of characters, are added up
-            likeliest[one["token"]] = likeliest.get(one["token"], 0.0) + math.exp(one["logprob"])
+        for token in listed:  # tokens with the same text, such as halves of characters, are added up
+            likeliest[token["token"]] = likeliest.get(token["token"], 0.0) + math.exp(token["logprob"])
         return Probabilities(likeliest)
     ids: dict[str, int] = {}
     partial: list[str] = []
@@ -46,9 +46,9 @@ def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vo
         ids[entry] = tokens[0]
         if len(tokens) > 1:
             partial.append(entry)
-    anchor = next((one for one in listed if one["token"].isascii() and one["token"].strip()), listed[0])
-    found = yield from _candidates(templated["prompt"], anchor, ids)
-    ranked = sorted(found.items(), key=lambda item: -item[1])[: top_k or None]
+    anchor = next((token for token in listed if token["token"].isascii() and token["token"].strip()), listed[0])
+    probabilities = yield from _candidates(templated["prompt"], anchor, ids)
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])[: top_k or None]
     return Probabilities(dict(ranked), [entry for entry in partial if entry in dict(ranked)])
 
 
@@ -63,16 +63,16 @@ def _likeliest(prompt: str, count: int) -> Generator[WireRequest, bytes, list[di
 
 
 def _candidates(prompt: str, anchor: dict[str, Any], ids: dict[str, int]) -> Generator[WireRequest, bytes, dict[str, float]]:
-    wanted = sorted({anchor["id"], *ids.values()})
+    token_ids = sorted({anchor["id"], *ids.values()})
     body = {
         "prompt": prompt,
         "n_predict": 1,
-        "n_probs": len(wanted),
+        "n_probs": len(token_ids),
         "post_sampling_probs": True,
         "samplers": ["temperature"],
         "temperature": 1.0,
         "ignore_eos": True,
-        "logit_bias": [[token, LIFT] for token in wanted],
+        "logit_bias": [[token, LIFT] for token in token_ids],
         "cache_prompt": True,
     }
     answer: dict[str, Any] = {}

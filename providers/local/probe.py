@@ -17,9 +17,9 @@ async def get(socket: str, path: str, limit: int = 1 << 20) -> tuple[int, bytes]
                 raise ValueError("the engine's answer is too large")
     finally:
         writer.transport.abort()
-    head, found, body = bytes(answer).partition(b"\r\n\r\n")
+    head, separator, body = bytes(answer).partition(b"\r\n\r\n")
     words = head.split(b" ", 2)
-    if not found or len(words) < 2 or not words[1].isdigit():
+    if not separator or len(words) < 2 or not words[1].isdigit():
         raise ValueError("the engine's answer is not HTTP")
     return int(words[1]), body
 

@@ -34,9 +34,9 @@ class StartError(Exception):
         self.message = message
 
 
-def environment(own: Mapping[str, str]) -> dict[str, str]:
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the child's environment. OpenMP threads wait passively: spinning ones slow a shared machine up to 30 times."""
-    kept = {name: value for name, value in own.items() if name in INHERITED_VARIABLES or name.startswith(("LC_", "OMP_"))}
+    kept = {name: value for name, value in variables.items() if name in INHERITED_VARIABLES or name.startswith(("LC_", "OMP_"))}
     return {"OMP_WAIT_POLICY": "passive", **kept, "PYTHONUNBUFFERED": "1"}
 
 
@@ -50,12 +50,12 @@ class EngineProcess:
         self.pid = process.pid
 
     @classmethod
-    async def spawn(cls, settings: Mapping[str, Any], own: Mapping[str, str]) -> EngineProcess:
+    async def spawn(cls, settings: Mapping[str, Any], variables: Mapping[str, str]) -> EngineProcess:
         """Start the child. It loads the model while `ready` waits."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", child.__file__),
-            stdin=pipe, stdout=pipe, stderr=pipe, env=environment(own), start_new_session=True,
+            stdin=pipe, stdout=pipe, stderr=pipe, env=environment(variables), start_new_session=True,
         )  # fmt: skip
         assert process.stdin is not None
         process.stdin.write(json.dumps(dict(settings)).encode() + b"\n")
@@ -137,8 +137,8 @@ class EngineProcess:
         """Add the engine's reason, which is only in its log, to the child's message."""
         for line in self._tail:
             for words in LOG_REASON_PREFIXES:
-                if found := line.partition(words)[2]:
-                    return f"{message.partition(': ')[0]}: {found}"
+                if reason := line.partition(words)[2]:
+                    return f"{message.partition(': ')[0]}: {reason}"
         return message
 
     async def _read_log(self) -> None:

@@ -60,7 +60,7 @@ class FoldSeed(Rule, frozen=True):
 
     def apply(self, work: Work) -> None:
         seed = work.body.get("seed")
-        folded = [one % SEED_MODULUS for one in seed] if type(seed) is list else seed % SEED_MODULUS if type(seed) is int else seed
+        folded = [number % SEED_MODULUS for number in seed] if type(seed) is list else seed % SEED_MODULUS if type(seed) is int else seed
         if folded != seed:
             work.body.set("seed", folded)
             work.report("seed", "reshape", from_=seed, to=folded, why="the engine's seeds have 32 bits")
@@ -111,10 +111,10 @@ class DropEmptyStops(Rule, frozen=True):
 
     def apply(self, work: Work) -> None:
         stop = work.body.get("stop")
-        given = [stop] if type(stop) is str else stop
-        if given and "" in given:
-            kept = [one for one in given if one]
-            work.report("stop", "drop", from_=len(given), to=len(kept), why="an empty stop string would end the answer at once")
+        stops = [stop] if type(stop) is str else stop
+        if stops and "" in stops:
+            kept = [text for text in stops if text]
+            work.report("stop", "drop", from_=len(stops), to=len(kept), why="an empty stop string would end the answer at once")
             if kept:
                 work.body.set("stop", kept)
             else:
@@ -136,9 +136,9 @@ class ListAlternatives(Rule, frozen=True):
             body.pop("logprobs")
             body.pop("top_logprobs")
             return
-        asked = body.get("top_logprobs") or 0
-        work.options.memo[TOP_LOGPROBS_MEMO] = asked
-        if asked == 0:
+        count = body.get("top_logprobs") or 0
+        work.options.memo[TOP_LOGPROBS_MEMO] = count
+        if count == 0:
             body.set("top_logprobs", 1)
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -161,10 +161,10 @@ class WarnUnanchoredPatterns(Rule, frozen=True):
 def _loose_pattern(schema: Any) -> bool:
     """Return whether a pattern anywhere in the schema is not anchored at both ends."""
     if type(schema) is list:
-        return any(_loose_pattern(one) for one in schema)
+        return any(_loose_pattern(part) for part in schema)
     if type(schema) is not dict:
         return False
     pattern = schema.get("pattern")
     if type(pattern) is str and not (pattern.startswith("^") and pattern.endswith("$")):
         return True
-    return any(_loose_pattern(one) for one in schema.values())
+    return any(_loose_pattern(part) for part in schema.values())

@@ -70,14 +70,14 @@ class EngineDecoder(StreamDecoder):
         delta = choice.get("delta") or {}
         text = delta.pop("content", None)
         if text:
-            known = reader.name is not None
+            name_sent = reader.name is not None
             arguments = reader.feed(text)
             if reader.name is not None:
                 call: dict[str, Any] = {"index": 0, "function": {"arguments": arguments}}
-                if not known:
+                if not name_sent:
                     call = {"index": 0, "id": f"call_{chunk_id[-24:]}{index}", "type": "function"}
                     call["function"] = {"name": reader.name, "arguments": arguments}
-                if arguments or not known:
+                if arguments or not name_sent:
                     delta["tool_calls"] = [call]
         elif "role" in delta:
             delta["content"] = None

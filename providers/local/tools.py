@@ -36,19 +36,19 @@ class ForcedTools(Rule, frozen=True):
         if not tools:
             if choice not in (None, "none", "auto"):
                 raise work.refuse("tool_choice", "it requires 'tools'")
-            _leave_out(work, "neutral value")
+            _drop_tools(work, "neutral value")
             return
-        for at, tool in enumerate(tools):
+        for index, tool in enumerate(tools):
             if tool.get("type", "function") != "function":
-                raise work.refuse(f"tools[{at}].type", "only functions are supported", "unsupported_parameter")
+                raise work.refuse(f"tools[{index}].type", "only functions are supported", "unsupported_parameter")
         if choice == "none":
-            _leave_out(work, "tool_choice is none")
+            _drop_tools(work, "tool_choice is none")
         elif choice in (None, "auto"):
             if not work.settings.get("tools"):
                 work.report_lossy("tools", "drop", "the model's template does not support tools", code="unsupported_parameter")
-                _leave_out(work, None)
+                _drop_tools(work, None)
         else:
-            self._force(work, _chosen(work, tools, choice))
+            self._force(work, _callable_functions(work, tools, choice))
 
     def _force(self, work: Work, functions: list[dict[str, Any]]) -> None:
         body = work.body
@@ -60,8 +60,8 @@ class ForcedTools(Rule, frozen=True):
             body.pop("top_logprobs")
         schema = {"type": "json_schema", "json_schema": {"name": "tool_call", "schema": call_schema(functions)}}
         body.set("response_format", schema)
-        body.set("messages", _introduced(body.get("messages"), functions))
-        _leave_out(work, None)
+        body.set("messages", _with_functions_named(body.get("messages"), functions))
+        _drop_tools(work, None)
         work.report("tool_choice", "reshape", to="response_format", why="a schema forces the call")
         work.options.memo[FORCED_TOOL_MEMO] = True
 
@@ -73,7 +73,7 @@ class ForcedTools(Rule, frozen=True):
         }
 
 
-def _leave_out(work: Work, why: str | None) -> None:
+def _drop_tools(work: Work, why: str | None) -> None:
     for name in ("tools", "tool_choice", "parallel_tool_calls"):
         if name in work.body:
             work.body.pop(name)
@@ -81,7 +81,7 @@ def _leave_out(work: Work, why: str | None) -> None:
                 work.report(name, "drop", why=why)
 
 
-def _chosen(work: Work, tools: list[dict[str, Any]], choice: Any) -> list[dict[str, Any]]:
+def _callable_functions(work: Work, tools: list[dict[str, Any]], choice: Any) -> list[dict[str, Any]]:
     """Return the functions that a forced call may name."""
     functions = [tool["function"] for tool in tools]
     if choice == "required":
@@ -99,40 +99,40 @@ def call_schema(functions: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the schema of one call of one of `functions`. Parameters become definitions, so their references stay valid."""
     definitions: dict[str, Any] = {}
     calls = []
-    for at, function in enumerate(functions):
-        given = function.get("parameters")
-        own = given if type(given) is dict else {}
-        definitions[f"f{at}"] = _moved({"type": "object", **own}, f"#/$defs/f{at}")
-        properties = {"name": {"const": function["name"]}, "arguments": {"$ref": f"#/$defs/f{at}"}}
+    for index, function in enumerate(functions):
+        declared = function.get("parameters")
+        parameters = declared if type(declared) is dict else {}
+        definitions[f"f{index}"] = _relocated({"type": "object", **parameters}, f"#/$defs/f{index}")
+        properties = {"name": {"const": function["name"]}, "arguments": {"$ref": f"#/$defs/f{index}"}}
         calls.append({"type": "object", "properties": properties, "required": ["name", "arguments"], "additionalProperties": False})
     root = calls[0] if len(calls) == 1 else {"anyOf": calls}
     return {**root, "$defs": definitions}
 
 
-def _moved(schema: Any, to: str) -> Any:
+def _relocated(schema: Any, to: str) -> Any:
     """Return a schema whose internal references are below `to`."""
     if type(schema) is list:
-        return [_moved(one, to) for one in schema]
+        return [_relocated(part, to) for part in schema]
     if type(schema) is not dict:
         return schema
     return {
-        name: to + value[1:] if name == "$ref" and type(value) is str and value.startswith("#") else _moved(value, to)
+        name: to + value[1:] if name == "$ref" and type(value) is str and value.startswith("#") else _relocated(value, to)
         for name, value in schema.items()
     }
 
 
-def _introduced(messages: list[Message], functions: list[dict[str, Any]]) -> list[Message]:
+def _with_functions_named(messages: list[Message], functions: list[dict[str, Any]]) -> list[Message]:
     """Name the functions in the system message. The schema forces the form, but the model does not see it."""
-    lines = [_signature(function) for function in functions]
+    lines = [_function_line(function) for function in functions]
     text = "\n".join(["Call this function with what the user asks for." if len(lines) == 1 else "Call the function that fits.", *lines])
     if messages and messages[0].get("role") == "system":
         return [{**messages[0], "content": join_content(messages[0].get("content") or "", text)}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
 
-def _signature(function: dict[str, Any]) -> str:
-    given = function.get("parameters")
-    properties = given.get("properties") if type(given) is dict else None
+def _function_line(function: dict[str, Any]) -> str:
+    parameters = function.get("parameters")
+    properties = parameters.get("properties") if type(parameters) is dict else None
     names = ", ".join(properties) if type(properties) is dict else ""
     description = function.get("description")
     return f"{function['name']}({names})" + (f": {description}" if type(description) is str else "")
@@ -149,16 +149,16 @@ class ToolTurnsAsText(MessageRule, frozen=True):
             return None
         names: dict[str, str] = {}
         changed: list[Message] | None = None
-        for at, message in enumerate(messages):
-            said = self._said(message, names)
-            if said is not None:
+        for index, message in enumerate(messages):
+            plain = self._as_plain(message, names)
+            if plain is not None:
                 changed = changed or list(messages)
-                changed[at] = said
-                param = f"messages[{at}].role" if said["role"] != message.get("role") else f"messages[{at}].tool_calls"
-                work.report(param, "role_map" if param.endswith("role") else "reshape", from_=message.get("role"), to=said["role"])
+                changed[index] = plain
+                param = f"messages[{index}].role" if plain["role"] != message.get("role") else f"messages[{index}].tool_calls"
+                work.report(param, "role_map" if param.endswith("role") else "reshape", from_=message.get("role"), to=plain["role"])
         return changed
 
-    def _said(self, message: Message, names: dict[str, str]) -> Message | None:
+    def _as_plain(self, message: Message, names: dict[str, str]) -> Message | None:
         """Return the plain message for a message with a tool call or result. None for any other."""
         role, calls = message.get("role"), message.get("tool_calls")
         if role == "tool" or role == "function":
@@ -199,11 +199,11 @@ class CallReader:
                 return ""
             self.name = json.loads(opening[1])
             text = self._text[opening.end() :]
-        for at, letter in enumerate(text):
+        for index, letter in enumerate(text):
             self._step(letter)
             if self._depth == 0:
                 self._over = True
-                return text[: at + 1]
+                return text[: index + 1]
         return text
 
     def _step(self, letter: str) -> None:

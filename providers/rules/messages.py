@@ -65,15 +65,15 @@ class Roles(MessageRule, frozen=True):
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
         changed: list[Message] | None = None
-        for at, message in enumerate(messages):
+        for index, message in enumerate(messages):
             role = str(message.get("role"))
             if role in self.accepts:
                 continue
-            param = f"messages[{at}].role"
+            param = f"messages[{index}].role"
             if role not in self.role_map:
                 raise work.refuse(param, f"supported roles are {', '.join(self.accepts)}")
             changed = changed or list(messages)
-            changed[at] = {**message, "role": self.role_map[role]}
+            changed[index] = {**message, "role": self.role_map[role]}
             work.report(param, "role_map", from_=role, to=self.role_map[role])
         return changed
 
@@ -93,7 +93,7 @@ class ContentParts(MessageRule, frozen=True):
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
         """Refuse unknown parts. Join text parts where the provider accepts only a string."""
         changed: list[Message] | None = None
-        for at, message in enumerate(messages):
+        for position, message in enumerate(messages):
             content = message.get("content")
             if type(content) is not list:
                 continue
@@ -102,13 +102,13 @@ class ContentParts(MessageRule, frozen=True):
                 kind = part.get("type")
                 if kind != "text" and (only_text or kind not in self.accepts):
                     why = f"content of type {str(kind)[:40]!r} is not supported here"
-                    raise work.refuse(f"messages[{at}].content[{index}]", why, "unsupported_content")
+                    raise work.refuse(f"messages[{position}].content[{index}]", why, "unsupported_content")
                 if kind == "image_url" and not self.remote_images and not image_url(part).startswith("data:"):
-                    raise work.refuse(f"messages[{at}].content[{index}]", "images must be data: URIs", "unsupported_content")
+                    raise work.refuse(f"messages[{position}].content[{index}]", "images must be data: URIs", "unsupported_content")
             if only_text:
                 changed = changed or list(messages)
-                changed[at] = {**message, "content": text_of(content)}
-                work.report(f"messages[{at}].content", "reshape", why="the upstream accepts only a string")
+                changed[position] = {**message, "content": text_of(content)}
+                work.report(f"messages[{position}].content", "reshape", why="the upstream accepts only a string")
         return changed
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -127,13 +127,13 @@ class DropField(MessageRule, frozen=True):
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
         changed: list[Message] | None = None
-        for at, message in enumerate(messages):
+        for index, message in enumerate(messages):
             if self.field not in message or message.get("role") in self.keeps:
                 continue
             changed = changed or list(messages)
-            changed[at] = {key: value for key, value in message.items() if key != self.field}
+            changed[index] = {key: value for key, value in message.items() if key != self.field}
             if message[self.field] is not None:
-                work.report_lossy(f"messages[{at}].{self.field}", "drop", self.why, code="unsupported_parameter")
+                work.report_lossy(f"messages[{index}].{self.field}", "drop", self.why, code="unsupported_parameter")
         return changed
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -146,10 +146,10 @@ class RefuseToolTurns(MessageRule, frozen=True):
     words: ClassVar[tuple[bytes, ...]] = (b'"tool_calls"', b'"function_call"')
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        for at, message in enumerate(messages):
+        for index, message in enumerate(messages):
             for field in ("tool_calls", "function_call"):
                 if message.get(field):
-                    raise work.refuse(f"messages[{at}].{field}", "tools are not supported", "unsupported_content")
+                    raise work.refuse(f"messages[{index}].{field}", "tools are not supported", "unsupported_content")
         return None
 
 
@@ -162,13 +162,13 @@ class AlternateRoles(MessageRule, frozen=True):
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
         """Merge neighbours that contain only text."""
         merged: list[Message] = []
-        for at, message in enumerate(messages):
+        for index, message in enumerate(messages):
             last = merged[-1] if merged else None
             if last is None or last.get("role") != message.get("role") or not (_plain(last) and _plain(message)):
                 merged.append(message)
                 continue
             if work.strict:
-                raise work.refuse(f"messages[{at}].role", "turns must alternate")
+                raise work.refuse(f"messages[{index}].role", "turns must alternate")
             merged[-1] = {**last, "content": join_content(last["content"], message["content"])}
         if len(merged) == len(messages):
             return None

@@ -60,8 +60,8 @@ class StopSequences(Rule, frozen=True):
         work.report(self.param, "rename", to="stop_sequences")
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        told: dict[str, Any] = {"support": "adjusted", "action": "rename", "to": "stop_sequences"}
-        return {self.param: told | ({"max_items": self.limit} if self.limit else {})}
+        entry: dict[str, Any] = {"support": "adjusted", "action": "rename", "to": "stop_sequences"}
+        return {self.param: entry | ({"max_items": self.limit} if self.limit else {})}
 
 
 class IncludeStop(Rule, frozen=True):
@@ -100,9 +100,9 @@ class Tools(Rule, frozen=True):
             return
         if self.limit is not None and len(tools) > self.limit:
             raise work.refuse(self.param, f"at most {self.limit} tools are supported")
-        for at, tool in enumerate(tools):
+        for index, tool in enumerate(tools):
             if self.functions_only and tool.get("type", "function") != "function":
-                raise work.refuse(f"{self.param}[{at}].type", "only functions are supported", "unsupported_parameter")
+                raise work.refuse(f"{self.param}[{index}].type", "only functions are supported", "unsupported_parameter")
         if self.require_parameters and any("parameters" not in tool.get("function", {}) for tool in tools):
             work.body.set(self.param, [_with_parameters(tool) for tool in tools])
             work.report(self.param, "reshape", why="every function must state its parameters")
@@ -163,13 +163,13 @@ class ResponseFormat(Rule, frozen=True):
         if kind is None:
             return
         if kind not in self.accepts:
-            self._lower(work, kind)
+            self._downgrade(work, kind)
         elif kind == "json_schema" and self.schema_only:
             self._trim(work, value)
         if self.warn_without_json and kind in ("json_object", "json_schema") and b"json" not in (work.body.raw("messages") or b"").lower():
             work.report(self.param, "warn", why="no message asks for JSON; the answer may be whitespace up to the token limit")
 
-    def _lower(self, work: Work, kind: str) -> None:
+    def _downgrade(self, work: Work, kind: str) -> None:
         if kind == "json_schema" and "json_object" in self.accepts:
             why = "the upstream does not enforce schemas"
             work.report_lossy(self.param, "downgrade", why, from_="json_schema", to="json_object", code="unsupported_parameter")
@@ -181,9 +181,9 @@ class ResponseFormat(Rule, frozen=True):
             work.drop(self.param)
 
     def _trim(self, work: Work, value: dict[str, Any]) -> None:
-        given = value["json_schema"]
-        if set(given) - {"schema"} or set(value) - {"type", "json_schema"}:
-            work.body.set(self.param, {"type": "json_schema", "json_schema": {"schema": given.get("schema", {})}})
+        schema = value["json_schema"]
+        if set(schema) - {"schema"} or set(value) - {"type", "json_schema"}:
+            work.body.set(self.param, {"type": "json_schema", "json_schema": {"schema": schema.get("schema", {})}})
             work.report(self.param, "reshape", why="the upstream defines only 'schema'")
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -215,8 +215,8 @@ class StreamUsage(Rule, frozen=True):
             if self.only_streams and self.param in work.body:
                 work.drop(self.param, "only valid with stream: true", "invalid_value")
         elif value is None or value.get("include_usage") is not True:
-            asked = {**(value or {}), "include_usage": True}
-            work.body.set(self.param, asked)
+            options = {**(value or {}), "include_usage": True}
+            work.body.set(self.param, options)
             work.report(
                 self.param,
                 "set_default",
@@ -297,18 +297,18 @@ def fan_out(body: Body, n: int) -> list[Body]:
     name = next((name for name in SEED_NAMES if name in body), SEED_NAMES[0])
     seed = body.get(name)
     bodies = []
-    for at in range(n):
-        twin = body.copy()
+    for index in range(n):
+        copy = body.copy()
         if type(seed) is list:
-            twin.set(name, seed[at])
-        elif type(seed) is int and at:
-            twin.set(name, _next_seed(seed, at))
-        bodies.append(twin)
+            copy.set(name, seed[index])
+        elif type(seed) is int and index:
+            copy.set(name, _next_seed(seed, index))
+        bodies.append(copy)
     return bodies
 
 
-def _next_seed(seed: int, at: int) -> int:
-    following = seed + at
+def _next_seed(seed: int, index: int) -> int:
+    following = seed + index
     return following if following < 2**63 else following - 2**64
 
 

@@ -259,14 +259,14 @@ class MapValues(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Replace the value. Drop a value without a mapping."""
         value = work.body.get(self.param)
-        for said, means in self.pairs:
-            if type(said) is type(value) and said == value:
-                self._say(work, means)
+        for known, mapped in self.pairs:
+            if type(known) is type(value) and known == value:
+                self._set_mapped(work, mapped)
                 return
         if self.to != self.param and not self.keep_others:
             work.drop(self.param)
 
-    def _say(self, work: Work, means: Any) -> None:
+    def _set_mapped(self, work: Work, means: Any) -> None:
         if means is None:
             work.report(self.param, "drop", why="equals the default")
         elif self.to != self.param and work.body.get(self.to) is not None:

@@ -1,4 +1,4 @@
-"""The command line: exit codes, one clear line for every mistake, data as JSON, help at once."""
+"""The command line: exit codes, one line for every mistake, JSON output, fast help."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BAD = "listen: 1\nmodels: {m: local}\n"
 
 
 def run(*args: str, folder: Path, env: dict[str, str] | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the command in its own process, as a shell does."""
+    """Run the command in a process of its own."""
     environ = {name: value for name, value in os.environ.items() if name not in ("LOCKGATE_CONFIG", "PORT", "ADMIN_PORT", "WORKERS")}
     environ |= {"PYTHONPATH": str(ROOT), **(env or {})}
     command_line = [sys.executable, "-m", "gateway", *args]
@@ -37,7 +37,7 @@ def run(*args: str, folder: Path, env: dict[str, str] | None = None, stdin: str 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a sound and a broken configuration, and none that is found by itself."""
+    """Return a folder with a valid and an invalid configuration, neither of them at a default path."""
     (tmp_path / "good.yaml").write_text(GOOD)
     (tmp_path / "bad.yaml").write_text(BAD)
     return tmp_path
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """What the serve command was about to run, instead of running it."""
+    """Replace serving and return the arguments of each attempt to serve."""
     calls: list[tuple[str, dict[str, Any]]] = []
 
     def record(path: str, over: Overrides, **settings: Any) -> int:
@@ -58,17 +58,17 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     return calls
 
 
-def test_help_lists_every_command_and_is_there_at_once(folder: Path) -> None:
+def test_help_lists_every_command_quickly(folder: Path) -> None:
     started = time.perf_counter()
     found = run("--help", folder=folder)
     seconds = time.perf_counter() - started
     assert (found.returncode, found.stderr) == (0, "")
     assert [line.split()[0] for line in found.stdout.partition("Commands:\n")[2].splitlines()] == COMMANDS
     assert "\x1b" not in found.stdout
-    assert seconds < 10  # about 0.1 s; the test below holds what makes it so
+    assert seconds < 10  # usually 0.1 s; the next test checks the reason
 
 
-def test_help_imports_nothing_heavy(folder: Path) -> None:
+def test_help_imports_no_heavy_module(folder: Path) -> None:
     code = (
         "import sys; from gateway import __main__ as m; m.run(['--help']); "
         "print([n for n in ('asyncio', 'uvicorn', 'starlette', 'httpx', 'redis', 'prometheus_client', 'xllamacpp') if n in sys.modules])"
@@ -78,18 +78,18 @@ def test_help_imports_nothing_heavy(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run([name, "--help"]) == 0
     assert f"lockgate {name}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "error"),
     [
         (["chekc"], "lockgate: No such command 'chekc'. Did you mean 'check'? (see: lockgate --help)\n"),
         (["qqq"], "lockgate: No such command 'qqq'. (see: lockgate --help)\n"),
         (["check", "--jsn"], "lockgate: No such option '--jsn'. Did you mean '--json'? (see: lockgate check --help)\n"),
-        (["serve", "--grace", "5"], "add a unit (see: lockgate serve --help)\n"),
+        (["serve", "--grace", "5"], "(add a unit) (see: lockgate serve --help)\n"),
         (["serve", "--port", "many"], "'many' is not a valid integer range. (see: lockgate serve --help)\n"),
         (["--port", "70000"], "70000 is not in the range 0<=x<=65535. (see: lockgate serve --help)\n"),
         (["explain"], "lockgate: Missing argument 'FILE'. (see: lockgate explain --help)\n"),
@@ -100,21 +100,21 @@ def test_every_command_explains_itself_with_an_example(name: str, capsys: pytest
         (["explain", "--config", "good.yaml", "nothing.json"], "lockgate: cannot read nothing.json: No such file or directory"),
     ],
 )
-def test_a_wrong_use_is_one_line_on_stderr_and_exit_code_2(folder: Path, args: list[str], said: str) -> None:
+def test_wrong_usage_is_one_line_on_stderr_and_exit_code_2(folder: Path, args: list[str], error: str) -> None:
     found = run(*args, folder=folder)
     assert (found.returncode, found.stdout) == (2, "")
-    assert said in found.stderr
+    assert error in found.stderr
     assert found.stderr.count("\n") == 1
 
 
-def test_check_says_what_a_sound_file_has(folder: Path) -> None:
+def test_check_of_a_valid_file_prints_its_counts(folder: Path) -> None:
     found = run("check", "good.yaml", folder=folder)
     assert (found.returncode, found.stdout, found.stderr) == (0, "good.yaml: ok (1 provider, 2 models, 0 keys)\n", "")
     data = json.loads(run("check", "good.yaml", "--json", folder=folder).stdout)
     assert data == {"ok": True, "file": "good.yaml", "problems": [], "providers": 1, "models": 2, "keys": 0}
 
 
-def test_check_names_every_mistake_of_a_broken_file(folder: Path) -> None:
+def test_check_lists_every_mistake_of_an_invalid_file(folder: Path) -> None:
     found = run("check", "bad.yaml", folder=folder)
     assert (found.returncode, found.stdout) == (2, "")
     assert [line.split(": ")[:2] for line in found.stderr.splitlines()] == [["bad.yaml:1:9", "listen"], ["bad.yaml:2:13", "models.m"]]
@@ -124,14 +124,14 @@ def test_check_names_every_mistake_of_a_broken_file(folder: Path) -> None:
     assert [(one["line"], one["column"], one["path"]) for one in data["problems"]] == [(1, 9, "listen"), (2, 13, "models.m")]
 
 
-def test_without_a_file_the_built_in_configuration_is_used(folder: Path) -> None:
+def test_configuration_is_found_in_environment_and_folder_else_built_in(folder: Path) -> None:
     assert run("check", folder=folder).stdout == "(built-in): ok (1 provider, 2 models, 0 keys)\n"
     assert run("check", folder=ROOT).stdout.startswith("config/gateway.yaml: ok")
     assert run("check", folder=folder, env={"LOCKGATE_CONFIG": "bad.yaml"}).returncode == 2
     assert run("models", folder=folder, env={"LOCKGATE_CONFIG": "good.yaml"}).stdout.startswith("local")
 
 
-def test_models_are_listed_with_where_they_lead(folder: Path) -> None:
+def test_models_are_listed_with_their_routes(folder: Path) -> None:
     found = run("models", "-c", "good.yaml", folder=folder)
     assert found.stdout == "local  local/x\nboth   local, then local/y (75%) or local/z (25%)\n"
     data = json.loads(run("models", "-c", "good.yaml", "--json", folder=folder).stdout)
@@ -172,7 +172,7 @@ def test_completion_offers_commands_and_options(folder: Path) -> None:
     assert "plain,--workers" in run(folder=folder, env={**asked, "COMP_WORDS": "lockgate --port 1 --w"}).stdout
 
 
-def test_explain_shows_the_plan_without_calling_anyone(folder: Path) -> None:
+def test_explain_shows_the_plan_without_an_upstream(folder: Path) -> None:
     (folder / "vllm.yaml").write_text("providers: {vllm: {base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: vllm/llama}\n")
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
     (folder / "request.json").write_text(body)
@@ -186,13 +186,13 @@ def test_explain_shows_the_plan_without_calling_anyone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "nonsense", "[]", '{"messages": []}', '{"model": "none", "messages": []}'])
-def test_explain_answers_what_a_caller_would_get_and_fails(folder: Path, body: str) -> None:
+def test_explain_prints_the_error_that_a_caller_would_get(folder: Path, body: str) -> None:
     found = run("explain", "-", "-c", "good.yaml", folder=folder, stdin=body)
     assert (found.returncode, found.stderr) == (1, "")
     assert json.loads(found.stdout)["error"]["message"]
 
 
-def test_pull_fails_with_one_line_where_the_model_cannot_be_kept(folder: Path) -> None:
+def test_pull_into_an_impossible_directory_is_a_one_line_error(folder: Path) -> None:
     (folder / "file").write_text("")
     found = run("pull", "--directory", "file/below", folder=folder)
     assert (found.returncode, found.stdout) == (1, "")
@@ -208,7 +208,7 @@ def test_serve_is_the_default_command(served: list[tuple[str, dict[str, Any]]]) 
     assert served[2][0] == "x.yaml"
 
 
-def test_serve_takes_its_settings_from_the_environment(
+def test_serve_reads_its_options_from_the_environment(
     served: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"LOCKGATE_CONFIG": "env.yaml", "PORT": "7", "ADMIN_PORT": "8", "WORKERS": "3", "LOCKGATE_GRACE": "5s"}.items():
@@ -217,28 +217,28 @@ def test_serve_takes_its_settings_from_the_environment(
     assert served == [("env.yaml", {"host": None, "port": 9, "admin_port": 8, "grace": 5.0, "drain": 0.0, "workers": 3, "log": "json"})]
 
 
-def test_serving_a_broken_file_ends_with_its_mistakes_and_exit_code_2(folder: Path) -> None:
+def test_serving_an_invalid_file_lists_its_mistakes_with_exit_code_2(folder: Path) -> None:
     found = run("--config", "bad.yaml", folder=folder)
     assert (found.returncode, found.stdout) == (2, "")
     assert [line.split(": ")[0] for line in found.stderr.splitlines()] == ["bad.yaml:1:9", "bad.yaml:2:13"]
 
 
-def test_an_interrupt_ends_quietly_with_130(folder: Path) -> None:
+def test_interrupt_exits_with_130_and_prints_nothing(folder: Path) -> None:
     os.mkfifo(folder / "request.json")
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway", "explain", "request.json"],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # these tests may run where it is ignored
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # the signal may be ignored in the environment of the tests
     )  # fmt: skip
-    with (folder / "request.json").open("wb"):  # opens once the command has opened it, and then waits for what we never write
+    with (folder / "request.json").open("wb"):  # blocks until the command has opened the pipe, which stays empty
         process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):  # which comes too early for a read that is about to begin, and is seen after it
+        with suppress(subprocess.TimeoutExpired):  # Python handles a signal that came just before a blocking read only after it
             process.communicate(timeout=5)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.strip()) == (130, "", "")
 
 
-def test_a_reader_who_leaves_is_no_traceback(folder: Path) -> None:
+def test_closed_pipe_causes_no_traceback(folder: Path) -> None:
     line = f"{sys.executable} -m gateway schema | head -c 10"
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", line], cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False)
@@ -246,14 +246,14 @@ def test_a_reader_who_leaves_is_no_traceback(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("env", "colour"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_colour_is_for_terminals_that_want_it(folder: Path, env: dict[str, str], colour: bool) -> None:
-    ours, theirs = pty.openpty()
+def test_output_is_coloured_on_terminals_unless_no_color_is_set(folder: Path, env: dict[str, str], colour: bool) -> None:
+    reader, writer = pty.openpty()
     subprocess.run(
         [sys.executable, "-m", "gateway", "check", "good.yaml"],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, stdout=theirs, timeout=60, check=True,
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, stdout=writer, timeout=60, check=True,
     )  # fmt: skip
-    shown = os.read(ours, 10_000).decode()
-    os.close(ours)
-    os.close(theirs)
+    shown = os.read(reader, 10_000).decode()
+    os.close(reader)
+    os.close(writer)
     assert ("\x1b[32m" in shown) is colour
     assert "\x1b" not in run("check", "good.yaml", folder=folder).stdout

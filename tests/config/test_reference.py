@@ -16,13 +16,13 @@ from msgspec import inspect as mi
 from gateway.config.entry import ModelReader, ProviderReader, options_type
 from gateway.config.files import Files
 from gateway.config.formats import FORMATS
+from gateway.config.model import ModelConfig
 from gateway.config.problem import Problems
 from gateway.config.provider import ProviderConfig
 from gateway.config.read import Reader, keys_of
 from gateway.config.reference import FORMATS_IN_WORDS, Key, keys_of_provider_types, reference, sections, yaml_flow
 from gateway.config.route import RouteReader
 from gateway.config.schema import schema
-from gateway.config.types import ModelConfig
 from gateway.config.yamlfile import Mapping, parse
 
 ROOT = Path(__file__).parents[2]

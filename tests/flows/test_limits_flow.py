@@ -83,7 +83,7 @@ async def test_a_call_that_alone_is_over_the_limit_is_told_not_to_try_again(up: 
         answer = await call(client, gateway, max_tokens=2000)
     assert answer.status_code == 429
     assert answer.headers["x-should-retry"] == "false"
-    assert "lower max_tokens" in answer.json()["error"]["message"]
+    assert "Lower max_tokens" in answer.json()["error"]["message"]
     assert answer.json()["error"]["type"] == "tokens"
 
 
@@ -109,7 +109,7 @@ async def test_a_budget_that_is_used_up_is_insufficient_quota(up: FaultUpstream,
         assert answer.status_code == 429
         error = answer.json()["error"]
         assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
-        assert "What is left of the budget of 0.01 USD per day" in error["message"]
+        assert "The remaining budget of 0.01 USD per day" in error["message"]
         assert answer.headers["x-should-retry"] == "false"
 
 
@@ -121,7 +121,7 @@ async def test_a_budget_that_is_only_reserved_may_be_asked_again_soon(up: FaultU
         await eventually(lambda: len(up.requests) == 1)
         answer = await call(client, gateway, max_tokens=80)
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
-        assert "reserved by calls under way" in answer.json()["error"]["message"]
+        assert "reserved by calls in flight" in answer.json()["error"]["message"]
         assert "x-should-retry" not in answer.headers
         assert int(answer.headers["retry-after-ms"]) < 2000
         assert (await under_way).status_code == 200

@@ -65,21 +65,21 @@ async def test_targets_that_cool_come_last_and_say_until_when(up: FaultUpstream)
         assert 80 < node["seconds"] <= 100
         split = json.loads((await command("split", "--admin", gateway.admin_url, "--json", "--n", "400", key=ADMIN_KEY)).output)
         assert "up/tired" not in split["first"]
-        assert "nothing has been measured" not in split["route"]["how"]
+        assert "nothing is measured" not in split["route"]["how"]
         assert split["calls"] == 400
         copied = json.loads((await command("copied", "--admin", gateway.admin_url, "--json", "--n", "120", key=ADMIN_KEY)).output)
         assert copied["mirrors"] == [{"target": "up/third", "share": 0.5, "calls": 120}]
         shown = (await command("order", "--admin", gateway.admin_url, "--n", "3", key=ADMIN_KEY)).output
-        assert "up/tired  COOLING for " in shown
+        assert "up/tired  COOLDOWN: " in shown
         assert "100.0%  up/second, then up/tired" in shown
-        assert len(up.requests) == 2, "nobody is called for a plan"
+        assert len(up.requests) == 2, "a plan calls no upstream"
 
 
-async def test_it_says_what_a_caller_would_be_refused_with_and_takes_nothing_else(up: FaultUpstream) -> None:
+async def test_error_of_a_caller_is_shown_and_malformed_requests_are_rejected(up: FaultUpstream) -> None:
     async with live(configuration(up)) as gateway, httpx.AsyncClient(trust_env=False) as client:
         missing = await command("nothing", "--admin", gateway.admin_url)
         assert missing.exit_code == 1
-        assert "a caller would get 404 model_not_found about 'model'" in missing.output
+        assert "a caller would get 404 model_not_found for 'model'" in missing.output
         for body in ("", "[]", '{"model": 1}', '{"model": "m", "n": 0}', '{"model": "m", "m": 1}', '{"model": "m", "n": 1000000}'):
             answer = await client.post(gateway.admin_url + "/admin/route", content=body)
             assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")

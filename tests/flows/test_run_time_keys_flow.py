@@ -137,7 +137,7 @@ async def test_the_list_on_a_terminal_says_what_became_of_each_key(
         await operator.make("new", expires="2037-12-31")
         assert await asyncio.to_thread(command.run, ["key", "list", "--admin", gateway.admin_url]) == 0
     assert [line.split("\t")[::3][:2] for line in capsys.readouterr().out.splitlines()] == [
-        ["first", "good"], ["late", "ended 2021-01-01T00:00:00Z"], ["off", "disabled"], ["new", "until 2038-01-01T00:00:00Z"],
+        ["first", "valid"], ["late", "expired 2021-01-01T00:00:00Z"], ["off", "disabled"], ["new", "until 2038-01-01T00:00:00Z"],
     ]  # fmt: skip
 
 

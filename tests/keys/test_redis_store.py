@@ -1,4 +1,4 @@
-"""Keys made at run time, kept in Redis: every gateway and every worker knows them, an outage changes none."""
+"""Run-time keys in Redis: all gateways and workers share them, and an outage changes none."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from tests.support.redis_topologies import ask
 
 @pytest.fixture(name="client")
 async def caller() -> AsyncIterator[httpx.AsyncClient]:
-    """A caller."""
+    """Return an HTTP client."""
     async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
         yield one
 
 
 async def several(stack: AsyncExitStack, up: FaultUpstream, redis: RedisServer, count: int, deadline: str = "10s") -> list[Live]:
-    """Gateways with one store."""
+    """Start gateways that share one store."""
     rest = REST + KEYED + f"store: {redis.url}\nstore_deadline: {deadline}\n"
     return [await stack.enter_async_context(serving(up, rest)) for _ in range(count)]
 
 
 async def refused_within(calls: Callable[[], Any], status: int, seconds: float) -> float:
-    """Until every answer has the status; how long that took."""
+    """Wait until every response has the status. Return the seconds that took."""
     began = time.monotonic()
     while True:
         answers = await calls()
@@ -62,7 +62,7 @@ async def test_m6_a_key_revoked_on_one_gateway_is_refused_by_all_within_two_seco
         assert (await operators[1].ask("DELETE", "/new")).status_code == 200
         assert (await operators[1].call(token)).status_code == 401
         took = await refused_within(calls, 401, 10)
-        assert took < 5  # two seconds, and what a busy machine adds
+        assert took < 5  # two seconds, plus the delay of a busy machine
         scrapes = [(await client.get(f"{one.admin_url}/metrics", headers=bearer(ADMIN))).text for one in gateways]
         assert [f"lockgate_keys_revoked_total {count}.0\n" in text for text in scrapes for count in (0, 1)] == [False, True] * 3
 
@@ -100,10 +100,10 @@ async def test_an_outage_keeps_the_keys_and_what_was_revoked_stays_so(
         own_redis.start()  # empty
         await eventually(lambda: all("is available again" in gateway.reports[-1] for gateway in gateways))
         assert [(await operator.call(kept)).status_code for operator in (first, second)] == [200, 200]
-        later = await first.make("later")  # told to a store that was given back what it had lost
+        later = await first.make("later")  # stored after the lost keys were restored
         await eventually(lambda: set(other.gateway.made_keys.keys) == {"kept", "later"})
         assert [(await second.call(token)).status_code for token in (kept, revoked, later)] == [200, 401, 200]
-        assert [len(gateway.reports) for gateway in gateways] == [2, 2]  # limits, keys and cooldowns have one outage
+        assert [len(gateway.reports) for gateway in gateways] == [2, 2]  # limits, keys and cooldowns report one outage together
 
 
 async def test_what_a_user_of_the_store_may_not_do_is_said_though_the_store_is_there(up: FaultUpstream, own_redis: RedisServer) -> None:
@@ -169,7 +169,7 @@ models:
     assert (code, token[:3], "note" in err) == (0, "lg-", False)
 
     async def calls() -> list[httpx.Response]:
-        headers = {**bearer(token), "connection": "close"}  # each on a connection of its own, so that both workers get some
+        headers = {**bearer(token), "connection": "close"}  # a new connection each, so that both workers get calls
         return await asyncio.gather(*(client.post(running.base_url + "/chat/completions", json=chat(), headers=headers) for _ in range(8)))
 
     await refused_within(calls, 200, 20)
@@ -181,11 +181,11 @@ models:
     assert await run("revoke", "new") == (0, "new is revoked\n", "")
     await refused_within(calls, 401, 20)
     scrape = await client.get(f"{running.admin_url}/metrics", headers=bearer(ADMIN))
-    assert "lockgate_keys_revoked_total 1.0\n" in scrape.text  # by a gateway, however many workers it has
+    assert "lockgate_keys_revoked_total 1.0\n" in scrape.text  # counted once per gateway, regardless of its workers
 
 
 async def commands(redis: RedisServer) -> int:
-    """How many commands a Redis has carried out."""
+    """Return the number of commands that Redis has executed."""
     stats = (await ask(redis.address, "INFO", "commandstats")).decode()
     return sum(int(line.partition("calls=")[2].partition(",")[0]) for line in stats.splitlines() if line.startswith("cmdstat_"))
 
@@ -201,7 +201,7 @@ async def test_c28_keys_that_nobody_knows_cost_redis_nothing(up: FaultUpstream, 
             assert [answer.status_code for answer in answers] == [401] * 20 + [200]
         took, asked = time.monotonic() - began, await commands(own_redis) - before
         assert gateway.count("lockgate_auth_failures", "invalid_api_key") == 600
-        # a reservation and a settlement for each good call (a script is some commands), heartbeats and polls; nothing by bad calls
+        # reservation and settlement of each valid call (a script counts several commands), heartbeats and polls; none for invalid keys
         each_call = 40
         assert asked < 30 * each_call + 60 * (took + 2)
         assert len(up.requests) == 30
@@ -221,10 +221,10 @@ async def test_the_rights_that_the_documentation_gives_the_gateways_user_are_eno
         token = await operator.make("new", limits={"requests": "10/min", "concurrent": 2, "tokens": "100k/min"})
         assert [(await operator.call(token)).status_code for _ in range(2)] == [200, 200]
         assert (await operator.ask("DELETE", "/new")).status_code == 200
-        await asyncio.sleep(2.5)  # heartbeats, polls and publications
+        await asyncio.sleep(2.5)  # for heartbeats, polls and publications
         for path in ("/metrics", "/admin/usage?by=key"):
             assert (await client.get(gateway.admin_url + path, headers=bearer(ADMIN))).status_code == 200
         assert gateway.reports == []
     denied = (await ask(own_redis.address, "ACL", "LOG")) or []
-    lacking = {entry[entry.index(b"object") + 1] for entry in denied} - {b"config|get", b"client|setinfo"}  # asked for, and done without
+    lacking = {entry[entry.index(b"object") + 1] for entry in denied} - {b"config|get", b"client|setinfo"}  # optional commands
     assert lacking == set()

@@ -1,4 +1,4 @@
-"""What tests of the ledger share: a scripted upstream with prices, and a caller."""
+"""Fixtures of the ledger tests: a configuration with prices, and calls."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support.redis import RedisServer
 ENVIRON = {"UP_KEY": "sk-upstream-credential"}
 TOKEN = "lg-ledger-0123456789abcdef"
 PRICES = "{ mock: { prompt: 10, output: 100 } }"
-"""USD per million: 10,000 nano-dollars a prompt token, 100,000 an output token."""
+"""USD per million tokens: 10,000 nano-dollars per prompt token, 100,000 per output token."""
 
 
 def yaml(up: FaultUpstream, journal: Path | str = "off", rest: str = "") -> str:
-    """A gateway with one priced model."""
+    """Return a configuration with one priced model."""
     return f"""
 journal: {journal}
 providers:
@@ -31,13 +31,13 @@ models:
 
 
 async def call(client: httpx.AsyncClient, gateway: Live, text: str = "one two", **more: Any) -> httpx.Response:
-    """One chat call."""
+    """Make one chat call."""
     body = {"model": "m", "messages": [{"role": "user", "content": text}], **more}
     return await client.post(gateway.base_url + "/chat/completions", json=body, headers={"authorization": f"Bearer {TOKEN}"})
 
 
 async def usage(client: httpx.AsyncClient, gateway: Live, **params: str) -> dict[str, Any]:
-    """What the admin listener says was used."""
+    """Return the usage that the admin API reports."""
     answer = await client.get(gateway.admin_url + "/admin/usage", params=params)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -46,7 +46,7 @@ async def usage(client: httpx.AsyncClient, gateway: Live, **params: str) -> dict
 
 @pytest.fixture
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis that a test may kill."""
+    """Return a Redis server that the test may kill."""
     server = RedisServer(tmp_path_factory.mktemp("own"))
     yield server
     server.thaw()

@@ -1,4 +1,4 @@
-"""Counters that only grow: copies may come twice, late, out of order or from an old state, and the sums are right."""
+"""Grow-only counters: sums are exact for repeated, late, reordered and outdated copies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ bookings = st.lists(booking, max_size=60)
 
 
 def numbers(amount: int) -> UsageCounts:
-    """Different in each place, so that places cannot be mixed up unseen."""
+    """Return counts with a different value in each field, so that mixed-up fields are noticed."""
     return UsageCounts(1, amount, amount // 2, 3 * amount, amount // 3, 7 * amount, amount % 2)
 
 
@@ -28,7 +28,7 @@ def test_sums_are_exact_for_any_copies_in_any_order(bookings: list[tuple[str, Us
     for name, row, amount in bookings:
         counters[name].add(row, numbers(amount))
         expected[row] = add_counts(expected.get(row, UsageCounts()), numbers(amount))
-        copies.extend(counters[name].all_copies())  # told after every booking
+        copies.extend(counters[name].all_copies())  # published after every booking
     copies += draw.choices(copies, k=len(copies)) if copies else []
     draw.shuffle(copies)
     assert merge_copies(copies) == expected

@@ -1,4 +1,4 @@
-"""The journal's files: who takes over whose, what a full disk does, how large they grow, and where they are."""
+"""The journal: inheriting the files of ended processes, a full disk, and the file size."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.ledger.conftest import ENVIRON, call, usage, yaml
 
 ROW = UsageRow("2026-11-21", "app", "", "m", "up/mock")
 BUDGET = ("lockgate:{caller}:key:app:spend:month", 40_000)
-"""A period far ahead: it does not end while the tests run."""
+"""A period far in the future, so that it does not end during the tests."""
 
 
 class Process:
-    """What one process has: counters, budgets, a journal, and what it said."""
+    """Counters, settled spend, journal and log lines of one process."""
 
     def __init__(self, name: str, folder: Path, **settings: float) -> None:
         self.counters, self.spent, self.reports = UsageCounters(name), SettledSpend(name), list[str]()
@@ -32,24 +32,24 @@ class Process:
         self.journal.open()
 
     def book(self, cost: int) -> None:
-        """One call."""
+        """Book one call."""
         self.counters.add(ROW, UsageCounts(1, 2, 0, 3, 0, cost, 0))
         self.spent.add(*BUDGET, cost)
         self.journal.schedule_commit()
 
     def known(self) -> tuple[int, int, int]:
-        """Requests, cost and spend, of all it knows."""
+        """Return requests, cost and spend in memory."""
         found = merge_copies(self.counters.all_copies()).get(ROW, UsageCounts())
         return found.requests, found.cost, self.spent.total(*BUDGET)
 
     def written(self) -> tuple[int, int]:
-        """Requests and spend as they stand in its file."""
+        """Return requests and spend in the file."""
         found = records.read_journal(self.path.read_bytes())
         return sum(one.requests for one in found.rows.values()), sum(found.spend.values())
 
 
 def names(folder: Path) -> list[str]:
-    """The files in a folder."""
+    """Return the names of the files in a folder."""
     return [path.name for path in folder.iterdir()]
 
 
@@ -58,7 +58,7 @@ async def test_bookings_are_on_disk_at_once(tmp_path: Path) -> None:
     process.book(7)
     await eventually(lambda: process.written() == (1, 7))
     process.book(5)
-    process.journal.close()  # what is not yet written is, at the end
+    process.journal.close()  # writes what is not yet on disk
     assert process.written() == (2, 12)
 
 
@@ -84,7 +84,7 @@ async def test_only_journals_of_ended_processes_are_inherited(tmp_path: Path) ->
 
 @contextmanager
 def full_disk(size: int) -> Iterator[None]:
-    """No file may be longer."""
+    """Limit the size of all files of this process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -129,4 +129,5 @@ async def test_an_unwritable_folder_is_reported_once_and_calls_are_served(
     async with live(yaml(up, tmp_path / "file" / "below"), environ=ENVIRON) as gateway:
         assert (await call(client, gateway)).status_code == 200
         assert (await usage(client, gateway))["total"]["requests"] == 1
-    assert [line.split(" cannot ")[0] for line in gateway.reports if "journal" in line] == [f"journal: {tmp_path / 'file' / 'below'}"]
+    lines = [line for line in gateway.reports if "journal" in line]
+    assert [line.split(" is not writable")[0] for line in lines] == [f"journal: {tmp_path / 'file' / 'below'}"]

@@ -1,4 +1,4 @@
-"""What is charged for calls whose caller left: nothing, the prompt, or the whole answer, by what their provider bills."""
+"""Charges for calls whose caller disconnects: nothing, the prompt or the full answer, depending on what the provider bills."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.ledger.conftest import ENVIRON, call, usage, yaml
 
 
 async def leave(client: httpx.AsyncClient, gateway: Live, up: FaultUpstream, *, stream: bool, after: float = 0.15) -> None:
-    """A caller who goes once the upstream has the call (and, of a stream, something was said)."""
+    """Disconnect once the upstream has received the call (and, if it streams, has sent something)."""
     if not stream:
         asking = asyncio.create_task(call(client, gateway))
         await up.wait_for(lambda up: len(up.requests) == 1)
-        await asyncio.sleep(after)  # for the gateway to listen to its caller
+        await asyncio.sleep(after)  # so that the gateway notices the disconnect
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     else:
@@ -64,7 +64,7 @@ WORDS = "wort " * 40
 
 
 def part(ending: Step) -> Script:
-    """A JSON answer of which 200 bytes of text come, and no usage."""
+    """Send 200 bytes of text of a JSON answer, without usage."""
     begun = (
         b'{"id":"x","object":"chat.completion","created":1,"model":"mock","choices":[{"index":0,"message":{"role":"assistant","content":"'
     )
@@ -77,7 +77,7 @@ def part(ending: Step) -> Script:
 async def test_an_incomplete_json_answer_is_charged_for_what_arrived(
     up: FaultUpstream, client: httpx.AsyncClient, ending: Step | str, transport: str
 ) -> None:
-    """As a stream is: the prompt, and the output that was received; and flagged."""
+    """Charged like a stream: the prompt and the received output, flagged as estimated."""
     up.on("/v1/chat/completions", part(60.0 if isinstance(ending, str) else ending))
     more = f"transport: {transport}, " + ("idle_timeout: 500ms, " if ending == "stalled" else "")
     async with live(yaml(up).replace("prices: ", f"{more}prices: "), environ=ENVIRON) as gateway:

@@ -1,4 +1,4 @@
-"""What tokens cost: cached, written to a cache, thought, and those of providers that count thinking apart."""
+"""Prices of tokens: cached, cache writes, reasoning, and reasoning that providers count separately."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""10,000 calls through two gateways while their Redis is killed six times and one of them three: the books agree with the upstream's."""
+"""10,000 calls through two gateways while Redis is killed six times and one gateway three times: the ledger agrees with the upstream."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from tests.support.redis import RedisServer
 CALLS = 10_000
 CALLERS = 24
 PROMPT, CACHED, OUTPUT = 10_000, 1_000, 100_000
-"""Nano-dollars a token."""
+"""Nano-dollars per token."""
 CASE = re.compile(rb"case (\S+) (\d+) (\d+) (\d+)")
 KINDS = {
     "json": 35, "stream": 35,
     "json-left": 5, "stream-left": 8, "stream-left-counting": 7,
     "500": 3, "reset-after-usage": 3, "cut": 4,
 }  # fmt: skip
-"""Per cent of all calls: half are streams, 20 are left by their caller, in 10 the upstream fails."""
+"""Percentage of each kind of call: 50 % are streams, in 20 % the caller disconnects, in 10 % the upstream fails."""
 
 
 class Oracle:
-    """What the upstream would bill, by what it really sent."""
+    """What the upstream bills for what it has sent."""
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
@@ -51,7 +51,7 @@ class Oracle:
         self.kinds: Counter[str] = Counter()
 
     def bill(self, prompt: int, cached: int, output: int, reasoning: int, *, estimated: bool = False) -> None:
-        """One answer, whole or not."""
+        """Bill one answer, complete or not."""
         cost = (prompt - cached) * PROMPT + cached * CACHED + output * OUTPUT
         self.sums.update(
             prompt_tokens=prompt,
@@ -63,7 +63,7 @@ class Oracle:
         )
 
     async def answer(self, exchange: Exchange) -> None:
-        """The scripted upstream: the request's text says what becomes of it; a second attempt at the same call always succeeds."""
+        """Answer as the text of the request says. A second attempt of the same call always succeeds."""
         found = CASE.search(exchange.request.body)
         assert found is not None, exchange.request.body
         kind, number, prompt, words = found[1].decode(), int(found[2]), int(found[3]), int(found[4])
@@ -93,10 +93,10 @@ class Oracle:
 
     async def _json_left(self, exchange: Exchange, number: int, prompt: int, words: int) -> None:
         self.at_work.setdefault(number, asyncio.Event()).set()
-        await exchange.hang()  # no output was made: nothing is billed
+        await exchange.hang()  # no output was generated, so nothing is billed
 
     async def _stream_left(self, exchange: Exchange, number: int, prompt: int, words: int) -> None:
-        """The prompt is told first, as Anthropic does; the output is what came."""
+        """Report prompt tokens first, as Anthropic does; the output is what was received."""
         self.bill(prompt, 0, words, 0, estimated=True)
         await exchange.start_stream()
         await exchange.event({**chat_chunk("", role="assistant"), "usage": {"prompt_tokens": prompt, "completion_tokens": 0}})
@@ -105,7 +105,7 @@ class Oracle:
         await exchange.hang()
 
     async def _stream_left_counting(self, exchange: Exchange, number: int, prompt: int, words: int) -> None:
-        """Every chunk tells the usage so far, as vLLM can."""
+        """Report the usage so far in every chunk, as vLLM can."""
         self.bill(prompt, prompt // 3, words, words // 2)
         await exchange.start_stream()
         for at in range(words):
@@ -116,7 +116,7 @@ class Oracle:
         await send_json(exchange, 500, {"error": {"message": "scripted", "type": "server_error", "param": None, "code": None}})
 
     async def _reset_after_usage(self, exchange: Exchange, number: int, prompt: int, words: int) -> None:
-        """The attempt is billed, and the call goes on to another."""
+        """Bill the attempt and fail, so that the call falls back."""
         self.bill(prompt, 0, 0, 0)
         await exchange.start_stream()
         await exchange.event({**chat_chunk("", role="assistant"), "usage": {"prompt_tokens": prompt, "completion_tokens": 0}})
@@ -133,7 +133,7 @@ class Oracle:
 
 
 def usage(prompt: int, output: int) -> dict[str, Any]:
-    """A usage object with everything in it."""
+    """Return a usage object with all fields."""
     return {
         "prompt_tokens": prompt,
         "completion_tokens": output,
@@ -144,14 +144,14 @@ def usage(prompt: int, output: int) -> dict[str, Any]:
 
 
 async def send_json(exchange: Exchange, code: int, body: dict[str, Any]) -> None:
-    """One whole answer."""
+    """Return one complete answer."""
     data = json.dumps(body).encode()
     head = f"HTTP/1.1 {code} Scripted\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
     await exchange.send(head.encode() + data)
 
 
 async def call(port: int, oracle: Oracle, number: int, draw: random.Random) -> None:
-    """One call, ended as its kind wants it."""
+    """Make one call and end it according to its kind."""
     kind = draw.choices(list(KINDS), list(KINDS.values()))[0]
     prompt, words = draw.randrange(3, 400), draw.randrange(2, 30)
     text = f"case {kind} {number} {prompt} {words}"
@@ -173,7 +173,7 @@ async def call(port: int, oracle: Oracle, number: int, draw: random.Random) -> N
 
 
 async def at_work(client: FaultClient, upstream: asyncio.Event) -> None:
-    """Wait until the upstream has the call; AssertionError, with the gateway's answer, when there is one instead."""
+    """Wait until the upstream has received the call. Fails with the gateway's response if that arrives first."""
     answer = asyncio.create_task(client.answer(within=60))
     arrived = asyncio.create_task(upstream.wait())
     done, waiting = await asyncio.wait((answer, arrived), return_when=asyncio.FIRST_COMPLETED)
@@ -184,7 +184,7 @@ async def at_work(client: FaultClient, upstream: asyncio.Event) -> None:
 
 
 def config(up: FaultUpstream, redis: RedisServer, journal: Path) -> str:
-    """A gateway whose only key has a budget that is never used up."""
+    """Return a configuration whose only key has a budget that is never exhausted."""
     digest = hashlib.sha256(TOKEN.encode()).hexdigest()
     prices = "{ mock: { prompt: 10, output: 100, cached: 1 } }"
     return f"""
@@ -207,7 +207,7 @@ keys:
 
 
 class Fleet:
-    """Two gateways; the first can be killed and comes back as another process."""
+    """Two gateways. The first can be killed and is then replaced by a new process."""
 
     def __init__(self, start: Callable[..., RunningGateway], up: FaultUpstream, redis: RedisServer, folder: Path) -> None:
         self._start = start
@@ -216,20 +216,20 @@ class Fleet:
 
     @property
     def ports(self) -> list[int]:
-        """Where callers go."""
+        """Return the base URL of a gateway."""
         return [int(one.url.rsplit(":", 1)[1]) for one in self.running]
 
     def kill_first(self) -> None:
-        """SIGKILL, and a successor on the same journal."""
+        """Kill the first gateway and start a successor with the same journal."""
         dead = self.running[0]
         dead.process.send_signal(signal.SIGKILL)
         dead.process.wait()
-        dead.process.returncode = 0  # on purpose: not a fault to be found when the test ends
+        dead.process.returncode = 0  # killed on purpose, so not a failure at the end of the test
         self.running[0] = self._start(self._configs[0], ENVIRON)
 
 
 async def batch(fleet: Fleet, oracle: Oracle, numbers: range, draw: random.Random) -> None:
-    """So many calls, CALLERS at a time."""
+    """Make this many calls, CALLERS at a time."""
     left = iter(numbers)
 
     async def caller() -> None:
@@ -244,7 +244,7 @@ def _reached(progress: Callable[[], float], part: float) -> bool:
 
 
 async def kill_redis(redis: RedisServer, progress: Callable[[], float], at: list[float]) -> None:
-    """Kill and restart it, empty, as the calls come to each of these parts of their way."""
+    """Kill and restart Redis, empty, when the calls have reached each of these fractions."""
     for part in at:
         await eventually(partial(_reached, progress, part), within=300)
         redis.kill()
@@ -266,9 +266,9 @@ async def test_g01_no_token_and_no_nano_dollar_is_lost_or_counted_twice(
     for at, (first, last) in enumerate(itertools.pairwise(cuts)):
         await batch(fleet, oracle, range(first, last), draw)
         if last < CALLS:
-            await asyncio.sleep(0.5)  # the journal's promise is 50 ms
+            await asyncio.sleep(0.5)  # longer than the 50 ms until bookings are on disk
             if at == 1:
-                own_redis.kill()  # now nothing but the journal has what the first gateway booked
+                own_redis.kill()  # now only the journal has the bookings of the first gateway
             await asyncio.to_thread(fleet.kill_first)
             if at == 1:
                 await asyncio.to_thread(own_redis.start)
@@ -289,7 +289,7 @@ async def test_g01_no_token_and_no_nano_dollar_is_lost_or_counted_twice(
 
 
 async def settled(client: httpx.AsyncClient, one: RunningGateway, expected: dict[str, int]) -> dict[str, int]:
-    """What a gateway says was used, once it says what is expected or had time enough to."""
+    """Return the usage that a gateway reports, waiting a while for the expected values."""
     found: dict[str, int] = {}
     for _ in range(100):
         answer = (await client.get(one.admin_url + "/admin/usage?by=key")).json()
@@ -301,7 +301,7 @@ async def settled(client: httpx.AsyncClient, one: RunningGateway, expected: dict
 
 
 async def spent(redis: RedisServer) -> int:
-    """What the shared budget says was settled."""
+    """Return the settled amount of the shared budget."""
     from gateway.store.resp import connect
 
     console = await connect(redis.address, lambda: None)

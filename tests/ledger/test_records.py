@@ -13,7 +13,7 @@ from tests.ledger.test_counters import ROWS, bookings, numbers
 
 
 def written(bookings: list[tuple[str, UsageRow, int]]) -> tuple[list[bytes], list[dict[tuple[str, UsageRow], UsageCounts]]]:
-    """A journal's lines for bookings, and what is known after each line."""
+    """Return the journal lines of bookings, and the state after each line."""
     numbering, counters, lines, states = Numbering(), UsageCounters("mine"), [], []
     state: dict[tuple[str, UsageRow], UsageCounts] = {}
     for _, row, amount in bookings:
@@ -35,7 +35,7 @@ def test_a_truncated_journal_keeps_every_complete_line(bookings: list[tuple[str,
     cut = cut % (len(data) + 1)
     whole = data[:cut].count(b"\n")
     if cut and data[cut : cut + 1] == b"\n":
-        whole += 1  # only the end of the line is missing
+        whole += 1  # only the newline is missing
     found = records.read_journal(data[:cut])
     assert found.rows == (states[whole - 1] if whole else {})
     assert found.damaged <= 1

@@ -1,4 +1,4 @@
-"""What /admin/usage and `lockgate usage` say after real calls, through restarts and over several processes."""
+"""/admin/usage and `lockgate usage` after real calls, across restarts and over several processes."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_usage_and_budgets_survive_a_restart(up: FaultUpstream, client: ht
             found = await usage(client, gateway)
             assert found["total"]["cost_nanodollars"] == 520_000
             assert found["total"]["requests"] == 1
-    assert len(list((tmp_path / "books").glob("*.journal"))) == 1  # each took over what was there
+    assert len(list((tmp_path / "books").glob("*.journal"))) == 1  # each process inherited the previous journal
 
 
 async def test_bookings_and_stream_progress_survive_a_kill(
@@ -148,13 +148,13 @@ async def test_bookings_and_stream_progress_survive_a_kill(
     assert found["total"]["prompt_tokens"] == 2 + 30
     assert found["total"]["output_tokens"] == 5 + 7
     assert found["total"]["estimated"] == 1
-    one.process.returncode = 0  # it was killed on purpose
+    one.process.returncode = 0  # killed on purpose
 
 
 async def test_billed_failed_attempts_are_booked_at_their_own_target(
     up: FaultUpstream, client: httpx.AsyncClient
 ) -> None:
-    """A stream that tells its usage and breaks before it says anything: the next target answers, both are billed."""
+    """A stream reports usage and breaks before its first output: the next target answers, and both attempts are billed."""
     billed = {**chat_chunk("", role="assistant"), "usage": {"prompt_tokens": 40, "completion_tokens": 0, "total_tokens": 40}}
     up.on(lambda request: request.model == "breaks", sse(billed, ending=FIN))
     config = yaml(up).replace("m: up/mock", "m: [up/breaks, up/mock]").replace(PRICES, "{ '*': { prompt: 10, output: 100 } }")

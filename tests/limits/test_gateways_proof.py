@@ -1,4 +1,4 @@
-"""Whole gateways and one Redis that is frozen, or that a flood of refused calls never reaches: judged at their callers and upstream."""
+"""Complete gateways with one Redis that is frozen, or spared by a flood of refused calls: judged by callers and upstream."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ import pytest
 from gateway.store.member_scripts import OVERDUE_AFTER_S
 from tests.faults.client import FaultClient, chat, request_head
 from tests.faults.upstream_server import FaultUpstream
-from tests.telemetry.test_totals import workers_of
 from tests.running import Figure, RunningGateway
 from tests.support.redis import RedisServer
 from tests.support.redis_topologies import ask
+from tests.telemetry.test_totals import workers_of
 
 Gateways = Callable[..., RunningGateway]
 
 TOKEN, NEIGHBOUR = "lg-proof-0123456789abcdef", "lg-neighbour-0123456789abc"
 LIMIT = 60
-"""Requests per second of one key, over all gateways."""
+"""Requests per second of one key over all gateways."""
 CALLERS = 5
 DEADLINE = 0.5
-"""Seconds for one decision: long, so that a busy machine's pauses are told from waiting for the store."""
+"""Timeout of one decision: long enough to distinguish waiting for the store from pauses of a busy machine."""
 FROZEN = 10.0
 FLOOD = 50_000
 BATCH = 25
@@ -39,7 +39,7 @@ BODY = json.dumps(chat()).encode()
 
 
 class Call(NamedTuple):
-    """One call of one caller."""
+    """A call and its outcome."""
 
     began: float
     took: float
@@ -48,7 +48,7 @@ class Call(NamedTuple):
 
 
 def configured(up: FaultUpstream, server: RedisServer) -> str:
-    """A gateway's configuration."""
+    """Return the configuration of a gateway."""
     digests = [hashlib.sha256(token.encode()).hexdigest() for token in (TOKEN, NEIGHBOUR)]
     return f"""
 store: {server.url}
@@ -64,12 +64,12 @@ keys:
 
 
 def request(token: str) -> bytes:
-    """A chat call, head and body."""
+    """Return head and body of a chat call."""
     return request_head(len(BODY), [("authorization", f"Bearer {token}")]) + BODY
 
 
 async def started(gateway: Gateways, yaml: str, count: int) -> list[RunningGateway]:
-    """Gateways that serve."""
+    """Start gateways and wait until they are ready."""
     found = [await asyncio.to_thread(gateway, yaml, {"UP_KEY": "sk-upstream-credential"}) for _ in range(count)]
     for one in found:
         await asyncio.to_thread(one.wait_ready)
@@ -77,7 +77,7 @@ async def started(gateway: Gateways, yaml: str, count: int) -> list[RunningGatew
 
 
 async def calling(port: int, until: float, record: list[Call]) -> None:
-    """One caller on one connection, always a little over the limit."""
+    """Make calls on one connection, always slightly above the limit."""
     async with await FaultClient.connect(port) as client:
         while (began := time.monotonic()) < until:
             await client.send(request(TOKEN))
@@ -88,12 +88,12 @@ async def calling(port: int, until: float, record: list[Call]) -> None:
 
 
 def arrived(up: FaultUpstream, start: float, end: float) -> int:
-    """Requests that reached the upstream between two moments."""
+    """Return the number of requests that reached the upstream between two times."""
     return sum(start <= one.at < end for one in up.requests)
 
 
 async def metric(gateway: RunningGateway, name: str) -> float:
-    """One value that the gateway shows, 0 when it does not."""
+    """Return one metric of the gateway, or 0 if it is missing."""
     text = (await asyncio.to_thread(httpx.get, gateway.admin_url + "/metrics", trust_env=False, timeout=30)).text
     found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
     return float(found[1]) if found else 0.0
@@ -107,7 +107,7 @@ async def test_r3_g3_callers_of_three_gateways_wait_for_a_frozen_store_once_and_
     async with FaultUpstream() as up:
         up.chunks = 1
         gateways = await started(gateway, configured(up, own_redis), 3)
-        await asyncio.sleep(1.5)  # until each knows of all
+        await asyncio.sleep(1.5)  # until each counts all members
         record: list[Call] = []
         start = time.monotonic()
         callers = [
@@ -139,15 +139,15 @@ async def test_r3_g3_callers_of_three_gateways_wait_for_a_frozen_store_once_and_
     figure("the upstream saw afterwards", after / (end - thawed), f"a second, of {LIMIT}")
     assert {call.status for call in record} == {200, 429}
     assert sum(call.degraded for call in before) <= len(before) / 20
-    assert all(1 <= found <= 3 for found in deadlines)  # the breaker opened once; a busy machine may have an outage of its own
-    assert len(waited) - len(again) <= 2 * 3 * CALLERS  # each caller once, and as often for a pause of the machine
-    assert len(again) <= len(during) / 50  # the machine's own pauses: with a breaker that does not open it would be all
+    assert all(1 <= found <= 3 for found in deadlines)  # the breaker opened once; a busy machine may cause another outage
+    assert len(waited) - len(again) <= 2 * 3 * CALLERS  # once per caller, and once more for a pause of the machine
+    assert len(again) <= len(during) / 50  # pauses of the machine; if the breaker did not open, all calls would wait
     assert sum(call.degraded for call in during) > len(during) / 2
     for since, until, seen in ((frozen, thawed, arrived(up, frozen, thawed)), (thawed, end, after), (start, end, len(up.requests))):
-        assert seen <= LIMIT * (until - since + 2)  # what came late from the window before, and the window itself
-    assert shares > LIMIT * (thawed - frozen - 4) / 4  # they are used
+        assert seen <= LIMIT * (until - since + 2)  # the window, and late arrivals of the previous one
+    assert shares > LIMIT * (thawed - frozen - 4) / 4  # shares are used
     last = [call for call in record if call.began > end - 2]
-    assert sum(call.degraded for call in last) <= len(last) / 10  # shared again
+    assert sum(call.degraded for call in last) <= len(last) / 10  # limits are shared again
     assert after > 2 * LIMIT
     for one in gateways:
         said = [line for line in one.output.splitlines() if line.startswith("store: ")]
@@ -156,13 +156,13 @@ async def test_r3_g3_callers_of_three_gateways_wait_for_a_frozen_store_once_and_
 
 
 async def scripts(server: RedisServer) -> int:
-    """Scripts that Redis was asked to run."""
+    """Return the number of scripts that Redis has run."""
     stats = await ask(server.address, "INFO", "commandstats")
     return sum(int(calls) for calls in re.findall(r"cmdstat_eval(?:sha)?:calls=(\d+)", stats.decode()))
 
 
 async def flood(port: int, count: int) -> None:
-    """Refused calls on one connection, some at once."""
+    """Send refused calls on one connection, several at a time."""
     text = request(TOKEN) * BATCH
     async with await FaultClient.connect(port) as client:
         for _ in range(count // BATCH):
@@ -240,7 +240,7 @@ async def test_a_killed_worker_is_replaced_in_its_seat_and_a_killed_gateway_is_m
         names = set(await ask(own_redis.address, "ZRANGE", "lockgate:{caller}:members", 0, -1))
         os.kill(workers_of(two.pid)[0], signal.SIGKILL)
         await joined(own_redis, names)
-        await asyncio.to_thread(two.stop)  # with one worker that may not have found out whose seat it has
+        await asyncio.to_thread(two.stop)  # one worker may not have taken over its seat yet
         await asyncio.sleep(OVERDUE_AFTER_S)
         await present(one, live=1, missing=0)
         (tmp_path / "killed.yaml").write_text(yaml)
@@ -254,7 +254,7 @@ async def test_a_killed_worker_is_replaced_in_its_seat_and_a_killed_gateway_is_m
 
 
 async def present(gateway: RunningGateway, *, live: int, missing: int) -> None:
-    """Until a gateway says that so many share the store."""
+    """Wait until a gateway reports this many members."""
     end, wanted = time.monotonic() + 60, (live, missing)
     while (found := [await metric(gateway, f'lockgate_store_members{{state="{state}"}}') for state in ("live", "missing")]) != [*wanted]:
         assert time.monotonic() < end, found
@@ -262,7 +262,7 @@ async def present(gateway: RunningGateway, *, live: int, missing: int) -> None:
 
 
 async def joined(server: RedisServer, before: set[bytes]) -> None:
-    """Until there is a member who was not there before."""
+    """Wait until there is a new member."""
     end = time.monotonic() + 60
     while not set(await ask(server.address, "ZRANGE", "lockgate:{caller}:members", 0, -1)) - before:
         assert time.monotonic() < end

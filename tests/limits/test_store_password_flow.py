@@ -1,4 +1,4 @@
-"""A store whose URL, password and all, is a file's content: rotated without a restart."""
+"""A store URL with its password in a file: rotated without a restart."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_store_url_in_a_file_is_read_again_after_a_password_rotation(own
         assert (await operator.ask("DELETE", "/new")).status_code == 200
         assert (await operator.call(FIRST)).status_code == 200
         assert gateway.reloader.waiting == []
-        write("second-password", database=1)  # elsewhere: that is for a restart
+        write("second-password", database=1)  # another database requires a restart
         assert await gateway.reloader.reload() == "applied"
         assert [change.name for change in gateway.reloader.waiting] == ["store"]
         for line in gateway.reports:

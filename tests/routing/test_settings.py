@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from gateway.config.limit import HedgeDelay
+from gateway.config.model import ContextConfig, HedgeConfig, MirrorConfig, ModelConfig, ModelSettings
 from gateway.config.route import Ref
-from gateway.config.types import ContextConfig, HedgeConfig, MirrorConfig, ModelConfig, ModelSettings
 from gateway.routing.router import Router
 from gateway.routing.settings import merge_deadlines, merge_settings
 from gateway.targets.candidate import Candidate, Model

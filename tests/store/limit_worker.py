@@ -1,4 +1,4 @@
-"""One process of the proof: asks for many reservations and writes down when each was decided and given back."""
+"""One process of test_limit_proof: requests many reservations and records when each was decided and settled."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gateway.store.limit import Costs, Limit, Reservation
 from gateway.store.redis import RedisLimiter
 
 REQUESTS, TOKENS, CALLS = 1500, 32_000, 40
-"""The limits: per second, per second, at the same time."""
+"""Limits: requests per second, tokens per second, concurrent calls."""
 BIGGEST = 40
 CALLERS = 24
 
 
 def limits() -> list[Limit]:
-    """What all processes share."""
+    """Return the limits that all processes share."""
     return [Limit("proof", "requests", REQUESTS, "s"), Limit("proof", "tokens", TOKENS, "s"), Limit("proof", "concurrent", CALLS)]
 
 
 async def main(path: str, seed: int, asks: int, out: str) -> None:
-    """Ask `asks` times; the record is [[decided, size, given back], ...] in microseconds; `asked` counts by tenth of a second."""
+    """Request `asks` reservations. Writes [[decided, size, settled], ...] in microseconds and the requests per 0.1 s."""
     limiter = RedisLimiter(RedisAddress(path=path), lambda line: None, timeout_s=20.0)
     await limiter.start()
     draw = random.Random(seed)

@@ -1,4 +1,4 @@
-"""One process of the proofs about outages: asks all the time, and writes down what was decided, how long it waited, and for what."""
+"""One process of test_outage_proof: requests decisions all the time, and records them and their waits."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gateway.store.limit import Costs, Limit, Refusal, Reservation
 from gateway.store.redis import RedisLimiter
 
 REQUESTS, TOKENS, CALLS = 600, 12_000, 30
-"""The limits: per second, per second, at the same time."""
+"""Limits: requests per second, tokens per second, concurrent calls."""
 BIGGEST = 40
 CALLERS = 16
 
 
 def limits() -> list[Limit]:
-    """What all processes share."""
+    """Return the limits that all processes share."""
     return [Limit("proof", "requests", REQUESTS, "s"), Limit("proof", "tokens", TOKENS, "s"), Limit("proof", "concurrent", CALLS)]
 
 
@@ -31,7 +31,7 @@ class Worker:
     """Callers of one limiter."""
 
     def __init__(self, port: int, seed: int, seconds: float, deadline: float, hold: float) -> None:
-        """`hold` is how long a call takes on average."""
+        """Create a worker. `hold` is the average duration of a call."""
         self.limiter = RedisLimiter(RedisAddress(port=port), self.said, timeout_s=deadline)
         self._draw = random.Random(seed)
         self._seed = seed
@@ -41,19 +41,19 @@ class Worker:
         self._asked = 0
         self.lines: list[str] = []
         self.admitted: list[tuple[int, int, int, bool]] = []
-        """When it was decided, its size, when it was given back, and whether the store was out of reach."""
+        """For each admitted call: time of decision, size, time of settlement, decided by outage mode."""
         self.waited: list[tuple[int, float]] = []
-        """When and how long, of decisions that the store left unanswered."""
+        """Time and duration of decisions without a reply from the store."""
         self.waited_while_down = 0
         self.shared_at: list[int] = []
-        """When the store could be asked again."""
+        """Times at which the store became available again."""
 
     def said(self, line: str) -> None:
-        """One line for the operator."""
+        """Record a log line."""
         self.lines.append(line)
 
     async def decide(self, size: int) -> Reservation | Refusal:
-        """One decision. With the breaker open it must not even give way to others."""
+        """Request one decision. With an open breaker it must complete without yielding to the event loop."""
         self._asked += 1
         asking = self.limiter.admit(self._shared, Costs(prompt_tokens=size), f"{self._seed}:{self._asked}")
         if self.limiter.connections.up:
@@ -67,7 +67,7 @@ class Worker:
         raise AssertionError("a decision waited although the breaker was open")
 
     async def call(self) -> None:
-        """Reserve, hold, settle, again."""
+        """Reserve, wait and settle repeatedly."""
         while time.monotonic() < self._until:
             size, began, up = self._draw.randrange(1, BIGGEST), time.monotonic(), self.limiter.connections.up
             found = await self.decide(size)
@@ -81,7 +81,7 @@ class Worker:
             await asyncio.sleep(self._draw.random() * 0.01)
 
     async def watch(self) -> None:
-        """Note when the store came back."""
+        """Record when the store becomes available again."""
         was = True
         while time.monotonic() < self._until:
             up = self.limiter.connections.up
@@ -91,7 +91,7 @@ class Worker:
             await asyncio.sleep(0.005)
 
     async def run(self) -> dict[str, Any]:
-        """All that happened."""
+        """Run all callers and return the records."""
         await self.limiter.start()
         sys.stdout.write("ready\n")
         sys.stdout.flush()

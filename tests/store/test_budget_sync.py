@@ -1,4 +1,4 @@
-"""Money in a real Redis that is emptied, restored from an old copy, failed over, or whose answers are lost: never lost, never doubled."""
+"""Spend in a real Redis that is emptied, restored from a backup, failed over, or loses replies: never lost, never counted twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MONTH = Limit("key:team", "spend", 1000, "month")
 
 
 async def spend(limiter: RedisLimiter, amount: int, limit: Limit = MONTH, reserve: int | None = None) -> Reservation:
-    """A call that costs so much; what is reserved is more when asked."""
+    """Make one call with this cost, reserving more if requested."""
     found = await limiter.admit([limit], Costs(spend=amount if reserve is None else reserve), f"b{next(_ids)}")
     assert isinstance(found, Reservation), found
     limiter.settle(found, Costs(spend=amount))
@@ -32,14 +32,14 @@ async def spend(limiter: RedisLimiter, amount: int, limit: Limit = MONTH, reserv
 
 
 async def left(limiter: RedisLimiter, limit: Limit = MONTH) -> int:
-    """What a decision says remains."""
+    """Return the remaining amount that a decision reports."""
     found = await limiter.admit([limit], Costs(), f"b{next(_ids)}")
     limiter.settle(found, NO_COSTS) if isinstance(found, Reservation) else None
     return found.statuses[0].remaining
 
 
 async def becomes(limiter: RedisLimiter, remaining: int, within: float = 10.0) -> None:
-    """Until that much remains."""
+    """Wait until exactly this amount remains."""
     end = asyncio.get_running_loop().time() + within
     while (found := await left(limiter)) != remaining:
         assert asyncio.get_running_loop().time() < end, found
@@ -80,8 +80,8 @@ async def test_g05_spend_is_restored_within_a_second_of_flushall(redis: RedisAdd
     await other.execute("FLUSHALL")
     other.abort()
     found = await limiters[0].admit([MONTH], Costs(spend=201), f"b{next(_ids)}")
-    assert isinstance(found, Refusal)  # the process that spent it knows without having noticed
-    await becomes(limiters[1], 200)  # and tells the others with its next beat, though it has nothing new to say
+    assert isinstance(found, Refusal)  # the process that settled it applies its own spend at once
+    await becomes(limiters[1], 200)  # and publishes it with its next heartbeat
     await becomes(limiters[2], 200)
 
 
@@ -132,7 +132,7 @@ async def test_r08_a_failover_that_loses_acknowledged_writes_loses_no_spend(
         replica.thaw()
         await follower.execute("REPLICAOF", "NO", "ONE")
         follower.abort()
-        shutil.move(replica.socket, own_redis.socket)  # the address now leads to the new primary
+        shutil.move(replica.socket, own_redis.socket)  # the address now points to the new master
         await eventually(lambda: limiter.connections.up)
         await becomes(limiter, 400)
     finally:
@@ -150,7 +150,7 @@ async def test_r10_replies_lost_after_execution_charge_nothing_twice(own_redis: 
             way.drop = at % 4 == 0
             found = await limiter.admit([MONTH, requests], Costs(spend=20), f"lost{at}")
             if isinstance(found, Reservation):
-                way.drop = at % 4 == 2  # now the answer to the settlement is lost
+                way.drop = at % 4 == 2  # the reply to the settlement is lost
                 limiter.settle(found, Costs(spend=7))
                 spent, calls = spent + 7, calls + 1
             await asyncio.sleep(0.02)
@@ -207,7 +207,7 @@ async def test_an_outage_spends_at_most_the_share_of_the_remainder(own_redis: Re
 
 
 async def test_m05_a_changed_limit_never_exceeds_the_larger_value(redis: RedisAddress, start: Starter) -> None:
-    """Two generations of a configuration at once, 100 and 50, for every kind of limit."""
+    """Two generations of a configuration with limits of 100 and 50 are active at once, for each kind of limit."""
     old, new = await start(redis), await start(redis)
     for kind in ("requests", "tokens", "spend", "concurrent"):
         window = {"spend": "month", "concurrent": ""}.get(kind, "h")

@@ -42,7 +42,7 @@ def test_keys_may_get_limits_at_run_time() -> None:
 
 @pytest.mark.parametrize(
     ("limits", "expected"),
-    [("{ requests: 1/h, concurrent: 2 }", False), ("{ tokens: 10/h }", True), ("{ spend: 1 usd/day }", True)],
+    [("{ requests: 1/h, concurrent: 2 }", False), ("{ tokens: 10/h }", True), ("{ spend: 1 USD/day }", True)],
 )
 def test_token_and_spend_limits_need_a_token_count(limits: str, expected: bool) -> None:
     assert needs_token_count(key(limits)) is expected

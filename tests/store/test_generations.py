@@ -1,4 +1,4 @@
-"""M5: instances that have not all loaded the same file yet."""
+"""M5: processes that have loaded different generations of a configuration."""
 
 from __future__ import annotations
 

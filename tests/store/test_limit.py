@@ -1,4 +1,4 @@
-"""What every store promises: the same decisions in memory, in a real Redis, behind a Sentinel and in a cluster of three nodes."""
+"""Decisions that all stores have in common: memory, a real Redis, Redis behind Sentinel, and a cluster of three nodes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _ids = itertools.count()
 
 
 async def ask(limiter: Limiter, *limits: Limit, **costs: int) -> Reservation | Refusal:
-    """One decision under an id of its own."""
+    """Request one decision with a new id."""
     return await limiter.admit(limits, Costs(**costs), f"t{next(_ids)}")
 
 
 async def admitted(limiter: Limiter, *limits: Limit, **costs: int) -> Reservation:
-    """A decision that must be yes."""
+    """Request a decision that must admit the call."""
     found = await ask(limiter, *limits, **costs)
     assert isinstance(found, Reservation), found
     return found
 
 
 async def refused(limiter: Limiter, *limits: Limit, **costs: int) -> Refusal:
-    """A decision that must be no."""
+    """Request a decision that must refuse the call."""
     found = await ask(limiter, *limits, **costs)
     assert isinstance(found, Refusal), found
     return found
@@ -162,7 +162,7 @@ async def test_a_call_is_admitted_after_its_retry_after(limiter: Limiter) -> Non
 
 @pytest.mark.parametrize("servers", ["memory", "redis"], indirect=True)
 async def test_no_window_exceeds_the_limit(limiter: Limiter) -> None:
-    """By the store's own decision times; settlements give back on the way, so what counts is what was kept."""
+    """Judged by the store's decision times. Settlements return amounts meanwhile, so only what was used counts."""
     requests, tokens = Limit("k", "requests", 40, "s"), Limit("k", "tokens", 400, "s")
     charged: list[tuple[int, int]] = []
     draw = random.Random(7)
@@ -188,7 +188,7 @@ async def test_no_window_exceeds_the_limit(limiter: Limiter) -> None:
 
 @pytest.mark.parametrize("servers", ["memory", "redis"], indirect=True)
 async def test_most_of_a_limit_is_usable(limiter: Limiter) -> None:
-    """One slot of 51 is the price of exactness."""
+    """One of 51 slots is lost to exactness."""
     limit, best = Limit("k", "requests", 51, "s"), 0
     for _ in range(5):
         count, first, last = 0, 0, 0
@@ -200,6 +200,6 @@ async def test_most_of_a_limit_is_usable(limiter: Limiter) -> None:
                 await asyncio.sleep(found.retry_after or 0)
                 last = max(last, found.decided_at)
         best = max(best, count)
-        if best >= 51 * 3 * 0.9:  # a machine that is busy while nobody asks may have better seconds
+        if best >= 51 * 3 * 0.9:  # a busy machine needs several attempts
             return
     raise AssertionError(best)

@@ -1,4 +1,4 @@
-"""Three processes, one Redis, 100,000 requests: no window ever holds more than its limit, judged by the script's own decision times."""
+"""Three processes, one Redis, 100,000 requests: no window exceeds its limit, judged by the decision times of the script."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TENTH = US_PER_S // 10
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of the processes wrote down."""
+    """Return the records of all processes."""
     folder = tmp_path_factory.mktemp("proof")
     server = RedisServer(folder)
     try:
@@ -83,9 +83,9 @@ def test_no_window_holds_more_than_its_limit_over_three_processes(run: list[dict
 
 
 def usable(record: list[tuple[int, int, int]], asked: Counter[int]) -> list[float]:
-    """How full the fuller limit is, in windows that end after the first second, looked at every 10 ms, in which there was demand.
+    """Return the use of the fuller limit in each window with enough demand, checked every 10 ms after the first second.
 
-    A busy machine stalls whoever asks: a window counts if twice the limit was asked for in each tenth of a second that it touches.
+    A busy machine stalls the workers: a window counts only if twice the limit was requested in each 0.1 s that it overlaps.
     """
     parts: list[float] = []
     end = record[0][0] + US_PER_S
@@ -101,7 +101,7 @@ def usable(record: list[tuple[int, int, int]], asked: Counter[int]) -> list[floa
 
 @pytest.mark.prove
 async def test_batched_decisions_compared_with_one_redis_py_call_each(redis: RedisAddress, start: Starter, figure: Figure) -> None:
-    """64 calls at once, each reserved of three limits and settled; the figures are printed, the counts must agree."""
+    """Reserve and settle 64 concurrent calls with three limits each. Prints the times; the counts must agree."""
     from redis.asyncio import Redis
 
     shared = [Limit("cost", "requests", 10**9, "min"), Limit("cost", "tokens", 10**9, "min"), Limit("cost", "concurrent", 10**5)]

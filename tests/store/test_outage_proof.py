@@ -1,4 +1,4 @@
-"""Several processes under load while their Redis is frozen, cut off or full of dead processes' leases: who waits, and what holds."""
+"""Several processes under load while Redis is frozen, unreachable or full of leases of dead processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEADLINE = 0.05
 
 
 class Workers:
-    """Processes that share one store."""
+    """Worker processes that share one store."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -37,7 +37,7 @@ class Workers:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     async def start(self, ports: list[int], seconds: float, hold: float = 0.01) -> None:
-        """Start one for each port, each on the store behind that port; all are ready."""
+        """Start one worker per port, connected to the store at that port, and wait until all are ready."""
         for at, port in enumerate(ports):
             out = self._folder / f"{at}.json"
             self._outs.append(out)
@@ -48,12 +48,12 @@ class Workers:
             assert await asyncio.to_thread(one.stdout.readline) == b"ready\n"
 
     async def results(self) -> list[dict[str, Any]]:
-        """What each wrote down."""
+        """Return the records of all workers."""
         assert await asyncio.gather(*(asyncio.to_thread(one.wait, 120) for one in self.processes)) == [0] * len(self.processes)
         return [json.loads(out.read_text()) for out in self._outs]
 
     def end(self) -> None:
-        """Nothing is left behind."""
+        """End all workers."""
         for one in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 one.kill()
@@ -68,14 +68,14 @@ def _spawn(arguments: list[str]) -> subprocess.Popen[bytes]:
 
 @pytest.fixture
 def workers(tmp_path: Path) -> Iterator[Workers]:
-    """Started by the test."""
+    """Workers started by the test."""
     found = Workers(tmp_path)
     yield found
     found.end()
 
 
 def fullest(results: list[dict[str, Any]], start: int, end: int) -> tuple[int, int, int]:
-    """Most requests and most tokens in any window of a second that ends between two moments, and most calls at the same time."""
+    """Return the largest number of requests and tokens in a window of one second, and of concurrent calls, between two times."""
     record = sorted((tuple(each) for one in results for each in one["admitted"]), key=lambda each: each[0])
     first = tokens = most_requests = most_tokens = 0
     for at, (decided, size, *_) in enumerate(record):
@@ -95,7 +95,7 @@ def fullest(results: list[dict[str, Any]], start: int, end: int) -> tuple[int, i
 
 
 def now() -> int:
-    """Microseconds since 1970, as Redis has them on this machine."""
+    """Return microseconds since 1970 by the system clock, which Redis uses, too."""
     return time.time_ns() // 1000
 
 
@@ -125,12 +125,12 @@ async def test_r3_g3_each_caller_waits_for_a_frozen_redis_once_and_shares_hold(
     figure("admitted by shares", during / 9, "requests a second")
     figure("shared again after", (max(back) - thawed) / 1000, "ms")
     assert sum(one["waited_while_down"] for one in results) == 0
-    assert len(waits) <= 3 * CALLERS  # each caller once
-    assert all(2 <= len(one["lines"]) <= 10 for one in results)  # a busy machine has outages of its own
+    assert len(waits) <= 3 * CALLERS  # once per caller
+    assert all(2 <= len(one["lines"]) <= 10 for one in results)  # a busy machine may cause further outages
     assert requests <= REQUESTS
     assert tokens <= TOKENS
     assert calls <= CALLS
-    assert during > 9 * REQUESTS / 4  # the shares are used
+    assert during > 9 * REQUESTS / 4  # shares are used
 
 
 @pytest.mark.prove
@@ -161,14 +161,14 @@ async def test_m3_g3_a_partitioned_process_and_the_others_keep_one_limit(
     figure("fullest window when all are back", back, f"of {REQUESTS}")
     figure("of the others' calls, decided without the store", away, f"of {sum(len(one['admitted']) for one in others)}")
     assert sum(one["waited_while_down"] for one in results) == 0
-    assert away < sum(len(one["admitted"]) for one in others) / 10  # nobody else is disturbed, but by a busy machine
-    assert not cut["admitted"][-1][3]  # shared again
+    assert away < sum(len(one["admitted"]) for one in others) / 10  # other processes are not affected, except by a busy machine
+    assert not cut["admitted"][-1][3]  # limits are shared again
     assert requests <= REQUESTS
     assert tokens <= TOKENS
     assert calls <= CALLS
-    assert by_shares > 10 * REQUESTS // 3 / 4  # the share that is held back for it is used
+    assert by_shares > 10 * REQUESTS // 3 / 4  # the held-back share is used
     assert shared > (REQUESTS - REQUESTS // 3) / 2
-    assert back > REQUESTS - REQUESTS // 3  # nothing is held back any more
+    assert back > REQUESTS - REQUESTS // 3  # the share is released
 
 
 @pytest.mark.prove

@@ -1,4 +1,4 @@
-"""A real Redis that is killed, frozen, emptied, filled with rubbish: what holds meanwhile, and how it comes back."""
+"""The Redis limiter with a real Redis that is killed, frozen, emptied or filled with foreign values."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ids = itertools.count()
 
 
 async def ask(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservation | Refusal:
-    """One decision under an id of its own."""
+    """Request one decision with a new id."""
     return await limiter.admit(limits, Costs(**costs), f"r{next(_ids)}")
 
 
 async def console(address: RedisAddress) -> RespConnection:
-    """A connection of the test's own."""
+    """Return a separate connection for the test."""
     return await connect(address, lambda: None)
 
 
@@ -46,7 +46,7 @@ async def test_a_flood_of_refused_calls_sends_few_commands(redis: RedisAddress, 
     before, began = limiter.connections.commands, time.monotonic()
     for _ in range(50_000):
         assert isinstance(await ask(limiter, limit), Refusal)
-    assert limiter.connections.commands - before <= 5 + 3 * (time.monotonic() - began)  # the heartbeats, and one question a second
+    assert limiter.connections.commands - before <= 5 + 3 * (time.monotonic() - began)  # heartbeats, and one decision per second
 
 
 async def test_two_limiters_share_one_limit(redis: RedisAddress, start: Starter) -> None:
@@ -175,7 +175,7 @@ async def test_r3_a_frozen_redis_delays_one_decision_until_its_timeout_and_then_
     found = await ask(limiter, limit)
     assert isinstance(found, Reservation)
     assert not found.degraded
-    # what was let in meanwhile is on the books, once: 1 before, 501 frozen, 1 now
+    # calls admitted during the outage are counted once: 1 before, 501 during, 1 now
     assert found.statuses[0].remaining == 1000 - 503
     await eventually(lambda: len(reports) > 1)
     assert [line.split(":")[1].split(" is ")[1].split(" (")[0] for line in reports] == ["unavailable", "available again; limits are shared"]
@@ -190,7 +190,7 @@ async def test_shares_apply_while_redis_is_unavailable(own_redis: RedisServer, s
     own_redis.kill()
     await eventually(lambda: not any(limiter.connections.up for limiter in limiters))
     found = [await ask(limiter, limit) for limiter in limiters for _ in range(60)]
-    assert 54 <= sum(isinstance(one, Reservation) for one in found) <= 62  # a third of what each saw remaining: 62, 61, 60
+    assert 54 <= sum(isinstance(one, Reservation) for one in found) <= 62  # a third of the remainder that each limiter knew: 62, 61, 60
 
 
 @pytest.mark.parametrize(("outage", "admits"), [("open", True), ("closed", False)])
@@ -315,7 +315,7 @@ async def test_r14_cancelled_decisions_mix_up_no_replies(redis: RedisAddress, st
 
 
 def test_the_limiter_works_with_uvloop(shared_redis: RedisAddress) -> None:
-    """uvloop: its transports and its timers are not asyncio's own."""
+    """uvloop has transports and timers of its own."""
 
     async def scene() -> None:
         limiter = RedisLimiter(shared_redis, lambda line: None, timeout_s=20.0)

@@ -11,7 +11,7 @@ from tests.support.redis import RedisServer
 
 
 async def test_redis_py_clients_work_without_the_hello_command(tmp_path: Path) -> None:
-    """As in Redis 5.0, which knows no such command."""
+    """Redis 5.0 does not have this command."""
     server = RedisServer(tmp_path, "--rename-command", "HELLO", "")
     try:
         client: Any = open_client(read_address(server.url), "ledger")

@@ -1,4 +1,4 @@
-"""What a Redis, or the way to it, can do wrong: one line says so, the declared mode decides meanwhile, and it comes back by itself."""
+"""Faults of Redis and of the connection: each is reported once, outage modes apply meanwhile, and the limiter recovers by itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PLENTY = Limit("k", "requests", 10**6, "min")
 
 
 async def decide(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservation | Refusal:
-    """One decision."""
+    """Request one decision."""
     return await limiter.admit(limits or (PLENTY,), Costs(**costs), f"f{next(_ids)}")
 
 
@@ -50,13 +50,13 @@ async def test_r4_a_slow_store_opens_the_breaker_until_it_is_fast_again(own_redi
         await eventually(lambda: limiter.connections.up)
         await eventually(lambda: len(reports) == 2)
         longest, back = 0.0, time.monotonic()
-        for at in range(4):  # blips
+        for at in range(4):  # short interruptions
             proxy.latency = 0.5
             longest = max(longest, time.monotonic() - back if at else 0.0)
             assert (await decide(limiter)).degraded
             proxy.latency, back = 0.0, time.monotonic()
             await eventually(lambda: limiter.connections.up)
-        assert len(reports) <= 4 or longest > 0.9 * STABLE_AFTER_S  # an outage with pauses of less than a second is one outage
+        assert len(reports) <= 4 or longest > 0.9 * STABLE_AFTER_S  # interruptions less than a second apart are one outage
         await limiter.stop()
 
 
@@ -97,7 +97,7 @@ async def test_r11_a_full_store_is_reported_once_until_there_is_room(own_redis: 
     await eventually(lambda: limiter.connections.up)
     found = await decide(limiter)
     assert isinstance(found, Reservation)
-    assert found.statuses[0].remaining == PLENTY.amount - 3  # limits were not reset, and the outage's call is on the books
+    assert found.statuses[0].remaining == PLENTY.amount - 3  # limits were not reset, and the call during the outage is counted
 
 
 async def test_r12_a_busy_script_is_an_outage_until_it_ends(own_redis: RedisServer, start: Starter) -> None:
@@ -132,7 +132,7 @@ async def test_r13_five_hundred_callers_share_one_command_and_one_timeout(own_re
 
 
 async def test_r15_a_clock_set_back_reopens_no_window(own_redis: RedisServer) -> None:
-    """The script, with a clock that the test sets in place of Redis' own."""
+    """Run the script with a clock that the test sets."""
     script = ADMIT.replace("redis.call('TIME')", "redis.call('HMGET', 'clock', 's', 'us')")
     assert script != ADMIT
     limit = Limit("k", "requests", 50, "min")
@@ -144,7 +144,7 @@ async def test_r15_a_clock_set_back_reopens_no_window(own_redis: RedisServer) ->
         await console.execute("HSET", "clock", "s", now // US_PER_S, "us", now % US_PER_S)
         keys, arguments = admit_args([PendingDecision([limit], Costs(), f"c{at}", object())], SettledSpend("me"), 30 * US_PER_S)
         reply: list[Any] = (await console.execute("EVAL", script, len(keys), *keys, *arguments))[0]
-        assert reply[5] >= slot  # where it was charged, or would have been: never lower than before
+        assert reply[5] >= slot  # the slot to charge never decreases
         slot = reply[5]
         if reply[0] == 1:
             admitted.append(slot)
@@ -172,7 +172,7 @@ async def test_r16_a_rotated_password_is_read_again_without_a_restart(
     await ask(second, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     await eventually(lambda: not limiter.connections.up)
     await eventually(lambda: "wrongpass" in limiter.connections.errors)
-    for _ in range(2):  # once for the connection that was ended
+    for _ in range(2):  # the first attempt fails, because its connection was closed
         with pytest.raises(StoreUnavailableError):
             await keys.read_if_changed()
     assert (await decide(limiter)).degraded
@@ -180,7 +180,7 @@ async def test_r16_a_rotated_password_is_read_again_without_a_restart(
     await eventually(lambda: limiter.connections.up)
     assert not (await decide(limiter)).degraded
     await eventually(lambda: len(reports) == 2)
-    assert "WRONGPASS" in reports[0]  # why, and not only that the connection ended
+    assert "WRONGPASS" in reports[0]  # the cause, not only that the connection ended
     assert not any(word in line for line in reports for word in ("first-password", "second-password"))
     assert await keys.read_if_changed() is None
     await keys.close()
@@ -244,7 +244,7 @@ async def test_r16_certificates_are_verified_again_on_each_connect(own_redis: Re
 
 
 async def why_away(keys: RedisKeyStore) -> str:
-    """Why a store cannot be asked; that it was not asked in time says nothing on a busy machine."""
+    """Return why the store is unavailable. Timeouts are retried, because a busy machine causes them, too."""
     said = "Timeout"
     for _ in range(5):
         if "Timeout" in said:

@@ -1,4 +1,4 @@
-"""The tests of limits again, on the Redis that Debian has (7.0) instead of the one that the package index has (8.2)."""
+"""Runs the tests of the store with the Redis of Debian (7.0) instead of that of the package index (8.2)."""
 
 from __future__ import annotations
 

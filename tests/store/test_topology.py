@@ -1,4 +1,4 @@
-"""A master that fails over, a cluster whose slots move and whose nodes go: limits hold, and are shared again within a second or so."""
+"""Failover of a master, migration of hash slots, and loss of cluster nodes: limits hold and are shared again within about a second."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.config.key import KeyConfig
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.redis_address import RedisAddress
 from gateway.config.secret import Secret
-from gateway.config.types import KeyConfig
 from gateway.keys.runtime_keys import RedisKeyStore, RuntimeKeys
 from gateway.store.limit import NO_COSTS, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.outage_log import OutageLog
@@ -31,23 +31,23 @@ TARGET = Limit("provider:p", "requests", 300, "s", side="target"), Limit("provid
 
 @pytest.fixture
 def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
-    """A cluster that a test may break."""
+    """Return a cluster that the test may break."""
     yield from formed(ClusterServers(tmp_path_factory.mktemp("own-cluster")))
 
 
 @pytest.fixture
 def own_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
-    """A master with a replica that a test may break."""
+    """Return a master with a replica that the test may break."""
     yield from formed(SentinelServers(tmp_path_factory.mktemp("own-sentinel"), gone_after=2.0))
 
 
 async def admit(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservation | Refusal:
-    """One decision."""
+    """Request one decision."""
     return await limiter.admit(limits, Costs(**costs), f"t{next(_ids)}")
 
 
 def test_hash_slots_follow_the_specification() -> None:
-    assert hash_slot("123456789") == 0x31C3  # CRC16/XMODEM of this text, from the cluster's specification
+    assert hash_slot("123456789") == 0x31C3  # CRC16/XMODEM of this text, from the Redis Cluster specification
     assert len({hash_slot(tag) for tag in HASH_TAGS}) == len(HASH_TAGS)
 
 
@@ -130,7 +130,7 @@ async def test_run_time_keys_are_shared_in_every_topology(servers: RedisAddress 
     await other.start()
     key = KeyConfig(name="new", hash="sha256:" + "1" * 64, limits=LimitsConfig(requests=Rate(5, "min")), models=("m",))
     assert await one.add(key, "lg-abc...wxyz") is not None
-    assert await other.add(key, "lg-abc...wxyz") is None  # the name is taken, here as there
+    assert await other.add(key, "lg-abc...wxyz") is None  # the name is taken in all processes
     await eventually(lambda: other.entries == [key])
     assert await other.revoke("new")
     assert not await one.revoke("new")
@@ -141,7 +141,7 @@ async def test_run_time_keys_are_shared_in_every_topology(servers: RedisAddress 
 
 
 class Load:
-    """Callers on both sides of a limiter, and what was decided when."""
+    """Callers on both sides of a limiter, with a record of the decisions."""
 
     def __init__(self, limiter: RedisLimiter) -> None:
         self.limiter = limiter
@@ -151,7 +151,7 @@ class Load:
         self.degraded = 0
 
     async def call(self) -> None:
-        """Reserve and settle until told to stop."""
+        """Reserve and settle until stopped."""
         while self.running:
             for limits in (CALLER, TARGET):
                 found = await self.limiter.admit(limits, Costs(), f"l{next(_ids)}")
@@ -165,7 +165,7 @@ class Load:
             await asyncio.sleep(0.003)
 
     def most(self, side: str) -> int:
-        """The fullest window of a second."""
+        """Return the largest number of admissions in one second."""
         times, start, most = sorted(self.shared[side]), 0, 0
         for at, decided in enumerate(times):
             while times[start] <= decided - US_PER_S:
@@ -183,7 +183,7 @@ async def test_r18_slots_migrated_under_load_cause_no_crossslot_and_no_excess(
     await asyncio.sleep(0.5)
     for tag in ("caller", "target", "caller"):
         await own_cluster.move(tag)
-        await asyncio.sleep(1.2)  # a refusal that is repeated without asking, and a heartbeat to each node, lie in between
+        await asyncio.sleep(1.2)  # longer than a refusal is repeated, and than the heartbeat interval
     load.running = False
     await asyncio.gather(*callers)
     assert limiter.connections.errors.get("crossslot", 0) == 0
@@ -192,12 +192,12 @@ async def test_r18_slots_migrated_under_load_cause_no_crossslot_and_no_excess(
         assert 50 < load.most(limits[0].side) <= limits[0].amount
     for limits in (CALLER, TARGET):
         found = await shared(limiter, limits[1])
-        assert found.statuses[0].remaining == limits[1].amount - 1  # no lease was left behind
+        assert found.statuses[0].remaining == limits[1].amount - 1  # no lease remains
         limiter.settle(found, Costs())
 
 
 async def shared(limiter: RedisLimiter, limit: Limit) -> Reservation:
-    """A decision of the store, once it can be asked and nothing is owed to it."""
+    """Return a decision of the store, once it is available and all settlements are sent."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         await eventually(lambda: limiter.connections.up and not limiter._pending_settlements and not limiter._settled, 60)

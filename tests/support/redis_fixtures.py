@@ -1,4 +1,4 @@
-"""What tests of limits share: one Redis for the run, emptied for each test; and both stores behind one fixture."""
+"""Fixtures with real Redis servers, and with every kind of limiter."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.support.redis import RedisServer, given
 from tests.support.redis_topologies import ClusterServers, SentinelServers, ask, formed
 
 PATIENCE = 20.0
-"""Seconds for one decision in tests that are not about the deadline: the machine may be busy."""
+"""Timeout of one decision in tests that are not about timeouts: the machine may be busy."""
 
 Starter = Callable[..., Awaitable[RedisLimiter]]
 
 
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisAddress]:
-    """A Redis for the whole run."""
+    """Return a Redis for the whole test run."""
     named = given()
     if named is not None:
         yield named
@@ -34,7 +34,7 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisAddr
 
 @pytest.fixture
 async def redis(shared_redis: RedisAddress) -> RedisAddress:
-    """The same, empty."""
+    """Return the shared Redis, emptied."""
     connection = await connect(shared_redis, lambda: None)
     await connection.execute("FLUSHALL")
     connection.abort()
@@ -43,7 +43,7 @@ async def redis(shared_redis: RedisAddress) -> RedisAddress:
 
 @pytest.fixture
 def own_redis(tmp_path: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis that a test may kill."""
+    """Return a Redis server that the test may kill."""
     server = RedisServer(tmp_path_factory.mktemp("own"))
     yield server
     server.thaw()
@@ -52,7 +52,7 @@ def own_redis(tmp_path: object, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 async def start() -> AsyncIterator[Starter]:
-    """Start Redis limiters; all are stopped at the end."""
+    """Return a function that starts Redis limiters, which are stopped at the end."""
     running: list[RedisLimiter] = []
 
     async def one(
@@ -70,25 +70,25 @@ async def start() -> AsyncIterator[Starter]:
 
 @pytest.fixture(scope="session")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
-    """A cluster of three nodes for the whole run."""
+    """Return a cluster of three nodes for the whole test run."""
     yield from formed(ClusterServers(tmp_path_factory.mktemp("cluster")))
 
 
 @pytest.fixture(scope="session")
 def shared_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
-    """A master, its replica and a Sentinel for the whole run."""
+    """Return a master, its replica and a Sentinel for the whole test run."""
     yield from formed(SentinelServers(tmp_path_factory.mktemp("sentinel")))
 
 
 @pytest.fixture(params=["memory", "redis", "sentinel", "cluster"])
 def servers(request: pytest.FixtureRequest) -> RedisAddress | ClusterServers | SentinelServers | None:
-    """What runs every kind of store."""
+    """Return the servers of each kind of store; None for memory."""
     return None if request.param == "memory" else request.getfixturevalue(f"shared_{request.param}")
 
 
 @pytest.fixture
 async def limiter(servers: RedisAddress | ClusterServers | SentinelServers | None, start: Starter) -> Limiter:
-    """Every kind of store, empty."""
+    """Return a limiter with each kind of store, emptied."""
     if servers is None:
         return MemoryLimiter()
     if isinstance(servers, RedisAddress):

@@ -1,4 +1,4 @@
-"""Real Redis topologies on loopback: a cluster of three nodes, and a master with a replica that a Sentinel watches."""
+"""Real Redis topologies on loopback: a cluster of three nodes, and a master with a replica and a Sentinel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 60.0
 
 
 async def ask(address: RedisAddress, *command: Any) -> Any:
-    """One command on a connection of its own."""
+    """Run one command on a new connection."""
     connection: RespConnection = await connect(address, lambda: None)
     try:
         return await connection.execute(*command)
@@ -29,18 +29,18 @@ async def ask(address: RedisAddress, *command: Any) -> Any:
 
 
 async def until(true: Any) -> None:
-    """Wait for an async condition."""
+    """Wait until an async condition is true."""
     deadline = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(OSError):
             if await true():
                 return
-        assert time.monotonic() < deadline, "the servers did not come to terms"
+        assert time.monotonic() < deadline, "the servers did not reach the expected state"
         await asyncio.sleep(0.02)
 
 
 class ClusterServers:
-    """Three masters without replicas, a third of the slots each."""
+    """Three masters without replicas, each with a third of the hash slots."""
 
     def __init__(self, folder: Path) -> None:
         self._buses = [free_port() for _ in range(3)]
@@ -53,16 +53,16 @@ class ClusterServers:
 
     @property
     def address(self) -> RedisAddress:
-        """Where it is, as three nodes of it."""
+        """Address with all three nodes."""
         return RedisAddress(kind="cluster", nodes=tuple(("127.0.0.1", node.port) for node in self.nodes))
 
     @property
     def url(self) -> str:
-        """Where it is, as the configuration has it."""
+        """URL for the configuration."""
         return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
     async def form(self) -> None:
-        """Share the slots out and make the nodes known to each other."""
+        """Assign the hash slots and connect the nodes."""
         for at, node in enumerate(self.nodes):
             first, last = SLOTS * at // 3, SLOTS * (at + 1) // 3 - 1
             await ask(node.address, "CLUSTER", "SET-CONFIG-EPOCH", at + 1)
@@ -76,14 +76,14 @@ class ClusterServers:
         return all(b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info for info in infos)
 
     async def owner(self, tag: str) -> RedisServer:
-        """The node that has a tag's slot."""
+        """Return the node of a tag's hash slot."""
         for first, last, node, *_ in await ask(self.nodes[0].address, "CLUSTER", "SLOTS"):
             if first <= hash_slot(tag) <= last:
                 return next(one for one in self.nodes if one.port == node[1])
-        raise AssertionError("nobody has the slot")
+        raise AssertionError("no node has the hash slot")
 
     async def move(self, tag: str) -> None:
-        """Migrate a tag's slot to another node, key by key, as redis-cli would."""
+        """Migrate the hash slot of a tag to another node, key by key, as redis-cli does."""
         slot, old = hash_slot(tag), await self.owner(tag)
         new = next(node for node in self.nodes if node is not old)
         names = {node.port: (await ask(node.address, "CLUSTER", "MYID")).decode() for node in self.nodes}
@@ -100,24 +100,24 @@ class ClusterServers:
         return await self.owner(tag) is new
 
     async def empty(self) -> None:
-        """Forget every key."""
+        """Delete all keys."""
         for node in self.nodes:
             await ask(node.address, "FLUSHALL")
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL to all servers."""
         for node in self.nodes:
             node.thaw()
             node.kill()
 
 
 class SentinelServers:
-    """A master, its replica, and one Sentinel that promotes the replica when the master is gone."""
+    """A master, its replica, and a Sentinel that promotes the replica if the master fails."""
 
     NAME = "main"
 
     def __init__(self, folder: Path, password: str = "", gone_after: float = 60.0) -> None:
-        """`password` is what the Sentinel asks for, and its master does not; `gone_after` so many seconds of silence it is gone."""
+        """Start the servers."""
         self.servers: list[RedisServer] = []
         self._password = password
         for name in ("a", "b"):
@@ -137,16 +137,16 @@ class SentinelServers:
 
     @property
     def address(self) -> RedisAddress:
-        """Where it is; the first Sentinel named is none."""
+        """Address with two Sentinels, of which the first does not exist."""
         return RedisAddress(kind="sentinel", nodes=(("127.0.0.1", free_port()), ("127.0.0.1", self.port)), service=self.NAME)
 
     @property
     def url(self) -> str:
-        """Where it is, as the configuration has it."""
+        """URL for the configuration."""
         return f"redis+sentinel://127.0.0.1:{self.port}/{self.NAME}/0"
 
     async def form(self) -> None:
-        """Wait until the replica follows and the Sentinel knows it."""
+        """Connect the replica and wait until the Sentinel knows it."""
         await ask(self.servers[1].address, "REPLICAOF", "127.0.0.1", self.servers[0].port)
         await until(self._formed)
 
@@ -155,7 +155,7 @@ class SentinelServers:
         return len(told) == 1 and b"slave" in told[0] and (await ask(self.servers[1].address, "ROLE"))[3] == b"connected"
 
     async def copied(self) -> None:
-        """Wait until the replica has all that the master has now."""
+        """Wait until the replica has received everything that the master has written."""
         offset = (await ask(self.servers[0].address, "ROLE"))[1]
         await until(lambda: self._has(offset))
 
@@ -163,16 +163,16 @@ class SentinelServers:
         return bool((await ask(self.servers[1].address, "ROLE"))[4] >= offset)
 
     async def master(self) -> RedisServer:
-        """Whom the Sentinel names."""
+        """Return the server that the Sentinel names as master."""
         _, port = await ask(RedisAddress(port=self.port), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.NAME)
         return next(one for one in self.servers if one.port == int(port))
 
     async def empty(self) -> None:
-        """Forget every key."""
+        """Delete all keys."""
         await ask((await self.master()).address, "FLUSHALL")
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL to all servers."""
         self._sentinel.kill()
         self._sentinel.wait()
         for one in self.servers:
@@ -184,7 +184,7 @@ Servers = TypeVar("Servers", ClusterServers, SentinelServers)
 
 
 def formed(servers: Servers) -> Iterator[Servers]:
-    """The servers while they run."""
+    """Yield servers that are ready, and kill them afterwards."""
     try:
         asyncio.run(servers.form())
         yield servers

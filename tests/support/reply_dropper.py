@@ -1,4 +1,4 @@
-"""A way to Redis that loses replies: the command is carried out, and its answer never comes back."""
+"""A proxy in front of Redis that loses replies: commands are executed, but their replies never arrive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class ReplyDropper:
-    """A unix socket in front of a Redis. While `drop` is set, what Redis says is thrown away and the connection is closed after it."""
+    """A unix socket in front of Redis. While `drop` is set, replies are discarded and the connection is closed."""
 
     def __init__(self, path: Path, redis: str) -> None:
         self.path = str(path)

@@ -13,7 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tokens.counter import BY_BYTES, MAX_INLINE_BYTES, FALLBACK_FACTOR, FALLBACK, TokenCounter, Tokenizer, count_bytes, load_tokenizer, tokenizer_for
+from gateway.tokens.counter import (
+    BY_BYTES,
+    FALLBACK,
+    FALLBACK_FACTOR,
+    MAX_INLINE_BYTES,
+    TokenCounter,
+    Tokenizer,
+    count_bytes,
+    load_tokenizer,
+    tokenizer_for,
+)
 from providers.base import Body
 
 EXACT = Tokenizer("o200k_base", exact=True)
@@ -238,4 +248,4 @@ def test_many_texts_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> N
     counter = TokenCounter(lambda tokenizer: words)
     for turn in range(5):
         counter.count_now(body([{"role": "user", "content": f"{turn} {at}"} for at in range(8)]), EXACT)
-    assert len(counter._known) == 10
+    assert len(counter._cached) == 10

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tokens.truncation import PromptBudget, Group, WindowLimits, Policy, prompt_budget, evicted_messages, evictable_groups, lowered_cap, eviction_order, overflows, fewest_groups
+from gateway.tokens.truncation import (
+    Group,
+    Policy,
+    PromptBudget,
+    WindowLimits,
+    evictable_groups,
+    evicted_messages,
+    eviction_order,
+    fewest_groups,
+    lowered_cap,
+    overflows,
+    prompt_budget,
+)
 
 Message = dict[str, Any]
 POLICIES: tuple[Policy, ...] = ("oldest-first", "middle-out")
@@ -193,4 +205,4 @@ def test_an_overflow_counts_the_answer() -> None:
 def test_a_budget_is_in_order_and_leaves_room_for_a_token(window: int, cap: int | None) -> None:
     found = prompt_budget(WindowLimits("truncate", window=window), cap)
     assert found is not None
-    assert found.target <= found.unevicted <= found.limit == window - 1
+    assert found.goal <= found.threshold <= found.limit == window - 1

@@ -11,13 +11,14 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
+from msgspec import structs
 
 from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 from tests.faults.behaviours import JSON
 from tests.faults.tls import Certificates
-from tests.faults.upstream_server import FaultUpstream, canned, closed_port, play
+from tests.faults.upstream_server import HANG, FaultUpstream, canned, closed_port, play
 from tests.upstream.conftest import BRISK, origin_of, request_for
 
 
@@ -121,3 +122,22 @@ async def test_http1_behind_tls_is_spoken_and_its_connections_are_not_kept(certi
 def test_httpx_is_not_imported_with_the_native_transport() -> None:
     code = "import sys, gateway.upstream.native_transport; sys.exit('httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+async def test_a_total_deadline_is_always_reported_as_timeout(up: FaultUpstream) -> None:
+    # uvloop's clock counts whole milliseconds, so a sum of floats may lie just after the time at which its timer fires
+    up.on("/v1/chat/completions", play(JSON + b"content-length: 1000\r\n\r\n", b" ", HANG))
+    transport = HttpxTransport()
+
+    async def read_all(total: float) -> None:
+        response = await transport.send(origin_of(up), request_for(), structs.replace(BRISK, total=total))
+        await response.body(1 << 20)
+
+    async def failure(total: float) -> str:
+        with pytest.raises(UpstreamError) as caught:
+            await read_all(total)
+        return caught.value.kind
+
+    kinds = await asyncio.gather(*(failure(milliseconds / 1000) for milliseconds in range(300, 340)))
+    await transport.aclose()
+    assert set(kinds) == {"timeout"}

@@ -1,0 +1,55 @@
+"""`lockgate check` and `lockgate schema`: find the mistakes in a configuration, print its JSON Schema."""
+
+from __future__ import annotations
+
+import click
+
+from gateway.commands.options import json_option
+from gateway.commands.output import print_json
+
+
+@click.command(short_help="Check a configuration and list every mistake.")
+@click.argument("file", required=False, type=click.Path())
+@json_option
+def check(file: str | None, as_json: bool) -> None:
+    """Check FILE and everything it refers to, without serving or calling any upstream.
+
+    Every problem is one line, FILE:LINE:COLUMN: PATH: MESSAGE, and the exit code is 2.
+
+    \b
+    lockgate check
+    lockgate check my.yaml --json
+    """
+    from msgspec.structs import asdict
+
+    from gateway.config import load as config
+
+    path = file or config.find_config_path()
+    try:
+        loaded = config.load(path)
+    except config.ConfigError as error:
+        if not as_json:
+            raise
+        print_json({"ok": False, "file": path, "problems": [asdict(problem) for problem in error.problems]})
+        click.get_current_context().exit(2)
+    counts = {"providers": len(loaded.providers), "models": len(loaded.models), "keys": len(loaded.keys)}
+    if as_json:
+        print_json({"ok": True, "file": path, "problems": [], **counts})
+    else:
+        summary = ", ".join(f"{count} {word if count != 1 else word[:-1]}" for word, count in counts.items())
+        click.echo(f"{path}: {click.style('ok', fg='green')} ({summary})")
+
+
+@click.command(short_help="Print the JSON Schema of the configuration.")
+@click.option("--markdown", is_flag=True, help="Print the configuration reference as Markdown instead.")
+def schema(markdown: bool) -> None:
+    """Print the JSON Schema of the configuration, for editors and other validators.
+
+    \b
+    lockgate schema > schema.json
+    lockgate schema --markdown > configuration.md
+    """
+    from gateway.config.reference import reference
+    from gateway.config.schema import schema_text
+
+    click.echo(reference() if markdown else schema_text(), nl=False)

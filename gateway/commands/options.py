@@ -1,0 +1,58 @@
+"""Options that several commands share, and the parameter type of durations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+ADMIN_URL = "http://127.0.0.1:8081"
+CONFIG_HELP = "Configuration file. Default: $LOCKGATE_CONFIG, ./config/gateway.yaml, else a built-in configuration with the local model."
+
+
+def config_option(command: Any) -> Any:
+    """Add --config."""
+    return click.option(
+        "-c",
+        "--config",
+        "config_path",
+        metavar="FILE",
+        type=click.Path(),
+        envvar="LOCKGATE_CONFIG",
+        show_envvar=True,
+        help=CONFIG_HELP,
+    )(command)
+
+
+def json_option(command: Any) -> Any:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def admin_option(command: Any) -> Any:
+    """Add --admin, the URL of the running gateway's admin listener."""
+    return click.option(
+        "--admin",
+        "url",
+        metavar="URL",
+        default=ADMIN_URL,
+        show_default=True,
+        envvar="LOCKGATE_ADMIN",
+        show_envvar=True,
+        help="URL of the admin listener.",
+    )(command)
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """A duration such as `5s`, `2m` or `0`, converted to seconds."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds. A malformed value is a usage error with the configuration's message."""
+        from gateway.config.formats import read_pause
+
+        try:
+            return value if isinstance(value, float) else read_pause(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)

@@ -1,0 +1,74 @@
+"""Settings of virtual keys and teams."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from gateway.config.field_types import KEY_HASH_EXAMPLE, STRICT_DESCRIPTION, KeyHash, Name
+from gateway.config.limit import LimitsConfig
+
+_Models = tuple[Annotated[str, Meta(min_length=1)], ...]
+
+
+class TeamConfig(Struct, frozen=True):
+    """A group of keys with common limits and models."""
+
+    name: Name
+    models: Annotated[
+        _Models | None,
+        Meta(
+            description="Models that keys of this team may use, if the key itself allows them too. Default: all.",
+            examples=[["smart", "fast"]],
+        ),
+    ] = None
+    disabled: Annotated[bool, Meta(description="Reject all keys of this team.", examples=[True])] = False
+    limits: Annotated[
+        LimitsConfig,
+        Meta(
+            description="Limits for all calls with keys of this team together.", examples=[{"spend": "500 USD/month"}]
+        ),
+    ] = LimitsConfig()
+
+
+class KeyConfig(Struct, frozen=True):
+    """A virtual key: who may call, and for which models."""
+
+    name: Name
+    hash: Annotated[
+        KeyHash,
+        Meta(
+            description="SHA-256 of the key, as `sha256:` and 64 hexadecimal digits, or `file:PATH`. "
+            'To compute it: `printf %s "$KEY" | sha256sum`.',
+            examples=[KEY_HASH_EXAMPLE],
+        ),
+    ]
+    models: Annotated[
+        _Models | None, Meta(description="Models that this key may use. Default: all.", examples=[["smart", "fast"]])
+    ] = None
+    team: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="A team of this file. Its limits and models apply as well.", examples=["search"]),
+    ] = None
+    disabled: Annotated[bool, Meta(description="Reject this key.", examples=[True])] = False
+    expires: Annotated[
+        Annotated[datetime, Meta(extra={"form": "expires"})] | None,
+        Meta(
+            description="Last day (UTC) on which the key is accepted, or the moment from which it is rejected. "
+            "Default: never.",
+            examples=["2027-12-31"],
+        ),
+    ] = None
+    strict: Annotated[bool | None, Meta(description=STRICT_DESCRIPTION, examples=[True])] = None
+    limits: Annotated[
+        LimitsConfig, Meta(description="Limits for all calls with this key.", examples=[{"requests": "600/min"}])
+    ] = LimitsConfig()
+    limits_per_user: Annotated[
+        LimitsConfig,
+        Meta(
+            description="Limits for each value of the request field `user` in calls with this key.",
+            examples=[{"requests": "20/min"}],
+        ),
+    ] = LimitsConfig()

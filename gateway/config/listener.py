@@ -1,0 +1,78 @@
+"""Settings of the two listeners: TLS, the admin listener, and timeouts for the connections of callers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from gateway.config.field_types import KEY_HASH_EXAMPLE, Duration, File, KeyHash, Listen
+from gateway.config.formats import Address
+
+
+class TlsConfig(Struct, frozen=True):
+    """Certificate and private key of the callers' listener. Files that change are loaded again on reload."""
+
+    cert: Annotated[
+        File,
+        Meta(
+            description="PEM file with the certificate and its chain. Relative paths start at the folder of the YAML file.",
+            examples=["/etc/lockgate/tls.crt"],
+        ),
+    ]
+    key: Annotated[
+        File,
+        Meta(description="PEM file with the private key, without a passphrase.", examples=["/etc/lockgate/tls.key"]),
+    ]
+
+
+class AdminConfig(Struct, frozen=True):
+    """The admin listener for health, metrics and administration. Callers use the other listener."""
+
+    listen: Annotated[Listen, Meta(description="HOST:PORT of the admin listener.", examples=["0.0.0.0:8081"])] = (
+        Address("127.0.0.1", 8081)
+    )
+    key_hash: Annotated[
+        KeyHash | None,
+        Meta(
+            description="SHA-256 of the admin key, as `sha256:` and 64 hexadecimal digits. Required unless the listener is on "
+            "loopback.",
+            examples=[KEY_HASH_EXAMPLE],
+        ),
+    ] = None
+    metrics: Annotated[
+        Literal["keyed", "open"],
+        Meta(description="Whether `/metrics` requires the admin key (`keyed`) or not (`open`).", examples=["open"]),
+    ] = "keyed"
+
+
+class CallersConfig(Struct, frozen=True):
+    """Timeouts for the connections of callers."""
+
+    headers: Annotated[
+        Duration,
+        Meta(
+            description="Maximum time from a new connection to the complete head of its first request, and for each later "
+            "head once it has begun.",
+            examples=["5s"],
+        ),
+    ] = 10.0
+    body: Annotated[
+        Duration,
+        Meta(
+            description="Maximum pause within a request body. Also the maximum time for a whole body that arrives at less than "
+            "4 KiB per second.",
+            examples=["10s"],
+        ),
+    ] = 30.0
+    write_stall: Annotated[
+        Duration,
+        Meta(description="Maximum time in which a caller reads nothing of its response.", examples=["30s"]),
+    ] = 60.0
+    heartbeat: Annotated[
+        Duration,
+        Meta(
+            description="Pause in a stream after which the gateway sends a comment, to keep the connection open.",
+            examples=["5s"],
+        ),
+    ] = 15.0

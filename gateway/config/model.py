@@ -1,0 +1,220 @@
+"""Settings of a model: targets, timeouts, retries, load balancing, hedging, mirroring, context window."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from gateway.config.field_types import STRICT_DESCRIPTION, Duration, File, Name
+from gateway.config.limit import HedgeDelay, LimitsConfig
+from gateway.config.route import Balance, Ref, Route
+
+_Tokens = Annotated[int, Meta(ge=1)]
+
+
+class ContextConfig(Struct, frozen=True):
+    """What happens to a conversation that exceeds the context window. Without these settings the provider decides."""
+
+    overflow: Annotated[
+        Literal["truncate", "error"] | None,
+        Meta(
+            description="`truncate`: lower the output cap, then evict messages. `error`: reject the call (400). Applies to "
+            "callers that do not choose themselves.",
+            examples=["truncate"],
+        ),
+    ] = None
+    policy: Annotated[
+        Literal["oldest-first", "middle-out"] | None,
+        Meta(
+            description="Which messages are evicted first. System messages and the last user turn are never evicted. "
+            "Default: `oldest-first`.",
+            examples=["middle-out"],
+        ),
+    ] = None
+    max_prompt_tokens: Annotated[
+        _Tokens | None,
+        Meta(
+            description="Maximum prompt size. A longer prompt is truncated by `policy`, or rejected with `overflow: error`. "
+            "Default: unlimited.",
+            examples=[32000],
+        ),
+    ] = None
+    window: Annotated[
+        _Tokens | None,
+        Meta(
+            description="Tokens of prompt and output together. Default: the bundled catalog's value.", examples=[131072]
+        ),
+    ] = None
+    output: Annotated[
+        _Tokens | None,
+        Meta(description="Maximum tokens of one answer. Default: the bundled catalog's value.", examples=[8192]),
+    ] = None
+    tokenizer: Annotated[
+        File | None,
+        Meta(
+            description="The model's `tokenizer.json` for exact counts. Requires `pip install lockgate[tokenizers]`.",
+            examples=["/models/llama/tokenizer.json"],
+        ),
+    ] = None
+
+
+class MirrorConfig(Struct, frozen=True):
+    """Copies of a model's calls to another target, whose responses are discarded. Callers neither wait nor pay for them."""
+
+    target: Annotated[
+        Ref,
+        Meta(
+            extra={"form": "ref"},
+            description="Target of the copies: PROVIDER/MODEL, or another model of this file.",
+            examples=["vllm/llama-3.3-70b"],
+        ),
+    ]
+    share: Annotated[
+        Annotated[float, Meta(extra={"form": "share"})],
+        Meta(description="Share of the calls to copy.", examples=["10%"]),
+    ] = 1.0
+    max_concurrent: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="Maximum number of copies in flight. Further calls are not copied.",
+            examples=[20],
+        ),
+    ] = 10
+    timeout: Annotated[Duration, Meta(description="Maximum time for one copy.", examples=["30s"])] = 60.0
+
+
+class HedgeConfig(Struct, frozen=True):
+    """A second attempt at the next target if the first is slow to answer. The first answer wins; both attempts are billed."""
+
+    after: Annotated[
+        Annotated[HedgeDelay, Meta(extra={"form": "after"})],
+        Meta(
+            description="Delay before the second attempt: a time, or a percentile of the target's own time to first token.",
+            examples=["p95"],
+        ),
+    ]
+    budget: Annotated[
+        Annotated[float, Meta(extra={"form": "share"})],
+        Meta(description="Maximum share of the calls that get a second attempt. At most 5%.", examples=["2%"]),
+    ] = 0.05
+
+
+class ModelSettings(Struct, frozen=True, kw_only=True):
+    """Settings of a model that also apply to the models it leads to. None: the next model on the route decides, then the provider."""
+
+    timeout: Annotated[
+        Duration | None,
+        Meta(
+            description="Maximum time for a call, all attempts together. Default: the provider's timeout.",
+            examples=["60s"],
+        ),
+    ] = None
+    first_byte_timeout: Annotated[
+        Duration | None,
+        Meta(
+            description="Maximum time from sending a request to its response head. Default: the provider's setting.",
+            examples=["20s"],
+        ),
+    ] = None
+    idle_timeout: Annotated[
+        Duration | None,
+        Meta(
+            description="Maximum pause between two pieces of a response. Default: the provider's setting.",
+            examples=["30s"],
+        ),
+    ] = None
+    retries: Annotated[
+        Annotated[int, Meta(ge=0, le=10)] | None,
+        Meta(description="Retries at the same target before the next one is tried. Default: 0.", examples=[1]),
+    ] = None
+    attempts: Annotated[
+        Annotated[int, Meta(ge=1, le=10)] | None,
+        Meta(
+            description="Maximum number of upstream requests for one call, retries and fallbacks included. Default: 3.",
+            examples=[4],
+        ),
+    ] = None
+    strict: Annotated[bool | None, Meta(description=STRICT_DESCRIPTION, examples=[True])] = None
+    json_repair: Annotated[
+        bool | None,
+        Meta(
+            description="Repeat the request once if a JSON answer does not match `response_format`. Both requests are billed. "
+            "Does not apply to streams.",
+            examples=[True],
+        ),
+    ] = None
+    continue_on_cut: Annotated[
+        bool | None,
+        Meta(
+            description="Continue a broken stream at the next target that supports it (local, llama.cpp, vLLM, Anthropic). "
+            "Both attempts are billed.",
+            examples=[True],
+        ),
+    ] = None
+    context: Annotated[
+        ContextConfig | None,
+        Meta(
+            description="What happens to a conversation that exceeds the context window.",
+            examples=[{"overflow": "truncate"}],
+        ),
+    ] = None
+    require_parameters: Annotated[
+        bool | None,
+        Meta(
+            description="Skip targets that would drop or change a parameter of the call. If none is left, the call is "
+            "rejected (400).",
+            examples=[True],
+        ),
+    ] = None
+    hedge: Annotated[
+        Annotated[HedgeConfig, Meta(extra={"short": "after"})] | None,
+        Meta(
+            description="Start a second attempt at the next target if the first is slow to answer. Default: off.",
+            examples=["p95"],
+        ),
+    ] = None
+    mirror: Annotated[
+        Annotated[MirrorConfig, Meta(extra={"short": "target"})] | None,
+        Meta(
+            description="Copy calls to another target and discard the responses. Default: off.",
+            examples=[{"target": "vllm/llama-3.3-70b", "share": "10%"}],
+        ),
+    ] = None
+
+
+class ModelConfig(ModelSettings, frozen=True):
+    """A model that callers can ask for: its targets, how they are balanced, its limits, and its settings."""
+
+    name: Name
+    targets: Annotated[
+        Route,
+        Meta(
+            extra={"form": "route"},
+            description="Where calls go: a target (PROVIDER/MODEL), another model of this file, a list (an order: the next is "
+            "tried if one fails) or a mapping to weights (a split).",
+            examples=[["vllm/llama-3.3-70b", "openai/gpt-4o"]],
+        ),
+    ]
+    balance: Annotated[
+        Balance | None,
+        Meta(
+            description="How a split chooses: `weighted` (default), `latency` (time to first token), `least_busy`, `cost`, or "
+            "`session` (the same target for the same conversation).",
+            examples=["latency"],
+        ),
+    ] = None
+    session_header: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")] | None,
+        Meta(
+            description="With `balance: session`, the request header that identifies a conversation. Without it, the gateway "
+            "uses the field `user`, then the beginning of the prompt. Default: `x-session-id`.",
+            examples=["x-conversation-id"],
+        ),
+    ] = None
+    limits: Annotated[
+        LimitsConfig,
+        Meta(description="Limits for all calls that ask for this model by name.", examples=[{"concurrent": 50}]),
+    ] = LimitsConfig()

@@ -1,0 +1,79 @@
+"""What a caller learns of its limits: the 429 or 503 of a refused call, and the rate-limit headers of every call."""
+
+from __future__ import annotations
+
+import random
+
+from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
+from gateway.store.limit import TOKEN_KINDS, Limit, LimitStatus, Refusal, Reservation
+
+DEGRADED = (b"x-gateway-limits", b"degraded")
+NO_RETRY = (b"x-should-retry", b"false")
+RETRY_JITTER = 0.1
+"""Random share added to Retry-After, so that refused callers do not all return at once."""
+
+
+def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
+    """Return the caller's error in OpenAI's words: which limit refused the call, and when to retry."""
+    limit = refusal.limit
+    kind, _, name = limit.owner.partition(":")
+    whose = "this user" if kind == "user" else f"the {kind} '{name}'"
+    if refusal.unavailable:
+        text = f"The limit of {limit} for {whose} cannot be checked: the store is unavailable."
+        return Unavailable(text, code="limiter_unavailable", retry_after=refusal.retry_after or 1.0)
+    if refusal.retry_after is None:
+        text = f"This request alone exceeds the limit of {limit} for {whose}. Lower max_tokens or shorten the prompt."
+        return LimitReached(text, type=_type(limit), code=_code(limit), headers=(NO_RETRY,))
+    wait = refusal.retry_after * (1 + RETRY_JITTER * random.random())
+    headers: Headers = retry_after_headers(wait)
+    retry = f"Please try again in {go_duration(wait)}."
+    if refusal.busy:
+        text = f"The remaining budget of {limit} for {whose} is reserved by calls in flight. {retry}"
+        return LimitReached(text, type="requests", code="rate_limit_exceeded", headers=headers)
+    if limit.kind == "spend":
+        headers = (*headers, NO_RETRY)
+        has_rest = any(status.limit is limit and status.remaining > 0 for status in refusal.statuses)
+        text = f"The budget of {limit} for {whose} is used up."
+        if has_rest:
+            text = f"The remaining budget of {limit} for {whose} does not cover this request. Lower max_tokens."
+    else:
+        text = f"Rate limit reached for {whose}: {limit}. {retry}"
+    return LimitReached(text, type=_type(limit), code=_code(limit), headers=headers)
+
+
+def _type(limit: Limit) -> str:
+    if limit.kind == "spend":
+        return "insufficient_quota"
+    return "tokens" if limit.kind in TOKEN_KINDS else "requests"
+
+
+def _code(limit: Limit) -> str:
+    return "insufficient_quota" if limit.kind == "spend" else "rate_limit_exceeded"
+
+
+def rate_limit_headers(decision: Reservation | Refusal) -> Headers:
+    """Return OpenAI's rate-limit headers for the tightest limit on requests and the tightest limit on tokens."""
+    headers: list[tuple[bytes, bytes]] = []
+    for word, kinds in ((b"requests", frozenset({"requests"})), (b"tokens", TOKEN_KINDS)):
+        tightest: LimitStatus | None = None
+        for status in decision.statuses:
+            if status.limit.kind in kinds and (tightest is None or status.remaining < tightest.remaining):
+                tightest = status
+        if tightest is not None:
+            headers.append((b"x-ratelimit-limit-" + word, b"%d" % tightest.limit.amount))
+            headers.append((b"x-ratelimit-remaining-" + word, b"%d" % tightest.remaining))
+            headers.append((b"x-ratelimit-reset-" + word, go_duration(tightest.reset_s).encode()))
+    if decision.degraded:
+        headers.append(DEGRADED)
+    return headers
+
+
+def go_duration(seconds: float) -> str:
+    """Format a duration as OpenAI's headers and Go's time.ParseDuration do: `12ms`, `1.5s`, `6m0s`, `1h0m0s`."""
+    ms = max(0, round(seconds * 1000))
+    if ms < 1000:
+        return f"{ms}ms"
+    hours, ms = divmod(ms, 3_600_000)
+    minutes, ms = divmod(ms, 60_000)
+    rest = f"{ms / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    return f"{hours}h{minutes}m{rest}" if hours else f"{minutes}m{rest}" if minutes else rest
