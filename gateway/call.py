@@ -13,7 +13,7 @@ from providers.base import Adjustment, Body, Operation, Target, Usage, WireReque
 if TYPE_CHECKING:
     from gateway.catalog.prices import TokenPrice
     from gateway.errors import GatewayError, Headers
-    from gateway.keys.authenticate import VirtualKey
+    from gateway.keys.virtual_key import VirtualKey
     from gateway.store.limit import Reservation
     from gateway.streams.relay import Relay
     from gateway.streams.transcript import Transcript

@@ -35,7 +35,8 @@ from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.http.caller import Caller, CallerDeadlines, Send
 from gateway.http.json_body import CallerDisconnectedError, Receive, check_body_headers, check_size, parse_body, read_body
 from gateway.http.sweeper import Sweeper
-from gateway.keys.authenticate import Keys, may_use
+from gateway.keys.authenticate import Keys
+from gateway.keys.virtual_key import may_use
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
