@@ -28,7 +28,7 @@ def stream(chunks: int) -> bytes:
 
 def decoder_of(call: Call) -> StreamDecoder | None:
     """Return the filters that a call adds to the relay."""
-    return StopStream(None, call.stops, 1, keep=call.keep_stop) if call.stops else None
+    return StopStream(None, call.stops, 1, keep=call.keeps_stop) if call.stops else None
 
 
 def once(wire: bytes, decoder: StreamDecoder | None, size: int) -> float:

@@ -107,13 +107,13 @@ class Call(Struct, eq=False):
     route: str = ""
     """The model's name in the configuration, perhaps a pattern."""
     stream: bool = False
-    usage_asked: bool = False
+    wants_usage: bool = False
     """The caller set stream_options.include_usage; otherwise we ask upstream and hide it."""
     stops: tuple[str, ...] = ()
     """Stop strings, each of which ends the text here whatever the provider does with it."""
-    keep_stop: bool = False
+    keeps_stop: bool = False
     """The stop stays in the text (include_stop_str_in_output)."""
-    fits: bool = False
+    wants_fit: bool = False
     """The caller said what to do about a conversation that does not fit the context window."""
     reservation: Reservation | None = None
     """What the caller's limits hold for this call until it is settled."""
@@ -124,9 +124,9 @@ class Call(Struct, eq=False):
     strict: bool = False
     strict_limits: bool = False
     """Limits on tokens or money that have to hold exactly were reserved for this call."""
-    require: bool = False
+    requires_parameters: bool = False
     """Only targets that honour every parameter of this call may be asked (x-gateway-require-parameters)."""
-    receipt: bool = False
+    wants_receipt: bool = False
     """The caller wants the receipt in the body."""
     attempts: list[Attempt] = []
     """In order of their start; the winner of a hedge comes after the loser."""
@@ -171,8 +171,8 @@ class Call(Struct, eq=False):
             model=self.model,
             route=self.route,
             stream=self.stream,
-            usage_asked=self.usage_asked,
+            wants_usage=self.wants_usage,
             stops=self.stops,
-            keep_stop=self.keep_stop,
-            fits=self.fits,
+            keeps_stop=self.keeps_stop,
+            wants_fit=self.wants_fit,
         )

@@ -56,13 +56,13 @@ class GatewayError(Exception):
         if type is not None:
             self.type = type
 
-    def body(self) -> bytes:
+    def as_body(self) -> bytes:
         """OpenAI's error object as JSON bytes."""
         return _encode({"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}})
 
-    def event(self) -> bytes:
+    def as_event(self) -> bytes:
         """The same as the last event of a stream; no [DONE] follows it."""
-        return b"data: " + self.body() + b"\n\n"
+        return b"data: " + self.as_body() + b"\n\n"
 
 
 class BadRequest(GatewayError):
@@ -97,7 +97,7 @@ class NotFound(GatewayError):
     status, code, type = 404, "not_found", "invalid_request_error"
 
 
-class TooLarge(GatewayError):
+class RequestTooLarge(GatewayError):
     """The body is over `max_body`; the connection is closed, as its rest is not read."""
 
     status, code, type = 413, "request_too_large", "invalid_request_error"
@@ -186,7 +186,7 @@ FAILURES: dict[FailureKind, Consequence] = {
 }
 """Every kind of failure, and what follows from it. After the first byte to the caller nothing is tried again, whatever stands here."""
 
-SDK_PATIENCE = 120.0
+MAX_SDK_RETRY_AFTER_S = 120.0
 """Seconds: a client that is told to come back later than this gives up (openai-python's MAX_RETRY_AFTER_DELAY)."""
 NO_RETRY = (b"x-should-retry", b"false")
 
@@ -222,7 +222,7 @@ def from_failure(failure: Failure, target: str) -> GatewayError:
     headers: Headers = ()
     if status in (429, 503) or failure.retry_after is not None:
         headers = retry_after_headers(failure.retry_after if failure.retry_after is not None else 1.0)
-    if not again or (failure.retry_after or 0.0) > SDK_PATIENCE:
+    if not again or (failure.retry_after or 0.0) > MAX_SDK_RETRY_AFTER_S:
         headers = (*headers, NO_RETRY)
     kind = {429: "rate_limit_error" if failure.kind == "rate_limit" else "insufficient_quota"}.get(status, "upstream_error")
     message = f"{target}: {failure.message}"

@@ -148,11 +148,11 @@ class Pipeline:
         call.error = error
         try:
             if caller.head_sent:
-                await caller.finish(error.event())
+                await caller.finish(error.as_event())
             else:
                 call.status = error.status
                 call.first_byte_at = time.monotonic()
-                body = error.body()
+                body = error.as_body()
                 await caller.respond(error.status, error_headers(call, error, len(body)), body)
         except asyncio.CancelledError:
             if not caller.disconnected:
@@ -214,7 +214,7 @@ class Pipeline:
                 call.client_id = linked_id(value)
             elif name[:10] == PREFIX and wanted is None:
                 wanted = read_gateway_headers(headers)
-                call.strict, call.require, call.receipt = wanted.strict, wanted.require_parameters, wanted.receipt_in_body
+                call.strict, call.requires_parameters, call.wants_receipt = wanted.strict, wanted.require_parameters, wanted.receipt_in_body
         call.model = read_model(body)
         call.strict = call.strict or self._strict or (call.key is not None and call.key.strict)
 
@@ -222,13 +222,13 @@ class Pipeline:
 def _read_asks(call: Call, body: Body) -> None:
     """What a checked body asks of the gateway itself: streaming, usage in the stream, stops, a deadline, a prompt that fits."""
     call.stream = body.get("stream") is True
-    call.fits = BEHAVIOUR in body or LIMIT in body
+    call.wants_fit = BEHAVIOUR in body or LIMIT in body
     if "stream_options" in body:
-        call.usage_asked = (body.get("stream_options") or {}).get("include_usage") is True
+        call.wants_usage = (body.get("stream_options") or {}).get("include_usage") is True
     if body.get("stop"):
         stop = body.get("stop")
         call.stops = (stop,) if type(stop) is str else tuple(stop)
-        call.keep_stop = body.get("include_stop_str_in_output") is True
+        call.keeps_stop = body.get("include_stop_str_in_output") is True
     if body.get("timeout_microseconds"):
         call.deadline = body.get("timeout_microseconds") / 1e6
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.errors import FAILURES, BadRequest, Forbidden, LimitReached, NotFound, TooLarge, Unauthorized, Unavailable
+from gateway.errors import FAILURES, BadRequest, Forbidden, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "errors.md"
@@ -99,7 +99,7 @@ def test_page_gives_the_status_of_each_failure() -> None:
 
 def test_page_gives_the_status_of_each_error_class() -> None:
     listed = rows()
-    classes = [BadRequest, Unauthorized, Forbidden, NotFound, TooLarge, LimitReached, Unavailable]
+    classes = [BadRequest, Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReached, Unavailable]
     assert [one.__name__ for one in classes if str(one.status) not in listed[str(one.code)]] == []
 
 

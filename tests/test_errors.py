@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import FAILURES, BadRequest, GatewayError, TooLarge, Unavailable, from_failure, from_refusal, retry_after_headers
+from gateway.errors import FAILURES, BadRequest, GatewayError, RequestTooLarge, Unavailable, from_failure, from_refusal, retry_after_headers
 from providers.base import Failure, FailureKind, Refusal
 
 KINDS = get_args(FailureKind)
@@ -18,14 +18,14 @@ KINDS = get_args(FailureKind)
 
 @given(st.text(), st.none() | st.text(), st.text())
 def test_every_error_is_openais_object(message: str, param: str | None, code: str) -> None:
-    body = msgspec.json.decode(BadRequest(message, param=param, code=code).body())
+    body = msgspec.json.decode(BadRequest(message, param=param, code=code).as_body())
     assert body == {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
 
 
 def test_an_error_event_is_the_same_object_and_no_done() -> None:
     error = GatewayError("no\nway")
-    assert error.event() == b"data: " + error.body() + b"\n\n"
-    assert b"\n" not in error.body()
+    assert error.as_event() == b"data: " + error.as_body() + b"\n\n"
+    assert b"\n" not in error.as_body()
 
 
 def test_every_failure_kind_has_a_status_and_code() -> None:
@@ -42,7 +42,7 @@ def test_a_failure_is_never_answered_as_success_nor_as_the_callers_missing_key(
     error = from_failure(failure, "a/x")
     assert 400 <= error.status < 600
     assert kind == "client_error" or error.status not in (401, 403)
-    decoded = msgspec.json.decode(error.body())["error"]
+    decoded = msgspec.json.decode(error.as_body())["error"]
     assert set(decoded) == {"message", "type", "param", "code"}
     if error.status in (429, 503):
         assert b"retry-after" in dict(error.headers)
@@ -89,7 +89,7 @@ def test_refusals_name_their_parameter() -> None:
 
 
 def test_a_body_too_large_closes_the_connection_and_unavailable_says_when() -> None:
-    assert (b"connection", b"close") in TooLarge(5).headers
+    assert (b"connection", b"close") in RequestTooLarge(5).headers
     assert (b"retry-after", b"3") in Unavailable("busy", retry_after=2.5).headers
 
 

@@ -54,4 +54,4 @@ def answer_internal_error(gateway: Gateway) -> Callable[[Request, Exception], Aw
 
 def _error_response(error: GatewayError, id: str) -> Response:
     headers = {name.decode(): value.decode() for name, value in error.headers}
-    return Response(error.body(), error.status, {"x-request-id": id, **headers}, "application/json")
+    return Response(error.as_body(), error.status, {"x-request-id": id, **headers}, "application/json")

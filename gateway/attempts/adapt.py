@@ -30,9 +30,9 @@ class AdaptedRequest(NamedTuple):
     adjustments: list[Adjustment]
     context: ContextReport | None = None
     """How the conversation was fitted into the context window."""
-    asked: logits.Asked | None = None
+    asked: logits.LogitsRequest | None = None
     """The probabilities to read from a chat completion, for a provider without an operation for them."""
-    watch: json_mode.Watch | None = None
+    watch: json_mode.JsonValidator | None = None
     """Validates the answer in JSON mode."""
 
 
@@ -44,17 +44,17 @@ async def adapt(fit: Fit, call: Call, candidate: Candidate, target: Target, left
     assert call.body is not None
     strict = call.strict or bool(candidate.settings.strict)
     if call.operation == "logits" and not logits.is_native(target.kind):
-        options, asked = Options(strict), logits.read(call.body)
-        body = logits.as_chat(call.body, asked)
+        options, asked = Options(strict), logits.read_request(call.body)
+        body = logits.to_chat(call.body, asked)
         return AdaptedRequest(body, options, logits.adapt(body, asked, target, options), asked=asked)
     options = Options(strict, call.stream, call.operation)
     transcript = call.transcript if call.transcript is not None and call.transcript.handovers else None
     body = call.body.copy() if transcript is None else continued_body(transcript, call, call.body)
     context, fitted = None, []
     try:
-        if call.operation == "chat" and (call.fits or candidate.settings.context is not None):
+        if call.operation == "chat" and (call.wants_fit or candidate.settings.context is not None):
             deadlines = cap_to_time_left(candidate.deadlines, left)
-            fit_result = await fit.apply(body, candidate.backend, candidate.settings.context, deadlines, strict=strict, report=call.receipt)
+            fit_result = await fit.apply(body, candidate.backend, candidate.settings.context, deadlines, strict=strict, report=call.wants_receipt)
             context, fitted = fit_result.report, fit_result.adjustments
         if cap is not None:
             fitted = [*fitted, set_output_cap(body, cap)]

@@ -30,7 +30,7 @@ from gateway.config.route import DEFAULT_MAX_ATTEMPTS
 from gateway.http.caller import Caller
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
-from gateway.response.deliver import Exchange, carry_out
+from gateway.response.deliver import UpstreamExchange, deliver
 from gateway.response.redaction import redact
 from gateway.targets.candidate import Candidate
 from gateway.targets.health import TargetHealth
@@ -285,7 +285,7 @@ class Failover:
             call.trace.begin(attempt)
         broken = call.answered_by  # the attempt that this one continues
         deadlines = cap_to_time_left(candidate.deadlines, left)
-        exchange = Exchange(call, attempt, caller, backend, request.options, deadlines, self._metrics, request.asked, request.watch)
+        exchange = UpstreamExchange(call, attempt, caller, backend, request.options, deadlines, self._metrics, request.asked, request.watch)
         attempt.sent_at = exchange.sent_at if broken is None else broken.sent_at
         admission = Admission(call, target, health, limits)
         backend.latency.in_flight += 1
@@ -300,7 +300,7 @@ class Failover:
                 raise
             progress.sent += 1
             exchange.on_begin = admission.on_begin
-            await carry_out(exchange, request.body)
+            await deliver(exchange, request.body)
         except UpstreamError as error:
             failure = upstream_failure(error, call, attempt, caller)
             ended = failure.kind
@@ -317,7 +317,7 @@ class Failover:
             return None
         finally:
             attempt = progress.attempt = exchange.attempt  # a repair of its answer is an attempt of its own
-            attempt.ms = exchange.elapsed()
+            attempt.ms = exchange.elapsed_ms()
             backend.latency.in_flight -= 1
             first_byte_at = call.first_byte_at if call.answered_by is attempt else 0.0
             if broken is None:  # else the times are those of the target that began the stream

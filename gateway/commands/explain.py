@@ -50,5 +50,5 @@ def explain_file(config_path: str | None, source: bytes, headers: Mapping[str, s
         fit = generation.pipeline.attempts.fit
         return explain_request(generation.router, generation.config, fit, source, headers)
     except GatewayError as error:
-        decoded: dict[str, Any] = msgspec.json.decode(error.body())
+        decoded: dict[str, Any] = msgspec.json.decode(error.as_body())
         return {"status": error.status, **decoded}

@@ -20,11 +20,11 @@ T = TypeVar("T")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
-AHEAD = 4
+MAX_PIECES_AHEAD = 4
 """Pieces that each upstream stream may be ahead of the caller, and of streams that have not begun: one never crowds another out."""
 
 
-async def together(calls: Sequence[Awaitable[T]]) -> list[T]:
+async def gather_all(calls: Sequence[Awaitable[T]]) -> list[T]:
     """All results in order; the first failure cancels the others and is raised once they have ended."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
@@ -49,7 +49,7 @@ async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]
     A failure of any of them ends all and is raised here. Closing the iterator ends all, too.
     """
     queue: asyncio.Queue[tuple[int, bytes | BaseException | None]] = asyncio.Queue()
-    room = [asyncio.Semaphore(AHEAD) for _ in range(count)]
+    room = [asyncio.Semaphore(MAX_PIECES_AHEAD) for _ in range(count)]
 
     async def run(at: int) -> None:
         async def put(piece: bytes) -> None:
@@ -87,34 +87,34 @@ async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]
             await _end(tasks)
 
 
-def merge(answers: Sequence[bytes]) -> bytes:
+def merge_answers(answers: Sequence[bytes]) -> bytes:
     """One chat completion with the choices of all, in order, and their usage added up."""
     decoded = [_decode(answer) for answer in answers]
     whole = decoded[0]
     whole["choices"] = [{**choice, "index": at} for at, answer in enumerate(decoded) for choice in answer["choices"][:1]]
     usages = [usage for answer in decoded if (usage := answer.get("usage"))]
     if len(usages) == len(decoded):
-        whole["usage"] = add_up(usages)
+        whole["usage"] = sum_usage_objects(usages)
     return _encode(whole)
 
 
-def with_usage_of(answers: Sequence[bytes]) -> bytes:
+def last_with_all_usage(answers: Sequence[bytes]) -> bytes:
     """The last of several answers to one call, with what all of them used, where each said."""
     decoded = [_decode(answer) for answer in answers]
     usages = [usage for answer in decoded if (usage := answer.get("usage"))]
     if len(usages) < len(decoded):
         return answers[-1]
-    return _encode({**decoded[-1], "usage": add_up(usages)})
+    return _encode({**decoded[-1], "usage": sum_usage_objects(usages)})
 
 
-def add_up(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Usage objects added up, details and all; what is no number is the first one's."""
     total: dict[str, Any] = dict(usages[0])
     for usage in usages[1:]:
         for name, value in usage.items():
             known = total.get(name)
             if isinstance(value, dict) and isinstance(known, dict):
-                total[name] = add_up([known, value])
+                total[name] = sum_usage_objects([known, value])
             elif isinstance(value, (int, float)) and isinstance(known, (int, float)) and not isinstance(value, bool):
                 total[name] = known + value
             elif known is None:
@@ -122,7 +122,7 @@ def add_up(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def add_usages(usages: Sequence[Usage | None]) -> Usage | None:
+def sum_usages(usages: Sequence[Usage | None]) -> Usage | None:
     """What the calls used together; None unless each said."""
     known = [usage for usage in usages if usage is not None]
     if len(known) != len(usages):
@@ -130,7 +130,7 @@ def add_usages(usages: Sequence[Usage | None]) -> Usage | None:
     return reduce(Usage.plus, known, Usage())
 
 
-class Interleaved:
+class MergedStream:
     """The chunks of several one-choice streams as those of one: one identity, each stream's own index, usage kept back."""
 
     def __init__(self) -> None:
@@ -166,4 +166,4 @@ class Interleaved:
         if len(self.usages) < count:
             return b""
         chunk = {**self.identity, "object": "chat.completion.chunk", "choices": []}
-        return b"data: " + _encode({**chunk, "usage": add_up(list(self.usages.values()))}) + b"\n\n"
+        return b"data: " + _encode({**chunk, "usage": sum_usage_objects(list(self.usages.values()))}) + b"\n\n"

@@ -20,19 +20,19 @@ from gateway.emulate.json_schema import find_error
 from gateway.streams.chunk_filter import ChunkFilter
 from providers.base import Adjustment, Body, Options, StreamDecoder, Target
 
-MOST_BLANKS = 512
+MAX_BLANKS = 512
 PARAM = "response_format"
 CUT_OFF = "the JSON is cut off by the output limit"
-RUNAWAY = f"cut after {MOST_BLANKS} blank characters in a row"
+RUNAWAY = f"cut after {MAX_BLANKS} blank characters in a row"
 
 _BLANK = " \t\r\n"
-_RUNAWAY = re.compile(rf"[{_BLANK}]{{{MOST_BLANKS}}}(?=[{_BLANK}])")
+_RUNAWAY = re.compile(rf"[{_BLANK}]{{{MAX_BLANKS}}}(?=[{_BLANK}])")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Asked(msgspec.Struct, frozen=True):
+class JsonFormat(msgspec.Struct, frozen=True):
     """The JSON that the caller wants: an object, or what fits a schema."""
 
     schema: Any = None
@@ -47,7 +47,7 @@ class Asked(msgspec.Struct, frozen=True):
             return find_error(value, self.schema)
         return None if type(value) is dict else "it is no JSON object"
 
-    def words(self) -> str:
+    def instruction(self) -> str:
         """The instruction for a model that cannot be told otherwise."""
         start = "Answer with one valid JSON object and nothing else: no explanation, no code fence."
         if self.schema is None:
@@ -56,21 +56,21 @@ class Asked(msgspec.Struct, frozen=True):
         return f"Answer with JSON that is valid against this JSON Schema, and nothing else: no explanation, no code fence.\n{schema}"
 
 
-def read(body: Body) -> Asked | None:
+def read_format(body: Body) -> JsonFormat | None:
     """What response_format asks for, if it is JSON."""
     value = body.get(PARAM)
     kind = value.get("type") if type(value) is dict else None
     if kind == "json_object":
-        return Asked()
+        return JsonFormat()
     if kind == "json_schema":
-        return Asked(value["json_schema"].get("schema") or {})
+        return JsonFormat(value["json_schema"].get("schema") or {})
     return None
 
 
-def adapt(body: Body, target: Target, options: Options, *, repair: bool = False) -> tuple[Body, list[Adjustment], Watch | None]:
+def adapt(body: Body, target: Target, options: Options, *, repair: bool = False) -> tuple[Body, list[Adjustment], JsonValidator | None]:
     """The adapted body, what was adjusted, and what is to be watched for in the answer; Refusal as the provider's rules say."""
     kind = target.kind
-    asked = read(body) if PARAM in body and options.operation == "chat" else None
+    asked = read_format(body) if PARAM in body and options.operation == "chat" else None
     if asked is None:
         return body, kind.adapt(body, target, options), None
     given = body.copy()
@@ -80,46 +80,46 @@ def adapt(body: Body, target: Target, options: Options, *, repair: bool = False)
         body = given.copy()
         note = _instruct(body, asked)
         adjustments = [note, *kind.adapt(body, target, options)]
-        return body, adjustments, Watch(asked, given, checked=True, repair=repair)
-    return body, adjustments, Watch(asked, given, checked=repair and not lost, repair=repair)
+        return body, adjustments, JsonValidator(asked, given, is_checked=True, may_repair=repair)
+    return body, adjustments, JsonValidator(asked, given, is_checked=repair and not lost, may_repair=repair)
 
 
-def _instruct(body: Body, asked: Asked) -> Adjustment:
+def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
     """Ask for JSON in the leading system message, or in one of its own."""
     messages = body.get("messages")
     first = messages[0] if messages else {}
     if first.get("role") in ("system", "developer") and type(first.get("content")) is str:
-        joined = {**first, "content": f"{first['content']}\n\n{asked.words()}"}
+        joined = {**first, "content": f"{first['content']}\n\n{asked.instruction()}"}
         body.set("messages", [joined, *messages[1:]])
     else:
-        body.set("messages", [{"role": "system", "content": asked.words()}, *messages])
+        body.set("messages", [{"role": "system", "content": asked.instruction()}, *messages])
     return Adjustment("messages[0]", "set_default", why="asks for JSON, as response_format is not honoured upstream; the answer is checked")
 
 
-class Watch:
+class JsonValidator:
     """What one call in JSON mode is held to."""
 
-    def __init__(self, asked: Asked, given: Body, *, checked: bool, repair: bool) -> None:
+    def __init__(self, format: JsonFormat, original: Body, *, is_checked: bool, may_repair: bool) -> None:
         """`given` is the body before the provider's rules; `checked` answers are looked into, others are enforced upstream."""
-        self.asked = asked
-        self.repair = repair
-        self._given = given
-        self._checked = checked
+        self.format = format
+        self.may_repair = may_repair
+        self._given = original
+        self._checked = is_checked
         self.error: str | None = None
         """What was wrong with the last answer that was inspected, where asking again could help."""
-        self.noted: list[Adjustment] = []
+        self.notes: list[Adjustment] = []
         """What was said about that answer."""
 
-    def judge(self, text: str, finish: str | None) -> Adjustment | None:
+    def check_text(self, text: str, finish: str | None) -> Adjustment | None:
         """The note on one choice's text; None when all is well."""
         if finish == "length":
             return _warn(CUT_OFF)
         if self._checked and finish == "stop":
-            self.error = self.asked.find_error(text)
+            self.error = self.format.find_error(text)
             return _warn(f"the answer is not what was asked for: {self.error}") if self.error else None
         return None
 
-    def inspect(self, answer: bytes) -> tuple[bytes, list[Adjustment]]:
+    def check_answer(self, answer: bytes) -> tuple[bytes, list[Adjustment]]:
         """A JSON answer, cut where whitespace ran away, and what is to be said about it."""
         self.error = None
         decoded = _decode(answer)
@@ -134,17 +134,17 @@ class Watch:
                 choice["message"]["content"] = content[: runaway.end()]
                 choice["finish_reason"] = "length"
                 changed = True
-            note = _warn(RUNAWAY) if runaway else self.judge(content, choice.get("finish_reason"))
+            note = _warn(RUNAWAY) if runaway else self.check_text(content, choice.get("finish_reason"))
             notes += [note] if note is not None and note not in notes else []
-        self.noted = notes
+        self.notes = notes
         return (_encode(decoded) if changed else answer), notes
 
-    def again(self, answer: bytes) -> Body:
+    def repair_request(self, answer: bytes) -> Body:
         """The caller's request with the answer and what was wrong with it appended."""
         said = _decode(answer)["choices"][0]["message"]["content"]
-        wrong = f"That was not valid: {self.error}. {self.asked.words()}"
+        wrong = f"That was not valid: {self.error}. {self.format.instruction()}"
         body = self._given.copy()
-        _instruct(body, self.asked)
+        _instruct(body, self.format)
         messages = body.get("messages")
         body.set("messages", [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": wrong}])
         return body
@@ -154,26 +154,26 @@ def _warn(why: str) -> Adjustment:
     return Adjustment(PARAM, "warn", why=why)
 
 
-class _Text:
+class _ChoiceText:
     """The text of one choice so far."""
 
-    __slots__ = ("blanks", "finish", "over", "pieces")
+    __slots__ = ("blanks", "finish", "is_over", "pieces")
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self.blanks = 0
         self.finish: str | None = None
-        self.over = False
+        self.is_over = False
 
     def feed(self, text: str) -> str:
         """What may be shown of `text`: all of it, or what comes before too many blanks in a row."""
         size = len(text) - len(text.lstrip(_BLANK))
-        if self.blanks + size > MOST_BLANKS:
-            self.over = True
-            return text[: MOST_BLANKS - self.blanks]
+        if self.blanks + size > MAX_BLANKS:
+            self.is_over = True
+            return text[: MAX_BLANKS - self.blanks]
         runaway = _RUNAWAY.search(text)
         if runaway is not None:
-            self.over = True
+            self.is_over = True
             return text[: runaway.end()]
         self.blanks = self.blanks + size if size == len(text) else len(text) - len(text.rstrip(_BLANK))
         return text
@@ -182,18 +182,18 @@ class _Text:
 class JsonStream(ChunkFilter):
     """A stream decoder that watches over JSON mode, after `inner` (if any) made OpenAI chunks of the events."""
 
-    def __init__(self, inner: StreamDecoder | None, watch: Watch, choices: int) -> None:
+    def __init__(self, inner: StreamDecoder | None, watch: JsonValidator, choices: int) -> None:
         super().__init__(inner)
         self._watch = watch
         self._choices = choices
-        self._texts: dict[int, _Text] = {}
+        self._texts: dict[int, _ChoiceText] = {}
         self._ended = False
 
     def notes(self) -> list[Adjustment]:
         """What is to be said about the answer, once it is whole."""
         found: list[Adjustment] = []
         for text in self._texts.values():
-            note = _warn(RUNAWAY) if text.over else self._watch.judge("".join(text.pieces), text.finish)
+            note = _warn(RUNAWAY) if text.is_over else self._watch.check_text("".join(text.pieces), text.finish)
             found += [note] if note is not None and note not in found else []
         return found
 
@@ -206,18 +206,18 @@ class JsonStream(ChunkFilter):
         choices = chunk.get("choices")
         if not choices or chunk.get("error"):
             return (data,)
-        left = [choice for choice in choices if not self._text(choice).over]
+        left = [choice for choice in choices if not self._text(choice).is_over]
         changed = len(left) < len(choices)
         for choice in left:
             changed = self._read(choice) or changed
         out = [(_encode({**chunk, "choices": left}) if changed else data)] if left else []
-        if sum(text.over for text in self._texts.values()) >= self._choices:
+        if sum(text.is_over for text in self._texts.values()) >= self._choices:
             self._ended = True
             out.append(b"[DONE]")
         return out
 
-    def _text(self, choice: dict[str, Any]) -> _Text:
-        return self._texts.setdefault(choice.get("index", 0), _Text())
+    def _text(self, choice: dict[str, Any]) -> _ChoiceText:
+        return self._texts.setdefault(choice.get("index", 0), _ChoiceText())
 
     def _read(self, choice: dict[str, Any]) -> bool:
         """Take in one choice's text; whether it had to be changed."""
@@ -229,7 +229,7 @@ class JsonStream(ChunkFilter):
             return False
         shown = text.feed(content) if type(content) is str and content else ""
         text.pieces.append(shown)
-        if text.over:
+        if text.is_over:
             delta["content"] = shown
             choice["finish_reason"] = "length"
             return True

@@ -19,21 +19,21 @@ from providers.base import Adjustment, Body, Failure, Options, Provider, Refusal
 DEFAULT_TOP_K = 10
 MAX_TOP_K = 1000
 MAX_VOCABULARY = 256
-MOST_LISTED = 20
+MAX_LISTED = 20
 """OpenAI's bound on top_logprobs; a provider with a lower one clamps it by its rules."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Asked(msgspec.Struct, frozen=True):
+class LogitsRequest(msgspec.Struct, frozen=True):
     """What the caller wants to know."""
 
     top_k: int | None
     vocabulary: list[str] | None
 
 
-def read(body: Body) -> Asked:
+def read_request(body: Body) -> LogitsRequest:
     """`top_k` and `filter_vocabulary`, checked."""
     top_k, vocabulary = body.get("top_k"), body.get("filter_vocabulary")
     if top_k is not None and (type(top_k) is not int or not 1 <= top_k <= MAX_TOP_K):
@@ -45,7 +45,7 @@ def read(body: Body) -> Asked:
             raise refuse("filter_vocabulary", f"'filter_vocabulary' takes 1 to {MAX_VOCABULARY} entries.")
     if body.get("stream"):
         raise BadRequest("Token probabilities are not streamed.", param="stream", code="unsupported_parameter")
-    return Asked(top_k, vocabulary)
+    return LogitsRequest(top_k, vocabulary)
 
 
 def is_native(kind: Provider) -> bool:
@@ -53,28 +53,28 @@ def is_native(kind: Provider) -> bool:
     return "logits" in kind.operations
 
 
-def as_chat(body: Body, asked: Asked) -> Body:
+def to_chat(body: Body, asked: LogitsRequest) -> Body:
     """The one-token chat completion that shows the alternatives."""
     kept = {name: body.get(name) for name in ("model", "messages", "user", "system_prompt") if name in body}
-    listed = min(MOST_LISTED, max(asked.top_k or DEFAULT_TOP_K, MOST_LISTED if asked.vocabulary else 1))
+    listed = min(MAX_LISTED, max(asked.top_k or DEFAULT_TOP_K, MAX_LISTED if asked.vocabulary else 1))
     chat = {**kept, "max_tokens": 1, "logprobs": True, "top_logprobs": listed}
     return Body(_encode(chat))
 
 
-def adapt(chat: Body, asked: Asked, target: Target, options: Options) -> list[Adjustment]:
+def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) -> list[Adjustment]:
     """Apply the provider's rules; Refusal when they leave no probabilities to read, or in strict mode not enough."""
     exact = target.kind.probabilities is not None
-    if not exact and asked.top_k is not None and asked.top_k > MOST_LISTED and options.strict:
-        raise Refusal(f"'top_k' over {MOST_LISTED} is not to be had from {target.name}.", "top_k")
+    if not exact and asked.top_k is not None and asked.top_k > MAX_LISTED and options.strict:
+        raise Refusal(f"'top_k' over {MAX_LISTED} is not to be had from {target.name}.", "top_k")
     adjustments = target.kind.adapt(chat, target, options)
-    if not exact and asked.top_k is not None and asked.top_k > MOST_LISTED:
-        adjustments.append(Adjustment("top_k", "clamp", from_=asked.top_k, to=MOST_LISTED, why="it lists no more alternatives"))
+    if not exact and asked.top_k is not None and asked.top_k > MAX_LISTED:
+        adjustments.append(Adjustment("top_k", "clamp", from_=asked.top_k, to=MAX_LISTED, why="it lists no more alternatives"))
     if any(one.param == "logprobs" and one.action == "drop" for one in adjustments):
         raise Refusal(f"{target.name} gives no token probabilities.", None, "unsupported_operation")
     return [one for one in adjustments if one.param not in ("max_tokens", "logprobs", "temperature")]
 
 
-def from_chat(answer: bytes, asked: Asked) -> tuple[bytes, list[Adjustment]]:
+def from_chat(answer: bytes, asked: LogitsRequest) -> tuple[bytes, list[Adjustment]]:
     """The probabilities that a one-token answer lists. What it does not list is named as unknown, never invented."""
     try:
         listed = _decode(answer)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
@@ -86,10 +86,10 @@ def from_chat(answer: bytes, asked: Asked) -> tuple[bytes, list[Adjustment]]:
         unknown = [token for token in dict.fromkeys(asked.vocabulary) if token not in found]
         found = {token: found[token] for token in dict.fromkeys(asked.vocabulary) if token in found}
     why = f"read from the {len(listed)} likeliest tokens of a one-token answer"
-    return encode(found, asked.top_k, emulated=True, unknown=unknown), [Adjustment("logits", "enforce_locally", why=why)]
+    return encode_answer(found, asked.top_k, emulated=True, unknown=unknown), [Adjustment("logits", "enforce_locally", why=why)]
 
 
-def encode(found: dict[str, float], top_k: int | None, *, emulated: bool = False, unknown: Sequence[str] = ()) -> bytes:
+def encode_answer(found: dict[str, float], top_k: int | None, *, emulated: bool = False, unknown: Sequence[str] = ()) -> bytes:
     """The answer: {"logits": {token: probability}}, likeliest first; `emulated` and `unknown` where they apply."""
     ranked = sorted(found.items(), key=lambda item: -item[1])[:top_k]
     answer: dict[str, Any] = {"logits": dict(ranked)}

@@ -21,23 +21,23 @@ _encode = msgspec.json.Encoder().encode
 class StopFilter:
     """The text of one choice. The stop whose last character comes first wins; of two that end together, the longer."""
 
-    __slots__ = ("_held", "_keep", "_stops", "matched")
+    __slots__ = ("_held", "_keep", "_stops", "matched_stop")
 
     def __init__(self, stops: Sequence[str], *, keep: bool = False) -> None:
         """`keep` leaves the stop itself in the text."""
         self._stops = [stop for stop in stops if stop]
         self._keep = keep
         self._held = ""
-        self.matched: str | None = None
+        self.matched_stop: str | None = None
 
     def feed(self, text: str) -> str:
         """What may be shown now; nothing more once a stop was `matched`."""
-        if self.matched is not None:
+        if self.matched_stop is not None:
             return ""
         text = self._held + text
         ends = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if ends:
-            end, at, self.matched = min(ends)
+            end, at, self.matched_stop = min(ends)
             self._held = ""
             return text[: end if self._keep else at]
         held = max((_overlap(text, stop) for stop in self._stops), default=0)
@@ -68,13 +68,13 @@ class StopStream(ChunkFilter):
         self._keep = keep
         self._filters: dict[int, StopFilter] = {}
         self._over = False
-        self.reported: str | None = None
+        self.reported_stop: str | None = None
         """The first stop that the provider itself ended at and named."""
 
     @property
-    def matched(self) -> str | None:
+    def matched_stop(self) -> str | None:
         """The first choice's stop that was found."""
-        return next((one.matched for one in self._filters.values() if one.matched is not None), None)
+        return next((one.matched_stop for one in self._filters.values() if one.matched_stop is not None), None)
 
     def _pass(self, data: bytes) -> Sequence[bytes]:
         if self._over:
@@ -87,7 +87,7 @@ class StopStream(ChunkFilter):
             return (data,)
         kept = [choice for choice in choices if self._look(choice)]
         out = [_encode({**chunk, "choices": kept})] if kept or chunk.get("usage") else []
-        if sum(one.matched is not None for one in self._filters.values()) >= self._choices:
+        if sum(one.matched_stop is not None for one in self._filters.values()) >= self._choices:
             self._over = True
             out.append(b"[DONE]")
         return out
@@ -95,18 +95,18 @@ class StopStream(ChunkFilter):
     def _look(self, choice: dict[str, Any]) -> bool:
         """Rewrite one choice's text in place; whether anything of it is left to send."""
         filter = self._filters.setdefault(choice.get("index", 0), StopFilter(self._stops, keep=self._keep))
-        if filter.matched is not None:
+        if filter.matched_stop is not None:
             return False
         delta = choice.get("delta") or {}
         content = delta.get("content")
         finished = choice.get("finish_reason") is not None
         if isinstance(content, str):
             delta["content"] = filter.feed(content)
-        if filter.matched is not None:
+        if filter.matched_stop is not None:
             choice["finish_reason"] = "stop"
             return True
         if finished:
-            self.reported = self.reported or named_stop(choice, self._stops)
+            self.reported_stop = self.reported_stop or reported_stop(choice, self._stops)
             held = filter.flush()
             if held:
                 choice["delta"] = {**delta, "content": (delta.get("content") or "") + held}
@@ -114,7 +114,7 @@ class StopStream(ChunkFilter):
         return not (content and delta["content"] == "" and len(delta) == 1 and not choice.get("logprobs"))
 
 
-def named_stop(choice: dict[str, Any], stops: Sequence[str]) -> str | None:
+def reported_stop(choice: dict[str, Any], stops: Sequence[str]) -> str | None:
     """The caller's stop that a provider says it ended at: vLLM calls it `stop_reason`, Anthropic `stop_sequence`."""
     return next((said for name in ("stop_reason", "stop_sequence") if (said := choice.get(name)) in stops), None)
 
@@ -131,10 +131,10 @@ def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[byte
             continue
         filter = StopFilter(stops, keep=keep)
         text = filter.feed(content)
-        if filter.matched is None:
-            found = found or named_stop(choice, stops)
+        if filter.matched_stop is None:
+            found = found or reported_stop(choice, stops)
             continue
-        found = found or filter.matched
+        found = found or filter.matched_stop
         if text != content or choice.get("finish_reason") != "stop":
             _cut(choice, message, text)
             changed = True

@@ -132,7 +132,7 @@ def _query(source: bytes, headers: _Headers, default_output: int, *, require_par
     check_parameters(call.body)
     call.stream = call.body.get("stream") is True
     wanted = read_gateway_headers(headers)
-    call.strict, call.require = wanted.strict, wanted.require_parameters or require_parameters
+    call.strict, call.requires_parameters = wanted.strict, wanted.require_parameters or require_parameters
     return RouteQuery(call, headers, default_output)
 
 

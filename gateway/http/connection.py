@@ -288,7 +288,7 @@ def _without_h2c_offer(data: bytes) -> bytes:
 
 def _error_response(problem: Problem) -> bytes:
     status, code, message = problem
-    body = GatewayError(message, status=status, code=code, type="invalid_request_error").body()
+    body = GatewayError(message, status=status, code=code, type="invalid_request_error").as_body()
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         f"x-request-id: {next_id()}\r\nconnection: close\r\n\r\n"

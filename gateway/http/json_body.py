@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import BadRequest, GatewayError, TooLarge
+from gateway.errors import BadRequest, GatewayError, RequestTooLarge
 from gateway.http.json_depth import PARSERS_ALLOW_MORE, is_deep
 from providers.base import Body
 
@@ -31,7 +31,7 @@ def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> No
             if not value.isdigit():
                 raise BadRequest("The content-length header must be a number.", code="invalid_header")
             if len(value) > 18 or int(value) > limit:
-                raise TooLarge(limit)
+                raise RequestTooLarge(limit)
         elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
             raise GatewayError(
                 "Compressed request bodies are not supported. Send plain JSON.",
@@ -46,7 +46,7 @@ def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> No
 def check_size(body: bytes, limit: int) -> bytes:
     """Return the body, or raise TooLarge."""
     if len(body) > limit:
-        raise TooLarge(limit)
+        raise RequestTooLarge(limit)
     return body
 
 
@@ -61,7 +61,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     pieces, size = [first], len(first)
     while message.get("more_body", False):
         if size > limit:
-            raise TooLarge(limit)
+            raise RequestTooLarge(limit)
         message = await receive()
         if message["type"] == "http.disconnect":
             raise CallerDisconnectedError

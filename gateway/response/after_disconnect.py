@@ -14,42 +14,42 @@ from gateway.upstream.transport import UpstreamError
 from providers.base import StreamFailure
 
 if TYPE_CHECKING:
-    from gateway.response.upstream_exchange import Exchange
+    from gateway.response.upstream_exchange import UpstreamExchange
 
-PATIENCE = 60.0
+MAX_FINISH_S = 60.0
 """Seconds for the rest of one answer."""
-MOST = 100
+MAX_FINISHING = 100
 """Answers of one target that are read for nobody at the same time."""
 
 Result = TypeVar("Result")
 
 
-def wanted(exchange: Exchange) -> bool:
+def should_finish(exchange: UpstreamExchange) -> bool:
     """Whether the caller left an answer that should be read on."""
-    place = exchange.place
-    return place.finishes_reading and exchange.caller.disconnected and place.finishing < MOST
+    place = exchange.backend
+    return place.finishes_reading and exchange.caller.disconnected and place.finishing < MAX_FINISHING
 
 
-async def read_on(exchange: Exchange, rest: Awaitable[Any]) -> None:
+async def finish_reading(exchange: UpstreamExchange, rest: Awaitable[Any]) -> None:
     """Read the rest; what breaks it, or takes too long, ends it."""
-    place = exchange.place
+    place = exchange.backend
     place.finishing += 1
     try:
         with suppress(UpstreamError, StreamFailure, TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(MAX_FINISH_S):
                 await rest
     finally:
         place.finishing -= 1
 
 
-async def outlive(exchange: Exchange, work: Coroutine[Any, Any, Result], then: Callable[[Result], Awaitable[None]] | None = None) -> Result:
+async def shield_from_disconnect(exchange: UpstreamExchange, work: Coroutine[Any, Any, Result], then: Callable[[Result], Awaitable[None]] | None = None) -> Result:
     """The result of `work`, which a caller who leaves does not end; with what is to be done `then` before the call ends after all."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if wanted(exchange):
-            await read_on(exchange, _with(task, then))
+        if should_finish(exchange):
+            await finish_reading(exchange, _with(task, then))
         raise
     finally:
         task.cancel()

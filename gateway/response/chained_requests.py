@@ -15,16 +15,16 @@ from gateway.streams.chunks import OpeningChunk
 from gateway.upstream.transport import Response
 from providers.base import Body, Usage
 
-Read = tuple[bytes, Usage | None, tuple[str | None, ...]]
+ReadAnswer = tuple[bytes, Usage | None, tuple[str | None, ...]]
 """A JSON answer for the caller, what it used, and its finish reasons."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
-Ask = Callable[[Body], Awaitable[tuple[Read, Response]]]
+Ask = Callable[[Body], Awaitable[tuple[ReadAnswer, Response]]]
 
 
-async def ask_in_parts(parts: Generator[Body, bytes, bytes], ask: Ask) -> tuple[Read, Response]:
+async def run_chained(parts: Generator[Body, bytes, bytes], ask: Ask) -> tuple[ReadAnswer, Response]:
     """Carry out `parts`. Output tokens add up; the prompt is counted once, as what a later part repeats of it is cached."""
     body = next(parts)
     used: Usage | None = None
@@ -41,7 +41,7 @@ async def ask_in_parts(parts: Generator[Body, bytes, bytes], ask: Ask) -> tuple[
             return (end.value, used, finished), response
 
 
-def as_stream(answer: bytes, *, usage_asked: bool) -> tuple[bytes, OpeningChunk]:
+def to_stream(answer: bytes, *, usage_asked: bool) -> tuple[bytes, OpeningChunk]:
     """A JSON answer as the events of a stream (without [DONE]), for a caller who asked for one; and how the stream began."""
     whole = _decode(answer)
     choices, usage = whole.pop("choices"), whole.pop("usage", None)

@@ -12,26 +12,26 @@ from msgspec import structs
 from gateway import usage as accounting
 from gateway.dialects import goodfire
 from gateway.emulate import json_mode
-from gateway.emulate.fan_out import add_usages, with_usage_of
+from gateway.emulate.fan_out import last_with_all_usage, sum_usages
 from gateway.emulate.stops import cut_answer
 from gateway.response import headers, receipt, time_info
 from gateway.response import upstream_answer as answer
-from gateway.response.after_disconnect import outlive
-from gateway.response.chained_requests import Read
-from gateway.response.upstream_answer import NO_ANSWER
-from gateway.response.upstream_exchange import MAX_ANSWER, Exchange
-from gateway.streams.chunks import UNREADABLE
+from gateway.response.after_disconnect import shield_from_disconnect
+from gateway.response.chained_requests import ReadAnswer
+from gateway.response.upstream_answer import NOT_AN_ANSWER
+from gateway.response.upstream_exchange import MAX_ANSWER_BYTES, UpstreamExchange
+from gateway.streams.chunks import UNREADABLE_ERRORS
 from gateway.tokens.estimate import estimate_output, estimate_part
 from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
 
 
-def ask(exchange: Exchange, body: Body) -> Coroutine[Any, Any, tuple[Read, Response]]:
+def fetch_answer(exchange: UpstreamExchange, body: Body) -> Coroutine[Any, Any, tuple[ReadAnswer, Response]]:
     """One JSON answer, read whole, and the head it came with."""
-    return outlive(exchange, _ask(exchange, body)) if exchange.place.finishes_reading else _ask(exchange, body)
+    return shield_from_disconnect(exchange, _ask(exchange, body)) if exchange.backend.finishes_reading else _ask(exchange, body)
 
 
-async def _ask(exchange: Exchange, body: Body) -> tuple[Read, Response]:
+async def _ask(exchange: UpstreamExchange, body: Body) -> tuple[ReadAnswer, Response]:
     response = await exchange.send(body)
     try:
         return await _read(exchange, response), response
@@ -39,20 +39,20 @@ async def _ask(exchange: Exchange, body: Body) -> tuple[Read, Response]:
         response.close()
 
 
-async def ask_again(exchange: Exchange, first: Read, watch: json_mode.Watch) -> Read:
+async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, watch: json_mode.JsonValidator) -> ReadAnswer:
     """A JSON answer was not what was asked for: one more call that says so. Both are billed; the first stands if it fails."""
     target, attempt, began = exchange.target, exchange.attempt, time.monotonic()
-    error, noted, before, reported = watch.error, watch.noted, attempt.adjustments, len(attempt.reported)
-    attempt.ms = exchange.elapsed()
-    body = watch.again(first[0])
+    error, noted, before, reported = watch.error, watch.notes, attempt.adjustments, len(attempt.reported)
+    attempt.ms = exchange.elapsed_ms()
+    body = watch.repair_request(first[0])
     try:
         target.kind.adapt(body, target, exchange.options)
         exchange.deadlines = structs.replace(exchange.deadlines, total=max(0.05, exchange.deadlines.total - attempt.ms / 1000))
-        (answered, usage, finished), _ = await ask(exchange, body)
+        (answered, usage, finished), _ = await fetch_answer(exchange, body)
     except (UpstreamError, StreamFailure, Refusal) as failed:
         note = Adjustment(json_mode.PARAM, "warn", why=f"asking once more failed ({type(failed).__name__})")
         attempt.adjustments = [*before, note]
-        return first[0], add_usages([first[1], *attempt.reported[reported:]]), first[2]
+        return first[0], sum_usages([first[1], *attempt.reported[reported:]]), first[2]
     note = Adjustment(json_mode.PARAM, "warn", why=f"asked once more, both are billed; the first answer was wrong: {error}")
     adjustments = [*(one for one in before if one not in noted), note, *attempt.adjustments[len(before) :]]
     exchange.attempt = structs.replace(attempt, adjustments=adjustments, sent_at=began)
@@ -60,18 +60,18 @@ async def ask_again(exchange: Exchange, first: Read, watch: json_mode.Watch) -> 
     exchange.call.attempts.append(exchange.attempt)
     attempt.outcome = "invalid_json"
     exchange.metrics.count("lockgate_attempts", (exchange.metrics.target_label(target), attempt.outcome))
-    return with_usage_of([first[0], answered]), add_usages([first[1], usage]), finished
+    return last_with_all_usage([first[0], answered]), sum_usages([first[1], usage]), finished
 
 
-async def _read(exchange: Exchange, response: Response) -> Read:
+async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
     """A JSON answer for the caller, with its usage and finish reasons."""
     attempt, target, options = exchange.attempt, exchange.target, exchange.options
-    relay = answer.whole_relay(target, options) if target.kind.always_streams else None
+    relay = answer.collecting_relay(target, options) if target.kind.always_streams else None
     try:
         if relay is not None:
-            found = await answer.aggregate(response, target, relay)
+            found = await answer.collect_stream(response, target, relay)
         else:
-            found = await answer.read_json(response, target, options, MAX_ANSWER)
+            found = await answer.read_json(response, target, options, MAX_ANSWER_BYTES)
     except (UpstreamError, asyncio.CancelledError):
         _charge_part(exchange, relay.chunks if relay is not None else estimate_part(response.unread()))
         raise
@@ -79,44 +79,44 @@ async def _read(exchange: Exchange, response: Response) -> Read:
     if found.adjustments:
         attempt.adjustments = [*attempt.adjustments, *found.adjustments]
     try:
-        _put_right(exchange, found)
-    except UNREADABLE:
-        raise StreamFailure(NO_ANSWER) from None
+        _apply_emulations(exchange, found)
+    except UNREADABLE_ERRORS:
+        raise StreamFailure(NOT_AN_ANSWER) from None
     if found.usage is not None:
         attempt.reported.append(found.usage)
     return found.body, found.usage, found.finish_reasons
 
 
-def _charge_part(exchange: Exchange, output: int) -> None:
+def _charge_part(exchange: UpstreamExchange, output: int) -> None:
     """An answer that broke off, or whose caller left, is charged as a stream is: what came of it, once there was any output."""
     if output:
         exchange.attempt.reported.append(Usage(accounting.prompt_tokens(exchange.call, exchange.attempt), output, estimated=True))
 
 
-def _put_right(exchange: Exchange, found: Answer) -> None:
+def _apply_emulations(exchange: UpstreamExchange, found: Answer) -> None:
     """What the caller asked of an answer and the provider did not do: stops, JSON, a count of what was said."""
     call, attempt = exchange.call, exchange.attempt
     if call.stops:
-        found.body, matched = cut_answer(found.body, call.stops, keep=call.keep_stop)
+        found.body, matched = cut_answer(found.body, call.stops, keep=call.keeps_stop)
         attempt.stop_matched = attempt.stop_matched or matched
-    if exchange.watch is not None:
-        found.body, notes = exchange.watch.inspect(found.body)
+    if exchange.json_validator is not None:
+        found.body, notes = exchange.json_validator.check_answer(found.body)
         attempt.adjustments = [*attempt.adjustments, *(note for note in notes if note not in attempt.adjustments)]
     if found.usage is None or not found.usage.completion_tokens:
         attempt.chunks += estimate_output(found.body)
 
 
-async def give(exchange: Exchange, body: bytes, response: Response) -> None:
+async def send_json(exchange: UpstreamExchange, body: bytes, response: Response) -> None:
     """A JSON answer to the caller."""
     call, attempt = exchange.call, exchange.attempt
     exchange.caller.claim()
     call.status, call.answered_by = 200, attempt
     if call.operation == "chat" and call.path.startswith(goodfire.PATH_PREFIX):
         body = goodfire.to_goodfire(body)
-    if call.receipt:
-        attempt.time_info = exchange.times() or time_info.read(body) or time_info.measured(call, attempt)
+    if call.wants_receipt:
+        attempt.time_info = exchange.times() or time_info.read_times(body) or time_info.measured(call, attempt)
         accounting.settle(call)
-        attempt.ms = exchange.elapsed()
-        body = receipt.splice(body, call)
+        attempt.ms = exchange.elapsed_ms()
+        body = receipt.add_to_answer(body, call)
     call.first_byte_at = time.monotonic()
     await exchange.caller.respond(200, headers.json_headers(call, attempt, response, len(body)), body)

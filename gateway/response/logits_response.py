@@ -9,8 +9,8 @@ import msgspec
 
 from gateway.emulate import logits
 from gateway.response import upstream_answer as answer
-from gateway.response.json_response import ask, give
-from gateway.response.upstream_exchange import MAX_ANSWER, MAX_ERROR, Exchange
+from gateway.response.json_response import fetch_answer, send_json
+from gateway.response.upstream_exchange import MAX_ANSWER_BYTES, MAX_ERROR_BYTES, UpstreamExchange
 from gateway.upstream.transport import Response
 from providers.base import Body, Failure, StreamFailure
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from providers.base import Probabilities, ProbabilitySteps
 
 
-async def answer_logits(exchange: Exchange, body: Body, asked: logits.Asked) -> None:
+async def send_logits(exchange: UpstreamExchange, body: Body, asked: logits.LogitsRequest) -> None:
     """Token probabilities where the provider has no call for them."""
     attempt, target = exchange.attempt, exchange.target
     steps = target.kind.probabilities
     if steps is None:
-        (answered, attempt.usage, attempt.finish_reasons), response = await ask(exchange, body)
+        (answered, attempt.usage, attempt.finish_reasons), response = await fetch_answer(exchange, body)
         found, notes = logits.from_chat(answered, asked)
     else:
         probabilities, response = await _step(exchange, steps(body, target, exchange.options, asked.top_k, asked.vocabulary))
-        found = logits.encode(probabilities.by_token, None)
+        found = logits.encode_answer(probabilities.by_token, None)
         notes = logits.first_token_notes(probabilities.first_token_only, target, strict=exchange.options.strict)
     attempt.adjustments = [*attempt.adjustments, *notes]
-    await give(exchange, found, response)
+    await send_json(exchange, found, response)
 
 
-async def _step(exchange: Exchange, steps: ProbabilitySteps) -> tuple[Probabilities, Response]:
+async def _step(exchange: UpstreamExchange, steps: ProbabilitySteps) -> tuple[Probabilities, Response]:
     """Carry out a provider's own requests one after another."""
     request = next(steps)
     while True:
@@ -42,8 +42,8 @@ async def _step(exchange: Exchange, steps: ProbabilitySteps) -> tuple[Probabilit
         exchange.attempt.head_at = time.monotonic()
         try:
             if response.status != 200:
-                raise StreamFailure(await answer.read_failure(response, exchange.target, MAX_ERROR))
-            request = steps.send(await response.body(MAX_ANSWER))
+                raise StreamFailure(await answer.read_failure(response, exchange.target, MAX_ERROR_BYTES))
+            request = steps.send(await response.body(MAX_ANSWER_BYTES))
         except StopIteration as end:
             exchange.attempt.ended_at = time.monotonic()
             return end.value, response

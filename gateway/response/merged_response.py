@@ -7,36 +7,36 @@ from contextlib import aclosing
 
 import msgspec
 
-from gateway.emulate.fan_out import Interleaved, add_usages, interleave, merge, together
-from gateway.response.json_response import ask, give
-from gateway.response.stream_response import UpstreamStream, begin, finish, open_stream
-from gateway.response.upstream_answer import NO_ANSWER
-from gateway.response.upstream_exchange import Exchange
-from gateway.streams.chunks import UNREADABLE, OpeningChunk
+from gateway.emulate.fan_out import MergedStream, gather_all, interleave, merge_answers, sum_usages
+from gateway.response.json_response import fetch_answer, send_json
+from gateway.response.stream_response import UpstreamStream, finish, open_stream, open_upstream
+from gateway.response.upstream_answer import NOT_AN_ANSWER
+from gateway.response.upstream_exchange import UpstreamExchange
+from gateway.streams.chunks import UNREADABLE_ERRORS, OpeningChunk
 from providers.base import Body, StreamFailure
 
 
-async def answer_several(exchange: Exchange, bodies: list[Body]) -> None:
+async def merge_json(exchange: UpstreamExchange, bodies: list[Body]) -> None:
     """n JSON answers as one."""
     attempt = exchange.attempt
-    found = await together([ask(exchange, body) for body in bodies])
-    attempt.usage = add_usages([usage for (_, usage, _), _ in found])
+    found = await gather_all([fetch_answer(exchange, body) for body in bodies])
+    attempt.usage = sum_usages([usage for (_, usage, _), _ in found])
     attempt.finish_reasons = tuple(finished[0] if finished else None for (_, _, finished), _ in found)
     try:
-        merged = merge([body for (body, _, _), _ in found])
-    except UNREADABLE:
-        raise StreamFailure(NO_ANSWER) from None
-    await give(exchange, merged, found[0][1])
+        merged = merge_answers([body for (body, _, _), _ in found])
+    except UNREADABLE_ERRORS:
+        raise StreamFailure(NOT_AN_ANSWER) from None
+    await send_json(exchange, merged, found[0][1])
 
 
-async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:
+async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
     """n streams as one, each with its own index."""
     call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     streams: dict[int, UpstreamStream] = {}
-    whole = Interleaved()
+    whole = MergedStream()
 
     async def pump(at: int, put: Callable[[bytes], Awaitable[None]]) -> None:
-        stream = streams[at] = await begin(exchange, bodies[at], usage_asked=True)
+        stream = streams[at] = await open_upstream(exchange, bodies[at], usage_asked=True)
         try:
             out = stream.first
             while not stream.ended:
@@ -56,9 +56,9 @@ async def relay_several(exchange: Exchange, bodies: list[Body]) -> None:
                     await open_stream(exchange, streams[at].response)
                 await caller.write(out)
     relays = [streams[at].relay for at in range(len(bodies))]
-    attempt.usage = add_usages([relay.usage for relay in relays])
+    attempt.usage = sum_usages([relay.usage for relay in relays])
     attempt.finish_reasons = tuple(next(iter(relay.finish_reasons), None) for relay in relays)
-    out = whole.usage_event(len(bodies)) if call.usage_asked else b""
+    out = whole.usage_event(len(bodies)) if call.wants_usage else b""
     try:
         opening = msgspec.convert(whole.identity, OpeningChunk)
     except msgspec.ValidationError:  # an upstream whose ids are no words

@@ -14,19 +14,19 @@ from gateway.call import Call
 from gateway.streams.chunks import OpeningChunk
 from providers.base import Adjustment, Body, Usage
 
-MAX_HEADER = 1024
+MAX_HEADER_BYTES = 1024
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
 _encode = msgspec.json.Encoder().encode
 
 
-def header(adjustments: Sequence[Adjustment]) -> bytes:
+def adjusted_header(adjustments: Sequence[Adjustment]) -> bytes:
     """The `x-gateway-adjusted` header: an RFC 8941 list, at most 1 KiB, names and numbers only."""
     items: list[str] = []
     size = 0
     for at, adjustment in enumerate(adjustments):
         item = _item(adjustment)
         size += len(item) + 2
-        if size > MAX_HEADER - 24:
+        if size > MAX_HEADER_BYTES - 24:
             items.append(f'"...";more={len(adjustments) - at}')
             break
         items.append(item)
@@ -57,7 +57,7 @@ def _bare(value: Any) -> str | None:
     return None
 
 
-def body(call: Call) -> dict[str, Any]:
+def receipt_of(call: Call) -> dict[str, Any]:
     """The receipt as it stands under `gateway` in an answer, a last chunk, or an explanation."""
     attempt = call.final_attempt
     usage = attempt.usage if attempt is not None else None
@@ -94,7 +94,7 @@ def timings(call: Call) -> dict[str, float]:
     return {name: round(value * 1000, 3) for name, value in seconds.items()}
 
 
-def splice(answer: bytes, call: Call) -> bytes:
+def add_to_answer(answer: bytes, call: Call) -> bytes:
     """A JSON object's bytes with the receipt added as its last key; a receipt of another gateway behind us gives way."""
     if b'"gateway"' in answer:
         whole = Body(answer)
@@ -102,12 +102,12 @@ def splice(answer: bytes, call: Call) -> bytes:
         answer = whole.encode()
     end = answer.rindex(b"}")
     comma = b"" if answer[:end].rstrip().endswith(b"{") else b","
-    return answer[:end] + comma + b'"gateway":' + _encode(body(call)) + answer[end:]
+    return answer[:end] + comma + b'"gateway":' + _encode(receipt_of(call)) + answer[end:]
 
 
-def chunk(call: Call, opening: OpeningChunk) -> bytes:
+def receipt_chunk(call: Call, opening: OpeningChunk) -> bytes:
     """The receipt as one more event of the stream that began with `opening`, before [DONE]."""
-    return _last_chunk(call, opening, "gateway", body(call))
+    return _last_chunk(call, opening, "gateway", receipt_of(call))
 
 
 def usage_chunk(call: Call, usage: Usage, opening: OpeningChunk) -> bytes:

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from providers.base import Failure, Target
 
-SHORTEST = 8
+MIN_SECRET_CHARS = 8
 """Characters of a header's value that may be a secret; shorter ones are words such as a team's name."""
 MASK = "***"
 
@@ -16,7 +16,7 @@ MASK = "***"
 def secrets_of(target: Target) -> tuple[str, ...]:
     """What must not be repeated: the credential and the operator's own headers, as they are and as a URL has them."""
     found = [target.credential] if target.credential and len(target.credential) > 3 else []
-    found += [value for _, value in target.headers if len(value) >= SHORTEST]
+    found += [value for _, value in target.headers if len(value) >= MIN_SECRET_CHARS]
     encoded = [quote(value, safe="") for value in found]
     return tuple(dict.fromkeys([*found, *encoded]))
 

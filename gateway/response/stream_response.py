@@ -16,7 +16,7 @@ from gateway.emulate.stops import StopStream
 from gateway.metrics import Metrics
 from gateway.response import after_disconnect as outlive
 from gateway.response import headers, receipt, time_info
-from gateway.response.upstream_exchange import Exchange
+from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.chunks import OpeningChunk
 from gateway.streams.relay import DONE, Relay
 from gateway.upstream.transport import Response, UpstreamError
@@ -57,7 +57,7 @@ class UpstreamStream:
                 return out
         out = relay.end()
         self.ended = True
-        if self._stops is None or self._stops.matched is None:
+        if self._stops is None or self._stops.matched_stop is None:
             self.response.finish(self._discard)
         return out
 
@@ -75,7 +75,7 @@ class UpstreamStream:
     @property
     def stop(self) -> str | None:
         """The stop that ended it."""
-        return (self._stops.matched or self._stops.reported) if self._stops is not None else None
+        return (self._stops.matched_stop or self._stops.reported_stop) if self._stops is not None else None
 
     def close(self) -> None:
         """Done with it, read to its end or not."""
@@ -89,16 +89,16 @@ class UpstreamStream:
             self._counted = found
 
 
-def note(exchange: Exchange, stream: UpstreamStream) -> None:
+def record_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
     """Note on the attempt what its only stream told so far."""
     attempt, relay = exchange.attempt, stream.relay
     attempt.usage, attempt.finish_reasons, attempt.chunks = relay.usage, relay.finish_reasons, relay.chunks
     attempt.stop_matched = stream.stop
 
 
-async def begin(exchange: Exchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
+async def open_upstream(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
     """Send, and read up to the first events that say something. Nothing goes to the caller."""
-    if not exchange.place.finishes_reading:
+    if not exchange.backend.finishes_reading:
         return await _begin(exchange, body, usage_asked)
 
     async def rest(stream: UpstreamStream) -> None:
@@ -107,10 +107,10 @@ async def begin(exchange: Exchange, body: Body, *, usage_asked: bool) -> Upstrea
         finally:
             stream.close()
 
-    return await outlive.outlive(exchange, _begin(exchange, body, usage_asked), rest)
+    return await outlive.shield_from_disconnect(exchange, _begin(exchange, body, usage_asked), rest)
 
 
-async def _begin(exchange: Exchange, body: Body, usage_asked: bool) -> UpstreamStream:
+async def _begin(exchange: UpstreamExchange, body: Body, usage_asked: bool) -> UpstreamStream:
     response = await exchange.send(body)
     stream = UpstreamStream(response, *exchange.new_relay(body, usage_asked=usage_asked), exchange.metrics)
     try:
@@ -121,7 +121,7 @@ async def _begin(exchange: Exchange, body: Body, usage_asked: bool) -> UpstreamS
     return stream
 
 
-async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
+async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
     """The stream's head, its first events and all that follow, as they come; then [DONE]."""
     call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     out = stream.first
@@ -136,22 +136,22 @@ async def deliver(exchange: Exchange, stream: UpstreamStream) -> None:
             if call.transcript is not None:
                 call.transcript.append(out)
             await caller.write(out)
-            if call.receipt and time_info.may_have(out):
-                attempt.time_info = time_info.read_events(out) or attempt.time_info
+            if call.wants_receipt and time_info.has_times(out):
+                attempt.time_info = time_info.read_event_times(out) or attempt.time_info
             out = await stream.read()
-        if call.receipt:
-            attempt.time_info = time_info.read_events(out) or time_info.read(stream.relay.usage_event) or attempt.time_info
+        if call.wants_receipt:
+            attempt.time_info = time_info.read_event_times(out) or time_info.read_times(stream.relay.usage_event) or attempt.time_info
     except asyncio.CancelledError:
-        if outlive.wanted(exchange):
-            await outlive.read_on(exchange, stream.read_rest())
+        if outlive.should_finish(exchange):
+            await outlive.finish_reading(exchange, stream.read_rest())
         raise
     finally:
         stream.close()
-        note(exchange, stream)
+        record_stream(exchange, stream)
     await finish(exchange, out, stream.relay.opening)
 
 
-async def open_stream(exchange: Exchange, response: Response) -> None:
+async def open_stream(exchange: UpstreamExchange, response: Response) -> None:
     """The head of the caller's stream."""
     call = exchange.call
     exchange.caller.claim()
@@ -162,25 +162,25 @@ async def open_stream(exchange: Exchange, response: Response) -> None:
     await exchange.caller.start_stream(headers.stream_headers(call, exchange.attempt, response))
 
 
-async def finish(exchange: Exchange, out: bytes, opening: OpeningChunk) -> None:
+async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) -> None:
     """The last events, the receipt where it was asked for, and [DONE]."""
     call, attempt = exchange.call, exchange.attempt
     call.stream_end = "ok"
     attempt.ended_at = time.monotonic()
-    if exchange.watched:
-        notes = [note for watched in exchange.watched for note in watched.notes()]
+    if exchange.json_streams:
+        notes = [note for watched in exchange.json_streams for note in watched.notes()]
         attempt.adjustments = [*attempt.adjustments, *dict.fromkeys(notes)]
-    if call.usage_asked:
+    if call.wants_usage:
         out += _own_usage(exchange, opening)
-    if call.receipt:
+    if call.wants_receipt:
         attempt.time_info = attempt.time_info or exchange.times() or time_info.measured(call, attempt)
         accounting.settle(call)
-        attempt.ms = exchange.elapsed()
-        out += receipt.chunk(call, opening)
+        attempt.ms = exchange.elapsed_ms()
+        out += receipt.receipt_chunk(call, opening)
     await exchange.caller.finish(out + DONE)
 
 
-def _own_usage(exchange: Exchange, opening: OpeningChunk) -> bytes:
+def _own_usage(exchange: UpstreamExchange, opening: OpeningChunk) -> bytes:
     """The chunk with a usage that no upstream told: of a stream that we ended at a stop, or that was gone on with elsewhere."""
     call, attempt = exchange.call, exchange.attempt
     if call.transcript is not None and call.transcript.handovers:

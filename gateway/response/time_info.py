@@ -23,14 +23,14 @@ _MARKS = (b'"time_info"', b'"total_time"')
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def may_have(data: bytes) -> bool:
+def has_times(data: bytes) -> bool:
     """Whether an answer or a piece of a stream could say how long it took."""
     return any(mark in data for mark in _MARKS)
 
 
-def read(data: bytes) -> dict[str, Any] | None:
+def read_times(data: bytes) -> dict[str, Any] | None:
     """What a JSON answer or one chunk says about its times."""
-    if not may_have(data):
+    if not has_times(data):
         return None
     try:
         answer = _decode(data)
@@ -40,9 +40,9 @@ def read(data: bytes) -> dict[str, Any] | None:
     return said if said is not None else _times(answer.get("usage"))
 
 
-def read_events(events: bytes) -> dict[str, Any] | None:
+def read_event_times(events: bytes) -> dict[str, Any] | None:
     """What the last of these events that says anything says."""
-    found = [read(event.removeprefix(b"data: ")) for event in events.split(b"\n\n") if event]
+    found = [read_times(event.removeprefix(b"data: ")) for event in events.split(b"\n\n") if event]
     return next((one for one in reversed(found) if one is not None), None)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.streams.chunks import UNREADABLE
+from gateway.streams.chunks import UNREADABLE_ERRORS
 from gateway.streams.relay import Relay
 from gateway.upstream.transport import Response, UpstreamError
 from providers.aggregate import Aggregate
@@ -16,7 +16,7 @@ from providers.usage import read_usage
 
 __all__ = ["read_usage"]
 
-NO_ANSWER = Failure("bad_body", "the answer is not a chat completion")
+NOT_AN_ANSWER = Failure("bad_body", "the answer is not a chat completion")
 
 
 class _ErrorBody(msgspec.Struct):
@@ -75,8 +75,8 @@ async def read_json(response: Response, target: Target, options: Options, limit:
         if not body.isascii():
             body.decode()  # the JSON decoder does not look into what it passes on unread
         return target.kind.decode(body, target, options)
-    except UNREADABLE:
-        raise StreamFailure(NO_ANSWER) from None
+    except UNREADABLE_ERRORS:
+        raise StreamFailure(NOT_AN_ANSWER) from None
 
 
 async def read_unstreamed(response: Response, target: Target, limit: int) -> Failure:
@@ -122,7 +122,7 @@ def _status(word: Any) -> int | None:
     return word if isinstance(word, int) and not isinstance(word, bool) and 400 <= word < 600 else None
 
 
-def whole_relay(target: Target, options: Options) -> Relay:
+def collecting_relay(target: Target, options: Options) -> Relay:
     """The state of a stream that becomes one JSON answer."""
     return Relay(
         decoder=target.kind.decoder(target, options),
@@ -132,7 +132,7 @@ def whole_relay(target: Target, options: Options) -> Relay:
     )
 
 
-async def aggregate(response: Response, target: Target, relay: Relay) -> Answer:
+async def collect_stream(response: Response, target: Target, relay: Relay) -> Answer:
     """One JSON answer out of a stream, for a provider that is always asked to stream."""
     if not is_event_stream(response):
         raise StreamFailure(await read_unstreamed(response, target, 1 << 20))

@@ -20,19 +20,19 @@ from gateway.targets.backend import Backend
 from gateway.upstream.transport import Deadlines, Response
 from providers.base import TIMES, Body, Options, StreamDecoder, StreamFailure, WireRequest
 
-MAX_ANSWER = 64 << 20
+MAX_ANSWER_BYTES = 64 << 20
 """Bytes of one JSON answer that we take from an upstream."""
-MAX_ERROR = 64 << 10
+MAX_ERROR_BYTES = 64 << 10
 SLACK, SPARE = 1.1, 64
 """A stream may have its output limit times one, and some, content events: one that has more will not end by itself."""
 
 
-class Exchange:
+class UpstreamExchange:
     """Everything that one attempt needs while it lasts."""
 
     __slots__ = (
-        "asked", "attempt", "call", "caller", "deadlines", "metrics", "on_begin", "options", "place", "sent_at", "target", "watch",
-        "watched",
+        "attempt", "backend", "call", "caller", "deadlines", "json_streams", "json_validator", "logits_request", "metrics", "on_begin",
+        "options", "sent_at", "target",
     )  # fmt: skip
 
     def __init__(
@@ -40,21 +40,21 @@ class Exchange:
         call: Call,
         attempt: Attempt,
         caller: Caller,
-        place: Backend,
+        backend: Backend,
         options: Options,
         deadlines: Deadlines,
         metrics: Metrics,
-        asked: logits.Asked | None = None,
-        watch: json_mode.Watch | None = None,
+        logits_request: logits.LogitsRequest | None = None,
+        json_validator: json_mode.JsonValidator | None = None,
     ) -> None:
         """`asked` are probabilities that this provider has no call for; `watch` looks at answers in JSON mode."""
-        self.asked = asked
-        self.watch = watch
-        self.watched: list[json_mode.JsonStream] = []
+        self.logits_request = logits_request
+        self.json_validator = json_validator
+        self.json_streams: list[json_mode.JsonStream] = []
         self.call = call
         self.attempt = attempt
         self.caller = caller
-        self.place = place
+        self.backend = backend
         self.target = attempt.target
         self.options = options
         self.deadlines = deadlines
@@ -64,14 +64,14 @@ class Exchange:
         self.sent_at = time.monotonic()
 
     @property
-    def count(self) -> int:
+    def upstream_calls(self) -> int:
         """How many upstream calls the adjustments make of this one."""
         for adjustment in self.attempt.adjustments:
             if adjustment.action == "fan_out":
                 return int(adjustment.from_)
         return 1
 
-    def elapsed(self) -> float:
+    def elapsed_ms(self) -> float:
         """Milliseconds since the request was ready to be sent."""
         return in_ms(time.monotonic() - self.sent_at)
 
@@ -85,9 +85,9 @@ class Exchange:
         self.attempt.head_at = time.monotonic()
         try:
             if response.status != 200:
-                raise StreamFailure(await answer.read_failure(response, self.target, MAX_ERROR))
+                raise StreamFailure(await answer.read_failure(response, self.target, MAX_ERROR_BYTES))
             if self.call.stream and not answer.is_event_stream(response):
-                raise StreamFailure(await answer.read_unstreamed(response, self.target, MAX_ANSWER))
+                raise StreamFailure(await answer.read_unstreamed(response, self.target, MAX_ANSWER_BYTES))
         except BaseException:
             response.close()
             raise
@@ -98,21 +98,21 @@ class Exchange:
         self.metrics.count("lockgate_upstream_requests", (self.metrics.target_label(self.target),))
         if self.call.trace is not None:
             self.call.trace.mark(request)
-        return self.place.transport.send(self.place.origin, request, self.deadlines)
+        return self.backend.transport.send(self.backend.origin, request, self.deadlines)
 
     def new_relay(self, body: Body, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
         """The state of the stream that answers `body`; with stops, what ends it at one of them."""
         call, target = self.call, self.target
         decoder: StreamDecoder | None = target.kind.decoder(target, self.options)
         stops = None
-        if call.stops or self.watch is not None:
+        if call.stops or self.json_validator is not None:
             assert call.body is not None
-            choices = 1 if self.count > 1 else call.body.get("n") or 1
+            choices = 1 if self.upstream_calls > 1 else call.body.get("n") or 1
             if call.stops:
-                decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keep_stop)
-            if self.watch is not None:
-                decoder = watched = json_mode.JsonStream(decoder, self.watch, choices)
-                self.watched.append(watched)
+                decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keeps_stop)
+            if self.json_validator is not None:
+                decoder = watched = json_mode.JsonStream(decoder, self.json_validator, choices)
+                self.json_streams.append(watched)
         if call.path.startswith(goodfire.PATH_PREFIX):
             decoder = goodfire.GoodfireStream(decoder)
         if call.transcript is not None and call.transcript.handovers:
@@ -122,7 +122,7 @@ class Exchange:
             usage_asked=usage_asked,
             read_usage=answer.read_usage,
             fail=lambda data: answer.inband_failure(target, data),
-            most=_most_events(body),
+            max_events=_most_events(body),
             choices=body.get("n") or 1,
         )
         self.attempt.relays.append(relay)
@@ -130,7 +130,7 @@ class Exchange:
 
     def times(self) -> dict[str, Any] | None:
         """How long the parts of the only upstream call took, where its decoder knows."""
-        times = self.options.memo.get(TIMES) if self.count == 1 else None
+        times = self.options.memo.get(TIMES) if self.upstream_calls == 1 else None
         return time_info.from_provider(times) if times else None
 
 

@@ -42,7 +42,7 @@ class RouteQuery:
         self._default_output = default_output
         self._refusals: dict[Target, Refusal | None] = {}
         self.stream = call.stream
-        self.requires_all_parameters = call.require
+        self.requires_all_parameters = call.requires_parameters
         """Whether the caller rejects targets that would lose a parameter."""
 
     def session(self, header: str) -> bytes:
@@ -103,8 +103,8 @@ class RouteQuery:
         assert body is not None
         try:
             if self._call.operation == "logits" and not logits.is_native(target.kind):
-                request = logits.read(body)
-                logits.adapt(logits.as_chat(body, request), request, target, Options(strict=True))
+                request = logits.read_request(body)
+                logits.adapt(logits.to_chat(body, request), request, target, Options(strict=True))
             else:
                 json_mode.adapt(body.copy(), target, Options(True, self._call.stream, self._call.operation))
         except Refusal as refusal:

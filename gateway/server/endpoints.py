@@ -122,7 +122,7 @@ def _json(value: Any, status: int = 200) -> Response:
 
 def _error(error: GatewayError, id: str | None = None) -> Response:
     headers = {name.decode(): value.decode() for name, value in error.headers}
-    return Response(error.body(), error.status, {"x-request-id": id or next_id(), **headers}, "application/json")
+    return Response(error.as_body(), error.status, {"x-request-id": id or next_id(), **headers}, "application/json")
 
 
 async def _answer_error(request: Request, error: GatewayError) -> Response:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+UNREADABLE_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """What reading an upstream's JSON raises where it is not what its provider documents: a number for an object, a word for a list."""
 _ABSENT = msgspec.Raw(b"")
 
 
-def present(value: msgspec.Raw) -> bool:
+def is_present(value: msgspec.Raw) -> bool:
     """Whether a value is there: neither absent nor null (msgspec cannot type `Raw | None`)."""
     return len(value) != 0 and bytes(value) != b"null"
 

@@ -19,12 +19,22 @@ from typing import Any
 
 import msgspec
 
-from gateway.streams.chunks import UNREADABLE, OpeningChunk, ReadChoice, ReadChunk, is_text, present, read_chunk, read_chunks, read_opening
-from gateway.streams.sse import Event, EventParser, EventTooLarge, lead, tail
+from gateway.streams.chunks import (
+    UNREADABLE_ERRORS,
+    OpeningChunk,
+    ReadChoice,
+    ReadChunk,
+    is_present,
+    is_text,
+    read_chunk,
+    read_chunks,
+    read_opening,
+)
+from gateway.streams.sse import Event, EventParser, EventTooLargeError, first_two_end, last_three_start
 from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
 
 DONE = b"data: [DONE]\n\n"
-MAX_HELD = 4096
+MAX_HELD_BYTES = 4096
 """Bytes of preamble kept back before the first content; more than that is sent on."""
 
 _PLAIN_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"})
@@ -49,7 +59,7 @@ class Relay:
         usage_asked: bool,
         read_usage: ReadUsage,
         fail: InbandFailure,
-        most: float = float("inf"),
+        max_events: float = float("inf"),
         choices: int = 1,
     ) -> None:
         """`fail` turns an error event's data into a Failure; `read_usage` a usage object into Usage, None when it is garbage.
@@ -60,7 +70,7 @@ class Relay:
         self._usage_asked = usage_asked
         self._read_usage = read_usage
         self._fail = fail
-        self._most = most
+        self._most = max_events
         self._choices = choices
         self._parser = EventParser()
         self._held: list[bytes] = []
@@ -91,7 +101,7 @@ class Relay:
         """What came after [DONE] and goes to nobody; whether there were events after it, which count as irregularities."""
         try:
             self._surplus += len(self._parser.feed(rest))
-        except EventTooLarge:
+        except EventTooLargeError:
             self._surplus += 1
         return self._surplus > 0
 
@@ -115,7 +125,7 @@ class Relay:
             while whole and not self.done:
                 out.append(self._pass(whole))
                 whole = parser.cut(b"") if parser.plain else b""
-        except EventTooLarge:
+        except EventTooLargeError:
             raise StreamFailure(Failure("too_large", "an event of the stream is over 1 MiB")) from None
         if self.chunks > self._most and not self.done:
             self._failure = StreamFailure(Failure("limit", f"the stream went on after {self.chunks} events, far beyond its output limit"))
@@ -130,7 +140,7 @@ class Relay:
         if self._decoder is None and self._parser.plain:
             if self.started and self._take_plain(whole):
                 return whole
-            at = tail(whole) if self.started else lead(whole)
+            at = last_three_start(whole) if self.started else first_two_end(whole)
             if self.started and at and self._take_plain(whole[:at]):
                 self._parser.unread(whole[at:])
                 return whole[:at]
@@ -175,7 +185,7 @@ class Relay:
         for name, data in events:
             try:
                 chunks = (*decoder.end(), data) if data == b"[DONE]" else tuple(decoder.feed(name, data))
-            except UNREADABLE as error:
+            except UNREADABLE_ERRORS as error:
                 raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None
             for chunk in chunks:
                 yield name if chunk is data else "", chunk
@@ -217,7 +227,7 @@ class Relay:
                     raise msgspec.DecodeError
             except (msgspec.DecodeError, RecursionError):
                 raise StreamFailure(Failure("bad_event", "an event of the stream is not the JSON of a chat completion chunk")) from None
-            if (len(chunk.error) and present(chunk.error)) or chunk.object == "error" or (name == "error" and not chunk.choices):
+            if (len(chunk.error) and is_present(chunk.error)) or chunk.object == "error" or (name == "error" and not chunk.choices):
                 raise StreamFailure(self._fail(data))
             if chunk.choices:
                 for choice in chunk.choices:
@@ -256,7 +266,7 @@ class Relay:
         if opening.id is not None:
             self.opening = opening
         for choice in opening.choices or ():
-            if present(choice.text) and bytes(choice.text) not in _SILENT:
+            if is_present(choice.text) and bytes(choice.text) not in _SILENT:
                 self.started = True
             for key, value in (choice.delta or {}).items():
                 if key != "role" and bytes(value) not in _SILENT:
@@ -278,7 +288,7 @@ class Relay:
     def _hold(self, out: bytes) -> bytes:
         self._held.append(out)
         self._held_size += len(out)
-        if self._held_size <= MAX_HELD:
+        if self._held_size <= MAX_HELD_BYTES:
             return b""
         self.started = True
         return self._release()

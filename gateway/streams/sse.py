@@ -10,11 +10,11 @@ from __future__ import annotations
 Event = tuple[str, bytes]
 """The `event:` name ("" if none) and the data, several data lines joined by LF."""
 
-MAX_EVENT = 1 << 20
+MAX_EVENT_BYTES = 1 << 20
 """Bytes that one event may take before the stream is given up."""
 
 
-class EventTooLarge(ValueError):
+class EventTooLargeError(ValueError):
     """An event grew past MAX_EVENT without ending."""
 
 
@@ -90,8 +90,8 @@ class EventParser:
         return events
 
     def _hold(self, rest: bytes) -> None:
-        if len(rest) > MAX_EVENT:
-            raise EventTooLarge
+        if len(rest) > MAX_EVENT_BYTES:
+            raise EventTooLargeError
         self._pending = rest
 
     def _feed_lines(self, piece: bytes) -> list[Event]:
@@ -109,8 +109,8 @@ class EventParser:
                 self._line(line)
             else:
                 self._dispatch(events)
-        if len(rest) + self._data_size > MAX_EVENT:
-            raise EventTooLarge
+        if len(rest) + self._data_size > MAX_EVENT_BYTES:
+            raise EventTooLargeError
         self._pending = rest
         return events
 
@@ -121,8 +121,8 @@ class EventParser:
         if field == b"data":
             self._data.append(value)
             self._data_size += len(value)
-            if self._data_size > MAX_EVENT:
-                raise EventTooLarge
+            if self._data_size > MAX_EVENT_BYTES:
+                raise EventTooLargeError
         elif field == b"event":
             self._name = value.decode(errors="replace")
         elif field:
@@ -145,13 +145,13 @@ class EventParser:
         return self._feed_lines(pending + b"\n\n")
 
 
-def lead(whole: bytes) -> int:
+def first_two_end(whole: bytes) -> int:
     """Where the first two events end: role and first content, as a rule."""
     second = whole.find(b"\n\n", whole.find(b"\n\n") + 2)
     return len(whole) if second < 0 else second + 2
 
 
-def tail(whole: bytes) -> int:
+def last_three_start(whole: bytes) -> int:
     """Where the last three events begin: finish, usage and [DONE], as a rule. 0 when there are no more."""
     at = len(whole) - 2
     for _ in range(3):

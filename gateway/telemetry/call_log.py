@@ -21,7 +21,7 @@ import msgspec
 
 from gateway import usage as accounting
 from gateway.call import Call, in_ms
-from gateway.errors import Forbidden, LimitReached, NotFound, TooLarge, Unauthorized, Unavailable
+from gateway.errors import Forbidden, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
 
 MAX_LINES = 10_000
 FLUSH_EVERY = 0.1
@@ -29,7 +29,7 @@ MAX_TEXT = 256
 MAX_LINE = 8192
 SHORT, SHORTEST = 32, 4
 """Letters of a text and entries of a list in a record that would be longer than a line."""
-OURS = (Unauthorized, Forbidden, NotFound, TooLarge, LimitReached, Unavailable)
+OURS = (Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReached, Unavailable)
 """Errors whose message is of our own making; those of others may quote a prompt."""
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
 

@@ -26,6 +26,10 @@ class Health(NamedTuple):
     ejected: bool = False
 
 
+ONE_RETRY = candidate(retries=1)
+HEALTHY = Health()
+
+
 def documented_steps() -> dict[str, str]:
     """Return the column `next step` of the table of failures, by kind."""
     table = PAGE.read_text().partition("<!-- failures -->")[2].partition("\n\n- ")[0]
@@ -36,9 +40,9 @@ def documented_steps() -> dict[str, str]:
 def decision(
     kind: FailureKind,
     *,
-    candidate: Candidate = candidate(retries=1),
+    candidate: Candidate = ONE_RETRY,
     progress: Progress | None = None,
-    health: Health = Health(),
+    health: Health = HEALTHY,
     retries: int = 0,
     draw: float = 0.5,
     retry_after: float | None = None,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.emulate.fan_out import Interleaved, add_up, add_usages, interleave, merge, together
+from gateway.emulate.fan_out import MergedStream, gather_all, interleave, merge_answers, sum_usage_objects, sum_usages
 from providers.aggregate import Aggregate
 from providers.base import Body, Usage
 from providers.rules.shapes import fan_out
@@ -40,9 +40,9 @@ def stream(texts: list[str], at: int) -> list[bytes]:
 
 @given(TEXTS, st.randoms(use_true_random=False))
 def test_streams_mixed_in_any_order_say_what_the_merged_answers_say(texts: list[list[str]], chance: Any) -> None:
-    merged = json.loads(merge([json.dumps(answer("".join(one), at)).encode() for at, one in enumerate(texts)]))
+    merged = json.loads(merge_answers([json.dumps(answer("".join(one), at)).encode() for at, one in enumerate(texts)]))
     left = [stream(one, at) for at, one in enumerate(texts)]
-    whole, mixed = Aggregate(), Interleaved()
+    whole, mixed = Aggregate(), MergedStream()
     while any(left):
         at = chance.choice([at for at, queue in enumerate(left) if queue])
         for event in mixed.rewrite(at, left[at].pop(0)).split(b"\n\n"):
@@ -56,7 +56,7 @@ def test_streams_mixed_in_any_order_say_what_the_merged_answers_say(texts: list[
 
 @given(TEXTS)
 def test_choices_come_in_the_order_of_the_calls(texts: list[list[str]]) -> None:
-    merged = json.loads(merge([json.dumps(answer("".join(one), at)).encode() for at, one in enumerate(texts)]))
+    merged = json.loads(merge_answers([json.dumps(answer("".join(one), at)).encode() for at, one in enumerate(texts)]))
     assert [choice["index"] for choice in merged["choices"]] == list(range(len(texts)))
     assert [choice["message"]["content"] for choice in merged["choices"]] == ["".join(one) for one in texts]
     assert merged["id"] == "c0"
@@ -65,12 +65,12 @@ def test_choices_come_in_the_order_of_the_calls(texts: list[list[str]]) -> None:
 @given(st.lists(st.tuples(COUNTS, COUNTS, COUNTS), min_size=1, max_size=8))
 def test_usage_adds_up_as_each_call_is_billed(counts: list[tuple[int, int, int]]) -> None:
     usages = [Usage(prompt, completion, cached) for prompt, completion, cached in counts]
-    total = add_usages(usages)
+    total = sum_usages(usages)
     assert total is not None
     assert (total.prompt_tokens, total.completion_tokens, total.cached_tokens) == tuple(map(sum, zip(*counts, strict=True)))
-    raw = add_up([{"prompt_tokens": prompt, "details": {"cached": cached}} for prompt, _, cached in counts])
+    raw = sum_usage_objects([{"prompt_tokens": prompt, "details": {"cached": cached}} for prompt, _, cached in counts])
     assert raw == {"prompt_tokens": total.prompt_tokens, "details": {"cached": total.cached_tokens}}
-    assert add_usages([*usages, None]) is None
+    assert sum_usages([*usages, None]) is None
 
 
 @given(st.integers(1, 8), st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)))
@@ -103,7 +103,7 @@ async def test_the_first_failure_ends_the_other_calls_and_is_raised() -> None:
         return at
 
     with pytest.raises(ValueError, match="no"):
-        await together([one(at) for at in range(3)])
+        await gather_all([one(at) for at in range(3)])
     assert sorted(ended) == [0, 1, 2]
 
 
@@ -118,7 +118,7 @@ async def test_results_come_in_order_whoever_is_first() -> None:
         turn.set()
         return "early"
 
-    assert await together([late(), early()]) == ["late", "early"]
+    assert await gather_all([late(), early()]) == ["late", "early"]
 
 
 Put = Callable[[bytes], Awaitable[None]]

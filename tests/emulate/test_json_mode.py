@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.emulate.json_mode import CUT_OFF, MOST_BLANKS, RUNAWAY, Asked, JsonStream, Watch
+from gateway.emulate.json_mode import CUT_OFF, MAX_BLANKS, RUNAWAY, JsonFormat, JsonStream, JsonValidator
 from gateway.emulate.json_schema import find_error
 from providers.base import Body
 
@@ -80,12 +80,12 @@ def test_schemas_that_lead_nowhere_find_nothing(schema: Any) -> None:
     ],
 )
 def test_an_object_was_asked_for(text: str, error: str | None) -> None:
-    assert Asked().find_error(text) == error
+    assert JsonFormat().find_error(text) == error
 
 
 def streamed(text: str, cuts: list[int], finish: str = "stop") -> tuple[str, str | None, list[str], bool]:
     """Text, finish reason, notes, and whether the upstream was left early."""
-    stream = JsonStream(None, Watch(Asked(), Body(b"{}"), checked=True, repair=False), 1)
+    stream = JsonStream(None, JsonValidator(JsonFormat(), Body(b"{}"), is_checked=True, may_repair=False), 1)
     at = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
     deltas: list[tuple[dict[str, str], str | None]] = [({"content": text[a:b]}, None) for a, b in pairwise(at)]
     out: list[bytes] = []
@@ -103,13 +103,13 @@ def streamed(text: str, cuts: list[int], finish: str = "stop") -> tuple[str, str
 def test_whitespace_is_cut_at_one_place_whatever_the_chunks(parts: list[tuple[str, int]], cuts: list[int]) -> None:
     text = "".join(letter + " \n"[size % 2] * size for letter, size in parts)
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    answer, notes = Watch(Asked(), Body(b"{}"), checked=True, repair=False).inspect(json.dumps({"choices": [choice]}).encode())
+    answer, notes = JsonValidator(JsonFormat(), Body(b"{}"), is_checked=True, may_repair=False).check_answer(json.dumps({"choices": [choice]}).encode())
     whole = json.loads(answer)["choices"][0]
     said, finish, told, left = streamed(text, cuts)
     assert (said, finish, told) == (whole["message"]["content"], whole["finish_reason"], [note.why for note in notes])
     assert left == (said != text) == (told == [RUNAWAY])
     longest = max((len(blanks) for blanks in said.replace("{", "a").split("a")), default=0)
-    assert longest <= MOST_BLANKS
+    assert longest <= MAX_BLANKS
 
 
 def test_json_that_is_cut_off_is_flagged_and_not_judged() -> None:
@@ -117,7 +117,7 @@ def test_json_that_is_cut_off_is_flagged_and_not_judged() -> None:
 
 
 def test_chunks_that_need_nothing_keep_their_bytes() -> None:
-    stream = JsonStream(None, Watch(Asked(), Body(b"{}"), checked=False, repair=False), 1)
+    stream = JsonStream(None, JsonValidator(JsonFormat(), Body(b"{}"), is_checked=False, may_repair=False), 1)
     event = b'{"choices":[ {"index":0,"delta":{"content":"{ }"},"finish_reason":null}]}'
     assert stream.feed("", event) == [event]
     assert stream.notes() == []

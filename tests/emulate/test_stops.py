@@ -41,7 +41,7 @@ def by_hand(text: str, stops: list[str], *, keep: bool) -> tuple[str, str | None
 def test_any_chunking_gives_the_same_text_and_stop(text: str, stops: list[str], cuts: list[int], keep: bool) -> None:
     filter = StopFilter(stops, keep=keep)
     said = "".join([filter.feed(piece) for piece in pieces(text, cuts)]) + filter.flush()
-    assert (said, filter.matched) == by_hand(text, stops, keep=keep)
+    assert (said, filter.matched_stop) == by_hand(text, stops, keep=keep)
 
 
 @given(TEXTS, STOPS, CUTS)
@@ -51,7 +51,7 @@ def test_no_more_is_held_back_than_may_become_a_stop(text: str, stops: list[str]
     for piece in pieces(text, cuts):
         fed += piece
         said += filter.feed(piece)
-        if filter.matched is not None:
+        if filter.matched_stop is not None:
             return
         held = fed[len(said) :]
         assert held == max((stop[:size] for stop in stops for size in range(len(stop)) if fed.endswith(stop[:size])), key=len)
@@ -112,7 +112,7 @@ def test_choices_of_a_stream_end_each_at_its_own_stop_whatever_the_bytes(
     said, ends = said_by(out)
     assert {at: said.get(at, "") for at in range(len(texts))} == {at: text for at, (text, _) in enumerate(expected)}
     assert ends == {at: "length" if stop is None else "stop" for at, (_, stop) in enumerate(expected)}
-    assert (stream.matched is None) == all(stop is None for _, stop in expected)
+    assert (stream.matched_stop is None) == all(stop is None for _, stop in expected)
 
 
 @given(TEXTS, STOPS, CUTS, st.booleans(), st.integers(1, 64))
@@ -123,7 +123,7 @@ def test_a_stream_and_an_answer_say_the_same(text: str, stops: list[str], cuts: 
     answer, matched = cut_answer(json.dumps({"choices": [choice]}).encode(), stops, keep=keep)
     whole: dict[str, Any] = json.loads(answer)["choices"][0]
     said, ends = said_by(out)
-    assert (said.get(0, ""), ends[0], stream.matched) == (whole["message"]["content"], whole["finish_reason"], matched)
+    assert (said.get(0, ""), ends[0], stream.matched_stop) == (whole["message"]["content"], whole["finish_reason"], matched)
 
 
 def test_an_answer_without_a_stop_keeps_its_very_bytes() -> None:
@@ -144,7 +144,7 @@ def test_a_stop_that_the_upstream_left_out_and_named_is_the_one_that_matched(nam
     assert cut_answer(answer, ["x", "END"], keep=False) == (answer, named)
     stream = StopStream(None, ["x", "END"], 1, keep=False)
     stream.feed("", json.dumps({"choices": [{**choice, "delta": {"content": "ab"}}]}).encode())
-    assert (stream.matched, stream.reported) == (None, named)
+    assert (stream.matched_stop, stream.reported_stop) == (None, named)
 
 
 @pytest.mark.parametrize("content", [None, [], 3])

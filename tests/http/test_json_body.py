@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest, GatewayError, TooLarge
+from gateway.errors import BadRequest, GatewayError, RequestTooLarge
 from gateway.http.json_body import CallerDisconnectedError, check_body_headers, parse_body, read_body
 from providers.base import Body
 
@@ -138,11 +138,11 @@ async def test_pieces_become_one_body() -> None:
 
 
 async def test_a_body_is_given_up_as_soon_as_it_passes_the_cap() -> None:
-    with pytest.raises(TooLarge):
+    with pytest.raises(RequestTooLarge):
         await read_body(receiver(piece(b"abcde", more=False)), 4)
-    with pytest.raises(TooLarge):
+    with pytest.raises(RequestTooLarge):
         await read_body(receiver(piece(b"ab"), piece(b"cde")), 4)  # nothing more may be asked for
-    with pytest.raises(TooLarge):
+    with pytest.raises(RequestTooLarge):
         await read_body(receiver(piece(b"ab"), piece(b"cde", more=False)), 4)
 
 

@@ -65,7 +65,7 @@ def test_an_unknown_key_is_never_echoed(token: str) -> None:
     with pytest.raises(GatewayError) as refused:
         KNOWN.authenticate(sent(f"Bearer {token}"))
     assert refused.value.status == 401
-    assert token.encode() not in refused.value.body().replace(b"The API key that was sent is not known to this gateway.", b"")
+    assert token.encode() not in refused.value.as_body().replace(b"The API key that was sent is not known to this gateway.", b"")
 
 
 def test_open_gateways_ask_nobody() -> None:

@@ -30,14 +30,14 @@ adjustments = st.builds(Adjustment, params, st.sampled_from(get_args(Action)), v
 @given(st.lists(adjustments, min_size=1, max_size=60))
 @example([Adjustment("top_p", "clamp", 999_999_999_999.9999, 1e12)])
 def test_the_header_is_always_a_structured_list_of_at_most_1_kib(made: list[Adjustment]) -> None:
-    header = receipt.header(made).decode("ascii")
+    header = receipt.adjusted_header(made).decode("ascii")
     assert LIST.fullmatch(header), header
     assert len(header) <= 1024
 
 
 @given(st.integers(1, 500))
 def test_what_does_not_fit_is_counted(count: int) -> None:
-    header = receipt.header([Adjustment("temperature", "clamp", 1.7, 1.0)] * count).decode()
+    header = receipt.adjusted_header([Adjustment("temperature", "clamp", 1.7, 1.0)] * count).decode()
     shown = header.count('"temperature"')
     more = re.search(r'"\.\.\.";more=(\d+)$', header)
     assert shown + (int(more[1]) if more else 0) == count
@@ -51,14 +51,14 @@ def test_the_header_reads_as_documented() -> None:
         Adjustment("messages[0].role", "role_map", "developer", "system"),
         Adjustment("logprobs", "drop", True),
     ]
-    assert receipt.header(made) == (
+    assert receipt.adjusted_header(made) == (
         b'"max_tokens";rename;to="max_completion_tokens", "temperature";clamp;from=1.7;to=1.0, "logit_bias";drop, '
         b'"messages[0].role";role_map;from="developer";to="system", "logprobs";drop;from=?1'
     )
 
 
 def test_free_text_never_enters_the_header() -> None:
-    header = receipt.header([Adjustment("stop", "drop", "my secret prompt", "a b", "because of a prompt")])
+    header = receipt.adjusted_header([Adjustment("stop", "drop", "my secret prompt", "a b", "because of a prompt")])
     assert header == b'"stop";drop'
 
 
@@ -88,7 +88,7 @@ answers = st.dictionaries(st.text(max_size=5), inner, max_size=4)
 @given(answers.filter(lambda answer: "gateway" not in answer), st.sampled_from(["", " ", "\n"]))
 def test_a_spliced_receipt_leaves_every_other_key_as_it_was(answer: dict[str, Any], gap: str) -> None:
     source = gap.encode() + msgspec.json.encode(answer) + gap.encode()
-    whole = msgspec.json.decode(receipt.splice(source, call()))
+    whole = msgspec.json.decode(receipt.add_to_answer(source, call()))
     told = whole.pop("gateway")
     assert whole == answer
     assert told["model"] == "smart"
@@ -98,7 +98,7 @@ def test_a_spliced_receipt_leaves_every_other_key_as_it_was(answer: dict[str, An
 
 def test_the_receipt_of_a_stream_is_a_chunk_without_choices() -> None:
     made = call()
-    event = receipt.chunk(made, OpeningChunk(id="chatcmpl-1", created=5, model="m"))
+    event = receipt.receipt_chunk(made, OpeningChunk(id="chatcmpl-1", created=5, model="m"))
     assert event.startswith(b"data: ")
     assert event.endswith(b"\n\n")
     chunk = msgspec.json.decode(event[6:])

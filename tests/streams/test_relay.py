@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.streams.relay import MAX_HELD, Relay
+from gateway.streams.relay import MAX_HELD_BYTES, Relay
 from providers.base import Failure, StreamFailure, Usage
 from providers.usage import read_usage
 
@@ -170,7 +170,7 @@ def test_any_content_starts_the_stream(delta: dict[str, Any]) -> None:
 
 def test_a_long_preamble_is_not_held_for_ever() -> None:
     one = relay()
-    sent = b"".join(one.feed(event(ROLE)) for _ in range(2 + MAX_HELD // len(event(ROLE))))
+    sent = b"".join(one.feed(event(ROLE)) for _ in range(2 + MAX_HELD_BYTES // len(event(ROLE))))
     assert sent
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.streams.sse import MAX_EVENT, Event, EventParser, EventTooLarge
+from gateway.streams.sse import MAX_EVENT_BYTES, Event, EventParser, EventTooLargeError
 
 
 def parse(pieces: list[bytes]) -> list[Event]:
@@ -113,9 +113,9 @@ def test_what_the_format_allows_is_not_counted(allowed: bytes) -> None:
 def test_an_event_over_the_cap_is_given_up_with_little_held(opening: bytes, size: int) -> None:
     parser = EventParser()
     parser.feed(opening)
-    for _ in range(MAX_EVENT // size - 1):
+    for _ in range(MAX_EVENT_BYTES // size - 1):
         parser.feed(b"x" * size)
-    with pytest.raises(EventTooLarge):
+    with pytest.raises(EventTooLargeError):
         parser.feed(b"x" * 2 * size)
 
 
@@ -123,13 +123,13 @@ def test_many_short_lines_of_one_event_are_capped_as_well() -> None:
     parser = EventParser()
     for _ in range(100):
         parser.feed(b"data: xx\n" * 1000)
-    with pytest.raises(EventTooLarge):
+    with pytest.raises(EventTooLargeError):
         parser.feed(b"data: xx\n" * 600_000)
 
 
 def test_many_events_in_one_piece_are_not_one_large_event() -> None:
-    events = EventParser().feed(b"data: 0123456789\n\n" * (MAX_EVENT // 8))
-    assert len(events) == MAX_EVENT // 8
+    events = EventParser().feed(b"data: 0123456789\n\n" * (MAX_EVENT_BYTES // 8))
+    assert len(events) == MAX_EVENT_BYTES // 8
 
 
 def test_an_event_that_ends_in_cr_comes_at_once_and_an_lf_after_it_begins_no_other() -> None:
