@@ -41,7 +41,7 @@ def test_a_start_without_a_key_says_how_the_first_is_made(auth: str, told: bool,
     )
     with bind(Address("127.0.0.1", 0)) as listener, bind(Address("127.0.0.1", 0)) as admin:
         announce(config, listener, admin)
-        said = f"no keys are configured; create one: lockgate key create --name FILE_NAME --admin http://127.0.0.1:{admin.getsockname()[1]}\n"
+        said = f"no keys are configured; create one: lockgate key create --name NAME --admin http://127.0.0.1:{admin.getsockname()[1]}\n"
     assert (said in capsys.readouterr().err) is told
 
 
@@ -114,4 +114,4 @@ async def test_an_open_gateway_says_that_it_asks_for_none_of_the_keys_that_were_
         await Operator(client, gateway).make("new")
     rest = f"teams: {{ search: {{}} }}\njournal: {tmp_path}\n"
     async with serving(up, KEYED + rest) as gateway:
-        assert [line.partition(": ")[2] for line in gateway.reports] == ["nobody is asked for a key, though 1 were made: write auth: keys"]
+        assert [line.partition(": ")[2] for line in gateway.reports] == ["authentication is off although 1 run-time keys exist: set auth: keys"]
