@@ -1,4 +1,4 @@
-"""The real engine behind the whole gateway: seeds, choices and stops mean what they mean everywhere."""
+"""Seeds, choices, stop strings and min_tokens of the real engine, through the whole gateway."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ models:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(bundled_model: Path) -> AsyncIterator[Live]:
-    """A gateway with the bundled model."""
+    """Run a gateway with the bundled model."""
     async with live(YAML) as one:
         yield one
 
 
 async def ask(gateway: Live, **more: Any) -> dict[str, Any]:
-    """A JSON answer with its receipt."""
+    """Return a JSON answer with its receipt."""
     body = {"model": "m", "messages": STORY, "max_tokens": 12, "temperature": 1, **more}
     async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
         answer = await client.post(gateway.base_url + "/chat/completions", json=body, headers={"x-gateway-receipt": "body"})
@@ -43,24 +43,24 @@ async def ask(gateway: Live, **more: Any) -> dict[str, Any]:
 
 
 def texts(answer: dict[str, Any]) -> list[str]:
-    """What the choices say."""
+    """Return the texts of the choices."""
     return [choice["message"]["content"] for choice in answer["choices"]]
 
 
-async def test_the_same_seed_says_the_same_again_at_temperature_1(gateway: Live) -> None:
+async def test_same_seed_repeats_the_text_at_temperature_1(gateway: Live) -> None:
     first, again = [texts(await ask(gateway, seed=11)) for _ in range(2)]
     assert first == again
     assert first != [""]
 
 
-async def test_a_list_of_seeds_gives_what_each_of_them_gives_alone(gateway: Live) -> None:
+async def test_list_of_seeds_equals_the_single_seeds(gateway: Live) -> None:
     together = texts(await ask(gateway, n=3, seed=[1, 2, 3]))
     alone = [texts(await ask(gateway, seed=seed))[0] for seed in (1, 2, 3)]
     assert together == alone
     assert len(set(together)) >= 2
 
 
-async def test_streamed_choices_are_those_of_the_answer(gateway: Live) -> None:
+async def test_streamed_choices_equal_the_json_answer(gateway: Live) -> None:
     whole = texts(await ask(gateway, n=3, seed=[1, 2, 3]))
     body = {"model": "m", "messages": STORY, "max_tokens": 12, "temperature": 1, "n": 3, "seed": [1, 2, 3], "stream": True}
     async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
@@ -72,7 +72,7 @@ async def test_streamed_choices_are_those_of_the_answer(gateway: Live) -> None:
     assert streamed == whole
 
 
-async def test_a_stop_cuts_the_same_text_and_may_stay_in_it(gateway: Live) -> None:
+async def test_stop_string_ends_the_text_and_may_be_included(gateway: Live) -> None:
     (text,) = texts(await ask(gateway, temperature=0, max_tokens=20))
     stop = text.split()[4]
     at = text.index(stop)
@@ -83,7 +83,7 @@ async def test_a_stop_cuts_the_same_text_and_may_stay_in_it(gateway: Live) -> No
     assert [one["choices"][0]["finish_reason"] for one in (cut, kept)] == ["stop", "stop"]
 
 
-async def test_the_engines_own_clock_is_told(gateway: Live) -> None:
+async def test_engine_durations_are_in_time_info(gateway: Live) -> None:
     times = (await ask(gateway))["gateway"]["time_info"]
     assert times["source"] == "provider"
     assert times["total_time"] == pytest.approx(times["prompt_time"] + times["completion_time"])
@@ -93,7 +93,7 @@ async def test_the_engines_own_clock_is_told(gateway: Live) -> None:
 PARIS = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-async def test_an_answer_goes_on_until_it_has_as_many_tokens_as_asked_for(gateway: Live) -> None:
+async def test_answer_continues_until_min_tokens(gateway: Live) -> None:
     short = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60)
     long = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_tokens=16)
     assert short["usage"]["completion_tokens"] < 16 <= long["usage"]["completion_tokens"] <= 60
@@ -105,7 +105,7 @@ async def test_an_answer_goes_on_until_it_has_as_many_tokens_as_asked_for(gatewa
     assert texts(again) == texts(long)
 
 
-async def test_a_minimum_never_exceeds_the_cap_nor_a_stop(gateway: Live) -> None:
+async def test_cap_and_stop_override_min_tokens(gateway: Live) -> None:
     capped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=12, min_tokens=12)
     assert (capped["usage"]["completion_tokens"], capped["choices"][0]["finish_reason"]) == (12, "length")
     stopped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_tokens=16, stop=" Paris")
@@ -115,7 +115,7 @@ async def test_a_minimum_never_exceeds_the_cap_nor_a_stop(gateway: Live) -> None
         assert ("min_tokens", "drop") in [(one["param"], one["action"]) for one in told]
 
 
-async def test_a_minimum_holds_in_a_stream_too(gateway: Live) -> None:
+async def test_min_tokens_applies_to_streams(gateway: Live) -> None:
     more: dict[str, Any] = {"messages": PARIS, "temperature": 0, "max_tokens": 60, "min_tokens": 16}
     whole = await ask(gateway, **more)
     body = {"model": "m", **more, "stream": True, "stream_options": {"include_usage": True}}
@@ -130,7 +130,7 @@ async def test_a_minimum_holds_in_a_stream_too(gateway: Live) -> None:
     assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"] >= 16
 
 
-async def test_a_minimum_over_the_cap_is_told_as_what_it_is(gateway: Live) -> None:
+async def test_min_tokens_above_the_cap_is_reported_as_clamped(gateway: Live) -> None:
     capped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=5, min_tokens=20)
     assert capped["usage"]["completion_tokens"] == 5
     told = [(one["param"], one["action"]) for one in capped["gateway"]["adjustments"]]

@@ -1,4 +1,4 @@
-"""Chunks joined into one answer."""
+"""providers.aggregate: chunks are joined to one answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from providers.aggregate import Aggregate
 
 
 def joined(*chunks: dict[str, Any]) -> dict[str, Any]:
-    """The answer that these chunks make."""
+    """Return the answer for these chunks."""
     whole = Aggregate()
     for chunk in chunks:
         whole.feed(json.dumps(chunk).encode())
@@ -23,12 +23,12 @@ def joined(*chunks: dict[str, Any]) -> dict[str, Any]:
 
 
 def chunk(delta: dict[str, Any] | None = None, index: int = 0, finish: str | None = None, **more: Any) -> dict[str, Any]:
-    """One chunk of a chat stream."""
+    """Return one chunk of a chat stream."""
     choice = {"index": index, "delta": delta or {}, "finish_reason": finish, **more.pop("choice", {})}
     return {"id": "c1", "object": "chat.completion.chunk", "created": 7, "model": "m", "choices": [choice], **more}
 
 
-def test_text_role_reason_and_usage_come_together() -> None:
+def test_text_role_finish_reason_and_usage_are_joined() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     answer = joined(
         chunk({"role": "assistant", "content": None}), chunk({"content": "Hel"}), chunk({"content": "lo"}), chunk(finish="stop"),
@@ -40,7 +40,7 @@ def test_text_role_reason_and_usage_come_together() -> None:
     }  # fmt: skip
 
 
-def test_choices_are_kept_apart_and_come_in_their_order() -> None:
+def test_choices_are_separate_and_ordered() -> None:
     answer = joined(chunk({"content": "b"}, 1), chunk({"content": "a"}), chunk({"content": "B"}, 1, "length"), chunk(finish="stop"))
     assert [(one["index"], one["message"]["content"], one["finish_reason"]) for one in answer["choices"]] == [
         (0, "a", "stop"),
@@ -66,7 +66,7 @@ def test_tool_calls_are_merged_by_index() -> None:
     ]
 
 
-def test_names_and_ids_that_are_repeated_are_not_joined() -> None:
+def test_repeated_names_and_ids_are_not_joined() -> None:
     call = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "1"}}
     answer = joined(
         chunk({"role": "assistant", "tool_calls": [call]}), chunk({"role": "assistant", "tool_calls": [call]}, finish="tool_calls")
@@ -83,7 +83,7 @@ def test_log_probabilities_are_appended() -> None:
     assert answer["choices"][0]["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}], "refusal": None}
 
 
-def test_fields_nobody_knows_are_kept() -> None:
+def test_unknown_fields_are_kept() -> None:
     answer = joined(
         chunk({"reasoning_content": "think"}, system_fingerprint="fp", extra=1),
         chunk({"reasoning_content": "ing", "content": "x"}, extra=2, choice={"stop_reason": 7}),
@@ -94,7 +94,7 @@ def test_fields_nobody_knows_are_kept() -> None:
     assert (answer["system_fingerprint"], answer["extra"]) == ("fp", 2)
 
 
-def test_text_completions_are_joined_in_their_own_shape() -> None:
+def test_text_completions_keep_their_shape() -> None:
     parts = [
         {"id": "t", "object": "text_completion", "choices": [{"index": 0, "text": text, "finish_reason": None}]} for text in ("a", "b")
     ]
@@ -103,14 +103,14 @@ def test_text_completions_are_joined_in_their_own_shape() -> None:
     assert answer["choices"] == [{"index": 0, "text": "ab", "logprobs": None, "finish_reason": "stop"}]
 
 
-def test_stream_without_a_choice_is_no_answer() -> None:
+def test_stream_without_a_choice_is_an_error() -> None:
     whole = Aggregate()
     whole.feed(b'{"choices": []}')
     with pytest.raises(ValueError, match="without an answer"):
         whole.result()
 
 
-def test_finished_means_every_choice_has_its_reason() -> None:
+def test_finished_requires_a_finish_reason_for_every_choice() -> None:
     whole = Aggregate()
     assert not whole.finished
     whole.feed(json.dumps(chunk({"content": "a"}, 0, "stop")).encode())
@@ -123,18 +123,18 @@ def test_finished_means_every_choice_has_its_reason() -> None:
 @pytest.mark.parametrize(
     "bad", [b"", b"nonsense", b"[]", b'{"choices": [1]}', b'{"choices": [{"index": [], "delta": {}}]}', b'{"choices": 5}']
 )
-def test_what_is_no_chunk_is_a_value_error(bad: bytes) -> None:
+def test_invalid_chunk_raises_value_error(bad: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
         Aggregate().feed(bad)
 
 
-def test_field_that_changes_its_type_starts_anew() -> None:
+def test_field_that_changes_its_type_is_replaced() -> None:
     answer = joined(chunk({"content": "a"}), chunk({"content": [{"type": "text"}]}), chunk({"content": "b"}, finish="stop"))
     assert answer["choices"][0]["message"]["content"] == "b"
 
 
 @given(st.text(max_size=200), st.lists(st.integers(1, 7), max_size=60))
-def test_any_text_survives_being_cut_anywhere(text: str, cuts: list[int]) -> None:
+def test_text_is_joined_whatever_the_chunk_boundaries(text: str, cuts: list[int]) -> None:
     pieces, at = [], 0
     for cut in cuts:
         pieces.append(text[at : at + cut])

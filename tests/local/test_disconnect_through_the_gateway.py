@@ -1,4 +1,4 @@
-"""A caller who leaves the local engine's answer pays, in tokens, for what it had made of it."""
+"""A caller that disconnects from the local engine pays for the tokens generated so far."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ YAML = "journal: off\nproviders:\n  local: {slots: 1}\nmodels:\n  local: local/s
 LONG = {"model": "local", "messages": [{"role": "user", "content": "Tell me a very long story."}], "max_tokens": 1500, "ignore_eos": True}
 
 
-async def test_a_json_answer_that_its_caller_left_is_charged_what_was_made(bundled_model: object) -> None:
+async def test_disconnected_caller_is_charged_for_the_tokens_generated(bundled_model: object) -> None:
     async with live(YAML) as gate, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         engine = gate.gateway.generation.engines["local"]
         await eventually(lambda: engine.state == "ready", 60)
-        for patience in (1.0, 2.0, 4.0, 8.0):  # until some of it had come
+        for patience in (1.0, 2.0, 4.0, 8.0):  # wait for the first tokens
             asking = asyncio.create_task(client.post(gate.base_url + "/chat/completions", json=LONG))
             await asyncio.sleep(patience)
             asking.cancel()

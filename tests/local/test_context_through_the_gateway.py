@@ -1,4 +1,4 @@
-"""The local engine and conversations longer than its window: it counts them itself, and answers what is left."""
+"""Conversations longer than the local engine's context: it counts their tokens, and answers the part that is left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUESTION = {"role": "user", "content": "What is the capital of France?"}
 
 
 def conversation(turns: int) -> list[dict[str, Any]]:
-    """Turns of about sixty tokens between a system message and a question."""
+    """Return messages of about sixty tokens each between a system message and a question."""
     messages = [SYSTEM]
     for at in range(turns):
         messages += [
@@ -57,7 +57,7 @@ async def test_a_ten_thousand_token_conversation_is_answered(bundled_model: obje
         said = found["gateway"]["context"]
         assert said["before"] > 10_000
         assert (said["counted"], said["tokenizer"], said["window"]) == ("exact", "engine", 512)
-        assert said["after"] == found["usage"]["prompt_tokens"] <= 482  # what was counted is what the engine read
+        assert said["after"] == found["usage"]["prompt_tokens"] <= 482  # the count equals what the engine read
         assert found["usage"]["completion_tokens"] > 0
         assert found["choices"][0]["message"]["content"]
         assert not {0, len(messages) - 1} & set(said["evicted"])
