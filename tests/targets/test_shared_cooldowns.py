@@ -17,7 +17,7 @@ from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.targets.cooldown import fingerprint
 from gateway.targets.registry import TargetRegistry
-from gateway.targets.shared_health import KEY, SharedCooldowns
+from gateway.targets.shared_cooldowns import KEY, SharedCooldowns
 from providers.base import Failure, Target
 from tests.faults.upstream_server import closed_port
 from tests.flows.live import eventually
@@ -42,7 +42,7 @@ async def join() -> AsyncIterator[Join]:
         health = TargetRegistry()
         health.configure({"p": ProviderConfig(name="p")})
         say = OutageLog(([] if reports is None else reports).append).for_subject("cooldowns")
-        shared = SharedCooldowns(health, partial(open_client, address, "health"), say, every=0.1)
+        shared = SharedCooldowns(health, partial(open_client, address, "health"), say, interval_s=0.1)
         running.append(shared)
         await shared.start()
         return health
@@ -154,7 +154,7 @@ async def test_p2_a_store_that_is_away_does_not_hold_up_the_end(redis: RedisAddr
         health,
         partial(open_client, RedisAddress(host="127.0.0.1", port=closed_port()), "health"),
         OutageLog(print).for_subject("cooldowns"),
-        every=60.0,
+        interval_s=60.0,
     )
     await shared.start()
     health.publish("p/m", None, 30.0, "failures")
