@@ -36,8 +36,8 @@ from gateway.targets.cooldown import STATES
 from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
 from gateway.targets.registry import TargetRegistry
-from gateway.targets.shared_health import KEY as HEALTH_KEY
-from gateway.targets.shared_health import SharedCooldowns
+from gateway.targets.shared_cooldowns import KEY as HEALTH_KEY
+from gateway.targets.shared_cooldowns import SharedCooldowns
 from gateway.targets.status import TargetView, target_refs, target_views
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.fleet import Fleet, fleet_of
