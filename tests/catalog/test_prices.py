@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.catalog.prices import TokenPrice, price_of
+from gateway.catalog.prices import FREE, TokenPrice, price_of
 from gateway.config.load import parse
 from providers.base import Usage
 from providers.usage import read_usage
@@ -44,9 +44,9 @@ def test_a_cost_is_rounded_up_once() -> None:
     ],
 )
 def test_reasoning_tokens_counted_separately_are_output(given: dict[str, Any], expected: tuple[int, int]) -> None:
-    found = read_usage(given)
-    assert found is not None
-    assert (found.completion_tokens, found.reasoning_tokens) == expected
+    usage = read_usage(given)
+    assert usage is not None
+    assert (usage.completion_tokens, usage.reasoning_tokens) == expected
 
 
 def test_configured_prices_override_the_catalog() -> None:
@@ -67,3 +67,30 @@ models:
     assert listed is not None
     assert listed.cache_write is not None
     assert listed.cached < listed.prompt < listed.cache_write
+
+
+def test_a_price_is_the_providers_then_the_catalogs_then_unknown() -> None:
+    source = (
+        "providers: {openai: {api_key: '${K}', prices: {mine: {prompt: 1, output: 2, cached: 0}, old: {prompt: 1, output: 2}}}, local: {}}"
+    )
+    providers = parse(source.encode(), "g.yaml", environ={"K": "sk-0123456789abcdef"}).providers
+    assert price_of(providers["openai"], "mine") == TokenPrice(10**9, 2 * 10**9, 0)
+    assert price_of(providers["openai"], "old") == TokenPrice(10**9, 2 * 10**9, 10**9)
+    assert price_of(providers["openai"], "gpt-4o") == TokenPrice(2_500_000_000, 10 * 10**9, 1_250_000_000)
+    assert price_of(providers["openai"], "unheard-of") is None
+    assert price_of(providers["local"], "anything") == FREE
+
+
+def test_cached_tokens_are_a_part_of_the_prompt() -> None:
+    price = TokenPrice(prompt=2_500_000_000, output=10 * 10**9, cached=1_250_000_000)
+    assert price.cost(1000, 500) == 7_500_000
+    assert price.cost(1000, 500, cached=1000) == 6_250_000
+    assert price.cost(1000, 0, cached=5000) == price.cost(1000, 0, cached=1000)
+    assert TokenPrice(1, 1, 1).cost(1, 0) == 1
+    assert FREE.cost(10**9, 10**9) == 0
+
+
+def test_the_maximum_cost_uses_the_most_expensive_kind_of_token() -> None:
+    price = TokenPrice(prompt=100, output=1000, cached=10, reasoning=2000, cache_write=200)
+    assert price.max_cost(10**6, 10**6) == 200 + 2000
+    assert TokenPrice(1, 1, 3).max_cost(10**6, 0) == 3
