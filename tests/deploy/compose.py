@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.deploy import tools
-from tests.support.redis import binary, free_port
+from tests.support.redis import free_port, redis_server_program
 
 ROOT = tools.ROOT
 LONGEST_WAIT = 240.0
@@ -134,7 +134,7 @@ class Service:
             # -I would hide this checkout from the interpreter; -P keeps the relevant part
             result = [sys.executable, *("-P" if word == "-I" else word for word in result[1:])]
         if result[0] == "redis-server":
-            result[0] = binary() or tools.debian("redis-server")
+            result[0] = redis_server_program() or tools.debian("redis-server")
         return result
 
     @property
