@@ -1,4 +1,4 @@
-"""What only the transport over httpx speaks: proxies and HTTP/2."""
+"""Features of the httpx transport alone: proxies and HTTP/2."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.faults.upstream_server import HANG, FaultUpstream, canned, closed_por
 from tests.upstream.conftest import BRISK, origin_of, request_for
 
 
-async def test_a_proxy_is_given_the_whole_address_and_no_other_connection_is_made() -> None:
+async def test_a_proxy_gets_the_whole_url_and_no_direct_connection_is_made() -> None:
     async with FaultUpstream() as proxy:
         proxy.on(lambda request: request.path.startswith("http://"), canned(b'{"proxied":true}'))
         transport = HttpxTransport()
@@ -42,7 +42,7 @@ async def test_a_proxy_that_is_down_is_a_connect_error() -> None:
     await transport.aclose()
 
 
-async def test_the_native_transport_never_passes_a_proxy_by(up: FaultUpstream) -> None:
+async def test_the_native_transport_never_bypasses_a_proxy(up: FaultUpstream) -> None:
     native = NativeTransport()
     with pytest.raises(UpstreamError):
         await native.send(Origin("http", "127.0.0.1", up.port, proxy="http://127.0.0.1:1"), request_for(), BRISK)
@@ -51,7 +51,7 @@ async def test_the_native_transport_never_passes_a_proxy_by(up: FaultUpstream) -
 
 
 class Http2Server(asyncio.Protocol):
-    """Answers every request with its own body, or never if it is `silent`."""
+    """Responds to every request with the request's body, or never if it is `silent`."""
 
     connections = 0
 
@@ -72,17 +72,17 @@ class Http2Server(asyncio.Protocol):
         self.flush()
 
     def answer(self, stream: int) -> None:
-        """Echo one request."""
+        """Respond to one request."""
         if self.bodies[stream] != b"silent":
             self.state.send_headers(stream, [(":status", "200"), ("content-type", "application/json")])
             self.state.send_data(stream, self.bodies[stream], end_stream=True)
 
     def flush(self) -> None:
-        """Write what the state machine has to say."""
+        """Write the pending frames."""
         self.transport.write(self.state.data_to_send())
 
 
-async def test_http2_is_spoken_where_it_is_asked_for(certificates: Certificates) -> None:
+async def test_http2_is_used_if_the_upstream_offers_it(certificates: Certificates) -> None:
     context = certificates.server_context()
     context.set_alpn_protocols(["h2"])
     server = await asyncio.get_running_loop().create_server(Http2Server, "127.0.0.1", 0, ssl=context)
@@ -106,10 +106,10 @@ async def test_http2_is_spoken_where_it_is_asked_for(certificates: Certificates)
     server.close()
 
 
-async def test_http1_behind_tls_is_spoken_and_its_connections_are_not_kept(certificates: Certificates) -> None:
+async def test_http1_over_tls_works_and_its_connections_are_not_reused(certificates: Certificates) -> None:
     transport = HttpxTransport()
     async with FaultUpstream(tls="good", certificates=certificates) as up:
-        up.on(lambda request: True, play(JSON + b"content-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsomebody!"))
+        up.on(lambda request: True, play(JSON + b"content-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsurplus!!"))
         for number in range(1, 4):
             response = await transport.send(origin_of(up, certificates.ca), request_for(), BRISK)
             assert await response.body(1 << 20) == b"{}"

@@ -1,4 +1,4 @@
-"""What comes after the last event: connections are kept when it is little and soon."""
+"""Data after the last event: the connection is reused if the rest is small and arrives soon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DONE = b"e\r\ndata: [DONE]\n\n\r\n"
 
 
 async def read_to_done(up: FaultUpstream, transport: NativeTransport) -> None:
-    """One stream, finished at its [DONE]."""
+    """Read one stream up to its [DONE] and finish it."""
     request = WireRequest("/v1/chat/completions", [], b"{}")
     response = await transport.send(Origin("http", up.host, up.port), request, Deadlines())
     assert b"[DONE]" in await response.read()
@@ -25,7 +25,7 @@ async def read_to_done(up: FaultUpstream, transport: NativeTransport) -> None:
 
 
 @pytest.mark.parametrize("rest", [(b"0\r\n\r\n",), (0.05, b"0\r\n\r\n"), (b"5\r\nhello\r\n", 0.02, b"0\r\n\r\n")])
-async def test_a_terminator_that_comes_after_done_keeps_the_connection(rest: tuple[bytes | float, ...]) -> None:
+async def test_a_terminator_after_done_keeps_the_connection(rest: tuple[bytes | float, ...]) -> None:
     async with FaultUpstream() as up:
         up.on("/v1/chat/completions", play(HEAD, DONE, 0.02, *rest))
         transport = NativeTransport()
@@ -44,7 +44,7 @@ async def test_a_terminator_that_comes_after_done_keeps_the_connection(rest: tup
     ],
     ids=["nothing more", "too much more"],
 )
-async def test_a_rest_that_does_not_end_gives_the_connection_up(script: Script) -> None:
+async def test_a_connection_whose_rest_does_not_end_is_closed(script: Script) -> None:
     async with FaultUpstream() as up:
         up.on("/v1/chat/completions", script)
         transport = NativeTransport()

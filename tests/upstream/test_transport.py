@@ -1,4 +1,4 @@
-"""What every transport promises, whatever is behind it."""
+"""The behaviour that both transports share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMIT = 1 << 20
 
 
 async def fetch(transport: Transport, up: FaultUpstream, request: WireRequest | None = None) -> bytes:
-    """One whole answer's body."""
+    """Return the body of one response."""
     response = await transport.send(origin_of(up), request or request_for(), BRISK)
     try:
         return await response.body(LIMIT)
@@ -37,7 +37,7 @@ async def test_the_request_arrives_as_it_was_given(transport: Transport, up: Fau
     } | ({"connection": "close"} if seen.header("connection") else {})  # fmt: skip
 
 
-async def test_headers_about_framing_are_the_transports_own(transport: Transport, up: FaultUpstream) -> None:
+async def test_framing_headers_are_written_by_the_transport_alone(transport: Transport, up: FaultUpstream) -> None:
     forged = [("content-length", "1"), ("transfer-encoding", "chunked"), ("host", "elsewhere"), ("accept-encoding", "gzip")]
     await fetch(transport, up, WireRequest("/v1/models", forged, b"{}"))
     assert up.requests[0].header("content-length") == "2"
@@ -46,7 +46,7 @@ async def test_headers_about_framing_are_the_transports_own(transport: Transport
 
 
 @pytest.mark.parametrize("value", ["a\r\nx-smuggled: 1", "a\nb", "a\rb", "a\0b", "\u20ac"])
-async def test_a_header_value_that_would_become_two_is_refused(transport: Transport, up: FaultUpstream, value: str) -> None:
+async def test_a_header_value_with_a_line_break_is_rejected(transport: Transport, up: FaultUpstream, value: str) -> None:
     with pytest.raises(UpstreamError) as caught:
         await transport.send(origin_of(up), WireRequest("/v1/x", [("x-evil", value)], b""), BRISK)
     assert caught.value.kind == "protocol"
@@ -54,7 +54,7 @@ async def test_a_header_value_that_would_become_two_is_refused(transport: Transp
 
 
 @pytest.mark.parametrize("path", ["/v1/x y", "/v1/x\r\nhost: elsewhere", "/v1/x HTTP/1.1\r\n\r\n"])
-async def test_a_path_that_would_break_the_request_line_is_refused(transport: Transport, up: FaultUpstream, path: str) -> None:
+async def test_a_path_that_would_break_the_request_line_is_rejected(transport: Transport, up: FaultUpstream, path: str) -> None:
     with pytest.raises(UpstreamError) as caught:
         await transport.send(origin_of(up), WireRequest(path, [], b""), BRISK)
     assert caught.value.kind == "protocol"
@@ -62,7 +62,7 @@ async def test_a_path_that_would_break_the_request_line_is_refused(transport: Tr
 
 
 @pytest.mark.parametrize("code", [200, 201, 400, 401, 404, 429, 500, 529])
-async def test_the_status_and_headers_pass_as_they_are(transport: Transport, up: FaultUpstream, code: int) -> None:
+async def test_the_status_and_headers_are_unchanged(transport: Transport, up: FaultUpstream, code: int) -> None:
     up.once(canned(b'{"x":1}', code, {"X-Request-Id": "abc", "x-twice": "1"}))
     response = await transport.send(origin_of(up), request_for(), BRISK)
     assert response.status == code
@@ -84,7 +84,9 @@ async def test_the_status_and_headers_pass_as_they_are(transport: Transport, up:
     ],
     ids=["length", "length-in-two", "chunked", "chunked-extension-trailer", "until-close", "http-1.0", "interim"],
 )
-async def test_a_body_is_read_whole_however_it_is_framed(transport: Transport, up: FaultUpstream, head: bytes, wire: list[bytes]) -> None:
+async def test_a_body_is_read_completely_with_every_framing(
+    transport: Transport, up: FaultUpstream, head: bytes, wire: list[bytes]
+) -> None:
     up.on("/v1/chat/completions", play(head, *wire))
     assert await fetch(transport, up) == b"0123456789"
     response = await transport.send(origin_of(up), request_for(), BRISK)
@@ -102,13 +104,13 @@ async def test_an_empty_body_ends_at_once(transport: Transport, up: FaultUpstrea
     assert await fetch(transport, up) == b""
 
 
-async def test_a_head_that_comes_byte_by_byte_is_read(transport: Transport, up: FaultUpstream) -> None:
+async def test_a_head_that_arrives_byte_by_byte_is_read(transport: Transport, up: FaultUpstream) -> None:
     wire = JSON + b"content-length: 2\r\n\r\n{}"
     up.on("/v1/chat/completions", play(*[step for byte in wire for step in (bytes((byte,)), 0.001)]))
     assert await fetch(transport, up) == b"{}"
 
 
-async def test_a_stream_is_read_as_it_comes(transport: Transport, up: FaultUpstream) -> None:
+async def test_a_stream_is_read_as_it_arrives(transport: Transport, up: FaultUpstream) -> None:
     release = asyncio.Event()
 
     async def script(exchange) -> None:  # type: ignore[no-untyped-def]
@@ -136,7 +138,7 @@ async def test_a_body_beyond_the_limit_is_too_large(transport: Transport, up: Fa
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_closing_an_unread_answer_closes_its_socket(transport: Transport, up: FaultUpstream) -> None:
+async def test_closing_an_unread_response_closes_its_socket(transport: Transport, up: FaultUpstream) -> None:
     response = await transport.send(origin_of(up), request_for("stall-mid-stream"), BRISK)
     assert await response.read()
     assert up.ledger.open == 1
@@ -155,7 +157,7 @@ async def test_cancelling_before_the_head_closes_the_socket(transport: Transport
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_many_calls_at_once_get_their_own_answers(transport: Transport, up: FaultUpstream) -> None:
+async def test_concurrent_calls_get_their_own_responses(transport: Transport, up: FaultUpstream) -> None:
     async def script(exchange) -> None:  # type: ignore[no-untyped-def]
         await exchange.sleep(0.001 * (int(exchange.request.body) % 7))
         await canned(b'{"echo":' + exchange.request.body + b"}")(exchange)
@@ -178,7 +180,7 @@ async def test_a_get_and_a_head_are_answered(transport: Transport, up: FaultUpst
     assert await fetch(transport, up, request_for(path="/v1/models", body=b"", method="HEAD")) == b""
 
 
-async def test_unix_sockets_are_spoken(transport: Transport, tmp_path: Path) -> None:
+async def test_unix_sockets_are_supported(transport: Transport, tmp_path: Path) -> None:
     path = str(tmp_path / "up.sock")
     async with FaultUpstream(unix=path) as up:
         response = await transport.send(Origin("http", "localhost", 80, socket=path), request_for(), BRISK)
@@ -190,7 +192,7 @@ async def test_unix_sockets_are_spoken(transport: Transport, tmp_path: Path) -> 
     assert caught.value.kind == "connect"
 
 
-async def test_tls_is_spoken_with_an_authority_of_ones_own(transport: Transport, certificates: Certificates) -> None:
+async def test_tls_works_with_a_configured_authority(transport: Transport, certificates: Certificates) -> None:
     async with FaultUpstream(tls="good", certificates=certificates) as up:
         for _ in range(2):
             response = await transport.send(origin_of(up, certificates.ca), request_for(), BRISK)
@@ -204,7 +206,7 @@ async def test_an_unreadable_authority_is_a_tls_error(transport: Transport, tmp_
     assert caught.value.kind in ("tls", "connect")
 
 
-async def test_closing_the_transport_ends_what_is_under_way(transport: Transport, up: FaultUpstream) -> None:
+async def test_closing_the_transport_ends_calls_in_flight(transport: Transport, up: FaultUpstream) -> None:
     response = await transport.send(origin_of(up), request_for("stall-mid-stream"), BRISK)
     response.close()
     up.on("/v1/chat/completions", play(HANG))

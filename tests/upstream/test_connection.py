@@ -1,4 +1,4 @@
-"""Nobody who is slow makes the gateway's memory grow, in either direction."""
+"""Backpressure: neither a slow caller nor a slow upstream makes the gateway's memory grow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ READ = 64 * 1024
 
 
 async def settled(up: FaultUpstream) -> int:
-    """What the upstream could send when it can send no more."""
+    """Return how many bytes the upstream sent before it was blocked."""
     before = -1
     while up.requests[-1].sent != before:
         before = up.requests[-1].sent
@@ -25,13 +25,13 @@ async def settled(up: FaultUpstream) -> int:
 
 
 async def send_much(exchange: Exchange) -> None:
-    """64 MiB with a content-length."""
+    """Send 64 MiB with a content-length."""
     await exchange.send(JSON + b"content-length: %d\r\n\r\n" % (64 << 20))
     for _ in range(64 * 16):
         await exchange.send(b"x" * 65536)
 
 
-async def test_a_reader_who_pauses_blocks_the_upstream(native: NativeTransport, up: FaultUpstream) -> None:
+async def test_a_paused_reader_blocks_the_upstream(native: NativeTransport, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", send_much)
     response = await native.send(origin_of(up), request_for(), BRISK)
     sent = await settled(up)

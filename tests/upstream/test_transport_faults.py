@@ -1,4 +1,4 @@
-"""The catalogue's upstream rows as far as a transport sees them; each test is named by its row."""
+"""Upstream faults of the fault catalogue, as a transport sees them. Each test is named by its row."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LIMIT = 1 << 20
 
 
 async def fail_to_send(transport: Transport, origin: Origin, model: str = "mock", deadlines: Deadlines = BRISK) -> UpstreamError:
-    """The error of a call that gets no head."""
+    """Return the error of a call that gets no response head."""
     with pytest.raises(UpstreamError) as caught:
         await transport.send(origin, request_for(model), deadlines)
     return caught.value
 
 
 async def fail_to_read(response: Response) -> tuple[bytes, UpstreamError]:
-    """What could be read of an answer before it failed, and how it failed."""
+    """Return what could be read of a response before it failed, and the error."""
     pieces: list[bytes] = []
 
     async def read_all() -> None:
@@ -59,7 +59,7 @@ async def test_u2_a_full_backlog_ends_at_the_connect_deadline(transport: Transpo
 
 
 @pytest.mark.parametrize("fault", TLS_FAULTS)
-async def test_u5_a_bad_certificate_or_handshake_is_refused(transport: Transport, certificates: Certificates, fault: TlsFault) -> None:
+async def test_u5_a_bad_certificate_or_handshake_is_rejected(transport: Transport, certificates: Certificates, fault: TlsFault) -> None:
     deadlines = Deadlines(connect=1.0, tls=1.0) if fault == "stall" else BRISK
     async with FaultUpstream(tls=fault, certificates=certificates) as up:
         error = await fail_to_send(transport, origin_of(up, certificates.ca), deadlines=deadlines)
@@ -69,13 +69,13 @@ async def test_u5_a_bad_certificate_or_handshake_is_refused(transport: Transport
         assert up.ledger.accepted <= 1
 
 
-async def test_u5_an_authority_nobody_named_is_not_trusted(transport: Transport, certificates: Certificates) -> None:
+async def test_u5_an_authority_that_is_not_configured_is_not_trusted(transport: Transport, certificates: Certificates) -> None:
     async with FaultUpstream(tls="good", certificates=certificates) as up:
         assert (await fail_to_send(transport, origin_of(up))).kind == "tls"
         assert up.requests == []
 
 
-async def test_u5_a_plain_port_does_not_pass_for_tls(transport: Transport, up: FaultUpstream) -> None:
+async def test_u5_a_port_without_tls_is_a_tls_error(transport: Transport, up: FaultUpstream) -> None:
     up.on(lambda request: True, play(b"HTTP/1.1 200 OK\r\n\r\n", FIN))
     error = await fail_to_send(transport, Origin("https", "127.0.0.1", up.port), deadlines=Deadlines(connect=0.5, tls=0.5))
     assert error.kind in ("tls", "tls_timeout")
@@ -88,7 +88,7 @@ async def test_u6_silence_before_the_head_ends_at_the_first_byte_deadline(transp
     assert up.ledger.accepted == 1
 
 
-async def test_u7_a_dripping_head_does_not_stretch_the_deadline(transport: Transport, up: FaultUpstream) -> None:
+async def test_u7_a_dripping_head_does_not_extend_the_deadline(transport: Transport, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", drip(canned(b"{}"), 0.05))
     error = await fail_to_send(transport, origin_of(up), deadlines=structs.replace(BRISK, first_byte=0.25))
     assert error.kind == "header_timeout"
@@ -110,7 +110,7 @@ async def test_u7_a_dripping_body_ends_at_the_total_deadline(transport: Transpor
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_u8_headers_and_then_silence_is_told_from_a_stall(transport: Transport, up: FaultUpstream) -> None:
+async def test_u8_silence_after_the_head_is_distinguished_from_a_stall(transport: Transport, up: FaultUpstream) -> None:
     response = await transport.send(origin_of(up), request_for("silent-after-head"), Deadlines(idle=0.3))
     data, error = await fail_to_read(response)
     assert (data, error.kind) == (b"", "ttft_timeout")
@@ -126,13 +126,13 @@ async def test_u9_a_stall_in_the_middle_ends_at_the_idle_deadline(transport: Tra
 
 
 @pytest.mark.parametrize("behaviour", ["fin-before-head", "rst-before-head"])
-async def test_u10_a_close_before_the_head_is_told(transport: Transport, up: FaultUpstream, behaviour: str) -> None:
+async def test_u10_a_close_before_the_head_is_closed_pre(transport: Transport, up: FaultUpstream, behaviour: str) -> None:
     assert (await fail_to_send(transport, origin_of(up), behaviour)).kind == "closed_pre"
     assert len(up.requests) == 1
 
 
 @pytest.mark.parametrize("behaviour", ["fin-after-head", "rst-after-head"])
-async def test_u10_a_close_after_the_head_is_told(transport: Transport, up: FaultUpstream, behaviour: str) -> None:
+async def test_u10_a_close_after_the_head_is_closed_pre(transport: Transport, up: FaultUpstream, behaviour: str) -> None:
     response = await transport.send(origin_of(up), request_for(behaviour), BRISK)
     data, error = await fail_to_read(response)
     assert (data, error.kind) == (b"", "closed_pre")
@@ -155,7 +155,7 @@ async def test_u13_a_body_shorter_than_promised_is_truncated(transport: Transpor
     assert caught.value.kind == "truncated"
 
 
-async def test_u22_an_endless_event_stays_in_the_upstream_until_it_is_read(transport: Transport, up: FaultUpstream) -> None:
+async def test_u22_an_endless_event_is_held_back_at_the_upstream(transport: Transport, up: FaultUpstream) -> None:
     response = await transport.send(origin_of(up), request_for("endless-event"), BRISK)
     seen = len(await response.read())
     await asyncio.sleep(0.3)
@@ -171,7 +171,7 @@ async def test_u22_an_endless_event_stays_in_the_upstream_until_it_is_read(trans
 
 
 @pytest.mark.parametrize("behaviour", ["many-headers", "big-header", "endless-interim"])
-async def test_u24_headers_without_measure_are_refused(transport: Transport, up: FaultUpstream, behaviour: str) -> None:
+async def test_u24_excessive_headers_are_rejected(transport: Transport, up: FaultUpstream, behaviour: str) -> None:
     error = await fail_to_send(transport, origin_of(up), behaviour, Deadlines(first_byte=1.0))
     endless_over_httpx = behaviour == "endless-interim" and isinstance(transport, HttpxTransport)
     assert error.kind == ("header_timeout" if endless_over_httpx else "protocol")
@@ -190,10 +190,10 @@ async def test_u24_headers_without_measure_are_refused(transport: Transport, up:
     ],
     ids=["ssh", "tls-alert", "status", "negative-length", "two-lengths", "101"],
 )
-async def test_u24_what_is_not_http_is_a_protocol_error(transport: Transport, up: FaultUpstream, wire: bytes) -> None:
+async def test_u24_an_invalid_response_is_a_protocol_error(transport: Transport, up: FaultUpstream, wire: bytes) -> None:
     up.on("/v1/chat/completions", play(wire, HANG))
     error = await fail_to_send(transport, origin_of(up), deadlines=Deadlines(first_byte=1.0))
-    patient = isinstance(transport, HttpxTransport) and wire.startswith(b"SSH")  # h11 waits for a whole head before it looks
+    patient = isinstance(transport, HttpxTransport) and wire.startswith(b"SSH")  # h11 waits for a whole head before it parses
     assert error.kind == ("header_timeout" if patient else "protocol")
     await up.wait_for(lambda up: up.ledger.open == 0)
 
@@ -206,7 +206,7 @@ async def test_u24_a_bad_chunk_in_the_middle_is_a_protocol_error(transport: Tran
 
 
 @pytest.mark.parametrize("flood", [b"5;" + b"x" * 300_000, b"0\r\nx-trailer: " + b"y" * 300_000], ids=["extension", "trailer"])
-async def test_u24_framing_without_a_body_has_an_end(transport: Transport, up: FaultUpstream, flood: bytes) -> None:
+async def test_u24_endless_framing_without_data_is_cut_off(transport: Transport, up: FaultUpstream, flood: bytes) -> None:
     up.on("/v1/chat/completions", play(SSE + chunked(b"data: 1\n\n"), flood, HANG))
     response = await transport.send(origin_of(up), request_for(), BRISK)
     data, error = await fail_to_read(response)
@@ -228,7 +228,7 @@ async def test_u32_a_redirect_is_not_followed(transport: Transport, up: FaultUps
 @pytest.mark.parametrize(
     ("encoding", "body"), [("gzip", gzip.compress(b"0" * (16 << 20))), ("gzip", b"corrupt"), ("zstd", b"x"), ("br", b"x")]
 )
-async def test_u33_an_encoded_answer_is_refused_unread(transport: Transport, up: FaultUpstream, encoding: str, body: bytes) -> None:
+async def test_u33_a_compressed_response_is_rejected_unread(transport: Transport, up: FaultUpstream, encoding: str, body: bytes) -> None:
     up.on("/v1/chat/completions", canned(body, headers={"content-encoding": encoding}))
     assert (await fail_to_send(transport, origin_of(up))).kind == "encoding"
     assert up.requests[0].header("accept-encoding") == "identity"
@@ -242,7 +242,7 @@ async def test_u33_identity_is_not_an_encoding(transport: Transport, up: FaultUp
     response.close()
 
 
-async def test_u38_a_connection_closed_while_idle_costs_the_caller_nothing(transport: Transport, up: FaultUpstream) -> None:
+async def test_u38_a_connection_closed_while_idle_is_replaced(transport: Transport, up: FaultUpstream) -> None:
     for _ in range(5):
         response = await transport.send(origin_of(up), request_for("close-when-reused"), BRISK)
         assert await response.body(LIMIT) == b'{"first":true}'
@@ -254,12 +254,12 @@ async def test_u38_a_connection_closed_while_idle_costs_the_caller_nothing(trans
 
 @pytest.mark.parametrize("code", [401, 413])
 @pytest.mark.parametrize("ending", [HANG, FIN, RST], ids=["open", "fin", "rst"])
-async def test_u39_an_early_refusal_passes_and_the_connection_goes(
+async def test_u39_an_early_error_is_returned_and_the_connection_closed(
     native: NativeTransport, up: FaultUpstream, code: int, ending: Step
 ) -> None:
     refusal = b"HTTP/1.1 %d Early\r\ncontent-length: 2\r\n\r\n{}" % code
     up.on("/upload", play(refusal, ending), early=True)
-    # A small request is sent whole before the refusal comes: whether it was read only the upstream knows.
+    # A small request is sent completely before the error arrives; only the upstream knows whether it was read.
     for size in (32 << 20,) if ending is HANG else (200, 32 << 20):
         response = await native.send(origin_of(up), request_for(path="/upload", body=b"x" * size), BRISK)
         assert response.status == code
@@ -273,7 +273,7 @@ async def test_u39_an_early_refusal_passes_and_the_connection_goes(
     assert up.requests[-1].link is not up.requests[-2].link
 
 
-async def test_u39_a_refusal_with_a_close_is_read_and_the_broken_upload_is_silent(
+async def test_u39_an_early_error_with_a_close_is_returned(
     native: NativeTransport, up: FaultUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     up.on("/upload", play(b"HTTP/1.1 413 Early\r\ncontent-length: 2\r\n\r\n{}", FIN), early=True)
@@ -285,7 +285,7 @@ async def test_u39_a_refusal_with_a_close_is_read_and_the_broken_upload_is_silen
 
 
 def refuse_and_close(listener: socket.socket, count: int) -> None:
-    """An upstream in a thread of its own that answers a request's head and closes, with the body unread: the kernel resets."""
+    """Run an upstream that responds to a request's head and closes with the body unread, so that the kernel resets."""
     for _ in range(count):
         connection, _ = listener.accept()
         with connection:
@@ -293,7 +293,7 @@ def refuse_and_close(listener: socket.socket, count: int) -> None:
             connection.sendall(b"HTTP/1.1 413 Early\r\ncontent-length: 2\r\n\r\n{}")
 
 
-async def test_u39_a_refusal_is_read_although_the_upload_breaks_before(native: NativeTransport, up: FaultUpstream) -> None:
+async def test_u39_an_early_error_is_read_although_the_upload_breaks_first(native: NativeTransport, up: FaultUpstream) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(10)
         origin = structs.replace(origin_of(up), port=listener.getsockname()[1])
@@ -305,7 +305,7 @@ async def test_u39_a_refusal_is_read_although_the_upload_breaks_before(native: N
         await closing
 
 
-async def test_u39_nothing_more_is_uploaded_after_a_refusal(native: NativeTransport, up: FaultUpstream) -> None:
+async def test_u39_the_upload_stops_after_an_early_error(native: NativeTransport, up: FaultUpstream) -> None:
     received = []
 
     async def script(exchange: Exchange) -> None:
@@ -323,7 +323,7 @@ async def test_u39_nothing_more_is_uploaded_after_a_refusal(native: NativeTransp
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-SURPLUS = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsomebody!"
+SURPLUS = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsurplus!!"
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ async def test_u40_surplus_bytes_never_reach_the_next_caller(transport: Transpor
         assert transport.stats.poisoned == 1
 
 
-async def test_an_upstream_error_in_a_stream_is_not_the_transports_business(transport: Transport, up: FaultUpstream) -> None:
+async def test_an_error_event_in_a_stream_is_passed_through(transport: Transport, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", sse({"error": {"message": "x"}}))
     response = await transport.send(origin_of(up), request_for(), BRISK)
     assert b"error" in await response.body(LIMIT)

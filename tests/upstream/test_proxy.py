@@ -1,4 +1,4 @@
-"""The way through a proxy: which one, what it gets to see, and that nothing goes past it."""
+"""Proxies: which one is used, what it can see, and that no request bypasses it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.upstream.conftest import BRISK, request_for
 BOTH = {"http_proxy": "http://plain:1", "HTTPS_PROXY": "http://tls:2"}
 
 
-@pytest.mark.parametrize(("url", "environ", "found"), [
+@pytest.mark.parametrize(("url", "environ", "expected"), [
     ("http://up/v1", BOTH, "http://plain:1"),
     ("https://up/v1", BOTH, "http://tls:2"),
     ("https://up/v1", {}, None),
@@ -39,16 +39,16 @@ BOTH = {"http_proxy": "http://plain:1", "HTTPS_PROXY": "http://tls:2"}
     ("https://up:444/v1", {**BOTH, "no_proxy": "up:443"}, "http://tls:2"),
     ("https://up:443/v1", {**BOTH, "no_proxy": "up:443"}, None),
 ])  # fmt: skip
-def test_the_environment_names_a_proxy_where_it_is_asked(url: str, environ: Mapping[str, str], found: str | None) -> None:
-    assert proxy_of("env", url, environ) == found
+def test_the_proxy_is_read_from_the_environment_only_on_request(url: str, environ: Mapping[str, str], expected: str | None) -> None:
+    assert proxy_of("env", url, environ) == expected
     assert proxy_of(None, url, environ) is None
     assert proxy_of("http://own:1", url, environ) == "http://own:1"
 
 
 @contextlib.asynccontextmanager
 async def relaying(greet: str) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A proxy that tunnels whatever it is asked to: its port, and what it was told in clear. `greet` is connect or socks5."""
-    told: list[bytes] = []
+    """Run a proxy that tunnels every request. Yield its port and what it read in clear text. `greet`: connect or socks5."""
+    received: list[bytes] = []
     tasks: set[asyncio.Task[None]] = set()
     writers: list[asyncio.StreamWriter] = []
 
@@ -62,7 +62,7 @@ async def relaying(greet: str) -> AsyncIterator[tuple[int, list[bytes]]]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if greet == "connect":
             head = await reader.readuntil(b"\r\n\r\n")
-            told.append(head)
+            received.append(head)
             host, port = head.split(b" ")[1].split(b":")
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:
@@ -72,7 +72,7 @@ async def relaying(greet: str) -> AsyncIterator[tuple[int, list[bytes]]]:
             *_, kind = await reader.readexactly(4)
             host = await reader.readexactly((await reader.readexactly(1))[0]) if kind == 3 else bytes(await reader.readexactly(4))
             port = b"%d" % int.from_bytes(await reader.readexactly(2))
-            told.append(host)
+            received.append(host)
             host = b".".join(b"%d" % part for part in host) if kind == 1 else host
             writer.write(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
         upstream, back = await asyncio.open_connection(host.decode(), int(port))
@@ -84,7 +84,7 @@ async def relaying(greet: str) -> AsyncIterator[tuple[int, list[bytes]]]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
-        yield server.sockets[0].getsockname()[1], told
+        yield server.sockets[0].getsockname()[1], received
     finally:
         server.close()
         for task in tasks:
@@ -96,10 +96,10 @@ async def relaying(greet: str) -> AsyncIterator[tuple[int, list[bytes]]]:
         await server.wait_closed()
 
 
-async def test_behind_tls_a_proxy_sees_a_host_name_and_its_own_password_and_no_credential_of_the_upstreams(
+async def test_a_proxy_of_a_tls_upstream_sees_the_host_name_but_no_upstream_credential(
     certificates: Certificates,
 ) -> None:
-    async with FaultUpstream(tls="good", certificates=certificates) as up, relaying("connect") as (port, told):
+    async with FaultUpstream(tls="good", certificates=certificates) as up, relaying("connect") as (port, received):
         transport = HttpxTransport()
         origin = Origin("https", "127.0.0.1", up.port, ca=str(certificates.ca), proxy=f"http://us:pass@127.0.0.1:{port}")
         request = WireRequest("/v1/chat/completions", [("authorization", "Bearer sk-of-the-upstream")], b"{}")
@@ -107,7 +107,7 @@ async def test_behind_tls_a_proxy_sees_a_host_name_and_its_own_password_and_no_c
         assert response.status == 200
         response.close()
         await transport.aclose()
-    (head,) = told
+    (head,) = received
     assert head.startswith(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n" % up.port)
     assert b"sk-of-the-upstream" not in head
     assert b"roxy-" in head
@@ -116,7 +116,7 @@ async def test_behind_tls_a_proxy_sees_a_host_name_and_its_own_password_and_no_c
     assert not [name for name in sent if name.startswith("proxy-")]
 
 
-async def test_through_a_proxy_certificates_are_verified_all_the_same(certificates: Certificates) -> None:
+async def test_certificates_are_verified_through_a_proxy(certificates: Certificates) -> None:
     async with FaultUpstream(tls="wrong_host", certificates=certificates) as up, relaying("connect") as (port, _):
         transport = HttpxTransport()
         origin = Origin("https", "127.0.0.1", up.port, ca=str(certificates.ca), proxy=f"http://127.0.0.1:{port}")
@@ -127,17 +127,17 @@ async def test_through_a_proxy_certificates_are_verified_all_the_same(certificat
     assert up.requests == []
 
 
-async def test_socks_is_spoken(up: FaultUpstream) -> None:
-    async with relaying("socks5") as (port, told):
+async def test_socks_proxies_are_supported(up: FaultUpstream) -> None:
+    async with relaying("socks5") as (port, received):
         transport = HttpxTransport()
         response = await transport.send(Origin("http", "127.0.0.1", up.port, proxy=f"socks5://127.0.0.1:{port}"), request_for(), BRISK)
         assert response.status == 200
         response.close()
         await transport.aclose()
-    assert len(told) == len(up.requests) == 1
+    assert len(received) == len(up.requests) == 1
 
 
-async def test_the_gateway_goes_through_the_environments_proxy_only_where_a_provider_says_so(
+async def test_only_providers_with_proxy_env_use_the_environments_proxy(
     up: FaultUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with FaultUpstream() as proxy, httpx.AsyncClient(trust_env=False, timeout=30) as client:

@@ -1,4 +1,4 @@
-"""Which authorities a connection trusts: those that the file has now, read once for all who connect."""
+"""The authorities that connections trust: those in the file now, read once for all connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.upstream.tls import TlsContexts
 from tests.flows.live import eventually
 
 
-async def test_a_file_that_was_being_read_when_it_changed_is_read_again() -> None:
+async def test_a_file_that_changes_while_it_is_read_is_read_again() -> None:
     may_go_on, reads = threading.Event(), 0
 
     def make(ca: str | None) -> ssl.SSLContext:
@@ -22,7 +22,7 @@ async def test_a_file_that_was_being_read_when_it_changed_is_read_again() -> Non
     contexts = TlsContexts(make)
     before = asyncio.create_task(contexts.get("ca.pem"))
     await eventually(lambda: reads == 1)
-    contexts.refresh()  # the file has other authorities from here on
+    contexts.refresh()  # from here on the file has other authorities
     may_go_on.set()
     old = await before
     new = await contexts.get("ca.pem")
