@@ -101,7 +101,8 @@ def test_readme_shows_the_actual_receipt_header(tmp_path: Path) -> None:
     env = {**os.environ, "EXAMPLE_KEY": "sk-example"}
     planned = json.loads(subprocess.run(command, env=env, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
     adjustments = planned["targets"][0]["adjustments"]
-    assert shown == ", ".join(f'"{one["param"]}";{one["action"]}' + (f';to="{one["to"]}"' if "to" in one else "") for one in adjustments)
+    listed = [f'"{item["param"]}";{item["action"]}' + (f';to="{item["to"]}"' if "to" in item else "") for item in adjustments]
+    assert shown == ", ".join(listed)
 
 
 def test_readme_links_and_folders_exist() -> None:
@@ -132,11 +133,11 @@ def test_workflows_use_pinned_actions_and_read_only_permissions() -> None:
     assert [path.name for path in files] == ["audit.yml", "ci.yml"]
     for path in files:
         text = path.read_text()
-        found = yaml.safe_load(text)
-        used = [step["uses"] for job in found["jobs"].values() for step in job["steps"] if "uses" in step]
+        workflow = yaml.safe_load(text)
+        used = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
         assert len(used) == text.count("uses: ") > 0
-        assert [one for one in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one)] == []
-        assert found["permissions"] == {"contents": "read"}
+        assert [item for item in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", item)] == []
+        assert workflow["permissions"] == {"contents": "read"}
         assert "secrets." not in text
 
 

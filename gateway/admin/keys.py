@@ -18,7 +18,7 @@ from gateway.config.key import KeyConfig
 from gateway.config.problem import ConfigError
 from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unavailable
 from gateway.http.json_body import parse_body, read_body
-from gateway.keys.runtime_keys import RuntimeKey
+from gateway.keys.store import RuntimeKey
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
 
@@ -38,14 +38,14 @@ class KeyAdmin:
         """GET /admin/keys: list all keys, those of the configuration and those created at run time."""
         _check_host(self._gateway, request)
         entries = [_key_json(key, "yaml") for key in self._gateway.config.keys.values()]
-        entries += [_runtime_key_json(key) for key in self._gateway.made_keys.keys.values()]
+        entries += [_runtime_key_json(key) for key in self._gateway.runtime_keys.keys.values()]
         return json_response({"object": "list", "data": entries})
 
     async def show(self, request: Request) -> Response:
         """GET /admin/keys/{name}: return one key."""
         _check_host(self._gateway, request)
         name = request.path_params["name"]
-        runtime_key = self._gateway.made_keys.keys.get(name)
+        runtime_key = self._gateway.runtime_keys.keys.get(name)
         if runtime_key is not None:
             return json_response(_runtime_key_json(runtime_key))
         key = self._gateway.config.keys.get(name)
@@ -73,14 +73,14 @@ class KeyAdmin:
             raise _conflict(f"The key '{name}' is defined in the configuration. Choose another name.")
         shown = f"{secret[:6]}...{secret[-4:]}"
         try:
-            runtime_key = await self._gateway.made_keys.add(entry, shown)
+            runtime_key = await self._gateway.runtime_keys.add(entry, shown)
         except StoreUnavailableError as error:
             raise _store_unavailable(error) from None
         if runtime_key is None:
             raise _conflict(f"The key '{name}' exists already. Revoke it first, or choose another name.")
         self._log_change("key_made", runtime_key)
         answer = {**_runtime_key_json(runtime_key), "key": secret}
-        if self._gateway.made_keys.store.is_volatile:
+        if self._gateway.runtime_keys.store.is_volatile:
             answer["note"] = "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis to keep it."
         return json_response(answer, 201)
 
@@ -93,7 +93,7 @@ class KeyAdmin:
         entry = _read_key(self._gateway, runtime_key.entry.name, merged, check_expiry="expires" in fields)
         changed = msgspec.structs.replace(runtime_key, entry=entry)
         try:
-            if not await self._gateway.made_keys.replace(changed):
+            if not await self._gateway.runtime_keys.replace(changed):
                 raise _key_not_found(entry.name)
         except StoreUnavailableError as error:
             raise _store_unavailable(error) from None
@@ -106,7 +106,7 @@ class KeyAdmin:
         name = request.path_params["name"]
         runtime_key = self._find_runtime_key(name)
         try:
-            if not await self._gateway.made_keys.revoke(name):
+            if not await self._gateway.runtime_keys.revoke(name):
                 raise _key_not_found(name)
         except StoreUnavailableError as error:
             raise _store_unavailable(error) from None
@@ -120,7 +120,7 @@ class KeyAdmin:
         self._gateway.log.write(msgspec.json.encode(line) + b"\n")
 
     def _find_runtime_key(self, name: str) -> RuntimeKey:
-        runtime_key = self._gateway.made_keys.keys.get(name)
+        runtime_key = self._gateway.runtime_keys.keys.get(name)
         if runtime_key is None and name in self._gateway.config.keys:
             raise _conflict(f"The key '{name}' is defined in the configuration. Set 'disabled: true' there and reload.")
         if runtime_key is None:

@@ -1,1 +1,1 @@
-"""The YAML an operator edits: read, checked, compared and shown. `load` has the way in."""
+"""The configuration: reads, checks, compares and masks the YAML file. Start at `load`; the keys are in types.py and its parts."""

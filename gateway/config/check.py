@@ -175,7 +175,7 @@ def _may_reach(config: Config, model: str) -> list[Ref]:
 
 
 def _exposed(config: Config, model: str) -> Ref | None:
-    """Return the target that a key allows by PROVIDER/MODEL (or PROVIDER/*), if callers may ask for targets."""
+    """Return the target that a key allows by name (PROVIDER/MODEL or PROVIDER/*), if that is enabled."""
     provider, slash, name = model.partition("/")
     return Ref(provider, name) if config.expose_targets and slash and name and provider in config.providers else None
 

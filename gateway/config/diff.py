@@ -21,11 +21,11 @@ RESTART_ONLY = (
     "listen", "admin.listen", "store", "store_password", "store_sentinel_password", "store_ca", "store_deadline", "journal",
     "metrics", "traces", "trusted_proxies",
 )  # fmt: skip
-"""Settings that only a restart changes; a reload keeps and reports them. Turning `tls` on or off needs a restart too."""
+"""Settings that need a restart; a reload keeps the old values. Turning `tls` on or off needs a restart as well."""
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One difference: an entry of a section that was added, removed or changed, or a setting (`section` is empty)."""
+    """One difference: an entry of a section, or a setting at the top level (`section` is empty)."""
 
     what: Literal["added", "removed", "changed"]
     section: str

@@ -62,7 +62,10 @@ class ProviderReader:
         return BAD if filled is BAD else ProviderConfig(**{**values, "name": name, "type": kind, "options": filled})
 
     def _options(self, mapping: Mapping, kind: mi.StructType, path: str) -> Any:
-        """Return the keys of the type with their defaults, or BAD. A ValueError is reported at the key it begins with."""
+        """Return the keys of the type with their defaults, or BAD.
+
+        A ValueError of the struct is reported at the key that its message begins with.
+        """
         values, complete = self._reader.fields(mapping, kind, path)
         if not complete:
             return BAD
@@ -110,7 +113,7 @@ class ProviderReader:
 
 
 class ModelReader:
-    """Reads an entry of `models:`: a target, another model, an order, a split, or `targets:` with settings."""
+    """Reads an entry of `models:`: a route, or `targets:` with settings."""
 
     def __init__(self, reader: Reader, routes: RouteReader) -> None:
         self._reader = reader

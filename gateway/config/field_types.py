@@ -1,4 +1,4 @@
-"""Types of configuration fields that have a written format of their own; formats.py reads them."""
+"""Types of configuration fields with their own text format, which formats.py reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pause = Annotated[float, Meta(extra={"form": "pause"})]
 Size = Annotated[int, Meta(extra={"form": "size"})]
 Listen = Annotated[Address, Meta(extra={"form": "address"})]
 File = Annotated[str, Meta(extra={"form": "path"})]
-Name = Annotated[str, Meta(extra={"form": "outside"})]  # not a key of the YAML: the key that the entry hangs on
+Name = Annotated[str, Meta(extra={"form": "outside"})]  # not a key of the YAML: the name of the entry
 Secrets = Annotated[tuple[Secret, ...], Meta(extra={"form": "secrets"})]
 Header = Annotated[Secret, Meta(extra={"form": "header"})]
 KeyHash = Annotated[str, Meta(extra={"form": "key_hash"})]

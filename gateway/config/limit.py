@@ -115,16 +115,17 @@ class LimitsConfig(Struct, frozen=True):
     outage: Annotated[
         Literal["local_share", "open", "closed"],
         Meta(
-            description="What applies while the store is unavailable. `local_share`: each process enforces its share of each "
-            "limit. `open`: no limit. `closed`: calls are rejected.",
+            description="What applies while the store is unavailable. `local_share`: each process enforces its share "
+            "of each limit. `open`: no limit. `closed`: calls are rejected.",
             examples=["closed"],
         ),
     ] = "local_share"
     strict: Annotated[
         bool,
         Meta(
-            description="Never exceed token limits and budgets, not even by an estimate. Prompts are counted by an upper bound "
-            "from their size, and a call without `max_tokens` is sent with the output cap that was reserved for it.",
+            description="Never exceed token limits and budgets, not even by an estimate. Prompts are counted by an "
+            "upper bound from their size, and a call without `max_tokens` is sent with the output cap that was "
+            "reserved for it.",
             examples=[True],
         ),
     ] = False

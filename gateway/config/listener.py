@@ -16,7 +16,8 @@ class TlsConfig(Struct, frozen=True):
     cert: Annotated[
         File,
         Meta(
-            description="PEM file with the certificate and its chain. Relative paths start at the folder of the YAML file.",
+            description="PEM file with the certificate and its chain. Relative paths start at the folder of the YAML "
+            "file.",
             examples=["/etc/lockgate/tls.crt"],
         ),
     ]
@@ -35,8 +36,8 @@ class AdminConfig(Struct, frozen=True):
     key_hash: Annotated[
         KeyHash | None,
         Meta(
-            description="SHA-256 of the admin key, as `sha256:` and 64 hexadecimal digits. Required unless the listener is on "
-            "loopback.",
+            description="SHA-256 of the admin key, as `sha256:` and 64 hexadecimal digits. Required unless the "
+            "listener is on loopback.",
             examples=[KEY_HASH_EXAMPLE],
         ),
     ] = None
@@ -52,16 +53,16 @@ class CallersConfig(Struct, frozen=True):
     headers: Annotated[
         Duration,
         Meta(
-            description="Maximum time from a new connection to the complete head of its first request, and for each later "
-            "head once it has begun.",
+            description="Maximum time from a new connection to the complete head of its first request, and for each "
+            "later head once it has begun.",
             examples=["5s"],
         ),
     ] = 10.0
     body: Annotated[
         Duration,
         Meta(
-            description="Maximum pause within a request body. Also the maximum time for a whole body that arrives at less than "
-            "4 KiB per second.",
+            description="Maximum pause within a request body. Also the maximum time for a whole body that arrives at "
+            "less than 4 KiB per second.",
             examples=["10s"],
         ),
     ] = 30.0

@@ -47,7 +47,7 @@ DEFAULT_PATH = "config/gateway.yaml"
 
 
 def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the default path: LOCKGATE_CONFIG, else ./config/gateway.yaml, else the built-in configuration."""
+    """Return LOCKGATE_CONFIG, else ./config/gateway.yaml if it exists, else BUILT_IN."""
     path = environ.get("LOCKGATE_CONFIG")
     if path:
         return path
@@ -111,7 +111,7 @@ def parse(
 
 
 def _run_check(check: Callable[[Config, Problems], None], config: Config, problems: Problems) -> None:
-    """One check of the whole; where it stumbles over a value that was found wrong before, there is nothing to add."""
+    """Run one check. Ignore its failure at a value that has already been reported."""
     try:
         check(config, problems)
     except (TypeError, AttributeError):
@@ -120,7 +120,10 @@ def _run_check(check: Callable[[Config, Problems], None], config: Config, proble
 
 
 def read_config_bytes(path: str | Path) -> bytes:
-    """Read a file (or BUILT_IN), at most one byte more than allowed. Raises ConfigError if it is unreadable."""
+    """Read a file (or BUILT_IN), at most one byte more than allowed.
+
+    Raises ConfigError if it is unreadable.
+    """
     if str(path) == BUILT_IN:
         return BUILT_IN_YAML
     path = Path(path)

@@ -14,13 +14,16 @@ _Tokens = Annotated[int, Meta(ge=1)]
 
 
 class ContextConfig(Struct, frozen=True):
-    """What happens to a conversation that exceeds the context window. Without these settings the provider decides."""
+    """What happens to a conversation that exceeds the context window.
+
+    Without these settings the provider decides.
+    """
 
     overflow: Annotated[
         Literal["truncate", "error"] | None,
         Meta(
-            description="`truncate`: lower the output cap, then evict messages. `error`: reject the call (400). Applies to "
-            "callers that do not choose themselves.",
+            description="`truncate`: lower the output cap, then evict messages. `error`: reject the call (400). "
+            "Applies to callers that do not choose themselves.",
             examples=["truncate"],
         ),
     ] = None
@@ -35,8 +38,8 @@ class ContextConfig(Struct, frozen=True):
     max_prompt_tokens: Annotated[
         _Tokens | None,
         Meta(
-            description="Maximum prompt size. A longer prompt is truncated by `policy`, or rejected with `overflow: error`. "
-            "Default: unlimited.",
+            description="Maximum prompt size. A longer prompt is truncated by `policy`, or rejected with `overflow: "
+            "error`. Default: unlimited.",
             examples=[32000],
         ),
     ] = None
@@ -60,7 +63,10 @@ class ContextConfig(Struct, frozen=True):
 
 
 class MirrorConfig(Struct, frozen=True):
-    """Copies of a model's calls to another target, whose responses are discarded. Callers neither wait nor pay for them."""
+    """Copies of a model's calls to another target, whose responses are discarded.
+
+    Callers neither wait nor pay for them.
+    """
 
     target: Annotated[
         Ref,
@@ -87,12 +93,16 @@ class MirrorConfig(Struct, frozen=True):
 
 
 class HedgeConfig(Struct, frozen=True):
-    """A second attempt at the next target if the first is slow to answer. The first answer wins; both attempts are billed."""
+    """A second attempt at the next target if the first is slow to answer.
+
+    The first answer wins; both attempts are billed.
+    """
 
     after: Annotated[
         Annotated[HedgeDelay, Meta(extra={"form": "after"})],
         Meta(
-            description="Delay before the second attempt: a time, or a percentile of the target's own time to first token.",
+            description="Delay before the second attempt: a time, or a percentile of the target's own time to first "
+            "token.",
             examples=["p95"],
         ),
     ]
@@ -103,7 +113,10 @@ class HedgeConfig(Struct, frozen=True):
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True):
-    """Settings of a model that also apply to the models it leads to. None: the next model on the route decides, then the provider."""
+    """Settings of a model that also apply to the models it leads to.
+
+    None: the next model on the route decides, then the provider.
+    """
 
     timeout: Annotated[
         Duration | None,
@@ -141,16 +154,16 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     json_repair: Annotated[
         bool | None,
         Meta(
-            description="Repeat the request once if a JSON answer does not match `response_format`. Both requests are billed. "
-            "Does not apply to streams.",
+            description="Repeat the request once if a JSON answer does not match `response_format`. Both requests "
+            "are billed. Does not apply to streams.",
             examples=[True],
         ),
     ] = None
     continue_on_cut: Annotated[
         bool | None,
         Meta(
-            description="Continue a broken stream at the next target that supports it (local, llama.cpp, vLLM, Anthropic). "
-            "Both attempts are billed.",
+            description="Continue a broken stream at the next target that supports it (local, llama.cpp, vLLM, "
+            "Anthropic). Both attempts are billed.",
             examples=[True],
         ),
     ] = None
@@ -164,8 +177,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     require_parameters: Annotated[
         bool | None,
         Meta(
-            description="Skip targets that would drop or change a parameter of the call. If none is left, the call is "
-            "rejected (400).",
+            description="Skip targets that would drop or change a parameter of the call. If none is left, the call "
+            "is rejected (400).",
             examples=[True],
         ),
     ] = None
@@ -193,24 +206,24 @@ class ModelConfig(ModelSettings, frozen=True):
         Route,
         Meta(
             extra={"form": "route"},
-            description="Where calls go: a target (PROVIDER/MODEL), another model of this file, a list (an order: the next is "
-            "tried if one fails) or a mapping to weights (a split).",
+            description="Where calls go: a target (PROVIDER/MODEL), another model of this file, a list (an order: "
+            "the next is tried if one fails) or a mapping to weights (a split).",
             examples=[["vllm/llama-3.3-70b", "openai/gpt-4o"]],
         ),
     ]
     balance: Annotated[
         Balance | None,
         Meta(
-            description="How a split chooses: `weighted` (default), `latency` (time to first token), `least_busy`, `cost`, or "
-            "`session` (the same target for the same conversation).",
+            description="How a split chooses: `weighted` (default), `latency` (time to first token), `least_busy`, "
+            "`cost`, or `session` (the same target for the same conversation).",
             examples=["latency"],
         ),
     ] = None
     session_header: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")] | None,
         Meta(
-            description="With `balance: session`, the request header that identifies a conversation. Without it, the gateway "
-            "uses the field `user`, then the beginning of the prompt. Default: `x-session-id`.",
+            description="With `balance: session`, the request header that identifies a conversation. Without it, the "
+            "gateway uses the field `user`, then the beginning of the prompt. Default: `x-session-id`.",
             examples=["x-conversation-id"],
         ),
     ] = None

@@ -69,7 +69,7 @@ class ConfigError(Exception):
 
 
 class Problems:
-    """Collects the problems of one file, and remembers where each path is written, so that later checks can point to it."""
+    """Collects the problems of one file, and remembers where each path is written, for later checks."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -98,7 +98,10 @@ class Problems:
         self._found[Problem(self.file, place.line, place.column, path, message)] = None
 
     def add_at_path(self, path: str, message: str) -> None:
-        """Add a problem at a path. Its place is that of the path, else of its parent, else the start of the file."""
+        """Add a problem at a path.
+
+        Its place is that of the path, else of its parent, else the start of the file.
+        """
         known = path
         while known and known not in self._places:
             known = known.rpartition(".")[0]

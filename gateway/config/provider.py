@@ -32,7 +32,10 @@ class PriceConfig(Struct, frozen=True):
 
 
 class CooldownConfig(Struct, frozen=True):
-    """When a failing target is skipped, and for how long. A 429 or a Retry-After starts a cooldown as well."""
+    """When a failing target is skipped, and for how long.
+
+    A 429 or a Retry-After starts a cooldown as well.
+    """
 
     failures: Annotated[
         int, Meta(ge=1, le=1000, description="Number of failures in a row that start a cooldown.", examples=[3])
@@ -40,15 +43,16 @@ class CooldownConfig(Struct, frozen=True):
     rate: Annotated[
         Annotated[float, Meta(extra={"form": "share"})],
         Meta(
-            description="Share of failed calls in the last 30 seconds that starts a cooldown, once there were 20 calls. "
-            "`100%` turns this off.",
+            description="Share of failed calls in the last 30 seconds that starts a cooldown, once there were 20 "
+            "calls. `100%` turns this off.",
             examples=["80%"],
         ),
     ] = 0.5
     time: Annotated[
         Duration,
         Meta(
-            description="Length of the first cooldown. Each further cooldown in a row is longer by this time, up to `max`.",
+            description="Length of the first cooldown. Each further cooldown in a row is longer by this time, up to "
+            "`max`.",
             examples=["10s"],
         ),
     ] = 30.0
@@ -113,15 +117,16 @@ class ProviderConfig(Struct, frozen=True):
     proxy: Annotated[
         Annotated[Url, Meta(extra={"form": "proxy"})] | None,
         Meta(
-            description="URL of a proxy, or `env` to use HTTPS_PROXY and NO_PROXY. Without this setting, those variables are "
-            "ignored.",
+            description="URL of a proxy, or `env` to use HTTPS_PROXY and NO_PROXY. Without this setting, those "
+            "variables are ignored.",
             examples=["http://proxy:3128"],
         ),
     ] = None
     transport: Annotated[
         Literal["native", "httpx"],
         Meta(
-            description="HTTP client. `native`: the gateway's own HTTP/1.1 client. `httpx`: for HTTP/2 and SOCKS proxies.",
+            description="HTTP client. `native`: the gateway's own HTTP/1.1 client. `httpx`: for HTTP/2 and SOCKS "
+            "proxies.",
             examples=["httpx"],
         ),
     ] = "native"
@@ -147,8 +152,8 @@ class ProviderConfig(Struct, frozen=True):
     max_concurrent: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(
-            description="Maximum number of calls in flight at each target of this provider, per process. Further calls "
-            "wait in a queue or go to the next target. Default: unlimited.",
+            description="Maximum number of calls in flight at each target of this provider, per process. Further "
+            "calls wait in a queue or go to the next target. Default: unlimited.",
             examples=[32],
         ),
     ] = None
@@ -198,24 +203,24 @@ class ProviderConfig(Struct, frozen=True):
     bills_aborted_prompt: Annotated[
         bool,
         Meta(
-            description="Set this if the provider bills the prompt of a call that ends before any output. The cost of such "
-            "calls is then counted.",
+            description="Set this if the provider bills the prompt of a call that ends before any output. The cost "
+            "of such calls is then counted.",
             examples=[True],
         ),
     ] = False
     drain: Annotated[
         bool,
         Meta(
-            description="Set this if the provider bills the whole answer after a disconnect. The gateway then reads the "
-            "answer to its end, to learn the cost.",
+            description="Set this if the provider bills the whole answer after a disconnect. The gateway then reads "
+            "the answer to its end, to learn the cost.",
             examples=[True],
         ),
     ] = False
     prices: Annotated[
         dict[str, PriceConfig],
         Meta(
-            description="Prices in USD per million tokens, by the model's name at the provider; `*` is any other model. "
-            "They override the bundled catalog.",
+            description="Prices in USD per million tokens, by the model's name at the provider; `*` is any other "
+            "model. They override the bundled catalog.",
             examples=[{"*": {"prompt": 0.2, "output": 0.4}}],
         ),
     ] = {}

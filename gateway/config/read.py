@@ -23,7 +23,10 @@ SpecialReader: TypeAlias = Callable[[Node, str, str], Any]
 
 
 class Reader:
-    """Reads nodes into typed values. `special` has readers for structs that cannot be read by their types alone."""
+    """Reads nodes into typed values.
+
+    `special` has readers for structs that cannot be read by their types alone.
+    """
 
     def __init__(
         self, problems: Problems, environ: Mapping[str, str], folder: Path, files: Files | None = None
@@ -82,7 +85,10 @@ class Reader:
         return BAD
 
     def mapping(self, node: Node, path: str) -> MappingNode | None:
-        """Return `node` as a mapping; an empty value is an empty mapping. Reports anything else and returns None."""
+        """Return `node` as a mapping; an empty value is an empty mapping.
+
+        Reports anything else and returns None.
+        """
         if isinstance(node, Scalar) and node.null:
             return MappingNode(node.place, {})
         if not isinstance(node, MappingNode):
@@ -109,7 +115,7 @@ class Reader:
         return _build(kind, values, name)
 
     def fields(self, mapping: MappingNode, kind: mi.StructType, path: str) -> tuple[dict[str, Any], bool]:
-        """Return the values of a struct's fields by their Python names, and whether every required one is valid.
+        """Return the values of a struct's fields by Python name, and whether every required one is valid.
 
         An invalid required field is None, so that later checks can run; a Config with a problem is never returned. A key
         without a value is a mistake (a forgotten limit would mean no limit), except for mappings of names to entries.
@@ -261,7 +267,10 @@ class Reader:
 
 
 def keys_of(kind: mi.StructType) -> dict[str, mi.Field]:
-    """Return the fields that are keys in the YAML, by key. Names of entries and `options` are not among them."""
+    """Return the fields that are keys in the YAML, by key.
+
+    Names of entries and `options` are not among them.
+    """
     keys = {}
     for field in kind.fields:
         extra = field.type.extra if isinstance(field.type, mi.Metadata) else None

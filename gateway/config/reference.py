@@ -6,6 +6,7 @@ docs/configuration.md is its output.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -160,7 +161,7 @@ def _collect(struct: type[msgspec.Struct], path: str, found: dict[type[msgspec.S
     info = mi.type_info(struct)
     assert isinstance(info, mi.StructType)
     keys = [_key(field) for field in keys_of(info).values()]
-    found[struct] = Section((struct.__doc__ or "").strip(), [path], keys)
+    found[struct] = Section(inspect.getdoc(struct) or "", [path], keys)
     for key in keys:
         if key.section is not None:
             below = f"{path}.{key.name}" if path else key.name

@@ -66,7 +66,7 @@ class Mention(msgspec.Struct, frozen=True):
 
 
 class RouteReader:
-    """Reads the routes of all models, then checks that their targets exist and that no model leads back to itself."""
+    """Reads the routes of all models, then checks that their targets exist and that there are no cycles."""
 
     def __init__(self, problems: Problems, text: Callable[[Scalar, str], str | None]) -> None:
         self._problems = problems
@@ -204,7 +204,7 @@ class RouteReader:
             self._walk(model, (), reach)
 
     def _walk(self, model: str, above: tuple[str, ...], reach: dict[str, tuple[int, int]]) -> tuple[int, int]:
-        """Return the number of models on the longest path from `model`, itself included, and its number of targets."""
+        """Return the number of models on the longest path from `model`, and its number of targets."""
         if model in reach:
             return reach[model]
         trail = (*above, model)

@@ -159,7 +159,10 @@ def _extra(kind: mi.Type) -> dict[str, Any]:
 
 
 def _provider(kind: mi.StructType) -> Schema:
-    """Return the schema of a provider: the common keys and those of all types. The reader checks which type has which."""
+    """Return the schema of a provider: the common keys and those of all types.
+
+    The reader checks which type has which.
+    """
     found = _struct(kind)
     properties = found["properties"]
     types = list(providers.types())

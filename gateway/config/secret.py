@@ -29,7 +29,10 @@ class Secret:
         return self._value
 
     def reread(self) -> Secret:
-        """Read the file again. Without a file, return the secret itself. Raises ValueError if the file is unusable."""
+        """Read the file again.
+
+        Without a file, return the secret itself. Raises ValueError if the file is unusable.
+        """
         return self if self.path is None else read_secret(self.path)
 
     def __repr__(self) -> str:
@@ -54,7 +57,10 @@ class Url(str):
 
 
 def expand_variables(text: str, environ: Mapping[str, str]) -> str:
-    """Insert variables: ${NAME}, ${NAME:-default}; `$${` is `${`. Raises ValueError if a variable is not set."""
+    """Insert variables: ${NAME}, ${NAME:-default}; `$${` is `${`.
+
+    Raises ValueError if a variable is not set.
+    """
     if "${" not in text:
         return text
 
@@ -76,9 +82,10 @@ def expand_variables(text: str, environ: Mapping[str, str]) -> str:
 
 
 def read_secret(path: Path, written: str = "") -> Secret:
-    """Return the secret in a file: its whole content without the final newline. Raises ValueError if it is unusable.
+    """Return the secret in a file: its whole content without the final newline.
 
-    If `written` contains variables, messages use it instead of the path: a variable may hold the secret by mistake.
+    Raises ValueError if the file is unusable. If `written` contains variables, messages use it instead of the path: a
+    variable may hold the secret by mistake.
     """
     shown = written if "${" in written else str(path)
     try:
@@ -106,9 +113,10 @@ def check_secret(value: str, source: str) -> None:
 
 
 def check_permissions(path: Path, shown: str) -> None:
-    """Raise ValueError if every user of the machine can read or write a file, or OSError if it is inaccessible.
+    """Raise ValueError if every user of the machine can read or write a file.
 
-    Readable files that this process cannot chmod are allowed: Docker and Kubernetes mount secrets as root, with mode 0444.
+    Raises OSError if the file is inaccessible. Readable files that this process cannot chmod are allowed: Docker and
+    Kubernetes mount secrets as root, with mode 0444.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):

@@ -27,7 +27,10 @@ class MetricsConfig(Struct, frozen=True):
 
 
 class TracesConfig(Struct, frozen=True):
-    """OpenTelemetry traces. The OTEL_* environment variables supply what is not set here. A change needs a restart."""
+    """OpenTelemetry traces.
+
+    The OTEL_* environment variables supply what is not set here. A change needs a restart.
+    """
 
     endpoint: Annotated[
         Url | None,

@@ -50,15 +50,16 @@ class Config(Struct, frozen=True):
     store: Annotated[
         Annotated[Url, Meta(extra={"form": "store"})],
         Meta(
-            description="Where limits are counted: `memory://` for one process, a Redis URL for several, or `file:PATH` of a "
-            "file that contains the URL.",
+            description="Where limits are counted: `memory://` for one process, a Redis URL for several, or "
+            "`file:PATH` of a file that contains the URL.",
             examples=["redis://redis:6379/0"],
         ),
     ] = Url("memory://")
     store_password: Annotated[
         Secrets,
         Meta(
-            description="Password of the store, unless it is part of the URL. A file is read again for each connection.",
+            description="Password of the store, unless it is part of the URL. A file is read again for each "
+            "connection.",
             examples=["${REDIS_PASSWORD}"],
         ),
     ] = ()
@@ -72,7 +73,8 @@ class Config(Struct, frozen=True):
     store_ca: Annotated[
         File | None,
         Meta(
-            description="PEM file with certificate authorities to trust for the store, in addition to those of the system.",
+            description="PEM file with certificate authorities to trust for the store, in addition to those of the "
+            "system.",
             examples=["/etc/ssl/redis-ca.pem"],
         ),
     ] = None
@@ -87,8 +89,8 @@ class Config(Struct, frozen=True):
     store_deadline: Annotated[
         Duration,
         Meta(
-            description="Maximum time for one decision of the store, at most 10s. After it, limits apply their `outage` "
-            "setting.",
+            description="Maximum time for one decision of the store, at most 10s. After it, limits apply their "
+            "`outage` setting.",
             examples=["100ms"],
         ),
     ] = 0.05
@@ -113,8 +115,8 @@ class Config(Struct, frozen=True):
     models: Annotated[
         dict[str, ModelConfig],
         Meta(
-            description="Models that callers can ask for, by name. A name may end in `*`: `claude-*` is every name with that "
-            "prefix, `*` every other name.",
+            description="Models that callers can ask for, by name. A name may end in `*`: `claude-*` is every name "
+            "with that prefix, `*` every other name.",
             examples=[{"gpt-4o": "openai/gpt-4o"}],
         ),
     ] = {}
@@ -132,8 +134,8 @@ class Config(Struct, frozen=True):
     auth: Annotated[
         Literal["auto", "keys", "none"],
         Meta(
-            description="Whether callers need a key. `auto`: yes if there are keys in this file; without any, only loopback "
-            "is allowed. `keys`: always, even if all keys are created at run time. `none`: never.",
+            description="Whether callers need a key. `auto`: yes if there are keys in this file; without any, only "
+            "loopback is allowed. `keys`: always, even if all keys are created at run time. `none`: never.",
             examples=["keys"],
         ),
     ] = "auto"
@@ -144,8 +146,8 @@ class Config(Struct, frozen=True):
     grace: Annotated[
         Pause,
         Meta(
-            description="After SIGTERM, how long new calls are still accepted while `/readyz` returns 503, so that load "
-            "balancers can react.",
+            description="After SIGTERM, how long new calls are still accepted while `/readyz` returns 503, so that "
+            "load balancers can react.",
             examples=["5s"],
         ),
     ] = 0.0

@@ -1,1 +1,1 @@
-"""What callers may send: paths, checks and response forms of each API. Imports providers and errors."""
+"""The APIs that callers use: checks of parameters, request headers and response formats. Imports providers, errors and streams."""

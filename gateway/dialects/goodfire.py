@@ -36,7 +36,7 @@ def to_goodfire(answer: bytes) -> bytes:
 
 
 class GoodfireStream(ChunkFilter):
-    """Adds the fields that Goodfire's client requires to each chunk, and numbers the chunks of each choice.
+    """Adds the fields that Goodfire's client requires to each chunk, and numbers each choice's chunks.
 
     `inner`, if any, converts the provider's events to OpenAI chunks first.
     """

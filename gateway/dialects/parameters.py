@@ -63,7 +63,10 @@ def _number(param: str, value: Any) -> None:
 
 
 def _items(item: type, limit: int, what: str, *, single: bool = False) -> Check:
-    """Return a check for a list of at most `limit` values of one type. `single` allows one value without a list."""
+    """Return a check for a list of at most `limit` values of one type.
+
+    `single` allows one value without a list.
+    """
 
     def check(param: str, value: Any) -> None:
         if single and type(value) is item:

@@ -14,7 +14,7 @@ from gateway.dialects.parameters import check_parameters, read_model
 from gateway.emulate import json_mode
 from gateway.errors import Forbidden, unreadable
 from gateway.http.json_body import parse_body
-from gateway.keys.authenticate import VirtualKey, may_use
+from gateway.keys.virtual_key import VirtualKey, may_use
 from gateway.routing.router import Router
 from providers.base import Body, Options, Refusal
 from providers.rules.shapes import fan_out

@@ -1,1 +1,1 @@
-"""Virtual keys: who may call, for which models, within which limits. Imports config and store."""
+"""Virtual keys: which callers may call which models, within which limits. Imports config, errors and store."""

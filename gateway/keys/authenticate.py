@@ -1,4 +1,4 @@
-"""A bearer token becomes a VirtualKey, or 401."""
+"""Authentication: the bearer token of a request becomes a virtual key, or the request is rejected."""
 
 from __future__ import annotations
 
@@ -7,68 +7,51 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
-from gateway.config.limit import LimitsConfig
 from gateway.errors import Forbidden, Unauthorized, Unavailable
-from gateway.store.limit import Limit
+from gateway.keys.virtual_key import VirtualKey
 
 _KEY_IN_QUERY = re.compile(rb"(?:^|&)(?:[a-z-]*_?)?(?:key|token|authorization)=", re.IGNORECASE)
 
 
-class VirtualKey(msgspec.Struct, frozen=True):
-    """A credential that we issued. `expires` is unix seconds; `models` None allows every model; `limits` are its own and its team's."""
-
-    name: str
-    models: frozenset[str] | None = None
-    disabled: bool = False
-    expires: float | None = None
-    strict: bool = False
-    team: str = ""
-    limits: tuple[Limit, ...] = ()
-    limits_per_user: LimitsConfig | None = None
-    """For each value of the field `user`; None without any."""
-
-
 class Keys:
-    """The virtual keys of one configuration, found by the SHA-256 of what the caller sends.
+    """The virtual keys of one configuration, by the SHA-256 of the key.
 
-    A lookup by digest takes the same time whatever the key: nothing about a key can be learned by measuring it.
+    A lookup by digest takes the same time for every key, so its duration reveals nothing about a key.
     """
 
     def __init__(self, keys: Mapping[bytes, VirtualKey], *, open_to_all: bool) -> None:
-        """`keys` by SHA-256 digest; `open_to_all` serves callers without a key."""
-        self._written = keys
+        """`keys` by SHA-256 digest. `open_to_all` accepts calls without a key."""
+        self._configured = keys
         self._keys = keys
         self.open_to_all = open_to_all
-        self._complete = True
+        self._is_complete = True
 
-    def set_runtime_keys(self, made: Mapping[bytes, VirtualKey], *, complete: bool = True) -> None:
-        """Take these keys, made at run time, besides the configuration's, which win; those joined before are gone.
+    def set_runtime_keys(self, runtime_keys: Mapping[bytes, VirtualKey], *, complete: bool = True) -> None:
+        """Replace the run-time keys. The configuration's keys take precedence.
 
-        Not `complete`: where they are kept could not be asked yet, so that a key which is not known may be good.
+        Without `complete`, the key store has not been read yet, so that an unknown key may be valid.
         """
-        self._keys = {**made, **self._written}
-        self._complete = complete
+        self._keys = {**runtime_keys, **self._configured}
+        self._is_complete = complete
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:
-        """The caller's key, None where none is needed; Unauthorized, Forbidden or Unavailable otherwise. The key is never echoed.
+        """Return the caller's key, or None if no key is required. Raise Unauthorized, Forbidden or Unavailable.
 
-        `query` is looked at only to say that a key in it is not taken: addresses end up in logs.
+        `query` is only searched for keys, to say that they are not accepted there. Messages never contain the key.
         """
         if self.open_to_all:
             return None
         token = bearer_token(headers)
         if token is None and _KEY_IN_QUERY.search(query):
-            raise Unauthorized("A key in the URL is not taken, as URLs end up in logs. Send it as 'Authorization: Bearer KEY'.")
+            raise Unauthorized("API keys in the URL are rejected because URLs are logged. Send 'Authorization: Bearer KEY'.")
         if token is None:
-            raise Unauthorized("No API key was sent. Send one as 'Authorization: Bearer KEY'.")
+            raise Unauthorized("The API key is missing. Send 'Authorization: Bearer KEY'.")
         key = self._keys.get(hashlib.sha256(token).digest())
-        if key is None and not self._complete:
-            text = "The API key that was sent cannot be checked: the store of keys is out of reach."
+        if key is None and not self._is_complete:
+            text = "The API key cannot be verified: the key store is unavailable."
             raise Unavailable(text, code="keys_unavailable", retry_after=1.0)
         if key is None:
-            raise Unauthorized("The API key that was sent is not known to this gateway.")
+            raise Unauthorized("The API key is unknown.")
         if key.disabled:
             raise Forbidden(f"The key '{key.name}' is disabled.", code="key_disabled")
         if key.expires is not None and time.time() >= key.expires:
@@ -77,19 +60,9 @@ class Keys:
 
 
 def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The token of the Authorization header, None when there is none."""
+    """Return the token of the Authorization header, or None."""
     for name, value in headers:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")
             return token.strip() or None if scheme.lower() == b"bearer" else None
     return None
-
-
-def may_use(key: VirtualKey | None, model: str) -> bool:
-    """Whether the key allows a model by the name that the caller used."""
-    return key is None or key.models is None or matches_any(model, key.models)
-
-
-def matches_any(model: str, patterns: Iterable[str]) -> bool:
-    """Whether a model's name, or all of a pattern's (`claude-3-*`), are among `patterns`."""
-    return model in patterns or any(each.endswith("*") and model.startswith(each[:-1]) for each in patterns)

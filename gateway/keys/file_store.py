@@ -1,4 +1,4 @@
-"""Keys made at run time by a gateway without a shared store: a file beside its journal, with hashes alone."""
+"""Run-time keys in a file of the state folder, for a gateway without Redis. The file has hashes, no keys."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.keys.runtime_keys import RuntimeKey
+from gateway.keys.store import RuntimeKey
 from gateway.store import locked_file
 from gateway.store.errors import StoreUnavailableError
 
-NAME = "run-time-keys.json"
+FILE_NAME = "run-time-keys.json"
 
 
 class FileKeyStore:
-    """Keys in a file that is replaced whole, so that it is never half written; two gateways of one configuration may share it."""
+    """Keys in a file that is replaced as a whole, so that it is never half written. Gateways of one configuration may share it."""
 
     is_volatile = False
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
-        self._mark: tuple[int, int, int] | None = None
+        self._path = folder / FILE_NAME
+        self._version: tuple[int, int, int] | None = None
         self._keys: dict[str, RuntimeKey] = {}
 
     async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
-        """Add, replace or remove; on disk before this is over."""
+        """Add, replace or remove a key. It is on disk when this returns."""
         return await asyncio.to_thread(self._put, name, key, new)
 
     async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
-        """All keys, when the file is another one than last time."""
-        mark = self._look()
-        if mark is None or mark == self._mark:  # a file that is gone is written again with the next change
+        """Return all keys if the file has been replaced since the last call, else None."""
+        version = self._file_version()
+        if version is None or version == self._version:  # a file that was deleted is written again with the next change
             return None
-        self._keys, self._mark = self._read(), mark
+        self._keys, self._version = self._read(), version
         return self._keys
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no connections."""
 
     def _put(self, name: str, key: RuntimeKey | None, new: bool) -> bool:
         try:
@@ -48,10 +48,10 @@ class FileKeyStore:
             folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX)
-                keys = dict(self._keys) if self._look() is None else self._read()
+                keys = dict(self._keys) if self._file_version() is None else self._read()
                 if (name in keys) == new:
                     return False
-                changed = {**keys, name: key} if key is not None else {other: each for other, each in keys.items() if other != name}
+                changed = {**keys, name: key} if key is not None else {other: entry for other, entry in keys.items() if other != name}
                 self._write(msgspec.json.encode(changed))
                 os.fsync(folder)
             finally:
@@ -61,16 +61,16 @@ class FileKeyStore:
         return True
 
     def _write(self, data: bytes) -> None:
-        beside = self._path.with_suffix(".new")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        temporary = self._path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             locked_file.append_and_sync(descriptor, data)
         finally:
             os.close(descriptor)
-        os.rename(beside, self._path)
+        os.rename(temporary, self._path)
 
-    def _look(self) -> tuple[int, int, int] | None:
-        """What tells the file from the one that was read last; None when there is none."""
+    def _file_version(self) -> tuple[int, int, int] | None:
+        """Return what identifies this version of the file, or None if there is no file."""
         try:
             status = os.stat(self._path)
         except FileNotFoundError:
@@ -85,4 +85,4 @@ class FileKeyStore:
         except OSError as error:
             raise StoreUnavailableError(f"{self._path}: {error.strerror}") from None
         except msgspec.DecodeError:
-            raise StoreUnavailableError(f"{self._path} is not as the gateway wrote it") from None
+            raise StoreUnavailableError(f"{self._path} has invalid content") from None

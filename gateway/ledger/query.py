@@ -71,11 +71,11 @@ def sum_usage(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> list[U
     """Sum rows by the column of the query. Days are in order, other columns by descending cost."""
     sums: dict[str, UsageCounts] = {}
     first, last = str(query.start), str(query.end)
-    for row, numbers in rows.items():
+    for row, counts in rows.items():
         if first <= row.day <= last:
             name = getattr(row, query.group_by)
-            sums[name] = add_counts(sums[name], numbers) if name in sums else numbers
-    lines = [UsageSum(name, numbers) for name, numbers in sums.items()]
+            sums[name] = add_counts(sums[name], counts) if name in sums else counts
+    lines = [UsageSum(name, counts) for name, counts in sums.items()]
     return sorted(lines, key=lambda line: line.name if query.group_by == "day" else (-line.counts.cost, -line.counts.requests, line.name))
 
 

@@ -1,1 +1,1 @@
-"""A model name becomes an ordered list of candidates. Imports targets, config and the call; no other stage."""
+"""Routing: a model name becomes an ordered list of candidates. Imports call, config, emulate, targets and tokens."""

@@ -1,15 +1,13 @@
-"""The process: what outlives any one configuration. Its `generation` is the configuration that new calls are served by."""
+"""The running gateway: start, apply a configuration, stop. Its `generation` is the configuration that serves new calls."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import platform
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
@@ -22,46 +20,36 @@ from gateway.http.caller import CallerDeadlines
 from gateway.http.sweeper import Sweeper
 from gateway.keys.runtime_keys import RuntimeKeys, key_store
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.store import UsagePublisher
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
+from gateway.runtime.gauges import register_gauges
 from gateway.runtime.generation import Generation, label_names
-from gateway.runtime.limiter import limiter_of
-from gateway.runtime.resources import LOADING, Lender
-from gateway.store.memory import MemoryLimiter
+from gateway.runtime.limiter import LimitStore
+from gateway.runtime.resources import Resources, check_engines
+from gateway.runtime.shared import Shared
 from gateway.store.outage_log import OutageLog
-from gateway.store.redis import RedisLimiter
 from gateway.store.redis_client import open_client
-from gateway.targets.cooldown import STATES
 from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
 from gateway.targets.registry import TargetRegistry
-from gateway.targets.shared_health import KEY as HEALTH_KEY
-from gateway.targets.shared_health import SharedCooldowns
+from gateway.targets.shared_cooldowns import KEY as HEALTH_KEY
+from gateway.targets.shared_cooldowns import SharedCooldowns
 from gateway.targets.status import TargetView, target_refs, target_views
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.fleet import Fleet, fleet_of
+from gateway.telemetry.tracing import tracer_of
 from gateway.upstream.resolver import Resolver
 
-if TYPE_CHECKING:
-    from gateway.runtime.resources import AnyEngine
-    from gateway.telemetry.tracing import Tracer
-
-RETIRE_EVERY = 0.5
-"""Seconds between two looks at generations whose calls still run."""
-NOTICED = 2.0
-"""Seconds, besides the deadline of a decision, within which the link to the store has noticed an outage that others see."""
-BUILD = (version("lockgate"), platform.python_version())
-
-
-class EngineRefused(Exception):
-    """A configuration names a local model that cannot be loaded."""
+RETIRE_INTERVAL_S = 0.5
+"""Interval at which replaced generations are checked for calls in flight."""
+OUTAGE_DETECTION_S = 2.0
+"""Time, on top of the store deadline, in which the limit store detects an outage that other subsystems see."""
 
 
 class Gateway:
-    """One process: log, counters, connections to upstreams, engines, the store of limits, and the generation that serves now.
+    """One process: log, counters, upstream connections, engines, limit store, and the serving generation.
 
-    Calls look `generation` up once, at their start.
+    Each call reads `generation` once, when it starts.
     """
 
     def __init__(
@@ -78,135 +66,148 @@ class Gateway:
         resolver: Resolver | None = None,
         seat: str = "",
     ) -> None:
-        """`report` gets one line for each change in an engine's life; `sockets` are engines that another process runs, by provider;
-        `cells` where to count, for another process to read; `number` that of the first generation;
-        `resolver` finds upstreams' addresses, the system's own unless told; `seat` is the place in the fleet that the next process takes.
+        """Build a gateway; `start` starts it.
+
+        `report` takes the lines for operators. `sockets` are engines run by another process, by provider. `cells` hold the counters if
+        another process reads them. `number` is that of the first generation. `seat` is this process's place in the fleet, which its
+        replacement takes over.
         """
         self.log = log
         self.report = report
-        self.watch = Sweeper()
-        self.deadlines = deadlines
-        self.lender = Lender(report, sockets, workers, resolver)
         self._workers = workers
-        self.paces: dict[str, Latency] = {}
-        """How each target has been doing, by its name."""
-        self.ledger = Ledger(report)
-        self._seat = seat
-        self._limiter: MemoryLimiter | RedisLimiter | None = None
-        self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells, max_series=config.metrics.max_series)
-        self.fleet: Fleet | None = None
-        self.tracer = tracer_of(config, report) if workers == 1 else None
-        self._limiting = False
+        self._dependencies_started = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.sweeper = Sweeper()
+        self.resources = Resources(report, sockets, workers, resolver)
+        self.latencies: dict[str, Latency] = {}
+        self.ledger = Ledger(report)
+        self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells, max_series=config.metrics.max_series)
+        self._limit_store = LimitStore(self.metrics, report, self.ledger, seat)
+        self.fleet: Fleet | None = None
         self.health = TargetRegistry()
         self.health.configure(config.providers)
         self.probes = Probes(self.health)
-        self._shared_health: SharedCooldowns | None = None
+        self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
-        """How each target fares: here, or as all workers see it."""
-        self.budget = RetryBudget(config.retry_budget)
-        # a supervisor says nothing of the store: its workers use it, and say it
-        self._troubles = OutageLog(report if workers == 1 else _nothing, self._store_is_away, NOTICED + config.store_deadline)
-        self.made_keys = RuntimeKeys(
-            key_store(config, os.environ), lambda: self.generation.join_keys(self.made_keys.entries), self._troubles.for_subject("keys")
+        """Returns the health of each target. A supervisor replaces this by the health at all its workers."""
+        # a supervisor does not report on the store: its workers use it and report
+        outage_report = report if workers == 1 else _discard
+        delay_s = OUTAGE_DETECTION_S + config.store_deadline
+        self._outage_log = OutageLog(outage_report, lambda: self._limit_store.in_outage, delay_s)
+        self.runtime_keys = RuntimeKeys(
+            key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys")
         )
-        self.mirrors = Mirrors(self.metrics, log, self.ledger)
-        self.hedges = Hedges(self.metrics)
-        self.generation = Generation(config, self, number)
-        self._older: list[Generation] = []
-        self._coming: Generation | None = None
+        self.shared = self._new_shared(config, deadlines)
+        self.generation = Generation(config, self.shared, number)
+        self._replaced: list[Generation] = []
+        self._next: Generation | None = None
         self._retiring: asyncio.Task[None] | None = None
+
+    def _new_shared(self, config: Config, deadlines: CallerDeadlines | None) -> Shared:
+        return Shared(
+            metrics=self.metrics,
+            log=self.log,
+            tracer=tracer_of(config, self.report) if self._workers == 1 else None,
+            ledger=self.ledger,
+            sweeper=self.sweeper,
+            deadlines=deadlines,
+            resources=self.resources,
+            health=self.health,
+            latencies=self.latencies,
+            retry_budget=RetryBudget(config.retry_budget),
+            hedges=Hedges(self.metrics),
+            mirrors=Mirrors(self.metrics, self.log, self.ledger),
+            runtime_keys=self.runtime_keys,
+            limiter_for=self._limit_store.limiter_for,
+        )
 
     @property
     def config(self) -> Config:
-        """The configuration that new calls are served by."""
+        """The configuration that serves new calls."""
         return self.generation.config
 
-    def limiter(self, config: Config) -> MemoryLimiter | RedisLimiter:
-        """Where limits are counted; one for as long as the process lives, so that a reload forgets nothing."""
-        if self._limiter is None:
-            self._limiter = limiter_of(config, self.metrics, self.report, self.ledger.settled_spend, self._seat)
-            if isinstance(self._limiter, RedisLimiter):
-                self._limiter.on_sync = UsagePublisher(self._limiter.connections.run, self.ledger.counters).publish
-        return self._limiter
-
-    def _store_is_away(self) -> bool:
-        return isinstance(self._limiter, RedisLimiter) and self._limiter.connections.in_reported_outage
+    def _on_runtime_keys(self) -> None:
+        self.generation.set_runtime_keys(self.runtime_keys.entries)
 
     async def start(self) -> None:
-        """Begin to load the local models, which go on loading while calls are served; what must be here before is, once this is over."""
-        await self.lender.start_new()
-        await self.made_keys.start()
-        if self.made_keys.keys and not self.config.requires_keys:
-            self.report(f"{self.config.path}: nobody is asked for a key, though {len(self.made_keys.keys)} were made: write auth: keys")
-        if self.lender.sockets is None:
+        """Start everything that calls need. Local models may still be loading when this returns."""
+        await self.resources.start_new_engines()
+        await self.runtime_keys.start()
+        count = len(self.runtime_keys.keys)
+        if count and not self.config.requires_keys:
+            self.report(f"{self.config.path}: authentication is off although {count} run-time keys exist: set auth: keys")
+        if self.resources.sockets is None:
             self.fleet = fleet_of(self.config, self.metrics)
         if self.fleet is not None:
             await self.fleet.start()
-        await self._share_health()
-        await self._follow(self.generation)
-        await self._preload(self.generation)
-        self._probe()
-        self._watch_values()
+        await self._share_cooldowns()
+        await self._start_dependencies(self.generation)
+        await self._preload_tokenizers(self.generation)
+        self._configure_probes()
+        register_gauges(self.shared, lambda: self.generation, workers=self._workers)
 
     async def apply(self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None) -> None:
-        """Serve new calls by another configuration; EngineRefused when a new local model cannot be used, and then nothing changes.
+        """Serve new calls with another configuration.
 
-        `number` and `sockets` come from the process that this one works for.
+        Raises LocalModelError, and changes nothing, if a new local model cannot be loaded. A worker gets `number` and `sockets` from its
+        supervisor.
         """
         if sockets is not None:
-            self.lender.sockets = sockets
-        generation = Generation(config, self, number or self.generation.number + 1)
-        self._coming = generation
+            self.resources.sockets = sockets
+        generation = Generation(config, self.shared, number or self.generation.number + 1)
+        self._next = generation
         try:
-            await _check_new(await self.lender.start_new())
-            await self._follow(generation)
+            await check_engines(await self.resources.start_new_engines())
+            await self._start_dependencies(generation)
         except BaseException:
-            self._coming = None
-            await self.lender.end_unused(self._alive)
+            self._next = None
+            await self.resources.close_unused(self._is_used)
             raise
         self.metrics.add_names(*label_names(config))
         self.health.configure(config.providers)
-        self.budget.share = config.retry_budget
-        generation.join_keys(self.made_keys.entries)
-        self._older.append(self.generation)
-        self.generation, self._coming = generation, None
-        self._probe()
-        self.lender.native.refresh()
-        self._spawn(self._preload(generation), "tokenizers")
+        self.shared.retry_budget.share = config.retry_budget
+        generation.set_runtime_keys(self.runtime_keys.entries)
+        self._replaced.append(self.generation)
+        self.generation, self._next = generation, None
+        self._configure_probes()
+        self.resources.native.refresh()
+        self._spawn(self._preload_tokenizers(generation), "tokenizers")
         if self._retiring is None or self._retiring.done():
-            self._retiring = self._spawn(self._retire(), "older generations")
+            self._retiring = self._spawn(self._retire_replaced(), "replaced generations")
 
-    def _alive(self) -> list[Generation]:
-        """The generations that calls may be served by, now or in a moment."""
-        return [self.generation, *self._older, *([self._coming] if self._coming is not None else [])]
+    def _live_generations(self) -> list[Generation]:
+        """Return the generations that serve calls, and the next one while it is being prepared."""
+        return [self.generation, *self._replaced, *([self._next] if self._next is not None else [])]
 
-    async def _follow(self, generation: Generation) -> None:
-        """What a generation needs beside itself: the store of limits, a tokenizer."""
+    def _is_used(self, resource: object) -> bool:
+        return any(generation.uses(resource) for generation in self._live_generations())
+
+    async def _start_dependencies(self, generation: Generation) -> None:
+        """Start ledger and limit store, once, in processes that serve."""
         models = generation.config.models.values()
-        if find_spec("tokenizers") is None and any(one.context and one.context.tokenizer for one in models):
-            self.report("context.tokenizer is not used: it needs the package tokenizers, `pip install lockgate[tokenizers]`")
-        if self._workers == 1 and not self._limiting:  # of several processes, only those that serve count
-            self._limiting = True
+        if find_spec("tokenizers") is None and any(model.context and model.context.tokenizer for model in models):
+            self.report("context.tokenizer is ignored: install lockgate[tokenizers]")
+        if self._workers == 1 and not self._dependencies_started:
+            self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))
-            await self.limiter(generation.config).start()
+            await self._limit_store.limiter_for(generation.config).start()
 
-    async def _preload(self, generation: Generation) -> None:
-        """Load tokenizers before the first caller is let in: loading one stops everything else in this process."""
-        if self._workers == 1:  # of several processes, only those that serve count
+    async def _preload_tokenizers(self, generation: Generation) -> None:
+        # loading a tokenizer blocks the event loop, so it is done before the first call and only in processes that serve
+        if self._workers == 1:
             await generation.pipeline.attempts.fit.preload(generation.tokenizers())
 
-    async def _retire(self) -> None:
-        """Let go of generations whose last call has ended, and of what only they used."""
-        while self._older:
-            self._older = [one for one in self._older if one.pipeline.calls]
-            if self._older:
-                await asyncio.sleep(RETIRE_EVERY)
+    async def _retire_replaced(self) -> None:
+        """Drop replaced generations when their last call has ended, and close what only they used."""
+        while self._replaced:
+            self._replaced = [generation for generation in self._replaced if generation.pipeline.calls]
+            if self._replaced:
+                await asyncio.sleep(RETIRE_INTERVAL_S)
             else:
-                await self.lender.end_unused(self._alive)
+                await self.resources.close_unused(self._is_used)
 
-    def refused_at_the_edge(self, reason: str) -> None:
-        """A caller's connection ended before there was a call."""
+    def count_edge_refusal(self, reason: str) -> None:
+        """Count a caller's connection that was rejected before there was a call."""
         self.metrics.count("lockgate_edge_refusals", (reason,))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -215,113 +216,43 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _share_health(self) -> None:
-        """Share cooldowns where the store can: the business of processes that serve."""
+    async def _share_cooldowns(self) -> None:
+        """Share cooldowns through Redis, in processes that serve."""
         if self._workers == 1 and not self.config.store.startswith("memory:"):
             client = partial(open_client, store_address(self.config), HEALTH_KEY)
-            self._shared_health = SharedCooldowns(self.health, client, self._troubles.for_subject("cooldowns"))
-            await self._shared_health.start()
+            reporter = self._outage_log.for_subject("cooldowns")
+            self._shared_cooldowns = SharedCooldowns(self.health, client, reporter)
+            await self._shared_cooldowns.start()
 
-    def _probe(self) -> None:
-        """Probe whom the generation wants probed."""
+    def _configure_probes(self) -> None:
+        """Probe the targets of the serving generation, in processes that serve."""
         if self._workers == 1:
-            self.probes.configure(self.config, self.generation.place, target_refs(self.config))
+            self.probes.configure(self.config, self.generation.backend, target_refs(self.config))
 
-    async def stop(self, within: float = 2.0) -> None:
-        """End the engines, close every upstream connection, write the last log lines; `within` seconds are the store's for last words."""
+    async def stop(self, timeout_s: float = 2.0) -> None:
+        """Stop engines and tasks, close connections, write the last log lines.
+
+        `timeout_s` limits the last messages to the store.
+        """
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.mirrors.stop()
+        await self.shared.mirrors.stop()
         await self.probes.stop()
-        if self._shared_health is not None:
-            await self._shared_health.stop(within)
-        await self.made_keys.stop()
-        self._troubles.stop()
+        if self._shared_cooldowns is not None:
+            await self._shared_cooldowns.stop(timeout_s)
+        await self.runtime_keys.stop()
+        self._outage_log.stop()
         if self.fleet is not None:
-            await self.fleet.stop(within)
-        if self._limiting and self._limiter is not None:
-            await self._limiter.stop()
+            await self.fleet.stop(timeout_s)
+        if self._dependencies_started:
+            await self._limit_store.stop()
         self.ledger.stop()
-        await self.lender.stop()
-        if self.tracer is not None:
-            await asyncio.to_thread(self.tracer.stop)
+        await self.resources.stop()
+        if self.shared.tracer is not None:
+            await asyncio.to_thread(self.shared.tracer.stop)
         self.log.close()
 
-    def _watch_values(self) -> None:
-        """Gauges that are read at scrape."""
-        gauge, stats, native = self.metrics.gauge, self.lender.native.stats, self.lender.native
-        gauge("lockgate_build_info", lambda: {BUILD: 1})
-        if self.lender.sockets is None:
-            gauge("lockgate_keys_revoked", lambda: {(): self.made_keys.revoked})
-            gauge("lockgate_engine_ready", partial(self._each_engine, "ready"))
-            gauge("lockgate_engine_restarts", partial(self._each_engine, "restarts"))
-        if self._workers > 1:  # the rest is measured where calls are served
-            return
-        gauge("lockgate_event_loop_lag_seconds", lambda: {(): self.watch.lag})
-        gauge("lockgate_log_drops", lambda: {(): self.log.drops})
-        gauge("lockgate_ledger_journal_errors", lambda: {(): self.ledger.journal_errors})
-        gauge("lockgate_workers", lambda: {(): 1})
-        for name in ("connects", "reuses", "stale_retries", "poisoned"):
-            gauge(f"lockgate_upstream_{name}", partial(_stat, stats, name))
-        gauge("lockgate_upstream_connections", lambda: {(state,): getattr(native, state) for state in ("in_use", "idle", "waiting")})
-        for what in ("state", "in_flight", "waiting"):
-            gauge(f"lockgate_target_{what}", partial(self._each_target, what))
-        gauge("lockgate_budget_used_ratio", lambda: limits.budget_gauge.values() if (limits := self.generation.limits) is not None else {})
-        gauge("lockgate_engine_running", partial(self._each_engine, "running"))
-        gauge("lockgate_engine_waiting", partial(self._each_engine, "waiting"))
 
-    def _each_target(self, what: str) -> dict[tuple[str, ...], float]:
-        found: dict[tuple[str, ...], float] = {}
-        for one in self.health.all():
-            label = self.metrics.target_named(one.name)
-            if what == "state":
-                state = one.state
-                found |= {(label, each): float(each == state) for each in STATES}
-            else:
-                found[label,] = found.get((label,), 0.0) + getattr(one, what)
-        return found
-
-    def _each_engine(self, what: str) -> dict[tuple[str, ...], float]:
-        found: dict[tuple[str, ...], float] = {}
-        for name, engine in self.generation.engines.items():
-            values: dict[str, Any] = {
-                "ready": engine.state == "ready",
-                "restarts": engine.restarts,
-                "running": engine.gate.running,
-                "waiting": engine.gate.waiting,
-            }
-            found[name,] = float(values[what])
-        return found
-
-
-def _nothing(line: str) -> None:
-    """For what others say."""
-
-
-def _stat(stats: object, name: str) -> dict[tuple[str, ...], float]:
-    return {(): float(getattr(stats, name))}
-
-
-async def _check_new(engines: list[AnyEngine]) -> None:
-    """EngineRefused unless every engine can load its model."""
-    from providers.local.engine import Engine
-
-    for engine in engines:
-        if isinstance(engine, Engine):
-            await engine.settled(LOADING)
-            if engine.code in ("bad_model", "missing_model"):
-                raise EngineRefused(f"the local engine's model cannot be used: {engine.reason}")
-
-
-def tracer_of(config: Config, report: Callable[[str], None]) -> Tracer | None:
-    """What traces calls, where that is configured and can be done."""
-    if config.traces is None:
-        return None
-    from gateway.telemetry.tracing import Tracer
-
-    try:
-        return Tracer(config.traces, report)
-    except ImportError:
-        report("traces is not used: it needs OpenTelemetry, `pip install lockgate[otel]`")
-        return None
+def _discard(line: str) -> None:
+    """Ignore a line that the workers report."""

@@ -1,4 +1,4 @@
-"""One generation: a Config made ready to serve. A reload makes a new one; calls in flight keep theirs until they end."""
+"""One generation: a configuration, ready to serve. A reload makes a new one; calls in flight keep theirs until they end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from gateway.config.provider import ProviderConfig
 from gateway.config.route import refs
 from gateway.config.types import Config
 from gateway.http.caller import CallerDeadlines
-from gateway.keys.from_config import keys_of, resolve
+from gateway.keys.from_config import keys_of, virtual_keys
 from gateway.limits.enforce import Limits
 from gateway.pipeline import Pipeline
 from gateway.routing.router import Router
 from gateway.runtime.resources import base_url_of
+from gateway.runtime.shared import Shared
 from gateway.store.from_config import has_limits, needs_token_count
 from gateway.targets.backend import Backend
 from gateway.targets.candidate import Model
@@ -31,135 +32,146 @@ from gateway.upstream.transport import Deadlines, Origin, Transport
 from providers.base import Target
 
 if TYPE_CHECKING:
-    from gateway.runtime.gateway import Gateway
     from gateway.runtime.resources import AnyEngine
 
-
-MOST_PLACES = 10_000
+# with expose_targets, callers choose the names of targets: only so many are cached
+MAX_CACHED_BACKENDS = 10_000
 
 
 class Generation:
-    """Everything that follows from one Config: keys, models, places, limits, and the pipeline that serves by them."""
+    """Everything made from one configuration: keys, models, backends, limits, and the pipeline that serves with them."""
 
-    def __init__(self, config: Config, gateway: Gateway, number: int) -> None:
-        """`gateway` lends what outlives generations: transports, engines, the store of limits, counters."""
+    def __init__(self, config: Config, shared: Shared, number: int) -> None:
         self.config = config
         self.number = number
         self.loaded_at = time.time()
+        local = {name: provider for name, provider in config.providers.items() if provider.type == "local"}
         self.engines: dict[str, AnyEngine] = {
-            name: gateway.lender.engine(provider) for name, provider in config.providers.items() if provider.type == "local"
+            name: shared.resources.engine_for(provider) for name, provider in local.items()
         }
-        self._lender = gateway.lender
-        self._made_keys = gateway.made_keys
+        self._resources = shared.resources
+        self._runtime_keys = shared.runtime_keys
+        self._latencies = shared.latencies
         self._transports: dict[str, Transport] = {}
-        self._paces = gateway.paces
-        self._places: dict[tuple[str, str], Backend] = {}
-        models = {name: Model(name, one.targets, one) for name, one in config.models.items()}
+        self._backends: dict[tuple[str, str], Backend] = {}
         self.keys = keys_of(config)
-        self.join_keys(gateway.made_keys.entries)
+        self.set_runtime_keys(shared.runtime_keys.entries)
         self.router = Router(
-            models, self.place, expose_targets=config.expose_targets, providers=frozenset(config.providers), is_live=gateway.health.is_live
+            {name: Model(name, model.targets, model) for name, model in config.models.items()},
+            self.backend,
+            expose_targets=config.expose_targets,
+            providers=frozenset(config.providers),
+            is_live=shared.health.is_live,
         )
-        self.limits = Limits(config, gateway.limiter(config), gateway.metrics) if has_limits(config) else None
-        self.pipeline = Pipeline(
-            keys=self.keys,
-            router=self.router,
-            metrics=gateway.metrics,
-            log=gateway.log,
-            watch=gateway.watch,
-            deadlines=gateway.deadlines or CallerDeadlines.from_config(config.callers),
-            max_body=config.max_body,
-            strict=config.strict,
-            limits=self.limits,
-            mirrors=gateway.mirrors,
-            ledger=gateway.ledger,
-            default_output=config.default_output_tokens,
-            health=gateway.health,
-            budget=gateway.budget,
-            hedges=gateway.hedges,
-            tracer=gateway.tracer,
-        )
+        self.limits = Limits(config, shared.limiter_for(config), shared.metrics) if has_limits(config) else None
+        self.pipeline = _new_pipeline(self, shared)
 
-    def join_keys(self, made: Iterable[KeyConfig]) -> None:
-        """Take the keys made at run time as they are now."""
-        self.keys.set_runtime_keys(resolve(made, self.config.teams), complete=self._made_keys.is_loaded)
+    def set_runtime_keys(self, entries: Iterable[KeyConfig]) -> None:
+        """Replace the keys that were created at run time."""
+        self.keys.set_runtime_keys(virtual_keys(entries, self.config.teams), complete=self._runtime_keys.is_loaded)
 
-    def place(self, provider: str, model: str) -> Backend:
-        """The place of a provider's model; made once, as long as callers do not make names up (`expose_targets`)."""
-        place = self._places.get((provider, model))
-        if place is None:
-            place = self._make_place(self.config.providers[provider], model)
-            if len(self._places) < MOST_PLACES:
-                self._places[provider, model] = place
-        return place
+    def backend(self, provider: str, model: str) -> Backend:
+        """Return the backend of a provider's model."""
+        backend = self._backends.get((provider, model))
+        if backend is None:
+            backend = self._new_backend(self.config.providers[provider], model)
+            if len(self._backends) < MAX_CACHED_BACKENDS:
+                self._backends[provider, model] = backend
+        return backend
 
-    def _make_place(self, provider: ProviderConfig, model: str) -> Backend:
-        kind = providers.get(provider.type)
+    def _new_backend(self, provider: ProviderConfig, model: str) -> Backend:
         engine = self.engines.get(provider.name)
-        base_url = base_url_of(provider)
         target = Target(
             name=f"{provider.name}/{model}",
             provider=provider.name,
-            kind=kind,
+            kind=providers.get(provider.type),
             model=model,
-            base_url=base_url,
+            base_url=base_url_of(provider),
             credential=provider.api_key[0].reveal() if provider.api_key else None,
             socket=engine.socket if engine else None,
             options=provider.options,
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
         )
         deadlines = Deadlines(provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout)
-        others = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
+        other_credentials = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
         return Backend(
-            (target, *others),
+            (target, *other_credentials),
             _origin(target, provider),
             self._transport(provider),
             deadlines,
             engine,
-            latency=self._pace(target.name),
+            latency=self._latency(target.name),
             price=price_of(provider, model),
             bills_aborted_prompt=provider.bills_aborted_prompt,
             finishes_reading=provider.drain,
         )
 
-    def _pace(self, target: str) -> Latency:
-        """How a target has been doing, whatever generation it was asked by; not kept for very many names that callers make up."""
-        found = self._paces.get(target)
-        if found is None:
-            found = Latency()
-            if len(self._paces) < MOST_PLACES:
-                self._paces[target] = found
-        return found
+    def _latency(self, target: str) -> Latency:
+        """Return the latency of a target. All generations share it."""
+        latency = self._latencies.get(target)
+        if latency is None:
+            latency = Latency()
+            if len(self._latencies) < MAX_CACHED_BACKENDS:
+                self._latencies[target] = latency
+        return latency
 
     def _transport(self, provider: ProviderConfig) -> Transport:
-        found = self._transports.get(provider.name)
-        if found is None:
-            found = self._transports[provider.name] = self._lender.transport(provider)
-        return found
+        transport = self._transports.get(provider.name)
+        if transport is None:
+            transport = self._transports[provider.name] = self._resources.transport_for(provider)
+        return transport
 
     def uses(self, resource: object) -> bool:
-        """Whether a transport or an engine of the process may still be needed by a call of this generation."""
-        return any(resource is one for one in (*self._transports.values(), *self.engines.values()))
+        """Return whether a call of this generation may need the transport or engine."""
+        return any(resource is each for each in (*self._transports.values(), *self.engines.values()))
 
     def tokenizers(self) -> set[Tokenizer]:
-        """What counts prompts: of models that mind their context, of all where tokens are limited; the local engine counts its own."""
-        kinds = {name: one.type for name, one in self.config.providers.items() if one.type != "local"}
-        limited = self.limits is not None and (self.limits.counts_tokens or any(map(needs_token_count, self._made_keys.entries)))
-        found = set()
-        for one in self.config.models.values():
-            if limited or one.context is not None:
-                file = one.context.tokenizer if one.context is not None else None
-                found |= {tokenizer_for(kinds[ref.provider], ref.model, file) for ref in refs(one.targets) if ref.provider in kinds}
-        return found
+        """Return the tokenizers that count prompts.
+
+        They belong to models with context settings or, if tokens are limited, to all models. Local engines count their own prompts.
+        """
+        types = {name: provider.type for name, provider in self.config.providers.items() if provider.type != "local"}
+        limited = self.limits is not None and (
+            self.limits.counts_tokens or any(map(needs_token_count, self._runtime_keys.entries))
+        )
+        tokenizers: set[Tokenizer] = set()
+        for model in self.config.models.values():
+            if limited or model.context is not None:
+                file = model.context.tokenizer if model.context is not None else None
+                counted = [ref for ref in refs(model.targets) if ref.provider in types]
+                tokenizers |= {tokenizer_for(types[ref.provider or ""], ref.model, file) for ref in counted}
+        return tokenizers
+
+
+def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
+    config = generation.config
+    return Pipeline(
+        keys=generation.keys,
+        router=generation.router,
+        metrics=shared.metrics,
+        log=shared.log,
+        watch=shared.sweeper,
+        deadlines=shared.deadlines or CallerDeadlines.from_config(config.callers),
+        max_body=config.max_body,
+        strict=config.strict,
+        limits=generation.limits,
+        mirrors=shared.mirrors,
+        ledger=shared.ledger,
+        default_output=config.default_output_tokens,
+        health=shared.health,
+        budget=shared.retry_budget,
+        hedges=shared.hedges,
+        tracer=shared.tracer,
+    )
 
 
 def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
-    """The models and the targets that a configuration names, and its providers' types: what may become label values."""
+    """Return the names that may become label values: models, targets, and provider types by provider name."""
     models = {name for name in config.models if "*" not in name}
-    found = [ref for one in config.models.values() for ref in refs(one.targets)]
-    found += [one.mirror.target for one in config.models.values() if one.mirror is not None]
-    targets = {str(ref) for ref in found if ref.provider is not None}
-    return models, targets, {name: one.type for name, one in config.providers.items()}
+    named = [ref for model in config.models.values() for ref in refs(model.targets)]
+    named += [model.mirror.target for model in config.models.values() if model.mirror is not None]
+    targets = {str(ref) for ref in named if ref.provider is not None}
+    return models, targets, {name: provider.type for name, provider in config.providers.items()}
 
 
 def _origin(target: Target, provider: ProviderConfig) -> Origin:

@@ -1,4 +1,4 @@
-"""Choose the limit store that the configuration names."""
+"""Choose the limit store that the configuration names, and keep it for the life of the process."""
 
 from __future__ import annotations
 
@@ -7,27 +7,63 @@ from typing import TYPE_CHECKING
 
 from gateway.config.store_address import store_address
 from gateway.config.types import Config
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.store import UsagePublisher
 from gateway.store.memory import MemoryLimiter
 from gateway.store.redis import RedisLimiter
-from gateway.store.settled_spend import SettledSpend
 
 if TYPE_CHECKING:
     from gateway.metrics import Metrics
 
 
-def limiter_of(
-    config: Config, metrics: Metrics, report: Callable[[str], None], spent: SettledSpend, seat: str = ""
-) -> MemoryLimiter | RedisLimiter:
-    """Where limits are counted: in this process, or in the store that the configuration names, whose state each scrape shows.
+class LimitStore:
+    """The limit store of a process. All generations use the same one, so that a reload does not reset counts."""
 
-    `seat` is this process's place in the fleet.
-    """
-    if config.store.startswith("memory:"):
-        return MemoryLimiter(settled_spend=spent)
-    limiter = RedisLimiter(store_address(config), report, timeout_s=config.store_deadline, settled_spend=spent, seat=seat)
-    link = limiter.connections
-    metrics.gauge("lockgate_store_up", lambda: {(): float(link.up)} if link.is_used else {})
-    metrics.gauge("lockgate_store_members", lambda: {(state,): n for state, n in limiter.member_counts.items()} if link.is_used else {})
-    metrics.gauge("lockgate_store_errors", lambda: {(kind,): n for kind, n in link.errors.items()})
-    metrics.gauge("lockgate_store_commands", lambda: {(): link.commands})
-    return limiter
+    def __init__(self, metrics: Metrics, report: Callable[[str], None], ledger: Ledger, seat: str) -> None:
+        """`seat` is this process's place in the fleet."""
+        self._metrics = metrics
+        self._report = report
+        self._ledger = ledger
+        self._seat = seat
+        self._limiter: MemoryLimiter | RedisLimiter | None = None
+
+    def limiter_for(self, config: Config) -> MemoryLimiter | RedisLimiter:
+        """Return the limiter. It is created for the first configuration that needs one."""
+        if self._limiter is None:
+            self._limiter = self._new_limiter(config)
+        return self._limiter
+
+    @property
+    def in_outage(self) -> bool:
+        """Whether the store is unavailable and that was reported."""
+        return isinstance(self._limiter, RedisLimiter) and self._limiter.connections.in_reported_outage
+
+    async def stop(self) -> None:
+        if self._limiter is not None:
+            await self._limiter.stop()
+
+    def _new_limiter(self, config: Config) -> MemoryLimiter | RedisLimiter:
+        if config.store.startswith("memory:"):
+            return MemoryLimiter(settled_spend=self._ledger.settled_spend)
+        limiter = RedisLimiter(
+            store_address(config),
+            self._report,
+            timeout_s=config.store_deadline,
+            settled_spend=self._ledger.settled_spend,
+            seat=self._seat,
+        )
+        limiter.on_sync = UsagePublisher(limiter.connections.run, self._ledger.counters).publish
+        _register_gauges(limiter, self._metrics)
+        return limiter
+
+
+def _register_gauges(limiter: RedisLimiter, metrics: Metrics) -> None:
+    connections = limiter.connections
+
+    def member_counts() -> dict[tuple[str, ...], float]:
+        return {(state,): count for state, count in limiter.member_counts.items()}
+
+    metrics.gauge("lockgate_store_up", lambda: {(): float(connections.up)} if connections.is_used else {})
+    metrics.gauge("lockgate_store_members", lambda: member_counts() if connections.is_used else {})
+    metrics.gauge("lockgate_store_errors", lambda: {(kind,): count for kind, count in connections.errors.items()})
+    metrics.gauge("lockgate_store_commands", lambda: {(): connections.commands})

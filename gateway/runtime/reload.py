@@ -1,4 +1,4 @@
-"""A changed file becomes the next generation, or an error that is shown while the old one goes on. Nothing in between."""
+"""Reload: read the configuration again, check it, and apply it or report why not. The old generation serves until the new one is ready."""
 
 from __future__ import annotations
 
@@ -14,51 +14,53 @@ from gateway.config.diff import Change, compare, keep_restart_only, restart_chan
 from gateway.config.load import Config, ConfigError, Problem
 from gateway.config.problem import Problems
 from gateway.config.source import ConfigSource, LoadedConfig
-from gateway.runtime.gateway import EngineRefused, Gateway
+from gateway.runtime.gateway import Gateway
+from gateway.runtime.resources import LocalModelError
 
-LOOK_EVERY = 0.4
-"""Seconds between two looks at the files: a change is taken up once two looks agree on it, or after PATIENCE."""
-PATIENCE = 1.0
+POLL_INTERVAL_S = 0.4
+"""Interval at which the files are checked. A change is applied when two checks agree on it, or after MAX_SETTLE_S."""
+MAX_SETTLE_S = 1.0
 
 Outcome = Literal["applied", "failed", "unchanged"]
 Follower = Callable[[LoadedConfig, int], Awaitable[None]]
 
 
 class Reloader:
-    """Keeps a process's generation the file's. `followers` are told of each that was applied, before callers are served by it elsewhere."""
+    """Reloads the configuration of a process. `followers` are called with each configuration after it was applied."""
 
-    def __init__(self, gateway: Gateway, source: ConfigSource, loaded: LoadedConfig, *, look_every: float = LOOK_EVERY) -> None:
+    def __init__(
+        self, gateway: Gateway, source: ConfigSource, loaded: LoadedConfig, *, poll_interval_s: float = POLL_INTERVAL_S
+    ) -> None:
         self._gateway = gateway
         self._source = source
-        self._look_every = look_every
+        self._poll_interval_s = poll_interval_s
         self._lock = asyncio.Lock()
         self.loaded = loaded
-        """What the current generation was made from."""
+        """The source of the serving generation."""
         self.followers: list[Follower] = []
         self.counts: dict[Outcome, int] = {"applied": 0, "failed": 0, "unchanged": 0}
         self.problems: tuple[Problem, ...] = ()
-        """Why the last reload failed; empty when it did not."""
-        self.waiting: list[Change] = []
-        """What the file says that only a restart can take up."""
-        self.at = time.time()
-        """When the configuration was last loaded, or tried to be."""
-        self._count_at_scrape()
+        """Why the last reload failed; empty if it succeeded."""
+        self.needs_restart: list[Change] = []
+        """Changes in the file that take effect after a restart."""
+        self.last_reload_at = time.time()
+        self._register_gauges()
 
     async def reload(self) -> Outcome:
-        """Look at the file now. One at a time; every outcome but an unchanged file is one line for the operator."""
+        """Read the files now and apply them. Every outcome except `unchanged` is reported in one line."""
         async with self._lock:
             try:
                 outcome = await self._reload()
                 self.problems = ()
             except ConfigError as error:
-                outcome = self._failed(error.problems)
-            except EngineRefused as error:
-                outcome = self._failed((Problem(self._source.path, 0, 0, "", str(error)),))
-            except Exception as error:  # whatever is wrong with a new generation, the old one serves
+                outcome = self._fail(error.problems)
+            except LocalModelError as error:
+                outcome = self._fail((Problem(self._source.path, 0, 0, "", str(error)),))
+            except Exception as error:  # whatever is wrong with the new generation, the old one keeps serving
                 frame = traceback.extract_tb(error.__traceback__)[-1]
                 where = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
-                outcome = self._failed((Problem(self._source.path, 0, 0, "", f"the gateway failed to load it: {where}"),))
-            self.at = time.time()
+                outcome = self._fail((Problem(self._source.path, 0, 0, "", f"internal error: {where}"),))
+            self.last_reload_at = time.time()
             self.counts[outcome] += 1
             return outcome
 
@@ -67,79 +69,86 @@ class Reloader:
         if loaded.fingerprints == self.loaded.fingerprints:
             return "unchanged"
         running = self._gateway.config
-        self.loaded, before = await self._take_up(loaded), self.loaded
-        self.waiting = restart_changes(running, loaded.config)
+        self.loaded, before = await self._apply(loaded), self.loaded
+        self.needs_restart = restart_changes(running, loaded.config)
         changes = summarize(compare(running, self._gateway.config))
         line = f"{self._source.path}: generation {self._gateway.generation.number} serves: {changes}"
-        if self.waiting and self.waiting != restart_changes(running, before.config):
-            line += "; needs a restart: " + ", ".join(change.name for change in self.waiting)
+        if self.needs_restart and self.needs_restart != restart_changes(running, before.config):
+            line += "; needs a restart: " + ", ".join(change.name for change in self.needs_restart)
         self._gateway.report(line)
         return "applied"
 
-    async def _take_up(self, loaded: LoadedConfig) -> LoadedConfig:
+    async def _apply(self, loaded: LoadedConfig) -> LoadedConfig:
         config = applicable(loaded.config, self._gateway.config)
         await self._gateway.apply(config)
         for follower in self.followers:
             await follower(loaded, self._gateway.generation.number)
         return loaded
 
-    def _failed(self, problems: tuple[Problem, ...]) -> Outcome:
+    def _fail(self, problems: tuple[Problem, ...]) -> Outcome:
         self.problems = problems
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        self._gateway.report(f"not loaded, generation {self._gateway.generation.number} goes on: {problems[0]}{more}")
+        number = self._gateway.generation.number
+        self._gateway.report(f"reload failed, generation {number} is still serving: {problems[0]}{more}")
         return "failed"
 
     async def watch(self) -> None:
-        """Reload whenever a file has changed; for as long as the process serves."""
+        """Reload whenever a file has changed, until cancelled."""
         while True:
-            await asyncio.sleep(self._look_every)
-            found = await asyncio.to_thread(self._source.changed_fingerprints)
-            if not found:
+            await asyncio.sleep(self._poll_interval_s)
+            changed = await asyncio.to_thread(self._source.changed_fingerprints)
+            if not changed:
                 continue
-            await self._settled(found)
+            await self._wait_until_settled(changed)
             await self.reload()
 
-    async def _settled(self, found: dict[str, str]) -> None:
-        """Wait while the files still change, as an editor may write one in pieces; not for long."""
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            await asyncio.sleep(self._look_every / 2)
-            later = await asyncio.to_thread(self._source.changed_fingerprints)
-            if later == found:
+    async def _wait_until_settled(self, changed: dict[str, str]) -> None:
+        """Wait while the files still change, for at most MAX_SETTLE_S: an editor may write a file in several steps."""
+        deadline = time.monotonic() + MAX_SETTLE_S
+        while time.monotonic() < deadline:
+            await asyncio.sleep(self._poll_interval_s / 2)
+            latest = await asyncio.to_thread(self._source.changed_fingerprints)
+            if latest == changed:
                 return
-            found = later
+            changed = latest
 
-    def _count_at_scrape(self) -> None:
+    def _register_gauges(self) -> None:
         gauge = self._gateway.metrics.gauge
         gauge("lockgate_config_generation", lambda: {(): self._gateway.generation.number})
-        gauge("lockgate_config_reloads", lambda: {(name,): n for name, n in self.counts.items()})
+        gauge("lockgate_config_reloads", lambda: {(outcome,): count for outcome, count in self.counts.items()})
         gauge("lockgate_config_last_reload_successful", lambda: {(): float(not self.problems)})
-        gauge("lockgate_config_last_reload_timestamp_seconds", lambda: {(): self.at})
+        gauge("lockgate_config_last_reload_timestamp_seconds", lambda: {(): self.last_reload_at})
 
     def describe(self) -> dict[str, Any]:
-        """What an operator wants to know of the configuration that serves."""
+        """Return the state of the configuration as JSON values, for /admin/config."""
         generation = self._gateway.generation
         return {
             "generation": generation.number,
             "path": self._source.path,
             "loaded_at": generation.loaded_at,
             "reloads": self.counts,
-            "last_reload": {"at": self.at, "successful": not self.problems},
-            "error": [{"line": str(one), **_fields(one)} for one in self.problems],
-            "needs_restart": [str(change) for change in self.waiting],
+            "last_reload": {"at": self.last_reload_at, "successful": not self.problems},
+            "error": [{"line": str(problem), **_position(problem)} for problem in self.problems],
+            "needs_restart": [str(change) for change in self.needs_restart],
         }
 
 
 def applicable(config: Config, running: Config) -> Config:
-    """A new configuration as the running process can serve it; ConfigError when that would open a door that its file closes."""
-    found = keep_restart_only(config, running)
+    """Return a new configuration as the running process can serve it: settings that need a restart keep their values.
+
+    Raises ConfigError if the combination would accept calls that the file rejects.
+    """
+    combined = keep_restart_only(config, running)
     problems = Problems(config.path)
-    check_listeners(found, problems)
-    if running.requires_keys and found.auth == "auto" and not found.keys:
-        problems.add_at_path("keys", "without the last key anybody could call: write auth: keys (those made at run time are taken) or auth: none")
+    check_listeners(combined, problems)
+    if running.requires_keys and combined.auth == "auto" and not combined.keys:
+        problems.add_at_path(
+            "keys",
+            "removing the last key would open the gateway: set auth: keys (run-time keys only) or auth: none",
+        )
     problems.raise_if_any()
-    return found
+    return combined
 
 
-def _fields(problem: Problem) -> dict[str, Any]:
+def _position(problem: Problem) -> dict[str, Any]:
     return {"path": problem.path, "row": problem.line, "column": problem.column, "message": problem.message}

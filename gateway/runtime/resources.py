@@ -1,4 +1,4 @@
-"""What generations borrow from the process: transports and engines, one for all that can share it, ended when none uses it any more."""
+"""Transports and engines. Generations share them; each is closed when no generation uses it any more."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from gateway.upstream.resolver import Resolver, ThreadResolver, is_allowed_addre
 from gateway.upstream.transport import Transport
 
 if TYPE_CHECKING:
-    from gateway.runtime.generation import Generation
     from providers.local.engine import Engine
     from providers.local.worker_engine import WorkerEngine
 
     AnyEngine = Engine | WorkerEngine
 
-LOADING = 600.0
-"""Seconds after which a model that still loads is taken for a good one."""
+LOAD_TIMEOUT_S = 600.0
+"""A model that takes longer to load counts as usable."""
+
+
+class LocalModelError(Exception):
+    """A configuration names a local model that cannot be loaded."""
 
 
 def base_url_of(provider: ProviderConfig) -> str:
-    """Where a provider is: its own address, or its type's."""
+    """Return the base URL of a provider: its own, or the default of its type."""
     return (provider.base_url or providers.get(provider.type).default_base_url or "").rstrip("/")
 
 
-class Lender:
-    """One process's transports and engines."""
+class Resources:
+    """Transports and engines of one process."""
 
     def __init__(
         self,
@@ -39,18 +42,18 @@ class Lender:
         workers: int,
         resolver: Resolver | None = None,
     ) -> None:
-        """`sockets` are engines that another process runs, by provider; `workers` processes admit calls to ours."""
+        """`sockets` are engines run by another process, by provider. `workers` is the number of processes that use our engines."""
         self._resolver = resolver or ThreadResolver()
         self.native = NativeTransport(resolver=self._resolver, is_allowed=is_allowed_address)
         self.sockets = sockets
         self._httpx: dict[tuple[str, int, str], Transport] = {}
         self._engines: list[tuple[str, AnyEngine]] = []
-        self._new: list[AnyEngine] = []
+        self._unstarted: list[AnyEngine] = []
         self._report = report
         self._workers = workers
 
-    def transport(self, provider: ProviderConfig) -> Transport:
-        """Who opens connections to a provider."""
+    def transport_for(self, provider: ProviderConfig) -> Transport:
+        """Return the transport of a provider."""
         if provider.transport == "native" and proxy_of(provider.proxy, base_url_of(provider)) is None:
             return self.native
         key = (provider.name, provider.max_connections, fingerprint(provider.ca) if provider.ca else "")
@@ -60,8 +63,8 @@ class Lender:
             self._httpx[key] = HttpxTransport(provider.max_connections, self._resolver, is_allowed_address)
         return self._httpx[key]
 
-    def engine(self, provider: ProviderConfig) -> AnyEngine:
-        """The engine of a local provider: the one that runs already, as long as its options are the same."""
+    def engine_for(self, provider: ProviderConfig) -> AnyEngine:
+        """Return the engine of a local provider. A running engine with the same options is used again."""
         from providers.local.engine import Engine
         from providers.local.options import LocalOptions
         from providers.local.worker_engine import WorkerEngine
@@ -71,34 +74,45 @@ class Lender:
         for name, engine in self._engines:
             if name == provider.name and engine.options == options and socket in (None, engine.socket):
                 return engine
-        made: AnyEngine
+        new: AnyEngine
         if socket is not None:
-            made = WorkerEngine(options, socket)
+            new = WorkerEngine(options, socket)
         else:
-            made = Engine(options, report=self._report, alias=provider.name, workers=self._workers)
-        self._engines.append((provider.name, made))
-        self._new.append(made)
-        return made
+            new = Engine(options, report=self._report, alias=provider.name, workers=self._workers)
+        self._engines.append((provider.name, new))
+        self._unstarted.append(new)
+        return new
 
-    async def start_new(self) -> list[AnyEngine]:
-        """Start the engines that were made since the last time; they load meanwhile."""
-        started, self._new = self._new, []
+    async def start_new_engines(self) -> list[AnyEngine]:
+        """Start the engines created since the last time, and return them. They load in the background."""
+        started, self._unstarted = self._unstarted, []
         for engine in started:
             await engine.start()
         return started
 
-    async def end_unused(self, alive: Callable[[], list[Generation]]) -> None:
-        """End what no generation that lives may still need."""
+    async def close_unused(self, is_used: Callable[[object], bool]) -> None:
+        """Close the transports and stop the engines for which `is_used` returns False."""
         for name, engine in self._engines[:]:
-            if not any(generation.uses(engine) for generation in alive()):
+            if not is_used(engine):
                 self._engines.remove((name, engine))
                 await engine.stop()
         for key, transport in list(self._httpx.items()):
-            if not any(generation.uses(transport) for generation in alive()):
+            if not is_used(transport):
                 del self._httpx[key]
                 await transport.aclose()
 
     async def stop(self) -> None:
-        """End everything."""
-        await self.end_unused(list)
+        """Stop all engines and close all transports."""
+        await self.close_unused(lambda resource: False)
         await self.native.aclose()
+
+
+async def check_engines(engines: list[AnyEngine]) -> None:
+    """Wait until the engines have loaded. Raise LocalModelError if one cannot load its model."""
+    from providers.local.engine import Engine
+
+    for engine in engines:
+        if isinstance(engine, Engine):
+            await engine.settled(LOAD_TIMEOUT_S)
+            if engine.code in ("bad_model", "missing_model"):
+                raise LocalModelError(f"the local engine's model cannot be used: {engine.reason}")

@@ -22,7 +22,7 @@ def make_callers_server(gateway: Gateway) -> Server:
         trusted_proxies=config.trusted_proxies,
         grace=None,
         head_timeout_s=partial(_head_timeout_s, gateway),
-        on_reject=gateway.refused_at_the_edge,
+        on_reject=gateway.count_edge_refusal,
     )
 
 

@@ -14,7 +14,7 @@ from gateway.errors import BadRequest, GatewayError, NotFound
 from gateway.explain.request import explain
 from gateway.http.json_body import CallerDisconnectedError, check_body_headers, read_body
 from gateway.http.request_id import next_id
-from gateway.keys.authenticate import VirtualKey, may_use
+from gateway.keys.virtual_key import VirtualKey, may_use
 from gateway.routing.router import unknown_model
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.generation import Generation

@@ -17,7 +17,7 @@ from gateway.config.source import ConfigSource, LoadedConfig
 from gateway.http.listener import ListenError, bind, make_server, seat_name
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
-from gateway.runtime.resources import LOADING
+from gateway.runtime.resources import LOAD_TIMEOUT_S
 from gateway.server.callers_listener import certificate_follower, make_callers_server
 from gateway.server.drain import Shutdown, handle_signals, serve_until_signalled, stop_admin_when_forced
 from gateway.server.gc_tuning import freeze_startup_objects
@@ -96,7 +96,7 @@ async def stop_on_unusable_model(gateway: Gateway, on_stop: Callable[[], None]) 
     for engine in engines:
         if isinstance(engine, WorkerEngine):
             continue
-        await engine.settled(LOADING)
+        await engine.settled(LOAD_TIMEOUT_S)
         if engine.code in ("bad_model", "missing_model"):
             report(f"{gateway.config.path}: the local engine's model cannot be used: {engine.reason}")
             on_stop()

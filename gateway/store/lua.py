@@ -19,12 +19,12 @@ local function month()
   return (yoe + era * 400 + (m <= 2 and 1 or 0)) * 12 + m - 1
 end
 
--- Read a budget. `width` is the length of a period in us (0: a month), `at` a period known to have begun, `who` an instance.
--- Returns the current period, the total settled in it, the part settled by `who`, and whether the stored data is of an older period.
+-- Read a budget. `width` is the length of a period in us (0: a month), `at` a period known to have begun, `instance` the id of a process.
+-- Returns the current period, the total settled in it, the part settled by `instance`, and whether the stored data is of an older period.
 -- Returns nil if the key does not hold a budget.
-local function read_budget(key, width, at, who)
+local function read_budget(key, width, at, instance)
   local p = math.max(width > 0 and floor(now / width) or month(), at)
-  local h = redis.pcall('HMGET', key, 'p', 't', who)
+  local h = redis.pcall('HMGET', key, 'p', 't', instance)
   if h.err then return nil end
   local known, sum, part = tonumber(h[1] or 0), tonumber(h[2] or 0), tonumber(h[3] or 0)
   if not (known and sum and part) then return nil end
@@ -32,17 +32,17 @@ local function read_budget(key, width, at, who)
   return known, sum, part, false
 end
 
--- Record that instance `who` has settled `amount` in total in period `at`. A smaller amount than the stored one is ignored, so that
+-- Record that `instance` has settled `amount` in total in period `at`. A smaller amount than the stored one is ignored, so that
 -- repeated and late reports change nothing. Amounts of past periods are dropped.
-local function record_settled(key, width, at, who, amount)
-  local p, sum, part, fresh = read_budget(key, width, at, who)
+local function record_settled(key, width, at, instance, amount)
+  local p, sum, part, fresh = read_budget(key, width, at, instance)
   if not p then
     redis.call('DEL', key)
     p, sum, part, fresh = at, 0, 0, true
   end
   if at < p or amount <= part then return end
   if fresh then redis.call('DEL', key) end
-  redis.call('HSET', key, 'p', p, 't', sum + amount - part, who, amount)
+  redis.call('HSET', key, 'p', p, 't', sum + amount - part, instance, amount)
   redis.call('PEXPIRE', key, BUDGET_TTL_MS)
 end
 
@@ -67,9 +67,9 @@ local function read_window(key, width, n)
     for f = low, slot - n - 1 do past[#past + 1] = f end
     local v = redis.call('HMGET', key, unpack(past))
     for i = 1, #past do
-      local one = tonumber(v[i] or 0)
-      if not one then return nil end
-      sum = sum - one
+      local amount = tonumber(v[i] or 0)
+      if not amount then return nil end
+      sum = sum - amount
     end
     low = slot - n
   end

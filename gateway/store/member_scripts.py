@@ -25,29 +25,29 @@ local MISSED_US = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
 )
 
 HELD_BACK = """
-local late
+local missing
 -- Return the part of `amount` that is held back for missing members, which may be using their shares, and the time at which the last share
 -- is released. Shares are held back for at most `within` us after a heartbeat. `taken` holds per member what is counted as used anyway.
 -- For a missing member that was alone, half of the limit is held back instead of all of it: it more likely died than lost its
 -- connection, and if everything were held back, its replacement would refuse all calls.
 local function held_back(amount, within, taken)
-  if not late then
-    late = {}
-    local some = redis.pcall('ZCOUNT', members, '-inf', now - 1)
-    local told = type(some) == 'number' and some > 0 and redis.pcall('HGETALL', KEYS[2]) or {}
-    for x = 1, #told, 2 do
-      local count, hold = string.match(told[x + 1], '^(%d+) (%d+) ')
-      local due = count and told[x] ~= me and redis.pcall('ZSCORE', members, told[x])
+  if not missing then
+    missing = {}
+    local count_missing = redis.pcall('ZCOUNT', members, '-inf', now - 1)
+    local infos = type(count_missing) == 'number' and count_missing > 0 and redis.pcall('HGETALL', KEYS[2]) or {}
+    for x = 1, #infos, 2 do
+      local count, hold = string.match(infos[x + 1], '^(%d+) (%d+) ')
+      local due = count and infos[x] ~= me and redis.pcall('ZSCORE', members, infos[x])
       if type(due) == 'string' and tonumber(due) < now then
-        late[#late + 1] = {math.max(tonumber(count), 2), tonumber(due) - OVERDUE_US, tonumber(hold), told[x]}
+        missing[#missing + 1] = {math.max(tonumber(count), 2), tonumber(due) - OVERDUE_US, tonumber(hold), infos[x]}
       end
     end
   end
   local sum, ends = 0, 0
-  for x = 1, #late do
-    local released = late[x][2] + math.min(late[x][3], within)
+  for x = 1, #missing do
+    local released = missing[x][2] + math.min(missing[x][3], within)
     if released > now then
-      sum = sum + math.max(0, floor(amount / late[x][1]) - (taken and taken[late[x][4]] or 0))
+      sum = sum + math.max(0, floor(amount / missing[x][1]) - (taken and taken[missing[x][4]] or 0))
       ends = math.max(ends, released)
     end
   end
@@ -63,8 +63,8 @@ local function held_back_calls(key, amount, lease)
     held[key] = {}
     local all = redis.pcall('ZRANGEBYSCORE', key, now, '+inf')
     for x = 1, all.err and 0 or #all do
-      local who = string.match(all[x], '^%S+') or ''
-      held[key][who] = (held[key][who] or 0) + 1
+      local instance = string.match(all[x], '^%S+') or ''
+      held[key][instance] = (held[key][instance] or 0) + 1
     end
   end
   return (held_back(amount, lease, held[key]))
@@ -80,10 +80,10 @@ HEARTBEAT = (
 -- (0: first heartbeat of a connection), the time since then in us, the divisor of the instance, then for each lease its reservation id.
 -- Reply: number of members, time at which the next heartbeat of this instance is due, 1 if the store lost the previous heartbeat (0
 -- otherwise), number of missing members.
-local me, seat, told = ARGV[1], ARGV[2], tonumber(ARGV[5])
+local me, seat, last_due = ARGV[1], ARGV[2], tonumber(ARGV[5])
 local before = tonumber(redis.call('ZSCORE', KEYS[1], me) or 0)
 -- a heartbeat delayed this long comes from an instance that has closed the connection and applies its shares: do not record it
-if told > 0 and now > told - OVERDUE_US + tonumber(ARGV[6]) + 1000000 then
+if last_due > 0 and now > last_due - OVERDUE_US + tonumber(ARGV[6]) + 1000000 then
   return {math.max(1, redis.call('ZCARD', KEYS[1])), now + OVERDUE_US, 0, 0}
 end
 if redis.call('ZCOUNT', KEYS[1], '-inf', now + MISSED_US) > 0 then
@@ -101,7 +101,7 @@ if redis.call('ZCOUNT', KEYS[1], '-inf', now + MISSED_US) > 0 then
 end
 redis.call('ZADD', KEYS[1], now + OVERDUE_US, me)
 local count = redis.call('ZCARD', KEYS[1])
-redis.call('HSET', KEYS[2], me, string.format('%d %s %s', told > 0 and tonumber(ARGV[7]) or count, ARGV[3], seat))
+redis.call('HSET', KEYS[2], me, string.format('%d %s %s', last_due > 0 and tonumber(ARGV[7]) or count, ARGV[3], seat))
 local kept = floor((2 * tonumber(ARGV[3]) + 10 * OVERDUE_US) / 1000)
 redis.call('PEXPIRE', KEYS[1], kept)
 redis.call('PEXPIRE', KEYS[2], kept)
@@ -110,7 +110,7 @@ for i = 3, #KEYS do
   redis.pcall('ZADD', KEYS[i], 'XX', now + lease, me .. ' ' .. ARGV[i + 5])
   redis.pcall('PEXPIRE', KEYS[i], 2 * floor(lease / 1000))
 end
-return {count, now + OVERDUE_US, told > 0 and before ~= told and 1 or 0, redis.call('ZCOUNT', KEYS[1], '-inf', now - 1)}
+return {count, now + OVERDUE_US, last_due > 0 and before ~= last_due and 1 or 0, redis.call('ZCOUNT', KEYS[1], '-inf', now - 1)}
 """
 )
 

@@ -29,19 +29,19 @@ local members, me = KEYS[1], ARGV[2]
     + HELD_BACK
     + """
 -- Return the microseconds until `need` more of a window is free, either because slots expire or because held-back shares are released.
-local function wait_for_window(one, slot, need)
+local function wait_for_window(limit, slot, need)
   local fields, slid, whole = {}, nil, nil
-  for f = one.low, slot do fields[#fields + 1] = f end
-  local v = redis.call('HMGET', one.key, unpack(fields))
+  for f = limit.low, slot do fields[#fields + 1] = f end
+  local v = redis.call('HMGET', limit.key, unpack(fields))
   for i = 1, #fields do
-    local free = (fields[i] + one.n + 1) * one.width - now
+    local free = (fields[i] + limit.n + 1) * limit.width - now
     need = need - (tonumber(v[i] or 0) or 0)
-    if need <= one.back and not whole then whole = free end
+    if need <= limit.back and not whole then whole = free end
     if need <= 0 then slid = free break end
   end
-  local last = (slot + one.n + 1) * one.width - now
-  if one.back == 0 then return slid or last end
-  return math.min(slid or last, math.max(one.cost <= one.left and 0 or whole or last, one.ends - now))
+  local last = (slot + limit.n + 1) * limit.width - now
+  if limit.back == 0 then return slid or last end
+  return math.min(slid or last, math.max(limit.cost <= limit.left and 0 or whole or last, limit.ends - now))
 end
 
 -- Return the amount of a budget that live members reserve in period `p`, and the fields to delete: of dead members and past periods.
@@ -50,9 +50,9 @@ local function reserved(key, p)
   if held.err then return nil end
   local sum, gone = 0, {}
   for x = 1, #held, 2 do
-    local who, at = string.match(held[x], '^(.*):(%d+)$')
-    local until_ = who and who ~= me and redis.pcall('ZSCORE', members, who)
-    local lives = who == me or (type(until_) == 'string' and tonumber(until_) + GRACE_US >= now)
+    local instance, at = string.match(held[x], '^(.*):(%d+)$')
+    local until_ = instance and instance ~= me and redis.pcall('ZSCORE', members, instance)
+    local lives = instance == me or (type(until_) == 'string' and tonumber(until_) + GRACE_US >= now)
     if lives and tonumber(at) == p then sum = sum + math.max(tonumber(held[x + 1]) or 0, 0)
     elseif not lives or tonumber(at) < p then gone[#gone + 1] = held[x] end
   end
@@ -72,18 +72,18 @@ local k, a = 3, 3
 for i = 1, tonumber(ARGV[1]) do
   local id, m, force, rkey = ARGV[a], tonumber(ARGV[a + 1]), ARGV[a + 2] == '1', KEYS[k]
   a, k = a + 3, k + 1
-  local asked = {}
+  local limits = {}
   for j = 1, m do
-    local one = {
+    local limit = {
       key = KEYS[k], width = tonumber(ARGV[a]), n = tonumber(ARGV[a + 1]), amount = tonumber(ARGV[a + 2]),
       cost = tonumber(ARGV[a + 3]), ttl = tonumber(ARGV[a + 4]),
     }
     a, k = a + 5, k + 1
-    if one.n < 0 then
-      one.held, one.at, one.mine = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
+    if limit.n < 0 then
+      limit.held, limit.at, limit.mine = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
       a, k = a + 2, k + 1
     end
-    asked[j] = one
+    limits[j] = limit
   end
   local known = redis.pcall('GET', rkey)
   if type(known) == 'string' then
@@ -97,35 +97,35 @@ for i = 1, tonumber(ARGV[1]) do
   else
     local reply, corrupt = {1, now, 0, 0}, nil
     for j = 1, m do
-      local one = asked[j]
+      local limit = limits[j]
       local left, slot, until_
-      if one.width < 0 then
-        local held = redis.pcall('ZCOUNT', one.key, now, '+inf')
-        if type(held) ~= 'number' then corrupt = one.key break end
-        left, slot, until_ = one.amount - held - held_back_calls(one.key, one.amount, one.ttl), -1, -3
-      elseif one.n < 0 then
-        local p, sum, part, fresh = read_budget(one.key, one.width, one.at, me)
-        if not p then corrupt = one.key break end
-        if one.at == p and one.mine > part then
-          sum, part = sum + one.mine - part, one.mine
+      if limit.width < 0 then
+        local held = redis.pcall('ZCOUNT', limit.key, now, '+inf')
+        if type(held) ~= 'number' then corrupt = limit.key break end
+        left, slot, until_ = limit.amount - held - held_back_calls(limit.key, limit.amount, limit.ttl), -1, -3
+      elseif limit.n < 0 then
+        local p, sum, part, fresh = read_budget(limit.key, limit.width, limit.at, me)
+        if not p then corrupt = limit.key break end
+        if limit.at == p and limit.mine > part then
+          sum, part = sum + limit.mine - part, limit.mine
         end
-        local held, gone = reserved(one.held, p)
-        if not held then corrupt = one.held break end
-        left, slot = one.amount - sum - held, p
-        until_ = sum + one.cost > one.amount and -1 or -3
-        one.sum, one.part, one.fresh, one.gone = sum, part, fresh, gone
+        local held, gone = reserved(limit.held, p)
+        if not held then corrupt = limit.held break end
+        left, slot = limit.amount - sum - held, p
+        until_ = sum + limit.cost > limit.amount and -1 or -3
+        limit.sum, limit.part, limit.fresh, limit.gone = sum, part, fresh, gone
       else
-        local sum, at, here, low, past = read_window(one.key, one.width, one.n)
-        if not sum then corrupt = one.key break end
-        one.back, one.ends = held_back(one.amount, math.huge)
-        left, slot = one.amount - one.back - sum, at
-        one.left = one.amount - sum
-        one.sum, one.here, one.low, one.past = sum, here, low, past
+        local sum, at, here, low, past = read_window(limit.key, limit.width, limit.n)
+        if not sum then corrupt = limit.key break end
+        limit.back, limit.ends = held_back(limit.amount, math.huge)
+        left, slot = limit.amount - limit.back - sum, at
+        limit.left = limit.amount - sum
+        limit.sum, limit.here, limit.low, limit.past = sum, here, low, past
       end
-      one.slot = slot
-      if left < one.cost and not force then
-        until_ = one.width >= 0 and one.cost > one.amount and -2
-          or until_ or wait_for_window(one, slot, one.cost - left)
+      limit.slot = slot
+      if left < limit.cost and not force then
+        until_ = limit.width >= 0 and limit.cost > limit.amount and -2
+          or until_ or wait_for_window(limit, slot, limit.cost - left)
         -- report the limit with the longest wait: forever > end of a period > microseconds > end of a call
         if reply[1] == 1 or until_ == -2 or (reply[4] ~= -2 and (until_ == -1 or (reply[4] ~= -1 and until_ > reply[4]))) then
           reply[3], reply[4] = j, until_
@@ -141,7 +141,7 @@ for i = 1, tonumber(ARGV[1]) do
     elseif reply[1] == 1 then
       local kept = {}
       for j = 1, m do
-        local cost = asked[j].cost
+        local cost = limits[j].cost
         reply[3 + 2 * j] = reply[3 + 2 * j] - cost
         kept[3 * j - 2], kept[3 * j - 1], kept[3 * j] = reply[4 + 2 * j], cost, reply[3 + 2 * j]
       end
@@ -149,21 +149,21 @@ for i = 1, tonumber(ARGV[1]) do
       -- write, Redis would let the script run on.
       redis.call('SET', rkey, cmsgpack.pack(kept), 'PX', 90000000)
       for j = 1, m do
-        local one = asked[j]
-        if one.width < 0 then
-          redis.call('ZREMRANGEBYSCORE', one.key, '-inf', now - 1)
-          redis.call('ZADD', one.key, now + one.ttl, me .. ' ' .. id)
-          redis.call('PEXPIRE', one.key, 2 * floor(one.ttl / 1000))
-        elseif one.n < 0 then
-          if one.fresh then redis.call('DEL', one.key) end
-          redis.call('HSET', one.key, 'p', one.slot, 't', one.sum)
-          if one.part > 0 then redis.call('HSET', one.key, me, one.part) end
-          if #one.gone > 0 then redis.call('HDEL', one.held, unpack(one.gone)) end
-          redis.call('HINCRBY', one.held, me .. ':' .. one.slot, one.cost)
-          redis.call('PEXPIRE', one.key, BUDGET_TTL_MS)
-          redis.call('PEXPIRE', one.held, BUDGET_TTL_MS)
+        local limit = limits[j]
+        if limit.width < 0 then
+          redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', now - 1)
+          redis.call('ZADD', limit.key, now + limit.ttl, me .. ' ' .. id)
+          redis.call('PEXPIRE', limit.key, 2 * floor(limit.ttl / 1000))
+        elseif limit.n < 0 then
+          if limit.fresh then redis.call('DEL', limit.key) end
+          redis.call('HSET', limit.key, 'p', limit.slot, 't', limit.sum)
+          if limit.part > 0 then redis.call('HSET', limit.key, me, limit.part) end
+          if #limit.gone > 0 then redis.call('HDEL', limit.held, unpack(limit.gone)) end
+          redis.call('HINCRBY', limit.held, me .. ':' .. limit.slot, limit.cost)
+          redis.call('PEXPIRE', limit.key, BUDGET_TTL_MS)
+          redis.call('PEXPIRE', limit.held, BUDGET_TTL_MS)
         else
-          charge_window(one.key, one.sum, one.slot, one.here, one.low, one.past, one.cost, one.ttl)
+          charge_window(limit.key, limit.sum, limit.slot, limit.here, limit.low, limit.past, limit.cost, limit.ttl)
         end
       end
     end
@@ -270,9 +270,10 @@ PUBLISH = (
 -- ARGV, for each budget: instance, period width in us (0: a month), period, settled amount, reserved amount (-1: leave unchanged).
 for i = 1, #KEYS / 2 do
   local a = 5 * i - 4
-  local who, width, at, amount, held = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
-  if amount > 0 then record_settled(KEYS[2 * i - 1], width, at, who, amount) end
-  local field = who .. ':' .. ARGV[a + 2]
+  local instance, width, at = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
+  local amount, held = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
+  if amount > 0 then record_settled(KEYS[2 * i - 1], width, at, instance, amount) end
+  local field = instance .. ':' .. ARGV[a + 2]
   if held == 0 then redis.pcall('HDEL', KEYS[2 * i], field)
   elseif held > 0 then
     redis.pcall('HSET', KEYS[2 * i], field, held)

@@ -1,7 +1,4 @@
-"""How many calls go to one target at once: so many run, so many wait for a while, and the rest go elsewhere.
-
-A slow target then holds its own calls and nobody else's.
-"""
+"""The bulkhead of a target: how many calls run at once, how many wait, and for how long. A slow target blocks only its own calls."""
 
 from __future__ import annotations
 
@@ -11,60 +8,59 @@ from collections import deque
 
 
 class Bulkhead:
-    """First come, first served."""
+    """Concurrency limit of one target with a bounded FIFO queue."""
 
-    def __init__(self, most: int, queue: int, patience: float) -> None:
-        """`most` calls run, `queue` more wait up to `patience` seconds each."""
-        self.most = most
-        self.queue = queue
-        self.patience = patience
+    def __init__(self, max_concurrent: int, max_queue: int, max_wait_s: float) -> None:
+        self.max_concurrent = max_concurrent
+        self.max_queue = max_queue
+        self.max_wait_s = max_wait_s
         self.running = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[asyncio.Future[None]] = deque()
 
-    def configure(self, max_concurrent: int, queue: int, patience: float) -> None:
-        """Other numbers from now on; who waits already may go on if there is room."""
-        self.most, self.queue, self.patience = max_concurrent, queue, patience
-        self._let_in()
+    def configure(self, max_concurrent: int, max_queue: int, max_wait_s: float) -> None:
+        """Apply new limits and admit queued calls that now fit."""
+        self.max_concurrent, self.max_queue, self.max_wait_s = max_concurrent, max_queue, max_wait_s
+        self._admit_queued()
 
     def remove_limit(self) -> None:
-        """There is no bound any more: everybody who waits may go on."""
-        self.configure(sys.maxsize, 0, self.patience)
+        """Admit every queued call."""
+        self.configure(sys.maxsize, 0, self.max_wait_s)
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for their turn."""
-        return len(self._waiting)
+        """Queued calls."""
+        return len(self._queue)
 
-    async def acquire(self, within: float) -> bool:
-        """Wait for a turn, at most `within` seconds and our patience; whether there was one. `leave` must follow then."""
-        if self.running < self.most:  # nobody waits while there is room
+    async def acquire(self, timeout_s: float) -> bool:
+        """Wait for a slot. Return False on timeout or if the queue is full; otherwise call `release` afterwards."""
+        if self.running < self.max_concurrent:  # while there is room the queue is empty
             self.running += 1
             return True
-        if len(self._waiting) >= self.queue:
+        if len(self._queue) >= self.max_queue:
             return False
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(slot)
         try:
-            async with asyncio.timeout(min(self.patience, within)):
-                await turn
+            async with asyncio.timeout(min(self.max_wait_s, timeout_s)):
+                await slot
         except BaseException as error:
-            if turn.done() and not turn.cancelled():  # its turn came in the very moment that it gave up
+            if slot.done() and not slot.cancelled():  # the slot was granted in the moment of the timeout
                 self.release()
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
+            elif slot in self._queue:
+                self._queue.remove(slot)
             if isinstance(error, TimeoutError):
                 return False
             raise
         return True
 
     def release(self) -> None:
-        """A call is over."""
+        """Return a slot and admit the next queued call."""
         self.running -= 1
-        self._let_in()
+        self._admit_queued()
 
-    def _let_in(self) -> None:
-        while self._waiting and self.running < self.most:
-            turn = self._waiting.popleft()
-            if not turn.done():
+    def _admit_queued(self) -> None:
+        while self._queue and self.running < self.max_concurrent:
+            slot = self._queue.popleft()
+            if not slot.done():
                 self.running += 1
-                turn.set_result(None)
+                slot.set_result(None)

@@ -1,4 +1,4 @@
-"""Why a target, or one of its credentials, is left alone for a while, and until when."""
+"""A cooldown: why a target or one of its credentials is skipped, and until when."""
 
 from __future__ import annotations
 
@@ -12,46 +12,45 @@ from providers.base import Failure, Target
 State = Literal["live", "cooling", "probing"]
 STATES: tuple[State, ...] = ("live", "cooling", "probing")
 Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth"]
-MOST = 10_000
-"""Credentials whose fingerprints are kept ready."""
+MAX_FINGERPRINTS = 10_000
+"""Fingerprints of credentials that are cached."""
 
-
-SLOW = frozenset({"connect_timeout", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled"})
-"""Failures that take their time."""
-LONG = 1.0
-"""Seconds after which any failure has taken its time."""
+SLOW_FAILURES = frozenset({"connect_timeout", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled"})
+"""Failures that are slow by their nature."""
+SLOW_FAILURE_S = 1.0
+"""Time after which any failure counts as slow."""
 
 
 def is_slow_failure(failure: Failure, seconds: float) -> bool:
-    """Whether a failure let its call wait for nothing, and would others."""
-    return failure.kind in SLOW or seconds > LONG
+    """Return whether a failure made its call wait, so that more calls would wait as well."""
+    return failure.kind in SLOW_FAILURES or seconds > SLOW_FAILURE_S
 
 
 class Cooldown(msgspec.Struct):
-    """Why something is left alone, since when and until when, on the process's clock."""
+    """Start, end and reason of a cooldown, on the process's clock. Without a reason none is in effect."""
 
     until: float = 0.0
     since: float = 0.0
     reason: Reason | None = None
 
     def start(self, now: float, seconds: float, reason: Reason) -> bool:
-        """Cool for `seconds` from now on, unless it is longer already; whether this began or extended it."""
+        """Cool down for `seconds` from now, unless a longer cooldown is in effect. Return whether the end changed."""
         if now + seconds <= self.until:
             return False
         self.until, self.since, self.reason = now + seconds, now, reason
         return True
 
     def end(self) -> None:
-        """It is over."""
+        """End the cooldown."""
         self.until, self.reason = 0.0, None
 
 
 def fingerprint(target: Target) -> str:
-    """A credential's name in the store: no part of it, and too short to find it by."""
+    """Return the name of a target's credential in the store: a short hash that reveals nothing of it."""
     known = _fingerprints.get(target)
     if known is None:
         known = hashlib.sha256(b"lockgate:" + (target.credential or "").encode()).hexdigest()[:8]
-        if len(_fingerprints) >= MOST:
+        if len(_fingerprints) >= MAX_FINGERPRINTS:
             _fingerprints.clear()
         _fingerprints[target] = known
     return known

@@ -1,41 +1,44 @@
-"""Which share of a target's calls failed lately: some that never fail in a row fail all the same."""
+"""The failure rate of a target over a window of time. It catches targets that fail often but never many times in a row."""
 
 from __future__ import annotations
 
-WINDOW = 30.0
-"""Seconds that are looked back at, at least half of them."""
-FEWEST = 20
-"""Calls that say something about a share."""
+WINDOW_S = 30.0
+"""The window. Calls of at least its latter half are counted."""
+MIN_CALLS = 20
+"""Calls below which no rate is computed."""
 
 
 class FailureRate:
-    """Calls and failures of this half of the window and of the half before it."""
+    """Calls and failures in the current half of the window and in the half before."""
 
-    __slots__ = ("_before", "_began", "_calls", "_failures")
+    __slots__ = ("_began", "_calls", "_failures", "_previous")
 
     def __init__(self) -> None:
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin anew."""
+    def reset(self) -> None:
+        """Discard all counts."""
         self._began = 0.0
         self._calls = self._failures = 0
-        self._before = (0, 0)
+        self._previous = (0, 0)
 
-    def count(self, at: float, failed: int) -> None:
-        """One call, at a moment on the process's clock; `failed` is 1 for one that failed, else 0."""
-        passed = at - self._began
-        if passed > WINDOW / 2:
-            self._before = (self._calls, self._failures) if passed <= WINDOW else (0, 0)
+    def count(self, now: float, failed: int) -> None:
+        """Count one call, at a time on the process's clock. `failed` is 1 or 0."""
+        passed = now - self._began
+        if passed > WINDOW_S / 2:
+            self._previous = (self._calls, self._failures) if passed <= WINDOW_S else (0, 0)
             self._calls = self._failures = 0
-            self._began = at
+            self._began = now
         self._calls += 1
         self._failures += failed
 
-    def reaches(self, share: float) -> bool:
-        """Whether so large a share of enough calls failed; never for 1: who fails always does so in a row."""
-        if share >= 1.0:
+    def reaches(self, rate: float) -> bool:
+        """Return whether enough calls were made and at least this share failed. A rate of 1 is never reached.
+
+        A target that always fails is caught by its failures in a row.
+        """
+        if rate >= 1.0:
             return False
-        calls, failures = self._before
+        calls, failures = self._previous
         calls += self._calls
-        return calls >= FEWEST and failures + self._failures >= share * calls
+        return calls >= MIN_CALLS and failures + self._failures >= rate * calls

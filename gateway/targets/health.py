@@ -1,12 +1,12 @@
-"""How each target fared lately: which are left alone for a while and for how long, and who finds out whether they are back.
+"""Health of one target: whether it is skipped because it failed, for how long, and which call finds out whether it has recovered.
 
-    live      calls go there
-    cooling   until a moment: no call goes there while another target of its route is live
-    probing   the time is over after failures in a row: one call finds out, the others go elsewhere; its success makes it live
+    live      calls are sent there
+    cooling   until a point in time no call is sent there while another target of its route is live
+    probing   a cooldown after failures has ended: one call is sent as a probe, and its success makes the target live
 
-What makes a target cool is `blame` in gateway.errors' table. Several credentials cool one by one, and the target only with the last
-of them. A longer time wins over a shorter one, whoever named it: the configuration, the upstream, another instance of the gateway.
-The state belongs to the process and outlives a reload. All decisions, no I/O; the clock is an argument.
+Which failures start a cooldown is the column `blame` of the table in gateway.errors. Of several credentials each cools down by itself,
+and the target when the last one does. The longer cooldown wins, whether the configuration, the upstream or another instance sets it.
+The state belongs to the process and survives a reload. This module only decides: it does no I/O, and the clock is an argument.
 """
 
 from __future__ import annotations
@@ -20,128 +20,129 @@ from gateway.targets.cooldown import Cooldown, Reason, State, fingerprint, is_sl
 from gateway.targets.failure_rate import FailureRate
 from providers.base import Failure, Target
 
-RATE_LIMITED_FOR = 1.0
-"""Seconds after a 429 that names no time: doubled for each further one in a row, up to the configured time."""
-QUOTA_FOR = 300.0
-"""Seconds without a target whose account has nothing left."""
-AUTH_FOR = 600.0
-"""Seconds without a credential that the upstream does not know any more; a reload tries it again at once."""
-EARLY = 1.0
-"""Seconds between two calls that ask a target before its time which lets them wait for nothing."""
-_UNSET = CooldownConfig()
-
+RATE_LIMIT_COOLDOWN_S = 1.0
+"""After a 429 without Retry-After. Doubled for each further one in a row, up to the configured time."""
+QUOTA_COOLDOWN_S = 300.0
+"""After a response that the provider account has no credit."""
+AUTH_COOLDOWN_S = 600.0
+"""After a credential was refused. A reload ends it."""
+PROBE_INTERVAL_S = 1.0
+"""Minimum time between probes of a target that fails slowly."""
+_DEFAULTS = CooldownConfig()
 
 CooldownPublisher = Callable[[str, str | None, float, Reason], None]
-"""Called with a target's name, the fingerprint of a credential (None: the whole target), seconds (0: it is over) and why."""
+"""Called with the name of a target, the fingerprint of its credential (None: the target), the seconds (0: ended) and the reason."""
 
 
 class TargetHealth:
-    """One target's health, and the calls that are there now."""
+    """Health of one target, and its calls in flight."""
 
-    def __init__(self, name: str, provider: ProviderConfig | None, clock: Callable[[], float], tell: CooldownPublisher) -> None:
+    def __init__(self, name: str, provider: ProviderConfig | None, clock: Callable[[], float], publish: CooldownPublisher) -> None:
         self.name = name
         self.provider = name.partition("/")[0]
         self.cooldown = Cooldown()
         self.failures = 0
-        """In a row."""
+        """Failures in a row."""
         self.failure_rate = FailureRate()
-        self.refusals = 0
+        self.rate_limits = 0
         """429s in a row."""
         self.ejections = 0
         self.ejected = False
-        """It has to show by a success that it is back."""
+        """Whether failures have taken the target out. The success of a probe takes it back."""
         self.failed_slowly = False
-        """Its latest failure let a call wait for nothing."""
+        """Whether the latest failure made its call wait."""
         self.probe_in_flight = False
-        """A call is finding out whether it is back."""
+        """Whether a probe is in flight."""
         self.in_flight = 0
         self.latency = 0.0
-        """Decaying average of the seconds until an answer began."""
+        """Decaying average of the seconds until an answer begins."""
         self.last_failure: str | None = None
         self.shed = 0
-        """Calls that its bulkhead turned away."""
-        self.settings = _UNSET
+        """Calls that the bulkhead rejected."""
+        self.settings = _DEFAULTS
         self.bulkhead: Bulkhead | None = None
-        self._credentials: dict[str, Cooldown] = {}
+        self._credential_cooldowns: dict[str, Cooldown] = {}
         self._targets: Sequence[Target] = ()
-        self._turn = 0
-        self._closed_at = 0.0
+        self._last_index = 0
+        self._recovered_at = 0.0
         self._failed_at = 0.0
         self._clock = clock
-        self._tell = tell
+        self._publish = publish
         if provider is not None:
             self.configure(provider)
 
     def configure(self, provider: ProviderConfig) -> None:
-        """Follow a provider's settings; a credential that was refused is worth a try again, as the file may have another one now."""
+        """Apply a provider's settings. Refused credentials are tried again, because the configuration may have new ones."""
         self.settings = provider.cooldown
-        most = provider.max_concurrent
-        if most is None:
+        max_concurrent = provider.max_concurrent
+        if max_concurrent is None:
             if self.bulkhead is not None:
                 self.bulkhead.remove_limit()
             self.bulkhead = None
         elif self.bulkhead is None:
-            self.bulkhead = Bulkhead(most, provider.max_queue, provider.max_wait)
+            self.bulkhead = Bulkhead(max_concurrent, provider.max_queue, provider.max_wait)
         else:
-            self.bulkhead.configure(most, provider.max_queue, provider.max_wait)
-        for cooling in (self.cooldown, *self._credentials.values()):
-            if cooling.reason == "auth":
-                cooling.end()
+            self.bulkhead.configure(max_concurrent, provider.max_queue, provider.max_wait)
+        for cooldown in (self.cooldown, *self._credential_cooldowns.values()):
+            if cooldown.reason == "auth":
+                cooldown.end()
 
     @property
     def state(self) -> State:
-        """Where it stands now."""
+        """The state at this moment."""
         if self._clock() < self.cooldown.until:
             return "cooling"
         return "probing" if self.ejected else "live"
 
     @property
     def is_available(self) -> bool:
-        """Whether a call may go there as to any other target."""
-        if not self.ejected and not self.cooldown.until:  # nearly always
+        """Whether calls may be sent there as to a live target, or as its probe."""
+        if not self.ejected and not self.cooldown.until:  # the usual case
             return True
         return self._clock() >= self.cooldown.until and not (self.ejected and self.probe_in_flight)
 
     @property
     def must_wait(self) -> bool:
-        """Whether one more call is one too many while it is not live: who said when to come back is asked by one at a time, and so is
-        who lets calls wait for nothing, and that only now and then; who fails at once does no harm.
+        """Whether a call must not be sent although no target of its route is live.
+
+        A target that fails slowly gets one probe at a time, at most one per PROBE_INTERVAL_S; one that fails fast gets every call. A
+        target with a stated cooldown gets one call at a time.
         """
         if self.ejected:
-            return self.failed_slowly and (self.probe_in_flight or self._clock() < self._failed_at + EARLY)
+            return self.failed_slowly and (self.probe_in_flight or self._clock() < self._failed_at + PROBE_INTERVAL_S)
         return self.probe_in_flight and self._clock() < self.cooldown.until
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until it cools no more."""
+        """Seconds until the cooldown ends."""
         return max(0.0, self.cooldown.until - self._clock())
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for their turn there."""
+        """Calls in the bulkhead's queue."""
         return self.bulkhead.waiting if self.bulkhead is not None else 0
 
     def pick_credential(self, targets: Sequence[Target]) -> Target:
-        """The target with the credential whose turn it is; one that cools is passed over while there is another."""
+        """Return the target with the next credential that is not cooling, or with the one that recovers first."""
         if len(targets) == 1:
             if self._targets:
-                self._targets = ()  # another generation has one credential only
+                self._targets = ()  # this generation has a single credential
             return targets[0]
         self._targets = targets
         now = self._clock()
-        soonest, earliest = targets[0], float("inf")
+        first, earliest = targets[0], float("inf")
         for _ in targets:
-            self._turn = (self._turn + 1) % len(targets)
-            target = targets[self._turn]
-            until = self._cooling_of(target).until
+            self._last_index = (self._last_index + 1) % len(targets)
+            target = targets[self._last_index]
+            until = self._cooldown_of(target).until
             if until <= now:
                 return target
             if until < earliest:
-                soonest, earliest = target, until
-        return soonest
+                first, earliest = target, until
+        return first
 
     def start_attempt(self) -> bool:
-        """A call goes there: whether it is the one that finds out if the target is back. `end` must follow."""
+        """Count an attempt and return whether it is the probe. `end_attempt` must follow."""
         self.in_flight += 1
         if self.probe_in_flight or (self.is_available and not self.ejected):
             return False
@@ -149,70 +150,74 @@ class TargetHealth:
         return True
 
     def end_attempt(self, probe: bool) -> None:
-        """The call is over, however it ended."""
+        """Count the end of an attempt, whatever its outcome."""
         self.in_flight -= 1
         if probe:
             self.probe_in_flight = False
 
     def record_success(self, target: Target, began: float, seconds: float | None = None) -> None:
-        """The upstream did what it was asked (or told the caller off): a call that `began` after the trouble did ends it."""
+        """Record an answer, or an error that the caller caused. It ends cooldowns that started before the attempt `began`."""
         self.failures = 0
         self.failure_rate.count(began, 0)
         if seconds is not None:
             self.latency += (seconds - self.latency) * (0.2 if self.latency else 1.0)
-        if not self.ejected and not self.cooldown.until and not self._credentials:
-            self.refusals = 0
+        if not self.ejected and not self.cooldown.until and not self._credential_cooldowns:
+            self.rate_limits = 0
             return
-        self.refusals = 0
+        self.rate_limits = 0
         if len(self._targets) > 1:
             self._end_credential(target, began)
         if (self.ejected or self.cooldown.until) and self.cooldown.since <= began:
-            self._come_back()
+            self._recover()
 
     def _end_credential(self, target: Target, began: float) -> None:
-        cooling = self._cooling_of(target)
-        if cooling.reason is not None and cooling.since <= began:
-            self._tell(self.name, fingerprint(target), 0.0, cooling.reason)
-            cooling.end()
+        cooldown = self._cooldown_of(target)
+        if cooldown.reason is not None and cooldown.since <= began:
+            self._publish(self.name, fingerprint(target), 0.0, cooldown.reason)
+            cooldown.end()
 
-    def _come_back(self, *, heard: bool = False) -> None:
+    def _recover(self, *, is_remote: bool = False) -> None:
         now = self._clock()
-        if self.cooldown.reason is not None and not heard:
-            self._tell(self.name, None, 0.0, self.cooldown.reason)
+        if self.cooldown.reason is not None and not is_remote:
+            self._publish(self.name, None, 0.0, self.cooldown.reason)
         self.cooldown.end()
-        self.failure_rate.forget()
+        self.failure_rate.reset()
         if self.ejected:
             self.ejected = False
-            self._closed_at = now
+            self._recovered_at = now
 
     def record_probe(self, failure: Failure | None) -> None:
-        """An active probe came back: a good one ends what failures began, a bad one counts as one more."""
+        """Record the result of an active probe. A success ends a cooldown after failures; a failure counts as one."""
         if failure is not None:
             self.last_failure = failure.kind
             self._count_failure(failure, probe=True, took=0.0)
         elif self.ejected:
             self.failures = 0
             if self.cooldown.reason in ("failures", None):
-                self._come_back()
+                self._recover()
 
     def record_failure(self, target: Target, failure: Failure, *, probe: bool = False, took: float = 0.0) -> Reason | None:
-        """Draw the consequences of a failure for which, or for an answer's begin, its caller waited `took` seconds; why it cools, if so."""
+        """Record a failed attempt. Return the reason of the cooldown that it starts, if any.
+
+        `took`: seconds that the caller waited for the failure or for the beginning of the answer.
+        """
         blame = FAILURES[failure.kind].blame
         if blame == "caller":
             return None
         self.last_failure = failure.kind
         if blame == "rate_limit":
-            self.refusals += 1
-            ours = min(RATE_LIMITED_FOR * 2.0 ** min(self.refusals - 1, 20), self.settings.time)
-            return self._cool_credential(target, max(ours, failure.retry_after or 0.0), self.settings.max, "rate_limit")
+            self.rate_limits += 1
+            default = min(RATE_LIMIT_COOLDOWN_S * 2.0 ** min(self.rate_limits - 1, 20), self.settings.time)
+            return self._cool_credential(target, max(default, failure.retry_after or 0.0), self.settings.max, "rate_limit")
         if blame == "quota":
-            return self._cool_credential(target, max(QUOTA_FOR, failure.retry_after or 0.0), max(QUOTA_FOR, self.settings.max), "quota")
-        if blame == "auth" and failure.status != 403:  # a 403 may be about this one request
-            return self._cool_credential(target, AUTH_FOR, AUTH_FOR, "auth")
+            seconds, longest = max(QUOTA_COOLDOWN_S, failure.retry_after or 0.0), max(QUOTA_COOLDOWN_S, self.settings.max)
+            return self._cool_credential(target, seconds, longest, "quota")
+        if blame == "auth" and failure.status != 403:  # a 403 may concern this request alone
+            return self._cool_credential(target, AUTH_COOLDOWN_S, AUTH_COOLDOWN_S, "auth")
         return self._count_failure(failure, probe, took)
 
     def _count_failure(self, failure: Failure, probe: bool, took: float) -> Reason | None:
-        """One more: an ejection at the configured number in a row or share of all, or when the target was to show that it is back."""
+        """Count a failure. Take the target out if it was a probe, or if the failures in a row or their rate reach the limit."""
         self.failures += 1
         now = self._failed_at = self._clock()
         self.failure_rate.count(now, 1)
@@ -222,10 +227,12 @@ class TargetHealth:
         stated = failure.retry_after
         if stated and failure.kind == "overloaded":
             return self._cool(min(stated, self.settings.max), "overloaded")
-        if self.failures < self.settings.failures and not (self.ejected and probe) and not self.failure_rate.reaches(self.settings.rate):
+        is_failed_probe = self.ejected and probe
+        too_many = self.failures >= self.settings.failures or self.failure_rate.reaches(self.settings.rate)
+        if not is_failed_probe and not too_many:
             return None
-        self.failure_rate.forget()
-        if not self.ejected and now - self._closed_at > self.settings.max:
+        self.failure_rate.reset()
+        if not self.ejected and now - self._recovered_at > self.settings.max:
             self.ejections = 0
         self.ejections += 1
         self.ejected = True
@@ -234,52 +241,51 @@ class TargetHealth:
     def _cool(self, seconds: float, reason: Reason) -> Reason | None:
         if not self.cooldown.start(self._clock(), seconds, reason):
             return None
-        self._tell(self.name, None, seconds, reason)
+        self._publish(self.name, None, seconds, reason)
         return reason
 
-    def _cool_credential(self, target: Target, seconds: float, most: float, reason: Reason) -> Reason | None:
-        """One credential of several cools alone; the target with the last of them, until the first is back."""
-        seconds = min(seconds, most)
+    def _cool_credential(self, target: Target, seconds: float, longest: float, reason: Reason) -> Reason | None:
+        """Cool down one of several credentials. If it is the last one, cool down the target until the first recovers."""
+        seconds = min(seconds, longest)
         if len(self._targets) < 2:
             return self._cool(seconds, reason)
         now = self._clock()
-        if not self._cooling_of(target).start(now, seconds, reason):
+        if not self._cooldown_of(target).start(now, seconds, reason):
             return None
-        self._tell(self.name, fingerprint(target), seconds, reason)
-        self._cool_with_all(now)
+        self._publish(self.name, fingerprint(target), seconds, reason)
+        self._cool_if_all_do(now)
         return reason
 
-    def _cool_with_all(self, now: float) -> None:
-        found = [self._cooling_of(one) for one in self._targets]
-        soonest = min(found, key=lambda one: one.until)
-        if soonest.until > now and soonest.reason is not None:
-            self.cooldown.start(now, soonest.until - now, soonest.reason)
+    def _cool_if_all_do(self, now: float) -> None:
+        first = min((self._cooldown_of(target) for target in self._targets), key=lambda cooldown: cooldown.until)
+        if first.until > now and first.reason is not None:
+            self.cooldown.start(now, first.until - now, first.reason)
 
     def apply_remote(self, credential: str | None, seconds: float, reason: Reason) -> None:
-        """Another instance of the gateway found it wanting."""
+        """Apply a cooldown reported by another instance."""
         now = self._clock()
         if credential is None:
             self.cooldown.start(now, seconds, reason)
             self.ejected = self.ejected or reason == "failures"
             return
-        self._credentials.setdefault(credential, Cooldown()).start(now, seconds, reason)
+        self._credential_cooldowns.setdefault(credential, Cooldown()).start(now, seconds, reason)
         if len(self._targets) > 1:
-            self._cool_with_all(now)
+            self._cool_if_all_do(now)
 
     def end_remote(self, credential: str | None, ago: float) -> None:
-        """Another instance found, so many seconds ago, that it does what it is asked."""
+        """Apply a recovery that another instance reported `ago` seconds ago."""
         then = self._clock() - ago
         if credential is not None:
-            cooling = self._credentials.get(credential)
-            if cooling is not None and cooling.since <= then:
-                cooling.end()
+            cooldown = self._credential_cooldowns.get(credential)
+            if cooldown is not None and cooldown.since <= then:
+                cooldown.end()
         elif (self.ejected or self.cooldown.until) and self.cooldown.since <= then:
             self.failures = 0
-            self._come_back(heard=True)
+            self._recover(is_remote=True)
 
     def credential_cooldowns(self) -> list[Cooldown]:
-        """How each credential stands, in the order of the file; empty when there is one only."""
-        return [self._cooling_of(target) for target in self._targets]
+        """Return the cooldown of each credential in the configuration's order, or an empty list if there is only one."""
+        return [self._cooldown_of(target) for target in self._targets]
 
-    def _cooling_of(self, target: Target) -> Cooldown:
-        return self._credentials.setdefault(fingerprint(target), Cooldown())
+    def _cooldown_of(self, target: Target) -> Cooldown:
+        return self._credential_cooldowns.setdefault(fingerprint(target), Cooldown())

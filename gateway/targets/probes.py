@@ -1,6 +1,6 @@
-"""Active probes, for providers that ask for them: a small request now and then tells how the provider is, whether callers come or not.
+"""Active health probes: a small request at an interval, for providers that configure them.
 
-A good answer brings targets back that were left alone because of failures; a bad one counts as a failure of each target of the provider.
+A success ends cooldowns after failures. A failure counts as a failure of each target of the provider.
 """
 
 from __future__ import annotations
@@ -21,63 +21,68 @@ from gateway.targets.registry import TargetRegistry
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, WireRequest
 
-PATIENCE = (1.0, 10.0)
-"""Seconds for one probe as a whole: as long as from one to the next, within these bounds."""
+MIN_TIMEOUT_S, MAX_TIMEOUT_S = 1.0, 10.0
+"""Bounds of a probe's timeout, which otherwise is the interval between probes."""
+MAX_ANSWER_BYTES = 1 << 20
 
 
 class Probes:
-    """The probes of one process; they follow its generation."""
+    """The probes of one process, as its current generation configures them."""
 
-    def __init__(self, health: TargetRegistry) -> None:
-        self._health = health
+    def __init__(self, registry: TargetRegistry) -> None:
+        self._registry = registry
         self._tasks: list[asyncio.Task[None]] = []
 
-    def configure(self, config: Config, place: Callable[[str, str], Backend], targets: Iterable[tuple[str, str]]) -> None:
-        """Probe what this configuration wants probed, and nothing else. `targets` are (provider, model) pairs."""
-        self._end()
+    def configure(
+        self, config: Config, backend_of: Callable[[str, str], Backend], targets: Iterable[tuple[str, str]]
+    ) -> None:
+        """Replace all probes by those of a configuration. `targets` are (provider, model) pairs."""
+        self._cancel()
         models: dict[str, list[str]] = {}
         for provider, model in targets:
             models.setdefault(provider, []).append(model)
-        for name, found in models.items():
+        for name, used in models.items():
             probe = config.providers[name].probe
             if probe is not None:
-                places = [place(name, model) for model in found]
-                self._tasks.append(asyncio.create_task(self._watch(probe, places), name=f"probe {name}"))
+                backends = [backend_of(name, model) for model in used]
+                self._tasks.append(asyncio.create_task(self._probe_repeatedly(probe, backends), name=f"probe {name}"))
 
     async def stop(self) -> None:
-        """No more probes."""
-        tasks = self._end()
-        for task in tasks:
+        """End all probes."""
+        for task in self._cancel():
             with suppress(asyncio.CancelledError):
                 await task
 
-    def _end(self) -> list[asyncio.Task[None]]:
+    def _cancel(self) -> list[asyncio.Task[None]]:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         return tasks
 
-    async def _watch(self, probe: ProbeConfig, places: list[Backend]) -> None:
+    async def _probe_repeatedly(self, probe: ProbeConfig, backends: list[Backend]) -> None:
+        timeout_s = min(max(MIN_TIMEOUT_S, probe.every), MAX_TIMEOUT_S)
         while True:
-            await asyncio.sleep(probe.every * (0.9 + 0.2 * random.random()))  # not all processes at once
-            failure = await send_probe(places[0], probe.path, min(max(PATIENCE[0], probe.every), PATIENCE[1]))
-            for place in places:
-                self._health.health_of(place.target).record_probe(failure)
+            await asyncio.sleep(probe.every * (0.9 + 0.2 * random.random()))  # so that processes do not probe at once
+            failure = await send_probe(backends[0], probe.path, timeout_s)
+            for backend in backends:
+                self._registry.health_of(backend.target).record_probe(failure)
 
 
-async def send_probe(place: Backend, path: str, patience: float) -> Failure | None:
-    """One probe of at most `patience` seconds: None when the provider answered like one that works, whatever it thinks of the path."""
-    target = place.target
+async def send_probe(backend: Backend, path: str, timeout_s: float) -> Failure | None:
+    """Send one probe. Return None for any status below 500, else the failure."""
+    target = backend.target
     headers = [*target.kind.probe_headers(target), ("accept", "*/*")]
     request = WireRequest(urlsplit(target.base_url).path.rstrip("/") + path, headers, b"", "GET")
-    deadlines = structs.replace(place.deadlines, total=min(patience, place.deadlines.total))
+    deadlines = structs.replace(backend.deadlines, total=min(timeout_s, backend.deadlines.total))
     began = time.monotonic()
     try:
-        response = await place.transport.send(place.origin, request, deadlines)
+        response = await backend.transport.send(backend.origin, request, deadlines)
         try:
-            await response.body(1 << 20)
+            await response.body(MAX_ANSWER_BYTES)
         finally:
             response.close()
     except UpstreamError as error:
-        return Failure(error.kind, f"a probe failed after {time.monotonic() - began:.1f} s: {error.message}")
-    return Failure("server_error", f"a probe was answered HTTP {response.status}", response.status) if response.status >= 500 else None
+        return Failure(error.kind, f"the probe failed after {time.monotonic() - began:.1f} s: {error.message}")
+    if response.status >= 500:
+        return Failure("server_error", f"the probe was answered with HTTP {response.status}", response.status)
+    return None

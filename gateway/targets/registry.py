@@ -1,4 +1,4 @@
-"""The health of all targets of a process, which outlives a reload; other instances are told of it and heard."""
+"""The health of all targets of a process. It survives a reload and can be shared with other instances."""
 
 from __future__ import annotations
 
@@ -10,69 +10,71 @@ from gateway.targets.cooldown import Reason
 from gateway.targets.health import CooldownPublisher, TargetHealth
 from providers.base import Target
 
-MOST = 10_000
-"""Targets whose health is kept: callers may make names up where `expose_targets` lets them."""
+MAX_TARGETS = 10_000
+"""Targets whose health is kept. With `expose_targets`, callers can invent names."""
 
 
 class TargetRegistry:
-    """The health of all targets of the process."""
+    """The health of all targets of the process, by name."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.publish: CooldownPublisher = lambda name, credential, seconds, reason: None
         self.on_credential_refused: Callable[[], None] = lambda: None
-        """Called once for a credential that an upstream refuses: its file may have another one by now."""
-        self._doubted: set[tuple[str, str | None]] = set()
+        """Called once for each credential that an upstream refuses: its file may have a new one."""
+        self._refused: set[tuple[str, str | None]] = set()
         self._targets: dict[str, TargetHealth] = {}
         self._providers: Mapping[str, ProviderConfig] = {}
 
     def configure(self, providers: Mapping[str, ProviderConfig]) -> None:
-        """Follow another generation's settings; what is known of its targets stays, of others it is forgotten."""
+        """Apply the settings of a new generation. Targets of removed providers are dropped unless they have calls in flight."""
         self._providers = providers
-        self._doubted.clear()
-        self._targets = {name: one for name, one in self._targets.items() if one.provider in providers or one.in_flight}
-        for one in self._targets.values():
-            if one.provider in providers:
-                one.configure(providers[one.provider])
+        self._refused.clear()
+        self._targets = {
+            name: health for name, health in self._targets.items() if health.provider in providers or health.in_flight
+        }
+        for health in self._targets.values():
+            if health.provider in providers:
+                health.configure(providers[health.provider])
 
     def health_of(self, target: Target) -> TargetHealth:
-        """The health of a target."""
-        found = self._targets.get(target.name)
-        if found is None:
-            found = self._new(target.name, self._providers.get(target.provider))
-        return found
+        """Return the health of a target."""
+        health = self._targets.get(target.name)
+        if health is None:
+            health = self._new(target.name, self._providers.get(target.provider))
+        return health
 
     def apply_remote(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
-        """Another instance of the gateway found a target of ours wanting."""
-        found, provider = self._targets.get(name), self._providers.get(name.partition("/")[0])
-        if found is None and provider is not None:
-            found = self._new(name, provider)
-        if found is not None:
-            found.apply_remote(credential, seconds, reason)
+        """Apply a cooldown reported by another instance."""
+        health, provider = self._targets.get(name), self._providers.get(name.partition("/")[0])
+        if health is None and provider is not None:
+            health = self._new(name, provider)
+        if health is not None:
+            health.apply_remote(credential, seconds, reason)
 
     def end_remote(self, name: str, credential: str | None, ago: float) -> None:
-        """Another instance of the gateway found a target of ours back before its time."""
-        found = self._targets.get(name)
-        if found is not None:
-            found.end_remote(credential, ago)
+        """Apply a recovery that another instance reported `ago` seconds ago."""
+        health = self._targets.get(name)
+        if health is not None:
+            health.end_remote(credential, ago)
 
     def _new(self, name: str, provider: ProviderConfig | None) -> TargetHealth:
-        found = TargetHealth(name, provider, self.clock, self._told)
-        if len(self._targets) < MOST:
-            self._targets[name] = found
-        return found
+        health = TargetHealth(name, provider, self.clock, self._on_cooldown)
+        if len(self._targets) < MAX_TARGETS:
+            self._targets[name] = health
+        return health
 
     def is_live(self, name: str) -> bool:
-        """Whether a target may be chosen as any other."""
-        found = self._targets.get(name)
-        return found is None or found.is_available
+        """Return whether a split may choose the target."""
+        health = self._targets.get(name)
+        return health is None or health.is_available
 
     def all(self) -> list[TargetHealth]:
-        """Every target that a call went to."""
+        """Return the health of every target that a call was sent to."""
         return list(self._targets.values())
 
-    def _told(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
+    def _on_cooldown(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
         self.publish(name, credential, seconds, reason)
-        if reason == "auth" and seconds > 0 and (name, credential) not in self._doubted and len(self._doubted) < MOST:
-            self._doubted.add((name, credential))
+        if reason == "auth" and seconds > 0 and (name, credential) not in self._refused and len(self._refused) < MAX_TARGETS:
+            self._refused.add((name, credential))
             self.on_credential_refused()

@@ -1,4 +1,4 @@
-"""How each target fares, for people and programs to read: one process's view, and that of several workers as one."""
+"""Health of all targets as shown to operators: of one process, or of several workers merged."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gateway.targets.cooldown import Cooldown, State
 from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
 
-ORDER: dict[State, int] = {"live": 0, "probing": 1, "cooling": 2}
+SEVERITY: dict[State, int] = {"live": 0, "probing": 1, "cooling": 2}
 
 
 class CredentialView(msgspec.Struct):
-    """One of several credentials of a target, by its place in the file."""
+    """One of several credentials of a target, by its index in the configuration."""
 
     index: int
     state: State = "live"
@@ -29,7 +29,7 @@ class CredentialView(msgspec.Struct):
 
 
 class TargetView(msgspec.Struct):
-    """How one target stands."""
+    """State of one target. Field names are JSON keys of /admin/targets."""
 
     target: str
     state: State = "live"
@@ -46,65 +46,71 @@ class TargetView(msgspec.Struct):
 
 
 def target_refs(config: Config) -> list[tuple[str, str]]:
-    """Provider and model there of every target that the configuration names."""
-    found = {(ref.provider, ref.model): None for one in config.models.values() for ref in refs(one.targets) if ref.provider is not None}
-    return list(found)
+    """Return (provider, model) of every target in the configuration."""
+    pairs = {
+        (ref.provider, ref.model): None
+        for model in config.models.values()
+        for ref in refs(model.targets)
+        if ref.provider is not None
+    }
+    return list(pairs)
 
 
-def target_views(health: TargetRegistry, config: Config) -> list[TargetView]:
-    """Every target of the configuration, and those that callers named themselves."""
-    found = {one.name: target_view(one, health.clock()) for one in health.all()}
+def target_views(registry: TargetRegistry, config: Config) -> list[TargetView]:
+    """Return the targets of the configuration and those that callers named with `expose_targets`."""
+    views = {health.name: target_view(health, registry.clock()) for health in registry.all()}
     for provider, name in target_refs(config):
-        found.setdefault(f"{provider}/{name}", TargetView(f"{provider}/{name}"))
-    return sorted(found.values(), key=lambda one: one.target)
+        views.setdefault(f"{provider}/{name}", TargetView(f"{provider}/{name}"))
+    return sorted(views.values(), key=lambda view: view.target)
 
 
-def target_view(one: TargetHealth, now: float) -> TargetView:
-    """One target at this moment."""
-    state = one.state
-    until, seconds = _when(one.cooldown, now)
+def target_view(health: TargetHealth, now: float) -> TargetView:
+    """Return one target at this moment."""
+    state = health.state
+    until, seconds = _end_of(health.cooldown, now)
     return TargetView(
-        target=one.name,
+        target=health.name,
         state=state,
-        reason=one.cooldown.reason if state != "live" else None,
+        reason=health.cooldown.reason if state != "live" else None,
         cooling_until=until,
         cooling_seconds=seconds,
-        failures_in_a_row=one.failures,
-        last_failure=one.last_failure,
-        in_flight=one.in_flight,
-        waiting=one.waiting,
-        shed=one.shed,
-        latency_ms=round(one.latency * 1000, 1) if one.latency else None,
-        credentials=[_credential(index, cooling, now) for index, cooling in enumerate(one.credential_cooldowns())],
+        failures_in_a_row=health.failures,
+        last_failure=health.last_failure,
+        in_flight=health.in_flight,
+        waiting=health.waiting,
+        shed=health.shed,
+        latency_ms=round(health.latency * 1000, 1) if health.latency else None,
+        credentials=[_credential(index, cooldown, now) for index, cooldown in enumerate(health.credential_cooldowns())],
     )
 
 
-def _credential(index: int, cooling: Cooldown, now: float) -> CredentialView:
-    if cooling.until <= now:
+def _credential(index: int, cooldown: Cooldown, now: float) -> CredentialView:
+    if cooldown.until <= now:
         return CredentialView(index)
-    return CredentialView(index, "cooling", cooling.reason, *_when(cooling, now))
+    return CredentialView(index, "cooling", cooldown.reason, *_end_of(cooldown, now))
 
 
-def _when(cooling: Cooldown, now: float) -> tuple[str | None, float | None]:
-    """Until when, as people and as programs read it; None when it does not cool."""
-    left = cooling.until - now
-    if left <= 0:
+def _end_of(cooldown: Cooldown, now: float) -> tuple[str | None, float | None]:
+    """Return the end of a cooldown as an ISO time and as seconds from now, or None for both."""
+    seconds = cooldown.until - now
+    if seconds <= 0:
         return None, None
-    return datetime.fromtimestamp(time.time() + left, UTC).isoformat(timespec="seconds"), round(left, 1)
+    end = datetime.fromtimestamp(time.time() + seconds, UTC)
+    return end.isoformat(timespec="seconds"), round(seconds, 1)
 
 
 def merge_views(processes: Iterable[Iterable[TargetView]]) -> list[TargetView]:
-    """The targets of several processes as one list: numbers are sums, the state and the time are the worst of them."""
-    total: dict[str, TargetView] = {}
-    for views_ in processes:
-        for one in views_:
-            known = total.get(one.target)
-            total[one.target] = one if known is None else _together(known, one)
-    return sorted(total.values(), key=lambda one: one.target)
+    """Merge the targets of several processes: counts are added, state and cooldown are the worst of them."""
+    merged: dict[str, TargetView] = {}
+    for process in processes:
+        for view in process:
+            known = merged.get(view.target)
+            merged[view.target] = view if known is None else _merge_two(known, view)
+    return sorted(merged.values(), key=lambda view: view.target)
 
 
-def _together(one: TargetView, other: TargetView) -> TargetView:
-    best, worst = sorted((one, other), key=lambda view: (ORDER[view.state], view.cooling_seconds or 0.0))
+def _merge_two(one: TargetView, other: TargetView) -> TargetView:
+    best, worst = sorted((one, other), key=lambda view: (SEVERITY[view.state], view.cooling_seconds or 0.0))
     times = [view.latency_ms for view in (one, other) if view.latency_ms is not None]
     return TargetView(
         target=one.target,
@@ -122,15 +128,15 @@ def _together(one: TargetView, other: TargetView) -> TargetView:
     )
 
 
-def write_views(path: Path, found: list[TargetView]) -> None:
-    """What a worker shows its supervisor."""
-    new = path.with_suffix(".new")
-    new.write_bytes(msgspec.json.encode(found))
-    new.replace(path)
+def write_views(path: Path, views: list[TargetView]) -> None:
+    """Write a worker's targets for its supervisor."""
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(msgspec.json.encode(views))
+    temporary.replace(path)
 
 
 def read_views(path: Path) -> list[TargetView]:
-    """What a worker showed last; nothing when it has not begun."""
+    """Read a worker's targets. Return an empty list if it has written none yet."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[TargetView])
     except (OSError, msgspec.DecodeError):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from gateway.call import Attempt, Call
 from gateway.config.telemetry import TracesConfig
+from gateway.config.types import Config
 from gateway.metrics.names import system_of
 from gateway.telemetry import trace_content
 from gateway.telemetry.call_log import shown_name
@@ -234,3 +235,14 @@ def _of_usage(usage: Usage | None) -> dict[str, Any]:
         "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens or None,
     }
     return {name: value for name, value in numbers.items() if value is not None and abs(value) < 1 << 53}
+
+
+def tracer_of(config: Config, report: Callable[[str], None]) -> Tracer | None:
+    """Return the tracer of a configuration; None if traces are not configured or OpenTelemetry is not installed."""
+    if config.traces is None:
+        return None
+    try:
+        return Tracer(config.traces, report)
+    except ImportError:
+        report("traces is ignored: install lockgate[otel]")
+        return None

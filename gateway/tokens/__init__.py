@@ -1,1 +1,1 @@
-"""Token counts and room in the context window. Imports the catalog and providers; knows no call."""
+"""Token counts, estimates and truncation to a context window. Imports the catalog and providers; knows no call."""

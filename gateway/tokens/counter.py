@@ -54,7 +54,7 @@ CountTexts = Callable[[list[str]], list[int]]
 
 
 class Tokenizer(msgspec.Struct, frozen=True):
-    """A way to count tokens: an encoding of toktok-rs, or the path of a tokenizer.json, multiplied by `factor`."""
+    """A way to count tokens: an encoding of toktok-rs or a tokenizer.json file, multiplied by `factor`."""
 
     name: str
     factor: float = 1.0
@@ -74,7 +74,10 @@ BY_BYTES = Tokenizer("bytes / 2")
 
 
 def tokenizer_for(kind: str, model: str, file: str | None = None) -> Tokenizer:
-    """Return the tokenizer of a model at a provider of type `kind`. `file` is the operator's tokenizer.json."""
+    """Return the tokenizer of a model at a provider of type `kind`.
+
+    `file` is the operator's tokenizer.json.
+    """
     if file is not None:
         return Tokenizer(file, file=True)
     if kind in ("openai", "azure"):
@@ -113,7 +116,7 @@ class TokenCounter:
     """Counts tokens, caches the counts of messages, and loads encodings when they are first needed."""
 
     def __init__(self, load: Callable[[Tokenizer], CountTexts] | None = None) -> None:
-        """`load` returns the function that counts with a tokenizer, or raises ImportError if it is not installed."""
+        """`load` returns the function that counts with a tokenizer, or raises ImportError."""
         self._load = load or load_tokenizer
         self._usable: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
         """By name: the function that counts, and the fallback tokenizer it belongs to, if any."""
@@ -159,7 +162,10 @@ class TokenCounter:
     def _counts(
         self, messages: Sequence[msgspec.Raw], tokenizer: Tokenizer, batch: CountTexts
     ) -> list[tuple[int, bool]]:
-        """Return the tokens of each message, and whether it is plain text. Uncached messages are counted in one batch."""
+        """Return the tokens of each message, and whether it is plain text.
+
+        Uncached messages are counted in one batch.
+        """
         salt = hashlib.blake2b(tokenizer.name.encode(), digest_size=16).digest()
         keys = [hashlib.blake2b(message, digest_size=16, key=salt).digest() for message in messages]
         counts = [self._cached.get(key) for key in keys]
@@ -234,7 +240,10 @@ def count_bytes(texts: list[str]) -> list[int]:
 
 
 def load_tokenizer(tokenizer: Tokenizer) -> CountTexts:
-    """Return the function that counts with a tokenizer. Raises ImportError if its package or file is unusable."""
+    """Return the function that counts with a tokenizer.
+
+    Raises ImportError if its package or file is unusable.
+    """
     if tokenizer.file:
         package = importlib.import_module("tokenizers")
         try:

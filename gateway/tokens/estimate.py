@@ -34,7 +34,7 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def estimate_prompt(body: Body, size: int, target: Target) -> int:
-    """Return the tokens of a prompt for limits and routing: counted if that is quick, else at least as many as its bytes can make."""
+    """Count the tokens of a prompt if that is quick, else return an upper bound from its size."""
     if size <= MAX_INLINE_BYTES and "messages" in body:
         tokenizer = tokenizer_for(target.kind.type, target.model)
         if SHARED_COUNTER.is_loaded(tokenizer):
@@ -44,7 +44,7 @@ def estimate_prompt(body: Body, size: int, target: Target) -> int:
 
 
 def output_cap(body: Body, target: Target, default: int) -> int:
-    """Return the most output tokens a request can produce: its own cap, or `default`, within the model's cap."""
+    """Return the maximum output of a request: its own cap or `default`, within the model's cap, times `n`."""
     entry = catalog.find(target.kind.type, target.model, target.provider)
     model_cap = entry.output if entry is not None and entry.output else None
     cap = requested_cap(body)

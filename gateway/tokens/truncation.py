@@ -49,7 +49,7 @@ class ContextReport(msgspec.Struct, frozen=True):
 
 
 class PromptBudget(msgspec.Struct, frozen=True):
-    """Sizes of a prompt: above `threshold` messages are evicted down to `goal`; above `limit` it cannot be sent."""
+    """Prompt sizes: messages are evicted above `threshold`, down to `goal`; `limit` is the maximum."""
 
     threshold: int
     goal: int
@@ -134,8 +134,9 @@ def evicted_messages(groups: Sequence[Group], count: int) -> tuple[int, ...]:
 
 
 def fewest_groups(count: int, budget: PromptBudget) -> Generator[int, int, int | None]:
-    """Search how many of `count` groups must be evicted. Yields a number of groups, is sent the prompt's tokens without them.
+    """Search how many of `count` groups must be evicted.
 
+    Yields a number of groups and must be sent the prompt's tokens without them.
     Returns the least number with which the prompt meets the goal, all groups if only the limit can be met, else None.
     """
     low, high = 1, count

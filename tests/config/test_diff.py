@@ -1,4 +1,4 @@
-"""`lockgate diff`: what an operator reads before a new file is put in place."""
+"""Differences between configurations, and the command `lockgate diff`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ ENVIRON = {"K": "sk-canary-0123456789", "L": "sk-canary-9876543210", "S": "redis
 
 
 def key(seed: str) -> str:
-    """A key's hash."""
+    """Return the hash of a key."""
     return "sha256:" + hashlib.sha256(seed.encode()).hexdigest()
 
 
 def parse(text: str) -> Config:
-    """A configuration."""
+    """Return the configuration of a YAML text."""
     return config.parse(text.encode(), "g.yaml", environ=ENVIRON)
 
 
 def lines(old: str, new: str) -> list[str]:
-    """What differs."""
+    """Return the differences of two YAML texts as lines."""
     return [str(change) for change in compare(parse(old), parse(new))]
 
 
@@ -56,22 +56,22 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("old", "new", "found"), CASES)
-def test_each_difference_is_one_line_in_an_operators_words(old: str, new: str, found: list[str]) -> None:
-    said = lines(old, new)
-    assert said == found
-    assert "canary" not in " ".join(said)
+@pytest.mark.parametrize(("old", "new", "expected"), CASES)
+def test_each_difference_is_one_line_without_secrets(old: str, new: str, expected: list[str]) -> None:
+    differences = lines(old, new)
+    assert differences == expected
+    assert "canary" not in " ".join(differences)
 
 
-def test_a_file_is_no_different_from_itself_and_its_differences_are_symmetric() -> None:
+def test_comparison_is_reflexive_and_symmetric() -> None:
     for old, new, _ in CASES:
         assert compare(parse(old), parse(old)) == []
         there, back = compare(parse(old), parse(new)), compare(parse(new), parse(old))
-        assert {(one.section, one.name) for one in there} == {(one.section, one.name) for one in back}
+        assert {(change.section, change.name) for change in there} == {(change.section, change.name) for change in back}
 
 
 @pytest.mark.parametrize("path", RESTART_ONLY)
-def test_what_a_process_cannot_change_is_kept_as_it_runs(path: str) -> None:
+def test_restart_only_settings_of_the_running_configuration_are_kept(path: str) -> None:
     values = {
         "listen": "listen: 127.0.0.1:9\n",
         "admin.listen": "admin: 127.0.0.1:9\n",
@@ -90,20 +90,20 @@ def test_what_a_process_cannot_change_is_kept_as_it_runs(path: str) -> None:
     assert keep_restart_only(new, running) == running
 
 
-def test_a_summary_counts_by_section() -> None:
+def test_the_summary_counts_changes_by_section() -> None:
     changes = compare(parse(BASE + KEY), parse(BASE.replace("o/a", "o/b, n: m") + "max_body: 5MiB\n"))
     assert summarize(changes) == "models: 1 added, 1 changed; keys: 1 removed; max_body changed"
     assert summarize([]) == "only the formatting has changed"
 
 
 def run(tmp_path: Path, old: str, new: str, *args: str) -> int:
-    """The command on two files."""
+    """Run the command on two files."""
     for name, text in {"old": old, "new": new}.items():
         (tmp_path / f"{name}.yaml").write_text(text)
     return command.run(["diff", *args, str(tmp_path / "old.yaml"), str(tmp_path / "new.yaml")])
 
 
-def test_the_exit_code_is_that_of_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_is_like_that_of_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K", "sk-canary-0123456789")
     assert run(tmp_path, BASE, BASE) == 0
     assert capsys.readouterr().out == ""
@@ -112,8 +112,8 @@ def test_the_exit_code_is_that_of_diff(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(tmp_path, BASE, BASE + "retrys: 1\n") == 2
     assert "new.yaml:3:1: retrys: unknown key" in capsys.readouterr().err
     assert run(tmp_path, BASE, BASE + "listen: 127.0.0.1:9\n", "--json") == 1
-    found = json.loads(capsys.readouterr().out)["changes"]
-    assert [(one["name"], one["restart"]) for one in found] == [("listen", True)]
+    changes = json.loads(capsys.readouterr().out)["changes"]
+    assert [(change["name"], change["restart"]) for change in changes] == [("listen", True)]
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ def test_the_exit_code_is_that_of_diff(tmp_path: Path, capsys: pytest.CaptureFix
         ("store: file:{file}\n", "redis://:one@h:1/0", "memory://", True),
     ],
 )
-def test_a_password_in_a_file_is_taken_up_without_a_restart(tmp_path: Path, store: str, before: str, after: str, restart: bool) -> None:
-    file, found = tmp_path / "secret", []
+def test_a_new_password_in_a_file_needs_no_restart(tmp_path: Path, store: str, before: str, after: str, restart: bool) -> None:
+    file, configs = tmp_path / "secret", []
     for content in (before, after):
         file.write_text(content)
         file.chmod(0o600)
-        found.append(config.parse(store.format(file=file).encode(), "g.yaml", environ={}))
-    (change,) = compare(*found)
-    assert (change.restart, [one.name for one in restart_changes(*found)]) == (restart, [change.name] if restart else [])
+        configs.append(config.parse(store.format(file=file).encode(), "g.yaml", environ={}))
+    (change,) = compare(*configs)
+    assert (change.restart, [item.name for item in restart_changes(*configs)]) == (restart, [change.name] if restart else [])
     assert "one" not in str(change)

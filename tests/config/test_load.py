@@ -1,4 +1,4 @@
-"""What the YAML says is what the Config has: types, defaults, routes, variables, the command line's word."""
+"""Loading: types, defaults, routes, variables, overrides of the command line."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ HASH = "sha256:" + "ab" * 32
 
 
 def parse(text: str, environ: dict[str, str] | None = None) -> Config:
-    """The Config of a YAML text."""
+    """Return the configuration of a YAML text."""
     return config.parse(text.encode(), "gateway.yaml", environ=environ or {})
 
 
 def model(text: str) -> ModelConfig:
-    """The model `m` of a file with a few providers."""
+    """Return the model `m` of a file with some providers."""
     return parse(f"providers: {{local: {{}}, a: {{type: vllm}}}}\nmodels:\n  other: local/x\n  m: {text}\n").models["m"]
 
 
-def test_the_shipped_file_and_the_built_in_one_are_the_same_configuration() -> None:
+def test_the_built_in_configuration_is_the_shipped_one() -> None:
     shipped = config.load(ROOT / "config" / "gateway.yaml", environ={})
     built_in = config.load(BUILT_IN, environ={})
     assert shipped.models == built_in.models
@@ -57,14 +57,14 @@ def test_every_example_loads(example: Path, tmp_path: Path, tls_files: tuple[byt
 
 @pytest.fixture(scope="module")
 def tls_files() -> tuple[bytes, bytes]:
-    """A certificate chain and its private key, PEM."""
+    """Return a certificate chain and its private key as PEM."""
     import trustme
 
     issued = trustme.CA().issue_cert("localhost")
     return b"".join(part.bytes() for part in issued.cert_chain_pems), issued.private_key_pem.bytes()
 
 
-def test_what_is_not_written_has_the_documented_default() -> None:
+def test_missing_keys_have_the_documented_defaults() -> None:
     found = parse("models: {}")
     assert (found.listen, found.admin.listen) == (Address("127.0.0.1", 8080), Address("127.0.0.1", 8081))
     assert (found.store, found.auth, found.max_body, found.cors, found.tls) == ("memory://", "auto", 32 << 20, (), None)
@@ -72,13 +72,13 @@ def test_what_is_not_written_has_the_documented_default() -> None:
     assert (found.admin.metrics, found.admin.key_hash) == ("keyed", None)
 
 
-def test_a_providers_deadlines_are_those_of_the_transport() -> None:
+def test_default_timeouts_of_a_provider_are_those_of_the_transport() -> None:
     local = parse("providers: {local: {}}").providers["local"]
     named = Deadlines(local.connect, local.tls, local.first_byte_timeout, local.idle_timeout, local.timeout)
     assert named == Deadlines()
 
 
-def test_a_provider_takes_its_type_from_its_name_or_from_type() -> None:
+def test_the_type_of_a_provider_is_its_name_unless_set() -> None:
     found = parse("providers:\n  ollama:\n  gpu: {type: vllm, base_url: http://gpu:8000/v1/}\n").providers
     assert (found["ollama"].type, found["gpu"].type) == ("ollama", "vllm")
     assert found["gpu"].base_url == "http://gpu:8000/v1"
@@ -112,7 +112,7 @@ providers:
     assert found.max_connections == 7
 
 
-def test_a_types_own_keys_become_options_with_their_defaults() -> None:
+def test_keys_of_a_provider_type_become_options_with_defaults() -> None:
     options = parse("providers: {local: {slots: 2}}").providers["local"].options
     assert (options["slots"], options["model"], options["context"]) == (2, None, 2048)
     assert parse("providers: {ollama: {max_fanout: 3}}").providers["ollama"].options == {"max_fanout": 3}
@@ -137,20 +137,20 @@ def test_a_list_is_an_order_and_a_mapping_is_a_split(written: str, route: config
     assert model(written).targets == route
 
 
-def test_a_models_settings_stand_beside_its_targets() -> None:
+def test_settings_of_a_model_are_next_to_its_targets() -> None:
     found = model("{targets: local/x, timeout: 60s, first_byte_timeout: 1s, idle_timeout: 2s, retries: 0, strict: true}")
     assert (found.timeout, found.first_byte_timeout, found.idle_timeout, found.retries, found.strict) == (60, 1, 2, 0, True)
     assert (model("local/x").timeout, model("local/x").retries, model("local/x").strict) == (None, None, None)
 
 
-def test_a_name_finds_its_model_before_any_pattern_and_the_longest_pattern_first() -> None:
+def test_an_exact_model_name_wins_then_the_longest_prefix() -> None:
     found = parse('providers: {local: {}}\nmodels: {a: local/1, "a*": local/2, "ab*": local/3, "*": local/4}\n')
     names = {name: found.find_model(name) for name in ("a", "ax", "abc", "z")}
-    assert {name: one.name for name, one in names.items() if one} == {"a": "a", "ax": "a*", "abc": "ab*", "z": "*"}
+    assert {name: model.name for name, model in names.items() if model} == {"a": "a", "ax": "a*", "abc": "ab*", "z": "*"}
     assert parse("providers: {local: {}}\nmodels: {a: local/1}\n").find_model("b") is None
 
 
-def test_a_key_has_hash_models_expiry_and_state() -> None:
+def test_all_settings_of_a_key_are_read() -> None:
     text = f"""
 providers: {{local: {{}}}}
 models: {{small: local/x, "big-*": local/y}}
@@ -191,7 +191,7 @@ def test_admin_is_an_address_or_a_mapping() -> None:
 @pytest.mark.parametrize(
     ("written", "size"), [("32MiB", 32 << 20), ("1.5 KiB", 1536), ("10MB", 10_000_000), ("1000", 1000), ("'1000'", 1000)]
 )
-def test_sizes_have_units(written: str, size: int) -> None:
+def test_sizes_are_read(written: str, size: int) -> None:
     assert parse(f"max_body: {written}").max_body == size
 
 
@@ -205,7 +205,7 @@ def test_lists_of_origins_and_proxies_are_read() -> None:
     "url",
     ["memory://", "redis://redis:6379/0", "rediss://h", "redis+sentinel://a:1,b:2/mymaster/0", "redis+cluster://a:1,[::1]:2"],
 )
-def test_every_kind_of_store_is_taken(url: str) -> None:
+def test_every_kind_of_store_is_accepted(url: str) -> None:
     assert parse(f"store: {url}").store == url
 
 
@@ -222,25 +222,25 @@ def test_variables_work_in_every_value_and_can_be_escaped() -> None:
     assert found.models["m"].targets == Ref("local", "${x}")
 
 
-def test_words_that_yaml_takes_for_something_else_stay_names() -> None:
+def test_names_that_yaml_would_convert_stay_text() -> None:
     found = parse("providers: {local: {}}\nmodels: {no: local/1e3, 4: local/0x10, 2020-01-01: no, y: [4]}")
     assert found.models["no"].targets == Ref("local", "1e3")
     assert found.models["y"].targets == Order((Ref(None, "4"),))
     assert found.models["2020-01-01"].targets == Ref(None, "no")
 
 
-def test_the_command_line_wins_over_the_files_addresses() -> None:
+def test_the_command_line_overrides_the_file() -> None:
     found = config.load(BUILT_IN, overrides=config.Overrides(host="::1", port=1, admin_port=2, grace=3.0, drain=4.0), environ={})
     assert (found.listen, found.admin.listen) == (Address("::1", 1), Address("127.0.0.1", 2))
     assert (found.grace, found.drain) == (3.0, 4.0)
 
 
-def test_an_open_door_is_refused_from_the_command_line_too() -> None:
+def test_a_public_listener_without_keys_is_refused_on_the_command_line_too() -> None:
     with pytest.raises(ConfigError, match="is reachable from other machines and there are no keys"):
         config.load(BUILT_IN, overrides=config.Overrides(host="0.0.0.0"), environ={})
 
 
-def test_the_file_to_use_is_the_named_one_then_the_folders_then_the_built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_config_path_is_the_environments_then_the_folders_then_built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert config.find_config_path({}) == BUILT_IN
     (tmp_path / "config").mkdir()
@@ -249,5 +249,5 @@ def test_the_file_to_use_is_the_named_one_then_the_folders_then_the_built_in(tmp
     assert config.find_config_path({"LOCKGATE_CONFIG": "other.yaml"}) == "other.yaml"
 
 
-def test_a_byte_order_mark_is_no_mistake() -> None:
+def test_a_byte_order_mark_is_accepted() -> None:
     assert config.parse("\ufeffstrict: true".encode(), "x", environ={}).strict

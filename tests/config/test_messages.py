@@ -1,4 +1,4 @@
-"""Every mistake in the YAML is one line: file, line, column, path, what is wrong and the likely fix. All of them come at once."""
+"""Messages for mistakes in the YAML: file, line, column, path, fault and fix, all of them at once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gateway.config.yamlfile import MAX_BYTES
 
 HASH = "sha256:" + "ab" * 32
 LOCAL = "providers: {local: {}}\n"
-FOUR = "PROVIDER/MODEL, for example openai/gpt-4o, or another model's name"
+TARGET = "PROVIDER/MODEL, for example openai/gpt-4o, or another model's name"
 DURATION = "expected a duration such as 500ms, 60s or 2m"
 
 
 def lines(data: bytes | str, environ: dict[str, str] | None = None) -> list[str]:
-    """What is said about a YAML text named g.yaml."""
+    """Return the messages for a YAML text named g.yaml."""
     with pytest.raises(ConfigError) as caught:
         config.parse(data.encode() if isinstance(data, str) else data, "g.yaml", environ=environ or {})
     return str(caught.value).splitlines()
@@ -128,8 +128,8 @@ ROUTES = [
     (LOCAL + "models: {m: []}", "2:13: models.m: an order needs at least one target"),
     (LOCAL + "models: {m: {}}", "2:13: models.m: a split needs at least one target"),
     (LOCAL + "models: {m: [[local/x]]}", "2:14: models.m[0]: a list inside a list"),
-    (LOCAL + "models: {m: local/}", f"2:13: models.m: expected {FOUR}"),
-    (LOCAL + "models: {m: /x}", f"2:13: models.m: expected {FOUR}"),
+    (LOCAL + "models: {m: local/}", f"2:13: models.m: expected {TARGET}"),
+    (LOCAL + "models: {m: /x}", f"2:13: models.m: expected {TARGET}"),
     (LOCAL + "models: {m: local/*}", "2:13: models.m: a target is one model of its provider: '*' is not allowed here"),
     (LOCAL + "models: {m: {local/x: many}}", "2:23: models.m.local/x: expected a weight, a number such as 3"),
     (LOCAL + "models: {m: {local/x: -1}}", "models.m.local/x: expected a weight"),
@@ -182,7 +182,10 @@ ROUTES = [
         LOCAL + "models: {m: {targets: {local/x: 1, local/y: 0}, hedge: p95}}",
         "models.m.hedge: hedge needs a second target",
     ),
-    (LOCAL + "models: {m: {targets: [local/x, local/y], hedge: soon}}", "models.m.hedge: expected a duration such as 800ms, or a percentile"),
+    (
+        LOCAL + "models: {m: {targets: [local/x, local/y], hedge: soon}}",
+        "models.m.hedge: expected a duration such as 800ms, or a percentile",
+    ),
     (LOCAL + "models: {m: {targets: [local/x, local/y], hedge: p10}}", "models.m.hedge: a percentile must be between p50 and p99.9"),
     (
         LOCAL + "models: {m: {targets: [local/x, local/y], hedge: {after: 1s, budget: 6%}}}",
@@ -200,7 +203,10 @@ ROUTES = [
 
 KEYS = [
     ("keys: {k: {}}", "1:11: keys.k.hash: missing"),
-    ("keys: {k: {hash: sha256:abc}}", '1:18: keys.k.hash: expected sha256: and 64 hexadecimal digits, the output of: printf %s "$KEY" | sha256sum'),
+    (
+        "keys: {k: {hash: sha256:abc}}",
+        '1:18: keys.k.hash: expected sha256: and 64 hexadecimal digits, the output of: printf %s "$KEY" | sha256sum',
+    ),
     (
         "keys: {k: {hash: 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'}}",
         "keys.k.hash: this is the hash of a well-known key",
@@ -251,15 +257,15 @@ YAML = [
 MISTAKES = [*UNKNOWN, *TYPES, *VALUES, *PROVIDERS, *ROUTES, *KEYS, *YAML]
 
 
-@pytest.mark.parametrize(("text", "said"), MISTAKES, ids=lambda value: ascii(value[:50]))
-def test_a_mistake_is_told_with_its_place_and_the_likely_fix(text: str, said: str) -> None:
-    found = lines(text)
-    assert any(said in line for line in found), found
-    assert all(line.startswith("g.yaml:") for line in found)
+@pytest.mark.parametrize(("text", "expected"), MISTAKES, ids=lambda value: ascii(value[:50]))
+def test_a_mistake_is_reported_with_its_place_and_the_likely_fix(text: str, expected: str) -> None:
+    messages = lines(text)
+    assert any(expected in line for line in messages), messages
+    assert all(line.startswith("g.yaml:") for line in messages)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"a: \xff", "g.yaml:1:4: not UTF-8 text (byte 0xff)"),
         ("models:\n  é: ".encode() + b"\xe9", "g.yaml:2:6: not UTF-8 text (byte 0xe9)"),
@@ -268,17 +274,17 @@ def test_a_mistake_is_told_with_its_place_and_the_likely_fix(text: str, said: st
         (b"\xff\xfea\x00", "g.yaml:1:1: not UTF-8 text (byte 0xff)"),
     ],
 )
-def test_bytes_that_are_no_text_are_told_by_their_place(data: bytes, said: str) -> None:
-    assert lines(data) == [said]
+def test_invalid_bytes_are_reported_with_their_place(data: bytes, expected: str) -> None:
+    assert lines(data) == [expected]
 
 
-def test_an_alias_bomb_is_refused_before_it_grows() -> None:
+def test_an_alias_bomb_is_refused_before_it_expands() -> None:
     bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     bomb += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     assert "aliases expand to more than 50000 values" in lines("\n".join(bomb))[0]
 
 
-def test_all_mistakes_come_at_once_in_the_order_of_the_file() -> None:
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file() -> None:
     text = f"""
 lisen: x
 providers:
@@ -304,10 +310,10 @@ keys:
     ]
 
 
-def test_very_many_mistakes_are_counted_not_printed() -> None:
-    found = lines("".join(f"x{n}: 1\n" for n in range(60)))
-    assert len(found) == 51
-    assert found[-1] == "g.yaml: and 10 more"
+def test_only_the_first_fifty_mistakes_are_printed() -> None:
+    messages = lines("".join(f"x{n}: 1\n" for n in range(60)))
+    assert len(messages) == 51
+    assert messages[-1] == "g.yaml: and 10 more"
 
 
 def test_a_long_chain_of_models_is_refused() -> None:
@@ -317,39 +323,39 @@ def test_a_long_chain_of_models_is_refused() -> None:
     assert "this leads through more than 16 models" in lines(reverse)[0]
 
 
-def test_sixteen_models_behind_one_another_are_fine() -> None:
+def test_a_chain_of_sixteen_models_is_accepted() -> None:
     chain = LOCAL + "models:\n  m0: local/x\n" + "".join(f"  m{n}: m{n - 1}\n" for n in range(1, 16))
     assert len(config.parse(chain.encode(), "g.yaml", environ={}).models) == 16
 
 
-def test_a_model_that_grows_into_very_many_targets_is_refused() -> None:
+def test_a_model_with_more_than_a_thousand_targets_is_refused() -> None:
     bomb = LOCAL + "models:\n  m0: local/x\n" + "".join(f"  m{n}: [{', '.join([f'm{n - 1}'] * 9)}]\n" for n in range(1, 9))
     assert "this leads to more than 1000 targets" in lines(bomb)[0]
 
 
-def test_names_that_cannot_be_printed_are_escaped() -> None:
+def test_unprintable_names_are_escaped() -> None:
     assert lines('"a\\e[31m\\nb": 1')[0].startswith("g.yaml:1:1: a\\x1b[31m\\nb: unknown key")
     assert lines(LOCAL + 'models: {m: "x\\ny"}') == [r"g.yaml:2:13: models.m: no model 'x\ny' in this file; models: m"]
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [("nothing.yaml", "no such file"), (".", "is a directory, not a file"), ("nothing/x.yaml", "no such file")],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, said: str) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, name: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config.load(f"{tmp_path}/{name}")
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path))
 
 
-def test_a_certificate_and_a_key_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+def test_a_certificate_and_a_key_that_do_not_match_are_refused(tmp_path: Path) -> None:
     import trustme
 
     authority = trustme.CA()
     one, other = authority.issue_cert("localhost"), authority.issue_cert("localhost")
     one.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    for name, content, said in [
+    for name, content, expected in [
         ("key.pem", other.private_key_pem.bytes(), "cert and key cannot be loaded: KEY_VALUES_MISMATCH"),
         ("key.pem", b"nonsense", "cert and key cannot be loaded"),
     ]:
@@ -357,7 +363,7 @@ def test_a_certificate_and_a_key_that_do_not_belong_together_are_refused(tmp_pat
         (tmp_path / name).chmod(0o600)
         with pytest.raises(ConfigError) as caught:
             config.parse(b"tls: {cert: cert.pem, key: key.pem}", str(tmp_path / "g.yaml"), environ={})
-        assert f"{tmp_path}/g.yaml:1:6: tls: {said}" in str(caught.value)
+        assert f"{tmp_path}/g.yaml:1:6: tls: {expected}" in str(caught.value)
     (tmp_path / "key.pem").chmod(0o644)
     with pytest.raises(ConfigError, match=r"1:28: tls.key: 'key.pem' is world-readable: run chmod 600 'key.pem'"):
         config.parse(b"tls: {cert: cert.pem, key: key.pem}", str(tmp_path / "g.yaml"), environ={})
@@ -373,5 +379,5 @@ def test_a_certificate_and_a_key_that_do_not_belong_together_are_refused(tmp_pat
         LOCAL + "models: {m: {targets: local/x, retries: 9, attempts: 10}}",
     ],
 )
-def test_a_bound_of_the_whole_shortens_what_is_left_at_its_default(text: str) -> None:
+def test_a_timeout_may_be_shorter_than_the_default_of_a_partial_timeout(text: str) -> None:
     config.parse(text.encode(), "g.yaml", environ={})

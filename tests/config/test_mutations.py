@@ -1,4 +1,4 @@
-"""However a configuration is broken, the answer is a Config or lines with a place: never a crash, never a traceback."""
+"""Property: a broken configuration is either valid or refused with messages that have a place, without a traceback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PIECES = [
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A shipped file with a few things cut out, doubled, swapped or put in."""
+    """Return a shipped file with pieces removed, doubled, replaced or inserted."""
     data = draw(st.sampled_from(SOURCES))
     for _ in range(draw(st.integers(1, 5))):
         start = draw(st.integers(0, len(data)))
@@ -39,13 +39,13 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def rearranged(draw: st.DrawFn) -> bytes:
-    """The lines of shipped files in another order and at other depths."""
+    """Return lines of shipped files in another order and with other indentation."""
     lines = draw(st.lists(st.sampled_from([line for data in SOURCES for line in data.splitlines()]), min_size=1, max_size=25))
     return b"\n".join(b" " * draw(st.integers(0, 6)) + line.lstrip() for line in lines)
 
 
 def outcome(data: bytes) -> Config | str:
-    """The Config, or what is said instead."""
+    """Return the Config, or the messages."""
     try:
         return config.parse(data, "g.yaml", environ=ENVIRON)
     except ConfigError as error:
@@ -58,10 +58,10 @@ def outcome(data: bytes) -> Config | str:
 @example(b"models: {a: &x [*x]}")
 @example(b"providers: {openai: {api_key: 'file:~nobody-here/x'}}")
 @example(b"listen: '[::1%${OPENAI_API_KEY}]:1'")
-def test_a_mutated_configuration_is_taken_or_refused_line_by_line(data: bytes) -> None:
-    found = outcome(data)
-    if isinstance(found, Config):
-        assert CANARY not in repr(found.providers)
+def test_a_mutated_configuration_is_valid_or_refused_with_messages(data: bytes) -> None:
+    result = outcome(data)
+    if isinstance(result, Config):
+        assert CANARY not in repr(result.providers)
     else:
-        assert all(LINE.fullmatch(line) or MORE.fullmatch(line) for line in found.split("\n")), found
-        assert CANARY not in found
+        assert all(LINE.fullmatch(line) or MORE.fullmatch(line) for line in result.split("\n")), result
+        assert CANARY not in result

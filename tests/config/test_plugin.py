@@ -1,4 +1,4 @@
-"""A provider type of an installed package brings its own keys, and its faults are told like everybody's."""
+"""Provider types of plugins: their own keys, and messages for mistakes in them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PROVIDER = Plugin()
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Put a package with a provider of the given type and source onto the path, with its entry point, as pip would."""
+    """Return a function that installs a plugin: a module with the given source and its entry point, as pip would."""
 
     def put(kind: str, source: str) -> None:
         module = f"plugin_{kind}"
@@ -63,14 +63,14 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
     return put
 
 
-def said(options: str, kind: str) -> str:
-    """What is said about a provider of the plugin's type with these options."""
+def message_of(options: str, kind: str) -> str:
+    """Return the error message for a provider of the plugin's type with these options."""
     with pytest.raises(ConfigError) as caught:
         config.parse(f"providers: {{{kind}: {options}}}".encode(), "g.yaml", environ={})
     return str(caught.value)
 
 
-def test_a_packages_own_keys_are_read_by_their_types(install: Callable[[str, str], None]) -> None:
+def test_keys_of_a_plugin_are_read_by_their_types(install: Callable[[str, str], None]) -> None:
     install("acme1", PLUGIN)
     text = """
 providers:
@@ -114,18 +114,20 @@ providers:
         ("{mode: slow, ratio: 0.9}", "1:40: providers.acme2.ratio: ratio must be at most 0.5 when mode is slow"),
     ],
 )
-def test_what_a_packages_key_cannot_be_is_told_at_its_place(install: Callable[[str, str], None], options: str, message: str) -> None:
+def test_invalid_values_of_a_plugins_keys_are_reported_at_their_place(
+    install: Callable[[str, str], None], options: str, message: str
+) -> None:
     install("acme2", PLUGIN)
-    assert message in said(options, "acme2")
+    assert message in message_of(options, "acme2")
 
 
-def test_a_package_that_cannot_be_loaded_is_a_problem_of_the_file_not_a_traceback(install: Callable[[str, str], None]) -> None:
+def test_a_plugin_that_cannot_be_loaded_is_reported_without_a_traceback(install: Callable[[str, str], None]) -> None:
     install("acme3", "raise RuntimeError('no licence')")
-    message = said("{}", "acme3")
+    message = message_of("{}", "acme3")
     assert message == "g.yaml:1:20: providers.acme3.type: the plugin of this type cannot be loaded: RuntimeError: no licence"
 
 
-def test_the_schema_has_the_keys_of_installed_packages(install: Callable[[str, str], None]) -> None:
+def test_the_schema_has_the_keys_of_installed_plugins(install: Callable[[str, str], None]) -> None:
     install("acme4", PLUGIN)
     found = json.loads(json.dumps(schema()))
     properties = found["properties"]["providers"]["additionalProperties"]["properties"]

@@ -1,4 +1,4 @@
-"""The JSON Schema is the one committed, and agrees with what is read."""
+"""The JSON Schema: the committed file is current, and it agrees with the reader."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASE = {"providers": {"local": {}}, "models": {"m": "local/x"}}
 
 
 def errors(document: Any) -> list[str]:
-    """What the schema finds wrong."""
+    """Return the errors that the schema finds."""
     return [error.message for error in jsonschema.Draft202012Validator(json.loads(schema_text())).iter_errors(document)]
 
 
@@ -28,16 +28,16 @@ def test_the_committed_schema_is_the_generated_one() -> None:
     assert (ROOT / "config" / "schema.json").read_text() == schema_text(), "run: lockgate schema > config/schema.json"
 
 
-def test_the_schema_is_a_schema() -> None:
+def test_the_schema_is_a_valid_json_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_shipped_file_names_the_schema_and_fits_it(path: Path) -> None:
+def test_every_shipped_file_refers_to_the_schema_and_matches_it(path: Path) -> None:
     first, _, rest = path.read_text().partition("\n")
     named = first.removeprefix("# yaml-language-server: $schema=")
     assert (path.parent / named).resolve() == ROOT / "config" / "schema.json"
-    # dates stay text, as they are for an editor and for us
+    # dates stay text, as in editors and in the reader
     loader = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": _without_dates()})
     assert errors(yaml.load(rest, Loader=loader)) == []
 
@@ -82,7 +82,7 @@ def _without_dates() -> dict[str, Any]:
         {"cors": "*"},
     ],
 )
-def test_what_the_schema_refuses_is_refused_when_read_too(extra: dict[str, Any]) -> None:
+def test_the_reader_refuses_what_the_schema_refuses(extra: dict[str, Any]) -> None:
     document = {**BASE, **extra}
     assert errors(document)
     with pytest.raises(ConfigError):
@@ -102,7 +102,7 @@ def test_what_the_schema_refuses_is_refused_when_read_too(extra: dict[str, Any])
         {"max_body": 1000},
     ],
 )
-def test_what_is_read_fits_the_schema(extra: dict[str, Any]) -> None:
+def test_the_schema_accepts_what_the_reader_accepts(extra: dict[str, Any]) -> None:
     document = {**BASE, **extra}
     environ = {"HOST": "127.0.0.1", "PORT": "1", "STRICT": "false", "SLOTS": "3"}
     assert config.parse(json.dumps(document).encode(), "x.yaml", environ=environ)

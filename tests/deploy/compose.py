@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.deploy import tools
-from tests.support.redis import binary, free_port
+from tests.support.redis import free_port, redis_server_program
 
 ROOT = tools.ROOT
 LONGEST_WAIT = 240.0
@@ -41,24 +41,24 @@ def seconds(text: str) -> float:
 
 def dockerfile(instruction: str) -> list[str]:
     """Return the words of the last ENTRYPOINT or CMD of deploy/Dockerfile, in JSON form."""
-    found = re.findall(rf"^{instruction} (\[.*\])$", (tools.DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
-    words: list[str] = json.loads(found[-1])
+    result = re.findall(rf"^{instruction} (\[.*\])$", (tools.DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    words: list[str] = json.loads(result[-1])
     return words
 
 
 def variables() -> dict[str, str]:
     """Return the environment of the image, except for the paths of programs and model."""
     (text,) = re.findall(r"^ENV (PATH=[^\\\n]*(?:\\\n[^\\\n]*)*)$", (tools.DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
-    found = dict(word.split("=", 1) for word in text.replace("\\\n", " ").split())
-    return {name: value for name, value in found.items() if name not in ("PATH", "LOCKGATE_CACHE")}
+    result = dict(word.split("=", 1) for word in text.replace("\\\n", " ").split())
+    return {name: value for name, value in result.items() if name not in ("PATH", "LOCKGATE_CACHE")}
 
 
 class Service:
     """One service as a process, with its output in a file."""
 
-    def __init__(self, stack: Stack, name: str, given: dict[str, Any]) -> None:
+    def __init__(self, stack: Stack, name: str, definition: dict[str, Any]) -> None:
         self.name = name
-        self.given = given
+        self.definition = definition
         self._stack = stack
         self.log = stack.folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -68,28 +68,28 @@ class Service:
 
     def _mounts(self) -> dict[str, Path]:
         """Return the local path of each container path."""
-        found = {path.split(":")[0]: self._made(path.split(":")[0]) for path in self.given.get("tmpfs", [])}
-        for one in self.given.get("volumes", []):
-            if one["type"] == "volume":
-                found[one["target"]] = self._stack.volume(one["source"])
+        result = {path.split(":")[0]: self._made(path.split(":")[0]) for path in self.definition.get("tmpfs", [])}
+        for entry in self.definition.get("volumes", []):
+            if entry["type"] == "volume":
+                result[entry["target"]] = self._stack.volume(entry["source"])
             else:
-                found[one["target"]] = self._copied(Path(one["source"]), one["target"])
-        for one in self.given.get("secrets", []):
-            target = one.get("target") or f"/run/secrets/{one['source']}"
-            found[target] = Path(self._stack.config["secrets"][one["source"]]["file"])
-        return found | self._parents(found)
+                result[entry["target"]] = self._copied(Path(entry["source"]), entry["target"])
+        for entry in self.definition.get("secrets", []):
+            target = entry.get("target") or f"/run/secrets/{entry['source']}"
+            result[target] = Path(self._stack.config["secrets"][entry["source"]]["file"])
+        return result | self._parents(result)
 
     def _parents(self, mounts: dict[str, Path]) -> dict[str, Path]:
         """Return folders named by a command that contain mounts, with links to the mounts."""
-        words = [*(self.given.get("entrypoint") or []), *(self.given.get("command") or [])]
-        found = {}
+        words = [*(self.definition.get("entrypoint") or []), *(self.definition.get("command") or [])]
+        result = {}
         for word in words:
             inside = [path for path in mounts if path.startswith(f"{word}/")] if word.startswith("/") else []
             if inside:
-                found[word] = self._made(word)
+                result[word] = self._made(word)
             for path in inside:
-                (found[word] / path.removeprefix(f"{word}/")).symlink_to(mounts[path])
-        return found
+                (result[word] / path.removeprefix(f"{word}/")).symlink_to(mounts[path])
+        return result
 
     def _made(self, path: str) -> Path:
         folder = self.folder / path.strip("/")
@@ -105,9 +105,9 @@ class Service:
 
     def translate_files(self) -> None:
         """Translate container paths and hosts in the mounted files."""
-        for one in self.given.get("volumes", []):
-            here = self.paths[one["target"]]
-            if one["type"] == "bind":
+        for entry in self.definition.get("volumes", []):
+            here = self.paths[entry["target"]]
+            if entry["type"] == "bind":
                 for file in [here] if here.is_file() else [path for path in here.rglob("*") if path.is_file()]:
                     file.write_text(self.translated(file.read_text()))
 
@@ -129,40 +129,40 @@ class Service:
 
     def argv(self, words: list[str]) -> list[str]:
         """Translate a command line of the container."""
-        found = [self.translated(word) for word in words]
-        if found[0] == "/opt/lockgate/bin/python":
+        result = [self.translated(word) for word in words]
+        if result[0] == "/opt/lockgate/bin/python":
             # -I would hide this checkout from the interpreter; -P keeps the relevant part
-            found = [sys.executable, *("-P" if word == "-I" else word for word in found[1:])]
-        if found[0] == "redis-server":
-            found[0] = binary() or tools.debian("redis-server")
-        return found
+            result = [sys.executable, *("-P" if word == "-I" else word for word in result[1:])]
+        if result[0] == "redis-server":
+            result[0] = redis_server_program() or tools.debian("redis-server")
+        return result
 
     @property
     def ours(self) -> bool:
         """Return whether the service runs the image of deploy/Dockerfile."""
-        return str(self.given.get("image", "")).startswith("lockgate:")
+        return str(self.definition.get("image", "")).startswith("lockgate:")
 
     @property
     def environment(self) -> dict[str, str]:
         """Return the service's variables and those that every process needs."""
         kept = {name: value for name, value in os.environ.items() if name in KEPT}
         image = variables() if self.ours else {}
-        own = {name: self.translated(str(value)) for name, value in (image | (self.given.get("environment") or {})).items()}
+        own = {name: self.translated(str(value)) for name, value in (image | (self.definition.get("environment") or {})).items()}
         return {**kept, "PYTHONPATH": str(ROOT), **own}
 
     def start(self, *instead: str) -> None:
         """Start the service, with its own command or `instead`, like `docker compose run`."""
-        entrypoint = self.given.get("entrypoint") or (dockerfile("ENTRYPOINT") if self.ours else [])
-        command = self.given.get("command") or (dockerfile("CMD") if self.ours and not self.given.get("entrypoint") else [])
+        entrypoint = self.definition.get("entrypoint") or (dockerfile("ENTRYPOINT") if self.ours else [])
+        command = self.definition.get("command") or (dockerfile("CMD") if self.ours and not self.definition.get("entrypoint") else [])
         words = self.argv([*entrypoint, *(instead or command)])
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(words, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def healthy(self) -> bool:
         """Run the health check once and return whether it passed."""
-        kind, *words = self.given["healthcheck"]["test"]
+        kind, *words = self.definition["healthcheck"]["test"]
         words = ["/bin/sh", "-c", self.translated(words[0])] if kind == "CMD-SHELL" else self.argv(words)
-        limit = seconds(self.given["healthcheck"]["timeout"])
+        limit = seconds(self.definition["healthcheck"]["timeout"])
         try:
             # twice the timeout, because this machine may be busy
             done = subprocess.run(words, env=self.environment, cwd=self.folder, capture_output=True, timeout=2 * limit, check=False)
@@ -177,7 +177,7 @@ class Service:
             assert self.process.wait(LONGEST_WAIT) == 0, self.output
         if condition != "service_healthy":
             return
-        check = self.given["healthcheck"]
+        check = self.definition["healthcheck"]
         pause = seconds(check.get("start_interval") or check["interval"])
         deadline = time.monotonic() + LONGEST_WAIT
         while not self.healthy():
@@ -191,7 +191,7 @@ class Service:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(seconds(self.given.get("stop_grace_period", "10s")))
+            return self.process.wait(seconds(self.definition.get("stop_grace_period", "10s")))
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
@@ -213,20 +213,20 @@ class Stack:
         done = tools.run(*command, "config", "--format", "json", env=env)
         assert done.returncode == 0, done.stderr
         self.config: dict[str, Any] = json.loads(done.stdout.replace("$$", "$"))  # config escapes dollars
-        wanted = {name: one for name, one in self.config["services"].items() if name not in without}
-        self.ports = {name: self._ports(name, one) for name, one in wanted.items()}
-        self.services = {name: Service(self, name, one) for name, one in wanted.items()}
+        wanted = {name: entry for name, entry in self.config["services"].items() if name not in without}
+        self.ports = {name: self._ports(name, entry) for name, entry in wanted.items()}
+        self.services = {name: Service(self, name, entry) for name, entry in wanted.items()}
         for service in self.services.values():
             service.translate_files()
         self._started: list[Service] = []
 
-    def _ports(self, name: str, given: dict[str, Any]) -> dict[int, int]:
+    def _ports(self, name: str, definition: dict[str, Any]) -> dict[int, int]:
         """Return the local port of each container port: the published one, or a free one if a service or its command names it."""
-        mounted = [Path(volume["source"]) for one in self.config["services"].values() for volume in one.get("volumes", [])]
+        mounted = [Path(volume["source"]) for entry in self.config["services"].values() for volume in entry.get("volumes", [])]
         texts = [json.dumps(self.config), *(path.read_text() for path in mounted if path.is_file())]
-        found = {int(port) for text in texts for port in re.findall(rf"\b{name}:(\d{{2,5}})\b", text)}
-        published = {int(one["target"]): int(one["published"]) for one in given.get("ports", [])}
-        return {port: free_port() for port in found} | published
+        result = {int(port) for text in texts for port in re.findall(rf"\b{name}:(\d{{2,5}})\b", text)}
+        published = {int(entry["target"]): int(entry["published"]) for entry in definition.get("ports", [])}
+        return {port: free_port() for port in result} | published
 
     def volume(self, name: str) -> Path:
         """Return the folder of a named volume, which all services share."""
@@ -238,14 +238,14 @@ class Stack:
         """Start the services like `docker compose up --wait`."""
         waiting = dict(self.services)
         while waiting:
-            name = next(name for name, one in waiting.items() if not waiting.keys() & (one.given.get("depends_on") or {}).keys())
+            name = next(name for name, entry in waiting.items() if not waiting.keys() & (entry.definition.get("depends_on") or {}).keys())
             service = waiting.pop(name)
-            for other, how in (service.given.get("depends_on") or {}).items():
+            for other, how in (service.definition.get("depends_on") or {}).items():
                 self.services[other].wait_for(how["condition"])
             service.start()
             self._started.append(service)
         for service in self._started:
-            if "test" in service.given.get("healthcheck", {}):
+            if "test" in service.definition.get("healthcheck", {}):
                 service.wait_for("service_healthy")
 
     def down(self) -> dict[str, int]:

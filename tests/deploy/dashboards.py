@@ -33,9 +33,10 @@ def filled(query: str, page: dict[str, Any]) -> str:
 
 def queries() -> list[tuple[str, str]]:
     """Return every query, including those of annotations, as pairs of `page: panel` and query."""
-    found = [(f"{name}: {panel['title']}", filled(one["expr"], PAGES[name])) for name, panel in panels() for one in panel["targets"]]
-    found += [(f"{name}: {one['name']}", filled(one["expr"], page)) for name, page in PAGES.items() for one in page["annotations"]["list"]]
-    return found
+    result = [(f"{name}: {panel['title']}", filled(entry["expr"], PAGES[name])) for name, panel in panels() for entry in panel["targets"]]
+    for name, page in PAGES.items():
+        result += [(f"{name}: {entry['name']}", filled(entry["expr"], page)) for entry in page["annotations"]["list"]]
+    return result
 
 
 def metrics_of(query: str) -> set[str]:
@@ -47,7 +48,7 @@ def metrics_of(query: str) -> set[str]:
 
 def labels_of(query: str) -> dict[str, set[str]]:
     """Return the labels that a query matches, by metric."""
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for name, inside in re.findall(r"\b([a-z_:]+)\{([^}]*)\}", query):
-        found.setdefault(name, set()).update(re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', inside))
-    return found
+        result.setdefault(name, set()).update(re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', inside))
+    return result

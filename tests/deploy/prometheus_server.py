@@ -57,8 +57,8 @@ class PrometheusServer:
 
     def values(self, query: str) -> list[float]:
         """Return the current values of a query, without NaN."""
-        found = [float(series["value"][1]) for series in self.get("query", query=query)["result"]]
-        return [value for value in found if not math.isnan(value)]
+        values = [float(series["value"][1]) for series in self.get("query", query=query)["result"]]
+        return [value for value in values if not math.isnan(value)]
 
     def stop(self) -> None:
         """Stop the server."""

@@ -27,8 +27,8 @@ ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in rules() if 
 def unit_tests(name: str) -> list[dict[str, Any]]:
     """Return the unit tests of one alert."""
     documents = [yaml.safe_load(path.read_text()) for path in UNIT_TESTS]
-    found = [case for document in documents for one in document["tests"] for case in one["alert_rule_test"]]
-    return [case for case in found if case["alertname"] == name]
+    cases = [case for document in documents for entry in document["tests"] for case in entry["alert_rule_test"]]
+    return [case for case in cases if case["alertname"] == name]
 
 
 def test_each_alert_has_one_runbook_entry() -> None:
@@ -63,7 +63,7 @@ def test_rule_tests_use_the_rules_that_prometheus_loads() -> None:
     loaded = yaml.safe_load((tools.DEPLOY / "prometheus.yml").read_text())["rule_files"]
     assert loaded == ["rules/*.yml"]
     for path in UNIT_TESTS:
-        named = {(path.parent / one).resolve() for one in yaml.safe_load(path.read_text())["rule_files"]}
+        named = {(path.parent / entry).resolve() for entry in yaml.safe_load(path.read_text())["rule_files"]}
         assert named == set(RULES)
 
 

@@ -60,7 +60,7 @@ def test_long_running_service_restarts_has_a_health_check_and_a_stop_grace(name:
 
 
 def test_images_have_fixed_tags() -> None:
-    assert [one["image"] for one in SERVICES.values() if not re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)+", one["image"])] == []
+    assert [service["image"] for service in SERVICES.values() if not re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)+", service["image"])] == []
 
 
 def test_redis_has_no_published_port_and_shares_its_network_with_the_gateway_only() -> None:
@@ -68,7 +68,7 @@ def test_redis_has_no_published_port_and_shares_its_network_with_the_gateway_onl
     assert "ports" not in redis
     assert redis["networks"] == ["store"]
     assert STACK["networks"]["store"]["internal"] is True
-    assert [name for name, one in SERVICES.items() if "store" in one.get("networks", [])] == ["redis", "gateway"]
+    assert [name for name, service in SERVICES.items() if "store" in service.get("networks", [])] == ["redis", "gateway"]
 
 
 def test_redis_evicts_nothing_and_requires_a_password() -> None:
@@ -81,19 +81,19 @@ def test_redis_evicts_nothing_and_requires_a_password() -> None:
 
 
 def test_only_the_callers_port_can_be_published_beyond_loopback() -> None:
-    published = {port for one in SERVICES.values() for port in one.get("ports", [])}
+    published = {port for service in SERVICES.values() for port in service.get("ports", [])}
     assert {port for port in published if not port.startswith("127.0.0.1:")} == {"${LOCKGATE_BIND:-127.0.0.1}:${LOCKGATE_PORT:-8080}:8080"}
 
 
 def test_file_contains_no_secret() -> None:
-    variables = [f"{name}={value}" for one in SERVICES.values() for name, value in one.get("environment", {}).items()]
+    variables = [f"{name}={value}" for service in SERVICES.values() for name, value in service.get("environment", {}).items()]
     secret = [text for text in variables if re.search(r"(?i)passw|secret|token|_key", text.partition("=")[0])]
     assert secret == ["GF_SECURITY_ADMIN_PASSWORD__FILE=/secrets/grafana/admin-password"]
     assert re.findall(r"(?i)changeme|sk-1234|requirepass", TEXT) == []
 
 
 def test_each_service_mounts_only_its_own_secrets() -> None:
-    seen = {name: [v.split(":")[0] for v in one["volumes"] if "-secrets" in v] for name, one in SERVICES.items() if name != "init"}
+    seen = {name: [v.split(":")[0] for v in service["volumes"] if "-secrets" in v] for name, service in SERVICES.items() if name != "init"}
     assert seen == {name: [f"{name}-secrets"] for name in LASTING}
 
 
@@ -103,7 +103,7 @@ def test_stop_grace_is_longer_than_grace_and_drain() -> None:
 
 
 def test_mounted_files_exist() -> None:
-    mounted = [volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", []) if volume.startswith("./")]
+    mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", []) if volume.startswith("./")]
     assert mounted
     assert [path for path in mounted if not (tools.ROOT / path).exists()] == []
 
@@ -118,6 +118,6 @@ def test_provider_credentials_are_secrets_outside_version_control() -> None:
 
 
 def test_volumes_and_networks_are_declared_and_used() -> None:
-    used = {volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", []) if not volume.startswith("./")}
+    used = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", []) if not volume.startswith("./")}
     assert used == set(STACK["volumes"])
-    assert {network for one in SERVICES.values() for network in one.get("networks", [])} == set(STACK["networks"])
+    assert {network for service in SERVICES.values() for network in service.get("networks", [])} == set(STACK["networks"])

@@ -44,7 +44,7 @@ def test_panel_has_a_unit_a_description_and_a_query(panel: dict[str, Any]) -> No
     assert len(panel["description"]) > 10
     assert panel["targets"]
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-    assert len({one["refId"] for one in panel["targets"]}) == len(panel["targets"])
+    assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -62,7 +62,7 @@ def test_panels_do_not_overlap(name: str) -> None:
 def test_declared_variables_are_used_and_used_variables_declared(name: str) -> None:
     page = PAGES[name]
     declared = {variable["name"] for variable in page["templating"]["list"]} - {"datasource"}
-    text = " ".join(one["expr"] for panel in page["panels"] for one in panel["targets"])
+    text = " ".join(target["expr"] for panel in page["panels"] for target in panel["targets"])
     assert {variable for variable in ("model", "target", "key") if f"${variable}" in text} == declared
 
 
@@ -78,8 +78,8 @@ def test_provisioning_matches_the_mounts_of_the_stack() -> None:
 
 
 def test_metrics_of_a_query_are_extracted() -> None:
-    found = metrics_of('(sum by (a, le) (rate(x_total{b="c_d"}[5m])) or vector(0)) / sum(rate(y_bucket[1m])) > 0.5')
-    assert found == {"x_total", "y_bucket"}
+    metrics = metrics_of('(sum by (a, le) (rate(x_total{b="c_d"}[5m])) or vector(0)) / sum(rate(y_bucket[1m])) > 0.5')
+    assert metrics == {"x_total", "y_bucket"}
     assert metrics_of("histogram_quantile(0.95, sum by (le) (rate(z_bucket[20s])))") == {"z_bucket"}
 
 

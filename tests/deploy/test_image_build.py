@@ -121,8 +121,8 @@ def test_container_answers_from_the_local_model_and_ends_on_sigterm(built: Built
         if process.poll() is None:
             os.kill(own(process), signal.SIGKILL)  # buildah ends with its child; killing buildah would leave the child running
             process.wait()
-    said = log.read_text()
-    assert [sign for sign in UNCLEAN if sign in said] == [], said
+    output = log.read_text()
+    assert [sign for sign in UNCLEAN if sign in output] == [], output
 
 
 # $1 the image's files, $2 a folder for the state, then the command: the hardening of the stack and the manifests, done with mounts
@@ -143,7 +143,7 @@ def test_image_runs_with_a_read_only_root_and_without_capabilities(built: Built,
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, 65532, 65532)
-    variables = {**dict(one.split("=", 1) for one in built.config["Env"]), "PORT": str(free_port()), "ADMIN_PORT": str(free_port())}
+    variables = {**dict(pair.split("=", 1) for pair in built.config["Env"]), "PORT": str(free_port()), "ADMIN_PORT": str(free_port())}
     words = [*built.config["Entrypoint"], *built.config["Cmd"]]
     log = tmp_path / "hardened.log"
     with log.open("wb") as out:
@@ -158,8 +158,8 @@ def test_image_runs_with_a_read_only_root_and_without_capabilities(built: Built,
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()
-    said = log.read_text()
-    assert [sign for sign in (*UNCLEAN, "is not writable") if sign in said] == [], said
+    output = log.read_text()
+    assert [sign for sign in (*UNCLEAN, "is not writable") if sign in output] == [], output
     assert list(state.rglob("*.journal"))
     with pytest.raises(AssertionError):
         built.buildah("run", built.container, "--", "/opt/lockgate/bin/python", "-c", "open('/opt/lockgate/new', 'w')")
@@ -170,7 +170,7 @@ def test_image_declares_user_entrypoint_and_stop_signal(built: Built) -> None:
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["/opt/lockgate/bin/python", "-I", "-m", "gateway"]
     assert config["StopSignal"] == "SIGTERM"
-    variables = dict(one.split("=", 1) for one in config["Env"])
+    variables = dict(pair.split("=", 1) for pair in config["Env"])
     assert variables["PYTHONDONTWRITEBYTECODE"] == variables["PYTHONSAFEPATH"] == "1"
     assert [name for name in variables if name.startswith("PIP_")] == []
 

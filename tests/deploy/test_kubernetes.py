@@ -15,13 +15,13 @@ from tests.deploy.compose import seconds
 
 FOLDER = tools.DEPLOY / "kubernetes"
 FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
-OBJECTS: list[dict[str, Any]] = [one for path in FILES for one in yaml.safe_load_all(path.read_text())]
+OBJECTS: list[dict[str, Any]] = [item for path in FILES for item in yaml.safe_load_all(path.read_text())]
 
 
 def the(kind: str, name: str = "lockgate") -> dict[str, Any]:
     """Return one object by kind and name."""
-    (found,) = [one for one in OBJECTS if one["kind"] == kind and one["metadata"]["name"] == name]
-    return found
+    (result,) = [item for item in OBJECTS if item["kind"] == kind and item["metadata"]["name"] == name]
+    return result
 
 
 POD: dict[str, Any] = the("Deployment")["spec"]["template"]["spec"]
@@ -37,7 +37,7 @@ def test_kustomization_lists_every_file() -> None:
 def test_every_object_is_in_the_restricted_namespace() -> None:
     labels = the("Namespace")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert {one["metadata"].get("namespace") for one in OBJECTS if one["kind"] != "Namespace"} == {"lockgate"}
+    assert {item["metadata"].get("namespace") for item in OBJECTS if item["kind"] != "Namespace"} == {"lockgate"}
 
 
 def test_pod_meets_the_restricted_profile_and_has_a_read_only_root() -> None:
@@ -62,10 +62,10 @@ def test_secrets_are_owner_only_files_and_never_variables() -> None:
     assert "env" not in CONTAINER
     assert "envFrom" not in CONTAINER
     secrets = [volume["secret"] for volume in POD["volumes"] if "secret" in volume]
-    assert [one["defaultMode"] for one in secrets] == [0o400, 0o400]
+    assert [item["defaultMode"] for item in secrets] == [0o400, 0o400]
     mounts = {mount["name"]: mount for mount in CONTAINER["volumeMounts"]}
     assert [name for name, mount in mounts.items() if not mount.get("readOnly")] == ["state", "tmp"]
-    assert [one["kind"] for one in OBJECTS if one["kind"] == "Secret"] == []
+    assert [item["kind"] for item in OBJECTS if item["kind"] == "Secret"] == []
 
 
 def test_probes_use_readiness_and_liveness_and_startup_waits_for_the_model() -> None:
@@ -99,7 +99,7 @@ def test_selectors_match_the_pods() -> None:
         the("Service", "lockgate-admin")["spec"]["selector"],
         POD["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
     ]
-    assert [one for one in selectors if not one.items() <= labels.items()] == []
+    assert [item for item in selectors if not item.items() <= labels.items()] == []
     scraped = the("ServiceMonitor")["spec"]["selector"]["matchLabels"]
     assert scraped.items() <= the("Service", "lockgate-admin")["metadata"]["labels"].items()
     assert not scraped.items() <= the("Service")["metadata"]["labels"].items()
@@ -113,7 +113,7 @@ def test_prometheus_uses_the_admin_key_from_a_secret() -> None:
 
 def test_autoscaler_uses_streams_in_flight() -> None:
     metrics = the("HorizontalPodAutoscaler")["spec"]["metrics"]
-    assert [one["pods"]["metric"]["name"] for one in metrics if one["type"] == "Pods"] == ["lockgate_streams_in_flight"]
+    assert [item["pods"]["metric"]["name"] for item in metrics if item["type"] == "Pods"] == ["lockgate_streams_in_flight"]
     from gateway.metrics.table import GAUGES
 
     assert "lockgate_streams_in_flight" in GAUGES
@@ -139,18 +139,18 @@ def test_egress_excludes_metadata_service_and_private_addresses(address: str) ->
     assert blocks
     for block in blocks:
         inside = ip_address(address) in ip_network(block["cidr"])
-        assert not inside or any(ip_address(address) in ip_network(one) for one in block["except"]), block
+        assert not inside or any(ip_address(address) in ip_network(item) for item in block["except"]), block
     assert any(ip_address("1.1.1.1") in ip_network(block["cidr"]) for block in blocks)
 
 
 def _ingress() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = the("NetworkPolicy")["spec"]["ingress"]
-    return found
+    result: list[dict[str, Any]] = the("NetworkPolicy")["spec"]["ingress"]
+    return result
 
 
 def _egress() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = the("NetworkPolicy")["spec"]["egress"]
-    return found
+    result: list[dict[str, Any]] = the("NetworkPolicy")["spec"]["egress"]
+    return result
 
 
 def test_configuration_is_valid_with_the_secrets(tmp_path: Any) -> None:
@@ -160,10 +160,10 @@ def test_configuration_is_valid_with_the_secrets(tmp_path: Any) -> None:
         (tmp_path / name).chmod(0o400)
     (mount,) = [mount for mount in CONTAINER["volumeMounts"] if mount["name"] == "secrets"]
     text = the("ConfigMap")["data"]["gateway.yaml"].replace(f"file:{mount['mountPath']}/", f"file:{tmp_path}/")
-    found = config.parse(text.encode(), "gateway.yaml", environ={})
-    assert found.admin.key_hash == digest
-    assert [one.reveal() for one in found.store_password] == ["a long random password"]
-    assert {found.listen.port, found.admin.listen.port} == {port["containerPort"] for port in CONTAINER["ports"]}
+    result = config.parse(text.encode(), "gateway.yaml", environ={})
+    assert result.admin.key_hash == digest
+    assert [item.reveal() for item in result.store_password] == ["a long random password"]
+    assert {result.listen.port, result.admin.listen.port} == {port["containerPort"] for port in CONTAINER["ports"]}
 
 
 @pytest.mark.prove

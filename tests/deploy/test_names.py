@@ -23,19 +23,19 @@ PROMETHEUS_OWN = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate
 
 def declared() -> dict[str, set[str]]:
     """Return every series name with its labels: counters as exposed, histograms by their three parts."""
-    found = {f"{name}_total": set(labels) for name, (_, labels) in COUNTERS.items()}
-    found |= {name: set(labels) for name, (_, labels, _) in GAUGES.items()}
+    series = {f"{name}_total": set(labels) for name, (_, labels) in COUNTERS.items()}
+    series |= {name: set(labels) for name, (_, labels, _) in GAUGES.items()}
     for name, view in HISTOGRAMS.items():
         labels = {label for label, _ in view.labels}
-        found |= {f"{name}_{part}": labels | ({"le"} if part == "bucket" else set()) for part in ("bucket", "sum", "count")}
-    return found | PROMETHEUS_OWN | {rule["record"]: set() for _, rule in RULES if "record" in rule}
+        series |= {f"{name}_{part}": labels | ({"le"} if part == "bucket" else set()) for part in ("bucket", "sum", "count")}
+    return series | PROMETHEUS_OWN | {rule["record"]: set() for _, rule in RULES if "record" in rule}
 
 
 DECLARED = declared()
 QUERIES = [*queries(), *((name, rule["expr"]) for name, rule in RULES)]
 
 
-@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=f"{index}-{one[0]}") for index, one in enumerate(QUERIES)])
+@pytest.mark.parametrize(("where", "query"), [pytest.param(*case, id=f"{index}-{case[0]}") for index, case in enumerate(QUERIES)])
 def test_query_uses_declared_metrics_and_labels(where: str, query: str) -> None:
     names = metrics_of(query.replace("ALERTS", "up"))
     assert names, f"{where}: {query}"
@@ -44,7 +44,7 @@ def test_query_uses_declared_metrics_and_labels(where: str, query: str) -> None:
         assert labels - DECLARED[name] - {"job", "instance"} == set(), name
 
 
-@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=f"{index}-{one[0]}") for index, one in enumerate(QUERIES)])
+@pytest.mark.parametrize(("where", "query"), [pytest.param(*case, id=f"{index}-{case[0]}") for index, case in enumerate(QUERIES)])
 def test_query_groups_by_existing_labels(where: str, query: str) -> None:
     known = {"job", "instance", "alertname"}.union(*(DECLARED[name] for name in metrics_of(query.replace("ALERTS", "up"))))
     grouped = {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", query) for label in group.split(",")}

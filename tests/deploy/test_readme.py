@@ -21,8 +21,8 @@ def test_links_resolve() -> None:
 
 def test_every_file_is_listed() -> None:
     named = {link.rstrip("/").partition("/")[0] for link in re.findall(r"\]\(([^)#]+)\)", TEXT)}
-    there = {path.name for path in tools.DEPLOY.iterdir()} - {"README.md", "secrets"}
-    assert there - named == set()
+    existing = {path.name for path in tools.DEPLOY.iterdir()} - {"README.md", "secrets"}
+    assert existing - named == set()
 
 
 def test_variables_of_the_stack_are_listed() -> None:
@@ -46,8 +46,8 @@ def test_runbook_reads_the_admin_key_from_an_existing_secret() -> None:
 
 def test_created_secrets_are_those_that_the_manifests_mount() -> None:
     made = set(re.findall(r"create secret generic (\S+)", TEXT))
-    documents = [one for path in (tools.DEPLOY / "kubernetes").glob("*.yaml") for one in yaml.safe_load_all(path.read_text())]
-    (pod,) = [one["spec"]["template"]["spec"] for one in documents if one["kind"] == "Deployment"]
+    documents = [document for path in (tools.DEPLOY / "kubernetes").glob("*.yaml") for document in yaml.safe_load_all(path.read_text())]
+    (pod,) = [document["spec"]["template"]["spec"] for document in documents if document["kind"] == "Deployment"]
     mounted = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
-    (monitor,) = [one["spec"]["endpoints"][0] for one in documents if one["kind"] == "ServiceMonitor"]
+    (monitor,) = [document["spec"]["endpoints"][0] for document in documents if document["kind"] == "ServiceMonitor"]
     assert made == mounted | {monitor["authorization"]["credentials"]["name"]}

@@ -83,7 +83,7 @@ def test_prometheus_scrapes_and_has_loaded_every_rule(running: Running) -> None:
     while not running.query('sum(lockgate_requests_total{model="local"}) > 0'):
         assert time.monotonic() < deadline, running.query("up")
         time.sleep(0.5)
-    assert [one["value"][1] for one in running.query('up{job="lockgate"}')] == ["1"]
+    assert [series["value"][1] for series in running.query('up{job="lockgate"}')] == ["1"]
     groups = httpx.get(f"{running.prometheus}/api/v1/rules", timeout=10, trust_env=False).json()["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert len(rules) > 30

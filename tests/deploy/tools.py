@@ -22,16 +22,16 @@ def locked(name: str) -> str:
 
 def compose() -> str:
     """Return the real docker compose binary, because its package's script ignores the exit code."""
-    found = sorted(TOOLS.glob("lib/python*/site-packages/compose/docker-compose"))
-    assert found, "docker-compose is missing: make install-tools"
-    return str(found[0])
+    program = sorted(TOOLS.glob("lib/python*/site-packages/compose/docker-compose"))
+    assert program, "docker-compose is missing: make install-tools"
+    return str(program[0])
 
 
 def debian(name: str) -> str:
     """Return the path of a Debian program, possibly in a folder that is only on root's PATH."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    assert found, f"{name} is missing: make install-tools, as root"
-    return found
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    assert program, f"{name} is missing: make install-tools, as root"
+    return program
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

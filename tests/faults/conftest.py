@@ -92,8 +92,8 @@ class Gate(Live):
     async def examine(self) -> None:
         """Nothing is left over, nothing reserved, nothing failed inside, no secret came out."""
         gateway = self.gateway
-        await eventually(lambda: gateway.metrics.in_flight == 0 and len(gateway.watch) == 0)
-        await eventually(lambda: gateway.lender.native.in_use == 0 and gateway.lender.native.waiting == 0)
+        await eventually(lambda: gateway.metrics.in_flight == 0 and len(gateway.sweeper) == 0)
+        await eventually(lambda: gateway.resources.native.in_use == 0 and gateway.resources.native.waiting == 0)
         assert gateway.metrics.counts["lockgate_internal_errors"] == {}, self.lines()
         assert self.leases() == {}
         written = json.dumps([self.lines(), self.reports]) + gateway.metrics.expose().decode()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.targets.cooldown import LONG
+from gateway.targets.cooldown import SLOW_FAILURE_S
 from tests.faults.behaviours import RST, chat_chunk, play, status
 from tests.faults.client import chat
 from tests.faults.conftest import Gate, Serve
@@ -145,7 +145,7 @@ async def test_a_stream_that_broke_late_was_no_waiting_in_vain_and_turns_nobody_
     async def breaks_late(exchange: Exchange) -> None:
         await exchange.start_stream()
         await exchange.event(chat_chunk("one "))
-        await exchange.sleep(LONG + 0.2)
+        await exchange.sleep(SLOW_FAILURE_S + 0.2)
         exchange.fin()
 
     up.on(PATH, canned(BACK))

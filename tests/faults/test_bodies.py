@@ -100,7 +100,7 @@ async def test_u39_a_refusal_during_the_upload_is_passed_on_and_its_connection_d
     assert (answer.status, answer.error["code"]) == (seen, code)
     await gate.record(status=seen)
     assert gate.count("lockgate_upstream_errors", "client_error" if number == 413 else "auth") == 1
-    assert gate.gateway.lender.native.idle == 0
+    assert gate.gateway.resources.native.idle == 0
     assert up.requests[0].body == b""
     assert len(up.requests) == 1
 

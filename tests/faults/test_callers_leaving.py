@@ -64,9 +64,9 @@ async def test_c1_leaving_the_queue_for_a_connection_reaches_no_upstream(serve: 
         await first.post(chat())
         await up.wait_for(lambda up: len(up.requests) == 1)
         await second.post(chat(stream=stream))
-        await eventually(lambda: gate.gateway.lender.native.waiting == 1)
+        await eventually(lambda: gate.gateway.resources.native.waiting == 1)
         LEAVING[way](second)
-        await eventually(lambda: gate.gateway.lender.native.waiting == 0)
+        await eventually(lambda: gate.gateway.resources.native.waiting == 0)
         (record,) = [line for line in await gate_records(gate, 1) if line["status"] == 499]
         assert record["aborted"] == "queue"
         first.fin()
@@ -85,10 +85,10 @@ async def test_c1_leaving_before_the_upstream_is_connected_ends_the_attempt(serv
         gate = await serve((base_url, "mock"), first={"connect": "20s"})
         async with await FaultClient.connect(gate.port) as client:
             await client.post(chat())
-            await eventually(lambda: gate.gateway.lender.native.in_use == 1)
+            await eventually(lambda: gate.gateway.resources.native.in_use == 1)
             client.fin()
             left = time.monotonic()
-            await eventually(lambda: gate.gateway.lender.native.in_use == 0)
+            await eventually(lambda: gate.gateway.resources.native.in_use == 0)
             figure("dialling given up after", (time.monotonic() - left) * 1000, "ms")
             assert time.monotonic() - left < 2
         await assert_left(gate, "queue")
@@ -287,12 +287,12 @@ async def test_u42_after_thousands_of_cancels_under_contention_every_probe_succe
         await asyncio.gather(*(leave_early(gate.port, draw) for _ in range(BATCH)))
     await eventually(lambda: gate.gateway.metrics.in_flight == 0, within=30)
     figure(f"{cancels} cancels", time.monotonic() - before, "s")
-    assert gate.gateway.lender.native.in_use == 0
-    assert gate.gateway.lender.native.waiting == 0
+    assert gate.gateway.resources.native.in_use == 0
+    assert gate.gateway.resources.native.waiting == 0
     up.delay = 0.0
     probes = await asyncio.gather(*(gate.ask(chat(stream=at % 2 == 0)) for at in range(20)))
     assert [probe.status for probe in probes] == [200] * 20
-    assert gate.gateway.lender.native.in_use == 0
+    assert gate.gateway.resources.native.in_use == 0
     records = await gate.records(cancels + 20)
     aborted = sum(record["status"] == 499 for record in records)
     assert aborted > cancels / 2

@@ -195,7 +195,7 @@ async def test_the_times_of_a_continued_stream_are_those_of_the_target_that_bega
     assert 0 < receipt["time_info"]["prompt_time"] < receipt["time_info"]["total_time"]
     record = await gate.record(status=200, stream_end="ok")
     assert record["gateway_ms"] < record["first_byte_ms"]
-    paces = gate.gateway.paces
+    paces = gate.gateway.latencies
     assert paces["p0/a"].expected(stream=True) > 0
     assert paces["p1/b"].expected(stream=True) == 0.0, "nobody knows how soon it would have begun"
     seen = {view.target: view.latency_ms for view in gate.gateway.target_views()}

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from gateway.admin.app import build_admin
-from gateway.admin.health import Health
+from gateway.admin.health import Readiness
 from gateway.config.formats import Address
 from gateway.config.load import Overrides
 from gateway.config.source import ConfigSource
 from gateway.http.caller import CallerDeadlines
-from gateway.http.listener import bind, server, shown
+from gateway.http.listener import bind, make_server, url_of
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 from gateway.server.app import build_app
@@ -94,16 +94,16 @@ async def live(
         descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         reports: list[str] = []
         gateway = Gateway(config, CallLog(descriptor, human=False), reports.append, deadlines=deadlines, resolver=resolver)
-        health, reloader = Health(), Reloader(gateway, source, loaded)
+        health, reloader = Readiness(), Reloader(gateway, source, loaded)
         listeners = [bind(Address("127.0.0.1", 0)), bind(Address("127.0.0.1", 0))]
         app, heads = build_app(gateway), lambda: gateway.config.callers.headers
-        callers = server(app, tls=config.tls, grace=2, heads=heads, refused=gateway.refused_at_the_edge)
-        servers = [callers, server(build_admin(gateway, health, reloader), grace=1)]
+        callers = make_server(app, tls=config.tls, grace=2, head_timeout_s=heads, on_reject=gateway.count_edge_refusal)
+        servers = [callers, make_server(build_admin(gateway, health, reloader), grace=1)]
         await gateway.start()
         tasks = [asyncio.create_task(one.serve([listener])) for one, listener in zip(servers, listeners, strict=True)]
         await eventually(lambda: all(one.started for one in servers))
         health.serving = True
-        found = Live(gateway, shown(listeners[0], tls=config.tls is not None), shown(listeners[1]), log)
+        found = Live(gateway, url_of(listeners[0], tls=config.tls is not None), url_of(listeners[1]), log)
         found.reports, found.reloader, found.path = reports, reloader, path
         watching = asyncio.create_task(reloader.watch()) if watch else None
         try:

@@ -88,7 +88,7 @@ async def test_latency_sends_nearly_everything_to_the_target_that_speaks_first(
     up.on(lambda request: request.model == "slow", delayed(0.15))
     async with live(split(up, "balance: latency", "{up/slow: 1, up/quick: 1}")) as gateway:
         served = Counter([await ask(client, gateway, stream=stream) for _ in range(30)])
-        slow, quick = (gateway.gateway.paces[f"up/{name}"] for name in ("slow", "quick"))
+        slow, quick = (gateway.gateway.latencies[f"up/{name}"] for name in ("slow", "quick"))
         assert slow.expected(stream=stream) > quick.expected(stream=stream) > 0
         assert slow.in_flight == quick.in_flight == 0
     assert served["slow"] <= 3
@@ -101,8 +101,8 @@ async def test_least_busy_goes_round_a_target_that_holds_calls(up: FaultUpstream
     async with live(split(up, "balance: least_busy", "{up/held: 1, up/free: 1}")) as gateway:
         calls = [asyncio.create_task(ask(client, gateway)) for _ in range(6)]
         try:
-            held_calls = gateway.gateway.paces.setdefault("up/held", Latency())
-            free_calls = gateway.gateway.paces.setdefault("up/free", Latency())
+            held_calls = gateway.gateway.latencies.setdefault("up/held", Latency())
+            free_calls = gateway.gateway.latencies.setdefault("up/free", Latency())
             await eventually(lambda: held_calls.in_flight > 0 and len(up.requests) == 6 and free_calls.in_flight == 0)
             later = [await ask(client, gateway) for _ in range(10)]
         finally:

@@ -78,7 +78,7 @@ async def test_the_second_answers_when_the_first_says_nothing(up: FaultUpstream,
         await eventually(lambda: gateway.count("lockgate_hedges", "m", "won") == 1)
         assert gateway.count("lockgate_attempts", "up/first", "lost") == 1
         record = (await gateway.records(21))[-1]
-        assert gateway.gateway.paces["up/first"].in_flight == gateway.gateway.paces["up/second"].in_flight == 0
+        assert gateway.gateway.latencies["up/first"].in_flight == gateway.gateway.latencies["up/second"].in_flight == 0
     assert answer.status_code == 200
     assert answer.headers["x-gateway-target"] == "up/second"
     assert answer.headers["x-gateway-attempts"] == "2"
@@ -246,7 +246,7 @@ async def test_a_caller_who_leaves_ends_both(up: FaultUpstream, client: httpx.As
         await asyncio.gather(call, return_exceptions=True)
         await eventually(lambda: all(request.link.closed for request in up.requests))
         record = (await gateway.records(21))[-1]
-        assert gateway.gateway.paces["up/first"].in_flight == gateway.gateway.paces["up/second"].in_flight == 0
+        assert gateway.gateway.latencies["up/first"].in_flight == gateway.gateway.latencies["up/second"].in_flight == 0
     assert record["status"] == 499
 
 

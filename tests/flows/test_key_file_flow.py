@@ -12,7 +12,7 @@ import pytest
 from gateway.config.load import parse
 from gateway.config.types import Address
 from gateway.http.listener import bind
-from gateway.keys.file_store import NAME
+from gateway.keys.file_store import FILE_NAME
 from gateway.server.startup import announce
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, serving
@@ -69,11 +69,11 @@ async def test_two_gateways_of_one_file_know_each_others_keys(up: FaultUpstream,
     async with serving(up, rest) as one, serving(up, rest) as other:
         first, second = Operator(client, one), Operator(client, other)
         made = await asyncio.gather(*(operator.make(f"{at}") for at, operator in enumerate([first, second] * 4)))
-        await eventually(lambda: len(one.gateway.made_keys.keys) == len(other.gateway.made_keys.keys) == 8)
+        await eventually(lambda: len(one.gateway.runtime_keys.keys) == len(other.gateway.runtime_keys.keys) == 8)
         assert {(await operator.call(token)).status_code for operator in (first, second) for token in made} == {200}
         assert (await first.ask("POST", "", {"name": "7"})).status_code == 409
         assert (await first.ask("DELETE", "/7")).status_code == 200
-        await eventually(lambda: len(other.gateway.made_keys.keys) == 7)
+        await eventually(lambda: len(other.gateway.runtime_keys.keys) == 7)
         assert (await second.call(made[7])).status_code == 401
 
 
@@ -82,11 +82,11 @@ async def test_a_file_of_keys_that_is_damaged_changes_none(
     up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path, damage: str
 ) -> None:
     async with serving(up, REST + KEYED + f"journal: {tmp_path}\n") as gateway:
-        operator, file = Operator(client, gateway), tmp_path / NAME
+        operator, file = Operator(client, gateway), tmp_path / FILE_NAME
         token = await operator.make("new")
         if damage == "a file of somebody else's":
             file.write_bytes(b'{"new": 5}')
-            await eventually(lambda: any("is not as the gateway wrote it" in line for line in gateway.reports))
+            await eventually(lambda: any("has invalid content" in line for line in gateway.reports))
         elif damage == "gone":
             file.unlink()
         else:
@@ -114,4 +114,4 @@ async def test_an_open_gateway_says_that_it_asks_for_none_of_the_keys_that_were_
         await Operator(client, gateway).make("new")
     rest = f"teams: {{ search: {{}} }}\njournal: {tmp_path}\n"
     async with serving(up, KEYED + rest) as gateway:
-        assert [line.partition(": ")[2] for line in gateway.reports] == ["nobody is asked for a key, though 1 were made: write auth: keys"]
+        assert [line.partition(": ")[2] for line in gateway.reports] == ["authentication is off although 1 run-time keys exist: set auth: keys"]

@@ -56,7 +56,7 @@ async def test_origins_of_older_generations_leave_nothing_behind(client: httpx.A
             assert (await call(client, gateway)).status_code == 502
             gateway.path.write_text(one_model(FaultUpstream(port=number + 2)))
             assert await gateway.reloader.reload() == "applied"
-        assert len(gateway.gateway.lender.native._pools) <= 1
+        assert len(gateway.gateway.resources.native._pools) <= 1
 
 
 async def test_calls_that_wait_for_a_turn_go_on_when_the_bound_is_taken_away(up: FaultUpstream, client: httpx.AsyncClient) -> None:
@@ -90,9 +90,9 @@ async def test_transports_that_no_generation_uses_are_closed_once_their_calls_ha
         gateway.path.write_text(one_model(up))
         assert await gateway.reloader.reload() == "applied"
         assert (await call(client, gateway, max_tokens=1)).status_code == 200
-        assert len(gateway.gateway.lender._httpx) == 1
+        assert len(gateway.gateway.resources._httpx) == 1
         assert (await stream).text.endswith("data: [DONE]\n\n")
-        await eventually(lambda: gateway.gateway.lender._httpx == {})
+        await eventually(lambda: gateway.gateway.resources._httpx == {})
 
 
 async def test_an_engine_stays_while_its_options_do_and_a_model_that_cannot_be_loaded_replaces_none(

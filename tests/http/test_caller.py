@@ -1,4 +1,4 @@
-"""The caller's side of one call: leaving, stalling and silence are seen, and the end is said once."""
+"""The caller of one call: disconnects, stalls and silence are detected, and the response ends once."""
 
 from __future__ import annotations
 
@@ -10,31 +10,30 @@ from typing import Any
 import pytest
 
 from gateway.http.caller import HEARTBEAT_EVENT, Caller, CallerDeadlines
-from gateway.http.sweeper import Sweeper
 
 
 class Transport:
-    """A connection that only notes whether it was aborted."""
+    """A connection that records whether it was aborted."""
 
     def __init__(self) -> None:
         self.aborted = False
         self.ahead = 0
 
     def abort(self) -> None:
-        """Close at once."""
+        """Record the abort."""
         self.aborted = True
 
     def is_closing(self) -> bool:
-        """Nobody closed it."""
+        """Return that the connection is open."""
         return self.aborted
 
     def set_write_buffer_limits(self, high: int) -> None:
-        """As many bytes may wait for the reader."""
+        """Ignore the limit."""
         self.ahead = high
 
 
 class Cycle:
-    """What a server gives an application for one request."""
+    """The `receive` and `send` that a server gives an application for one request."""
 
     def __init__(self) -> None:
         self.transport = Transport()
@@ -44,37 +43,37 @@ class Cycle:
         self.writable.set()
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
-        """Take a message; waits while the reader takes nothing. A message after the last is the error it is in a server."""
+        """Record a message. Block while the caller does not read, and fail after the last message as a server does."""
         if self.sent and self.sent[-1].get("more_body") is False:
             raise RuntimeError("Unexpected ASGI message, after response already completed.")
         self.sent.append(message)
         await self.writable.wait()
 
     async def receive(self) -> MutableMapping[str, Any]:
-        """Nothing, until the caller leaves."""
+        """Return nothing until the caller disconnects."""
         await self.gone.wait()
         return {"type": "http.disconnect"}
 
     def caller(self, send: Any = None, **deadlines: float) -> Caller:
-        """A Caller on this exchange, its body read already."""
-        found = Caller({"headers": []}, self.receive, send or self.send, CallerDeadlines(**deadlines))
-        found.reading_body = False
-        return found
+        """Return a Caller whose request body has been read."""
+        caller = Caller({"headers": []}, self.receive, send or self.send, CallerDeadlines(**deadlines))
+        caller.reading_body = False
+        return caller
 
 
 @pytest.fixture
 async def cycle() -> Cycle:
-    """One exchange."""
+    """The server's side of one request."""
     return Cycle()
 
 
 async def settle() -> None:
-    """Let everything run that can."""
+    """Let all ready tasks run."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_a_caller_who_leaves_cancels_the_call(cycle: Cycle) -> None:
+async def test_a_disconnect_cancels_the_call(cycle: Cycle) -> None:
     caller = None
 
     async def call() -> None:
@@ -90,7 +89,7 @@ async def test_a_caller_who_leaves_cancels_the_call(cycle: Cycle) -> None:
     assert caller.disconnected
 
 
-async def test_leaving_after_the_end_is_no_abort(cycle: Cycle) -> None:
+async def test_a_disconnect_after_the_end_does_not_cancel(cycle: Cycle) -> None:
     caller = cycle.caller()
     caller.sweep(0.0)
     await caller.respond(200, [], b"x")
@@ -100,7 +99,7 @@ async def test_leaving_after_the_end_is_no_abort(cycle: Cycle) -> None:
     assert not caller.disconnected
 
 
-async def test_a_call_within_one_tick_costs_no_task(cycle: Cycle) -> None:
+async def test_a_call_within_one_tick_starts_no_task(cycle: Cycle) -> None:
     before = len(asyncio.all_tasks())
     caller = cycle.caller()
     await caller.respond(200, [], b"x")
@@ -109,7 +108,7 @@ async def test_a_call_within_one_tick_costs_no_task(cycle: Cycle) -> None:
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "behind CORS"])
-async def test_a_reader_who_takes_nothing_is_cut_off(cycle: Cycle, wrapped: bool) -> None:
+async def test_a_caller_that_stops_reading_is_disconnected(cycle: Cycle, wrapped: bool) -> None:
     caller = None
 
     async def middleware(message: MutableMapping[str, Any], send: Any) -> None:
@@ -137,7 +136,7 @@ async def test_a_reader_who_takes_nothing_is_cut_off(cycle: Cycle, wrapped: bool
     caller.close()
 
 
-async def test_silence_is_filled_with_comments_between_events(cycle: Cycle) -> None:
+async def test_heartbeats_are_sent_while_a_stream_is_silent(cycle: Cycle) -> None:
     caller = cycle.caller(heartbeat=5)
     await caller.start_stream([])
     await caller.write(b"data: x\n\n")
@@ -149,18 +148,18 @@ async def test_silence_is_filled_with_comments_between_events(cycle: Cycle) -> N
     caller.close()
 
 
-async def test_a_comment_never_follows_the_end(cycle: Cycle) -> None:
+async def test_no_heartbeat_follows_the_end_of_a_stream(cycle: Cycle) -> None:
     caller = cycle.caller(heartbeat=5)
     await caller.start_stream([])
     caller.sweep(0.0)
-    caller.sweep(asyncio.get_running_loop().time() + 6)  # the comment is due, and before it runs the stream ends
+    caller.sweep(asyncio.get_running_loop().time() + 6)  # the heartbeat is due, but the stream ends before it is sent
     await caller.finish(b"data: [DONE]\n\n")
     await settle()
     assert [message["body"] for message in cycle.sent[1:]] == [b"data: [DONE]\n\n"]
     caller.close()
 
 
-async def test_a_body_that_takes_too_long_ends_the_call(cycle: Cycle) -> None:
+async def test_a_body_that_arrives_too_slowly_ends_the_call(cycle: Cycle) -> None:
     caller = None
 
     async def call() -> None:
@@ -176,27 +175,3 @@ async def test_a_body_that_takes_too_long_ends_the_call(cycle: Cycle) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert caller.stalled
-
-
-async def test_the_watch_runs_only_while_something_is_watched() -> None:
-    seen: list[float] = []
-    thrice = asyncio.Event()
-
-    class One:
-        def sweep(self, now: float) -> None:
-            """Note it."""
-            seen.append(now)
-            if len(seen) % 3 == 0:
-                thrice.set()
-
-    watch, one = Sweeper(tick=0.01), One()
-    for _ in range(2):
-        thrice.clear()
-        watch.add(one)
-        await asyncio.wait_for(thrice.wait(), 20)
-        watch.discard(one)
-        assert len(watch) == 0
-        count = len(seen)
-        await asyncio.sleep(0.1)
-        assert len(seen) == count
-    assert seen == sorted(seen)

@@ -1,4 +1,4 @@
-"""One request and its answer on a caller's connection, with applications that answer in every way ASGI knows."""
+"""One request and its response on a caller's connection, with applications that use ASGI in every allowed way."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def piece(body: bytes, *, more: bool = False) -> dict[str, Any]:
 
 @asynccontextmanager
 async def served(app: App, servers: list[Server] | None = None) -> AsyncIterator[FaultClient]:
-    """A connection to a server of this application, which `servers` gets to know."""
+    """Yield a connection to a server of this application. The server is appended to `servers`."""
     with bind(Address("127.0.0.1", 0)) as listener:
-        port, one = listener.getsockname()[1], make_server(app, grace=1)
-        task = asyncio.create_task(one.serve([listener]))
-        await eventually(lambda: one.started)
+        port, server = listener.getsockname()[1], make_server(app, grace=1)
+        task = asyncio.create_task(server.serve([listener]))
+        await eventually(lambda: server.started)
         if servers is not None:
-            servers.append(one)
+            servers.append(server)
         async with await FaultClient.connect(port) as client:
             yield client
-        one.should_exit = True
+        server.should_exit = True
         await task
 
 
-async def whole(client: FaultClient, request: bytes) -> bytes:
-    """Everything that comes until the connection ends."""
+async def exchange(client: FaultClient, request: bytes) -> bytes:
+    """Return everything received until the connection closes."""
     await client.send(request)
-    found = b""
+    response = b""
     while data := await client.read_some():
-        found += data
-    return found
+        response += data
+    return response
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +76,7 @@ async def test_a_head_and_a_short_body_go_out_together() -> None:
     assert first.endswith(b"\r\n\r\nhello")
 
 
-async def test_an_answer_of_unknown_length_comes_in_chunks_and_leaves_the_connection_open() -> None:
+async def test_a_response_of_unknown_length_is_chunked_and_keeps_the_connection() -> None:
     async with served(in_pieces) as client:
         for _ in range(2):
             await client.send(GET)
@@ -85,66 +85,66 @@ async def test_an_answer_of_unknown_length_comes_in_chunks_and_leaves_the_connec
             assert (answer.header("x-path"), answer.header("x-query")) == ("/thing", "a=%20b")
 
 
-async def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection() -> None:
+async def test_http_1_0_gets_no_chunks_and_the_connection_is_closed() -> None:
     async with served(in_pieces) as client:
-        found = await whole(client, b"GET / HTTP/1.0\r\n\r\n")
-    assert b"transfer-encoding" not in found
-    assert b"connection: close\r\n" in found
-    assert found.endswith(b"\r\n\r\nonetwothree")
+        response = await exchange(client, b"GET / HTTP/1.0\r\n\r\n")
+    assert b"transfer-encoding" not in response
+    assert b"connection: close\r\n" in response
+    assert response.endswith(b"\r\n\r\nonetwothree")
 
 
 @pytest.mark.parametrize("app", [hello, in_pieces])
 async def test_a_head_request_gets_no_body(app: App) -> None:
     async with served(app) as client:
-        found = await whole(client, b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-    assert found.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert found.endswith(b"\r\n\r\n")
-    assert found.count(b"\r\n\r\n") == 1
+        response = await exchange(client, b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert response.endswith(b"\r\n\r\n")
+    assert response.count(b"\r\n\r\n") == 1
 
 
 @pytest.mark.parametrize("value", [b"a\r\nset-cookie: b", b"a\nb", b"a\0b"])
-async def test_a_header_that_would_be_two_is_never_sent(value: bytes) -> None:
+async def test_a_header_with_a_line_break_is_never_sent(value: bytes) -> None:
     async def split(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start((b"x-named", value), (b"content-length", b"0")))
         await send(piece(b""))
 
     async with served(split) as client:
-        found = await whole(client, GET)
-    assert b"x-named" not in found
-    assert b"set-cookie" not in found
+        response = await exchange(client, GET)
+    assert b"x-named" not in response
+    assert b"set-cookie" not in response
 
 
 @pytest.mark.parametrize("body", [b"four", b"sixsix"])
-async def test_an_answer_of_another_length_than_it_said_ends_the_connection(body: bytes) -> None:
+async def test_a_response_that_breaks_its_content_length_closes_the_connection(body: bytes) -> None:
     async def wrong(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start((b"content-length", b"5")))
         await send(piece(body))
 
     async with served(wrong) as client:
-        assert body not in await whole(client, GET)
+        assert body not in await exchange(client, GET)
 
 
-async def test_an_application_that_fails_is_a_500_and_the_end_of_the_connection() -> None:
+async def test_an_application_error_is_a_500_and_closes_the_connection() -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
-        raise LookupError("said to nobody")
+        raise LookupError("not shown to the caller")
 
     async with served(broken) as client:
-        found = await whole(client, GET)
-    assert found.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
-    assert b"nobody" not in found
+        response = await exchange(client, GET)
+    assert response.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert b"not shown" not in response
 
 
-async def test_one_that_fails_in_the_middle_leaves_its_answer_unfinished() -> None:
+async def test_an_application_error_in_the_middle_leaves_the_response_incomplete() -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         await send(piece(b"half", more=True))
         raise LookupError
 
     async with served(broken) as client:
-        assert (await whole(client, GET)).endswith(b"\r\n\r\n4\r\nhalf\r\n")
+        assert (await exchange(client, GET)).endswith(b"\r\n\r\n4\r\nhalf\r\n")
 
 
-async def test_a_large_body_arrives_in_order_behind_its_head() -> None:
+async def test_a_large_body_follows_its_head() -> None:
     body = bytes(range(256)) * 4096
 
     async def large(scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,8 +156,8 @@ async def test_a_large_body_arrives_in_order_behind_its_head() -> None:
         assert (await client.answer()).body == body
 
 
-async def test_a_request_body_of_many_reads_arrives_whole_and_then_only_the_end_is_heard() -> None:
-    heard: list[str] = []
+async def test_a_large_request_body_arrives_whole_and_then_a_disconnect_is_reported() -> None:
+    received: list[str] = []
 
     async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         size, more = 0, True
@@ -166,7 +166,7 @@ async def test_a_request_body_of_many_reads_arrives_whole_and_then_only_the_end_
             size, more = size + len(message["body"]), message["more_body"]
         await send(start((b"x-size", b"%d" % size), (b"content-length", b"0")))
         await send(piece(b""))
-        heard.append((await receive())["type"])
+        received.append((await receive())["type"])
 
     async with served(echo) as client:
         body = b"x" * 1_000_000
@@ -175,27 +175,27 @@ async def test_a_request_body_of_many_reads_arrives_whole_and_then_only_the_end_
             for at in range(0, len(body), 70_000):
                 await client.send(body[at : at + 70_000])
             assert (await client.answer()).header("x-size") == str(len(body))
-    assert heard == ["http.disconnect"] * 2
+    assert received == ["http.disconnect"] * 2
 
 
-async def test_who_leaves_is_heard_of_and_what_is_sent_then_goes_nowhere() -> None:
-    heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+async def test_a_disconnect_is_reported_and_later_sends_are_discarded() -> None:
+    received: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def waits(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         kind = (await receive())["type"]
         await send(start())
         await send(piece(b"late"))
-        heard.set_result(kind)
+        received.set_result(kind)
 
     async with served(waits) as client:
         await client.send(GET)
         await asyncio.sleep(0.05)
         client.rst()
-        assert await asyncio.wait_for(heard, 10) == "http.disconnect"
+        assert await asyncio.wait_for(received, 10) == "http.disconnect"
 
 
-async def test_an_idle_connection_is_closed_in_the_end() -> None:
+async def test_an_idle_connection_is_closed_after_the_keep_alive_time() -> None:
     servers: list[Server] = []
     async with served(hello, servers) as client:
         await client.send(GET)

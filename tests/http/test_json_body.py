@@ -1,4 +1,4 @@
-"""A caller's body: capped while it is read, taken apart without changing a byte, and never two values for one key."""
+"""A caller's body: limited while it is read, split without changing a byte, and never with two values for one key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ gaps = st.text(" \t\r\n", max_size=3)
 
 @st.composite
 def written(draw: st.DrawFn) -> tuple[bytes, list[tuple[str, Any]]]:
-    """An object's bytes in some valid spelling, and its pairs in order."""
+    """Draw an object's bytes in some valid notation, and its pairs in order."""
     pairs = list(draw(objects).items())
     ascii_only = draw(st.booleans())
     parts = [
@@ -38,7 +38,7 @@ def written(draw: st.DrawFn) -> tuple[bytes, list[tuple[str, Any]]]:
 
 
 @given(written())
-def test_a_body_nobody_changes_leaves_as_the_bytes_it_came_in(case: tuple[bytes, list[tuple[str, Any]]]) -> None:
+def test_an_unchanged_body_keeps_its_bytes(case: tuple[bytes, list[tuple[str, Any]]]) -> None:
     source, pairs = case
     body = parse_body(source)
     assert body.encode() == source
@@ -68,7 +68,7 @@ def test_a_repeated_key_is_always_found(case: tuple[bytes, list[tuple[str, Any]]
 
 
 @given(written(), keys, values)
-def test_a_changed_key_is_spliced_and_the_others_keep_their_bytes(case: tuple[bytes, list[tuple[str, Any]]], key: str, value: Any) -> None:
+def test_a_changed_key_leaves_the_bytes_of_the_others(case: tuple[bytes, list[tuple[str, Any]]], key: str, value: Any) -> None:
     source, pairs = case
     body = parse_body(source)
     before = {name: body.raw(name) for name in body}
@@ -84,7 +84,7 @@ def test_a_changed_key_is_spliced_and_the_others_keep_their_bytes(case: tuple[by
     [b"", b" ", b"{", b"}", b"null", b"[]", b'"x"', b"1", b"{}x", b"{} {}", b'{"a":NaN}', b'{"a":Infinity}', b'{"a":01}', b'{"a":1,}',
      b'{"a":"\\ud800"}', b'{"a":"\x00"}', b'{"a":"\\q"}', b'\xef\xbb\xbf{}', b'{"a":"\xff"}', b'{"a":"\xed\xa0\x80"}', b"{'a':1}"],
 )  # fmt: skip
-def test_what_is_no_json_object_is_a_400(source: bytes) -> None:
+def test_anything_but_a_json_object_is_a_400(source: bytes) -> None:
     with pytest.raises(BadRequest) as refused:
         parse_body(source)
     assert refused.value.code == "invalid_json"
@@ -97,7 +97,7 @@ def test_a_million_nested_brackets_are_a_400(opening: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_do_anything_but_parse_or_be_refused(source: bytes) -> None:
+def test_any_bytes_are_either_parsed_or_rejected(source: bytes) -> None:
     try:
         body = parse_body(source)
     except BadRequest:
@@ -106,7 +106,7 @@ def test_no_bytes_do_anything_but_parse_or_be_refused(source: bytes) -> None:
 
 
 @given(written())
-def test_what_is_accepted_is_json_throughout(case: tuple[bytes, list[tuple[str, Any]]]) -> None:
+def test_an_accepted_body_is_valid_json_throughout(case: tuple[bytes, list[tuple[str, Any]]]) -> None:
     for cut in range(0, len(case[0]), 3):
         broken = case[0][:cut] + case[0][cut + 1 :]
         try:
@@ -117,7 +117,7 @@ def test_what_is_accepted_is_json_throughout(case: tuple[bytes, list[tuple[str, 
 
 
 def receiver(*messages: MutableMapping[str, Any]) -> Any:
-    """An ASGI receive that says these messages and must not be asked for more."""
+    """Return an ASGI `receive` that yields these messages and fails if called again."""
     left = list(messages)
 
     async def receive() -> MutableMapping[str, Any]:
@@ -127,7 +127,7 @@ def receiver(*messages: MutableMapping[str, Any]) -> Any:
 
 
 def piece(data: bytes, *, more: bool = True) -> dict[str, Any]:
-    """One piece of a request's body."""
+    """Return the message with one piece of a request body."""
     return {"type": "http.request", "body": data, "more_body": more}
 
 
@@ -137,16 +137,16 @@ async def test_pieces_become_one_body() -> None:
     assert await read_body(receiver({"type": "http.request"}), 4) == b""
 
 
-async def test_a_body_is_given_up_as_soon_as_it_passes_the_cap() -> None:
+async def test_reading_stops_as_soon_as_a_body_exceeds_the_limit() -> None:
     with pytest.raises(RequestTooLarge):
         await read_body(receiver(piece(b"abcde", more=False)), 4)
     with pytest.raises(RequestTooLarge):
-        await read_body(receiver(piece(b"ab"), piece(b"cde")), 4)  # nothing more may be asked for
+        await read_body(receiver(piece(b"ab"), piece(b"cde")), 4)  # a further `receive` would fail
     with pytest.raises(RequestTooLarge):
         await read_body(receiver(piece(b"ab"), piece(b"cde", more=False)), 4)
 
 
-async def test_a_caller_who_leaves_while_sending_is_gone() -> None:
+async def test_a_disconnect_while_sending_the_body_is_an_error() -> None:
     with pytest.raises(CallerDisconnectedError):
         await read_body(receiver({"type": "http.disconnect"}), 4)
     with pytest.raises(CallerDisconnectedError):
@@ -168,7 +168,7 @@ async def test_a_caller_who_leaves_while_sending_is_gone() -> None:
         (b"content-type", b"application/x-www-form-urlencoded", 415),
     ],
 )
-def test_a_head_that_says_enough_is_refused_before_the_body(name: bytes, value: bytes, status: int) -> None:
+def test_a_body_is_rejected_by_its_headers_alone(name: bytes, value: bytes, status: int) -> None:
     with pytest.raises(GatewayError) as refused:
         check_body_headers([(name, value)], 100)
     assert refused.value.status == status
@@ -179,5 +179,5 @@ def test_a_head_that_says_enough_is_refused_before_the_body(name: bytes, value: 
     [(b"content-length", b"100"), (b"content-encoding", b"identity"), (b"content-type", b"application/json"),
      (b"content-type", b"Application/JSON; charset=utf-8"), (b"x-other", b"text/plain")],
 )  # fmt: skip
-def test_a_head_in_order_passes(header: tuple[bytes, bytes]) -> None:
+def test_valid_headers_pass(header: tuple[bytes, bytes]) -> None:
     check_body_headers([header], 100)

@@ -1,4 +1,4 @@
-"""Depth is counted alike whatever the interpreter's own limits are."""
+"""The depth of JSON is counted the same way on every Python version."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from gateway.http.json_depth import CANCEL_ROUNDS, MAX_DEPTH, is_deep
 
 
 def depth_of(value: Any) -> int:
-    """The depth by walking it."""
+    """Return the depth by walking the value."""
     if isinstance(value, dict | list):
         return 1 + max(map(depth_of, value.values() if isinstance(value, dict) else value), default=0)
     return 0
 
 
 @pytest.mark.parametrize(("opening", "inner", "closing"), [("[", "", "]"), ('{"a":', "1", "}"), ('[1,{"]}":', '"[[["', '},[2]]')])
-def test_what_is_at_the_limit_passes_and_one_more_does_not(opening: str, inner: str, closing: str) -> None:
+def test_the_limit_itself_passes_and_one_level_more_does_not(opening: str, inner: str, closing: str) -> None:
     levels = opening.count("[") + opening.count("{")
     for depth in (1, MAX_DEPTH // levels, MAX_DEPTH // levels + 1, 10_000, 300_000):
         text = opening * depth + inner + closing * depth
         assert is_deep(text.encode()) is (depth * levels > MAX_DEPTH), (depth, opening)
 
 
-def test_brackets_in_strings_and_beside_each_other_do_not_count() -> None:
+def test_brackets_in_strings_and_side_by_side_do_not_count() -> None:
     assert not is_deep(json.dumps({"text": "[" * 5000 + '\\"{' * 5000}).encode())
     assert not is_deep(json.dumps([[[]] for _ in range(5000)]).encode())
 
 
-def test_it_agrees_with_a_walk_over_the_value() -> None:
+def test_the_depth_agrees_with_walking_the_value() -> None:
     draw = random.Random(3)
 
     def value(depth: int) -> Any:
-        """One deep branch, among flat ones."""
+        """Return one deep branch among flat ones."""
         if depth == 0:
             return draw.choice([1, "[", '"', "\\", "}{", '\\"]', None])
         others: list[Any] = [draw.choice([[], {}, [[1]], {"]": "["}, 'x"\\']) for _ in range(draw.randint(0, 3))]
@@ -44,7 +44,7 @@ def test_it_agrees_with_a_walk_over_the_value() -> None:
         return {f'{number}]"': one for number, one in enumerate([value(depth - 1), *others])}
 
     for _ in range(300):
-        found = [value(draw.randint(CANCEL_ROUNDS, 40)) for _ in range(3)]
-        depth = depth_of(found)
+        nested = [value(draw.randint(CANCEL_ROUNDS, 40)) for _ in range(3)]
+        depth = depth_of(nested)
         for most in (depth - 1, depth, depth + 1):
-            assert is_deep(json.dumps(found).encode(), most) is (depth > most)
+            assert is_deep(json.dumps(nested).encode(), most) is (depth > most)

@@ -1,4 +1,4 @@
-"""Keys and teams of a configuration as what calls are judged by."""
+"""The keys and teams of a configuration become virtual keys."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import pytest
 
 from gateway.config import load as config
 from gateway.config.load import ConfigError
-from gateway.keys.authenticate import VirtualKey, may_use
-from gateway.keys.from_config import resolve
+from gateway.keys.from_config import virtual_keys
+from gateway.keys.virtual_key import VirtualKey, may_use
 
 FRAME = "providers: {local: {}}\nmodels: {smart: local/x, fast: local/y, 'wild-*': local/z}\n"
 DIGESTS = {name: hashlib.sha256(f"lg-{name}-key".encode()).hexdigest() for name in "ab"}
 
 
 def parsed(teams: str, keys: str) -> dict[str, VirtualKey]:
-    """The keys of a file by name."""
+    """Return the virtual keys of a configuration by name."""
     found = config.parse(f"{FRAME}teams: {teams}\nkeys: {keys}\n".encode(), "g.yaml", environ={})
-    return {one.name: one for one in resolve(found.keys.values(), found.teams).values()}
+    return {each.name: each for each in virtual_keys(found.keys.values(), found.teams).values()}
 
 
 def key(name: str, more: str) -> str:
-    """An entry of a file."""
+    """Return an entry of `keys:`."""
     return f"{{{name}: {{hash: 'sha256:{DIGESTS[name]}', {more}}}}}"
 
 
-def test_a_key_carries_its_own_limits_and_its_teams() -> None:
+def test_a_key_has_its_own_limits_and_those_of_its_team() -> None:
     found = parsed("{search: {limits: {tokens: 9/min, spend: 1 USD/day}}}", key("a", "team: search, limits: {requests: 5/s}"))["a"]
     assert found.team == "search"
     assert [(limit.owner, str(limit)) for limit in found.limits] == [
@@ -50,7 +50,7 @@ def test_a_key_carries_its_own_limits_and_its_teams() -> None:
         ("['*']", "['f*']", {"fast"}),
     ],
 )
-def test_a_key_may_ask_for_what_its_team_may_too(own: str, team: str, may: set[str]) -> None:
+def test_a_key_allows_the_models_that_its_team_allows_too(own: str, team: str, may: set[str]) -> None:
     found = parsed(f"{{t: {{{'models: ' + team if team else ''}}}}}", key("a", "team: t" + (f", models: {own}" if own else "")))["a"]
     assert {name for name in ("smart", "fast", "wild-1", "wild-2") if may_use(found, name)} == may
 
@@ -60,8 +60,14 @@ def test_a_disabled_team_disables_its_keys() -> None:
     assert not parsed("{t: {disabled: true}, u: {}}", key("a", "team: u"))["a"].disabled
 
 
+def test_a_key_whose_team_was_removed_is_disabled() -> None:
+    entry = config.parse(f"{FRAME}teams: {{t: {{}}}}\nkeys: {key('a', 'team: t')}\n".encode(), "g.yaml", environ={}).keys["a"]
+    (found,) = virtual_keys([entry], {}).values()
+    assert found.disabled
+
+
 @pytest.mark.parametrize(
-    ("teams", "keys", "said"),
+    ("teams", "keys", "message"),
     [
         ("{search: {}}", key("a", "team: serch"), "keys.a.team: no team 'serch' in this file, did you mean 'search'?"),
         ("{search: {models: [smrt]}}", "{}", "teams.search.models[0]: no model 'smrt' in this file, did you mean 'smart'?"),
@@ -71,7 +77,7 @@ def test_a_disabled_team_disables_its_keys() -> None:
         ("{search: {limits: 5}}", "{}", "teams.search.limits: expected a mapping"),
     ],
 )
-def test_what_is_wrong_with_teams_is_told(teams: str, keys: str, said: str) -> None:
+def test_mistakes_in_teams_are_reported_with_their_place(teams: str, keys: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parsed(teams, keys)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -20,7 +20,7 @@ from tests.flows.live import Live, eventually, live
 from tests.flows.operator import ADMIN, FIRST, KEYED, REST, Operator, bearer, digest
 from tests.running import RunningGateway
 from tests.support.redis import RedisServer
-from tests.support.redis_topologies import ask
+from tests.support.redis_topologies import run_command
 
 
 @pytest.fixture(name="client")
@@ -90,7 +90,7 @@ async def test_an_outage_keeps_the_keys_and_what_was_revoked_stays_so(
         first, second = [Operator(client, gateway) for gateway in gateways]
         kept, revoked = await first.make("kept"), await first.make("revoked")
         await first.ask("DELETE", "/revoked")
-        await eventually(lambda: set(other.gateway.made_keys.keys) == {"kept"})
+        await eventually(lambda: set(other.gateway.runtime_keys.keys) == {"kept"})
         own_redis.kill()
         await eventually(lambda: any("Redis at" in line for line in one.reports))
         assert [(await operator.call(kept)).status_code for operator in (first, second)] == [200, 200]
@@ -101,20 +101,20 @@ async def test_an_outage_keeps_the_keys_and_what_was_revoked_stays_so(
         await eventually(lambda: all("is available again" in gateway.reports[-1] for gateway in gateways))
         assert [(await operator.call(kept)).status_code for operator in (first, second)] == [200, 200]
         later = await first.make("later")  # stored after the lost keys were restored
-        await eventually(lambda: set(other.gateway.made_keys.keys) == {"kept", "later"})
+        await eventually(lambda: set(other.gateway.runtime_keys.keys) == {"kept", "later"})
         assert [(await second.call(token)).status_code for token in (kept, revoked, later)] == [200, 401, 200]
         assert [len(gateway.reports) for gateway in gateways] == [2, 2]  # limits, keys and cooldowns report one outage together
 
 
 async def test_what_a_user_of_the_store_may_not_do_is_said_though_the_store_is_there(up: FaultUpstream, own_redis: RedisServer) -> None:
     patterns = [f"~lockgate:{{{tag}}}:*" for tag in ("caller", "target", "ledger")]
-    await ask(own_redis.address, "ACL", "SETUSER", "default", "resetkeys", *patterns)
+    await run_command(own_redis.address, "ACL", "SETUSER", "default", "resetkeys", *patterns)
     async with AsyncExitStack() as stack:
         (one,) = await several(stack, up, own_redis, 1, "1s")
         await eventually(lambda: len(one.reports) == 2)
-        assert sum("keys made at run time cannot be read (" in line for line in one.reports) == 1
+        assert sum("run-time keys cannot be read (" in line for line in one.reports) == 1
         assert sum("cooldowns are not shared with other instances (" in line for line in one.reports) == 1
-        await ask(own_redis.address, "ACL", "SETUSER", "default", "~*")
+        await run_command(own_redis.address, "ACL", "SETUSER", "default", "~*")
         await eventually(lambda: len(one.reports) == 4)
         assert not [line for line in one.reports if "Redis at" in line]
 
@@ -186,7 +186,7 @@ models:
 
 async def commands(redis: RedisServer) -> int:
     """Return the number of commands that Redis has executed."""
-    stats = (await ask(redis.address, "INFO", "commandstats")).decode()
+    stats = (await run_command(redis.address, "INFO", "commandstats")).decode()
     return sum(int(line.partition("calls=")[2].partition(",")[0]) for line in stats.splitlines() if line.startswith("cmdstat_"))
 
 
@@ -213,7 +213,7 @@ async def test_the_rights_that_the_documentation_gives_the_gateways_user_are_eno
     text = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
     rights = text.partition("user gateway on >PASSWORD ")[2].partition("```")[0].split()
     assert "-@all" in rights
-    await ask(own_redis.address, "ACL", "SETUSER", "gateway", "on", ">pass-word", *rights)
+    await run_command(own_redis.address, "ACL", "SETUSER", "gateway", "on", ">pass-word", *rights)
     yaml = REST + KEYED + f"store: 'redis://gateway:${{STORE_KEY}}@127.0.0.1:{own_redis.port}/0'\nstore_deadline: 10s\n"
     text = one_model(up, yaml).replace("  first:", "  first_of_all:")
     async with live(text, environ={"UP_KEY": "sk-upstream-credential", "STORE_KEY": "pass-word"}) as gateway:
@@ -225,6 +225,6 @@ async def test_the_rights_that_the_documentation_gives_the_gateways_user_are_eno
         for path in ("/metrics", "/admin/usage?by=key"):
             assert (await client.get(gateway.admin_url + path, headers=bearer(ADMIN))).status_code == 200
         assert gateway.reports == []
-    denied = (await ask(own_redis.address, "ACL", "LOG")) or []
+    denied = (await run_command(own_redis.address, "ACL", "LOG")) or []
     lacking = {entry[entry.index(b"object") + 1] for entry in denied} - {b"config|get", b"client|setinfo"}  # optional commands
     assert lacking == set()

@@ -21,7 +21,7 @@ from tests.faults.client import FaultClient, chat, request_head
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
 from tests.support.redis import RedisServer
-from tests.support.redis_topologies import ask
+from tests.support.redis_topologies import run_command
 from tests.telemetry.test_totals import workers_of
 
 Gateways = Callable[..., RunningGateway]
@@ -157,7 +157,7 @@ async def test_r3_g3_callers_of_three_gateways_wait_for_a_frozen_store_once_and_
 
 async def scripts(server: RedisServer) -> int:
     """Return the number of scripts that Redis has run."""
-    stats = await ask(server.address, "INFO", "commandstats")
+    stats = await run_command(server.address, "INFO", "commandstats")
     return sum(int(calls) for calls in re.findall(r"cmdstat_eval(?:sha)?:calls=(\d+)", stats.decode()))
 
 
@@ -231,13 +231,13 @@ async def test_a_killed_worker_is_replaced_in_its_seat_and_a_killed_gateway_is_m
         (one,) = await started(gateway, yaml, 1)
         await asyncio.to_thread(two.wait_ready)
         await present(one, live=3, missing=0)
-        names, began = set(await ask(own_redis.address, "ZRANGE", "lockgate:{caller}:members", 0, -1)), time.monotonic()
+        names, began = set(await run_command(own_redis.address, "ZRANGE", "lockgate:{caller}:members", 0, -1)), time.monotonic()
         os.kill(workers_of(two.pid)[0], signal.SIGKILL)
         await joined(own_redis, names)
         await asyncio.sleep(OVERDUE_AFTER_S)
         await present(one, live=3, missing=0)
         figure("a worker that was killed is replaced, and its share free again, after", time.monotonic() - began, "s")
-        names = set(await ask(own_redis.address, "ZRANGE", "lockgate:{caller}:members", 0, -1))
+        names = set(await run_command(own_redis.address, "ZRANGE", "lockgate:{caller}:members", 0, -1))
         os.kill(workers_of(two.pid)[0], signal.SIGKILL)
         await joined(own_redis, names)
         await asyncio.to_thread(two.stop)  # one worker may not have taken over its seat yet
@@ -264,6 +264,6 @@ async def present(gateway: RunningGateway, *, live: int, missing: int) -> None:
 async def joined(server: RedisServer, before: set[bytes]) -> None:
     """Wait until there is a new member."""
     end = time.monotonic() + 60
-    while not set(await ask(server.address, "ZRANGE", "lockgate:{caller}:members", 0, -1)) - before:
+    while not set(await run_command(server.address, "ZRANGE", "lockgate:{caller}:members", 0, -1)) - before:
         assert time.monotonic() < end
         await asyncio.sleep(0.1)

@@ -13,7 +13,7 @@ from tests.flows.conftest import one_model
 from tests.flows.live import eventually, live
 from tests.flows.operator import FIRST, KEYED, REST, Operator
 from tests.support.redis import RedisServer
-from tests.support.redis_topologies import ask
+from tests.support.redis_topologies import run_command
 
 
 async def test_a_store_url_in_a_file_is_read_again_after_a_password_rotation(own_redis: RedisServer, tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ async def test_a_store_url_in_a_file_is_read_again_after_a_password_rotation(own
         file.chmod(0o600)
 
     write("first-password")
-    await ask(own_redis.address, "CONFIG", "SET", "requirepass", "first-password")
+    await run_command(own_redis.address, "CONFIG", "SET", "requirepass", "first-password")
     yaml = REST + KEYED + f"store: file:{file}\nstore_deadline: 10s\n"
     async with (
         FaultUpstream() as up,
@@ -35,8 +35,8 @@ async def test_a_store_url_in_a_file_is_read_again_after_a_password_rotation(own
         token = await operator.make("new", limits={"requests": "100/h"})
         assert "x-gateway-limits" not in (await operator.call(token)).headers
         admin = RedisAddress(path=str(own_redis.socket), password="first-password")
-        await ask(admin, "CONFIG", "SET", "requirepass", "second-password")
-        await ask(RedisAddress(path=str(own_redis.socket), password="second-password"), "CLIENT", "KILL", "TYPE", "normal")
+        await run_command(admin, "CONFIG", "SET", "requirepass", "second-password")
+        await run_command(RedisAddress(path=str(own_redis.socket), password="second-password"), "CLIENT", "KILL", "TYPE", "normal")
         await eventually(lambda: any("password" in line.lower() or "auth" in line.lower() for line in gateway.reports), 20)
         write("second-password")
         assert await gateway.reloader.reload() == "applied"
@@ -48,10 +48,10 @@ async def test_a_store_url_in_a_file_is_read_again_after_a_password_rotation(own
         assert "new" in (await operator.ask("GET")).text
         assert (await operator.ask("DELETE", "/new")).status_code == 200
         assert (await operator.call(FIRST)).status_code == 200
-        assert gateway.reloader.waiting == []
+        assert gateway.reloader.needs_restart == []
         write("second-password", database=1)  # another database requires a restart
         assert await gateway.reloader.reload() == "applied"
-        assert [change.name for change in gateway.reloader.waiting] == ["store"]
+        assert [change.name for change in gateway.reloader.needs_restart] == ["store"]
         for line in gateway.reports:
             assert "first-password" not in line
             assert "second-password" not in line

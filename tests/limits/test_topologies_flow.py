@@ -38,7 +38,7 @@ keys:
         operators = [Operator(client, gateway) for gateway in (one, other)]
         token = await operators[0].make("new", limits={"requests": "7/h", "concurrent": 5})
         spare = await operators[0].make("spare")
-        await eventually(lambda: {"new", "spare"} <= set(other.gateway.made_keys.keys))
+        await eventually(lambda: {"new", "spare"} <= set(other.gateway.runtime_keys.keys))
         answers = [await operators[at % 2].call(token) for at in range(9)]
         assert [answer.status_code for answer in answers] == [200] * 7 + [429] * 2
         assert not [answer for answer in answers if "x-gateway-limits" in answer.headers]

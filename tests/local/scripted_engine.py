@@ -1,7 +1,7 @@
-"""An engine library that does what a test says, for what the real one cannot be made to do: grow, or stop answering.
+"""An engine library that follows a script, for failures that the real engine cannot be made to show.
 
-A test copies this file beside its child as `xllamacpp.py`; LC_ENGINE says what to do once it serves. The process, its memory,
-its socket and its signals are real.
+A test copies this file beside its child as `xllamacpp.py`. LC_ENGINE says what to do once it serves: grow, or block.
+The process, its memory, its socket and its signals are real.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ script = os.environ.get("LC_ENGINE", "")
 
 
 class CommonParams(SimpleNamespace):
-    """Takes whatever is set."""
+    """Accepts any parameter."""
 
     def __init__(self) -> None:
         super().__init__(model=SimpleNamespace(), cpuparams=SimpleNamespace(), cpuparams_batch=SimpleNamespace())
@@ -48,7 +48,7 @@ class Server:
         threading.Thread(target=self.follow, daemon=True).start()
 
     def follow(self) -> None:
-        """Grow or spin after a while."""
+        """Grow or block after a while."""
         time.sleep(0.3)
         if script == "grow":
             self.held.append(_filled(400))
@@ -57,5 +57,5 @@ class Server:
 
 
 def _filled(mebibytes: int) -> bytes:
-    """Memory that is really there."""
+    """Return memory that is really resident."""
     return b"\1" * (mebibytes << 20)

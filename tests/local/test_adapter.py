@@ -1,4 +1,4 @@
-"""What the engine's adapter makes of a caller's parameters, of the engine's chunks and of its errors; no engine runs here."""
+"""providers.local.adapter: requests, chunks and errors of the engine, without running it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CLOCK = {"type": "function", "function": {"name": "get_time"}}
 
 
 def target(**settings: Any) -> Target:
-    """The engine, with these settings in the YAML."""
+    """Return a target with these settings."""
     return Target(name="local/m", provider="local", kind=LOCAL, model="m", base_url="http://engine/v1", options=settings)
 
 
 def adapted(
     body: dict[str, Any], *, strict: bool = False, stream: bool = False, settings: dict[str, Any] | None = None
 ) -> tuple[dict[str, Any], dict[str, str], Options]:
-    """What is sent, the adjustments by parameter, and the options of the attempt."""
+    """Return the request, the adjustments by parameter, and the options of the attempt."""
     options = Options(strict=strict, stream=stream)
     parsed = Body(json.dumps({"model": "any", "messages": HI, **body}).encode())
     made = LOCAL.adapt(parsed, target(**settings or {}), options)
@@ -39,13 +39,13 @@ def adapted(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_engine_is_always_asked_to_stream_with_progress_and_usage(stream: bool) -> None:
+def test_every_request_streams_with_progress_and_usage(stream: bool) -> None:
     sent, _, _ = adapted({"stream": stream}, stream=stream)
     assert (sent["stream"], sent["return_progress"], sent["stream_options"]) == (True, True, {"include_usage": True})
     assert sent["model"] == "m"
 
 
-def test_neutral_system_message_and_temperature_are_set_and_told() -> None:
+def test_default_system_message_and_temperature_are_set_and_reported() -> None:
     sent, told, _ = adapted({})
     assert sent["messages"] == [{"role": "system", "content": "You are a helpful assistant."}, *HI]
     assert sent["temperature"] == 0
@@ -57,20 +57,20 @@ def test_defaults_are_allowed_in_strict_mode() -> None:
 
 
 @pytest.mark.parametrize("system", ["system", "developer"])
-def test_callers_own_system_message_stays(system: str) -> None:
+def test_system_message_of_the_caller_is_kept(system: str) -> None:
     sent, told, _ = adapted({"messages": [{"role": system, "content": "Be brief."}, *HI], "temperature": 1})
     assert sent["messages"] == [{"role": "system", "content": "Be brief."}, *HI]
     assert "messages[0]" not in told
 
 
 @pytest.mark.parametrize("given", [{"temperature": 0.5}, {"top_p": 0.5}, {"seed": 1}, {"top_k": 5}, {"min_p": 0.1}])
-def test_temperature_is_left_alone_once_sampling_is_mentioned(given: dict[str, Any]) -> None:
+def test_no_default_temperature_if_the_caller_sets_a_sampling_parameter(given: dict[str, Any]) -> None:
     sent, told, _ = adapted(given)
     assert sent.get("temperature") == given.get("temperature")
     assert "temperature" not in told
 
 
-def test_operator_sets_both_defaults() -> None:
+def test_settings_define_both_defaults() -> None:
     sent, _, _ = adapted({}, settings={"system": None, "temperature": None})
     assert sent["messages"] == HI
     assert "temperature" not in sent
@@ -111,7 +111,7 @@ def test_values_out_of_range_are_clamped_and_refused_in_strict_mode(param: str, 
         ({"seed": [1, 2]}, "seed"),
     ],
 )
-def test_what_cannot_be_honoured_at_all_is_refused_by_name(body: dict[str, Any], param: str) -> None:
+def test_unsupported_values_are_refused_with_the_parameter_name(body: dict[str, Any], param: str) -> None:
     with pytest.raises(Refusal) as caught:
         adapted(body)
     assert caught.value.param == param
@@ -125,7 +125,7 @@ def test_choices_up_to_the_slots_are_native() -> None:
     assert told["n"] == "fan_out"
 
 
-def test_unsupported_parameters_are_dropped_and_told() -> None:
+def test_unsupported_parameters_are_dropped_and_reported() -> None:
     sent, told, _ = adapted({"eos_token": [5], "service_tier": "flex", "made_up": 1})
     assert not {"eos_token", "service_tier", "made_up"} & set(sent)
     assert told["eos_token"] == told["service_tier"] == told["made_up"] == "drop"
@@ -133,27 +133,27 @@ def test_unsupported_parameters_are_dropped_and_told() -> None:
         adapted({"eos_token": [5]}, strict=True)
 
 
-def test_names_are_the_engines_own() -> None:
+def test_parameters_are_renamed_for_the_engine() -> None:
     sent, told, _ = adapted({"repetition_penalty": 1.2, "max_completion_tokens": 5})
     assert (sent["repeat_penalty"], sent["max_tokens"]) == (1.2, 5)
     assert told["repetition_penalty"] == told["max_completion_tokens"] == "rename"
 
 
 @pytest.mark.parametrize(("seed", "sent_seed"), [(5, 5), (-1, 2**32 - 2), (2**32 - 1, 0), (2**40 + 7, 263)])
-def test_seeds_are_folded_into_what_the_engine_can_repeat(seed: int, sent_seed: int) -> None:
+def test_seeds_are_folded_to_32_bits(seed: int, sent_seed: int) -> None:
     sent, told, _ = adapted({"seed": seed})
     assert sent["seed"] == sent_seed
     assert ("seed" in told) == (seed != sent_seed)
 
 
-def test_empty_stop_strings_are_left_out() -> None:
+def test_empty_stop_strings_are_dropped() -> None:
     assert adapted({"stop": ["", "end"]})[0]["stop"] == ["end"]
     sent, told, _ = adapted({"stop": ""})
     assert "stop" not in sent
     assert told["stop"] == "drop"
 
 
-def test_loose_patterns_are_warned_about() -> None:
+def test_unanchored_patterns_cause_a_warning() -> None:
     def form(pattern: str) -> dict[str, Any]:
         schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}
         return {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}}
@@ -187,7 +187,7 @@ def test_required_allows_any_of_several_functions_each_with_its_own_arguments() 
         jsonschema.validate({"name": "get_weather", "arguments": {"town": "Rome"}}, schema)
 
 
-def test_references_inside_parameters_still_lead_home() -> None:
+def test_references_inside_parameters_stay_valid() -> None:
     parameters = {
         "$defs": {"unit": {"enum": ["c", "f"]}},
         "type": "object",
@@ -200,7 +200,7 @@ def test_references_inside_parameters_still_lead_home() -> None:
         jsonschema.validate({"name": "f", "arguments": {"unit": "k"}}, schema)
 
 
-def test_tools_the_model_could_only_choose_are_dropped_and_refused_in_strict_mode() -> None:
+def test_optional_tools_are_dropped_or_refused_in_strict_mode() -> None:
     for choice in ({}, {"tool_choice": "auto"}):
         sent, told, _ = adapted({"tools": [WEATHER], **choice})
         assert not {"tools", "tool_choice"} & set(sent)
@@ -210,25 +210,25 @@ def test_tools_the_model_could_only_choose_are_dropped_and_refused_in_strict_mod
         assert caught.value.param == "tools"
 
 
-def test_tools_nobody_may_call_are_left_out_in_strict_mode_too() -> None:
+def test_tools_with_tool_choice_none_are_dropped_in_strict_mode_too() -> None:
     sent, _, _ = adapted({"tools": [WEATHER], "tool_choice": "none"}, strict=True)
     assert "tools" not in sent
 
 
-def test_tools_pass_where_the_operator_says_that_the_template_knows_them() -> None:
+def test_tools_pass_if_the_template_supports_them() -> None:
     sent, told, _ = adapted({"tools": [WEATHER], "tool_choice": "auto"}, settings={"tools": True}, strict=True)
     assert sent["tools"] == [WEATHER]
     assert "tools" not in told
 
 
-def test_answer_format_gives_way_to_a_forced_call() -> None:
+def test_forced_call_replaces_the_response_format() -> None:
     body = {"tools": [WEATHER], "tool_choice": "required", "response_format": {"type": "json_object"}}
     assert adapted(body)[1]["response_format"] == "drop"
     with pytest.raises(Refusal):
         adapted(body, strict=True)
 
 
-def test_earlier_calls_and_results_become_plain_turns() -> None:
+def test_earlier_tool_calls_and_results_become_plain_messages() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Paris"}'}}
     messages = [
         *HI,
@@ -249,7 +249,7 @@ CALL = '{ "name" : "get_\\u0077eather",\n"arguments":  {"a": "}\\"{", "b": [1, {
 
 
 @given(st.lists(st.integers(1, 9), max_size=40))
-def test_call_is_read_the_same_however_it_is_cut(cuts: list[int]) -> None:
+def test_call_reader_handles_any_chunk_boundaries(cuts: list[int]) -> None:
     reader, arguments, at = CallReader(), "", 0
     for cut in [*cuts, len(CALL)]:
         arguments += reader.feed(CALL[at : at + cut])
@@ -262,25 +262,25 @@ def test_call_is_read_the_same_however_it_is_cut(cuts: list[int]) -> None:
 
 
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, index: int = 0, **more: Any) -> bytes:
-    """A chunk as the engine writes it."""
+    """Return a chunk in the engine's format."""
     choice = {"finish_reason": finish, "index": index, "delta": delta or {}, **more.pop("choice", {})}
     return json.dumps({"choices": [choice], "id": "chatcmpl-1", "object": "chat.completion.chunk", **more}).encode()
 
 
 def usage(prompt: int, completion: int) -> bytes:
-    """The engine's usage chunk."""
+    """Return the engine's usage chunk."""
     counted = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
     return json.dumps({"choices": [], "id": "chatcmpl-1", "usage": counted, "timings": {"prompt_ms": 1}}).encode()
 
 
 def decoded(chunks: Sequence[bytes], body: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """What the decoder makes of a stream that answers `body`."""
+    """Return the decoded stream of an answer to `body`."""
     decoder = LOCAL.decoder(target(), adapted(body or {})[2])
     assert isinstance(decoder, EngineDecoder)
     return [json.loads(one) for data in chunks for one in decoder.feed("", data)]
 
 
-def test_progress_is_taken_out_and_text_stays_as_it_is() -> None:
+def test_progress_is_removed_and_text_keeps_its_bytes() -> None:
     said = chunk({"content": 'the words "prompt_progress" and "usage"'})
     decoder = EngineDecoder(Options())
     assert list(decoder.feed("", chunk({"role": "assistant"}, prompt_progress={"total": 9}))) == []
@@ -289,13 +289,13 @@ def test_progress_is_taken_out_and_text_stays_as_it_is() -> None:
     assert decoder.feed("", plain)[0] is plain
 
 
-def test_usage_of_several_choices_is_one_sum() -> None:
+def test_usage_of_several_choices_is_added_up() -> None:
     chunks = decoded([usage(10, 3), chunk({"content": "x"}), usage(10, 5)], {"n": 2})
     assert [one["usage"] for one in chunks if "usage" in one] == [{"prompt_tokens": 10, "completion_tokens": 8, "total_tokens": 18}]
     assert "timings" not in chunks[-1]
 
 
-def test_alternatives_that_were_not_asked_for_are_taken_out() -> None:
+def test_unrequested_alternatives_are_removed() -> None:
     token = {"token": "a", "logprob": -1, "top_logprobs": [{"token": "a", "logprob": -1}]}
     one = chunk({"content": "a"}, choice={"logprobs": {"content": [token]}})
     assert adapted({"logprobs": True})[0]["top_logprobs"] == 1
@@ -303,7 +303,7 @@ def test_alternatives_that_were_not_asked_for_are_taken_out() -> None:
     assert decoded([one], {"logprobs": True, "top_logprobs": 1})[0]["choices"][0]["logprobs"]["content"] == [token]
 
 
-def test_log_probabilities_that_were_refused_are_not_asked_for() -> None:
+def test_logprobs_false_requests_none() -> None:
     sent, _, _ = adapted({"logprobs": False, "top_logprobs": 0})
     assert not {"logprobs", "top_logprobs"} & set(sent)
 
@@ -323,7 +323,7 @@ def test_forced_call_is_streamed_as_a_tool_call() -> None:
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
-def test_forced_call_cut_short_says_length() -> None:
+def test_truncated_forced_call_finishes_with_length() -> None:
     chunks = decoded(
         [chunk({"content": '{"name": "get_weather", "arguments": {"ci'}), chunk(finish="length")],
         {"tools": [WEATHER], "tool_choice": "required"},
@@ -335,35 +335,35 @@ def test_forced_call_cut_short_says_length() -> None:
 
 
 def failure(status: int, message: str, type_: str, **more: Any) -> Any:
-    """What one of the engine's errors means."""
+    """Return the Failure for an error of the engine."""
     return LOCAL.failure(status, {}, json.dumps({"error": {"code": status, "message": message, "type": type_, **more}}).encode())
 
 
-def test_prompt_that_is_too_long_is_the_callers_error() -> None:
+def test_prompt_too_long_is_a_client_error() -> None:
     message = "request (3031 tokens) exceeds the available context size (2048 tokens), try increasing it"
     found = failure(400, message, "exceed_context_size_error", n_prompt_tokens=3031, n_ctx=2048)
     assert (found.kind, found.status, found.code, found.param) == ("client_error", 400, "context_length_exceeded", "messages")
 
 
 @pytest.mark.parametrize("message", ["Failed to parse messages: Missing 'role' in message", "image input is not supported - hint: mmproj"])
-def test_callers_errors_that_the_engine_calls_its_own_are_400(message: str) -> None:
+def test_client_errors_with_status_500_become_400(message: str) -> None:
     found = failure(500, message, "server_error")
     assert (found.kind, found.status, found.type) == ("client_error", 400, "invalid_request_error")
 
 
-def test_engines_own_errors_stay_its_own() -> None:
+def test_engine_errors_stay_server_errors() -> None:
     assert failure(500, "Compute error.", "server_error").kind == "server_error"
     assert failure(503, "Loading model", "unavailable_error").kind == "overloaded"
 
 
-def test_bad_schema_names_response_format_and_says_why() -> None:
+def test_invalid_schema_names_response_format_and_the_reason() -> None:
     words = "Automatic parser generation failed: JSON schema error at #: unrecognized type nonsense"
     found = failure(400, f"Unable to generate parser for this template. {words}", "invalid_request_error")
     assert (found.kind, found.code, found.param) == ("client_error", "invalid_value", "response_format")
     assert found.message == "JSON schema error at #: unrecognized type nonsense"
 
 
-def test_field_that_the_engine_names_is_the_param() -> None:
+def test_field_named_by_the_engine_becomes_the_param() -> None:
     assert failure(400, "Field 'n': Value must be between 1 <= value <= 4, but got 5", "invalid_request_error").param == "n"
 
 

@@ -1,4 +1,4 @@
-"""An engine that dies takes only its own calls with it: the gateway says so, goes on, and answers again."""
+"""A crash of the engine fails only the calls in flight. The gateway reports it and answers the next call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONG = {"messages": [{"role": "user", "content": "Tell me a very long story."}],
 
 
 async def ready(gate: Live) -> int:
-    """The engine's process, once it answers."""
+    """Return the engine's process once it answers."""
     engine = gate.gateway.generation.engines["local"]
     await eventually(lambda: engine.state == "ready", 60)
     pid = getattr(engine, "pid", None)
@@ -44,7 +44,7 @@ async def test_a_crash_in_mid_stream_is_an_error_event_and_the_next_call_is_answ
         assert (await client.get(gate.admin_url + "/readyz")).status_code == 200
 
 
-async def test_a_crash_before_the_first_byte_goes_on_to_the_next_target(bundled_model: Path) -> None:
+async def test_a_crash_before_the_first_byte_falls_back_to_the_next_target(bundled_model: Path) -> None:
     async with FaultUpstream() as up:
         yaml = f"""
 providers:
@@ -55,7 +55,7 @@ models:
 """
         async with live(yaml) as gate, httpx.AsyncClient(base_url=gate.base_url, timeout=60) as client:
             pid = await ready(gate)
-            os.kill(pid, signal.SIGSTOP)  # it takes the call and says nothing, so that the kill comes in between
+            os.kill(pid, signal.SIGSTOP)  # accepts the call and never answers, so that the kill happens in between
             asked = client.build_request("POST", "/chat/completions", json={"model": "both", **LONG})
             sending = client.send(asked)
             gate.gateway.sweeper.add(Killer(gate, pid))
@@ -66,7 +66,7 @@ models:
 
 
 class Killer:
-    """Kills the engine as soon as it holds a call."""
+    """Kills the engine as soon as it has a call."""
 
     def __init__(self, gate: Live, pid: int) -> None:
         self._gate = gate
@@ -74,7 +74,7 @@ class Killer:
         self._done = False
 
     def sweep(self, now: float) -> None:
-        """Called every tick of the gateway's own timer."""
+        """Check on every tick of the gateway's timer."""
         if not self._done and self._gate.gateway.generation.engines["local"].gate.running and self._gate.gateway.resources.native.in_use:
             self._done = True
             os.kill(self._pid, signal.SIGKILL)

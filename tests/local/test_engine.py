@@ -1,4 +1,4 @@
-"""The supervisor with real children: what it promises when a child dies, hangs, grows or cannot start."""
+"""providers.local.engine with real child processes that die, hang, grow or do not start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Say hello."}]
 
 @asynccontextmanager
 async def running(options: LocalOptions = SHORT, expected: str = "ready", **settings: Any) -> AsyncIterator[tuple[Engine, list[str]]]:
-    """An engine of one test, and the lines it reported."""
+    """Run an engine for one test, and return it with the lines that it reported."""
     lines: list[str] = []
     engine = Engine(options, report=lines.append, **settings)
     await engine.start()
@@ -43,7 +43,7 @@ async def running(options: LocalOptions = SHORT, expected: str = "ready", **sett
 
 
 async def until(what: Callable[[], bool], within: float = 30.0) -> float:
-    """Wait until `what` holds; how long that took."""
+    """Wait until `what` is true. Return how long that took."""
     began = time.monotonic()
     while not what():
         assert time.monotonic() - began < within, "it did not happen in time"
@@ -52,17 +52,17 @@ async def until(what: Callable[[], bool], within: float = 30.0) -> float:
 
 
 def alive(pid: int | None) -> bool:
-    """Whether a process of this id is there."""
+    """Return whether a process with this id exists."""
     return Path(f"/proc/{pid}").exists()
 
 
 def environment_of(engine: Engine) -> list[bytes]:
-    """What the child really got."""
+    """Return the environment that the child has."""
     return Path(f"/proc/{engine.pid}/environ").read_bytes().split(b"\0")
 
 
 async def answered(engine: Engine) -> bool:
-    """Whether the engine answers a chat."""
+    """Return whether the engine answers a chat request."""
     async with client_of(engine) as client:
         return (await client.post("/v1/chat/completions", json=HELLO)).status_code == 200
 
@@ -73,14 +73,14 @@ async def test_child_inherits_no_variable_beyond_the_allowed_ones(bundled_model:
         seen = environment_of(engine)
     assert not [one for one in seen if b"canary" in one]
     assert b"LC_ALL=C.UTF-8" in seen
-    assert b"OMP_WAIT_POLICY=active" in seen, "an operator's own choice wins"
+    assert b"OMP_WAIT_POLICY=active" in seen, "a value set by the operator wins"
 
 
-async def test_threads_wait_passively_unless_told_otherwise(engine: Engine) -> None:
+async def test_threads_wait_passively_unless_configured(engine: Engine) -> None:
     assert b"OMP_WAIT_POLICY=passive" in environment_of(engine)
 
 
-async def test_socket_is_in_a_directory_of_its_own_that_only_we_enter(engine: Engine) -> None:
+async def test_socket_is_in_a_private_directory(engine: Engine) -> None:
     folder = Path(engine.socket).parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert len(os.fsencode(engine.socket)) < 108
@@ -92,7 +92,7 @@ async def test_child_runs_in_a_session_of_its_own(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-async def test_killed_child_is_started_again_and_answers(
+async def test_killed_child_is_restarted_and_answers(
     bundled_model: Path, number: signal.Signals, figure: Callable[[str, float, str], None]
 ) -> None:
     async with running() as (engine, lines):
@@ -107,7 +107,7 @@ async def test_killed_child_is_started_again_and_answers(
         assert await answered(engine)
 
 
-async def test_call_that_was_generating_when_the_child_died_breaks_and_names_the_crash(bundled_model: Path) -> None:
+async def test_call_in_flight_fails_with_engine_crashed_when_the_child_dies(bundled_model: Path) -> None:
     async with running() as (engine, _), client_of(engine) as client:
         body = {**HELLO, "max_tokens": 200, "stream": True, "ignore_eos": True}
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
@@ -121,7 +121,7 @@ async def test_call_that_was_generating_when_the_child_died_breaks_and_names_the
         assert engine.failure().code == "engine_crashed"
 
 
-async def test_hanging_child_is_killed_and_started_again(bundled_model: Path) -> None:
+async def test_hanging_child_is_killed_and_restarted(bundled_model: Path) -> None:
     async with running(timing=Timing(check_interval_s=0.1, hung_after_s=1.0)) as (engine, lines):
         first = engine.pid
         assert first is not None
@@ -132,7 +132,7 @@ async def test_hanging_child_is_killed_and_started_again(bundled_model: Path) ->
         assert await answered(engine)
 
 
-async def test_computing_child_is_not_taken_for_a_hanging_one(bundled_model: Path) -> None:
+async def test_computing_child_does_not_count_as_hung(bundled_model: Path) -> None:
     options = LocalOptions(slots=1, context=2048)
     async with (
         running(options, timing=Timing(check_interval_s=0.05, hung_after_s=0.5, busy_hung_after_s=60)) as (engine, _),
@@ -145,7 +145,7 @@ async def test_computing_child_is_not_taken_for_a_hanging_one(bundled_model: Pat
 
 
 def scripted(tmp_path: Path, script: str) -> dict[str, str]:
-    """The environment of a child whose engine library follows a script."""
+    """Return the environment of a child whose engine library follows a script."""
     shutil.copy(Path(__file__).with_name("scripted_engine.py"), tmp_path / "xllamacpp.py")
     return {**os.environ, "PYTHONPATH": str(tmp_path), "LC_ENGINE": script}
 
@@ -159,19 +159,19 @@ async def test_child_over_its_memory_cap_is_restarted(bundled_model: Path, tmp_p
         assert any("of 200 MiB and was killed" in line for line in lines)
 
 
-async def test_child_that_needs_more_than_its_cap_to_load_is_unavailable(bundled_model: Path, tmp_path: Path) -> None:
+async def test_child_over_its_memory_cap_while_loading_is_unavailable(bundled_model: Path, tmp_path: Path) -> None:
     options = LocalOptions(memory=200 << 20)
     async with running(options, "unavailable", environ=scripted(tmp_path, "large")) as (engine, _):
         assert "capped at 200 MiB" in engine.reason
         assert engine.code == "memory"
 
 
-async def test_child_whose_listener_answers_but_whose_main_loop_does_not_is_killed(bundled_model: Path, tmp_path: Path) -> None:
+async def test_child_with_a_blocked_main_loop_is_killed(bundled_model: Path, tmp_path: Path) -> None:
     async with running(timing=Timing(check_interval_s=0.1, hung_after_s=0.5), environ=scripted(tmp_path, "mute")) as (engine, _):
         await until(lambda: engine.causes["hung"] >= 1)
 
 
-async def test_child_that_computes_without_end_is_killed_in_the_end(bundled_model: Path, tmp_path: Path) -> None:
+async def test_child_that_computes_forever_is_killed(bundled_model: Path, tmp_path: Path) -> None:
     async with running(
         timing=Timing(check_interval_s=0.1, hung_after_s=0.2, busy_hung_after_s=1.5), environ=scripted(tmp_path, "spin")
     ) as (engine, lines):
@@ -179,7 +179,7 @@ async def test_child_that_computes_without_end_is_killed_in_the_end(bundled_mode
         assert any("did not answer for" in line for line in lines)
 
 
-async def test_real_model_larger_than_the_cap_is_unavailable_with_both_figures(bundled_model: Path) -> None:
+async def test_model_larger_than_the_memory_cap_is_unavailable(bundled_model: Path) -> None:
     async with running(LocalOptions(slots=1, context=256, memory=64 << 20), "unavailable") as (engine, _):
         assert "capped at 64 MiB" in engine.reason
         assert engine.code == "memory"
@@ -191,7 +191,7 @@ async def test_model_that_cannot_be_read_is_unavailable(bundled_model: Path) -> 
         assert engine.code == "bad_model"
 
 
-async def test_missing_model_is_unavailable_and_callers_learn_no_path(tmp_path: Path) -> None:
+async def test_missing_model_is_unavailable_and_callers_see_no_path(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.gguf")
     async with running(LocalOptions(model=missing), "unavailable") as (engine, _):
         assert engine.reason == f"no model file at {missing}"
@@ -236,7 +236,7 @@ async def test_engine_that_is_not_installed_is_unavailable(bundled_model: Path, 
         assert engine.code == "not_installed"
 
 
-async def test_child_that_ends_while_starting_is_tried_again_with_backoff(bundled_model: Path, tmp_path: Path) -> None:
+async def test_failed_start_is_retried_with_backoff(bundled_model: Path, tmp_path: Path) -> None:
     (tmp_path / "xllamacpp.py").write_text("import os; os.write(2, b'GGML_ASSERT(x) failed\\n'); os.abort()")
     own = {**os.environ, "PYTHONPATH": str(tmp_path)}
     lines: list[str] = []
@@ -272,7 +272,7 @@ async def test_calls_wait_for_a_starting_engine_and_are_refused_beyond_the_queue
         await engine.stop()
 
 
-async def test_cancelled_wait_gives_its_place_back(bundled_model: Path) -> None:
+async def test_cancelled_wait_frees_its_place(bundled_model: Path) -> None:
     engine = Engine(SHORT)
     await engine.start()
     try:
@@ -300,7 +300,7 @@ async def test_stop_ends_the_child_and_removes_its_socket(bundled_model: Path) -
     assert engine.state == "stopped"
 
 
-async def test_child_leaves_and_tidies_up_when_its_parent_is_killed(bundled_model: Path, tmp_path: Path) -> None:
+async def test_child_exits_and_removes_its_socket_when_its_parent_is_killed(bundled_model: Path, tmp_path: Path) -> None:
     program = (
         "import asyncio, sys\n"
         "from providers.local.engine import Engine\n"

@@ -1,4 +1,4 @@
-"""A minimum of tokens by a continuation: what is asked, when it is over, and how both answers become one."""
+"""providers.local.min_tokens: both requests, when they stop, and how the answers are combined."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from providers.local.min_tokens import min_tokens_chain
 
 
 def answer(text: str, finish: str, tokens: int, prompt: int = 10) -> bytes:
-    """One part."""
+    """Return the answer to one request."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "logprobs": {"content": [text]}, "finish_reason": finish}
     usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
     return json.dumps({"choices": [choice], "usage": usage}).encode()
 
 
 def carried_out(body: dict[str, Any], least: int, *answers: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The requests made, and the answer."""
+    """Run the chain. Return the requests and the combined answer."""
     turns = min_tokens_chain(Body(json.dumps(body).encode()), least)
     made = [json.loads(next(turns).encode())]
     for one in answers:
@@ -31,7 +31,7 @@ def carried_out(body: dict[str, Any], least: int, *answers: bytes) -> tuple[list
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 
-def test_the_first_part_may_not_end_and_the_second_goes_on_from_it() -> None:
+def test_first_request_ignores_the_end_and_second_continues() -> None:
     body = {"messages": MESSAGES, "max_tokens": 9, "seed": 1}
     made, whole = carried_out(body, 4, answer("one", "length", 4), answer(" two", "stop", 2, prompt=14))
     assert made[0] == {**body, "ignore_eos": True, "max_tokens": 4}
@@ -41,11 +41,11 @@ def test_the_first_part_may_not_end_and_the_second_goes_on_from_it() -> None:
     assert whole["usage"] == {"prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 16}
 
 
-def test_a_stop_string_ends_it_before_the_minimum() -> None:
+def test_stop_string_ends_the_answer_before_the_minimum() -> None:
     made, whole = carried_out({"messages": MESSAGES}, 4, answer("one", "stop", 2))
     assert (len(made), whole) == (1, json.loads(answer("one", "stop", 2)))
 
 
-def test_a_cap_below_the_minimum_is_kept() -> None:
+def test_cap_below_the_minimum_applies() -> None:
     made, whole = carried_out({"messages": MESSAGES, "max_tokens": 3}, 4, answer("one", "length", 3))
     assert ([one["max_tokens"] for one in made], whole["choices"][0]["finish_reason"]) == ([3], "length")

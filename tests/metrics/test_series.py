@@ -9,7 +9,7 @@ import pytest
 
 from gateway.call import Call
 from gateway.errors import GatewayError
-from gateway.keys.authenticate import VirtualKey
+from gateway.keys.virtual_key import VirtualKey
 from gateway.metrics import Metrics
 from gateway.metrics.table import MAX_KEYS, MAX_SERIES
 from gateway.telemetry.call_metrics import CallMetrics

@@ -1,4 +1,4 @@
-"""Adapt one request for one provider, as plain values."""
+"""Adapts one request for one provider, without a server."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ HI = [{"role": "user", "content": "Hi"}]
 
 
 class Adapted(NamedTuple):
-    """What leaves, and what was done."""
+    """The request that is sent, and the adjustments."""
 
     sent: dict[str, Any]
     headers: dict[str, str]
     adjustments: list[Adjustment]
 
     def actions(self) -> list[tuple[str, str]]:
-        """Parameter and action of each adjustment."""
+        """Return parameter and action of each adjustment."""
         return [(one.param, one.action) for one in self.adjustments]
 
 
 def target_for(kind: str, model: str = "example", **settings: Any) -> Target:
-    """A target at the provider's own address."""
+    """Return a target at the provider's default address."""
     found = providers.get(kind)
     return Target(f"{kind}/{model}", kind, found, model, found.default_base_url or "http://upstream.test/v1", "KEY", options=settings)
 
 
 def adapt(kind: str, request: dict[str, Any], *, model: str = "example", strict: bool = False, **settings: Any) -> Adapted:
-    """Adapt and encode; Refusal passes through."""
+    """Adapt and encode a request. Raises Refusal as the provider does."""
     target = target_for(kind, model, **settings)
     options = Options(strict=strict, stream=request.get("stream") is True)
     body = Body(json.dumps({"model": "alias", "messages": HI, **request}).encode())

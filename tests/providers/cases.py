@@ -1,6 +1,6 @@
-"""The conformance vectors: what a request becomes upstream, and what an upstream's answer becomes for the caller.
+"""The conformance vectors: expected upstream requests and expected answers to the caller.
 
-A case is carried out by a `Send`: `send_purely` runs the stages without a server; another one can drive the real HTTP path.
+A `Send` runs a case: `send_purely` runs the stages without a server, another one can use the real HTTP path.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from providers.rules.shapes import fan_out
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TYPES = {"openai_reasoning": "openai", "azure_openai": "azure", "gemini_openai": "gemini"}
-"""The vectors' names for providers, where they differ from our types."""
+"""Names of providers in the vectors that differ from our types."""
 BASES = {"azure": "https://RESOURCE.openai.azure.com/openai/v1"}
 Case = dict[str, Any]
 
 
 class Sent(NamedTuple):
-    """What left for the upstream, or the refusal instead."""
+    """What is sent upstream, or the refusal."""
 
     url: str = ""
     headers: Mapping[str, str] = MappingProxyType({})
@@ -41,20 +41,20 @@ Send = Callable[[Case, bool], Sent]
 
 
 def load(section: str) -> list[Case]:
-    """The cases of one section of the vectors' file."""
+    """Load the cases of one section of the vectors."""
     cases: list[Case] = yaml.safe_load((FIXTURES / "normalization-cases.yaml").read_text())[section]
     return cases
 
 
 def by_mode(cases: list[Case]) -> Iterator[tuple[str, Case, bool]]:
-    """Each case once for every mode it names: (id, case, strict)."""
+    """Yield each case once for each of its modes: (id, case, strict)."""
     for case in cases:
         for mode in ("strict", "lenient") if case["mode"] == "both" else (case["mode"],):
             yield f"{case['name']}-{mode}", case, mode == "strict"
 
 
 def request_of(case: Case) -> dict[str, Any]:
-    """The request, with what the case asks to be generated."""
+    """Return the request of a case, with its generated tools."""
     request = dict(case["request"])
     count = (case.get("generate") or {}).get("tools", 0)
     if count:
@@ -64,7 +64,7 @@ def request_of(case: Case) -> dict[str, Any]:
 
 
 def settings_of(case: Case) -> dict[str, Any]:
-    """The provider's settings that the case assumes."""
+    """Return the provider settings of a case."""
     config = dict(case.get("config") or {})
     config.pop("operation", None)
     if config.pop("azure_api", None) == "classic":
@@ -73,7 +73,7 @@ def settings_of(case: Case) -> dict[str, Any]:
 
 
 def target_of(provider: str, model: str, settings: dict[str, Any] | None = None) -> Target:
-    """A target at the provider's own address with the credential KEY."""
+    """Return a target at the provider's default address with the credential KEY."""
     kind = TYPES.get(provider, provider)
     found = providers.get(kind)
     base = BASES.get(kind, found.default_base_url) or "http://localhost:1/v1"
@@ -83,7 +83,7 @@ def target_of(provider: str, model: str, settings: dict[str, Any] | None = None)
 
 
 def send_purely(case: Case, strict: bool) -> Sent:
-    """The stages normalize, adapt and encode, without a server."""
+    """Run the stages normalize, adapt and encode, without a server."""
     body = Body(json.dumps(request_of(case)).encode())
     target = target_of(case["provider"], case["request"]["model"], settings_of(case))
     operation = (case.get("config") or {}).get("operation", "chat")
@@ -105,7 +105,7 @@ def send_purely(case: Case, strict: bool) -> Sent:
 
 
 def differences(case: Case, sent: Sent) -> list[str]:
-    """What is not as the case says; empty when all is."""
+    """Return the differences from the case's expectations."""
     expected = case["error"]
     if expected is not None or sent.error is not None:
         return [] if expected == sent.error else [f"error {sent.error}, expected {expected}"]

@@ -1,4 +1,4 @@
-"""One request with every canonical parameter set."""
+"""A request with every canonical parameter."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ REFUSED: dict[str, dict[str, Any]] = {
     },
     "fireworks": {"thinking": None},
 }
-"""What the vectors refuse in both modes (goodfire-tools-rejected, goodfire-tool-role-rejected, fireworks-thinking-and-effort-rejected)."""
+"""Parameters refused in both modes. See goodfire-tools-rejected and fireworks-thinking-and-effort-rejected in the vectors."""
 
 
 def everything_for(kind: str) -> dict[str, Any]:
-    """The request, without what the provider refuses whatever the mode."""
+    """Return the request without the parameters that the provider refuses in both modes."""
     changes = REFUSED.get(kind, {})
     return {name: changes.get(name, value) for name, value in EVERYTHING.items() if changes.get(name, value) is not None}

@@ -1,4 +1,4 @@
-"""The real gateway in front of the recording upstream: one provider and one model for each way of using a provider."""
+"""A running gateway in front of the recording upstream, with one provider and one model for each configuration under test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CREDENTIAL = "KEY"
 
 
 class Way(NamedTuple):
-    """One way of using a provider: its type, the model there, its settings as JSON text."""
+    """A configuration of a provider: its type, a model, and its settings as JSON text."""
 
     kind: str
     model: str
@@ -29,18 +29,18 @@ class Way(NamedTuple):
 
 
 def way_of(provider: str, model: str, settings: dict[str, Any] | None = None) -> Way:
-    """The way that a vector's provider, model and settings mean."""
+    """Return the configuration for a vector's provider, model and settings."""
     return Way(TYPES.get(provider, provider), model, json.dumps(settings or {}, sort_keys=True))
 
 
 def base_of(way: Way) -> str:
-    """The provider's own address, with the vectors' placeholder for Azure."""
+    """Return the provider's default address, with the vectors' placeholder for Azure."""
     base = BASES.get(way.kind) or providers.get(way.kind).default_base_url or "http://compatible.test/v1"
     return base.removesuffix("/v1") if "classic" in way.settings else base
 
 
 class Gateway:
-    """A running gateway and its upstream. A model is asked for by its way."""
+    """A running gateway and its upstream. Each `Way` has a model of its own."""
 
     def __init__(self, process: RunningGateway, upstream: Upstream, ways: list[Way]) -> None:
         self.upstream = upstream
@@ -48,7 +48,7 @@ class Gateway:
         self._client = httpx.Client(base_url=process.base_url, timeout=30, trust_env=False)
 
     def ask(self, way: Way, request: dict[str, Any], *, strict: bool = False, receipt: bool = True) -> httpx.Response:
-        """One chat call, with the receipt in the body."""
+        """Send a chat call, with the receipt in the body."""
         headers = {"x-gateway-receipt": "body"} if receipt else {}
         if strict:
             headers["x-gateway-strict"] = "true"
@@ -56,19 +56,18 @@ class Gateway:
         return self._client.post("/chat/completions", json={**request, "model": self._names[way]}, headers=headers)
 
     def upstream_url(self, way: Way, path: str) -> str:
-        """The address a request to `path` would have gone to, had it not been redirected to the recording upstream."""
+        """Return the address that a request to `path` would have without the recording upstream."""
         prefix = f"/{self._names[way]}"
         origin = urlsplit(base_of(way))
         return f"{origin.scheme}://{origin.netloc}{path.removeprefix(prefix)}"
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
 
 @contextmanager
 def running(ways: list[Way], upstream: Upstream, folder: Path) -> Iterator[Gateway]:
-    """The gateway for these ways, stopped cleanly at the end."""
+    """Run a gateway for these configurations."""
     config = {
         "providers": {
             f"p{at}": {
@@ -93,14 +92,14 @@ def running(ways: list[Way], upstream: Upstream, folder: Path) -> Iterator[Gatew
 
 
 def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:
-    """The JSON chunks of a stream, without the receipt's."""
+    """Return the JSON chunks of a stream, except the receipt."""
     events = [line.removeprefix("data: ") for line in response.text.split("\n") if line.startswith("data: ")]
     chunks = [json.loads(event) for event in events if event != "[DONE]"]
     return [chunk for chunk in chunks if "gateway" not in chunk]
 
 
 def receipt_of(response: httpx.Response) -> dict[str, Any]:
-    """What is under `gateway`, in a JSON answer or in a stream's last chunk."""
+    """Return the `gateway` object of a JSON answer, or of the last chunk of a stream."""
     if "event-stream" in response.headers["content-type"]:
         events = [line.removeprefix("data: ") for line in response.text.split("\n") if line.startswith("data: {")]
         receipts = [found["gateway"] for event in events if "gateway" in (found := json.loads(event))]

@@ -1,4 +1,4 @@
-"""A small recording upstream: every request is kept, and answered by a function of it."""
+"""A recording upstream: it keeps every request and answers it with a function."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class Request(NamedTuple):
-    """One request: its path with the query, its headers by lower-case name, its JSON body."""
+    """A request: path with query, headers by lower-case name, JSON body."""
 
     path: str
     headers: Mapping[str, str]
@@ -19,7 +19,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is answered."""
+    """A response."""
 
     status: int = 200
     body: bytes = b""
@@ -28,17 +28,17 @@ class Reply(NamedTuple):
 
 
 def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Reply:
-    """A JSON answer."""
+    """Return a JSON response."""
     return Reply(status, json.dumps(value).encode(), headers=headers)
 
 
 def stream_reply(events: list[bytes]) -> Reply:
-    """A stream of whole events."""
+    """Return a stream of complete events."""
     return Reply(200, b"".join(event + b"\n\n" for event in events), "text/event-stream")
 
 
 def data_events(chunks: list[Any], *, done: bool = True) -> list[bytes]:
-    """`data:` events of JSON chunks, with [DONE] at their end."""
+    """Return `data:` events for JSON chunks, with [DONE] at the end."""
     return [b"data: " + json.dumps(chunk).encode() for chunk in chunks] + ([b"data: [DONE]"] if done else [])
 
 
@@ -46,7 +46,7 @@ Answer = Callable[[Request], Reply]
 
 
 class Upstream:
-    """The server, on a loopback port of its own, in threads. `answer` may be changed between calls."""
+    """A server on a free loopback port, in threads. Tests may replace `answer` between calls."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -70,7 +70,7 @@ class Upstream:
                 self.wfile.write(reply.body)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Say nothing."""
+                """Disable logging."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -79,13 +79,13 @@ class Upstream:
         self._thread.start()
 
     def take(self, request: Request) -> Reply:
-        """Keep a request and answer it."""
+        """Record a request and answer it."""
         with self._lock:
             self._requests.append(request)
         return self.answer(request)
 
     def taken(self) -> list[Request]:
-        """The requests since the last time this was asked."""
+        """Return the requests since the last call of this method."""
         with self._lock:
             found, self._requests = self._requests, []
         return found

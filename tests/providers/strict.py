@@ -1,6 +1,6 @@
-"""A strict server for each provider: it knows only the fields, ranges and combinations of the facts, and says so in its own way.
+"""A strict server for each provider: it rejects everything that the provider's documentation does not allow.
 
-Its knowledge is data under tests/fixtures, taken from the providers' pages and packages; it shares nothing with the rules.
+Its facts are in tests/fixtures, taken from the providers' pages and packages. It shares nothing with the rules.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _matrix() -> Facts:
 
 @cache
 def facts_of(server: str) -> Facts:
-    """Everything that one server knows: its fields with their bounds, and what parameters.yaml cannot say."""
+    """Return the facts of one server: its fields with their bounds, and what parameters.yaml cannot express."""
     extra: Facts = yaml.safe_load((FIXTURES / "strict-servers.yaml").read_text())[server]
     bounds: dict[str, Facts] = {"model": {}, "messages": {}, "stream": {}}
     for canonical, row in _matrix().items():
@@ -49,7 +49,7 @@ def facts_of(server: str) -> Facts:
 
 
 def objections(server: str, body: Facts) -> Iterator[tuple[str, str]]:
-    """What the server has against a body: field and reason."""
+    """Yield field and reason of each violation in a body."""
     facts = facts_of(server)
     yield from _fields(facts, body)
     yield from _values(facts, body)
@@ -124,7 +124,7 @@ def _messages(facts: Facts, messages: list[Facts]) -> Iterator[tuple[str, str]]:
 
 
 def refusal(server: str, status: int, param: str | None, message: str) -> Reply:
-    """An error in the server's own shape."""
+    """Return an error in the server's own shape."""
     shape = facts_of(server).get("errors", "openai")
     words = f"{message}: {param}" if param else message
     if shape == "text":
@@ -145,7 +145,7 @@ def refusal(server: str, status: int, param: str | None, message: str) -> Reply:
 
 
 def strict_reply(server: str, kind: str, request: Request) -> Reply:
-    """The server's answer: its first objection, or what it answers when all is well."""
+    """Return an error for the first violation, or a successful reply."""
     header = facts_of(server).get("auth", "authorization")
     if request.headers.get(header) not in (CREDENTIAL, f"Bearer {CREDENTIAL}"):
         return refusal(server, 401, None, "Unauthorized")

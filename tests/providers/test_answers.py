@@ -1,4 +1,4 @@
-"""Every answer of the conformance vectors reaches the caller as the vectors say, through the running gateway."""
+"""The caller gets the answer that each conformance vector expects, from the running gateway."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _streams(case: Case) -> bool:
 
 
 def _reply(case: Case) -> Reply:
-    """What the upstream answers, completed where the vector gives a part only."""
+    """Return the upstream's reply. An incomplete one of the vector is completed."""
     given = case["upstream"]
     if "status" in given:
         body = given["text"].encode() if "text" in given else json.dumps(given["json"]).encode()
@@ -77,7 +77,7 @@ def _type(event: bytes) -> str:
 
 
 def _completed(chunks: list[dict[str, Any]], provider: str) -> list[dict[str, Any]]:
-    """A whole stream around the vector's chunks: something is said before a chunk without choices, and a finish comes."""
+    """Complete a stream: text before a chunk without choices, and a finish reason at the end."""
     finished = any(choice.get("finish_reason") not in (None, "null") for one in chunks for choice in one.get("choices") or ())
     if finished or provider == "goodfire":
         return chunks
@@ -93,12 +93,12 @@ def _text(case: Case, response: httpx.Response) -> str:
 
 
 def _may_retry(response: httpx.Response) -> bool:
-    """What the caller is told: wait and try again, or leave it."""
+    """Return whether the caller is told to retry."""
     return "retry-after" in response.headers and response.headers.get("x-should-retry") != "false"
 
 
 def _seen(case: Case, response: httpx.Response) -> dict[str, Any]:
-    """What the vectors' expectations are about, read from the caller's side."""
+    """Return what the expectations of the vectors describe, as the caller sees it."""
     seen: dict[str, Any] = {"status": response.status_code, "retry": _may_retry(response)}
     if _streams(case):
         chunks = chunks_of(response)
@@ -129,7 +129,7 @@ def _seen(case: Case, response: httpx.Response) -> dict[str, Any]:
 
 
 def _fits(key: str, expected: Any, actual: Any) -> bool:
-    """Objects are fragments: what they name must be so; lists and plain values must be equal."""
+    """Compare a value with an expectation. Objects are partial, lists and plain values must be equal."""
     if key in ("extra_fields",):
         return all(name in actual for name in expected)
     if key == "finish_reasons":
@@ -142,7 +142,7 @@ def _fits(key: str, expected: Any, actual: Any) -> bool:
 
 
 ELSEWHERE = {"created", "chunks", "stream_error", "must_not_fail_on_empty_choices"}
-"""Expectations with tests of their own below."""
+"""Expectations that separate tests below cover."""
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ ELSEWHERE = {"created", "chunks", "stream_error", "must_not_fail_on_empty_choice
     [case for case in CASES if not {"finish_reasons", "stream_error"} & {*case["upstream"], *case["expect"]}],
     ids=lambda case: case["name"],
 )
-def test_the_answer_reaches_the_caller_as_the_vectors_say(gateway: Gateway, case: Case) -> None:
+def test_caller_gets_the_answer_that_the_vector_expects(gateway: Gateway, case: Case) -> None:
     reply = _reply(case)
     gateway.upstream.answer = lambda _: reply
     request = {"messages": HI, "stream": _streams(case), **(case.get("request") or {})}
@@ -161,7 +161,7 @@ def test_the_answer_reaches_the_caller_as_the_vectors_say(gateway: Gateway, case
             assert _fits(key, expected, seen[key]), f"{key}: {seen[key]!r}, expected {expected!r}"
 
 
-def test_a_goodfire_answer_without_a_time_gets_one(gateway: Gateway) -> None:
+def test_goodfire_answer_without_created_gets_one(gateway: Gateway) -> None:
     case = next(case for case in CASES if case["name"] == "goodfire-no-usage")
     reply = _reply(case)
     gateway.upstream.answer = lambda _: reply
@@ -176,7 +176,7 @@ def test_a_groq_error_inside_a_stream_ends_it_with_its_message(gateway: Gateway)
     gateway.upstream.answer = lambda _: reply
     response = gateway.ask(_way(case), {"messages": HI, "stream": True}, receipt=False)
     error = json.loads(response.text.removeprefix("data: "))["error"]
-    assert response.status_code == 502, "nothing was sent yet: the failure is an HTTP answer"
+    assert response.status_code == 502, "nothing was sent yet, so the failure is an HTTP response"
     assert error["message"].endswith(case["expect"]["stream_error"]["message"])
     assert "[DONE]" not in response.text
 
@@ -207,7 +207,7 @@ def test_cohere_finishes_in_openai_words(gateway: Gateway, word: str, meaning: s
     assert body["choices"][0]["finish_reason"] == meaning
 
 
-def test_every_provider_of_the_vectors_has_a_good_reply(gateway: Gateway) -> None:
+def test_every_provider_in_the_vectors_has_a_successful_reply(gateway: Gateway) -> None:
     for way in dict.fromkeys(_way(case) for case in CASES):
         gateway.upstream.answer = lambda request, kind=way.kind: good_reply(kind, request)  # type: ignore[misc]
         assert gateway.ask(way, {"messages": HI}, receipt=False).json()["choices"][0]["message"]["content"] == "Hello there"

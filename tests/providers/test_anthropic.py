@@ -1,4 +1,4 @@
-"""OpenAI's chat through Anthropic's Messages API and back loses nothing that both sides know."""
+"""providers.anthropic: requests, answers and streams lose nothing that both APIs can express."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ OLD = {"anthropic_version": "2023-06-01"}
 
 
 def sent(request: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """What Anthropic gets."""
+    """Return the request that Anthropic gets."""
     return adapt("anthropic", {"max_tokens": 10_000, **request}, model="claude-sonnet-4-5", **more).sent
 
 
 def decoded(**message: Any) -> Any:
-    """A Messages answer in OpenAI's form."""
+    """Return a Messages answer in OpenAI's format."""
     target = target_for("anthropic")
     told = {"id": "msg_1", "type": "message", "model": "claude", "stop_reason": "end_turn", "content": [], **message}
     return target.kind.decode(json.dumps(told).encode(), target, Options())
 
 
 def streamed(*events: dict[str, Any]) -> list[Any]:
-    """The chunks for named events."""
+    """Return the chunks for named events."""
     target = target_for("anthropic")
     decoder = target.kind.decoder(target, Options(stream=True))
     assert decoder is not None
@@ -34,7 +34,7 @@ def streamed(*events: dict[str, Any]) -> list[Any]:
     return [one if one == b"[DONE]" else json.loads(one) for one in out]
 
 
-def test_images_become_sources_by_data_or_by_address() -> None:
+def test_images_become_base64_or_url_sources() -> None:
     parts = [
         {"type": "text", "text": "Look", "cache_control": {"type": "ephemeral"}},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
@@ -49,7 +49,7 @@ def test_images_become_sources_by_data_or_by_address() -> None:
     ]
 
 
-def test_results_of_parallel_calls_share_one_turn() -> None:
+def test_results_of_parallel_tool_calls_share_one_message() -> None:
     calls = [{"id": name, "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}} for name in ("c1", "c2")]
     given = [
         {"role": "user", "content": "Hi"},
@@ -65,7 +65,7 @@ def test_results_of_parallel_calls_share_one_turn() -> None:
     assert found[2]["content"][1]["content"] == [{"type": "text", "text": "2"}]
 
 
-def test_arguments_that_are_no_object_are_refused_by_their_place() -> None:
+def test_tool_arguments_that_are_not_an_object_are_refused_with_their_path() -> None:
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "[1"}}]
     with pytest.raises(Refusal) as refused:
         sent({"messages": [{"role": "assistant", "content": None, "tool_calls": calls}]})
@@ -88,7 +88,7 @@ def test_a_cached_system_message_stays_a_block() -> None:
         (None, True, None),
     ],
 )
-def test_tool_choices_have_their_own_words(choice: Any, parallel: Any, wire: Any) -> None:
+def test_tool_choices_are_mapped_to_anthropic_words(choice: Any, parallel: Any, wire: Any) -> None:
     request: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "f"}}]}
     if choice is not None:
         request["tool_choice"] = choice
@@ -99,7 +99,7 @@ def test_tool_choices_have_their_own_words(choice: Any, parallel: Any, wire: Any
     assert found["tools"] == [{"name": "f", "input_schema": {"type": "object", "properties": {}}}]
 
 
-def test_efforts_budgets_and_formats_go_where_anthropic_has_them() -> None:
+def test_effort_budget_and_format_move_to_anthropic_fields() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "o", "schema": {"type": "object"}}}
     found = sent({"reasoning_effort": "high", "response_format": schema, "reasoning_budget": 2000})
     assert found["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "high"}
@@ -109,13 +109,13 @@ def test_efforts_budgets_and_formats_go_where_anthropic_has_them() -> None:
     assert (newer["thinking"], newer["output_config"]) == ({"type": "adaptive"}, {"effort": "low"})
 
 
-def test_a_budget_above_the_cap_is_refused() -> None:
+def test_thinking_budget_above_max_tokens_is_refused() -> None:
     with pytest.raises(Refusal) as refused:
         sent({"reasoning_budget": 20_000})
     assert refused.value.param == "reasoning_budget"
 
 
-def test_sampling_depends_on_the_version_and_on_the_model() -> None:
+def test_sampling_parameters_depend_on_api_version_and_model() -> None:
     asked = {"temperature": 0.5, "top_k": 5}
     assert "temperature" not in sent(asked)
     kept = sent(asked, **OLD)
@@ -126,19 +126,19 @@ def test_sampling_depends_on_the_version_and_on_the_model() -> None:
     assert ("top_p", "drop") in both.actions()
 
 
-def test_the_end_user_is_told_and_other_metadata_dropped() -> None:
+def test_user_becomes_metadata_user_id_and_other_metadata_is_dropped() -> None:
     found = adapt("anthropic", {"user": "u-1", "metadata": {"a": "b"}})
     assert found.sent["metadata"] == {"user_id": "u-1"}
     assert [pair for pair in found.actions() if pair[0] in ("user", "metadata")] == [("metadata", "drop"), ("user", "reshape")]
 
 
-def test_the_operator_sets_the_default_cap_and_the_headers() -> None:
+def test_settings_define_the_default_max_tokens_and_headers() -> None:
     found = adapt("anthropic", {}, default_max_tokens=77, anthropic_beta="b1,b2", workspace="w")
     assert found.sent["max_tokens"] == 77
     assert (found.headers["anthropic-beta"], found.headers["anthropic-workspace-id"]) == ("b1,b2", "w")
 
 
-def test_an_answer_keeps_text_calls_thinking_and_usage() -> None:
+def test_answer_keeps_text_tool_calls_thinking_and_usage() -> None:
     content = [
         {"type": "thinking", "thinking": "hm", "signature": "s"},
         {"type": "text", "text": "A"},
@@ -173,12 +173,12 @@ def test_an_answer_keeps_text_calls_thinking_and_usage() -> None:
         ("model_context_window_exceeded", "length"), ("tool_use", "tool_calls"), ("refusal", "content_filter"),
     ],
 )  # fmt: skip
-def test_stop_reasons_have_openai_words(reason: str, meaning: str) -> None:
+def test_stop_reasons_become_openai_finish_reasons(reason: str, meaning: str) -> None:
     assert decoded(stop_reason=reason).finish_reasons == (meaning,)
 
 
 @pytest.mark.parametrize("said", ["END", None])
-def test_a_stream_names_the_stop_that_ended_it_as_an_answer_does(said: str | None) -> None:
+def test_stream_reports_the_matched_stop_sequence(said: str | None) -> None:
     found = streamed(
         {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 3, "output_tokens": 1}}},
         {"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": said}, "usage": {"output_tokens": 9}},
@@ -188,7 +188,7 @@ def test_a_stream_names_the_stop_that_ended_it_as_an_answer_does(said: str | Non
     assert (choice["finish_reason"], choice.get("stop_sequence")) == ("stop", said)
 
 
-def test_a_stream_keeps_thinking_with_its_signature_and_calls_without_arguments() -> None:
+def test_stream_keeps_thinking_signatures_and_calls_without_arguments() -> None:
     found = streamed(
         {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 3, "output_tokens": 1}}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
@@ -215,7 +215,7 @@ def test_a_stream_keeps_thinking_with_its_signature_and_calls_without_arguments(
 @pytest.mark.parametrize(
     ("kind", "meaning"), [("overloaded_error", "overloaded"), ("rate_limit_error", "rate_limit"), ("api_error", "server_error")]
 )
-def test_an_error_event_fails_the_stream_as_its_status_would(kind: str, meaning: str) -> None:
+def test_error_event_fails_like_the_corresponding_http_status(kind: str, meaning: str) -> None:
     with pytest.raises(StreamFailure) as failed:
         streamed({"type": "error", "error": {"type": kind, "message": "sorry"}})
     assert (failed.value.failure.kind, failed.value.failure.message) == (meaning, "sorry")

@@ -1,4 +1,4 @@
-"""Whatever a caller combines: nothing is lost silently, strict mode loses nothing, and what is sent is what the server takes."""
+"""Properties of any combination of parameters, checked with random requests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _NAMES = sorted({*EVERYTHING, *OTHERS} - {"messages"})
 
 @st.composite
 def requests(draw: st.DrawFn) -> dict[str, Any]:
-    """A request of some parameters, each with one of its values."""
+    """Draw a request of some parameters, each with one of its values."""
     names = draw(st.lists(st.sampled_from(_NAMES), unique=True, max_size=9))
     found = {"model": "m", "messages": EVERYTHING["messages"] if draw(st.booleans()) else [{"role": "user", "content": "Hi"}]}
     for name in names:
@@ -66,7 +66,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def _adapt(server: str, request: dict[str, Any], *, strict: bool) -> tuple[list[dict[str, Any]], list[Adjustment]] | None:
-    """The bodies sent and the adjustments; None when the request is refused."""
+    """Return the bodies sent and the adjustments. None if the request is refused."""
     kind = {"openai_reasoning": "openai"}.get(server, server)
     target = target_of(kind, MODELS.get(server, "example"), SETTINGS.get(server))
     body = Body(json.dumps(request).encode())
@@ -83,7 +83,7 @@ def _adapt(server: str, request: dict[str, Any], *, strict: bool) -> tuple[list[
 @pytest.mark.parametrize("server", SERVERS)
 @SEARCH
 @given(request=requests())
-def test_what_is_sent_is_what_the_server_takes(server: str, request: dict[str, Any]) -> None:
+def test_upstream_server_accepts_every_adapted_request(server: str, request: dict[str, Any]) -> None:
     for strict in (False, True):
         found = _adapt(server, request, strict=strict)
         for body in found[0] if found else ():
@@ -93,7 +93,7 @@ def test_what_is_sent_is_what_the_server_takes(server: str, request: dict[str, A
 @pytest.mark.parametrize("server", SERVERS)
 @SEARCH
 @given(request=requests())
-def test_nothing_is_lost_silently(server: str, request: dict[str, Any]) -> None:
+def test_every_dropped_parameter_is_reported(server: str, request: dict[str, Any]) -> None:
     found = _adapt(server, request, strict=False)
     if found is None:
         return
@@ -106,7 +106,7 @@ def test_nothing_is_lost_silently(server: str, request: dict[str, Any]) -> None:
 @pytest.mark.parametrize("server", SERVERS)
 @SEARCH
 @given(request=requests())
-def test_strict_mode_loses_nothing(server: str, request: dict[str, Any]) -> None:
+def test_strict_mode_drops_only_neutral_values(server: str, request: dict[str, Any]) -> None:
     found = _adapt(server, request, strict=True)
     for one in found[1] if found else ():
         if one.action in LOSSY:
@@ -125,4 +125,4 @@ _HARMLESS = {
     "metadata.user_id is set already",
     "the upstream always reports usage and has no such field",
 }
-"""Why a parameter may be left out without losing anything."""
+"""Reasons to drop a parameter without losing anything."""

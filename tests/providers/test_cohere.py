@@ -1,4 +1,4 @@
-"""OpenAI's chat through Cohere's v2 API and back."""
+"""providers.cohere: requests, answers and streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOOL = {"type": "function", "function": {"name": "f", "strict": True, "parameter
 
 
 def streamed(*events: dict[str, Any]) -> list[Any]:
-    """The chunks for events."""
+    """Return the chunks for events."""
     target = target_for("cohere")
     decoder = target.kind.decoder(target, Options(stream=True))
     assert decoder is not None
@@ -22,7 +22,7 @@ def streamed(*events: dict[str, Any]) -> list[Any]:
     return [one if one == b"[DONE]" else json.loads(one) for one in out]
 
 
-def test_names_ranges_and_lists_are_cohere_s() -> None:
+def test_names_ranges_and_lists_are_adapted_to_cohere() -> None:
     found = adapt("cohere", {"top_p": 1, "top_k": 900, "stop": ["a", "b", "c", "d", "e", "f"], "frequency_penalty": -1})
     assert (found.sent["p"], found.sent["k"], found.sent["frequency_penalty"]) == (0.99, 500, 0)
     assert found.sent["stop_sequences"] == ["a", "b", "c", "d", "e"]
@@ -30,14 +30,14 @@ def test_names_ranges_and_lists_are_cohere_s() -> None:
 
 
 @pytest.mark.parametrize(("choice", "wire"), [("required", "REQUIRED"), ("none", "NONE"), ("auto", None)])
-def test_tool_choices_have_cohere_s_words(choice: str, wire: str | None) -> None:
+def test_tool_choices_are_mapped_to_cohere_words(choice: str, wire: str | None) -> None:
     found = adapt("cohere", {"tools": [TOOL], "tool_choice": choice}).sent
     assert found.get("tool_choice") == wire
     assert found["strict_tools"] is True
     assert "strict" not in found["tools"][0]["function"]
 
 
-def test_a_named_tool_cannot_be_asked_for_in_strict_mode() -> None:
+def test_named_tool_choice_is_refused_in_strict_mode() -> None:
     named = {"type": "function", "function": {"name": "f"}}
     assert "tool_choice" not in adapt("cohere", {"tools": [TOOL], "tool_choice": named}).sent
     with pytest.raises(Refusal):
@@ -48,17 +48,17 @@ def test_a_named_tool_cannot_be_asked_for_in_strict_mode() -> None:
     ("effort", "thinking"),
     [("none", {"type": "disabled"}), ("low", {"type": "enabled", "token_budget": 2048})],
 )
-def test_an_effort_becomes_a_thinking_budget(effort: str, thinking: dict[str, Any]) -> None:
+def test_reasoning_effort_becomes_a_thinking_budget(effort: str, thinking: dict[str, Any]) -> None:
     assert adapt("cohere", {"reasoning_effort": effort}).sent["thinking"] == thinking
 
 
-def test_a_turn_of_tool_calls_has_no_content() -> None:
+def test_assistant_message_with_tool_calls_has_no_content() -> None:
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     given = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": None, "tool_calls": calls}]
     assert adapt("cohere", {"messages": given}).sent["messages"][1] == {"role": "assistant", "tool_calls": calls}
 
 
-def test_an_answer_keeps_text_thinking_calls_and_usage() -> None:
+def test_answer_keeps_text_thinking_tool_calls_and_usage() -> None:
     message = {
         "role": "assistant",
         "tool_plan": "I look it up.",
@@ -77,7 +77,7 @@ def test_an_answer_keeps_text_thinking_calls_and_usage() -> None:
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (5, 2)
 
 
-def test_an_answer_that_ended_in_an_error_is_none() -> None:
+def test_answer_with_an_error_finish_is_rejected() -> None:
     target = target_for("cohere")
     body = json.dumps({"finish_reason": "ERROR", "message": {"content": []}}).encode()
     with pytest.raises(ValueError, match="ERROR"):
@@ -92,16 +92,16 @@ def test_an_answer_that_ended_in_an_error_is_none() -> None:
         {"type": "error", "message": "broke off"},
     ],
 )
-def test_an_error_in_a_stream_fails_it(event: dict[str, Any]) -> None:
+def test_error_event_fails_the_stream(event: dict[str, Any]) -> None:
     with pytest.raises(StreamFailure, match="broke off"):
         streamed({"type": "message-start", "id": "x"}, event)
 
 
-def test_events_that_say_nothing_for_openai_add_no_chunk() -> None:
+def test_events_without_an_openai_equivalent_add_no_chunk() -> None:
     assert streamed({"type": "content-end"}, {"type": "citation-start"}, {"type": "tool-call-end"}, {"type": "new-kind"}) == []
 
 
 @pytest.mark.parametrize(("status", "kind"), [(498, "auth"), (499, "server_error"), (429, "rate_limit")])
-def test_cohere_s_own_statuses_have_a_meaning(status: int, kind: str) -> None:
+def test_cohere_specific_statuses_are_classified(status: int, kind: str) -> None:
     target = target_for("cohere")
     assert target.kind.failure(status, {}, b'{"message": "m"}', target).kind == kind

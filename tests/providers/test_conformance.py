@@ -1,4 +1,4 @@
-"""Every provider passes the conformance checks, and the checks report a provider that breaks the contract."""
+"""Every provider passes the conformance checks, and the checks report each violation of the contract."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_our_providers_pass_all_conformance_checks(kind: str) -> None:
 
 
 class Careless(OpenAICompatible):
-    """Breaks every rule that the checks know."""
+    """Violates every rule that the checks know."""
 
     always_streams = 1  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""The provider contract is complete: the gateway asks for declared members only, and older plugins get the defaults."""
+"""The provider contract is complete: the gateway uses only declared members, and older plugins get the defaults."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ MEMBERS = {
 }
 OPTIONAL = ("options_type", "operations", "caller_headers", "always_streams", "prefill", "probabilities")
 HOLDERS = (".kind", "decoder", "inner")
-"""How the expressions end under which the gateway holds a provider or a stream decoder."""
+"""Endings of the expressions that hold a provider or a stream decoder in the gateway."""
 EXEMPT = {"providers/plugins.py", "providers/conformance.py"}
-"""Complete older plugins, and check what a plugin declares."""
+"""Modules that complete older plugins or check what a plugin declares."""
 
 
 def _dynamic_lookups(path: Path) -> Iterator[str]:
@@ -55,14 +55,14 @@ def test_the_lookup_rule_finds_a_lookup(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 class OlderDecoder:
-    """Has no `end`."""
+    """A decoder without `end`."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         return (event.encode(), data)
 
 
 class OlderPlugin(Shout):
-    """A plugin written before the optional members existed, which has one of them by chance."""
+    """A plugin written before the optional members existed. It has one of them by chance."""
 
     caller_headers = ("x-volume",)
 

@@ -1,4 +1,4 @@
-"""Answers and streams of vendors become OpenAI's, whatever their quirks, and stay as they are where they have none."""
+"""Answers and streams with a vendor's quirks become OpenAI's. Others keep their bytes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ STREAM = Options(stream=True)
 
 
 def decode(kind: str, value: Any) -> Any:
-    """The Answer of a JSON value."""
+    """Return the Answer for a JSON value."""
     target = target_for(kind)
     return target.kind.decode(json.dumps(value).encode(), target, Options())
 
 
 def feed(kind: str, *events: Any, names: tuple[str, ...] = ()) -> list[Any]:
-    """The chunks for some events."""
+    """Return the chunks for some events."""
     target = target_for(kind)
     decoder = target.kind.decoder(target, STREAM)
     assert decoder is not None
@@ -35,7 +35,7 @@ def feed(kind: str, *events: Any, names: tuple[str, ...] = ()) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", ["openai", "vllm", "openai-compatible", "siati", "cerebras", "groq"])
-def test_a_good_answer_stays_byte_for_byte(kind: str) -> None:
+def test_answer_without_quirks_keeps_its_bytes(kind: str) -> None:
     target = target_for(kind)
     source = b'{ "choices":[ {"index":0,"message":{"content":"\\u00e9"},"finish_reason":"stop","extra":1} ] , "new_field":{} }'
     assert target.kind.decode(source, target, Options()).body == source
@@ -50,25 +50,25 @@ def test_a_good_answer_stays_byte_for_byte(kind: str) -> None:
         {"prompt_tokens": True, "completion_tokens": 1}, {"total_tokens": 3},
     ],
 )  # fmt: skip
-def test_garbage_is_no_usage(usage: Any) -> None:
+def test_implausible_usage_counts_as_not_reported(usage: Any) -> None:
     assert read_usage(usage) is None
     assert decode("openai", answer({"content": "A"}, "stop", usage=usage)).usage is None
 
 
-def test_usage_has_its_details() -> None:
+def test_usage_includes_cached_and_reasoning_tokens() -> None:
     details = {"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 3}}
     found = read_usage({"prompt_tokens": 10, "completion_tokens": 5, **details})
     assert found is not None
     assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens, found.reasoning_tokens) == (10, 5, 4, 3)
 
 
-def test_more_cached_tokens_than_tokens_are_not_believed() -> None:
+def test_cached_tokens_are_limited_to_prompt_tokens() -> None:
     found = read_usage({"prompt_tokens": 2, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4000}})
     assert found is not None
     assert found.cached_tokens == 2
 
 
-def test_reasoning_that_is_counted_beside_the_completion_is_added() -> None:
+def test_reasoning_tokens_counted_separately_are_added() -> None:
     details = {"completion_tokens_details": {"reasoning_tokens": 7}}
     apart = decode(
         "xai", answer({"content": "A"}, "stop", usage={"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 12, **details})
@@ -79,20 +79,20 @@ def test_reasoning_that_is_counted_beside_the_completion_is_added() -> None:
     assert (apart.usage.completion_tokens, within.usage.completion_tokens) == (10, 9)
 
 
-def test_an_answer_that_ended_in_an_error_is_none() -> None:
+def test_answer_with_an_error_finish_is_rejected() -> None:
     with pytest.raises(ValueError, match="ended the answer with an error"):
         decode("mistral", answer({"content": "A"}, "error"))
     with pytest.raises(StreamFailure):
         feed("mistral", chunk({"content": "A"}, "error"))
 
 
-def test_mistral_s_thinking_becomes_reasoning_content() -> None:
+def test_mistral_thinking_becomes_reasoning_content() -> None:
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "A"}]
     found = json.loads(decode("mistral", answer({"content": parts}, "stop")).body)["choices"][0]["message"]
     assert (found["content"], found["reasoning_content"]) == ("A", "hm")
 
 
-def test_together_s_logprobs_become_openai_s() -> None:
+def test_together_logprobs_become_openai_logprobs() -> None:
     given = answer({"content": "AB"}, "eos")
     given["choices"][0]["logprobs"] = {"tokens": ["A", "B"], "token_logprobs": [-0.5, None], "top_logprobs": [{"A": -0.5, "C": -2.0}]}
     found = json.loads(decode("together", given).body)["choices"][0]["logprobs"]["content"]
@@ -102,7 +102,7 @@ def test_together_s_logprobs_become_openai_s() -> None:
     assert streamed["choices"][0]["logprobs"]["content"][0]["logprob"] == -0.25
 
 
-def test_a_stream_s_chunk_that_needs_nothing_stays_byte_for_byte() -> None:
+def test_chunk_without_quirks_keeps_its_bytes() -> None:
     source = b'{ "id":"x", "choices":[{"index":0,"delta":{"content":"A"}}] }'
     for kind in ("friendli", "mistral", "groq", "fireworks", "cerebras", "deepseek"):
         target = target_for(kind)
@@ -111,19 +111,19 @@ def test_a_stream_s_chunk_that_needs_nothing_stays_byte_for_byte() -> None:
         assert list(decoder.feed("", source)) == [source]
 
 
-def test_an_error_chunk_of_cerebras_has_the_status_it_names() -> None:
+def test_cerebras_error_chunk_keeps_its_status() -> None:
     with pytest.raises(StreamFailure) as failed:
         feed("cerebras", {"error": {"message": "busy", "code": "too_many"}, "status_code": 429})
     assert (failed.value.failure.kind, failed.value.failure.status, failed.value.failure.message) == ("rate_limit", 429, "busy")
 
 
-def test_chunks_of_cerebras_without_choices_or_delta_get_them() -> None:
+def test_cerebras_chunks_get_missing_choices_and_delta() -> None:
     found = feed("cerebras", {"id": "x", "usage": {}, "time_info": {}}, {"choices": [{"index": 0, "finish_reason": "stop"}]})
     assert found[0]["choices"] == []
     assert found[1]["choices"][0]["delta"] == {}
 
 
-def test_goodfire_tokens_come_once_for_each_choice() -> None:
+def test_repeated_goodfire_tokens_are_removed() -> None:
     decoder = GoodfireChunks(clock=lambda: 5.0)
 
     def piece(index: int, token: int, text: str) -> bytes:

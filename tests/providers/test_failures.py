@@ -1,4 +1,4 @@
-"""What upstreams say when they fail is read the same from every shape, and nothing secret passes."""
+"""providers.failures: error responses of every shape are classified alike, without secrets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOW = 1_000_000_000.0
 
 
 def fail(status: int, body: Any, **headers: str) -> Any:
-    """The Failure of a JSON (or raw) error body."""
+    """Return the Failure for a JSON or raw error body."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return read_failure(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw, clock=lambda: NOW)
 
@@ -32,7 +32,7 @@ def fail(status: int, body: Any, **headers: str) -> Any:
         (500, "server_error"), (502, "server_error"), (503, "overloaded"), (504, "server_error"), (529, "overloaded"),
     ],
 )  # fmt: skip
-def test_a_status_has_a_meaning(status: int, kind: str) -> None:
+def test_status_is_classified(status: int, kind: str) -> None:
     assert fail(status, {"error": {"message": "m"}}).kind == kind
 
 
@@ -54,7 +54,7 @@ def test_a_status_has_a_meaning(status: int, kind: str) -> None:
         ({}, "the upstream answered HTTP 400"),
     ],
 )
-def test_the_message_is_found_in_every_shape(body: Any, message: str) -> None:
+def test_message_is_read_from_every_error_shape(body: Any, message: str) -> None:
     assert fail(400, body).message == message
 
 
@@ -70,11 +70,11 @@ def test_the_message_is_found_in_every_shape(body: Any, message: str) -> None:
             {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "RequestsPerDayPerProject"}]}]}}]),
     ],
 )  # fmt: skip
-def test_an_exhausted_quota_is_no_rate_limit(status: int, body: Any) -> None:
+def test_exhausted_quota_is_not_a_rate_limit(status: int, body: Any) -> None:
     assert fail(status, body).kind == "quota"
 
 
-def test_google_says_in_the_body_how_long_to_wait_and_that_a_key_is_bad() -> None:
+def test_google_error_details_are_read() -> None:
     wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
     assert fail(429, [{"error": {"code": 429, "message": "m", "details": [wait]}}]).retry_after == 34.5
     bad = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
@@ -91,7 +91,7 @@ def test_google_says_in_the_body_how_long_to_wait_and_that_a_key_is_bad() -> Non
         (400, {"message": "the request exceeds the available context size (2048 tokens)"}),
     ],
 )
-def test_a_prompt_too_long_has_one_name(status: int, error: dict[str, str]) -> None:
+def test_prompt_too_long_is_always_context_length_exceeded(status: int, error: dict[str, str]) -> None:
     found = fail(status, {"error": error})
     assert (found.kind, found.status, found.code) == ("client_error", 400, "context_length_exceeded")
 
@@ -113,11 +113,11 @@ def test_a_prompt_too_long_has_one_name(status: int, error: dict[str, str]) -> N
         ({}, None),
     ],
 )
-def test_retry_after_is_read_with_suspicion(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_parsed_and_bounded(headers: dict[str, str], seconds: float | None) -> None:
     assert read_retry_after(headers, lambda: NOW) == seconds
 
 
-def test_the_credential_and_what_looks_like_one_are_cut_out_of_the_message() -> None:
+def test_credentials_are_redacted_from_the_message() -> None:
     target = target_for("openai")
     words = "Incorrect API key provided: sk-proj-abcdefghijklmnop. KEY Bearer abc.def.ghi AIzaSyDabcdefghijk"
     found = target.kind.failure(401, {}, json.dumps({"error": {"message": words}}).encode(), target).message
@@ -126,13 +126,13 @@ def test_the_credential_and_what_looks_like_one_are_cut_out_of_the_message() -> 
     assert "Incorrect API key provided" in found
 
 
-def test_a_long_message_is_cut_and_a_strange_one_made_printable() -> None:
+def test_long_message_is_shortened_and_made_printable() -> None:
     assert len(fail(400, {"message": "x" * 5000}).message) <= MAX_MESSAGE_CHARS
     assert fail(400, {"message": "a\r\nx-evil: 1\x00"}).message == "a  x-evil: 1 "
 
 
 @given(st.integers(300, 599), st.binary(max_size=200))
-def test_no_error_body_raises(status: int, body: bytes) -> None:
+def test_random_error_bodies_never_raise(status: int, body: bytes) -> None:
     assert read_failure(status, {}, body).message
 
 
@@ -150,7 +150,7 @@ _JSON = st.recursive(
 
 @given(st.integers(300, 599), _JSON)
 @example(422, {"detail": [{"loc": True, "msg": None}]})
-def test_no_json_error_body_raises(status: int, body: Any) -> None:
+def test_random_json_error_bodies_never_raise(status: int, body: Any) -> None:
     found = read_failure(status, {}, json.dumps(body).encode())
     assert found.message
     assert all(word is None or isinstance(word, str) for word in (found.code, found.param, found.type))
@@ -180,26 +180,26 @@ SEEN_IN_THE_WILD = [
     st.one_of(st.sampled_from(SEEN_IN_THE_WILD), st.text(max_size=40), st.floats().map(str), st.integers().map(str)),
     st.one_of(st.none(), st.sampled_from(SEEN_IN_THE_WILD), st.text(max_size=40), st.floats().map(str)),
 )
-def test_no_retry_after_is_below_zero_above_a_day_or_an_error(value: str, millis: str | None) -> None:
+def test_retry_after_is_within_one_day_for_any_header(value: str, millis: str | None) -> None:
     headers = {"retry-after": value} if millis is None else {"retry-after": value, "retry-after-ms": millis}
     found = read_retry_after(headers, lambda: NOW)
     assert found is None or 0 <= found <= 86_400
 
 
 @given(st.integers(0, 10**11))
-def test_whole_seconds_and_milliseconds_are_read_as_they_are_up_to_a_day(number: int) -> None:
+def test_seconds_and_milliseconds_are_exact_up_to_a_day(number: int) -> None:
     assert read_retry_after({"retry-after": str(number)}) == min(number, 86_400)
     assert read_retry_after({"retry-after-ms": str(number)}) == pytest.approx(min(number, 86_400) / 1000)
 
 
 @given(st.integers(-(10**6), 10**6))
-def test_a_date_is_read_as_the_seconds_until_then(offset: int) -> None:
+def test_retry_after_date_becomes_seconds(offset: int) -> None:
     date = format_datetime(datetime.fromtimestamp(NOW + offset, UTC), usegmt=True)
     assert read_retry_after({"retry-after": date}, lambda: NOW) == min(max(0, offset), 86_400)
 
 
 @given(st.text(max_size=30))
-def test_whatever_google_writes_for_a_delay_is_sane(delay: str) -> None:
+def test_google_retry_delay_is_bounded(delay: str) -> None:
     wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
     found = fail(429, [{"error": {"code": 429, "message": "m", "details": [wait]}}]).retry_after
     assert found is None or 0 <= found <= 86_400

@@ -1,4 +1,4 @@
-"""Conversations keep what was said when roles, parts and turns are made to fit."""
+"""providers.rules.messages: conversations keep their content when roles, parts and messages are adapted."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ CALLS = [{"id": "call_12345", "type": "function", "function": {"name": "f", "arg
 
 
 def messages(kind: str, given: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
-    """What the provider gets to read."""
+    """Return the messages that the provider gets."""
     found: list[dict[str, Any]] = adapt(kind, {"messages": given}, **more).sent["messages"]
     return found
 
 
-def test_a_role_hidden_behind_an_escape_is_still_seen() -> None:
+def test_role_written_with_json_escapes_is_detected() -> None:
     raw = b'[{"role":"develop\\u0065r","content":"A"}]'
     assert may_mention(raw, (b'"developer"',))
     assert Body(b'{"messages":' + raw + b"}").get("messages")[0]["role"] == "developer"
 
 
-def test_the_system_prompt_joins_a_leading_system_message_before_a_blank_line() -> None:
+def test_system_prompt_is_prepended_to_a_leading_system_message() -> None:
     given = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
     found = adapt("openai", {"messages": given, "system_prompt": "Be brief."})
     assert found.sent["messages"] == [{"role": "system", "content": "Be brief.\n\nBe kind."}, given[1]]
     assert found.actions() == [("system_prompt", "reshape")]
 
 
-def test_the_system_prompt_joins_a_system_message_of_parts() -> None:
+def test_system_prompt_is_prepended_to_a_system_message_of_parts() -> None:
     given = [{"role": "developer", "content": [{"type": "text", "text": "B"}]}, {"role": "user", "content": "Hi"}]
     found = adapt("openai", {"messages": given, "system_prompt": "A"}).sent["messages"][0]
     assert found == {"role": "developer", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]}
@@ -46,7 +46,7 @@ def test_an_empty_system_prompt_adds_nothing() -> None:
     assert adapt("openai", {"system_prompt": ""}).actions() == [("system_prompt", "drop")]
 
 
-def test_neighbours_of_one_role_are_merged_and_tool_turns_left_alone() -> None:
+def test_neighbours_of_one_role_are_merged_except_tool_messages() -> None:
     given = [
         {"role": "user", "content": "A"},
         {"role": "user", "content": [{"type": "text", "text": "B"}]},
@@ -60,7 +60,7 @@ def test_neighbours_of_one_role_are_merged_and_tool_turns_left_alone() -> None:
     ]
 
 
-def test_text_parts_become_one_string_where_only_a_string_is_known() -> None:
+def test_text_parts_become_a_string_if_only_a_string_is_accepted() -> None:
     given = [{"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]}]
     found = adapt("goodfire", {"messages": given})
     assert found.sent["messages"] == [{"role": "user", "content": "AB"}]
@@ -70,25 +70,25 @@ def test_text_parts_become_one_string_where_only_a_string_is_known() -> None:
 @pytest.mark.parametrize(
     ("kind", "role"), [("goodfire", "user"), ("friendli", "system"), ("ollama", "user"), ("cohere", "user"), ("anthropic", "user")]
 )
-def test_content_that_cannot_be_sent_is_refused_by_its_place(kind: str, role: str) -> None:
+def test_unsupported_content_is_refused_with_its_path(kind: str, role: str) -> None:
     part = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}} if kind != "ollama" else IMAGE
     with pytest.raises(Refusal) as refused:
         adapt(kind, {"messages": [{"role": role, "content": [{"type": "text", "text": "A"}, part]}]})
     assert (refused.value.param, refused.value.code) == ("messages[0].content[1]", "unsupported_content")
 
 
-def test_ollama_takes_images_as_data() -> None:
+def test_ollama_accepts_images_only_as_data_uris() -> None:
     given = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]
     assert messages("ollama", given) == given
 
 
-def test_a_turn_that_called_a_tool_cannot_be_told_to_a_provider_without_tools() -> None:
+def test_tool_call_messages_are_refused_without_tool_support() -> None:
     with pytest.raises(Refusal) as refused:
         adapt("goodfire", {"messages": [{"role": "assistant", "content": "", "tool_calls": CALLS}]})
     assert refused.value.param == "messages[0].tool_calls"
 
 
-def test_tool_call_ids_are_shortened_alike_for_call_and_result() -> None:
+def test_tool_call_and_result_get_the_same_short_id() -> None:
     given = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "", "tool_calls": CALLS},
@@ -100,7 +100,7 @@ def test_tool_call_ids_are_shortened_alike_for_call_and_result() -> None:
     assert short_id("abcDEF123") == "abcDEF123"
 
 
-def test_names_are_dropped_where_they_are_an_error_and_refused_in_strict_mode() -> None:
+def test_unsupported_names_are_dropped_or_refused_in_strict_mode() -> None:
     given = [{"role": "user", "content": "Hi", "name": "ann"}]
     assert messages("groq", given) == [{"role": "user", "content": "Hi"}]
     with pytest.raises(Refusal) as refused:
@@ -109,13 +109,13 @@ def test_names_are_dropped_where_they_are_an_error_and_refused_in_strict_mode() 
 
 
 @pytest.mark.parametrize("kind", ["fireworks", "friendli", "mistral", "deepseek"])
-def test_json_mode_without_the_word_json_in_the_conversation_is_warned_of(kind: str) -> None:
+def test_json_mode_warns_if_no_message_contains_json(kind: str) -> None:
     asked = {"response_format": {"type": "json_object"}}
     assert ("response_format", "warn") in adapt(kind, asked).actions()
     assert ("response_format", "warn") not in adapt(kind, {**asked, "messages": [{"role": "user", "content": "Json?"}]}).actions()
 
 
-def test_temperature_with_top_p_passes_with_a_warning_where_the_provider_advises_against_it() -> None:
+def test_discouraged_temperature_and_top_p_pass_with_a_warning() -> None:
     found = adapt("fireworks", {"temperature": 0.5, "top_p": 0.5}, strict=True)
     assert (found.sent["temperature"], found.sent["top_p"]) == (0.5, 0.5)
     assert found.actions() == [("temperature", "warn")]

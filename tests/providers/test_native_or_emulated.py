@@ -1,6 +1,6 @@
-"""Who does it: which providers see a list of seeds, an `n` or a prompt limit themselves, and where the gateway stands in.
+"""Which providers get a list of seeds, `n` or a prompt limit, and where the gateway emulates them.
 
-The strict servers accept nothing that their facts do not name, so a field that arrives there is native.
+A strict server accepts only fields of its facts, so a field that arrives there is native.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 def ask(gateway: Gateway, server: str, **more: object) -> list[dict[str, object]]:
-    """The bodies that a provider's strict server accepted for one call."""
+    """Return the bodies that a provider's strict server accepted for one call."""
     way = _way(server)
     gateway.upstream.answer = lambda request: strict_reply(server, way.kind, request)
     response = gateway.ask(way, {"messages": TURNS, "max_tokens": 20, **more})
@@ -41,7 +41,7 @@ def ask(gateway: Gateway, server: str, **more: object) -> list[dict[str, object]
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_seed_for_each_choice_goes_as_a_list_where_that_is_known_and_one_to_a_call_elsewhere(gateway: Gateway, server: str) -> None:
+def test_list_of_seeds_is_sent_natively_or_as_one_request_per_seed(gateway: Gateway, server: str) -> None:
     bodies = ask(gateway, server, n=2, seed=[3, 4])
     if server in SEED_LISTS:
         assert [(body["n"], body["seed"]) for body in bodies] == [(2, [3, 4])]
@@ -53,14 +53,14 @@ def test_a_seed_for_each_choice_goes_as_a_list_where_that_is_known_and_one_to_a_
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_several_choices_are_one_call_where_the_provider_takes_n(gateway: Gateway, server: str) -> None:
+def test_several_choices_are_one_request_if_the_provider_supports_n(gateway: Gateway, server: str) -> None:
     bodies = ask(gateway, server, n=2)
     assert [body.get("n") for body in bodies] == ([2] if server in CHOICES else [body.get("n") for body in bodies])
     assert len(bodies) == (1 if server in CHOICES else 2)
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_prompt_limit_is_the_providers_where_it_has_one_and_ours_elsewhere(gateway: Gateway, server: str) -> None:
+def test_prompt_limit_is_native_or_enforced_by_the_gateway(gateway: Gateway, server: str) -> None:
     (body,) = ask(gateway, server, prompt_truncate_len=100)
     messages = body["messages"]
     assert isinstance(messages, list)

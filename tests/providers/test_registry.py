@@ -1,4 +1,4 @@
-"""Providers are found by their type, ours and those of installed packages."""
+"""The registry of providers: built-in types and installed packages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = FIXTURES.parents[1]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example package, really installed by pip into a folder of its own."""
+    """Install the example package with pip into a folder of its own."""
     source = tmp_path_factory.mktemp("source") / "plugin"
     shutil.copytree(FIXTURES / "plugin", source)
     site = tmp_path_factory.mktemp("site")
@@ -40,11 +40,11 @@ def _python(installed: Path, program: str) -> str:
     return done.stdout
 
 
-def test_every_type_of_ours_loads_and_says_its_own_name() -> None:
+def test_every_built_in_type_loads() -> None:
     assert {kind: providers.get(kind).type for kind in providers.OURS} == {kind: kind for kind in providers.OURS}
 
 
-def test_an_unknown_type_is_refused_with_the_likely_one() -> None:
+def test_unknown_type_suggests_the_closest_one() -> None:
     with pytest.raises(KeyError, match="unknown provider type 'cerebas', did you mean 'cerebras'"):
         providers.get("cerebas")
 
@@ -54,7 +54,7 @@ def test_an_installed_package_brings_its_type_and_its_settings(installed: Path) 
     types, settings = json.loads(_python(installed, program))
     assert "shout" in types
     assert settings == "ShoutSettings"
-    assert "shout" not in providers.types(), "it is known only where it is installed"
+    assert "shout" not in providers.types(), "the type exists only where its package is installed"
 
 
 def test_the_installed_provider_passes_the_conformance_checks(installed: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every request of the conformance vectors becomes what the provider's facts say, and is reported as made."""
+"""Every request of the conformance vectors is adapted and reported as the vectors expect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.providers.wires import good_reply
 
 CASES = list(by_mode(load("request_cases")))
 CHATS = [case for case in CASES if (case[1].get("config") or {}).get("operation", "chat") == "chat"]
-"""The other operation, logits, has no route among the chat routes; its vectors run through the stages alone."""
+"""The vectors of the operation logits run through the stages only: it has no chat route."""
 
 
 def _way(case: Case) -> Any:
@@ -34,12 +34,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 def send_by_http(gateway: Gateway, case: Case, strict: bool) -> Sent:
-    """The case through the running gateway."""
+    """Run a case through the running gateway."""
     way = _way(case)
     response = gateway.ask(way, request_of(case), strict=strict)
     requests = sorted(gateway.upstream.taken(), key=lambda request: json.dumps(request.body.get("seed")))
     if response.status_code != 200:
-        assert requests == [], "nothing may be sent for a request that is refused"
+        assert requests == [], "a refused request must not be sent"
         error = response.json()["error"]
         return Sent(error={"status": response.status_code, **{name: error[name] for name in ("type", "code", "param")}})
     adjustments = receipt_of(response)["adjustments"]
@@ -52,15 +52,15 @@ def send_by_http(gateway: Gateway, case: Case, strict: bool) -> Sent:
 
 
 @pytest.mark.parametrize(("case", "strict"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_the_stages_make_of_the_request_what_the_facts_say(case: Case, strict: bool) -> None:
+def test_adapted_request_matches_the_vector(case: Case, strict: bool) -> None:
     assert differences(case, send_purely(case, strict)) == []
 
 
 @pytest.mark.parametrize(("case", "strict"), [case[1:] for case in CHATS], ids=[case[0] for case in CHATS])
-def test_the_running_gateway_sends_what_the_facts_say(gateway: Gateway, case: Case, strict: bool) -> None:
+def test_running_gateway_sends_the_request_of_the_vector(gateway: Gateway, case: Case, strict: bool) -> None:
     assert differences(case, send_by_http(gateway, case, strict)) == []
 
 
-def test_the_vectors_are_all_there() -> None:
+def test_the_number_of_vectors() -> None:
     assert len(load("request_cases")) == 203
     assert len(load("response_cases")) == 31

@@ -1,4 +1,4 @@
-"""Rules keep what callers meant, tell what they changed, and cost nothing where nothing is to be done."""
+"""providers.rules: rules keep the caller's meaning, report every change, and leave other requests alone."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.providers.adapting import HI, adapt, target_for
 
 
 def run(rules: Any, body: dict[str, Any], *, strict: bool = False, stream: bool = False) -> tuple[dict[str, Any], list[Adjustment]]:
-    """One plan over one body."""
+    """Apply rules to a body."""
     given = Body(json.dumps(body).encode())
     made = CompiledRules(rules, unknown="drop").apply(given, "it", Options(strict=strict, stream=stream), {})
     return json.loads(given.encode()), made
 
 
 @pytest.mark.parametrize("kind", ["openai", "azure", "openai-compatible", "vllm", "llamacpp", "groq", "xai", "openrouter"])
-def test_a_request_that_needs_nothing_leaves_byte_for_byte(kind: str) -> None:
+def test_request_without_changes_keeps_its_bytes(kind: str) -> None:
     source = b'{ "model":"example", "messages" : [{"role":"user","content":"Hi \\u00e9"}],"temperature":0.70, "max_tokens":5}'
     target = target_for(kind)
     body = Body(source)
@@ -31,7 +31,7 @@ def test_a_request_that_needs_nothing_leaves_byte_for_byte(kind: str) -> None:
     assert target.kind.encode(body, target, Options()).body == source
 
 
-def test_a_conversation_nobody_must_look_at_is_not_decoded() -> None:
+def test_messages_are_not_decoded_unless_a_rule_needs_them() -> None:
     target = target_for("openai")
     body = Body(json.dumps({"model": "example", "messages": HI, "temperature": 1}).encode())
     target.kind.adapt(body, target, Options())
@@ -46,13 +46,13 @@ def test_the_caller_s_name_for_the_model_is_replaced_by_the_target_s() -> None:
     ("value", "sent", "clamped"),
     [(2.5, 2, True), (-0.1, 0, True), (2, 2, False), (0, 0, False), (1.5, 1.5, False), (None, None, False)],
 )
-def test_a_range_clamps_what_is_outside_and_says_so(value: Any, sent: Any, clamped: bool) -> None:
+def test_range_clamps_and_reports(value: Any, sent: Any, clamped: bool) -> None:
     body, made = run((Range("temperature", 0, 2),), {"temperature": value})
     assert body == {"temperature": sent}
     assert [(one.action, one.from_, one.to) for one in made] == ([("clamp", value, sent)] if clamped else [])
 
 
-def test_a_range_refuses_in_strict_mode_and_where_nothing_may_be_clamped() -> None:
+def test_range_refuses_in_strict_mode_or_if_clamping_is_disabled() -> None:
     with pytest.raises(Refusal) as strict:
         run((Range("temperature", 0, 2),), {"temperature": 3}, strict=True)
     with pytest.raises(Refusal) as always:
@@ -73,13 +73,13 @@ def test_a_range_refuses_in_strict_mode_and_where_nothing_may_be_clamped() -> No
         ({"max_tokens": None, "max_completion_tokens": 5}, 5, [("max_completion_tokens", "rename")]),
     ],
 )
-def test_two_caps_are_one_and_the_smaller_counts(caps: dict[str, Any], sent: int, actions: list[tuple[str, str]]) -> None:
+def test_the_smaller_of_two_output_caps_is_sent(caps: dict[str, Any], sent: int, actions: list[tuple[str, str]]) -> None:
     body, made = run((OutputCap("max_tokens"),), caps)
     assert body == {"max_tokens": sent}
     assert [(one.param, one.action) for one in made] == actions
 
 
-def test_different_caps_are_refused_in_strict_mode_by_the_name_of_the_newer_one() -> None:
+def test_different_output_caps_are_refused_in_strict_mode() -> None:
     with pytest.raises(Refusal) as refused:
         run((OutputCap("max_completion_tokens"),), {"max_tokens": 5, "max_completion_tokens": 9}, strict=True)
     assert (refused.value.param, refused.value.code) == ("max_completion_tokens", "conflicting_parameters")
@@ -94,7 +94,7 @@ def test_a_neutral_value_is_dropped_in_strict_mode_too() -> None:
     ]
 
 
-def test_false_is_not_taken_for_a_neutral_zero_of_another_parameter() -> None:
+def test_false_is_not_a_neutral_value_for_temperature() -> None:
     with pytest.raises(Refusal):
         run((Drop("user"),), {"user": ""}, strict=True)
 
@@ -109,13 +109,13 @@ def test_a_field_without_a_rule_is_dropped_and_in_strict_mode_refused(name: str,
     assert (refused.value.param, refused.value.code) == (name, code)
 
 
-def test_fields_nobody_knows_pass_where_new_ones_are_taken_but_known_ones_without_a_rule_do_not() -> None:
+def test_policy_new_passes_unknown_fields_but_not_canonical_ones() -> None:
     body = Body(b'{"frobnicate":1,"team":"t"}')
     CompiledRules((), unknown="new").apply(body, "it", Options(), {})
     assert json.loads(body.encode()) == {"frobnicate": 1}
 
 
-def test_rules_of_a_model_replace_the_general_ones_of_the_same_parameter_only() -> None:
+def test_model_rules_replace_only_the_general_rules_of_the_same_parameter() -> None:
     rules = (Range("temperature", 0, 2), Range("top_p", 0, 1), ForModels(("o1",), (Drop("temperature"),)), ForModels(("o",), ()))
     special, general = (compile_rules(rules, model, unknown="drop") for model in ("o1-mini", "gpt"))
     assert [type(rule).__name__ for rule in special.rules] == ["Range", "Drop"]
@@ -131,13 +131,13 @@ def test_rules_of_a_model_replace_the_general_ones_of_the_same_parameter_only() 
         (OneOf("reasoning_effort", ("low",)), "low", "low", None),
     ],
 )
-def test_a_word_becomes_the_nearest_or_is_dropped(rule: OneOf, body: Any, sent: Any, made: str | None) -> None:
+def test_unsupported_word_is_mapped_to_the_nearest_or_dropped(rule: OneOf, body: Any, sent: Any, made: str | None) -> None:
     found, adjustments = run((rule,), {"reasoning_effort": body})
     assert found.get("reasoning_effort") == sent
     assert [one.action for one in adjustments] == ([made] if made else [])
 
 
-def test_a_renamed_parameter_gives_way_to_the_provider_s_own_word() -> None:
+def test_provider_name_wins_over_the_renamed_parameter() -> None:
     body, made = run((Accepts("random_seed"), Rename("seed", "random_seed")), {"seed": 1, "random_seed": 2})
     assert body == {"random_seed": 2}
     assert [(one.param, one.action) for one in made] == [("seed", "drop")]
@@ -148,7 +148,7 @@ def test_the_rules_of_a_new_name_run_after_a_rename() -> None:
     assert body == {"min_tokens": 0}
 
 
-def test_a_default_is_stated_only_where_the_caller_said_nothing() -> None:
+def test_default_applies_only_if_the_caller_sets_no_value() -> None:
     rules = (Default("seed", 42),)
     assert run(rules, {})[0] == {"seed": 42}
     assert run(rules, {"seed": 7}) == ({"seed": 7}, [])
@@ -156,21 +156,21 @@ def test_a_default_is_stated_only_where_the_caller_said_nothing() -> None:
 
 
 @pytest.mark.parametrize("value", ["line\nbreak", "ümlaut", "x" * 300, ""])
-def test_what_cannot_stand_in_a_header_is_dropped(value: str) -> None:
+def test_values_not_valid_in_a_header_are_dropped(value: str) -> None:
     body = Body(json.dumps({"user": value}).encode())
     made = CompiledRules((MoveToHeader("user", "X-User"),), unknown="drop").apply(body, "it", Options(), {})
     assert (body.headers, [one.action for one in made]) == ({}, ["drop"])
     assert json.loads(body.encode()) == {}
 
 
-def test_a_boolean_that_says_nothing_is_not_said_in_other_words() -> None:
+def test_false_without_effect_is_not_mapped() -> None:
     rule = MapValues("disable_reasoning", "thinking", ((True, {"type": "disabled"}), (False, None)))
     assert run((rule,), {"disable_reasoning": True})[0] == {"thinking": {"type": "disabled"}}
     assert run((rule,), {"disable_reasoning": False})[0] == {}
     assert run((rule,), {"disable_reasoning": 1})[0] == {}
 
 
-def test_stops_beyond_the_limit_are_left_to_the_gateway_and_refused_in_strict_mode() -> None:
+def test_stop_strings_beyond_the_limit_are_enforced_locally_or_refused() -> None:
     body, made = run((StopStrings("stop", limit=2),), {"stop": ["a", "b", "c"]})
     assert body == {"stop": ["a", "b"]}
     assert [(one.action, one.from_, one.to) for one in made] == [("enforce_locally", 3, 2)]
@@ -182,18 +182,18 @@ def test_stops_beyond_the_limit_are_left_to_the_gateway_and_refused_in_strict_mo
     ("given", "sent"),
     [(None, {"include_usage": True}), ({}, {"include_usage": True}), ({"include_usage": False, "x": 1}, {"include_usage": True, "x": 1})],
 )
-def test_usage_is_asked_for_on_every_stream(given: Any, sent: Any) -> None:
+def test_usage_is_requested_on_every_stream(given: Any, sent: Any) -> None:
     body, made = run((Accepts("stream"), StreamUsage("stream_options")), {"stream": True, "stream_options": given}, stream=True)
     assert body["stream_options"] == sent
     assert [one.action for one in made] == ["set_default"]
 
 
-def test_usage_that_was_asked_for_is_left_as_it_is() -> None:
+def test_usage_requested_by_the_caller_is_not_reported_as_a_change() -> None:
     given = {"stream": True, "stream_options": {"include_usage": True}}
     assert run((Accepts("stream"), StreamUsage("stream_options")), given, stream=True) == (given, [])
 
 
-def test_several_choices_become_several_calls_with_seeds_of_their_own() -> None:
+def test_several_choices_become_several_requests_with_different_seeds() -> None:
     for seed, seeds in ((42, [42, 43, 44]), ([7, 8, 9], [7, 8, 9]), (None, [None] * 3), (2**63 - 1, [2**63 - 1, -(2**63), 1 - 2**63])):
         body = Body(json.dumps({"seed": seed, "n": 3} if seed is not None else {"n": 3}).encode())
         made = CompiledRules((Choices(param="n"),), unknown="drop").apply(body, "it", Options(), {})
@@ -201,34 +201,34 @@ def test_several_choices_become_several_calls_with_seeds_of_their_own() -> None:
         assert [json.loads(one.encode()).get("seed") for one in fan_out(body, 3)] == seeds
 
 
-def test_more_choices_than_calls_are_allowed_are_refused() -> None:
+def test_more_choices_than_max_fanout_are_refused() -> None:
     with pytest.raises(Refusal):
         run((Choices(param="n"),), {"n": 9})
     with pytest.raises(Refusal):
         adapt("siati", {"n": 3}, max_fanout=2)
 
 
-def test_a_list_of_one_seed_is_that_seed() -> None:
+def test_list_of_one_seed_becomes_that_seed() -> None:
     assert run((Choices(param="n", max_choices=4),), {"seed": [5]})[0] == {"seed": 5}
     with pytest.raises(Refusal):
         run((Choices(param="n", max_choices=4),), {"seed": [5, 6]})
 
 
-def test_old_functions_become_tools_and_their_rules_apply() -> None:
+def test_legacy_functions_become_tools_and_the_rules_for_tools_apply() -> None:
     found = adapt("friendli", {"functions": [{"name": "f"}], "function_call": {"name": "f"}})
     assert found.sent["tools"] == [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
     assert found.sent["tool_choice"] == {"type": "function", "function": {"name": "f"}}
     assert found.actions()[:2] == [("functions", "reshape"), ("function_call", "reshape")]
 
 
-def test_old_functions_beside_tools_are_refused_in_strict_mode() -> None:
+def test_legacy_functions_with_tools_are_refused_in_strict_mode() -> None:
     tools = [{"type": "function", "function": {"name": "g", "parameters": {}}}]
     assert run((LegacyFunctions("functions"), Accepts("tools")), {"functions": [{"name": "f"}], "tools": tools})[0] == {"tools": tools}
     with pytest.raises(Refusal):
         run((LegacyFunctions("functions"), Accepts("tools")), {"functions": [{"name": "f"}], "tools": tools}, strict=True)
 
 
-def test_requests_do_not_share_what_was_adapted() -> None:
+def test_adapting_a_copy_leaves_the_original_unchanged() -> None:
     body = Body(json.dumps({"model": "m", "messages": HI, "top_k": 3, "temperature": 9}).encode())
     for kind in ("openai", "siati", "cohere"):
         target = target_for(kind)
@@ -260,11 +260,11 @@ def test_the_capability_table_follows_the_model() -> None:
         ("together", {"logprobs": True, "top_logprobs": 0}, "top_logprobs"),
     ],
 )
-def test_a_neutral_value_is_left_out_where_its_presence_alone_is_an_error(kind: str, request_: dict[str, Any], absent: str) -> None:
+def test_neutral_value_is_dropped_if_its_presence_is_an_error(kind: str, request_: dict[str, Any], absent: str) -> None:
     assert absent not in adapt(kind, request_, strict=True).sent
 
 
-def test_a_budget_that_becomes_an_effort_excludes_thinking_as_an_effort_does() -> None:
+def test_budget_renamed_to_effort_excludes_thinking() -> None:
     with pytest.raises(Refusal) as refused:
         adapt("fireworks", {"thinking": {"type": "enabled"}, "reasoning_budget": 2048})
     assert (refused.value.param, refused.value.code) == ("thinking", "conflicting_parameters")

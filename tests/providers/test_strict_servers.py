@@ -1,4 +1,4 @@
-"""Every provider's strict server accepts what the gateway makes of any request, and its answers and errors reach the caller right."""
+"""Strict servers accept every adapted request, and callers get their answers and errors."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def test_the_request_has_every_canonical_parameter() -> None:
     assert set(EVERYTHING) | {"model", "stream"} == CANONICAL_PARAMS | {"frobnicate"}
 
 
-def test_every_type_but_the_open_ones_has_a_strict_server() -> None:
+def test_every_type_with_known_fields_has_a_strict_server() -> None:
     served = {_way(server).kind for server in SERVERS}
     assert set(providers.types()) - served == {"local", "openai-compatible", "openrouter"}
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_strict_server_refuses_the_request_as_it_came(server: str) -> None:
+def test_strict_server_rejects_the_original_request(server: str) -> None:
     body = {"model": "m", **EVERYTHING, "messages": [{"role": "oracle", "content": [{"type": "text", "text": "Hi"}]}], "tools": []}
     if facts_of(server).get("unknown") == "ignore" and not facts_of(server).get("needs"):
-        body["top_p"] = 1.0  # llama.cpp's server takes anything
+        body["top_p"] = 1.0  # llama.cpp's server accepts any field
         assert list(objections(server, body)) == []
     else:
         assert list(objections(server, body)) != []
@@ -78,22 +78,22 @@ def test_a_strict_server_refuses_the_request_as_it_came(server: str) -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 @pytest.mark.parametrize("server", SERVERS)
-def test_every_parameter_at_once_is_made_acceptable(gateway: Gateway, strict: Callable[[str], Way], server: str, stream: bool) -> None:
+def test_request_with_every_parameter_is_adapted(gateway: Gateway, strict: Callable[[str], Way], server: str, stream: bool) -> None:
     way = strict(server)
     request = {**everything_for(way.kind), "stream": stream}
     response = gateway.ask(way, request)
     assert response.status_code == 200, response.text
     adjusted = {entry["param"] for entry in receipt_of(response)["adjustments"]}
-    sent = min(gateway.upstream.taken(), key=lambda one: json.dumps(one.body.get("seed")))  # the first of several calls
+    sent = min(gateway.upstream.taken(), key=lambda one: json.dumps(one.body.get("seed")))  # the first of several requests
     untold = [name for name in request if name not in sent.body and name not in adjusted and name not in ("messages", "model", "stop")]
-    assert untold == [], "what is not sent is told"
+    assert untold == [], "every dropped parameter is reported"
     for name in request:
         if name in sent.body and name not in ("model", "messages") and sent.body[name] != request[name]:
             assert name in adjusted or "functions" in adjusted, f"{name} was changed silently"
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_plain_answer_arrives(gateway: Gateway, strict: Callable[[str], Way], server: str) -> None:
+def test_caller_gets_a_plain_answer(gateway: Gateway, strict: Callable[[str], Way], server: str) -> None:
     body = gateway.ask(strict(server), {"messages": HI}, receipt=False).json()
     choice = body["choices"][0]
     assert (body["object"], choice["message"]["content"], choice["finish_reason"]) == ("chat.completion", "Hello there", "stop")
@@ -103,7 +103,7 @@ def test_a_plain_answer_arrives(gateway: Gateway, strict: Callable[[str], Way], 
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_stream_arrives_as_openai_would_send_it(gateway: Gateway, strict: Callable[[str], Way], server: str) -> None:
+def test_caller_gets_an_openai_stream(gateway: Gateway, strict: Callable[[str], Way], server: str) -> None:
     request = {"messages": HI, "stream": True, "stream_options": {"include_usage": True}}
     response = gateway.ask(strict(server), request, receipt=False)
     chunks = chunks_of(response)
@@ -122,7 +122,7 @@ def test_a_stream_arrives_as_openai_would_send_it(gateway: Gateway, strict: Call
 
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 @pytest.mark.parametrize("server", [server for server in SERVERS if server not in WITHOUT_TOOLS])
-def test_a_tool_call_arrives_whole(gateway: Gateway, strict: Callable[[str], Way], server: str, stream: bool) -> None:
+def test_caller_gets_a_complete_tool_call(gateway: Gateway, strict: Callable[[str], Way], server: str, stream: bool) -> None:
     request = {"messages": HI, "tools": [WEATHER], "stream": stream}
     response = gateway.ask(strict(server), request, receipt=False)
     if stream:
@@ -146,7 +146,7 @@ def test_a_tool_call_arrives_whole(gateway: Gateway, strict: Callable[[str], Way
     ("status", "seen", "code"),
     [(401, 502, "upstream_auth_error"), (429, 429, "rate_limit_exceeded"), (500, 502, "upstream_error"), (503, 503, "upstream_overloaded")],
 )
-def test_errors_mean_the_same_everywhere(gateway: Gateway, server: str, status: int, seen: int, code: str) -> None:
+def test_errors_are_classified_alike_for_every_provider(gateway: Gateway, server: str, status: int, seen: int, code: str) -> None:
     reply = refusal(server, status, None, "Sorry")._replace(headers={"retry-after": "7"})
     gateway.upstream.answer = lambda _: reply
     response = gateway.ask(_way(server), {"messages": HI}, receipt=False)
@@ -158,7 +158,7 @@ def test_errors_mean_the_same_everywhere(gateway: Gateway, server: str, status: 
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_400_of_the_upstream_keeps_its_message(gateway: Gateway, server: str) -> None:
+def test_upstream_400_keeps_its_message(gateway: Gateway, server: str) -> None:
     reply = refusal(server, 400, "temperature", "too hot")
     gateway.upstream.answer = lambda _: reply
     response = gateway.ask(_way(server), {"messages": HI}, receipt=False)
@@ -168,7 +168,7 @@ def test_a_400_of_the_upstream_keeps_its_message(gateway: Gateway, server: str) 
 
 
 @pytest.mark.parametrize("server", [server for server in SERVERS if server not in ("anthropic", "cohere")])
-def test_an_error_inside_a_stream_is_no_answer(gateway: Gateway, server: str) -> None:
+def test_error_inside_a_stream_fails_the_call(gateway: Gateway, server: str) -> None:
     broken = {"error": {"message": "broke off", "type": "server_error", "code": None, "param": None}, "status_code": 500}
     reply = stream_reply(data_events([chunk({"role": "assistant", "content": "A"}), broken], done=False))
     gateway.upstream.answer = lambda _: reply

@@ -1,4 +1,4 @@
-"""What each provider's own server answers when all is well: JSON and streams, with that provider's quirks."""
+"""Successful replies of each provider's server: JSON and streams, with the provider's quirks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NO_USAGE = frozenset({"goodfire"})
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
-    """One chunk of OpenAI's wire."""
+    """Return one chunk in OpenAI's format."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     return {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
 
 
 def answer(message: dict[str, Any], finish: str, count: int = 1, **more: Any) -> dict[str, Any]:
-    """One JSON answer of OpenAI's wire with `count` equal choices."""
+    """Return a JSON answer in OpenAI's format with `count` equal choices."""
     choices = [{"index": at, "message": {"role": "assistant", **message}, "finish_reason": finish} for at in range(count)]
     return {"id": "c1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, **more}
 
@@ -27,7 +27,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", 
 
 
 def good_reply(kind: str, request: Request) -> Reply:
-    """The provider's answer: "Hello there", or a tool call when it was given tools."""
+    """Return the provider's reply: "Hello there", or a tool call if the request has tools."""
     body = request.body
     streams, calls = body.get("stream") is True, bool(body.get("tools"))
     if kind == "anthropic":
@@ -95,7 +95,7 @@ def _goodfire_stream() -> list[dict[str, Any]]:
 
 
 def named_events(events: list[dict[str, Any]]) -> list[bytes]:
-    """Events with their type as name."""
+    """Return events named by their type."""
     return [f"event: {event['type']}\ndata: {json.dumps(event)}".encode() for event in events]
 
 

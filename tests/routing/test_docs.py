@@ -12,7 +12,7 @@ from gateway.attempts.hedge import MOST_CREDIT
 from gateway.config import load as config
 from gateway.config.route import Balance
 from gateway.config.types import Config
-from gateway.targets.latency import ENOUGH
+from gateway.targets.latency import MIN_OBSERVATIONS
 from gateway.upstream.dial import NEXT_ADDRESS_DELAY_S
 from gateway.upstream.resolver import ThreadResolver
 from tests.routing.test_router import names, router
@@ -56,7 +56,8 @@ def test_each_balance_policy_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("said", [
-    f"a percentile needs {ENOUGH:.0f} answers", f"joins after {NEXT_ADDRESS_DELAY_S * 1000:.0f} ms", f"kept for {ThreadResolver().ttl:.0f} s",
+    f"a percentile needs {MIN_OBSERVATIONS:.0f} answers", f"joins after {NEXT_ADDRESS_DELAY_S * 1000:.0f} ms",
+    f"kept for {ThreadResolver().ttl:.0f} s",
     "ten may be saved up" if MOST_CREDIT == 10 else "?",
 ])  # fmt: skip
 def test_numbers_match_the_code(said: str) -> None:

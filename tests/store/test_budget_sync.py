@@ -16,7 +16,7 @@ from gateway.store.settled_spend import SettledSpend, SpendEntry
 from tests.flows.live import eventually
 from tests.store.test_redis import console
 from tests.support.redis import RedisServer
-from tests.support.redis_fixtures import Starter
+from tests.support.redis_fixtures import LimiterStarter
 from tests.support.reply_dropper import ReplyDropper
 
 _ids = itertools.count()
@@ -46,7 +46,7 @@ async def becomes(limiter: RedisLimiter, remaining: int, within: float = 10.0) -
         await asyncio.sleep(0.02)
 
 
-async def test_three_processes_share_one_budget(redis: RedisAddress, start: Starter) -> None:
+async def test_three_processes_share_one_budget(redis: RedisAddress, start: LimiterStarter) -> None:
     limiters = [await start(redis) for _ in range(3)]
     for at in range(30):
         await spend(limiters[at % 3], 10, reserve=25)
@@ -54,7 +54,7 @@ async def test_three_processes_share_one_budget(redis: RedisAddress, start: Star
         await becomes(one, 700)
 
 
-async def test_r05_spend_in_an_emptied_redis_is_restored_once(own_redis: RedisServer, start: Starter) -> None:
+async def test_r05_spend_in_an_emptied_redis_is_restored_once(own_redis: RedisServer, start: LimiterStarter) -> None:
     limiters = [await start(own_redis.address) for _ in range(3)]
     for one in limiters:
         await spend(one, 100)
@@ -72,7 +72,7 @@ async def test_r05_spend_in_an_emptied_redis_is_restored_once(own_redis: RedisSe
         await becomes(one, 650)
 
 
-async def test_g05_spend_is_restored_within_a_second_of_flushall(redis: RedisAddress, start: Starter) -> None:
+async def test_g05_spend_is_restored_within_a_second_of_flushall(redis: RedisAddress, start: LimiterStarter) -> None:
     limiters = [await start(redis) for _ in range(3)]
     await spend(limiters[0], 800)
     await becomes(limiters[1], 200)
@@ -85,7 +85,7 @@ async def test_g05_spend_is_restored_within_a_second_of_flushall(redis: RedisAdd
     await becomes(limiters[2], 200)
 
 
-async def test_r06_spend_never_decreases_after_a_restart_from_an_old_backup(own_redis: RedisServer, start: Starter) -> None:
+async def test_r06_spend_never_decreases_after_a_restart_from_an_old_backup(own_redis: RedisServer, start: LimiterStarter) -> None:
     limiters = [await start(own_redis.address) for _ in range(2)]
     other = await console(own_redis.address)
     await spend(limiters[0], 100)
@@ -106,7 +106,7 @@ async def test_r06_spend_never_decreases_after_a_restart_from_an_old_backup(own_
 
 
 async def test_r08_a_failover_that_loses_acknowledged_writes_loses_no_spend(
-    own_redis: RedisServer, start: Starter, tmp_path_factory: pytest.TempPathFactory
+    own_redis: RedisServer, start: LimiterStarter, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("replica")
     replica = RedisServer(folder)
@@ -140,7 +140,7 @@ async def test_r08_a_failover_that_loses_acknowledged_writes_loses_no_spend(
         replica.kill()
 
 
-async def test_r10_replies_lost_after_execution_charge_nothing_twice(own_redis: RedisServer, start: Starter, tmp_path: Path) -> None:
+async def test_r10_replies_lost_after_execution_charge_nothing_twice(own_redis: RedisServer, start: LimiterStarter, tmp_path: Path) -> None:
     async with ReplyDropper(tmp_path / "lossy.sock", str(own_redis.socket)) as way:
         limiter = await start(RedisAddress(path=way.path))
         witness = await start(own_redis.address)
@@ -163,7 +163,7 @@ async def test_r10_replies_lost_after_execution_charge_nothing_twice(own_redis: 
         assert found.statuses[0].remaining == 1000 - calls - 1
 
 
-async def test_reserved_amounts_of_a_dead_process_are_released_and_its_spend_is_kept(redis: RedisAddress, start: Starter) -> None:
+async def test_reserved_amounts_of_a_dead_process_are_released_and_its_spend_is_kept(redis: RedisAddress, start: LimiterStarter) -> None:
     dead, alive = await start(redis), await start(redis)
     await spend(dead, 100)
     assert isinstance(await dead.admit([MONTH], Costs(spend=600), "never-settled"), Reservation)
@@ -174,7 +174,7 @@ async def test_reserved_amounts_of_a_dead_process_are_released_and_its_spend_is_
     await becomes(alive, 900, within=20)
 
 
-async def test_a_successor_publishes_the_spend_it_inherited(own_redis: RedisServer, start: Starter) -> None:
+async def test_a_successor_publishes_the_spend_it_inherited(own_redis: RedisServer, start: LimiterStarter) -> None:
     period = month_number(_now())
     spent = SettledSpend("second-life")
     for amount in (400, 250, 400):  # older and repeated copies change nothing
@@ -186,7 +186,7 @@ async def test_a_successor_publishes_the_spend_it_inherited(own_redis: RedisServ
     await limiter.stop()
 
 
-async def test_an_outage_spends_at_most_the_share_of_the_remainder(own_redis: RedisServer, start: Starter) -> None:
+async def test_an_outage_spends_at_most_the_share_of_the_remainder(own_redis: RedisServer, start: LimiterStarter) -> None:
     limiters = [await start(own_redis.address) for _ in range(2)]
     await eventually(lambda: all(one.members == 2 for one in limiters))
     await spend(limiters[0], 600)
@@ -206,7 +206,7 @@ async def test_an_outage_spends_at_most_the_share_of_the_remainder(own_redis: Re
         await becomes(one, 0)
 
 
-async def test_m05_a_changed_limit_never_exceeds_the_larger_value(redis: RedisAddress, start: Starter) -> None:
+async def test_m05_a_changed_limit_never_exceeds_the_larger_value(redis: RedisAddress, start: LimiterStarter) -> None:
     """Two generations of a configuration with limits of 100 and 50 are active at once, for each kind of limit."""
     old, new = await start(redis), await start(redis)
     for kind in ("requests", "tokens", "spend", "concurrent"):

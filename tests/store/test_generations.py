@@ -8,12 +8,12 @@ import pytest
 
 from gateway.config.redis_address import RedisAddress
 from gateway.store.limit import Costs, Kind, Limit, Reservation
-from tests.support.redis_fixtures import Starter
+from tests.support.redis_fixtures import LimiterStarter
 
 
 @pytest.mark.parametrize(("kind", "costs"), [("requests", Costs()), ("tokens", Costs(1, 1, 0)), ("concurrent", Costs())])
 async def test_m5_two_generations_of_a_limit_admit_at_most_the_larger(
-    redis: RedisAddress, start: Starter, kind: Kind, costs: Costs
+    redis: RedisAddress, start: LimiterStarter, kind: Kind, costs: Costs
 ) -> None:
     old, new = await start(redis), await start(redis)
     limits = {old: Limit("key:a", kind, 100, "h"), new: Limit("key:a", kind, 50, "h")}

@@ -22,7 +22,7 @@ from gateway.store.settled_spend import SettledSpend
 from tests.running import Figure
 from tests.store.limit_worker import CALLS, REQUESTS, TOKENS
 from tests.support.redis import RedisServer
-from tests.support.redis_fixtures import Starter
+from tests.support.redis_fixtures import LimiterStarter
 
 ASKS = 100_000
 PROCESSES = 3
@@ -100,7 +100,7 @@ def usable(record: list[tuple[int, int, int]], asked: Counter[int]) -> list[floa
 
 
 @pytest.mark.prove
-async def test_batched_decisions_compared_with_one_redis_py_call_each(redis: RedisAddress, start: Starter, figure: Figure) -> None:
+async def test_batched_decisions_compared_with_one_redis_py_call_each(redis: RedisAddress, start: LimiterStarter, figure: Figure) -> None:
     """Reserve and settle 64 concurrent calls with three limits each. Prints the times; the counts must agree."""
     from redis.asyncio import Redis
 

@@ -15,9 +15,9 @@ from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
 from tests.store.decisions import decide, remaining, wait_for_remaining
 from tests.support.redis import RedisServer
-from tests.support.redis_topologies import ClusterServers, ask
+from tests.support.redis_topologies import ClusterServers, run_command
 
-PATIENCE = 20.0
+DECISION_TIMEOUT_S = 20.0
 
 Joiner = Callable[..., Awaitable[RedisLimiter]]
 
@@ -28,7 +28,7 @@ async def join() -> AsyncIterator[Joiner]:
     running: list[RedisLimiter] = []
 
     async def one(address: RedisAddress, *, hold: float = 120.0, seat: str = "", lease: float = 30.0) -> RedisLimiter:
-        limiter = RedisLimiter(address, lambda line: None, timeout_s=PATIENCE, hold_back_s=hold, seat=seat, lease_s=lease)
+        limiter = RedisLimiter(address, lambda line: None, timeout_s=DECISION_TIMEOUT_S, hold_back_s=hold, seat=seat, lease_s=lease)
         running.append(limiter)
         await limiter.start()
         return limiter
@@ -63,7 +63,7 @@ async def test_share_of_a_dead_process_is_held_back_until_its_hold_back_time_end
     await all_joined(one, other, leaving, dying)
     await kill(dying)
     await leaving.stop()
-    assert await ask(redis, "ZCARD", "lockgate:{caller}:members") == 3
+    assert await run_command(redis, "ZCARD", "lockgate:{caller}:members") == 3
     await wait_for_remaining(one, 68)  # a quarter is held back for `dying`, nothing for `leaving`
     assert await remaining(other) == 68
     assert await remaining(one, budget) == 1000
@@ -77,7 +77,7 @@ async def test_share_of_a_dead_process_is_held_back_until_its_hold_back_time_end
     await wait_for_remaining(one, 90)
     await eventually(lambda: one.members == other.members == 2)
     await eventually(lambda: one.member_counts == {"live": 2, "missing": 0})
-    assert await ask(redis, "HLEN", "lockgate:{caller}:told") == 2
+    assert await run_command(redis, "HLEN", "lockgate:{caller}:told") == 2
 
 
 async def test_retry_after_does_not_exceed_the_hold_back_time(redis: RedisAddress, join: Joiner) -> None:
@@ -113,7 +113,7 @@ async def test_a_replacement_takes_over_its_own_seat_only(redis: RedisAddress, j
     await eventually(lambda: again.members == 3)
     await wait_for_remaining(one, 90)
     await all_joined(one, same, again)
-    assert await ask(redis, "ZCARD", "lockgate:{caller}:members") == 3  # two live processes with the same seat count as two
+    assert await run_command(redis, "ZCARD", "lockgate:{caller}:members") == 3  # two live processes with the same seat count as two
 
 
 async def test_a_replacement_with_the_same_seat_gets_the_full_limit_at_once(redis: RedisAddress, join: Joiner) -> None:
@@ -147,7 +147,7 @@ async def test_a_smaller_divisor_is_sent_at_once(redis: RedisAddress, join: Join
     one._members.send_heartbeat({})  # the reply counts the other process; no later heartbeat is sent
     info = b""
     while not info.startswith(b"2 "):
-        info = await ask(redis, "HGET", "lockgate:{caller}:told", one.instance)
+        info = await run_command(redis, "HGET", "lockgate:{caller}:told", one.instance)
 
 
 async def test_each_side_of_a_cluster_has_its_own_members(shared_cluster: ClusterServers, join: Joiner) -> None:
@@ -178,7 +178,7 @@ async def test_a_reconnected_process_replays_its_usage_before_its_share_is_relea
         assert used == 45
         await wait_for_remaining(one, 45)
         proxy.part(False)
-        cut.connections._connections["caller"]._timeout_s = PATIENCE
+        cut.connections._connections["caller"]._timeout_s = DECISION_TIMEOUT_S
         seen = {await remaining(one)}
         while not cut.connections.up or len(cut._members._due) < 1 or one.members < 2:
             seen.add(await remaining(one))

@@ -22,7 +22,7 @@ from tests.running import Figure
 from tests.store.outage_worker import CALLERS, CALLS, REQUESTS, TOKENS
 from tests.store.test_redis import ask
 from tests.support.redis import RedisServer
-from tests.support.redis_fixtures import Starter
+from tests.support.redis_fixtures import LimiterStarter
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 0.05
@@ -174,7 +174,7 @@ async def test_m3_g3_a_partitioned_process_and_the_others_keep_one_limit(
 @pytest.mark.prove
 @pytest.mark.timeout(200)
 async def test_m4_leases_of_killed_processes_end_after_the_lease_time(
-    own_redis: RedisServer, workers: Workers, start: Starter, figure: Figure
+    own_redis: RedisServer, workers: Workers, start: LimiterStarter, figure: Figure
 ) -> None:
     alive = await start(own_redis.address)
     limit = Limit("proof", "concurrent", CALLS)
@@ -247,7 +247,7 @@ async def test_r14_g18_a_hundred_thousand_cancelled_commands_mix_up_no_replies(o
 @pytest.mark.prove
 @pytest.mark.timeout(200)
 async def test_g7_a_flood_of_refused_calls_sends_few_commands_and_does_not_slow_others(
-    own_redis: RedisServer, start: Starter, figure: Figure
+    own_redis: RedisServer, start: LimiterStarter, figure: Figure
 ) -> None:
     flooded, neighbour = await start(own_redis.address), await start(own_redis.address)
     full, free = Limit("flooded", "requests", 5, "h"), Limit("neighbour", "requests", 10**6, "h")

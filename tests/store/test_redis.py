@@ -15,7 +15,7 @@ from gateway.store.redis import RedisLimiter
 from gateway.store.resp import RespConnection, connect
 from tests.flows.live import eventually
 from tests.support.redis import RedisServer
-from tests.support.redis_fixtures import Starter
+from tests.support.redis_fixtures import LimiterStarter
 
 _ids = itertools.count()
 
@@ -30,7 +30,7 @@ async def console(address: RedisAddress) -> RespConnection:
     return await connect(address, lambda: None)
 
 
-async def test_all_decisions_of_one_loop_iteration_are_one_command(redis: RedisAddress, start: Starter) -> None:
+async def test_all_decisions_of_one_loop_iteration_are_one_command(redis: RedisAddress, start: LimiterStarter) -> None:
     limiter = await start(redis)
     before = limiter.connections.commands
     limit = Limit("k", "requests", 40, "min")
@@ -39,7 +39,7 @@ async def test_all_decisions_of_one_loop_iteration_are_one_command(redis: RedisA
     assert limiter.connections.commands == before + 1
 
 
-async def test_a_flood_of_refused_calls_sends_few_commands(redis: RedisAddress, start: Starter) -> None:
+async def test_a_flood_of_refused_calls_sends_few_commands(redis: RedisAddress, start: LimiterStarter) -> None:
     limiter = await start(redis)
     limit = Limit("k", "requests", 1, "h")
     await ask(limiter, limit)
@@ -49,14 +49,14 @@ async def test_a_flood_of_refused_calls_sends_few_commands(redis: RedisAddress, 
     assert limiter.connections.commands - before <= 5 + 3 * (time.monotonic() - began)  # heartbeats, and one decision per second
 
 
-async def test_two_limiters_share_one_limit(redis: RedisAddress, start: Starter) -> None:
+async def test_two_limiters_share_one_limit(redis: RedisAddress, start: LimiterStarter) -> None:
     one, other = await start(redis), await start(redis)
     limit = Limit("k", "requests", 10, "min")
     found = await asyncio.gather(*(ask(limiter, limit) for _ in range(10) for limiter in (one, other)))
     assert sum(isinstance(answer, Reservation) for answer in found) == 10
 
 
-async def test_m2_processes_with_uneven_load_that_start_and_stop_share_one_limit(redis: RedisAddress, start: Starter) -> None:
+async def test_m2_processes_with_uneven_load_that_start_and_stop_share_one_limit(redis: RedisAddress, start: LimiterStarter) -> None:
     limit, admitted = Limit("k", "requests", 200, "min"), 0
     limiters = [await start(redis), await start(redis)]
     for at in range(20):
@@ -70,7 +70,7 @@ async def test_m2_processes_with_uneven_load_that_start_and_stop_share_one_limit
     assert admitted == 200
 
 
-async def test_m5_two_configurations_at_once_admit_at_most_the_larger_limit(redis: RedisAddress, start: Starter) -> None:
+async def test_m5_two_configurations_at_once_admit_at_most_the_larger_limit(redis: RedisAddress, start: LimiterStarter) -> None:
     old, new = await start(redis), await start(redis)
     larger, smaller = Limit("k", "requests", 100, "h"), Limit("k", "requests", 50, "h")
     admitted = {"old": 0, "new": 0}
@@ -81,7 +81,7 @@ async def test_m5_two_configurations_at_once_admit_at_most_the_larger_limit(redi
     assert admitted["new"] == 25
 
 
-async def test_a_caller_that_disconnects_during_a_decision_reserves_nothing(redis: RedisAddress, start: Starter) -> None:
+async def test_a_caller_that_disconnects_during_a_decision_reserves_nothing(redis: RedisAddress, start: LimiterStarter) -> None:
     limiter = await start(redis)
     limit = Limit("k", "concurrent", 1)
     asking = asyncio.create_task(ask(limiter, limit))
@@ -96,7 +96,7 @@ async def test_a_caller_that_disconnects_during_a_decision_reserves_nothing(redi
     assert isinstance(found, Reservation)
 
 
-async def test_flushed_scripts_are_reloaded_without_a_failure(redis: RedisAddress, start: Starter) -> None:
+async def test_flushed_scripts_are_reloaded_without_a_failure(redis: RedisAddress, start: LimiterStarter) -> None:
     reports: list[str] = []
     limiter = await start(redis, reports)
     other = await console(redis)
@@ -114,7 +114,7 @@ async def test_flushed_scripts_are_reloaded_without_a_failure(redis: RedisAddres
 
 @pytest.mark.parametrize("rubbish", [("SET", "x"), ("LPUSH", "x"), ("HSET", "h", "many", "s", "1", "l", "1")])
 async def test_r17_a_foreign_value_is_deleted_and_the_outage_mode_decides(
-    redis: RedisAddress, start: Starter, rubbish: tuple[str, ...]
+    redis: RedisAddress, start: LimiterStarter, rubbish: tuple[str, ...]
 ) -> None:
     limiter = await start(redis)
     other = await console(redis)
@@ -131,7 +131,7 @@ async def test_r17_a_foreign_value_is_deleted_and_the_outage_mode_decides(
     assert found.statuses[0].remaining <= 9
 
 
-async def test_the_lease_of_a_dead_process_ends(redis: RedisAddress, start: Starter) -> None:
+async def test_the_lease_of_a_dead_process_ends(redis: RedisAddress, start: LimiterStarter) -> None:
     dead, alive = await start(redis, lease=1.0), await start(redis, lease=1.0)
     limit = Limit("k", "concurrent", 1)
     await ask(dead, limit)
@@ -142,7 +142,7 @@ async def test_the_lease_of_a_dead_process_ends(redis: RedisAddress, start: Star
     assert isinstance(await ask(alive, limit), Reservation)
 
 
-async def test_the_lease_of_a_long_call_is_renewed(redis: RedisAddress, start: Starter) -> None:
+async def test_the_lease_of_a_long_call_is_renewed(redis: RedisAddress, start: LimiterStarter) -> None:
     holder, other = await start(redis, lease=3.0), await start(redis, lease=3.0)
     limit = Limit("k", "concurrent", 1)
     held = await ask(holder, limit)
@@ -154,7 +154,7 @@ async def test_the_lease_of_a_long_call_is_renewed(redis: RedisAddress, start: S
     await eventually(lambda: not holder._leases)
 
 
-async def test_r3_a_frozen_redis_delays_one_decision_until_its_timeout_and_then_none(own_redis: RedisServer, start: Starter) -> None:
+async def test_r3_a_frozen_redis_delays_one_decision_until_its_timeout_and_then_none(own_redis: RedisServer, start: LimiterStarter) -> None:
     reports: list[str] = []
     limiter = await start(own_redis.address, reports, deadline=0.3)
     limit = Limit("k", "requests", 1000, "min")
@@ -181,7 +181,7 @@ async def test_r3_a_frozen_redis_delays_one_decision_until_its_timeout_and_then_
     assert [line.split(":")[1].split(" is ")[1].split(" (")[0] for line in reports] == ["unavailable", "available again; limits are shared"]
 
 
-async def test_shares_apply_while_redis_is_unavailable(own_redis: RedisServer, start: Starter) -> None:
+async def test_shares_apply_while_redis_is_unavailable(own_redis: RedisServer, start: LimiterStarter) -> None:
     limiters = [await start(own_redis.address) for _ in range(3)]
     limit = Limit("k", "requests", 90, "min")
     used = [await ask(limiters[at % 3], limit) for at in range(30)]
@@ -194,7 +194,7 @@ async def test_shares_apply_while_redis_is_unavailable(own_redis: RedisServer, s
 
 
 @pytest.mark.parametrize(("outage", "admits"), [("open", True), ("closed", False)])
-async def test_outage_modes_open_and_closed(own_redis: RedisServer, start: Starter, outage: str, admits: bool) -> None:
+async def test_outage_modes_open_and_closed(own_redis: RedisServer, start: LimiterStarter, outage: str, admits: bool) -> None:
     limiter = await start(own_redis.address)
     own_redis.kill()
     await eventually(lambda: not limiter.connections.up)
@@ -207,7 +207,7 @@ async def test_outage_modes_open_and_closed(own_redis: RedisServer, start: Start
     assert limiter.outage.decisions == {outage: 5}
 
 
-async def test_r5_usage_of_an_outage_is_replayed_to_an_empty_redis(own_redis: RedisServer, start: Starter) -> None:
+async def test_r5_usage_of_an_outage_is_replayed_to_an_empty_redis(own_redis: RedisServer, start: LimiterStarter) -> None:
     limiter = await start(own_redis.address)
     limit, calls = Limit("k", "tokens", 1000, "h"), Limit("k", "concurrent", 2)
     own_redis.kill()
@@ -228,7 +228,7 @@ async def test_r5_usage_of_an_outage_is_replayed_to_an_empty_redis(own_redis: Re
     assert [one.remaining for one in found.statuses] == [1000 - 200 - 50 - 1, 1]
 
 
-async def test_settlements_of_an_outage_are_sent_after_it(own_redis: RedisServer, start: Starter) -> None:
+async def test_settlements_of_an_outage_are_sent_after_it(own_redis: RedisServer, start: LimiterStarter) -> None:
     limiter = await start(own_redis.address, deadline=0.3)
     limit = Limit("k", "tokens", 100, "h")
     held = await ask(limiter, limit, prompt_tokens=90)
@@ -243,7 +243,7 @@ async def test_settlements_of_an_outage_are_sent_after_it(own_redis: RedisServer
     assert found.statuses[0].remaining == 90
 
 
-async def test_r1_calls_are_admitted_if_redis_is_down_at_startup(own_redis: RedisServer, start: Starter) -> None:
+async def test_r1_calls_are_admitted_if_redis_is_down_at_startup(own_redis: RedisServer, start: LimiterStarter) -> None:
     own_redis.kill()
     reports: list[str] = []
     limiter = await start(own_redis.address, reports)
@@ -255,7 +255,7 @@ async def test_r1_calls_are_admitted_if_redis_is_down_at_startup(own_redis: Redi
     await eventually(lambda: len(reports) == 2)
 
 
-async def test_r11_an_evicting_policy_is_reported_once(own_redis: RedisServer, start: Starter) -> None:
+async def test_r11_an_evicting_policy_is_reported_once(own_redis: RedisServer, start: LimiterStarter) -> None:
     other = await console(own_redis.address)
     await other.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     reports: list[str] = []
@@ -267,7 +267,7 @@ async def test_r11_an_evicting_policy_is_reported_once(own_redis: RedisServer, s
     await eventually(lambda: limiter.connections.up)
 
 
-async def test_r11_the_policy_is_checked_without_the_right_to_run_config(own_redis: RedisServer, start: Starter) -> None:
+async def test_r11_the_policy_is_checked_without_the_right_to_run_config(own_redis: RedisServer, start: LimiterStarter) -> None:
     other = await console(own_redis.address)
     rights = "on >pw ~lockgate:* resetchannels +@all -config"
     await other.execute("ACL", "SETUSER", "gateway", *rights.split())
@@ -279,7 +279,7 @@ async def test_r11_the_policy_is_checked_without_the_right_to_run_config(own_red
     assert ["volatile-ttl" in line and "noeviction" in line for line in reports] == [True]
 
 
-async def test_r16_a_wrong_password_is_reported_once(own_redis: RedisServer, start: Starter) -> None:
+async def test_r16_a_wrong_password_is_reported_once(own_redis: RedisServer, start: LimiterStarter) -> None:
     other = await console(own_redis.address)
     await other.execute("CONFIG", "SET", "requirepass", "right")
     reports: list[str] = []
@@ -294,7 +294,7 @@ async def test_r16_a_wrong_password_is_reported_once(own_redis: RedisServer, sta
     other.abort()
 
 
-async def test_r14_cancelled_decisions_mix_up_no_replies(redis: RedisAddress, start: Starter) -> None:
+async def test_r14_cancelled_decisions_mix_up_no_replies(redis: RedisAddress, start: LimiterStarter) -> None:
     limiter = await start(redis)
 
     async def one(at: int) -> None:

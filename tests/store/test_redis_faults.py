@@ -13,7 +13,7 @@ import pytest
 
 from gateway.config.redis_address import RedisAddress
 from gateway.config.secret import read_secret
-from gateway.keys.runtime_keys import RedisKeyStore
+from gateway.keys.redis_store import RedisKeyStore
 from gateway.store.connection import STABLE_AFTER_S
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import US_PER_S, Costs, Limit, Refusal, Reservation
@@ -26,8 +26,8 @@ from tests.faults.tls import Certificates
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
 from tests.support.redis import RedisServer
-from tests.support.redis_fixtures import Starter
-from tests.support.redis_topologies import ask
+from tests.support.redis_fixtures import LimiterStarter
+from tests.support.redis_topologies import run_command
 
 _ids = itertools.count()
 PLENTY = Limit("k", "requests", 10**6, "min")
@@ -38,7 +38,7 @@ async def decide(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reserva
     return await limiter.admit(limits or (PLENTY,), Costs(**costs), f"f{next(_ids)}")
 
 
-async def test_r4_a_slow_store_opens_the_breaker_until_it_is_fast_again(own_redis: RedisServer, start: Starter) -> None:
+async def test_r4_a_slow_store_opens_the_breaker_until_it_is_fast_again(own_redis: RedisServer, start: LimiterStarter) -> None:
     reports: list[str] = []
     async with ToxicProxy(own_redis.port) as proxy:
         proxy.latency = 0.4
@@ -60,7 +60,7 @@ async def test_r4_a_slow_store_opens_the_breaker_until_it_is_fast_again(own_redi
         await limiter.stop()
 
 
-async def test_r4_a_cut_connection_loses_no_settlement(own_redis: RedisServer, start: Starter) -> None:
+async def test_r4_a_cut_connection_loses_no_settlement(own_redis: RedisServer, start: LimiterStarter) -> None:
     limit = Limit("k", "tokens", 10**6, "h")
     async with ToxicProxy(own_redis.port) as proxy:
         proxy.jitter, proxy.slice = 0.002, 500
@@ -83,29 +83,29 @@ async def test_r4_a_cut_connection_loses_no_settlement(own_redis: RedisServer, s
         await limiter.stop()
 
 
-async def test_r11_a_full_store_is_reported_once_until_there_is_room(own_redis: RedisServer, start: Starter) -> None:
+async def test_r11_a_full_store_is_reported_once_until_there_is_room(own_redis: RedisServer, start: LimiterStarter) -> None:
     reports: list[str] = []
     limiter = await start(own_redis.address, reports)
     assert not (await decide(limiter)).degraded
-    await ask(own_redis.address, "CONFIG", "SET", "maxmemory", "1")
+    await run_command(own_redis.address, "CONFIG", "SET", "maxmemory", "1")
     assert (await decide(limiter)).degraded
     assert limiter.connections.errors["oom"] == 1
     await asyncio.sleep(1.5)
     assert (limiter.connections.up, len(reports)) == (False, 1)
     assert "OOM" in reports[0]
-    await ask(own_redis.address, "CONFIG", "SET", "maxmemory", "0")
+    await run_command(own_redis.address, "CONFIG", "SET", "maxmemory", "0")
     await eventually(lambda: limiter.connections.up)
     found = await decide(limiter)
     assert isinstance(found, Reservation)
     assert found.statuses[0].remaining == PLENTY.amount - 3  # limits were not reset, and the call during the outage is counted
 
 
-async def test_r12_a_busy_script_is_an_outage_until_it_ends(own_redis: RedisServer, start: Starter) -> None:
+async def test_r12_a_busy_script_is_an_outage_until_it_ends(own_redis: RedisServer, start: LimiterStarter) -> None:
     limiter = await start(own_redis.address, deadline=0.3)
     assert not (await decide(limiter)).degraded
-    await ask(own_redis.address, "CONFIG", "SET", "busy-reply-threshold", "100")
+    await run_command(own_redis.address, "CONFIG", "SET", "busy-reply-threshold", "100")
     spin = "local n = 0 while redis.call('TIME')[1] * 1 < tonumber(ARGV[1]) do n = n + 1 end return n"
-    busy = asyncio.create_task(ask(own_redis.address, "EVAL", spin, 0, int(time.time()) + 3))
+    busy = asyncio.create_task(run_command(own_redis.address, "EVAL", spin, 0, int(time.time()) + 3))
     await asyncio.sleep(0.05)
     began = time.monotonic()
     assert (await decide(limiter)).degraded
@@ -117,7 +117,7 @@ async def test_r12_a_busy_script_is_an_outage_until_it_ends(own_redis: RedisServ
     assert not (await decide(limiter)).degraded
 
 
-async def test_r13_five_hundred_callers_share_one_command_and_one_timeout(own_redis: RedisServer, start: Starter) -> None:
+async def test_r13_five_hundred_callers_share_one_command_and_one_timeout(own_redis: RedisServer, start: LimiterStarter) -> None:
     limiter = await start(own_redis.address, deadline=0.5)
     before = limiter.connections.commands
     found = await asyncio.gather(*(decide(limiter) for _ in range(500)))
@@ -156,20 +156,21 @@ async def test_r15_a_clock_set_back_reopens_no_window(own_redis: RedisServer) ->
 
 
 async def test_r16_a_rotated_password_is_read_again_without_a_restart(
-    own_redis: RedisServer, start: Starter, tmp_path: Path
+    own_redis: RedisServer, start: LimiterStarter, tmp_path: Path
 ) -> None:
     file = tmp_path / "password"
     file.write_text("first-password\n")
     file.chmod(0o600)
-    await ask(own_redis.address, "CONFIG", "SET", "requirepass", "first-password")
+    await run_command(own_redis.address, "CONFIG", "SET", "requirepass", "first-password")
     reports: list[str] = []
     limiter = await start(RedisAddress(port=own_redis.port, secret=read_secret(file)), reports)
     assert limiter.connections.up
     keys = RedisKeyStore(RedisAddress(port=own_redis.port, secret=read_secret(file)))
     assert await keys.read_if_changed() is None
     second = RedisAddress(path=str(own_redis.socket), password="second-password")
-    await ask(RedisAddress(path=str(own_redis.socket), password="first-password"), "CONFIG", "SET", "requirepass", "second-password")
-    await ask(second, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    first = RedisAddress(path=str(own_redis.socket), password="first-password")
+    await run_command(first, "CONFIG", "SET", "requirepass", "second-password")
+    await run_command(second, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     await eventually(lambda: not limiter.connections.up)
     await eventually(lambda: "wrongpass" in limiter.connections.errors)
     for _ in range(2):  # the first attempt fails, because its connection was closed
@@ -186,14 +187,14 @@ async def test_r16_a_rotated_password_is_read_again_without_a_restart(
     await keys.close()
 
 
-async def test_r16_minimal_rights_suffice_and_missing_rights_are_reported_once(own_redis: RedisServer, start: Starter) -> None:
+async def test_r16_minimal_rights_suffice_and_missing_rights_are_reported_once(own_redis: RedisServer, start: LimiterStarter) -> None:
     commands = (
         "evalsha eval script|load ping time set get del exists pexpire hget hset hmget hgetall hincrby hdel hscan "
         "zadd zcard zcount zscore zrangebyscore zrem zremrangebyscore"
     )
     rights = [f"+{command}" for command in commands.split()]
-    await ask(own_redis.address, "ACL", "SETUSER", "few", "on", ">s", "~lockgate:*", *rights)
-    await ask(own_redis.address, "ACL", "SETUSER", "fewer", "on", ">s", "~lockgate:*", "+ping", "+set", "+script|load")
+    await run_command(own_redis.address, "ACL", "SETUSER", "few", "on", ">s", "~lockgate:*", *rights)
+    await run_command(own_redis.address, "ACL", "SETUSER", "fewer", "on", ">s", "~lockgate:*", "+ping", "+set", "+script|load")
     reports: list[str] = []
     few = await start(RedisAddress(path=str(own_redis.socket), user="few", password="s"), reports)
     limits = PLENTY, Limit("k", "concurrent", 3), Limit("k", "spend", 10**12, "month")
@@ -209,10 +210,10 @@ async def test_r16_minimal_rights_suffice_and_missing_rights_are_reported_once(o
     assert fewer.connections.errors.keys() == {"noperm"}
 
 
-async def test_r16_a_store_at_its_client_limit_is_an_outage(own_redis: RedisServer, start: Starter) -> None:
+async def test_r16_a_store_at_its_client_limit_is_an_outage(own_redis: RedisServer, start: LimiterStarter) -> None:
     reports: list[str] = []
     first = await start(own_redis.address)
-    await ask(own_redis.address, "CONFIG", "SET", "maxclients", "1")
+    await run_command(own_redis.address, "CONFIG", "SET", "maxclients", "1")
     second = await start(own_redis.address, reports)
     assert (first.connections.up, second.connections.up) == (True, False)
     assert (await decide(second)).degraded
@@ -221,7 +222,7 @@ async def test_r16_a_store_at_its_client_limit_is_an_outage(own_redis: RedisServ
     await eventually(lambda: len(reports) == 2)
 
 
-async def test_r16_certificates_are_verified_again_on_each_connect(own_redis: RedisServer, start: Starter, tmp_path: Path) -> None:
+async def test_r16_certificates_are_verified_again_on_each_connect(own_redis: RedisServer, start: LimiterStarter, tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     for fault in ("good", "expired", "wrong_host", "self_signed"):
         reports: list[str] = []
@@ -254,7 +255,7 @@ async def why_away(keys: RedisKeyStore) -> str:
     return said
 
 
-async def test_a_server_too_old_for_the_scripts_is_reported_once(start: Starter) -> None:
+async def test_a_server_too_old_for_the_scripts_is_reported_once(start: LimiterStarter) -> None:
     async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
         text = b"# Server\r\nredis_version:4.0.14\r\n"

@@ -15,14 +15,15 @@ from gateway.config.key import KeyConfig
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.redis_address import RedisAddress
 from gateway.config.secret import Secret
-from gateway.keys.runtime_keys import RedisKeyStore, RuntimeKeys
+from gateway.keys.redis_store import RedisKeyStore
+from gateway.keys.runtime_keys import RuntimeKeys
 from gateway.store.limit import NO_COSTS, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis import RedisLimiter
 from gateway.store.topology import HASH_TAGS, hash_slot
 from tests.flows.live import eventually
-from tests.support.redis_fixtures import Starter
-from tests.support.redis_topologies import ClusterServers, SentinelServers, ask, formed
+from tests.support.redis_fixtures import LimiterStarter
+from tests.support.redis_topologies import ClusterServers, SentinelServers, run_command, serve_until_done
 
 _ids = itertools.count()
 CALLER = Limit("key:a", "requests", 400, "s"), Limit("key:a", "concurrent", 30)
@@ -32,13 +33,13 @@ TARGET = Limit("provider:p", "requests", 300, "s", side="target"), Limit("provid
 @pytest.fixture
 def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
     """Return a cluster that the test may break."""
-    yield from formed(ClusterServers(tmp_path_factory.mktemp("own-cluster")))
+    yield from serve_until_done(ClusterServers(tmp_path_factory.mktemp("own-cluster")))
 
 
 @pytest.fixture
 def own_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
     """Return a master with a replica that the test may break."""
-    yield from formed(SentinelServers(tmp_path_factory.mktemp("own-sentinel"), gone_after=2.0))
+    yield from serve_until_done(SentinelServers(tmp_path_factory.mktemp("own-sentinel"), gone_after=2.0))
 
 
 async def admit(limiter: RedisLimiter, *limits: Limit, **costs: int) -> Reservation | Refusal:
@@ -51,7 +52,7 @@ def test_hash_slots_follow_the_specification() -> None:
     assert len({hash_slot(tag) for tag in HASH_TAGS}) == len(HASH_TAGS)
 
 
-async def test_r8_a_failover_is_followed(own_sentinel: SentinelServers, start: Starter) -> None:
+async def test_r8_a_failover_is_followed(own_sentinel: SentinelServers, start: LimiterStarter) -> None:
     reports: list[str] = []
     limiter = await start(own_sentinel.address, reports)
     limit, calls = Limit("k", "tokens", 1000, "day"), Limit("k", "concurrent", 5)
@@ -76,7 +77,7 @@ async def test_r8_a_failover_is_followed(own_sentinel: SentinelServers, start: S
     await eventually(lambda: len(reports) == 2)
 
 
-async def test_sentinels_may_have_a_password_of_their_own(tmp_path: Path, start: Starter) -> None:
+async def test_sentinels_may_have_a_password_of_their_own(tmp_path: Path, start: LimiterStarter) -> None:
     servers = SentinelServers(tmp_path, "of-the-sentinels")
     try:
         await servers.form()
@@ -93,21 +94,23 @@ async def test_sentinels_may_have_a_password_of_their_own(tmp_path: Path, start:
         servers.kill()
 
 
-async def test_r7_a_replica_is_rejected(own_sentinel: SentinelServers, start: Starter) -> None:
+async def test_r7_a_replica_is_rejected(own_sentinel: SentinelServers, start: LimiterStarter) -> None:
     reports: list[str] = []
     limiter = await start(own_sentinel.servers[1].address, reports)
     await asyncio.sleep(0.5)
     assert not limiter.connections.up
     assert ["is a replica: use its master" in line for line in reports] == [True]
-    await ask(own_sentinel.servers[1].address, "REPLICAOF", "NO", "ONE")
+    await run_command(own_sentinel.servers[1].address, "REPLICAOF", "NO", "ONE")
     await eventually(lambda: limiter.connections.up)
 
 
-async def test_r7_a_master_that_becomes_a_replica_is_left_after_its_first_reply(own_sentinel: SentinelServers, start: Starter) -> None:
+async def test_r7_a_master_that_becomes_a_replica_is_left_after_its_first_reply(
+    own_sentinel: SentinelServers, start: LimiterStarter
+) -> None:
     limiter = await start(own_sentinel.servers[0].address)
     limit = Limit("k", "requests", 1000, "min")
     assert not (await admit(limiter, limit)).degraded
-    await ask(own_sentinel.servers[0].address, "REPLICAOF", "127.0.0.1", own_sentinel.servers[1].port)
+    await run_command(own_sentinel.servers[0].address, "REPLICAOF", "127.0.0.1", own_sentinel.servers[1].port)
     found = await admit(limiter, limit)
     assert isinstance(found, Reservation)
     assert found.degraded
@@ -120,7 +123,7 @@ async def test_run_time_keys_are_shared_in_every_topology(servers: RedisAddress 
         await servers.empty()
         address = servers.address
     else:
-        await ask(servers, "FLUSHALL")
+        await run_command(servers, "FLUSHALL")
         address = servers
     told: list[str] = []
     one, other = [
@@ -175,7 +178,7 @@ class Load:
 
 
 async def test_r18_slots_migrated_under_load_cause_no_crossslot_and_no_excess(
-    own_cluster: ClusterServers, start: Starter
+    own_cluster: ClusterServers, start: LimiterStarter
 ) -> None:
     limiter = await start(own_cluster.address)
     load = Load(limiter)
@@ -210,7 +213,7 @@ async def shared(limiter: RedisLimiter, limit: Limit) -> Reservation:
 
 
 @pytest.mark.prove
-async def test_r7_a_dead_node_is_an_outage_until_it_restarts(own_cluster: ClusterServers, start: Starter) -> None:
+async def test_r7_a_dead_node_is_an_outage_until_it_restarts(own_cluster: ClusterServers, start: LimiterStarter) -> None:
     reports: list[str] = []
     limiter = await start(own_cluster.address, reports)
     limit = Limit("k", "requests", 1000, "h")

@@ -12,8 +12,8 @@ from gateway.store.outage import OutageLimiter
 from gateway.store.usage_replay import SlotUsage, UsageReplay
 from tests.flows.live import eventually
 from tests.store.decisions import remaining
-from tests.support.redis_fixtures import Starter
-from tests.support.redis_topologies import ask
+from tests.support.redis_fixtures import LimiterStarter
+from tests.support.redis_topologies import run_command
 
 
 def test_replay_of_a_long_outage_contains_only_unexpired_slots() -> None:
@@ -32,7 +32,7 @@ def test_replay_of_a_long_outage_contains_only_unexpired_slots() -> None:
     assert outage.recover() == ([], [])
 
 
-async def test_usage_is_replayed_into_its_slots_once(redis: RedisAddress, start: Starter) -> None:
+async def test_usage_is_replayed_into_its_slots_once(redis: RedisAddress, start: LimiterStarter) -> None:
     limiter = await start(redis)
     minute, empty = Limit("k", "tokens", 6000, "min"), Limit("empty", "tokens", 1000, "h")
     for at in range(3):
@@ -55,7 +55,7 @@ async def test_usage_is_replayed_into_its_slots_once(redis: RedisAddress, start:
     usage_replay.replay([])  # without a reply the replay is sent again
     assert await remaining(limiter, minute) == 6000 - 3 * 100 - 5 * 50  # expired slots are left out
     assert await remaining(limiter, empty) == 1000 - 2 * 7
-    slots = {int(field) for field in (await ask(redis, "HGETALL", minute.key))[::2] if field.isdigit()}
+    slots = {int(field) for field in (await run_command(redis, "HGETALL", minute.key))[::2] if field.isdigit()}
     assert len(slots) in (4, 5)
     assert max(slots) - min(slots) in range(minute.slots - 8, minute.slots - 3)
     found = await limiter.admit([minute], Costs(prompt_tokens=5500), "too much for now")

@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import providers
 from gateway.call import Attempt, Call
-from gateway.keys.authenticate import VirtualKey
+from gateway.keys.virtual_key import VirtualKey
 from gateway.metrics import Metrics
 from gateway.telemetry.call_metrics import CallMetrics
 from providers.base import Adjustment, Target, Usage

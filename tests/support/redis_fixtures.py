@@ -11,19 +11,19 @@ from gateway.store.limit import Limiter
 from gateway.store.memory import MemoryLimiter
 from gateway.store.redis import RedisLimiter
 from gateway.store.resp import connect
-from tests.support.redis import RedisServer, given
-from tests.support.redis_topologies import ClusterServers, SentinelServers, ask, formed
+from tests.support.redis import RedisServer, redis_from_environment
+from tests.support.redis_topologies import ClusterServers, SentinelServers, run_command, serve_until_done
 
-PATIENCE = 20.0
+DECISION_TIMEOUT_S = 20.0
 """Timeout of one decision in tests that are not about timeouts: the machine may be busy."""
 
-Starter = Callable[..., Awaitable[RedisLimiter]]
+LimiterStarter = Callable[..., Awaitable[RedisLimiter]]
 
 
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisAddress]:
     """Return a Redis for the whole test run."""
-    named = given()
+    named = redis_from_environment()
     if named is not None:
         yield named
         return
@@ -51,12 +51,12 @@ def own_redis(tmp_path: object, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture
-async def start() -> AsyncIterator[Starter]:
+async def start() -> AsyncIterator[LimiterStarter]:
     """Return a function that starts Redis limiters, which are stopped at the end."""
     running: list[RedisLimiter] = []
 
     async def one(
-        address: RedisAddress, reports: list[str] | None = None, *, deadline: float = PATIENCE, lease: float = 30.0
+        address: RedisAddress, reports: list[str] | None = None, *, deadline: float = DECISION_TIMEOUT_S, lease: float = 30.0
     ) -> RedisLimiter:
         limiter = RedisLimiter(address, ([] if reports is None else reports).append, timeout_s=deadline, lease_s=lease)
         running.append(limiter)
@@ -71,13 +71,13 @@ async def start() -> AsyncIterator[Starter]:
 @pytest.fixture(scope="session")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
     """Return a cluster of three nodes for the whole test run."""
-    yield from formed(ClusterServers(tmp_path_factory.mktemp("cluster")))
+    yield from serve_until_done(ClusterServers(tmp_path_factory.mktemp("cluster")))
 
 
 @pytest.fixture(scope="session")
 def shared_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
     """Return a master, its replica and a Sentinel for the whole test run."""
-    yield from formed(SentinelServers(tmp_path_factory.mktemp("sentinel")))
+    yield from serve_until_done(SentinelServers(tmp_path_factory.mktemp("sentinel")))
 
 
 @pytest.fixture(params=["memory", "redis", "sentinel", "cluster"])
@@ -87,12 +87,12 @@ def servers(request: pytest.FixtureRequest) -> RedisAddress | ClusterServers | S
 
 
 @pytest.fixture
-async def limiter(servers: RedisAddress | ClusterServers | SentinelServers | None, start: Starter) -> Limiter:
+async def limiter(servers: RedisAddress | ClusterServers | SentinelServers | None, start: LimiterStarter) -> Limiter:
     """Return a limiter with each kind of store, emptied."""
     if servers is None:
         return MemoryLimiter()
     if isinstance(servers, RedisAddress):
-        await ask(servers, "FLUSHALL")
+        await run_command(servers, "FLUSHALL")
         return await start(servers)
     await servers.empty()
     return await start(servers.address)

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from gateway.config.redis_address import RedisAddress
 from gateway.store.resp import RespConnection, connect
 from gateway.store.topology import hash_slot
-from tests.support.redis import RedisServer, binary, free_port
+from tests.support.redis import RedisServer, free_port, redis_server_program
 
 SLOTS = 16384
-PATIENCE = 60.0
+READY_TIMEOUT_S = 60.0
 
 
-async def ask(address: RedisAddress, *command: Any) -> Any:
+async def run_command(address: RedisAddress, *command: Any) -> Any:
     """Run one command on a new connection."""
     connection: RespConnection = await connect(address, lambda: None)
     try:
@@ -28,9 +28,9 @@ async def ask(address: RedisAddress, *command: Any) -> Any:
         connection.abort()
 
 
-async def until(true: Any) -> None:
+async def wait_until(true: Any) -> None:
     """Wait until an async condition is true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
         with contextlib.suppress(OSError):
             if await true():
@@ -65,19 +65,19 @@ class ClusterServers:
         """Assign the hash slots and connect the nodes."""
         for at, node in enumerate(self.nodes):
             first, last = SLOTS * at // 3, SLOTS * (at + 1) // 3 - 1
-            await ask(node.address, "CLUSTER", "SET-CONFIG-EPOCH", at + 1)
-            await ask(node.address, "CLUSTER", "ADDSLOTSRANGE", first, last)
+            await run_command(node.address, "CLUSTER", "SET-CONFIG-EPOCH", at + 1)
+            await run_command(node.address, "CLUSTER", "ADDSLOTSRANGE", first, last)
         for node, bus in zip(self.nodes[1:], self._buses[1:], strict=True):
-            await ask(self.nodes[0].address, "CLUSTER", "MEET", "127.0.0.1", node.port, bus)
-        await until(self._formed)
+            await run_command(self.nodes[0].address, "CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        await wait_until(self._formed)
 
     async def _formed(self) -> bool:
-        infos = [await ask(node.address, "CLUSTER", "INFO") for node in self.nodes]
+        infos = [await run_command(node.address, "CLUSTER", "INFO") for node in self.nodes]
         return all(b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info for info in infos)
 
     async def owner(self, tag: str) -> RedisServer:
         """Return the node of a tag's hash slot."""
-        for first, last, node, *_ in await ask(self.nodes[0].address, "CLUSTER", "SLOTS"):
+        for first, last, node, *_ in await run_command(self.nodes[0].address, "CLUSTER", "SLOTS"):
             if first <= hash_slot(tag) <= last:
                 return next(one for one in self.nodes if one.port == node[1])
         raise AssertionError("no node has the hash slot")
@@ -86,15 +86,15 @@ class ClusterServers:
         """Migrate the hash slot of a tag to another node, key by key, as redis-cli does."""
         slot, old = hash_slot(tag), await self.owner(tag)
         new = next(node for node in self.nodes if node is not old)
-        names = {node.port: (await ask(node.address, "CLUSTER", "MYID")).decode() for node in self.nodes}
-        await ask(new.address, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[old.port])
-        await ask(old.address, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[new.port])
-        while keys := await ask(old.address, "CLUSTER", "GETKEYSINSLOT", slot, 1):
-            await ask(old.address, "MIGRATE", "127.0.0.1", new.port, "", 0, 5000, "KEYS", *keys)
+        names = {node.port: (await run_command(node.address, "CLUSTER", "MYID")).decode() for node in self.nodes}
+        await run_command(new.address, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[old.port])
+        await run_command(old.address, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[new.port])
+        while keys := await run_command(old.address, "CLUSTER", "GETKEYSINSLOT", slot, 1):
+            await run_command(old.address, "MIGRATE", "127.0.0.1", new.port, "", 0, 5000, "KEYS", *keys)
             await asyncio.sleep(0.005)
         for node in (new, old, *self.nodes):
-            await ask(node.address, "CLUSTER", "SETSLOT", slot, "NODE", names[new.port])
-        await until(lambda: self._agreed(tag, new))
+            await run_command(node.address, "CLUSTER", "SETSLOT", slot, "NODE", names[new.port])
+        await wait_until(lambda: self._agreed(tag, new))
 
     async def _agreed(self, tag: str, new: RedisServer) -> bool:
         return await self.owner(tag) is new
@@ -102,7 +102,7 @@ class ClusterServers:
     async def empty(self) -> None:
         """Delete all keys."""
         for node in self.nodes:
-            await ask(node.address, "FLUSHALL")
+            await run_command(node.address, "FLUSHALL")
 
     def kill(self) -> None:
         """Send SIGKILL to all servers."""
@@ -130,7 +130,7 @@ class SentinelServers:
             f"sentinel down-after-milliseconds {self.NAME} {gone_after * 1000:.0f}\nsentinel failover-timeout {self.NAME} 3000\n"
             + (f"requirepass {password}\n" if password else "")
         )
-        program = binary()
+        program = redis_server_program()
         assert program is not None
         with (folder / "sentinel.log").open("ab") as log:
             self._sentinel = subprocess.Popen([program, str(config), "--sentinel"], stdout=log, stderr=log)
@@ -147,29 +147,29 @@ class SentinelServers:
 
     async def form(self) -> None:
         """Connect the replica and wait until the Sentinel knows it."""
-        await ask(self.servers[1].address, "REPLICAOF", "127.0.0.1", self.servers[0].port)
-        await until(self._formed)
+        await run_command(self.servers[1].address, "REPLICAOF", "127.0.0.1", self.servers[0].port)
+        await wait_until(self._formed)
 
     async def _formed(self) -> bool:
-        told = await ask(RedisAddress(port=self.port, password=self._password), "SENTINEL", "REPLICAS", self.NAME)
-        return len(told) == 1 and b"slave" in told[0] and (await ask(self.servers[1].address, "ROLE"))[3] == b"connected"
+        told = await run_command(RedisAddress(port=self.port, password=self._password), "SENTINEL", "REPLICAS", self.NAME)
+        return len(told) == 1 and b"slave" in told[0] and (await run_command(self.servers[1].address, "ROLE"))[3] == b"connected"
 
     async def copied(self) -> None:
         """Wait until the replica has received everything that the master has written."""
-        offset = (await ask(self.servers[0].address, "ROLE"))[1]
-        await until(lambda: self._has(offset))
+        offset = (await run_command(self.servers[0].address, "ROLE"))[1]
+        await wait_until(lambda: self._has(offset))
 
     async def _has(self, offset: int) -> bool:
-        return bool((await ask(self.servers[1].address, "ROLE"))[4] >= offset)
+        return bool((await run_command(self.servers[1].address, "ROLE"))[4] >= offset)
 
     async def master(self) -> RedisServer:
         """Return the server that the Sentinel names as master."""
-        _, port = await ask(RedisAddress(port=self.port), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.NAME)
+        _, port = await run_command(RedisAddress(port=self.port), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.NAME)
         return next(one for one in self.servers if one.port == int(port))
 
     async def empty(self) -> None:
         """Delete all keys."""
-        await ask((await self.master()).address, "FLUSHALL")
+        await run_command((await self.master()).address, "FLUSHALL")
 
     def kill(self) -> None:
         """Send SIGKILL to all servers."""
@@ -183,7 +183,7 @@ class SentinelServers:
 Servers = TypeVar("Servers", ClusterServers, SentinelServers)
 
 
-def formed(servers: Servers) -> Iterator[Servers]:
+def serve_until_done(servers: Servers) -> Iterator[Servers]:
     """Yield servers that are ready, and kill them afterwards."""
     try:
         asyncio.run(servers.form())

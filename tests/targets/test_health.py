@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import providers
 from gateway.config.provider import CooldownConfig, ProviderConfig
 from gateway.targets.cooldown import fingerprint
-from gateway.targets.health import AUTH_FOR, QUOTA_FOR, TargetHealth
+from gateway.targets.health import AUTH_COOLDOWN_S, QUOTA_COOLDOWN_S, TargetHealth
 from gateway.targets.registry import TargetRegistry
 from providers.base import Failure, FailureKind, Target
 
@@ -160,7 +160,7 @@ def test_an_account_that_has_nothing_left_is_out_for_five_minutes_and_an_unknown
     quota, auth = health_of(Clock()), health_of(Clock())
     assert fail(quota, Failure("quota", "", 402)) == "quota"
     assert fail(auth, Failure("auth", "", 401)) == "auth"
-    assert (quota.seconds_left, auth.seconds_left) == (QUOTA_FOR, AUTH_FOR)
+    assert (quota.seconds_left, auth.seconds_left) == (QUOTA_COOLDOWN_S, AUTH_COOLDOWN_S)
 
 
 def test_a_403_may_be_about_one_request_and_counts_as_a_failure() -> None:
@@ -342,7 +342,7 @@ def test_whatever_happens_no_time_is_cut_short_no_two_probes_run_and_every_targe
             if step == "fail":
                 one.record_failure(target(), what, probe=probe)
                 assert one.cooldown.until >= before
-                assert one.seconds_left <= max(QUOTA_FOR, AUTH_FOR, 120.0)
+                assert one.seconds_left <= max(QUOTA_COOLDOWN_S, AUTH_COOLDOWN_S, 120.0)
             elif step == "succeed":
                 one.record_success(target(), began)
                 assert one.cooldown.until in (0.0, before)
@@ -353,7 +353,7 @@ def test_whatever_happens_no_time_is_cut_short_no_two_probes_run_and_every_targe
         assert sum(probe for probe, _ in under_way) <= 1
     for probe, _ in under_way:
         one.end_attempt(probe)
-    clock.now += max(QUOTA_FOR, AUTH_FOR, 120.0)
+    clock.now += max(QUOTA_COOLDOWN_S, AUTH_COOLDOWN_S, 120.0)
     assert one.is_available
     succeed(one, clock)
     assert one.state == "live"

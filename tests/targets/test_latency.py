@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.targets.latency import ENOUGH, FORGETTING, MEMORY, MOST, Latency, LatencyHistogram
+from gateway.targets.latency import AVERAGE_DECAY_S, IDLE_DECAY_S, MAX_OBSERVATIONS, MIN_OBSERVATIONS, Latency, LatencyHistogram
 
 
 class Hand:
@@ -24,11 +24,11 @@ def test_the_average_follows_what_is_seen_and_forgets_what_was() -> None:
     pace = Latency(clock)
     pace.record(1.0, stream=True)
     assert pace.expected(stream=True) == 1.0
-    clock.now += MEMORY * 3
+    clock.now += AVERAGE_DECAY_S * 3
     pace.record(0.1, stream=True)
     assert 0.1 < pace.expected(stream=True) < 0.15
     for _ in range(100):
-        clock.now += MEMORY / 10
+        clock.now += AVERAGE_DECAY_S / 10
         pace.record(2.0, stream=True)
     assert pace.expected(stream=True) == pytest.approx(2.0, rel=0.01)
 
@@ -37,9 +37,9 @@ def test_without_news_an_average_sinks_so_that_a_slow_target_is_tried_again() ->
     clock = Hand()
     pace = Latency(clock)
     pace.record(5.0, stream=True)
-    clock.now += FORGETTING
+    clock.now += IDLE_DECAY_S
     assert 1.5 < pace.expected(stream=True) < 2.0
-    clock.now += FORGETTING * 9
+    clock.now += IDLE_DECAY_S * 9
     assert pace.expected(stream=True) < 0.001
 
 
@@ -62,7 +62,7 @@ def test_an_attempt_that_was_given_up_never_makes_a_target_look_faster() -> None
     assert pace.expected(stream=True) > 1.0
 
 
-@given(st.lists(st.floats(0.001, 100), min_size=int(ENOUGH), max_size=int(MOST)), st.floats(0.01, 0.999))
+@given(st.lists(st.floats(0.001, 100), min_size=int(MIN_OBSERVATIONS), max_size=int(MAX_OBSERVATIONS)), st.floats(0.01, 0.999))
 def test_a_quantile_is_at_most_a_bucket_over_the_true_one(times: list[float], share: float) -> None:
     spread = LatencyHistogram()
     for seconds in times:
@@ -77,15 +77,15 @@ def test_a_quantile_is_at_most_a_bucket_over_the_true_one(times: list[float], sh
 
 def test_too_few_have_no_quantile_and_old_ones_give_way() -> None:
     spread = LatencyHistogram()
-    for _ in range(int(ENOUGH) - 1):
+    for _ in range(int(MIN_OBSERVATIONS) - 1):
         spread.record(1.0)
     assert spread.quantile(0.5) is None
-    for _ in range(int(MOST) * 4):
+    for _ in range(int(MAX_OBSERVATIONS) * 4):
         spread.record(0.01)
     found = spread.quantile(0.99)
     assert found is not None
     assert found < 0.02
-    assert spread.total <= MOST
+    assert spread.total <= MAX_OBSERVATIONS
 
 
 def test_a_target_of_which_nothing_is_known_is_tried_by_one_call_at_a_time() -> None:

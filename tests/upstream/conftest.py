@@ -1,4 +1,4 @@
-"""What the tests of the transports share: both event loops, both transports, a scripted upstream, certificates."""
+"""Fixtures of the transport tests: both event loops, both transports, a scripted upstream, certificates."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Send = Callable[..., Awaitable[Response]]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Everything holds on the loop we run on and on the standard one."""
+    """Run each test on uvloop, as in production, and on asyncio's loop."""
     return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture
 async def native() -> AsyncIterator[NativeTransport]:
-    """The lean client; at the end of the test no connection and no waiter may be left."""
+    """The native transport. After the test no connection and no waiter may be left."""
     transport = NativeTransport()
     yield transport
     await transport.aclose()
@@ -38,24 +38,24 @@ async def native() -> AsyncIterator[NativeTransport]:
 
 @pytest.fixture(params=["native", "httpx"])
 async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
-    """Both implementations of the seam."""
-    made: Transport = NativeTransport() if request.param == "native" else HttpxTransport()
-    yield made
-    await made.aclose()
+    """Each of the two transports."""
+    transport: Transport = NativeTransport() if request.param == "native" else HttpxTransport()
+    yield transport
+    await transport.aclose()
 
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """One authority for the whole run."""
+    """One certificate authority for the whole run."""
     return Certificates(tmp_path_factory.mktemp("tls"))
 
 
 def origin_of(up: FaultUpstream, ca: Path | None = None) -> Origin:
-    """Where a scripted upstream is."""
+    """Return the origin of a scripted upstream."""
     return Origin("https" if up.tls else "http", up.host, up.port, ca=str(ca) if ca else None)
 
 
 def request_for(model: str = "mock", path: str = "/v1/chat/completions", body: bytes | None = None, method: str = "POST") -> WireRequest:
-    """A chat request; a behaviour of the scripted upstream is chosen by `model`."""
+    """Return a chat request. `model` selects the behaviour of the scripted upstream."""
     content = b'{"model":"%s","messages":[]}' % model.encode() if body is None else body
     return WireRequest(path, [("content-type", "application/json")], content, method)

@@ -1,4 +1,4 @@
-"""Deadlines on a clock that the tests move: real defaults, no waiting for them."""
+"""Deadlines on a clock that the tests move: real default values without waiting for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.upstream.conftest import origin_of, request_for
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that moves only when a test sets it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -25,15 +25,15 @@ class Clock:
         return self.now
 
 
-class Bell:
-    """Something watched that notes when it rang."""
+class Entry:
+    """A watched entry that records when it expired."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self.rang: list[float] = []
+        self.expired: list[float] = []
 
     def expire(self, now: float) -> None:
-        self.rang.append(now)
+        self.expired.append(now)
         self.deadline = float("inf")
 
 
@@ -50,24 +50,24 @@ async def native(clock: Clock) -> AsyncIterator[NativeTransport]:
 
 
 async def ticks(count: int = 3) -> None:
-    """Let the ticker look."""
+    """Let the ticker check its deadlines."""
     await asyncio.sleep(MAX_TICK_S * count)
 
 
-async def test_nothing_rings_before_its_time_and_everything_after(clock: Clock) -> None:
+async def test_deadlines_expire_when_they_have_passed_and_not_before(clock: Clock) -> None:
     ticker = Ticker(clock)
-    early, late = Bell(clock.now + 1), Bell(clock.now + 100)
+    early, late = Entry(clock.now + 1), Entry(clock.now + 100)
     ticker.watch(early)
     ticker.watch(late)
     await ticks()
-    assert early.rang == late.rang == []
+    assert early.expired == late.expired == []
     clock.now += 1
     await ticks()
-    assert (early.rang, late.rang) == ([clock.now], [])
+    assert (early.expired, late.expired) == ([clock.now], [])
     ticker.forget(late)
     clock.now += 1000
     await ticks()
-    assert late.rang == []
+    assert late.expired == []
     ticker.stop()
 
 
@@ -81,7 +81,7 @@ async def test_one_timer_serves_any_number_of_deadlines(clock: Clock) -> None:
 
     ticker = Counting(clock)
     for _ in range(1000):
-        ticker.watch(Bell(clock.now + 5))
+        ticker.watch(Entry(clock.now + 5))
     assert len(armed) == 1
     ticker.stop()
 
@@ -96,7 +96,7 @@ async def test_the_tick_follows_the_shortest_deadline() -> None:
     assert ticker.tick_s == pytest.approx(0.005)
 
 
-async def test_work_that_takes_too_long_is_cancelled(clock: Clock) -> None:
+async def test_work_beyond_its_deadline_is_cancelled(clock: Clock) -> None:
     ticker = Ticker(clock)
     working = asyncio.ensure_future(finish_before(ticker, clock.now + 5, asyncio.sleep(30)))
     await ticks(1)
@@ -106,7 +106,7 @@ async def test_work_that_takes_too_long_is_cancelled(clock: Clock) -> None:
     ticker.stop()
 
 
-async def test_a_caller_who_leaves_is_not_told_of_a_deadline(clock: Clock) -> None:
+async def test_cancellation_is_not_reported_as_a_timeout(clock: Clock) -> None:
     ticker = Ticker(clock)
     working = asyncio.ensure_future(finish_before(ticker, clock.now + 5, asyncio.sleep(30)))
     await ticks(1)
@@ -116,7 +116,7 @@ async def test_a_caller_who_leaves_is_not_told_of_a_deadline(clock: Clock) -> No
     ticker.stop()
 
 
-async def test_work_that_cancels_itself_is_not_late(clock: Clock) -> None:
+async def test_work_that_cancels_itself_is_not_a_timeout(clock: Clock) -> None:
     async def give_up() -> None:
         raise asyncio.CancelledError
 
@@ -126,12 +126,13 @@ async def test_work_that_cancels_itself_is_not_late(clock: Clock) -> None:
     ticker.stop()
 
 
-async def test_what_was_opened_for_a_caller_who_left_is_discarded(clock: Clock) -> None:
+async def test_a_result_that_arrives_with_a_cancellation_is_discarded(clock: Clock) -> None:
     ticker = Ticker(clock)
     discarded: list[str] = []
 
     async def open_something() -> str:
-        asyncio.get_running_loop().call_soon(lambda: working.cancel())  # the caller leaves when the result is ready but not yet taken
+        # the cancellation arrives when the result is ready but not yet returned
+        asyncio.get_running_loop().call_soon(lambda: working.cancel())
         return "opened"
 
     working = asyncio.ensure_future(finish_before(ticker, clock.now + 5, open_something(), discarded.append))
@@ -157,7 +158,7 @@ async def test_u6_no_head_within_a_minute(
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_u9_each_piece_of_a_body_starts_the_silence_anew(native: NativeTransport, clock: Clock, up: FaultUpstream) -> None:
+async def test_u9_each_piece_of_a_body_restarts_the_idle_deadline(native: NativeTransport, clock: Clock, up: FaultUpstream) -> None:
     release = asyncio.Semaphore(0)
 
     async def script(exchange) -> None:  # type: ignore[no-untyped-def]
@@ -181,7 +182,7 @@ async def test_u9_each_piece_of_a_body_starts_the_silence_anew(native: NativeTra
     response.close()
 
 
-async def test_u7_pieces_do_not_stretch_the_total(native: NativeTransport, clock: Clock, up: FaultUpstream) -> None:
+async def test_u7_pieces_do_not_extend_the_total_deadline(native: NativeTransport, clock: Clock, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", play(JSON + b"content-length: 1000000\r\n\r\n", *list[Step]([b" ", 0.01]) * 3000))
     response = await native.send(origin_of(up), request_for(), Deadlines())
     assert await response.read()
@@ -192,7 +193,7 @@ async def test_u7_pieces_do_not_stretch_the_total(native: NativeTransport, clock
     response.close()
 
 
-async def test_a_reader_who_does_not_read_is_not_the_upstreams_silence(native: NativeTransport, clock: Clock, up: FaultUpstream) -> None:
+async def test_the_idle_deadline_stops_while_the_reader_does_not_read(native: NativeTransport, clock: Clock, up: FaultUpstream) -> None:
     response = await native.send(origin_of(up), request_for("endless-event"), Deadlines(idle=60))
     await ticks()
     clock.now += 500
@@ -202,7 +203,7 @@ async def test_a_reader_who_does_not_read_is_not_the_upstreams_silence(native: N
     response.close()
 
 
-async def test_what_arrived_before_the_deadline_is_still_read(native: NativeTransport, clock: Clock, up: FaultUpstream) -> None:
+async def test_data_that_arrived_before_the_deadline_is_still_read(native: NativeTransport, clock: Clock, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", sse(*WORDS, ending=HANG))
     response = await native.send(origin_of(up), request_for(), Deadlines())
     await up.wait_for(lambda up: up.requests[0].events == 3)

@@ -1,4 +1,4 @@
-"""The native transport's pool: reuse, caps, fair waiting, and no slot lost to a caller who leaves."""
+"""The native transport's pool: reuse, limits, fair queueing, and no slot lost to a cancelled call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.upstream.conftest import BRISK, origin_of, request_for
 
 
 async def call(transport: NativeTransport, up: FaultUpstream, body: bytes | None = None, deadlines: Deadlines = BRISK) -> bytes:
-    """One whole call."""
+    """Send one call and return the body of its response."""
     response = await transport.send(origin_of(up), request_for(body=body), deadlines)
     try:
         return await response.body(1 << 20)
@@ -30,7 +30,7 @@ async def call(transport: NativeTransport, up: FaultUpstream, body: bytes | None
 
 
 async def all_idle(transport: NativeTransport) -> None:
-    """Until nothing is in use and nobody waits; fails if that never comes."""
+    """Wait until no connection is in use and no sender waits."""
     for _ in range(1000):
         if not transport.in_use and not transport.waiting:
             return
@@ -39,7 +39,7 @@ async def all_idle(transport: NativeTransport) -> None:
 
 
 def held_until(release: asyncio.Event, order: list[bytes]) -> Script:
-    """Notes requests as they come and answers them when released."""
+    """Record requests as they arrive and respond once released."""
 
     async def script(exchange: Exchange) -> None:
         order.append(exchange.request.body)
@@ -49,14 +49,14 @@ def held_until(release: asyncio.Event, order: list[bytes]) -> Script:
     return script
 
 
-async def test_one_caller_after_another_shares_one_connection(native: NativeTransport, up: FaultUpstream) -> None:
+async def test_successive_calls_share_one_connection(native: NativeTransport, up: FaultUpstream) -> None:
     for _ in range(20):
         await call(native, up)
     assert up.ledger.accepted == 1
     assert (native.stats.connects, native.stats.reuses, native.idle, native.in_use) == (1, 19, 1, 0)
 
 
-async def test_a_stream_read_to_its_end_gives_its_connection_back(native: NativeTransport, up: FaultUpstream) -> None:
+async def test_a_stream_read_to_its_end_releases_its_connection(native: NativeTransport, up: FaultUpstream) -> None:
     for _ in range(3):
         response = await native.send(origin_of(up), request_for(body=b'{"model":"m","messages":[],"stream":true}'), BRISK)
         while await response.read():
@@ -68,7 +68,7 @@ async def test_a_stream_read_to_its_end_gives_its_connection_back(native: Native
 @pytest.mark.parametrize(
     "wire", [JSON + b"connection: close\r\ncontent-length: 2\r\n\r\n{}", b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}"]
 )
-async def test_a_connection_that_is_to_be_closed_is_not_kept(native: NativeTransport, up: FaultUpstream, wire: bytes) -> None:
+async def test_a_connection_marked_close_is_not_reused(native: NativeTransport, up: FaultUpstream, wire: bytes) -> None:
     up.on("/v1/chat/completions", play(wire))
     await call(native, up)
     assert native.idle == native.in_use == 0
@@ -76,7 +76,7 @@ async def test_a_connection_that_is_to_be_closed_is_not_kept(native: NativeTrans
     assert native.stats.poisoned == 0
 
 
-async def test_never_more_connections_than_the_cap(up: FaultUpstream) -> None:
+async def test_the_connection_limit_is_never_exceeded(up: FaultUpstream) -> None:
     native = NativeTransport(connections=3)
     up.chunks, up.delay = 1, 0.002
     await asyncio.gather(*[call(native, up) for _ in range(60)])
@@ -86,7 +86,7 @@ async def test_never_more_connections_than_the_cap(up: FaultUpstream) -> None:
     await native.aclose()
 
 
-async def test_the_cap_counts_per_origin(up: FaultUpstream) -> None:
+async def test_the_connection_limit_applies_per_origin(up: FaultUpstream) -> None:
     native = NativeTransport(connections=1)
     async with FaultUpstream() as other:
         blocked = asyncio.ensure_future(native.send(origin_of(up), request_for("silent"), BRISK))
@@ -97,7 +97,7 @@ async def test_the_cap_counts_per_origin(up: FaultUpstream) -> None:
     await native.aclose()
 
 
-async def test_who_waited_first_is_served_first(up: FaultUpstream) -> None:
+async def test_waiting_senders_are_served_in_order(up: FaultUpstream) -> None:
     native = NativeTransport(connections=1)
     release, order = asyncio.Event(), list[bytes]()
     up.on("/v1/chat/completions", held_until(release, order))
@@ -114,7 +114,7 @@ async def test_who_waited_first_is_served_first(up: FaultUpstream) -> None:
     await native.aclose()
 
 
-async def test_a_waiter_who_leaves_is_skipped(up: FaultUpstream) -> None:
+async def test_a_cancelled_waiter_is_skipped(up: FaultUpstream) -> None:
     native = NativeTransport(connections=1)
     release, order = asyncio.Event(), list[bytes]()
     up.on("/v1/chat/completions", held_until(release, order))
@@ -130,7 +130,7 @@ async def test_a_waiter_who_leaves_is_skipped(up: FaultUpstream) -> None:
 
 
 @pytest.mark.parametrize("ending", [FIN, RST], ids=["fin", "rst"])
-async def test_a_slot_freed_by_a_lost_connection_goes_to_who_waits(up: FaultUpstream, ending: Step) -> None:
+async def test_the_slot_of_a_lost_connection_goes_to_a_waiter(up: FaultUpstream, ending: Step) -> None:
     native = NativeTransport(connections=1)
     up.once(play(0.05, ending))
     outcomes = await asyncio.gather(*[call(native, up) for _ in range(3)], return_exceptions=True)
@@ -139,7 +139,7 @@ async def test_a_slot_freed_by_a_lost_connection_goes_to_who_waits(up: FaultUpst
     await native.aclose()
 
 
-async def test_who_waits_too_long_is_told_that_the_upstream_is_overloaded(up: FaultUpstream) -> None:
+async def test_waiting_too_long_for_a_connection_is_overloaded(up: FaultUpstream) -> None:
     native = NativeTransport(connections=1)
     blocker = asyncio.ensure_future(call(native, up, b'{"model":"silent"}'))
     await up.wait_for(lambda up: len(up.requests) == 1)
@@ -152,7 +152,7 @@ async def test_who_waits_too_long_is_told_that_the_upstream_is_overloaded(up: Fa
     await native.aclose()
 
 
-async def test_refused_connections_leave_no_slot_behind() -> None:
+async def test_refused_connections_release_their_slots() -> None:
     native = NativeTransport(connections=2)
     origin = Origin("http", "127.0.0.1", closed_port())
     outcomes = await asyncio.gather(*[native.send(origin, request_for(), BRISK) for _ in range(50)], return_exceptions=True)
@@ -162,7 +162,7 @@ async def test_refused_connections_leave_no_slot_behind() -> None:
     await native.aclose()
 
 
-async def test_an_idle_connection_is_closed_after_its_time(up: FaultUpstream) -> None:
+async def test_an_idle_connection_is_closed_after_its_keepalive(up: FaultUpstream) -> None:
     native = NativeTransport(keepalive=0.1)
     await call(native, up)
     assert native.idle == 1
@@ -183,7 +183,7 @@ async def test_a_connection_the_upstream_closes_while_idle_is_dropped(native: Na
     assert native.stats.stale_retries == 0
 
 
-async def test_u38_a_fresh_connection_that_is_closed_is_not_tried_again(native: NativeTransport, up: FaultUpstream) -> None:
+async def test_u38_a_fresh_connection_that_is_closed_is_not_retried(native: NativeTransport, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", play(FIN))
     with pytest.raises(UpstreamError) as caught:
         await call(native, up)
@@ -192,7 +192,7 @@ async def test_u38_a_fresh_connection_that_is_closed_is_not_tried_again(native: 
 
 
 @pytest.mark.parametrize("first", [FIN, RST], ids=["fin", "rst"])
-async def test_u38_the_retry_itself_is_not_tried_again(native: NativeTransport, up: FaultUpstream, first: Step) -> None:
+async def test_u38_the_retry_is_not_retried(native: NativeTransport, up: FaultUpstream, first: Step) -> None:
     await call(native, up)
     up.on("/v1/chat/completions", play(first))
     with pytest.raises(UpstreamError) as caught:
@@ -201,7 +201,7 @@ async def test_u38_the_retry_itself_is_not_tried_again(native: NativeTransport, 
     assert (len(up.requests), native.stats.stale_retries, up.ledger.accepted) == (3, 1, 2)
 
 
-async def test_u38_one_byte_of_an_answer_forbids_the_retry(native: NativeTransport, up: FaultUpstream) -> None:
+async def test_u38_one_byte_of_a_response_prevents_the_retry(native: NativeTransport, up: FaultUpstream) -> None:
     await call(native, up)
     up.once(play(b"H", 0.05, FIN))
     with pytest.raises(UpstreamError) as caught:
@@ -228,7 +228,7 @@ async def test_u40_bytes_on_an_idle_connection_close_it(native: NativeTransport,
     assert (native.idle, native.stats.poisoned) == (0, 1)
 
 
-async def test_u38_a_caller_who_leaves_as_the_connection_turns_out_stale_frees_the_slot(native: NativeTransport, up: FaultUpstream) -> None:
+async def test_u38_cancelling_a_call_on_a_stale_connection_frees_the_slot(native: NativeTransport, up: FaultUpstream) -> None:
     await call(native, up)
     calling = asyncio.ensure_future(call(native, up, b'{"model":"silent"}'))
     await up.wait_for(lambda up: len(up.requests) == 2)
@@ -253,7 +253,7 @@ async def test_cancelling_while_connecting_frees_the_slot(up: FaultUpstream) -> 
     await native.aclose()
 
 
-async def test_u42_ten_thousand_cancels_leave_the_pool_whole(up: FaultUpstream) -> None:
+async def test_u42_ten_thousand_cancels_leave_the_pool_intact(up: FaultUpstream) -> None:
     native = NativeTransport(connections=10)
     chance = random.Random(42)
     up.chunks, up.delay = 3, 0.001
@@ -275,7 +275,7 @@ async def test_u42_ten_thousand_cancels_leave_the_pool_whole(up: FaultUpstream) 
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_a_closed_transport_refuses(up: FaultUpstream) -> None:
+async def test_a_closed_transport_rejects_calls(up: FaultUpstream) -> None:
     native = NativeTransport(connections=1)
     blocker = asyncio.ensure_future(call(native, up, b'{"model":"silent"}'))
     await up.wait_for(lambda up: len(up.requests) == 1)
@@ -288,7 +288,7 @@ async def test_a_closed_transport_refuses(up: FaultUpstream) -> None:
 
 
 def pool_of_one(peers: list[socket.socket], closed: bool = False) -> Pool:
-    """A pool with one slot whose connections lead to `peers`; `closed`: each is closed as soon as it is open."""
+    """Return a pool with one slot whose connections lead to `peers`. If `closed`, each is closed as soon as it is open."""
 
     async def dial(pool: Pool, deadlines: Deadlines, total: float) -> UpstreamConnection:
         ours, theirs = socket.socketpair()
@@ -303,7 +303,7 @@ def pool_of_one(peers: list[socket.socket], closed: bool = False) -> Pool:
     return Pool(Origin("http", "127.0.0.1", 1), 1, 60.0, Ticker(time.monotonic), dial, TransportStats())
 
 
-async def test_who_is_handed_a_connection_that_dies_meanwhile_keeps_the_first_place() -> None:
+async def test_a_waiter_whose_granted_connection_closes_stays_first() -> None:
     peers: list[socket.socket] = []
     pool = pool_of_one(peers)
     total = time.monotonic() + 60

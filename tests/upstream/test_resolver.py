@@ -1,4 +1,4 @@
-"""Names: failures told apart, slow ones kept to themselves, several addresses raced."""
+"""Name resolution: distinct failures, slow lookups that delay no other, several addresses raced."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.upstream.conftest import BRISK, request_for
 
 
 def v4(port: int, host: str = "127.0.0.1") -> Address:
-    """One IPv4 address."""
+    """Return one IPv4 address."""
     return (socket.AF_INET, (host, port))
 
 
 class Fixed:
-    """A resolver that answers from a table: addresses, or an error."""
+    """A resolver with a table of addresses and errors."""
 
     def __init__(self, **answers: Sequence[Address] | OSError) -> None:
         self.answers = answers
@@ -42,7 +42,7 @@ class Fixed:
 
 
 async def call(native: NativeTransport, host: str, port: int, deadlines: Deadlines = BRISK) -> int:
-    """The status of one call."""
+    """Send one call and return the status of its response."""
     response = await native.send(Origin("http", host, port), request_for(), deadlines)
     await response.body(1 << 20)
     response.close()
@@ -69,7 +69,7 @@ async def test_u3_the_systems_resolver_fails_as_a_dns_error(host: str) -> None:
     await native.aclose()
 
 
-async def test_u3_a_slow_name_delays_no_other(up: FaultUpstream) -> None:
+async def test_u3_a_slow_lookup_delays_no_other(up: FaultUpstream) -> None:
     release = threading.Event()
 
     def lookup(host: str, port: int) -> list[Address]:
@@ -81,13 +81,13 @@ async def test_u3_a_slow_name_delays_no_other(up: FaultUpstream) -> None:
     slow = [asyncio.ensure_future(call(native, f"slow-{number}", up.port)) for number in range(50)]
     await asyncio.sleep(0.05)
     assert await call(native, "quick", up.port) == 200
-    assert not any(one.done() for one in slow)
+    assert not any(call.done() for call in slow)
     release.set()
     assert await asyncio.gather(*slow) == [200] * 50
     await native.aclose()
 
 
-async def test_u3_a_name_that_takes_too_long_is_a_dns_error() -> None:
+async def test_u3_a_lookup_beyond_its_deadline_is_a_dns_error() -> None:
     release = threading.Event()
 
     def lookup(host: str, port: int) -> list[Address]:
@@ -115,25 +115,25 @@ async def test_u3_an_address_that_changes_every_time_is_looked_up_again_when_it_
     await native.aclose()
 
 
-async def test_answers_are_remembered_for_a_while_and_shared(up: FaultUpstream) -> None:
-    asked: list[str] = []
+async def test_lookups_are_cached_and_shared(up: FaultUpstream) -> None:
+    lookups: list[str] = []
     now = [0.0]
 
     def lookup(host: str, port: int) -> list[Address]:
-        asked.append(host)
+        lookups.append(host)
         time.sleep(0.05)
         return [v4(port)]
 
     resolver = ThreadResolver(ttl=10, clock=lambda: now[0], lookup=lookup)
     await asyncio.gather(*[resolver.resolve("one", 80) for _ in range(20)])
     await resolver.resolve("one", 80)
-    assert asked == ["one"]
+    assert lookups == ["one"]
     now[0] = 11
     await resolver.resolve("one", 80)
-    assert asked == ["one", "one"]
+    assert lookups == ["one", "one"]
 
 
-async def test_who_leaves_while_a_name_is_looked_up_does_not_disturb_the_others() -> None:
+async def test_cancelling_a_call_does_not_cancel_a_shared_lookup() -> None:
     release = threading.Event()
 
     def lookup(host: str, port: int) -> list[Address]:
@@ -150,7 +150,7 @@ async def test_who_leaves_while_a_name_is_looked_up_does_not_disturb_the_others(
     assert first.cancelled()
 
 
-async def test_a_failure_that_nobody_waits_for_is_not_reported_as_lost() -> None:
+async def test_the_failure_of_an_abandoned_lookup_is_not_logged() -> None:
     lost: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: lost.append(context["message"]))
     release = threading.Event()
@@ -172,20 +172,20 @@ async def test_a_failure_that_nobody_waits_for_is_not_reported_as_lost() -> None
     assert lost == []
 
 
-async def test_a_dead_address_is_passed_over(up: FaultUpstream) -> None:
+async def test_an_address_that_refuses_is_skipped(up: FaultUpstream) -> None:
     native = NativeTransport(resolver=Fixed(many=[v4(closed_port()), v4(closed_port()), v4(up.port)]))
     assert await call(native, "many", 80) == 200
     await native.aclose()
 
 
-async def test_a_silent_address_is_overtaken(up: FaultUpstream) -> None:
+async def test_an_address_that_does_not_respond_is_overtaken(up: FaultUpstream) -> None:
     with full_backlog() as port:
         native = NativeTransport(resolver=Fixed(many=[v4(port), v4(up.port)]))
         assert await call(native, "many", 80) == 200
     await native.aclose()
 
 
-async def test_when_every_address_fails_the_last_failure_is_told_and_the_name_forgotten() -> None:
+async def test_when_every_address_fails_the_last_error_is_raised_and_the_cache_cleared() -> None:
     resolver = Fixed(many=[v4(closed_port()), v4(closed_port())])
     native = NativeTransport(resolver=resolver)
     with pytest.raises(UpstreamError) as caught:
@@ -195,7 +195,7 @@ async def test_when_every_address_fails_the_last_failure_is_told_and_the_name_fo
     await native.aclose()
 
 
-async def test_u4_an_address_that_may_not_be_called_is_blocked(up: FaultUpstream) -> None:
+async def test_u4_a_blocked_address_is_not_connected_to(up: FaultUpstream) -> None:
     native = NativeTransport(resolver=Fixed(rebound=[v4(up.port)]), is_allowed=lambda address: not address.startswith("127."))
     with pytest.raises(UpstreamError) as caught:
         await call(native, "rebound", 80)
@@ -204,7 +204,7 @@ async def test_u4_an_address_that_may_not_be_called_is_blocked(up: FaultUpstream
     await native.aclose()
 
 
-def test_address_families_take_turns() -> None:
+def test_address_families_alternate() -> None:
     six = [(socket.AF_INET6, (f"::{number}", 80, 0, 0)) for number in range(2)]
     four = [v4(80, f"10.0.0.{number}") for number in range(3)]
     assert interleave([*six, *four]) == [six[0], four[0], six[1], four[1], four[2]]

@@ -1,0 +1,101 @@
+"""Run-time keys in Redis, shared by all gateways that use the same store.
+
+Every change increments a version. Each process reads the version about once a second, and the keys only if it has changed: calls cost
+nothing. If Redis returns with a lower version (it is empty, or was restored from an old snapshot), the process writes back the keys
+that it knows, so that a revoked key stays revoked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gateway.keys.store import RuntimeKey
+from gateway.store.errors import StoreUnavailableError
+from gateway.store.redis_client import open_client
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from gateway.config.redis_address import RedisAddress
+
+TAG = "keys"
+HASH, VERSION = f"lockgate:{{{TAG}}}:made", f"lockgate:{{{TAG}}}:version"
+_PUT = """
+local version = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), tonumber(ARGV[1])) + 1
+if ARGV[4] == 'new' and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 1 then return 0 end
+if ARGV[4] == 'known' and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 0 then return 0 end
+if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[2]) else redis.call('HSET', KEYS[1], ARGV[2], ARGV[3]) end
+redis.call('SET', KEYS[2], version)
+return version
+"""
+_RESTORE = """
+if tonumber(redis.call('GET', KEYS[2]) or 0) >= tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('SET', KEYS[2], ARGV[1])
+return 1
+"""
+
+
+class RedisKeyStore:
+    """Run-time keys in Redis."""
+
+    is_volatile = False
+
+    def __init__(self, address: RedisAddress) -> None:
+        self._address = address
+        self._client: Redis | None = None
+        self._version = 0
+        self._raw: dict[str, bytes] = {}
+        self._keys: dict[str, RuntimeKey] = {}
+
+    async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
+        """Add, replace or remove a key. The next `read_if_changed` returns the change."""
+        text = b"" if key is None else msgspec.json.encode(key)
+        is_done = await self._run("eval", _PUT, 2, HASH, VERSION, self._version, name, text, "new" if new else "known")
+        return bool(is_done)
+
+    async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
+        """Read the version, and all keys if it has changed."""
+        version = int(await self._run("get", VERSION) or 0)
+        if version == self._version:
+            return None
+        if version < self._version:
+            pairs = [part for name, text in self._raw.items() for part in (name, text)]
+            await self._run("eval", _RESTORE, 2, HASH, VERSION, self._version, *pairs)
+            return None
+        raw = {name.decode(): text for name, text in (await self._run("hgetall", HASH)).items()}
+        keys = {name: self._keys[name] if self._raw.get(name) == text else _decode(text) for name, text in raw.items()}
+        self._raw, self._keys, self._version = raw, {name: key for name, key in keys.items() if key is not None}, version
+        return self._keys
+
+    async def close(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):  # a connection that was lost cannot be closed twice
+                await client.aclose()
+
+    async def _run(self, command: str, *arguments: Any) -> Any:
+        """Run one command. If it fails, close the connection and raise StoreUnavailableError."""
+        from redis.exceptions import RedisError
+
+        try:
+            if self._client is None:
+                self._client = open_client(self._address, TAG)
+            return await getattr(self._client, command)(*arguments)
+        except (RedisError, OSError, ValueError) as error:
+            await self.close()
+            raise StoreUnavailableError(str(error)[:200] or type(error).__name__) from None
+
+
+def _decode(text: bytes) -> RuntimeKey | None:
+    """Decode a key. Return None if it is not valid: it then admits no call."""
+    try:
+        return msgspec.json.decode(text, type=RuntimeKey)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,35 @@
+"""The virtual key: a credential issued by this gateway, and which models it allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from gateway.config.limit import LimitsConfig
+from gateway.store.limit import Limit
+
+
+class VirtualKey(msgspec.Struct, frozen=True):
+    """A credential that a caller sends. `expires` is in Unix seconds. `limits` are the key's own and its team's."""
+
+    name: str
+    models: frozenset[str] | None = None
+    """Names and patterns of the models it allows. None allows all."""
+    disabled: bool = False
+    expires: float | None = None
+    strict: bool = False
+    team: str = ""
+    limits: tuple[Limit, ...] = ()
+    limits_per_user: LimitsConfig | None = None
+    """Limits for each value of the request field `user`, or None."""
+
+
+def may_use(key: VirtualKey | None, model: str) -> bool:
+    """Return whether the key allows a model, by the name that the caller sent."""
+    return key is None or key.models is None or matches_any(model, key.models)
+
+
+def matches_any(model: str, patterns: Iterable[str]) -> bool:
+    """Return whether `patterns` has the model's name or a matching prefix pattern such as `claude-3-*`."""
+    return model in patterns or any(each.endswith("*") and model.startswith(each[:-1]) for each in patterns)

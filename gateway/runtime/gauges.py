@@ -1,0 +1,88 @@
+"""Gauges that are read at scrape time."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from gateway.targets.cooldown import STATES
+
+if TYPE_CHECKING:
+    from gateway.metrics import Metrics
+    from gateway.runtime.generation import Generation
+    from gateway.runtime.resources import AnyEngine
+    from gateway.runtime.shared import Shared
+    from gateway.targets.registry import TargetRegistry
+
+BUILD = (version("lockgate"), platform.python_version())
+
+
+def register_gauges(shared: Shared, generation: Callable[[], Generation], *, workers: int) -> None:
+    """Register the gauges that this process measures.
+
+    `generation` returns the serving generation. A supervisor of several `workers` measures only engines and keys.
+    """
+    gauge, native = shared.metrics.gauge, shared.resources.native
+    gauge("lockgate_build_info", lambda: {BUILD: 1})
+    if shared.resources.sockets is None:
+        gauge("lockgate_keys_revoked", lambda: {(): shared.runtime_keys.revoked})
+        for name in ("ready", "restarts"):
+            gauge(f"lockgate_engine_{name}", partial(_engine_values, generation, name))
+    if workers > 1:
+        return
+    gauge("lockgate_event_loop_lag_seconds", lambda: {(): shared.sweeper.lag})
+    gauge("lockgate_log_drops", lambda: {(): shared.log.drops})
+    gauge("lockgate_ledger_journal_errors", lambda: {(): shared.ledger.journal_errors})
+    gauge("lockgate_workers", lambda: {(): 1})
+    for name in ("connects", "reuses", "stale_retries", "poisoned"):
+        gauge(f"lockgate_upstream_{name}", partial(_attribute, native.stats, name))
+    gauge("lockgate_upstream_connections", lambda: {(state,): getattr(native, state) for state in ("in_use", "idle", "waiting")})
+    gauge("lockgate_target_state", partial(_target_states, shared.health, shared.metrics))
+    for name in ("in_flight", "waiting"):
+        gauge(f"lockgate_target_{name}", partial(_target_values, shared.health, shared.metrics, name))
+    gauge("lockgate_budget_used_ratio", partial(_budget_values, generation))
+    for name in ("running", "waiting"):
+        gauge(f"lockgate_engine_{name}", partial(_engine_values, generation, name))
+
+
+def _attribute(stats: object, name: str) -> dict[tuple[str, ...], float]:
+    return {(): float(getattr(stats, name))}
+
+
+def _budget_values(generation: Callable[[], Generation]) -> Mapping[tuple[str, ...], float]:
+    limits = generation().limits
+    return limits.budget_gauge.values() if limits is not None else {}
+
+
+def _target_states(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, ...], float]:
+    values: dict[tuple[str, ...], float] = {}
+    for target in health.all():
+        label, current = metrics.target_named(target.name), target.state
+        values |= {(label, state): float(state == current) for state in STATES}
+    return values
+
+
+def _target_values(health: TargetRegistry, metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
+    """Return a number of each target. Targets without a label of their own are added up."""
+    values: dict[tuple[str, ...], float] = {}
+    for target in health.all():
+        label = (metrics.target_named(target.name),)
+        values[label] = values.get(label, 0.0) + getattr(target, name)
+    return values
+
+
+def _engine_values(generation: Callable[[], Generation], name: str) -> dict[tuple[str, ...], float]:
+    return {(provider,): _engine_value(engine, name) for provider, engine in generation().engines.items()}
+
+
+def _engine_value(engine: AnyEngine, name: str) -> float:
+    values = {
+        "ready": engine.state == "ready",
+        "restarts": engine.restarts,
+        "running": engine.gate.running,
+        "waiting": engine.gate.waiting,
+    }
+    return float(values[name])

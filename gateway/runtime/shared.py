@@ -1,0 +1,48 @@
+"""What outlives a generation: counters, logs, health, keys created at run time, and everything else that a reload must not reset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.attempts.hedge import Hedges
+from gateway.attempts.mirror import Mirrors
+from gateway.attempts.retry_budget import RetryBudget
+from gateway.config.types import Config
+from gateway.http.caller import CallerDeadlines
+from gateway.http.sweeper import Sweeper
+from gateway.keys.runtime_keys import RuntimeKeys
+from gateway.ledger.ledger import Ledger
+from gateway.metrics import Metrics
+from gateway.runtime.resources import Resources
+from gateway.store.limit import Limiter
+from gateway.targets.latency import Latency
+from gateway.targets.registry import TargetRegistry
+from gateway.telemetry.call_log import CallLog
+
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing import Tracer
+
+
+class Shared(msgspec.Struct, frozen=True, eq=False):
+    """The parts of a process that all its generations use."""
+
+    metrics: Metrics
+    log: CallLog
+    tracer: Tracer | None
+    ledger: Ledger
+    sweeper: Sweeper
+    deadlines: CallerDeadlines | None
+    """Replaces the deadlines of the configuration, in tests."""
+    resources: Resources
+    health: TargetRegistry
+    latencies: dict[str, Latency]
+    """Latency of each target, by name."""
+    retry_budget: RetryBudget
+    hedges: Hedges
+    mirrors: Mirrors
+    runtime_keys: RuntimeKeys
+    limiter_for: Callable[[Config], Limiter]
+    """Returns the limit store. It is created for the first configuration that has limits."""

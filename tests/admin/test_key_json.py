@@ -1,0 +1,56 @@
+"""Virtual keys as JSON, both ways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.admin.key_json import MAX_NAME_CHARS, key_from_json, key_to_json
+from gateway.config.problem import ConfigError
+from tests.admin.conftest import Admin
+
+HASH = "sha256:" + "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"models": ["m"], "disabled": True},
+        {"expires": "2999-01-02T03:04:05Z"},
+        {"limits": {"requests": "600/min", "tokens": "200k/min", "concurrent": 20, "spend": "50.5 USD/month"}},
+        {"limits_per_user": {"prompt_tokens": "1M/day"}},
+        {"limits": {"tokens": "1500/h", "strict": True}},
+    ],
+)
+async def test_a_key_is_written_as_it_was_read(admin: Admin, fields: dict[str, Any]) -> None:
+    entry = {"hash": HASH, **fields}
+    assert key_to_json(key_from_json(admin.gateway.config, "new", entry)) == entry
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "path", "message"),
+    [
+        ("", {}, "name", "printable text"),
+        (" padded ", {}, "name", "printable text"),
+        ("x" * (MAX_NAME_CHARS + 1), {}, "name", f"at most {MAX_NAME_CHARS} characters"),
+        ("new", {"limit": {}}, "keys.new.limit", "did you mean 'limits'?"),
+        ("new", {"limits": {"requests": "many"}}, "keys.new.limits.requests", ""),
+        ("new", {"models": ["absent"]}, "keys.new.models", "absent"),
+        ("new", {"expires": "2001-01-01T00:00:00Z"}, "keys.new.expires", ""),
+    ],
+)
+async def test_an_invalid_key_is_rejected_with_its_path(
+    admin: Admin, name: str, fields: dict[str, Any], path: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        key_from_json(admin.gateway.config, name, {"hash": HASH, **fields})
+    problem = caught.value.problems[0]
+    assert problem.path.startswith(path)
+    assert message in problem.message
+
+
+async def test_an_expired_key_is_read_when_only_other_fields_change(admin: Admin) -> None:
+    entry = {"hash": HASH, "expires": "2001-01-01T00:00:00Z"}
+    assert key_to_json(key_from_json(admin.gateway.config, "old", entry, check_expiry=False)) == entry

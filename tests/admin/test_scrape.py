@@ -1,0 +1,24 @@
+"""GET /metrics."""
+
+from __future__ import annotations
+
+from gateway.metrics import text
+from tests.admin.conftest import Admin
+
+
+async def test_the_scraper_chooses_the_format(admin: Admin) -> None:
+    classic = await admin.client.get("/metrics")
+    openmetrics = await admin.client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    assert (classic.headers["content-type"], openmetrics.headers["content-type"]) == (text.CLASSIC, text.OPENMETRICS)
+    assert openmetrics.text.endswith("# EOF\n")
+
+
+async def test_without_a_shared_store_the_fleet_is_this_instance(admin: Admin) -> None:
+    answer = await admin.client.get("/metrics?scope=fleet")
+    assert answer.status_code == 200
+    assert "lockgate_" in answer.text
+
+
+async def test_an_unknown_scope_is_rejected(admin: Admin) -> None:
+    answer = await admin.client.get("/metrics?scope=planet")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "'scope' must be 'instance' or 'fleet'.")

@@ -1,0 +1,31 @@
+"""GET /admin/usage: its parameters and formats."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.admin.conftest import Admin
+
+
+@pytest.mark.parametrize(
+    ("query", "param", "message"),
+    [
+        ("month=5", "month", "Unknown query parameter 'month'. Supported: by, format, from, to."),
+        ("by=key&by=team", "by", "Query parameter 'by' is repeated."),
+        ("format=xml", "format", "'format' must be 'json' or 'csv'."),
+    ],
+)
+async def test_an_invalid_query_is_rejected(admin: Admin, query: str, param: str, message: str) -> None:
+    answer = await admin.client.get(f"/admin/usage?{query}")
+    assert (answer.status_code, answer.json()["error"]["param"], answer.json()["error"]["message"]) == (400, param, message)
+
+
+@pytest.mark.parametrize(("query", "accept"), [("?format=csv", "*/*"), ("", "text/csv")])
+async def test_csv_is_chosen_by_parameter_or_header(admin: Admin, query: str, accept: str) -> None:
+    answer = await admin.client.get(f"/admin/usage{query}", headers={"accept": accept})
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.text.startswith("key,requests")
+
+
+async def test_with_a_memory_store_the_usage_is_that_of_the_process(admin: Admin) -> None:
+    assert (await admin.client.get("/admin/usage")).json()["source"] == "process"

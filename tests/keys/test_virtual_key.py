@@ -1,0 +1,37 @@
+"""Which models a virtual key allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.keys.virtual_key import VirtualKey, matches_any, may_use
+
+
+def test_a_key_allows_the_names_in_its_list() -> None:
+    limited = VirtualKey("k", models=frozenset({"smart"}))
+    assert may_use(limited, "smart")
+    assert not may_use(limited, "fast")
+    assert not may_use(VirtualKey("k", models=frozenset()), "fast")
+
+
+def test_a_key_without_a_list_allows_every_model() -> None:
+    assert may_use(VirtualKey("k"), "fast")
+
+
+def test_without_a_key_every_model_is_allowed() -> None:
+    assert may_use(None, "fast")
+
+
+@pytest.mark.parametrize(
+    ("model", "patterns", "matches"),
+    [
+        ("claude-3-opus", {"claude-*", "smart"}, True),
+        ("claude-", {"claude-*"}, True),
+        ("gpt-claude-3", {"claude-*"}, False),
+        ("claude-*", {"claude-*"}, True),
+        ("anything", {"*"}, True),
+        ("smart", set(), False),
+    ],
+)
+def test_a_pattern_matches_by_prefix(model: str, patterns: set[str], matches: bool) -> None:
+    assert matches_any(model, patterns) is matches

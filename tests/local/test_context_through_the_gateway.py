@@ -1,0 +1,67 @@
+"""Conversations longer than the local engine's context: it counts their tokens, and answers the part that is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.flows.live import eventually, live
+
+pytestmark = pytest.mark.timeout(120)
+
+YAML = """
+providers: { local: { context: 512, slots: 2 } }
+models:
+  m: local/smollm2-135m-instruct
+  cut: { targets: local/smollm2-135m-instruct, context: { overflow: truncate, policy: middle-out } }
+"""
+SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
+QUESTION = {"role": "user", "content": "What is the capital of France?"}
+
+
+def conversation(turns: int) -> list[dict[str, Any]]:
+    """Return messages of about sixty tokens each between a system message and a question."""
+    messages = [SYSTEM]
+    for at in range(turns):
+        messages += [
+            {"role": "user", "content": f"Please remember the number {at}. " + "It matters a lot. " * 3},
+            {"role": "assistant", "content": f"I will remember the number {at}. " + "It matters a lot. " * 3},
+        ]
+    return [*messages, QUESTION]
+
+
+async def test_a_ten_thousand_token_conversation_is_answered(bundled_model: object) -> None:
+    messages = conversation(170)
+    headers = {"x-gateway-receipt": "body"}
+    async with live(YAML) as gateway, httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        await eventually(lambda: gateway.gateway.generation.engines["local"].state == "ready", 60)
+        url = gateway.base_url + "/chat/completions"
+
+        async def ask(model: str = "m", **more: Any) -> httpx.Response:
+            return await client.post(url, json={"model": model, "messages": messages, "max_tokens": 30, **more}, headers=headers)
+
+        refused = await ask()
+        error = await ask(context_length_exceeded_behavior="error")
+        answers = [
+            await ask(context_length_exceeded_behavior="truncate"),
+            await ask("cut"),
+            await ask(prompt_truncate_len=200),
+        ]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert "maximum context length is 512 tokens" in error.json()["error"]["message"]
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        said = found["gateway"]["context"]
+        assert said["before"] > 10_000
+        assert (said["counted"], said["tokenizer"], said["window"]) == ("exact", "engine", 512)
+        assert said["after"] == found["usage"]["prompt_tokens"] <= 482  # the count equals what the engine read
+        assert found["usage"]["completion_tokens"] > 0
+        assert found["choices"][0]["message"]["content"]
+        assert not {0, len(messages) - 1} & set(said["evicted"])
+    first, middle, limited = (answer.json()["gateway"]["context"] for answer in answers)
+    assert first["evicted"][0] == 1
+    assert middle["evicted"][0] > 1
+    assert limited["after"] <= 200

@@ -1,0 +1,137 @@
+"""Seeds, choices, stop strings and min_tokens of the real engine, through the whole gateway."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.flows.conftest import events
+from tests.flows.live import Live, live
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+STORY = [{"role": "user", "content": "Tell me a story about a fox and a river."}]
+YAML = """
+providers:
+  local: {}
+models:
+  m: local/smollm2-135m-instruct
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(bundled_model: Path) -> AsyncIterator[Live]:
+    """Run a gateway with the bundled model."""
+    async with live(YAML) as one:
+        yield one
+
+
+async def ask(gateway: Live, **more: Any) -> dict[str, Any]:
+    """Return a JSON answer with its receipt."""
+    body = {"model": "m", "messages": STORY, "max_tokens": 12, "temperature": 1, **more}
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+        answer = await client.post(gateway.base_url + "/chat/completions", json=body, headers={"x-gateway-receipt": "body"})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def texts(answer: dict[str, Any]) -> list[str]:
+    """Return the texts of the choices."""
+    return [choice["message"]["content"] for choice in answer["choices"]]
+
+
+async def test_same_seed_repeats_the_text_at_temperature_1(gateway: Live) -> None:
+    first, again = [texts(await ask(gateway, seed=11)) for _ in range(2)]
+    assert first == again
+    assert first != [""]
+
+
+async def test_list_of_seeds_equals_the_single_seeds(gateway: Live) -> None:
+    together = texts(await ask(gateway, n=3, seed=[1, 2, 3]))
+    alone = [texts(await ask(gateway, seed=seed))[0] for seed in (1, 2, 3)]
+    assert together == alone
+    assert len(set(together)) >= 2
+
+
+async def test_streamed_choices_equal_the_json_answer(gateway: Live) -> None:
+    whole = texts(await ask(gateway, n=3, seed=[1, 2, 3]))
+    body = {"model": "m", "messages": STORY, "max_tokens": 12, "temperature": 1, "n": 3, "seed": [1, 2, 3], "stream": True}
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+        answer = await client.post(gateway.base_url + "/chat/completions", json=body)
+    streamed = ["", "", ""]
+    for event in events(answer.text)[:-1]:
+        for choice in json.loads(event)["choices"]:
+            streamed[choice["index"]] += choice["delta"].get("content") or ""
+    assert streamed == whole
+
+
+async def test_stop_string_ends_the_text_and_may_be_included(gateway: Live) -> None:
+    (text,) = texts(await ask(gateway, temperature=0, max_tokens=20))
+    stop = text.split()[4]
+    at = text.index(stop)
+    cut = await ask(gateway, temperature=0, max_tokens=20, stop=stop)
+    kept = await ask(gateway, temperature=0, max_tokens=20, stop=stop, include_stop_str_in_output=True)
+    assert (texts(cut), texts(kept)) == ([text[:at]], [text[: at + len(stop)]])
+    assert kept["gateway"]["stop_matched"] == stop
+    assert [one["choices"][0]["finish_reason"] for one in (cut, kept)] == ["stop", "stop"]
+
+
+async def test_engine_durations_are_in_time_info(gateway: Live) -> None:
+    times = (await ask(gateway))["gateway"]["time_info"]
+    assert times["source"] == "provider"
+    assert times["total_time"] == pytest.approx(times["prompt_time"] + times["completion_time"])
+    assert times["completion_time"] > 0
+
+
+PARIS = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+async def test_answer_continues_until_min_tokens(gateway: Live) -> None:
+    short = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60)
+    long = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_tokens=16)
+    assert short["usage"]["completion_tokens"] < 16 <= long["usage"]["completion_tokens"] <= 60
+    assert texts(long)[0].startswith(texts(short)[0])
+    assert len(texts(long)[0]) > len(texts(short)[0])
+    assert long["usage"]["prompt_tokens"] == short["usage"]["prompt_tokens"]
+    assert {"param": "min_tokens", "action": "enforce_locally"}.items() <= long["gateway"]["adjustments"][-1].items()
+    again = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_completion_tokens=16)
+    assert texts(again) == texts(long)
+
+
+async def test_cap_and_stop_override_min_tokens(gateway: Live) -> None:
+    capped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=12, min_tokens=12)
+    assert (capped["usage"]["completion_tokens"], capped["choices"][0]["finish_reason"]) == (12, "length")
+    stopped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_tokens=16, stop=" Paris")
+    assert (texts(stopped), stopped["choices"][0]["finish_reason"]) == (["The capital of France is"], "stop")
+    for more in ({"n": 2}, {"response_format": {"type": "json_object"}}):
+        told = (await ask(gateway, messages=PARIS, min_tokens=5, **more))["gateway"]["adjustments"]
+        assert ("min_tokens", "drop") in [(one["param"], one["action"]) for one in told]
+
+
+async def test_min_tokens_applies_to_streams(gateway: Live) -> None:
+    more: dict[str, Any] = {"messages": PARIS, "temperature": 0, "max_tokens": 60, "min_tokens": 16}
+    whole = await ask(gateway, **more)
+    body = {"model": "m", **more, "stream": True, "stream_options": {"include_usage": True}}
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+        answer = await client.post(gateway.base_url + "/chat/completions", json=body)
+    events = [event.removeprefix("data: ") for event in answer.text.split("\n\n") if event]
+    assert events.pop() == "[DONE]"
+    chunks = [json.loads(event) for event in events]
+    said = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+    assert said == texts(whole)[0]
+    assert chunks[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+    assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"] >= 16
+
+
+async def test_min_tokens_above_the_cap_is_reported_as_clamped(gateway: Live) -> None:
+    capped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=5, min_tokens=20)
+    assert capped["usage"]["completion_tokens"] == 5
+    told = [(one["param"], one["action"]) for one in capped["gateway"]["adjustments"]]
+    assert ("min_tokens", "clamp") in told

@@ -1,0 +1,51 @@
+"""providers.rules.pairs and providers.rules.common: parameters that require, exclude or should not meet each other."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from providers.base import Adjustment, Body, Options, Refusal
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.engine import Rule, compile_rules
+from providers.rules.pairs import Discouraged, Excludes, Requires
+
+
+def _run(rule: Rule, request: dict[str, Any], *, strict: bool = False) -> tuple[dict[str, Any], list[Adjustment]]:
+    body = Body(json.dumps(request).encode())
+    adjustments = compile_rules((rule,), "m", unknown="pass").apply(body, "vendor", Options(strict=strict), {})
+    return json.loads(body.encode()), adjustments
+
+
+def test_a_parameter_without_the_one_it_requires_is_refused_unless_it_is_neutral() -> None:
+    rule = Requires("top_logprobs", "logprobs")
+    assert _run(rule, {"top_logprobs": 3, "logprobs": True}) == ({"top_logprobs": 3, "logprobs": True}, [])
+    assert _run(rule, {"top_logprobs": 0})[0] == {}
+    with pytest.raises(Refusal, match="it requires 'logprobs'"):
+        _run(rule, {"top_logprobs": 3})
+
+
+def test_an_excluded_parameter_is_dropped_and_refused_in_strict_mode() -> None:
+    rule = Excludes("top_p", ("temperature",))
+    sent, (adjustment,) = _run(rule, {"top_p": 0.5, "temperature": 1})
+    assert (sent, adjustment.why) == ({"temperature": 1}, "not supported together with temperature")
+    with pytest.raises(Refusal) as caught:
+        _run(rule, {"top_p": 0.5, "temperature": 1}, strict=True)
+    assert (caught.value.param, caught.value.code) == ("top_p", "unsupported_combination")
+
+
+def test_a_discouraged_pair_is_sent_with_a_warning() -> None:
+    rule = Discouraged("temperature", "top_p", "set one of the two")
+    sent, (adjustment,) = _run(rule, {"top_p": 0.5, "temperature": 1}, strict=True)
+    assert (sent, adjustment.action) == ({"top_p": 0.5, "temperature": 1}, "warn")
+
+
+def test_the_common_rules_are_applied_by_the_gateway_itself() -> None:
+    body = Body(b'{"messages":[],"timeout_microseconds":5,"context_length_exceeded_behavior":"truncate"}')
+    rules = compile_rules((*GATEWAY_RULES, *CONTEXT_POLICY), "m", unknown="pass")
+    actions = [(made.param, made.action) for made in rules.apply(body, "vendor", Options(), {})]
+    assert ("timeout_microseconds", "enforce_locally") in actions
+    assert ("context_length_exceeded_behavior", "drop") in actions
+    assert json.loads(body.encode()) == {"messages": []}

@@ -1,0 +1,142 @@
+"""Facts of single vendors: how each adapts a request, classifies an error or repairs a chunk in its own way."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from providers.azure import AZURE
+from providers.base import Body, Options, Refusal, StreamFailure, Target
+from providers.cerebras import CerebrasChunks, fill_choices
+from providers.fireworks import FIREWORKS
+from providers.friendli import FRIENDLI
+from providers.gemini import GEMINI
+from providers.groq import GROQ, GroqChunks
+from providers.llamacpp import LLAMACPP
+from providers.ollama import OLLAMA
+from providers.openai import OPENAI, REASONING_FAMILIES
+from providers.openai_compatible import OpenAICompatible
+from providers.openrouter import OPENROUTER
+from providers.siati import SIATI, SiatiSettings
+from providers.streams import ChunkRepairs
+from providers.together import TOGETHER, convert_logprobs
+from providers.vllm import VLLM
+from providers.xai import XAI, add_reasoning_tokens
+from tests.providers.adapting import adapt
+
+
+@pytest.mark.parametrize(
+    ("provider", "request_", "sent", "actions"),
+    [
+        (FIREWORKS, {"clear_thinking": True}, {"reasoning_history": "disabled"}, [("clear_thinking", "reshape")]),
+        (FRIENDLI, {"reasoning_format": "parsed"}, {"parse_reasoning": True}, [("reasoning_format", "reshape")]),
+        (GEMINI, {"reasoning_effort": "max"}, {"reasoning_effort": "high"}, [("reasoning_effort", "clamp")]),
+        (GROQ, {"n": 1, "user": "u"}, {"n": 1, "user": "u"}, []),
+        (LLAMACPP, {"mirostat_lr": 0.1}, {"mirostat_eta": 0.1}, [("mirostat_lr", "rename")]),
+        (OPENROUTER, {"reasoning_effort": "max"}, {"reasoning_effort": "xhigh"}, [("reasoning_effort", "clamp")]),
+        (TOGETHER, {"logprobs": True, "top_logprobs": 3}, {"logprobs": 3}, [("top_logprobs", "rename")]),
+        (VLLM, {"eos_token": [2]}, {"stop_token_ids": [2]}, [("eos_token", "rename")]),
+        (XAI, {"reasoning_effort": "minimal"}, {"reasoning_effort": "low"}, [("reasoning_effort", "clamp")]),
+    ],
+)
+def test_parameter_is_adapted_for_the_vendor(
+    provider: OpenAICompatible, request_: dict[str, Any], sent: dict[str, Any], actions: list[tuple[str, str]]
+) -> None:
+    adapted = adapt(provider.type, request_)
+    assert {name: adapted.sent[name] for name in sent} == sent
+    assert [action for action in adapted.actions() if action[0] in request_] == actions
+
+
+@pytest.mark.parametrize("provider", [OLLAMA, LLAMACPP, VLLM])
+def test_servers_of_the_operator_need_no_credential(provider: OpenAICompatible) -> None:
+    target = Target("p/m", "p", provider, "m", provider.default_base_url or "")
+    assert not provider.needs_credential
+    assert "authorization" not in dict(provider.probe_headers(target))
+
+
+def test_openai_reasoning_families_are_matched_by_the_longest_prefix() -> None:
+    prefixes = [family.prefix for family in REASONING_FAMILIES]
+    shadowed = [later for index, later in enumerate(prefixes) for earlier in prefixes[:index] if later.startswith(earlier)]
+    assert shadowed == [], "a general prefix precedes a special one"
+    assert "stop" not in adapt(OPENAI.type, {"stop": "x"}, model="gpt-5").sent
+    assert adapt(OPENAI.type, {"stop": "x"}, model="o1").sent["stop"] == "x"
+
+
+def test_azure_sends_the_deployment_in_the_classic_path_and_applies_the_rules_of_the_base_model() -> None:
+    settings = {"api": "classic", "api_version": "2024-10-21", "base_model": "o1"}
+    target = Target("azure/d", "azure", AZURE, "my deployment", "https://r.openai.azure.com/openai", "KEY", options=settings)
+    body = Body(b'{"model":"m","messages":[],"max_tokens":5}')
+    AZURE.adapt(body, target, Options())
+    request = AZURE.encode(body, target, Options())
+    assert request.path == "/openai/deployments/my%20deployment/chat/completions?api-version=2024-10-21"
+    assert dict(request.headers)["api-key"] == "KEY"
+    assert json.loads(request.body)["max_completion_tokens"] == 5
+
+
+def test_cerebras_adds_choices_and_delta_only_where_they_are_missing() -> None:
+    usage = {"usage": {}}
+    assert fill_choices(usage)
+    assert usage == {"usage": {}, "choices": []}
+    whole = b'{"choices":[{"delta":{}}]}'
+    assert CerebrasChunks().feed("", whole) == (whole,)
+
+
+def test_groq_reports_errors_and_usage_inside_x_groq() -> None:
+    (chunk,) = GroqChunks().feed("", b'{"choices":[],"x_groq":{"usage":{"prompt_tokens":1}}}')
+    assert json.loads(chunk)["usage"] == {"prompt_tokens": 1}
+    with pytest.raises(StreamFailure, match="too long"):
+        GroqChunks().feed("", b'{"x_groq":{"error":"too long"}}')
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "kind", "code"),
+    [(GROQ, 498, "overloaded", None), (TOGETHER, 403, "client_error", "context_length_exceeded"), (OPENAI, 403, "auth", None)],
+)
+def test_status_is_classified_for_the_vendor(provider: OpenAICompatible, status: int, kind: str, code: str | None) -> None:
+    failure = provider.failure(status, {}, b"{}")
+    assert (failure.kind, failure.code) == (kind, code)
+
+
+def test_siati_requires_alternating_turns_and_a_known_tier() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+    assert adapt(SIATI.type, {"messages": turns}).sent["messages"] == [{"role": "user", "content": "a\n\nb"}]
+    with pytest.raises(Refusal, match="turns must alternate"):
+        adapt(SIATI.type, {"messages": turns}, strict=True)
+    with pytest.raises(ValueError, match="tier must be one of slow, medium, fast, ludicrous"):
+        SiatiSettings(tier="warp")
+
+
+def test_together_logprobs_of_a_chunk_become_one_entry() -> None:
+    chunk: dict[str, Any] = {"choices": [{"delta": {"content": "a"}, "logprobs": -0.5}]}
+    assert convert_logprobs(chunk)
+    (entry,) = chunk["choices"][0]["logprobs"]["content"]
+    assert (entry["token"], entry["logprob"], entry["bytes"]) == ("a", -0.5, [97])
+
+
+def test_vllm_takes_a_regex_format_as_structured_outputs() -> None:
+    adapted = adapt(VLLM.type, {"response_format": {"type": "regex", "schema": "a+"}})
+    assert adapted.sent["structured_outputs"] == {"regex": "a+"}
+    assert "response_format" not in adapted.sent
+
+
+def test_xai_usage_that_includes_reasoning_tokens_is_not_changed() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 6, "total_tokens": 7, "completion_tokens_details": {"reasoning_tokens": 4}}
+    answer = {"usage": dict(usage)}
+    assert not add_reasoning_tokens(answer)
+    assert answer == {"usage": usage}
+
+
+def test_chunk_repairs_decode_only_chunks_with_one_of_their_words() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def repair(chunk: dict[str, Any]) -> bool:
+        seen.append(chunk)
+        return False
+
+    decoder = ChunkRepairs((repair,), (b'"word"',))
+    assert decoder.feed("", b"not JSON") == (b"not JSON",)
+    assert decoder.feed("", b'{"word":1}') == (b'{"word":1}',)
+    assert seen == [{"word": 1}]
+    assert decoder.end() == ()

@@ -1,0 +1,52 @@
+"""The callers' endpoints besides model calls, over the whole application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.flows.live import Live, live
+
+YAML = """
+providers:
+  up: { type: openai-compatible, base_url: "http://127.0.0.1:9/v1" }
+models:
+  m: up/mock
+  other: up/other
+"""
+
+
+@pytest.fixture
+async def serving() -> AsyncIterator[Live]:
+    """A gateway without keys."""
+    async with live(YAML) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "", "/openai/v1"])
+async def test_models_are_listed_under_every_prefix(serving: Live, prefix: str) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{serving.url}{prefix}/models")
+    assert [model["id"] for model in answer.json()["data"]] == ["m", "other"]
+
+
+async def test_one_model_is_described_with_its_targets(serving: Live) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{serving.url}/v1/models/m")
+    assert [target["target"] for target in answer.json()["targets"]] == ["up/mock"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "message"),
+    [
+        ("GET", "/v1/nothing", 404, "Unknown path /v1/nothing. Use POST /v1/chat/completions or GET /v1/models."),
+        ("DELETE", "/v1/models", 405, "DELETE is not allowed on /v1/models."),
+        ("GET", "/v1/chat/completions", 405, "GET is not allowed on /v1/chat/completions. Use POST."),
+    ],
+)
+async def test_an_unknown_path_or_method_is_rejected(serving: Live, method: str, path: str, code: int, message: str) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.request(method, serving.url + path)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (code, message)

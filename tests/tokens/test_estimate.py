@@ -1,0 +1,62 @@
+"""Estimates: the output cap of a request, and the size of an answer without a reported usage."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import providers
+from gateway.tokens.estimate import MAX_SCANNED_BYTES, estimate_output, estimate_part, output_cap
+from providers.base import Body, Target
+
+DEFAULT = 4096
+
+
+def target(kind: str = "vllm", model: str = "llama") -> Target:
+    """Return a target of a provider of this type."""
+    return Target(f"{kind}/{model}", kind, providers.get(kind), model, "http://localhost/v1")
+
+
+def body(**fields: Any) -> Body:
+    return Body(json.dumps({"model": "m", "messages": [], **fields}).encode())
+
+
+@pytest.mark.parametrize(
+    ("fields", "cap"),
+    [
+        ({}, DEFAULT),
+        ({"max_tokens": 10}, 10),
+        ({"max_completion_tokens": 20}, 20),
+        ({"max_tokens": 10, "max_completion_tokens": 20}, 20),
+        ({"max_tokens": None}, DEFAULT),
+        ({"max_tokens": 10, "n": 3}, 30),
+        ({"n": 2}, 2 * DEFAULT),
+    ],
+)
+def test_the_cap_is_the_requests_own_or_the_default_for_each_choice(fields: dict[str, Any], cap: int) -> None:
+    assert output_cap(body(**fields), target(), DEFAULT) == cap
+
+
+def test_the_cap_is_at_most_that_of_the_model() -> None:
+    assert output_cap(body(max_tokens=10**6), target("openai", "gpt-4o"), DEFAULT) == 16_384
+
+
+def test_the_output_of_a_json_answer_is_a_quarter_of_its_bytes() -> None:
+    message = {"role": "assistant", "content": "word " * 100}
+    tokens = estimate_output(json.dumps({"choices": [{"message": message}]}).encode())
+    assert 100 <= tokens <= 150
+    assert estimate_output(json.dumps({"choices": [{"message": message}] * 2}).encode()) == pytest.approx(2 * tokens, abs=1)
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense", b"[]", b'{"choices": []}', b'{"error": {}}'])
+def test_an_answer_without_messages_has_no_output(answer: bytes) -> None:
+    assert estimate_output(answer) == 0
+
+
+def test_a_broken_answer_counts_the_texts_that_have_begun() -> None:
+    answer = b'{"id": "x", "choices": [{"message": {"role": "assistant", "content": "' + b"word " * 80
+    assert estimate_part(answer) == 100
+    assert estimate_part(b'{"id": "x", "choices": [{"message": {"role"') == 0
+    assert estimate_part(b'{"content": "' + b"x" * (2 * MAX_SCANNED_BYTES)) <= MAX_SCANNED_BYTES // 4
