@@ -55,10 +55,10 @@ def test_each_balance_policy_has_a_row() -> None:
     assert re.findall(r"^\| `(\w+)`[^|]*\| ", section, re.MULTILINE) == list(get_args(Balance))
 
 
-@pytest.mark.parametrize("said", [
+@pytest.mark.parametrize("text", [
     f"a percentile needs {MIN_OBSERVATIONS:.0f} answers", f"joins after {NEXT_ADDRESS_DELAY_S * 1000:.0f} ms",
     f"kept for {ThreadResolver().ttl:.0f} s",
     "ten may be saved up" if MOST_CREDIT == 10 else "?",
 ])  # fmt: skip
-def test_numbers_match_the_code(said: str) -> None:
-    assert said in " ".join(DOC.read_text().split())
+def test_numbers_match_the_code(text: str) -> None:
+    assert text in " ".join(DOC.read_text().split())
