@@ -252,7 +252,7 @@ async def test_failed_start_is_retried_with_backoff(bundled_model: Path, tmp_pat
         await until(lambda: engine.causes["start"] >= 4)
     finally:
         await engine.stop()
-    pauses = [float(line.rpartition(" in ")[2].removesuffix(" s")) for line in lines if "starting again" in line]
+    pauses = [float(line.rpartition(" in ")[2].removesuffix(" s")) for line in lines if "restarting in" in line]
     assert pauses[:4] == [0.01, 0.02, 0.04, 0.08]
     assert any("SIGABRT (GGML_ASSERT(x) failed)" in line for line in lines)
 
