@@ -99,7 +99,7 @@ class Pipeline:
         call = Call(operation, scope["path"])
         if self._tracer is not None:
             trace = call.trace = self._tracer.begin(scope["headers"])
-            send = trace.tap(send)
+            send = trace.wrap_send(send)
         caller = Caller(scope, receive, send, self.deadlines)
         self._watch.add(caller)
         self.metrics.begin()

@@ -101,6 +101,14 @@ def test_commands_in_the_documents_exist() -> None:
     assert sorted(used - known) == []
 
 
+def test_paths_in_the_documents_exist() -> None:
+    example = {"providers/NAME.py", "providers/example.py", "deploy/secrets", "deploy/secrets/openai_api_key"}
+    pattern = re.compile(r"(?<![\w./-])((?:gateway|providers|tests|deploy|config|docs|benchmarks|requirements)/[\w./-]*\w)")
+    named = {(name_of(page), path) for page in PAGES for path in pattern.findall(page.read_text()) if page.stem != "CHANGELOG"}
+    missing = [one for one in sorted(named) if one[1] not in example and not (ROOT / one[1]).exists()]
+    assert missing == []
+
+
 def test_make_targets_in_the_documents_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     used = {target for path in PAGES for target in re.findall(r"`make ([a-z-]+)", path.read_text())}

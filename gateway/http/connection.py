@@ -110,7 +110,7 @@ class CallerConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # an offered upgrade is no error: the request is served over HTTP/1.1
+            pass  # an offered upgrade is fine: the request is served over HTTP/1.1
         except httptools.HttpParserError:
             self.reject(self._problem or INVALID_HTTP)
         if self._head_size > MAX_HEAD_BYTES and not self._in_body and not self._rejected:

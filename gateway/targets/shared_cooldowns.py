@@ -13,12 +13,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args
 
-from gateway.store.outage_log import OutageReporter
 from gateway.targets.cooldown import Reason
 from gateway.targets.registry import TargetRegistry
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+Report = Callable[[str, bool], None]
+"""Called with a line for the operator, and whether the store is unavailable."""
 
 KEY = "lockgate:health"
 POLL_INTERVAL_S = 1.0
@@ -66,7 +68,7 @@ class SharedCooldowns:
         self,
         registry: TargetRegistry,
         open_client: Callable[[], Redis],
-        report: OutageReporter,
+        report: Report,
         interval_s: float = POLL_INTERVAL_S,
     ) -> None:
         """`report` gets one line when the store becomes unavailable, and one when it returns."""

@@ -1,1 +1,4 @@
-"""What operators see of calls: log lines, traces, per-call metrics. Imports the call, its usage and metrics; no other stage."""
+"""What operators see of calls: log lines, traces and per-call metrics.
+
+Imported by gateway.pipeline, gateway.runtime, gateway.server, gateway.admin and gateway.commands.
+"""

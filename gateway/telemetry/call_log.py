@@ -1,7 +1,7 @@
-"""One line per call, through a bounded buffer: JSON for machines, or a short line for people on a terminal.
+"""The call log: one line per call, as JSON or as a short line for a terminal.
 
-Lines are collected and written by a thread, so a reader who stopped (a full pipe, a full disk) never stops a call; what does not fit
-is dropped and counted. No prompts, no answers, no secrets.
+A thread writes the lines, so a stalled reader (a full pipe, a full disk) never blocks a call. Lines that exceed the buffer are dropped
+and counted. Log lines contain no prompts, answers or secrets.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from gateway.call import Call, in_ms
 from gateway.errors import Forbidden, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
 
 MAX_LINES = 10_000
-FLUSH_EVERY = 0.1
-MAX_TEXT = 256
-MAX_LINE = 8192
-SHORT, SHORTEST = 32, 4
-"""Letters of a text and entries of a list in a record that would be longer than a line."""
-OURS = (Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReached, Unavailable)
-"""Errors whose message is of our own making; those of others may quote a prompt."""
+FLUSH_INTERVAL_S = 0.1
+MAX_TEXT_CHARS = 256
+MAX_LINE_BYTES = 8192
+CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
+"""Limits for texts and lists of a record that exceeds MAX_LINE_BYTES."""
+# messages of other errors may quote a prompt, so they are not logged
+LOGGED_MESSAGES = (Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReached, Unavailable)
+"""Errors with a message of the gateway's own, which is logged."""
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
 
 _encode = msgspec.json.Encoder().encode
 
 
 class CallLog:
-    """Collects lines on the event loop, writes them in a thread."""
+    """Collects lines on the event loop and writes them in a thread."""
 
     def __init__(self, descriptor: int, *, human: bool) -> None:
         self._descriptor = descriptor
@@ -50,45 +51,45 @@ class CallLog:
         self.drops = 0
 
     def add(self, call: Call, ended: float) -> None:
-        """The line of a finished call."""
+        """Queue the line of a finished call."""
         self.write(human_line(call, ended) if self._human else json_line(call, ended))
 
     def write(self, line: bytes) -> None:
-        """Queue a line; dropped and counted when the writer is too far behind."""
+        """Queue a line. Drop and count it if MAX_LINES lines are waiting."""
         if len(self._lines) >= MAX_LINES:
             self.drops += 1
             return
         self._lines.append(line)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_EVERY, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self._flush)
 
     def _flush(self) -> None:
         self._timer = None
         if self._writing:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_EVERY, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self._flush)
             return
-        self._hand_over()
+        self._start_writing()
 
-    def _hand_over(self) -> None:
+    def _start_writing(self) -> None:
         if self._writer is None:
-            self._writer = threading.Thread(target=self._write_on, name="log", daemon=True)
+            self._writer = threading.Thread(target=self._write_queued, name="log", daemon=True)
             self._writer.start()
         self._writing = True
         self._work.put(b"".join(self._lines))
         self._lines.clear()
 
-    def _write_on(self) -> None:
-        """The thread: one piece of work after another."""
+    def _write_queued(self) -> None:
+        """Write queued data until None is queued. Runs in the thread."""
         while (data := self._work.get()) is not None:
             _write_all(self._descriptor, data)
             self._writing = False
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Write what is left, waiting at most `timeout_s` seconds for the reader."""
+        """Write the remaining lines. Wait at most `timeout_s` for the reader."""
         if self._timer is not None:
             self._timer.cancel()
         if self._lines:
-            self._hand_over()
+            self._start_writing()
         if self._writer is not None:
             self._work.put(None)
             self._writer.join(timeout_s)
@@ -105,37 +106,37 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def json_line(call: Call, ended: float) -> bytes:
-    """A record as one line, never longer than MAX_LINE, whatever callers and upstreams put into it."""
-    found = record(call, ended)
-    line: bytes = _encode(found)
-    if len(line) >= MAX_LINE:
-        line = _encode({**_short(msgspec.to_builtins(found)), "cut": True})
+    """Return a record as one JSON line of at most MAX_LINE_BYTES. Longer records are cut."""
+    full = record(call, ended)
+    line: bytes = _encode(full)
+    if len(line) >= MAX_LINE_BYTES:
+        line = _encode({**_cut(msgspec.to_builtins(full)), "cut": True})
     return line + b"\n"
 
 
-def _short(value: Any) -> Any:
-    """The same with the beginnings of its texts and lists."""
+def _cut(value: Any) -> Any:
+    """Shorten all texts and lists of a record."""
     if isinstance(value, str):
-        return value[:SHORT]
+        return value[:CUT_TEXT_CHARS]
     if isinstance(value, dict):
-        return {name: _short(one) for name, one in value.items()}
-    return [_short(one) for one in value[:SHORTEST]] if isinstance(value, list) else value
+        return {name: _cut(item) for name, item in value.items()}
+    return [_cut(item) for item in value[:CUT_LIST_ITEMS]] if isinstance(value, list) else value
 
 
-def shown_name(text: str | None) -> str | None:
-    """A name that a caller or an upstream chose, as long as it is one."""
+def safe_name(text: str | None) -> str | None:
+    """Return a name chosen by a caller or an upstream, `?` if it contains characters that names do not have."""
     return text if text is None or _NAME.match(text) else "?"
 
 
 class _Clock:
-    """The time of day as text. A second's beginning is written once: all of it costs 3 us, and a record is written for every call."""
+    """The current time as text. Formatting costs 3 us, so the part before the milliseconds is cached for a second."""
 
     def __init__(self) -> None:
         self._second = -1
         self._text = ""
 
     def read(self) -> str:
-        """ISO 8601 in UTC, with milliseconds."""
+        """Return the time in ISO 8601, UTC, with milliseconds."""
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -147,86 +148,86 @@ _clock = _Clock()
 
 
 def record(call: Call, ended: float) -> dict[str, Any]:
-    """A call as a log record: names, numbers and timings."""
+    """Return a call as a log record: names, numbers and timings. docs/log.md describes the fields."""
     attempt = call.final_attempt
     usage = attempt.usage if attempt is not None else None
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "time": _clock.read(),
         "id": call.id,
         "key": call.key.name if call.key else None,
         "operation": call.operation,
-        "model": call.model[:MAX_TEXT],
+        "model": call.model[:MAX_TEXT_CHARS],
         "target": attempt.target.name if attempt is not None else None,
         "status": 499 if call.abort_phase else call.status,
         "stream": call.stream,
         "ms": in_ms(ended - call.started),
     }
     if call.key is not None and call.key.team:
-        found["team"] = call.key.team
+        fields["team"] = call.key.team
     if call.mirror_of:
-        found["mirror_of"] = call.mirror_of
+        fields["mirror_of"] = call.mirror_of
     if call.client_id:
-        found["client_id"] = call.client_id
+        fields["client_id"] = call.client_id
     if call.first_byte_at:
-        found["first_byte_ms"] = in_ms(call.first_byte_at - call.started)
+        fields["first_byte_ms"] = in_ms(call.first_byte_at - call.started)
     if attempt is not None:
-        found["gateway_ms"] = in_ms(attempt.sent_at - call.started)
-        found["attempts"] = [each.as_record() for each in call.attempts]
+        fields["gateway_ms"] = in_ms(attempt.sent_at - call.started)
+        fields["attempts"] = [each.as_record() for each in call.attempts]
         if attempt.adjustments:
-            found["adjustments"] = [f"{shown_name(each.param)}:{each.action}" for each in attempt.adjustments[:32]]
+            fields["adjustments"] = [f"{safe_name(each.param)}:{each.action}" for each in attempt.adjustments[:32]]
     if usage is not None:
-        found["prompt_tokens"] = usage.prompt_tokens
-        found["output_tokens"] = usage.completion_tokens
+        fields["prompt_tokens"] = usage.prompt_tokens
+        fields["output_tokens"] = usage.completion_tokens
         if usage.cached_tokens:
-            found["cached_tokens"] = usage.cached_tokens
+            fields["cached_tokens"] = usage.cached_tokens
         if usage.reasoning_tokens:
-            found["reasoning_tokens"] = usage.reasoning_tokens
+            fields["reasoning_tokens"] = usage.reasoning_tokens
         if usage.estimated:
-            found["estimated"] = True
+            fields["estimated"] = True
     if billed := accounting.billed_attempts(call):
-        found["billed_attempts"] = billed
+        fields["billed_attempts"] = billed
     if (cost := accounting.cost_usd(call)) is not None:
-        found["cost_usd"] = cost
+        fields["cost_usd"] = cost
     if attempt is not None and attempt.finish_reasons:
-        found["finish"] = [shown_name(reason) for reason in attempt.finish_reasons[:32]]
+        fields["finish"] = [safe_name(reason) for reason in attempt.finish_reasons[:32]]
     if call.abort_phase:
-        found["aborted"] = call.abort_phase
+        fields["aborted"] = call.abort_phase
     if call.transcript is not None and call.transcript.handovers:
-        found["continued"] = call.transcript.handovers
+        fields["continued"] = call.transcript.handovers
     if call.stream_end:
-        found["stream_end"] = call.stream_end
+        fields["stream_end"] = call.stream_end
     if call.error is not None:
-        found["error"] = shown_name(call.error.code)
+        fields["error"] = safe_name(call.error.code)
         if call.error.param is not None:
-            found["param"] = shown_name(call.error.param)
-        if isinstance(call.error, OURS):
-            found["message"] = call.error.message[:MAX_TEXT]
+            fields["param"] = safe_name(call.error.param)
+        if isinstance(call.error, LOGGED_MESSAGES):
+            fields["message"] = call.error.message[:MAX_TEXT_CHARS]
     if attempt is not None and attempt.upstream_id:
-        found["upstream_id"] = attempt.upstream_id
+        fields["upstream_id"] = attempt.upstream_id
     if call.trace is not None and call.trace.id:
-        found["trace_id"] = call.trace.id
-    return found
+        fields["trace_id"] = call.trace.id
+    return fields
 
 
 def human_line(call: Call, ended: float) -> bytes:
-    """A call for a person's eyes."""
-    found = record(call, ended)
-    tokens = f"{found.get('prompt_tokens', '-')}+{found.get('output_tokens', '-')} tokens"
+    """Return a call as a short line for a terminal."""
+    fields = record(call, ended)
+    tokens = f"{fields.get('prompt_tokens', '-')}+{fields.get('output_tokens', '-')} tokens"
     parts = [
         datetime.now().strftime("%H:%M:%S"),
-        str(found["status"]),
-        f"{found['model']} -> {found['target'] or '-'}",
-        f"{found['ms']:.0f} ms",
+        str(fields["status"]),
+        f"{fields['model']} -> {fields['target'] or '-'}",
+        f"{fields['ms']:.0f} ms",
         tokens,
     ]
-    parts += [", ".join(found["adjustments"])] if "adjustments" in found else []
-    if "error" in found:
-        parts.append(f"{found['error']}: {found.get('message', found.get('param', '-'))}")
+    parts += [", ".join(fields["adjustments"])] if "adjustments" in fields else []
+    if "error" in fields:
+        parts.append(f"{fields['error']}: {fields.get('message', fields.get('param', '-'))}")
     line = "  ".join(parts).encode("ascii", "backslashreplace").decode()
     return "".join([letter if letter.isprintable() else "?" for letter in line]).encode() + b"\n"
 
 
 def internal_error(id: str, error: Exception) -> bytes:
-    """One log line that says where the gateway failed; no message, as it might quote a prompt."""
+    """Return a log line with type and location of an internal error, without its message: it may quote a prompt."""
     frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
     return msgspec.json.encode({"level": "error", "id": id, "error": type(error).__name__, "at": frames}) + b"\n"

@@ -1,4 +1,4 @@
-"""What was said in a call, for traces that are asked for it: the prompt and the answer in the form of the GenAI conventions, bounded."""
+"""Prompt and answer of a call as span attributes of the GenAI conventions, for traces with `capture_content`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 
 from gateway.call import Call
 
-MOST = 64 << 10
-"""Bytes of a prompt, and of an answer."""
+MAX_CONTENT_BYTES = 64 << 10
+"""Limit of a prompt, and of an answer."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -26,51 +26,51 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _Said(msgspec.Struct):
+class _Answer(msgspec.Struct):
     choices: list[_Choice] = []
 
 
-_decode = msgspec.json.Decoder(_Said).decode
+_decode = msgspec.json.Decoder(_Answer).decode
 
 
-class Captured:
-    """The beginning of what a caller gets."""
+class CapturedAnswer:
+    """The first MAX_CONTENT_BYTES of a response body."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._size = 0
 
-    def tap(self, send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
-        """`send`, with a copy of the body's beginning kept."""
+    def wrap_send(self, send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+        """Return a `send` that also keeps the beginning of the body."""
 
-        async def tapped(message: MutableMapping[str, Any]) -> None:
+        async def capturing_send(message: MutableMapping[str, Any]) -> None:
             body = message.get("body")
-            if body and self._size < MOST:
-                self._pieces.append(bytes(body[: MOST - self._size]))
+            if body and self._size < MAX_CONTENT_BYTES:
+                self._pieces.append(bytes(body[: MAX_CONTENT_BYTES - self._size]))
                 self._size += len(self._pieces[-1])
             await send(message)
 
-        return tapped
+        return capturing_send
 
     def attributes(self, call: Call) -> dict[str, Any]:
-        """The prompt and the answer."""
+        """Return prompt and answer as span attributes."""
         prompt = _prompt(call)
-        said = _answer(b"".join(self._pieces)) if call.status == 200 else []
+        answer = _answer(b"".join(self._pieces)) if call.status == 200 else []
         return {
             "gen_ai.input.messages": _text(prompt) if prompt else None,
-            "gen_ai.output.messages": _text(said) if said else None,
+            "gen_ai.output.messages": _text(answer) if answer else None,
         }
 
 
 def _text(messages: list[dict[str, Any]]) -> str:
-    return _encode(messages)[:MOST].decode("utf-8", "ignore")
+    return _encode(messages)[:MAX_CONTENT_BYTES].decode("utf-8", "ignore")
 
 
 def _prompt(call: Call) -> list[dict[str, Any]]:
     if call.body is None or "messages" not in call.body:
         return []
     messages = call.body.get("messages")
-    return [_message(one.get("role"), one.get("content")) for one in messages if isinstance(one, dict)]
+    return [_message(message.get("role"), message.get("content")) for message in messages if isinstance(message, dict)]
 
 
 def _message(role: Any, content: Any) -> dict[str, Any]:
@@ -80,10 +80,10 @@ def _message(role: Any, content: Any) -> dict[str, Any]:
 
 
 def _answer(body: bytes) -> list[dict[str, Any]]:
-    """The choices of a JSON answer, or of a stream's events, as far as they were kept."""
+    """Return the choices of a JSON answer or of a stream's events, as far as they were captured."""
     pieces = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: {")] or [body]
     texts: dict[int, list[str]] = {}
-    ends: dict[int, str] = {}
+    finish_reasons: dict[int, str] = {}
     for piece in pieces:
         try:
             choices = _decode(piece).choices
@@ -95,8 +95,8 @@ def _answer(body: bytes) -> list[dict[str, Any]]:
             if isinstance(content, str):
                 texts.setdefault(choice.index, []).append(content)
             if choice.finish_reason is not None:
-                ends[choice.index] = choice.finish_reason
+                finish_reasons[choice.index] = choice.finish_reason
     return [
-        {"role": "assistant", "parts": [{"type": "text", "content": "".join(found)}], "finish_reason": ends.get(index, "")}
-        for index, found in sorted(texts.items())
+        {"role": "assistant", "parts": [{"type": "text", "content": "".join(parts)}], "finish_reason": finish_reasons.get(index, "")}
+        for index, parts in sorted(texts.items())
     ]

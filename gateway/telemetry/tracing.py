@@ -1,8 +1,8 @@
 """OpenTelemetry traces: one span for each call and one for each attempt, with the attributes of the GenAI conventions.
 
-W3C `traceparent` is taken from callers and given to upstreams. Spans go out in batches over OTLP/HTTP from a thread of the exporter's own:
-a collector that is away costs calls nothing, and what waits for it is bounded. Prompts and answers are in them with `capture_content`
-alone. OpenTelemetry is imported only where traces are configured (the extra `otel`).
+W3C `traceparent` is read from callers and sent to upstreams. The exporter sends spans in batches over OTLP/HTTP from its own thread, so
+an unavailable collector does not delay calls; the queue is bounded. Spans contain prompts and answers only with `capture_content`.
+OpenTelemetry is imported only if traces are configured (extra `otel`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from gateway.call import Attempt, Call
 from gateway.config.telemetry import TracesConfig
 from gateway.config.types import Config
 from gateway.metrics.names import system_of
-from gateway.telemetry import trace_content
-from gateway.telemetry.call_log import shown_name
+from gateway.telemetry.call_log import safe_name
+from gateway.telemetry.trace_content import CapturedAnswer
 from providers.base import Usage, WireRequest
 
 if TYPE_CHECKING:
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
     from opentelemetry.trace import Span
 
-QUEUE, BATCH = 2048, 256
-"""Spans that wait for the collector at most, and of one request to it."""
-EXPORT_TIMEOUT = 3.0
-LINGER_MS = 1000
+MAX_QUEUED_SPANS, MAX_BATCH_SPANS = 2048, 256
+EXPORT_TIMEOUT_S = 3.0
+EXPORT_INTERVAL_MS = 1000
 _OPERATIONS = {"completions": "text_completion"}
-_ASKED = {
+_PARAMETER_ATTRIBUTES = {
     "max_tokens": "gen_ai.request.max_tokens",
     "max_completion_tokens": "gen_ai.request.max_tokens",
     "temperature": "gen_ai.request.temperature",
@@ -40,13 +39,13 @@ _ASKED = {
     "seed": "gen_ai.request.seed",
     "n": "gen_ai.request.choice.count",
 }
-"""Parameters and the attributes that show them."""
+"""Span attributes of request parameters."""
 
 
 class Trace:
     """The spans of one call."""
 
-    __slots__ = ("_attempts", "_captured", "_context", "_span", "_tracer", "captures", "header", "id")
+    __slots__ = ("_attempts", "_captured", "_context", "_span", "_tracer", "header", "id")
 
     def __init__(self, tracer: Any, parent: Context, *, captures: bool) -> None:
         from opentelemetry.trace import SpanKind, set_span_in_context
@@ -55,18 +54,18 @@ class Trace:
         self._span: Span = tracer.start_span("call", parent, kind=SpanKind.SERVER)
         self._context = set_span_in_context(self._span)
         self._attempts: list[tuple[Attempt, Span, int]] = []
-        self._captured: trace_content.Captured | None = trace_content.Captured() if captures and self._span.is_recording() else None
-        self.captures = self._captured is not None
-        self.id = f"{self._span.get_span_context().trace_id:032x}" if self._span.is_recording() else ""
-        """The trace's id in hexadecimal; empty when this call is not sampled."""
+        sampled = self._span.is_recording()
+        self._captured = CapturedAnswer() if captures and sampled else None
+        self.id = f"{self._span.get_span_context().trace_id:032x}" if sampled else ""
+        """The trace id in hexadecimal; empty if the call is not sampled."""
         self.header = _traceparent(self._span)
 
-    def tap(self, send: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """The caller's `send`, seen by the trace."""
-        return self._captured.tap(send) if self._captured is not None else send
+    def wrap_send(self, send: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return a `send` that captures the answer, if this trace captures content."""
+        return self._captured.wrap_send(send) if self._captured is not None else send
 
     def begin(self, attempt: Attempt) -> None:
-        """An attempt is about to be made."""
+        """Begin the span of an attempt."""
         from opentelemetry.trace import SpanKind
 
         kind = SpanKind.INTERNAL if attempt.target.kind.type == "local" else SpanKind.CLIENT
@@ -76,44 +75,44 @@ class Trace:
         self.header = _traceparent(span)
 
     def mark(self, request: WireRequest) -> None:
-        """Tell the upstream which attempt this is."""
+        """Add the attempt's traceparent header to an upstream request."""
         request.headers.append(("traceparent", self.header))
 
     def end(self, call: Call, model: str) -> None:
-        """The call is over; `model` is its label."""
+        """End all spans of the call. `model` is its label value."""
         operation = _OPERATIONS.get(call.operation, call.operation)
         for attempt, span, began in self._attempts:
             if span.is_recording():
                 span.update_name(f"{operation} {attempt.target.model}")
-                _set(span, _of_attempt(attempt, operation))
+                _set(span, _attempt_attributes(attempt, operation))
                 if attempt.outcome != "ok":
                     _fail(span, attempt.outcome)
             span.end(began + int(attempt.ms * 1e6))
         span = self._span
         if span.is_recording():
             span.update_name(f"{operation} {model}")
-            _set(span, _of_call(call, operation))
+            _set(span, _call_attributes(call, operation))
             if self._captured is not None:
                 _set(span, self._captured.attributes(call))
             if call.abort_phase:
                 span.set_attribute("error.type", "client_closed")
             elif call.error is not None:
-                _fail(span, shown_name(call.error.code) or str(call.status))
+                _fail(span, safe_name(call.error.code) or str(call.status))
         span.end()
 
 
 class Tracer:
-    """Begins the trace of each call, and sends finished spans to the collector."""
+    """Begins the trace of each call and sends finished spans to the collector."""
 
     def __init__(self, config: TracesConfig, report: Callable[[str], None]) -> None:
-        """ImportError where OpenTelemetry is not installed. What `config` leaves out is taken from OTEL_* variables, as usual."""
+        """Raise ImportError if OpenTelemetry is not installed. OTEL_* variables supply what `config` does not set."""
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        for name in ("opentelemetry", "urllib3"):  # their lines about a collector that is away are one of ours
+        for name in ("opentelemetry", "urllib3"):  # the gateway reports an unavailable collector in one line instead
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._capture = config.capture_content
         self._propagator = TraceContextTextMapPropagator()
@@ -123,18 +122,21 @@ class Tracer:
             shutdown_on_exit=False,
         )
         processor = BatchSpanProcessor(
-            _exporter(config, report), max_queue_size=QUEUE, max_export_batch_size=BATCH, schedule_delay_millis=LINGER_MS
+            _exporter(config, report),
+            max_queue_size=MAX_QUEUED_SPANS,
+            max_export_batch_size=MAX_BATCH_SPANS,
+            schedule_delay_millis=EXPORT_INTERVAL_MS,
         )
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("lockgate")
 
     def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> Trace:
-        """The trace of a call with these headers: the caller's own, if it sent one that can be read."""
+        """Begin the trace of a call. It continues the caller's trace if the headers have a valid `traceparent`."""
         carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in (b"traceparent", b"tracestate")}
         return Trace(self._tracer, self._propagator.extract(carrier), captures=self._capture)
 
     def stop(self) -> None:
-        """Send what waits, for as long as one export may take. Blocks: for a thread."""
+        """Send the queued spans, for at most EXPORT_TIMEOUT_S. Blocks; call it in a thread."""
         self._provider.shutdown()
 
 
@@ -144,20 +146,20 @@ def _exporter(config: TracesConfig, report: Callable[[str], None]) -> SpanExport
 
     endpoint = f"{config.endpoint.rstrip('/')}/v1/traces" if config.endpoint else None
     headers = {name: value.reveal() for name, value in config.headers.items()}
-    inner = OTLPSpanExporter(endpoint, headers=headers or None, timeout=EXPORT_TIMEOUT)
+    inner = OTLPSpanExporter(endpoint, headers=headers or None, timeout=EXPORT_TIMEOUT_S)
 
     class Reporting(SpanExporter):
-        """Says once that the collector is away, and once that it is back."""
+        """Reports once that the collector is unavailable, and once that it is available again."""
 
         def __init__(self) -> None:
-            self._away = False
+            self._failing = False
 
         def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
             result: SpanExportResult = inner.export(spans)
-            away = result is not SpanExportResult.SUCCESS
-            if away != self._away:
-                self._away = away
-                report("traces: the collector takes no spans; they are dropped" if away else "traces: the collector takes spans again")
+            failing = result is not SpanExportResult.SUCCESS
+            if failing != self._failing:
+                self._failing = failing
+                report(f"traces: the collector {'rejects spans; dropping them' if failing else 'accepts spans again'}")
             return result
 
         def shutdown(self) -> None:
@@ -182,7 +184,7 @@ def _fail(span: Span, error: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
-def _of_attempt(attempt: Attempt, operation: str) -> dict[str, Any]:
+def _attempt_attributes(attempt: Attempt, operation: str) -> dict[str, Any]:
     target = attempt.target
     url = urlsplit(target.base_url)
     return {
@@ -196,10 +198,10 @@ def _of_attempt(attempt: Attempt, operation: str) -> dict[str, Any]:
     }
 
 
-def _of_call(call: Call, operation: str) -> dict[str, Any]:
+def _call_attributes(call: Call, operation: str) -> dict[str, Any]:
     attempt = call.final_attempt
     adjustments = attempt.adjustments[:32] if attempt is not None else ()
-    found: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "gen_ai.operation.name": operation,
         "gen_ai.request.model": call.model[:256] or None,
         "gen_ai.request.stream": call.stream,
@@ -207,25 +209,25 @@ def _of_call(call: Call, operation: str) -> dict[str, Any]:
         "lockgate.request_id": call.id,
         "lockgate.key": call.key.name if call.key is not None else None,
         "lockgate.attempts": len(call.attempts),
-        "lockgate.adjustments": [f"{shown_name(each.param)}:{each.action}" for each in adjustments] or None,
+        "lockgate.adjustments": [f"{safe_name(each.param)}:{each.action}" for each in adjustments] or None,
     }
     if call.body is not None:
-        asked = {attribute: call.body.get(name) for name, attribute in _ASKED.items() if name in call.body}
-        found |= {name: value for name, value in asked.items() if type(value) in (int, float) and abs(value) < 1 << 53}
+        parameters = {attribute: call.body.get(name) for name, attribute in _PARAMETER_ATTRIBUTES.items() if name in call.body}
+        attributes |= {name: value for name, value in parameters.items() if type(value) in (int, float) and abs(value) < 1 << 53}
     if attempt is not None:
         target = attempt.target
-        found["gen_ai.provider.name"] = system_of(target.provider, target.kind.type)
-        found["gen_ai.response.model"] = target.model
-        found["lockgate.target"] = target.name
+        attributes["gen_ai.provider.name"] = system_of(target.provider, target.kind.type)
+        attributes["gen_ai.response.model"] = target.model
+        attributes["lockgate.target"] = target.name
     if call.stream and call.first_byte_at:
-        found["gen_ai.response.time_to_first_chunk"] = call.first_byte_at - call.started
+        attributes["gen_ai.response.time_to_first_chunk"] = call.first_byte_at - call.started
     if attempt is not None and attempt.finish_reasons:
         reasons = attempt.finish_reasons[:32]
-        found["gen_ai.response.finish_reasons"] = [str(shown_name(reason)) for reason in reasons if reason is not None]
-    return found | _of_usage(attempt.usage if attempt is not None else None)
+        attributes["gen_ai.response.finish_reasons"] = [str(safe_name(reason)) for reason in reasons if reason is not None]
+    return attributes | _usage_attributes(attempt.usage if attempt is not None else None)
 
 
-def _of_usage(usage: Usage | None) -> dict[str, Any]:
+def _usage_attributes(usage: Usage | None) -> dict[str, Any]:
     if usage is None:
         return {}
     numbers = {

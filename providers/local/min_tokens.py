@@ -1,7 +1,7 @@
 """`min_tokens` for an engine without such a parameter: one answer that may not end early, then its continuation.
 
 The first request ignores the end of the text for `min_tokens` tokens. The second one continues the answer, which the engine
-finds in its cache. A stop string still ends the text. The seed applies to each request anew, so the same seed still produces
+finds in its cache. A stop string still ends the text. The seed applies to each request, so the same seed still produces
 the same text.
 """
 

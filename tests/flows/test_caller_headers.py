@@ -48,7 +48,7 @@ async def test_a_value_that_a_header_of_ours_does_not_take_is_refused_and_not_ig
                 error = answer.json()["error"]
                 assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", name)
                 assert name in error["message"]
-                assert ("`body` or `header`" if name == "x-gateway-receipt" else "true or false") in error["message"]
+                assert ("'body' or 'header'" if name == "x-gateway-receipt" else "true or false") in error["message"]
             assert up.requests == []
             for value in ("header", "BODY") if name == "x-gateway-receipt" else ("true", "False", "?1", "0", "yes"):
                 answer = await client.post("/chat/completions", json=body, headers={name: value})

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.attempts.hedge import MOST_CREDIT, HedgeBudget
+from gateway.attempts.hedge import MAX_SAVED_HEDGES, HedgeBudget
 from tests.faults.behaviours import WORDS, sse
 from tests.faults.chat_script import answer_as_openai
 from tests.faults.upstream_server import FIN, HANG, Exchange, FaultUpstream, play, status
@@ -161,7 +161,7 @@ def test_what_is_saved_up_is_bounded() -> None:
     budget = HedgeBudget()
     for _ in range(100_000):
         budget.earn(0.05)
-    assert sum(budget.take() for _ in range(1000)) == MOST_CREDIT
+    assert sum(budget.take() for _ in range(1000)) == MAX_SAVED_HEDGES
 
 
 async def test_a_quantile_hedges_once_enough_was_seen(up: FaultUpstream, client: httpx.AsyncClient) -> None:

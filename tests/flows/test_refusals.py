@@ -114,7 +114,7 @@ async def test_an_error_of_ours_is_answered_logged_and_says_nothing(
         raise ZeroDivisionError("the prompt was: my secret")
 
     async with serving(up) as gateway:
-        monkeypatch.setattr(gateway.gateway.generation.router, "targets", broken)
+        monkeypatch.setattr(gateway.gateway.generation.router, "candidates", broken)
         answer = await client.post(gateway.base_url + "/chat/completions", json=chat(text="my secret"))
         lines = await gateway.records(2)
         assert gateway.count("lockgate_internal_errors") == 1

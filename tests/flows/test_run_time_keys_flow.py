@@ -95,20 +95,20 @@ async def test_a_key_is_disabled_changed_and_revoked(served: Live, operator: Ope
 @pytest.mark.parametrize(
     ("entry", "param", "said"),
     [
-        ({}, "name", "A key needs a name"),
-        ({"name": 5}, "name", "A key needs a name"),
+        ({}, "name", "'name' is required"),
+        ({"name": 5}, "name", "'name' is required"),
         ({"name": " "}, "name", "a key's name must be"),
         ({"name": "n", "limits": {"request": "1/s"}}, "limits.request", "unknown key, did you mean 'requests'?"),
         ({"name": "n", "limits": {"requests": "-1/s"}}, "limits.requests", "a limit must be more than 0"),
         ({"name": "n", "limits": {"requests": "5"}}, "limits.requests", "the window is missing"),
-        ({"name": "n", "limits": {"spend": "5 EUR/day"}}, "limits.spend", "the unit is USD"),
+        ({"name": "n", "limits": {"spend": "5 EUR/day"}}, "limits.spend", "the unit must be USD"),
         ({"name": "n", "limits": {"spend": "5 USD/day"}}, "limits.spend", "has no known price"),
         ({"name": "n", "limits_per_user": {"concurrent": 0}}, "limits_per_user.concurrent", "at least 1"),
         ({"name": "n", "models": ["mm"]}, "models[0]", "no model 'mm' in this file, did you mean 'm'?"),
         ({"name": "n", "models": "m"}, "models", "expected a list"),
         ({"name": "n", "team": "serch"}, "team", "no team 'serch' in this file, did you mean 'search'?"),
         ({"name": "n", "expires": "soon"}, "expires", "expected a date"),
-        ({"name": "n", "expires": "2020-02-29"}, "expires", "it ended at 2020-03-01T00:00:00Z, so that the key would never be taken"),
+        ({"name": "n", "expires": "2020-02-29"}, "expires", "the key has already expired at 2020-03-01T00:00:00Z"),
         ({"name": "n", "limits": {"requests": None}}, "limits.requests", "got nothing: add a value, or remove 'requests'"),
         ({"name": "n", "limits_per_user": {"concurrent": None}}, "limits_per_user.concurrent", "expected an integer, got nothing"),
         ({"name": "n", "expires": "${HOME}"}, "expires", "HOME is not set"),
@@ -209,7 +209,7 @@ async def test_a_gateway_that_asks_nobody_for_a_key_makes_none(up: FaultUpstream
     async with serving(up, KEYED) as gateway:
         answer = await Operator(client, gateway).ask("POST", "", {"name": "new"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "keys_not_checked")
-    assert "Write 'auth: keys' and an admin.key_hash" in answer.json()["error"]["message"]
+    assert "Set 'auth: keys' and admin.key_hash" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("who", ["nobody", "stranger", "caller", "override", "poisoned", "query"])

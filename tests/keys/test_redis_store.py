@@ -67,7 +67,7 @@ async def test_m6_a_key_revoked_on_one_gateway_is_refused_by_all_within_two_seco
         assert [f"lockgate_keys_revoked_total {count}.0\n" in text for text in scrapes for count in (0, 1)] == [False, True] * 3
 
 
-async def test_s9_the_store_has_hashes_alone(up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer) -> None:
+async def test_s9_the_store_has_hashes_only(up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer) -> None:
     async with AsyncExitStack() as stack:
         operator = Operator(client, (await several(stack, up, own_redis, 1))[0])
         token = await operator.make("new", limits={"requests": "10/min"})
@@ -82,7 +82,7 @@ async def test_s9_the_store_has_hashes_alone(up: FaultUpstream, client: httpx.As
         assert token[3:-4].encode() not in text
 
 
-async def test_an_outage_keeps_the_keys_and_what_was_revoked_stays_so(
+async def test_an_outage_keeps_the_keys_and_revoked_keys_stay_revoked(
     up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -106,7 +106,7 @@ async def test_an_outage_keeps_the_keys_and_what_was_revoked_stays_so(
         assert [len(gateway.reports) for gateway in gateways] == [2, 2]  # limits, keys and cooldowns report one outage together
 
 
-async def test_what_a_user_of_the_store_may_not_do_is_said_though_the_store_is_there(up: FaultUpstream, own_redis: RedisServer) -> None:
+async def test_missing_rights_of_the_redis_user_are_reported(up: FaultUpstream, own_redis: RedisServer) -> None:
     patterns = [f"~lockgate:{{{tag}}}:*" for tag in ("caller", "target", "ledger")]
     await run_command(own_redis.address, "ACL", "SETUSER", "default", "resetkeys", *patterns)
     async with AsyncExitStack() as stack:
@@ -119,7 +119,7 @@ async def test_what_a_user_of_the_store_may_not_do_is_said_though_the_store_is_t
         assert not [line for line in one.reports if "Redis at" in line]
 
 
-async def test_r1_while_the_keys_could_never_be_read_none_is_called_wrong(
+async def test_r1_until_the_key_store_was_read_an_unknown_key_is_503(
     up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -137,7 +137,7 @@ async def test_r1_while_the_keys_could_never_be_read_none_is_called_wrong(
         assert (await operator.call("lg-nobody-0123456789abcdef")).status_code == 401
 
 
-async def test_workers_and_the_command_line_know_the_same_keys(
+async def test_workers_and_the_command_line_share_keys(
     up: FaultUpstream,
     client: httpx.AsyncClient,
     own_redis: RedisServer,
@@ -190,7 +190,7 @@ async def commands(redis: RedisServer) -> int:
     return sum(int(line.partition("calls=")[2].partition(",")[0]) for line in stats.splitlines() if line.startswith("cmdstat_"))
 
 
-async def test_c28_keys_that_nobody_knows_cost_redis_nothing(up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer) -> None:
+async def test_c28_unknown_keys_cause_no_redis_commands(up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer) -> None:
     async with AsyncExitStack() as stack:
         gateway = (await several(stack, up, own_redis, 1))[0]
         good = await Operator(client, gateway).make("good")
@@ -207,7 +207,7 @@ async def test_c28_keys_that_nobody_knows_cost_redis_nothing(up: FaultUpstream, 
         assert len(up.requests) == 30
 
 
-async def test_the_rights_that_the_documentation_gives_the_gateways_user_are_enough(
+async def test_the_documented_rights_of_the_redis_user_are_sufficient(
     up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer
 ) -> None:
     text = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()

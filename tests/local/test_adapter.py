@@ -33,9 +33,9 @@ def adapted(
     """Return the request, the adjustments by parameter, and the options of the attempt."""
     options = Options(strict=strict, stream=stream)
     parsed = Body(json.dumps({"model": "any", "messages": HI, **body}).encode())
-    made = LOCAL.adapt(parsed, target(**settings or {}), options)
+    adjustments = LOCAL.adapt(parsed, target(**settings or {}), options)
     sent: dict[str, Any] = json.loads(LOCAL.encode(parsed, target(**settings or {}), options).body)
-    return sent, {one.param: one.action for one in made}, options
+    return sent, {adjustment.param: adjustment.action for adjustment in adjustments}, options
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -46,10 +46,10 @@ def test_every_request_streams_with_progress_and_usage(stream: bool) -> None:
 
 
 def test_default_system_message_and_temperature_are_set_and_reported() -> None:
-    sent, told, _ = adapted({})
+    sent, reported, _ = adapted({})
     assert sent["messages"] == [{"role": "system", "content": "You are a helpful assistant."}, *HI]
     assert sent["temperature"] == 0
-    assert told == {"messages[0]": "set_default", "temperature": "set_default"}
+    assert reported == {"messages[0]": "set_default", "temperature": "set_default"}
 
 
 def test_defaults_are_allowed_in_strict_mode() -> None:
@@ -58,16 +58,16 @@ def test_defaults_are_allowed_in_strict_mode() -> None:
 
 @pytest.mark.parametrize("system", ["system", "developer"])
 def test_system_message_of_the_caller_is_kept(system: str) -> None:
-    sent, told, _ = adapted({"messages": [{"role": system, "content": "Be brief."}, *HI], "temperature": 1})
+    sent, reported, _ = adapted({"messages": [{"role": system, "content": "Be brief."}, *HI], "temperature": 1})
     assert sent["messages"] == [{"role": "system", "content": "Be brief."}, *HI]
-    assert "messages[0]" not in told
+    assert "messages[0]" not in reported
 
 
 @pytest.mark.parametrize("given", [{"temperature": 0.5}, {"top_p": 0.5}, {"seed": 1}, {"top_k": 5}, {"min_p": 0.1}])
 def test_no_default_temperature_if_the_caller_sets_a_sampling_parameter(given: dict[str, Any]) -> None:
-    sent, told, _ = adapted(given)
+    sent, reported, _ = adapted(given)
     assert sent.get("temperature") == given.get("temperature")
-    assert "temperature" not in told
+    assert "temperature" not in reported
 
 
 def test_settings_define_both_defaults() -> None:
@@ -91,9 +91,9 @@ def test_settings_define_both_defaults() -> None:
     ],
 )
 def test_values_out_of_range_are_clamped_and_refused_in_strict_mode(param: str, value: float, bound: float) -> None:
-    sent, told, _ = adapted({param: value})
+    sent, reported, _ = adapted({param: value})
     assert sent[param] == bound
-    assert told[param] == "clamp"
+    assert reported[param] == "clamp"
     with pytest.raises(Refusal) as caught:
         adapted({param: value}, strict=True)
     assert caught.value.param == param
@@ -120,37 +120,37 @@ def test_unsupported_values_are_refused_with_the_parameter_name(body: dict[str, 
 def test_choices_up_to_the_slots_are_native() -> None:
     assert adapted({"n": 4})[0]["n"] == 4
     assert adapted({"n": 8}, settings={"slots": 8})[0]["n"] == 8
-    sent, told, _ = adapted({"n": 5})
+    sent, reported, _ = adapted({"n": 5})
     assert "n" not in sent
-    assert told["n"] == "fan_out"
+    assert reported["n"] == "fan_out"
 
 
 def test_unsupported_parameters_are_dropped_and_reported() -> None:
-    sent, told, _ = adapted({"eos_token": [5], "service_tier": "flex", "made_up": 1})
+    sent, reported, _ = adapted({"eos_token": [5], "service_tier": "flex", "made_up": 1})
     assert not {"eos_token", "service_tier", "made_up"} & set(sent)
-    assert told["eos_token"] == told["service_tier"] == told["made_up"] == "drop"
+    assert reported["eos_token"] == reported["service_tier"] == reported["made_up"] == "drop"
     with pytest.raises(Refusal):
         adapted({"eos_token": [5]}, strict=True)
 
 
 def test_parameters_are_renamed_for_the_engine() -> None:
-    sent, told, _ = adapted({"repetition_penalty": 1.2, "max_completion_tokens": 5})
+    sent, reported, _ = adapted({"repetition_penalty": 1.2, "max_completion_tokens": 5})
     assert (sent["repeat_penalty"], sent["max_tokens"]) == (1.2, 5)
-    assert told["repetition_penalty"] == told["max_completion_tokens"] == "rename"
+    assert reported["repetition_penalty"] == reported["max_completion_tokens"] == "rename"
 
 
 @pytest.mark.parametrize(("seed", "sent_seed"), [(5, 5), (-1, 2**32 - 2), (2**32 - 1, 0), (2**40 + 7, 263)])
 def test_seeds_are_folded_to_32_bits(seed: int, sent_seed: int) -> None:
-    sent, told, _ = adapted({"seed": seed})
+    sent, reported, _ = adapted({"seed": seed})
     assert sent["seed"] == sent_seed
-    assert ("seed" in told) == (seed != sent_seed)
+    assert ("seed" in reported) == (seed != sent_seed)
 
 
 def test_empty_stop_strings_are_dropped() -> None:
     assert adapted({"stop": ["", "end"]})[0]["stop"] == ["end"]
-    sent, told, _ = adapted({"stop": ""})
+    sent, reported, _ = adapted({"stop": ""})
     assert "stop" not in sent
-    assert told["stop"] == "drop"
+    assert reported["stop"] == "drop"
 
 
 def test_unanchored_patterns_cause_a_warning() -> None:
@@ -167,9 +167,9 @@ def test_unanchored_patterns_cause_a_warning() -> None:
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
 def test_forced_call_becomes_a_schema(choice: Any) -> None:
-    sent, told, _ = adapted({"tools": [WEATHER], "tool_choice": choice, "parallel_tool_calls": False})
+    sent, reported, _ = adapted({"tools": [WEATHER], "tool_choice": choice, "parallel_tool_calls": False})
     assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(sent)
-    assert told["tool_choice"] == "reshape"
+    assert reported["tool_choice"] == "reshape"
     schema = sent["response_format"]["json_schema"]["schema"]
     jsonschema.validate({"name": "get_weather", "arguments": {"city": "Paris"}}, schema)
     for wrong in ({"name": "other", "arguments": {"city": "Paris"}}, {"name": "get_weather", "arguments": {}}):
@@ -202,9 +202,9 @@ def test_references_inside_parameters_stay_valid() -> None:
 
 def test_optional_tools_are_dropped_or_refused_in_strict_mode() -> None:
     for choice in ({}, {"tool_choice": "auto"}):
-        sent, told, _ = adapted({"tools": [WEATHER], **choice})
+        sent, reported, _ = adapted({"tools": [WEATHER], **choice})
         assert not {"tools", "tool_choice"} & set(sent)
-        assert told["tools"] == "drop"
+        assert reported["tools"] == "drop"
         with pytest.raises(Refusal) as caught:
             adapted({"tools": [WEATHER], **choice}, strict=True)
         assert caught.value.param == "tools"
@@ -216,9 +216,9 @@ def test_tools_with_tool_choice_none_are_dropped_in_strict_mode_too() -> None:
 
 
 def test_tools_pass_if_the_template_supports_them() -> None:
-    sent, told, _ = adapted({"tools": [WEATHER], "tool_choice": "auto"}, settings={"tools": True}, strict=True)
+    sent, reported, _ = adapted({"tools": [WEATHER], "tool_choice": "auto"}, settings={"tools": True}, strict=True)
     assert sent["tools"] == [WEATHER]
-    assert "tools" not in told
+    assert "tools" not in reported
 
 
 def test_forced_call_replaces_the_response_format() -> None:
@@ -235,13 +235,13 @@ def test_earlier_tool_calls_and_results_become_plain_messages() -> None:
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
     ]
-    sent, told, _ = adapted({"messages": messages})
+    sent, reported, _ = adapted({"messages": messages})
     assert sent["messages"][2:] == [
         {"role": "assistant", "content": '{"name": "get_weather", "arguments": "{\\"city\\":\\"Paris\\"}"}'},
         {"role": "user", "content": "Result of get_weather: sunny"},
     ]
-    assert told["messages[1].tool_calls"] == "reshape"
-    assert told["messages[2].role"] == "role_map"
+    assert reported["messages[1].tool_calls"] == "reshape"
+    assert reported["messages[2].role"] == "role_map"
     assert adapted({"messages": messages}, settings={"tools": True, "system": None})[0]["messages"] == messages
 
 
@@ -250,10 +250,10 @@ CALL = '{ "name" : "get_\\u0077eather",\n"arguments":  {"a": "}\\"{", "b": [1, {
 
 @given(st.lists(st.integers(1, 9), max_size=40))
 def test_call_reader_handles_any_chunk_boundaries(cuts: list[int]) -> None:
-    reader, arguments, at = CallReader(), "", 0
+    reader, arguments, index = CallReader(), "", 0
     for cut in [*cuts, len(CALL)]:
-        arguments += reader.feed(CALL[at : at + cut])
-        at += cut
+        arguments += reader.feed(CALL[index : index + cut])
+        index += cut
     assert reader.name == "get_weather"
     assert json.loads(arguments) == {"a": '}"{', "b": [1, {"c": {}}]}
 
@@ -277,14 +277,14 @@ def decoded(chunks: Sequence[bytes], body: dict[str, Any] | None = None) -> list
     """Return the decoded stream of an answer to `body`."""
     decoder = LOCAL.decoder(target(), adapted(body or {})[2])
     assert isinstance(decoder, EngineDecoder)
-    return [json.loads(one) for data in chunks for one in decoder.feed("", data)]
+    return [json.loads(item) for data in chunks for item in decoder.feed("", data)]
 
 
 def test_progress_is_removed_and_text_keeps_its_bytes() -> None:
-    said = chunk({"content": 'the words "prompt_progress" and "usage"'})
+    text = chunk({"content": 'the words "prompt_progress" and "usage"'})
     decoder = EngineDecoder(Options())
     assert list(decoder.feed("", chunk({"role": "assistant"}, prompt_progress={"total": 9}))) == []
-    assert [json.loads(one) for one in decoder.feed("", said)] == [json.loads(said)]
+    assert [json.loads(item) for item in decoder.feed("", text)] == [json.loads(text)]
     plain = chunk({"content": "Hello"})
     assert decoder.feed("", plain)[0] is plain
 
@@ -341,14 +341,14 @@ def failure(status: int, message: str, type_: str, **more: Any) -> Any:
 
 def test_prompt_too_long_is_a_client_error() -> None:
     message = "request (3031 tokens) exceeds the available context size (2048 tokens), try increasing it"
-    found = failure(400, message, "exceed_context_size_error", n_prompt_tokens=3031, n_ctx=2048)
-    assert (found.kind, found.status, found.code, found.param) == ("client_error", 400, "context_length_exceeded", "messages")
+    result = failure(400, message, "exceed_context_size_error", n_prompt_tokens=3031, n_ctx=2048)
+    assert (result.kind, result.status, result.code, result.param) == ("client_error", 400, "context_length_exceeded", "messages")
 
 
 @pytest.mark.parametrize("message", ["Failed to parse messages: Missing 'role' in message", "image input is not supported - hint: mmproj"])
 def test_client_errors_with_status_500_become_400(message: str) -> None:
-    found = failure(500, message, "server_error")
-    assert (found.kind, found.status, found.type) == ("client_error", 400, "invalid_request_error")
+    result = failure(500, message, "server_error")
+    assert (result.kind, result.status, result.type) == ("client_error", 400, "invalid_request_error")
 
 
 def test_engine_errors_stay_server_errors() -> None:
@@ -358,9 +358,9 @@ def test_engine_errors_stay_server_errors() -> None:
 
 def test_invalid_schema_names_response_format_and_the_reason() -> None:
     words = "Automatic parser generation failed: JSON schema error at #: unrecognized type nonsense"
-    found = failure(400, f"Unable to generate parser for this template. {words}", "invalid_request_error")
-    assert (found.kind, found.code, found.param) == ("client_error", "invalid_value", "response_format")
-    assert found.message == "JSON schema error at #: unrecognized type nonsense"
+    result = failure(400, f"Unable to generate parser for this template. {words}", "invalid_request_error")
+    assert (result.kind, result.code, result.param) == ("client_error", "invalid_value", "response_format")
+    assert result.message == "JSON schema error at #: unrecognized type nonsense"
 
 
 def test_field_named_by_the_engine_becomes_the_param() -> None:
@@ -368,8 +368,8 @@ def test_field_named_by_the_engine_becomes_the_param() -> None:
 
 
 def test_capabilities_come_from_the_rules() -> None:
-    said = LOCAL.capabilities("m")
-    assert said["temperature"]["default"] == 0
-    assert said["min_tokens"]["support"] == "adjusted"
-    assert said["n"]["max"] == 8
-    assert said["tool_choice"]["values"] == ["none", "required", "named"]
+    capabilities = LOCAL.capabilities("m")
+    assert capabilities["temperature"]["default"] == 0
+    assert capabilities["min_tokens"]["support"] == "adjusted"
+    assert capabilities["n"]["max"] == 8
+    assert capabilities["tool_choice"]["values"] == ["none", "required", "named"]

@@ -24,10 +24,10 @@ QUESTION = {"role": "user", "content": "What is the capital of France?"}
 def conversation(turns: int) -> list[dict[str, Any]]:
     """Return messages of about sixty tokens each between a system message and a question."""
     messages = [SYSTEM]
-    for at in range(turns):
+    for index in range(turns):
         messages += [
-            {"role": "user", "content": f"Please remember the number {at}. " + "It matters a lot. " * 3},
-            {"role": "assistant", "content": f"I will remember the number {at}. " + "It matters a lot. " * 3},
+            {"role": "user", "content": f"Please remember the number {index}. " + "It matters a lot. " * 3},
+            {"role": "assistant", "content": f"I will remember the number {index}. " + "It matters a lot. " * 3},
         ]
     return [*messages, QUESTION]
 
@@ -53,14 +53,14 @@ async def test_a_ten_thousand_token_conversation_is_answered(bundled_model: obje
     assert "maximum context length is 512 tokens" in error.json()["error"]["message"]
     for answer in answers:
         assert answer.status_code == 200, answer.text
-        found = answer.json()
-        said = found["gateway"]["context"]
-        assert said["before"] > 10_000
-        assert (said["counted"], said["tokenizer"], said["window"]) == ("exact", "engine", 512)
-        assert said["after"] == found["usage"]["prompt_tokens"] <= 482  # the count equals what the engine read
-        assert found["usage"]["completion_tokens"] > 0
-        assert found["choices"][0]["message"]["content"]
-        assert not {0, len(messages) - 1} & set(said["evicted"])
+        result = answer.json()
+        context = result["gateway"]["context"]
+        assert context["before"] > 10_000
+        assert (context["counted"], context["tokenizer"], context["window"]) == ("exact", "engine", 512)
+        assert context["after"] == result["usage"]["prompt_tokens"] <= 482  # the count equals what the engine read
+        assert result["usage"]["completion_tokens"] > 0
+        assert result["choices"][0]["message"]["content"]
+        assert not {0, len(messages) - 1} & set(context["evicted"])
     first, middle, limited = (answer.json()["gateway"]["context"] for answer in answers)
     assert first["evicted"][0] == 1
     assert middle["evicted"][0] > 1

@@ -56,8 +56,8 @@ models:
         async with live(yaml) as gate, httpx.AsyncClient(base_url=gate.base_url, timeout=60) as client:
             pid = await ready(gate)
             os.kill(pid, signal.SIGSTOP)  # accepts the call and never answers, so that the kill happens in between
-            asked = client.build_request("POST", "/chat/completions", json={"model": "both", **LONG})
-            sending = client.send(asked)
+            request = client.build_request("POST", "/chat/completions", json={"model": "both", **LONG})
+            sending = client.send(request)
             gate.gateway.sweeper.add(Killer(gate, pid))
             answer = await sending
             assert answer.status_code == 200, answer.text

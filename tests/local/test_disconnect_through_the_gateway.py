@@ -22,9 +22,9 @@ async def test_disconnected_caller_is_charged_for_the_tokens_generated(bundled_m
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
             await eventually(lambda: gate.gateway.metrics.in_flight == 0)
-            found = (await client.get(gate.admin_url + "/admin/usage")).json()["total"]
-            if found["output_tokens"]:
+            result = (await client.get(gate.admin_url + "/admin/usage")).json()["total"]
+            if result["output_tokens"]:
                 break
-    assert 0 < found["output_tokens"] < 1500
-    assert found["prompt_tokens"] > 0
-    assert found["estimated"] == 1
+    assert 0 < result["output_tokens"] < 1500
+    assert result["prompt_tokens"] > 0
+    assert result["estimated"] == 1

@@ -68,10 +68,16 @@ async def answered(engine: Engine) -> bool:
 
 
 async def test_child_inherits_no_variable_beyond_the_allowed_ones(bundled_model: Path) -> None:
-    own = {**os.environ, "OPENAI_API_KEY": "sk-canary-123", "LOCKGATE_SECRET": "canary", "LC_ALL": "C.UTF-8", "OMP_WAIT_POLICY": "active"}
-    async with running(environ=own) as (engine, _):
+    variables = {
+        **os.environ,
+        "OPENAI_API_KEY": "sk-canary-123",
+        "LOCKGATE_SECRET": "canary",
+        "LC_ALL": "C.UTF-8",
+        "OMP_WAIT_POLICY": "active",
+    }
+    async with running(environ=variables) as (engine, _):
         seen = environment_of(engine)
-    assert not [one for one in seen if b"canary" in one]
+    assert not [item for item in seen if b"canary" in item]
     assert b"LC_ALL=C.UTF-8" in seen
     assert b"OMP_WAIT_POLICY=active" in seen, "a value set by the operator wins"
 
@@ -230,23 +236,23 @@ async def test_processor_without_avx2_is_unavailable(bundled_model: Path) -> Non
 
 async def test_engine_that_is_not_installed_is_unavailable(bundled_model: Path, tmp_path: Path) -> None:
     (tmp_path / "xllamacpp.py").write_text("raise ImportError('no such engine here')")
-    own = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    async with running(expected="unavailable", environ=own) as (engine, _):
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    async with running(expected="unavailable", environ=variables) as (engine, _):
         assert "xllamacpp cannot be imported" in engine.reason
         assert engine.code == "not_installed"
 
 
 async def test_failed_start_is_retried_with_backoff(bundled_model: Path, tmp_path: Path) -> None:
     (tmp_path / "xllamacpp.py").write_text("import os; os.write(2, b'GGML_ASSERT(x) failed\\n'); os.abort()")
-    own = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
     lines: list[str] = []
-    engine = Engine(SHORT, report=lines.append, environ=own, timing=Timing(backoff_s=0.01))
+    engine = Engine(SHORT, report=lines.append, environ=variables, timing=Timing(backoff_s=0.01))
     await engine.start()
     try:
         await until(lambda: engine.causes["start"] >= 4)
     finally:
         await engine.stop()
-    pauses = [float(line.rpartition(" in ")[2].removesuffix(" s")) for line in lines if "starting again" in line]
+    pauses = [float(line.rpartition(" in ")[2].removesuffix(" s")) for line in lines if "restarting in" in line]
     assert pauses[:4] == [0.01, 0.02, 0.04, 0.08]
     assert any("SIGABRT (GGML_ASSERT(x) failed)" in line for line in lines)
 
@@ -258,9 +264,9 @@ async def test_calls_wait_for_a_starting_engine_and_are_refused_beyond_the_queue
         assert (await engine.admit()) == engine.failure()
         waiting = [asyncio.create_task(engine.admit(wait=60)) for _ in range(3)]
         got = await asyncio.gather(*waiting)
-        refused = [one for one in got if isinstance(one, Failure)]
-        leases = [one for one in got if isinstance(one, Lease)]
-        assert [one.code for one in refused] == ["engine_overloaded"]
+        refused = [item for item in got if isinstance(item, Failure)]
+        leases = [item for item in got if isinstance(item, Lease)]
+        assert [item.code for item in refused] == ["engine_overloaded"]
         assert refused[0].retry_after is not None
         assert refused[0].retry_after >= 1
         assert (engine.gate.running, engine.gate.waiting) == (1, 1)

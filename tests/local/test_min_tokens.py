@@ -19,12 +19,12 @@ def answer(text: str, finish: str, tokens: int, prompt: int = 10) -> bytes:
 def carried_out(body: dict[str, Any], least: int, *answers: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Run the chain. Return the requests and the combined answer."""
     turns = min_tokens_chain(Body(json.dumps(body).encode()), least)
-    made = [json.loads(next(turns).encode())]
-    for one in answers:
+    requests = [json.loads(next(turns).encode())]
+    for answer in answers:
         try:
-            made.append(json.loads(turns.send(one).encode()))
+            requests.append(json.loads(turns.send(answer).encode()))
         except StopIteration as end:
-            return made, json.loads(end.value)
+            return requests, json.loads(end.value)
     raise AssertionError("it asks for more")
 
 
@@ -33,19 +33,19 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 def test_first_request_ignores_the_end_and_second_continues() -> None:
     body = {"messages": MESSAGES, "max_tokens": 9, "seed": 1}
-    made, whole = carried_out(body, 4, answer("one", "length", 4), answer(" two", "stop", 2, prompt=14))
-    assert made[0] == {**body, "ignore_eos": True, "max_tokens": 4}
-    assert made[1] == {**body, "messages": [*MESSAGES, {"role": "assistant", "content": "one"}], "max_tokens": 5}
-    (choice,) = whole["choices"]
+    requests, combined = carried_out(body, 4, answer("one", "length", 4), answer(" two", "stop", 2, prompt=14))
+    assert requests[0] == {**body, "ignore_eos": True, "max_tokens": 4}
+    assert requests[1] == {**body, "messages": [*MESSAGES, {"role": "assistant", "content": "one"}], "max_tokens": 5}
+    (choice,) = combined["choices"]
     assert (choice["message"]["content"], choice["finish_reason"], choice["logprobs"]["content"]) == ("one two", "stop", ["one", " two"])
-    assert whole["usage"] == {"prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 16}
+    assert combined["usage"] == {"prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 16}
 
 
 def test_stop_string_ends_the_answer_before_the_minimum() -> None:
-    made, whole = carried_out({"messages": MESSAGES}, 4, answer("one", "stop", 2))
-    assert (len(made), whole) == (1, json.loads(answer("one", "stop", 2)))
+    requests, combined = carried_out({"messages": MESSAGES}, 4, answer("one", "stop", 2))
+    assert (len(requests), combined) == (1, json.loads(answer("one", "stop", 2)))
 
 
 def test_cap_below_the_minimum_applies() -> None:
-    made, whole = carried_out({"messages": MESSAGES, "max_tokens": 3}, 4, answer("one", "length", 3))
-    assert ([one["max_tokens"] for one in made], whole["choices"][0]["finish_reason"]) == ([3], "length")
+    requests, combined = carried_out({"messages": MESSAGES, "max_tokens": 3}, 4, answer("one", "length", 3))
+    assert ([item["max_tokens"] for item in requests], combined["choices"][0]["finish_reason"]) == ([3], "length")

@@ -33,9 +33,9 @@ CITY: dict[str, Any] = {
 async def chunks_of(engine: Engine, body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
     """Return the chunks that a caller would get."""
     options = Options(stream=True)
-    asked = Body(json.dumps({"model": "any", **body}).encode())
-    LOCAL.adapt(asked, TARGET, options)
-    request = LOCAL.encode(asked, TARGET, options)
+    adapted = Body(json.dumps({"model": "any", **body}).encode())
+    LOCAL.adapt(adapted, TARGET, options)
+    request = LOCAL.encode(adapted, TARGET, options)
     decoder = LOCAL.decoder(TARGET, options)
     assert decoder is not None
     async with client_of(engine) as client, client.stream("POST", request.path, content=request.body, headers=request.headers) as response:
@@ -49,18 +49,18 @@ async def chunks_of(engine: Engine, body: dict[str, Any]) -> AsyncGenerator[byte
 
 async def ask(engine: Engine, **body: Any) -> dict[str, Any]:
     """Return the joined answer."""
-    whole = Aggregate()
+    full = Aggregate()
     async for chunk in chunks_of(engine, {"messages": PARIS, "max_tokens": 12, **body}):
-        whole.feed(chunk)
-    assert whole.finished
-    answer: dict[str, Any] = json.loads(whole.result())
+        full.feed(chunk)
+    assert full.finished
+    answer: dict[str, Any] = json.loads(full.result())
     return answer
 
 
 def text(answer: dict[str, Any], index: int = 0) -> str:
     """Return the text of a choice."""
-    said: str = answer["choices"][index]["message"]["content"]
-    return said
+    text: str = answer["choices"][index]["message"]["content"]
+    return text
 
 
 async def busy_slots(engine: Engine) -> int:
@@ -105,7 +105,7 @@ async def test_stop_and_cap_end_the_answer(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("alternatives", [0, 2, 20])
-async def test_log_probabilities_have_the_requested_number_of_alternatives(engine: Engine, alternatives: int) -> None:
+async def test_log_probabilities_have_the_adapted_number_of_alternatives(engine: Engine, alternatives: int) -> None:
     answer = await ask(engine, logprobs=True, top_logprobs=alternatives, max_tokens=4)
     tokens = answer["choices"][0]["logprobs"]["content"]
     assert "".join(token["token"] for token in tokens) == text(answer)
@@ -144,9 +144,9 @@ async def test_recursive_function_parameters_are_enforced(engine: Engine) -> Non
 
 async def test_parallel_streams_equal_single_ones(engine: Engine, figure: Figure) -> None:
     questions = [[{"role": "user", "content": word}] for word in ("Say hello.", "Name a colour.", "Name an animal.", "Count to three.")]
-    alone = [text(await ask(engine, messages=one)) for one in questions]
+    alone = [text(await ask(engine, messages=item)) for item in questions]
     began = time.monotonic()
-    together = [text(one) for one in await asyncio.gather(*(ask(engine, messages=one) for one in questions))]
+    together = [text(item) for item in await asyncio.gather(*(ask(engine, messages=item) for item in questions))]
     figure("4 streams of up to 12 tokens at once", time.monotonic() - began, "s")
     assert together == alone
 
@@ -203,7 +203,7 @@ async def test_embeddings_and_exact_counts_come_from_the_same_process(engine: En
     async with client_of(engine) as client:
         vectors = (await client.post("/v1/embeddings", json={"input": ["a fox", "a river"]})).json()["data"]
         counted = (await client.post("/v1/chat/completions/input_tokens", json={"messages": PARIS})).json()
-    assert [len(one["embedding"]) for one in vectors] == [576, 576]
+    assert [len(vector["embedding"]) for vector in vectors] == [576, 576]
     assert counted["input_tokens"] > 5
 
 
@@ -211,5 +211,5 @@ async def test_prompt_longer_than_the_context_is_a_client_error(engine: Engine) 
     async with client_of(engine) as client:
         long = [{"role": "user", "content": "hello " * 3000}]
         answer: httpx.Response = await client.post("/v1/chat/completions", json={"messages": long, "stream": True})
-    found = LOCAL.failure(answer.status_code, {}, answer.content)
-    assert (found.status, found.code) == (400, "context_length_exceeded")
+    result = LOCAL.failure(answer.status_code, {}, answer.content)
+    assert (result.status, result.code) == (400, "context_length_exceeded")

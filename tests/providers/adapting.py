@@ -20,13 +20,13 @@ class Adapted(NamedTuple):
 
     def actions(self) -> list[tuple[str, str]]:
         """Return parameter and action of each adjustment."""
-        return [(one.param, one.action) for one in self.adjustments]
+        return [(adjustment.param, adjustment.action) for adjustment in self.adjustments]
 
 
 def target_for(kind: str, model: str = "example", **settings: Any) -> Target:
     """Return a target at the provider's default address."""
-    found = providers.get(kind)
-    return Target(f"{kind}/{model}", kind, found, model, found.default_base_url or "http://upstream.test/v1", "KEY", options=settings)
+    result = providers.get(kind)
+    return Target(f"{kind}/{model}", kind, result, model, result.default_base_url or "http://upstream.test/v1", "KEY", options=settings)
 
 
 def adapt(kind: str, request: dict[str, Any], *, model: str = "example", strict: bool = False, **settings: Any) -> Adapted:

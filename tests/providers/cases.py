@@ -59,7 +59,7 @@ def request_of(case: Case) -> dict[str, Any]:
     count = (case.get("generate") or {}).get("tools", 0)
     if count:
         parameters = {"type": "object", "properties": {}}
-        request["tools"] = [{"type": "function", "function": {"name": f"f{at}", "parameters": parameters}} for at in range(count)]
+        request["tools"] = [{"type": "function", "function": {"name": f"f{index}", "parameters": parameters}} for index in range(count)]
     return request
 
 
@@ -75,11 +75,11 @@ def settings_of(case: Case) -> dict[str, Any]:
 def target_of(provider: str, model: str, settings: dict[str, Any] | None = None) -> Target:
     """Return a target at the provider's default address with the credential KEY."""
     kind = TYPES.get(provider, provider)
-    found = providers.get(kind)
-    base = BASES.get(kind, found.default_base_url) or "http://localhost:1/v1"
+    result = providers.get(kind)
+    base = BASES.get(kind, result.default_base_url) or "http://localhost:1/v1"
     if settings and settings.get("api") == "classic":
         base = base.removesuffix("/v1")
-    return Target(f"{kind}/{model}", kind, found, model, base, "KEY", options=settings or {})
+    return Target(f"{kind}/{model}", kind, result, model, base, "KEY", options=settings or {})
 
 
 def send_purely(case: Case, strict: bool) -> Sent:
@@ -93,13 +93,13 @@ def send_purely(case: Case, strict: bool) -> Sent:
         adjustments = target.kind.adapt(body, target, options)
     except (Refusal, BadRequest) as error:
         return Sent(error={"status": 400, "type": "invalid_request_error", "code": error.code, "param": error.param})
-    calls = next((one.from_ for one in adjustments if one.action == "fan_out"), 1)
-    requests = [target.kind.encode(one, target, options) for one in (fan_out(body, calls) if calls > 1 else [body])]
+    calls = next((adjustment.from_ for adjustment in adjustments if adjustment.action == "fan_out"), 1)
+    requests = [target.kind.encode(item, target, options) for item in (fan_out(body, calls) if calls > 1 else [body])]
     origin = urlsplit(target.base_url)
     return Sent(
         url=f"{origin.scheme}://{origin.netloc}{requests[0].path}",
         headers=dict(requests[0].headers),
-        bodies=tuple(json.loads(one.body) for one in requests),
+        bodies=tuple(json.loads(item.body) for item in requests),
         adjustments=tuple({"param": a.param, "action": a.action, "from": a.from_, "to": a.to} for a in adjustments),
     )
 
@@ -120,8 +120,8 @@ def _wire_differences(upstream: dict[str, Any], sent: Sent) -> Iterator[str]:
     for name, value in (upstream.get("headers") or {}).items():
         if sent.headers.get(name.lower()) != value:
             yield f"header {name}: {sent.headers.get(name.lower())!r}, expected {value!r}"
-    for at, fragment in enumerate([upstream.get("body") or {}, *(upstream.get("calls") or ())]):
-        actual = sent.bodies[max(0, at - 1)] if at <= len(sent.bodies) else {}
+    for index, fragment in enumerate([upstream.get("body") or {}, *(upstream.get("calls") or ())]):
+        actual = sent.bodies[max(0, index - 1)] if index <= len(sent.bodies) else {}
         for key, value in fragment.items():
             if actual.get(key, ...) != value:
                 yield f"body {key}: {actual.get(key, 'absent')!r}, expected {value!r}"
@@ -133,10 +133,10 @@ def _wire_differences(upstream: dict[str, Any], sent: Sent) -> Iterator[str]:
 
 def _receipt_differences(listed: list[Case], made: tuple[dict[str, Any], ...]) -> Iterator[str]:
     for entry in listed:
-        wanted = {key: value for key, value in entry.items() if key in ("param", "action", "from", "to")}
-        if not any(all(one[key] == value for key, value in wanted.items()) for one in made):
-            yield f"not reported: {wanted}, but {made}"
-    known = {(entry["param"], entry["action"]) for entry in listed}
-    for one in made:
-        if one["action"] not in ("set_default", "warn") and (one["param"], one["action"]) not in known:
-            yield f"reported without reason: {one}"
+        expected = {key: value for key, value in entry.items() if key in ("param", "action", "from", "to")}
+        if not any(all(item[key] == value for key, value in expected.items()) for item in made):
+            yield f"not reported: {expected}, but {made}"
+    existing = {(entry["param"], entry["action"]) for entry in listed}
+    for item in made:
+        if item["action"] not in ("set_default", "warn") and (item["param"], item["action"]) not in existing:
+            yield f"reported without reason: {item}"

@@ -44,7 +44,7 @@ class Gateway:
 
     def __init__(self, process: RunningGateway, upstream: Upstream, ways: list[Way]) -> None:
         self.upstream = upstream
-        self._names = {way: f"m{at}" for at, way in enumerate(ways)}
+        self._names = {way: f"m{index}" for index, way in enumerate(ways)}
         self._client = httpx.Client(base_url=process.base_url, timeout=30, trust_env=False)
 
     def ask(self, way: Way, request: dict[str, Any], *, strict: bool = False, receipt: bool = True) -> httpx.Response:
@@ -70,15 +70,15 @@ def running(ways: list[Way], upstream: Upstream, folder: Path) -> Iterator[Gatew
     """Run a gateway for these configurations."""
     config = {
         "providers": {
-            f"p{at}": {
+            f"p{index}": {
                 "type": way.kind,
                 "api_key": "${UPSTREAM_KEY}",
-                "base_url": f"{upstream.url}/m{at}{urlsplit(base_of(way)).path.rstrip('/')}",
+                "base_url": f"{upstream.url}/m{index}{urlsplit(base_of(way)).path.rstrip('/')}",
                 **json.loads(way.settings),
             }
-            for at, way in enumerate(ways)
+            for index, way in enumerate(ways)
         },
-        "models": {f"m{at}": f"p{at}/{way.model}" for at, way in enumerate(ways)},
+        "models": {f"m{index}": f"p{index}/{way.model}" for index, way in enumerate(ways)},
     }
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -102,7 +102,7 @@ def receipt_of(response: httpx.Response) -> dict[str, Any]:
     """Return the `gateway` object of a JSON answer, or of the last chunk of a stream."""
     if "event-stream" in response.headers["content-type"]:
         events = [line.removeprefix("data: ") for line in response.text.split("\n") if line.startswith("data: {")]
-        receipts = [found["gateway"] for event in events if "gateway" in (found := json.loads(event))]
+        receipts = [result["gateway"] for event in events if "gateway" in (result := json.loads(event))]
         assert receipts, response.text
         return dict(receipts[-1])
     return dict(response.json()["gateway"])

@@ -87,8 +87,8 @@ class Upstream:
     def taken(self) -> list[Request]:
         """Return the requests since the last call of this method."""
         with self._lock:
-            found, self._requests = self._requests, []
-        return found
+            result, self._requests = self._requests, []
+        return result
 
     def close(self) -> None:
         """Stop listening."""

@@ -23,8 +23,8 @@ Facts = dict[str, Any]
 
 @cache
 def _matrix() -> Facts:
-    found: Facts = yaml.safe_load((FIXTURES / "parameters.yaml").read_text())["parameters"]
-    return found
+    result: Facts = yaml.safe_load((FIXTURES / "parameters.yaml").read_text())["parameters"]
+    return result
 
 
 @cache
@@ -109,17 +109,17 @@ def _combinations(facts: Facts, body: Facts) -> Iterator[tuple[str, str]]:
 
 def _messages(facts: Facts, messages: list[Facts]) -> Iterator[tuple[str, str]]:
     last = None
-    for at, message in enumerate(messages):
+    for index, message in enumerate(messages):
         role = message["role"]
         if role not in facts.get("roles", [role]):
-            yield f"messages[{at}].role", f"{role} is not a role"
+            yield f"messages[{index}].role", f"{role} is not a role"
         calls = bool(message.get("tool_calls"))
         if role in facts.get("string_content", ()) and not isinstance(message.get("content"), str) and not calls:
-            yield f"messages[{at}].content", "must be a string"
+            yield f"messages[{index}].content", "must be a string"
         if facts.get("nameless") and "name" in message:
-            yield f"messages[{at}].name", "is not supported"
+            yield f"messages[{index}].name", "is not supported"
         if facts.get("alternate") and role == last and role in ("user", "assistant") and not calls:
-            yield f"messages[{at}].role", "roles must alternate"
+            yield f"messages[{index}].role", "roles must alternate"
         last = role
 
 

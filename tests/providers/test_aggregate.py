@@ -14,11 +14,11 @@ from providers.aggregate import Aggregate
 
 def joined(*chunks: dict[str, Any]) -> dict[str, Any]:
     """Return the answer for these chunks."""
-    whole = Aggregate()
+    aggregate = Aggregate()
     for chunk in chunks:
-        whole.feed(json.dumps(chunk).encode())
-    whole.feed(b"[DONE]")
-    answer: dict[str, Any] = json.loads(whole.result())
+        aggregate.feed(json.dumps(chunk).encode())
+    aggregate.feed(b"[DONE]")
+    answer: dict[str, Any] = json.loads(aggregate.result())
     return answer
 
 
@@ -42,7 +42,7 @@ def test_text_role_finish_reason_and_usage_are_joined() -> None:
 
 def test_choices_are_separate_and_ordered() -> None:
     answer = joined(chunk({"content": "b"}, 1), chunk({"content": "a"}), chunk({"content": "B"}, 1, "length"), chunk(finish="stop"))
-    assert [(one["index"], one["message"]["content"], one["finish_reason"]) for one in answer["choices"]] == [
+    assert [(choice["index"], choice["message"]["content"], choice["finish_reason"]) for choice in answer["choices"]] == [
         (0, "a", "stop"),
         (1, "bB", "length"),
     ]
@@ -104,20 +104,20 @@ def test_text_completions_keep_their_shape() -> None:
 
 
 def test_stream_without_a_choice_is_an_error() -> None:
-    whole = Aggregate()
-    whole.feed(b'{"choices": []}')
+    aggregate = Aggregate()
+    aggregate.feed(b'{"choices": []}')
     with pytest.raises(ValueError, match="without an answer"):
-        whole.result()
+        aggregate.result()
 
 
 def test_finished_requires_a_finish_reason_for_every_choice() -> None:
-    whole = Aggregate()
-    assert not whole.finished
-    whole.feed(json.dumps(chunk({"content": "a"}, 0, "stop")).encode())
-    whole.feed(json.dumps(chunk({"content": "a"}, 1)).encode())
-    assert not whole.finished
-    whole.feed(json.dumps(chunk(index=1, finish="stop")).encode())
-    assert whole.finished
+    aggregate = Aggregate()
+    assert not aggregate.finished
+    aggregate.feed(json.dumps(chunk({"content": "a"}, 0, "stop")).encode())
+    aggregate.feed(json.dumps(chunk({"content": "a"}, 1)).encode())
+    assert not aggregate.finished
+    aggregate.feed(json.dumps(chunk(index=1, finish="stop")).encode())
+    assert aggregate.finished
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_field_that_changes_its_type_is_replaced() -> None:
 
 @given(st.text(max_size=200), st.lists(st.integers(1, 7), max_size=60))
 def test_text_is_joined_whatever_the_chunk_boundaries(text: str, cuts: list[int]) -> None:
-    pieces, at = [], 0
+    pieces, index = [], 0
     for cut in cuts:
-        pieces.append(text[at : at + cut])
-        at += cut
-    pieces.append(text[at:])
+        pieces.append(text[index : index + cut])
+        index += cut
+    pieces.append(text[index:])
     answer = joined(*(chunk({"content": piece}) for piece in pieces), chunk(finish="stop"))
     assert answer["choices"][0]["message"]["content"] == text

@@ -28,33 +28,33 @@ def _way(case: Case) -> Way:
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     ways = list(dict.fromkeys(_way(case) for case in CASES))
     upstream = Upstream(lambda _: Reply(500))
-    with running(ways, upstream, tmp_path_factory.mktemp("gateway")) as found:
-        yield found
+    with running(ways, upstream, tmp_path_factory.mktemp("gateway")) as result:
+        yield result
     upstream.close()
 
 
 def _streams(case: Case) -> bool:
-    given = case["upstream"]
-    return "chunks" in given or "lines" in given or "events" in given
+    source = case["upstream"]
+    return "chunks" in source or "lines" in source or "events" in source
 
 
 def _reply(case: Case) -> Reply:
     """Return the upstream's reply. An incomplete one of the vector is completed."""
-    given = case["upstream"]
-    if "status" in given:
-        body = given["text"].encode() if "text" in given else json.dumps(given["json"]).encode()
-        return Reply(given["status"], body, headers={str(k): str(v) for k, v in (given.get("headers") or {}).items()})
-    if "lines" in given:
-        events = [line.encode() for line in given["lines"]]
+    source = case["upstream"]
+    if "status" in source:
+        body = source["text"].encode() if "text" in source else json.dumps(source["json"]).encode()
+        return Reply(source["status"], body, headers={str(k): str(v) for k, v in (source.get("headers") or {}).items()})
+    if "lines" in source:
+        events = [line.encode() for line in source["lines"]]
         return stream_reply([*events[:-1], *data_events([FINISH], done=False), events[-1]])
-    if "events" in given:
-        wanted = {"message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop"}
-        return stream_reply([event for event in _anthropic_events() if _type(event) in wanted.union(given["events"])])
-    if "chunks" in given:
-        return stream_reply(data_events(_completed(given["chunks"], case["provider"])))
+    if "events" in source:
+        expected = {"message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop"}
+        return stream_reply([event for event in _anthropic_events() if _type(event) in expected.union(source["events"])])
+    if "chunks" in source:
+        return stream_reply(data_events(_completed(source["chunks"], case["provider"])))
     if case["provider"] == "anthropic":
-        return json_reply({"id": "m", "type": "message", "model": "m", "content": [], "stop_reason": "end_turn", **given["json"]})
-    return json_reply({**answer({"content": "A"}, "stop"), **given["json"]})
+        return json_reply({"id": "m", "type": "message", "model": "m", "content": [], "stop_reason": "end_turn", **source["json"]})
+    return json_reply({**answer({"content": "A"}, "stop"), **source["json"]})
 
 
 def _anthropic_events() -> list[bytes]:
@@ -88,12 +88,12 @@ def _completed(chunks: list[dict[str, Any]], provider: str) -> list[dict[str, An
 
 def _text(case: Case, response: httpx.Response) -> str:
     if _streams(case):
-        return "".join(choice["delta"].get("content") or "" for one in chunks_of(response) for choice in one["choices"])
+        return "".join(choice["delta"].get("content") or "" for item in chunks_of(response) for choice in item["choices"])
     return str(response.json()["choices"][0]["message"]["content"])
 
 
 def _may_retry(response: httpx.Response) -> bool:
-    """Return whether the caller is told to retry."""
+    """Return whether the response asks the caller to retry."""
     return "retry-after" in response.headers and response.headers.get("x-should-retry") != "false"
 
 
@@ -102,13 +102,13 @@ def _seen(case: Case, response: httpx.Response) -> dict[str, Any]:
     seen: dict[str, Any] = {"status": response.status_code, "retry": _may_retry(response)}
     if _streams(case):
         chunks = chunks_of(response)
-        choices = [choice for one in chunks for choice in one.get("choices") or ()]
+        choices = [choice for chunk in chunks for choice in chunk.get("choices") or ()]
         seen |= {
             "text": _text(case, response) if response.status_code == 200 and "error" not in chunks[-1] else None,
             "roles": [choice["delta"].get("role") for choice in choices if choice["delta"].get("content")],
             "last_chunk": chunks[-1],
             "finish_reasons": [choice.get("finish_reason") for choice in choices],
-            "usage_in_stream": any(one.get("usage") is not None for one in chunks),
+            "usage_in_stream": any(chunk.get("usage") is not None for chunk in chunks),
             "ends_with": response.text.rstrip("\n").split("\n")[-1],
         }
     elif response.status_code == 200:
@@ -183,12 +183,12 @@ def test_a_groq_error_inside_a_stream_ends_it_with_its_message(gateway: Gateway)
 
 def test_anthropic_pings_add_no_chunk(gateway: Gateway) -> None:
     way = way_of("anthropic", "example")
-    told = []
+    reported = []
     for events in (_anthropic_events(), [event for event in _anthropic_events() if _type(event) != "ping"]):
         reply = stream_reply(events)
         gateway.upstream.answer = lambda _, reply=reply: reply  # type: ignore[misc]
-        told.append(len(chunks_of(gateway.ask(way, {"messages": HI, "stream": True}, receipt=False))))
-    assert told[0] == told[1] > 0
+        reported.append(len(chunks_of(gateway.ask(way, {"messages": HI, "stream": True}, receipt=False))))
+    assert reported[0] == reported[1] > 0
 
 
 @pytest.mark.parametrize(

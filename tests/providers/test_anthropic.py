@@ -21,8 +21,8 @@ def sent(request: dict[str, Any], **more: Any) -> dict[str, Any]:
 def decoded(**message: Any) -> Any:
     """Return a Messages answer in OpenAI's format."""
     target = target_for("anthropic")
-    told = {"id": "msg_1", "type": "message", "model": "claude", "stop_reason": "end_turn", "content": [], **message}
-    return target.kind.decode(json.dumps(told).encode(), target, Options())
+    reported = {"id": "msg_1", "type": "message", "model": "claude", "stop_reason": "end_turn", "content": [], **message}
+    return target.kind.decode(json.dumps(reported).encode(), target, Options())
 
 
 def streamed(*events: dict[str, Any]) -> list[Any]:
@@ -31,7 +31,7 @@ def streamed(*events: dict[str, Any]) -> list[Any]:
     decoder = target.kind.decoder(target, Options(stream=True))
     assert decoder is not None
     out = [chunk for event in events for chunk in decoder.feed(event["type"], json.dumps(event).encode())]
-    return [one if one == b"[DONE]" else json.loads(one) for one in out]
+    return [item if item == b"[DONE]" else json.loads(item) for item in out]
 
 
 def test_images_become_base64_or_url_sources() -> None:
@@ -51,18 +51,18 @@ def test_images_become_base64_or_url_sources() -> None:
 
 def test_results_of_parallel_tool_calls_share_one_message() -> None:
     calls = [{"id": name, "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}} for name in ("c1", "c2")]
-    given = [
+    source = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Let me see.", "tool_calls": calls},
         {"role": "tool", "tool_call_id": "c1", "content": "1"},
         {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "2"}]},
         {"role": "user", "content": "Well?"},
     ]
-    found = sent({"messages": given})["messages"]
-    assert [turn["role"] for turn in found] == ["user", "assistant", "user", "user"]
-    assert [block["type"] for block in found[1]["content"]] == ["text", "tool_use", "tool_use"]
-    assert [block["tool_use_id"] for block in found[2]["content"]] == ["c1", "c2"]
-    assert found[2]["content"][1]["content"] == [{"type": "text", "text": "2"}]
+    result = sent({"messages": source})["messages"]
+    assert [turn["role"] for turn in result] == ["user", "assistant", "user", "user"]
+    assert [block["type"] for block in result[1]["content"]] == ["text", "tool_use", "tool_use"]
+    assert [block["tool_use_id"] for block in result[2]["content"]] == ["c1", "c2"]
+    assert result[2]["content"][1]["content"] == [{"type": "text", "text": "2"}]
 
 
 def test_tool_arguments_that_are_not_an_object_are_refused_with_their_path() -> None:
@@ -74,8 +74,8 @@ def test_tool_arguments_that_are_not_an_object_are_refused_with_their_path() -> 
 
 def test_a_cached_system_message_stays_a_block() -> None:
     part = {"type": "text", "text": "Long", "cache_control": {"type": "ephemeral"}}
-    given = [{"role": "system", "content": [part]}, {"role": "user", "content": "Hi"}]
-    assert sent({"messages": given})["system"] == [part]
+    source = [{"role": "system", "content": [part]}, {"role": "user", "content": "Hi"}]
+    assert sent({"messages": source})["system"] == [part]
 
 
 @pytest.mark.parametrize(
@@ -94,16 +94,16 @@ def test_tool_choices_are_mapped_to_anthropic_words(choice: Any, parallel: Any, 
         request["tool_choice"] = choice
     if parallel is not None:
         request["parallel_tool_calls"] = parallel
-    found = sent(request)
-    assert found.get("tool_choice") == wire
-    assert found["tools"] == [{"name": "f", "input_schema": {"type": "object", "properties": {}}}]
+    result = sent(request)
+    assert result.get("tool_choice") == wire
+    assert result["tools"] == [{"name": "f", "input_schema": {"type": "object", "properties": {}}}]
 
 
 def test_effort_budget_and_format_move_to_anthropic_fields() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "o", "schema": {"type": "object"}}}
-    found = sent({"reasoning_effort": "high", "response_format": schema, "reasoning_budget": 2000})
-    assert found["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "high"}
-    assert found["thinking"] == {"type": "enabled", "budget_tokens": 2000}
+    result = sent({"reasoning_effort": "high", "response_format": schema, "reasoning_budget": 2000})
+    assert result["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "high"}
+    assert result["thinking"] == {"type": "enabled", "budget_tokens": 2000}
     assert sent({"reasoning_effort": "none"})["thinking"] == {"type": "disabled"}
     newer = adapt("anthropic", {"reasoning_effort": "low"}, model="claude-opus-4-8").sent
     assert (newer["thinking"], newer["output_config"]) == ({"type": "adaptive"}, {"effort": "low"})
@@ -116,26 +116,26 @@ def test_thinking_budget_above_max_tokens_is_refused() -> None:
 
 
 def test_sampling_parameters_depend_on_api_version_and_model() -> None:
-    asked = {"temperature": 0.5, "top_k": 5}
-    assert "temperature" not in sent(asked)
-    kept = sent(asked, **OLD)
+    requested = {"temperature": 0.5, "top_k": 5}
+    assert "temperature" not in sent(requested)
+    kept = sent(requested, **OLD)
     assert (kept["temperature"], kept["top_k"]) == (0.5, 5)
-    assert "temperature" not in adapt("anthropic", asked, model="claude-opus-5", **OLD).sent
+    assert "temperature" not in adapt("anthropic", requested, model="claude-opus-5", **OLD).sent
     both = adapt("anthropic", {"temperature": 0.5, "top_p": 0.5}, model="claude-sonnet-4-5", **OLD)
     assert "top_p" not in both.sent
     assert ("top_p", "drop") in both.actions()
 
 
 def test_user_becomes_metadata_user_id_and_other_metadata_is_dropped() -> None:
-    found = adapt("anthropic", {"user": "u-1", "metadata": {"a": "b"}})
-    assert found.sent["metadata"] == {"user_id": "u-1"}
-    assert [pair for pair in found.actions() if pair[0] in ("user", "metadata")] == [("metadata", "drop"), ("user", "reshape")]
+    result = adapt("anthropic", {"user": "u-1", "metadata": {"a": "b"}})
+    assert result.sent["metadata"] == {"user_id": "u-1"}
+    assert [pair for pair in result.actions() if pair[0] in ("user", "metadata")] == [("metadata", "drop"), ("user", "reshape")]
 
 
 def test_settings_define_the_default_max_tokens_and_headers() -> None:
-    found = adapt("anthropic", {}, default_max_tokens=77, anthropic_beta="b1,b2", workspace="w")
-    assert found.sent["max_tokens"] == 77
-    assert (found.headers["anthropic-beta"], found.headers["anthropic-workspace-id"]) == ("b1,b2", "w")
+    result = adapt("anthropic", {}, default_max_tokens=77, anthropic_beta="b1,b2", workspace="w")
+    assert result.sent["max_tokens"] == 77
+    assert (result.headers["anthropic-beta"], result.headers["anthropic-workspace-id"]) == ("b1,b2", "w")
 
 
 def test_answer_keeps_text_tool_calls_thinking_and_usage() -> None:
@@ -151,18 +151,18 @@ def test_answer_keeps_text_tool_calls_thinking_and_usage() -> None:
         "output_tokens": 8,
         "output_tokens_details": {"thinking_tokens": 3},
     }
-    found = decoded(content=content, stop_reason="tool_use", usage=usage)
-    body = json.loads(found.body)
+    result = decoded(content=content, stop_reason="tool_use", usage=usage)
+    body = json.loads(result.body)
     message = body["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == ("A", "hm")
     assert message["tool_calls"] == [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": "é"}'}}]
-    assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.cached_tokens, found.usage.reasoning_tokens) == (
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens, result.usage.cached_tokens, result.usage.reasoning_tokens) == (
         7,
         8,
         4,
         3,
     )
-    assert found.finish_reasons == ("tool_calls",)
+    assert result.finish_reasons == ("tool_calls",)
     assert sent({"messages": [{"role": "user", "content": "Hi"}, message]})["messages"][1]["content"] == content
 
 
@@ -179,17 +179,17 @@ def test_stop_reasons_become_openai_finish_reasons(reason: str, meaning: str) ->
 
 @pytest.mark.parametrize("said", ["END", None])
 def test_stream_reports_the_matched_stop_sequence(said: str | None) -> None:
-    found = streamed(
+    result = streamed(
         {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 3, "output_tokens": 1}}},
         {"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": said}, "usage": {"output_tokens": 9}},
         {"type": "message_stop"},
     )
-    choice = found[-3]["choices"][0]
+    choice = result[-3]["choices"][0]
     assert (choice["finish_reason"], choice.get("stop_sequence")) == ("stop", said)
 
 
 def test_stream_keeps_thinking_signatures_and_calls_without_arguments() -> None:
-    found = streamed(
+    result = streamed(
         {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 3, "output_tokens": 1}}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
@@ -201,15 +201,15 @@ def test_stream_keeps_thinking_signatures_and_calls_without_arguments() -> None:
         {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}},
         {"type": "message_stop"},
     )
-    assert found[-1] == b"[DONE]"
-    assert found[-2]["usage"]["total_tokens"] == 12
-    deltas = [one["choices"][0]["delta"] for one in found[:-2]]
+    assert result[-1] == b"[DONE]"
+    assert result[-2]["usage"]["total_tokens"] == 12
+    deltas = [item["choices"][0]["delta"] for item in result[:-2]]
     assert [delta["thinking_blocks"] for delta in deltas if "thinking_blocks" in delta] == [
         [{"type": "thinking", "thinking": "hm", "signature": "s"}]
     ]
     pieces = [delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta]
     assert "".join(piece["function"]["arguments"] for piece in pieces) == "{}"
-    assert found[-3]["choices"][0]["finish_reason"] == "tool_calls"
+    assert result[-3]["choices"][0]["finish_reason"] == "tool_calls"
 
 
 @pytest.mark.parametrize(

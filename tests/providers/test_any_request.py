@@ -58,11 +58,11 @@ _NAMES = sorted({*EVERYTHING, *OTHERS} - {"messages"})
 def requests(draw: st.DrawFn) -> dict[str, Any]:
     """Draw a request of some parameters, each with one of its values."""
     names = draw(st.lists(st.sampled_from(_NAMES), unique=True, max_size=9))
-    found = {"model": "m", "messages": EVERYTHING["messages"] if draw(st.booleans()) else [{"role": "user", "content": "Hi"}]}
+    result = {"model": "m", "messages": EVERYTHING["messages"] if draw(st.booleans()) else [{"role": "user", "content": "Hi"}]}
     for name in names:
         choices = OTHERS.get(name, [])
-        found[name] = draw(st.sampled_from([*choices, EVERYTHING[name]] if name in EVERYTHING else choices))
-    return found
+        result[name] = draw(st.sampled_from([*choices, EVERYTHING[name]] if name in EVERYTHING else choices))
+    return result
 
 
 def _adapt(server: str, request: dict[str, Any], *, strict: bool) -> tuple[list[dict[str, Any]], list[Adjustment]] | None:
@@ -73,11 +73,11 @@ def _adapt(server: str, request: dict[str, Any], *, strict: bool) -> tuple[list[
     options = Options(strict=strict, stream=request.get("stream") is True)
     try:
         check_parameters(body)
-        made = target.kind.adapt(body, target, options)
+        adjustments = target.kind.adapt(body, target, options)
     except (Refusal, BadRequest) as refused:
         return None if refused.param and refused.message else pytest.fail("a refusal names its parameter and says why")
-    calls = next((one.from_ for one in made if one.action == "fan_out"), 1)
-    return [json.loads(target.kind.encode(one, target, options).body) for one in fan_out(body, calls)], made
+    calls = next((adjustment.from_ for adjustment in adjustments if adjustment.action == "fan_out"), 1)
+    return [json.loads(target.kind.encode(item, target, options).body) for item in fan_out(body, calls)], adjustments
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -85,8 +85,8 @@ def _adapt(server: str, request: dict[str, Any], *, strict: bool) -> tuple[list[
 @given(request=requests())
 def test_upstream_server_accepts_every_adapted_request(server: str, request: dict[str, Any]) -> None:
     for strict in (False, True):
-        found = _adapt(server, request, strict=strict)
-        for body in found[0] if found else ():
+        result = _adapt(server, request, strict=strict)
+        for body in result[0] if result else ():
             assert list(objections(server, body)) == []
 
 
@@ -94,23 +94,23 @@ def test_upstream_server_accepts_every_adapted_request(server: str, request: dic
 @SEARCH
 @given(request=requests())
 def test_every_dropped_parameter_is_reported(server: str, request: dict[str, Any]) -> None:
-    found = _adapt(server, request, strict=False)
-    if found is None:
+    result = _adapt(server, request, strict=False)
+    if result is None:
         return
-    told = {one.param for one in found[1]}
+    reported = {item.param for item in result[1]}
     for name, value in request.items():
-        if name not in ("messages", "stream") and value is not None and name not in found[0][0]:
-            assert name in told, f"{name} was lost"
+        if name not in ("messages", "stream") and value is not None and name not in result[0][0]:
+            assert name in reported, f"{name} was lost"
 
 
 @pytest.mark.parametrize("server", SERVERS)
 @SEARCH
 @given(request=requests())
 def test_strict_mode_drops_only_neutral_values(server: str, request: dict[str, Any]) -> None:
-    found = _adapt(server, request, strict=True)
-    for one in found[1] if found else ():
-        if one.action in LOSSY:
-            assert is_neutral(one.param, request.get(one.param)) or one.why in _HARMLESS or one.why.startswith("same value"), one
+    result = _adapt(server, request, strict=True)
+    for item in result[1] if result else ():
+        if item.action in LOSSY:
+            assert is_neutral(item.param, request.get(item.param)) or item.why in _HARMLESS or item.why.startswith("same value"), item
 
 
 _HARMLESS = {

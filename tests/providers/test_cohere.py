@@ -19,22 +19,22 @@ def streamed(*events: dict[str, Any]) -> list[Any]:
     decoder = target.kind.decoder(target, Options(stream=True))
     assert decoder is not None
     out = [chunk for event in events for chunk in decoder.feed("", json.dumps(event).encode())]
-    return [one if one == b"[DONE]" else json.loads(one) for one in out]
+    return [item if item == b"[DONE]" else json.loads(item) for item in out]
 
 
 def test_names_ranges_and_lists_are_adapted_to_cohere() -> None:
-    found = adapt("cohere", {"top_p": 1, "top_k": 900, "stop": ["a", "b", "c", "d", "e", "f"], "frequency_penalty": -1})
-    assert (found.sent["p"], found.sent["k"], found.sent["frequency_penalty"]) == (0.99, 500, 0)
-    assert found.sent["stop_sequences"] == ["a", "b", "c", "d", "e"]
-    assert ("stop", "enforce_locally") in found.actions()
+    result = adapt("cohere", {"top_p": 1, "top_k": 900, "stop": ["a", "b", "c", "d", "e", "f"], "frequency_penalty": -1})
+    assert (result.sent["p"], result.sent["k"], result.sent["frequency_penalty"]) == (0.99, 500, 0)
+    assert result.sent["stop_sequences"] == ["a", "b", "c", "d", "e"]
+    assert ("stop", "enforce_locally") in result.actions()
 
 
 @pytest.mark.parametrize(("choice", "wire"), [("required", "REQUIRED"), ("none", "NONE"), ("auto", None)])
 def test_tool_choices_are_mapped_to_cohere_words(choice: str, wire: str | None) -> None:
-    found = adapt("cohere", {"tools": [TOOL], "tool_choice": choice}).sent
-    assert found.get("tool_choice") == wire
-    assert found["strict_tools"] is True
-    assert "strict" not in found["tools"][0]["function"]
+    result = adapt("cohere", {"tools": [TOOL], "tool_choice": choice}).sent
+    assert result.get("tool_choice") == wire
+    assert result["strict_tools"] is True
+    assert "strict" not in result["tools"][0]["function"]
 
 
 def test_named_tool_choice_is_refused_in_strict_mode() -> None:
@@ -54,8 +54,8 @@ def test_reasoning_effort_becomes_a_thinking_budget(effort: str, thinking: dict[
 
 def test_assistant_message_with_tool_calls_has_no_content() -> None:
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-    given = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": None, "tool_calls": calls}]
-    assert adapt("cohere", {"messages": given}).sent["messages"][1] == {"role": "assistant", "tool_calls": calls}
+    source = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": None, "tool_calls": calls}]
+    assert adapt("cohere", {"messages": source}).sent["messages"][1] == {"role": "assistant", "tool_calls": calls}
 
 
 def test_answer_keeps_text_thinking_tool_calls_and_usage() -> None:
@@ -67,14 +67,20 @@ def test_answer_keeps_text_thinking_tool_calls_and_usage() -> None:
     }
     usage = {"billed_units": {"input_tokens": 1.0, "output_tokens": 1.0}, "tokens": {"input_tokens": 5.0, "output_tokens": 2.0}}
     target = target_for("cohere")
-    given = {"id": "x", "finish_reason": "TOOL_CALL", "message": message, "usage": usage, "logprobs": [{"text": "A", "logprobs": [-1, -2]}]}
-    found = target.kind.decode(json.dumps(given).encode(), target, Options())
-    choice = json.loads(found.body)["choices"][0]
+    source = {
+        "id": "x",
+        "finish_reason": "TOOL_CALL",
+        "message": message,
+        "usage": usage,
+        "logprobs": [{"text": "A", "logprobs": [-1, -2]}],
+    }
+    result = target.kind.decode(json.dumps(source).encode(), target, Options())
+    choice = json.loads(result.body)["choices"][0]
     assert (choice["message"]["content"], choice["message"]["reasoning_content"]) == ("A", "hm I look it up.")
     assert choice["message"]["tool_calls"] == message["tool_calls"]
     assert choice["logprobs"]["content"][0]["logprob"] == -3
-    assert found.usage is not None
-    assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (5, 2)
+    assert result.usage is not None
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (5, 2)
 
 
 def test_answer_with_an_error_finish_is_rejected() -> None:

@@ -93,5 +93,5 @@ class Careless(OpenAICompatible):
     ],
 )
 def test_a_broken_contract_is_reported(words: str) -> None:
-    found = problems(Careless())
-    assert any(words in problem for problem in found), found
+    result = problems(Careless())
+    assert any(words in problem for problem in result), result

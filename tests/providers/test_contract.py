@@ -40,8 +40,8 @@ def _dynamic_lookups(path: Path) -> Iterator[str]:
 
 def test_nothing_looks_up_a_member_of_a_provider_or_decoder_by_name() -> None:
     files = [path for package in ("gateway", "providers") for path in (ROOT / package).rglob("*.py")]
-    found = [line for path in files if str(path.relative_to(ROOT)) not in EXEMPT for line in _dynamic_lookups(path)]
-    assert found == []
+    result = [line for path in files if str(path.relative_to(ROOT)) not in EXEMPT for line in _dynamic_lookups(path)]
+    assert result == []
 
 
 def test_the_lookup_rule_finds_a_lookup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,10 +28,10 @@ def feed(kind: str, *events: Any, names: tuple[str, ...] = ()) -> list[Any]:
     decoder = target.kind.decoder(target, STREAM)
     assert decoder is not None
     out: list[Any] = []
-    for at, event in enumerate(events):
+    for index, event in enumerate(events):
         data = event if isinstance(event, bytes) else json.dumps(event).encode()
-        out += decoder.feed(names[at] if names else "", data)
-    return [one if one == b"[DONE]" else json.loads(one) for one in out]
+        out += decoder.feed(names[index] if names else "", data)
+    return [item if item == b"[DONE]" else json.loads(item) for item in out]
 
 
 @pytest.mark.parametrize("kind", ["openai", "vllm", "openai-compatible", "siati", "cerebras", "groq"])
@@ -57,15 +57,15 @@ def test_implausible_usage_counts_as_not_reported(usage: Any) -> None:
 
 def test_usage_includes_cached_and_reasoning_tokens() -> None:
     details = {"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 3}}
-    found = read_usage({"prompt_tokens": 10, "completion_tokens": 5, **details})
-    assert found is not None
-    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens, found.reasoning_tokens) == (10, 5, 4, 3)
+    result = read_usage({"prompt_tokens": 10, "completion_tokens": 5, **details})
+    assert result is not None
+    assert (result.prompt_tokens, result.completion_tokens, result.cached_tokens, result.reasoning_tokens) == (10, 5, 4, 3)
 
 
 def test_cached_tokens_are_limited_to_prompt_tokens() -> None:
-    found = read_usage({"prompt_tokens": 2, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4000}})
-    assert found is not None
-    assert found.cached_tokens == 2
+    result = read_usage({"prompt_tokens": 2, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4000}})
+    assert result is not None
+    assert result.cached_tokens == 2
 
 
 def test_reasoning_tokens_counted_separately_are_added() -> None:
@@ -88,16 +88,16 @@ def test_answer_with_an_error_finish_is_rejected() -> None:
 
 def test_mistral_thinking_becomes_reasoning_content() -> None:
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "A"}]
-    found = json.loads(decode("mistral", answer({"content": parts}, "stop")).body)["choices"][0]["message"]
-    assert (found["content"], found["reasoning_content"]) == ("A", "hm")
+    result = json.loads(decode("mistral", answer({"content": parts}, "stop")).body)["choices"][0]["message"]
+    assert (result["content"], result["reasoning_content"]) == ("A", "hm")
 
 
 def test_together_logprobs_become_openai_logprobs() -> None:
-    given = answer({"content": "AB"}, "eos")
-    given["choices"][0]["logprobs"] = {"tokens": ["A", "B"], "token_logprobs": [-0.5, None], "top_logprobs": [{"A": -0.5, "C": -2.0}]}
-    found = json.loads(decode("together", given).body)["choices"][0]["logprobs"]["content"]
-    assert [(entry["token"], entry["logprob"]) for entry in found] == [("A", -0.5), ("B", -9999.0)]
-    assert [entry["token"] for entry in found[0]["top_logprobs"]] == ["A", "C"]
+    source = answer({"content": "AB"}, "eos")
+    source["choices"][0]["logprobs"] = {"tokens": ["A", "B"], "token_logprobs": [-0.5, None], "top_logprobs": [{"A": -0.5, "C": -2.0}]}
+    result = json.loads(decode("together", source).body)["choices"][0]["logprobs"]["content"]
+    assert [(entry["token"], entry["logprob"]) for entry in result] == [("A", -0.5), ("B", -9999.0)]
+    assert [entry["token"] for entry in result[0]["top_logprobs"]] == ["A", "C"]
     [streamed] = feed("together", {**chunk({"content": "A"}), "choices": [{"index": 0, "delta": {"content": "A"}, "logprobs": -0.25}]})
     assert streamed["choices"][0]["logprobs"]["content"][0]["logprob"] == -0.25
 
@@ -118,9 +118,9 @@ def test_cerebras_error_chunk_keeps_its_status() -> None:
 
 
 def test_cerebras_chunks_get_missing_choices_and_delta() -> None:
-    found = feed("cerebras", {"id": "x", "usage": {}, "time_info": {}}, {"choices": [{"index": 0, "finish_reason": "stop"}]})
-    assert found[0]["choices"] == []
-    assert found[1]["choices"][0]["delta"] == {}
+    result = feed("cerebras", {"id": "x", "usage": {}, "time_info": {}}, {"choices": [{"index": 0, "finish_reason": "stop"}]})
+    assert result[0]["choices"] == []
+    assert result[1]["choices"][0]["delta"] == {}
 
 
 def test_repeated_goodfire_tokens_are_removed() -> None:
@@ -132,14 +132,14 @@ def test_repeated_goodfire_tokens_are_removed() -> None:
         ).encode()
 
     sent = [piece(0, 0, "A"), piece(1, 0, "X"), piece(0, 0, "A"), piece(0, 1, "B"), piece(1, 1, "Y"), piece(1, 0, "X")]
-    found = [json.loads(one) for data in sent for one in decoder.feed("", data)]
-    assert [(one["choices"][0]["index"], one["choices"][0]["delta"]["content"]) for one in found] == [
+    result = [json.loads(item) for data in sent for item in decoder.feed("", data)]
+    assert [(item["choices"][0]["index"], item["choices"][0]["delta"]["content"]) for item in result] == [
         (0, "A"),
         (1, "X"),
         (0, "B"),
         (1, "Y"),
     ]
-    assert [one["choices"][0]["delta"].get("role") for one in found] == ["assistant", "assistant", None, None]
-    assert {one["created"] for one in found} == {5}
-    [ended] = [json.loads(one) for one in decoder.end()]
-    assert [(one["index"], one["finish_reason"]) for one in ended["choices"]] == [(0, "stop"), (1, "stop")]
+    assert [item["choices"][0]["delta"].get("role") for item in result] == ["assistant", "assistant", None, None]
+    assert {item["created"] for item in result} == {5}
+    [finished] = [json.loads(item) for item in decoder.end()]
+    assert [(item["index"], item["finish_reason"]) for item in finished["choices"]] == [(0, "stop"), (1, "stop")]

@@ -92,8 +92,8 @@ def test_google_error_details_are_read() -> None:
     ],
 )
 def test_prompt_too_long_is_always_context_length_exceeded(status: int, error: dict[str, str]) -> None:
-    found = fail(status, {"error": error})
-    assert (found.kind, found.status, found.code) == ("client_error", 400, "context_length_exceeded")
+    result = fail(status, {"error": error})
+    assert (result.kind, result.status, result.code) == ("client_error", 400, "context_length_exceeded")
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,10 @@ def test_retry_after_is_parsed_and_bounded(headers: dict[str, str], seconds: flo
 def test_credentials_are_redacted_from_the_message() -> None:
     target = target_for("openai")
     words = "Incorrect API key provided: sk-proj-abcdefghijklmnop. KEY Bearer abc.def.ghi AIzaSyDabcdefghijk"
-    found = target.kind.failure(401, {}, json.dumps({"error": {"message": words}}).encode(), target).message
-    assert "abcdefghij" not in found
-    assert "abc.def" not in found
-    assert "Incorrect API key provided" in found
+    result = target.kind.failure(401, {}, json.dumps({"error": {"message": words}}).encode(), target).message
+    assert "abcdefghij" not in result
+    assert "abc.def" not in result
+    assert "Incorrect API key provided" in result
 
 
 def test_long_message_is_shortened_and_made_printable() -> None:
@@ -151,9 +151,9 @@ _JSON = st.recursive(
 @given(st.integers(300, 599), _JSON)
 @example(422, {"detail": [{"loc": True, "msg": None}]})
 def test_random_json_error_bodies_never_raise(status: int, body: Any) -> None:
-    found = read_failure(status, {}, json.dumps(body).encode())
-    assert found.message
-    assert all(word is None or isinstance(word, str) for word in (found.code, found.param, found.type))
+    result = read_failure(status, {}, json.dumps(body).encode())
+    assert result.message
+    assert all(word is None or isinstance(word, str) for word in (result.code, result.param, result.type))
 
 
 SEEN_IN_THE_WILD = [
@@ -182,8 +182,8 @@ SEEN_IN_THE_WILD = [
 )
 def test_retry_after_is_within_one_day_for_any_header(value: str, millis: str | None) -> None:
     headers = {"retry-after": value} if millis is None else {"retry-after": value, "retry-after-ms": millis}
-    found = read_retry_after(headers, lambda: NOW)
-    assert found is None or 0 <= found <= 86_400
+    result = read_retry_after(headers, lambda: NOW)
+    assert result is None or 0 <= result <= 86_400
 
 
 @given(st.integers(0, 10**11))
@@ -201,5 +201,5 @@ def test_retry_after_date_becomes_seconds(offset: int) -> None:
 @given(st.text(max_size=30))
 def test_google_retry_delay_is_bounded(delay: str) -> None:
     wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
-    found = fail(429, [{"error": {"code": 429, "message": "m", "details": [wait]}}]).retry_after
-    assert found is None or 0 <= found <= 86_400
+    result = fail(429, [{"error": {"code": 429, "message": "m", "details": [wait]}}]).retry_after
+    assert result is None or 0 <= result <= 86_400

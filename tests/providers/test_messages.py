@@ -18,8 +18,8 @@ CALLS = [{"id": "call_12345", "type": "function", "function": {"name": "f", "arg
 
 def messages(kind: str, given: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
     """Return the messages that the provider gets."""
-    found: list[dict[str, Any]] = adapt(kind, {"messages": given}, **more).sent["messages"]
-    return found
+    result: list[dict[str, Any]] = adapt(kind, {"messages": given}, **more).sent["messages"]
+    return result
 
 
 def test_role_written_with_json_escapes_is_detected() -> None:
@@ -29,16 +29,16 @@ def test_role_written_with_json_escapes_is_detected() -> None:
 
 
 def test_system_prompt_is_prepended_to_a_leading_system_message() -> None:
-    given = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
-    found = adapt("openai", {"messages": given, "system_prompt": "Be brief."})
-    assert found.sent["messages"] == [{"role": "system", "content": "Be brief.\n\nBe kind."}, given[1]]
-    assert found.actions() == [("system_prompt", "reshape")]
+    source = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    result = adapt("openai", {"messages": source, "system_prompt": "Be brief."})
+    assert result.sent["messages"] == [{"role": "system", "content": "Be brief.\n\nBe kind."}, source[1]]
+    assert result.actions() == [("system_prompt", "reshape")]
 
 
 def test_system_prompt_is_prepended_to_a_system_message_of_parts() -> None:
-    given = [{"role": "developer", "content": [{"type": "text", "text": "B"}]}, {"role": "user", "content": "Hi"}]
-    found = adapt("openai", {"messages": given, "system_prompt": "A"}).sent["messages"][0]
-    assert found == {"role": "developer", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]}
+    source = [{"role": "developer", "content": [{"type": "text", "text": "B"}]}, {"role": "user", "content": "Hi"}]
+    result = adapt("openai", {"messages": source, "system_prompt": "A"}).sent["messages"][0]
+    assert result == {"role": "developer", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]}
 
 
 def test_an_empty_system_prompt_adds_nothing() -> None:
@@ -47,24 +47,24 @@ def test_an_empty_system_prompt_adds_nothing() -> None:
 
 
 def test_neighbours_of_one_role_are_merged_except_tool_messages() -> None:
-    given = [
+    source = [
         {"role": "user", "content": "A"},
         {"role": "user", "content": [{"type": "text", "text": "B"}]},
         {"role": "assistant", "content": None, "tool_calls": CALLS},
         {"role": "tool", "tool_call_id": "call_12345", "content": "1"},
         {"role": "tool", "tool_call_id": "call_12345", "content": "2"},
     ]
-    assert messages("siati", given) == [
+    assert messages("siati", source) == [
         {"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]},
-        *given[2:],
+        *source[2:],
     ]
 
 
 def test_text_parts_become_a_string_if_only_a_string_is_accepted() -> None:
-    given = [{"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]}]
-    found = adapt("goodfire", {"messages": given})
-    assert found.sent["messages"] == [{"role": "user", "content": "AB"}]
-    assert ("messages[0].content", "reshape") in found.actions()
+    source = [{"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]}]
+    result = adapt("goodfire", {"messages": source})
+    assert result.sent["messages"] == [{"role": "user", "content": "AB"}]
+    assert ("messages[0].content", "reshape") in result.actions()
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_unsupported_content_is_refused_with_its_path(kind: str, role: str) -> N
 
 
 def test_ollama_accepts_images_only_as_data_uris() -> None:
-    given = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]
-    assert messages("ollama", given) == given
+    source = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]
+    assert messages("ollama", source) == source
 
 
 def test_tool_call_messages_are_refused_without_tool_support() -> None:
@@ -89,33 +89,33 @@ def test_tool_call_messages_are_refused_without_tool_support() -> None:
 
 
 def test_tool_call_and_result_get_the_same_short_id() -> None:
-    given = [
+    source = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "", "tool_calls": CALLS},
         {"role": "tool", "tool_call_id": "call_12345", "content": "1"},
     ]
-    found = messages("mistral", given)
-    assert found[1]["tool_calls"][0]["id"] == found[2]["tool_call_id"] == short_id("call_12345")
+    result = messages("mistral", source)
+    assert result[1]["tool_calls"][0]["id"] == result[2]["tool_call_id"] == short_id("call_12345")
     assert len(short_id("call_12345")) == 9
     assert short_id("abcDEF123") == "abcDEF123"
 
 
 def test_unsupported_names_are_dropped_or_refused_in_strict_mode() -> None:
-    given = [{"role": "user", "content": "Hi", "name": "ann"}]
-    assert messages("groq", given) == [{"role": "user", "content": "Hi"}]
+    source = [{"role": "user", "content": "Hi", "name": "ann"}]
+    assert messages("groq", source) == [{"role": "user", "content": "Hi"}]
     with pytest.raises(Refusal) as refused:
-        adapt("groq", {"messages": given}, strict=True)
+        adapt("groq", {"messages": source}, strict=True)
     assert refused.value.param == "messages[0].name"
 
 
 @pytest.mark.parametrize("kind", ["fireworks", "friendli", "mistral", "deepseek"])
 def test_json_mode_warns_if_no_message_contains_json(kind: str) -> None:
-    asked = {"response_format": {"type": "json_object"}}
-    assert ("response_format", "warn") in adapt(kind, asked).actions()
-    assert ("response_format", "warn") not in adapt(kind, {**asked, "messages": [{"role": "user", "content": "Json?"}]}).actions()
+    requested = {"response_format": {"type": "json_object"}}
+    assert ("response_format", "warn") in adapt(kind, requested).actions()
+    assert ("response_format", "warn") not in adapt(kind, {**requested, "messages": [{"role": "user", "content": "Json?"}]}).actions()
 
 
 def test_discouraged_temperature_and_top_p_pass_with_a_warning() -> None:
-    found = adapt("fireworks", {"temperature": 0.5, "top_p": 0.5}, strict=True)
-    assert (found.sent["temperature"], found.sent["top_p"]) == (0.5, 0.5)
-    assert found.actions() == [("temperature", "warn")]
+    result = adapt("fireworks", {"temperature": 0.5, "top_p": 0.5}, strict=True)
+    assert (result.sent["temperature"], result.sent["top_p"]) == (0.5, 0.5)
+    assert result.actions() == [("temperature", "warn")]

@@ -26,8 +26,8 @@ TURNS = [{"role": "user", "content": "word " * 400}, {"role": "assistant", "cont
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     upstream = Upstream(lambda _: Reply(500))
-    with running([_way(server) for server in SERVERS], upstream, tmp_path_factory.mktemp("gateway")) as found:
-        yield found
+    with running([_way(server) for server in SERVERS], upstream, tmp_path_factory.mktemp("gateway")) as result:
+        yield result
     upstream.close()
 
 

@@ -45,7 +45,7 @@ def test_a_discouraged_pair_is_sent_with_a_warning() -> None:
 def test_the_common_rules_are_applied_by_the_gateway_itself() -> None:
     body = Body(b'{"messages":[],"timeout_microseconds":5,"context_length_exceeded_behavior":"truncate"}')
     rules = compile_rules((*GATEWAY_RULES, *CONTEXT_POLICY), "m", unknown="pass")
-    actions = [(made.param, made.action) for made in rules.apply(body, "vendor", Options(), {})]
+    actions = [(adjustment.param, adjustment.action) for adjustment in rules.apply(body, "vendor", Options(), {})]
     assert ("timeout_microseconds", "enforce_locally") in actions
     assert ("context_length_exceeded_behavior", "drop") in actions
     assert json.loads(body.encode()) == {"messages": []}

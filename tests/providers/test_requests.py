@@ -28,8 +28,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     ways = list(dict.fromkeys(_way(case) for _, case, _ in CHATS))
     upstream = Upstream(lambda request: good_reply(ways[int(request.path.split("/")[1][1:])].kind, request))
     folder: Path = tmp_path_factory.mktemp("gateway")
-    with running(ways, upstream, folder) as found:
-        yield found
+    with running(ways, upstream, folder) as result:
+        yield result
     upstream.close()
 
 
@@ -47,7 +47,7 @@ def send_by_http(gateway: Gateway, case: Case, strict: bool) -> Sent:
         url=gateway.upstream_url(way, requests[0].path),
         headers=requests[0].headers,
         bodies=tuple(request.body for request in requests),
-        adjustments=tuple({"from": None, "to": None, **one} for one in adjustments),
+        adjustments=tuple({"from": None, "to": None, **adjustment} for adjustment in adjustments),
     )
 
 

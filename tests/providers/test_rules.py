@@ -17,9 +17,9 @@ from tests.providers.adapting import HI, adapt, target_for
 
 def run(rules: Any, body: dict[str, Any], *, strict: bool = False, stream: bool = False) -> tuple[dict[str, Any], list[Adjustment]]:
     """Apply rules to a body."""
-    given = Body(json.dumps(body).encode())
-    made = CompiledRules(rules, unknown="drop").apply(given, "it", Options(strict=strict, stream=stream), {})
-    return json.loads(given.encode()), made
+    source = Body(json.dumps(body).encode())
+    adjustments = CompiledRules(rules, unknown="drop").apply(source, "it", Options(strict=strict, stream=stream), {})
+    return json.loads(source.encode()), adjustments
 
 
 @pytest.mark.parametrize("kind", ["openai", "azure", "openai-compatible", "vllm", "llamacpp", "groq", "xai", "openrouter"])
@@ -47,9 +47,11 @@ def test_the_caller_s_name_for_the_model_is_replaced_by_the_target_s() -> None:
     [(2.5, 2, True), (-0.1, 0, True), (2, 2, False), (0, 0, False), (1.5, 1.5, False), (None, None, False)],
 )
 def test_range_clamps_and_reports(value: Any, sent: Any, clamped: bool) -> None:
-    body, made = run((Range("temperature", 0, 2),), {"temperature": value})
+    body, adjustments = run((Range("temperature", 0, 2),), {"temperature": value})
     assert body == {"temperature": sent}
-    assert [(one.action, one.from_, one.to) for one in made] == ([("clamp", value, sent)] if clamped else [])
+    assert [(adjustment.action, adjustment.from_, adjustment.to) for adjustment in adjustments] == (
+        [("clamp", value, sent)] if clamped else []
+    )
 
 
 def test_range_refuses_in_strict_mode_or_if_clamping_is_disabled() -> None:
@@ -74,9 +76,9 @@ def test_range_refuses_in_strict_mode_or_if_clamping_is_disabled() -> None:
     ],
 )
 def test_the_smaller_of_two_output_caps_is_sent(caps: dict[str, Any], sent: int, actions: list[tuple[str, str]]) -> None:
-    body, made = run((OutputCap("max_tokens"),), caps)
+    body, adjustments = run((OutputCap("max_tokens"),), caps)
     assert body == {"max_tokens": sent}
-    assert [(one.param, one.action) for one in made] == actions
+    assert [(adjustment.param, adjustment.action) for adjustment in adjustments] == actions
 
 
 def test_different_output_caps_are_refused_in_strict_mode() -> None:
@@ -86,9 +88,9 @@ def test_different_output_caps_are_refused_in_strict_mode() -> None:
 
 
 def test_a_neutral_value_is_dropped_in_strict_mode_too() -> None:
-    body, made = run((Drop("frequency_penalty"), Drop("logit_bias")), {"frequency_penalty": 0.0, "logit_bias": {}}, strict=True)
+    body, adjustments = run((Drop("frequency_penalty"), Drop("logit_bias")), {"frequency_penalty": 0.0, "logit_bias": {}}, strict=True)
     assert body == {}
-    assert [(one.param, one.action, one.why) for one in made] == [
+    assert [(adjustment.param, adjustment.action, adjustment.why) for adjustment in adjustments] == [
         ("frequency_penalty", "drop", "neutral value"),
         ("logit_bias", "drop", "neutral value"),
     ]
@@ -101,9 +103,9 @@ def test_false_is_not_a_neutral_value_for_temperature() -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("top_k", "unsupported_parameter"), ("frobnicate", "unknown_parameter")])
 def test_a_field_without_a_rule_is_dropped_and_in_strict_mode_refused(name: str, code: str) -> None:
-    body, made = run((Accepts("model"),), {"model": "m", name: 3})
+    body, adjustments = run((Accepts("model"),), {"model": "m", name: 3})
     assert body == {"model": "m"}
-    assert [(one.param, one.action) for one in made] == [(name, "drop")]
+    assert [(adjustment.param, adjustment.action) for adjustment in adjustments] == [(name, "drop")]
     with pytest.raises(Refusal) as refused:
         run((Accepts("model"),), {"model": "m", name: 3}, strict=True)
     assert (refused.value.param, refused.value.code) == (name, code)
@@ -132,15 +134,15 @@ def test_model_rules_replace_only_the_general_rules_of_the_same_parameter() -> N
     ],
 )
 def test_unsupported_word_is_mapped_to_the_nearest_or_dropped(rule: OneOf, body: Any, sent: Any, made: str | None) -> None:
-    found, adjustments = run((rule,), {"reasoning_effort": body})
-    assert found.get("reasoning_effort") == sent
-    assert [one.action for one in adjustments] == ([made] if made else [])
+    result, adjustments = run((rule,), {"reasoning_effort": body})
+    assert result.get("reasoning_effort") == sent
+    assert [adjustment.action for adjustment in adjustments] == ([made] if made else [])
 
 
 def test_provider_name_wins_over_the_renamed_parameter() -> None:
-    body, made = run((Accepts("random_seed"), Rename("seed", "random_seed")), {"seed": 1, "random_seed": 2})
+    body, adjustments = run((Accepts("random_seed"), Rename("seed", "random_seed")), {"seed": 1, "random_seed": 2})
     assert body == {"random_seed": 2}
-    assert [(one.param, one.action) for one in made] == [("seed", "drop")]
+    assert [(adjustment.param, adjustment.action) for adjustment in adjustments] == [("seed", "drop")]
 
 
 def test_the_rules_of_a_new_name_run_after_a_rename() -> None:
@@ -158,8 +160,8 @@ def test_default_applies_only_if_the_caller_sets_no_value() -> None:
 @pytest.mark.parametrize("value", ["line\nbreak", "ümlaut", "x" * 300, ""])
 def test_values_not_valid_in_a_header_are_dropped(value: str) -> None:
     body = Body(json.dumps({"user": value}).encode())
-    made = CompiledRules((MoveToHeader("user", "X-User"),), unknown="drop").apply(body, "it", Options(), {})
-    assert (body.headers, [one.action for one in made]) == ({}, ["drop"])
+    adjustments = CompiledRules((MoveToHeader("user", "X-User"),), unknown="drop").apply(body, "it", Options(), {})
+    assert (body.headers, [adjustment.action for adjustment in adjustments]) == ({}, ["drop"])
     assert json.loads(body.encode()) == {}
 
 
@@ -171,9 +173,9 @@ def test_false_without_effect_is_not_mapped() -> None:
 
 
 def test_stop_strings_beyond_the_limit_are_enforced_locally_or_refused() -> None:
-    body, made = run((StopStrings("stop", limit=2),), {"stop": ["a", "b", "c"]})
+    body, adjustments = run((StopStrings("stop", limit=2),), {"stop": ["a", "b", "c"]})
     assert body == {"stop": ["a", "b"]}
-    assert [(one.action, one.from_, one.to) for one in made] == [("enforce_locally", 3, 2)]
+    assert [(adjustment.action, adjustment.from_, adjustment.to) for adjustment in adjustments] == [("enforce_locally", 3, 2)]
     with pytest.raises(Refusal):
         run((StopStrings("stop", limit=2),), {"stop": ["a", "b", "c"]}, strict=True)
 
@@ -183,22 +185,22 @@ def test_stop_strings_beyond_the_limit_are_enforced_locally_or_refused() -> None
     [(None, {"include_usage": True}), ({}, {"include_usage": True}), ({"include_usage": False, "x": 1}, {"include_usage": True, "x": 1})],
 )
 def test_usage_is_requested_on_every_stream(given: Any, sent: Any) -> None:
-    body, made = run((Accepts("stream"), StreamUsage("stream_options")), {"stream": True, "stream_options": given}, stream=True)
+    body, adjustments = run((Accepts("stream"), StreamUsage("stream_options")), {"stream": True, "stream_options": given}, stream=True)
     assert body["stream_options"] == sent
-    assert [one.action for one in made] == ["set_default"]
+    assert [adjustment.action for adjustment in adjustments] == ["set_default"]
 
 
 def test_usage_requested_by_the_caller_is_not_reported_as_a_change() -> None:
-    given = {"stream": True, "stream_options": {"include_usage": True}}
-    assert run((Accepts("stream"), StreamUsage("stream_options")), given, stream=True) == (given, [])
+    source = {"stream": True, "stream_options": {"include_usage": True}}
+    assert run((Accepts("stream"), StreamUsage("stream_options")), source, stream=True) == (source, [])
 
 
 def test_several_choices_become_several_requests_with_different_seeds() -> None:
     for seed, seeds in ((42, [42, 43, 44]), ([7, 8, 9], [7, 8, 9]), (None, [None] * 3), (2**63 - 1, [2**63 - 1, -(2**63), 1 - 2**63])):
         body = Body(json.dumps({"seed": seed, "n": 3} if seed is not None else {"n": 3}).encode())
-        made = CompiledRules((Choices(param="n"),), unknown="drop").apply(body, "it", Options(), {})
-        assert [(one.param, one.action, one.from_) for one in made] == [("n", "fan_out", 3)]
-        assert [json.loads(one.encode()).get("seed") for one in fan_out(body, 3)] == seeds
+        adjustments = CompiledRules((Choices(param="n"),), unknown="drop").apply(body, "it", Options(), {})
+        assert [(adjustment.param, adjustment.action, adjustment.from_) for adjustment in adjustments] == [("n", "fan_out", 3)]
+        assert [json.loads(item.encode()).get("seed") for item in fan_out(body, 3)] == seeds
 
 
 def test_more_choices_than_max_fanout_are_refused() -> None:
@@ -215,10 +217,10 @@ def test_list_of_one_seed_becomes_that_seed() -> None:
 
 
 def test_legacy_functions_become_tools_and_the_rules_for_tools_apply() -> None:
-    found = adapt("friendli", {"functions": [{"name": "f"}], "function_call": {"name": "f"}})
-    assert found.sent["tools"] == [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
-    assert found.sent["tool_choice"] == {"type": "function", "function": {"name": "f"}}
-    assert found.actions()[:2] == [("functions", "reshape"), ("function_call", "reshape")]
+    result = adapt("friendli", {"functions": [{"name": "f"}], "function_call": {"name": "f"}})
+    assert result.sent["tools"] == [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+    assert result.sent["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    assert result.actions()[:2] == [("functions", "reshape"), ("function_call", "reshape")]
 
 
 def test_legacy_functions_with_tools_are_refused_in_strict_mode() -> None:

@@ -42,8 +42,8 @@ def _way(server: str) -> Way:
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     upstream = Upstream(lambda _: Reply(500))
-    with running([_way(server) for server in SERVERS], upstream, tmp_path_factory.mktemp("gateway")) as found:
-        yield found
+    with running([_way(server) for server in SERVERS], upstream, tmp_path_factory.mktemp("gateway")) as result:
+        yield result
     upstream.close()
 
 
@@ -107,13 +107,13 @@ def test_caller_gets_an_openai_stream(gateway: Gateway, strict: Callable[[str], 
     request = {"messages": HI, "stream": True, "stream_options": {"include_usage": True}}
     response = gateway.ask(strict(server), request, receipt=False)
     chunks = chunks_of(response)
-    choices = [choice for one in chunks for choice in one["choices"]]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
     assert "".join(choice["delta"].get("content") or "" for choice in choices) == "Hello there"
     assert [choice["finish_reason"] for choice in choices if choice["finish_reason"] is not None] == ["stop"]
     assert sum(choice["delta"].get("role") == "assistant" for choice in choices) == 1
     assert response.text.endswith("data: [DONE]\n\n")
-    assert all(one["object"] == "chat.completion.chunk" and isinstance(one["created"], int) for one in chunks)
-    usages = [one["usage"] for one in chunks if one.get("usage")]
+    assert all(chunk["object"] == "chat.completion.chunk" and isinstance(chunk["created"], int) for chunk in chunks)
+    usages = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
     if _way(server).kind in NO_USAGE:
         return
     assert [(usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) for usage in usages] == [(5, 2, 7)]
@@ -126,7 +126,7 @@ def test_caller_gets_a_complete_tool_call(gateway: Gateway, strict: Callable[[st
     request = {"messages": HI, "tools": [WEATHER], "stream": stream}
     response = gateway.ask(strict(server), request, receipt=False)
     if stream:
-        choices = [choice for one in chunks_of(response) for choice in one["choices"]]
+        choices = [choice for item in chunks_of(response) for choice in item["choices"]]
         pieces = [call for choice in choices for call in choice["delta"].get("tool_calls") or ()]
         assert {piece["index"] for piece in pieces} == {0}
         name = "".join(piece["function"].get("name") or "" for piece in pieces)

@@ -79,8 +79,8 @@ def test_cerebras_adds_choices_and_delta_only_where_they_are_missing() -> None:
     usage = {"usage": {}}
     assert fill_choices(usage)
     assert usage == {"usage": {}, "choices": []}
-    whole = b'{"choices":[{"delta":{}}]}'
-    assert CerebrasChunks().feed("", whole) == (whole,)
+    full = b'{"choices":[{"delta":{}}]}'
+    assert CerebrasChunks().feed("", full) == (full,)
 
 
 def test_groq_reports_errors_and_usage_inside_x_groq() -> None:

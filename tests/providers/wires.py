@@ -19,7 +19,7 @@ def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict
 
 def answer(message: dict[str, Any], finish: str, count: int = 1, **more: Any) -> dict[str, Any]:
     """Return a JSON answer in OpenAI's format with `count` equal choices."""
-    choices = [{"index": at, "message": {"role": "assistant", **message}, "finish_reason": finish} for at in range(count)]
+    choices = [{"index": index, "message": {"role": "assistant", **message}, "finish_reason": finish} for index in range(count)]
     return {"id": "c1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, **more}
 
 
@@ -67,16 +67,16 @@ def _stream(kind: str, calls: bool, body: dict[str, Any]) -> list[dict[str, Any]
     finish = "tool_calls" if calls else "eos" if kind == "together" else "stop"
     running = "null" if kind == "friendli" else None
     chunks = [chunk({"role": "assistant", "content": ""}, running), *(chunk(piece, running) for piece in pieces)]
-    asked = (body.get("stream_options") or {}).get("include_usage")
+    requested = (body.get("stream_options") or {}).get("include_usage")
     if kind == "groq":
         return [*chunks, chunk({}, finish, x_groq={"id": "r", "usage": USAGE})]
-    if kind in ("fireworks", "mistral", "together") or (asked and kind in ("siati", "ollama")):
+    if kind in ("fireworks", "mistral", "together") or (requested and kind in ("siati", "ollama")):
         return [*chunks, chunk({}, finish, usage=USAGE)]
     last = chunk({}, finish)
     if kind == "cerebras":
         timed = {key: value for key, value in last.items() if key != "choices"} | {"usage": USAGE, "time_info": {"total_time": 0.1}}
         return [*chunks, last, timed]
-    return [*chunks, last, {**last, "choices": [], "usage": USAGE}] if asked else [*chunks, last]
+    return [*chunks, last, {**last, "choices": [], "usage": USAGE}] if requested else [*chunks, last]
 
 
 def _goodfire_stream() -> list[dict[str, Any]]:
@@ -88,9 +88,9 @@ def _goodfire_stream() -> list[dict[str, Any]]:
             "created": None,
             "model": "m",
             "system_fingerprint": "f",
-            "choices": [{"index": 0, "gf_token_index": at, "delta": {"role": "assistant", "content": text}, "finish_reason": None}],
+            "choices": [{"index": 0, "gf_token_index": index, "delta": {"role": "assistant", "content": text}, "finish_reason": None}],
         }
-        for at, text in pieces
+        for index, text in pieces
     ]
 
 
@@ -105,8 +105,8 @@ def _anthropic(streams: bool, calls: bool) -> Reply:
     reason = "tool_use" if calls else "end_turn"
     if not streams:
         content = [block or {"type": "text", "text": "Hello there"}]
-        told = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content}
-        return json_reply({**told, "stop_reason": reason, "stop_sequence": None, "usage": usage})
+        reported = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content}
+        return json_reply({**reported, "stop_reason": reason, "stop_sequence": None, "usage": usage})
     start = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": {**usage, "output_tokens": 1}}
     if block:
         opened = {**block, "input": {}}

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from gateway.attempts.hedge import MOST_CREDIT
+from gateway.attempts.hedge import MAX_SAVED_HEDGES
 from gateway.config import load as config
 from gateway.config.route import Balance
 from gateway.config.types import Config
@@ -55,10 +55,10 @@ def test_each_balance_policy_has_a_row() -> None:
     assert re.findall(r"^\| `(\w+)`[^|]*\| ", section, re.MULTILINE) == list(get_args(Balance))
 
 
-@pytest.mark.parametrize("said", [
+@pytest.mark.parametrize("text", [
     f"a percentile needs {MIN_OBSERVATIONS:.0f} answers", f"joins after {NEXT_ADDRESS_DELAY_S * 1000:.0f} ms",
     f"kept for {ThreadResolver().ttl:.0f} s",
-    "ten may be saved up" if MOST_CREDIT == 10 else "?",
+    "ten may be saved up" if MAX_SAVED_HEDGES == 10 else "?",
 ])  # fmt: skip
-def test_numbers_match_the_code(said: str) -> None:
-    assert said in " ".join(DOC.read_text().split())
+def test_numbers_match_the_code(text: str) -> None:
+    assert text in " ".join(DOC.read_text().split())

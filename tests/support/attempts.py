@@ -9,7 +9,7 @@ from typing import Any, cast
 import providers
 from gateway.attempts.progress import Progress
 from gateway.call import Call
-from gateway.config.types import ModelSettings
+from gateway.config.model import ModelSettings
 from gateway.http.caller import Caller, CallerDeadlines
 from gateway.targets.backend import Backend
 from gateway.targets.candidate import Candidate

@@ -1,4 +1,4 @@
-"""Turns at a target: never more than allowed, first come first served, nobody forgotten."""
+"""A bulkhead never exceeds its limit, admits in order of arrival, and loses no slot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 from gateway.targets.bulkhead import Bulkhead
 
 
-async def test_so_many_run_so_many_wait_and_the_rest_is_turned_away() -> None:
+async def test_calls_beyond_the_limit_and_the_queue_are_rejected() -> None:
     bulkhead = Bulkhead(2, 3, 5.0)
     assert [await bulkhead.acquire(60), await bulkhead.acquire(60)] == [True, True]
     waiting = [asyncio.create_task(bulkhead.acquire(60)) for _ in range(3)]
@@ -17,14 +17,14 @@ async def test_so_many_run_so_many_wait_and_the_rest_is_turned_away() -> None:
     assert not await bulkhead.acquire(60)
     bulkhead.release()
     await asyncio.sleep(0.01)
-    assert [one.done() for one in waiting] == [True, False, False]
+    assert [task.done() for task in waiting] == [True, False, False]
     bulkhead.release()
     bulkhead.release()
     assert await asyncio.gather(*waiting) == [True, True, True]
     assert (bulkhead.running, bulkhead.waiting) == (2, 0)
 
 
-async def test_who_waits_too_long_is_turned_away() -> None:
+async def test_a_call_is_rejected_after_the_maximum_wait() -> None:
     bulkhead = Bulkhead(1, 5, 0.05)
     await bulkhead.acquire(60)
     assert not await bulkhead.acquire(60)
@@ -32,7 +32,7 @@ async def test_who_waits_too_long_is_turned_away() -> None:
     assert (bulkhead.running, bulkhead.waiting) == (1, 0)
 
 
-async def test_more_room_lets_in_who_waits() -> None:
+async def test_a_higher_limit_admits_queued_calls() -> None:
     bulkhead = Bulkhead(1, 5, 60.0)
     await bulkhead.acquire(60)
     waiting = asyncio.create_task(bulkhead.acquire(60))
@@ -41,25 +41,35 @@ async def test_more_room_lets_in_who_waits() -> None:
     assert await waiting
 
 
-async def test_no_turn_is_lost_or_made_up_by_who_leaves_in_any_moment() -> None:
+async def test_calls_cancelled_at_any_moment_neither_lose_nor_add_slots() -> None:
     draw = random.Random(7)
     bulkhead = Bulkhead(3, 50, 60.0)
-    most = 0
+    peak = 0
 
     async def call() -> None:
-        nonlocal most
+        nonlocal peak
         if await bulkhead.acquire(60):
             try:
-                most = max(most, bulkhead.running)
+                peak = max(peak, bulkhead.running)
                 await asyncio.sleep(draw.random() / 1000)
             finally:
                 bulkhead.release()
 
     for _ in range(40):
         tasks = [asyncio.create_task(call()) for _ in range(20)]
-        for one in tasks:
+        for task in tasks:
             if draw.random() < 0.5:
-                asyncio.get_running_loop().call_later(draw.random() / 200, one.cancel)
+                asyncio.get_running_loop().call_later(draw.random() / 200, task.cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
         assert (bulkhead.running, bulkhead.waiting) == (0, 0)
-    assert most == 3
+    assert peak == 3
+
+
+async def test_removing_the_limit_admits_every_queued_call() -> None:
+    bulkhead = Bulkhead(1, 5, 60.0)
+    await bulkhead.acquire(60)
+    waiting = [asyncio.create_task(bulkhead.acquire(60)) for _ in range(3)]
+    await asyncio.sleep(0)
+    bulkhead.remove_limit()
+    assert await asyncio.gather(*waiting) == [True, True, True]
+    assert bulkhead.running == 4

@@ -1,4 +1,4 @@
-"""Cooldowns through a real Redis: heard within about a second, told by Redis' clock, kept over a restart, forgotten when they are over."""
+"""Cooldowns shared through a real Redis: applied within about a second, kept over a restart, removed after their end."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ async def join() -> AsyncIterator[Join]:
     async def one(address: RedisAddress, reports: list[str] | None = None) -> TargetRegistry:
         health = TargetRegistry()
         health.configure({"p": ProviderConfig(name="p")})
-        say = OutageLog(([] if reports is None else reports).append).for_subject("cooldowns")
-        shared = SharedCooldowns(health, partial(open_client, address, "health"), say, interval_s=0.1)
+        report = OutageLog(([] if reports is None else reports).append).for_subject("cooldowns")
+        shared = SharedCooldowns(health, partial(open_client, address, "health"), report, interval_s=0.1)
         running.append(shared)
         await shared.start()
         return health
@@ -52,7 +52,7 @@ async def join() -> AsyncIterator[Join]:
         await shared.stop()
 
 
-async def test_u29_what_cools_here_cools_everywhere(redis: RedisAddress, join: Join) -> None:
+async def test_u29_a_cooldown_applies_to_every_instance(redis: RedisAddress, join: Join) -> None:
     here, there = await join(redis), await join(redis)
     here.health_of(TARGET).record_failure(TARGET, LIMITED)
     await eventually(lambda: there.health_of(TARGET).state == "cooling")
@@ -60,7 +60,7 @@ async def test_u29_what_cools_here_cools_everywhere(redis: RedisAddress, join: J
     assert abs(here.health_of(TARGET).seconds_left - there.health_of(TARGET).seconds_left) < 1
 
 
-async def test_u29_a_process_that_starts_anew_recovers_on_schedule(redis: RedisAddress, join: Join) -> None:
+async def test_u29_a_restarted_process_applies_the_rest_of_the_cooldown(redis: RedisAddress, join: Join) -> None:
     before = await join(redis)
     for _ in range(5):
         before.health_of(TARGET).record_failure(TARGET, Failure("server_error", "", 500))
@@ -72,7 +72,7 @@ async def test_u29_a_process_that_starts_anew_recovers_on_schedule(redis: RedisA
     assert after.health_of(TARGET).ejected
 
 
-async def test_u29_a_credential_is_known_by_no_part_of_it(redis: RedisAddress, join: Join) -> None:
+async def test_u29_credentials_are_stored_by_fingerprint(redis: RedisAddress, join: Join) -> None:
     here, there = await join(redis), await join(redis)
     for health in (here, there):
         health.health_of(TARGET).pick_credential([TARGET, OTHER])
@@ -85,7 +85,7 @@ async def test_u29_a_credential_is_known_by_no_part_of_it(redis: RedisAddress, j
     await client.aclose()
 
 
-async def test_what_is_over_is_forgotten_in_the_store(redis: RedisAddress, join: Join) -> None:
+async def test_ended_cooldowns_are_removed_from_the_store(redis: RedisAddress, join: Join) -> None:
     here = await join(redis)
     client: Any = open_client(redis, "health")
     here.health_of(TARGET).record_failure(TARGET, Failure("rate_limit", "", 429, retry_after=1.0))
@@ -103,14 +103,14 @@ async def test_what_is_over_is_forgotten_in_the_store(redis: RedisAddress, join:
     while not await known():
         assert time.monotonic() - began < 15
     here.health_of(TARGET).record_success(TARGET, time.monotonic())
-    while b" over " not in (await client.hget(KEY, "p/m")):  # until all have heard of it
+    while b" over " not in (await client.hget(KEY, "p/m")):  # stored until every instance has read it
         assert time.monotonic() - began < 20
     assert 55_000 < int((await client.hget(KEY, "p/m")).split()[0]) - time.time() * 1000 <= 60_000
     await client.aclose()
 
 
 @pytest.mark.parametrize("failure", [LIMITED, FAILED], ids=["rate limit", "failures"])
-async def test_u29_who_is_back_early_is_back_everywhere(redis: RedisAddress, join: Join, failure: Failure) -> None:
+async def test_u29_an_early_recovery_applies_to_every_instance(redis: RedisAddress, join: Join, failure: Failure) -> None:
     here, there = await join(redis), await join(redis)
     for _ in range(5):
         here.health_of(TARGET).record_failure(TARGET, failure)
@@ -122,11 +122,11 @@ async def test_u29_who_is_back_early_is_back_everywhere(redis: RedisAddress, joi
     late = await join(redis)
     assert late.health_of(TARGET).state == "live"
     for _ in range(5):
-        late.health_of(TARGET).record_failure(TARGET, failure)  # what comes after the end counts anew
+        late.health_of(TARGET).record_failure(TARGET, failure)  # a cooldown after the recovery is shared again
     await eventually(lambda: here.health_of(TARGET).state == there.health_of(TARGET).state == "cooling")
 
 
-async def test_u29_a_credential_that_is_back_early_is_back_everywhere(redis: RedisAddress, join: Join) -> None:
+async def test_u29_an_early_recovery_of_a_credential_applies_to_every_instance(redis: RedisAddress, join: Join) -> None:
     here, there = await join(redis), await join(redis)
     for health in (here, there):
         health.health_of(TARGET).pick_credential([TARGET, OTHER])
@@ -136,7 +136,7 @@ async def test_u29_a_credential_that_is_back_early_is_back_everywhere(redis: Red
     await eventually(lambda: [one.reason for one in here.health_of(TARGET).credential_cooldowns()] == [None, None])
 
 
-async def test_an_end_says_nothing_of_what_began_after_it() -> None:
+async def test_a_remote_recovery_does_not_end_a_later_cooldown() -> None:
     now = [100.0]
     health = TargetRegistry(lambda: now[0])
     health.configure({"p": ProviderConfig(name="p")})
@@ -148,7 +148,7 @@ async def test_an_end_says_nothing_of_what_began_after_it() -> None:
     assert health.health_of(TARGET).state == "live"
 
 
-async def test_p2_a_store_that_is_away_does_not_hold_up_the_end(redis: RedisAddress) -> None:
+async def test_p2_an_unavailable_store_does_not_delay_the_shutdown(redis: RedisAddress) -> None:
     health = TargetRegistry()
     shared = SharedCooldowns(
         health,
@@ -158,14 +158,14 @@ async def test_p2_a_store_that_is_away_does_not_hold_up_the_end(redis: RedisAddr
     )
     await shared.start()
     health.publish("p/m", None, 30.0, "failures")
-    await asyncio.sleep(0.1)  # it has looked again by now, and waits
+    await asyncio.sleep(0.1)  # it has tried again by now, and waits
     await shared.stop()
     assert shared._task is not None
     assert shared._task.done()
     assert not shared._task.cancelled()
 
 
-async def test_while_the_store_is_away_everybody_goes_by_what_they_see_and_tells_it_later(own_redis: RedisServer, join: Join) -> None:
+async def test_during_an_outage_each_instance_uses_its_own_cooldowns_and_publishes_them_later(own_redis: RedisServer, join: Join) -> None:
     reports: list[str] = []
     here, there = await join(own_redis.address, reports), await join(own_redis.address)
     own_redis.kill()
@@ -179,7 +179,7 @@ async def test_while_the_store_is_away_everybody_goes_by_what_they_see_and_tells
     assert "one" not in reports[0].split()
 
 
-async def test_targets_of_no_provider_here_are_not_kept(redis: RedisAddress, join: Join) -> None:
+async def test_targets_of_unknown_providers_are_ignored(redis: RedisAddress, join: Join) -> None:
     here, there = await join(redis), await join(redis)
     here.publish("gone/m", None, 30.0, "failures")
     here.publish("p/m", None, 30.0, "failures")

@@ -1,4 +1,4 @@
-"""Tokens are counted as the tokenizer counts them, once for each message, off the loop when there is much to count."""
+"""Token counts: exact where the tokenizer is known, cached per message, and in a thread for large texts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def words(texts: list[str]) -> list[int]:
 
 
 class Recorded:
-    """A tokenizer of words that remembers what it was asked, and in which thread."""
+    """A tokenizer of words that records its texts and threads."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -73,13 +73,13 @@ def test_openai_models_have_their_own_encoding(model: str, encoding: str) -> Non
     assert tokenizer_for("azure", model) == Tokenizer(encoding, exact=True)
 
 
-def test_other_models_are_counted_with_a_stated_factor() -> None:
+def test_other_models_are_counted_with_the_fallback_factor() -> None:
     assert tokenizer_for("groq", "llama-3.3-70b-versatile") == FALLBACK
     assert tokenizer_for("openai", "some-new-model") == FALLBACK
     assert FALLBACK.label() == "o200k_base x 1.2"
 
 
-def test_counts_are_those_of_openais_chat_format() -> None:
+def test_counts_match_openais_cookbook() -> None:
     """The example of OpenAI's cookbook on counting tokens: 124 for gpt-4o, 129 for gpt-4."""
     messages = [
         {
@@ -99,12 +99,12 @@ def test_counts_are_those_of_openais_chat_format() -> None:
             "content": "This late pivot means we don't have time to boil the ocean for the client deliverable.",
         },
     ]
-    found = shared.count_now(body(messages), EXACT)
-    assert (found.total(), found.exact, found.tokenizer) == (124, True, "o200k_base")
+    count = shared.count_now(body(messages), EXACT)
+    assert (count.total(), count.exact, count.tokenizer) == (124, True, "o200k_base")
     assert shared.count_now(body(messages), Tokenizer("cl100k_base", exact=True)).total() == 129
 
 
-def test_a_stand_in_is_scaled_and_says_so() -> None:
+def test_the_fallback_count_is_scaled_and_labelled() -> None:
     messages = [{"role": "user", "content": "one two three"}]
     exact, scaled = shared.count_now(body(messages), EXACT), shared.count_now(body(messages), FALLBACK)
     assert exact.total() == 10
@@ -113,11 +113,11 @@ def test_a_stand_in_is_scaled_and_says_so() -> None:
 
 
 @given(st.lists(st.text(max_size=40), max_size=8), st.sets(st.integers(0, 7)))
-def test_a_conversation_without_some_messages_counts_as_the_shorter_one(texts: list[str], without: set[int]) -> None:
+def test_the_total_without_messages_is_that_of_the_shorter_conversation(texts: list[str], without: set[int]) -> None:
     messages = [{"role": "user", "content": text} for text in texts]
-    gone = {at for at in without if at < len(messages)}
-    shorter = [one for at, one in enumerate(messages) if at not in gone]
-    assert shared.count_now(body(messages), EXACT).total(gone) == shared.count_now(body(shorter), EXACT).total()
+    evicted = {index for index in without if index < len(messages)}
+    shorter = [message for index, message in enumerate(messages) if index not in evicted]
+    assert shared.count_now(body(messages), EXACT).total(evicted) == shared.count_now(body(shorter), EXACT).total()
 
 
 @pytest.mark.parametrize(
@@ -128,14 +128,14 @@ def test_a_conversation_without_some_messages_counts_as_the_shorter_one(texts: l
     ],
     ids=["tools", "schema"],
 )
-def test_what_providers_render_their_own_way_is_counted_and_called_an_estimate(more: dict[str, Any]) -> None:
+def test_tools_and_schemas_are_counted_as_an_estimate(more: dict[str, Any]) -> None:
     plain = shared.count_now(body([{"role": "user", "content": "hi"}]), EXACT)
-    found = shared.count_now(body([{"role": "user", "content": "hi"}], **more), EXACT)
-    assert found.total() > plain.total()
-    assert not found.exact
+    count = shared.count_now(body([{"role": "user", "content": "hi"}], **more), EXACT)
+    assert count.total() > plain.total()
+    assert not count.exact
 
 
-def test_images_count_by_their_detail_not_by_their_bytes() -> None:
+def test_images_count_by_detail_not_by_size() -> None:
     def image(detail: str, data: str) -> list[dict[str, Any]]:
         return [
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}", "detail": detail}}]}
@@ -146,7 +146,7 @@ def test_images_count_by_their_detail_not_by_their_bytes() -> None:
     assert not low.exact
 
 
-def test_tool_calls_and_results_count() -> None:
+def test_tool_calls_are_counted() -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
     with_call = shared.count_now(body(messages), EXACT)
@@ -154,39 +154,39 @@ def test_tool_calls_and_results_count() -> None:
     assert not with_call.exact
 
 
-def test_the_text_of_a_special_token_is_text() -> None:
+def test_the_text_of_a_special_token_is_counted_as_text() -> None:
     assert shared.count_now(body([{"role": "user", "content": "<|endoftext|>"}]), EXACT).messages[0] > 6
 
 
-def test_half_a_surrogate_pair_is_counted_not_an_error() -> None:
+def test_half_a_surrogate_pair_is_counted() -> None:
     source = b'{"messages": [{"role": "user", "content": "\xed\xa0\x80 and more"}, {"role": "user", "content": "hi"}]}'
-    found = shared.count_now(Body(source), EXACT)
-    assert found.messages[0] > 10
-    assert not found.exact
+    count = shared.count_now(Body(source), EXACT)
+    assert count.messages[0] > 10
+    assert not count.exact
     count = load_tokenizer(EXACT)
     assert count(["\ud800 a", "a"]) == count(["? a", "a"])
 
 
-async def test_messages_that_were_counted_are_not_counted_again() -> None:
+async def test_counts_of_messages_are_cached() -> None:
     seen = Recorded()
     counter = TokenCounter(seen.load)
-    history = [{"role": "user", "content": f"turn {at}"} for at in range(5)]
+    history = [{"role": "user", "content": f"turn {index}"} for index in range(5)]
     first = await counter.count(body(history), EXACT)
-    assert seen.texts == [f"turn {at}" for at in range(5)]
+    assert seen.texts == [f"turn {index}" for index in range(5)]
     second = await counter.count(body([*history, {"role": "user", "content": "and now"}]), EXACT)
     assert seen.texts[5:] == ["and now"]
     assert second.messages[:5] == first.messages
     assert seen.loads == 1
 
 
-async def test_what_two_tokenizers_count_is_kept_apart() -> None:
+async def test_each_tokenizer_has_its_own_cached_counts() -> None:
     counter = TokenCounter(lambda tokenizer: words if tokenizer.name == "a" else lambda texts: [100 for _ in texts])
     asked = body([{"role": "user", "content": "hi"}])
     assert (await counter.count(asked, Tokenizer("a"))).messages == (5,)
     assert (await counter.count(asked, Tokenizer("b"))).messages == (104,)
 
 
-async def test_much_text_and_loading_leave_the_event_loop() -> None:
+async def test_large_texts_and_loading_run_in_a_thread() -> None:
     seen = Recorded()
     counter = TokenCounter(seen.load)
     await counter.count(body([{"role": "user", "content": "first"}]), EXACT)  # loads
@@ -199,7 +199,7 @@ async def test_much_text_and_loading_leave_the_event_loop() -> None:
     assert here not in seen.threads
 
 
-async def test_the_loop_turns_while_megabytes_are_counted() -> None:
+async def test_the_event_loop_runs_while_megabytes_are_counted() -> None:
     counter = TokenCounter()
     await counter.load(EXACT)
     text = "The quick brown fox jumps over the lazy dog. " * 100_000
@@ -212,40 +212,40 @@ async def test_the_loop_turns_while_megabytes_are_counted() -> None:
     assert counting.result().total() > 900_000
 
 
-async def test_a_tokenizer_file_that_cannot_be_read_is_replaced_by_the_stand_in(tmp_path: Path) -> None:
+async def test_an_invalid_tokenizer_file_is_replaced_by_the_fallback(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text("{}")
-    found = await TokenCounter().count(body([{"role": "user", "content": "hi"}]), tokenizer_for("vllm", "mine", str(path)))
-    assert found.tokenizer == FALLBACK.label()
-    assert found.factor == FALLBACK_FACTOR
+    count = await TokenCounter().count(body([{"role": "user", "content": "hi"}]), tokenizer_for("vllm", "mine", str(path)))
+    assert count.tokenizer == FALLBACK.label()
+    assert count.factor == FALLBACK_FACTOR
 
 
-async def test_a_models_own_tokenizer_counts_and_is_called_an_estimate() -> None:
+async def test_a_tokenizer_file_counts_as_an_estimate() -> None:
     counter = TokenCounter(lambda tokenizer: words)
-    found = await counter.count(body([{"role": "user", "content": "one two three"}]), tokenizer_for("vllm", "mine", "/t/tokenizer.json"))
-    assert (found.messages, found.exact, found.tokenizer) == ((7,), False, "tokenizer.json")
+    count = await counter.count(body([{"role": "user", "content": "one two three"}]), tokenizer_for("vllm", "mine", "/t/tokenizer.json"))
+    assert (count.messages, count.exact, count.tokenizer) == ((7,), False, "tokenizer.json")
 
 
-async def test_without_the_package_bytes_are_halved() -> None:
+async def test_without_the_package_two_bytes_count_as_a_token() -> None:
     def missing(tokenizer: Tokenizer) -> Callable[[list[str]], list[int]]:
         raise ImportError("toktok")
 
-    found = await TokenCounter(missing).count(body([{"role": "user", "content": "ä" * 50}]), FALLBACK)
-    assert found.tokenizer == BY_BYTES.label()
-    assert found.messages == (54,)
-    assert not found.exact
+    count = await TokenCounter(missing).count(body([{"role": "user", "content": "ä" * 50}]), FALLBACK)
+    assert count.tokenizer == BY_BYTES.label()
+    assert count.messages == (54,)
+    assert not count.exact
 
 
 @given(st.text(max_size=400))
-def test_half_the_bytes_of_plain_words_is_not_too_few(text: str) -> None:
-    ordinary = "".join(one for one in text if (one.isascii() and one.isalnum()) or one == " ")
+def test_half_the_bytes_is_an_upper_bound_for_plain_words(text: str) -> None:
+    ordinary = "".join(letter for letter in text if (letter.isascii() and letter.isalnum()) or letter == " ")
     words_only = " ".join(ordinary.split())
     assert count_bytes([f"{words_only} and the rest of it"])[0] * 2 >= len(words_only)
 
 
-def test_many_texts_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_counts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.tokens.counter.MAX_CACHED_COUNTS", 10)
     counter = TokenCounter(lambda tokenizer: words)
     for turn in range(5):
-        counter.count_now(body([{"role": "user", "content": f"{turn} {at}"} for at in range(8)]), EXACT)
+        counter.count_now(body([{"role": "user", "content": f"{turn} {index}"} for index in range(8)]), EXACT)
     assert len(counter._cached) == 10

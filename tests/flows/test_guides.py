@@ -1,0 +1,99 @@
+"""The guides in docs/guides: their configurations behave as the text says, with upstreams of the tests in place of the providers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import httpx
+
+from tests.faults.behaviours import status
+from tests.faults.client import chat
+from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.flows.live import Live, eventually, live
+
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+KEY = "lg-0123456789abcdef0123456789abcdef"
+NEW_KEY = "lg-fedcba9876543210fedcba9876543210"
+ENVIRON = {"OPENAI_API_KEY": "sk-0123456789"}
+
+
+def configuration(guide: str, index: int = 0) -> str:
+    """Return one YAML block of a guide."""
+    return re.findall(r"```yaml\n(.*?)```", (GUIDES / f"{guide}.md").read_text(), re.DOTALL)[index]
+
+
+def digest(key: str) -> str:
+    """Return a key's hash as the configuration has it."""
+    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+
+
+async def call(client: httpx.AsyncClient, gateway: Live, model: str, max_tokens: int = 8, key: str = KEY) -> httpx.Response:
+    """Send one chat."""
+    body = chat(model=model, max_tokens=max_tokens)
+    return await client.post(gateway.base_url + "/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
+
+
+async def test_fallback_guide_answers_from_the_second_target_and_skips_the_first_after_two_failures(
+    other: FaultUpstream, client: httpx.AsyncClient
+) -> None:
+    text = configuration("fallback").replace("http://127.0.0.1:9911/v1", f"http://127.0.0.1:{closed_port()}/v1")
+    text = text.replace("local: {}", f"local: {{ type: openai-compatible, base_url: '{other.base_url}' }}")
+    async with live(text) as gateway:
+        answers = [await call(client, gateway, "smart") for _ in range(3)]
+        assert [answer.headers["x-gateway-attempts"] for answer in answers] == ["2", "2", "1"]
+        assert {answer.headers["x-gateway-target"] for answer in answers} == {"local/smollm2-135m-instruct"}
+        assert (await gateway.records(3))[0]["attempts"][0]["outcome"] == "connect"
+
+
+def team_budget(up: FaultUpstream) -> str:
+    """Return the configuration of the guide, with a key of the tests and an upstream of the tests."""
+    secret = 'api_key: "${OPENAI_API_KEY}"'
+    text = configuration("team-budget").replace(secret, f"{secret}, base_url: '{up.base_url}'")
+    return re.sub(r'(search-app:\n    hash: )"[^"]*"', rf'\1"{digest(KEY)}"', text)
+
+
+async def test_team_budget_guide_rejects_a_call_that_costs_more_than_the_budget(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    text = team_budget(up)
+    async with live(text.replace("500 USD/month", "0.005 USD/month"), environ=ENVIRON, watch=True) as gateway:
+        refused = await call(client, gateway, "gpt-4o-mini", 16384)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+        assert refused.headers["x-should-retry"] == "false"
+        assert up.requests == []
+        assert (await call(client, gateway, "gpt-4o-mini", 100)).status_code == 200
+        gateway.path.write_text(text)
+        await eventually(lambda: gateway.gateway.generation.number == 2)
+        assert (await call(client, gateway, "gpt-4o-mini", 16384)).status_code == 200
+
+
+async def test_rotation_guide_replaces_a_virtual_key_without_a_gap(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    old = team_budget(up)
+    both = old + f'  search-app-2: {{ hash: "{digest(NEW_KEY)}", team: search, limits: {{ requests: 60/min }} }}\n'
+    new = re.sub(r"  search-app:\n(    .*\n)+", "", both)
+    async with live(old, environ=ENVIRON, watch=True) as gateway:
+        for generation, text in ((2, both), (3, new)):
+            gateway.path.write_text(text)
+            await eventually(lambda expected=generation: gateway.gateway.generation.number == expected)  # type: ignore[misc]
+            assert (await call(client, gateway, "gpt-4o-mini", key=NEW_KEY)).status_code == 200
+        refused = await call(client, gateway, "gpt-4o-mini", key=KEY)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_rotation_guide_ends_the_cooldown_of_a_rejected_credential(
+    up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    secret = tmp_path / "openai.key"
+    secret.write_text("sk-old-0123456789")
+    secret.chmod(0o600)
+    text = configuration("rotate-a-key").replace('"file:openai.key"', f"'file:{secret}', base_url: '{up.base_url}'")
+    up.on(lambda request: "sk-old" in dict(request.headers).get("authorization", ""), status(401))
+    async with live(text, watch=True) as gateway:
+        refused = await call(client, gateway, "gpt-4o-mini")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (502, "upstream_auth_error")
+        draft = tmp_path / "openai.key.new"
+        draft.write_text("sk-new-0123456789")
+        draft.chmod(0o600)
+        draft.replace(secret)
+        await eventually(lambda: gateway.gateway.generation.number == 2)
+        assert (await call(client, gateway, "gpt-4o-mini")).status_code == 200
