@@ -1,7 +1,7 @@
 """The entry point of the `lockgate` command: registers the commands and turns errors into exit codes.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. Mistakes of the user are lines on stderr that say what
-to change, never a traceback.
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. Mistakes of the user are lines on
+stderr that say what to change, never a traceback.
 """
 
 from __future__ import annotations
@@ -50,7 +50,14 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 @click.group(cls=Commands, context_settings=SETTINGS)
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show the version and exit.")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """One OpenAI-compatible URL for every model provider.
 
@@ -63,7 +70,22 @@ def cli() -> None:
     """
 
 
-for command in (serve, check, schema, explain, models, pull, version, completion, key, targets, top, usage, route, diff):
+for command in (
+    serve,
+    check,
+    schema,
+    explain,
+    models,
+    pull,
+    version,
+    completion,
+    key,
+    targets,
+    top,
+    usage,
+    route,
+    diff,
+):
     cli.add_command(command)
 
 

@@ -13,7 +13,10 @@ TIMEOUT_S = 15.0
 
 
 def request_json(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Return the JSON response. Raises ClickException as `request_bytes` does, or if the response is not JSON."""
+    """Return the JSON response.
+
+    Raises ClickException as `request_bytes` does, or if the response is not JSON.
+    """
     import msgspec
 
     try:
@@ -31,7 +34,9 @@ def request_bytes(
     key: str | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> bytes:
-    """Return the response body. Raises ClickException with the gateway's error message, or if no gateway answers.
+    """Return the response body.
+
+    Raises ClickException with the gateway's error message, or if no gateway answers.
 
     `key` is the admin key; by default it is taken from the environment.
     """

@@ -35,13 +35,17 @@ def key() -> None:
 
 
 @key.command(short_help="Create a key and print it once.")
-@click.option("--name", required=True, metavar="NAME", help="Name of the key; appears in logs, metrics and error messages.")
+@click.option(
+    "--name", required=True, metavar="NAME", help="Name of the key; appears in logs, metrics and error messages."
+)
 @click.option("--models", metavar="A,B", help="Models that the key may use. Default: all.")
 @click.option("--limits", "-l", multiple=True, metavar="KIND=LIMIT", help=_LIMITS_HELP)
 @click.option("--team", metavar="NAME", help="Team of the key.")
 @click.option("--expires", metavar="DATE", help="Last day on which the key is valid, UTC.")
 @click.option("--disabled", is_flag=True, help="Create the key disabled.")
-@click.option("--strict", is_flag=True, help="Reject (400) parameters that cannot be honoured, instead of adjusting them.")
+@click.option(
+    "--strict", is_flag=True, help="Reject (400) parameters that cannot be honoured, instead of adjusting them."
+)
 @click.option("--admin", "url", metavar="URL", help="Create the key in the running gateway with this admin listener.")
 @json_option
 def create(
@@ -55,7 +59,9 @@ def create(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Create a key and print it once, with its entry for `keys:` in the YAML. With --admin, create it in a running gateway.
+    """Create a key and print it once, with its entry for `keys:` in the YAML.
+
+    With --admin, create it in a running gateway.
 
     \b
     lockgate key create --name search-team --models smart,fast
@@ -130,7 +136,15 @@ def list_keys(url: str, as_json: bool) -> None:
         limits = ", ".join(f"{kind} {limit}" for kind, limit in entry.get("limits", {}).items())
         state = "disabled" if entry["disabled"] else _validity(entry["expires"]) if "expires" in entry else "valid"
         models = ",".join(entry.get("models", ["*"]))
-        cells = [entry["name"], entry["source"], entry.get("shown", "-"), state, entry.get("team", "-"), models, limits or "-"]
+        cells = [
+            entry["name"],
+            entry["source"],
+            entry.get("shown", "-"),
+            state,
+            entry.get("team", "-"),
+            models,
+            limits or "-",
+        ]
         click.echo("\t".join(cells))
 
 
@@ -144,7 +158,10 @@ def _validity(expires: str) -> str:
 @click.argument("name")
 @admin_option
 def revoke(name: str, url: str) -> None:
-    """Revoke a key that was created at run time. All gateways that share its store reject it within two seconds."""
+    """Revoke a key that was created at run time.
+
+    All gateways that share its store reject it within two seconds.
+    """
     from urllib.parse import quote
 
     from gateway.commands.admin_client import request_json
@@ -158,7 +175,9 @@ def _parse_limits(options: tuple[str, ...]) -> dict[str, str | int | bool]:
     for pair in (part.strip() for option in options for part in option.split(",") if part.strip()):
         kind, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
-            raise click.UsageError(f"--limits must have the form KIND=LIMIT, such as requests=600/min, not '{pair[:60]}'")
+            raise click.UsageError(
+                f"--limits must have the form KIND=LIMIT, such as requests=600/min, not '{pair[:60]}'"
+            )
         if kind in limits:
             raise click.UsageError(f"--limits sets '{kind[:60]}' twice")
         is_number = value.isascii() and value.isdigit() and len(value) < 10
@@ -169,7 +188,10 @@ def _parse_limits(options: tuple[str, ...]) -> dict[str, str | int | bool]:
 
 
 def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
-    """Return the problems of an entry. Whether its models exist and have prices depends on the file and is not checked."""
+    """Return the problems of an entry.
+
+    Whether its models exist and have prices depends on the file and is not checked.
+    """
     import msgspec
 
     from gateway.config import load as config
@@ -207,7 +229,7 @@ def _plain(value: str | int | bool) -> str:
 
 
 def _scalar(text: str, quoted: bool = False) -> str:
-    """Return a YAML string: plain if YAML reads it as a string, otherwise quoted as in JSON, which YAML includes."""
+    """Return a YAML string: plain if YAML reads it as a string, otherwise quoted as in JSON."""
     import re
 
     import msgspec

@@ -33,7 +33,9 @@ def models(config_path: str | None, as_json: bool) -> None:
 
 
 @click.command(short_help="Download the weights of the bundled model.")
-@click.option("--directory", type=click.Path(file_okay=False), help="Directory for the file. Default: the user's cache directory.")
+@click.option(
+    "--directory", type=click.Path(file_okay=False), help="Directory for the file. Default: the user's cache directory."
+)
 def pull(directory: str | None) -> None:
     """Download the bundled model (98 MB, verified by its hash) if it is missing, and print its path.
 

@@ -7,7 +7,10 @@ from typing import Any
 import click
 
 ADMIN_URL = "http://127.0.0.1:8081"
-CONFIG_HELP = "Configuration file. Default: $LOCKGATE_CONFIG, ./config/gateway.yaml, else a built-in configuration with the local model."
+CONFIG_HELP = (
+    "Configuration file. Default: $LOCKGATE_CONFIG, ./config/gateway.yaml, "
+    "else a built-in configuration with the local model."
+)
 
 
 def config_option(command: Any) -> Any:

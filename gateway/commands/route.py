@@ -1,4 +1,7 @@
-"""`lockgate route`: show where calls for a model would go. The router of the serving path decides; no upstream is called."""
+"""`lockgate route`: show where calls for a model would go.
+
+The router of the serving path decides; no upstream is called.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,44 @@ from gateway.commands.output import print_json, read_file
 
 @click.command(short_help="Show where calls for a model would go.")
 @click.argument("model")
-@click.option("-c", "--config", "config_path", metavar="FILE", envvar="LOCKGATE_CONFIG", show_envvar=True, help="Configuration file.")
+@click.option(
+    "-c",
+    "--config",
+    "config_path",
+    metavar="FILE",
+    envvar="LOCKGATE_CONFIG",
+    show_envvar=True,
+    help="Configuration file.",
+)
 @click.option("--admin", "url", metavar="URL", help="Ask the running gateway with this admin listener.")
-@click.option("--n", "count", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Number of simulated calls.")
-@click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Header of the calls; may be repeated.")
+@click.option(
+    "--n", "count", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Number of simulated calls."
+)
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Header of the calls; may be repeated."
+)
 @click.option("--user", metavar="NAME", help="`user` of the calls.")
-@click.option("--file", metavar="FILE", type=click.Path(allow_dash=True), help="JSON body of the calls (- is stdin). Default: short chats.")
-@click.option("--require-parameters", is_flag=True, help="Act as if the calls had sent x-gateway-require-parameters: true.")
+@click.option(
+    "--file",
+    metavar="FILE",
+    type=click.Path(allow_dash=True),
+    help="JSON body of the calls (- is stdin). Default: short chats.",
+)
+@click.option(
+    "--require-parameters", is_flag=True, help="Act as if the calls had sent x-gateway-require-parameters: true."
+)
 @json_option
 def route(
-    model: str, config_path: str | None, url: str | None, count: int, headers: tuple[str, ...], user: str | None, file: str | None,
-    require_parameters: bool, as_json: bool,
-) -> None:  # fmt: skip
+    model: str,
+    config_path: str | None,
+    url: str | None,
+    count: int,
+    headers: tuple[str, ...],
+    user: str | None,
+    file: str | None,
+    require_parameters: bool,
+    as_json: bool,
+) -> None:
     """Show the route of MODEL and how --n simulated calls are distributed over its targets.
 
     \b
@@ -82,7 +111,9 @@ def _parse_headers(options: tuple[str, ...]) -> dict[str, str]:
     for line in options:
         name, colon, value = line.partition(":")
         if not colon or not name.strip() or not line.isascii():
-            raise click.UsageError(f"--header must have the form NAME:VALUE, such as x-session-id:42, not '{line[:60]}'")
+            raise click.UsageError(
+                f"--header must have the form NAME:VALUE, such as x-session-id:42, not '{line[:60]}'"
+            )
         headers[name.strip()] = value.strip()
     return headers
 

@@ -17,7 +17,13 @@ _DRAIN_HELP = "Let calls in flight run this long before they are aborted. Overri
 @config_option
 @click.option("--host", metavar="HOST", help="Listen on this address. Overrides listen.")
 @click.option("--port", type=_Port, envvar="PORT", show_envvar=True, help="Port for callers. Overrides listen.")
-@click.option("--admin-port", type=_Port, envvar="ADMIN_PORT", show_envvar=True, help="Port of the admin listener. Overrides admin.listen.")
+@click.option(
+    "--admin-port",
+    type=_Port,
+    envvar="ADMIN_PORT",
+    show_envvar=True,
+    help="Port of the admin listener. Overrides admin.listen.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),

@@ -21,7 +21,14 @@ PIPE_WIDTH = 140
 
 @click.command(short_help="Show a live view of a running gateway.")
 @admin_option
-@click.option("--interval", type=click.FloatRange(0.1, 60), default=2.0, show_default=True, metavar="SECONDS", help="Time between frames.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 60),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between frames.",
+)
 @click.option("--once", is_flag=True, help="Print one frame, measured over the next interval, and exit.")
 @click.option("--fleet", is_flag=True, help="Show all instances that share the store.")
 def top(url: str, interval: float, once: bool, fleet: bool) -> None:
@@ -49,7 +56,10 @@ def top(url: str, interval: float, once: bool, fleet: bool) -> None:
         now = _scrape(url, path)
         console.print(screen(Frame(before, now), url, _cooldowns(url)))
         return
-    with contextlib.suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(console=console, screen=console.is_terminal, auto_refresh=False) as live,
+    ):
         now = before
         while True:
             live.update(screen(Frame(before, now), url, _cooldowns(url)), refresh=True)
@@ -68,7 +78,10 @@ def _scrape(url: str, path: str) -> Scrape:
 
 
 def _cooldowns(url: str) -> dict[str, str]:
-    """Return reason and remaining time of each cooldown by target. Empty if the gateway does not return them."""
+    """Return reason and remaining time of each cooldown by target.
+
+    Empty if the gateway does not return them.
+    """
     from gateway.commands.admin_client import request_json
 
     try:

@@ -104,7 +104,10 @@ class Frame:
         return sorted(sums, key=lambda value: (-sums[value], value))
 
     def quantiles(self, name: str, **labels: str) -> tuple[float | None, float | None]:
-        """Return median and 95th percentile of a histogram in the interval; since the start if it has no new values."""
+        """Return median and 95th percentile of a histogram.
+
+        They cover the interval, or the time since the start if there are no new values.
+        """
         now, before = _buckets(self._now, name, labels), _buckets(self._before, name, labels)
         new = {bound: count - before.get(bound, 0.0) for bound, count in now.items()}
         buckets = new if new.get(INFINITE, 0.0) > 0 else now
@@ -113,7 +116,10 @@ class Frame:
     def model_rows(self) -> Iterator[ModelRow]:
         """Yield a row for every model that was called."""
         for name in self.names("lockgate_requests_total", "model"):
-            requests, rate = self.total("lockgate_requests_total", model=name), self.rate("lockgate_requests_total", model=name)
+            requests, rate = (
+                self.total("lockgate_requests_total", model=name),
+                self.rate("lockgate_requests_total", model=name),
+            )
             successful = {"model": name, "status": "2xx"}
             errors = 1 - self.rate("lockgate_requests_total", **successful) / rate if rate else 0.0
             if not rate and requests:
@@ -131,10 +137,18 @@ class Frame:
 
     def target_rows(self) -> Iterator[TargetRow]:
         """Yield a row for every target with attempts or a known state."""
-        names = dict.fromkeys(self.names("lockgate_attempts_total", "target") + self.names("lockgate_target_state", "target"))
+        names = dict.fromkeys(
+            self.names("lockgate_attempts_total", "target") + self.names("lockgate_target_state", "target")
+        )
         for name in names:
-            states = [labels["state"] for labels, value in _matching(self._now, "lockgate_target_state", {"target": name}) if value]
-            failed = self.total("lockgate_attempts_total", target=name) - self.total("lockgate_attempts_total", target=name, outcome="ok")
+            states = [
+                labels["state"]
+                for labels, value in _matching(self._now, "lockgate_target_state", {"target": name})
+                if value
+            ]
+            failed = self.total("lockgate_attempts_total", target=name) - self.total(
+                "lockgate_attempts_total", target=name, outcome="ok"
+            )
             yield TargetRow(
                 name,
                 next((state for state in ("cooling", "probing", "live") if state in states), "-"),
@@ -168,7 +182,10 @@ class Frame:
 
 
 def quantile(buckets: dict[float, float], share: float) -> float | None:
-    """Return a quantile from cumulative counts, interpolated within its bucket. None if the histogram is empty."""
+    """Return a quantile from cumulative counts, interpolated within its bucket.
+
+    None if the histogram is empty.
+    """
     total = buckets.get(INFINITE, 0.0)
     if total <= 0:
         return None

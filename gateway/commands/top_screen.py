@@ -28,11 +28,16 @@ def _head(frame: Frame, url: str) -> Text:
     line = Text(f"lockgate {frame.label('lockgate_build_info', 'version')}", style="bold")
     line.append(f"  {url}  {value('lockgate_workers', 1):.0f} worker(s)", style="default")
     line.append(f"\n{frame.rate('lockgate_requests_total'):.1f} calls/s  ", style="bold")
-    line.append(f"{value('lockgate_requests_in_flight'):.0f} in flight, {value('lockgate_streams_in_flight'):.0f} streams  ")
+    line.append(
+        f"{value('lockgate_requests_in_flight'):.0f} in flight, {value('lockgate_streams_in_flight'):.0f} streams  "
+    )
     line.append(f"{frame.rate('lockgate_tokens_total', kind='output'):.0f} tokens/s  ")
     line.append(f"event loop lag {value('lockgate_event_loop_lag_seconds') * 1000:.1f} ms  ")
     line.append(f"configuration {value('lockgate_config_generation', 1):.0f}")
-    for name, text in (("lockgate_store_up", "store unavailable"), ("lockgate_config_last_reload_successful", "last reload failed")):
+    for name, text in (
+        ("lockgate_store_up", "store unavailable"),
+        ("lockgate_config_last_reload_successful", "last reload failed"),
+    ):
         if value(name, 1) == 0:
             line.append(f"  {text}", style="bold red")
     if value("lockgate_draining"):
@@ -56,7 +61,19 @@ def _fill(table: Table, rows: list[tuple[Any, ...]]) -> Table:
 
 
 def _models(frame: Frame) -> Table:
-    table = _table("models", "model", "calls/s", "calls", "errors", "first token p50", "p95", "duration p50", "p95", "tokens/s", "USD")
+    table = _table(
+        "models",
+        "model",
+        "calls/s",
+        "calls",
+        "errors",
+        "first token p50",
+        "p95",
+        "duration p50",
+        "p95",
+        "tokens/s",
+        "USD",
+    )
     rows = [
         (
             Text(row.name),
@@ -94,13 +111,18 @@ def _keys(frame: Frame) -> Table:
     table = _table("keys", "key", "calls/s", "calls", "tokens", "USD")
     return _fill(
         table,
-        [(Text(row.name), f"{row.rate:.1f}", f"{row.requests:,.0f}", f"{row.tokens:,.0f}", f"{row.cost:,.4f}") for row in frame.key_rows()],
+        [
+            (Text(row.name), f"{row.rate:.1f}", f"{row.requests:,.0f}", f"{row.tokens:,.0f}", f"{row.cost:,.4f}")
+            for row in frame.key_rows()
+        ],
     )
 
 
 def _refusals(frame: Frame) -> Table:
     table = _table("limits that refused calls", "owner", "kind", "refused/s", "refused")
-    return _fill(table, [(owner, kind, f"{rate:.1f}", f"{count:,.0f}") for owner, kind, count, rate in frame.refusals()])
+    return _fill(
+        table, [(owner, kind, f"{rate:.1f}", f"{count:,.0f}") for owner, kind, count, rate in frame.refusals()]
+    )
 
 
 def _engines(frame: Frame) -> Table:

@@ -12,13 +12,27 @@ TIMEOUT_S = 30.0
 
 
 @click.command(short_help="Show usage and cost.")
-@click.option("--by", type=click.Choice(["key", "team", "model", "target", "day"]), default="key", show_default=True, help="Group by this.")
-@click.option("--from", "start", metavar="DATE", help="First day, UTC, such as 2026-11-01. Default: the first of the month.")
+@click.option(
+    "--by",
+    type=click.Choice(["key", "team", "model", "target", "day"]),
+    default="key",
+    show_default=True,
+    help="Group by this.",
+)
+@click.option(
+    "--from", "start", metavar="DATE", help="First day, UTC, such as 2026-11-01. Default: the first of the month."
+)
 @click.option("--to", "end", metavar="DATE", help="Last day, UTC. Default: today.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
 @admin_option
-@click.option("--admin-key", metavar="KEY", envvar="LOCKGATE_ADMIN_KEY", show_envvar=True, help="The admin key, if one is configured.")
+@click.option(
+    "--admin-key",
+    metavar="KEY",
+    envvar="LOCKGATE_ADMIN_KEY",
+    show_envvar=True,
+    help="The admin key, if one is configured.",
+)
 def usage(by: str, start: str | None, end: str | None, form: str | None, url: str, admin_key: str | None) -> None:
     """Show requests, tokens and cost, as recorded by a running gateway.
 
@@ -59,7 +73,9 @@ def table(usage: dict[str, Any]) -> str:
 
 
 def _cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
-    counts = (row[column] for column in ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"))
+    counts = (
+        row[column] for column in ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+    )
     return (_printable(name), *(f"{count:,}" for count in counts), f"{row['cost_usd']:,.4f}")
 
 

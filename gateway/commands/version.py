@@ -15,7 +15,9 @@ def version(as_json: bool) -> None:
     import platform
 
     if as_json:
-        print_json({"version": installed_version(), "python": platform.python_version(), "platform": platform.platform()})
+        print_json(
+            {"version": installed_version(), "python": platform.python_version(), "platform": platform.platform()}
+        )
     else:
         click.echo(f"lockgate {installed_version()}")
 

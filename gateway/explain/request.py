@@ -1,4 +1,4 @@
-"""The plan for one request: its route, and for each target the exact upstream request or the reason why the target is unsuitable."""
+"""The plan for one request: its route, and for each target the exact upstream request or why there is none."""
 
 from __future__ import annotations
 
@@ -81,7 +81,12 @@ def _plan_for(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> dict[
         bodies = fan_out(body, calls) if calls > 1 else [body]
         requests = [target.kind.encode(each, target, options) for each in bodies]
     except Refusal as refusal:
-        error = {"message": refusal.message, "type": "invalid_request_error", "param": refusal.param, "code": refusal.code}
+        error = {
+            "message": refusal.message,
+            "type": "invalid_request_error",
+            "param": refusal.param,
+            "code": refusal.code,
+        }
         return {**plan, "error": error}
     masked = MASKED_HEADERS | {name for name, _ in target.headers}  # configured headers may hold secrets
     origin = candidate.backend.origin

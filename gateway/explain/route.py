@@ -49,10 +49,10 @@ def plan_route(
     require_parameters: bool,
     views: Sequence[TargetView] | None = None,
 ) -> dict[str, Any]:
-    """Return the route for the first of `bodies` (chat requests) as a tree, and the result of one draw for each.
+    """Return the route of a model as a tree, and how one call for each of `bodies` is routed.
 
-    `views` is the health of the targets of a running gateway: those in cooldown come last, as for calls. Raises the GatewayError that
-    a caller would get.
+    The tree is that of the first body. `views` is the health of a running gateway's targets: those in cooldown come
+    last, as for calls. Raises the GatewayError that a caller would get.
     """
     not_live = {view.target: view for view in views or () if view.state != "live"}
     if views is not None:
@@ -185,7 +185,11 @@ class _Tree:
                 branch["usd"] = costs[str(ref)] / NANO
             branches.append(branch)
         how = POLICIES.get(policy) or self._session_policy(settings.session_header or DEFAULT_SESSION_HEADER)
-        return {"split": branches, "balance": policy, "how": how + ("" if self._running else UNMEASURED.get(policy, ""))}
+        return {
+            "split": branches,
+            "balance": policy,
+            "how": how + ("" if self._running else UNMEASURED.get(policy, "")),
+        }
 
     def _session_policy(self, header: str) -> str:
         source = {"h": f"the header {header}", "u": "user", "p": "the beginning of the prompt"}

@@ -1,4 +1,7 @@
-"""Plans as text: of a request (one block per target) and of a route (a tree and the distribution of simulated calls)."""
+"""Plans as text.
+
+The plan of a request has one block per target; the plan of a route is a tree with the distribution of simulated calls.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,9 @@ def _block(title: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
 def _change(adjustment: Mapping[str, Any]) -> str:
     """Return the action of an adjustment with its values and reason."""
     before, after = (_short(adjustment[side]) if adjustment.get(side) is not None else "" for side in ("from", "to"))
-    values = f" {before} -> {after}" if before and after else f" to {after}" if after else f" {before}" if before else ""
+    values = (
+        f" {before} -> {after}" if before and after else f" to {after}" if after else f" {before}" if before else ""
+    )
     return f"{adjustment['action']}{values}" + (f" ({adjustment['why']})" if adjustment.get("why") else "")
 
 
@@ -79,7 +84,9 @@ def route_table(plan: Mapping[str, Any]) -> str:
     for order in plan["orders"]:
         share = order["calls"] / plan["calls"]
         targets = ", then ".join(order["targets"])
-        lines.append(f"  {share:>6.1%}  {targets:<{width}}  {order['calls']:>7,}  {'█' * round(share * BAR_WIDTH)}".rstrip())
+        lines.append(
+            f"  {share:>6.1%}  {targets:<{width}}  {order['calls']:>7,}  {'█' * round(share * BAR_WIDTH)}".rstrip()
+        )
     for hedge in plan["hedges"]:
         lines.append(
             f"hedged: the next target gets a second request after {hedge['after']} without an answer, "

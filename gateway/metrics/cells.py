@@ -1,7 +1,8 @@
 """Where the counters are: an array of 64-bit integers, in memory or in a file that outlives the process.
 
-If a worker is killed, nothing that it counted is lost: its supervisor reads the file. The file is mapped into memory. A second file beside
-it, with one JSON line per series, says which cells belong to which series; the line is written before the first count.
+If a worker is killed, nothing that it counted is lost: its supervisor reads the file. The file is mapped into memory. A
+second file beside it, with one JSON line per series, says which cells belong to which series; the line is written
+before the first count.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ class Cells:
 
 
 def read_rows(path: Path) -> list[tuple[Row, list[int]]]:
-    """Return the series kept at `path` by another process, running or dead. Empty if the files do not exist."""
+    """Return the series kept at `path` by another process, running or dead.
+
+    Empty if the files do not exist.
+    """
     try:
         names, values = Path(f"{path}{NAMES_SUFFIX}").read_bytes(), memoryview(path.read_bytes()).cast("q")
     except OSError:
@@ -77,7 +81,9 @@ def read_rows(path: Path) -> list[tuple[Row, list[int]]]:
     # a last line without a line break was cut off when the process was killed
     rows = [_decode(line) for line in names.splitlines(keepends=True) if line.endswith(b"\n")]
     return [
-        (row, values[row.first : row.first + row.width].tolist()) for row in rows if row.first + row.width <= len(values)
+        (row, values[row.first : row.first + row.width].tolist())
+        for row in rows
+        if row.first + row.width <= len(values)
     ]
 
 

@@ -1,4 +1,7 @@
-"""Which names may become label values: configured names, known parameters, and the first keys and error codes. All others are `other`."""
+"""Which names may become label values: configured names, known parameters, and the first keys and error codes.
+
+All others are `other`.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ class Names:
         self._keys: set[str] = set()
 
     def add(self, models: Iterable[str], targets: Iterable[str], types: Mapping[str, str]) -> None:
-        """Add models, targets and provider types by provider name. Earlier names stay, because their series stay."""
+        """Add models, targets and provider types by provider name.
+
+        Earlier names stay, because their series stay.
+        """
         self._models.update(models)
         self._targets.update(targets)
         self._systems.update({name: system_of(name, type) for name, type in types.items()})

@@ -24,7 +24,7 @@ class Metrics:
         cells: Cells | None = None,
         max_series: int = MAX_SERIES,
     ) -> None:
-        """`models`, `targets` and `params` may become label values; `types` maps provider names to provider types."""
+        """`models`, `targets`, `params`: names that may become label values. `types`: types by provider."""
         self.max_series = max_series
         self.series = series = Series(cells, max_series)
         series.read("lockgate_series", lambda: {(): float(series.lines)})
@@ -68,7 +68,7 @@ class Metrics:
             self._values[self._streams] -= MICRO
 
     def gauge(self, name: str, read: Read) -> None:
-        """Register a gauge, or a counter kept elsewhere: `read` returns its values by label values at each scrape."""
+        """Register a gauge, or a counter kept elsewhere. `read` returns its values at each scrape."""
         self.series.read(name, read)
 
     @property

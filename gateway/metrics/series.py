@@ -1,7 +1,7 @@
 """The series of one process, and the limit on their number.
 
-A label set gets its cells when it is first counted. Once a family has MAX_ROWS label sets, or all families together fill `max_series`
-lines, new label sets are counted as `other`. So a scrape stays small, whatever names callers send.
+A label set gets its cells when it is first counted. Once a family has MAX_ROWS label sets, or all families together
+fill `max_series` lines, new label sets are counted as `other`. So a scrape stays small, whatever names callers send.
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ from collections.abc import Callable, Mapping
 from gateway.metrics import exemplars
 from gateway.metrics.cells import Cells
 from gateway.metrics.snapshot import ABSENT, Snapshot
-from gateway.metrics.table import COUNTERS, GAUGES, HISTOGRAMS, MAX_ROWS, MAX_SERIES, MAX_VIEW_ROWS, MICRO, OTHER, SOURCES, Labels
+from gateway.metrics.table import (
+    COUNTERS,
+    GAUGES,
+    HISTOGRAMS,
+    MAX_ROWS,
+    MAX_SERIES,
+    MAX_VIEW_ROWS,
+    MICRO,
+    OTHER,
+    SOURCES,
+    Labels,
+)
 
 Read = Callable[[], Mapping[Labels, float]]
 _LABEL_COUNTS: dict[str, int] = {
@@ -133,7 +144,9 @@ class Series:
                         first = self.cell(name, labels)
                         if name == exemplars.FAMILY:
                             known = values[first : first + exemplars.WIDTH].tolist()
-                            values[first : first + exemplars.WIDTH] = memoryview(array("q", exemplars.newest(known, cells)))
+                            values[first : first + exemplars.WIDTH] = memoryview(
+                                array("q", exemplars.newest(known, cells))
+                            )
                             continue
                         for cell, value in enumerate(cells, first):
                             values[cell] += value
@@ -144,7 +157,10 @@ class Series:
 
 
 def bounded(snapshot: Snapshot, max_series: int) -> Snapshot:
-    """Reduce a merged snapshot to `max_series`: each of its processes may have used up the limit with other names."""
+    """Reduce a merged snapshot to `max_series`.
+
+    It can have more, because each process may have used up the limit with other names.
+    """
     series = Series(max_series=max_series)
     series.add(snapshot)
     return series.snapshot()

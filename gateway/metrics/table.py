@@ -1,7 +1,7 @@
 """Every metric, declared in one table: name, help text, labels, and how the gauges of several processes are merged.
 
-Counter names stand here without `_total`. Label values are configured models, targets and keys, known parameters and fixed words of the
-gateway; every other name becomes `other`.
+Counter names stand here without `_total`. Label values are configured models, targets and keys, known parameters and
+fixed words of the gateway; every other name becomes `other`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,15 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_key_tokens": ("Tokens by key.", ("key", "kind")),
     "lockgate_key_cost_usd": ("Cost of answers by key, in US dollars.", ("key",)),
     "lockgate_adjustments": ("Parameters that were adjusted for a provider.", ("provider", "param", "action")),
-    "lockgate_limit_decisions": ("Decisions of limits to admit or refuse a call.", ("owner", "kind", "decision", "mode")),
+    "lockgate_limit_decisions": (
+        "Decisions of limits to admit or refuse a call.",
+        ("owner", "kind", "decision", "mode"),
+    ),
     "lockgate_attempts": ("Attempts at a target, by outcome.", ("target", "outcome")),
-    "lockgate_upstream_requests": ("Requests handed to a target's transport, counted before they are sent.", ("target",)),
+    "lockgate_upstream_requests": (
+        "Requests handed to a target's transport, counted before they are sent.",
+        ("target",),
+    ),
     "lockgate_upstream_errors": ("Failed attempts, by kind of failure.", ("target", "kind")),
     "lockgate_retries": ("Retries at the same target within a call.", ("target",)),
     "lockgate_continuations": ("Broken streams continued at another target, by outcome.", ("model", "outcome")),
@@ -48,7 +54,10 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_internal_errors": ("Internal errors of the gateway.", ()),
     "lockgate_upstream_connects": ("Connections opened to upstreams.", ()),
     "lockgate_upstream_reuses": ("Upstream requests sent on a pooled connection.", ()),
-    "lockgate_upstream_stale_retries": ("Upstream requests repeated because the pooled connection had been closed.", ()),
+    "lockgate_upstream_stale_retries": (
+        "Upstream requests repeated because the pooled connection had been closed.",
+        (),
+    ),
     "lockgate_upstream_poisoned": ("Upstream connections not returned to the pool because of unexpected data.", ()),
     "lockgate_log_drops": ("Log lines dropped because the reader was too slow.", ()),
     "lockgate_config_reloads": ("Reloads of the configuration, by outcome.", ("outcome",)),
@@ -63,7 +72,11 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
 GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     "lockgate_requests_in_flight": ("Calls in flight.", (), "sum"),
     "lockgate_streams_in_flight": ("Streams in flight.", (), "sum"),
-    "lockgate_target_state": ("1 for the current state of a target, 0 for the other states.", ("target", "state"), "max"),
+    "lockgate_target_state": (
+        "1 for the current state of a target, 0 for the other states.",
+        ("target", "state"),
+        "max",
+    ),
     "lockgate_target_in_flight": ("Attempts in flight.", ("target",), "sum"),
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
     "lockgate_upstream_connections": ("Connections to upstreams, and requests waiting for one.", ("state",), "sum"),
@@ -72,7 +85,11 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     "lockgate_config_last_reload_successful": ("1 unless the last reload failed.", (), "min"),
     "lockgate_config_last_reload_timestamp_seconds": ("Time of the last reload attempt.", (), "max"),
     "lockgate_store_up": ("1 while limits are shared through the store.", (), "min"),
-    "lockgate_store_members": ("Processes that share the store; the share of missing ones stays reserved.", ("state",), "max"),
+    "lockgate_store_members": (
+        "Processes that share the store; the share of missing ones stays reserved.",
+        ("state",),
+        "max",
+    ),
     "lockgate_budget_used_ratio": ("Share of a budget that is spent or reserved.", ("owner", "name"), "max"),
     "lockgate_draining": ("1 once the process is shutting down.", (), "max"),
     "lockgate_workers": ("Serving processes.", (), "sum"),
@@ -84,16 +101,57 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
 }
 """Help text, labels, and the rule for merging several processes, by name."""
 
-OPERATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 600.0)
+OPERATION = (
+    0.01,
+    0.02,
+    0.04,
+    0.08,
+    0.16,
+    0.32,
+    0.64,
+    1.28,
+    2.56,
+    5.12,
+    10.24,
+    20.48,
+    40.96,
+    81.92,
+    163.84,
+    327.68,
+    600.0,
+)
 """Buckets of the GenAI semantic conventions for operations, extended to the longest answers."""
-FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 600.0)
+FIRST_TOKEN = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+    30.0,
+    60.0,
+    600.0,
+)
 PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 TOKENS = tuple(float(4**power) for power in range(14))
 
 
 class Source(msgspec.Struct, frozen=True):
-    """One measurement, which several histograms may show. Cells hold sums as integers: `scale` of the unit each."""
+    """One measurement, which several histograms may show.
+
+    Cells hold sums as integers: `scale` of the unit each.
+    """
 
     buckets: tuple[float, ...]
     labels: Labels
@@ -127,20 +185,42 @@ def _ours(text: str, source: str) -> View:
     return View(text, source, (("model", "model"), ("target", "target")))
 
 
-_SERVER = (("gen_ai_operation_name", "operation"), ("gen_ai_provider_name", "system"), ("gen_ai_request_model", "model"))
-_CLIENT = (("gen_ai_operation_name", "operation"), ("gen_ai_provider_name", "system"), ("gen_ai_request_model", "upstream_model"))
+_SERVER = (
+    ("gen_ai_operation_name", "operation"),
+    ("gen_ai_provider_name", "system"),
+    ("gen_ai_request_model", "model"),
+)
+_CLIENT = (
+    ("gen_ai_operation_name", "operation"),
+    ("gen_ai_provider_name", "system"),
+    ("gen_ai_request_model", "upstream_model"),
+)
 _ERROR = (("error_type", "error"),)
 
 HISTOGRAMS: dict[str, View] = {
-    "lockgate_request_duration_seconds": _ours("Time from the request's headers to the last byte of the response.", "duration"),
-    "lockgate_time_to_first_token_seconds": _ours("Time from the request's headers to the first content of a stream.", "first_token"),
-    "lockgate_time_per_output_token_seconds": _ours("Mean time between the tokens of a stream, after the first.", "per_token"),
-    "lockgate_overhead_seconds": _ours("Time added by the gateway: total time without waiting for caller and upstream.", "overhead"),
-    "gen_ai_server_request_duration_seconds": View("Duration of calls, as callers see it.", "duration", (*_SERVER, *_ERROR)),
+    "lockgate_request_duration_seconds": _ours(
+        "Time from the request's headers to the last byte of the response.", "duration"
+    ),
+    "lockgate_time_to_first_token_seconds": _ours(
+        "Time from the request's headers to the first content of a stream.", "first_token"
+    ),
+    "lockgate_time_per_output_token_seconds": _ours(
+        "Mean time between the tokens of a stream, after the first.", "per_token"
+    ),
+    "lockgate_overhead_seconds": _ours(
+        "Time added by the gateway: total time without waiting for caller and upstream.", "overhead"
+    ),
+    "gen_ai_server_request_duration_seconds": View(
+        "Duration of calls, as callers see it.", "duration", (*_SERVER, *_ERROR)
+    ),
     "gen_ai_server_time_to_first_token_seconds": View("Time to the first content of a stream.", "first_token", _SERVER),
-    "gen_ai_server_time_per_output_token_seconds": View("Mean time between the tokens of a stream.", "per_token", _SERVER),
+    "gen_ai_server_time_per_output_token_seconds": View(
+        "Mean time between the tokens of a stream.", "per_token", _SERVER
+    ),
     "gen_ai_client_operation_duration_seconds": View("Duration of upstream attempts.", "attempt", (*_CLIENT, *_ERROR)),
-    "gen_ai_client_token_usage": View("Tokens of an answer, by type.", "usage", (*_CLIENT, ("gen_ai_token_type", "token_type"))),
+    "gen_ai_client_token_usage": View(
+        "Tokens of an answer, by type.", "usage", (*_CLIENT, ("gen_ai_token_type", "token_type"))
+    ),
 }
 
 SCALES: dict[str, float] = {"lockgate_cost_usd": 1e9, "lockgate_key_cost_usd": 1e9, "lockgate_mirror_cost_usd": 1e9}

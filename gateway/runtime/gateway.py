@@ -1,4 +1,7 @@
-"""The running gateway: start, apply a configuration, stop. Its `generation` is the configuration that serves new calls."""
+"""The running gateway: start, apply a configuration, stop.
+
+Its `generation` is the configuration that serves new calls.
+"""
 
 from __future__ import annotations
 
@@ -68,9 +71,9 @@ class Gateway:
     ) -> None:
         """Build a gateway; `start` starts it.
 
-        `report` takes the lines for operators. `sockets` are engines run by another process, by provider. `cells` hold the counters if
-        another process reads them. `number` is that of the first generation. `seat` is this process's place in the fleet, which its
-        replacement takes over.
+        `report` takes the lines for operators. `sockets` are engines run by another process, by provider. `cells` hold
+        the counters if another process reads them. `number` is that of the first generation. `seat` is this process's
+        place in the fleet, which its replacement takes over.
         """
         self.log = log
         self.report = report
@@ -135,7 +138,9 @@ class Gateway:
         await self.runtime_keys.start()
         count = len(self.runtime_keys.keys)
         if count and not self.config.requires_keys:
-            self.report(f"{self.config.path}: authentication is off although {count} run-time keys exist: set auth: keys")
+            self.report(
+                f"{self.config.path}: authentication is off although {count} run-time keys exist: set auth: keys"
+            )
         if self.resources.sockets is None:
             self.fleet = fleet_of(self.config, self.metrics)
         if self.fleet is not None:
@@ -146,11 +151,13 @@ class Gateway:
         self._configure_probes()
         register_gauges(self.shared, lambda: self.generation, workers=self._workers)
 
-    async def apply(self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None) -> None:
+    async def apply(
+        self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None
+    ) -> None:
         """Serve new calls with another configuration.
 
-        Raises LocalModelError, and changes nothing, if a new local model cannot be loaded. A worker gets `number` and `sockets` from its
-        supervisor.
+        Raises LocalModelError, and changes nothing, if a new local model cannot be loaded. A worker gets `number` and
+        `sockets` from its supervisor.
         """
         if sockets is not None:
             self.resources.sockets = sockets
@@ -193,7 +200,7 @@ class Gateway:
             await self._limit_store.limiter_for(generation.config).start()
 
     async def _preload_tokenizers(self, generation: Generation) -> None:
-        # loading a tokenizer blocks the event loop, so it is done before the first call and only in processes that serve
+        # loading a tokenizer blocks the event loop, so processes that serve do it before their first call
         if self._workers == 1:
             await generation.pipeline.attempts.fit.preload(generation.tokenizers())
 

@@ -39,7 +39,10 @@ def register_gauges(shared: Shared, generation: Callable[[], Generation], *, wor
     gauge("lockgate_workers", lambda: {(): 1})
     for name in ("connects", "reuses", "stale_retries", "poisoned"):
         gauge(f"lockgate_upstream_{name}", partial(_attribute, native.stats, name))
-    gauge("lockgate_upstream_connections", lambda: {(state,): getattr(native, state) for state in ("in_use", "idle", "waiting")})
+    gauge(
+        "lockgate_upstream_connections",
+        lambda: {(state,): getattr(native, state) for state in ("in_use", "idle", "waiting")},
+    )
     gauge("lockgate_target_state", partial(_target_states, shared.health, shared.metrics))
     for name in ("in_flight", "waiting"):
         gauge(f"lockgate_target_{name}", partial(_target_values, shared.health, shared.metrics, name))

@@ -1,4 +1,7 @@
-"""One generation: a configuration, ready to serve. A reload makes a new one; calls in flight keep theirs until they end."""
+"""One generation: a configuration, ready to serve.
+
+A reload makes a new one; calls in flight keep theirs until they end.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ MAX_CACHED_BACKENDS = 10_000
 
 
 class Generation:
-    """Everything made from one configuration: keys, models, backends, limits, and the pipeline that serves with them."""
+    """Everything made from one configuration: keys, models, backends, limits and the pipeline."""
 
     def __init__(self, config: Config, shared: Shared, number: int) -> None:
         self.config = config
@@ -92,7 +95,9 @@ class Generation:
             options=provider.options,
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
         )
-        deadlines = Deadlines(provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout)
+        deadlines = Deadlines(
+            provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout
+        )
         other_credentials = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
         return Backend(
             (target, *other_credentials),
@@ -128,7 +133,8 @@ class Generation:
     def tokenizers(self) -> set[Tokenizer]:
         """Return the tokenizers that count prompts.
 
-        They belong to models with context settings or, if tokens are limited, to all models. Local engines count their own prompts.
+        They belong to models with context settings or, if tokens are limited, to all models. Local engines count their
+        own prompts.
         """
         types = {name: provider.type for name, provider in self.config.providers.items() if provider.type != "local"}
         limited = self.limits is not None and (

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class LimitStore:
-    """The limit store of a process. All generations use the same one, so that a reload does not reset counts."""
+    """The limit store of a process.
+
+    All generations use the same one, so that a reload does not reset counts.
+    """
 
     def __init__(self, metrics: Metrics, report: Callable[[str], None], ledger: Ledger, seat: str) -> None:
         """`seat` is this process's place in the fleet."""

@@ -1,4 +1,7 @@
-"""Reload: read the configuration again, check it, and apply it or report why not. The old generation serves until the new one is ready."""
+"""Reload: read the configuration again, check it, and apply it or report why not.
+
+The old generation serves until the new one is ready.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ Follower = Callable[[LoadedConfig, int], Awaitable[None]]
 
 
 class Reloader:
-    """Reloads the configuration of a process. `followers` are called with each configuration after it was applied."""
+    """Reloads the configuration of a process.
+
+    `followers` are called with each configuration after it was applied.
+    """
 
     def __init__(
         self, gateway: Gateway, source: ConfigSource, loaded: LoadedConfig, *, poll_interval_s: float = POLL_INTERVAL_S
@@ -103,7 +109,7 @@ class Reloader:
             await self.reload()
 
     async def _wait_until_settled(self, changed: dict[str, str]) -> None:
-        """Wait while the files still change, for at most MAX_SETTLE_S: an editor may write a file in several steps."""
+        """Wait while the files still change: an editor may write a file in several steps."""
         deadline = time.monotonic() + MAX_SETTLE_S
         while time.monotonic() < deadline:
             await asyncio.sleep(self._poll_interval_s / 2)
@@ -134,7 +140,7 @@ class Reloader:
 
 
 def applicable(config: Config, running: Config) -> Config:
-    """Return a new configuration as the running process can serve it: settings that need a restart keep their values.
+    """Return a new configuration with the running values of all settings that need a restart.
 
     Raises ConfigError if the combination would accept calls that the file rejects.
     """

@@ -42,7 +42,10 @@ class Resources:
         workers: int,
         resolver: Resolver | None = None,
     ) -> None:
-        """`sockets` are engines run by another process, by provider. `workers` is the number of processes that use our engines."""
+        """`sockets` are engines run by another process, by provider.
+
+        `workers` is the number of processes that use our engines.
+        """
         self._resolver = resolver or ThreadResolver()
         self.native = NativeTransport(resolver=self._resolver, is_allowed=is_allowed_address)
         self.sockets = sockets

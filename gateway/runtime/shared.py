@@ -1,4 +1,4 @@
-"""What outlives a generation: counters, logs, health, keys created at run time, and everything else that a reload must not reset."""
+"""What outlives a generation, because a reload must not reset it: counters, logs, health, run-time keys."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The call log: one line per call, as JSON or as a short line for a terminal.
 
-A thread writes the lines, so a stalled reader (a full pipe, a full disk) never blocks a call. Lines that exceed the buffer are dropped
-and counted. Log lines contain no prompts, answers or secrets.
+A thread writes the lines, so a stalled reader (a full pipe, a full disk) never blocks a call. Lines that exceed the
+buffer are dropped and counted. Log lines contain no prompts, answers or secrets.
 """
 
 from __future__ import annotations
@@ -124,12 +124,15 @@ def _cut(value: Any) -> Any:
 
 
 def safe_name(text: str | None) -> str | None:
-    """Return a name chosen by a caller or an upstream, `?` if it contains characters that names do not have."""
+    """Return a name chosen by a caller or an upstream, or `?` if it has unusual characters."""
     return text if text is None or _NAME.match(text) else "?"
 
 
 class _Clock:
-    """The current time as text. Formatting costs 3 us, so the part before the milliseconds is cached for a second."""
+    """The current time as text.
+
+    Formatting costs 3 us, so the part before the milliseconds is cached for a second.
+    """
 
     def __init__(self) -> None:
         self._second = -1
@@ -228,6 +231,6 @@ def human_line(call: Call, ended: float) -> bytes:
 
 
 def internal_error(id: str, error: Exception) -> bytes:
-    """Return a log line with type and location of an internal error, without its message: it may quote a prompt."""
+    """Return a log line with type and location of an internal error. Its message may quote a prompt."""
     frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
     return msgspec.json.encode({"level": "error", "id": id, "error": type(error).__name__, "at": frames}) + b"\n"

@@ -1,7 +1,7 @@
 """Add finished calls to the counters of the process.
 
-A label lookup in prometheus-client costs 2 to 4 us for each update (measured). Here, calls of the same kind share one CallSeries, which
-knows the cell of each number: recording a call is one lookup and a few integer additions.
+A label lookup in prometheus-client costs 2 to 4 us for each update (measured). Here, calls of the same kind share one
+CallSeries, which knows the cell of each number: recording a call is one lookup and a few integer additions.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class CallMetrics:
             if key:
                 self._count("lockgate_key_cost_usd", (key,), cost)
 
-    def _new_series(self, call: Call, target: Target | None, usage: Usage | None, kind: tuple[object, ...]) -> CallSeries:
+    def _new_series(
+        self, call: Call, target: Target | None, usage: Usage | None, kind: tuple[object, ...]
+    ) -> CallSeries:
         names, key = self._names, call.key
         status, code = _STATUS_CLASSES.get(call.status // 100, NONE), "ok"
         if call.abort_phase:

@@ -54,7 +54,9 @@ class CallSeries:
         self._duration = series.cell("duration", self._labels)
         self._key_requests = series.cell("lockgate_key_requests", (key,)) if key else -1
         self._attempts: dict[tuple[str, str], int] = {}
-        self._overhead = self._first_token = self._per_token = self._input = self._cached = self._reasoning = self._cost = -1
+        self._overhead = self._first_token = self._per_token = self._input = self._cached = self._reasoning = (
+            self._cost
+        ) = -1
         self._source = "estimated" if usage is not None and usage.estimated else "reported"
 
     def add(self, seconds: float) -> None:

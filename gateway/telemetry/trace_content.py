@@ -97,6 +97,10 @@ def _answer(body: bytes) -> list[dict[str, Any]]:
             if choice.finish_reason is not None:
                 finish_reasons[choice.index] = choice.finish_reason
     return [
-        {"role": "assistant", "parts": [{"type": "text", "content": "".join(parts)}], "finish_reason": finish_reasons.get(index, "")}
+        {
+            "role": "assistant",
+            "parts": [{"type": "text", "content": "".join(parts)}],
+            "finish_reason": finish_reasons.get(index, ""),
+        }
         for index, parts in sorted(texts.items())
     ]

@@ -1,8 +1,8 @@
 """OpenTelemetry traces: one span for each call and one for each attempt, with the attributes of the GenAI conventions.
 
-W3C `traceparent` is read from callers and sent to upstreams. The exporter sends spans in batches over OTLP/HTTP from its own thread, so
-an unavailable collector does not delay calls; the queue is bounded. Spans contain prompts and answers only with `capture_content`.
-OpenTelemetry is imported only if traces are configured (extra `otel`).
+W3C `traceparent` is read from callers and sent to upstreams. The exporter sends spans in batches over OTLP/HTTP from
+its own thread, so an unavailable collector does not delay calls; the queue is bounded. Spans contain prompts and
+answers only with `capture_content`. OpenTelemetry is imported only if traces are configured (extra `otel`).
 """
 
 from __future__ import annotations
@@ -105,7 +105,10 @@ class Tracer:
     """Begins the trace of each call and sends finished spans to the collector."""
 
     def __init__(self, config: TracesConfig, report: Callable[[str], None]) -> None:
-        """Raise ImportError if OpenTelemetry is not installed. OTEL_* variables supply what `config` does not set."""
+        """Raise ImportError if OpenTelemetry is not installed.
+
+        OTEL_* variables supply what `config` does not set.
+        """
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -131,8 +134,13 @@ class Tracer:
         self._tracer = self._provider.get_tracer("lockgate")
 
     def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> Trace:
-        """Begin the trace of a call. It continues the caller's trace if the headers have a valid `traceparent`."""
-        carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in (b"traceparent", b"tracestate")}
+        """Begin the trace of a call.
+
+        It continues the caller's trace if the headers have a valid `traceparent`.
+        """
+        carrier = {
+            name.decode(): value.decode("latin-1") for name, value in headers if name in (b"traceparent", b"tracestate")
+        }
         return Trace(self._tracer, self._propagator.extract(carrier), captures=self._capture)
 
     def stop(self) -> None:
@@ -212,8 +220,12 @@ def _call_attributes(call: Call, operation: str) -> dict[str, Any]:
         "lockgate.adjustments": [f"{safe_name(each.param)}:{each.action}" for each in adjustments] or None,
     }
     if call.body is not None:
-        parameters = {attribute: call.body.get(name) for name, attribute in _PARAMETER_ATTRIBUTES.items() if name in call.body}
-        attributes |= {name: value for name, value in parameters.items() if type(value) in (int, float) and abs(value) < 1 << 53}
+        parameters = {
+            attribute: call.body.get(name) for name, attribute in _PARAMETER_ATTRIBUTES.items() if name in call.body
+        }
+        attributes |= {
+            name: value for name, value in parameters.items() if type(value) in (int, float) and abs(value) < 1 << 53
+        }
     if attempt is not None:
         target = attempt.target
         attributes["gen_ai.provider.name"] = system_of(target.provider, target.kind.type)
@@ -223,7 +235,9 @@ def _call_attributes(call: Call, operation: str) -> dict[str, Any]:
         attributes["gen_ai.response.time_to_first_chunk"] = call.first_byte_at - call.started
     if attempt is not None and attempt.finish_reasons:
         reasons = attempt.finish_reasons[:32]
-        attributes["gen_ai.response.finish_reasons"] = [str(safe_name(reason)) for reason in reasons if reason is not None]
+        attributes["gen_ai.response.finish_reasons"] = [
+            str(safe_name(reason)) for reason in reasons if reason is not None
+        ]
     return attributes | _usage_attributes(attempt.usage if attempt is not None else None)
 
 
@@ -240,7 +254,7 @@ def _usage_attributes(usage: Usage | None) -> dict[str, Any]:
 
 
 def tracer_of(config: Config, report: Callable[[str], None]) -> Tracer | None:
-    """Return the tracer of a configuration; None if traces are not configured or OpenTelemetry is not installed."""
+    """Return the tracer of a configuration; None without `traces` or without OpenTelemetry."""
     if config.traces is None:
         return None
     try:

@@ -27,12 +27,20 @@ GOOD = "providers: {local: {}}\nmodels: {local: local/x, both: [local, {local/y:
 BAD = "listen: 1\nmodels: {m: local}\n"
 
 
-def run(*args: str, folder: Path, env: dict[str, str] | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    *args: str, folder: Path, env: dict[str, str] | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
-    environ = {name: value for name, value in os.environ.items() if name not in ("LOCKGATE_CONFIG", "PORT", "ADMIN_PORT", "WORKERS")}
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("LOCKGATE_CONFIG", "PORT", "ADMIN_PORT", "WORKERS")
+    }
     environ |= {"PYTHONPATH": str(ROOT), **(env or {})}
     command_line = [sys.executable, "-m", "gateway", *args]
-    return subprocess.run(command_line, cwd=folder, env=environ, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command_line, cwd=folder, env=environ, input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.fixture
@@ -73,7 +81,9 @@ def test_help_imports_no_heavy_module(folder: Path) -> None:
         "import sys; from gateway import __main__ as m; m.run(['--help']); "
         "print([n for n in ('asyncio', 'uvicorn', 'starlette', 'httpx', 'redis', 'prometheus_client', 'xllamacpp') if n in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -97,7 +107,10 @@ def test_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureF
         (["serve", "--log", "loud"], "'loud' is not one of 'auto', 'human', 'json'."),
         (["check", "nothing.yaml"], "nothing.yaml: no such file\n"),
         (["models", "--config", "nothing.yaml"], "nothing.yaml: no such file\n"),
-        (["explain", "--config", "good.yaml", "nothing.json"], "lockgate: cannot read nothing.json: No such file or directory"),
+        (
+            ["explain", "--config", "good.yaml", "nothing.json"],
+            "lockgate: cannot read nothing.json: No such file or directory",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line_on_stderr_and_exit_code_2(folder: Path, args: list[str], error: str) -> None:
@@ -117,11 +130,17 @@ def test_check_of_a_valid_file_prints_its_counts(folder: Path) -> None:
 def test_check_lists_every_mistake_of_an_invalid_file(folder: Path) -> None:
     found = run("check", "bad.yaml", folder=folder)
     assert (found.returncode, found.stdout) == (2, "")
-    assert [line.split(": ")[:2] for line in found.stderr.splitlines()] == [["bad.yaml:1:9", "listen"], ["bad.yaml:2:13", "models.m"]]
+    assert [line.split(": ")[:2] for line in found.stderr.splitlines()] == [
+        ["bad.yaml:1:9", "listen"],
+        ["bad.yaml:2:13", "models.m"],
+    ]
     found = run("check", "--json", "bad.yaml", folder=folder)
     data = json.loads(found.stdout)
     assert (found.returncode, found.stderr, data["ok"]) == (2, "", False)
-    assert [(one["line"], one["column"], one["path"]) for one in data["problems"]] == [(1, 9, "listen"), (2, 13, "models.m")]
+    assert [(one["line"], one["column"], one["path"]) for one in data["problems"]] == [
+        (1, 9, "listen"),
+        (2, 13, "models.m"),
+    ]
 
 
 def test_configuration_is_found_in_environment_and_folder_else_built_in(folder: Path) -> None:
@@ -136,7 +155,10 @@ def test_models_are_listed_with_their_routes(folder: Path) -> None:
     assert found.stdout == "local  local/x\nboth   local, then local/y (75%) or local/z (25%)\n"
     data = json.loads(run("models", "-c", "good.yaml", "--json", folder=folder).stdout)
     assert data == {
-        "models": [{"name": "local", "targets": "local/x"}, {"name": "both", "targets": ["local", {"local/y": 3, "local/z": 1}]}]
+        "models": [
+            {"name": "local", "targets": "local/x"},
+            {"name": "both", "targets": ["local", {"local/y": 3, "local/z": 1}]},
+        ]
     }
 
 
@@ -154,7 +176,8 @@ def test_version_is_a_line_or_json(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shell", "mark"), [("bash", "complete -o nosort -F"), ("zsh", "#compdef lockgate"), ("fish", "complete --no-files")]
+    ("shell", "mark"),
+    [("bash", "complete -o nosort -F"), ("zsh", "#compdef lockgate"), ("fish", "complete --no-files")],
 )
 def test_completion_scripts_are_printed(shell: str, mark: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(["completion", shell]) == 0
@@ -173,7 +196,9 @@ def test_completion_offers_commands_and_options(folder: Path) -> None:
 
 
 def test_explain_shows_the_plan_without_an_upstream(folder: Path) -> None:
-    (folder / "vllm.yaml").write_text("providers: {vllm: {base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: vllm/llama}\n")
+    (folder / "vllm.yaml").write_text(
+        "providers: {vllm: {base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: vllm/llama}\n"
+    )
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
     (folder / "request.json").write_text(body)
     found = run("explain", "request.json", "--config", "vllm.yaml", folder=folder)
@@ -201,20 +226,43 @@ def test_pull_into_an_impossible_directory_is_a_one_line_error(folder: Path) -> 
 
 
 def test_serve_is_the_default_command(served: list[tuple[str, dict[str, Any]]]) -> None:
-    defaults = {"host": None, "port": None, "admin_port": None, "grace": None, "drain": None, "workers": 1, "log": "auto"}
+    defaults = {
+        "host": None,
+        "port": None,
+        "admin_port": None,
+        "grace": None,
+        "drain": None,
+        "workers": 1,
+        "log": "auto",
+    }
     options = ["--config", "x.yaml", "--host", "::1", "--port", "1", "--admin-port", "2"]
     assert [command.run(args) for args in ([], ["serve"], options)] == [0, 0, 0]
-    assert [settings for _, settings in served] == [defaults, defaults, {**defaults, "host": "::1", "port": 1, "admin_port": 2}]
+    assert [settings for _, settings in served] == [
+        defaults,
+        defaults,
+        {**defaults, "host": "::1", "port": 1, "admin_port": 2},
+    ]
     assert served[2][0] == "x.yaml"
 
 
 def test_serve_reads_its_options_from_the_environment(
     served: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"LOCKGATE_CONFIG": "env.yaml", "PORT": "7", "ADMIN_PORT": "8", "WORKERS": "3", "LOCKGATE_GRACE": "5s"}.items():
+    for name, value in {
+        "LOCKGATE_CONFIG": "env.yaml",
+        "PORT": "7",
+        "ADMIN_PORT": "8",
+        "WORKERS": "3",
+        "LOCKGATE_GRACE": "5s",
+    }.items():
         monkeypatch.setenv(name, value)
     assert command.run(["--port", "9", "--log", "json", "--drain", "0"]) == 0
-    assert served == [("env.yaml", {"host": None, "port": 9, "admin_port": 8, "grace": 5.0, "drain": 0.0, "workers": 3, "log": "json"})]
+    assert served == [
+        (
+            "env.yaml",
+            {"host": None, "port": 9, "admin_port": 8, "grace": 5.0, "drain": 0.0, "workers": 3, "log": "json"},
+        )
+    ]
 
 
 def test_serving_an_invalid_file_lists_its_mistakes_with_exit_code_2(folder: Path) -> None:
@@ -232,7 +280,9 @@ def test_interrupt_exits_with_130_and_prints_nothing(folder: Path) -> None:
     )  # fmt: skip
     with (folder / "request.json").open("wb"):  # blocks until the command has opened the pipe, which stays empty
         process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):  # Python handles a signal that came just before a blocking read only after it
+        with suppress(
+            subprocess.TimeoutExpired
+        ):  # Python handles a signal that came just before a blocking read only after it
             process.communicate(timeout=5)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.strip()) == (130, "", "")
@@ -241,12 +291,16 @@ def test_interrupt_exits_with_130_and_prints_nothing(folder: Path) -> None:
 def test_closed_pipe_causes_no_traceback(folder: Path) -> None:
     line = f"{sys.executable} -m gateway schema | head -c 10"
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-c", line], cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (len(done.stdout), done.stderr) == (10, "")
 
 
 @pytest.mark.parametrize(("env", "colour"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_output_is_coloured_on_terminals_unless_no_color_is_set(folder: Path, env: dict[str, str], colour: bool) -> None:
+def test_output_is_coloured_on_terminals_unless_no_color_is_set(
+    folder: Path, env: dict[str, str], colour: bool
+) -> None:
     reader, writer = pty.openpty()
     subprocess.run(
         [sys.executable, "-m", "gateway", "check", "good.yaml"],

@@ -42,7 +42,16 @@ def test_key_is_random_and_its_entry_has_only_the_hash(capsys: pytest.CaptureFix
 
 
 def test_entry_has_all_options(capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--models", "smart, fast", "--limits", "requests=600/min,tokens=200k/min", "-l", "spend=50 USD/month", "-l", "concurrent=20"]
+    args = [
+        "--models",
+        "smart, fast",
+        "--limits",
+        "requests=600/min,tokens=200k/min",
+        "-l",
+        "spend=50 USD/month",
+        "-l",
+        "concurrent=20",
+    ]
     _, entry = create(capsys, "--name", "team", *args, "--expires", "2027-12-31", "--strict")
     found = load(entry).keys["team"]
     assert found.models == ("smart", "fast")
@@ -87,7 +96,9 @@ def test_json_output_has_key_and_entry(capsys: pytest.CaptureFixture[str]) -> No
         (["--name", "t", "--expires", "2020-02-29"], "t.expires: the key has already expired at 2020-03-01T00:00:00Z"),
     ],
 )
-def test_mistake_is_a_one_line_error_without_a_key(capsys: pytest.CaptureFixture[str], args: list[str], error: str) -> None:
+def test_mistake_is_a_one_line_error_without_a_key(
+    capsys: pytest.CaptureFixture[str], args: list[str], error: str
+) -> None:
     assert command.run(["key", "create", *args]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

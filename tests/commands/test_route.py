@@ -52,7 +52,9 @@ def test_tree_has_every_step_and_draws_are_counted(config: str, capsys: pytest.C
     assert 220 < drawn["up/x", "up/a"] < 380  # 300 expected, standard deviation 8.7
 
 
-def test_session_split_spreads_prompts_and_keeps_a_named_session_at_one_target(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_session_split_spreads_prompts_and_keeps_a_named_session_at_one_target(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert route_json(capsys, "spread", "-c", config)["first"].keys() == {"up/a", "up/b", "up/c"}
     for named in (["-H", "x-session-id: 4"], ["--user", "someone"]):
         found = route_json(capsys, "spread", "-c", config, *named)
@@ -96,7 +98,9 @@ def test_hedges_and_mirrors_are_listed(config: str, capsys: pytest.CaptureFixtur
     assert route_json(capsys, "order", "-c", config)["mirrors"] == []
     assert command.run(["route", "safe", "-c", config]) == 0
     text = capsys.readouterr().out
-    assert "hedged: the next target gets a second request after p95 without an answer, for at most 5% of the calls" in text
+    assert (
+        "hedged: the next target gets a second request after p95 without an answer, for at most 5% of the calls" in text
+    )
     assert "mirrored: up/c gets a copy of 10% of the calls" in text
 
 
@@ -106,7 +110,9 @@ def test_hedges_and_mirrors_are_listed(config: str, capsys: pytest.CaptureFixtur
     (["one", "--file", "/does/not/exist"], 2, "cannot read /does/not/exist: No such file"),
     (["one", "--n", "0"], 2, "0 is not in the range"),
 ])  # fmt: skip
-def test_mistake_is_a_one_line_error(config: str, capsys: pytest.CaptureFixture[str], args: list[str], code: int, error: str) -> None:
+def test_mistake_is_a_one_line_error(
+    config: str, capsys: pytest.CaptureFixture[str], args: list[str], code: int, error: str
+) -> None:
     assert command.run(["route", *args, "-c", config]) == code
     message = capsys.readouterr().err
     assert error in message

@@ -38,7 +38,9 @@ async def explain(client: httpx.AsyncClient, url: str, **more: Any) -> Any:
     return response.json()
 
 
-@pytest.mark.parametrize("more", [{}, {"n": 2, "seed": [1, 2]}, {"stream": True, "stop": "x"}], ids=["plain", "several", "stream"])
+@pytest.mark.parametrize(
+    "more", [{}, {"n": 2, "seed": [1, 2]}, {"stream": True, "stop": "x"}], ids=["plain", "several", "stream"]
+)
 async def test_explained_request_is_the_one_that_is_sent(more: dict[str, Any]) -> None:
     async with (
         FaultUpstream() as up,
@@ -73,7 +75,10 @@ async def test_route_is_in_order_and_secrets_are_masked() -> None:
 
 async def test_unsuitable_target_has_an_error_and_the_others_have_requests() -> None:
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
-    async with live(CONFIG.format(base="http://127.0.0.1:1"), environ=ENVIRON) as gateway, httpx.AsyncClient(trust_env=False) as client:
+    async with (
+        live(CONFIG.format(base="http://127.0.0.1:1"), environ=ENVIRON) as gateway,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
         plan = await explain(client, gateway.url, tools=tools)
     assert ["error" in one for one in plan["targets"]] == [False, True, False]
     assert plan["targets"][1]["error"]["param"] == "tools"

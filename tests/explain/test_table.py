@@ -53,7 +53,9 @@ def test_table_of_a_strict_plan_shows_the_rejected_parameters(files: Path, capsy
 def test_table_of_an_error_is_that_error(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (files / "request.json").write_text(json.dumps({**REQUEST, "model": "none"}))
     assert command.run(["explain", "request.json", "--config", "gateway.yaml", "--table"]) == 1
-    assert capsys.readouterr().out.startswith("rejected with 404 model_not_found for 'model': The model 'none' does not exist")
+    assert capsys.readouterr().out.startswith(
+        "rejected with 404 model_not_found for 'model': The model 'none' does not exist"
+    )
 
 
 def test_several_upstream_requests_are_shown_one_by_one() -> None:

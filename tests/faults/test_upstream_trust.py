@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.upstream.resolver import Address, ThreadResolver, may_be_called
+from gateway.upstream.resolver import Address, ThreadResolver, is_allowed_address
 from tests.faults.behaviours import chat_chunk, status
 from tests.faults.client import chat
 from tests.faults.conftest import CANARY, Serve
@@ -94,7 +94,7 @@ async def test_u4_a_name_that_comes_to_lead_where_no_call_may_go_is_blocked(
     ("fe80::1%eth0", False), ("::ffff:169.254.169.254", False), ("0.0.0.0", False), ("::", False), ("ff02::1", False),
 ])  # fmt: skip
 def test_u4_what_a_name_may_lead_to(address: str, allowed: bool) -> None:
-    assert may_be_called(address) is allowed
+    assert is_allowed_address(address) is allowed
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])

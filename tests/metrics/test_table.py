@@ -18,7 +18,10 @@ def tables() -> dict[str, str]:
     """Return the tables by section."""
     counters = [f"| `{name}_total` | {_labels(labels)} | {text} |" for name, (text, labels) in COUNTERS.items()]
     gauges = [f"| `{name}` | {_labels(labels)} | {text} | {rule} |" for name, (text, labels, rule) in GAUGES.items()]
-    histograms = [f"| `{name}` | {_labels([shown for shown, _ in view.labels])} | {view.text} |" for name, view in HISTOGRAMS.items()]
+    histograms = [
+        f"| `{name}` | {_labels([shown for shown, _ in view.labels])} | {view.text} |"
+        for name, view in HISTOGRAMS.items()
+    ]
     return {
         "counters": "\n".join(["| counter | labels | meaning |", "| --- | --- | --- |", *counters]),
         "gauges": "\n".join(["| gauge | labels | meaning | merged by |", "| --- | --- | --- | --- |", *gauges]),
@@ -44,7 +47,9 @@ def test_tables_of_the_document_match_the_code() -> None:
 
 def test_every_label_is_explained_in_the_document() -> None:
     text = DOC.read_text()
-    labels = {label for _, names in COUNTERS.values() for label in names} | {label for _, names, _ in GAUGES.values() for label in names}
+    labels = {label for _, names in COUNTERS.values() for label in names} | {
+        label for _, names, _ in GAUGES.values() for label in names
+    }
     for label in labels:
         assert re.search(rf"^\| [^|]*`{label}`[^|]* \| ", text, re.MULTILINE), label
 

@@ -8,7 +8,9 @@ from gateway.runtime.gateway import Gateway
 from tests.runtime.conftest import YAML, config_of
 
 
-async def test_applied_configuration_serves_new_calls_and_keeps_what_is_shared(new_gateway: Callable[..., Gateway]) -> None:
+async def test_applied_configuration_serves_new_calls_and_keeps_what_is_shared(
+    new_gateway: Callable[..., Gateway],
+) -> None:
     gateway = new_gateway()
     await gateway.start()
     shared, first = gateway.shared, gateway.generation

@@ -20,7 +20,9 @@ async def test_httpx_transport_is_shared_until_it_is_unused_and_the_native_one_s
 
 
 def test_base_url_has_no_trailing_slash_and_defaults_to_that_of_the_type() -> None:
-    text = 'providers: {a: {type: vllm, base_url: "http://h/v1/"}, groq: {api_key: "${K:-abcdefgh}"}}\nmodels: {m: a/x}\n'
+    text = (
+        'providers: {a: {type: vllm, base_url: "http://h/v1/"}, groq: {api_key: "${K:-abcdefgh}"}}\nmodels: {m: a/x}\n'
+    )
     providers = config_of(text).providers
     assert base_url_of(providers["a"]) == "http://h/v1"
     assert base_url_of(providers["groq"]).startswith("https://")

@@ -53,7 +53,10 @@ def test_disconnected_caller_is_logged_with_status_499() -> None:
     assert record(call, call.started)["status"] == 499
 
 
-NASTY_TEXTS = [text * (1_000_000 // len(text)) for text in ("x", "\r\n", "\x1b[31m", '"},{"status":200', "\u2028\u202e", "\U0001f600")]
+NASTY_TEXTS = [
+    text * (1_000_000 // len(text))
+    for text in ("x", "\r\n", "\x1b[31m", '"},{"status":200', "\u2028\u202e", "\U0001f600")
+]
 
 
 @pytest.mark.parametrize("text", NASTY_TEXTS, ids=["long", "lines", "colours", "json", "separators", "wide"])
@@ -158,9 +161,21 @@ def test_docs_explain_every_field_of_a_record() -> None:
         for node in ast.parse((ROOT / "gateway" / "telemetry" / "call_log.py").read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name == "record"
     ]
-    keys = {node.slice.value for node in ast.walk(record) if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)}
-    keys |= {key.value for node in ast.walk(record) if isinstance(node, ast.Dict) for key in node.keys if isinstance(key, ast.Constant)}
+    keys = {
+        node.slice.value
+        for node in ast.walk(record)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)
+    }
+    keys |= {
+        key.value
+        for node in ast.walk(record)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant)
+    }
     assert len(keys) > 20
-    rows = [line.split(" | ")[0] for line in (ROOT / "docs" / "log.md").read_text().splitlines() if line.startswith("| `")]
+    rows = [
+        line.split(" | ")[0] for line in (ROOT / "docs" / "log.md").read_text().splitlines() if line.startswith("| `")
+    ]
     named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)} | {"estimated"}
     assert keys - named == set()

@@ -19,7 +19,9 @@ def test_finished_call_adds_to_all_counters() -> None:
     metrics, call = new_metrics(), finished_call()
     record(metrics, call, 0.0304)
     both = {"model": "smart", "target": "a/x"}
-    assert value(metrics, "lockgate_requests_total", **both, provider="a", operation="chat", status="2xx", code="ok") == 1
+    assert (
+        value(metrics, "lockgate_requests_total", **both, provider="a", operation="chat", status="2xx", code="ok") == 1
+    )
     for kind, tokens in {"prompt": 10, "output": 21, "cached": 3, "reasoning": 4}.items():
         assert value(metrics, "lockgate_tokens_total", **both, kind=kind, source="reported") == tokens
     assert value(metrics, "lockgate_cost_usd_total", **both) == 0.0015

@@ -69,21 +69,32 @@ async def make_calls(gateway: Live) -> list[httpx.Response]:
         url = gateway.base_url + "/chat/completions"
         for model in ("good", "400", "401", "429", "500", "html", "in-band"):
             for fields in ({}, {"logit_bias": {PROMPT: 1}, "user": PROMPT, PROMPT: 1}):
-                body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "stream": model == "in-band", **fields}
+                body = {
+                    "model": model,
+                    "messages": [{"role": "user", "content": PROMPT}],
+                    "stream": model == "in-band",
+                    **fields,
+                }
                 answers.append(await client.post(url, json=body))
         wrong = [{"role": PROMPT, "content": "x"}], [{"role": "user", "content": [{"type": PROMPT}]}], PROMPT
         answers += [await client.post(url, json={"model": "good", "messages": one}) for one in wrong]
         answers.append(await client.post(url, content=b'{"model": "good", "messages": "' + PROMPT.encode()))
-        answers.append(await client.post(url, json={"model": "good"}, headers={"authorization": f"Bearer {CREDENTIAL}"}))
+        answers.append(
+            await client.post(url, json={"model": "good"}, headers={"authorization": f"Bearer {CREDENTIAL}"})
+        )
     return answers
 
 
-async def test_s3_s12_no_output_for_operators_contains_secrets_or_prompts(up: FaultUpstream, collector: Collector) -> None:
+async def test_s3_s12_no_output_for_operators_contains_secrets_or_prompts(
+    up: FaultUpstream, collector: Collector
+) -> None:
     environ = {"CREDENTIAL": CREDENTIAL, "HEADER": HEADER, "COLLECTOR": COLLECTOR}
     async with live(yaml(up, collector), environ=environ) as gateway:
         answers = await make_calls(gateway)
         records = await gateway.records(len(answers))
-        async with httpx.AsyncClient(trust_env=False, timeout=30, headers={"authorization": f"Bearer {ADMIN}"}) as client:
+        async with httpx.AsyncClient(
+            trust_env=False, timeout=30, headers={"authorization": f"Bearer {ADMIN}"}
+        ) as client:
             paths = ("/metrics", "/readyz", "/admin/targets", "/admin/config", "/admin/usage", "/admin/keys")
             shown = {path: (await client.get(gateway.admin_url + path)).text for path in paths}
         await eventually(lambda: len(collector.spans) >= len(answers), 20)

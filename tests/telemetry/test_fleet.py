@@ -146,13 +146,17 @@ async def test_admin_listener_shows_the_fleet_with_scope_fleet(redis: RedisServe
         live(configuration(up.base_url, redis.url)) as two,
     ):
         body = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
-        async with httpx.AsyncClient(trust_env=False, timeout=30, headers={"authorization": f"Bearer {TOKENS['search']}"}) as client:
+        async with httpx.AsyncClient(
+            trust_env=False, timeout=30, headers={"authorization": f"Bearer {TOKENS['search']}"}
+        ) as client:
             for gateway, calls in ((one, 3), (two, 4)):
                 for _ in range(calls):
                     assert (await client.post(gateway.base_url + "/chat/completions", json=body)).status_code == 200
             await asyncio.sleep(1.5)
             own = (await client.get(one.admin_url + "/metrics")).text
-            fleet = await client.get(one.admin_url + "/metrics?scope=fleet", headers={"accept": "application/openmetrics-text"})
+            fleet = await client.get(
+                one.admin_url + "/metrics?scope=fleet", headers={"accept": "application/openmetrics-text"}
+            )
             wrong = await client.get(one.admin_url + "/metrics?scope=all")
             redis.kill()
             unavailable = await client.get(one.admin_url + "/metrics?scope=fleet")
@@ -161,7 +165,10 @@ async def test_admin_listener_shows_the_fleet_with_scope_fleet(redis: RedisServe
     assert 'lockgate_key_requests_total{key="search"} 7.0' in fleet.text
     assert fleet.headers["content-type"].startswith("application/openmetrics-text")
     assert "lockgate_workers 2.0" in fleet.text
-    assert {family.name for family in text_string_to_metric_families(fleet.text)} >= {"lockgate_requests", "gen_ai_client_token_usage"}
+    assert {family.name for family in text_string_to_metric_families(fleet.text)} >= {
+        "lockgate_requests",
+        "gen_ai_client_token_usage",
+    }
     assert wrong.status_code == 400
     assert (unavailable.status_code, unavailable.json()["error"]["code"]) == (503, "store_unavailable")
     assert alone.status_code == 200

@@ -37,7 +37,11 @@ async def scrape(url: str) -> Samples:
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         text = (await client.get(url)).text
     families = text_string_to_metric_families(text)
-    return {(sample.name, frozenset(sample.labels.items())): sample.value for family in families for sample in family.samples}
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
 
 
 def total(samples: Samples, name: str, by: str = "", **labels: str) -> Counter[str]:
@@ -99,7 +103,11 @@ async def hold(client: FaultClient) -> bool:
 
 def reported_usage(request: Request) -> bool:
     """Return whether the upstream reported the usage of a request to the gateway."""
-    return request.finished and request.model == "mock" and (b'"stream":true' not in request.body or b"include_usage" in request.body)
+    return (
+        request.finished
+        and request.model == "mock"
+        and (b'"stream":true' not in request.body or b"include_usage" in request.body)
+    )
 
 
 @pytest.mark.prove
@@ -149,7 +157,9 @@ async def kill_one(running: RunningGateway, up: FaultUpstream, load: Load, port:
 
 def check(found: Samples, up: FaultUpstream, load: Load, lost: int) -> None:
     """Compare a scrape with the counts of the upstream and of the callers."""
-    asked = Counter({f"x/{model}": count for model, count in Counter(str(request.model) for request in up.requests).items()})
+    asked = Counter(
+        {f"x/{model}": count for model, count in Counter(str(request.model) for request in up.requests).items()}
+    )
     sent: Counter[str] = Counter()
     for target, count in total(found, "lockgate_upstream_requests_total", "target").items():
         if not target.startswith("dead/"):
@@ -165,6 +175,10 @@ def check(found: Samples, up: FaultUpstream, load: Load, lost: int) -> None:
     assert sum(answered.values()) == books.begun + HELD
     assert total(found, "lockgate_request_duration_seconds_count")[""] == books.begun + HELD - lost
     reported = [request for request in up.requests if reported_usage(request)]
-    assert total(found, "lockgate_tokens_total", kind="output", source="reported")[""] == sum(request.tokens for request in reported)
-    assert total(found, "lockgate_tokens_total", kind="prompt", source="reported")[""] == sum(request.prompt_tokens for request in reported)
+    assert total(found, "lockgate_tokens_total", kind="output", source="reported")[""] == sum(
+        request.tokens for request in reported
+    )
+    assert total(found, "lockgate_tokens_total", kind="prompt", source="reported")[""] == sum(
+        request.prompt_tokens for request in reported
+    )
     assert total(found, "lockgate_requests_in_flight")[""] == 0

@@ -17,6 +17,7 @@ from tests.support.trace_collector import Collector
 PROMPT, CANARY = "what hides below the quiet water", "sk-canary-traces-91b2"
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
+
 def yaml(up: FaultUpstream, traces: str) -> str:
     """Return a configuration with these settings of `traces`."""
     return f"""
@@ -70,17 +71,24 @@ async def test_call_and_attempts_are_spans_of_the_callers_trace(collector: Colle
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
-async def test_capture_content_adds_prompts_and_answers_to_spans(collector: Collector, up: FaultUpstream, stream: bool) -> None:
+async def test_capture_content_adds_prompts_and_answers_to_spans(
+    collector: Collector, up: FaultUpstream, stream: bool
+) -> None:
     async with tracing_gateway(up, f'endpoint: "{collector.url}", capture_content: true') as gateway:
         assert (await ask(gateway, stream=stream)).status_code == 200
         await eventually(lambda: len(collector.spans) >= 2, 20)
     (call,) = [span for span in collector.spans if span["kind"] == "SERVER"]
-    assert call["attributes"]["gen_ai.input.messages"] == f'[{{"role":"user","parts":[{{"type":"text","content":"{PROMPT}"}}]}}]'
+    assert (
+        call["attributes"]["gen_ai.input.messages"]
+        == f'[{{"role":"user","parts":[{{"type":"text","content":"{PROMPT}"}}]}}]'
+    )
     assert '"content":"w0 w1 w2 w3 w4 "' in call["attributes"]["gen_ai.output.messages"]
     assert '"finish_reason":"stop"' in call["attributes"]["gen_ai.output.messages"]
 
 
-async def test_unknown_model_is_a_failed_span_without_the_callers_name_for_it(collector: Collector, up: FaultUpstream) -> None:
+async def test_unknown_model_is_a_failed_span_without_the_callers_name_for_it(
+    collector: Collector, up: FaultUpstream
+) -> None:
     async with tracing_gateway(up, f'endpoint: "{collector.url}"') as gateway:
         assert (await ask(gateway, {"traceparent": "nonsense"}, model="no-such-model")).status_code == 404
         await eventually(lambda: len(collector.spans) >= 1, 20)
@@ -88,15 +96,21 @@ async def test_unknown_model_is_a_failed_span_without_the_callers_name_for_it(co
     assert (call["name"], call["failed"], call["attributes"]["error.type"]) == ("chat other", True, "model_not_found")
 
 
-async def test_traced_call_is_the_exemplar_of_its_bucket_in_openmetrics(collector: Collector, up: FaultUpstream) -> None:
+async def test_traced_call_is_the_exemplar_of_its_bucket_in_openmetrics(
+    collector: Collector, up: FaultUpstream
+) -> None:
     async with tracing_gateway(up, f'endpoint: "{collector.url}"') as gateway:
         assert (
-            await ask(gateway, {"traceparent": PARENT}, messages=[{"role": "user", "content": "#chunks=1# #delay=400ms#"}])
+            await ask(
+                gateway, {"traceparent": PARENT}, messages=[{"role": "user", "content": "#chunks=1# #delay=400ms#"}]
+            )
         ).status_code == 200
         assert (await ask(gateway)).status_code == 200
         records = await gateway.records(2)
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-            found = await client.get(gateway.admin_url + "/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+            found = await client.get(
+                gateway.admin_url + "/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
+            )
             classic = (await client.get(gateway.admin_url + "/metrics")).text
     families = {family.name: family for family in text_string_to_metric_families(found.text)}
     for name in ("lockgate_request_duration_seconds", "gen_ai_server_request_duration_seconds"):
@@ -107,7 +121,9 @@ async def test_traced_call_is_the_exemplar_of_its_bucket_in_openmetrics(collecto
     assert "# {" not in classic
 
 
-async def test_unsampled_calls_propagate_the_decision_and_export_nothing(collector: Collector, up: FaultUpstream) -> None:
+async def test_unsampled_calls_propagate_the_decision_and_export_nothing(
+    collector: Collector, up: FaultUpstream
+) -> None:
     async with tracing_gateway(up, f'endpoint: "{collector.url}", sample: 0') as gateway:
         assert (await ask(gateway)).status_code == 200
         assert (await ask(gateway, {"traceparent": PARENT[:-1] + "0"})).status_code == 200
@@ -120,7 +136,9 @@ async def test_unsampled_calls_propagate_the_decision_and_export_nothing(collect
     assert ["trace_id" in record for record in records] == [False, False, True]
 
 
-async def test_unavailable_collector_is_reported_once_and_affects_no_call(up: FaultUpstream, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_unavailable_collector_is_reported_once_and_affects_no_call(
+    up: FaultUpstream, capfd: pytest.CaptureFixture[str]
+) -> None:
     async with tracing_gateway(up, 'endpoint: "http://127.0.0.1:1"') as gateway:
         descriptors = len(os.listdir("/proc/self/fd"))
         for _ in range(30):
