@@ -278,14 +278,14 @@ class Failover:
             cap = self._limits.reserved_output_cap(call, target)
         request = await adapt(self.fit, call, candidate, target, left, cap)
         for name in target.kind.caller_headers:
-            forward_header(caller, name, request.body)
+            forward_header(caller, name, request.adapted.body)
         attempt = progress.attempt = Attempt(target, backend.price, request.adjustments, request.context)
         call.attempts.append(attempt)
         if call.trace is not None:
             call.trace.begin(attempt)
         broken = call.answered_by  # the attempt that this one continues
         deadlines = cap_to_time_left(candidate.deadlines, left)
-        exchange = UpstreamExchange(call, attempt, caller, backend, request.options, deadlines, self._metrics, request.asked, request.watch)
+        exchange = UpstreamExchange(call, attempt, caller, backend, request.adapted, deadlines, self._metrics)
         attempt.sent_at = exchange.sent_at if broken is None else broken.sent_at
         admission = Admission(call, target, health, limits)
         backend.latency.in_flight += 1
@@ -300,7 +300,7 @@ class Failover:
                 raise
             progress.sent += 1
             exchange.on_begin = admission.on_begin
-            await deliver(exchange, request.body)
+            await deliver(exchange, request.adapted.body)
         except UpstreamError as error:
             failure = upstream_failure(error, call, attempt, caller)
             ended = failure.kind

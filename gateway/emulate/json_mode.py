@@ -67,7 +67,7 @@ def read_format(body: Body) -> JsonFormat | None:
     return None
 
 
-def adapt(body: Body, target: Target, options: Options, *, repair: bool = False) -> tuple[Body, list[Adjustment], JsonValidator | None]:
+def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = False) -> tuple[Body, list[Adjustment], JsonValidator | None]:
     """The adapted body, what was adjusted, and what is to be watched for in the answer; Refusal as the provider's rules say."""
     kind = target.kind
     asked = read_format(body) if PARAM in body and options.operation == "chat" else None
@@ -80,8 +80,8 @@ def adapt(body: Body, target: Target, options: Options, *, repair: bool = False)
         body = given.copy()
         note = _instruct(body, asked)
         adjustments = [note, *kind.adapt(body, target, options)]
-        return body, adjustments, JsonValidator(asked, given, is_checked=True, may_repair=repair)
-    return body, adjustments, JsonValidator(asked, given, is_checked=repair and not lost, may_repair=repair)
+        return body, adjustments, JsonValidator(asked, given, is_checked=True, may_repair=may_repair)
+    return body, adjustments, JsonValidator(asked, given, is_checked=may_repair and not lost, may_repair=may_repair)
 
 
 def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
