@@ -98,7 +98,7 @@ DEEPSEEK = OpenAICompatible(
         ResponseFormat("response_format", ("text", "json_object"), warn_without_json=True),
         StreamUsage("stream_options"),
         Rename("user", "user_id"),
-        Drop("logit_bias", why="not listed"),
-        Drop("parallel_tool_calls", why="not listed"),
+        Drop("logit_bias", why="not documented"),
+        Drop("parallel_tool_calls", why="not documented"),
     ),
 )

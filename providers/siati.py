@@ -69,6 +69,6 @@ SIATI = OpenAICompatible(
         MoveToHeader("siati_tier", "X-Siati-Tier", TIERS),
         MoveToHeader("service_tier", "X-Siati-Tier", TIERS),
         MoveToHeader("idempotency_key", "X-Request-Id"),
-        Drop("parallel_tool_calls", why="not listed; unknown fields are 400"),
+        Drop("parallel_tool_calls", why="not documented; unknown fields are rejected"),
     ),
 )

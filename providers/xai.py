@@ -22,7 +22,7 @@ _REASONING: tuple[Rule, ...] = (
     Drop("frequency_penalty", why=_WHY),
     Drop("presence_penalty", why=_WHY),
 )
-_NO_EFFORT = Drop("reasoning_effort", why="this model answers 400 to it")
+_NO_EFFORT = Drop("reasoning_effort", why="this model rejects it")
 
 
 def add_reasoning_tokens(answer: dict[str, Any]) -> bool:

@@ -1,1 +1,1 @@
-"""What a call may spend: limits that apply, reserved before the call and settled after it. Imports the store, keys and tokens."""
+"""What a call may spend: limits, budgets, and how they are refused. Imports call, config, store, tokens and usage."""

@@ -11,6 +11,7 @@ from gateway.call import Call
 from gateway.errors import GatewayError
 from gateway.keys.virtual_key import VirtualKey
 from gateway.metrics import Metrics
+from gateway.metrics.series import bounded
 from gateway.metrics.table import MAX_KEYS, MAX_SERIES
 from gateway.telemetry.call_metrics import CallMetrics
 from providers.base import Adjustment, Usage
@@ -83,3 +84,11 @@ def test_implausible_token_counts_and_costs_are_ignored() -> None:
         record(metrics, call)
     assert metrics.counts["lockgate_tokens"]["smart", "a/x", "prompt", "reported"] == 10**9
     assert samples(metrics)["lockgate_cost_usd_total", frozenset({("model", "smart"), ("target", "a/x")})] > 10**9
+
+
+def test_bounded_snapshot_keeps_all_counts() -> None:
+    snapshot = {"lockgate_fallbacks": {(f"m{number}",): [1] for number in range(2000)}}
+    rows = bounded(snapshot, 500)["lockgate_fallbacks"]
+    assert len(rows) <= 500
+    assert sum(cells[0] for cells in rows.values()) == 2000
+    assert rows["other",][0] > 1

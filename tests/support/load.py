@@ -1,9 +1,9 @@
-"""Mixed traffic: every sort of call that the metrics tell apart, against one scripted upstream, with the caller's own books.
+"""Mixed traffic: every kind of call that the metrics distinguish, against one scripted upstream, with the callers' own counts.
 
     python -m tests.support.load --config           # prints a configuration; UPSTREAM is where `upstream_server` listens
     python -m tests.support.load --port 8080 --seconds 60
 
-Tokens are words and the upstream counts what it sends, so that the totals at /metrics can be held against its ledger.
+Tokens are words, and the upstream counts what it sends, so the totals at /metrics can be compared with its counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from tests.faults.client import FaultClient
 
 TOKENS = {name: f"lg-load-{name}-0123456789abcdef" for name in ("search", "app", "tight", "gone")}
-"""The keys' texts, by the keys' names."""
+"""The keys by name."""
 _HASH = {name: hashlib.sha256(token.encode()).hexdigest() for name, token in TOKENS.items()}
 
 _YAML = """
@@ -60,13 +60,13 @@ keys:
 
 
 def configuration(upstream: str, store: str = "memory://", *, failures: int = 5, more: str = "") -> str:
-    """A gateway's YAML for this traffic; targets cool after `failures` in a row, `more` is added at the end."""
+    """Return a configuration for this traffic. `failures` start a cooldown; `more` is appended."""
     return _YAML.format(upstream=upstream, store=store, failures=failures, **_HASH) + more
 
 
 @dataclass(frozen=True)
 class Sort:
-    """One sort of call: how often it is drawn, with which key, and its body. `leave` closes the connection in mid-stream."""
+    """One kind of call: its weight, key and body. `leave` closes the connection in mid-stream."""
 
     weight: int
     body: Mapping[str, Any] | bytes
@@ -107,24 +107,24 @@ SORTS: dict[str, Sort] = {
 
 @dataclass
 class Books:
-    """What the callers saw."""
+    """The callers' own counts."""
 
     begun: int = 0
     answered: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """By sort and status."""
+    """Complete answers by kind and status."""
     left: int = 0
-    """Calls whose caller went on purpose."""
+    """Calls that the caller aborted on purpose."""
     broken: int = 0
-    """Calls whose connection ended before the answer did."""
+    """Calls whose connection closed before the answer was complete."""
 
     @property
     def answers(self) -> int:
-        """Calls that were answered to the end."""
+        """Return the number of complete answers."""
         return sum(self.answered.values())
 
 
 class Load:
-    """Callers who go on until told to stop, or until `calls` are made."""
+    """Callers that make `calls` calls, or calls until they are stopped."""
 
     def __init__(self, port: int, *, callers: int = 16, calls: int | None = None, seed: int = 1, sorts: Mapping[str, Sort] = SORTS) -> None:
         self.books = Books()
@@ -135,15 +135,15 @@ class Load:
         self._sorts = [(name, _Ready(sort)) for name, sort in sorts.items()]
         self._weights = [sort.weight for sort in sorts.values()]
         self.going = asyncio.Event()
-        """Cleared: no call is begun."""
+        """While cleared, no call begins."""
         self.going.set()
         self.open = 0
-        """Calls under way."""
+        """Calls in flight."""
         self.epoch = 0
-        """Raised: every caller makes its next call on a new connection."""
+        """When it changes, every caller uses a new connection for its next call."""
 
     async def run(self, until: Callable[[], bool] = lambda: False) -> Books:
-        """Make calls; returns when `calls` were made or `until()` is true."""
+        """Make calls until `calls` were made or `until()` is true, and return the counts."""
         await asyncio.gather(*(self._call_on(until) for _ in range(self._callers)))
         return self.books
 
@@ -170,7 +170,7 @@ class Load:
             client.fin()
 
     async def _call(self, client: FaultClient | None, name: str, sort: _Ready) -> FaultClient | None:
-        """One call; the connection, if it can be used again."""
+        """Make one call. Return the connection if it can be used again."""
         self.books.begun += 1
         try:
             client = client or await FaultClient.connect(self._port)
@@ -195,7 +195,7 @@ class Load:
 
 
 class _Ready:
-    """A sort as bytes."""
+    """A kind of call with its encoded body and headers."""
 
     def __init__(self, sort: Sort) -> None:
         self.body = sort.body if isinstance(sort.body, bytes) else json.dumps(sort.body).encode()
@@ -204,15 +204,15 @@ class _Ready:
 
 
 async def main() -> None:
-    """Drive a gateway that runs elsewhere."""
+    """Send traffic to a running gateway."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", action="store_true", help="print a configuration for this traffic and end")
+    parser.add_argument("--config", action="store_true", help="print a configuration for this traffic and exit")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--callers", type=int, default=16)
     chosen = parser.parse_args()
     if chosen.config:
-        print(configuration("UPSTREAM"))  # noqa: T201 - the program's product
+        print(configuration("UPSTREAM"))  # noqa: T201 - the output of the program
         return
     end = time.monotonic() + chosen.seconds
     books = await Load(chosen.port, callers=chosen.callers).run(lambda: time.monotonic() > end)
