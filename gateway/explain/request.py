@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.attempts.fit import BEHAVIOUR, LIMIT, Asked, Fit
+from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM, Fit, FitRequest
 from gateway.config.types import Config
 from gateway.dialects.gateway_headers import read_flag
 from gateway.dialects.parameters import check_parameters, read_model
@@ -58,10 +58,10 @@ def _explain(
     }
 
 
-def _context_plan(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> Asked | None:
+def _context_plan(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> FitRequest | None:
     """Return what the gateway would do about the context window, without counting tokens. None: nothing."""
     context = candidate.settings.context
-    if context is None and BEHAVIOUR not in body and LIMIT not in body:
+    if context is None and OVERFLOW_PARAM not in body and PROMPT_LIMIT_PARAM not in body:
         return None
     return fit.asked(body, candidate.backend, context, strict=strict)
 
