@@ -69,7 +69,7 @@ def vendor_catalog(vendor: str) -> VendorCatalog | None:
 
 
 def find(kind: str, model: str, provider: str = "") -> ModelEntry | None:
-    """Return the entry of `model` for the provider type `kind`, else for the provider's name in the YAML, or None.
+    """Return the entry of `model` for the provider type `kind`, else for the provider's name, or None.
 
     A dated model without an entry has the entry of the undated name.
     """

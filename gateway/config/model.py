@@ -214,8 +214,8 @@ class ModelConfig(ModelSettings, frozen=True):
     balance: Annotated[
         Balance | None,
         Meta(
-            description="How a split chooses: `weighted` (default), `latency` (time to first token), `least_busy`, "
-            "`cost`, or `session` (the same target for the same conversation).",
+            description="How a split chooses: by weight (`weighted`), time to first token (`latency`), calls in flight "
+            "(`least_busy`), price (`cost`), or always the same target for a conversation (`session`). Default: `weighted`.",
             examples=["latency"],
         ),
     ] = None

@@ -26,7 +26,7 @@ def query(headers: tuple[tuple[bytes, bytes], ...] = (), *, require: bool = Fals
     """Return the query of a chat call with these fields."""
     raw = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields})
     call = Call("chat", "/v1/chat/completions", body=Body(raw), body_bytes=len(raw))
-    call.require = require
+    call.requires_parameters = require
     return RouteQuery(call, headers, default_output=100)
 
 
