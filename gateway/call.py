@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
+from gateway.dialects import CHAT, Dialect
 from gateway.http.request_id import next_id
 from providers.base import Adjustment, Body, Operation, Target, Usage, WireRequest
 
@@ -94,6 +95,8 @@ class Call(Struct, eq=False):
 
     operation: Operation
     path: str
+    dialect: Dialect = CHAT
+    """The API that the caller uses."""
     id: str = field(default_factory=next_id)
     started: float = field(default_factory=time.monotonic)
     client_id: str | None = None
@@ -165,6 +168,7 @@ class Call(Struct, eq=False):
         return Call(
             self.operation,
             self.path,
+            self.dialect,
             mirror_of=self.id,
             body=self.body.copy(),
             body_bytes=self.body_bytes,

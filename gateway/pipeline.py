@@ -29,6 +29,7 @@ from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Call
+from gateway.dialects import Dialect
 from gateway.dialects.gateway_headers import PREFIX, read_gateway_headers
 from gateway.dialects.parameters import check_parameters, read_model
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
@@ -46,7 +47,7 @@ from gateway.routing.router import Router
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog, internal_error
 from gateway.telemetry.call_metrics import CallMetrics
-from providers.base import Body, Operation
+from providers.base import Body
 
 if TYPE_CHECKING:
     from gateway.telemetry.tracing import Tracer
@@ -94,9 +95,9 @@ class Pipeline:
         self._default_output = default_output
         self._ledger = ledger
 
-    async def serve(self, operation: Operation, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def serve(self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call and account for it."""
-        call = Call(operation, scope["path"])
+        call = Call(dialect.operation, scope["path"], dialect)
         if self._tracer is not None:
             trace = call.trace = self._tracer.begin(scope["headers"])
             send = trace.wrap_send(send)

@@ -45,7 +45,7 @@ async def adapt(
     body = call.body.copy() if transcript is None else continued_body(transcript, call, call.body)
     context, adjustments = None, []
     try:
-        if call.operation == "chat" and (call.wants_fit or settings.context is not None):
+        if call.dialect.has_messages and (call.wants_fit or settings.context is not None):
             deadlines = cap_to_time_left(candidate.deadlines, left)
             fitted = await fit.apply(
                 body, candidate.backend, settings.context, deadlines, strict=strict, report=call.wants_receipt

@@ -138,7 +138,8 @@ Step = Callable[[int], Awaitable[int]]
 def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return a target's table of parameters, with those that the gateway enforces because the provider does not."""
     here = {"support": "adjusted", "action": "enforce_locally"}
-    return {**parameters, **{name: here for name in (OVERFLOW_PARAM, PROMPT_LIMIT_PARAM) if parameters.get(name, here).get("support") == "no"}}
+    params = (OVERFLOW_PARAM, PROMPT_LIMIT_PARAM)
+    return {**parameters, **{name: here for name in params if parameters.get(name, here).get("support") == "no"}}
 
 
 class Counting(msgspec.Struct, frozen=True):

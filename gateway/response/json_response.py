@@ -10,7 +10,6 @@ from typing import Any
 from msgspec import structs
 
 from gateway import usage as accounting
-from gateway.dialects import goodfire
 from gateway.emulate import json_mode
 from gateway.emulate.fan_out import last_with_all_usage, sum_usages
 from gateway.emulate.stops import cut_answer
@@ -113,8 +112,7 @@ async def send_json(exchange: UpstreamExchange, body: bytes, response: Response)
     call, attempt = exchange.call, exchange.attempt
     exchange.caller.claim()
     call.status, call.answered_by = 200, attempt
-    if call.operation == "chat" and call.path.startswith(goodfire.PATH_PREFIX):
-        body = goodfire.to_goodfire(body)
+    body = call.dialect.response(body)
     if call.wants_receipt:
         attempt.time_info = time_info.of_exchange(exchange) or time_info.read_times(body) or time_info.measured(call, attempt)
         accounting.settle(call)

@@ -14,7 +14,6 @@ import time
 from typing import NamedTuple
 
 from gateway import usage as accounting
-from gateway.dialects import goodfire
 from gateway.emulate.json_mode import JsonStream
 from gateway.emulate.stops import StopStream
 from gateway.metrics import Metrics
@@ -49,8 +48,7 @@ def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
         if exchange.json_validator is not None:
             decoder = json_stream = JsonStream(decoder, exchange.json_validator, choices)
             exchange.json_streams.append(json_stream)
-    if call.path.startswith(goodfire.PATH_PREFIX):
-        decoder = goodfire.GoodfireStream(decoder)
+    decoder = call.dialect.stream(decoder)
     if call.transcript is not None and call.transcript.handovers:
         decoder = ResumedStream(decoder, call.transcript)
     return DecoderChain(decoder, stops)
