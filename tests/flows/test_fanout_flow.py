@@ -49,7 +49,7 @@ async def test_listed_seeds_go_to_a_call_each_and_come_back_in_order(up: FaultUp
         singles = [(await post(client, gateway.base_url, seed=seed)).json() for seed in (4, 6, 8)]
     assert [(one["index"], one["message"]["content"]) for one in body["choices"]] == [(0, "seed 4"), (1, "seed 6"), (2, "seed 8")]
     (told,) = [one["why"] for one in body["gateway"]["adjustments"] if one["action"] == "fan_out"]
-    assert "each bills the prompt, and usage is added up" in told
+    assert "prompt tokens are billed by each and added up" in told
     assert [one["message"] for one in body["choices"]] == [one["choices"][0]["message"] for one in singles]
     assert body["usage"] == {"prompt_tokens": 30, "completion_tokens": 6, "total_tokens": 36}
     assert {"param": "n", "action": "fan_out", "from": 3}.items() <= body["gateway"]["adjustments"][0].items()
