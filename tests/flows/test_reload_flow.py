@@ -165,7 +165,7 @@ async def test_admin_reload_applies_a_changed_file_and_skips_an_unchanged_one(up
     assert (failed.status_code, failed.json()["outcome"], failed.json()["generation"]) == (422, "failed", 2)
     assert failed.json()["error"][0]["path"] == "models.n"
     assert got.status_code == 405
-    assert [line for line in gateway.reports if "generation 2 serves: models: 1 added" in line]
+    assert [line for line in gateway.reports if "generation 2 is serving: models: 1 added" in line]
 
 
 async def test_admin_config_shows_no_secret(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
