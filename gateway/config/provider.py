@@ -221,8 +221,8 @@ class ProviderConfig(Struct, frozen=True):
     prices: Annotated[
         dict[str, PriceConfig],
         Meta(
-            description="Prices in USD per million tokens, by the model's name at the provider; `*` is any other "
-            "model. They override the bundled catalog.",
+            description="Prices in USD per million tokens, by the model's name at the provider; `*` stands for any "
+            "other model. They override the bundled catalog.",
             examples=[{"*": {"prompt": 0.2, "output": 0.4}}],
         ),
     ] = {}

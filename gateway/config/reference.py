@@ -123,7 +123,7 @@ class Section(msgspec.Struct):
 
     @property
     def anchor(self) -> str:
-        """GitHub's anchor of the heading."""
+        """The anchor that GitHub generates for the heading."""
         return re.sub(r"[^a-z0-9 _-]", "", self.title.lower()).replace(" ", "-")
 
 

@@ -16,7 +16,7 @@ MAX_HEDGE_BUDGET = 0.05
 
 
 def check_routes(config: Config, problems: Problems) -> None:
-    """Refuse settings of models that have no effect."""
+    """Refuse model settings that have no effect."""
     for name, model in config.models.items():
         _check_retries(model, join("models", name), problems)
         check_times(model, join("models", name), problems)

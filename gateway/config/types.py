@@ -115,8 +115,8 @@ class Config(Struct, frozen=True):
     models: Annotated[
         dict[str, ModelConfig],
         Meta(
-            description="Models that callers can ask for, by name. A name may end in `*`: `claude-*` is every name "
-            "with that prefix, `*` every other name.",
+            description="Models that callers can ask for, by name. A name may end in `*`: `claude-*` stands for "
+            "every name with that prefix, `*` for every other name.",
             examples=[{"gpt-4o": "openai/gpt-4o"}],
         ),
     ] = {}

@@ -34,5 +34,5 @@ def may_use(key: VirtualKey | None, model: str) -> bool:
 
 
 def matches_any(model: str, patterns: Iterable[str]) -> bool:
-    """Return whether `patterns` has the model's name or a matching prefix pattern such as `claude-3-*`."""
+    """Return whether `patterns` contains the model's name or a matching prefix pattern such as `claude-3-*`."""
     return model in patterns or any(each.endswith("*") and model.startswith(each[:-1]) for each in patterns)

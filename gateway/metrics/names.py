@@ -21,7 +21,7 @@ SYSTEMS = {
 }
 """Provider types that have another name in the GenAI semantic conventions."""
 _GENERIC_TYPES = frozenset({"openai-compatible", "vllm", "llamacpp", "ollama"})
-"""Types of self-hosted servers: the provider's name in the configuration says more than the type."""
+"""Types of self-hosted servers: the provider's name in the configuration is more informative than the type."""
 
 
 def system_of(provider: str, type: str) -> str:

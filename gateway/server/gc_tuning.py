@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 THRESHOLDS = (5_000, 10, 10)
-"""Number of allocations before the youngest generation is collected, and of collections before an older one is."""
+"""Allocations before the youngest generation is collected, and collections before an older one is collected."""
 
 
 def freeze_startup_objects() -> None:

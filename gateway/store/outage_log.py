@@ -1,7 +1,7 @@
 """Logs the start and the end of a store failure once each, no matter how many subsystems of this process use the store.
 
 RedisConnections reports outages. Failures of other subsystems (run-time keys, cooldowns) are reported only if there is
-no outage, because they then have a separate cause, such as missing rights.
+no outage, because they then have a separate cause, such as missing permissions.
 """
 
 from __future__ import annotations

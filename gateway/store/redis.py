@@ -33,7 +33,7 @@ from gateway.store.usage_replay import UsageReplay
 LEASE_S = 30.0
 """Time after which the concurrent calls of a dead process no longer count."""
 SETTLE_DELAY_S = 0.005
-"""Time for which settlements are collected before they are sent. An earlier decision sends them just before itself."""
+"""Time for which settlements are collected before they are sent. A decision sends collected settlements first."""
 MAX_REFUSAL_REUSE_S = 1.0
 """Maximum time for which a refusal is repeated without asking Redis."""
 BUSY_REFUSAL_REUSE_S = 0.05

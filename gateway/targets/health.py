@@ -5,9 +5,9 @@
     probing   a cooldown after failures has ended: one call is sent as a probe, and its success makes the target live
 
 The column `blame` of the table in gateway.errors says which failures start a cooldown. Several credentials cool down
-separately; the target cools down when the last of them does. The longer cooldown wins, whether the configuration, the
-upstream or another instance sets it. The state belongs to the process and survives a reload. This module only decides:
-it does no I/O, and the clock is an argument.
+separately; the target cools down when the last of them does. The longer cooldown wins, regardless of whether the
+configuration, the upstream or another instance sets it. The state belongs to the process and survives a reload. This
+module only decides: it does no I/O, and the clock is an argument.
 """
 
 from __future__ import annotations

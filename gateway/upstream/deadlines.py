@@ -23,7 +23,7 @@ class HasDeadline(Protocol):
     deadline: float
 
     def expire(self, now: float) -> None:
-        """Handle the passed deadline."""
+        """Handle the expiry of the deadline."""
         ...
 
 

@@ -69,7 +69,7 @@ class NativeTransport:
         self._ticker.stop()
 
     def refresh(self) -> None:
-        """After a reload: reread the certificate authorities and drop the pools without connections."""
+        """Reread the certificate authorities and drop the pools without connections. Call this after a reload."""
         self._dialer.contexts.refresh()
         self._pools = {origin: pool for origin, pool in self._pools.items() if pool.size or pool.waiting}
 

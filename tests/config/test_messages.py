@@ -318,9 +318,9 @@ def test_only_the_first_fifty_mistakes_are_printed() -> None:
 
 def test_a_long_chain_of_models_is_refused() -> None:
     chain = LOCAL + "models:\n  m0: local/x\n" + "".join(f"  m{n}: m{n - 1}\n" for n in range(1, 5000))
-    assert all("this leads through more than 16 models" in line for line in lines(chain)[:50])
+    assert all("the route leads through more than 16 models" in line for line in lines(chain)[:50])
     reverse = LOCAL + "models:\n" + "".join(f"  m{n}: m{n + 1}\n" for n in range(5000)) + "  m5000: local/x\n"
-    assert "this leads through more than 16 models" in lines(reverse)[0]
+    assert "the route leads through more than 16 models" in lines(reverse)[0]
 
 
 def test_a_chain_of_sixteen_models_is_accepted() -> None:
@@ -330,7 +330,7 @@ def test_a_chain_of_sixteen_models_is_accepted() -> None:
 
 def test_a_model_with_more_than_a_thousand_targets_is_refused() -> None:
     bomb = LOCAL + "models:\n  m0: local/x\n" + "".join(f"  m{n}: [{', '.join([f'm{n - 1}'] * 9)}]\n" for n in range(1, 9))
-    assert "this leads to more than 1000 targets" in lines(bomb)[0]
+    assert "the route leads to more than 1000 targets" in lines(bomb)[0]
 
 
 def test_unprintable_names_are_escaped() -> None:
