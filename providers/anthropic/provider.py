@@ -17,9 +17,10 @@ from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
 from providers.rules.engine import Accepts, ForModels, Rule, Work
 from providers.rules.messages import DropField, SystemPrompt
+from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes
 from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
-from providers.rules.values import Default, Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range
+from providers.rules.values import Default, Drop, EnforcedLocally, MapValues, OneOf, OutputCap, Range
 
 NEW_VERSION = "2026-10-21"
 MODELS_WITHOUT_SAMPLING = (
@@ -271,6 +272,7 @@ ANTHROPIC = Anthropic(
     ),
     (
         SystemPrompt(),
+        *NOT_GIVEN,
         EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
         *CONTEXT_POLICY,
         Accepts("model stream thinking cache_control container inference_geo speed output_config stop_sequences"),
@@ -294,7 +296,6 @@ ANTHROPIC = Anthropic(
         Choices(param="n", has_seed=False),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "standard_only")),
-        MoveToHeader("team", "anthropic-workspace-id"),
         ForModels(
             MODELS_WITHOUT_SAMPLING,
             (
