@@ -47,7 +47,7 @@ def explain_file(config_path: str | None, source: bytes, headers: Mapping[str, s
 
     generation = dry_run_generation(config_path)
     try:
-        fit = generation.pipeline.attempts.fit
+        fit = generation.pipeline.failover.fit
         return explain_request(generation.router, generation.config, fit, source, headers)
     except GatewayError as error:
         decoded: dict[str, Any] = msgspec.json.decode(error.as_body())

@@ -1,4 +1,4 @@
-"""How a split chooses one of its options.
+"""Load balancing: the strategies by which a split chooses one of its options.
 
     weighted     a draw by weight
     latency      of two drawn by weight, the one with the shorter expected time to first token, attempts in flight included

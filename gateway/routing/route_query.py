@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.emulate import json_mode, logits
+from gateway.emulate.adapt import adapt_body
 from gateway.errors import BadRequest, from_refusal, unreadable
 from gateway.tokens.estimate import estimate_prompt, output_cap
-from providers.base import Options, Refusal, Target
+from providers.base import Refusal, Target
 
 if TYPE_CHECKING:
     from gateway.call import Call
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.targets.candidate import Candidate
 
 SESSION_PROMPT_BYTES = 256
-"""How much of a bare prompt identifies a conversation."""
+"""Number of leading bytes of a plain prompt that identify a conversation."""
 
 
 class _Role(msgspec.Struct):
@@ -31,7 +31,7 @@ _decode_role = msgspec.json.Decoder(_Role).decode
 
 
 class RouteQuery:
-    """One call, as its route sees it. Every answer is computed when it is first needed."""
+    """The router's questions about one call. Each answer is computed when it is first needed."""
 
     __slots__ = ("_call", "_default_output", "_headers", "_refusals", "requires_all_parameters", "stream")
 
@@ -46,7 +46,7 @@ class RouteQuery:
         """Whether the caller rejects targets that would lose a parameter."""
 
     def session(self, header: str) -> bytes:
-        """Return what identifies the conversation: the header, else the field `user`, else the beginning of the prompt."""
+        """Return the id of the conversation: the header, else the field `user`, else the beginning of the prompt."""
         wanted = header.encode()
         for name, value in self._headers:
             if name == wanted and value:
@@ -93,7 +93,7 @@ class RouteQuery:
         return self._refusals[target] is None
 
     def no_target_error(self, target: Target | None = None) -> BadRequest:
-        """Return a 400 that names the first parameter lost at `target`, or at the first target asked about."""
+        """Return a 400 that names the first parameter lost at `target`, or at the first target checked."""
         refusals = [self._refusals[target]] if target is not None else self._refusals.values()
         return from_refusal(next(refusal for refusal in refusals if refusal is not None))
 
@@ -102,11 +102,7 @@ class RouteQuery:
         body = self._call.body
         assert body is not None
         try:
-            if self._call.operation == "logits" and not logits.is_native(target.kind):
-                request = logits.read_request(body)
-                logits.adapt(logits.to_chat(body, request), request, target, Options(strict=True))
-            else:
-                json_mode.adapt(body.copy(), target, Options(True, self._call.stream, self._call.operation))
+            adapt_body(body.copy(), target, self._call.operation, strict=True, stream=self._call.stream)
         except Refusal as refusal:
             return refusal
         except (msgspec.DecodeError, RecursionError) as error:

@@ -202,7 +202,7 @@ class Gateway:
     async def _preload_tokenizers(self, generation: Generation) -> None:
         # loading a tokenizer blocks the event loop, so processes that serve do it before their first call
         if self._workers == 1:
-            await generation.pipeline.attempts.fit.preload(generation.tokenizers())
+            await generation.pipeline.failover.fit.preload(generation.tokenizers())
 
     async def _retire_replaced(self) -> None:
         """Drop replaced generations when their last call has ended, and close what only they used."""

@@ -20,7 +20,7 @@ def _has_any(block: LimitsConfig) -> bool:
 
 
 def limits_in(block: LimitsConfig, owner: str, side: str = "caller", *, strict: bool = False) -> tuple[Limit, ...]:
-    """Return the limits of a `limits` block for one owner. `strict` makes them strict whatever the block says."""
+    """Return the limits of a `limits` block for one owner. `strict` makes them strict regardless of the block."""
     limits: list[Limit] = []
     strict = strict or block.strict
     for kind in KINDS:

@@ -35,11 +35,11 @@ class SettledSpend:
         self._own: dict[Period, int] = {}
         self._inherited: dict[Period, dict[str, int]] = {}
         self.latest: dict[str, int] = {}
-        """For each key the latest period in which this incarnation settled something."""
+        """The latest period in which this incarnation settled an amount, by key."""
         self.unpublished: set[Period] = set()
-        """Changed since the last publication to the store."""
+        """Periods changed since the last publication to the store."""
         self.unjournaled: set[Period] = set()
-        """Changed since the last write to the journal."""
+        """Periods changed since the last write to the journal."""
 
     def add(self, key: str, period: int, amount: int) -> None:
         """Add an amount that this incarnation settled."""
