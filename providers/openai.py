@@ -6,12 +6,12 @@ Facts: openai 3.52.0 (chat parameters and ranges), Azure's how-to on reasoning m
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY_RULES, LOGPROBS, SAMPLING
-from providers.rules.efforts import nearest_efforts
 from providers.rules.engine import UNSUPPORTED, Accepts, ForModels, Rule, Work
+from providers.rules.model_tables import NewerModel, nearest_efforts
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
@@ -158,21 +158,6 @@ NEWEST = (
     (("o5", "o6", "o7", "o8", "o9"), "o4"),
 )
 """Names of models that are newer than the table, and the family whose rules they get."""
-
-
-class NewerModel(Rule, frozen=True):
-    """A model that is newer than the table of models."""
-
-    param: str = "model"
-    like: str = ""
-    runs: ClassVar[Literal["present", "always", "stream"]] = "always"
-
-    def apply(self, work: Work) -> None:
-        """Warn that the model gets the rules of the newest one that is known."""
-        work.report(self.param, "warn", why=f"this model is newer than the gateway's table; it is treated like {self.like}")
-
-    def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"support": "yes", "advice": f"treated like `{self.like}`"}}
 
 
 class ForFamily(ForModels, frozen=True):

@@ -170,6 +170,10 @@ class ForModels(msgspec.Struct, frozen=True):
         """Return whether the rules are for this model."""
         return model.startswith(self.prefixes)
 
+    def rules_for(self, model: str) -> tuple[Rule, ...]:
+        """Return the rules for a model that matches."""
+        return self.rules
+
 
 _PASSES: tuple[int, ...] = ()
 
@@ -244,9 +248,10 @@ def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: Unk
     general = [rule for rule in rules if isinstance(rule, Rule)]
     for special in rules:
         if isinstance(special, ForModels) and special.matches(model):
-            replaced = {slot for rule in special.rules for slot in rule.replaces}
+            own = special.rules_for(model)
+            replaced = {slot for rule in own for slot in rule.replaces}
             general = [kept for rule in general for kept in _without(rule, replaced)]
-            general += special.rules
+            general += own
             break
     return CompiledRules(general, unknown=unknown)
 

@@ -9,7 +9,7 @@ import pytest
 import providers
 from providers.base import Refusal
 from providers.openai import REASONING_FAMILIES
-from providers.rules.efforts import ORDER, nearest_effort
+from providers.rules.model_tables import ORDER, nearest_effort
 from tests.providers.adapting import adapt
 from tests.providers.everything import WEATHER
 
