@@ -1,4 +1,4 @@
-"""Joins the chunks of a stream to one JSON answer, for providers that always stream.
+"""Joins the chunks of a stream into one JSON answer, for providers that always stream.
 
 delta texts        joined in order      tool calls     merged by index, arguments joined
 log-probabilities  appended             usage          the last one
@@ -115,7 +115,7 @@ def _merge(merged: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _container(merged: dict[str, Any], name: str, kind: Callable[[], Any]) -> Any:
-    """Return the container for pieces of one kind. If the upstream changes a field's type, an empty one replaces the old."""
+    """Return the container for pieces of one kind, an empty one if the upstream changed the field's type."""
     container = merged.get(name)
     if type(container) is not kind:
         container = merged[name] = kind()

@@ -1,4 +1,7 @@
-"""DeepSeek. Its models think by default. Facts: DeepSeek's documentation; ignored fields from other projects' notes."""
+"""DeepSeek. Its models think by default.
+
+Sources: DeepSeek's documentation; other projects' notes on ignored fields.
+"""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def redact(message: str, credential: str | None = None) -> str:
 
 
 def _cut_secrets(message: str, credential: str | None) -> tuple[str, int]:
-    """Do what `redact` does. Return the message and the number of secrets removed."""
+    """Return the message as shortened by `redact`, and the number of secrets removed."""
     message, count = _SECRET.subn("***", message)
     if credential and len(credential) > 3:
         count += message.count(credential)

@@ -1,6 +1,6 @@
-"""Fireworks. Facts: its chat completions page, and fireworks-ai 1.2.30.
+"""Fireworks. Sources: its chat completions page, and fireworks-ai 1.2.30.
 
-The page says that the text includes the stop string, the package says that it does not: the gateway removes it.
+According to the page, the text includes the stop string; according to the package, it does not. The gateway removes it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FIREWORKS = OpenAICompatible(
         paths={name: PATHS[name] for name in ("chat", "completions")},
         repairs=(encode_arguments,),
         decoder=lambda _: ChunkRepairs((encode_arguments,), (b'"tool_calls"', b'"function_call"')),
-        source="its chat completions page and fireworks-ai 1.2.30",
+        source="Fireworks' chat completions page and fireworks-ai 1.2.30",
     ),
     (
         *GATEWAY_RULES,

@@ -1,4 +1,4 @@
-"""Friendli. Facts: its chat completions page, and friendli 0.16.5 (0.4.4 for the timeout).
+"""Friendli. Sources: its chat completions page, and friendli 0.16.5 (0.4.4 for the timeout).
 
 For dedicated and container endpoints, set `base_url`: https://api.friendli.ai/dedicated/v1, http://HOST:8000/v1.
 """
@@ -26,7 +26,7 @@ class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):
     team: Annotated[
         str | None,
         Meta(
-            description="Team of requests that name none: the header `x-friendli-team`.",
+            description="Default team, sent as the header `x-friendli-team`. A request can name another.",
             examples=["team_123"],
         ),
     ] = None
@@ -49,7 +49,7 @@ FRIENDLI = OpenAICompatible(
         options=FriendliSettings,
         setting_headers=(("team", "x-friendli-team"),),
         decoder=lambda _: ChunkRepairs((), (b'"null"', b'"error"')),
-        source="its chat completions page and friendli 0.16.5",
+        source="Friendli's chat completions page and friendli 0.16.5",
     ),
     (
         SystemPrompt(),

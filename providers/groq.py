@@ -1,4 +1,4 @@
-"""Groq. Facts: groq 1.7.0, console.groq.com/docs/openai."""
+"""Groq. Sources: groq 1.7.0, console.groq.com/docs/openai."""
 
 from __future__ import annotations
 

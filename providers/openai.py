@@ -1,6 +1,6 @@
 """OpenAI, and its reasoning models by prefix.
 
-Facts: openai 3.52.0 (chat parameters and ranges), Azure's how-to on reasoning models, pydantic-ai-slim 2.68.0 (families).
+Sources: openai 3.52.0 (chat parameters and ranges), Azure's how-to on reasoning models, pydantic-ai-slim 2.68.0 (families).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_fanout: Annotated[
         int,
         Meta(
-            description="Maximum number of upstream requests that one call with `n` may become.",
+            description="Maximum number of upstream requests for one call with `n`.",
             examples=[16],
         ),
     ] = 8
@@ -49,12 +49,12 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     """The vendor's name in messages."""
     base_url: str | None
-    """Everything before the path of the operation, version included. None: the configuration must set it."""
+    """Everything before the path of the operation, version included. If None, the configuration must set it."""
     needs_credential: bool = True
     unknown: UnknownPolicy = "drop"
-    """What happens to fields without a rule: dropped and reported, passed, or passed unless another vendor defines them (`new`)."""
+    """Fields without a rule are dropped and reported, passed, or passed unless another vendor defines them (`new`)."""
     accepts_nulls: bool = False
-    """The upstream accepts a null field. If not, the field is left out."""
+    """Whether the upstream accepts null fields. If not, they are left out."""
     paths: Mapping[str, str] = PATHS
     options: type[msgspec.Struct] = Settings
     """The provider's own settings in the configuration."""
@@ -63,11 +63,11 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     repairs: tuple[Repair, ...] = ()
     """Repairs of JSON answers."""
     allows_empty_answers: bool = False
-    """An answer without choices is valid."""
+    """Whether an answer without choices is valid."""
     decoder: Callable[[Options], StreamDecoder] | None = None
-    """Returns a decoder for one stream. None: the upstream's events need no change."""
+    """Returns a decoder for one stream. If None, the upstream's events need no change."""
     prefill: Mapping[str, Any] | None = None
-    """Fields that make the upstream continue a final assistant message. None: it cannot continue an answer."""
+    """Fields that make the upstream continue a final assistant message, or None if it cannot continue one."""
     caller_headers: tuple[str, ...] = ()
     """Request headers (lower case) that the gateway forwards from the caller."""
     source: str = ""
@@ -204,4 +204,4 @@ OPENAI_COMPATIBLE = OpenAICompatible(
         NO_TEAM,
     ),
 )
-"""Any server with OpenAI's wire format. Its limits are unknown, so everything passes except what is always wrong."""
+"""Any server with OpenAI's wire format. Its limits are unknown, so only values that are always wrong are rejected."""

@@ -1,4 +1,4 @@
-"""xAI. Facts: xai-sdk 1.21.0 (the same parameters over gRPC); other projects' notes on what reasoning models reject."""
+"""xAI. Sources: xai-sdk 1.21.0 (the same parameters over gRPC); other projects' notes on reasoning models."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class ProviderReader:
         kind = self._type(mapping, path, name)
         values, _ = self._reader.fields(mapping, self._common, path)
         if kind is None:
-            return BAD  # without the type, its other keys are unknown
+            return BAD  # without its type, the other keys are unknown
         try:
             options = options_type(kind)
         except Exception as error:  # a plugin may fail in any way
@@ -158,5 +158,5 @@ class ModelReader:
 
 
 def nearest_key(mapping: Mapping, wanted: str) -> str | None:
-    """Return the key of `mapping` that is probably a misspelt `wanted`, which has already been reported."""
+    """Return the key of `mapping` that is probably a misspelling of `wanted`; it has already been reported."""
     return next((key for key in mapping.entries if nearest(key, (wanted,)) == wanted), None)

@@ -40,7 +40,7 @@ SYNONYMS = {
     "cost": "spend",
     "usd": "spend",
 }
-"""Names that other programs use for our keys, if the spelling is too different to be guessed."""
+"""Names that other programs use for keys of this file, if their spelling is too different for a guess."""
 
 
 class Problem(msgspec.Struct, frozen=True):

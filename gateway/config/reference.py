@@ -1,6 +1,6 @@
 """The configuration reference as Markdown: every key with its type, default, description and an example.
 
-Made from the same structs as the reader and the JSON Schema. `lockgate schema --markdown` prints it, and
+It is generated from the structs that the reader and the JSON Schema use. `lockgate schema --markdown` prints it, and
 docs/configuration.md is its output.
 """
 
@@ -67,7 +67,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "key_hash": ("key hash", "`sha256:` and 64 hexadecimal digits, or `file:PATH` of a file that contains it.", ()),
     "expires": (
         "date or time",
-        "A date, whose whole day (UTC) still counts, or a time.",
+        "A date, valid to the end of that day (UTC), or a time.",
         ("2027-12-31", "2027-12-31T12:00:00Z"),
     ),
     "origin": ("origin", "The origin of a web page, or `*`.", ("https://app.example.com", "*")),

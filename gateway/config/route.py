@@ -12,12 +12,12 @@ from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.yamlfile import Mapping, Node, Place, Scalar, Sequence
 
 Balance = Literal["weighted", "latency", "least_busy", "cost", "session"]
-"""How a split chooses among its targets (gateway.routing.balance)."""
+"""Strategies by which a split selects a target (gateway.routing.balance)."""
 
 MAX_MODEL_DEPTH = 16
 MAX_TARGETS = 1000
 DEFAULT_MAX_ATTEMPTS = 3
-"""Upstream requests for one call if `attempts` is not set."""
+"""Maximum number of upstream requests for one call if `attempts` is not set."""
 
 
 class Ref(msgspec.Struct, frozen=True, tag=True):
@@ -185,7 +185,7 @@ class RouteReader:
             self._problems.add(mention.place, mention.path, f"no provider {written} in this file{hint}")
 
     def _reachable_models(self, model: str) -> set[str]:
-        """Return the models that a model leads through, itself included."""
+        """Return the models that a model leads through, including itself."""
         reachable: set[str] = set()
         waiting = [model]
         while waiting:
@@ -204,7 +204,7 @@ class RouteReader:
             self._walk(model, (), reach)
 
     def _walk(self, model: str, above: tuple[str, ...], reach: dict[str, tuple[int, int]]) -> tuple[int, int]:
-        """Return the number of models on the longest path from `model`, and its number of targets."""
+        """Return the number of models on the longest path from `model`, and the number of its targets."""
         if model in reach:
             return reach[model]
         trail = (*above, model)

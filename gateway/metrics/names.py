@@ -1,6 +1,6 @@
-"""Which names may become label values: configured names, known parameters, and the first keys and error codes.
+"""Names that may become label values: configured names, known parameters, and the first keys and error codes.
 
-All others are `other`.
+All others become `other`.
 """
 
 from __future__ import annotations

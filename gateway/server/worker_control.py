@@ -31,7 +31,7 @@ class LoadReply(msgspec.Struct):
 
 
 class WorkerOrder(msgspec.Struct):
-    """What a worker needs at its start, as JSON on its standard input: arguments would expose secrets."""
+    """Start-up data of a worker, sent as JSON on its standard input because arguments would expose secrets."""
 
     load: LoadRequest
     listener: int

@@ -1,7 +1,7 @@
 """Counts the tokens of a conversation offline: exactly if the tokenizer is known, else with o200k and a safety factor.
 
 Encodings are large (64 MB, half a second to load), so only those that a configuration needs are loaded, before the first
-call. Loading holds the GIL and counting releases it, so that a count of more than 5 ms runs in a thread. Callers send the
+call. Counting releases the GIL (loading does not), so a count of more than 5 ms runs in a thread. Callers send the
 whole history with every turn, so the count of each message is cached by a digest of its bytes.
 """
 
@@ -23,7 +23,10 @@ from providers.base import Body
 FALLBACK_FACTOR = 1.2
 """Factor for o200k in place of another tokenizer. Measured: English and code 0.99 to 1.08, other languages 0.9 to 1.36."""
 MAX_INLINE_BYTES = 16 << 10
-"""Size of messages that are counted on the event loop. Measured: under 1 ms for text, under 5 ms for random letters."""
+"""Maximum size of messages that are counted on the event loop.
+
+Measured: under 1 ms for text, under 5 ms for random letters.
+"""
 MAX_CACHED_COUNTS = 20_000
 # OpenAI's chat format: tokens around each message, before a name, and before the answer (its cookbook on counting).
 TOKENS_PER_MESSAGE, TOKENS_PER_NAME, REPLY_TOKENS = 3, 1, 3
@@ -59,7 +62,7 @@ class Tokenizer(msgspec.Struct, frozen=True):
     name: str
     factor: float = 1.0
     exact: bool = False
-    """For plain text, the count is the provider's own."""
+    """Whether the count of plain text equals the provider's own."""
     file: bool = False
 
     def label(self) -> str:
@@ -125,11 +128,11 @@ class TokenCounter:
         self._pool: ThreadPoolExecutor | None = None
 
     def is_loaded(self, tokenizer: Tokenizer) -> bool:
-        """Return whether the tokenizer needs no loading."""
+        """Return whether the tokenizer can be used without loading."""
         return tokenizer.name in self._usable
 
     async def load(self, tokenizer: Tokenizer) -> None:
-        """Load the tokenizer in a thread, unless it is loaded."""
+        """Load the tokenizer in a thread, unless it is already loaded."""
         if not self.is_loaded(tokenizer):
             await self._in_thread(lambda: self._use(tokenizer))
 
@@ -181,7 +184,7 @@ class TokenCounter:
         return [count for count in counts if count is not None]
 
     def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
-        """Return a usable tokenizer and its function: the fallback, then bytes, if it is not installed."""
+        """Return a usable tokenizer and its function. If it is not installed, use the fallback, else count bytes."""
         usable = self._usable.get(tokenizer.name)
         if usable is None:
             try:
@@ -242,7 +245,7 @@ def count_bytes(texts: list[str]) -> list[int]:
 def load_tokenizer(tokenizer: Tokenizer) -> CountTexts:
     """Return the function that counts with a tokenizer.
 
-    Raises ImportError if its package or file is unusable.
+    Raise ImportError if its package or file is unusable.
     """
     if tokenizer.file:
         package = importlib.import_module("tokenizers")

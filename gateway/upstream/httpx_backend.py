@@ -1,4 +1,4 @@
-"""Connections of the httpx transport: names are resolved by our resolver, and blocked addresses are refused."""
+"""Connections of the httpx transport: they use the gateway's resolver and refuse blocked addresses."""
 
 from __future__ import annotations
 

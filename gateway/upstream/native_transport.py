@@ -41,7 +41,7 @@ class NativeTransport:
         self._pools: dict[Origin, Pool] = {}
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> NativeResponse:
-        """Return the response with its head. Raise UpstreamError otherwise.
+        """Return the response once its head has arrived. Raise UpstreamError on failure.
 
         If a reused connection turns out to be closed, the request is sent once more on a new one.
         """

@@ -63,7 +63,10 @@ class Pool:
         return self.size - len(self.idle)
 
     def take_idle(self) -> UpstreamConnection | None:
-        """Return the most recently used idle connection. None exists while senders wait: they get released ones directly."""
+        """Return the most recently used idle connection.
+
+        There is none while senders wait, because they get released connections directly.
+        """
         if self.idle:
             self.stats.reuses += 1
             return self.idle.pop()

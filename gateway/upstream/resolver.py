@@ -29,7 +29,7 @@ class Resolver(Protocol):
 
 
 def is_allowed_address(address: str) -> bool:
-    """Return whether upstreams may be at this address.
+    """Return whether upstreams may have this address.
 
     Link-local addresses are blocked because cloud metadata services with credentials are there; so are multicast and 0.0.0.0.
     """

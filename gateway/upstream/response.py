@@ -47,19 +47,19 @@ class NativeResponse:
         self.method = method
         self.deadlines = deadlines
         self.total = total
-        """When the whole attempt must have ended, on the transport's clock."""
+        """Time on the transport's clock by which the whole attempt must have ended."""
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.pieces: list[bytes] = []
         self.size = 0
         self.started = False
-        """A byte of the body has arrived."""
+        """Whether a byte of the body has arrived."""
         self.paused = False
         self.ended = False
         self.error: UpstreamError | None = None
         self.collecting = False
         self.discarding = False
-        """The rest of the body is discarded."""
+        """Whether the rest of the body is discarded."""
         self.limit = 0
         self.waiter: asyncio.Future[None] | None = None
         self.source: Source | None = None
@@ -149,7 +149,7 @@ class NativeResponse:
         return UpstreamError("stalled", f"the upstream sent nothing for {deadlines.idle:g} s")
 
     def close_error(self, reason: Exception | None) -> UpstreamError | None:
-        """Return what a closed connection means for the body: None if that is its regular end."""
+        """Return the error that a closed connection means for the body, or None if that is its regular end."""
         if reason is None and not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
             return None
         if not self.started:

@@ -58,7 +58,7 @@ class Response(Protocol):
     """Header names in lower case, in the order received."""
 
     async def read(self) -> bytes:
-        """Return the next piece of the body, or b"" at its end. Raise UpstreamError otherwise.
+        """Return the next piece of the body, or b"" at its end. Raise UpstreamError on failure.
 
         Reading provides the backpressure: an unread response stops the upstream.
         """

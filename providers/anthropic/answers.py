@@ -115,7 +115,7 @@ class MessageStream(StreamDecoder):
         self._block: dict[str, Any] = {}
         self._arguments_sent = False
         self._has_output_count = False
-        """The end of the stream reported output tokens. The count of message_start is only a first value."""
+        """Whether the end of the stream has reported output tokens. The count of message_start is only a first value."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         decoded = _decode(data)
@@ -165,7 +165,7 @@ class MessageStream(StreamDecoder):
         return ()
 
     def on_block_stop(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """End a content block. Send arguments that did not come in pieces, and a thinking block with its signature."""
+        """End a content block. Send arguments that did not arrive in pieces, and a thinking block with its signature."""
         block, self._block = self._block, {}
         if block.get("type") == "tool_use" and not self._arguments_sent:
             return self._call({"function": {"arguments": json_text(block.get("input") or {})}})

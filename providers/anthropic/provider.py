@@ -1,6 +1,6 @@
 """The provider for Anthropic's Messages API: its settings, rules and headers.
 
-Facts: anthropic 2.11.0; platform.claude.com on versioning (2026-10-21 removes temperature, top_p and top_k).
+Sources: anthropic 2.11.0; platform.claude.com on versioning (2026-10-21 removes temperature, top_p and top_k).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class AnthropicSettings(Settings, frozen=True, forbid_unknown_fields=True):
     default_max_tokens: Annotated[
         int,
         Meta(
-            description="Output cap of calls that set none, because Anthropic requires one.",
+            description="Output cap for calls without one, because Anthropic requires it.",
             examples=[8192],
         ),
     ] = 4096

@@ -1,4 +1,4 @@
-"""Converts Cohere's answers and streams to OpenAI's. Facts: cohere 7.3.1, docs.cohere.com on streaming."""
+"""Converts Cohere's answers and streams to OpenAI's. Sources: cohere 7.3.1, docs.cohere.com on streaming."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class UnavailableError(Exception):
 
 
 class Engine:
-    """Supervises the child process, all on one event loop. `report` receives one line for each change."""
+    """Supervises the child process on one event loop. `report` receives one line for each change."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Engine:
         self.causes: Counter[Cause] = Counter()
         """Number of restarts by cause."""
         self.load_seconds: float | None = None
-        """Time from start to ready of the present child."""
+        """Time from start to ready of the current child."""
         self.gate = Gate(self.options.slots, self.options.queue)
         self._directory = directory or _runtime_directory()
         self.socket = str(self._directory / "engine.sock")
@@ -145,7 +145,7 @@ class Engine:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
-        """Admit a call, or return why not. Waits up to `wait` seconds for an engine that is starting."""
+        """Admit a call, or return the reason for a rejection. Waits up to `wait` seconds for an engine that starts."""
         lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
@@ -161,7 +161,7 @@ class Engine:
         return self.failure()
 
     def failure(self) -> Failure:
-        """Return why a call cannot be answered in the present state."""
+        """Return why a call cannot be answered in the current state."""
         return failure_for(self.state)
 
     def describe(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: Annotated[
         bool,
         Meta(
-            description="Set this if the model's chat template supports tools. The bundled model's does not.",
+            description="Whether the model's chat template supports tools. That of the bundled model does not.",
             examples=[True],
         ),
     ] = False

@@ -22,11 +22,11 @@ INHERITED_VARIABLES = frozenset(
 
 
 LOG_REASON_PREFIXES = ("error loading model: ", "failed to initialize the context: ")
-"""What precedes the reason in the engine's log. The engine's exception says only that it did not start."""
+"""The text before the reason in the engine's log. The engine's exception says only that it did not start."""
 
 
 class StartError(Exception):
-    """Why the child did not become ready. `code` is the child's own, or `signal`, `exit` or `slow`."""
+    """The child did not become ready. `code` is the child's own, or `signal`, `exit` or `slow`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class StartError(Exception):
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the child's environment. OpenMP threads wait passively: spinning ones slow a shared machine up to 30 times."""
+    """Return the child's environment. OpenMP threads wait passively: spinning slows a shared machine up to 30-fold."""
     kept = {name: value for name, value in variables.items() if name in INHERITED_VARIABLES or name.startswith(("LC_", "OMP_"))}
     return {"OMP_WAIT_POLICY": "passive", **kept, "PYTHONUNBUFFERED": "1"}
 

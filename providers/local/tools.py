@@ -22,7 +22,7 @@ FORCED_TOOL_MEMO = "local.forced_tool"
 
 
 class ForcedTools(Rule, frozen=True):
-    """tools, tool_choice and parallel_tool_calls, as far as the engine can honour them."""
+    """Adapts tools, tool_choice and parallel_tool_calls to an engine that cannot choose tools."""
 
     param: str = "tools"
 

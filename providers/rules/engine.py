@@ -21,7 +21,7 @@ from providers.base import Action, Adjustment, Body, Options, Refusal
 UNSUPPORTED = "not supported upstream"
 
 UnknownPolicy = Literal["drop", "pass", "new"]
-"""What happens to fields without a rule: dropped, passed, or passed unless they are in CANONICAL_PARAMS."""
+"""Treatment of fields without a rule: dropped, passed, or passed unless they are in CANONICAL_PARAMS."""
 
 _NAMES = (
     "model messages stream stream_options max_tokens max_completion_tokens min_tokens min_completion_tokens temperature top_p top_k "
@@ -102,7 +102,7 @@ class Work:
         self.adjustments.append(Adjustment(param, action, from_, to, why))
 
     def drop(self, param: str, why: str = UNSUPPORTED, code: str = "unsupported_parameter") -> None:
-        """Remove a parameter. This is lossy unless its value is neutral."""
+        """Remove a parameter. The change is lossy unless the value is neutral."""
         if is_neutral(param, self.body.get(param)):
             self.report(param, "drop", why="neutral value")
         else:
@@ -115,12 +115,12 @@ class Work:
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """What a provider does with one parameter."""
+    """The treatment of one parameter by a provider."""
 
     param: str
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "present"
-    """When the rule runs: if the body has the parameter, on every body, or also on every stream."""
+    """Condition of the rule: the body has the parameter, every body, or also every stream."""
 
     @property
     def params(self) -> tuple[str, ...]:

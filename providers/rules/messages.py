@@ -82,7 +82,7 @@ class Roles(MessageRule, frozen=True):
 
 
 class ContentParts(MessageRule, frozen=True):
-    """The content parts a provider accepts. For roles in `as_string`, text parts are joined to a string."""
+    """The content parts a provider accepts. For roles in `as_string`, text parts are joined into a string."""
 
     accepts: tuple[str, ...] = ("text",)
     as_string: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ def is_number(value: Any) -> bool:
 
 
 class Range(Rule, frozen=True):
-    """A number from `low` to `high`. A value outside is clamped, or refused in both modes if `refuse` is set."""
+    """A number from `low` to `high`. Other values are clamped, or refused in both modes if `refuse` is set."""
 
     low: float | None = None
     high: float | None = None
@@ -48,7 +48,7 @@ class Range(Rule, frozen=True):
 
 
 class BiasRange(Rule, frozen=True):
-    """Token biases from `low` to `high`. Biases outside are clamped."""
+    """Token biases from `low` to `high`. Biases outside this range are clamped."""
 
     low: float = -100
     high: float = 100
@@ -112,7 +112,7 @@ class Rename(Rule, frozen=True):
         return (self.to,)
 
     def apply(self, work: Work) -> None:
-        """Move the value. If the caller sent the provider's name too, that one wins."""
+        """Move the value. If the caller also sent the provider's name, that value wins."""
         if self.param not in work.body:
             return
         if self.to in work.body:
@@ -213,7 +213,7 @@ class Refuse(Rule, frozen=True):
 
 
 class Default(Rule, frozen=True):
-    """A default stated explicitly if the caller sets no value. `setting` names the option that replaces it."""
+    """A default that is sent explicitly if the caller sets no value. `setting` names the option that replaces it."""
 
     value: Any
     why: str = ""
@@ -243,7 +243,7 @@ class DefaultFromSetting(Rule, frozen=True):
 
 
 class MapValues(Rule, frozen=True):
-    """Maps values of a parameter to values of the field `to`. None means: leave the field out."""
+    """Maps values of a parameter to values of the field `to`. None leaves the field out."""
 
     to: str
     pairs: tuple[tuple[Any, Any], ...]

@@ -102,7 +102,7 @@ VALUES = [
 PROVIDERS = [
     (
         "providers: {ollama: {cooldown: {time: 10m}}}",
-        "1:39: providers.ollama.cooldown.time: longer than cooldown.max (300 s): raise cooldown.max",
+        "1:39: providers.ollama.cooldown.time: longer than cooldown.max (300 s): lower this value, or raise cooldown.max",
     ),
     ("providers: {ollama: {max_queue: 5}}", "1:33: providers.ollama.max_queue: requires max_concurrent"),
     ("providers: {ollama: {cooldown: {failure: 5}}}", "1:33: providers.ollama.cooldown.failure: unknown key, did you mean 'failures'?"),
@@ -161,11 +161,11 @@ ROUTES = [
     ),
     (
         LOCAL + "models: {m: {targets: local/x, timeout: 5s, first_byte_timeout: 10s}}",
-        "models.m.first_byte_timeout: longer than timeout (5 s), which ends the call first: shorten it, or raise models.m.timeout",
+        "models.m.first_byte_timeout: longer than timeout (5 s), which ends the call first: lower this value, or raise models.m.timeout",
     ),
     (
         "providers: {local: {timeout: 5s, idle_timeout: 6s}}",
-        "providers.local.idle_timeout: longer than timeout (5 s), which ends the call first: shorten it, or raise",
+        "providers.local.idle_timeout: longer than timeout (5 s), which ends the call first: lower this value, or raise",
     ),
     ("providers: {local: {first_byte_timeout: 20m}}", "providers.local.first_byte_timeout: longer than timeout (600 s)"),
     (LOCAL + "models: {m: {targets: {local/x: 1}, session_header: x-id}}", "models.m.session_header: requires balance: session"),
