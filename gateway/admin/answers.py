@@ -1,4 +1,4 @@
-"""Responses of the admin listener: JSON with a request id, and errors in the shape that callers get."""
+"""Responses of the admin listener: JSON with a request id, and errors in the format of the callers' API."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
 
 
 def _plan_of_gateway(url: str, query: dict[str, Any]) -> Any:
-    """Return the plan of a running gateway, which knows the health of its targets."""
+    """Return the plan of a running gateway, which takes the health of its targets into account."""
     from gateway.commands.admin_client import request_json
 
     plan = request_json("POST", url, "/admin/route", query)

@@ -24,7 +24,7 @@ def _struct(kind: type[msgspec.Struct]) -> mi.StructType:
 
 
 def options_type(kind: str) -> mi.StructType | None:
-    """Return the keys that a provider type adds to the common ones, or None."""
+    """Return the struct of the keys that a provider type adds to the common ones, or None."""
     options = providers.options_of(kind)
     return None if options is None else _struct(options)
 

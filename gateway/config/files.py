@@ -17,8 +17,8 @@ MISSING = "missing"
 class Files:
     """The files opened while one configuration is read.
 
-    `given` maps paths to contents that replace those on disk. `known` has the files of an earlier reading, which may be
-    missing now.
+    `given` maps paths to contents that replace those on disk. `known` contains the files of an earlier reading, which
+    may be missing now.
     """
 
     def __init__(self, given: Mapping[str, str] | None = None, known: Container[str] = ()) -> None:

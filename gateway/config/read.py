@@ -35,7 +35,7 @@ class Reader:
         self.files = files or Files()
         self.special: dict[type, SpecialReader] = {}
         self.read_ref: Callable[[Node, str], Any] | None = None
-        """Reads a target or the name of a model. Set while a model is read."""
+        """Reads a target or the name of a model. It is set only while a model is read."""
         self._environ = environ
         self._folder = folder
 

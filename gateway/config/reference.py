@@ -80,7 +80,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("openai/gpt-4o", "[blue/llama, openai/gpt-4o]", "{ blue/llama: 95, green/llama: 5 }"),
     ),
 }
-"""By the `form` of a type: its name in the tables, its meaning, and examples."""
+"""For each `form` of a type: its name in the tables, its meaning, and examples."""
 
 _INTRODUCTION = """\
 # Configuration reference
@@ -135,7 +135,7 @@ def reference() -> str:
 
 
 def sections() -> dict[type[msgspec.Struct], Section]:
-    """Return all sections by their structs: the top level first, those that occur at several paths last."""
+    """Return all sections by their structs: the top level first, sections that occur at several paths last."""
     found: dict[type[msgspec.Struct], Section] = {}
     _collect(Config, "", found)
     return dict(sorted(found.items(), key=lambda item: len(item[1].paths) > 1))

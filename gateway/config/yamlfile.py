@@ -105,7 +105,7 @@ def _decode(data: bytes) -> str:
 
 
 def _place_after(text: str) -> Place:
-    """Return the place after `text`."""
+    """Return the place directly after `text`."""
     return Place(text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1)
 
 
@@ -171,7 +171,7 @@ class _Tree:
         return Mapping(_place(node), entries, tuple(repeated))
 
     def _merged(self, value: yaml.Node, depth: int) -> list[Mapping]:
-        """Return the mappings that `<<:` merges. Of several, the first has priority."""
+        """Return the mappings that `<<:` merges. If there are several, the first has priority."""
         merged = self.node(value, depth)
         parts = merged.items if isinstance(merged, Sequence) else (merged,)
         if not all(isinstance(part, Mapping) for part in parts):

@@ -28,7 +28,7 @@ _RECEIPTS = {b"body": True, b"header": False}
 
 
 class GatewayHeaders(msgspec.Struct):
-    """What a call's `x-gateway-*` headers set."""
+    """The settings of a call's `x-gateway-*` headers."""
 
     strict: bool = False
     require_parameters: bool = False

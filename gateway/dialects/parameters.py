@@ -1,6 +1,6 @@
 """Checks of a caller's parameters before a provider is known: types, ranges and forbidden fields.
 
-What a single provider does not support is checked by that provider's rules (providers.rules).
+Each provider's rules (providers.rules) check for parameters that the provider does not support.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def explain(
     headers: Mapping[str, str],
     key: VirtualKey | None = None,
 ) -> dict[str, Any]:
-    """Return route and upstream requests for a chat body. Raises the GatewayError that a caller would get."""
+    """Return route and upstream requests for a chat body. Raise the GatewayError that a caller would get."""
     try:
         return _explain(router, config, fit, parse_body(source), headers, key)
     except msgspec.DecodeError as error:

@@ -1,4 +1,4 @@
-"""Keys that operators create while the gateway runs, as this process knows them.
+"""The copy that this process keeps of the keys that operators create while the gateway runs.
 
 They are stored by SHA-256 digest, and every process polls the store for changes. While the store is unavailable, the
 last known keys stay valid.

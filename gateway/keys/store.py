@@ -31,7 +31,7 @@ class KeyStore(Protocol):
     """Whether the keys are lost when the process ends."""
 
     async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
-        """Add a new key, replace a known one, or remove it if `key` is None.
+        """Add a new key, replace a known key, or remove it if `key` is None.
 
         Return False if the name of a new key is taken, or if the key to replace or remove does not exist. Raise
         StoreUnavailableError if the store fails.

@@ -14,7 +14,7 @@ class BudgetGauge:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._used: dict[str, tuple[float, float]] = {}
-        """By owner: the used share, and the time at which the budget's next period begins."""
+        """For each owner, the used share and the time at which the budget's next period begins."""
 
     def record(self, statuses: Sequence[LimitStatus]) -> None:
         """Record the state of budgets that the latest decision reports."""

@@ -50,7 +50,7 @@ class Names:
         self._systems.update({name: system_of(name, type) for name, type in types.items()})
 
     def model(self, name: str) -> str:
-        """Return the model's name if it is configured."""
+        """Return the model's name, or `other` if it is not configured."""
         return name if name in self._models else OTHER
 
     def target(self, target: Target | None) -> str:
@@ -81,7 +81,7 @@ class Names:
         return self._systems.get(provider, OTHER)
 
     def param(self, param: str) -> str:
-        """Return the top-level name of a parameter, if the gateway knows it."""
+        """Return the top-level name of a parameter, or `other` if it is not a known parameter."""
         top = param.partition("[")[0].partition(".")[0]
         return top if top in self._params else OTHER
 
@@ -90,7 +90,7 @@ class Names:
         return _one_of_first(code, self._codes, MAX_CODES) if _CODE.match(code) else OTHER
 
     def key(self, name: str) -> str:
-        """Return a key's name, if it is one of the first MAX_KEYS that were used."""
+        """Return a key's name, or `other` if it is not among the first MAX_KEYS that were used."""
         return _one_of_first(name, self._keys, MAX_KEYS)
 
 

@@ -1,4 +1,4 @@
-"""What the router may ask about a call: its session, its maximum cost, and which targets honour its parameters."""
+"""Properties of a call that the router needs: session, maximum cost, and the targets that honour its parameters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _decode_role = msgspec.json.Decoder(_Role).decode
 
 
 class RouteQuery:
-    """The router's questions about one call. Each answer is computed when it is first needed."""
+    """Properties of one call for the router. Each is computed when it is first needed."""
 
     __slots__ = ("_call", "_default_output", "_headers", "_refusals", "requires_all_parameters", "stream")
 

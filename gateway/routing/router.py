@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SESSION_HEADER = "x-session-id"
 MAX_LISTED_MODELS = 12
-"""Model names in the message of a 404."""
+"""Maximum number of model names in the message of a 404."""
 
 
 class SplitOption(msgspec.Struct, frozen=True, eq=False):
@@ -146,7 +146,8 @@ class Router:
     ) -> list[Candidate]:
         """Return the candidates that `route` leads to after the models of `path`.
 
-        `first`: only those that may be tried first. `weighted`: only those whose weight in their split is not zero.
+        `first`: only those that may be tried first. `weighted`: only those with a weight other than zero in their
+        split.
         """
         if isinstance(route, Order):
             steps = route.steps[: 1 if first else None]

@@ -239,7 +239,7 @@ class Gateway:
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Stop engines and tasks, close connections, write the last log lines.
 
-        `timeout_s` limits the last messages to the store.
+        `timeout_s` limits the time for the last messages to the store.
         """
         for task in list(self._tasks):
             task.cancel()

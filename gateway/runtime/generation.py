@@ -42,7 +42,7 @@ MAX_CACHED_BACKENDS = 10_000
 
 
 class Generation:
-    """Everything made from one configuration: keys, models, backends, limits and the pipeline."""
+    """All objects made from one configuration: keys, models, backends, limits and the pipeline."""
 
     def __init__(self, config: Config, shared: Shared, number: int) -> None:
         self.config = config

@@ -65,7 +65,7 @@ class Reloader:
                 outcome = self._fail(error.problems)
             except LocalModelError as error:
                 outcome = self._fail((Problem(self._source.path, 0, 0, "", str(error)),))
-            except Exception as error:  # whatever is wrong with the new generation, the old one keeps serving
+            except Exception as error:  # the old generation keeps serving after any error in the new one
                 frame = traceback.extract_tb(error.__traceback__)[-1]
                 where = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
                 outcome = self._fail((Problem(self._source.path, 0, 0, "", f"internal error: {where}"),))

@@ -24,7 +24,7 @@ EXPOSED_HEADERS = (
     "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "server-timing",
     "retry-after", "retry-after-ms", "x-should-retry",
 )  # fmt: skip
-"""Headers of the gateway that scripts in a browser may read, besides the rate-limit headers."""
+"""Headers of the gateway that scripts in a browser may read, in addition to the rate-limit headers."""
 
 
 def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:

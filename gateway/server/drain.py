@@ -38,7 +38,7 @@ class Shutdown:
         self.forced = asyncio.Event()
 
     def on_signal(self) -> None:
-        """Handle SIGTERM or SIGINT: the first one starts the shutdown, every further one forces it."""
+        """Handle SIGTERM or SIGINT: the first one starts the shutdown, each further one forces it."""
         if self.started.is_set():
             self.forced.set()
         self._readiness.draining = True

@@ -1,4 +1,4 @@
-"""The callers' endpoints besides model calls: `/v1/models`, `/v1/explain`, and error responses in OpenAI's shape."""
+"""The callers' endpoints other than model calls: `/v1/models`, `/v1/explain`, and error responses in OpenAI's shape."""
 
 from __future__ import annotations
 

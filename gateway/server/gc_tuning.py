@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 THRESHOLDS = (5_000, 10, 10)
-"""Container objects allocated before the youngest generation is collected, and how many collections before an older one is."""
+"""Number of allocations before the youngest generation is collected, and of collections before an older one is."""
 
 
 def freeze_startup_objects() -> None:

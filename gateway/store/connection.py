@@ -21,7 +21,7 @@ from gateway.store.scripts import ADMIT, SCRIPTS, digest
 
 CONNECT_TIMEOUT_S = 1.0
 RETRY_DELAYS_S = (0.05, 0.5)
-"""Delay before the first reconnect, and the longest one; it doubles in between."""
+"""First and longest delay before a reconnect. The delay doubles after each failed attempt."""
 STABLE_AFTER_S = 1.0
 """A connection that lasted this long resets the reconnect delay."""
 CONNECTION_ENDED = "the connection ended"

@@ -1,4 +1,4 @@
-"""Connections to all Redis nodes that hold our keys: one server, or one node of a cluster for each hash tag.
+"""Connections to all Redis nodes that hold the gateway's keys: one server, or one node of a cluster for each hash tag.
 
 Reports the start and the end of each outage once.
 """
@@ -16,7 +16,7 @@ from gateway.store.script_args import side_of
 from gateway.store.topology import HASH_TAGS, Topology
 
 DECISION_TIMEOUT_S = 0.05
-"""Timeout of one script run, and so of one decision."""
+"""Timeout of one script run, and therefore of one decision."""
 
 
 class RedisConnections:

@@ -27,7 +27,7 @@ NANO_PER_USD = 1_000_000_000
 US_PER_S = 1_000_000
 """Microseconds in a second."""
 _WINDOWS = {"s": (10_000, 100), "min": (US_PER_S // 2, 120), "h": (30 * US_PER_S, 120), "day": (720 * US_PER_S, 120)}
-"""For each window the length of a slot in microseconds, and the number of full slots."""
+"""For each window, the length of a slot in microseconds and the number of full slots."""
 _PERIODS = {"day": 86_400 * US_PER_S, "month": 0}
 NO_SLOT = -1
 BUDGET_TTL_MS = 40 * 86_400_000
@@ -57,7 +57,10 @@ NO_COSTS = Costs(requests=0)
 
 
 class Limit:
-    """At most `amount` of `kind` per `window` for one owner such as `key:search-team`. For spend `amount` is in nano-dollars."""
+    """At most `amount` of `kind` per `window` for one owner such as `key:search-team`.
+
+    For spend, `amount` is in nano-dollars.
+    """
 
     __slots__ = ("amount", "key", "kind", "outage", "owner", "side", "slot", "slots", "strict", "ttl", "window")
 
@@ -94,7 +97,10 @@ class Limit:
             self.ttl = 2 * self.slot * (self.slots + 1) // 1000
 
     def slot_at(self, now: int) -> int:
-        """Return the number of the slot of `now`; for a monthly budget the number of months since the year 0."""
+        """Return the number of the slot of `now`.
+
+        For a monthly budget, this is the number of months since the year 0.
+        """
         return now // self.slot if self.slot else month_number(now)
 
     def slot_expiry(self, slot: int) -> int:

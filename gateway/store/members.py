@@ -18,7 +18,7 @@ from gateway.store.script_args import member_info_key, members_key, side_of
 
 HEARTBEAT_INTERVAL_S = 0.5
 HOLD_BACK_S = 120.0
-"""How long the share of an instance that stopped responding is held back."""
+"""Time for which the share of an instance that stopped responding is held back."""
 
 RunScript = Callable[[str, Sequence[str], Sequence[Any], Callable[[Any], Any]], None]
 """Runs a script: takes its text, keys and arguments, and a callback for the reply."""
@@ -49,7 +49,7 @@ class Members:
         self._hold_back = int(hold_back_s * US_PER_S)
         self._seat = seat
         self._due: dict[str, tuple[int, float]] = {"caller": (0, 0.0)}
-        """For each side the due time of the next heartbeat (clock of Redis), and when that reply arrived (local clock)."""
+        """For each side, when the next heartbeat is due (Redis clock) and when that reply arrived (local clock)."""
         self._sent_divisor = 1
         self.count = 1
         self.missing = 0

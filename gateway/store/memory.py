@@ -58,7 +58,10 @@ class Window:
 
 
 class MemoryLimiter:
-    """Exact within one process. Counts are lost when it ends, except for `settled_spend`, which the journal keeps."""
+    """Counts limits exactly, for one process.
+
+    Counts are lost when it ends, except for `settled_spend`, which the journal keeps.
+    """
 
     def __init__(self, now: Callable[[], int] = steady_now, settled_spend: SettledSpend | None = None) -> None:
         self._now = now

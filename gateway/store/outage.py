@@ -18,9 +18,9 @@ from gateway.store.usage_replay import SlotUsage
 
 MAX_REMEMBERED_LIMITS = 100_000
 LEASES_HELD_US = 20 * US_PER_S
-"""How long the store still counts the calls in flight of a process that lost its connection: leases last 30 s and are renewed every 10 s.
+"""Time for which the store still counts the calls in flight of a process that lost its connection.
 
-During this time a process keeps as many concurrent calls as it had before.
+Leases last 30 s and are renewed every 10 s. During this time a process keeps as many concurrent calls as before.
 """
 MIN_REMAINDER_DIVISOR = 20
 """A remainder below 1/20 of the share counts as zero. A fully used limit has that much left between two calls."""

@@ -35,7 +35,7 @@ LEASE_S = 30.0
 SETTLE_DELAY_S = 0.005
 """Time for which settlements are collected before they are sent. An earlier decision sends them just before itself."""
 MAX_REFUSAL_REUSE_S = 1.0
-"""Longest time for which a refusal is repeated without asking Redis."""
+"""Maximum time for which a refusal is repeated without asking Redis."""
 BUSY_REFUSAL_REUSE_S = 0.05
 """The same for a refusal that lasts until a call in flight ends."""
 MAX_PENDING_SETTLEMENTS = 100_000
@@ -45,7 +45,7 @@ RENEWALS_PER_LEASE = 3
 
 
 class RedisLimiter:
-    """Counts limits in Redis, or by outage modes while it is unavailable."""
+    """Counts limits in Redis, or applies outage modes while Redis is unavailable."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class RedisLimiter:
         return None
 
     def _flush(self) -> None:
-        """Send all queued decisions, one script run per side."""
+        """Send all queued decisions, with one script run per side."""
         queued, self._queued = self._queued, {}
         if self._settled:
             self._send_settlements()

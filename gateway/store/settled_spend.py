@@ -1,8 +1,9 @@
-"""Settled spend of each budget as a grow-only counter (G-counter), one per process that settled something.
+"""Settled spend of each budget as a grow-only counter (G-counter), one per process that settled an amount.
 
-A process writes only its own counter and may publish it any number of times: readers keep the larger amount. A store that was emptied or
-restored from an old backup is therefore complete again once each process has published its counters, and nothing is counted twice. Keys
-are those of limits, periods are numbers of UTC days or months, amounts are nano-dollars.
+A process writes only its own counter and may publish it any number of times: readers keep the larger amount. A store
+that was emptied or restored from an old backup is therefore complete again once each process has published its
+counters, and nothing is counted twice. Keys are those of limits, periods are numbers of UTC days or months, and amounts
+are in nano-dollars.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class TargetHealth:
 
     @property
     def must_wait(self) -> bool:
-        """Whether a call must not be sent although no target of its route is live.
+        """Whether a call must not be sent, even if no target of its route is live.
 
         A target that fails slowly gets one probe at a time, at most one per PROBE_INTERVAL_S; one that fails fast gets
         every call. A target whose cooldown was set by its upstream gets one call at a time.
@@ -151,7 +151,7 @@ class TargetHealth:
         return True
 
     def end_attempt(self, probe: bool) -> None:
-        """Count the end of an attempt, whatever its outcome."""
+        """Count the end of an attempt with any outcome."""
         self.in_flight -= 1
         if probe:
             self.probe_in_flight = False

@@ -27,7 +27,7 @@ POLL_INTERVAL_S = 1.0
 ENDED = "over"
 """Stored instead of a reason when a cooldown ends early."""
 ENDED_RECORD_S = 60.0
-"""How long an early end is stored, so that every instance reads it."""
+"""Time for which an early end is stored, so that every instance reads it."""
 MAX_UNSENT = 1000
 """Maximum number of changes that are kept while Redis is unavailable."""
 

@@ -65,7 +65,7 @@ def target_views(registry: TargetRegistry, config: Config) -> list[TargetView]:
 
 
 def target_view(health: TargetHealth, now: float) -> TargetView:
-    """Return one target at this moment."""
+    """Return the current state of one target."""
     state = health.state
     until, seconds = _end_of(health.cooldown, now)
     return TargetView(

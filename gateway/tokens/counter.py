@@ -33,7 +33,10 @@ TOKENS_PER_MESSAGE, TOKENS_PER_NAME, REPLY_TOKENS = 3, 1, 3
 # The most that GPT-4o charges for an image (eight tiles), and its charge for `detail: low` (OpenAI's vision guide).
 TOKENS_PER_IMAGE, TOKENS_PER_SMALL_IMAGE = 1445, 85
 MIN_BYTES_PER_TOKEN = 2
-"""For counts without a tokenizer: an upper bound for text, JSON and numbers; close for base64 (measured)."""
+"""For counts without a tokenizer.
+
+The result is an upper bound for text, JSON and numbers; close for base64 (measured).
+"""
 
 # Encodings of OpenAI's models. The first prefix that matches applies.
 _PREFIXES: tuple[tuple[str, str], ...] = (
@@ -122,7 +125,7 @@ class TokenCounter:
         """`load` returns the function that counts with a tokenizer, or raises ImportError."""
         self._load = load or load_tokenizer
         self._usable: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
-        """By name: the function that counts, and the fallback tokenizer it belongs to, if any."""
+        """For each name, the function that counts, and the fallback tokenizer that it belongs to, if any."""
         self._cached: dict[bytes, tuple[int, bool]] = {}
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None

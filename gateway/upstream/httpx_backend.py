@@ -73,7 +73,7 @@ class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
         return await self._inner.connect_unix_socket(path, timeout, socket_options)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait between httpcore's own retries, which are off."""
+        """Wait between httpcore's own retries, which are turned off."""
         await self._inner.sleep(seconds)
 
 

@@ -94,7 +94,7 @@ class HttpxResponse:
         return b"".join(pieces)
 
     def unread(self) -> bytes:
-        """Return what arrived of a body that was not read to its end."""
+        """Return the received part of a body that was not read to its end."""
         return b"".join(self._collected)
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:

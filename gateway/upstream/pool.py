@@ -40,7 +40,7 @@ class Pool:
         self.ticker = ticker
         self.origin_part = ""
         self.size = 0
-        """Connections open or being opened, idle ones included."""
+        """Connections that are open (including idle ones) or being opened."""
         self.idle: list[UpstreamConnection] = []
         self.connections: set[UpstreamConnection] = set()
         self.is_closed = False

@@ -12,7 +12,7 @@ MAX_UNREAD_BYTES = 16 * 1024
 
 REST_TIMEOUT_S = 1.0
 MAX_REST_BYTES = 64 * 1024
-"""Limits on what may follow the last event of a stream; beyond them its connection is closed."""
+"""Limits on the data that may follow the last event of a stream. Beyond them the connection is closed."""
 
 
 class Source(Protocol):
@@ -98,7 +98,7 @@ class NativeResponse:
         return data
 
     def unread(self) -> bytes:
-        """Return what arrived of a body that was not read to its end."""
+        """Return the received part of a body that was not read to its end."""
         return b"".join(self.pieces)
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ class Response(Protocol):
         ...
 
     def unread(self) -> bytes:
-        """Return what `body` had received when it failed or was cancelled. Nothing remains after `close`."""
+        """Return the part that `body` had received when it failed or was cancelled. Nothing remains after `close`."""
         ...
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
