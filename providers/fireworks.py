@@ -10,6 +10,7 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import GATEWAY_RULES, NEAREST_EFFORT, SAMPLING
 from providers.rules.engine import Accepts, ForModels
 from providers.rules.messages import ContentParts, DropField, Roles
+from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Discouraged, Excludes, Requires
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, MapValues, OneOf, OutputCap, Range, Rename
@@ -35,6 +36,7 @@ FIREWORKS = OpenAICompatible(
         Roles(accepts=("system", "user", "assistant", "tool", "function")),
         ContentParts(accepts=("text", "image_url", "video_url")),
         DropField(field="name"),
+        ParallelWithoutTools(counts_functions=False),
         OutputCap("max_tokens"),
         OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
         Excludes("prompt_truncate_len", ("safe_tokenization",)),

@@ -13,6 +13,7 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
 from providers.rules.engine import Accepts
 from providers.rules.messages import ContentParts, Roles, SystemPrompt
+from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes, Requires
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
@@ -52,6 +53,7 @@ FRIENDLI = OpenAICompatible(
     ),
     (
         SystemPrompt(),
+        *NOT_GIVEN,
         EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline", unless="forward_timeout"),
         *CONTEXT_POLICY,
         Accepts("model messages stream eos_token logit_bias logprobs parallel_tool_calls chat_template_kwargs include_reasoning"),

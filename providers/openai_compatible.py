@@ -19,7 +19,7 @@ from providers.failures import read_failure
 from providers.rules.common import GATEWAY_RULES
 from providers.rules.engine import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.shapes import Choices, StreamUsage
-from providers.rules.values import OutputCap
+from providers.rules.values import Drop, OutputCap
 
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
 """Path of each operation below a base URL that ends in the version."""
@@ -27,6 +27,7 @@ PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "compl
 USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
 """Key in `Target.__dict__` of the headers that are the same for every request to the target."""
+NO_TEAM = Drop("team", why="an account at Friendli, which no other vendor may see")
 _json_string = msgspec.json.Encoder().encode
 
 
@@ -103,14 +104,16 @@ class OpenAICompatible(Provider):
             if operation == "chat" or operation in self.others:
                 plan = compile_rules(self.rules if operation == "chat" else self.others[operation], model, unknown=self.wire.unknown)
             else:
-                plan = compile_rules(self._stream_rules() if operation == "completions" else (), model, unknown="pass")
+                plan = compile_rules(self._common_rules(streams=operation == "completions"), model, unknown="pass")
             if len(self._plans) < 10_000:
                 self._plans[model, operation] = plan
         return plan
 
-    def _stream_rules(self) -> tuple[Rule, ...]:
-        """Return the rules on usage in streams, which apply to every operation that streams."""
-        return tuple(rule for rule in self.rules if isinstance(rule, StreamUsage))
+    def _common_rules(self, *, streams: bool) -> tuple[Rule, ...]:
+        """Return the rules for operations without rules of their own: on usage in streams, and on Friendli's team."""
+        own = tuple(rule for rule in self.rules if isinstance(rule, Rule))
+        team = tuple(rule for rule in own if rule.param == "team") or (NO_TEAM,)
+        return (*(rule for rule in own if streams and isinstance(rule, StreamUsage)), *team)
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
         """Apply the rules in place. Raises Refusal if the operation is not offered or a value cannot be sent."""
@@ -198,6 +201,7 @@ OPENAI_COMPATIBLE = OpenAICompatible(
         OutputCap("max_tokens", accepts_both=True),
         Choices(param="n", max_choices=128),
         StreamUsage("stream_options", only_streams=False),
+        NO_TEAM,
     ),
 )
 """Any server with OpenAI's wire format. Its limits are unknown, so only values that are always wrong are rejected."""

@@ -81,7 +81,8 @@ def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = Fa
         note = _instruct(body, asked)
         adjustments = [note, *kind.adapt(body, target, options)]
         return body, adjustments, JsonValidator(asked, given, is_checked=True, may_repair=may_repair)
-    return body, adjustments, JsonValidator(asked, given, is_checked=may_repair and not lost, may_repair=may_repair)
+    checked = (may_repair and not lost) or any(item.param == PARAM and item.action == "enforce_locally" for item in adjustments)
+    return body, adjustments, JsonValidator(asked, given, is_checked=checked, may_repair=may_repair)
 
 
 def _instruct(body: Body, asked: JsonFormat) -> Adjustment:

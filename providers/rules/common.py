@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from providers.rules.engine import Accepts, Rule
 from providers.rules.messages import SystemPrompt
+from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Requires
 from providers.rules.shapes import IncludeStop
 from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
 
 GATEWAY_RULES: tuple[Rule, ...] = (
     SystemPrompt(),
+    *NOT_GIVEN,
     IncludeStop(),
     EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
 )

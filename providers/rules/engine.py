@@ -166,6 +166,14 @@ class ForModels(msgspec.Struct, frozen=True):
     prefixes: tuple[str, ...]
     rules: tuple[Rule, ...]
 
+    def matches(self, model: str) -> bool:
+        """Return whether the rules are for this model."""
+        return model.startswith(self.prefixes)
+
+    def rules_for(self, model: str) -> tuple[Rule, ...]:
+        """Return the rules for a model that matches."""
+        return self.rules
+
 
 _PASSES: tuple[int, ...] = ()
 
@@ -235,14 +243,15 @@ _WORSE = ("yes", "adjusted", "no")
 
 
 def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: UnknownPolicy) -> CompiledRules:
-    """Return the rules for one model. The first ForModels with a matching prefix overrides the general rules."""
+    """Return the rules for one model. The first ForModels that matches overrides the general rules."""
     rules = tuple(rules)
     general = [rule for rule in rules if isinstance(rule, Rule)]
     for special in rules:
-        if isinstance(special, ForModels) and model.startswith(special.prefixes):
-            replaced = {slot for rule in special.rules for slot in rule.replaces}
+        if isinstance(special, ForModels) and special.matches(model):
+            own = special.rules_for(model)
+            replaced = {slot for rule in own for slot in rule.replaces}
             general = [kept for rule in general for kept in _without(rule, replaced)]
-            general += special.rules
+            general += own
             break
     return CompiledRules(general, unknown=unknown)
 

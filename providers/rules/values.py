@@ -311,6 +311,24 @@ class MoveToHeader(Rule, frozen=True):
         return {self.param: {"support": "adjusted", "action": "move_to_header", "to": self.header}}
 
 
+class StopsEnforcedLocally(Rule, frozen=True):
+    """Stop strings of a model that rejects `stop`. The gateway ends the text at them."""
+
+    param: str = "stop"
+
+    def apply(self, work: Work) -> None:
+        """Take them out of the body. The gateway looks for the caller's stops in every answer, so nothing is lost."""
+        if self.param not in work.body:
+            return
+        if work.body.pop(self.param):
+            work.report(self.param, "enforce_locally", why="the model rejects stop strings; the gateway enforces them")
+        else:
+            work.report(self.param, "drop", why="neutral value")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "adjusted", "action": "enforce_locally"}}
+
+
 class EnforcedLocally(Rule, frozen=True):
     """A parameter that the gateway enforces itself. The provider option `unless` forwards it instead."""
 
