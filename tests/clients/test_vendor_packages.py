@@ -119,9 +119,9 @@ def test_fireworks_chats_streams_and_calls_tools(front: VendorFront, under: str)
 def test_friendli_chats_and_streams_through_all_its_endpoints(front: VendorFront) -> None:
     result = front.run("friendli_chat.py", MODELS["friendli"])
     for kind in ("serverless", "dedicated", "container"):
-        one = result[kind]
-        assert (one["text"], one["finish"], one["usage"]) == (CONTENT, "stop", 7), kind
-        assert (one["streamed"], one["pieces"], one["stream_usage"]) == (CONTENT, 2, 7), kind
+        answers = result[kind]
+        assert (answers["text"], answers["finish"], answers["usage"]) == (CONTENT, "stop", 7), kind
+        assert (answers["streamed"], answers["pieces"], answers["stream_usage"]) == (CONTENT, 2, 7), kind
     assert result["refused"] == [404, True]
     body = front.upstream.taken()[0].body
     assert (body["top_k"], body["repetition_penalty"], body["seed"]) == (5, 1.1, [1])

@@ -146,11 +146,11 @@ class FaultClient:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         await self.send(request_head(len(content), headers, path) + content)
 
-    async def read_some(self, most: int = 65536, within: float = READ_TIMEOUT_S) -> bytes:
+    async def read_some(self, size: int = 65536, within: float = READ_TIMEOUT_S) -> bytes:
         """Return the next bytes. Return b"" if the gateway closed or reset the connection."""
         try:
             async with asyncio.timeout(within):
-                data = await asyncio.get_running_loop().sock_recv(self.socket, most)
+                data = await asyncio.get_running_loop().sock_recv(self.socket, size)
         except ConnectionResetError:
             data = b""
         self.received += data

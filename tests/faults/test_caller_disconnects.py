@@ -22,7 +22,7 @@ from tests.support.process_memory import resident_bytes
 
 Disconnect = Callable[[FaultClient], None]
 DISCONNECTS: dict[str, Disconnect] = {"fin": FaultClient.fin, "rst": FaultClient.rst, "half-close": FaultClient.half_close}
-EACH_WAY = pytest.mark.parametrize("way", DISCONNECTS)
+EACH_DISCONNECT = pytest.mark.parametrize("disconnect", DISCONNECTS)
 
 
 async def closed_after(up: FaultUpstream, disconnected_at: float, index: int = 0) -> float:
@@ -41,30 +41,30 @@ async def assert_disconnected(gate: Gate, phase: str) -> None:
     assert gate.count("lockgate_upstream_errors") == 0
 
 
-@EACH_WAY
+@EACH_DISCONNECT
 @pytest.mark.parametrize("framing", [1000, None], ids=["length", "chunked"])
 async def test_c1_a_disconnect_during_the_upload_reaches_no_upstream(
-    serve: Serve, up: FaultUpstream, way: str, framing: int | None
+    serve: Serve, up: FaultUpstream, disconnect: str, framing: int | None
 ) -> None:
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         await client.send(request_head(framing) + (b"" if framing else b"5\r\n") + b'{"mod')
         await eventually(lambda: gate.gateway.metrics.in_flight == 1)
-        DISCONNECTS[way](client)
+        DISCONNECTS[disconnect](client)
         await assert_disconnected(gate, "queue")
     assert up.ledger.accepted == 0
 
 
 @EACH_FORM
-@EACH_WAY
-async def test_c1_a_disconnect_while_queued_reaches_no_upstream(serve: Serve, up: FaultUpstream, way: str, stream: bool) -> None:
+@EACH_DISCONNECT
+async def test_c1_a_disconnect_while_queued_reaches_no_upstream(serve: Serve, up: FaultUpstream, disconnect: str, stream: bool) -> None:
     gate = await serve((up, "silent"), every={"max_connections": 1})
     async with await FaultClient.connect(gate.port) as first, await FaultClient.connect(gate.port) as second:
         await first.post(chat())
         await up.wait_for(lambda up: len(up.requests) == 1)
         await second.post(chat(stream=stream))
         await eventually(lambda: gate.gateway.resources.native.waiting == 1)
-        DISCONNECTS[way](second)
+        DISCONNECTS[disconnect](second)
         await eventually(lambda: gate.gateway.resources.native.waiting == 0)
         (record,) = [line for line in await early_records(gate, 1) if line["status"] == 499]
         assert record["aborted"] == "queue"
@@ -93,33 +93,33 @@ async def test_c1_a_disconnect_during_the_upstream_connect_ends_the_attempt(serv
 
 
 @EACH_FORM
-@EACH_WAY
+@EACH_DISCONNECT
 @pytest.mark.parametrize("behaviour", ["silent", "silent-after-head"])
 async def test_c2_a_disconnect_before_the_first_byte_closes_the_upstream_connection(
-    serve: Serve, up: FaultUpstream, other: FaultUpstream, figure: Figure, way: str, stream: bool, behaviour: str
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, figure: Figure, disconnect: str, stream: bool, behaviour: str
 ) -> None:
     gate = await serve((up, behaviour), (other, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         await client.post(chat(stream=stream))
         await up.wait_for(lambda up: len(up.requests) == 1)
         await asyncio.sleep(0.05)
-        DISCONNECTS[way](client)
+        DISCONNECTS[disconnect](client)
         figure("upstream connection closed after", await closed_after(up, time.monotonic()) * 1000, "ms")
         await assert_disconnected(gate, "pre")
     assert (await gate.records(1))[0].get("output_tokens") is None
     assert other.requests == []
 
 
-@EACH_WAY
+@EACH_DISCONNECT
 async def test_c3_a_disconnect_in_mid_stream_closes_the_upstream_connection_and_is_billed(
-    serve: Serve, up: FaultUpstream, figure: Figure, way: str
+    serve: Serve, up: FaultUpstream, figure: Figure, disconnect: str
 ) -> None:
     up.chunks, up.delay = 1000, 0.01
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         await client.post(chat(stream=True))
         await client.read_until(b"w4 ")
-        DISCONNECTS[way](client)
+        DISCONNECTS[disconnect](client)
         figure("upstream connection closed after", await closed_after(up, time.monotonic()) * 1000, "ms")
         await assert_disconnected(gate, "mid")
     (record,) = await gate.records(1)
@@ -147,14 +147,14 @@ async def test_c3_many_disconnects_at_once_are_all_detected(serve: Serve, up: Fa
 
 
 @EACH_FORM
-@pytest.mark.parametrize("way", ["fin", "rst"])
-async def test_c4_a_disconnect_after_the_last_byte_is_a_success(serve: Serve, up: FaultUpstream, way: str, stream: bool) -> None:
+@pytest.mark.parametrize("disconnect", ["fin", "rst"])
+async def test_c4_a_disconnect_after_the_last_byte_is_a_success(serve: Serve, up: FaultUpstream, disconnect: str, stream: bool) -> None:
     gate = await serve((up, "mock"))
     for _ in range(30):
         async with await FaultClient.connect(gate.port) as client:
             await client.post(chat(stream=stream))
             await client.read_until(b"[DONE]\n\n" if stream else b'"total_tokens": 7}}')
-            DISCONNECTS[way](client)
+            DISCONNECTS[disconnect](client)
     records = await gate.records(30)
     assert {(record["status"], record.get("aborted")) for record in records} == {(200, None)}
     assert gate.gateway.metrics.counts["lockgate_client_aborts"] == {}

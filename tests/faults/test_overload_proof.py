@@ -40,11 +40,11 @@ async def working_upstream() -> AsyncIterator[FaultUpstream]:
         yield server
 
 
-async def gateway_for(gateway: Start, up: FaultUpstream, rest: str = "") -> RunningGateway:
+async def start_gateway(gateway: Start, up: FaultUpstream, keys: str = "") -> RunningGateway:
     """Return a gateway whose only target has ten concurrent calls and a queue of ten."""
     bounds = f"max_concurrent: {MAX_CONCURRENT}, max_queue: {MAX_CONCURRENT}, max_wait: 5s"
     provider = f'{{ type: openai-compatible, base_url: "{up.base_url}", {bounds} }}'
-    running: RunningGateway = await asyncio.to_thread(gateway, f"providers: {{ up: {provider} }}\nmodels: {{ m: up/mock }}\n{rest}")
+    running: RunningGateway = await asyncio.to_thread(gateway, f"providers: {{ up: {provider} }}\nmodels: {{ m: up/mock }}\n{keys}")
     await asyncio.to_thread(running.wait_ready)
     return running
 
@@ -82,23 +82,23 @@ def p99_ms(calls: list[tuple[float, Answer]]) -> float:
 
 
 async def test_c33_goodput_survives_ten_times_the_load(gateway: Start, working_upstream: FaultUpstream, figure: Figure) -> None:
-    running = await gateway_for(gateway, working_upstream)
+    running = await start_gateway(gateway, working_upstream)
     await call_repeatedly(running, MAX_CONCURRENT, 1.0, 0.0)
     before = cpu_seconds(running)
-    alone = await call_repeatedly(running, MAX_CONCURRENT, 3.0, 0.0)
+    normal = await call_repeatedly(running, MAX_CONCURRENT, 3.0, 0.0)
     middle = cpu_seconds(running)
-    crowd = await call_repeatedly(running, 10 * MAX_CONCURRENT, 8.0, 0.09)
+    overload = await call_repeatedly(running, 10 * MAX_CONCURRENT, 8.0, 0.09)
     after = cpu_seconds(running)
-    served = sum(answer.status == 200 for _, answer in crowd)
-    refused = [answer for _, answer in crowd if answer.status != 200]
-    goodput = served / 8 / (len(alone) / 3)
-    for_served = (middle - before) / len(alone) * served
-    figure("answers per second, normal load", len(alone) / 3, "")
-    figure("offered load, as a multiple of normal load", len(crowd) / 8 / (len(alone) / 3), "")
+    served = sum(answer.status == 200 for _, answer in overload)
+    refused = [answer for _, answer in overload if answer.status != 200]
+    goodput = served / 8 / (len(normal) / 3)
+    for_served = (middle - before) / len(normal) * served
+    figure("answers per second, normal load", len(normal) / 3, "")
+    figure("offered load, as a multiple of normal load", len(overload) / 8 / (len(normal) / 3), "")
     figure("goodput at that load, relative to normal load", 100 * goodput, "%")
     figure("CPU of a refused call", max(0.0, after - middle - for_served) / len(refused) * 1000, "ms")
-    figure("p99 of successful calls, normal load", p99_ms(alone), "ms")
-    figure("p99 of successful calls, overload", p99_ms(crowd), "ms")
+    figure("p99 of successful calls, normal load", p99_ms(normal), "ms")
+    figure("p99 of successful calls, overload", p99_ms(overload), "ms")
     assert {(answer.status, answer.error["code"]) for answer in refused} == {(503, "overloaded")}
     assert goodput > 0.5  # documented is 0.9 on an idle machine
     assert len({answer.header("retry-after-ms") for answer in refused}) > 10, (
@@ -109,7 +109,7 @@ async def test_c33_goodput_survives_ten_times_the_load(gateway: Start, working_u
 async def test_c32_a_thousand_reconnecting_callers_are_all_answered(
     gateway: Start, working_upstream: FaultUpstream, figure: Figure
 ) -> None:
-    running = await gateway_for(gateway, working_upstream)
+    running = await start_gateway(gateway, working_upstream)
     await call_repeatedly(running, MAX_CONCURRENT, 1.0, 0.0)
     dropped = [await FaultClient.connect(running.port) for _ in range(1000)]
     for client in dropped:
@@ -140,30 +140,30 @@ async def test_c32_a_thousand_reconnecting_callers_are_all_answered(
     assert set(answers) == {200, 503}
     assert len(waits) > 100
     assert working_upstream.ledger.open <= 2 * MAX_CONCURRENT
-    alone = await call_repeatedly(running, MAX_CONCURRENT, 3.0, 0.0)
-    figure("answers per second, afterwards", len(alone) / 3, "")
-    assert {answer.status for _, answer in alone} == {200}
+    normal = await call_repeatedly(running, MAX_CONCURRENT, 3.0, 0.0)
+    figure("answers per second, afterwards", len(normal) / 3, "")
+    assert {answer.status for _, answer in normal} == {200}
 
 
 async def test_c28_a_flood_of_unknown_keys_does_not_fail_calls_with_a_valid_key(
     gateway: Start, working_upstream: FaultUpstream, figure: Figure
 ) -> None:
-    keys = f'keys: {{ one: {{ hash: "sha256:{hashlib.sha256(KEY.encode()).hexdigest()}" }} }}\n'
-    running = await gateway_for(gateway, working_upstream, keys)
-    good = (("authorization", f"Bearer {KEY}"),)
-    await call_repeatedly(running, MAX_CONCURRENT - 2, 1.0, 0.0, good)
-    alone = await call_repeatedly(running, MAX_CONCURRENT - 2, 2.0, 0.0, good)
+    keys = f'keys: {{ valid: {{ hash: "sha256:{hashlib.sha256(KEY.encode()).hexdigest()}" }} }}\n'
+    running = await start_gateway(gateway, working_upstream, keys)
+    valid_key = (("authorization", f"Bearer {KEY}"),)
+    await call_repeatedly(running, MAX_CONCURRENT - 2, 1.0, 0.0, valid_key)
+    normal = await call_repeatedly(running, MAX_CONCURRENT - 2, 2.0, 0.0, valid_key)
     before, began = cpu_seconds(running), time.monotonic()
     flood = asyncio.create_task(call_repeatedly(running, 20, 4.0, 0.002, (("authorization", "Bearer lk-an-unknown-key-0123456789abcd"),)))
-    crowd = await call_repeatedly(running, MAX_CONCURRENT - 2, 4.0, 0.0, good)
+    overload = await call_repeatedly(running, MAX_CONCURRENT - 2, 4.0, 0.0, valid_key)
     refused = await flood
     took = time.monotonic() - began
     figure("calls with unknown keys per second", len(refused) / took, "")
     figure("CPU of a call with an unknown key, at most", (cpu_seconds(running) - before) / len(refused) * 1000, "ms")
-    figure("p99 of calls with a valid key, without the flood", p99_ms(alone), "ms")
-    figure("p99 of calls with a valid key, during the flood (which shares the cores)", p99_ms(crowd), "ms")
+    figure("p99 of calls with a valid key, without the flood", p99_ms(normal), "ms")
+    figure("p99 of calls with a valid key, during the flood (which shares the cores)", p99_ms(overload), "ms")
     assert {(answer.status, answer.error["code"]) for _, answer in refused} == {(401, "invalid_api_key")}
-    assert {answer.status for _, answer in [*alone, *crowd]} == {200}
+    assert {answer.status for _, answer in [*normal, *overload]} == {200}
     counted = _counter(running, 'lockgate_auth_failures_total{reason="invalid_api_key"}')
     assert counted == len(refused)
 

@@ -57,13 +57,13 @@ def text_to_continue(request: Request) -> str:
 
 def remaining_pieces(request: Request) -> list[str]:
     """Return the pieces after the text to continue. The first one is cut where that text ends."""
-    begun = text_to_continue(request)
-    assert TEXT.startswith(begun)
-    left, pieces = len(begun), []
+    prefix = text_to_continue(request)
+    assert TEXT.startswith(prefix)
+    skipped, pieces = len(prefix), []
     for piece in PIECES:
-        if len(piece) > left:
-            pieces.append(piece[left:])
-        left = max(0, left - len(piece))
+        if len(piece) > skipped:
+            pieces.append(piece[skipped:])
+        skipped = max(0, skipped - len(piece))
     return pieces
 
 
@@ -323,8 +323,8 @@ async def test_a_disconnect_ends_the_continuation(serve: Serve, up: FaultUpstrea
 async def test_the_local_engine_continues_the_stream_of_another_server(
     gateway: Callable[..., RunningGateway], up: FaultUpstream, figure: Figure
 ) -> None:
-    begun = "The three primary colours are red, yellow and "
-    up.on(CHAT_PATH, sse(chat_chunk("", role="assistant"), *map(chat_chunk, begun.split("&")), ending=FIN))
+    prefix = "The three primary colours are red, yellow and "
+    up.on(CHAT_PATH, sse(chat_chunk("", role="assistant"), *map(chat_chunk, prefix.split("&")), ending=FIN))
     providers = {"gpu": {"type": "vllm", "base_url": up.base_url}, "local": {}}
     local = "local/smollm2-135m-instruct"
     models = {"m": {"targets": ["gpu/mock", local], "continue_on_cut": True}, "alone": local}
@@ -337,15 +337,15 @@ async def test_the_local_engine_continues_the_stream_of_another_server(
             model="m", stream=True, stream_options={"include_usage": True}, **fields, extra_headers=dict(RECEIPT)
         )
         chunks = [chunk async for chunk in stream]
-        prefix = {"role": "assistant", "content": begun.rstrip()}
-        alone = await client.chat.completions.create(model="alone", **{**fields, "messages": [*question, prefix]})
+        prefix_message = {"role": "assistant", "content": prefix.rstrip()}
+        alone = await client.chat.completions.create(model="alone", **{**fields, "messages": [*question, prefix_message]})
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    rest = alone.choices[0].message.content or ""
-    assert text.startswith(begun + rest.lstrip()[:20])
+    continuation = alone.choices[0].message.content or ""
+    assert text.startswith(prefix + continuation.lstrip()[:20])
     assert len({chunk.id for chunk in chunks}) == 1
     usages = [chunk.usage for chunk in chunks if chunk.usage]
     assert len(usages) == 1
     receipt = chunks[-1].model_extra["gateway"]  # type: ignore[index]
-    assert receipt["continued"] == [{"at": len(begun), "target": local}]
-    figure("characters continued by the local engine", len(text) - len(begun), "")
+    assert receipt["continued"] == [{"at": len(prefix), "target": local}]
+    figure("characters continued by the local engine", len(text) - len(prefix), "")
     await asyncio.to_thread(running.stop)

@@ -124,8 +124,8 @@ async def test_u15_a_malformed_first_event_falls_back_to_the_next_target(serve: 
 
 
 async def test_u15_content_before_a_malformed_event_is_delivered(serve: Serve, up: FaultUpstream) -> None:
-    rest = b"".join(event(chat_chunk(f"{number} ")) for number in range(20)) + b'data: {"choices": [nope\n\n' + event(ENDED)
-    up.on(CHAT_PATH, play(SSE, chunked(event(WORDS[0]) + event(WORDS[1])), 0.2, chunked(rest), HANG))
+    second_read = b"".join(event(chat_chunk(f"{number} ")) for number in range(20)) + b'data: {"choices": [nope\n\n' + event(ENDED)
+    up.on(CHAT_PATH, play(SSE, chunked(event(WORDS[0]) + event(WORDS[1])), 0.2, chunked(second_read), HANG))
     answer = await (await serve((up, "mock"))).ask(chat(stream=True))
     assert answer.failure["code"] == "upstream_bad_event"
     assert answer.text == "one " + "".join(f"{number} " for number in range(20))

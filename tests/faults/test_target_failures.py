@@ -174,13 +174,13 @@ async def test_u27_a_failing_target_of_a_split_causes_no_caller_errors(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream, third: FaultUpstream
 ) -> None:
     ups = (up, other, third)
-    gate = await serve(*[(one, "mock") for one in ups], model=split(*ups))
+    gate = await serve(*[(upstream, "mock") for upstream in ups], model=split(*ups))
     assert {(await gate.ask(chat())).content for _ in range(100)}
     up.on(CHAT_PATH, status(500))
     failed, before = 0, len(up.requests)
     for _ in range(20):
         failed += sum(answer.status != 200 for answer in await asyncio.gather(*[gate.ask(chat()) for _ in range(15)]))
-    sent = sum(len(one.requests) for one in ups) - 100
+    sent = sum(len(upstream.requests) for upstream in ups) - 100
     figure("caller errors in 300 calls", failed, "")
     figure("upstream attempts per call", sent / 300, "")
     assert failed == 0
