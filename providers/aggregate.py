@@ -29,7 +29,7 @@ class Aggregate:
         self._choices: dict[int, dict[str, Any]] = {}
 
     def feed(self, chunk: bytes) -> None:
-        """Add one chunk. Raises ValueError (or msgspec.DecodeError) if it is not a chunk."""
+        """Add one chunk. Raises ValueError (or msgspec.DecodeError) for anything else."""
         if chunk == b"[DONE]":
             return
         data = _decode(chunk)

@@ -30,7 +30,7 @@ class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):
     api_version: Annotated[
         str | None,
         Meta(
-            description="Date of the classic API.",
+            description="Version of the classic API, a date.",
             examples=["2024-10-21"],
         ),
     ] = None

@@ -70,8 +70,8 @@ _encode = msgspec.json.Encoder().encode
 class Body:
     """A JSON object that keeps the exact bytes of each top-level value until the value changes.
 
-    An unchanged body encodes to its source bytes. A changed one encodes the changed values again and copies the bytes of
-    the others, in their order. Values are decoded on demand and cached.
+    An unchanged body encodes to its source bytes. A changed body encodes the changed values again and copies the bytes of
+    the others, in the original order. Values are decoded on demand and cached.
     """
 
     __slots__ = ("_raw", "_source", "_values", "headers")
@@ -203,7 +203,7 @@ class WireRequest(msgspec.Struct):
     body: bytes
     method: str = "POST"
     written: bool = False
-    """The transport sets it when it sends the request. Before that, the upstream has received nothing."""
+    """Set by the transport when it sends the request. Before that, the upstream has received nothing."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -218,7 +218,7 @@ class Usage(msgspec.Struct, frozen=True):
     """Prompt tokens that the provider wrote to its cache. Some providers charge more for them."""
 
     def plus(self, other: Usage) -> Usage:
-        """Return the sum, which is an estimate if one of the two is."""
+        """Return the sum. It is an estimate if either usage is an estimate."""
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,

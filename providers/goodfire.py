@@ -1,6 +1,6 @@
 """Goodfire: two steerable Llama models behind paths of their own.
 
-Sources: its chat API documentation; goodfire 0.3.5 (request body, duplicates in streams, plain-text errors, logits).
+Sources: Goodfire's API documentation; goodfire 0.3.5 (request body, duplicates in streams, plain-text errors, logits).
 The service may no longer exist (the package was archived in October 2025); this module was not tested against it.
 """
 
@@ -139,7 +139,7 @@ class GoodfireChunks(StreamDecoder):
         return True
 
     def end(self) -> Sequence[bytes]:
-        """Finish the choices that have no finish reason. Goodfire may send [DONE] without one."""
+        """Finish the choices that have no finish reason. Goodfire may send [DONE] without a finish reason."""
         open_choices = [index for index in self._newest if index not in self._finished]
         finished = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in open_choices]
         return (_encode({**self._frame, "choices": finished}),) if finished else ()

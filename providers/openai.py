@@ -40,7 +40,7 @@ TEXT_MODELS: tuple[Rule, ...] = (
 
 
 class DropWhileReasoning(Rule, frozen=True):
-    """A sampling parameter that a model rejects while it reasons. `neutral` is the value that it uses then."""
+    """A sampling parameter that a model rejects while it reasons. `neutral` is the value that it then uses."""
 
     default_on: bool = True
     neutral: Any = 1
@@ -48,7 +48,7 @@ class DropWhileReasoning(Rule, frozen=True):
     """The neutral value may be sent while the model reasons."""
 
     def apply(self, work: Work) -> None:
-        """Drop it unless the effort in force is `none`."""
+        """Drop the parameter unless the effective effort is `none`."""
         effort = work.body.get("reasoning_effort")
         if not (self.default_on if effort is None else effort != "none"):
             return

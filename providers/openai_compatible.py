@@ -84,7 +84,7 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` apply to chat, `others` to further operations. The bodies of operations without rules pass unchanged."""
+        """`rules` apply to chat, `others` to other operations. The bodies of operations without rules pass unchanged."""
         self.type = type
         self.wire = wire
         self.rules = rules

@@ -1,6 +1,6 @@
 """SIATI: rejects unknown fields, requires alternating turns, and supports json_object but not json_schema.
 
-Sources: its chat completions page, and its wiki (errors, streaming, headers; pages dated 2026-05-19).
+Sources: the vendor's chat completions page, and its wiki (errors, streaming, headers; pages dated 2026-05-19).
 """
 
 from __future__ import annotations

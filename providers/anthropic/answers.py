@@ -60,7 +60,7 @@ def openai_usage(reported: Any) -> dict[str, Any] | None:
 
 
 def read_message(body: bytes, created: int) -> Answer:
-    """Parse a Messages answer. Raises ValueError if `body` is not one."""
+    """Parse a Messages answer. Raises ValueError for any other body."""
     source = _decode(body)
     blocks = source.get("content")
     if type(blocks) is not list or source.get("type") not in (None, "message"):
@@ -174,7 +174,7 @@ class MessageStream(StreamDecoder):
         return ()
 
     def on_message_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Record the finish reason and the tokens so far."""
+        """Record the finish reason and the tokens counted so far."""
         used = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
         self._usage |= used
         self._has_output_count = self._has_output_count or "output_tokens" in used

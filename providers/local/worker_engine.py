@@ -1,4 +1,4 @@
-"""The embedded engine as a worker sees it. Another process supervises the child; a worker has its socket, state and queue."""
+"""A worker's view of the embedded engine. Another process supervises the child; a worker has its socket and state."""
 
 from __future__ import annotations
 

@@ -70,11 +70,11 @@ NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
     "safe_tokenization": (False,),
 }
-"""Values without effect. Dropping them loses nothing, so strict mode allows it."""
+"""Values without effect. Dropping them changes nothing, so strict mode allows it."""
 
 
 def is_neutral(param: str, value: Any) -> bool:
-    """Return whether leaving the parameter out means the same: the value is null or one of NEUTRAL_VALUES."""
+    """Return whether omitting the parameter has the same meaning: the value is null or in NEUTRAL_VALUES."""
     return value is None or value in NEUTRAL_VALUES.get(param, ())
 
 
@@ -138,7 +138,7 @@ class Rule(msgspec.Struct, frozen=True):
         return self.params
 
     def apply(self, work: Work) -> None:
-        """Adjust the body and report it, or raise Refusal."""
+        """Adjust the body and report the change, or raise Refusal."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, dict[str, Any]]:

@@ -33,7 +33,7 @@ class StopStrings(Rule, frozen=True):
 
 
 def first_stops(work: Work, stops: list[str], limit: int) -> list[str]:
-    """Return the stop strings that fit; the gateway enforces the others. Raises Refusal in strict mode."""
+    """Return the stop strings to send; the gateway enforces the others. Raises Refusal in strict mode."""
     why = f"at most {limit} stop strings are supported"
     if work.strict:
         raise work.refuse("stop", why)
@@ -65,7 +65,7 @@ class StopSequences(Rule, frozen=True):
 
 
 class IncludeStop(Rule, frozen=True):
-    """Keep the stop string in the text. Most upstreams remove it, so only the gateway watches for it."""
+    """Keep the stop string in the text. Most upstreams remove the stop string, so only the gateway searches for it."""
 
     param: str = "include_stop_str_in_output"
 
@@ -87,7 +87,7 @@ class Tools(Rule, frozen=True):
     limit: int | None = None
     functions_only: bool = True
     require_parameters: bool = False
-    """Every function must have `parameters`, even if it takes none."""
+    """Every function must have `parameters`, even a function without any."""
 
     def apply(self, work: Work) -> None:
         """Refuse tools that cannot be sent. Tools are never dropped silently."""

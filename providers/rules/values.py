@@ -9,7 +9,7 @@ from providers.rules.engine import UNSUPPORTED, Rule, Work, is_neutral
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is an int or a float. A bool is neither."""
+    """Return whether a value is an int or a float, but not a bool."""
     return type(value) is int or type(value) is float
 
 
@@ -330,13 +330,13 @@ class StopsEnforcedLocally(Rule, frozen=True):
 
 
 class EnforcedLocally(Rule, frozen=True):
-    """A parameter that the gateway enforces itself. The provider option `unless` forwards it instead."""
+    """A parameter that the gateway enforces itself, or forwards if the provider option `unless` is set."""
 
     why: str = ""
     unless: str = ""
 
     def apply(self, work: Work) -> None:
-        """Take it out of the body."""
+        """Remove the parameter from the body."""
         if self.unless and work.settings.get(self.unless):
             return
         work.body.pop(self.param)
