@@ -1,4 +1,4 @@
-"""Fireworks. Sources: the vendor's chat completions page, and fireworks-ai 1.2.30.
+"""Fireworks. Sources: Fireworks' chat completions page, and fireworks-ai 1.2.30.
 
 According to the page, the text includes the stop string; according to the package, it does not. The gateway removes it.
 """

@@ -1,4 +1,4 @@
-"""Friendli. Sources: the vendor's chat completions page, and friendli 0.16.5 (0.4.4 for the timeout).
+"""Friendli. Sources: Friendli's chat completions page, and friendli 0.16.5 (0.4.4 for the timeout).
 
 For dedicated and container endpoints, set `base_url`: https://api.friendli.ai/dedicated/v1, http://HOST:8000/v1.
 """

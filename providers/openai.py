@@ -73,15 +73,15 @@ class NotAtMinimal(Rule, frozen=True):
 
 
 class ToolsWithoutReasoning(Rule, frozen=True):
-    """Function tools, which newer models reject on this path while they reason. The tools stay, the reasoning goes."""
+    """Disables reasoning if there are function tools, which newer models reject on this path while they reason."""
 
     param: str = "tools"
     default_on: bool = True
     can_stop: bool = True
-    """The model accepts effort `none`. If not, it rejects all tools."""
+    """Whether the model accepts effort `none`. If not, all tools are rejected."""
 
     def apply(self, work: Work) -> None:
-        """Set the effort to `none`. An effort that the caller asked for is lost."""
+        """Set the effort to `none`. Replacing an effort set by the caller is lossy."""
         effort = work.body.get("reasoning_effort")
         if not work.body.get(self.param) or effort == "none" or (effort is None and not self.default_on):
             return
@@ -144,7 +144,7 @@ REASONING_FAMILIES: tuple[Family, ...] = (
     Family("o3", True, _UP_TO_HIGH, parallel_calls=False),
     Family("o4", True, _UP_TO_HIGH, parallel_calls=False),
 )
-"""What models take on chat completions, as of 2026-11. The first prefix that matches wins.
+"""Parameters that models accept on chat completions, as of 2026-11. The first matching prefix wins.
 
 Efforts: litellm 1.109.1 and pydantic-ai-slim 2.68.0; opencode#26268 (values confirmed by OpenAI's own errors). OpenAI
 rejects `max` on this path. Tools while reasoning: openai-openapi#541 (5.4), litellm#34569 (5.6), onyx#15008 (6-sol),
@@ -157,11 +157,11 @@ NEWEST = (
     (("gpt-7", "gpt-8", "gpt-9"), "gpt-6.1-terra"),
     (("o5", "o6", "o7", "o8", "o9"), "o4"),
 )
-"""Names of models that are newer than the table, and the family whose rules they get."""
+"""Prefixes of models that are newer than the table, and the family whose rules apply to them."""
 
 
 class ForFamily(ForModels, frozen=True):
-    """Rules for a family. Its prefix ends at a version: `gpt-5` is not `gpt-5.7`."""
+    """Rules for a family. The prefix must end at a version: `gpt-5` does not match `gpt-5.7`."""
 
     def matches(self, model: str) -> bool:
         return any(model.startswith(prefix) and not _DIGITS.match(model, len(prefix)) for prefix in self.prefixes)

@@ -110,7 +110,7 @@ class OpenAICompatible(Provider):
         return plan
 
     def _common_rules(self, *, streams: bool) -> tuple[Rule, ...]:
-        """Return the rules for operations without rules of their own: on usage in streams, and on Friendli's team."""
+        """Return the rules for operations without their own: usage in streams and Friendli's team."""
         own = tuple(rule for rule in self.rules if isinstance(rule, Rule))
         team = tuple(rule for rule in own if rule.param == "team") or (NO_TEAM,)
         return (*(rule for rule in own if streams and isinstance(rule, StreamUsage)), *team)

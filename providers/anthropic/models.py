@@ -1,4 +1,4 @@
-"""What Claude's models take, by family and version.
+"""Parameters that Claude models accept, by family and version.
 
 As of 2026-11. Sources: platform.claude.com on effort, adaptive thinking, structured outputs and prefill; litellm 1.109.1
 (efforts, prefill, sampling); open-webui/pipelines#546 (temperature or top_p), openclaw#100403 (no budget on sonnet-5).
@@ -19,19 +19,19 @@ _ALL = (*_TO_HIGH, "xhigh", "max")
 
 
 class Model(NamedTuple):
-    """What one generation of a family takes."""
+    """Parameters that one generation of a model family accepts."""
 
     family: str
     first: Version
-    """The generation is from this version on, up to the next row of the family."""
+    """First version of the generation. It ends before the next generation of the family."""
     known: tuple[Version, ...]
     efforts: tuple[str, ...] = _ALL
     thinking: Literal["none", "budget", "both", "adaptive", "any"] = "adaptive"
-    """How thinking is set: by a budget, adaptive, or both. `any`: unknown, so it is sent as it comes."""
+    """How thinking is set: by a budget, adaptive, or both. `any`: unknown, so the setting is sent unchanged."""
     sampling: Literal["both", "one", "none"] = "none"
-    """Temperature and top_p: both, one of them, or none. The API version 2026-10-21 takes none for any model."""
+    """Whether temperature and top_p are accepted: both, one of them, or none. API version 2026-10-21 accepts none."""
     prefill: bool = False
-    """A final assistant message is continued."""
+    """Whether the model continues a final assistant message."""
     schemas: bool = True
     can_stop_thinking: bool = True
 
@@ -58,10 +58,10 @@ MODELS: tuple[Model, ...] = (
     Model("mythos", (0, 0), ((0, 0),), _TO_MAX, can_stop_thinking=False),
     Model("instant", (0, 0), ((1, 0), (1, 2)), (), "none", "both", prefill=True, schemas=False),
 )
-"""Newest first in each family."""
+"""Generations by family, the newest one first."""
 
 UNKNOWN = Model("", (0, 0), (), (*_ALL,), "any", "both", prefill=True)
-"""A name that is not Claude's, such as an alias of another server."""
+"""For names that are not names of Claude models, such as aliases on another server."""
 NEWEST = MODELS[0]
 
 _NAME = re.compile(r"claude-(?:(\d)(?:[-.](\d{1,2}))?-)?([a-z]+)(?:-(\d{1,2})(?:[-.](\d{1,2}))?)?(?!\d)")
@@ -83,7 +83,7 @@ class Generation(ForModels, frozen=True):
     model: Model
 
     def matches(self, model: str) -> bool:
-        """Return whether a model is of this family, in this version or a later one. The newest row takes new families."""
+        """Return whether a model is of this family, in this version or a later one. New families match the newest row."""
         parsed = parse(model)
         if parsed is None:
             return False

@@ -1,7 +1,7 @@
 """Anthropic's dialect of JSON Schema for structured output.
 
 As of 2026-11, from platform.claude.com on structured outputs and anthropic 2.11.0 (transform_schema): no bounds on numbers,
-texts and lists, every object closed, no recursion. What is taken out here is checked by the gateway when the answer comes.
+texts and lists, every object closed, no recursion. The gateway checks answers for the keywords that are removed here.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ _KEPT = frozenset(("type", "enum", "const", "default", "title", "description", "
 _BY_NAME = frozenset(("properties", "$defs", "definitions"))
 _FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"))
 _UNSUPPORTED_PATTERN = re.compile(r"\(\?|\\[1-9bB]")
-"""Lookaround, references back and word boundaries."""
+"""Lookaround, backreferences and word boundaries."""
 
 
 class NotExpressibleError(Exception):
-    """A schema that the dialect cannot express. Its text says why."""
+    """A schema that the dialect cannot express. The message gives the reason."""
 
 
 class Simplifier:
-    """Rewrites one schema and remembers what it took out."""
+    """Rewrites one schema and records the removed keywords."""
 
     def __init__(self) -> None:
         self.removed: set[str] = set()
@@ -72,7 +72,7 @@ class Simplifier:
 
 
 def _is_supported(key: str, value: Any) -> bool:
-    """Return whether the dialect knows a keyword with this value."""
+    """Return whether the dialect supports a keyword with this value."""
     if key == "pattern":
         return type(value) is str and not _UNSUPPORTED_PATTERN.search(value)
     return (key == "format" and value in _FORMATS) or (key == "minItems" and type(value) is int and value in (0, 1))

@@ -1,4 +1,4 @@
-"""Thinking, effort and what excludes them, by model."""
+"""Rules for thinking and effort, and for the parameters that exclude them, by model."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from providers.rules.values import Default, is_number
 
 MIN_BUDGET = 1024
 MIN_ANSWER = 1024
-"""Least output tokens that the gateway's own cap leaves beside a thinking budget."""
+"""Minimum number of output tokens that the gateway's default cap leaves in addition to a thinking budget."""
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 24_576}
-"""Thinking budgets for efforts, for models that have budgets only. The largest fits the 32,000 output tokens of opus-4-1."""
+"""Thinking budgets for efforts, for models that have budgets only. The largest one fits into the 32,000 output tokens of opus-4-1."""
 OFF = {"type": "disabled"}
 ADAPTIVE = {"type": "adaptive"}
 
 
 def effort_for(budget: int, efforts: tuple[str, ...]) -> str:
-    """Return the effort of a model that stands for a thinking budget."""
+    """Return the model's effort that corresponds to a thinking budget."""
     word = next((effort for effort in ("low", "medium", "high", "xhigh") if budget <= BUDGETS[effort]), "max")
     return nearest_effort(word, efforts)
 
 
 class Thinking(Rule, frozen=True):
-    """reasoning_effort, reasoning_budget, disable_reasoning and thinking, as `thinking` and `output_config.effort`."""
+    """Converts reasoning parameters and `thinking` to `thinking` and `output_config.effort`."""
 
     param: str = "thinking"
     model: Model = UNKNOWN
@@ -35,7 +35,7 @@ class Thinking(Rule, frozen=True):
         return ("thinking", "reasoning_effort", "reasoning_budget", "disable_reasoning", "output_config")
 
     def apply(self, work: Work) -> None:
-        """Convert what the caller asks for, then hold it to what the model takes, alone and with other parameters."""
+        """Convert the caller's parameters, then adjust them to the model and to the other parameters."""
         names = [name for name in self.params if work.body.get(name) is not None]
         source = next((name for name in ("thinking", "reasoning_budget", "reasoning_effort") if name in names), "thinking")
         self._disable(work)
@@ -104,7 +104,7 @@ class Thinking(Rule, frozen=True):
             work.report("reasoning_effort", "reshape", to="thinking.type")
 
     def _set_effort(self, work: Work, param: str, effort: str) -> None:
-        """Send the nearest effort that the model has."""
+        """Send the nearest effort that the model supports."""
         near = effort if effort in self.model.efforts else nearest_effort(effort, self.model.efforts)
         if near != effort:
             why = f"must be one of {', '.join(self.model.efforts)}"
@@ -124,7 +124,7 @@ class Thinking(Rule, frozen=True):
         work.report(param, "reshape", from_=effort, to="thinking.budget_tokens", why=why)
 
     def _native_effort(self, work: Work) -> None:
-        """Hold an effort inside `output_config` to what the model takes."""
+        """Adjust an effort in `output_config` to the model."""
         config = work.body.get("output_config")
         effort = config.get("effort") if type(config) is dict else None
         if effort is None or effort in self.model.efforts or effort not in ORDER:
@@ -140,7 +140,7 @@ class Thinking(Rule, frozen=True):
             work.body.pop("output_config")
 
     def _shape(self, work: Work, source: str) -> None:
-        """Send the form of thinking that the model takes, with a budget that is valid."""
+        """Send the form of thinking that the model accepts, with a valid budget."""
         thinking, model = work.body.get("thinking"), self.model
         kind, budget = thinking.get("type"), thinking.get("budget_tokens")
         if kind == "disabled":
@@ -226,7 +226,7 @@ class Thinking(Rule, frozen=True):
 
 
 class DefaultCap(Default, frozen=True):
-    """The output cap of calls that set none. It leaves room for the answer beside a thinking budget."""
+    """The default output cap. It leaves room for the answer in addition to a thinking budget."""
 
     @property
     def replaces(self) -> tuple[str, ...]:
@@ -246,7 +246,7 @@ class DefaultCap(Default, frozen=True):
 
 
 class NoPrefill(Rule, frozen=True):
-    """A final assistant message, which models from 4.6 on do not continue. It is refused."""
+    """Refuses a final assistant message, because models since version 4.6 do not continue it."""
 
     param: str = "messages"
 
@@ -255,7 +255,7 @@ class NoPrefill(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Refuse it in both modes: an answer to it would not be its continuation."""
+        """Refuse the message in both modes: the answer would not continue it."""
         messages = work.body.get("messages")
         if messages and messages[-1].get("role") == "assistant":
             raise work.refuse("messages", "this model does not continue a final assistant message", "unsupported_content")

@@ -15,7 +15,7 @@ GATEWAY_RULES: tuple[Rule, ...] = (
     IncludeStop(),
     EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
 )
-"""What the gateway does itself, for every provider."""
+"""Rules for parameters that the gateway handles itself, for every provider."""
 
 CONTEXT_POLICY: tuple[Rule, ...] = (
     OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),

@@ -167,11 +167,11 @@ class ForModels(msgspec.Struct, frozen=True):
     rules: tuple[Rule, ...]
 
     def matches(self, model: str) -> bool:
-        """Return whether the rules are for this model."""
+        """Return whether the rules apply to this model."""
         return model.startswith(self.prefixes)
 
     def rules_for(self, model: str) -> tuple[Rule, ...]:
-        """Return the rules for a model that matches."""
+        """Return the rules for a matching model."""
         return self.rules
 
 
@@ -243,7 +243,7 @@ _WORSE = ("yes", "adjusted", "no")
 
 
 def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: UnknownPolicy) -> CompiledRules:
-    """Return the rules for one model. The first ForModels that matches overrides the general rules."""
+    """Return the rules for one model. The first matching ForModels overrides the general rules."""
     rules = tuple(rules)
     general = [rule for rule in rules if isinstance(rule, Rule)]
     for special in rules:

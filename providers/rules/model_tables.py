@@ -1,4 +1,4 @@
-"""What tables of models share: the nearest effort that a model supports, and the warning for a model that is newer."""
+"""Helpers for tables of models: the nearest supported effort, and the warning for newer models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def nearest_effort(effort: str, efforts: Sequence[str]) -> str:
-    """Return the supported effort that is nearest to `effort`; of two equally near, the lower one.
+    """Return the supported effort nearest to `effort`; if two are equally near, the lower one.
 
-    Only `none` becomes `none`: a caller that asks for little reasoning still asks for some. A model without `none`
+    Only `none` becomes `none`: a caller that requests little reasoning still requests some. A model without `none`
     gets its lowest effort.
     """
     rank = ORDER.index(effort)
@@ -27,14 +27,14 @@ def nearest_efforts(efforts: Sequence[str]) -> Mapping[str, str]:
 
 
 class NewerModel(Rule, frozen=True):
-    """A model that is newer than the table of models."""
+    """Warns of a model that is newer than the table of models."""
 
     param: str = "model"
     like: str = ""
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
 
     def apply(self, work: Work) -> None:
-        """Warn that the model gets the rules of the newest one that is known."""
+        """Warn that the rules of the newest known model apply."""
         work.report(self.param, "warn", why=f"this model is newer than the gateway's table; it is treated like {self.like}")
 
     def describe(self) -> dict[str, dict[str, Any]]:

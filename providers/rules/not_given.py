@@ -13,7 +13,7 @@ NO_TOOLS = "there are no tools"
 
 
 class _NotGiven(Rule, frozen=True):
-    """A rule that applies to all models, whatever rules a model has of its own."""
+    """A rule for all models, in addition to a model's own rules."""
 
     @property
     def replaces(self) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ class _NotGiven(Rule, frozen=True):
 
 
 class NullTools(_NotGiven, frozen=True):
-    """Fields on tools that are null."""
+    """Drops fields on tools that are null."""
 
     param: str = "tools"
 
@@ -41,7 +41,7 @@ class NullTools(_NotGiven, frozen=True):
 
 
 class ParallelWithoutTools(_NotGiven, frozen=True):
-    """`parallel_tool_calls` without tools, which OpenAI and others reject."""
+    """Drops `parallel_tool_calls` without tools, which OpenAI and others reject."""
 
     param: str = "parallel_tool_calls"
     counts_functions: bool = True
@@ -49,11 +49,11 @@ class ParallelWithoutTools(_NotGiven, frozen=True):
 
     @property
     def replaces(self) -> tuple[str, ...]:
-        """A rule for an upstream that takes functions gives way to rules that turn them into tools."""
+        """Rules that convert functions to tools replace a rule for an upstream that accepts functions."""
         return (type(self).__name__,) if self.counts_functions else ("functions",)
 
     def apply(self, work: Work) -> None:
-        """Leave it out if there are no tools."""
+        """Leave out the parameter if there are no tools."""
         body = work.body
         if self.param in body and not body.get("tools") and not (self.counts_functions and body.get("functions")):
             body.pop(self.param)
@@ -61,12 +61,12 @@ class ParallelWithoutTools(_NotGiven, frozen=True):
 
 
 class EmptyStops(_NotGiven, frozen=True):
-    """Stop strings that are empty. They match nothing, and OpenAI and others reject them."""
+    """Drops empty stop strings. They match nothing, and OpenAI and others reject them."""
 
     param: str = "stop"
 
     def apply(self, work: Work) -> None:
-        """Leave out the empty strings, and the parameter if nothing else is left of it."""
+        """Leave out the empty strings, and the parameter if no string is left."""
         value = work.body.get(self.param)
         stops = [value] if type(value) is str else value
         if type(stops) is not list or "" not in stops:
@@ -81,4 +81,4 @@ class EmptyStops(_NotGiven, frozen=True):
 
 
 NOT_GIVEN: tuple[Rule, ...] = (NullTools(), ParallelWithoutTools(), EmptyStops())
-"""For every provider."""
+"""Rules for every provider."""

@@ -127,7 +127,7 @@ class Rename(Rule, frozen=True):
 
 
 class OutputCap(Rule, frozen=True):
-    """The limit on output tokens, which has two names. The provider accepts `param`, or either if `accepts_both`."""
+    """The limit on output tokens, which has two names. The provider accepts `param`, or both if `accepts_both`."""
 
     accepts_both: bool = False
 
@@ -312,12 +312,12 @@ class MoveToHeader(Rule, frozen=True):
 
 
 class StopsEnforcedLocally(Rule, frozen=True):
-    """Stop strings of a model that rejects `stop`. The gateway ends the text at them."""
+    """Removes `stop` for a model that rejects it. The gateway ends the text at the stop strings."""
 
     param: str = "stop"
 
     def apply(self, work: Work) -> None:
-        """Take them out of the body. The gateway looks for the caller's stops in every answer, so nothing is lost."""
+        """Remove the parameter. The gateway searches every answer for the caller's stop strings, so nothing is lost."""
         if self.param not in work.body:
             return
         if work.body.pop(self.param):
