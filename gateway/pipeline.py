@@ -76,7 +76,10 @@ class Pipeline:
         ledger: Ledger,
         tracer: Tracer | None = None,
     ) -> None:
-        """If `limits` is None, no limits are configured. `default_output` is the output of a call without a cap, in tokens."""
+        """If `limits` is None, no limits are configured.
+
+        `default_output` is the output to expect of a call without a cap, in tokens.
+        """
         self.keys = keys
         self.limits = limits
         self.router = router
@@ -121,7 +124,8 @@ class Pipeline:
         except Exception as error:  # no call ends without a response and a record
             self._log.write(internal_error(call.id, error))
             self.metrics.count("lockgate_internal_errors")
-            await self._refuse(call, caller, GatewayError("The gateway failed to handle this call. Its log has the request id."))
+            message = "The gateway failed to handle this call. Its log contains the request id."
+            await self._refuse(call, caller, GatewayError(message))
         finally:
             self._watch.discard(caller)
             caller.close()
@@ -196,7 +200,7 @@ class Pipeline:
         await self.failover.run(call, caller, candidates, partial(self.router.alternates, model, query))
 
     async def _accept(self, call: Call, caller: Caller) -> None:
-        """Read and check the request as far as no provider is needed."""
+        """Read the request, and make all checks that need no provider."""
         headers = caller.headers
         try:
             call.key = self.keys.authenticate(headers, caller.query)
@@ -222,7 +226,7 @@ class Pipeline:
 
 
 def _read_gateway_parameters(call: Call, body: Body) -> None:
-    """Read from a checked body what concerns the gateway: streaming, usage, stop strings, a deadline, the context window."""
+    """Read the gateway's own parameters from a checked body: streaming, usage, stops, deadline, context window."""
     call.stream = body.get("stream") is True
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
     if "stream_options" in body:

@@ -73,7 +73,10 @@ class CallerConnection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._on_reject = on_reject
         self.awaits_head = True
-        """The connection waits for a request head. An idle connection that already served a request does not."""
+        """Whether the connection waits for a request head.
+
+        An idle connection that already served a request does not.
+        """
         self.head_begun = False
         self.awaited_since = 0.0
         self._in_body = False
@@ -89,7 +92,7 @@ class CallerConnection(HttpToolsProtocol):
         """When the last response was finished."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the current request that its caller disconnected, and release the parser."""
+        """Notify the current request of the disconnect, and release the parser."""
         self.connections.discard(self)
         cycle = self._current
         if cycle is not None:
@@ -110,7 +113,7 @@ class CallerConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # an offered upgrade is fine: the request is served over HTTP/1.1
+            pass  # an offered upgrade is ignored: the request is served over HTTP/1.1
         except httptools.HttpParserError:
             self.reject(self._problem or INVALID_HTTP)
         if self._head_size > MAX_HEAD_BYTES and not self._in_body and not self._rejected:
@@ -240,7 +243,7 @@ class CallerConnection(HttpToolsProtocol):
             self._on_reject(reason)
 
     def _check_head(self, version: str) -> Problem | None:
-        """Return what is wrong with a parsed head, or None."""
+        """Return the problem with a parsed head, or None."""
         headers = self.headers
         size, hosts, host, self._expects_continue = 4 * len(headers), 0, b"", False
         for name, value in headers:

@@ -19,7 +19,10 @@ from gateway.http.connection import CallerConnection, close_overdue
 
 BACKLOG = 4096
 MAX_UNSENT_BYTES = 64 << 10
-"""Bytes for one caller that wait unsent in the kernel. Bytes in transit do not count, so distant callers lose no speed."""
+"""Maximum number of bytes for one caller that wait unsent in the kernel.
+
+Bytes in transit do not count, so distant callers lose no speed.
+"""
 
 
 class ListenError(Exception):

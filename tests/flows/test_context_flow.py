@@ -155,7 +155,7 @@ async def test_truncate_rejects_a_conversation_whose_fixed_part_does_not_fit(up:
         answer = await ask(client, gateway, messages)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
-    assert "of which cannot be left out" in error["message"]
+    assert "of which cannot be evicted" in error["message"]
     assert up.requests == []
 
 

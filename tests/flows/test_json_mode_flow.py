@@ -100,7 +100,7 @@ async def test_json_warning_for_several_choices_is_reported_once(up: FaultUpstre
     up.on("/v1/chat/completions", answer_with("Paris it is"))
     async with serving(up, kind=NO_JSON_MODE) as gateway:
         _, _, warnings, _ = await ask(client, gateway.base_url, stream=stream, n=2)
-    assert warnings == ["the answer is not what was asked for: it is not JSON"]
+    assert warnings == ["the answer is not the requested JSON: it is not JSON"]
     assert len(up.requests) == 2
 
 
