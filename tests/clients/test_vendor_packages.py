@@ -100,7 +100,7 @@ def test_cerebras_warms_up_chats_and_streams(front: VendorFront) -> None:
     assert result["stream_timed"]
     assert '"max_tokens";rename;to="max_completion_tokens"' in result["adjusted"]
     assert set(result["models"]) == set(MODELS.values())
-    assert (result["model"], result["refused"]) == (MODELS["cerebras"], "model_not_result")
+    assert (result["model"], result["refused"]) == (MODELS["cerebras"], "model_not_found")
     bodies = [request.body for request in front.upstream.taken()]
     assert bodies[0]["max_completion_tokens"] == 9
 
@@ -111,7 +111,7 @@ def test_fireworks_chats_streams_and_calls_tools(front: VendorFront, under: str)
     assert (result["text"], result["finish"], result["usage"]) == (CONTENT, "stop", 7)
     assert (result["streamed"], result["pieces"], result["stream_usage"]) == (CONTENT, 2, 7)
     assert (result["tool"][0], json.loads(result["tool"][1])) == ("get_weather", {"city": "Bern"})
-    assert result["refused"] == "model_not_result"
+    assert result["refused"] == "model_not_found"
     body = front.upstream.taken()[0].body
     assert (body["prompt_truncate_len"], body["context_length_exceeded_behavior"], body["top_k"]) == (100, "truncate", 5)
 
@@ -132,7 +132,7 @@ def test_groq_chats_and_streams(front: VendorFront) -> None:
     assert (result["text"], result["finish"], result["usage"]) == (CONTENT, "stop", 7)
     assert (result["streamed"], result["pieces"]) == (CONTENT, 2)
     assert set(result["models"]) == set(MODELS.values())
-    assert (result["model"], result["refused"]) == (MODELS["groq"], "model_not_result")
+    assert (result["model"], result["refused"]) == (MODELS["groq"], "model_not_found")
 
 
 def test_goodfire_chats_streams_and_computes_logits_with_a_goodfire_target(front: VendorFront) -> None:
