@@ -24,6 +24,14 @@ local MISSED_US = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
 """
 )
 
+REBUILT = """
+-- Delete a key of ours that something else has replaced by a value of another type.
+for i, kind in ipairs({'zset', 'hash'}) do
+  local actual = redis.call('TYPE', KEYS[i]).ok
+  if actual ~= kind and actual ~= 'none' then redis.call('DEL', KEYS[i]) end
+end
+"""
+
 HELD_BACK = """
 local missing
 -- Return the part of `amount` that is held back for missing members, which may be using their shares, and the time at which the last share
@@ -73,6 +81,7 @@ end
 
 HEARTBEAT = (
     MEMBERS
+    + REBUILT
     + """
 -- Record that an instance is alive, and renew its leases.
 -- KEYS: members, member info, then for each lease its set of concurrent calls.
@@ -116,6 +125,7 @@ return {count, now + OVERDUE_US, last_due > 0 and before ~= last_due and 1 or 0,
 
 LEAVE = (
     MEMBERS
+    + REBUILT
     + """
 -- Remove an instance that uses no limits from now on, and any earlier instance with its seat that has missed a heartbeat.
 -- KEYS: members, member info. ARGV: instance, seat.
