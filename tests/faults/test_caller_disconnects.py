@@ -23,7 +23,7 @@ from tests.running import Figure, RunningGateway
 
 Leave = Callable[[FaultClient], None]
 LEAVING: dict[str, Leave] = {"fin": FaultClient.fin, "rst": FaultClient.rst, "half-close": FaultClient.half_close}
-EACH_WAY = pytest.mark.parametrize("way", LEAVING)
+EACH_WAY = pytest.mark.parametrize("way", ["fin", "rst"])
 EACH_FORM = pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 
 
@@ -44,7 +44,7 @@ async def assert_left(gate: Gate, phase: str) -> None:
     assert gate.count("lockgate_upstream_errors") == 0
 
 
-@EACH_WAY
+@pytest.mark.parametrize("way", LEAVING)
 @pytest.mark.parametrize("framing", [1000, None], ids=["length", "chunked"])
 async def test_c1_a_disconnect_during_the_upload_reaches_no_upstream(
     serve: Serve, up: FaultUpstream, way: str, framing: int | None

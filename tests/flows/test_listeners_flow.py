@@ -43,7 +43,7 @@ async def test_browsers_may_call_from_configured_origins_alone(up: FaultUpstream
 
 async def test_without_cors_no_answer_speaks_of_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up) as gateway:
-        headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
+        headers = {"origin": "http://localhost:3000", "access-control-request-method": "POST"}
         preflight = await client.options(gateway.base_url + "/chat/completions", headers=headers)
         answer = await client.post(gateway.base_url + "/chat/completions", json=chat(), headers={"origin": ORIGIN})
     assert preflight.status_code == 405
@@ -82,7 +82,7 @@ async def send(port: int, body: dict[str, Any], *, buffer: int | None = None) ->
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
     data = json.dumps(body).encode()
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(data), data))
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%s" % (len(data), data))
     return reader, writer
 
 
@@ -124,7 +124,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments(up: FaultUpstream, clie
 async def test_a_body_that_does_not_come_is_a_408(up: FaultUpstream) -> None:
     async with serving(up, deadlines=CallerDeadlines(body=0.3)) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
         answer = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         record = (await gateway.records(1))[0]
