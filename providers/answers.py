@@ -1,4 +1,4 @@
-"""Reads JSON answers in OpenAI's format, and repairs what some vendors write differently.
+"""Reads JSON answers in OpenAI's format, and repairs the deviations of some vendors.
 
 An answer that needs no repair keeps its original bytes.
 """
@@ -26,7 +26,7 @@ FINISH_REASONS: Mapping[str, str | None] = {
     "": None,
     "insufficient_system_resource": "length",
 }
-"""Vendors' finish reasons in OpenAI's words. Together says `eos`, Mistral `model_length`, Friendli the string "null"."""
+"""OpenAI's finish reason for each vendor's: Together sends `eos`, Mistral `model_length`, Friendli the string "null"."""
 
 
 _ABSENT = msgspec.Raw(b"null")
@@ -122,7 +122,7 @@ def json_text(value: Any) -> str:
 
 
 def flatten_content(answer: dict[str, Any]) -> bool:
-    """Join a list of content parts to a string. Thinking parts become `reasoning_content`."""
+    """Join a list of content parts into a string. Thinking parts become `reasoning_content`."""
     changed = False
     for choice in choices_of(answer):
         message = message_of(choice)

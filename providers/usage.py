@@ -1,4 +1,4 @@
-"""Reads usage objects of upstreams. An implausible one counts as not reported."""
+"""Reads usage objects of upstreams. An implausible usage counts as not reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NONE: dict[str, Any] = {}
 
 
 def read_usage(raw: Any) -> Usage | None:
-    """Read OpenAI's usage object (and DeepSeek's cache field). None if it is missing, incomplete or implausible."""
+    """Read OpenAI's usage object (and DeepSeek's cache field). Return None if it is missing or implausible."""
     if type(raw) is not dict:
         return None
     prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))

@@ -73,11 +73,13 @@ class KeyAdmin:
         except StoreUnavailableError as error:
             raise _store_unavailable(error) from None
         if runtime_key is None:
-            raise _conflict(f"The key '{name}' exists already. Revoke it first, or choose another name.")
+            raise _conflict(f"The key '{name}' already exists. Revoke it first, or choose another name.")
         self._log_change("key_made", runtime_key)
         answer = {**_runtime_key_json(runtime_key), "key": secret}
         if self._gateway.runtime_keys.store.is_volatile:
-            answer["note"] = "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis to keep it."
+            answer["note"] = (
+                "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis URL to keep it."
+            )
         return json_response(answer, 201)
 
     async def change(self, request: Request) -> Response:

@@ -62,9 +62,9 @@ class Format(msgspec.Struct, frozen=True):
     read: Callable[[str], Any]
     schema: Schema
     may_hold_secret: bool = False
-    """The text may contain a credential, so messages must not repeat it."""
+    """Whether the text may contain a credential, so that messages must not repeat it."""
     allows_file: bool = False
-    """The value may also be written as file:PATH."""
+    """Whether the value may also be written as file:PATH."""
 
 
 def read_duration(text: str) -> float:
@@ -79,7 +79,7 @@ def read_duration(text: str) -> float:
 
 
 def read_share(text: str) -> float:
-    """Read a percentage such as `10%`, as a number of more than 0 and at most 1."""
+    """Read a percentage such as `10%`, as a number greater than 0 and at most 1."""
     match = re.fullmatch(rf"({_NUMBER})\s?%", text)
     if match is None or not 0 < float(match[1]) <= 100:
         raise ValueError("expected a percentage such as 10%, more than 0% and at most 100%")
@@ -126,7 +126,7 @@ def read_listen_address(text: str) -> Address:
 
 
 def _url(text: str, schemes: tuple[str, ...], expected: str) -> Any:
-    """Split a URL. Raises ValueError, without the text, because it may contain a password."""
+    """Split a URL. Raise ValueError, without the text, because it may contain a password."""
     try:
         parts = urlsplit(text)
         is_valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -138,7 +138,7 @@ def _url(text: str, schemes: tuple[str, ...], expected: str) -> Any:
 
 
 def read_base_url(text: str) -> str:
-    """Read the URL before the path of an operation, without a trailing slash."""
+    """Read the part of a URL before the path of an operation, without a trailing slash."""
     parts = _url(text, ("http", "https"), "a URL such as https://api.example.com/v1")
     if parts.username is not None or parts.password is not None:
         raise ValueError("the URL contains a credential: use api_key instead")
@@ -169,7 +169,7 @@ def read_store(text: str) -> Url:
     address = read_address(text)
     for host, port in address.nodes or ((address.host, address.port),):
         if not re.fullmatch(rf"(?:{_HOST}|[0-9A-Fa-f:.%]+)", host) or not 0 < port < 65536:
-            raise ValueError("expected HOST:PORT of a Redis, for example redis://redis:6379/0")
+            raise ValueError("expected HOST:PORT of a Redis server, for example redis://redis:6379/0")
     return Url(text)
 
 
@@ -219,7 +219,7 @@ def read_key_hash(text: str) -> str:
 
 
 def read_expires(text: str) -> datetime:
-    """Read when a key expires: a time (UTC by default), or a date, which includes that whole day."""
+    """Read the expiry of a key: a time (UTC by default), or a date, which includes that whole day."""
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), UTC)

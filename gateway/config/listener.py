@@ -76,7 +76,7 @@ class CallersConfig(Struct, frozen=True):
     ] = 30.0
     write_stall: Annotated[
         Duration,
-        Meta(description="Maximum time in which a caller reads nothing of its response.", examples=["30s"]),
+        Meta(description="Maximum time for which a caller may read nothing of its response.", examples=["30s"]),
     ] = 60.0
     heartbeat: Annotated[
         Duration,

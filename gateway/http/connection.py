@@ -78,7 +78,10 @@ class CallerConnection(HttpToolsProtocol):
         self._on_reject = on_reject
         self._guard = guard or PageGuard()
         self.awaits_head = True
-        """The connection waits for a request head. An idle connection that already served a request does not."""
+        """Whether the connection waits for a request head.
+
+        An idle connection that already served a request does not.
+        """
         self.head_begun = False
         self.awaited_since = 0.0
         self._in_body = False
@@ -101,7 +104,7 @@ class CallerConnection(HttpToolsProtocol):
         """When the last response was finished."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the current request that its caller disconnected, and release the parser."""
+        """Notify the current request of the disconnect, and release the parser."""
         self.connections.discard(self)
         cycle = self._current
         if cycle is not None:

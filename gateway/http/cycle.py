@@ -96,7 +96,7 @@ class RequestCycle:
         self.status = 0
         self.task: asyncio.Task[None] | None = None
         self._has_event = False
-        """`receive` has something to return."""
+        """Whether `receive` has an event to return."""
         self._waiter: asyncio.Future[None] | None = None
         self._connection = connection
         self._flow = connection.flow
@@ -154,13 +154,16 @@ class RequestCycle:
             self.body = bytearray(self.body) + piece
 
     def notify(self) -> None:
-        """Wake up `receive`: part of the body arrived, the caller disconnected, or the response is complete."""
+        """Wake up `receive`, because part of the body arrived, the caller disconnected, or the response is complete."""
         self._has_event = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def take_body(self) -> bytes | None:
-        """Return the whole request body if it has arrived and none was read, else None. Saves the message of `receive`."""
+        """Return the whole request body if it has arrived and none was read, else None.
+
+        This avoids a message from `receive`.
+        """
         if self.more_body or self.disconnected or self.response_complete:
             return None
         self._flow.resume_reading()

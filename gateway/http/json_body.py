@@ -72,7 +72,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
 
 def parse_body(source: bytes) -> Body:
-    """Parse a JSON object. Raise BadRequest (invalid_json, duplicate_key) if it is none."""
+    """Parse a JSON object. Raise BadRequest (invalid_json, duplicate_key) if it is invalid."""
     try:
         source.decode()
         body = Body(source)

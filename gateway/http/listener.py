@@ -20,7 +20,10 @@ from gateway.http.page_guard import PageGuard
 
 BACKLOG = 4096
 MAX_UNSENT_BYTES = 64 << 10
-"""Bytes for one caller that wait unsent in the kernel. Bytes in transit do not count, so distant callers lose no speed."""
+"""Maximum number of bytes for one caller that wait unsent in the kernel.
+
+Bytes in transit do not count, so distant callers lose no speed.
+"""
 
 
 class ListenError(Exception):

@@ -1,4 +1,4 @@
-"""The callers' endpoints besides model calls: `/v1/models`, `/v1/explain`, and error responses in OpenAI's shape."""
+"""The callers' endpoints other than model calls: `/v1/models`, `/v1/explain`, and error responses in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Endpoints:
         limit = generation.config.max_body
         check_body_headers(request.scope["headers"], limit)
         source = await read_body(request.receive, limit)
-        fit = generation.pipeline.attempts.fit
+        fit = generation.pipeline.failover.fit
         return _json(explain(generation.router, generation.config, fit, source, request.headers, key))
 
     async def post_only(self, request: Request) -> Response:

@@ -1,8 +1,9 @@
 """Lua scripts for membership: which processes share a store, and which shares are held back for members that stopped responding.
 
-Members are a sorted set of instances, scored by the time at which their next heartbeat is overdue. A hash beside it (key `...:told`) holds
-for each instance `DIVISOR HOLD SEAT`: by how many the instance divides limits during an outage, for how many microseconds its share is held
-back after it stops responding, and its seat in the fleet, which its replacement takes over.
+Members are a sorted set of instances, scored by the time at which their next heartbeat is overdue. A hash beside it
+(key `...:told`) holds for each instance `DIVISOR HOLD SEAT`: the divisor that the instance applies to limits during an
+outage, the time in microseconds for which its share is held back after it stops responding, and its seat in the fleet,
+which its replacement takes over.
 """
 
 from __future__ import annotations

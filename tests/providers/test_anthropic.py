@@ -101,8 +101,10 @@ def test_tool_choices_are_mapped_to_anthropic_words(choice: Any, parallel: Any, 
 
 def test_effort_budget_and_format_move_to_anthropic_fields() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "o", "schema": {"type": "object"}}}
-    result = sent({"reasoning_effort": "high", "response_format": schema, "reasoning_budget": 2000})
-    assert result["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "high"}
+    request = {"reasoning_effort": "high", "response_format": schema, "reasoning_budget": 2000, "max_tokens": 9000}
+    result = adapt("anthropic", request, model="claude-opus-4-5").sent
+    closed = {"type": "object", "additionalProperties": False}
+    assert result["output_config"] == {"format": {"type": "json_schema", "schema": closed}, "effort": "high"}
     assert result["thinking"] == {"type": "enabled", "budget_tokens": 2000}
     assert sent({"reasoning_effort": "none"})["thinking"] == {"type": "disabled"}
     newer = adapt("anthropic", {"reasoning_effort": "low"}, model="claude-opus-4-8").sent
