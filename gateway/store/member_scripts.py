@@ -26,10 +26,9 @@ local MISSED_US = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
 )
 
 REBUILT = """
--- Delete a key of ours that something else has replaced by a value of another type.
-for i, kind in ipairs({'zset', 'hash'}) do
-  local actual = redis.call('TYPE', KEYS[i]).ok
-  if actual ~= kind and actual ~= 'none' then redis.call('DEL', KEYS[i]) end
+-- Delete a key of ours that something else has replaced by a value of another type. TYPE is not among the rights that a store grants.
+for key, reply in pairs({[KEYS[1]] = redis.pcall('ZCARD', KEYS[1]), [KEYS[2]] = redis.pcall('HGET', KEYS[2], '')}) do
+  if type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE', 1, true) then redis.call('DEL', key) end
 end
 """
 
