@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from gateway.admin.scrape import metrics
+from gateway.errors import GatewayError
 from gateway.metrics import text
-from tests.admin.conftest import Admin
+from tests.admin.conftest import Admin, request_with
 
 
 async def test_the_scraper_chooses_the_format(admin: Admin) -> None:
@@ -22,3 +26,11 @@ async def test_without_a_shared_store_the_fleet_is_this_instance(admin: Admin) -
 async def test_an_unknown_scope_is_rejected(admin: Admin) -> None:
     answer = await admin.client.get("/metrics?scope=planet")
     assert (answer.status_code, answer.json()["error"]["message"]) == (400, "'scope' must be 'instance' or 'fleet'.")
+
+
+async def test_a_scrape_has_the_counters_of_the_gateway(admin: Admin) -> None:
+    admin.gateway.metrics.count("lockgate_internal_errors")
+    answer = await metrics(admin.gateway)(request_with())
+    assert b"\nlockgate_internal_errors_total 1" in answer.body
+    with pytest.raises(GatewayError):
+        await metrics(admin.gateway)(request_with(query="scope="))
