@@ -223,10 +223,7 @@ class Failover:
     async def _send_hedged(
         self, progress: Progress, candidate: Candidate, health: TargetHealth
     ) -> tuple[Failure | None, Candidate]:
-        """Send to a candidate, and to the next healthy one as well if it is slow.
-
-        Return the candidate that answered or failed last.
-        """
+        """Send to a candidate, and also to the next healthy one if it is slow. Return the one that answered or failed last."""
         candidates = progress.candidates()
         later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
         others = (each for each in later if each.backend is not candidate.backend)
@@ -290,10 +287,7 @@ class Failover:
         return exchange, body
 
     async def _send(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> Failure | None:
-        """Send one request.
-
-        Return None if the caller was answered, else the failure. Raise Refusal instead of sending.
-        """
+        """Send one request. Return None if the caller was answered, else the failure. Refusals are raised."""
         call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
         target = health.pick_credential(backend.targets)
         broken = call.answered_by  # the attempt that this one continues

@@ -92,10 +92,7 @@ class Fit:
     async def apply(
         self, body: Body, place: Backend, settings: ContextConfig | None, deadlines: Deadlines, *, strict: bool, report: bool
     ) -> Fitted:
-        """Make the body fit.
-
-        Raise Refusal if it cannot. `report` counts tokens even if the bytes alone show that it fits.
-        """
+        """Make the body fit, or raise Refusal. `report` counts tokens even if the bytes alone show that it fits."""
         asked = self.asked(body, place, settings, strict=strict)
         if asked.idle:
             return Fitted(asked.adjustments)
@@ -318,10 +315,7 @@ def _lower(body: Body, limits: WindowLimits, prompt: int, strict: bool) -> list[
 
 
 def _surely_fits(body: Body, limits: WindowLimits, cap: int | None) -> bool:
-    """Return whether the bytes alone show that the prompt fits.
-
-    A token of text has at least one byte; images may not.
-    """
+    """Return whether the bytes alone show that the prompt fits. Text tokens have at least one byte; images may not."""
     source = body.raw("messages") or b""
     if b'"type"' in source or b"\\u00" in source:
         return False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.admin.scrape import metrics
+from gateway.errors import GatewayError
 from gateway.metrics import text
-from tests.admin.conftest import Admin
+from tests.admin.conftest import Admin, request_with
 
 
 async def test_the_scraper_chooses_the_format(admin: Admin) -> None:
@@ -39,3 +41,11 @@ async def test_probes_may_use_any_host(admin: Admin, path: str) -> None:
     answer = await admin.client.get(path, headers={"host": "10.1.2.3:8081"})
     assert answer.status_code in (200, 503)
     assert "forbidden" not in answer.text
+
+
+async def test_a_scrape_has_the_counters_of_the_gateway(admin: Admin) -> None:
+    admin.gateway.metrics.count("lockgate_internal_errors")
+    answer = await metrics(admin.gateway)(request_with())
+    assert b"\nlockgate_internal_errors_total 1" in answer.body
+    with pytest.raises(GatewayError):
+        await metrics(admin.gateway)(request_with(query="scope="))

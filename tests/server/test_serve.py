@@ -1,55 +1,42 @@
-"""The start of a process: a signal that arrives as soon as the port is open."""
+"""Start of a serving process and of a worker."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import socket
-import subprocess
+import io
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+import msgspec
+import pytest
+
+from gateway.config.load import Overrides, parse
+from gateway.config.source import ConfigText
+from gateway.runtime.gateway import Gateway
+from gateway.server.serve import run, stop_on_unusable_model
+from gateway.server.worker import main
+from gateway.server.worker_control import LoadRequest, WorkerOrder
+from gateway.telemetry.call_log import CallLog
+
+YAML = b'providers: {up: {type: vllm, base_url: "http://127.0.0.1:1/v1"}}\nmodels: {m: up/a}\n'
 
 
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def test_sighup_as_soon_as_the_port_is_open_does_not_end_the_process(tmp_path: Path) -> None:
-    port, admin = free_port(), free_port()
+def test_an_invalid_configuration_ends_the_process_with_2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "gateway.yaml"
-    path.write_text(
-        f"listen: 127.0.0.1:{port}\nadmin: 127.0.0.1:{admin}\njournal: 'off'\n"
-        "providers: { up: { type: openai-compatible, base_url: 'http://127.0.0.1:9/v1' } }\nmodels: { m: up/mock }\n"
-    )
-    command = [sys.executable, "-m", "gateway", "serve", "--config", str(path)]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            assert time.monotonic() < deadline
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-        for _ in range(20):
-            process.send_signal(signal.SIGHUP)
-            time.sleep(0.01)
-        while True:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            with contextlib.suppress(OSError, urllib.error.URLError):
-                with urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz", timeout=5) as answer:
-                    assert answer.status == 200
-                break
-            time.sleep(0.05)
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0
+    path.write_text("models: 1")
+    assert run(str(path), Overrides()) == 2
+    assert str(path) in capfd.readouterr().err
+
+
+def test_a_worker_with_an_invalid_configuration_ends_with_2(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    load = LoadRequest(ConfigText("g.yaml", b"models: 1", {}, Overrides()), 1, {})
+    order = WorkerOrder(load, listener=-1, control="", cells="", number=0, supervisor=0, human=True)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(msgspec.json.encode(order))))
+    assert main() == 2
+    assert "g.yaml" in capfd.readouterr().err
+
+
+async def test_a_gateway_without_a_local_model_is_not_stopped() -> None:
+    stops: list[None] = []
+    gateway = Gateway(parse(YAML, "g.yaml", environ={}), CallLog(2, human=True), lambda line: None)
+    assert not await stop_on_unusable_model(gateway, lambda: stops.append(None))
+    assert stops == []

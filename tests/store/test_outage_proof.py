@@ -204,7 +204,7 @@ async def test_m4_leases_of_killed_processes_end_after_the_lease_time(
 
 
 @pytest.mark.prove
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_r14_g18_a_hundred_thousand_cancelled_commands_mix_up_no_replies(own_redis: RedisServer, figure: Figure) -> None:
     import random
 
