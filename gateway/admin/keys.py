@@ -16,13 +16,14 @@ from gateway.admin.key_json import key_from_json, key_to_json
 from gateway.config.key import KeyConfig
 from gateway.config.problem import ConfigError
 from gateway.errors import BadRequest, GatewayError, NotFound, Unavailable
-from gateway.http.json_body import parse_body, read_body
+from gateway.http.json_body import parse_body, read_body_in_time
 from gateway.keys.store import RuntimeKey
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
 
 KEY_PREFIX = "lg-"
 MAX_BODY_BYTES = 64 << 10
+BODY_TIMEOUT_S = 30.0
 READ_ONLY_FIELDS = ("hash", "created", "key")
 """Fields of the response that a request must not set."""
 
@@ -137,7 +138,7 @@ async def _read_body(request: Request) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # a cross-site page cannot send this type without a CORS preflight
         raise BadRequest("The content-type must be application/json.", status=415, code="unsupported_media_type")
-    source = await read_body(request.receive, MAX_BODY_BYTES)
+    source = await read_body_in_time(request.receive, MAX_BODY_BYTES, BODY_TIMEOUT_S)
     body = parse_body(source)
     for name, raw in body.items():
         if bytes(raw).startswith(b"{"):

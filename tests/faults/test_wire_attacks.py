@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.http.caller import CallerDeadlines
 from gateway.http.connection import MAX_READ_ON_BYTES
 from gateway.http.rejection import MAX_HEAD_BYTES
 from tests.faults.client import Answer, FaultClient, chat, request_head
@@ -209,6 +210,20 @@ async def test_a_short_rest_after_an_early_401_leaves_the_connection_usable(serv
             await client.send(request_head(len(BODY)) + BODY[:10])
             assert (await client.answer()).status == 401
             await client.send(BODY[10:])
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/explain"])
+async def test_a_trailer_that_does_not_end_is_408(serve: Serve, up: FaultUpstream, path: str) -> None:
+    deadlines = {"caller": CallerDeadlines(body=0.5)} if "chat" in path else {"top": {"callers": {"body": "500ms"}}}
+    gate = await serve((up, "mock"), **deadlines)
+    async with await FaultClient.connect(gate.port) as client:
+        await client.send(request_head(None, path=path) + b"%x\r\n%b\r\n0\r\nx: " % (len(BODY), BODY))
+        sending = asyncio.create_task(flood(client, b"y", 1000, 0.02))
+        answer = await client.answer()
+        assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+        await client.until_closed()
+        sending.cancel()
+    assert up.requests == []
 
 
 @pytest.mark.parametrize("head", [b"connection: close\r\n", b""], ids=["close", "keep-alive"])
