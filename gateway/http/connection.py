@@ -46,7 +46,7 @@ MAX_LINGER_BYTES = 1 << 20
 """Bytes to discard meanwhile."""
 TOO_LARGE_LINGER_S = 5.0
 """The same after a 413: proxies forward it only once they have sent the whole body."""
-MAX_TOO_LARGE_LINGER_BYTES = 64 << 20
+MAX_TOO_LARGE_LINGER_BYTES = 256 << 20
 READ_ON_S = 5.0
 MAX_READ_ON_BYTES = 64 << 10
 """Bytes and seconds for the rest of a request body after its response, so that the connection can serve another request."""
@@ -285,7 +285,8 @@ class CallerConnection(HttpToolsProtocol):
         if cycle.keep_alive:
             self._read_on = MAX_READ_ON_BYTES
         elif cycle.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            self._discardable = MAX_TOO_LARGE_LINGER_BYTES
+            declared = dict(cycle.scope["headers"]).get(b"content-length", b"0")
+            self._discardable += min(int(declared), MAX_TOO_LARGE_LINGER_BYTES)
             self._linger(TOO_LARGE_LINGER_S)
         else:
             self._linger()
