@@ -26,7 +26,7 @@ run: $(VENV)/.installed-run ## Install the dependencies and start the gateway on
 test: install-dev ## Run linters, type checks and all tests, without root
 	@$(BIN)/lockgate pull
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 prove: install-dev install-clients install-tools ## Test with real clients and real tools, and print measurements
 	@$(BIN)/lockgate pull

@@ -34,7 +34,7 @@ from gateway.dialects.gateway_headers import PREFIX, read_gateway_headers
 from gateway.dialects.parameters import check_parameters, read_model
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.http.caller import Caller, CallerDeadlines, Send
-from gateway.http.json_body import CallerDisconnectedError, Receive, check_body_headers, check_size, parse_body, read_body
+from gateway.http.json_body import CallerDisconnectedError, Receive, body_timeout, check_body_headers, check_size, parse_body, read_body
 from gateway.http.sweeper import Sweeper
 from gateway.keys.authenticate import Keys
 from gateway.keys.virtual_key import may_use
@@ -168,14 +168,7 @@ class Pipeline:
         """End a call that was cancelled because its caller disconnected or stopped sending its body."""
         if caller.stalled and caller.reading_body:
             caller.disconnected = False
-            error = GatewayError(
-                "The request body did not arrive in time.",
-                status=408,
-                code="request_timeout",
-                type="invalid_request_error",
-                headers=((b"connection", b"close"),),
-            )
-            await self._refuse(call, caller, error)
+            await self._refuse(call, caller, body_timeout())
 
     async def _answer(self, call: Call, caller: Caller) -> None:
         await self._accept(call, caller)

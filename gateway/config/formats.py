@@ -26,6 +26,7 @@ _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 <
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION = rf"(?:{_NUMBER}(?:ms|s|m|h))+"
 _SIZE = rf"{_NUMBER} ?(?:B|kB|KB|MB|GB|KiB|MiB|GiB)"
+_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?"
 _HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@]+)"
 _GUESSABLE = (
     "", "changeme", "change-me", "change_me", "changeit", "secret", "password", "passw0rd", "admin", "admin123", "root", "test", "test-key",
@@ -179,6 +180,16 @@ def read_journal(text: str) -> str:
     return text
 
 
+def read_host(text: str) -> str:
+    """Read a host name or address without a port, in lower case."""
+    if not re.fullmatch(_NAME, text):
+        try:
+            ip_address(text)
+        except ValueError:
+            raise ValueError("expected a host name without a port, for example gateway.internal") from None
+    return text.lower()
+
+
 def read_origin(text: str) -> str:
     """Read the origin of a web page, or `*`."""
     if text == "*":
@@ -246,6 +257,7 @@ FORMATS: dict[str, Format] = {
         allows_file=True,
     ),
     "journal": Format(read_journal, {"type": "string", "minLength": 1, "examples": ["off", "/var/lib/lockgate"]}),
+    "host": Format(read_host, _text(rf"{_NAME}|[0-9A-Fa-f:.]+", "gateway.internal")),
     "origin": Format(read_origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Format(read_network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
     "key_hash": Format(

@@ -70,6 +70,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "A date, valid to the end of that day (UTC), or a time.",
         ("2027-12-31", "2027-12-31T12:00:00Z"),
     ),
+    "host": ("host name", "A host name or address, without a port.", ("gateway.internal", "192.168.1.10")),
     "origin": ("origin", "The origin of a web page, or `*`.", ("https://app.example.com", "*")),
     "network": ("network", "An IP address or network.", ("10.0.0.0/8", "192.168.1.7")),
     "ref": ("target or model", "PROVIDER/MODEL, or a model of this file.", ("openai/gpt-4o", "smart")),

@@ -184,6 +184,14 @@ class Config(Struct, frozen=True):
             examples=[["https://app.example.com"]],
         ),
     ] = ()
+    hosts: Annotated[
+        tuple[Annotated[str, Meta(extra={"form": "host"})], ...],
+        Meta(
+            description="Names besides localhost by which callers reach a listener on loopback without keys. "
+            "Requests with another name in `Host` are rejected (403).",
+            examples=[["host.docker.internal"]],
+        ),
+    ] = ()
     tls: Annotated[
         TlsConfig | None,
         Meta(

@@ -23,6 +23,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 MAX_UNSENT_BYTES = 16 * 1024
 """Unsent bytes of a stream, in addition to those in the kernel, above which the upstream is no longer read."""
 HEARTBEAT_EVENT = b": keepalive\n\n"
+HALF_CLOSED_HEARTBEAT_S = 0.5
 MIN_BODY_BYTES_PER_S = 4096
 """Minimum rate of a request body that takes longer than its deadline."""
 
@@ -163,9 +164,14 @@ class Caller:
                 self.stalled = True
                 self.abort()
                 self._cancel()
-        elif self.streaming and silence > self._deadlines.heartbeat:
+        elif self.streaming and silence > self._heartbeat_interval():
             self._active_at = now
             self._heartbeat = asyncio.get_running_loop().create_task(self._send_heartbeat())
+
+    def _heartbeat_interval(self) -> float:
+        """Return the longest silence of the stream. It is short for a caller that may have left: only a write can tell."""
+        half_closed = self._cycle is not None and self._cycle.half_closed
+        return min(HALF_CLOSED_HEARTBEAT_S, self._deadlines.heartbeat) if half_closed else self._deadlines.heartbeat
 
     async def _send_heartbeat(self) -> None:
         """Send a comment, unless a write began or the stream ended since the heartbeat became due."""

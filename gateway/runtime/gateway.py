@@ -20,6 +20,7 @@ from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.dialects.parameters import CHECKS
 from gateway.http.caller import CallerDeadlines
+from gateway.http.page_guard import PageGuard, page_rules
 from gateway.http.sweeper import Sweeper
 from gateway.keys.runtime_keys import RuntimeKeys, key_store
 from gateway.ledger.ledger import Ledger
@@ -102,6 +103,8 @@ class Gateway:
         )
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
+        self.page_guard = PageGuard(page_rules(config))
+        """Keeps web pages away from the callers' listener while it requires no key."""
         self._replaced: list[Generation] = []
         self._next: Generation | None = None
         self._retiring: asyncio.Task[None] | None = None
@@ -176,6 +179,7 @@ class Gateway:
         generation.set_runtime_keys(self.runtime_keys.entries)
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
+        self.page_guard.rules = page_rules(config)
         self._configure_probes()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation), "tokenizers")

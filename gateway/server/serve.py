@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from providers.local.worker_engine import WorkerEngine
 
 def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto") -> int:
     """Serve until a signal stops the process. Return the exit code: 0 after a clean shutdown, 2 for an unusable configuration."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be handled: by default it ends the process
     source = ConfigSource(config_path, over)
     try:
         loaded = source.read()

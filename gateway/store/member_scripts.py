@@ -25,6 +25,13 @@ local MISSED_US = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
 """
 )
 
+REBUILT = """
+-- Delete a key of ours that something else has replaced by a value of another type. TYPE is not among the rights that a store grants.
+for key, reply in pairs({[KEYS[1]] = redis.pcall('ZCARD', KEYS[1]), [KEYS[2]] = redis.pcall('HGET', KEYS[2], '')}) do
+  if type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE', 1, true) then redis.call('DEL', key) end
+end
+"""
+
 HELD_BACK = """
 local missing
 -- Return the part of `amount` that is held back for missing members, which may be using their shares, and the time at which the last share
@@ -74,6 +81,7 @@ end
 
 HEARTBEAT = (
     MEMBERS
+    + REBUILT
     + """
 -- Record that an instance is alive, and renew its leases.
 -- KEYS: members, member info, then for each lease its set of concurrent calls.
@@ -117,6 +125,7 @@ return {count, now + OVERDUE_US, last_due > 0 and before ~= last_due and 1 or 0,
 
 LEAVE = (
     MEMBERS
+    + REBUILT
     + """
 -- Remove an instance that uses no limits from now on, and any earlier instance with its seat that has missed a heartbeat.
 -- KEYS: members, member info. ARGV: instance, seat.

@@ -29,7 +29,7 @@ UNKNOWN = [
     ("model_list: []", "1:1: model_list: unknown key, did you mean 'models'?"),
     ("trustedProxies: []", "1:1: trustedProxies: unknown key, did you mean 'trusted_proxies'?"),
     ("tls: {crt: x}", "1:7: tls.crt: unknown key, did you mean 'cert'?"),
-    ("admin: {qqq: 1}", "1:9: admin.qqq: unknown key; known keys: key_hash, listen, metrics"),
+    ("admin: {qqq: 1}", "1:9: admin.qqq: unknown key; known keys: hosts, key_hash, listen, metrics"),
     ("providers: {local: {thread: 1}}", "1:21: providers.local.thread: unknown key, did you mean 'threads'?"),
     ("providers: {ollama: {apiKey: 1}}", "1:22: providers.ollama.apiKey: unknown key, did you mean 'api_key'?"),
     ("providers: {ollama: {api_base: 1}}", "1:22: providers.ollama.api_base: unknown key, did you mean 'base_url'?"),

@@ -219,7 +219,7 @@ def request_head(length: int | None, headers: Iterable[tuple[str, str]] = (), pa
     """Return the head of a POST. If `length` is None, the body is chunked."""
     framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
     more = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    return f"POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n{framing}\r\n{more}\r\n".encode("latin-1")
+    return f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{framing}\r\n{more}\r\n".encode("latin-1")
 
 
 async def ask(port: int, body: bytes | Mapping[str, Any], headers: Iterable[tuple[str, str]] = ()) -> Answer:

@@ -343,8 +343,7 @@ async def test_the_local_engine_continues_the_stream_of_another_server(
     continuation = alone.choices[0].message.content or ""
     assert text.startswith(prefix + continuation.lstrip()[:20])
     assert len({chunk.id for chunk in chunks}) == 1
-    usages = [chunk.usage for chunk in chunks if chunk.usage]
-    assert len(usages) == 1
+    assert sum(bool(chunk.usage) for chunk in chunks) == 1
     receipt = chunks[-1].model_extra["gateway"]  # type: ignore[index]
     assert receipt["continued"] == [{"at": len(prefix), "target": local}]
     figure("characters continued by the local engine", len(text) - len(prefix), "")

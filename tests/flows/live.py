@@ -97,7 +97,14 @@ async def live(
         readiness, reloader = Readiness(), Reloader(gateway, source, loaded)
         listeners = [bind(Address("127.0.0.1", 0)), bind(Address("127.0.0.1", 0))]
         app, head_timeout_s = build_app(gateway), lambda: gateway.config.callers.headers
-        callers = make_server(app, tls=config.tls, grace=2, head_timeout_s=head_timeout_s, on_reject=gateway.count_edge_refusal)
+        callers = make_server(
+            app,
+            tls=config.tls,
+            grace=2,
+            head_timeout_s=head_timeout_s,
+            on_reject=gateway.count_edge_refusal,
+            guard=gateway.page_guard,
+        )
         servers = [callers, make_server(build_admin(gateway, readiness, reloader), grace=1)]
         await gateway.start()
         tasks = [asyncio.create_task(server.serve([listener])) for server, listener in zip(servers, listeners, strict=True)]

@@ -43,7 +43,7 @@ async def test_cors_allows_only_configured_origins(up: FaultUpstream, client: ht
 
 async def test_without_cors_no_response_has_cors_headers(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up) as gateway:
-        headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
+        headers = {"origin": "http://localhost:3000", "access-control-request-method": "POST"}
         preflight = await client.options(gateway.base_url + "/chat/completions", headers=headers)
         answer = await post_chat(client, gateway, headers={"origin": ORIGIN})
     assert preflight.status_code == 405
@@ -76,7 +76,7 @@ async def send_raw(port: int, body: dict[str, Any], *, buffer: int | None = None
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
     data = json.dumps(body).encode()
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(data), data))
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%s" % (len(data), data))
     return reader, writer
 
 
@@ -118,7 +118,7 @@ async def test_silent_stream_gets_keepalive_comments(up: FaultUpstream, client: 
 async def test_missing_body_gets_408(up: FaultUpstream) -> None:
     async with serving(up, deadlines=CallerDeadlines(body=0.3)) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
         answer = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         record = (await gateway.records(1))[0]

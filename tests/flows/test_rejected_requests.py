@@ -78,7 +78,7 @@ async def test_invalid_bodies_are_rejected(
 async def test_oversized_chunked_body_is_rejected_during_upload(up: FaultUpstream) -> None:
     async with serving(up, "max_body: 64KiB\n") as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
         writer.write(b"10000\r\n" + b" " * 65_536 + b"\r\n")
         writer.write(b"400\r\n" + b" " * 1024 + b"\r\n")  # without an end
         answer = await asyncio.wait_for(reader.read(), 20)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from providers.anthropic.provider import ANTHROPIC, NEW_VERSION
 from providers.base import Options, Refusal, StreamFailure
 from tests.providers.adapting import adapt, target_for
 
@@ -221,3 +222,9 @@ def test_error_event_fails_like_the_corresponding_http_status(kind: str, meaning
     with pytest.raises(StreamFailure) as failed:
         streamed({"type": "error", "error": {"type": kind, "message": "sorry"}})
     assert (failed.value.failure.kind, failed.value.failure.message) == (meaning, "sorry")
+
+
+def test_version_decides_the_header_of_the_credential() -> None:
+    new, old = target_for("anthropic"), target_for("anthropic", **OLD)
+    assert ANTHROPIC.authorization(new) == [("anthropic-version", NEW_VERSION), ("authorization", "Bearer KEY")]
+    assert ANTHROPIC.authorization(old) == [("anthropic-version", "2023-06-01"), ("x-api-key", "KEY")]
