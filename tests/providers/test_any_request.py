@@ -122,7 +122,6 @@ _HARMLESS = {
     "text is the only behaviour",
     "text is the default",
     "there are no functions",
-    "there are no tools",
     "the upstream rejects an empty list",
     "metadata.user_id is set already",
     "the upstream always reports usage and has no such field",
