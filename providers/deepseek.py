@@ -11,6 +11,7 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.engine import Accepts, ForModels, Rule, Work
 from providers.rules.messages import Roles
+from providers.rules.model_tables import NewerThan
 from providers.rules.pairs import Requires
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range, Rename
@@ -114,6 +115,7 @@ DEEPSEEK = OpenAICompatible(
         Rename("user", "user_id"),
         Drop("logit_bias", why="not documented"),
         Drop("parallel_tool_calls", why="not documented"),
+        NewerThan(("deepseek-v",), (), (4, 1), "deepseek-v4-pro"),
         ForModels(("deepseek-chat",), _thinking_rules(default_on=False)),
     ),
 )

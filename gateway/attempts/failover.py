@@ -17,7 +17,7 @@ from itertools import count
 
 from gateway import usage as accounting
 from gateway.attempts import billing, continuation
-from gateway.attempts.adapt import adapt, cap_to_time_left, forward_header
+from gateway.attempts.adapt import adapt, attempt_deadlines, forward_header, timeout_of_target
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
@@ -281,7 +281,7 @@ class Failover:
         call.attempts.append(attempt)
         if call.trace is not None:
             call.trace.begin(attempt)
-        deadlines = cap_to_time_left(candidate.deadlines, left)
+        deadlines = attempt_deadlines(candidate, call, left)
         exchange = UpstreamExchange(call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics)
         attempt.sent_at = exchange.sent_at if call.answered_by is None else call.answered_by.sent_at
         return exchange, body
@@ -315,7 +315,7 @@ class Failover:
             if backend.engine is not None and failure.kind in ENGINE_CRASH_FAILURES:
                 failure = backend.engine.failure()
         except StreamFailure as error:
-            failure = redact(error.failure, target)
+            failure = timeout_of_target(redact(error.failure, target), call, target, exchange.elapsed_ms() / 1000)
             ended = failure.kind
         else:
             admission.succeeded(call.first_byte_at)
