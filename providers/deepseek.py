@@ -9,9 +9,9 @@ from typing import Any
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, Rule, Work
 from providers.rules.messages import Roles
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range, Rename
 from providers.streams import ChunkRepairs

@@ -11,10 +11,10 @@ from msgspec import Meta
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
-from providers.rules.engine import Accepts
 from providers.rules.messages import ContentParts, Roles, SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes, Requires
+from providers.rules.rule import Accepts
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
 from providers.streams import ChunkRepairs

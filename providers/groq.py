@@ -11,10 +11,10 @@ from providers.base import Failure, StreamDecoder, StreamFailure, Target
 from providers.failures import redact
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, NEAREST_EFFORT
-from providers.rules.engine import Accepts
 from providers.rules.messages import DropField, Roles
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Excludes
+from providers.rules.rule import Accepts
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
 

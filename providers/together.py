@@ -11,8 +11,8 @@ from providers.answers import Repair, choices_of, message_of
 from providers.base import Failure, Target
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import GATEWAY_RULES, NEAREST_EFFORT
-from providers.rules.engine import Accepts, Rule, Work
 from providers.rules.messages import DropField, Roles
+from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range
 from providers.streams import ChunkRepairs

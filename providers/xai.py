@@ -6,9 +6,9 @@ from typing import Any
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, ForModels, Rule
 from providers.rules.messages import DropField, Roles
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
 from providers.streams import ChunkRepairs
