@@ -127,6 +127,7 @@ TOGETHER = Together(
         ToolChoice("tool_choice"),
         ResponseFormat("response_format"),
         StreamUsage("stream_options", "always"),
+        MapValues("reasoning_effort", "reasoning", (("none", {"enabled": False}),), shown_as="reasoning.enabled", keep_others=True),
         OneOf("reasoning_effort", ("low", "medium", "high"), nearest=NEAREST_EFFORT),
         MapValues("disable_reasoning", "reasoning", ((True, {"enabled": False}), (False, None)), shown_as="reasoning.enabled"),
         Drop("user", why="no such field"),

@@ -74,6 +74,7 @@ XAI = OpenAICompatible(
         ForModels(("grok-4.5", "grok-4.6"), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
         ForModels(("grok-4.3",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST))),
         ForModels(("grok-3-mini",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-3", "grok-2"), (_NO_EFFORT,)),
         ForModels(("grok-4", "grok-code"), (*_REASONING, _NO_EFFORT)),
     ),
 )
