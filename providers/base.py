@@ -216,6 +216,8 @@ class Usage(msgspec.Struct, frozen=True):
     estimated: bool = False
     cache_write_tokens: int = 0
     """Prompt tokens that the provider wrote to its cache. Some providers charge more for them."""
+    reported_cost_usd: float | None = None
+    """What the upstream says the answer costs. It counts only for a provider that `reports_cost`."""
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum, which is an estimate if one of the two is."""
@@ -226,7 +228,12 @@ class Usage(msgspec.Struct, frozen=True):
             self.reasoning_tokens + other.reasoning_tokens,
             self.estimated or other.estimated,
             self.cache_write_tokens + other.cache_write_tokens,
+            _sum_of_known(self.reported_cost_usd, other.reported_cost_usd),
         )
+
+
+def _sum_of_known(first: float | None, second: float | None) -> float | None:
+    return first if second is None else second if first is None else first + second
 
 
 class Answer(msgspec.Struct):
@@ -272,7 +279,11 @@ class Probabilities(msgspec.Struct):
 
 
 class StreamDecoder(Protocol):
-    """Turns the events of one upstream stream into OpenAI chunks. Stateful, no I/O. Subclass it to inherit `end`."""
+    """Turns the events of one upstream stream into OpenAI chunks. Stateful, no I/O. Subclass it to inherit the rest."""
+
+    def passes(self, events: bytes) -> bool:
+        """Return whether `feed` would return these whole events as they are: lines with `data: `, each before a blank line."""
+        return False
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the JSON chunks (or b"[DONE]") for one event: its `event:` name ("" if none) and its data.
@@ -314,6 +325,8 @@ class Provider(Protocol):
     """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
     caller_headers: tuple[str, ...] = ()
     """Request headers (lower case) that the gateway forwards from the caller. It forwards no others."""
+    reports_cost: bool = False
+    """`usage.cost` of an answer is its price in US dollars."""
     always_streams: bool = False
     """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None
@@ -328,7 +341,9 @@ class Provider(Protocol):
         """Return the request for an adapted body, including the headers that rules moved out of it."""
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """Return the answer in OpenAI's format. Raises ValueError (or msgspec.DecodeError) if `body` is not an answer."""
+        """Return the answer in OpenAI's format. Raises ValueError (or msgspec.DecodeError) if `body` is not an answer, and
+        StreamFailure if it reports an error.
+        """
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """Return a decoder for one stream. None: the upstream's events are OpenAI chunks that end in [DONE]."""

@@ -16,7 +16,6 @@ from providers.rules.messages import ContentParts, Roles, SystemPrompt
 from providers.rules.pairs import Excludes, Requires
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
-from providers.streams import ChunkRepairs
 
 
 class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +46,6 @@ FRIENDLI = OpenAICompatible(
         paths={name: PATHS[name] for name in ("chat", "completions")},
         options=FriendliSettings,
         setting_headers=(("team", "x-friendli-team"),),
-        decoder=lambda _: ChunkRepairs((), (b'"null"', b'"error"')),
         source="its chat completions page and friendli 0.16.5",
     ),
     (

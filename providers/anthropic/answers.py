@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from providers.answers import json_text
 from providers.base import Answer, Failure, StreamDecoder, StreamFailure
 from providers.failures import read_failure
+from providers.tool_calls import json_text
 from providers.usage import read_usage
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
