@@ -42,11 +42,12 @@ def a_call(model: str = "smart", target: str = "openai/gpt-4o", key: str = "team
     """Return a completed stream of 200 tokens."""
     call = Call("chat", "/v1/chat/completions")
     provider, _, name = target.partition("/")
-    call.target = Target(target, provider, providers.get("openai"), name, "http://127.0.0.1/v1")
+    attempt = Attempt(Target(target, provider, providers.get("openai"), name, "http://127.0.0.1/v1"), ms=900.0)
+    attempt.usage, attempt.cost = Usage(900, 200), 4_250_000
+    attempt.sent_at, attempt.ended_at = call.started + 0.0003, call.started + 0.9
     call.model, call.status, call.stream, call.stream_end = model, 200, True, "ok"
-    call.key, call.attempts, call.usage, call.cost = VirtualKey(key), [Attempt(target, ms=900.0)], Usage(900, 200), 4_250_000
-    call.read_at, call.sent_at = call.started + 0.0001, call.started + 0.0003
-    call.first_byte_at, call.upstream_end = call.started + 0.2, call.started + 0.9
+    call.key, call.attempts, call.answered_by = VirtualKey(key), [attempt], attempt
+    call.read_at, call.first_byte_at = call.started + 0.0001, call.started + 0.2
     return call
 
 
@@ -72,26 +73,27 @@ class Theirs:
 
     def record(self, call: Call, ended: float) -> None:
         """Record one call."""
-        assert call.usage is not None
-        prompt, output = call.usage.prompt_tokens, call.usage.completion_tokens
+        attempt = call.attempts[0]
+        assert attempt.usage is not None
+        prompt, output = attempt.usage.prompt_tokens, attempt.usage.completion_tokens
         self._count("lockgate_requests", **BOTH, provider="openai", operation="chat", status="2xx", code="ok")
         self._count("lockgate_tokens", prompt, **BOTH, kind="prompt", source="reported")
         self._count("lockgate_tokens", output, **BOTH, kind="output", source="reported")
-        self._count("lockgate_cost_usd", call.cost * 1e-9, **BOTH)
+        self._count("lockgate_cost_usd", attempt.cost * 1e-9, **BOTH)
         self._count("lockgate_key_requests", key="team")
         self._count("lockgate_key_tokens", prompt, key="team", kind="prompt")
         self._count("lockgate_key_tokens", output, key="team", kind="output")
-        self._count("lockgate_key_cost_usd", call.cost * 1e-9, key="team")
+        self._count("lockgate_key_cost_usd", attempt.cost * 1e-9, key="team")
         self._count("lockgate_stream_end", target="openai/gpt-4o", reason="ok")
-        first, each = call.first_byte_at - call.started, (call.upstream_end - call.first_byte_at) / (output - 1)
+        first, each = call.first_byte_at - call.started, (attempt.ended_at - call.first_byte_at) / (output - 1)
         self._observe("lockgate_request_duration_seconds", ended - call.started, BOTH)
         self._observe("lockgate_time_to_first_token_seconds", first, BOTH)
         self._observe("lockgate_time_per_output_token_seconds", each, BOTH)
-        self._observe("lockgate_overhead_seconds", call.sent_at - call.read_at, BOTH)
+        self._observe("lockgate_overhead_seconds", attempt.sent_at - call.read_at, BOTH)
         self._observe("gen_ai_server_request_duration_seconds", ended - call.started, {**SERVER, "error_type": ""})
         self._observe("gen_ai_server_time_to_first_token_seconds", first, SERVER)
         self._observe("gen_ai_server_time_per_output_token_seconds", each, SERVER)
-        self._observe("gen_ai_client_operation_duration_seconds", call.attempts[0].ms / 1000, {**CLIENT, "error_type": ""})
+        self._observe("gen_ai_client_operation_duration_seconds", attempt.ms / 1000, {**CLIENT, "error_type": ""})
         self._observe("gen_ai_client_token_usage", prompt, {**CLIENT, "gen_ai_token_type": "input"})
         self._observe("gen_ai_client_token_usage", output, {**CLIENT, "gen_ai_token_type": "output"})
 

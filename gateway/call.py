@@ -1,4 +1,4 @@
-"""What travels through the stages: one Call, and an Attempt for every send."""
+"""`Call` and `Attempt`: what travels through the stages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
+from gateway.dialects import CHAT, Dialect
 from gateway.http.request_id import next_id
 from providers.base import Adjustment, Body, Operation, Target, Usage, WireRequest
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def in_ms(seconds: float) -> float:
-    """Milliseconds to two decimals; round() takes five times as long (0.1 us against 0.5), and every call does this four times."""
+    """Return milliseconds with two decimals. `round` takes five times as long (0.5 us against 0.1), and every call needs this often."""
     return int(seconds * 1e5 + 0.5) / 100
 
 
@@ -90,44 +91,46 @@ class CallTrace(Protocol):
 
 
 class Call(Struct, eq=False):
-    """One request and all that was decided on it. Times are seconds on the monotonic clock."""
+    """One request and every decision about it. Times are seconds on the monotonic clock."""
 
     operation: Operation
     path: str
+    dialect: Dialect = CHAT
+    """The API that the caller uses."""
     id: str = field(default_factory=next_id)
     started: float = field(default_factory=time.monotonic)
     client_id: str | None = None
-    """The caller's own x-request-id, linked in log and answer."""
+    """The caller's own x-request-id, repeated in log and response."""
     key: VirtualKey | None = None
     mirror_of: str | None = None
-    """The id of the call that this is a copy of."""
+    """The id of the call that this one copies."""
     body: Body | None = None
     body_bytes: int = 0
     model: str = ""
     route: str = ""
-    """The model's name in the configuration, perhaps a pattern."""
+    """The model's name in the configuration, possibly a pattern."""
     stream: bool = False
     wants_usage: bool = False
-    """The caller set stream_options.include_usage; otherwise we ask upstream and hide it."""
+    """The caller set stream_options.include_usage. Without it, usage is requested upstream and hidden."""
     stops: tuple[str, ...] = ()
-    """Stop strings, each of which ends the text here whatever the provider does with it."""
+    """Stop strings, which end the text here whatever the provider does."""
     keeps_stop: bool = False
-    """The stop stays in the text (include_stop_str_in_output)."""
+    """The stop string stays in the text (include_stop_str_in_output)."""
     wants_fit: bool = False
-    """The caller said what to do about a conversation that does not fit the context window."""
+    """The caller chose what happens to a conversation that exceeds the context window."""
     reservation: Reservation | None = None
-    """What the caller's limits hold for this call until it is settled."""
+    """What is reserved of the caller's limits until the call is settled."""
     limit_headers: Headers = ()
-    """How those limits stand, for the answer."""
+    """The headers that show those limits in the response."""
     deadline: float = float("inf")
-    """Seconds that the caller gives the whole call (timeout_microseconds)."""
+    """The caller's own time limit for the whole call in seconds (timeout_microseconds)."""
     strict: bool = False
     strict_limits: bool = False
-    """Limits on tokens or money that have to hold exactly were reserved for this call."""
+    """The reservation includes strict limits on tokens or cost."""
     requires_parameters: bool = False
-    """Only targets that honour every parameter of this call may be asked (x-gateway-require-parameters)."""
+    """Only targets that honour every parameter may be used (x-gateway-require-parameters)."""
     wants_receipt: bool = False
-    """The caller wants the receipt in the body."""
+    """The caller requested the receipt in the body."""
     attempts: list[Attempt] = []
     """In order of their start; the winner of a hedge comes after the loser."""
     answered_by: Attempt | None = None
@@ -135,17 +138,17 @@ class Call(Struct, eq=False):
     status: int = 0
     error: GatewayError | None = None
     read_at: float = 0.0
-    """When the request had been read whole."""
+    """When the request was read completely."""
     transcript: Transcript | None = None
-    """What its caller was told, for a stream that may be continued elsewhere."""
+    """The text sent so far, for a stream that another target may continue."""
     first_byte_at: float = 0.0
-    """When the first byte of the answer went to the caller."""
+    """When the first byte of the response was sent."""
     stream_end: str | None = None
-    """How a stream ended: ok, or a failure kind."""
+    """How a stream ended: `ok`, or a failure kind."""
     abort_phase: str | None = None
-    """Where the caller left: queue, pre (before the first byte) or mid."""
+    """The phase in which the caller disconnected: queue, pre (before the first byte) or mid."""
     trace: CallTrace | None = None
-    """Its spans, where traces are configured."""
+    """The spans of the call, if traces are configured."""
 
     @property
     def final_attempt(self) -> Attempt | None:
@@ -165,6 +168,7 @@ class Call(Struct, eq=False):
         return Call(
             self.operation,
             self.path,
+            self.dialect,
             mirror_of=self.id,
             body=self.body.copy(),
             body_bytes=self.body_bytes,

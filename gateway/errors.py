@@ -1,16 +1,16 @@
-"""Every refusal we can answer with: status, code, and whose fault it is.
+"""Every error response: status, code, and whose fault it is.
 
     GatewayError                   status, code, type, param, headers; its body is OpenAI's error object
     ├── BadRequest        400      the caller's body or parameters          invalid_json, invalid_value, unsupported_parameter ...
-    ├── Unauthorized      401      no key, or one we do not know            invalid_api_key
-    ├── Forbidden         403      a key without this right                 key_disabled, key_expired, model_not_allowed
-    ├── NotFound          404      no such model or path                    model_not_found, not_found
-    ├── TooLarge          413      the body is over `max_body`              request_too_large
-    ├── LimitReached      429      one of the caller's limits is used up    rate_limit_exceeded, insufficient_quota
-    ├── Unavailable       503      nothing can take the call now            model_unavailable, overloaded, server_shutting_down
-    └── UpstreamFailed    4xx/5xx  every target failed; built from the last Failure by FAILURES below
+    ├── Unauthorized      401      no key, or an unknown one                invalid_api_key
+    ├── Forbidden         403      a key without this permission            key_disabled, key_expired, model_not_allowed
+    ├── NotFound          404      unknown model or path                    model_not_found, not_found
+    ├── RequestTooLarge   413      the body exceeds `max_body`              request_too_large
+    ├── LimitReached      429      a limit of the caller is used up         rate_limit_exceeded, insufficient_quota
+    ├── Unavailable       503      no target can take the call now          model_unavailable, overloaded, server_shutting_down
+    └── UpstreamFailed    4xx/5xx  every target failed; built from the last Failure by the table FAILURES
 
-Before the first byte an error is an HTTP answer; after it, an event on the stream (`error_event`).
+Before the first byte an error is an HTTP response; after it, an event on the stream (`as_event`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class GatewayError(Exception):
-    """An answer that is not the one the caller hoped for."""
+    """An error response to the caller."""
 
     status = 500
     code: str | None = "internal_error"
@@ -57,27 +57,27 @@ class GatewayError(Exception):
             self.type = type
 
     def as_body(self) -> bytes:
-        """OpenAI's error object as JSON bytes."""
+        """Return OpenAI's error object as JSON."""
         return _encode({"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}})
 
     def as_event(self) -> bytes:
-        """The same as the last event of a stream; no [DONE] follows it."""
+        """Return the error as the last event of a stream; no [DONE] follows it."""
         return b"data: " + self.as_body() + b"\n\n"
 
 
 class BadRequest(GatewayError):
-    """The caller's request cannot be carried out as it is."""
+    """The caller's request is invalid or cannot be honoured."""
 
     status, code, type = 400, "invalid_value", "invalid_request_error"
 
 
 def refuse(param: str, message: str, code: str = "invalid_value") -> BadRequest:
-    """A 400 that names the parameter."""
+    """Return a 400 that names the parameter."""
     return BadRequest(message, param=param, code=code)
 
 
 class Unauthorized(GatewayError):
-    """No key, or none that we know."""
+    """The key is missing or unknown."""
 
     status, code, type = 401, "invalid_api_key", "invalid_request_error"
 
@@ -86,19 +86,19 @@ class Unauthorized(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """A known key that may not do this."""
+    """The key does not permit this."""
 
     status, code, type = 403, "model_not_allowed", "invalid_request_error"
 
 
 class NotFound(GatewayError):
-    """No such model or path."""
+    """The model or path is unknown."""
 
     status, code, type = 404, "not_found", "invalid_request_error"
 
 
 class RequestTooLarge(GatewayError):
-    """The body is over `max_body`; the connection is closed, as its rest is not read."""
+    """The body exceeds `max_body`. The connection is closed, because the rest of the body is not read."""
 
     status, code, type = 413, "request_too_large", "invalid_request_error"
 
@@ -107,13 +107,13 @@ class RequestTooLarge(GatewayError):
 
 
 class LimitReached(GatewayError):
-    """One of the caller's limits is used up."""
+    """A limit of the caller is used up."""
 
     status, code, type = 429, "rate_limit_exceeded", "requests"
 
 
 class Unavailable(GatewayError):
-    """Nothing can take this call now; the same call may work later."""
+    """No target can take this call now; the same call may succeed later."""
 
     status, code, type = 503, "model_unavailable", "server_error"
 
@@ -122,7 +122,7 @@ class Unavailable(GatewayError):
 
 
 class UpstreamFailed(GatewayError):
-    """The last failure of a call whose every target failed."""
+    """The last failure of a call for which every target failed."""
 
     type = "upstream_error"
 
@@ -135,43 +135,45 @@ class Consequence(NamedTuple):
     """What follows from one kind of failure."""
 
     status: int
-    """What the caller sees when nothing better comes: HTTP status and error code."""
+    """HTTP status and error code for the caller if no other target answers."""
     code: str
     then: Then = "next"
-    """`retry`: the same target once more where its model has `retries`, then the next; `next`: the next target at once; `stop`: every
-    target would say the same, or nothing can be done about it."""
+    """`retry`: the same target again if its model has `retries`, then the next; `next`: the next target at once; `stop`: every
+    target would fail the same way, or nothing can be done about it.
+    """
     blame: Blame = "failure"
-    """What it means for the target's health: one more `failure` in a row, a `rate_limit`, an account out of `quota`, a credential that
-    is not known (`auth`), or nothing at all, as the fault is the `caller`'s."""
+    """The effect on the target's health: one more `failure` in a row, a `rate_limit`, an account out of `quota`, an invalid
+    credential (`auth`), or none, because the fault is the `caller`'s.
+    """
     again: bool = True
-    """Whether the caller may hope for another answer to the same request soon; else it is told `x-should-retry: false`."""
+    """Whether the same request may succeed soon. If not, the response has `x-should-retry: false`."""
 
 
 FAILURES: dict[FailureKind, Consequence] = {
-    # the way there
+    # connecting
     "connect": Consequence(502, "upstream_connect_error", "retry"),
     "connect_timeout": Consequence(504, "upstream_connect_timeout"),
     "dns": Consequence(502, "upstream_dns_error"),
     "blocked": Consequence(502, "upstream_blocked", again=False),
     "tls": Consequence(502, "upstream_tls_error", again=False),
     "tls_timeout": Consequence(504, "upstream_tls_error"),
-    # a deadline that passed would only pass again
+    # deadlines
     "header_timeout": Consequence(504, "upstream_timeout"),
     "timeout": Consequence(504, "upstream_timeout"),
     "ttft_timeout": Consequence(504, "upstream_timeout"),
     "stalled": Consequence(504, "upstream_stalled"),
-    # an answer that broke off
+    # an interrupted response
     "closed_pre": Consequence(502, "upstream_closed", "retry"),
     "truncated": Consequence(502, "upstream_truncated"),
     "reset": Consequence(502, "upstream_reset", "retry"),
-    # an answer that is none
+    # an invalid response
     "bad_body": Consequence(502, "upstream_bad_response"),
     "bad_event": Consequence(502, "upstream_bad_event"),
     "too_large": Consequence(502, "upstream_event_too_large"),
     "protocol": Consequence(502, "upstream_bad_response"),
     "encoding": Consequence(502, "upstream_bad_response"),
     "redirect": Consequence(502, "upstream_redirect", again=False),
-    # an answer that says no
+    # an error response
     "rate_limit": Consequence(429, "rate_limit_exceeded", blame="rate_limit"),
     "quota": Consequence(429, "insufficient_quota", blame="quota", again=False),
     "auth": Consequence(502, "upstream_auth_error", blame="auth", again=False),
@@ -181,18 +183,18 @@ FAILURES: dict[FailureKind, Consequence] = {
     "inband_error": Consequence(502, "upstream_error", "retry"),
     "upstream_error": Consequence(502, "upstream_error"),
     "crashed": Consequence(503, "engine_crashed", "retry"),
-    # an answer without an end
+    # a response without an end
     "limit": Consequence(502, "output_limit"),
 }
-"""Every kind of failure, and what follows from it. After the first byte to the caller nothing is tried again, whatever stands here."""
+"""Every kind of failure and what follows from it. Once the head of a stream is sent, retry_policy decides differently."""
 
 MAX_SDK_RETRY_AFTER_S = 120.0
-"""Seconds: a client that is told to come back later than this gives up (openai-python's MAX_RETRY_AFTER_DELAY)."""
+"""A client gives up if the Retry-After is longer than this (openai-python's MAX_RETRY_AFTER_DELAY)."""
 NO_RETRY = (b"x-should-retry", b"false")
 
 
 def retry_after_headers(seconds: float) -> Headers:
-    """`retry-after` in whole seconds and `retry-after-ms`."""
+    """Return `retry-after` in whole seconds and `retry-after-ms`."""
     return (
         (b"retry-after", str(max(1, math.ceil(seconds))).encode()),
         (b"retry-after-ms", str(max(1, math.ceil(seconds * 1000))).encode()),
@@ -200,21 +202,21 @@ def retry_after_headers(seconds: float) -> Headers:
 
 
 def unreadable(error: Exception) -> BadRequest:
-    """A value that is JSON and still cannot be had, such as 1e999."""
+    """Return the 400 for a value that is JSON and cannot be decoded, such as 1e999."""
     return BadRequest(f"The request body has a value that cannot be read: {error}.", code="invalid_json")
 
 
 def from_refusal(refusal: Refusal) -> BadRequest:
-    """A provider's rule said no: the caller's 400."""
+    """Return the 400 for a refusal by a provider's rules."""
     return BadRequest(refusal.message, param=refusal.param, code=refusal.code)
 
 
 def from_failure(failure: Failure, target: str) -> GatewayError:
-    """The answer for a call that ended in `failure` at `target`: the upstream's own 4xx, or ours with its kind's code."""
+    """Return the error of a call that ended in `failure` at `target`: the upstream's own 4xx, or one with the code of its kind."""
     if failure.kind == "client_error":
         type_ = failure.type or "invalid_request_error"
         error = GatewayError(failure.message, status=failure.status or 400, param=failure.param, type=type_, headers=(NO_RETRY,))
-        error.code = failure.code  # null where the upstream says null, as OpenAI often does
+        error.code = failure.code  # null if the upstream sends null, as OpenAI often does
         return error
     status, code, *_, again = FAILURES[failure.kind]
     if failure.kind in ("server_error", "inband_error", "upstream_error") and failure.status in (503, 504, 529):

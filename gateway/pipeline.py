@@ -1,16 +1,16 @@
-"""The life of one call, first byte to last. Read this first.
+"""The life of one call, from the first byte to the last. Read this first.
 
-    accept        its head and body                                  400, 413, 415
+    accept        read head and body                                  400, 413, 415
     authenticate  headers -> VirtualKey                               401, 403
-    normalize     right types, sane values, whole messages            400
-    route         model -> places in order                            404
-    limit         key, user, model: reserved together or not at all  429; a provider's limits: the next place
-    fit           counted, lowered, evicted: only when asked          400, or the next place
-    attempt       rules + encode -> request -> answer, or a Failure   the next place, while nothing was sent to the caller
-    deliver       the answer back: bytes as they are, or as events
-    account       usage, counters, one log line                       always, once, whatever happened
+    check         types, ranges and messages of the body              400
+    route         model -> candidates in order                        404
+    limit         reserve for key, user and model, or for none        429; for a provider's limits, the next candidate
+    fit           count, lower, evict; only if requested              400, or the next candidate
+    attempt       rules + encode -> request -> answer, or a Failure   the next candidate, until the response has begun
+    deliver       send the answer: bytes as they are, or as events
+    account       usage, counters, one log line                       always, exactly once
 
-What comes after a failed attempt is decided in attempts.py. The coroutine that accepts a call is the one that accounts for it, in one
+attempts/retry_policy.py decides what follows a failed attempt. The coroutine that accepts a call also accounts for it, in one
 `finally`.
 """
 
@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import usage as accounting
 from gateway.attempts.failover import Failover
-from gateway.attempts.fit import BEHAVIOUR, LIMIT
+from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Call
+from gateway.dialects import Dialect
 from gateway.dialects.gateway_headers import PREFIX, read_gateway_headers
 from gateway.dialects.parameters import check_parameters, read_model
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
@@ -46,14 +47,14 @@ from gateway.routing.router import Router
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog, internal_error
 from gateway.telemetry.call_metrics import CallMetrics
-from providers.base import Body, Operation
+from providers.base import Body
 
 if TYPE_CHECKING:
     from gateway.telemetry.tracing import Tracer
 
 
 class Pipeline:
-    """What every call of one configuration shares."""
+    """The pipeline of all calls of one configuration."""
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class Pipeline:
         ledger: Ledger,
         tracer: Tracer | None = None,
     ) -> None:
-        """`limits` None: none are configured, and nothing is counted. `default_output`: tokens of a call that names no cap."""
+        """If `limits` is None, no limits are configured. `default_output` is the output of a call without a cap, in tokens."""
         self.keys = keys
         self.limits = limits
         self.router = router
@@ -86,7 +87,7 @@ class Pipeline:
         self._watch = watch
         self.deadlines = deadlines
         self.calls = 0
-        """In flight; when a generation that serves no longer has none, it is over."""
+        """Calls in flight. A generation that no longer serves ends when it has none."""
         self._max_body = max_body
         self._strict = strict
         self._mirrors = mirrors
@@ -94,9 +95,9 @@ class Pipeline:
         self._default_output = default_output
         self._ledger = ledger
 
-    async def serve(self, operation: Operation, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def serve(self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call and account for it."""
-        call = Call(operation, scope["path"])
+        call = Call(dialect.operation, scope["path"], dialect)
         if self._tracer is not None:
             trace = call.trace = self._tracer.begin(scope["headers"])
             send = trace.wrap_send(send)
@@ -117,7 +118,7 @@ class Pipeline:
                 raise
             _uncancel()
             await self._leave(call, caller)
-        except Exception as error:  # the last line: no call ends without an answer and a record
+        except Exception as error:  # no call ends without a response and a record
             self._log.write(internal_error(call.id, error))
             self.metrics.count("lockgate_internal_errors")
             await self._refuse(call, caller, GatewayError("The gateway failed to handle this call. Its log has the request id."))
@@ -144,7 +145,7 @@ class Pipeline:
             call.trace.end(call, self.metrics.model_label(call.model))
 
     async def _refuse(self, call: Call, caller: Caller, error: GatewayError) -> None:
-        """An HTTP answer while nothing was sent yet, else the stream's last event."""
+        """Send an error: an HTTP response if none has begun, else the last event of the stream."""
         call.error = error
         try:
             if caller.head_sent:
@@ -160,7 +161,7 @@ class Pipeline:
             _uncancel()
 
     async def _leave(self, call: Call, caller: Caller) -> None:
-        """The call was cancelled because its caller left, or stopped sending its body."""
+        """End a call that was cancelled because its caller disconnected or stopped sending its body."""
         if caller.stalled and caller.reading_body:
             caller.disconnected = False
             error = GatewayError(
@@ -194,7 +195,7 @@ class Pipeline:
         await self.attempts.run(call, caller, choices, partial(self.router.alternates, model, asking))
 
     async def _accept(self, call: Call, caller: Caller) -> None:
-        """Read the request as far as it can be judged without knowing a provider."""
+        """Read and check the request as far as no provider is needed."""
         headers = caller.headers
         try:
             call.key = self.keys.authenticate(headers, caller.query)
@@ -220,9 +221,9 @@ class Pipeline:
 
 
 def _read_asks(call: Call, body: Body) -> None:
-    """What a checked body asks of the gateway itself: streaming, usage in the stream, stops, a deadline, a prompt that fits."""
+    """Read from a checked body what concerns the gateway: streaming, usage, stop strings, a deadline, the context window."""
     call.stream = body.get("stream") is True
-    call.wants_fit = BEHAVIOUR in body or LIMIT in body
+    call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
     if "stream_options" in body:
         call.wants_usage = (body.get("stream_options") or {}).get("include_usage") is True
     if body.get("stop"):

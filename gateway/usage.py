@@ -40,7 +40,7 @@ def settle(call: Call) -> None:
     usage = attempt.usage
     if usage is None:
         attempt.usage = Usage(prompt_tokens(call, attempt), attempt.chunks, estimated=True)
-    elif call.operation == "chat" and not (usage.prompt_tokens and usage.completion_tokens):
+    elif call.dialect.has_messages and not (usage.prompt_tokens and usage.completion_tokens):
         prompt = usage.prompt_tokens or prompt_tokens(call, attempt)
         output = usage.completion_tokens or (attempt.chunks if attempt.chunks > MAX_FREE_EVENTS else 0)
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):

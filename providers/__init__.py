@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, cast
 
 from providers.plugins import plugins, with_defaults
@@ -15,29 +16,20 @@ from providers.plugins import plugins, with_defaults
 if TYPE_CHECKING:
     from providers.base import Provider
 
-OURS: dict[str, tuple[str, str]] = {
-    "goodfire": ("providers.goodfire", "GOODFIRE"),
-    "siati": ("providers.siati", "SIATI"),
-    "cerebras": ("providers.cerebras", "CEREBRAS"),
-    "fireworks": ("providers.fireworks", "FIREWORKS"),
-    "friendli": ("providers.friendli", "FRIENDLI"),
-    "openai": ("providers.openai", "OPENAI"),
-    "azure": ("providers.azure", "AZURE"),
-    "anthropic": ("providers.anthropic", "ANTHROPIC"),
-    "gemini": ("providers.gemini", "GEMINI"),
-    "mistral": ("providers.mistral", "MISTRAL"),
-    "groq": ("providers.groq", "GROQ"),
-    "together": ("providers.together", "TOGETHER"),
-    "deepseek": ("providers.deepseek", "DEEPSEEK"),
-    "xai": ("providers.xai", "XAI"),
-    "cohere": ("providers.cohere", "COHERE"),
-    "openrouter": ("providers.openrouter", "OPENROUTER"),
-    "openai-compatible": ("providers.openai_compatible", "COMPATIBLE"),
-    "vllm": ("providers.vllm", "VLLM"),
-    "ollama": ("providers.ollama", "OLLAMA"),
-    "llamacpp": ("providers.llamacpp", "LLAMACPP"),
-    "local": ("providers.local.adapter", "LOCAL"),
-}
+SHARED = frozenset(
+    {"aggregate", "answers", "base", "conformance", "failures", "plugins", "rules", "streams", "table", "usage"}
+)
+"""The modules of this package that are not a provider. Every other module is one and holds it in a constant of its own name."""
+
+
+def _ours() -> dict[str, tuple[str, str]]:
+    names = sorted(module.name for module in iter_modules(__path__) if module.name not in SHARED)
+    found = {name.replace("_", "-"): (f"providers.{name}", name.upper()) for name in names}
+    # The package `local` is imported by the engine's child process too, which must not load the adapter.
+    return found | {"local": ("providers.local.adapter", "LOCAL")}
+
+
+OURS = _ours()
 """Maps a type to its module and object."""
 
 _loaded: dict[str, Provider] = {}

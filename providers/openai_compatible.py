@@ -205,7 +205,7 @@ def base_path(base_url: str) -> str:
 
 _paths: dict[str, str] = {}
 
-COMPATIBLE = OpenAICompatible(
+OPENAI_COMPATIBLE = OpenAICompatible(
     "openai-compatible",
     Wire(label="this server", base_url=None, needs_credential=False, unknown="pass", accepts_nulls=True),
     (

@@ -1,4 +1,4 @@
-"""Fixtures many tests share: scripted upstreams and a caller, the real gateway before them or before the local engine, figures."""
+"""Shared fixtures: scripted upstreams, an HTTP client, gateway processes and recorded figures."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ hypothesis.settings.register_profile("any machine", deadline=None, suppress_heal
 _any_machine = hypothesis.settings.get_profile("any machine")
 hypothesis.settings.register_profile("steady", _any_machine, derandomize=True, database=None)
 hypothesis.settings.register_profile("search", _any_machine, max_examples=2000)
+# Every run tries the same cases, so that a result can be reproduced. HYPOTHESIS_PROFILE=search tries new ones.
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
-"""A run that gates a change tries the same cases as the last one; HYPOTHESIS_PROFILE=search looks for new ones."""
 STATE = tempfile.mkdtemp(prefix="lockgate-tests-")
-os.environ["LOCKGATE_STATE"] = STATE  # journals of tests stay out of the home directory
+os.environ["LOCKGATE_STATE"] = STATE  # keeps the journals of tests out of the home directory
 _figures = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Callable[..., RunningGateway]]:
-    """Start gateways from YAML texts: `gateway(yaml, env={}, args=())`. All are stopped and examined at the end of the test."""
+    """Start gateways from YAML texts: `gateway(yaml, env={}, args=())`. All are stopped and checked after the test."""
     running: list[RunningGateway] = []
 
     def start(text: str, env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> RunningGateway:
@@ -46,7 +46,7 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., RunningGateway]]:
 
 @pytest.fixture(scope="session")
 def local_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    """One gateway with config/gateway.yaml for the whole run: the local engine and its bundled model, ready to answer."""
+    """Return one gateway with config/gateway.yaml for the whole test run. Its local engine is ready."""
     folder = tmp_path_factory.mktemp("local-gateway")
     running = RunningGateway(ROOT / "config" / "gateway.yaml", folder)
     try:
@@ -57,25 +57,25 @@ def local_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningG
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the journals."""
+    """Delete the journals."""
     shutil.rmtree(STATE, ignore_errors=True)
 
 
 def _stop_all(running: list[RunningGateway]) -> None:
-    """Stop every one, even when an earlier one did not go cleanly."""
-    faults = []
-    for one in running:
+    """Stop all gateways, then raise the first failure."""
+    failures = []
+    for gateway in running:
         try:
-            one.stop()
+            gateway.stop()
         except AssertionError as error:
-            faults.append(error)
-    if faults:
-        raise faults[0]
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
-    """Record a measured value, `figure("first token", 0.4, "s")`; all are printed at the end of the run. Nothing is judged by them."""
+    """Record a measured value: `figure("first token", 0.4, "s")`. All values are printed at the end of the run."""
     lines = request.config.stash.setdefault(_figures, [])
 
     def record(name: str, value: float, unit: str) -> None:
@@ -85,7 +85,7 @@ def figure(request: pytest.FixtureRequest) -> Figure:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what tests measured."""
+    """Print the measured values."""
     lines = config.stash.get(_figures, [])
     if lines:
         terminalreporter.section("figures")
@@ -95,20 +95,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 async def up() -> AsyncIterator[FaultUpstream]:
-    """A scripted upstream, which answers as OpenAI would until a test says otherwise."""
+    """Return a scripted upstream. Its default script answers like OpenAI."""
     async with FaultUpstream() as server:
         yield server
 
 
 @pytest.fixture
 async def other() -> AsyncIterator[FaultUpstream]:
-    """A second one."""
+    """Return a second scripted upstream."""
     async with FaultUpstream() as server:
         yield server
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A caller."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
-        yield one
+    """Return an HTTP client for callers."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http_client:
+        yield http_client

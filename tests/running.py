@@ -1,4 +1,4 @@
-"""The real gateway as a process of its own: started from a YAML text, stopped by SIGTERM, its output examined."""
+"""A gateway in its own process: started from a configuration file, stopped by SIGTERM, its output checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import httpx
 
 Figure: TypeAlias = Callable[[str, float, str], None]
-"""The fixture `figure`: name, value, unit."""
+"""Type of the fixture `figure`, which takes name, value and unit."""
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -25,7 +25,7 @@ _ADDRESS = re.compile(r"^(listening|admin) on (\S+)", re.MULTILINE)
 
 
 class RunningGateway:
-    """One gateway process and the two addresses it printed. `env` is added to a bare environment without credentials."""
+    """One gateway process and the two addresses it printed. `env` is added to an environment without credentials."""
 
     def __init__(self, config: Path, folder: Path, env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> None:
         self._stdout = folder / "gateway.stdout"
@@ -37,54 +37,59 @@ class RunningGateway:
             )
         addresses = self._addresses()
         self.url = addresses["listening"]
-        """Where callers go, without the /v1."""
+        """URL of the caller listener, without `/v1`."""
         self.admin_url = addresses["admin"]
 
     @property
     def base_url(self) -> str:
-        """What an OpenAI client takes as its base URL."""
+        """Return the base URL for an OpenAI client."""
         return self.url + "/v1"
 
     @property
+    def port(self) -> int:
+        """Return the port of the caller listener."""
+        return int(self.url.rsplit(":", 1)[1])
+
+    @property
     def pid(self) -> int:
-        """The process's id."""
+        """Return the process id."""
         return self.process.pid
 
     @property
     def stderr(self) -> str:
-        """Everything the process wrote to stderr so far."""
+        """Return everything the process has written to stderr."""
         return self._stderr.read_text(errors="replace")
 
     @property
     def output(self) -> str:
-        """Everything the process wrote so far, stdout first."""
+        """Return everything the process has written, stdout first."""
         return self._stdout.read_text(errors="replace") + self.stderr
 
     def records(self) -> list[dict[str, Any]]:
-        """The JSON lines written so far, one for each call and event."""
+        """Return the JSON log lines so far, one for each call and event."""
         lines = [line for line in self.output.splitlines() if line.startswith("{")]
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        """Return once /readyz says 200, which includes the local engine's model being loaded."""
+        """Wait until /readyz returns 200, which includes that the local engine has loaded its model."""
         deadline = time.monotonic() + seconds
-        answer = "no answer"
+        last_answer = "no answer"
         while time.monotonic() < deadline:
             try:
                 response = httpx.get(self.admin_url + "/readyz", timeout=5, trust_env=False)
             except httpx.HTTPError as error:
-                answer = repr(error)
+                last_answer = repr(error)
             else:
                 if response.status_code == 200:
                     return
-                answer = response.text
+                last_answer = response.text
             if self.process.poll() is not None:
-                raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.output}")
+                raise AssertionError(f"the gateway exited with {self.process.returncode}:\n{self.output}")
             time.sleep(0.05)
-        raise AssertionError(f"not ready after {seconds} s, /readyz says {answer}:\n{self.output}")
+        raise AssertionError(f"not ready after {seconds} s, last answer of /readyz: {last_answer}:\n{self.output}")
 
     def stop(self) -> None:
-        """End it as an operator would; AssertionError unless it went cleanly and left no sign of an unhandled error."""
+        """Stop the process by SIGTERM. Fails unless it exits with 0 and its output shows no unhandled error."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -93,19 +98,19 @@ class RunningGateway:
             self.process.kill()
             self.process.wait()
             raise AssertionError(f"the gateway did not stop within {STOP_SECONDS} s of SIGTERM:\n{self.output}") from None
-        assert code == 0, f"the gateway ended with {code}:\n{self.output}"
+        assert code == 0, f"the gateway exited with {code}:\n{self.output}"
         for sign in UNCLEAN:
             assert sign not in self.output, f"{sign!r} in the gateway's output:\n{self.output}"
 
     def _addresses(self) -> dict[str, str]:
-        """Read what it printed once it listens."""
+        """Wait until the process has printed its addresses and return them."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            found = dict(_ADDRESS.findall(self.stderr))
-            if {"listening", "admin"} <= found.keys():
-                return found
+            addresses = dict(_ADDRESS.findall(self.stderr))
+            if {"listening", "admin"} <= addresses.keys():
+                return addresses
             if self.process.poll() is not None:
-                raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.output}")
+                raise AssertionError(f"the gateway exited with {self.process.returncode}:\n{self.output}")
             time.sleep(0.02)
         self.process.kill()
         self.process.wait()
@@ -113,7 +118,7 @@ class RunningGateway:
 
 
 def _bare_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """What a process needs to run here, without this shell's credentials, proxies and warning filters."""
+    """Return the environment of a gateway: without the credentials, proxies and warning filters of this shell."""
     kept = {
         name: value
         for name, value in os.environ.items()

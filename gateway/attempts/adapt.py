@@ -9,61 +9,58 @@ import msgspec
 from gateway.attempts.continuation import continued_body, set_prefill
 from gateway.attempts.fit import Fit
 from gateway.call import Call
-from gateway.emulate import json_mode, logits
+from gateway.emulate.adapt import AdaptedBody, adapt_body
 from gateway.errors import unreadable
 from gateway.http.caller import Caller
 from gateway.limits.bounds import set_output_cap
 from gateway.response.headers import linked_id
 from gateway.targets.candidate import Candidate
 from gateway.upstream.transport import Deadlines
-from providers.base import Adjustment, Body, Options, Target
+from providers.base import Adjustment, Body, Target
 
 if TYPE_CHECKING:
     from gateway.tokens.truncation import ContextReport
 
 
 class AdaptedRequest(NamedTuple):
-    """The request body for one target, and what its answer is checked for."""
+    """The request for one target."""
 
-    body: Body
-    options: Options
+    adapted: AdaptedBody
     adjustments: list[Adjustment]
-    context: ContextReport | None = None
+    context: ContextReport | None
     """How the conversation was fitted into the context window."""
-    asked: logits.LogitsRequest | None = None
-    """The probabilities to read from a chat completion, for a provider without an operation for them."""
-    watch: json_mode.JsonValidator | None = None
-    """Validates the answer in JSON mode."""
 
 
-async def adapt(fit: Fit, call: Call, candidate: Candidate, target: Target, left: float, cap: int | None = None) -> AdaptedRequest:
+async def adapt(
+    fit: Fit, call: Call, candidate: Candidate, target: Target, left: float, cap: int | None = None
+) -> AdaptedRequest:
     """Fit the caller's body into the context window and apply the provider's rules; Refusal if the target cannot honour it.
 
     `cap` is the output that a strict limit reserved for a call without a cap of its own.
     """
     assert call.body is not None
-    strict = call.strict or bool(candidate.settings.strict)
-    if call.operation == "logits" and not logits.is_native(target.kind):
-        options, asked = Options(strict), logits.read_request(call.body)
-        body = logits.to_chat(call.body, asked)
-        return AdaptedRequest(body, options, logits.adapt(body, asked, target, options), asked=asked)
-    options = Options(strict, call.stream, call.operation)
+    settings = candidate.settings
+    strict = call.strict or bool(settings.strict)
     transcript = call.transcript if call.transcript is not None and call.transcript.handovers else None
     body = call.body.copy() if transcript is None else continued_body(transcript, call, call.body)
-    context, fitted = None, []
+    context, adjustments = None, []
     try:
-        if call.operation == "chat" and (call.wants_fit or candidate.settings.context is not None):
+        if call.dialect.has_messages and (call.wants_fit or settings.context is not None):
             deadlines = cap_to_time_left(candidate.deadlines, left)
-            fit_result = await fit.apply(body, candidate.backend, candidate.settings.context, deadlines, strict=strict, report=call.wants_receipt)
-            context, fitted = fit_result.report, fit_result.adjustments
+            fitted = await fit.apply(
+                body, candidate.backend, settings.context, deadlines, strict=strict, report=call.wants_receipt
+            )
+            context, adjustments = fitted.report, fitted.adjustments
         if cap is not None:
-            fitted = [*fitted, set_output_cap(body, cap)]
-        body, adjustments, watch = json_mode.adapt(body, target, options, repair=bool(candidate.settings.json_repair))
+            adjustments = [*adjustments, set_output_cap(body, cap)]
+        adapted = adapt_body(
+            body, target, call.operation, strict=strict, stream=call.stream, may_repair=bool(settings.json_repair)
+        )
         if transcript is not None:
-            set_prefill(transcript, body, target)
+            set_prefill(transcript, adapted.body, target)
     except (msgspec.DecodeError, RecursionError) as error:
         raise unreadable(error) from None
-    return AdaptedRequest(body, options, [*fitted, *adjustments], context, watch=watch)
+    return AdaptedRequest(adapted, [*adjustments, *adapted.adjustments], context)
 
 
 def forward_header(caller: Caller, name: str, body: Body) -> None:

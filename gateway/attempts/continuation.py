@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gateway.dialects import goodfire
 from gateway.streams.transcript import Transcript
 from providers.base import Body, Target
 
@@ -30,11 +29,11 @@ GRAMMAR_PARAMETERS = frozenset({
 def transcript_for(call: Call, choices: Sequence[Candidate]) -> Transcript | None:
     """Return an empty transcript for a stream that may be continued, None for any other call."""
     body = call.body
-    if body is None or not call.stream or call.operation != "chat" or not choices[0].settings.continue_on_cut:
+    if body is None or not call.stream or not call.dialect.can_continue or not choices[0].settings.continue_on_cut:
         return None
     format = body.get("response_format") or {}
     messages = body.get("messages")
-    plain = (body.get("n") or 1) == 1 and format.get("type", "text") == "text" and not call.path.startswith(goodfire.PATH_PREFIX)
+    plain = (body.get("n") or 1) == 1 and format.get("type", "text") == "text"
     may_continue = plain and GRAMMAR_PARAMETERS.isdisjoint(body) and messages and messages[-1].get("role") != "assistant"
     return Transcript() if may_continue else None
 

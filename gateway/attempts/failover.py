@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
@@ -34,10 +33,9 @@ from gateway.response.deliver import UpstreamExchange, deliver
 from gateway.response.redaction import redact
 from gateway.targets.candidate import Candidate
 from gateway.targets.health import TargetHealth
-from gateway.targets.latency import Latency
 from gateway.targets.registry import TargetRegistry
 from gateway.upstream.transport import UpstreamError
-from providers.base import Failure, Refusal, StreamFailure
+from providers.base import Body, Failure, Refusal, StreamFailure, Target
 
 ENGINE_CRASH_FAILURES = frozenset({"connect", "closed_pre", "truncated", "reset"})
 """Failures that a crash of the embedded engine causes."""
@@ -268,26 +266,34 @@ class Failover:
         else:
             self.record_failure(progress, candidate, error.failure)
 
-    async def _send(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> Failure | None:
-        """Send one request. Return None if the caller was answered, else the failure; Refusal if the target cannot honour the call."""
-        call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
-        target = health.pick_credential(backend.targets)
-        limits = self._target_limits
-        cap = None
-        if self._limits is not None and (call.strict_limits or limits is not None):
+    async def _start(
+        self, progress: Progress, candidate: Candidate, target: Target, left: float
+    ) -> tuple[UpstreamExchange, Body]:
+        """Adapt the call to the target and begin an attempt; Refusal if the target cannot honour the call."""
+        call, backend, cap = progress.call, candidate.backend, None
+        if self._limits is not None and (call.strict_limits or self._target_limits is not None):
             cap = self._limits.reserved_output_cap(call, target)
         request = await adapt(self.fit, call, candidate, target, left, cap)
+        body = request.adapted.body
         for name in target.kind.caller_headers:
-            forward_header(caller, name, request.body)
+            forward_header(progress.caller, name, body)
         attempt = progress.attempt = Attempt(target, backend.price, request.adjustments, request.context)
         call.attempts.append(attempt)
         if call.trace is not None:
             call.trace.begin(attempt)
-        broken = call.answered_by  # the attempt that this one continues
         deadlines = cap_to_time_left(candidate.deadlines, left)
-        exchange = UpstreamExchange(call, attempt, caller, backend, request.options, deadlines, self._metrics, request.asked, request.watch)
-        attempt.sent_at = exchange.sent_at if broken is None else broken.sent_at
-        admission = Admission(call, target, health, limits)
+        exchange = UpstreamExchange(call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics)
+        attempt.sent_at = exchange.sent_at if call.answered_by is None else call.answered_by.sent_at
+        return exchange, body
+
+    async def _send(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> Failure | None:
+        """Send one request. Return None if the caller was answered, else the failure; Refusal if the target cannot honour the call."""
+        call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
+        target = health.pick_credential(backend.targets)
+        broken = call.answered_by  # the attempt that this one continues
+        exchange, body = await self._start(progress, candidate, target, left)
+        attempt = exchange.attempt
+        admission = Admission(call, target, health, self._target_limits)
         backend.latency.in_flight += 1
         ended = "left"
         try:
@@ -300,7 +306,7 @@ class Failover:
                 raise
             progress.sent += 1
             exchange.on_begin = admission.on_begin
-            await deliver(exchange, request.body)
+            await deliver(exchange, body)
         except UpstreamError as error:
             failure = upstream_failure(error, call, attempt, caller)
             ended = failure.kind
@@ -321,7 +327,7 @@ class Failover:
             backend.latency.in_flight -= 1
             first_byte_at = call.first_byte_at if call.answered_by is attempt else 0.0
             if broken is None:  # else the times are those of the target that began the stream
-                _record_latency(backend.latency, attempt.sent_at, first_byte_at, stream=call.stream)
+                backend.latency.record_attempt(attempt.sent_at, first_byte_at, stream=call.stream)
             if call.answered_by is not attempt:
                 billing.bill_unanswered(call, attempt, backend, ended)
             admission.leave(attempt)
@@ -337,11 +343,3 @@ def _not_chosen(candidates: Sequence[Candidate], alternates: Callable[[], list[C
     """Return the candidates of the model that a split did not choose for this call."""
     chosen = {candidate.backend.target.name for candidate in candidates}
     return [candidate for candidate in alternates() if candidate.backend.target.name not in chosen]
-
-
-def _record_latency(latency: Latency, sent_at: float, first_byte_at: float, *, stream: bool) -> None:
-    """Record the time to the first byte of an attempt, or how long it waited for one in vain."""
-    if first_byte_at >= sent_at:
-        latency.record(first_byte_at - sent_at, stream=stream)
-    else:
-        latency.record_timeout(time.monotonic() - sent_at, stream=stream)

@@ -1,7 +1,7 @@
-"""Makes one attempt's conversation fit its target: who does it, provider or gateway, what is counted, what leaves.
+"""Fits the conversation of one attempt into its target's context window, by the provider or by the gateway.
 
-Nothing here runs unless the caller sent `context_length_exceeded_behavior` or `prompt_truncate_len`, or the model has `context:`.
-Where the provider itself knows the caller's parameter it passes on, and a model's `context:` is said in the provider's words.
+Used only if the caller sent `context_length_exceeded_behavior` or `prompt_truncate_len`, or the model has `context:`.
+A parameter that the provider supports is passed on, and a model's `context:` is translated into the provider's parameters.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from gateway.tokens import truncation as context
 from gateway.tokens.counter import SHARED_COUNTER, TokenCounter, Tokenizer, tokenizer_for
 from gateway.tokens.truncation import ContextReport, Group, Policy, PromptBudget, WindowLimits
 from gateway.upstream.transport import Deadlines, UpstreamError
-from providers.base import Adjustment, Body, Options, Refusal, Target
+from providers.base import Action, Adjustment, Body, Options, Refusal, Target
 
 if TYPE_CHECKING:
     from gateway.targets.backend import Backend
 
-BEHAVIOUR = "context_length_exceeded_behavior"
-LIMIT = "prompt_truncate_len"
-CAPS = ("max_completion_tokens", "max_tokens")
-LOADING = 10.0
-"""Seconds to wait for a local engine that is loading its model, which then counts."""
-SLACK = 256
-"""Tokens for what a chat template adds, when bytes alone show that a prompt fits."""
-NOTHING = ContextConfig()
-MAX_ANSWER = 1 << 20
-FEW = 2_000
-"""Messages among which the choice of what leaves takes under 5 ms (measured); among more it is made in a thread."""
+OVERFLOW_PARAM = "context_length_exceeded_behavior"
+PROMPT_LIMIT_PARAM = "prompt_truncate_len"
+OUTPUT_CAP_PARAMS = ("max_completion_tokens", "max_tokens")
+MAX_ENGINE_WAIT_S = 10.0
+"""How long to wait for a local engine that is loading its model, which then counts."""
+TEMPLATE_TOKENS = 256
+"""Tokens that a chat template may add, for the check that bytes alone show that a prompt fits."""
+NO_SETTINGS = ContextConfig()
+MAX_COUNT_ANSWER_BYTES = 1 << 20
+MAX_INLINE_MESSAGES = 2_000
+"""Up to so many messages, choosing those to evict takes under 5 ms (measured); for more it runs in a thread."""
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """What is left to the gateway, and what was changed in the body to say the rest in the provider's words."""
+class FitRequest(msgspec.Struct, frozen=True):
+    """What the gateway does itself, and the adjustments that pass the rest to the provider."""
 
     limits: WindowLimits
     adjustments: list[Adjustment]
@@ -46,38 +46,38 @@ class Asked(msgspec.Struct, frozen=True):
 
     @property
     def idle(self) -> bool:
-        """Nothing for the gateway to do."""
+        """Whether the gateway has nothing to do."""
         return self.limits.overflow is None and self.limits.prompt is None
 
 
 class Fitted(msgspec.Struct, frozen=True):
-    """What was done to the body, and what the receipt says of it (None when nothing was counted)."""
+    """The adjustments of a body, and the report for the receipt (None if nothing was counted)."""
 
     adjustments: list[Adjustment]
     report: ContextReport | None = None
 
 
-class Gone(Exception):
-    """The engine cannot count now; the attempt itself will say why."""
+class EngineCountError(Exception):
+    """The engine cannot count now. The attempt itself will show why."""
 
 
 class Fit:
-    """The stage between routing and adapting."""
+    """Fits conversations into context windows."""
 
     def __init__(self, counter: TokenCounter = SHARED_COUNTER) -> None:
         self._counter = counter
         self._native: dict[str, tuple[str, str]] = {}
 
     async def preload(self, tokenizers: Iterable[Tokenizer]) -> None:
-        """Load what counts will need: half a second each, in which nothing else happens in this process."""
+        """Load tokenizers before they are needed. Each takes half a second and blocks this process."""
         for tokenizer in tokenizers:
             await self._counter.load(tokenizer)
 
-    def asked(self, body: Body, place: Backend, settings: ContextConfig | None, *, strict: bool = False) -> Asked:
-        """Take what the gateway does itself out of the body. Refusal for words that nobody knows."""
-        said = settings or NOTHING
+    def asked(self, body: Body, place: Backend, settings: ContextConfig | None, *, strict: bool = False) -> FitRequest:
+        """Remove from the body what the gateway does itself; Refusal for an invalid value."""
+        said = settings or NO_SETTINGS
         target = place.target
-        behaviour, limit = self._support(target, own=said != NOTHING)
+        behaviour, limit = self._support(target, own=said != NO_SETTINGS)
         plain = said.policy in (None, "oldest-first") and said.window is None
         made: list[Adjustment] = []
         overflow = _overflow(body, said, behaviour and plain, made)
@@ -87,12 +87,12 @@ class Fit:
             _unknown_window(overflow, target, made, strict)
             overflow = None
         limits = WindowLimits(overflow, said.policy or "oldest-first", prompt, evicts, window, prompt_window, output)
-        return Asked(limits, made, tokenizer_for(target.kind.type, target.model, said.tokenizer))
+        return FitRequest(limits, made, tokenizer_for(target.kind.type, target.model, said.tokenizer))
 
     async def apply(
         self, body: Body, place: Backend, settings: ContextConfig | None, deadlines: Deadlines, *, strict: bool, report: bool
     ) -> Fitted:
-        """Make the body fit. Refusal when it cannot; `report`: count even where bytes alone show that all fits."""
+        """Make the body fit; Refusal if it cannot. `report` counts even if bytes alone show that it fits."""
         asked = self.asked(body, place, settings, strict=strict)
         if asked.idle:
             return Fitted(asked.adjustments)
@@ -101,7 +101,7 @@ class Fit:
             return Fitted([*asked.adjustments, *_lower(body, limits, 0, strict)])
         try:
             counting = await self._counting(body, place, asked.tokenizer, deadlines)
-        except Gone:
+        except EngineCountError:
             return Fitted(asked.adjustments)
         return await _fit(body, asked, counting, cap, strict)
 
@@ -121,28 +121,29 @@ class Fit:
         return Counting(after, counted.total(), counted.exact, counted.tokenizer, counted.factor)
 
     def _support(self, target: Target, *, own: bool) -> tuple[bool, bool]:
-        """Whether the provider takes the two parameters; where that is unknown they pass, unless the model has settings of its own."""
+        """Whether the provider supports the two parameters. Unknown ones pass unless the model has settings."""
         found = self._native.get(target.name)
         if found is None:
             known = target.kind.capabilities(target.model)
-            found = known.get(BEHAVIOUR, {}).get("support", ""), known.get(LIMIT, {}).get("support", "")
+            found = known.get(OVERFLOW_PARAM, {}).get("support", ""), known.get(PROMPT_LIMIT_PARAM, {}).get("support", "")
             self._native[target.name] = found
         takes = ("yes",) if own else ("yes", "passed")
         return found[0] in takes, found[1] in takes
 
 
 Step = Callable[[int], Awaitable[int]]
-"""The prompt's tokens once so many groups have left."""
+"""Returns the prompt's tokens after a number of groups is evicted."""
 
 
 def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """A target's table of parameters, with what is done here where the provider does not do it."""
+    """Return a target's table of parameters, with those that the gateway enforces because the provider does not."""
     here = {"support": "adjusted", "action": "enforce_locally"}
-    return {**parameters, **{name: here for name in (BEHAVIOUR, LIMIT) if parameters.get(name, here).get("support") == "no"}}
+    params = (OVERFLOW_PARAM, PROMPT_LIMIT_PARAM)
+    return {**parameters, **{name: here for name in params if parameters.get(name, here).get("support") == "no"}}
 
 
 class Counting(msgspec.Struct, frozen=True):
-    """How the prompt is counted: `after` groups leave in some order, and as it is (`before`)."""
+    """How the prompt is counted: as it is (`before`), and after groups are evicted in some order (`after`)."""
 
     after: Callable[[Sequence[Group]], Step]
     before: int
@@ -152,10 +153,10 @@ class Counting(msgspec.Struct, frozen=True):
 
 
 async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> Counting:
-    """The local engine's own count, chat template included. Gone when it does not answer."""
+    """Count with the local engine, including its chat template; an error if it does not answer."""
     settled = getattr(place.engine, "settled", None)
     if settled is not None:
-        await settled(LOADING)
+        await settled(MAX_ENGINE_WAIT_S)
     messages = body.get("messages")
     target = place.target
 
@@ -169,19 +170,19 @@ async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> C
         try:
             response = await place.transport.send(place.origin, request, deadlines)
             try:
-                answer = await response.body(MAX_ANSWER)
+                answer = await response.body(MAX_COUNT_ANSWER_BYTES)
             finally:
                 response.close()
             if response.status != 200:
-                raise Gone
+                raise EngineCountError
             return int(msgspec.json.decode(answer)["input_tokens"])
         except (UpstreamError, msgspec.DecodeError, KeyError, TypeError) as error:
-            raise Gone from error
+            raise EngineCountError from error
 
     return Counting(lambda leaving: partial(total, leaving), await total((), 0), exact=True, tokenizer="engine")
 
 
-async def _fit(body: Body, asked: Asked, counting: Counting, cap: int | None, strict: bool) -> Fitted:
+async def _fit(body: Body, asked: FitRequest, counting: Counting, cap: int | None, strict: bool) -> Fitted:
     limits, before = asked.limits, counting.before
     if limits.overflow == "error" and context.overflows(limits, cap, sure := int(before / counting.factor)):
         raise _too_long(limits, sure, cap)
@@ -210,13 +211,13 @@ async def _fit(body: Body, asked: Asked, counting: Counting, cap: int | None, st
 
 
 async def _evict(messages: list[Any], policy: Policy, wanted: PromptBudget, counting: Counting) -> tuple[tuple[int, ...], int]:
-    """The places that leave, and the prompt's tokens without them."""
+    """Return the indexes of the evicted messages, and the prompt's tokens without them."""
 
     def prepare() -> tuple[list[Group], Step]:
         leaving = context.eviction_order(context.evictable_groups(messages), policy)
         return leaving, counting.after(leaving)
 
-    leaving, total = prepare() if len(messages) <= FEW else await asyncio.to_thread(prepare)
+    leaving, total = prepare() if len(messages) <= MAX_INLINE_MESSAGES else await asyncio.to_thread(prepare)
     steps = context.fewest_groups(len(leaving), wanted)
     counts = {0: counting.before}
     try:
@@ -230,43 +231,44 @@ async def _evict(messages: list[Any], policy: Policy, wanted: PromptBudget, coun
 
 
 def _overflow(body: Body, said: ContextConfig, native: bool, made: list[Adjustment]) -> Any:
-    """What the gateway does on overflow; the caller's word counts before the model's."""
-    value = body.get(BEHAVIOUR)
+    """Return what the gateway does on overflow. The caller's parameter takes precedence over the model's setting."""
+    value = body.get(OVERFLOW_PARAM)
     if native:
         if value is None and said.overflow is not None:
-            body.set(BEHAVIOUR, said.overflow)
-            made.append(Adjustment(BEHAVIOUR, "set_default", to=said.overflow, why="the model's context settings"))
+            body.set(OVERFLOW_PARAM, said.overflow)
+            made.append(Adjustment(OVERFLOW_PARAM, "set_default", to=said.overflow, why="the model's context settings"))
         return None
     if value is None:
         return said.overflow
     if value not in ("truncate", "error"):
-        raise Refusal(f"'{BEHAVIOUR}' takes truncate or error.", BEHAVIOUR)
-    body.pop(BEHAVIOUR)
-    made.append(Adjustment(BEHAVIOUR, "enforce_locally", why="the gateway fits the conversation"))
+        raise Refusal(f"'{OVERFLOW_PARAM}' takes truncate or error.", OVERFLOW_PARAM)
+    body.pop(OVERFLOW_PARAM)
+    made.append(Adjustment(OVERFLOW_PARAM, "enforce_locally", why="the gateway fits the conversation"))
     return value
 
 
 def _prompt_limit(body: Body, said: ContextConfig, native: bool, made: list[Adjustment]) -> tuple[int | None, bool]:
-    """The longest prompt that the gateway lets through, and whether more of it leaves rather than being refused."""
-    value: int | None = body.get(LIMIT)
+    """Return the prompt limit that the gateway enforces, and whether it evicts messages instead of refusing the call."""
+    value: int | None = body.get(PROMPT_LIMIT_PARAM)
     most = said.max_prompt_tokens
     refuses = most is not None and said.overflow == "error"
     smaller = min((one for one in (value, most) if one is not None), default=None)
     if native and not refuses:
         if smaller is not None and smaller != value:
-            body.set(LIMIT, smaller)
-            made.append(Adjustment(LIMIT, "set_default" if value is None else "clamp", value, smaller, "the model's context settings"))
+            body.set(PROMPT_LIMIT_PARAM, smaller)
+            action: Action = "set_default" if value is None else "clamp"
+            made.append(Adjustment(PROMPT_LIMIT_PARAM, action, value, smaller, "the model's context settings"))
         return None, True
     if value is not None:
-        body.pop(LIMIT)
-        made.append(Adjustment(LIMIT, "enforce_locally", why="the gateway evicts messages"))
+        body.pop(PROMPT_LIMIT_PARAM)
+        made.append(Adjustment(PROMPT_LIMIT_PARAM, "enforce_locally", why="the gateway evicts messages"))
         if not refuses or most is None or value < most:
             return smaller, True
     return smaller, not refuses
 
 
 def _sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
-    """The window, the longest prompt and the longest answer: the YAML's, the engine's, the catalog's."""
+    """Return window, prompt limit and output limit: from the YAML, else the engine, else the catalog."""
     target = place.target
     entry = None if place.engine is not None else catalog.find(target.kind.type, target.model, target.provider)
     window = said.window or (place.engine.options.context if place.engine is not None else entry.context if entry else None)
@@ -275,28 +277,28 @@ def _sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None,
 
 
 def _unknown_window(overflow: str, target: Target, made: list[Adjustment], strict: bool) -> None:
-    """Without a window nothing can be fitted: the provider refuses by itself, which is all that `error` asks for."""
-    asked = [one for one in made if one.param == BEHAVIOUR]
+    """Adjust for an unknown window: nothing can be fitted, and the provider itself refuses what is too long."""
+    asked = [one for one in made if one.param == OVERFLOW_PARAM]
     for one in asked:
         made.remove(one)
     why = f"the context window of {target.name} is not known: set context.window on the model"
     if overflow == "truncate":
         if strict:
-            raise Refusal(f"'{BEHAVIOUR}' cannot be honoured: {why}.", BEHAVIOUR, "unsupported_parameter")
-        made.append(Adjustment(BEHAVIOUR, "drop" if asked else "warn", why=why))
+            raise Refusal(f"'{OVERFLOW_PARAM}' cannot be honoured: {why}.", OVERFLOW_PARAM, "unsupported_parameter")
+        made.append(Adjustment(OVERFLOW_PARAM, "drop" if asked else "warn", why=why))
     elif asked:
-        made.append(Adjustment(BEHAVIOUR, "drop", why="neutral value"))
+        made.append(Adjustment(OVERFLOW_PARAM, "drop", why="neutral value"))
 
 
 def _cap(body: Body) -> int | None:
-    """The output that the caller asked for: the smaller of its two names."""
-    return min((value for name in CAPS if (value := body.get(name)) is not None), default=None)
+    """Return the output cap that the caller set, the smaller of its two parameters."""
+    return min((value for name in OUTPUT_CAP_PARAMS if (value := body.get(name)) is not None), default=None)
 
 
 def _lower(body: Body, limits: WindowLimits, prompt: int, strict: bool) -> list[Adjustment]:
-    """Lower the output caps to what fits beside the prompt."""
+    """Lower the output caps to the room beside the prompt."""
     made = []
-    for name in CAPS:
+    for name in OUTPUT_CAP_PARAMS:
         value = body.get(name)
         bound = context.lowered_cap(limits, value, prompt)
         if bound is None:
@@ -312,18 +314,19 @@ def _lower(body: Body, limits: WindowLimits, prompt: int, strict: bool) -> list[
 
 
 def _surely_fits(body: Body, limits: WindowLimits, cap: int | None) -> bool:
-    """Whether bytes alone show that nothing need be done: a token of text is at least a byte. An image's address is not."""
+    """Whether bytes alone show that the prompt fits: a token of text has at least one byte, but that does not hold for images."""
     source = body.raw("messages") or b""
     if b'"type"' in source or b"\\u00" in source:
         return False
-    size = len(source) + SLACK + sum(len(body.raw(name) or b"") for name in ("tools", "functions", "response_format", "system_prompt"))
+    others = ("tools", "functions", "response_format", "system_prompt")
+    size = len(source) + TEMPLATE_TOKENS + sum(len(body.raw(name) or b"") for name in others)
     if limits.overflow is not None and context.overflows(limits, max(cap or 1, context.MIN_OUTPUT_TOKENS), size):
         return False
     return limits.prompt is None or size <= limits.prompt
 
 
 def _too_long(limits: WindowLimits, prompt: int, cap: int | None, *, of: int | None = None) -> Refusal:
-    """The 400, in OpenAI's words with the numbers. `of`: the whole prompt, of which `prompt` cannot be left out."""
+    """Return the 400 in OpenAI's words with the numbers. `of` is the whole prompt if `prompt` is what cannot be evicted."""
     reduce = "Please reduce the length of the messages"
     resulted = f"your messages resulted in {prompt} tokens"
     if of is not None and of > prompt:

@@ -1,6 +1,6 @@
-"""How many sends may follow a failure: a share of the calls, so that retries never multiply the load on upstreams that are down.
+"""Limits retries and fallbacks to a share of all calls, so that they never multiply the load on upstreams that are down.
 
-A send to another target that answered is given back: it was no load on who is down.
+What a fallback to a working target took is given back: it was no load on the failed one.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Callable
 
 SHARE = 0.2
 FLOOR = 10.0
-"""Sends that are there at first and come back by themselves, as a loan that later calls pay back: a lone call can always go on."""
+"""Tokens at the start. They return by themselves, as a loan that later calls repay, so that a single call can always retry."""
 FLOOR_PER_SECOND = 1.0
 MOST = 100.0
 
 
 class RetryBudget:
-    """A bucket of tokens: every call brings `share` of one, every retry or fallback takes one."""
+    """A token bucket: every call adds `share` of a token, every retry or fallback takes one."""
 
     def __init__(self, share: float = SHARE, floor: float = FLOOR, clock: Callable[[], float] = time.monotonic) -> None:
         self.share = share
-        """Sends after a failure that one call pays for."""
+        """Requests after a failure that one call pays for."""
         self._floor = floor
         self._tokens = floor
         self._debt = floor
@@ -28,7 +28,7 @@ class RetryBudget:
         self._at = clock()
 
     def earn(self) -> None:
-        """One more call."""
+        """Count one more call."""
         share = self.share
         if self._debt > 0.0:
             self._debt -= share
@@ -39,7 +39,7 @@ class RetryBudget:
             self._tokens += share
 
     def take(self) -> bool:
-        """Pay for one more send, if that is possible."""
+        """Pay for one more request. Return False if the budget is exhausted."""
         now = self._clock()
         if self._tokens < self._floor:
             lent = min(self._floor - self._tokens, (now - self._at) * FLOOR_PER_SECOND)
@@ -52,5 +52,5 @@ class RetryBudget:
         return True
 
     def give_back(self) -> None:
-        """What was paid for was not sent."""
+        """Return a token whose request was not sent or was no load."""
         self._tokens += 1.0

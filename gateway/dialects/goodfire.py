@@ -13,15 +13,32 @@ from typing import Any
 import msgspec
 
 from gateway.streams.chunk_filter import ChunkFilter
-from providers.base import StreamDecoder
+from providers.base import Operation, StreamDecoder
 
-PATH_PREFIX = "/api/inference/"
+GOODFIRE_PREFIX = "/api/inference/v1"
 """The prefix of all paths that Goodfire's client requests."""
 
 _USAGE_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
+
+
+class GoodfireChat:
+    """Chat completions on the paths of Goodfire's client."""
+
+    operation: Operation = "chat"
+    paths = (f"{GOODFIRE_PREFIX}/chat/completions",)
+    has_messages = True
+    can_continue = False  # the numbers of its chunks could not go on at another target
+
+    def response(self, answer: bytes) -> bytes:
+        """Add the fields that Goodfire's client requires."""
+        return to_goodfire(answer)
+
+    def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
+        """Add the fields that Goodfire's client requires to each chunk."""
+        return GoodfireStream(inner)
 
 
 def to_goodfire(answer: bytes) -> bytes:

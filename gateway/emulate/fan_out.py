@@ -1,7 +1,7 @@
-"""n choices from a provider that gives one: several upstream calls side by side, their answers become one.
+"""`n` choices from a provider that returns one: several upstream requests side by side, their answers merged.
 
-All or nothing before the first byte: one failure ends the others and is the call's. After it, an error event. Prompt tokens are
-added up, as each upstream call bills them.
+Before the first byte, one failure ends all requests and is the failure of the call; after it, it becomes an error event. Prompt
+tokens are added up, because each request bills them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 MAX_PIECES_AHEAD = 4
-"""Pieces that each upstream stream may be ahead of the caller, and of streams that have not begun: one never crowds another out."""
+"""How far an upstream stream may be ahead of the caller and of streams that have not begun, so that none crowds out another."""
 
 
 async def gather_all(calls: Sequence[Awaitable[T]]) -> list[T]:
-    """All results in order; the first failure cancels the others and is raised once they have ended."""
+    """Return all results in order. The first failure cancels the others and is raised once they have ended."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         return list(await asyncio.gather(*tasks))
@@ -44,9 +44,9 @@ Pump = Callable[[int, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 
 
 async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]]:
-    """Pieces of `count` streams as they come, none before every stream has its first. `pump(at, put)` reads one of them to its end.
+    """Yield the pieces of `count` streams as they come, after each stream has its first. `pump(index, put)` reads one to its end.
 
-    A failure of any of them ends all and is raised here. Closing the iterator ends all, too.
+    A failure of one stream ends all and is raised here. Closing the iterator ends all as well.
     """
     queue: asyncio.Queue[tuple[int, bytes | BaseException | None]] = asyncio.Queue()
     room = [asyncio.Semaphore(MAX_PIECES_AHEAD) for _ in range(count)]
@@ -59,7 +59,7 @@ async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]
         outcome: BaseException | None = None
         try:
             await pump(at, put)
-        except Exception as error:  # handed over to the reader, who raises it
+        except Exception as error:  # the reader raises it
             outcome = error
         queue.put_nowait((at, outcome))
 
@@ -88,7 +88,7 @@ async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]
 
 
 def merge_answers(answers: Sequence[bytes]) -> bytes:
-    """One chat completion with the choices of all, in order, and their usage added up."""
+    """Merge the choices of several chat completions, in order, and add up their usage."""
     decoded = [_decode(answer) for answer in answers]
     whole = decoded[0]
     whole["choices"] = [{**choice, "index": at} for at, answer in enumerate(decoded) for choice in answer["choices"][:1]]
@@ -99,7 +99,7 @@ def merge_answers(answers: Sequence[bytes]) -> bytes:
 
 
 def last_with_all_usage(answers: Sequence[bytes]) -> bytes:
-    """The last of several answers to one call, with what all of them used, where each said."""
+    """Return the last of several answers to one call, with the usage of all if each reported one."""
     decoded = [_decode(answer) for answer in answers]
     usages = [usage for answer in decoded if (usage := answer.get("usage"))]
     if len(usages) < len(decoded):
@@ -108,7 +108,7 @@ def last_with_all_usage(answers: Sequence[bytes]) -> bytes:
 
 
 def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Usage objects added up, details and all; what is no number is the first one's."""
+    """Add up usage objects, including their details. A value that is not a number is taken from the first one."""
     total: dict[str, Any] = dict(usages[0])
     for usage in usages[1:]:
         for name, value in usage.items():
@@ -123,7 +123,7 @@ def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def sum_usages(usages: Sequence[Usage | None]) -> Usage | None:
-    """What the calls used together; None unless each said."""
+    """Add up usages. Return None unless each is known."""
     known = [usage for usage in usages if usage is not None]
     if len(known) != len(usages):
         return None
@@ -131,15 +131,15 @@ def sum_usages(usages: Sequence[Usage | None]) -> Usage | None:
 
 
 class MergedStream:
-    """The chunks of several one-choice streams as those of one: one identity, each stream's own index, usage kept back."""
+    """Merges the chunks of several streams with one choice each: one identity, each stream's own index, usage held back."""
 
     def __init__(self) -> None:
         self.identity: dict[str, Any] = {}
-        """What all chunks share: that of the first one."""
+        """The identity of the first chunk, which all chunks repeat."""
         self.usages: dict[int, dict[str, Any]] = {}
 
     def rewrite(self, at: int, events: bytes) -> bytes:
-        """What to send for events of stream `at`."""
+        """Return what to send for events of one stream."""
         out = []
         for event in events.split(b"\n\n"):
             if event:
@@ -162,7 +162,7 @@ class MergedStream:
         return chunk.encode()
 
     def usage_event(self, count: int) -> bytes:
-        """The last chunk with everything that was used; b"" unless every stream said."""
+        """Return the last chunk with the usage of all streams; nothing unless each reported one."""
         if len(self.usages) < count:
             return b""
         chunk = {**self.identity, "object": "chat.completion.chunk", "choices": []}

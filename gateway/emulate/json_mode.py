@@ -1,11 +1,11 @@
-"""JSON mode with one meaning: asked for in words where a provider cannot be told, looked at when the answer comes.
+"""JSON mode with one meaning on every provider: requested by an instruction if necessary, and validated.
 
-instructed   the provider's rules dropped or downgraded response_format: a system message asks for JSON, the answer is checked
-cut          512 blank characters in a row end an answer (models in JSON mode may write whitespace until the limit)
-flagged      JSON that was cut off by the output limit, and an answer that is not what was asked for: answered as it is, with a warn
-asked again  `json_repair: true` on a model: one more call that tells what was wrong; JSON answers only, a stream is already sent
+instructed   the provider's rules dropped or downgraded response_format: a system message requests JSON, the answer is validated
+cut          512 blank characters in a row end an answer (models in JSON mode may write white space until the limit)
+flagged      JSON that the output limit cut off, or an invalid answer, is returned as it is, with a warning
+repaired     with `json_repair: true`, one more request says what was wrong; JSON answers only, as a stream is already sent
 
-No I/O here. Calls without response_format never come here.
+No I/O. Used only for calls with response_format.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class JsonFormat(msgspec.Struct, frozen=True):
-    """The JSON that the caller wants: an object, or what fits a schema."""
+    """The JSON that the caller requests: any object, or one that matches a schema."""
 
     schema: Any = None
 
     def find_error(self, text: str) -> str | None:
-        """Why `text` is not what was asked for; None when nothing is found."""
+        """Return why `text` is not the requested JSON, or None."""
         try:
             value = _decode_any(text)
         except (msgspec.DecodeError, RecursionError):
@@ -48,7 +48,7 @@ class JsonFormat(msgspec.Struct, frozen=True):
         return None if type(value) is dict else "it is no JSON object"
 
     def instruction(self) -> str:
-        """The instruction for a model that cannot be told otherwise."""
+        """Return the instruction for a model without a JSON mode."""
         start = "Answer with one valid JSON object and nothing else: no explanation, no code fence."
         if self.schema is None:
             return start
@@ -57,7 +57,7 @@ class JsonFormat(msgspec.Struct, frozen=True):
 
 
 def read_format(body: Body) -> JsonFormat | None:
-    """What response_format asks for, if it is JSON."""
+    """Return the format that response_format requests, if it is JSON."""
     value = body.get(PARAM)
     kind = value.get("type") if type(value) is dict else None
     if kind == "json_object":
@@ -67,8 +67,8 @@ def read_format(body: Body) -> JsonFormat | None:
     return None
 
 
-def adapt(body: Body, target: Target, options: Options, *, repair: bool = False) -> tuple[Body, list[Adjustment], JsonValidator | None]:
-    """The adapted body, what was adjusted, and what is to be watched for in the answer; Refusal as the provider's rules say."""
+def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = False) -> tuple[Body, list[Adjustment], JsonValidator | None]:
+    """Apply the provider's rules. Return the body, its adjustments and the validator of the answer; Refusal as the rules say."""
     kind = target.kind
     asked = read_format(body) if PARAM in body and options.operation == "chat" else None
     if asked is None:
@@ -80,12 +80,12 @@ def adapt(body: Body, target: Target, options: Options, *, repair: bool = False)
         body = given.copy()
         note = _instruct(body, asked)
         adjustments = [note, *kind.adapt(body, target, options)]
-        return body, adjustments, JsonValidator(asked, given, is_checked=True, may_repair=repair)
-    return body, adjustments, JsonValidator(asked, given, is_checked=repair and not lost, may_repair=repair)
+        return body, adjustments, JsonValidator(asked, given, is_checked=True, may_repair=may_repair)
+    return body, adjustments, JsonValidator(asked, given, is_checked=may_repair and not lost, may_repair=may_repair)
 
 
 def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
-    """Ask for JSON in the leading system message, or in one of its own."""
+    """Request JSON in the leading system message, or in a new one."""
     messages = body.get("messages")
     first = messages[0] if messages else {}
     if first.get("role") in ("system", "developer") and type(first.get("content")) is str:
@@ -97,21 +97,21 @@ def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
 
 
 class JsonValidator:
-    """What one call in JSON mode is held to."""
+    """Validates the answers to one call in JSON mode."""
 
     def __init__(self, format: JsonFormat, original: Body, *, is_checked: bool, may_repair: bool) -> None:
-        """`given` is the body before the provider's rules; `checked` answers are looked into, others are enforced upstream."""
+        """`original` is the body before the provider's rules. Without `is_checked` the provider enforces the format."""
         self.format = format
         self.may_repair = may_repair
         self._given = original
         self._checked = is_checked
         self.error: str | None = None
-        """What was wrong with the last answer that was inspected, where asking again could help."""
+        """What was wrong with the last answer checked, if a repair could help."""
         self.notes: list[Adjustment] = []
-        """What was said about that answer."""
+        """The notes on that answer."""
 
     def check_text(self, text: str, finish: str | None) -> Adjustment | None:
-        """The note on one choice's text; None when all is well."""
+        """Return a note on the text of one choice, or None if it is valid."""
         if finish == "length":
             return _warn(CUT_OFF)
         if self._checked and finish == "stop":
@@ -120,7 +120,7 @@ class JsonValidator:
         return None
 
     def check_answer(self, answer: bytes) -> tuple[bytes, list[Adjustment]]:
-        """A JSON answer, cut where whitespace ran away, and what is to be said about it."""
+        """Return an answer, cut at runaway white space, and the notes on it."""
         self.error = None
         decoded = _decode(answer)
         notes: list[Adjustment] = []
@@ -140,7 +140,7 @@ class JsonValidator:
         return (_encode(decoded) if changed else answer), notes
 
     def repair_request(self, answer: bytes) -> Body:
-        """The caller's request with the answer and what was wrong with it appended."""
+        """Return the caller's request with the invalid answer and what was wrong with it appended."""
         said = _decode(answer)["choices"][0]["message"]["content"]
         wrong = f"That was not valid: {self.error}. {self.format.instruction()}"
         body = self._given.copy()
@@ -166,7 +166,7 @@ class _ChoiceText:
         self.is_over = False
 
     def feed(self, text: str) -> str:
-        """What may be shown of `text`: all of it, or what comes before too many blanks in a row."""
+        """Return the part of `text` to show: everything, or what precedes too many blanks in a row."""
         size = len(text) - len(text.lstrip(_BLANK))
         if self.blanks + size > MAX_BLANKS:
             self.is_over = True
@@ -180,7 +180,7 @@ class _ChoiceText:
 
 
 class JsonStream(ChunkFilter):
-    """A stream decoder that watches over JSON mode, after `inner` (if any) made OpenAI chunks of the events."""
+    """A stream decoder that validates JSON mode, after `inner` (if any) made OpenAI chunks of the events."""
 
     def __init__(self, inner: StreamDecoder | None, watch: JsonValidator, choices: int) -> None:
         super().__init__(inner)
@@ -190,7 +190,7 @@ class JsonStream(ChunkFilter):
         self._ended = False
 
     def notes(self) -> list[Adjustment]:
-        """What is to be said about the answer, once it is whole."""
+        """Return the notes on the complete answer."""
         found: list[Adjustment] = []
         for text in self._texts.values():
             note = _warn(RUNAWAY) if text.is_over else self._watch.check_text("".join(text.pieces), text.finish)
@@ -220,7 +220,7 @@ class JsonStream(ChunkFilter):
         return self._texts.setdefault(choice.get("index", 0), _ChoiceText())
 
     def _read(self, choice: dict[str, Any]) -> bool:
-        """Take in one choice's text; whether it had to be changed."""
+        """Add the text of one choice. Return whether it had to be changed."""
         text = self._text(choice)
         delta = choice.get("delta") or {}
         content = delta.get("content")

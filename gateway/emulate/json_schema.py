@@ -1,4 +1,4 @@
-"""What of a JSON Schema can be checked without a library: the first thing that is wrong with a value, in words.
+"""Validates the subset of JSON Schema that needs no library, and describes the first error in words.
 
 Checked: type, enum, const, properties, required, additionalProperties, items, minItems, maxItems, minLength, maxLength, minimum,
 maximum, exclusiveMinimum, exclusiveMaximum, anyOf, oneOf, allOf, and $ref inside the schema. Not checked, so never reported as wrong:
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 DEEPEST = 64
-"""Levels of nesting and of references that are followed; what is deeper is not checked."""
+"""How many levels of nesting and references are followed. Deeper values are not checked."""
 
 _IS: Mapping[str, Callable[[Any], bool]] = {
     "object": lambda value: type(value) is dict,
@@ -26,7 +26,7 @@ _IS: Mapping[str, Callable[[Any], bool]] = {
 
 
 def find_error(value: Any, schema: Any) -> str | None:
-    """What is wrong with `value` and where, as `$.name[0] must be ...`; None when nothing is found."""
+    """Return what is wrong with `value` and where, as `$.name[0] must be ...`; None if nothing is found."""
     return _check(value, schema, schema, "$", 0)
 
 
@@ -47,7 +47,7 @@ def _check(value: Any, schema: Any, root: Any, at: str, depth: int) -> str | Non
 
 
 def _follow(ref: str, root: Any) -> Any:
-    """The schema that a reference inside the document means; None, which checks nothing, for any other."""
+    """Return the schema that a reference inside the document means. For any other, None, which checks nothing."""
     found = root
     for step in ref.split("/")[1:] if ref.startswith("#") else ("",):
         name = step.replace("~1", "/").replace("~0", "~")
@@ -56,12 +56,12 @@ def _follow(ref: str, root: Any) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """JSON's equality: true is not 1."""
+    """Compare as JSON does: true is not 1."""
     return bool(one == other) and (type(one) is bool) == (type(other) is bool)
 
 
 def _check_itself(value: Any, schema: dict[str, Any], at: str) -> str | None:
-    """Type, values and sizes."""
+    """Check type, values and sizes."""
     types = schema.get("type")
     names = [types] if type(types) is str else types if type(types) is list else []
     known = [_IS[name] for name in names if type(name) is str and name in _IS]
@@ -115,7 +115,7 @@ def _check_object(value: dict[str, Any], schema: dict[str, Any], root: Any, at: 
 
 
 def _check_any(value: Any, schema: dict[str, Any], root: Any, at: str, depth: int) -> str | None:
-    """allOf, anyOf, oneOf."""
+    """Check allOf, anyOf and oneOf."""
     for one in _list(schema, "allOf"):
         if wrong := _check(value, one, root, at, depth):
             return wrong

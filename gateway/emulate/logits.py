@@ -1,8 +1,8 @@
-"""Probabilities of the next token on providers that have no call for it: asked for as one output token with its alternatives.
+"""Next-token probabilities on providers without an operation for them: one output token with its alternatives.
 
-native     the provider has the operation (Goodfire): nothing of this is used
-stepwise   the provider knows a way of its own over several requests (the embedded engine): exact
-emulated   `logprobs` with `top_logprobs` of a one-token chat completion: as many tokens as the provider lists, no more
+native     the provider has the operation (Goodfire): nothing here is used
+stepwise   the provider has a way of its own over several requests (the embedded engine): exact
+emulated   `logprobs` with `top_logprobs` of a chat completion of one token: no more tokens than the provider lists
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ DEFAULT_TOP_K = 10
 MAX_TOP_K = 1000
 MAX_VOCABULARY = 256
 MAX_LISTED = 20
-"""OpenAI's bound on top_logprobs; a provider with a lower one clamps it by its rules."""
+"""OpenAI's maximum of top_logprobs. The rules of a provider with a lower one clamp it."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class LogitsRequest(msgspec.Struct, frozen=True):
-    """What the caller wants to know."""
+    """The probabilities that the caller requests."""
 
     top_k: int | None
     vocabulary: list[str] | None
 
 
 def read_request(body: Body) -> LogitsRequest:
-    """`top_k` and `filter_vocabulary`, checked."""
+    """Read and check `top_k` and `filter_vocabulary`."""
     top_k, vocabulary = body.get("top_k"), body.get("filter_vocabulary")
     if top_k is not None and (type(top_k) is not int or not 1 <= top_k <= MAX_TOP_K):
         raise refuse("top_k", f"'top_k' must be an integer from 1 to {MAX_TOP_K}.")
@@ -54,7 +54,7 @@ def is_native(kind: Provider) -> bool:
 
 
 def to_chat(body: Body, asked: LogitsRequest) -> Body:
-    """The one-token chat completion that shows the alternatives."""
+    """Return the chat request of one token that lists the alternatives."""
     kept = {name: body.get(name) for name in ("model", "messages", "user", "system_prompt") if name in body}
     listed = min(MAX_LISTED, max(asked.top_k or DEFAULT_TOP_K, MAX_LISTED if asked.vocabulary else 1))
     chat = {**kept, "max_tokens": 1, "logprobs": True, "top_logprobs": listed}
@@ -62,7 +62,7 @@ def to_chat(body: Body, asked: LogitsRequest) -> Body:
 
 
 def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) -> list[Adjustment]:
-    """Apply the provider's rules; Refusal when they leave no probabilities to read, or in strict mode not enough."""
+    """Apply the provider's rules; Refusal if they drop the probabilities, or in strict mode list too few."""
     exact = target.kind.probabilities is not None
     if not exact and asked.top_k is not None and asked.top_k > MAX_LISTED and options.strict:
         raise Refusal(f"'top_k' over {MAX_LISTED} is not to be had from {target.name}.", "top_k")
@@ -75,7 +75,7 @@ def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) ->
 
 
 def from_chat(answer: bytes, asked: LogitsRequest) -> tuple[bytes, list[Adjustment]]:
-    """The probabilities that a one-token answer lists. What it does not list is named as unknown, never invented."""
+    """Return the probabilities that an answer of one token lists. Other entries are named as unknown, not invented."""
     try:
         listed = _decode(answer)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         found = {one["token"]: math.exp(one["logprob"]) for one in listed}
@@ -90,7 +90,7 @@ def from_chat(answer: bytes, asked: LogitsRequest) -> tuple[bytes, list[Adjustme
 
 
 def encode_answer(found: dict[str, float], top_k: int | None, *, emulated: bool = False, unknown: Sequence[str] = ()) -> bytes:
-    """The answer: {"logits": {token: probability}}, likeliest first; `emulated` and `unknown` where they apply."""
+    """Return {"logits": {token: probability}}, most likely first, with `emulated` and `unknown` if they apply."""
     ranked = sorted(found.items(), key=lambda item: -item[1])[:top_k]
     answer: dict[str, Any] = {"logits": dict(ranked)}
     if emulated:
@@ -99,7 +99,7 @@ def encode_answer(found: dict[str, float], top_k: int | None, *, emulated: bool 
 
 
 def first_token_notes(partial: Sequence[str], target: Target, *, strict: bool) -> list[Adjustment]:
-    """Entries of several tokens count by their first: said, or refused in strict mode."""
+    """Return a note on each entry of several tokens, which counts by its first; Refusal in strict mode."""
     if partial and strict:
         raise Refusal(
             f"'filter_vocabulary' has entries of more than one token at {target.name}: {', '.join(map(repr, partial[:5]))}.",

@@ -1,7 +1,7 @@
-"""One meaning of stop strings on every provider: the text ends before the stop, in answers and in streams.
+"""Stop strings with one meaning on every provider: the text ends before the stop, in answers and in streams.
 
-Providers disagree (Fireworks' documentation keeps the stop in the text, OpenAI's leaves it out), so a call with stops has its text
-looked at here; a call without stops never comes here. A stream holds back only what could still become a stop.
+Providers disagree (Fireworks documents that the stop stays in the text, OpenAI removes it), so the text of a call with stop strings
+is searched here. A stream holds back only what could still become a stop string.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class StopFilter:
-    """The text of one choice. The stop whose last character comes first wins; of two that end together, the longer."""
+    """Finds stop strings in the text of one choice. The one that is complete first wins; of two that end together, the longer."""
 
     __slots__ = ("_held", "_keep", "_stops", "matched_stop")
 
     def __init__(self, stops: Sequence[str], *, keep: bool = False) -> None:
-        """`keep` leaves the stop itself in the text."""
+        """`keep` leaves the stop string in the text."""
         self._stops = [stop for stop in stops if stop]
         self._keep = keep
         self._held = ""
         self.matched_stop: str | None = None
 
     def feed(self, text: str) -> str:
-        """What may be shown now; nothing more once a stop was `matched`."""
+        """Return the text to show now; nothing more after a stop string."""
         if self.matched_stop is not None:
             return ""
         text = self._held + text
@@ -45,13 +45,13 @@ class StopFilter:
         return text[: len(text) - held]
 
     def flush(self) -> str:
-        """What was held back, as no more text comes."""
+        """Return the text that was held back, because no more comes."""
         held, self._held = self._held, ""
         return held
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` with which `stop` begins."""
+    """Return the length of the longest suffix of `text` that is a prefix of `stop`."""
     for length in range(min(len(stop) - 1, len(text)), 0, -1):
         if text.endswith(stop[:length]):
             return length
@@ -59,7 +59,7 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class StopStream(ChunkFilter):
-    """A stream decoder that ends each choice at its stop, after `inner` (if any) made OpenAI chunks of the events."""
+    """A stream decoder that ends each choice at its stop string, after `inner` (if any) made OpenAI chunks of the events."""
 
     def __init__(self, inner: StreamDecoder | None, stops: Sequence[str], choices: int, *, keep: bool) -> None:
         super().__init__(inner)
@@ -69,11 +69,11 @@ class StopStream(ChunkFilter):
         self._filters: dict[int, StopFilter] = {}
         self._over = False
         self.reported_stop: str | None = None
-        """The first stop that the provider itself ended at and named."""
+        """The first stop string that the provider itself reported."""
 
     @property
     def matched_stop(self) -> str | None:
-        """The first choice's stop that was found."""
+        """The stop string of the first choice that has one."""
         return next((one.matched_stop for one in self._filters.values() if one.matched_stop is not None), None)
 
     def _pass(self, data: bytes) -> Sequence[bytes]:
@@ -93,7 +93,7 @@ class StopStream(ChunkFilter):
         return out
 
     def _look(self, choice: dict[str, Any]) -> bool:
-        """Rewrite one choice's text in place; whether anything of it is left to send."""
+        """Rewrite the text of one choice in place. Return whether anything is left to send."""
         filter = self._filters.setdefault(choice.get("index", 0), StopFilter(self._stops, keep=self._keep))
         if filter.matched_stop is not None:
             return False
@@ -115,12 +115,12 @@ class StopStream(ChunkFilter):
 
 
 def reported_stop(choice: dict[str, Any], stops: Sequence[str]) -> str | None:
-    """The caller's stop that a provider says it ended at: vLLM calls it `stop_reason`, Anthropic `stop_sequence`."""
+    """Return the stop string that the provider reports: vLLM calls it `stop_reason`, Anthropic `stop_sequence`."""
     return next((said for name in ("stop_reason", "stop_sequence") if (said := choice.get(name)) in stops), None)
 
 
 def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[bytes, str | None]:
-    """A JSON answer whose texts end at their stops, and the first stop found; the very bytes when nothing had to be cut."""
+    """End the texts of a JSON answer at their stop strings. Return it, unchanged if nothing was cut, and the first stop string."""
     decoded = _decode(answer)
     found: str | None = None
     changed = False
@@ -142,7 +142,7 @@ def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[byte
 
 
 def _cut(choice: dict[str, Any], message: dict[str, Any], text: str) -> None:
-    """End a choice at `text`: what came after it, tool calls and log-probabilities too, was never asked for."""
+    """End a choice at `text`, and remove its tool calls and later log probabilities."""
     message["content"] = text
     message.pop("tool_calls", None)
     choice["finish_reason"] = "stop"

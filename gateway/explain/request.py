@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.attempts.fit import BEHAVIOUR, LIMIT, Asked, Fit
+from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM, Fit, FitRequest
 from gateway.config.types import Config
 from gateway.dialects.gateway_headers import read_flag
 from gateway.dialects.parameters import check_parameters, read_model
-from gateway.emulate import json_mode
+from gateway.emulate.adapt import adapt_body
 from gateway.errors import Forbidden, unreadable
 from gateway.http.json_body import parse_body
 from gateway.keys.virtual_key import VirtualKey, may_use
 from gateway.routing.router import Router
-from providers.base import Body, Options, Refusal
+from providers.base import Body, Refusal
 from providers.rules.shapes import fan_out
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def _explain(
     }
 
 
-def _context_plan(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> Asked | None:
+def _context_plan(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> FitRequest | None:
     """Return what the gateway would do about the context window, without counting tokens. None: nothing."""
     context = candidate.settings.context
-    if context is None and BEHAVIOUR not in body and LIMIT not in body:
+    if context is None and OVERFLOW_PARAM not in body and PROMPT_LIMIT_PARAM not in body:
         return None
     return fit.asked(body, candidate.backend, context, strict=strict)
 
@@ -69,17 +69,16 @@ def _context_plan(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> A
 def _plan_for(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> dict[str, Any]:
     target = candidate.backend.target
     strict = strict or bool(candidate.settings.strict)
-    options = Options(strict, body.get("stream") is True)
     plan: dict[str, Any] = {"target": target.name, "type": target.kind.type}
     try:
         context = _context_plan(fit, candidate, body, strict)
         if context is not None:
             plan["context"] = context.limits
-        body, adjustments, _ = json_mode.adapt(body, target, options)
-        plan["adjustments"] = [*(context.adjustments if context else ()), *adjustments]
+        adapted = adapt_body(body, target, "chat", strict=strict, stream=body.get("stream") is True)
+        plan["adjustments"] = [*(context.adjustments if context else ()), *adapted.adjustments]
         calls = next((one.from_ for one in plan["adjustments"] if one.action == "fan_out"), 1)
-        bodies = fan_out(body, calls) if calls > 1 else [body]
-        requests = [target.kind.encode(each, target, options) for each in bodies]
+        bodies = fan_out(adapted.body, calls) if calls > 1 else [adapted.body]
+        requests = [target.kind.encode(each, target, adapted.options) for each in bodies]
     except Refusal as refusal:
         error = {
             "message": refusal.message,

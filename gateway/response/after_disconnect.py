@@ -1,6 +1,7 @@
-"""Answers that their provider bills whole are read to their end though the caller left: only the end tells what they cost.
+"""Finishes reading an answer after its caller disconnected, for providers that bill it completely: only the end shows its cost.
 
-It happens in the call's own coroutine, so that the call is accounted for once, afterwards; bounded in time, and in number by target.
+It happens in the coroutine of the call, so that the call is accounted for once, afterwards. The time, and the number of such
+answers per target, are limited.
 """
 
 from __future__ import annotations
@@ -17,33 +18,35 @@ if TYPE_CHECKING:
     from gateway.response.upstream_exchange import UpstreamExchange
 
 MAX_FINISH_S = 60.0
-"""Seconds for the rest of one answer."""
+"""How long the rest of one answer may take."""
 MAX_FINISHING = 100
-"""Answers of one target that are read for nobody at the same time."""
+"""Answers of one target that are finished without a caller at the same time."""
 
 Result = TypeVar("Result")
 
 
 def should_finish(exchange: UpstreamExchange) -> bool:
-    """Whether the caller left an answer that should be read on."""
-    place = exchange.backend
-    return place.finishes_reading and exchange.caller.disconnected and place.finishing < MAX_FINISHING
+    """Whether the caller disconnected from an answer that should be read to its end."""
+    backend = exchange.backend
+    return backend.finishes_reading and exchange.caller.disconnected and backend.finishing < MAX_FINISHING
 
 
 async def finish_reading(exchange: UpstreamExchange, rest: Awaitable[Any]) -> None:
-    """Read the rest; what breaks it, or takes too long, ends it."""
-    place = exchange.backend
-    place.finishing += 1
+    """Read the rest. A failure or a timeout ends it."""
+    backend = exchange.backend
+    backend.finishing += 1
     try:
         with suppress(UpstreamError, StreamFailure, TimeoutError):
             async with asyncio.timeout(MAX_FINISH_S):
                 await rest
     finally:
-        place.finishing -= 1
+        backend.finishing -= 1
 
 
-async def shield_from_disconnect(exchange: UpstreamExchange, work: Coroutine[Any, Any, Result], then: Callable[[Result], Awaitable[None]] | None = None) -> Result:
-    """The result of `work`, which a caller who leaves does not end; with what is to be done `then` before the call ends after all."""
+async def shield_from_disconnect(
+    exchange: UpstreamExchange, work: Coroutine[Any, Any, Result], then: Callable[[Result], Awaitable[None]] | None = None
+) -> Result:
+    """Return the result of `work`. If the caller disconnects, finish it and call `then` before the cancellation goes on."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

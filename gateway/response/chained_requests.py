@@ -1,7 +1,7 @@
-"""One answer out of several upstream calls that build on each other, as a provider's generator of bodies says.
+"""One answer from several upstream requests, each built from the answer before.
 
-A provider without a parameter may know how to reach its meaning by asking twice (`Provider.chained`): bodies out, answers in, the whole at
-the end. No I/O here but through `ask`.
+A provider without a parameter may reach its meaning with a second request (`Provider.chained`): a generator yields bodies, receives
+answers and returns the whole. No I/O except through `ask`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.upstream.transport import Response
 from providers.base import Body, Usage
 
 ReadAnswer = tuple[bytes, Usage | None, tuple[str | None, ...]]
-"""A JSON answer for the caller, what it used, and its finish reasons."""
+"""A JSON answer for the caller, its usage and its finish reasons."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -25,7 +25,7 @@ Ask = Callable[[Body], Awaitable[tuple[ReadAnswer, Response]]]
 
 
 async def run_chained(parts: Generator[Body, bytes, bytes], ask: Ask) -> tuple[ReadAnswer, Response]:
-    """Carry out `parts`. Output tokens add up; the prompt is counted once, as what a later part repeats of it is cached."""
+    """Send the requests of `parts`. Output tokens add up; the prompt counts once, because later requests repeat it from the cache."""
     body = next(parts)
     used: Usage | None = None
     first = True
@@ -42,7 +42,7 @@ async def run_chained(parts: Generator[Body, bytes, bytes], ask: Ask) -> tuple[R
 
 
 def to_stream(answer: bytes, *, usage_asked: bool) -> tuple[bytes, OpeningChunk]:
-    """A JSON answer as the events of a stream (without [DONE]), for a caller who asked for one; and how the stream began."""
+    """Return a JSON answer as the events of a stream, without [DONE], and the identity of its first chunk."""
     whole = _decode(answer)
     choices, usage = whole.pop("choices"), whole.pop("usage", None)
     identity = {**whole, "object": "chat.completion.chunk"}

@@ -1,15 +1,14 @@
-"""One attempt: its request to the upstream, and the answer to the caller as what it is: a stream, JSON, or several made one."""
+"""Picks the kind of response to one attempt: a stream, JSON, several answers merged, probabilities, or chained requests."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from gateway.emulate.stops import cut_answer
-from gateway.response import json_response as answering
-from gateway.response import logits_response, merged_response
-from gateway.response import stream_response as streaming
+from gateway.response import json_response, logits_response, merged_response, stream_response
 from gateway.response.chained_requests import ReadAnswer, run_chained, to_stream
 from gateway.response.upstream_exchange import UpstreamExchange
+from gateway.upstream.transport import Response
 from providers.base import Body
 from providers.rules.shapes import fan_out
 
@@ -17,36 +16,43 @@ __all__ = ["UpstreamExchange", "deliver"]
 
 
 async def deliver(exchange: UpstreamExchange, body: Body) -> None:
-    """Send an adapted body and answer the caller. UpstreamError or StreamFailure when there is no (whole) answer."""
-    call, attempt = exchange.call, exchange.attempt
+    """Send an adapted body and answer the caller. UpstreamError or StreamFailure if there is no complete answer."""
+    call, upstream_calls = exchange.call, exchange.upstream_calls
     if exchange.logits_request is not None:
         await logits_response.send_logits(exchange, body, exchange.logits_request)
-        return
-    if exchange.upstream_calls > 1:
-        bodies = fan_out(body, exchange.upstream_calls)
+    elif upstream_calls > 1:
+        bodies = fan_out(body, upstream_calls)
         await (merged_response.merge_streams if call.stream else merged_response.merge_json)(exchange, bodies)
-        return
-    parts = exchange.target.kind.chained(body, exchange.options)
-    if call.stream and parts is None:
-        continuing = call.transcript is not None and bool(call.transcript.handovers)
-        await streaming.send_stream(exchange, await streaming.open_upstream(exchange, body, usage_asked=call.wants_usage and not continuing))
-        return
-    ask = partial(answering.fetch_answer, exchange)
-    found, response = await (ask(body) if parts is None else run_chained(parts, ask))
-    if parts is not None and call.stops:  # one may stand across two parts
-        found, attempt.stop_matched = _cut(found, exchange)
-    if exchange.json_validator is not None and exchange.json_validator.may_repair and exchange.json_validator.error is not None:
-        found = await answering.repair_json(exchange, found, exchange.json_validator)
-    attempt = exchange.attempt  # the repair of an answer is another attempt
-    answered, attempt.usage, attempt.finish_reasons = found
-    if call.stream:
-        await streaming.open_stream(exchange, response)
-        await streaming.finish(exchange, *to_stream(answered, usage_asked=call.wants_usage))
+    elif (requests := exchange.target.kind.chained(body, exchange.options)) is not None:
+        fetch = partial(json_response.fetch_answer, exchange)
+        answer, response = await run_chained(requests, fetch)
+        if call.stops:
+            answer, exchange.attempt.stop_matched = _cut(answer, exchange)
+        await _send_answer(exchange, answer, response)
+    elif call.stream:
+        is_continuation = call.transcript is not None and bool(call.transcript.handovers)
+        usage_asked = call.wants_usage and not is_continuation
+        stream = await stream_response.open_upstream(exchange, body, usage_asked=usage_asked)
+        await stream_response.send_stream(exchange, stream)
     else:
-        await answering.send_json(exchange, answered, response)
+        await _send_answer(exchange, *await json_response.fetch_answer(exchange, body))
 
 
-def _cut(found: ReadAnswer, exchange: UpstreamExchange) -> tuple[ReadAnswer, str | None]:
-    """An answer in parts, ended at a stop that may stand across two of them."""
-    whole, matched = cut_answer(found[0], exchange.call.stops, keep=exchange.call.keeps_stop)
-    return (whole, *found[1:]), exchange.attempt.stop_matched or matched
+async def _send_answer(exchange: UpstreamExchange, answer: ReadAnswer, response: Response) -> None:
+    """Send a complete answer as JSON, or as a stream if the caller requested one; repair its JSON first if needed."""
+    call, validator = exchange.call, exchange.json_validator
+    if validator is not None and validator.may_repair and validator.error is not None:
+        answer = await json_response.repair_json(exchange, answer, validator)
+    attempt = exchange.attempt  # the repair of an answer is another attempt
+    body, attempt.usage, attempt.finish_reasons = answer
+    if call.stream:
+        await stream_response.open_stream(exchange, response)
+        await stream_response.finish(exchange, *to_stream(body, usage_asked=call.wants_usage))
+    else:
+        await json_response.send_json(exchange, body, response)
+
+
+def _cut(answer: ReadAnswer, exchange: UpstreamExchange) -> tuple[ReadAnswer, str | None]:
+    """End a chained answer at a stop string, which may span two of its parts."""
+    body, matched = cut_answer(answer[0], exchange.call.stops, keep=exchange.call.keeps_stop)
+    return (body, *answer[1:]), exchange.attempt.stop_matched or matched

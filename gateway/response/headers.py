@@ -27,12 +27,12 @@ _STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 
 def linked_id(value: bytes) -> str | None:
-    """The caller's x-request-id if it is printable ASCII of at most 128 bytes."""
+    """Return the caller's x-request-id if it is printable ASCII of at most 128 bytes, else None."""
     return value.decode("ascii") if _LINKED.match(value) else None
 
 
 def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
-    """What every answer carries."""
+    """Return the headers that every response has."""
     headers = [(b"x-request-id", call.id.encode())]
     if call.client_id is not None:
         headers.append((b"x-client-request-id", call.client_id.encode()))
@@ -52,7 +52,7 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
 
 
 def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
-    """The few upstream headers that pass: rate limits and the request id under names of ours, Cerebras' three as they are."""
+    """Append the upstream headers that pass: rate limits and request id under names of the gateway, three others as they are."""
     for name, value in response.headers:
         if name[:1] not in (b"x", b"r", b"a", b"c"):
             continue
@@ -66,7 +66,7 @@ def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[
 
 
 def json_headers(call: Call, attempt: Attempt, response: Response, length: int) -> Headers:
-    """The head of a JSON answer of `length` bytes."""
+    """Return the headers of a JSON answer of `length` bytes."""
     headers = common_headers(call)
     headers.append((b"content-type", b"application/json"))
     headers.append((b"content-length", b"%d" % length))
@@ -75,7 +75,7 @@ def json_headers(call: Call, attempt: Attempt, response: Response, length: int) 
 
 
 def stream_headers(call: Call, attempt: Attempt, response: Response) -> Headers:
-    """The head of a stream."""
+    """Return the headers of a stream."""
     headers = common_headers(call)
     headers.extend(_STREAM_HEADERS)
     _upstream_headers(attempt, response, headers)
@@ -83,5 +83,5 @@ def stream_headers(call: Call, attempt: Attempt, response: Response) -> Headers:
 
 
 def error_headers(call: Call, error: GatewayError, length: int) -> Headers:
-    """The head of an error, whose body is `length` bytes."""
+    """Return the headers of an error with a body of `length` bytes."""
     return [*common_headers(call), (b"content-type", b"application/json"), (b"content-length", b"%d" % length), *error.headers]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def send_logits(exchange: UpstreamExchange, body: Body, asked: logits.LogitsRequest) -> None:
-    """Token probabilities where the provider has no call for them."""
+    """Send token probabilities for a provider without an operation for them."""
     attempt, target = exchange.attempt, exchange.target
     steps = target.kind.probabilities
     if steps is None:
@@ -34,7 +34,7 @@ async def send_logits(exchange: UpstreamExchange, body: Body, asked: logits.Logi
 
 
 async def _step(exchange: UpstreamExchange, steps: ProbabilitySteps) -> tuple[Probabilities, Response]:
-    """Carry out a provider's own requests one after another."""
+    """Send a provider's own requests one after another."""
     request = next(steps)
     while True:
         exchange.attempt.is_written = True

@@ -17,7 +17,7 @@ from providers.base import Body, StreamFailure
 
 
 async def merge_json(exchange: UpstreamExchange, bodies: list[Body]) -> None:
-    """n JSON answers as one."""
+    """Send several requests and answer with one JSON answer that has all choices."""
     attempt = exchange.attempt
     found = await gather_all([fetch_answer(exchange, body) for body in bodies])
     attempt.usage = sum_usages([usage for (_, usage, _), _ in found])
@@ -30,7 +30,7 @@ async def merge_json(exchange: UpstreamExchange, bodies: list[Body]) -> None:
 
 
 async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
-    """n streams as one, each with its own index."""
+    """Send several streaming requests and answer with one stream; each keeps its own index."""
     call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     streams: dict[int, UpstreamStream] = {}
     whole = MergedStream()
@@ -61,6 +61,6 @@ async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
     out = whole.usage_event(len(bodies)) if call.wants_usage else b""
     try:
         opening = msgspec.convert(whole.identity, OpeningChunk)
-    except msgspec.ValidationError:  # an upstream whose ids are no words
+    except msgspec.ValidationError:  # the ids of the upstream are not strings
         opening = OpeningChunk()
     await finish(exchange, out, opening)

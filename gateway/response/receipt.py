@@ -1,4 +1,4 @@
-"""What we tell the caller about a call: a short header before the first byte, and the whole story in the body when asked."""
+"""The receipt of a call: a short header before the first byte, and the full receipt in the body if requested."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def adjusted_header(adjustments: Sequence[Adjustment]) -> bytes:
-    """The `x-gateway-adjusted` header: an RFC 8941 list, at most 1 KiB, names and numbers only."""
+    """Return the `x-gateway-adjusted` header: an RFC 8941 list of at most 1 KiB with names and numbers only."""
     items: list[str] = []
     size = 0
     for at, adjustment in enumerate(adjustments):
@@ -44,7 +44,7 @@ def _item(adjustment: Adjustment) -> str:
 
 
 def _bare(value: Any) -> str | None:
-    """A value as an RFC 8941 bare item; None for what is no name and no number."""
+    """Return a value as an RFC 8941 bare item, or None if it is neither a name nor a number."""
     if value is True or value is False:
         return "?1" if value else "?0"
     if isinstance(value, int):
@@ -58,7 +58,7 @@ def _bare(value: Any) -> str | None:
 
 
 def receipt_of(call: Call) -> dict[str, Any]:
-    """The receipt as it stands under `gateway` in an answer, a last chunk, or an explanation."""
+    """Return the receipt as it appears under `gateway` in an answer, a last chunk or an explanation."""
     attempt = call.final_attempt
     usage = attempt.usage if attempt is not None else None
     receipt: dict[str, Any] = {
@@ -95,7 +95,7 @@ def timings(call: Call) -> dict[str, float]:
 
 
 def add_to_answer(answer: bytes, call: Call) -> bytes:
-    """A JSON object's bytes with the receipt added as its last key; a receipt of another gateway behind us gives way."""
+    """Add the receipt to a JSON object as its last key. It replaces the receipt of a gateway behind this one."""
     if b'"gateway"' in answer:
         whole = Body(answer)
         whole.pop("gateway")
@@ -106,12 +106,12 @@ def add_to_answer(answer: bytes, call: Call) -> bytes:
 
 
 def receipt_chunk(call: Call, opening: OpeningChunk) -> bytes:
-    """The receipt as one more event of the stream that began with `opening`, before [DONE]."""
+    """Return the receipt as an event of the stream that began with `opening`; [DONE] follows it."""
     return _last_chunk(call, opening, "gateway", receipt_of(call))
 
 
 def usage_chunk(call: Call, usage: Usage, opening: OpeningChunk) -> bytes:
-    """What the call used by our own count, for a stream that we ended before its provider could say, or that had several."""
+    """Return a usage chunk with the gateway's own figures, for a stream that it ended early or continued."""
     total = usage.prompt_tokens + usage.completion_tokens
     counts = {
         "prompt_tokens": usage.prompt_tokens,

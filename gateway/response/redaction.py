@@ -1,4 +1,4 @@
-"""Nothing that we tell an upstream in confidence comes back out: our credential and secret headers are cut out of what it says."""
+"""Removes our credential and secret headers from an upstream's error texts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from msgspec import structs
 from providers.base import Failure, Target
 
 MIN_SECRET_CHARS = 8
-"""Characters of a header's value that may be a secret; shorter ones are words such as a team's name."""
+"""A header's value of at least this length may be a secret. Shorter ones are words, such as a team's name."""
 MASK = "***"
 
 
 def secrets_of(target: Target) -> tuple[str, ...]:
-    """What must not be repeated: the credential and the operator's own headers, as they are and as a URL has them."""
+    """Return the credential and the configured headers, as they are and percent-encoded."""
     found = [target.credential] if target.credential and len(target.credential) > 3 else []
     found += [value for _, value in target.headers if len(value) >= MIN_SECRET_CHARS]
     encoded = [quote(value, safe="") for value in found]
@@ -22,7 +22,7 @@ def secrets_of(target: Target) -> tuple[str, ...]:
 
 
 def redact(failure: Failure, target: Target) -> Failure:
-    """The failure without any of them, in whichever field they were."""
+    """Return the failure with its secrets masked in every field."""
     count = failure.redacted
     changed: dict[str, str] = {}
     for secret in secrets_of(target):

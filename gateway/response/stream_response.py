@@ -1,47 +1,95 @@
-"""A stream on its way: begun (sent, and read up to the first events that say something), then delivered to the caller.
+"""A streamed response: the upstream stream is opened, relayed, and finished.
 
-    begin     -> UpstreamStream    nothing has gone to the caller yet: it may still be given up for another target's
-    deliver   the rest             every piece as it comes, ended by exactly one [DONE]; an error here is the stream's last event
+    open_upstream    send, and read up to the first events with content; until then another target may still take over
+    send_stream      every piece as it comes, ended by exactly one [DONE]; an error here becomes the last event
 
-Several upstream streams (one for each choice) are begun and read side by side and delivered as one.
+The events of an upstream stream pass through one chain, `_decoder_chain`, and then the relay. If the chain is empty, the relay
+passes the bytes on as they are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import NamedTuple
 
 from gateway import usage as accounting
+from gateway.emulate.json_mode import JsonStream
 from gateway.emulate.stops import StopStream
 from gateway.metrics import Metrics
-from gateway.response import after_disconnect as outlive
-from gateway.response import headers, receipt, time_info
+from gateway.response import after_disconnect, headers, receipt, time_info, upstream_answer
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.chunks import OpeningChunk
 from gateway.streams.relay import DONE, Relay
+from gateway.streams.resumed import ResumedStream
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Body, Usage
+from providers.base import Body, StreamDecoder, Usage
+
+EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
+"""A stream may have its output limit times one, plus the other, content events; one with more will not end by itself."""
+
+
+class DecoderChain(NamedTuple):
+    """What rewrites the events of one stream, and the link that ends it at a stop string."""
+
+    decoder: StreamDecoder | None
+    stops: StopStream | None
+
+
+def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
+    """Return the transformers of a stream: provider, stop strings, JSON mode, dialect, continuation; each only if needed."""
+    call, stops = exchange.call, None
+    decoder = exchange.target.kind.decoder(exchange.target, exchange.options)
+    if call.stops or exchange.json_validator is not None:
+        assert call.body is not None
+        choices = 1 if exchange.upstream_calls > 1 else call.body.get("n") or 1
+        if call.stops:
+            decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keeps_stop)
+        if exchange.json_validator is not None:
+            decoder = json_stream = JsonStream(decoder, exchange.json_validator, choices)
+            exchange.json_streams.append(json_stream)
+    decoder = call.dialect.stream(decoder)
+    if call.transcript is not None and call.transcript.handovers:
+        decoder = ResumedStream(decoder, call.transcript)
+    return DecoderChain(decoder, stops)
+
+
+def _max_events(body: Body) -> float:
+    """Return how many content events an adapted body allows: about one per token. Infinite without an output limit."""
+    cap = body.get("max_completion_tokens") or body.get("max_tokens")
+    if type(cap) is not int:
+        return float("inf")
+    return (cap * EVENT_TOLERANCE + EXTRA_EVENTS) * (body.get("n") or 1)
 
 
 class UpstreamStream:
-    """One upstream stream, read as what the caller is to get of it."""
+    """One upstream stream, read as the events that the caller gets."""
 
     __slots__ = ("_counted", "_metrics", "_stops", "ended", "first", "relay", "response")
 
-    def __init__(self, response: Response, relay: Relay, stops: StopStream | None, metrics: Metrics) -> None:
+    def __init__(self, exchange: UpstreamExchange, response: Response, body: Body, *, usage_asked: bool) -> None:
+        target = exchange.target
+        chain = _decoder_chain(exchange)
         self.response = response
-        self.relay = relay
-        self._stops = stops
-        self._metrics = metrics
-        self._counted = 0
-        """Irregularities that the metrics know of."""
+        self.relay = Relay(
+            decoder=chain.decoder,
+            usage_asked=usage_asked,
+            read_usage=upstream_answer.read_usage,
+            fail=lambda data: upstream_answer.inband_failure(target, data),
+            max_events=_max_events(body),
+            choices=body.get("n") or 1,
+        )
+        exchange.attempt.relays.append(self.relay)
+        self._stops = chain.stops
+        self._metrics: Metrics = exchange.metrics
+        self._counted = 0  # irregularities that the metrics have
         self.first = b""
-        """What `begin` read: events that say something, or all there is."""
+        """The first events with content, or everything if there is less."""
         self.ended = False
-        """Everything was read; what the last `read` returned comes before [DONE]."""
+        """Everything was read. What the last `read` returned comes before [DONE]."""
 
     async def read(self) -> bytes:
-        """The next events to send, the last of them once `ended`. UpstreamError or StreamFailure when the stream breaks."""
+        """Return the next events to send, the last of them once `ended`. UpstreamError or StreamFailure if the stream breaks."""
         relay = self.relay
         while not relay.done:
             try:
@@ -49,7 +97,7 @@ class UpstreamStream:
             except UpstreamError as error:
                 if error.kind != "truncated" or not relay.finished:
                     raise
-                break  # all was said, only the end of the framing is missing
+                break  # the answer is complete, only the end of the framing is missing
             if not piece:
                 break
             out = relay.feed(piece)
@@ -62,42 +110,42 @@ class UpstreamStream:
         return out
 
     def _discard(self, rest: bytes) -> bool:
-        """What comes after [DONE]; whether it should not have. The caller's stream may be over by then."""
+        """Discard what comes after [DONE]. Return whether it should not have come. The caller's stream may have ended."""
         surplus = self.relay.discard(rest)
         self._count()
         return surplus
 
     async def read_rest(self) -> None:
-        """Read to the end for nobody."""
+        """Read to the end and discard the events."""
         while not self.ended:
             await self.read()
 
     @property
     def stop(self) -> str | None:
-        """The stop that ended it."""
+        """The stop string that ended the stream."""
         return (self._stops.matched_stop or self._stops.reported_stop) if self._stops is not None else None
 
     def close(self) -> None:
-        """Done with it, read to its end or not."""
+        """Release the response, whether it was read to its end or not."""
         self.response.close()
         self._count()
 
     def _count(self) -> None:
-        found = self.relay.normalised
-        if found > self._counted:
-            self._metrics.count("lockgate_sse_normalised", (), found - self._counted)
-            self._counted = found
+        irregularities = self.relay.normalised
+        if irregularities > self._counted:
+            self._metrics.count("lockgate_sse_normalised", (), irregularities - self._counted)
+            self._counted = irregularities
 
 
 def record_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
-    """Note on the attempt what its only stream told so far."""
+    """Record on the attempt what its only stream has brought so far."""
     attempt, relay = exchange.attempt, stream.relay
     attempt.usage, attempt.finish_reasons, attempt.chunks = relay.usage, relay.finish_reasons, relay.chunks
     attempt.stop_matched = stream.stop
 
 
 async def open_upstream(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
-    """Send, and read up to the first events that say something. Nothing goes to the caller."""
+    """Send, and read up to the first events with content. Nothing is sent to the caller."""
     if not exchange.backend.finishes_reading:
         return await _begin(exchange, body, usage_asked)
 
@@ -107,12 +155,12 @@ async def open_upstream(exchange: UpstreamExchange, body: Body, *, usage_asked: 
         finally:
             stream.close()
 
-    return await outlive.shield_from_disconnect(exchange, _begin(exchange, body, usage_asked), rest)
+    return await after_disconnect.shield_from_disconnect(exchange, _begin(exchange, body, usage_asked), rest)
 
 
 async def _begin(exchange: UpstreamExchange, body: Body, usage_asked: bool) -> UpstreamStream:
     response = await exchange.send(body)
-    stream = UpstreamStream(response, *exchange.new_relay(body, usage_asked=usage_asked), exchange.metrics)
+    stream = UpstreamStream(exchange, response, body, usage_asked=usage_asked)
     try:
         stream.first = await stream.read()
     except BaseException:
@@ -122,7 +170,7 @@ async def _begin(exchange: UpstreamExchange, body: Body, usage_asked: bool) -> U
 
 
 async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
-    """The stream's head, its first events and all that follow, as they come; then [DONE]."""
+    """Send the head, the first events and all that follow as they come; then [DONE]."""
     call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     out = stream.first
     try:
@@ -140,10 +188,11 @@ async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> Non
                 attempt.time_info = time_info.read_event_times(out) or attempt.time_info
             out = await stream.read()
         if call.wants_receipt:
-            attempt.time_info = time_info.read_event_times(out) or time_info.read_times(stream.relay.usage_event) or attempt.time_info
+            last = time_info.read_event_times(out) or time_info.read_times(stream.relay.usage_event)
+            attempt.time_info = last or attempt.time_info
     except asyncio.CancelledError:
-        if outlive.should_finish(exchange):
-            await outlive.finish_reading(exchange, stream.read_rest())
+        if after_disconnect.should_finish(exchange):
+            await after_disconnect.finish_reading(exchange, stream.read_rest())
         raise
     finally:
         stream.close()
@@ -152,7 +201,7 @@ async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> Non
 
 
 async def open_stream(exchange: UpstreamExchange, response: Response) -> None:
-    """The head of the caller's stream."""
+    """Claim the caller and send the head of the stream."""
     call = exchange.call
     exchange.caller.claim()
     call.status, call.answered_by = 200, exchange.attempt
@@ -163,17 +212,17 @@ async def open_stream(exchange: UpstreamExchange, response: Response) -> None:
 
 
 async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) -> None:
-    """The last events, the receipt where it was asked for, and [DONE]."""
+    """Send the last events, the receipt if requested, and [DONE]."""
     call, attempt = exchange.call, exchange.attempt
     call.stream_end = "ok"
     attempt.ended_at = time.monotonic()
     if exchange.json_streams:
-        notes = [note for watched in exchange.json_streams for note in watched.notes()]
+        notes = [note for json_stream in exchange.json_streams for note in json_stream.notes()]
         attempt.adjustments = [*attempt.adjustments, *dict.fromkeys(notes)]
     if call.wants_usage:
         out += _own_usage(exchange, opening)
     if call.wants_receipt:
-        attempt.time_info = attempt.time_info or exchange.times() or time_info.measured(call, attempt)
+        attempt.time_info = attempt.time_info or time_info.of_exchange(exchange) or time_info.measured(call, attempt)
         accounting.settle(call)
         attempt.ms = exchange.elapsed_ms()
         out += receipt.receipt_chunk(call, opening)
@@ -181,7 +230,7 @@ async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) 
 
 
 def _own_usage(exchange: UpstreamExchange, opening: OpeningChunk) -> bytes:
-    """The chunk with a usage that no upstream told: of a stream that we ended at a stop, or that was gone on with elsewhere."""
+    """Return the usage chunk of a stream that the gateway ended at a stop string or continued elsewhere, else nothing."""
     call, attempt = exchange.call, exchange.attempt
     if call.transcript is not None and call.transcript.handovers:
         accounting.settle(call)

@@ -1,22 +1,25 @@
-"""How long an answer's parts took, in seconds: as the provider says, or measured by us and marked so.
+"""The times of an answer's parts in seconds, shown in the receipt as `time_info`: reported by the provider, or measured here.
 
-Shown in the receipt as `time_info`, for callers who ask for the receipt: a field of the request's body could be another provider's
-parameter, and the receipt is where everything is told that OpenAI's format has no place for.
+In the body they could collide with another provider's parameter, so only callers that request the receipt get them.
 
 provider   Cerebras' `time_info`, Groq's times within `usage`, the timings of the local engine
-measured   queue_time until the request was sent; in a stream prompt_time until the first content and completion_time from there on.
-           A JSON answer comes at once: prompt_time is null, and completion_time is all the time upstream
+measured   queue_time until the request was sent; in a stream prompt_time until the first content, then completion_time.
+           A JSON answer arrives at once: prompt_time is null, and completion_time is all the time upstream
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from gateway.call import Attempt, Call
+from providers.base import TIMES
+
+if TYPE_CHECKING:
+    from gateway.response.upstream_exchange import UpstreamExchange
 
 NAMES = ("queue_time", "prompt_time", "completion_time", "total_time")
 _MARKS = (b'"time_info"', b'"total_time"')
@@ -24,12 +27,12 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def has_times(data: bytes) -> bool:
-    """Whether an answer or a piece of a stream could say how long it took."""
+    """Whether an answer or a piece of a stream may contain times."""
     return any(mark in data for mark in _MARKS)
 
 
 def read_times(data: bytes) -> dict[str, Any] | None:
-    """What a JSON answer or one chunk says about its times."""
+    """Return the times in a JSON answer or one chunk."""
     if not has_times(data):
         return None
     try:
@@ -41,18 +44,24 @@ def read_times(data: bytes) -> dict[str, Any] | None:
 
 
 def read_event_times(events: bytes) -> dict[str, Any] | None:
-    """What the last of these events that says anything says."""
+    """Return the times in the last of these events that has any."""
     found = [read_times(event.removeprefix(b"data: ")) for event in events.split(b"\n\n") if event]
     return next((one for one in reversed(found) if one is not None), None)
 
 
 def from_provider(times: Mapping[str, float]) -> dict[str, Any]:
-    """A provider's own times, in seconds; those that it does not state are null."""
+    """Return a provider's own times in seconds. Those that it does not report are null."""
     return {**{name: times.get(name) for name in NAMES}, "source": "provider"}
 
 
+def of_exchange(exchange: UpstreamExchange) -> dict[str, Any] | None:
+    """Return the times that the decoder of the only upstream request reported, if any."""
+    times = exchange.options.memo.get(TIMES) if exchange.upstream_calls == 1 else None
+    return from_provider(times) if times else None
+
+
 def measured(call: Call, attempt: Attempt) -> dict[str, Any]:
-    """Our own clock's word on a call that ends now."""
+    """Return the times that this process measured of a call that ends now."""
     now = time.monotonic()
     spoke = call.first_byte_at if call.stream and call.first_byte_at else 0.0
     return {

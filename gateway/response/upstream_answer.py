@@ -1,4 +1,4 @@
-"""Upstream answers, read whole: JSON, errors, streams for callers who did not ask for one; and the headers that go with each."""
+"""Reads an upstream's JSON answer or error, and collects a stream for a caller who requested none."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _STATUS_OF = {
     "not_found_error": 404,
     "insufficient_quota": 429,
 }
-"""Error types and codes of OpenAI, Anthropic and vLLM that have no number beside them."""
+"""The status of error types and codes of OpenAI, Anthropic and vLLM that come without one."""
 
 
 
 
 def is_event_stream(response: Response) -> bool:
-    """Whether the answer says it is a stream of events."""
+    """Whether the response is declared as an event stream."""
     for name, value in response.headers:
         if name == b"content-type":
             return value.lstrip()[:17].lower() == b"text/event-stream"
@@ -55,9 +55,9 @@ def is_event_stream(response: Response) -> bool:
 
 
 async def read_failure(response: Response, target: Target, limit: int) -> Failure:
-    """What an answer with an error status means; at most `limit` bytes of it are read."""
+    """Return what a response with an error status means. At most `limit` bytes of it are read."""
     body = b""
-    with contextlib.suppress(UpstreamError):  # the status is known: a body that breaks off changes nothing
+    with contextlib.suppress(UpstreamError):  # the status is known, so a truncated body is enough
         while len(body) < limit and (piece := await response.read()):
             body += piece
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
@@ -65,7 +65,7 @@ async def read_failure(response: Response, target: Target, limit: int) -> Failur
 
 
 async def read_json(response: Response, target: Target, options: Options, limit: int) -> Answer:
-    """A JSON answer; StreamFailure when it is an error in disguise or no answer at all."""
+    """Read a JSON answer; StreamFailure if it is a disguised error or no answer."""
     body = await response.body(limit)
     if b'"error"' in body[:512]:
         failure = _disguised(target, body)
@@ -73,20 +73,20 @@ async def read_json(response: Response, target: Target, options: Options, limit:
             raise StreamFailure(failure)
     try:
         if not body.isascii():
-            body.decode()  # the JSON decoder does not look into what it passes on unread
+            body.decode()  # the JSON decoder does not check what it passes on unread
         return target.kind.decode(body, target, options)
     except UNREADABLE_ERRORS:
         raise StreamFailure(NOT_AN_ANSWER) from None
 
 
 async def read_unstreamed(response: Response, target: Target, limit: int) -> Failure:
-    """A stream was asked for and something else came with status 200: usually an error."""
+    """Return what a response with status 200 means that is not the requested stream: usually an error."""
     body = await response.body(limit)
     return _disguised(target, body) or Failure("bad_body", "a stream was asked for and the answer is none")
 
 
 def _disguised(target: Target, body: bytes) -> Failure | None:
-    """The failure that a body with status 200 holds, if it holds one."""
+    """Return the failure in a body with status 200, if there is one."""
     try:
         found = _decode_error(body)
     except (msgspec.DecodeError, RecursionError):
@@ -95,7 +95,7 @@ def _disguised(target: Target, body: bytes) -> Failure | None:
 
 
 def inband_failure(target: Target, data: bytes) -> Failure:
-    """An error object without an HTTP status of its own: the status it names, or that its type stands for, else 500."""
+    """Return the failure of an error object without an HTTP status: the status it names or its type implies, else 500."""
     status = 500
     try:
         found = _decode_error(data)
@@ -123,7 +123,7 @@ def _status(word: Any) -> int | None:
 
 
 def collecting_relay(target: Target, options: Options) -> Relay:
-    """The state of a stream that becomes one JSON answer."""
+    """Return a relay for a stream that becomes one JSON answer."""
     return Relay(
         decoder=target.kind.decoder(target, options),
         usage_asked=True,
@@ -133,7 +133,7 @@ def collecting_relay(target: Target, options: Options) -> Relay:
 
 
 async def collect_stream(response: Response, target: Target, relay: Relay) -> Answer:
-    """One JSON answer out of a stream, for a provider that is always asked to stream."""
+    """Collect a stream into one JSON answer, for a provider that only streams."""
     if not is_event_stream(response):
         raise StreamFailure(await read_unstreamed(response, target, 1 << 20))
     whole = Aggregate()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.emulate import json_mode, logits
+from gateway.emulate.adapt import adapt_body
 from gateway.errors import BadRequest, from_refusal, unreadable
 from gateway.tokens.estimate import estimate_prompt, output_cap
-from providers.base import Options, Refusal, Target
+from providers.base import Refusal, Target
 
 if TYPE_CHECKING:
     from gateway.call import Call
@@ -102,11 +102,7 @@ class RouteQuery:
         body = self._call.body
         assert body is not None
         try:
-            if self._call.operation == "logits" and not logits.is_native(target.kind):
-                request = logits.read_request(body)
-                logits.adapt(logits.to_chat(body, request), request, target, Options(strict=True))
-            else:
-                json_mode.adapt(body.copy(), target, Options(True, self._call.stream, self._call.operation))
+            adapt_body(body.copy(), target, self._call.operation, strict=True, stream=self._call.stream)
         except Refusal as refusal:
             return refusal
         except (msgspec.DecodeError, RecursionError) as error:

@@ -6,32 +6,19 @@ the server, once: the path that is routed is the path that is authorized.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from gateway.dialects import DIALECTS, PREFIXES, Dialect, call_paths
 from gateway.http.caller import Send
 from gateway.http.json_body import Receive
 from gateway.runtime.gateway import Gateway
 from gateway.server.endpoints import Endpoints
-from providers.base import Operation
 
 Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
-
-PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", "/api/inference/v1", "/serverless/v1", "/dedicated/v1")
-"""Path prefixes that clients use: OpenAI's, none, then those of Groq, Fireworks, Goodfire and (two) Friendli."""
-
-OPERATIONS: dict[str, Operation] = {
-    "/chat/completions": "chat",
-    "/chat/logits": "logits",
-    "/chat-attribution/compute-logits": "logits",
-}
-"""Paths after a prefix that the pipeline handles itself. The last one is Goodfire's."""
-
-CALL_PATHS: dict[str, Operation] = {prefix + path: operation for prefix in PREFIXES for path, operation in OPERATIONS.items()}
-
 
 EXPOSED_HEADERS = (
     "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "server-timing",
@@ -40,16 +27,17 @@ EXPOSED_HEADERS = (
 """Our headers that scripts in a browser may read, besides the rate-limit headers."""
 
 
-def build_app(gateway: Gateway) -> Asgi:
+def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
     """Return the callers' ASGI application. Each call is served by the generation that is current when it begins."""
-    other_routes: Any = _other_routes(gateway)
+    dialect_of = call_paths(dialects)
+    other_routes: Any = _other_routes(gateway, tuple(dialect_of))
     with_cors: dict[tuple[str, ...], Any] = {}
 
     def dispatch(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
-            operation = CALL_PATHS.get(scope["path"])
-            if operation is not None and scope["method"] == "POST":
-                return gateway.generation.pipeline.serve(operation, scope, receive, send)
+            dialect = dialect_of.get(scope["path"])
+            if dialect is not None and scope["method"] == "POST":
+                return gateway.generation.pipeline.serve(dialect, scope, receive, send)
         return other_routes(scope, receive, send)  # type: ignore[no-any-return]
 
     def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
@@ -76,7 +64,7 @@ def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:
     )
 
 
-def _other_routes(gateway: Gateway) -> Starlette:
+def _other_routes(gateway: Gateway, paths: Sequence[str]) -> Starlette:
     """Return the application for every path except model calls."""
     endpoints = Endpoints(gateway)
     routes = [
@@ -89,7 +77,7 @@ def _other_routes(gateway: Gateway) -> Starlette:
             ("/tcp_warming", endpoints.tcp_warming, "GET"),
         )
     ]
-    routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in CALL_PATHS]
+    routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in paths]
     app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
     app.router.redirect_slashes = False
     return app

@@ -1,4 +1,4 @@
-"""What changes chunks on their way to the caller: stops, JSON mode, Goodfire's form, the rest of a stream that broke."""
+"""Base class of filters that rewrite the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from providers.base import StreamDecoder
 
 
 class ChunkFilter(ABC):
-    """A stream decoder after `inner`, which (if there is one) has made OpenAI chunks of the events."""
+    """A stream decoder that filters the OpenAI chunks of `inner`, or of the upstream if there is no `inner`."""
 
     def __init__(self, inner: StreamDecoder | None) -> None:
         self._inner = inner
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """The chunks to send for one event."""
+        """Return the chunks to send for one event."""
         chunks = self._inner.feed(event, data) if self._inner is not None else (data,)
         return [kept for chunk in chunks for kept in self._pass(chunk)]
 
     def end(self) -> Sequence[bytes]:
-        """What `inner` adds at the end."""
+        """Return what `inner` adds at the end."""
         chunks = self._inner.end() if self._inner is not None else ()
         return [kept for chunk in chunks for kept in self._pass(chunk)]
 
     @abstractmethod
     def _pass(self, data: bytes) -> Sequence[bytes]:
-        """What is sent for one chunk, or for [DONE]."""
+        """Return what is sent for one chunk, or for [DONE]."""

@@ -1,21 +1,21 @@
-"""What the relay reads of a stream's chunks, and nothing more: everything else goes on as the bytes it is."""
+"""Typed reading of chat chunks: only what the relay needs; everything else is passed on as bytes."""
 
 from __future__ import annotations
 
 import msgspec
 
 UNREADABLE_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""What reading an upstream's JSON raises where it is not what its provider documents: a number for an object, a word for a list."""
+"""What reading an upstream's JSON raises if it differs from the documentation: a number instead of an object, for example."""
 _ABSENT = msgspec.Raw(b"")
 
 
 def is_present(value: msgspec.Raw) -> bool:
-    """Whether a value is there: neither absent nor null (msgspec cannot type `Raw | None`)."""
+    """Whether a value is neither absent nor null (msgspec cannot type `Raw | None`)."""
     return len(value) != 0 and bytes(value) != b"null"
 
 
 def is_text(data: bytes) -> bool:
-    """Whether it is UTF-8: what is passed on unread is not looked at by the JSON decoder."""
+    """Whether the bytes are UTF-8. The JSON decoder does not check what it passes on unread."""
     if not data.isascii():
         try:
             data.decode()
@@ -25,14 +25,14 @@ def is_text(data: bytes) -> bool:
 
 
 class ReadChoice(msgspec.Struct, gc=False):
-    """A choice: whose, and whether it is over."""
+    """The index of a choice, and its finish reason once it has ended."""
 
     index: int = 0
     finish_reason: str | None = None
 
 
 class ReadChunk(msgspec.Struct, gc=False):
-    """A chunk: its choices, and whether it tells a usage or is an error."""
+    """The choices of a chunk, and its usage or error if it has one."""
 
     choices: list[ReadChoice] | None = None
     usage: msgspec.Raw = _ABSENT
@@ -41,14 +41,14 @@ class ReadChunk(msgspec.Struct, gc=False):
 
 
 class _Opening(msgspec.Struct):
-    """A choice of the first events: has anything been said yet?"""
+    """A choice of the first events: does it have content yet?"""
 
     delta: dict[str, msgspec.Raw] | None = None
     text: msgspec.Raw = _ABSENT
 
 
 class OpeningChunk(msgspec.Struct):
-    """What every chunk of a stream repeats, and what its choices say."""
+    """The identity that every chunk of a stream repeats, and its choices."""
 
     id: str | None = None
     created: int | None = None

@@ -1,15 +1,14 @@
-"""One upstream stream on its way to the caller: bytes as they are, unless something must change.
+"""Relays one upstream stream to the caller: the bytes as they are, unless something must change.
 
-Sans I/O: `feed` takes what arrived and returns what to send; `end` is called once when the upstream has no more. Every event is
-checked (it is JSON, it is no error) and read for finish reasons and usage by one typed decode, 0.25 us for 230 bytes, which is
-less than three substring searches over the same bytes; nothing is decoded into Python objects that is not used, and a piece that
-needs no change is returned as the very bytes that came in.
+`feed` takes the bytes that arrived and returns those to send. `end` is called once when the upstream ends. One typed decode checks
+each event (it is JSON and no error) and reads finish reasons and usage: 0.25 us for 230 bytes, less than three substring searches.
+Unused values are not decoded, and a piece that needs no change is returned as the bytes that came in.
 
-What holds for every stream (faults.md, "Streaming semantics"):
+Rules for every stream:
 - nothing is released before the first content, so that another target can still take over;
-- success is a finish reason for every choice and exactly one [DONE]; the end without a finish reason is a failure;
-- once something was sent, the events that arrived before a failure are sent before it, read together or not;
-- usage is known to us, and shown to the caller only when asked: in one last chunk with `choices: []`.
+- success is a finish reason for every choice and exactly one [DONE]; an end without a finish reason is a failure;
+- once something was sent, the events that arrived before a failure are sent before it, whether or not they were read together;
+- usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
 
 DONE = b"data: [DONE]\n\n"
 MAX_HELD_BYTES = 4096
-"""Bytes of preamble kept back before the first content; more than that is sent on."""
+"""Maximum size of the preamble that is held before the first content. A longer one is released."""
 
 _PLAIN_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"})
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
@@ -45,7 +44,7 @@ InbandFailure = Callable[[bytes], Failure]
 
 
 class Relay:
-    """The state of one stream between an upstream and a caller."""
+    """The state machine of one relayed stream."""
 
     __slots__ = (
         "_choices", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_read_usage",
@@ -62,9 +61,9 @@ class Relay:
         max_events: float = float("inf"),
         choices: int = 1,
     ) -> None:
-        """`fail` turns an error event's data into a Failure; `read_usage` a usage object into Usage, None when it is garbage.
+        """`fail` makes a Failure of an error event; `read_usage` a Usage of a usage object, or None if it is invalid.
 
-        `most` are the content events after which a stream that does not end is cut off; `choices` is how many were asked for.
+        A stream with more than `max_events` content events is ended. `choices` is the number of choices requested.
         """
         self._decoder = decoder
         self._usage_asked = usage_asked
@@ -83,22 +82,22 @@ class Relay:
         self._surplus = 0
         """Events after [DONE]."""
         self.started = False
-        """Something was said: from here on the answer belongs to this upstream."""
+        """Content was released: from here on the answer belongs to this upstream."""
         self.done = False
-        """[DONE] or a failure came; what follows is not read."""
+        """[DONE] or a failure arrived. What follows is not read."""
         self.usage: Usage | None = None
         self.finish_reasons: tuple[str | None, ...] = ()
         self.chunks = 0
         self.opening = OpeningChunk()
-        """The first chunk's identity, for chunks that we add."""
+        """Identity of the first chunk, for chunks that the gateway adds."""
 
     @property
     def normalised(self) -> int:
-        """How many irregularities of the upstream's stream were smoothed."""
+        """Number of irregularities that were removed from the stream."""
         return self._parser.normalised + self._surplus
 
     def discard(self, rest: bytes) -> bool:
-        """What came after [DONE] and goes to nobody; whether there were events after it, which count as irregularities."""
+        """Discard what comes after [DONE]. Return whether there were events, which count as irregularities."""
         try:
             self._surplus += len(self._parser.feed(rest))
         except EventTooLargeError:
@@ -107,17 +106,17 @@ class Relay:
 
     @property
     def usage_event(self) -> bytes:
-        """The upstream's last word on usage, shown to the caller or not; b"" when there was none."""
+        """The last usage chunk of the upstream, whether it is shown or not; empty if there was none."""
         return self._usage_event or b""
 
     @property
     def finished(self) -> bool:
-        """Every choice that began has its finish reason, and without a [DONE] every one that was asked for."""
+        """Whether every choice that began has a finish reason; without [DONE], every choice that was requested."""
         said_all = self.done and self._failure is None
         return len(self._finished) > self._highest and (said_all or len(self._finished) >= self._choices)
 
     def feed(self, piece: bytes) -> bytes:
-        """What to send for a piece of the upstream's body; b"" while nothing is to be sent yet. StreamFailure when it is bad."""
+        """Return what to send for a piece of the response body, possibly nothing yet; StreamFailure if it is bad."""
         parser = self._parser
         out: list[bytes] = []
         try:
@@ -136,7 +135,7 @@ class Relay:
         return sent
 
     def _pass(self, whole: bytes) -> bytes:
-        """What to send for whole events. Where a part of them needs a closer look, only that part gets it; the rest is put back."""
+        """Return what to send for complete events. If a part of them needs a closer look, the rest is put back."""
         if self._decoder is None and self._parser.plain:
             if self.started and self._take_plain(whole):
                 return whole
@@ -154,7 +153,7 @@ class Relay:
         return self._release() + out if self._held else out
 
     def _take_plain(self, whole: bytes) -> bool:
-        """Whether these events go on as they are: ordinary chunks, read together in one decode. Nothing is noted otherwise."""
+        """Read ordinary chunks in one decode. Return False, and record nothing, if they cannot be passed on as they are."""
         if whole[:6] != b"data: " or not is_text(whole):
             return False
         try:
@@ -191,7 +190,7 @@ class Relay:
                 yield name if chunk is data else "", chunk
 
     def _take(self, events: Iterable[Event], plain: bytes | None) -> bytes:
-        """The bytes for these events: `plain` itself when every one of them goes on as it is."""
+        """Return the bytes for these events: `plain` itself if every one of them is passed on as it is."""
         whole = iter(events)
         if self._decoder is not None:
             events, plain = self._translate(self._decoder, whole), None
@@ -212,7 +211,7 @@ class Relay:
         return b"".join([b"data: " + data + b"\n\n" for data in kept])
 
     def _check(self, events: Iterable[Event], kept: list[bytes], plain: bool) -> bool:
-        """Read every event and append to `kept` what goes on of it; whether that is all of them as they came."""
+        """Read every event and append to `kept` what is passed on. Return whether that is all of them, unchanged."""
         unchanged = plain
         for name, data in events:
             if not plain and b"\n" in data:
@@ -273,7 +272,7 @@ class Relay:
                     self.started = True
 
     def _keep_usage(self, data: bytes, chunk: ReadChunk) -> bytes | None:
-        """Take the usage out of an event. What is left to send, or None when nothing is."""
+        """Remove the usage from an event. Return what is left to send, or None."""
         body = Body(data)
         raw = body.get("usage")
         usage = self._read_usage(raw)
@@ -298,9 +297,9 @@ class Relay:
         return held
 
     def end(self) -> bytes:
-        """What to send when the upstream has ended or [DONE] came: held text, usage if asked. [DONE] is left to the caller of this.
+        """Return what to send when the upstream ended or [DONE] came: held events and the usage if requested, without [DONE].
 
-        StreamFailure("truncated") when the stream ended without a finish reason for every choice it began.
+        StreamFailure("truncated") if the stream ended without a finish reason for every choice that began.
         """
         out = b""
         if not self.done:
@@ -312,7 +311,7 @@ class Relay:
                     raise
                 if not self.finished:
                     raise StreamFailure(Failure("truncated", "the stream ended inside an event")) from None
-                self._failure = None  # all was said: a fragment after it is missed by nobody
+                self._failure = None  # the answer is complete: a fragment after it does not matter
         self._raise_failure()
         if not self.finished:
             raise StreamFailure(Failure("truncated" if self.started else "closed_pre", "the stream ended without a finish reason"))
@@ -327,7 +326,7 @@ class Relay:
 
 
 def _usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:
-    """The chunk that shows a usage: no choices, a total."""
+    """Return a chunk that shows a usage: no choices, and a total."""
     if "total_tokens" not in raw:
         body.set("usage", {**raw, "total_tokens": usage.prompt_tokens + usage.completion_tokens})
     if body.raw("choices") != b"[]":

@@ -1,25 +1,25 @@
-"""Server-sent events, bytes in and events out, for any chunking and any of the three line ends.
+"""Parses server-sent events: bytes in, events out, however the bytes are split and with any of the three line ends.
 
-The parser is a pure state machine. Lines end at CR, LF or CRLF and nowhere else (U+2028, U+2029 and U+0085 are ordinary text
-inside JSON). What OpenAI's clients choke on (`id:`, `retry:`, empty data, a byte order mark) is left out; what the format allows
-anyway (a byte order mark, other line ends) is not counted as an irregularity.
+The parser is a pure state machine. Lines end at CR, LF or CRLF and nowhere else (U+2028, U+2029 and U+0085 are ordinary text in
+JSON). It removes what OpenAI's clients reject (`id:`, `retry:`, empty data, a byte order mark). What the format allows anyway (a
+byte order mark, other line ends) is not counted as an irregularity.
 """
 
 from __future__ import annotations
 
 Event = tuple[str, bytes]
-"""The `event:` name ("" if none) and the data, several data lines joined by LF."""
+"""The `event:` name ("" if none) and the data. Several data lines are joined by LF."""
 
 MAX_EVENT_BYTES = 1 << 20
-"""Bytes that one event may take before the stream is given up."""
+"""Maximum size of one event."""
 
 
 class EventTooLargeError(ValueError):
-    """An event grew past MAX_EVENT without ending."""
+    """An event exceeds MAX_EVENT_BYTES."""
 
 
 class EventParser:
-    """Events of one stream. `feed` returns the events that a piece completes; `end` what an unterminated last event held."""
+    """The parser of one stream. `feed` returns the events that a piece completes, `end` an unterminated last event."""
 
     __slots__ = ("_after_cr", "_data", "_data_size", "_name", "_pending", "_start", "normalised", "plain")
 
@@ -31,17 +31,17 @@ class EventParser:
         self._start = True
         self._after_cr = False
         self.plain = True
-        """So far every event was one `data: ` line and a blank line after it: the bytes may go on as they are."""
+        """Every event so far was one `data: ` line and a blank line: the bytes may be passed on as they are."""
         self.normalised = 0
-        """How many fields and empty events were left out on the way."""
+        """Number of fields and empty events that were removed."""
 
     def feed(self, piece: bytes) -> list[Event]:
-        """The events completed by `piece`; EventTooLarge when one passes MAX_EVENT."""
+        """Return the events that `piece` completes; EventTooLargeError if one exceeds MAX_EVENT_BYTES."""
         whole = self.cut(piece)
         return self.split(whole) if whole else []
 
     def cut(self, piece: bytes) -> bytes:
-        """The bytes of the events that `piece` completes, while `plain`; otherwise all there is. The rest is kept for the next piece."""
+        """Return the bytes of the events that `piece` completes, if `plain`, else everything. The rest is kept for the next piece."""
         if self._pending:
             piece = self._pending + piece
             self._pending = b""
@@ -63,11 +63,11 @@ class EventParser:
         return piece[:end]
 
     def unread(self, rest: bytes) -> None:
-        """Put events back that `cut` returned; the next `cut` returns them again."""
+        """Put back events that `cut` returned. The next `cut` returns them again."""
         self._pending = rest + self._pending
 
     def _skip_mark(self, piece: bytes) -> bytes:
-        """Leave out a byte order mark at the very start."""
+        """Remove a byte order mark at the start."""
         if piece in (b"", b"\xef", b"\xef\xbb"):
             self._pending = piece
             return b""
@@ -77,7 +77,7 @@ class EventParser:
         return piece
 
     def split(self, whole: bytes) -> list[Event]:
-        """The events in what `cut` returned. The common case needs no loop over lines."""
+        """Return the events in the result of `cut`. The common case needs no loop over lines."""
         if not self.plain:
             return self._feed_lines(whole)
         events: list[Event] = []
@@ -95,7 +95,7 @@ class EventParser:
         self._pending = rest
 
     def _feed_lines(self, piece: bytes) -> list[Event]:
-        """Any input, line by line. A CR at the very end ends its line at once; an LF that follows it in the next piece belongs to it."""
+        """Parse any input line by line. A CR ends its line at once, even if the next piece begins with the LF that belongs to it."""
         if self._after_cr and piece:
             piece = piece.removeprefix(b"\n")
             self._after_cr = False
@@ -139,20 +139,20 @@ class EventParser:
         self._name = ""
 
     def end(self) -> list[Event]:
-        """The last event, when the stream ended without the blank line after it."""
+        """Return the last event if the stream ended without a blank line after it."""
         pending, self._pending = self._pending, b""
         self.plain = False
         return self._feed_lines(pending + b"\n\n")
 
 
 def first_two_end(whole: bytes) -> int:
-    """Where the first two events end: role and first content, as a rule."""
+    """Return where the first two events end: usually the role and the first content."""
     second = whole.find(b"\n\n", whole.find(b"\n\n") + 2)
     return len(whole) if second < 0 else second + 2
 
 
 def last_three_start(whole: bytes) -> int:
-    """Where the last three events begin: finish, usage and [DONE], as a rule. 0 when there are no more."""
+    """Return where the last three events begin: usually finish, usage and [DONE]. Return 0 if there are no more than three."""
     at = len(whole) - 2
     for _ in range(3):
         at = whole.rfind(b"\n\n", 0, at)

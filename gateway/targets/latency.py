@@ -71,6 +71,13 @@ class Latency:
         if self._histograms is None:
             self._histograms = [LatencyHistogram(), LatencyHistogram()]
 
+    def record_attempt(self, sent_at: float, first_byte_at: float, *, stream: bool) -> None:
+        """Record the time to the first byte of an attempt, or how long it waited in vain if no first byte followed."""
+        if first_byte_at >= sent_at:
+            self.record(first_byte_at - sent_at, stream=stream)
+        else:
+            self.record_timeout(self._clock() - sent_at, stream=stream)
+
     def record(self, seconds: float, *, stream: bool) -> None:
         """Record the time to a stream's first event, or to a whole answer."""
         now = self._clock()

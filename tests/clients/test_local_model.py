@@ -52,7 +52,7 @@ def said(answer: Any) -> str:
     return text
 
 
-def test_an_answer_is_real_text_with_usage(client: openai.OpenAI, figure: Figure) -> None:
+def test_an_answer_has_text_and_usage(client: openai.OpenAI, figure: Figure) -> None:
     began = time.monotonic()
     answer = ask(client)
     figure("whole answer", time.monotonic() - began, "s")
@@ -64,7 +64,7 @@ def test_an_answer_is_real_text_with_usage(client: openai.OpenAI, figure: Figure
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
-def test_a_stream_says_the_same_piece_by_piece(client: openai.OpenAI, figure: Figure) -> None:
+def test_a_stream_has_the_text_of_the_json_answer(client: openai.OpenAI, figure: Figure) -> None:
     whole = said(ask(client))
     began = time.monotonic()
     stream = ask(client, stream=True, stream_options={"include_usage": True})
@@ -83,7 +83,7 @@ def test_any_model_name_is_answered_by_default(client: openai.OpenAI) -> None:
     assert answer.choices[0].message.content
 
 
-def test_the_same_seed_says_the_same_and_others_say_something_else(client: openai.OpenAI) -> None:
+def test_a_seed_reproduces_its_text_and_other_seeds_vary_it(client: openai.OpenAI) -> None:
     def with_seed(seed: int) -> str:
         return said(ask(client, STORY, seed=seed, temperature=1, max_tokens=16))
 
@@ -100,13 +100,13 @@ def test_a_stop_string_ends_the_text_before_it(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("cap", ["max_tokens", "max_completion_tokens"])
-def test_the_cap_on_tokens_ends_in_length(client: openai.OpenAI, cap: str) -> None:
+def test_a_token_limit_ends_the_answer_with_length(client: openai.OpenAI, cap: str) -> None:
     answer = ask(client, STORY, **{cap: 7})
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage.completion_tokens == 7
 
 
-def test_log_probabilities_come_for_every_token(client: openai.OpenAI) -> None:
+def test_every_token_has_log_probabilities(client: openai.OpenAI) -> None:
     answer = ask(client, logprobs=True, top_logprobs=3, max_tokens=6)
     tokens = answer.choices[0].logprobs.content
     assert len(tokens) == answer.usage.completion_tokens
@@ -117,26 +117,26 @@ def test_log_probabilities_come_for_every_token(client: openai.OpenAI) -> None:
         assert max(other.logprob for other in token.top_logprobs) >= token.logprob - 1e-4
 
 
-def test_more_alternatives_than_openai_gives_are_refused(client: openai.OpenAI) -> None:
+def test_more_than_20_top_logprobs_are_refused(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, logprobs=True, top_logprobs=21)
     assert caught.value.param == "top_logprobs"
 
 
-def test_an_answer_held_to_a_schema_fits_it(client: openai.OpenAI) -> None:
+def test_an_answer_with_a_json_schema_is_valid(client: openai.OpenAI) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY_SCHEMA, "strict": True}}
     answer = ask(client, response_format=form, max_tokens=120)
     jsonschema.validate(json.loads(said(answer)), CITY_SCHEMA)
 
 
-def test_a_streamed_answer_held_to_a_schema_fits_it_too(client: openai.OpenAI) -> None:
+def test_a_stream_with_a_json_schema_is_valid(client: openai.OpenAI) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY_SCHEMA}}
     chunks = ask(client, response_format=form, max_tokens=120, stream=True)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     jsonschema.validate(json.loads(text), CITY_SCHEMA)
 
 
-def test_json_mode_answers_an_object(client: openai.OpenAI) -> None:
+def test_json_mode_returns_an_object(client: openai.OpenAI) -> None:
     messages = [{"role": "user", "content": "Reply as a JSON object with the keys name and age for a man called John."}]
     answer = ask(client, messages, response_format={"type": "json_object"}, max_tokens=200)
     assert isinstance(json.loads(said(answer)), dict)
@@ -163,13 +163,13 @@ def test_a_forced_tool_call_is_made(client: openai.OpenAI, choice: Any, stream: 
     assert finish == "tool_calls"
 
 
-def test_several_choices_come_from_one_call(client: openai.OpenAI) -> None:
+def test_n_returns_several_choices(client: openai.OpenAI) -> None:
     answer = ask(client, STORY, n=3, seed=1, temperature=1, max_tokens=8)
     assert [choice.index for choice in answer.choices] == [0, 1, 2]
     assert all(choice.message.content for choice in answer.choices)
 
 
-async def test_four_streams_run_at_once_and_each_is_its_own(local_gateway: RunningGateway, figure: Figure) -> None:
+async def test_four_concurrent_streams_do_not_mix(local_gateway: RunningGateway, figure: Figure) -> None:
     questions = ["What is the capital of France?", "What is the capital of Italy?", "Name a colour.", "Say hello."]
 
     async def one(client: openai.AsyncOpenAI, question: str) -> str:
@@ -186,7 +186,7 @@ async def test_four_streams_run_at_once_and_each_is_its_own(local_gateway: Runni
     assert len(set(alone)) == 4
 
 
-async def test_callers_who_leave_free_the_slots_for_others(local_gateway: RunningGateway, figure: Figure) -> None:
+async def test_disconnects_free_the_slots_of_the_engine(local_gateway: RunningGateway, figure: Figure) -> None:
     """Four callers take every slot for a long story and leave; the next caller is answered long before those stories could have ended."""
     async with openai.AsyncOpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as client:
         streams: list[Any] = [
@@ -204,7 +204,7 @@ async def test_callers_who_leave_free_the_slots_for_others(local_gateway: Runnin
         assert time.monotonic() - began < 30
 
 
-def test_what_was_set_for_the_caller_is_on_the_receipt(client: openai.OpenAI) -> None:
+def test_defaults_set_by_the_gateway_are_on_the_receipt(client: openai.OpenAI) -> None:
     raw = client.chat.completions.with_raw_response.create(model="local", messages=PARIS, max_tokens=4)
     assert '"temperature";set_default' in raw.headers["x-gateway-adjusted"]
     explicit = client.chat.completions.with_raw_response.create(
@@ -223,7 +223,7 @@ def test_what_was_set_for_the_caller_is_on_the_receipt(client: openai.OpenAI) ->
     ],
     ids=["unknown role", "no content", "no messages", "an image"],
 )
-def test_what_the_model_cannot_read_is_refused_by_name(client: openai.OpenAI, messages: Any, param: str) -> None:
+def test_messages_the_model_cannot_read_are_refused_and_named(client: openai.OpenAI, messages: Any, param: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, messages)
     assert (caught.value.param or "").startswith(param)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.clients.conftest import KEY
-from tests.clients.test_other_packages import MAIN, PROGRAMS, ROOT
+from tests.clients.test_client_packages import MAIN, PROGRAMS, ROOT
 from tests.providers.server import Reply, Request, Upstream, json_reply
 from tests.providers.strict import CREDENTIAL, objections, strict_reply
 from tests.providers.wires import answer
@@ -122,7 +122,7 @@ def test_fireworks_chats_streams_and_calls_tools(front: Front, under: str) -> No
     assert (body["prompt_truncate_len"], body["context_length_exceeded_behavior"], body["top_k"]) == (100, "truncate", 5)
 
 
-def test_friendli_chats_and_streams_by_all_its_endpoints(front: Front) -> None:
+def test_friendli_chats_and_streams_through_all_its_endpoints(front: Front) -> None:
     found = front.run("friendli_chat.py", MODELS["friendli"])
     for kind in ("serverless", "dedicated", "container"):
         one = found[kind]
@@ -141,7 +141,7 @@ def test_groq_chats_and_streams(front: Front) -> None:
     assert (found["model"], found["refused"]) == (MODELS["groq"], "model_not_found")
 
 
-def test_goodfire_chats_streams_and_computes_logits_with_goodfire_behind(front: Front) -> None:
+def test_goodfire_chats_streams_and_computes_logits_with_a_goodfire_target(front: Front) -> None:
     found = front.run("goodfire_chat.py", MODELS["goodfire"], GOODFIRE / "python")
     assert found["class"] == "ChatCompletion"
     assert found["text"] == found["streamed"] == found["varied"] == SAID
@@ -160,7 +160,7 @@ def test_goodfire_chats_streams_and_computes_logits_with_goodfire_behind(front: 
     assert any(request.path == "/goodfire/v1/chat-attribution/compute-logits" for request in requests)
 
 
-def test_goodfire_chats_streams_and_computes_logits_with_another_vendor_behind(front: Front) -> None:
+def test_goodfire_chats_streams_and_computes_logits_with_a_target_of_another_vendor(front: Front) -> None:
     found = front.run("goodfire_chat.py", MODELS["friendli"], GOODFIRE / "python")
     assert found["text"] == found["streamed"] == found["varied"] == SAID
     assert found["asynchronously"] == {"text": SAID, "streamed": SAID}
@@ -169,7 +169,7 @@ def test_goodfire_chats_streams_and_computes_logits_with_another_vendor_behind(f
     assert found["logits"] == {"Yes": pytest.approx(0.75), "No": pytest.approx(0.25)}
 
 
-def test_goodfire_chats_streams_and_computes_logits_with_the_local_model_behind(local_gateway: RunningGateway) -> None:
+def test_goodfire_chats_streams_and_computes_logits_with_the_local_model(local_gateway: RunningGateway) -> None:
     found = run_program(local_gateway, "goodfire_chat.py", "local", GOODFIRE / "python")
     assert found["text"]
     assert found["text"] == found["streamed"]

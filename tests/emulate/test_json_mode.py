@@ -103,7 +103,8 @@ def streamed(text: str, cuts: list[int], finish: str = "stop") -> tuple[str, str
 def test_whitespace_is_cut_at_one_place_whatever_the_chunks(parts: list[tuple[str, int]], cuts: list[int]) -> None:
     text = "".join(letter + " \n"[size % 2] * size for letter, size in parts)
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    answer, notes = JsonValidator(JsonFormat(), Body(b"{}"), is_checked=True, may_repair=False).check_answer(json.dumps({"choices": [choice]}).encode())
+    validator = JsonValidator(JsonFormat(), Body(b"{}"), is_checked=True, may_repair=False)
+    answer, notes = validator.check_answer(json.dumps({"choices": [choice]}).encode())
     whole = json.loads(answer)["choices"][0]
     said, finish, told, left = streamed(text, cuts)
     assert (said, finish, told) == (whole["message"]["content"], whole["finish_reason"], [note.why for note in notes])

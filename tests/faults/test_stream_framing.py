@@ -82,7 +82,9 @@ def cut(wire: bytes, places: list[int]) -> list[bytes]:
 
 @settings(max_examples=400)
 @given(stream=tortures(), places=st.lists(st.integers(0, 5000), max_size=40), mark=st.booleans(), whole=st.booleans())
-def test_u16_any_framing_in_any_pieces_is_the_same_stream(stream: list[Torture], places: list[int], mark: bool, whole: bool) -> None:
+def test_u16_framing_and_chunk_boundaries_do_not_change_the_stream(
+    stream: list[Torture], places: list[int], mark: bool, whole: bool
+) -> None:
     wire = (b"\xef\xbb\xbf" if mark else b"") + b"".join(one.wire for one in stream)
     if not whole:  # the last event lacks its blank line
         wire = wire[: -len(stream[-1].end)]
@@ -92,7 +94,7 @@ def test_u16_any_framing_in_any_pieces_is_the_same_stream(stream: list[Torture],
 
 @settings(max_examples=200)
 @given(stream=tortures())
-def test_u16_a_stream_byte_by_byte_is_the_same_stream(stream: list[Torture]) -> None:
+def test_u16_a_stream_that_arrives_byte_by_byte_is_unchanged(stream: list[Torture]) -> None:
     wire = b"".join(one.wire for one in stream)
     expected = b"".join(one.normal for one in stream if one.lines != [b"[DONE]"]) + DONE
     assert relayed([bytes((byte,)) for byte in wire]) == expected
@@ -100,14 +102,14 @@ def test_u16_a_stream_byte_by_byte_is_the_same_stream(stream: list[Torture]) -> 
 
 @settings(max_examples=200)
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=30), places=st.lists(st.integers(0, 20000), max_size=60))
-def test_u16_a_plain_stream_in_any_pieces_passes_byte_for_byte(texts: list[str], places: list[int]) -> None:
+def test_u16_a_plain_stream_passes_byte_for_byte(texts: list[str], places: list[int]) -> None:
     values = [chat_chunk("", role="assistant"), *(chat_chunk(text) for text in texts), chat_chunk(finish="stop")]
     wire = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values) + DONE
     assert relayed(cut(wire, places)) == wire
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
-def test_u16_every_single_cut_leaves_the_stream_as_it_is(end: bytes) -> None:
+def test_u16_no_single_chunk_boundary_changes_the_stream(end: bytes) -> None:
     stream = [Torture([data], end, b" ", [b": c"]) for data in _hard_stream()]
     wire = b"\xef\xbb\xbf" + b"".join(one.wire for one in stream)
     expected = b"".join(one.normal for one in stream)
@@ -137,7 +139,7 @@ FORMS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_u16_a_tortured_stream_reaches_the_caller_as_a_plain_one(serve: Serve, up: FaultUpstream, form: str) -> None:
+async def test_u16_an_unusually_framed_stream_reaches_the_caller_as_a_plain_one(serve: Serve, up: FaultUpstream, form: str) -> None:
     wire = FORMS[form]
     up.on("/v1/chat/completions", play(SSE + chunked(wire), b"0\r\n\r\n"))
     gate = await serve((up, "mock"))
@@ -150,7 +152,7 @@ async def test_u16_a_tortured_stream_reaches_the_caller_as_a_plain_one(serve: Se
 
 
 @pytest.mark.parametrize("form", ["lf", "mixed"])
-async def test_u17_text_cut_at_every_byte_arrives_as_it_was(serve: Serve, up: FaultUpstream, form: str) -> None:
+async def test_u17_text_split_at_every_byte_arrives_unchanged(serve: Serve, up: FaultUpstream, form: str) -> None:
     async def byte_by_byte(exchange: Exchange) -> None:
         await exchange.start_stream()
         for byte in FORMS[form]:
@@ -167,7 +169,7 @@ async def test_u17_text_cut_at_every_byte_arrives_as_it_was(serve: Serve, up: Fa
     await gate.record(status=200, stream_end="ok")
 
 
-async def test_u17_a_json_answer_keeps_its_text(serve: Serve, up: FaultUpstream) -> None:
+async def test_u17_a_json_answer_that_arrives_byte_by_byte_is_unchanged(serve: Serve, up: FaultUpstream) -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": HARD}, "finish_reason": "stop"}
     body = json.dumps({"object": "chat.completion", "choices": [choice]}, ensure_ascii=False).encode()
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
@@ -183,7 +185,7 @@ def _whole_stream() -> tuple[bytes, int, int]:
     return b"".join(events) + DONE, len(events[0] + events[1]), len(b"".join(events))
 
 
-def test_u11_no_prefix_of_a_stream_is_a_quiet_success() -> None:
+def test_u11_every_truncated_stream_is_an_error() -> None:
     wire, _, finished = _whole_stream()
     for at in range(len(wire) + 1):
         if at >= finished - 2:  # the finish reason is there but for the blank line after it
@@ -211,7 +213,7 @@ def random_stream(draw: random.Random) -> list[Torture]:
 
 @pytest.mark.prove
 @pytest.mark.timeout(300)
-def test_g14_100_000_random_chunkings_of_1_000_streams_are_the_same_streams(figure: Figure) -> None:
+def test_g14_100_000_random_chunk_boundaries_do_not_change_1_000_streams(figure: Figure) -> None:
     draw = random.Random(14)
     events, seconds = 0, 0.0
     for _ in range(1000):

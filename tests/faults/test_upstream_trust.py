@@ -30,7 +30,7 @@ def at(host: str, port: int) -> list[Address]:
 
 
 @pytest.mark.parametrize("code", [socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL], ids=["nxdomain", "temporary", "servfail"])
-async def test_u3_a_name_that_nobody_knows_is_502_and_the_next_target_answers(serve: Serve, other: FaultUpstream, code: int) -> None:
+async def test_u3_an_unresolvable_name_is_502_or_falls_back_to_the_next_target(serve: Serve, other: FaultUpstream, code: int) -> None:
     def lookup(host: str, port: int) -> list[Address]:
         raise socket.gaierror(code, "no such name")
 
@@ -45,7 +45,7 @@ async def test_u3_a_name_that_nobody_knows_is_502_and_the_next_target_answers(se
     assert [attempt["outcome"] for attempt in record["attempts"]] == ["dns", "ok"]
 
 
-async def test_u3_a_slow_name_server_of_one_upstream_delays_no_other(serve: Serve, figure: Figure, other: FaultUpstream) -> None:
+async def test_u3_slow_name_resolution_does_not_delay_other_upstreams(serve: Serve, figure: Figure, other: FaultUpstream) -> None:
     release = threading.Event()
 
     def lookup(host: str, port: int) -> list[Address]:
@@ -73,9 +73,7 @@ async def test_u3_a_slow_name_server_of_one_upstream_delays_no_other(serve: Serv
 
 @pytest.mark.parametrize("transport", ["native", "httpx"])
 @pytest.mark.parametrize("address", ["169.254.169.254", "0.0.0.0", "224.0.0.1"])
-async def test_u4_a_name_that_comes_to_lead_where_no_call_may_go_is_blocked(
-    serve: Serve, up: FaultUpstream, address: str, transport: str
-) -> None:
+async def test_u4_a_name_rebound_to_a_forbidden_address_is_blocked(serve: Serve, up: FaultUpstream, address: str, transport: str) -> None:
     answers = iter([at("127.0.0.1", up.port), at(address, up.port)])
     resolver = ThreadResolver(ttl=0, lookup=lambda host, port: next(answers))
     gate = await serve((f"http://rebound.example:{up.port}/v1", "mock"), resolver=resolver, every={"transport": transport})
@@ -93,13 +91,13 @@ async def test_u4_a_name_that_comes_to_lead_where_no_call_may_go_is_blocked(
     ("127.0.0.1", True), ("10.1.2.3", True), ("93.184.216.34", True), ("::1", True), ("2606:4700::1", True), ("169.254.169.254", False),
     ("fe80::1%eth0", False), ("::ffff:169.254.169.254", False), ("0.0.0.0", False), ("::", False), ("ff02::1", False),
 ])  # fmt: skip
-def test_u4_what_a_name_may_lead_to(address: str, allowed: bool) -> None:
+def test_u4_link_local_unspecified_and_multicast_addresses_are_forbidden(address: str, allowed: bool) -> None:
     assert is_allowed_address(address) is allowed
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
-async def test_u32_a_redirect_is_never_followed_and_no_credential_goes_there(
+async def test_u32_a_redirect_is_502_and_never_followed(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, code: int, stream: bool
 ) -> None:
     for location in (f"{other.base_url}/chat/completions", "http://169.254.169.254/latest/meta-data", "//127.0.0.1/x"):
@@ -161,7 +159,7 @@ ERRORS: list[tuple[int, Any]] = [
 
 @pytest.mark.parametrize(("number", "body"), ERRORS, ids=[str(number) for number, _ in ERRORS])
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
-async def test_u44_our_credential_in_an_error_reaches_nobody(serve: Serve, up: FaultUpstream, number: int, body: Any, stream: bool) -> None:
+async def test_u44_a_credential_in_an_error_is_redacted(serve: Serve, up: FaultUpstream, number: int, body: Any, stream: bool) -> None:
     up.on(PATH, canned(json.dumps(body).encode() if not isinstance(body, str) else body.encode(), number))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=stream))
@@ -171,7 +169,7 @@ async def test_u44_our_credential_in_an_error_reaches_nobody(serve: Serve, up: F
     assert gate.metric("lockgate_secrets_redacted_total") >= 1
 
 
-async def test_u44_a_secret_header_is_cut_out_as_well(serve: Serve, up: FaultUpstream) -> None:
+async def test_u44_a_secret_header_in_an_error_is_redacted(serve: Serve, up: FaultUpstream) -> None:
     up.on(PATH, status(400, f"unknown token {CANARY}", code="bad_token"))
     gate = await serve((up, "mock"), first={"api_key": "${UNSET:-another-credential}", "headers": {"x-proxy-token": "${CANARY}"}})
     answer = await gate.ask(chat())
@@ -179,7 +177,7 @@ async def test_u44_a_secret_header_is_cut_out_as_well(serve: Serve, up: FaultUps
     assert up.requests[0].header("x-proxy-token") == CANARY
 
 
-async def test_u44_a_credential_in_a_streams_error_event_is_cut_out(serve: Serve, up: FaultUpstream) -> None:
+async def test_u44_a_credential_in_an_error_event_is_redacted(serve: Serve, up: FaultUpstream) -> None:
     error = {"error": {"message": f"lost {CANARY}", "type": "server_error", "param": None, "code": CANARY}}
 
     async def script(exchange: Any) -> None:

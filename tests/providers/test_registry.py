@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import iter_modules
 
 import httpx
 import pytest
 import yaml
 
 import providers
+from providers.base import Provider
 from tests.providers.cases import FIXTURES
 from tests.providers.server import Upstream, json_reply
 from tests.running import RunningGateway
@@ -42,6 +44,14 @@ def _python(installed: Path, program: str) -> str:
 
 def test_every_built_in_type_loads() -> None:
     assert {kind: providers.get(kind).type for kind in providers.OURS} == {kind: kind for kind in providers.OURS}
+
+
+def test_every_module_is_a_provider_or_listed_as_shared() -> None:
+    modules = {module.name for module in iter_modules(providers.__path__)}
+    assert modules >= providers.SHARED
+    for kind in providers.OURS:
+        assert Provider in type(providers.get(kind)).__mro__
+
 
 
 def test_unknown_type_suggests_the_closest_one() -> None:

@@ -32,15 +32,15 @@ def candidate(name: str = "a/x", *, credentials: int = 1, deadlines: Deadlines |
 
 
 def call_with(body: bytes = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}', **fields: Any) -> Call:
-    """Return a call as the pipeline hands it to the attempts."""
+    """Return a call in the state in which the pipeline starts attempts."""
     return Call("chat", "/v1/chat/completions", body=Body(body), body_bytes=len(body), model="m", route="m", **fields)
 
 
 def caller() -> Caller:
-    """Return a caller who waits for a response and whose responses go nowhere."""
+    """Return a connected caller that discards its response."""
 
     async def receive() -> MutableMapping[str, Any]:
-        raise AssertionError("the body was read already")
+        raise AssertionError("the body has already been read")
 
     async def send(message: MutableMapping[str, Any]) -> None:
         return

@@ -1,9 +1,9 @@
-"""Mixed traffic: every kind of call that the metrics distinguish, against one scripted upstream, with the callers' own counts.
+"""Mixed traffic: every kind of call that the metrics distinguish, to one scripted upstream, with counts of the callers.
 
-    python -m tests.support.load --config           # prints a configuration; UPSTREAM is where `upstream_server` listens
+    python -m tests.support.load --config           # prints a configuration; replace UPSTREAM by the base URL of `upstream_server`
     python -m tests.support.load --port 8080 --seconds 60
 
-Tokens are words, and the upstream counts what it sends, so the totals at /metrics can be compared with its counts.
+A token is a word, and the upstream counts the tokens it sends, so the totals at /metrics can be compared with its counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from tests.faults.client import FaultClient
 
 TOKENS = {name: f"lg-load-{name}-0123456789abcdef" for name in ("search", "app", "tight", "gone")}
-"""The keys by name."""
+"""Tokens of the virtual keys by name."""
 _HASH = {name: hashlib.sha256(token.encode()).hexdigest() for name, token in TOKENS.items()}
 
 _YAML = """
@@ -66,7 +66,7 @@ def configuration(upstream: str, store: str = "memory://", *, failures: int = 5,
 
 @dataclass(frozen=True)
 class Sort:
-    """One kind of call: its weight, key and body. `leave` closes the connection in mid-stream."""
+    """One kind of call: weight, key and body. With `leave`, the caller disconnects in mid-stream."""
 
     weight: int
     body: Mapping[str, Any] | bytes
@@ -107,13 +107,13 @@ SORTS: dict[str, Sort] = {
 
 @dataclass
 class Books:
-    """The callers' own counts."""
+    """Counts of the callers."""
 
     begun: int = 0
     answered: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Complete answers by kind and status."""
     left: int = 0
-    """Calls that the caller aborted on purpose."""
+    """Calls from which the caller disconnected on purpose."""
     broken: int = 0
     """Calls whose connection closed before the answer was complete."""
 
@@ -124,13 +124,13 @@ class Books:
 
 
 class Load:
-    """Callers that make `calls` calls, or calls until they are stopped."""
+    """Callers that make `calls` calls, or call until they are stopped."""
 
     def __init__(self, port: int, *, callers: int = 16, calls: int | None = None, seed: int = 1, sorts: Mapping[str, Sort] = SORTS) -> None:
         self.books = Books()
         self._port = port
         self._callers = callers
-        self._left = calls
+        self._calls_left = calls
         self._draw = random.Random(seed)
         self._sorts = [(name, _Ready(sort)) for name, sort in sorts.items()]
         self._weights = [sort.weight for sort in sorts.values()]
@@ -140,14 +140,14 @@ class Load:
         self.open = 0
         """Calls in flight."""
         self.epoch = 0
-        """When it changes, every caller uses a new connection for its next call."""
+        """After a change, every caller uses a new connection for its next call."""
 
     async def run(self, until: Callable[[], bool] = lambda: False) -> Books:
-        """Make calls until `calls` were made or `until()` is true, and return the counts."""
-        await asyncio.gather(*(self._call_on(until) for _ in range(self._callers)))
+        """Make calls until `calls` are made or `until()` is true. Return the counts."""
+        await asyncio.gather(*(self._call_repeatedly(until) for _ in range(self._callers)))
         return self.books
 
-    async def _call_on(self, until: Callable[[], bool]) -> None:
+    async def _call_repeatedly(self, until: Callable[[], bool]) -> None:
         client: FaultClient | None = None
         epoch = self.epoch
         while not until():
@@ -156,10 +156,10 @@ class Load:
                 client.fin()
                 client = None
             epoch = self.epoch
-            if self._left is not None:
-                if self._left <= 0:
+            if self._calls_left is not None:
+                if self._calls_left <= 0:
                     break
-                self._left -= 1
+                self._calls_left -= 1
             ((name, sort),) = self._draw.choices(self._sorts, self._weights)
             self.open += 1
             try:
@@ -210,12 +210,12 @@ async def main() -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--callers", type=int, default=16)
-    chosen = parser.parse_args()
-    if chosen.config:
+    options = parser.parse_args()
+    if options.config:
         print(configuration("UPSTREAM"))  # noqa: T201 - the output of the program
         return
-    end = time.monotonic() + chosen.seconds
-    books = await Load(chosen.port, callers=chosen.callers).run(lambda: time.monotonic() > end)
+    end = time.monotonic() + options.seconds
+    books = await Load(options.port, callers=options.callers).run(lambda: time.monotonic() > end)
     for (name, status), count in sorted(books.answered.items()):
         print(f"{count:7} {status} {name}")  # noqa: T201
 

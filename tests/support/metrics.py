@@ -1,4 +1,4 @@
-"""Metrics that know two models and one target, finished calls to record in them, and samples of a scrape."""
+"""Metrics of two models and one target, finished calls to record, and samples of a scrape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from providers.base import Adjustment, Target, Usage
 
 
 def new_metrics() -> Metrics:
-    """Return metrics that know two models, one target and two parameters."""
+    """Return metrics of two models, one target and two parameters."""
     return Metrics(["smart", "fast"], ["a/x"], {"a": "mistral"}, params=["temperature", "messages"])
 
 
@@ -28,7 +28,7 @@ def target_named(name: str = "a/x") -> Target:
 
 
 def finished_call(model: str = "smart", *, target: str = "a/x", stream: bool = False) -> Call:
-    """Return a call whose answer came after 30 ms, a stream's first content after 10 ms."""
+    """Return a call answered after 30 ms, or a stream with its first content after 10 ms."""
     call = Call("chat", "/v1/chat/completions")
     call.model, call.status, call.stream = model, 200, stream
     call.read_at = call.started

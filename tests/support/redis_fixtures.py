@@ -1,4 +1,4 @@
-"""Fixtures with real Redis servers, and with every kind of limiter."""
+"""Fixtures of real Redis servers and of every kind of limiter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.redis import RedisServer, redis_from_environment
 from tests.support.redis_topologies import ClusterServers, SentinelServers, run_command, serve_until_done
 
 DECISION_TIMEOUT_S = 20.0
-"""Timeout of one decision in tests that are not about timeouts: the machine may be busy."""
+"""Timeout of one decision, long enough for a busy machine."""
 
 LimiterStarter = Callable[..., Awaitable[RedisLimiter]]
 
@@ -52,10 +52,10 @@ def own_redis(tmp_path: object, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 async def start() -> AsyncIterator[LimiterStarter]:
-    """Return a function that starts Redis limiters, which are stopped at the end."""
+    """Return a function that starts Redis limiters. They are stopped after the test."""
     running: list[RedisLimiter] = []
 
-    async def one(
+    async def start_limiter(
         address: RedisAddress, reports: list[str] | None = None, *, deadline: float = DECISION_TIMEOUT_S, lease: float = 30.0
     ) -> RedisLimiter:
         limiter = RedisLimiter(address, ([] if reports is None else reports).append, timeout_s=deadline, lease_s=lease)
@@ -63,7 +63,7 @@ async def start() -> AsyncIterator[LimiterStarter]:
         await limiter.start()
         return limiter
 
-    yield one
+    yield start_limiter
     for limiter in running:
         await limiter.stop()
 
@@ -82,13 +82,13 @@ def shared_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sentin
 
 @pytest.fixture(params=["memory", "redis", "sentinel", "cluster"])
 def servers(request: pytest.FixtureRequest) -> RedisAddress | ClusterServers | SentinelServers | None:
-    """Return the servers of each kind of store; None for memory."""
+    """Return the servers of each kind of store. Return None for memory."""
     return None if request.param == "memory" else request.getfixturevalue(f"shared_{request.param}")
 
 
 @pytest.fixture
 async def limiter(servers: RedisAddress | ClusterServers | SentinelServers | None, start: LimiterStarter) -> Limiter:
-    """Return a limiter with each kind of store, emptied."""
+    """Return a limiter with an empty store of each kind."""
     if servers is None:
         return MemoryLimiter()
     if isinstance(servers, RedisAddress):

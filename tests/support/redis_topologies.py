@@ -28,12 +28,12 @@ async def run_command(address: RedisAddress, *command: Any) -> Any:
         connection.abort()
 
 
-async def wait_until(true: Any) -> None:
-    """Wait until an async condition is true."""
+async def wait_until(condition: Any) -> None:
+    """Wait until an async condition holds."""
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
         with contextlib.suppress(OSError):
-            if await true():
+            if await condition():
                 return
         assert time.monotonic() < deadline, "the servers did not reach the expected state"
         await asyncio.sleep(0.02)
@@ -45,27 +45,27 @@ class ClusterServers:
     def __init__(self, folder: Path) -> None:
         self._buses = [free_port() for _ in range(3)]
         self.nodes: list[RedisServer] = []
-        for at, bus in enumerate(self._buses):
-            place = folder / f"node-{at}"
-            place.mkdir()
+        for index, bus in enumerate(self._buses):
+            node_folder = folder / f"node-{index}"
+            node_folder.mkdir()
             options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "15000", "--loglevel", "warning")
-            self.nodes.append(RedisServer(place, *options))
+            self.nodes.append(RedisServer(node_folder, *options))
 
     @property
     def address(self) -> RedisAddress:
-        """Address with all three nodes."""
+        """Return an address with all three nodes."""
         return RedisAddress(kind="cluster", nodes=tuple(("127.0.0.1", node.port) for node in self.nodes))
 
     @property
     def url(self) -> str:
-        """URL for the configuration."""
+        """Return the URL for the configuration."""
         return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
     async def form(self) -> None:
         """Assign the hash slots and connect the nodes."""
-        for at, node in enumerate(self.nodes):
-            first, last = SLOTS * at // 3, SLOTS * (at + 1) // 3 - 1
-            await run_command(node.address, "CLUSTER", "SET-CONFIG-EPOCH", at + 1)
+        for index, node in enumerate(self.nodes):
+            first, last = SLOTS * index // 3, SLOTS * (index + 1) // 3 - 1
+            await run_command(node.address, "CLUSTER", "SET-CONFIG-EPOCH", index + 1)
             await run_command(node.address, "CLUSTER", "ADDSLOTSRANGE", first, last)
         for node, bus in zip(self.nodes[1:], self._buses[1:], strict=True):
             await run_command(self.nodes[0].address, "CLUSTER", "MEET", "127.0.0.1", node.port, bus)
@@ -76,10 +76,10 @@ class ClusterServers:
         return all(b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info for info in infos)
 
     async def owner(self, tag: str) -> RedisServer:
-        """Return the node of a tag's hash slot."""
+        """Return the node that has the hash slot of a tag."""
         for first, last, node, *_ in await run_command(self.nodes[0].address, "CLUSTER", "SLOTS"):
             if first <= hash_slot(tag) <= last:
-                return next(one for one in self.nodes if one.port == node[1])
+                return next(server for server in self.nodes if server.port == node[1])
         raise AssertionError("no node has the hash slot")
 
     async def move(self, tag: str) -> None:
@@ -137,12 +137,12 @@ class SentinelServers:
 
     @property
     def address(self) -> RedisAddress:
-        """Address with two Sentinels, of which the first does not exist."""
+        """Return an address with two Sentinels, of which the first does not exist."""
         return RedisAddress(kind="sentinel", nodes=(("127.0.0.1", free_port()), ("127.0.0.1", self.port)), service=self.NAME)
 
     @property
     def url(self) -> str:
-        """URL for the configuration."""
+        """Return the URL for the configuration."""
         return f"redis+sentinel://127.0.0.1:{self.port}/{self.NAME}/0"
 
     async def form(self) -> None:
@@ -151,8 +151,8 @@ class SentinelServers:
         await wait_until(self._formed)
 
     async def _formed(self) -> bool:
-        told = await run_command(RedisAddress(port=self.port, password=self._password), "SENTINEL", "REPLICAS", self.NAME)
-        return len(told) == 1 and b"slave" in told[0] and (await run_command(self.servers[1].address, "ROLE"))[3] == b"connected"
+        replicas = await run_command(RedisAddress(port=self.port, password=self._password), "SENTINEL", "REPLICAS", self.NAME)
+        return len(replicas) == 1 and b"slave" in replicas[0] and (await run_command(self.servers[1].address, "ROLE"))[3] == b"connected"
 
     async def copied(self) -> None:
         """Wait until the replica has received everything that the master has written."""
@@ -165,7 +165,7 @@ class SentinelServers:
     async def master(self) -> RedisServer:
         """Return the server that the Sentinel names as master."""
         _, port = await run_command(RedisAddress(port=self.port), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.NAME)
-        return next(one for one in self.servers if one.port == int(port))
+        return next(server for server in self.servers if server.port == int(port))
 
     async def empty(self) -> None:
         """Delete all keys."""
@@ -175,16 +175,16 @@ class SentinelServers:
         """Send SIGKILL to all servers."""
         self._sentinel.kill()
         self._sentinel.wait()
-        for one in self.servers:
-            one.thaw()
-            one.kill()
+        for server in self.servers:
+            server.thaw()
+            server.kill()
 
 
 Servers = TypeVar("Servers", ClusterServers, SentinelServers)
 
 
 def serve_until_done(servers: Servers) -> Iterator[Servers]:
-    """Yield servers that are ready, and kill them afterwards."""
+    """Yield servers once they are ready. Kill them afterwards."""
     try:
         asyncio.run(servers.form())
         yield servers

@@ -1,4 +1,4 @@
-"""A proxy in front of Redis that loses replies: commands are executed, but their replies never arrive."""
+"""A proxy in front of Redis that drops replies: Redis executes the commands, but their replies never arrive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class ReplyDropper:
-    """A unix socket in front of Redis. While `drop` is set, replies are discarded and the connection is closed."""
+    """Proxy on a unix socket. While `drop` is set, it discards replies and closes the connection."""
 
     def __init__(self, path: Path, redis: str) -> None:
         self.path = str(path)
@@ -44,8 +44,8 @@ class ReplyDropper:
                 writer.write(data)
         finally:
             commands.cancel()
-            for one in (writer, to_redis):
-                one.transport.abort()
+            for connection in (writer, to_redis):
+                connection.transport.abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

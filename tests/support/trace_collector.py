@@ -1,4 +1,4 @@
-"""An OTLP collector. It decodes spans with OpenTelemetry's own protocol package."""
+"""An OTLP collector that decodes spans with the protocol package of OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = {1: "INTERNAL", 2: "SERVER", 3: "CLIENT"}
 
 
 class Collector:
-    """OTLP collector on loopback that keeps what it receives."""
+    """OTLP collector on loopback that keeps the spans it receives."""
 
     def __init__(self) -> None:
         collector = self
@@ -21,7 +21,7 @@ class Collector:
         self.headers: list[dict[str, str]] = []
 
         class Handler(BaseHTTPRequestHandler):
-            """Accepts exports."""
+            """Accept exports."""
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
@@ -34,7 +34,7 @@ class Collector:
                 self.end_headers()
 
             def log_message(self, *args: Any) -> None:
-                """Do not log to stderr."""
+                """Log nothing to stderr."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"

@@ -66,7 +66,7 @@ async def assert_refused(gate: Gate, number: int, code: str, kind: str, stream: 
 
 
 @EACH_FORM
-async def test_u1_a_closed_port_is_502_at_once(serve: Serve, figure: Figure, stream: bool) -> None:
+async def test_u1_a_refused_connection_is_502(serve: Serve, figure: Figure, stream: bool) -> None:
     gate = await serve((nobody(), "mock"))
     before = time.monotonic()
     await assert_refused(gate, 502, "upstream_connect_error", "connect", stream)
@@ -76,17 +76,17 @@ async def test_u1_a_closed_port_is_502_at_once(serve: Serve, figure: Figure, str
 
 
 @EACH_FORM
-async def test_u1_a_closed_port_costs_only_the_way_to_the_next_target(serve: Serve, other: FaultUpstream, stream: bool) -> None:
+async def test_u1_a_refused_connection_falls_back_to_the_next_target(serve: Serve, other: FaultUpstream, stream: bool) -> None:
     await assert_fell_over(await serve((nobody(), "mock"), (other, "mock")), "connect", other, stream)
 
 
-async def test_u1_retries_ask_the_same_target_again_before_it_is_given_up(serve: Serve) -> None:
+async def test_u1_a_refused_connection_is_retried_on_the_same_target(serve: Serve) -> None:
     gate = await serve((nobody(), "mock"), model={"retries": 2})
     await assert_refused(gate, 502, "upstream_connect_error", "connect")
     assert gate.count("lockgate_attempts", "p0/mock", "connect") == 3
 
 
-async def test_u2_a_connection_that_never_comes_about_is_504_at_the_connect_deadline(serve: Serve, figure: Figure) -> None:
+async def test_u2_a_connect_timeout_is_504(serve: Serve, figure: Figure) -> None:
     with black_hole() as base_url:
         gate = await serve((base_url, "mock"), first={"connect": "400ms"})
         await assert_refused(gate, 504, "upstream_connect_timeout", "connect_timeout")
@@ -95,7 +95,7 @@ async def test_u2_a_connection_that_never_comes_about_is_504_at_the_connect_dead
     assert 360 <= took < 5000
 
 
-async def test_u2_another_callers_stream_runs_on_meanwhile(serve: Serve, other: FaultUpstream) -> None:
+async def test_u2_a_connect_timeout_does_not_disturb_another_stream(serve: Serve, other: FaultUpstream) -> None:
     other.chunks, other.delay = 20, 0.02
     with black_hole() as base_url:
         gate = await serve((base_url, "mock"), first={"connect": "200ms"})
@@ -113,7 +113,7 @@ async def bad_tls(request: pytest.FixtureRequest, certificates: Certificates) ->
 
 
 @pytest.mark.parametrize(("bad_tls", "fault"), [(fault, fault) for fault in TLS_FAULTS], indirect=["bad_tls"])
-async def test_u5_a_bad_certificate_or_handshake_is_never_talked_to(
+async def test_u5_an_upstream_with_a_tls_fault_gets_no_request(
     serve: Serve, bad_tls: FaultUpstream, fault: TlsFault, trusted: Path
 ) -> None:
     gate = await serve((bad_tls, "mock"), first={"ca": str(trusted), "tls": "500ms"}, model={"retries": 2})
@@ -124,7 +124,7 @@ async def test_u5_a_bad_certificate_or_handshake_is_never_talked_to(
     await bad_tls.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_u5_an_authority_that_nobody_named_is_not_trusted(serve: Serve, certificates: Certificates, trusted: Path) -> None:
+async def test_u5_an_unconfigured_certificate_authority_is_not_trusted(serve: Serve, certificates: Certificates, trusted: Path) -> None:
     async with FaultUpstream(tls="good", certificates=certificates) as server:
         gate = await serve((server, "mock"))
         assert (await gate.ask(chat())).error["code"] == "upstream_tls_error"
@@ -133,7 +133,7 @@ async def test_u5_an_authority_that_nobody_named_is_not_trusted(serve: Serve, ce
         assert (await gate.ask(chat())).status == 200
 
 
-async def test_u6_silence_before_the_head_is_504_and_the_upstream_is_let_go(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
+async def test_u6_a_first_byte_timeout_is_504_and_closes_the_connection(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
     gate = await serve((up, "silent"), first={"first_byte_timeout": "200ms"})
     await assert_refused(gate, 504, "upstream_timeout", "header_timeout")
     await up.wait_for(lambda up: up.ledger.open == 0)
@@ -145,7 +145,7 @@ async def test_u6_silence_before_the_head_is_504_and_the_upstream_is_let_go(serv
 
 
 @EACH_FORM
-async def test_u6_silence_before_the_head_goes_to_the_next_target(
+async def test_u6_a_first_byte_timeout_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, stream: bool
 ) -> None:
     gate = await serve((up, "silent"), (other, "mock"), first={"first_byte_timeout": "200ms"})
@@ -153,7 +153,7 @@ async def test_u6_silence_before_the_head_goes_to_the_next_target(
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_u7_a_dripping_head_does_not_stretch_the_deadline(serve: Serve, up: FaultUpstream) -> None:
+async def test_u7_a_dripping_head_does_not_extend_the_timeout(serve: Serve, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", drip(sse(chat_chunk("late")), 0.05))
     gate = await serve((up, "mock"), first={"timeout": "400ms"})
     await assert_refused(gate, 504, "upstream_timeout", "timeout")
@@ -161,7 +161,7 @@ async def test_u7_a_dripping_head_does_not_stretch_the_deadline(serve: Serve, up
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_u7_a_dripping_body_ends_at_the_total_deadline(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
+async def test_u7_a_dripping_body_ends_at_the_total_timeout(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
     slowly: list[bytes | float] = [b" ", 0.05] * 500
     up.on("/v1/chat/completions", play(JSON + b"content-length: 1000\r\n\r\n", *slowly))
     gate = await serve((up, "mock"), first={"timeout": "500ms"})
@@ -172,24 +172,24 @@ async def test_u7_a_dripping_body_ends_at_the_total_deadline(serve: Serve, up: F
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_u8_headers_and_then_silence_is_504_with_nothing_sent(serve: Serve, up: FaultUpstream) -> None:
+async def test_u8_silence_after_the_headers_is_504(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "silent-after-head"), first={"idle_timeout": "200ms"})
     await assert_refused(gate, 504, "upstream_timeout", "ttft_timeout", stream=True)
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_u8_headers_and_then_silence_goes_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_u8_silence_after_the_headers_falls_back_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     gate = await serve((up, "silent-after-head"), (other, "mock"), first={"idle_timeout": "200ms"})
     await assert_fell_over(gate, "ttft_timeout", other, stream=True)
 
 
-async def test_u8_a_role_alone_is_nothing_said_yet(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_u8_silence_after_a_role_chunk_falls_back_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     up.on("/v1/chat/completions", sse(chat_chunk("", role="assistant"), chat_chunk(role="assistant"), ending=HANG))
     gate = await serve((up, "mock"), (other, "mock"), first={"idle_timeout": "200ms"})
     await assert_fell_over(gate, "ttft_timeout", other, stream=True)
 
 
-async def test_u8_no_heartbeat_commits_an_answer_that_has_not_begun(serve: Serve, up: FaultUpstream) -> None:
+async def test_u8_no_heartbeat_is_sent_before_the_first_content(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "silent-after-head"), first={"idle_timeout": "600ms"}, caller=CallerDeadlines(heartbeat=0.05))
     await assert_refused(gate, 504, "upstream_timeout", "ttft_timeout", stream=True)
 
@@ -202,7 +202,7 @@ async def test_u10_a_close_before_the_first_event_is_502(serve: Serve, up: Fault
 
 
 @pytest.mark.parametrize("behaviour", ["fin-before-head", "rst-before-head", "fin-after-head", "rst-after-head"])
-async def test_u10_a_close_before_the_first_event_goes_to_the_next_target(
+async def test_u10_a_close_before_the_first_event_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str
 ) -> None:
     gate = await serve((up, behaviour), (other, "mock"))
@@ -211,7 +211,7 @@ async def test_u10_a_close_before_the_first_event_goes_to_the_next_target(
 
 
 @pytest.mark.parametrize("behaviour", ["fin-mid-stream", "rst-mid-stream"])
-async def test_u10_after_the_first_event_no_other_target_is_asked(
+async def test_u10_a_close_after_the_first_event_does_not_fall_back(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str
 ) -> None:
     gate = await serve((up, behaviour), (other, "mock"), model={"retries": 2})
@@ -223,7 +223,7 @@ async def test_u10_after_the_first_event_no_other_target_is_asked(
 
 
 @pytest.mark.parametrize("behaviour", ["bad-json", "empty", "html", "array", "not-text", "no-message"])
-async def test_u14_a_body_that_is_no_answer_is_502_and_not_echoed(serve: Serve, up: FaultUpstream, behaviour: str) -> None:
+async def test_u14_an_invalid_answer_is_502_and_not_echoed(serve: Serve, up: FaultUpstream, behaviour: str) -> None:
     gate = await serve((up, behaviour))
     message = await assert_refused(gate, 502, "upstream_bad_response", "bad_body")
     assert message == f"p0/{behaviour}: the answer is not a chat completion"
@@ -231,7 +231,7 @@ async def test_u14_a_body_that_is_no_answer_is_502_and_not_echoed(serve: Serve, 
 
 @EACH_FORM
 @pytest.mark.parametrize("behaviour", ["bad-json", "empty", "html", "array", "not-text", "no-message"])
-async def test_u14_a_body_that_is_no_answer_goes_to_the_next_target(
+async def test_u14_an_invalid_answer_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str, stream: bool
 ) -> None:
     await assert_fell_over(await serve((up, behaviour), (other, "mock")), "bad_body", other, stream)
@@ -259,7 +259,7 @@ ODD: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", ODD)
-async def test_u14_an_answer_with_other_types_than_its_wire_has_goes_to_the_next_target(
+async def test_u14_an_answer_with_wrong_types_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, case: str
 ) -> None:
     kind, path, body, asked = ODD[case]
@@ -272,20 +272,20 @@ async def test_u14_an_answer_with_other_types_than_its_wire_has_goes_to_the_next
 
 @EACH_FORM
 @pytest.mark.parametrize("behaviour", ["many-headers", "big-header", "endless-interim"])
-async def test_u24_headers_without_measure_are_502(serve: Serve, up: FaultUpstream, behaviour: str, stream: bool) -> None:
+async def test_u24_unbounded_headers_are_502(serve: Serve, up: FaultUpstream, behaviour: str, stream: bool) -> None:
     gate = await serve((up, behaviour), first={"first_byte_timeout": "5s"})
     await assert_refused(gate, 502, "upstream_bad_response", "protocol", stream)
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_u24_an_upstream_that_does_not_speak_http_goes_to_the_next_target(
+async def test_u24_an_upstream_that_does_not_speak_http_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream
 ) -> None:
     up.on("/v1/chat/completions", play(b"SSH-2.0-OpenSSH_9.2\r\n", HANG))
     await assert_fell_over(await serve((up, "mock"), (other, "mock")), "protocol", other, stream=False)
 
 
-async def test_u6_the_openai_package_raises_what_the_status_says(serve: Serve, up: FaultUpstream) -> None:
+async def test_u6_the_openai_package_raises_internal_server_error_after_a_timeout(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "silent"), first={"first_byte_timeout": "200ms"})
     async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:
         with pytest.raises(openai.InternalServerError) as caught:
@@ -293,9 +293,7 @@ async def test_u6_the_openai_package_raises_what_the_status_says(serve: Serve, u
     assert (caught.value.status_code, caught.value.code) == (504, "upstream_timeout")
 
 
-async def test_a_callers_mistake_is_the_same_everywhere_and_goes_nowhere_else(
-    serve: Serve, up: FaultUpstream, other: FaultUpstream
-) -> None:
+async def test_an_invalid_request_does_not_fall_back(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     up.on("/v1/chat/completions", status(400, "no such thing", type="invalid_request_error", param="messages"))
     gate = await serve((up, "mock"), (other, "mock"))
     answer = await gate.ask(chat())
@@ -305,7 +303,7 @@ async def test_a_callers_mistake_is_the_same_everywhere_and_goes_nowhere_else(
     await gate.record(status=400, target="p0/mock")
 
 
-async def test_an_upstreams_own_error_codes_do_not_multiply_series(serve: Serve, up: FaultUpstream) -> None:
+async def test_unknown_upstream_error_codes_do_not_multiply_metric_series(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     for at in range(150):
         up.once(status(400, "no", type="invalid_request_error", code=f"made-up-{at}"))

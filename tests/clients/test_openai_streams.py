@@ -40,7 +40,7 @@ def lines_of(front: Front, body: dict[str, Any]) -> list[str]:
     return [event.removeprefix("data: ") for event in events]
 
 
-def test_the_role_comes_once_and_the_id_never_changes(client: openai.OpenAI) -> None:
+def test_a_stream_has_one_role_and_one_id(client: openai.OpenAI) -> None:
     chunks = list(client.chat.completions.create(model="chat", messages=say("#chunks=12#"), stream=True))
     assert text_of(chunks) == "".join(f"w{number} " for number in range(12))
     assert [chunk.choices[0].delta.role for chunk in chunks if chunk.choices and chunk.choices[0].delta.role] == ["assistant"]
@@ -49,7 +49,7 @@ def test_the_role_comes_once_and_the_id_never_changes(client: openai.OpenAI) -> 
     assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "stop"
 
 
-def test_usage_comes_only_when_it_was_asked_for(client: openai.OpenAI, front: Front) -> None:
+def test_a_stream_has_usage_only_on_request(client: openai.OpenAI, front: Front) -> None:
     unasked = list(client.chat.completions.create(model="chat", messages=HELLO, stream=True))
     assert all(chunk.usage is None and chunk.choices for chunk in unasked)
     asked = list(client.chat.completions.create(model="chat", messages=HELLO, stream=True, stream_options={"include_usage": True}))
@@ -67,7 +67,7 @@ def test_a_stream_ends_with_exactly_one_done(front: Front) -> None:
     assert json.loads(lines[-2])["choices"][0]["finish_reason"] == "stop"
 
 
-def test_the_first_event_arrives_while_the_upstream_still_waits(client: openai.OpenAI, front: Front) -> None:
+def test_the_first_event_is_not_held_back(client: openai.OpenAI, front: Front) -> None:
     seen = threading.Event()
 
     async def wait_for_the_reader(exchange: Exchange) -> None:
@@ -109,7 +109,7 @@ async def report_an_error(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("breaking", [end_early, close, reset, report_an_error])
-def test_a_break_after_the_first_byte_is_never_a_clean_finish(
+def test_a_broken_stream_raises_after_its_content(
     client: openai.OpenAI, front: Front, breaking: Callable[[Exchange], Awaitable[None]]
 ) -> None:
     seen = threading.Event()
@@ -134,7 +134,7 @@ def test_a_break_after_the_first_byte_is_never_a_clean_finish(
     assert {chunk.choices[0].finish_reason for chunk in chunks} == {None}
 
 
-def test_an_error_event_is_followed_by_no_done(front: Front) -> None:
+def test_no_done_follows_an_error_event(front: Front) -> None:
     lines = lines_of(front, {"model": "ends-early", "messages": HELLO})
     error = json.loads(lines[-1])["error"]
     assert error["code"] == "upstream_truncated"
@@ -142,14 +142,14 @@ def test_an_error_event_is_followed_by_no_done(front: Front) -> None:
     assert "[DONE]" not in lines
 
 
-def test_a_caller_who_leaves_ends_the_upstream_call(client: openai.OpenAI, front: Front) -> None:
+def test_a_disconnect_in_mid_stream_ends_the_upstream_call(client: openai.OpenAI, front: Front) -> None:
     stream = client.chat.completions.create(model="chat", messages=say("#chunks=100000##delay=20ms#"), stream=True)
     next(iter(stream))
     stream.close()
     wait_until_left(front, 1)
 
 
-def test_a_caller_who_leaves_before_the_answer_ends_the_upstream_call(client: openai.OpenAI, front: Front) -> None:
+def test_a_disconnect_before_the_answer_ends_the_upstream_call(client: openai.OpenAI, front: Front) -> None:
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=0.5).chat.completions.create(model="chat", messages=say("#chunks=1000##delay=1s#"))
     wait_until_left(front, 1)
@@ -163,7 +163,7 @@ def wait_until_left(front: Front, count: int) -> None:
         time.sleep(0.01)
 
 
-async def test_callers_who_gave_up_leave_the_next_one_unharmed(async_client: openai.AsyncOpenAI, front: Front) -> None:
+async def test_calls_succeed_after_client_timeouts(async_client: openai.AsyncOpenAI, front: Front) -> None:
     async with async_client as client:
         patient = client.with_options(timeout=30)
         hasty = client.with_options(timeout=0.5)
@@ -177,7 +177,7 @@ async def test_callers_who_gave_up_leave_the_next_one_unharmed(async_client: ope
     await asyncio.to_thread(wait_until_left, front, 20)
 
 
-async def test_fifty_streams_at_once_do_not_mix(async_client: openai.AsyncOpenAI, front: Front) -> None:
+async def test_fifty_concurrent_streams_do_not_mix(async_client: openai.AsyncOpenAI, front: Front) -> None:
     async def echo(exchange: Exchange) -> None:
         """Say the request's own words back, one event at a time."""
         await exchange.start_stream()

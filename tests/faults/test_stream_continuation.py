@@ -135,7 +135,7 @@ def assert_one_stream(answer: Answer, identity: tuple[str, int, str]) -> None:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("wire", ["vllm", "anthropic"])
-async def test_a_stream_cut_after_any_event_is_gone_on_with_by_the_next_target(
+async def test_a_stream_that_breaks_after_any_event_is_continued_by_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, wire: str, ending: str
 ) -> None:
     other.on("/v1/chat/completions", speaker(name="another"))
@@ -169,7 +169,9 @@ WHOLE_FIRST = 30
 RECEIPT = (("x-gateway-receipt", "body"),)
 
 
-async def test_without_another_such_target_the_same_one_goes_on_once(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_the_only_target_able_to_continue_continues_its_own_stream_once(
+    serve: Serve, up: FaultUpstream, other: FaultUpstream
+) -> None:
     gate = await serve((up, "mock"), (other, "mock"), first={"type": "vllm"}, model=ON)
     up.once(speaker(4))
     up.once(speaker(name="again"))
@@ -183,9 +185,7 @@ async def test_without_another_such_target_the_same_one_goes_on_once(serve: Serv
     assert len(up.requests) == 4
 
 
-async def test_the_times_of_a_continued_stream_are_those_of_the_target_that_began_it(
-    serve: Serve, up: FaultUpstream, other: FaultUpstream
-) -> None:
+async def test_a_continued_stream_is_timed_from_the_target_that_began_it(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     gate = await serve((up, "a"), (other, "b"), every={"type": "vllm"}, model=ON)
     up.once(speaker(4))
     other.once(speaker())
@@ -203,7 +203,7 @@ async def test_the_times_of_a_continued_stream_are_those_of_the_target_that_bega
     assert seen["p1/b"] is None
 
 
-async def test_a_stream_that_breaks_twice_is_gone_on_with_twice(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_a_stream_that_breaks_twice_is_continued_twice(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     async with FaultUpstream() as third:
         gate = await serve((up, "a"), (other, "b"), (third, "c"), every={"type": "vllm"}, model=ON)
         up.once(speaker(5))
@@ -217,7 +217,7 @@ async def test_a_stream_that_breaks_twice_is_gone_on_with_twice(serve: Serve, up
     assert [one["outcome"] for one in receipt["attempts"]] == ["truncated", "reset", "ok"]
 
 
-async def test_a_stand_in_of_a_split_that_breaks_is_gone_on_with_too(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_a_stream_from_a_fallback_within_a_split_is_continued(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     split = {"targets": {"p0/500": 1_000_000, "p1/mock": 1}, **ON}
     gate = await serve((up, "500"), (other, "mock"), every={"type": "vllm"}, more={"split": split})
     other.once(speaker(4))
@@ -238,7 +238,7 @@ async def test_the_openai_package_reads_a_continued_stream_as_one(serve: Serve, 
     assert "".join(said) == WHOLE
 
 
-async def test_a_stop_across_the_seam_still_ends_the_text(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_a_stop_string_across_the_seam_ends_the_text(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     gate = await serve((up, "mock"), (other, "mock"), every={"type": "vllm"}, model=ON)
     up.once(speaker(9))
     other.once(speaker())
@@ -267,7 +267,7 @@ CANNOT: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize("case", CANNOT)
-async def test_what_no_other_model_can_go_on_with_ends_with_the_usual_error(
+async def test_a_stream_that_cannot_be_continued_ends_with_its_error(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, case: str
 ) -> None:
     fields, more = CANNOT[case]
@@ -279,14 +279,14 @@ async def test_what_no_other_model_can_go_on_with_ends_with_the_usual_error(
     assert gate.count("lockgate_continuations") == 0
 
 
-async def test_it_is_off_by_default(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_continuation_is_off_by_default(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     gate = await serve((up, "mock"), (other, "mock"), every={"type": "vllm"})
     up.once(speaker(4))
     assert (await gate.ask(chat(stream=True))).failure["code"] == "upstream_truncated"
     assert other.requests == []
 
 
-async def test_targets_that_take_no_beginning_are_passed_over(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_targets_that_cannot_continue_a_text_are_skipped(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     async with FaultUpstream() as third:  # it and the second are any OpenAI-compatible servers: nobody knows
         gate = await serve((up, "500"), (other, "mock"), (third, "mock"), first={"type": "vllm"}, model=ON)
         other.once(speaker(4))
@@ -296,9 +296,7 @@ async def test_targets_that_take_no_beginning_are_passed_over(serve: Serve, up: 
 
 
 @pytest.mark.parametrize("behaviour", ["500", "silent-after-head", "error-first-event", "fin-after-head"])
-async def test_when_nobody_goes_on_the_caller_gets_the_first_error(
-    serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str
-) -> None:
+async def test_a_failed_continuation_returns_the_first_error(serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str) -> None:
     gate = await serve((up, "mock"), (other, behaviour), every={"type": "vllm", "idle_timeout": "300ms"}, model=ON)
     up.once(speaker(4))
     answer = await gate.ask(chat(stream=True))
@@ -307,7 +305,7 @@ async def test_when_nobody_goes_on_the_caller_gets_the_first_error(
     assert len(record["attempts"]) == 2
 
 
-async def test_a_caller_who_leaves_while_the_rest_is_awaited_ends_it(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_a_disconnect_ends_the_continuation(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     gate: Gate = await serve((up, "mock"), (other, "silent"), every={"type": "vllm"}, model=ON)
     up.once(speaker(4))
     async with await FaultClient.connect(gate.port) as client:
@@ -318,7 +316,7 @@ async def test_a_caller_who_leaves_while_the_rest_is_awaited_ends_it(serve: Serv
         await gate.record(status=499, aborted="mid")
 
 
-async def test_the_local_engine_goes_on_with_what_another_server_began(
+async def test_the_local_engine_continues_the_stream_of_another_server(
     gateway: Callable[..., RunningGateway], up: FaultUpstream, figure: Figure
 ) -> None:
     begun = "The three primary colours are red, yellow and "

@@ -42,7 +42,7 @@ HALF = completion("half an answer")[:60]
     ids=["length", "length-after-valid-json", "chunk", "chunks"],
 )
 @pytest.mark.parametrize("ending", [FIN, RST], ids=["fin", "rst"])
-async def test_u13_a_body_that_breaks_off_is_502_and_never_shown(serve: Serve, up: FaultUpstream, wire: bytes, ending: Any) -> None:
+async def test_u13_a_truncated_body_is_502_and_not_echoed(serve: Serve, up: FaultUpstream, wire: bytes, ending: Any) -> None:
     up.on("/v1/chat/completions", play(wire, ending))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat())
@@ -55,13 +55,13 @@ async def test_u13_a_body_that_breaks_off_is_502_and_never_shown(serve: Serve, u
     assert len(up.requests) == 1
 
 
-async def test_u13_a_body_that_breaks_off_goes_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_u13_a_truncated_body_falls_back_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     gate = await serve((up, "short-body"), (other, "mock"))
     assert content(await gate.ask(chat())) == "w0 w1 w2 w3 w4 "
     await gate.record(status=200, target="p1/mock", output_tokens=5)
 
 
-async def test_u38_a_connection_closed_while_idle_costs_the_caller_nothing(serve: Serve, up: FaultUpstream) -> None:
+async def test_u38_a_call_on_a_stale_connection_is_resent(serve: Serve, up: FaultUpstream) -> None:
     async def once_a_connection(exchange: Exchange) -> None:
         if exchange.link.requests > 1:
             exchange.fin()
@@ -77,7 +77,7 @@ async def test_u38_a_connection_closed_while_idle_costs_the_caller_nothing(serve
     assert gate.count("lockgate_tokens", "output") == 5
 
 
-async def test_u38_a_request_that_may_have_been_worked_on_is_not_repeated(serve: Serve, up: FaultUpstream) -> None:
+async def test_u38_a_request_that_may_have_been_processed_is_not_resent(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     assert (await gate.ask(chat())).status == 200
     up.on("/v1/chat/completions", play(b"HTTP/1.1 2", FIN))
@@ -89,7 +89,7 @@ async def test_u38_a_request_that_may_have_been_worked_on_is_not_repeated(serve:
 
 @pytest.mark.parametrize("ending", [HANG, FIN, RST], ids=["open", "fin", "rst"])
 @pytest.mark.parametrize(("number", "seen", "code"), [(413, 413, "too_long"), (401, 502, "upstream_auth_error")])
-async def test_u39_a_refusal_during_the_upload_is_passed_on_and_its_connection_dropped(
+async def test_u39_an_error_during_the_upload_is_returned_and_the_connection_closed(
     serve: Serve, up: FaultUpstream, number: int, seen: int, code: str, ending: Any
 ) -> None:
     body = b'{"error":{"message":"not this","type":"invalid_request_error","param":null,"code":"too_long"}}'
@@ -105,7 +105,7 @@ async def test_u39_a_refusal_during_the_upload_is_passed_on_and_its_connection_d
     assert len(up.requests) == 1
 
 
-async def test_u39_interim_answers_are_skipped(serve: Serve, up: FaultUpstream) -> None:
+async def test_u39_interim_responses_are_skipped(serve: Serve, up: FaultUpstream) -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
     up.on("/v1/chat/completions", play(interim, 0.05, interim + with_length(completion("at last"))))
     answer = await (await serve((up, "mock"))).ask(chat())
@@ -139,7 +139,7 @@ async def test_u40_surplus_bytes_never_reach_another_caller(serve: Serve, up: Fa
     await gate.records(2)
 
 
-async def test_u40_surplus_after_a_stream_reaches_nobody(serve: Serve, up: FaultUpstream) -> None:
+async def test_u40_surplus_bytes_after_a_stream_never_reach_another_caller(serve: Serve, up: FaultUpstream) -> None:
     events = b'data: {"choices":[{"index":0,"delta":{"content":"mine"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     up.once(play(SSE + chunked(events) + b"0\r\n\r\n" + SURPLUS))
     gate = await serve((up, "mock"))
@@ -149,7 +149,7 @@ async def test_u40_surplus_after_a_stream_reaches_nobody(serve: Serve, up: Fault
     assert up.requests[0].link is not up.requests[1].link
 
 
-async def test_u43_cookies_of_an_upstream_go_nowhere(serve: Serve, up: FaultUpstream) -> None:
+async def test_u43_cookies_pass_in_neither_direction(serve: Serve, up: FaultUpstream) -> None:
     body = completion("x")
     head = JSON + b"set-cookie: session=secret\r\ncontent-length: %d\r\n\r\n" % len(body)
     up.on("/v1/chat/completions", play(head + body))

@@ -78,13 +78,13 @@ def test_a_package_reads_the_local_models_answer_and_its_stream(local_gateway: R
         assert isinstance(found["tool"]["input"]["city"], str)
 
 
-def test_instructor_gets_objects_by_schema_and_by_tool(local_gateway: RunningGateway) -> None:
+def test_instructor_returns_objects_by_schema_and_by_tool(local_gateway: RunningGateway) -> None:
     found = run_program("instructor_chat.py", MAIN / "python", local_gateway.base_url, "local")
     jsonschema.validate(found["by_schema"], CITY_SCHEMA)
     jsonschema.validate(found["by_tool"], CITY_SCHEMA)
 
 
-def test_the_node_package_sees_errors_ids_and_models_as_python_does(front: Front) -> None:
+def test_the_node_package_reads_errors_ids_and_models(front: Front) -> None:
     found = run_program("openai_node.mjs", MAIN / "node", front.gateway.base_url, "chat", KEY)
     assert found["request_id"]
     assert found["error"] == {"class": "BadRequestError", "status": 400, "param": "messages", "request_id": found["error"]["request_id"]}
@@ -94,7 +94,7 @@ def test_the_node_package_sees_errors_ids_and_models_as_python_does(front: Front
     assert {"chat", "other"} <= set(found["models"])
 
 
-def test_a_fuzzer_finds_no_answer_that_is_not_documented(front: Front) -> None:
+def test_a_fuzzer_finds_no_undocumented_response(front: Front) -> None:
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance"
     command = [
         str(MAIN / "schemathesis"), "run", str(PROGRAMS.parent / "openapi.yaml"), "--url", front.gateway.base_url, "--checks", checks,

@@ -20,7 +20,7 @@ async def assert_all(gate: Gate, up: FaultUpstream, bodies: list[bytes], code: s
     assert not wrong
 
 
-async def test_c10_a_body_announced_as_too_large_is_413_at_once(serve: Serve, up: FaultUpstream) -> None:
+async def test_c10_a_content_length_over_the_limit_is_413_before_the_body(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         await client.send(request_head(10 << 30) + b'{"model":')
@@ -32,7 +32,7 @@ async def test_c10_a_body_announced_as_too_large_is_413_at_once(serve: Serve, up
     assert up.ledger.accepted == 0
 
 
-async def test_c10_an_endless_body_is_413_at_the_cap(serve: Serve, up: FaultUpstream) -> None:
+async def test_c10_an_endless_body_is_413_at_the_limit(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"), top={"max_body": "1MiB"})
     async with await FaultClient.connect(gate.port) as client:
         await client.send(request_head(None))
@@ -58,7 +58,7 @@ async def _send_until_refused(client: FaultClient) -> int:
     return 4096 << 16
 
 
-async def test_c10_a_body_at_the_cap_passes_and_one_byte_more_does_not(serve: Serve, up: FaultUpstream) -> None:
+async def test_c10_a_body_at_the_limit_passes_and_one_byte_more_is_413(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"), top={"max_body": "64KiB"})
     room = 65536 - len(body_with('"user":""'))
     assert (await gate.ask(body_with('"user":"' + "x" * room + '"'))).status == 200
@@ -72,7 +72,7 @@ DEEP = [
 ]
 
 
-async def test_c12_what_is_nested_too_deeply_is_400(serve: Serve, up: FaultUpstream) -> None:
+async def test_c12_too_deep_nesting_is_400(serve: Serve, up: FaultUpstream) -> None:
     bodies = (
         [text.encode() for text in DEEP] + [body_with(f'"metadata":{text}') for text in DEEP] + [body_with(f'"x":{text}') for text in DEEP]
     )
@@ -81,7 +81,7 @@ async def test_c12_what_is_nested_too_deeply_is_400(serve: Serve, up: FaultUpstr
 
 
 @pytest.mark.parametrize("field", ["metadata", "tools", "response_format", "logit_bias", "stop", "x", "messages"])
-async def test_c12_no_depth_at_all_is_an_internal_error(serve: Serve, up: FaultUpstream, field: str) -> None:
+async def test_c12_no_nesting_depth_is_an_internal_error(serve: Serve, up: FaultUpstream, field: str) -> None:
     up.on("/v1/chat/completions", canned(b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'))
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
@@ -103,7 +103,7 @@ PLACES = [
 
 @pytest.mark.parametrize("place", PLACES, ids=["tools", "response_format", "content", "tool_calls"])
 @pytest.mark.parametrize("kind", ["openai-compatible", "openai", "vllm", "ollama", "llamacpp"])
-async def test_c12_a_deep_value_that_is_taken_apart_is_never_an_internal_error(
+async def test_c12_a_deep_value_that_is_inspected_is_never_an_internal_error(
     serve: Serve, up: FaultUpstream, kind: str, place: str
 ) -> None:
     up.on("/v1/chat/completions", canned(b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'))
@@ -157,18 +157,18 @@ BROKEN = [
 ]
 
 
-async def test_c13_what_is_no_json_is_400(serve: Serve, up: FaultUpstream) -> None:
+async def test_c13_invalid_json_is_400(serve: Serve, up: FaultUpstream) -> None:
     await assert_all(await serve((up, "mock")), up, BROKEN, "invalid_json")
 
 
-async def test_c13_a_pair_of_surrogates_is_a_character_and_passes_as_it_was_written(serve: Serve, up: FaultUpstream) -> None:
+async def test_c13_a_surrogate_pair_is_forwarded_unchanged(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     source = b'{"model":"m","messages":[{"role":"user","content":"\\ud83d\\ude00 \\uD55C"}]}'
     assert (await gate.ask(source)).status == 200
     assert b"\\ud83d\\ude00 \\uD55C" in up.requests[0].body
 
 
-async def test_c14_a_key_that_appears_twice_is_400(serve: Serve, up: FaultUpstream) -> None:
+async def test_c14_a_duplicate_key_is_400(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     bodies = [
         body_with('"model":"other"'),
@@ -187,7 +187,7 @@ async def test_c14_a_key_that_appears_twice_is_400(serve: Serve, up: FaultUpstre
     assert [answer.error["param"] for answer in answers[:4]] == ["model"] * 4
 
 
-async def test_c14_equal_keys_at_different_places_are_none(serve: Serve, up: FaultUpstream) -> None:
+async def test_c14_equal_keys_of_different_objects_are_accepted(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     for body in (body_with('"metadata":{"model":"x"}'), body_with(' "x" : {"x": {"x": "\\"x\\":1, "}} ', '"y":"{\\"x\\":1"')):
         assert (await gate.ask(body)).status == 200
@@ -200,7 +200,7 @@ NUMBERS = [
 ODD_NUMBERS = ["NaN", "Infinity", "-Infinity", "-NaN", "1e999", "-1e999", str(2**64), "1" * 5000, "-" + "9" * 5000, "1e400"]
 
 
-async def test_c15_numbers_that_are_none_are_400(serve: Serve, up: FaultUpstream) -> None:
+async def test_c15_invalid_numbers_are_400(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     bodies = [body_with(f'"{field}":{number}') for field in NUMBERS for number in ODD_NUMBERS]
     bodies += [body_with('"logit_bias":{"5":' + number + "}") for number in ODD_NUMBERS]

@@ -122,7 +122,7 @@ async def gate(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> Gate:
     return gate
 
 
-async def test_u11_wherever_a_stream_is_cut_the_caller_is_told_or_somebody_else_answers(gate: Gate) -> None:
+async def test_u11_a_cut_stream_falls_back_or_ends_with_an_error(gate: Gate) -> None:
     edges = {at + beside for at in (0, len(SSE), BEGUN, FINISHED, len(WIRE) - 1) for beside in (-1, 0, 1)}
     cuts = sorted(at for at in {*range(0, len(WIRE), 151), *edges} if 0 <= at <= len(WIRE))
     outcomes = Outcomes()
@@ -136,7 +136,7 @@ async def test_u11_wherever_a_stream_is_cut_the_caller_is_told_or_somebody_else_
 
 @pytest.mark.prove
 @pytest.mark.timeout(600)
-async def test_g13_every_byte_of_a_stream_of_40_events_is_cut_by_fin_and_rst(gate: Gate, figure: Figure) -> None:
+async def test_g13_a_stream_cut_at_any_byte_falls_back_or_ends_with_an_error(gate: Gate, figure: Figure) -> None:
     outcomes = Outcomes()
     for start in range(0, len(WIRE), 200):  # a whole answer now and then: a target that only fails would be left alone
         part = range(start, min(start + 200, len(WIRE)))
@@ -151,7 +151,7 @@ async def test_g13_every_byte_of_a_stream_of_40_events_is_cut_by_fin_and_rst(gat
 
 
 @pytest.mark.prove
-async def test_g13_the_whole_openai_client_raises_after_the_first_byte_and_never_before(gate: Gate, figure: Figure) -> None:
+async def test_g13_the_openai_client_raises_only_after_the_first_content(gate: Gate, figure: Figure) -> None:
     cases = [(how, at) for at in range(0, FINISHED, max(1, FINISHED // 200)) for how in ENDINGS]
     raised = 0
     async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:

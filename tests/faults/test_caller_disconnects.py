@@ -16,7 +16,7 @@ from gateway.http.caller import CallerDeadlines
 from tests.faults.behaviours import chat_chunk
 from tests.faults.client import FaultClient, ask, chat, request_head
 from tests.faults.conftest import Gate, Serve
-from tests.faults.test_before_the_first_byte import black_hole
+from tests.faults.test_failures_before_content import black_hole
 from tests.faults.upstream_server import Exchange, FaultUpstream, Script
 from tests.flows.live import eventually
 from tests.running import Figure, RunningGateway
@@ -46,7 +46,9 @@ async def assert_left(gate: Gate, phase: str) -> None:
 
 @EACH_WAY
 @pytest.mark.parametrize("framing", [1000, None], ids=["length", "chunked"])
-async def test_c1_leaving_during_the_upload_reaches_no_upstream(serve: Serve, up: FaultUpstream, way: str, framing: int | None) -> None:
+async def test_c1_a_disconnect_during_the_upload_reaches_no_upstream(
+    serve: Serve, up: FaultUpstream, way: str, framing: int | None
+) -> None:
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         await client.send(request_head(framing) + (b"" if framing else b"5\r\n") + b'{"mod')
@@ -58,7 +60,7 @@ async def test_c1_leaving_during_the_upload_reaches_no_upstream(serve: Serve, up
 
 @EACH_FORM
 @EACH_WAY
-async def test_c1_leaving_the_queue_for_a_connection_reaches_no_upstream(serve: Serve, up: FaultUpstream, way: str, stream: bool) -> None:
+async def test_c1_a_disconnect_while_queued_reaches_no_upstream(serve: Serve, up: FaultUpstream, way: str, stream: bool) -> None:
     gate = await serve((up, "silent"), every={"max_connections": 1})
     async with await FaultClient.connect(gate.port) as first, await FaultClient.connect(gate.port) as second:
         await first.post(chat())
@@ -80,7 +82,7 @@ async def gate_records(gate: Gate, count: int) -> list[dict[str, object]]:
     return gate.lines()
 
 
-async def test_c1_leaving_before_the_upstream_is_connected_ends_the_attempt(serve: Serve, figure: Figure) -> None:
+async def test_c1_a_disconnect_during_the_upstream_connect_ends_the_attempt(serve: Serve, figure: Figure) -> None:
     with black_hole() as base_url:
         gate = await serve((base_url, "mock"), first={"connect": "20s"})
         async with await FaultClient.connect(gate.port) as client:
@@ -97,7 +99,7 @@ async def test_c1_leaving_before_the_upstream_is_connected_ends_the_attempt(serv
 @EACH_FORM
 @EACH_WAY
 @pytest.mark.parametrize("behaviour", ["silent", "silent-after-head"])
-async def test_c2_leaving_before_the_first_byte_lets_the_upstream_go(
+async def test_c2_a_disconnect_before_the_first_byte_closes_the_upstream_connection(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, figure: Figure, way: str, stream: bool, behaviour: str
 ) -> None:
     gate = await serve((up, behaviour), (other, "mock"))
@@ -113,7 +115,7 @@ async def test_c2_leaving_before_the_first_byte_lets_the_upstream_go(
 
 
 @EACH_WAY
-async def test_c3_leaving_mid_stream_lets_the_upstream_go_and_counts_what_came(
+async def test_c3_a_disconnect_in_mid_stream_closes_the_upstream_connection_and_is_billed(
     serve: Serve, up: FaultUpstream, figure: Figure, way: str
 ) -> None:
     up.chunks, up.delay = 1000, 0.01
@@ -130,7 +132,7 @@ async def test_c3_leaving_mid_stream_lets_the_upstream_go_and_counts_what_came(
     assert record["first_byte_ms"] > 0
 
 
-async def test_c3_many_who_leave_at_once_are_all_noticed(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
+async def test_c3_many_disconnects_at_once_are_all_detected(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
     up.chunks, up.delay = 1000, 0.02
     gate = await serve((up, "mock"))
     clients = [await FaultClient.connect(gate.port) for _ in range(60)]
@@ -150,7 +152,7 @@ async def test_c3_many_who_leave_at_once_are_all_noticed(serve: Serve, up: Fault
 
 @EACH_FORM
 @pytest.mark.parametrize("way", ["fin", "rst"])
-async def test_c4_leaving_right_after_the_last_byte_is_a_success(serve: Serve, up: FaultUpstream, way: str, stream: bool) -> None:
+async def test_c4_a_disconnect_after_the_last_byte_is_a_success(serve: Serve, up: FaultUpstream, way: str, stream: bool) -> None:
     gate = await serve((up, "mock"))
     for _ in range(30):
         async with await FaultClient.connect(gate.port) as client:
@@ -181,7 +183,7 @@ def flood(events: int) -> Script:
     return script
 
 
-async def test_c5_a_slow_reader_slows_its_own_upstream_only_and_gets_everything(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
+async def test_c5_a_slow_reader_holds_back_only_its_own_upstream_and_loses_nothing(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
     up.on(lambda request: b"flood" in request.body, flood(2000))  # 32 MB
     up.chunks, up.delay = 30, 0.01
     gate = await serve((up, "mock"))
@@ -209,9 +211,7 @@ def memory_of(pid: int) -> int:
     return 1024 * int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0])
 
 
-async def test_c5_readers_who_read_nothing_cost_little_memory(
-    gateway: Callable[..., RunningGateway], up: FaultUpstream, figure: Figure
-) -> None:
+async def test_c5_stalled_readers_use_little_memory(gateway: Callable[..., RunningGateway], up: FaultUpstream, figure: Figure) -> None:
     up.on("/v1/chat/completions", flood(2000))
     text = json.dumps({"providers": {"p": {"type": "openai-compatible", "base_url": up.base_url}}, "models": {"m": "p/mock"}})
     running = await asyncio.to_thread(gateway, text)
@@ -234,7 +234,7 @@ async def test_c5_readers_who_read_nothing_cost_little_memory(
     assert len(running.records()) == 41
 
 
-async def test_c6_a_reader_who_stops_for_good_is_cut_off(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
+async def test_c6_a_reader_that_stalls_past_the_timeout_is_disconnected(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
     up.on("/v1/chat/completions", flood(2000))
     gate = await serve((up, "mock"), caller=CallerDeadlines(write_stall=0.4))
     async with await FaultClient.connect(gate.port, receive_buffer=4096) as client:
@@ -251,7 +251,7 @@ async def test_c6_a_reader_who_stops_for_good_is_cut_off(serve: Serve, up: Fault
     assert record["output_tokens"] > 0
 
 
-async def test_c6_a_reader_who_pauses_for_less_is_not(serve: Serve, up: FaultUpstream) -> None:
+async def test_c6_a_reader_that_pauses_within_the_timeout_gets_everything(serve: Serve, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", flood(800))
     gate = await serve((up, "mock"), caller=CallerDeadlines(write_stall=5.0))
     async with await FaultClient.connect(gate.port, receive_buffer=4096) as client:
@@ -276,7 +276,7 @@ async def leave_early(port: int, draw: random.Random) -> None:
 
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("cancels", [1_000, pytest.param(10_000, marks=pytest.mark.prove)])
-async def test_u42_after_thousands_of_cancels_under_contention_every_probe_succeeds(
+async def test_u42_calls_succeed_after_thousands_of_disconnects_under_contention(
     serve: Serve, up: FaultUpstream, figure: Figure, cancels: int
 ) -> None:
     up.delay = 0.01

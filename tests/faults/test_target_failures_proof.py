@@ -61,7 +61,7 @@ def p99(times: list[float]) -> float:
 @pytest.mark.prove
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("shape", ["order", "split"])
-async def test_g21_one_of_three_targets_dies_under_load_and_callers_do_not_notice(
+async def test_g21_a_target_that_fails_under_load_causes_no_lasting_caller_errors(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream, third: FaultUpstream, shape: str
 ) -> None:
     ups = (up, other, third)
@@ -88,7 +88,7 @@ async def test_g21_one_of_three_targets_dies_under_load_and_callers_do_not_notic
 
 @pytest.mark.prove
 @pytest.mark.timeout(120)
-async def test_g21_with_every_target_dead_no_load_is_multiplied(
+async def test_g21_load_is_not_amplified_while_all_targets_fail(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream, third: FaultUpstream
 ) -> None:
     ups = (up, other, third)
@@ -114,7 +114,7 @@ async def test_g21_with_every_target_dead_no_load_is_multiplied(
 
 @pytest.mark.prove
 @pytest.mark.timeout(120)
-async def test_g20_ten_times_what_a_target_can_do_leaves_what_it_can_do(serve: Serve, figure: Figure, up: FaultUpstream) -> None:
+async def test_g20_a_target_keeps_its_throughput_at_ten_times_its_capacity(serve: Serve, figure: Figure, up: FaultUpstream) -> None:
     most = 0
 
     async def works(exchange: Any) -> None:

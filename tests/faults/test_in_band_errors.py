@@ -26,7 +26,7 @@ BAD = {"error": {"message": "no such tool", "type": "invalid_request_error", "pa
     ids=["overloaded", "rate", "client", "vllm"],
 )
 @pytest.mark.parametrize("form", ["json", "event"])
-async def test_u19_u20_an_error_before_anything_was_said_is_an_http_status(
+async def test_u19_u20_an_error_before_the_first_content_is_an_http_error(
     serve: Serve, up: FaultUpstream, error: dict[str, Any], status: int, code: str | None, form: str
 ) -> None:
     up.on("/v1/chat/completions", canned(json.dumps(error).encode()) if form == "json" else sse(error, ending=HANG))
@@ -41,7 +41,7 @@ async def test_u19_u20_an_error_before_anything_was_said_is_an_http_status(
 
 
 @pytest.mark.parametrize("behaviour", ["error-instead-of-stream", "error-first-event"])
-async def test_u19_u20_an_error_before_anything_was_said_goes_to_the_next_target(
+async def test_u19_u20_an_error_before_the_first_content_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str
 ) -> None:
     gate = await serve((up, behaviour), (other, "mock"))
@@ -68,7 +68,7 @@ def said(text: str) -> dict[str, Any]:
 OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
 
 
-async def test_u20_anthropics_overload_as_the_first_event_is_503_with_retry_after(serve: Serve, up: FaultUpstream) -> None:
+async def test_u20_anthropic_overload_as_the_first_event_is_503_with_retry_after(serve: Serve, up: FaultUpstream) -> None:
     up.on("/v1/messages", sse(OVERLOADED, ending=HANG))
     gate = await serve((up, "claude"), first={"type": "anthropic"})
     answer = await gate.ask(chat(stream=True))
@@ -77,7 +77,7 @@ async def test_u20_anthropics_overload_as_the_first_event_is_503_with_retry_afte
     await gate.record(status=503)
 
 
-async def test_u20_anthropics_overload_after_message_start_goes_to_the_next_target(
+async def test_u20_anthropic_overload_after_message_start_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream
 ) -> None:
     up.on("/v1/messages", sse(ANTHROPIC_START, OVERLOADED, ending=HANG))
@@ -91,7 +91,7 @@ async def test_u20_anthropics_overload_after_message_start_goes_to_the_next_targ
     [(OPENAI, "server_is_overloaded"), (RATE, "rate_limit_exceeded"), (BAD, None), (VLLM, "upstream_error")],
     ids=["overloaded", "rate", "client", "vllm"],
 )
-async def test_u21_an_error_after_tokens_is_one_error_event_with_its_code(
+async def test_u21_an_error_after_content_is_one_error_event_with_its_code(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, error: dict[str, Any], code: str | None
 ) -> None:
     up.on("/v1/chat/completions", broken_by(error, chat_chunk("late "), b"[DONE]"))
@@ -105,7 +105,7 @@ async def test_u21_an_error_after_tokens_is_one_error_event_with_its_code(
     assert other.requests == []
 
 
-async def test_u21_anthropics_error_after_tokens_is_one_error_event(serve: Serve, up: FaultUpstream) -> None:
+async def test_u21_an_anthropic_error_after_content_is_one_error_event(serve: Serve, up: FaultUpstream) -> None:
     up.on("/v1/messages", broken_by(OVERLOADED, before=(ANTHROPIC_START, ANTHROPIC_OPEN, said("one "), said("two "))))
     gate = await serve((up, "claude"), first={"type": "anthropic"})
     answer = await gate.ask(chat(stream=True))
@@ -122,16 +122,14 @@ async def test_u21_anthropics_error_after_tokens_is_one_error_event(serve: Serve
         ({"type": "message_delta", "delta": "end_turn", "usage": [1]}, "upstream_bad_event"),
     ],
 )
-async def test_u15_an_event_with_other_types_than_its_wire_has_is_a_bad_one(
-    serve: Serve, up: FaultUpstream, odd: dict[str, Any], code: str
-) -> None:
+async def test_u15_an_event_with_wrong_types_is_a_bad_event(serve: Serve, up: FaultUpstream, odd: dict[str, Any], code: str) -> None:
     up.on("/v1/messages", broken_by(odd, before=(ANTHROPIC_START, ANTHROPIC_OPEN, said("one "), said("two "))))
     gate = await serve((up, "claude"), first={"type": "anthropic"})
     answer = await gate.ask(chat(stream=True))
     assert (answer.text, answer.failure["code"]) == ("one two ", code)
 
 
-async def test_u21_the_openai_package_raises_with_the_upstreams_code(serve: Serve, up: FaultUpstream) -> None:
+async def test_u21_the_openai_package_raises_with_the_code_of_the_upstream(serve: Serve, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", broken_by({"error": {"message": "exploded", "type": "server_error", "param": None, "code": "boom"}}))
     gate = await serve((up, "mock"))
     async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:
@@ -142,7 +140,7 @@ async def test_u21_the_openai_package_raises_with_the_upstreams_code(serve: Serv
     assert caught.value.code == "boom"
 
 
-async def test_u36_anthropics_usage_that_only_began_is_estimated(serve: Serve, up: FaultUpstream) -> None:
+async def test_u36_missing_final_usage_of_anthropic_is_estimated(serve: Serve, up: FaultUpstream) -> None:
     ends = ({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, {"type": "message_stop"})
     words = [said(f"w{at} ") for at in range(30)]
     up.on("/v1/messages", sse(ANTHROPIC_START, ANTHROPIC_OPEN, *words, *ends))
@@ -154,7 +152,7 @@ async def test_u36_anthropics_usage_that_only_began_is_estimated(serve: Serve, u
 
 
 @pytest.mark.parametrize("n", [None, 2])
-async def test_u23_an_infinite_stream_ends_beyond_its_output_limit(serve: Serve, up: FaultUpstream, n: int | None) -> None:
+async def test_u23_an_endless_stream_ends_at_its_output_limit(serve: Serve, up: FaultUpstream, n: int | None) -> None:
     gate = await serve((up, "infinite"))
     fields = {} if n is None else {"n": n}
     answer = await gate.ask(chat(stream=True, max_tokens=50, **fields))
@@ -168,7 +166,7 @@ async def test_u23_an_infinite_stream_ends_beyond_its_output_limit(serve: Serve,
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_u23_an_infinite_stream_without_a_limit_ends_at_the_total_deadline(serve: Serve, up: FaultUpstream) -> None:
+async def test_u23_an_endless_stream_without_a_limit_ends_at_the_total_timeout(serve: Serve, up: FaultUpstream) -> None:
     async def slowly(exchange: Any) -> None:
         await exchange.start_stream()
         while True:
@@ -184,7 +182,7 @@ async def test_u23_an_infinite_stream_without_a_limit_ends_at_the_total_deadline
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
-async def test_u23_a_stream_at_its_limit_is_left_alone(serve: Serve, up: FaultUpstream) -> None:
+async def test_u23_a_stream_that_reaches_its_limit_exactly_is_complete(serve: Serve, up: FaultUpstream) -> None:
     up.chunks = 300
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=True, max_completion_tokens=300))
@@ -198,7 +196,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
-async def test_u9_to_u24_leave_a_neighbours_stream_as_it_is(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_u9_to_u24_do_not_disturb_other_streams(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     """Every fault beside running streams on the same gateway, which lose and change nothing."""
     up.chunks, up.delay = 60, 0.03
     targets = {f"f{at}": f"p1/{name}" for at, name in enumerate(FAULTS)}
@@ -214,7 +212,7 @@ async def test_u9_to_u24_leave_a_neighbours_stream_as_it_is(serve: Serve, up: Fa
     assert sum(record["model"] == "m" and record["output_tokens"] == 60 for record in records) == 3
 
 
-async def test_u11_a_half_written_event_is_ended_before_the_error(serve: Serve, up: FaultUpstream) -> None:
+async def test_u11_an_incomplete_event_is_dropped_before_the_error_event(serve: Serve, up: FaultUpstream) -> None:
     """What an upstream began and never ended reaches nobody: the error event stands alone."""
     whole = b"".join(b"data: " + json.dumps(word).encode() + b"\n\n" for word in WORDS)
     up.on("/v1/chat/completions", play(SSE + chunked(whole), 0.1, chunked(b'data: {"id": "half'), 0.1, b"0\r\n\r\n"))

@@ -63,7 +63,7 @@ def test_every_refusal_has_the_shape_of_an_openai_error(
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/v1/models/chat", "/v1/nothing-here"])
 @pytest.mark.parametrize("credential", [None, "Bearer wrong", "Bearer", "Basic YTpi", "sk-lockgate-clients-5f0c1d"])
-def test_without_a_valid_key_no_path_answers(front: Front, path: str, credential: str | None) -> None:
+def test_every_path_requires_a_valid_key(front: Front, path: str, credential: str | None) -> None:
     headers = {"content-type": "application/json", **({"authorization": credential} if credential else {})}
     method = "POST" if path.endswith("completions") else "GET"
     body = b'{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}' if method == "POST" else b""
@@ -83,7 +83,7 @@ def test_a_wrong_key_is_an_authentication_error(front: Front) -> None:
     assert "sk-nobody" not in str(caught.value)
 
 
-def test_a_key_may_ask_only_for_its_models(front: Front) -> None:
+def test_a_key_is_restricted_to_its_models(front: Front) -> None:
     with openai.OpenAI(base_url=front.gateway.base_url, api_key=LIMITED_KEY, max_retries=0) as limited:
         assert limited.chat.completions.create(model="other", messages=HELLO).choices[0].message.content
         with pytest.raises(openai.APIStatusError) as caught:
@@ -92,7 +92,7 @@ def test_a_key_may_ask_only_for_its_models(front: Front) -> None:
         assert {model.id for model in limited.models.list()} == {"other"}
 
 
-def test_an_unknown_model_is_named(client: openai.OpenAI, front: Front) -> None:
+def test_an_unknown_model_is_named_in_the_error(client: openai.OpenAI, front: Front) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="gpt-17", messages=HELLO)
     assert caught.value.code == "model_not_found"
@@ -100,7 +100,7 @@ def test_an_unknown_model_is_named(client: openai.OpenAI, front: Front) -> None:
     assert front.upstream.requests == []
 
 
-def test_an_unknown_model_is_named_when_it_is_looked_up(client: openai.OpenAI) -> None:
+def test_retrieving_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("gpt-17")
     assert caught.value.code == "model_not_found"
@@ -122,7 +122,9 @@ def test_an_unknown_model_is_named_when_it_is_looked_up(client: openai.OpenAI) -
         ("response_format", "json", "response_format"),
     ],
 )
-def test_a_wrong_value_is_refused_and_the_parameter_named(client: openai.OpenAI, front: Front, field: str, value: Any, param: str) -> None:
+def test_an_invalid_value_is_refused_and_names_the_parameter(
+    client: openai.OpenAI, front: Front, field: str, value: Any, param: str
+) -> None:
     arguments: dict[str, Any] = {"model": "chat", "messages": HELLO}
     arguments.pop(field, None)
     with pytest.raises(openai.BadRequestError) as caught:

@@ -59,7 +59,7 @@ def in_a_date(seconds: float) -> str:
     ],
     ids=lambda value: "-".join(value.values())[:20] if isinstance(value, dict) else "",
 )
-async def test_u25_a_429_cools_the_target_for_what_it_says_within_bounds(
+async def test_u25_the_cooldown_after_429_follows_retry_after_within_bounds(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, headers: dict[str, str], low: float, high: float
 ) -> None:
     dates = {"DATE": in_a_date(60), "PAST": in_a_date(-3600)}
@@ -78,7 +78,7 @@ async def test_u25_a_429_cools_the_target_for_what_it_says_within_bounds(
         assert len(up.requests) == 1
 
 
-async def test_u25_googles_retry_info_counts_as_well(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_u25_the_cooldown_after_429_follows_google_retry_info(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}]
     body = {"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED", "details": details}}
     up.on(PATH, canned(json.dumps(body).encode(), 429))
@@ -87,7 +87,7 @@ async def test_u25_googles_retry_info_counts_as_well(serve: Serve, up: FaultUpst
     assert 30 < (await targets(gate))["p0/mock"]["cooling_seconds"] <= 34.5
 
 
-async def test_u25_without_another_target_the_caller_is_told_when(serve: Serve, up: FaultUpstream) -> None:
+async def test_u25_429_of_the_only_target_is_returned_with_retry_after(serve: Serve, up: FaultUpstream) -> None:
     up.on(PATH, status(429, "slow down", {"retry-after": "17"}, code="rate_limit_exceeded"))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat())
@@ -97,7 +97,7 @@ async def test_u25_without_another_target_the_caller_is_told_when(serve: Serve, 
     assert len(up.requests) == 1
 
 
-async def test_u25_a_call_waits_for_the_only_target_when_it_is_back_soon(serve: Serve, up: FaultUpstream) -> None:
+async def test_u25_a_call_waits_for_a_short_cooldown_of_the_only_target(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     up.once(status(429, "slow down", {"retry-after": "1"}))
     assert (await gate.ask(chat())).status == 429
@@ -107,7 +107,7 @@ async def test_u25_a_call_waits_for_the_only_target_when_it_is_back_soon(serve: 
     (await gate.records(2))
 
 
-async def test_u25_a_long_cooldown_of_the_only_target_is_no_outage(serve: Serve, up: FaultUpstream) -> None:
+async def test_u25_the_only_target_is_probed_during_a_long_cooldown(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     up.once(status(429, "slow down", {"retry-after": "86400"}))
     refused = await gate.ask(chat())
@@ -116,7 +116,7 @@ async def test_u25_a_long_cooldown_of_the_only_target_is_no_outage(serve: Serve,
     assert (await targets(gate))["p0/mock"]["state"] == "live"
 
 
-async def test_u25_who_named_a_time_is_asked_before_it_by_one_call_at_a_time(serve: Serve, up: FaultUpstream) -> None:
+async def test_u25_a_target_is_probed_by_one_call_at_a_time_before_its_retry_after(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     up.once(status(429, "slow down", {"retry-after": "60"}))
     await gate.ask(chat())
@@ -130,7 +130,7 @@ async def test_u25_who_named_a_time_is_asked_before_it_by_one_call_at_a_time(ser
     assert len(up.requests) == 1 + 20 - len(refused)
 
 
-async def test_a_retry_waits_as_long_as_the_only_target_said(serve: Serve, up: FaultUpstream) -> None:
+async def test_a_retry_waits_for_retry_after_of_the_only_target(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"), model={"retries": 1})
     up.once(status(429, "slow down", {"retry-after-ms": "400"}))
     answer = await gate.ask(chat())
@@ -141,7 +141,7 @@ async def test_a_retry_waits_as_long_as_the_only_target_said(serve: Serve, up: F
 
 
 @pytest.mark.parametrize(("number", "code"), [(429, "insufficient_quota"), (402, None), (429, "billing_hard_limit_reached")])
-async def test_u26_an_account_with_nothing_left_is_out_for_five_minutes(
+async def test_u26_an_exhausted_quota_starts_a_cooldown_of_five_minutes(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, number: int, code: str | None
 ) -> None:
     up.on(PATH, status(number, "You exceeded your current quota", code=code))
@@ -154,7 +154,7 @@ async def test_u26_an_account_with_nothing_left_is_out_for_five_minutes(
     assert 290 < found["cooling_seconds"] <= 300
 
 
-async def test_u26_without_another_target_the_caller_is_told_not_to_come_again(serve: Serve, up: FaultUpstream) -> None:
+async def test_u26_an_exhausted_quota_of_the_only_target_is_429_without_retry(serve: Serve, up: FaultUpstream) -> None:
     up.on(PATH, status(429, "You exceeded your current quota", code="insufficient_quota"))
     gate = await serve((up, "mock"))
     async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none") as client:
@@ -173,7 +173,7 @@ async def third() -> AsyncIterator[FaultUpstream]:
 
 
 @pytest.mark.parametrize("number", [500, 502, 503, 504, 529])
-async def test_u27_one_dead_target_of_three_is_asked_five_times_and_then_left_alone(
+async def test_u27_a_target_is_in_cooldown_after_five_failures(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, third: FaultUpstream, number: int
 ) -> None:
     up.on(PATH, status(number))
@@ -191,7 +191,7 @@ def split(*ups: FaultUpstream) -> dict[str, Any]:
     return {"targets": [{f"p{at}/mock": 1 for at in range(len(ups))}]}
 
 
-async def test_u27_callers_of_a_split_do_not_notice_a_dead_target(
+async def test_u27_a_failing_target_of_a_split_causes_no_caller_errors(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream, third: FaultUpstream
 ) -> None:
     ups = (up, other, third)
@@ -211,7 +211,7 @@ async def test_u27_callers_of_a_split_do_not_notice_a_dead_target(
     assert len(third.requests) > 60
 
 
-async def test_u27_a_target_that_is_back_is_found_by_one_call_and_used_again(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_u27_one_probe_ends_the_cooldown_of_a_recovered_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 2, "time": "400ms"}})
     up.on(PATH, status(500))
     for _ in range(6):
@@ -227,7 +227,7 @@ async def test_u27_a_target_that_is_back_is_found_by_one_call_and_used_again(ser
     assert (await gate.ask(chat())).header("x-gateway-target") == "p0/mock"
 
 
-async def test_the_most_attempts_of_a_call_can_be_set(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_attempts_limits_the_attempts_of_a_call(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     for one in (up, other):
         one.on(PATH, status(500))
     gate = await serve((up, "mock"), (other, "mock"), model={"attempts": 1})
@@ -236,9 +236,7 @@ async def test_the_most_attempts_of_a_call_can_be_set(serve: Serve, up: FaultUps
 
 
 @pytest.mark.parametrize(("number", "counted"), [(401, "auth"), (403, None)])
-async def test_u30_a_refused_credential_is_our_fault_and_never_a_401(
-    serve: Serve, up: FaultUpstream, number: int, counted: str | None
-) -> None:
+async def test_u30_a_refused_credential_is_502_and_never_401(serve: Serve, up: FaultUpstream, number: int, counted: str | None) -> None:
     up.on(PATH, status(number, f"Incorrect API key provided: {CANARY}"))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat())
@@ -248,7 +246,7 @@ async def test_u30_a_refused_credential_is_our_fault_and_never_a_401(
     assert len(up.requests) == 1
 
 
-async def test_u30_the_next_target_answers_and_the_refused_one_is_left_alone(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_u30_a_refused_credential_falls_back_and_starts_a_cooldown(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     up.on(PATH, status(401, "no"))
     gate = await serve((up, "mock"), (other, "mock"))
     for _ in range(4):
@@ -258,7 +256,7 @@ async def test_u30_the_next_target_answers_and_the_refused_one_is_left_alone(ser
 
 
 @pytest.mark.parametrize("number", [400, 404, 409, 413, 422])
-async def test_u31_what_the_caller_did_wrong_is_passed_on_and_blames_nobody(
+async def test_u31_a_client_error_is_returned_and_does_not_count_against_the_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, number: int
 ) -> None:
     up.on(PATH, status(number, "This model's maximum length is 10", type="invalid_request_error", code="its_own", param="messages"))
@@ -271,7 +269,7 @@ async def test_u31_what_the_caller_did_wrong_is_passed_on_and_blames_nobody(
     assert (await targets(gate))["p0/mock"]["state"] == "live"
 
 
-async def test_a_caller_in_a_hurry_does_no_harm_to_the_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_a_callers_own_deadline_does_not_count_against_the_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     up.delay = 0.2
     gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 1}})
     for _ in range(3):
@@ -279,7 +277,7 @@ async def test_a_caller_in_a_hurry_does_no_harm_to_the_target(serve: Serve, up: 
     assert (await targets(gate))["p0/mock"]["state"] == "live"
 
 
-async def test_credentials_cool_one_by_one(serve: Serve, up: FaultUpstream) -> None:
+async def test_each_credential_has_its_own_cooldown(serve: Serve, up: FaultUpstream) -> None:
     def refuses(request: Any) -> bool:
         return bool(request.header("authorization") == "Bearer second")
 
@@ -298,7 +296,7 @@ async def test_credentials_cool_one_by_one(serve: Serve, up: FaultUpstream) -> N
     assert 'second"' not in json.dumps(found)
 
 
-async def test_u41_a_slow_target_holds_its_own_calls_and_nobody_elses(
+async def test_u41_a_slow_target_does_not_delay_calls_to_other_targets(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream
 ) -> None:
     async def slow(exchange: Any) -> None:
@@ -334,7 +332,7 @@ NEVER = {"failures": 1000, "rate": "100%"}
 GOOD = json.dumps({"choices": [{"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}]}).encode()
 
 
-async def test_u27_a_target_that_answers_for_another_costs_no_retry_budget(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_u27_a_successful_fallback_costs_no_retry_budget(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     up.on(PATH, status(500))
     gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": NEVER})
     for _ in range(40):
@@ -343,7 +341,7 @@ async def test_u27_a_target_that_answers_for_another_costs_no_retry_budget(serve
     assert gate.count("lockgate_retry_budget_exhausted") == 0
 
 
-async def test_u28_a_retry_of_the_same_target_is_paid_for_although_it_works(serve: Serve, up: FaultUpstream) -> None:
+async def test_u28_a_successful_retry_costs_retry_budget(serve: Serve, up: FaultUpstream) -> None:
     async def every_other(exchange: Any) -> None:
         await (status(500) if len(up.requests) % 2 else canned(GOOD))(exchange)
 
@@ -356,7 +354,7 @@ async def test_u28_a_retry_of_the_same_target_is_paid_for_although_it_works(serv
     assert gate.count("lockgate_retry_budget_exhausted") > 0
 
 
-async def test_u41_a_full_target_sends_its_calls_to_the_next(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_u41_a_full_queue_falls_back_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     up.delay = 0.1
     gate = await serve((up, "mock"), (other, "mock"), first={"max_concurrent": 2, "max_queue": 0})
     answers = await asyncio.gather(*[gate.ask(chat()) for _ in range(30)])

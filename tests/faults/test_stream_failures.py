@@ -56,7 +56,7 @@ async def assert_cut(gate: Gate, up: FaultUpstream, code: str, reason: str) -> A
     return answer
 
 
-async def test_u9_a_stall_gets_heartbeats_and_then_an_error_event(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
+async def test_u9_a_stalled_stream_gets_heartbeats_and_then_an_error_event(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
     gate = await serve((up, "stall-mid-stream"), first={"idle_timeout": "1s"}, caller=CallerDeadlines(heartbeat=0.1))
     answer = await assert_cut(gate, up, "upstream_stalled", "stalled")
     beats = answer.body.count(b": keepalive\n\n")
@@ -64,7 +64,7 @@ async def test_u9_a_stall_gets_heartbeats_and_then_an_error_event(serve: Serve, 
     assert beats >= 1
 
 
-async def test_u9_heartbeats_do_not_keep_a_silent_upstream_alive(serve: Serve, up: FaultUpstream) -> None:
+async def test_u9_heartbeats_do_not_extend_the_idle_timeout(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "stall-mid-stream"), first={"idle_timeout": "300ms"}, caller=CallerDeadlines(heartbeat=0.05))
     before = time.monotonic()
     await assert_cut(gate, up, "upstream_stalled", "stalled")
@@ -81,7 +81,7 @@ async def test_u11_an_end_without_a_finish_reason_is_an_error_event(serve: Serve
     assert gate.count("lockgate_upstream_errors", "truncated") == 1
 
 
-async def test_u11_done_without_a_finish_reason_is_no_success_either(serve: Serve, up: FaultUpstream) -> None:
+async def test_u11_done_without_a_finish_reason_is_an_error_event(serve: Serve, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", sse(*WORDS, DONE))
     await assert_cut(await serve((up, "mock")), up, "upstream_truncated", "truncated")
 
@@ -98,7 +98,7 @@ async def test_u12_a_reset_is_an_error_event(serve: Serve, up: FaultUpstream) ->
     await assert_cut(await serve((up, "rst-mid-stream")), up, "upstream_reset", "reset")
 
 
-async def test_u12_a_neighbours_stream_loses_nothing(serve: Serve, up: FaultUpstream) -> None:
+async def test_u12_a_reset_does_not_disturb_another_stream(serve: Serve, up: FaultUpstream) -> None:
     up.chunks, up.delay = 30, 0.01
     gate = await serve((up, "mock"))
     neighbour = asyncio.create_task(gate.ask(chat(stream=True)))
@@ -111,21 +111,19 @@ async def test_u12_a_neighbours_stream_loses_nothing(serve: Serve, up: FaultUpst
     assert answer.events[-1] == DONE
 
 
-async def test_u15_one_malformed_event_ends_the_stream_with_an_error_event(serve: Serve, up: FaultUpstream) -> None:
+async def test_u15_a_malformed_event_ends_the_stream_with_an_error_event(serve: Serve, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", broken_by(b'{"choices": [nope', ENDED, DONE))
     await assert_cut(await serve((up, "mock")), up, "upstream_bad_event", "bad_event")
 
 
-async def test_u15_a_malformed_event_before_anything_was_sent_goes_to_the_next_target(
-    serve: Serve, up: FaultUpstream, other: FaultUpstream
-) -> None:
+async def test_u15_a_malformed_first_event_falls_back_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     up.on("/v1/chat/completions", sse(b'{"choices": [nope', *WORDS, ENDED, DONE))
     answer = await (await serve((up, "mock"), (other, "mock"))).ask(chat(stream=True))
     assert answer.header("x-gateway-target") == "p1/mock"
     assert answer.text == "w0 w1 w2 w3 w4 "
 
 
-async def test_u15_what_was_said_before_it_is_delivered_even_when_read_together(serve: Serve, up: FaultUpstream) -> None:
+async def test_u15_content_before_a_malformed_event_is_delivered(serve: Serve, up: FaultUpstream) -> None:
     rest = b"".join(event(chat_chunk(f"{at} ")) for at in range(20)) + b'data: {"choices": [nope\n\n' + event(ENDED)
     up.on("/v1/chat/completions", play(SSE, chunked(event(WORDS[0]) + event(WORDS[1])), 0.2, chunked(rest), HANG))
     answer = await (await serve((up, "mock"))).ask(chat(stream=True))
@@ -134,12 +132,12 @@ async def test_u15_what_was_said_before_it_is_delivered_even_when_read_together(
 
 
 @pytest.mark.parametrize("data", [b"[]", b"null", b'"text"', b"1", b'{"choices": 5}', b"[DONE", b"\xff\xfe"])
-async def test_u15_json_that_is_no_chunk_is_as_bad(serve: Serve, up: FaultUpstream, data: bytes) -> None:
+async def test_u15_an_event_that_is_not_a_chunk_ends_the_stream_with_an_error_event(serve: Serve, up: FaultUpstream, data: bytes) -> None:
     up.on("/v1/chat/completions", broken_by(data, ENDED, DONE))
     await assert_cut(await serve((up, "mock")), up, "upstream_bad_event", "bad_event")
 
 
-async def test_u18_what_breaks_clients_is_stripped_and_counted(serve: Serve, up: FaultUpstream) -> None:
+async def test_u18_sse_fields_that_break_clients_are_removed_and_counted(serve: Serve, up: FaultUpstream) -> None:
     body = (
         b"\xef\xbb\xbf: hello\n\nid: 1\nretry: 10\nevent: message\n" + event(WORDS[0]) + b"id: 2\n\ndata:\n\ndata: \n\n"
         b"retry: 5\n" + event(WORDS[1]) + b": comment\n" + event(WORDS[2]) + event(ENDED) + b"event: end\ndata: [DONE]\n\n"
@@ -169,7 +167,7 @@ async def test_u22_an_endless_first_event_is_502(serve: Serve, up: FaultUpstream
     assert up.requests[0].sent < 32 << 20
 
 
-async def test_u22_an_endless_event_ends_the_stream_at_the_cap(serve: Serve, up: FaultUpstream) -> None:
+async def test_u22_an_endless_event_ends_the_stream_at_the_size_limit(serve: Serve, up: FaultUpstream) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.start_stream()
         for one in WORDS:
@@ -188,7 +186,7 @@ def peak_of(pid: int) -> int:
     return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0])
 
 
-async def test_u22_an_endless_event_is_not_gathered_in_memory(
+async def test_u22_an_endless_event_is_not_buffered_in_memory(
     gateway: Callable[..., RunningGateway], up: FaultUpstream, figure: Figure
 ) -> None:
     providers = {"p": {"type": "openai-compatible", "base_url": up.base_url}}
@@ -204,7 +202,7 @@ async def test_u22_an_endless_event_is_not_gathered_in_memory(
     await asyncio.to_thread(running.stop)
 
 
-async def test_u22_an_event_just_under_the_cap_arrives_whole(serve: Serve, up: FaultUpstream) -> None:
+async def test_u22_an_event_just_under_the_size_limit_arrives_whole(serve: Serve, up: FaultUpstream) -> None:
     text = "x" * ((1 << 20) - 1000)
     up.on("/v1/chat/completions", sse(chat_chunk(text), ENDED, DONE))
     assert (await (await serve((up, "mock"))).ask(chat(stream=True))).text == text
@@ -227,7 +225,7 @@ SAID = b"".join(map(event, (*WORDS, ENDED)))
     ],
     ids=["chunked", "close-delimited", "fin", "done-fin", "done-rst", "done-hang", "done-unterminated"],
 )
-async def test_u35_a_finish_reason_and_the_end_are_a_success_with_done(serve: Serve, up: FaultUpstream, steps: tuple[bytes, ...]) -> None:
+async def test_u35_a_stream_with_a_finish_reason_ends_with_done(serve: Serve, up: FaultUpstream, steps: tuple[bytes, ...]) -> None:
     up.on("/v1/chat/completions", play(*steps))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=True))
@@ -252,9 +250,7 @@ GARBAGE: list[Any] = [
 
 @pytest.mark.parametrize("usage", GARBAGE)
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
-async def test_u36_usage_that_is_missing_or_garbage_is_estimated_and_flagged(
-    serve: Serve, up: FaultUpstream, usage: Any, stream: bool
-) -> None:
+async def test_u36_missing_or_invalid_usage_is_estimated_and_flagged(serve: Serve, up: FaultUpstream, usage: Any, stream: bool) -> None:
     whole = {"object": "chat.completion", "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
     script = sse(*WORDS, ENDED, usage_chunk(usage), DONE) if stream else whole_answer(whole)
     up.on("/v1/chat/completions", script)
@@ -274,7 +270,7 @@ def whole_answer(value: dict[str, Any]) -> Script:
 
 
 @pytest.mark.parametrize("asked", [None, {"include_usage": False}, {}, {"include_usage": True}])
-async def test_u37_usage_is_always_asked_for_and_shown_to_whom_asked(serve: Serve, up: FaultUpstream, asked: dict[str, Any] | None) -> None:
+async def test_u37_usage_is_always_requested_and_returned_on_request(serve: Serve, up: FaultUpstream, asked: dict[str, Any] | None) -> None:
     gate = await serve((up, "mock"))
     options: dict[str, Any] = {} if asked is None else {"stream_options": asked}
     answer = await gate.ask(chat(stream=True, **options))
@@ -298,7 +294,9 @@ async def test_u37_usage_is_always_asked_for_and_shown_to_whom_asked(serve: Serv
         ("stall-mid-stream", "upstream_stalled"),
     ],
 )
-async def test_u11_the_openai_package_raises_with_the_code(serve: Serve, up: FaultUpstream, behaviour: str, code: str) -> None:
+async def test_u11_the_openai_package_raises_with_the_code_of_the_failure(
+    serve: Serve, up: FaultUpstream, behaviour: str, code: str
+) -> None:
     gate = await serve((up, behaviour), first={"idle_timeout": "300ms"})
     async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:
         stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)

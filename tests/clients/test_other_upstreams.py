@@ -73,7 +73,7 @@ def beside(request: pytest.FixtureRequest, llama_port: int, gateway: Callable[..
         yield client
 
 
-def test_a_llama_server_beside_the_gateway_answers_as_the_local_model_does(beside: openai.OpenAI) -> None:
+def test_a_llama_server_upstream_answers_like_the_local_model(beside: openai.OpenAI) -> None:
     whole = ask(beside, PARIS, temperature=0)
     assert "Paris" in said(whole)
     assert whole.usage.completion_tokens > 3
@@ -87,7 +87,7 @@ def test_a_llama_server_beside_the_gateway_answers_as_the_local_model_does(besid
     assert (short.choices[0].finish_reason, short.usage.completion_tokens) == ("length", 3)
 
 
-def test_a_llama_server_keeps_seeds_probabilities_and_schemas(beside: openai.OpenAI) -> None:
+def test_a_llama_server_upstream_supports_seeds_logprobs_and_schemas(beside: openai.OpenAI) -> None:
     texts = [said(ask(beside, PARIS, temperature=1, seed=seed, max_tokens=12)) for seed in (1, 1, 2, 3, 4, 5)]
     assert texts[0] == texts[1]
     assert len(set(texts)) >= 2
@@ -114,7 +114,7 @@ def tls_upstream(tmp_path: Path) -> Iterator[tuple[FaultUpstream, Path]]:
         loop.close()
 
 
-def test_a_tls_upstream_answers_when_its_authority_is_trusted(
+def test_a_tls_upstream_with_a_trusted_authority_is_used(
     tls_upstream: tuple[FaultUpstream, Path], gateway: Callable[..., RunningGateway]
 ) -> None:
     server, authority = tls_upstream
@@ -127,7 +127,7 @@ def test_a_tls_upstream_answers_when_its_authority_is_trusted(
     assert server.ledger.accepted == 1, "the second call did not use the first one's connection"
 
 
-def test_a_tls_upstream_nobody_vouches_for_gets_no_request(
+def test_a_tls_upstream_with_an_untrusted_authority_gets_no_request(
     tls_upstream: tuple[FaultUpstream, Path], gateway: Callable[..., RunningGateway]
 ) -> None:
     server, _ = tls_upstream

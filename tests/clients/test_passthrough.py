@@ -50,19 +50,19 @@ RICH_ANSWER: dict[str, Any] = {
 }
 
 
-def test_the_upstream_gets_what_was_sent_and_nothing_more(client: openai.OpenAI, front: Front) -> None:
+def test_the_upstream_request_has_exactly_the_fields_of_the_call(client: openai.OpenAI, front: Front) -> None:
     client.chat.completions.create(model="chat", messages=HELLO)
     sent = front.upstream.requests[0].json
     assert sent == {"model": "mock", "messages": HELLO}
 
 
-def test_a_stream_adds_only_the_question_for_usage(client: openai.OpenAI, front: Front) -> None:
+def test_a_stream_adds_only_include_usage(client: openai.OpenAI, front: Front) -> None:
     list(client.chat.completions.create(model="chat", messages=HELLO, stream=True, temperature=0.3))
     sent = front.upstream.requests[0].json
     assert sent == {"model": "mock", "messages": HELLO, "stream": True, "temperature": 0.3, "stream_options": {"include_usage": True}}
 
 
-def test_parameters_nobody_knows_pass_or_are_named(client: openai.OpenAI, front: Front) -> None:
+def test_unknown_parameters_are_forwarded_or_reported(client: openai.OpenAI, front: Front) -> None:
     extra = {"top_a": 0.3, "provider_options": {"b": [1, 2], "a": None}}
     answer = client.chat.completions.with_raw_response.create(model="chat", messages=HELLO, extra_body=extra)
     sent = front.upstream.requests[0].json
@@ -78,25 +78,25 @@ def test_numbers_keep_every_digit(front: Front, number: str) -> None:
     assert f'"n": {number}'.encode() in front.upstream.requests[0].body
 
 
-def test_a_seed_of_64_bits_arrives_whole(client: openai.OpenAI, front: Front) -> None:
+def test_a_64_bit_seed_is_forwarded_exactly(client: openai.OpenAI, front: Front) -> None:
     client.chat.completions.create(model="chat", messages=HELLO, seed=9007199254740993)
     assert front.upstream.requests[0].json["seed"] == 9007199254740993
 
 
-def test_a_schema_keeps_its_order_and_its_bytes(front: Front) -> None:
+def test_a_json_schema_is_forwarded_byte_for_byte(front: Front) -> None:
     body = f'{{"model":"chat","response_format":{SCHEMA},"messages":[{{"role":"user","content":"hello"}}]}}'
     assert post_bytes(front, body.encode()).status_code == 200
     assert SCHEMA.encode() in front.upstream.requests[0].body
 
 
-def test_text_arrives_as_it_was_written(front: Front) -> None:
+def test_message_text_is_forwarded_byte_for_byte(front: Front) -> None:
     text = 'h\\u00e9llo \\ud83d\\ude00 \\u2028 \\/ "quoted" '.replace('"', '\\"') + "héllo 😀"
     body = f'{{"model":"chat","messages":[{{"role":"user","content":"{text}"}}]}}'
     assert post_bytes(front, body.encode()).status_code == 200
     assert text.encode() in front.upstream.requests[0].body
 
 
-def test_cookies_and_private_headers_stay(client: openai.OpenAI, front: Front) -> None:
+def test_cookies_and_private_headers_are_not_forwarded(client: openai.OpenAI, front: Front) -> None:
     private = {"cookie": "session=private", "x-private": "secret-7", "x-forwarded-for": "203.0.113.9", "openai-organization": "org-mine"}
     client.chat.completions.create(model="chat", messages=HELLO, extra_headers=private)
     request = front.upstream.requests[0]
@@ -107,14 +107,14 @@ def test_cookies_and_private_headers_stay(client: openai.OpenAI, front: Front) -
     assert (request.header("content-type") or "").startswith("application/json")
 
 
-def test_an_answer_comes_back_with_every_field(front: Front) -> None:
+def test_an_answer_keeps_every_field(front: Front) -> None:
     front.upstream.on("/v1/chat/completions", canned(json.dumps(RICH_ANSWER).encode()))
     answer = front.post({"model": "chat", "messages": HELLO})
     assert answer.status_code == 200
     assert {**answer.json(), "model": None} == {**RICH_ANSWER, "model": None}
 
 
-def test_the_openai_package_finds_the_details(client: openai.OpenAI, front: Front) -> None:
+def test_the_openai_package_parses_the_details_of_an_answer(client: openai.OpenAI, front: Front) -> None:
     front.upstream.on("/v1/chat/completions", canned(json.dumps(RICH_ANSWER).encode()))
     answer = client.chat.completions.create(model="chat", messages=HELLO, logprobs=True)
     message = answer.choices[0].message
@@ -129,7 +129,7 @@ def test_the_openai_package_finds_the_details(client: openai.OpenAI, front: Fron
     assert answer.system_fingerprint == "fp_44709d6fcb"
 
 
-def test_a_stream_comes_back_with_every_field(front: Front) -> None:
+def test_a_stream_keeps_every_field(front: Front) -> None:
     head = {"id": "chatcmpl-rich", "object": "chat.completion.chunk", "created": 1, "model": "mock", "system_fingerprint": "fp_1"}
     choice = {"index": 0, "delta": {"role": "assistant", "reasoning_content": "hm"}, "logprobs": None, "finish_reason": None, "new": 1}
     events = [
@@ -152,7 +152,7 @@ def test_a_stream_comes_back_with_every_field(front: Front) -> None:
     assert [{**json.loads(line), "model": "mock"} for line in data] == events
 
 
-def test_tools_pass_in_both_directions(client: openai.OpenAI, front: Front) -> None:
+def test_tools_and_tool_calls_pass_unchanged(client: openai.OpenAI, front: Front) -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     answer = {**RICH_ANSWER, "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
@@ -169,7 +169,7 @@ def test_tools_pass_in_both_directions(client: openai.OpenAI, front: Front) -> N
     assert got.choices[0].message.tool_calls[0].model_dump(include={"id", "type", "function"}) == call
 
 
-def test_models_are_listed_and_looked_up(client: openai.OpenAI) -> None:
+def test_models_are_listed_and_retrieved(client: openai.OpenAI) -> None:
     listed = {model.id: model for model in client.models.list()}
     assert {"chat", "other", "ends-early"} <= set(listed)
     assert listed["chat"].object == "model"

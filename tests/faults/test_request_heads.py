@@ -37,7 +37,7 @@ async def assert_refused(gate: Gate, wire: bytes, status: int, code: str) -> Non
 
 
 @pytest.mark.parametrize("start", [b"", POST, POST + b"host: x\r\nx-slow: "], ids=["nothing", "line", "header"])
-async def test_c7_c8_a_head_that_does_not_come_ends_at_its_deadline(serve: Serve, up: FaultUpstream, start: bytes) -> None:
+async def test_c7_c8_an_incomplete_head_ends_at_its_timeout(serve: Serve, up: FaultUpstream, start: bytes) -> None:
     gate = await serve((up, "mock"), top={"callers": {"headers": "400ms"}})
     began = time.monotonic()
     if start:
@@ -77,7 +77,7 @@ BAD_FRAMING = {
 }
 
 
-async def test_c21_framing_that_can_be_read_in_two_ways_is_400_and_no_second_request(serve: Serve, up: FaultUpstream) -> None:
+async def test_c21_ambiguous_framing_is_400_and_smuggles_no_request(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     smuggled = GOOD.replace(b"say something", b"smuggled text")
     for case, framing in BAD_FRAMING.items():
@@ -88,7 +88,7 @@ async def test_c21_framing_that_can_be_read_in_two_ways_is_400_and_no_second_req
     assert up.requests == []
 
 
-async def test_c22_a_request_needs_one_sound_host(serve: Serve, up: FaultUpstream) -> None:
+async def test_c22_a_request_without_one_valid_host_is_400(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     bad = (b"", b"host: a\r\nhost: b\r\n", b"host: a/b?c=\r\n", b"host: a b\r\n", b"host: \r\n", b"host: a@b\r\n")
     for lines in bad:
@@ -101,7 +101,7 @@ async def test_c22_a_request_needs_one_sound_host(serve: Serve, up: FaultUpstrea
             assert (await client.answer()).status == 200
 
 
-async def test_c23_heads_without_measure_are_431(serve: Serve, up: FaultUpstream) -> None:
+async def test_c23_oversized_headers_are_431(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     many = b"\r\n".join(b"x-%d: y" % at for at in range(101))
     for more in (b"x: " + b"y" * 17_000, b"x: " + b"y" * 1_000_000, many, b"x" * 60_000 + b": y"):
@@ -109,7 +109,7 @@ async def test_c23_heads_without_measure_are_431(serve: Serve, up: FaultUpstream
     assert up.requests == []
 
 
-async def test_c23_a_header_of_50_mb_is_refused_long_before_its_end(serve: Serve, up: FaultUpstream) -> None:
+async def test_c23_a_header_of_50_mb_is_refused_before_its_end(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         sent = 0
@@ -136,7 +136,7 @@ PATHS = {
 }
 
 
-async def test_c24_a_path_is_the_same_for_the_router_and_the_authoriser(serve: Serve, up: FaultUpstream) -> None:
+async def test_c24_a_path_variant_never_bypasses_the_router(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     for target, status in PATHS.items():
         async with await FaultClient.connect(gate.port) as client:
@@ -155,7 +155,7 @@ async def test_c25_a_wrong_method_is_405(serve: Serve, up: FaultUpstream) -> Non
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
-async def test_c25_another_content_type_is_415_and_its_body_unread(serve: Serve, up: FaultUpstream, kind: str) -> None:
+async def test_c25_an_unsupported_content_type_is_415_before_its_body_arrives(serve: Serve, up: FaultUpstream, kind: str) -> None:
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         head = request_head(10_000_000).replace(b"application/json", kind.encode())
@@ -165,7 +165,7 @@ async def test_c25_another_content_type_is_415_and_its_body_unread(serve: Serve,
     await gate.record(status=415)
 
 
-async def test_c29_of_a_pipelined_pair_the_sound_one_is_answered_first(serve: Serve, up: FaultUpstream) -> None:
+async def test_c29_a_valid_request_is_answered_before_the_invalid_one_pipelined_after_it(serve: Serve, up: FaultUpstream) -> None:
     up.delay = 0.02
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
@@ -178,7 +178,7 @@ async def test_c29_of_a_pipelined_pair_the_sound_one_is_answered_first(serve: Se
     await gate.records(1)
 
 
-async def test_c29_a_pipelined_pair_is_answered_in_order(serve: Serve, up: FaultUpstream) -> None:
+async def test_c29_pipelined_requests_are_answered_in_order(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         await client.send(GOOD + GOOD.replace(b"say something", b"a fine thing!"))
@@ -195,18 +195,18 @@ OTHERS = {
 }
 
 
-async def test_c30_another_protocol_is_400_and_closed(serve: Serve, up: FaultUpstream) -> None:
+async def test_c30_another_protocol_is_400_and_closes_the_connection(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     for hello in OTHERS.values():
         await assert_refused(gate, hello, 400, "invalid_http")
 
 
-async def test_c30_a_websocket_is_426(serve: Serve, up: FaultUpstream) -> None:
+async def test_c30_a_websocket_upgrade_is_426(serve: Serve, up: FaultUpstream) -> None:
     head = b"GET /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\r\n"
     await assert_refused(await serve((up, "mock")), head, 426, "upgrade_not_supported")
 
 
-async def test_c30_an_offer_of_http_2_is_answered_in_http_1(serve: Serve, up: FaultUpstream) -> None:
+async def test_c30_an_h2c_upgrade_is_answered_in_http_1(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
     async with await FaultClient.connect(gate.port) as client:
@@ -215,7 +215,7 @@ async def test_c30_an_offer_of_http_2_is_answered_in_http_1(serve: Serve, up: Fa
 
 
 @pytest.mark.parametrize(("length", "status"), [(1 << 40, 413), (10, 200)])
-async def test_c31_100_continue_is_said_only_to_whom_may_go_on(serve: Serve, up: FaultUpstream, length: int, status: int) -> None:
+async def test_c31_100_continue_is_sent_only_for_an_accepted_body(serve: Serve, up: FaultUpstream, length: int, status: int) -> None:
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         await client.send(request_head(length if status == 413 else len(BODY), (("expect", "100-continue"),)))
@@ -223,7 +223,7 @@ async def test_c31_100_continue_is_said_only_to_whom_may_go_on(serve: Serve, up:
         assert client.received.startswith(b"HTTP/1.1 100" if status == 200 else b"HTTP/1.1 413")
 
 
-async def test_a_refusal_ends_a_call_whose_body_will_never_be_whole(serve: Serve, up: FaultUpstream) -> None:
+async def test_a_malformed_chunk_ends_the_call(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     await assert_refused(gate, request_head(None) + b"5\r\nabcde\r\nnot a chunk\r\n", 400, "invalid_http")
     record = await gate.record(target=None)

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.behaviours import SSE, WORDS, chat_chunk, chunked, sse
 from tests.faults.client import chat
 from tests.faults.conftest import Serve
-from tests.faults.test_streams import DONE, ENDED, event, usage_chunk
+from tests.faults.test_stream_failures import DONE, ENDED, event, usage_chunk
 from tests.faults.upstream_server import FaultUpstream, play
 from tests.flows.live import eventually
 
@@ -17,7 +17,7 @@ PATH = "/v1/chat/completions"
 SAID = b"".join(map(event, (*WORDS, ENDED)))
 
 
-async def test_u34_one_done_and_nothing_after_it(serve: Serve, up: FaultUpstream) -> None:
+async def test_u34_a_stream_ends_with_one_done(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "double-done"))
     answer = await gate.ask(chat(stream=True))
     assert answer.events[-1] == DONE
@@ -46,7 +46,7 @@ SURPLUS = b"data: [DONE]\n\n" + event(chat_chunk("late ")) + b": a comment\n\n" 
     ],
     ids=["at once", "with the end", "later", "in the middle of a line", "without chunks"],
 )
-async def test_u34_events_after_done_are_counted_and_the_connection_is_not_used_again(
+async def test_u34_events_after_done_are_counted_and_the_connection_is_not_reused(
     serve: Serve, up: FaultUpstream, steps: tuple[bytes | float, ...]
 ) -> None:
     length = b"%d" % len(SAID + b"data: [DONE]\n\n" + SURPLUS)
@@ -61,7 +61,7 @@ async def test_u34_events_after_done_are_counted_and_the_connection_is_not_used_
     await eventually(lambda: gate.metric("lockgate_upstream_poisoned_total") == 3)
 
 
-async def test_u34_of_two_usages_the_last_valid_one_counts_once(serve: Serve, up: FaultUpstream) -> None:
+async def test_u34_the_last_valid_usage_of_a_stream_counts(serve: Serve, up: FaultUpstream) -> None:
     usages = ({"prompt_tokens": 3, "completion_tokens": 1}, {"prompt_tokens": 3, "completion_tokens": 7}, {"prompt_tokens": -1})
     up.on(PATH, sse(*WORDS, ENDED, *map(usage_chunk, usages), DONE))
     gate = await serve((up, "mock"))

@@ -55,7 +55,7 @@ def config(base_url: str) -> str:
 
 @pytest.mark.prove
 @pytest.mark.timeout(300)
-async def test_g9_2000_slow_streams_cost_little_each_and_lose_nothing(
+async def test_g9_2000_slow_streams_use_little_memory_and_lose_nothing(
     gateway: Callable[..., RunningGateway], many_files: None, distant_upstream: str, figure: Figure
 ) -> None:
     running = await asyncio.to_thread(gateway, config(distant_upstream))
@@ -93,7 +93,7 @@ async def test_g9_2000_slow_streams_cost_little_each_and_lose_nothing(
 
 @pytest.mark.prove
 @pytest.mark.timeout(120)
-async def test_c2_c3_the_upstream_is_let_go_soon_after_its_caller_left(
+async def test_c2_c3_a_disconnect_closes_the_upstream_connection_among_400_streams(
     gateway: Callable[..., RunningGateway], up: FaultUpstream, many_files: None, figure: Figure
 ) -> None:
     up.chunks, up.delay = 1000, 0.25

@@ -14,8 +14,8 @@ from gateway.targets.cooldown import SLOW_FAILURE_S
 from tests.faults.behaviours import RST, chat_chunk, play, status
 from tests.faults.client import chat
 from tests.faults.conftest import Gate, Serve
-from tests.faults.test_before_the_first_byte import black_hole
-from tests.faults.test_failing_targets import says, targets
+from tests.faults.test_failures_before_content import black_hole
+from tests.faults.test_target_failures import says, targets
 from tests.faults.upstream_server import FaultUpstream, canned, closed_port
 from tests.faults.upstream_wire import Exchange
 from tests.running import Figure
@@ -31,7 +31,7 @@ def sends(gate: Gate) -> float:
 
 
 @pytest.mark.parametrize("how", ["refused", "reset", "503", "hangs at connect", "hangs"])
-async def test_u28_once_no_target_works_calls_fail_fast_and_the_first_hundred_cost_little(
+async def test_u28_calls_fail_fast_and_are_rarely_sent_while_all_targets_fail(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream, how: str
 ) -> None:
     quick = {"connect": "150ms", "first_byte_timeout": "150ms", "cooldown": {"failures": 3}}
@@ -55,7 +55,7 @@ async def test_u28_once_no_target_works_calls_fail_fast_and_the_first_hundred_co
         await gate.records(CALLS)
 
 
-async def test_u28_a_call_that_may_not_be_sent_again_does_not_wait_first(serve: Serve, figure: Figure, up: FaultUpstream) -> None:
+async def test_u28_a_call_without_retry_budget_fails_without_a_backoff(serve: Serve, figure: Figure, up: FaultUpstream) -> None:
     async def fails_mostly(exchange: Any) -> None:  # and so is never left alone
         good = len(up.requests) % 15 == 0
         await (canned(BACK) if good else status(500))(exchange)
@@ -74,7 +74,7 @@ async def test_u28_a_call_that_may_not_be_sent_again_does_not_wait_first(serve: 
     assert took < 3.0 + 0.2 * waited  # it was over 4 when each of them waited for 50 ms on average
 
 
-async def test_u28_with_all_targets_dead_each_call_costs_one_attempt_and_fails_fast(
+async def test_u28_a_call_makes_about_one_attempt_while_all_targets_fail(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream
 ) -> None:
     for one in (up, other):
@@ -97,7 +97,7 @@ async def test_u28_with_all_targets_dead_each_call_costs_one_attempt_and_fails_f
     assert all(answer.status >= 500 for answer in answers)
 
 
-async def test_u28_a_burst_against_dead_targets_is_not_multiplied(
+async def test_u28_a_burst_of_calls_to_failing_targets_is_not_amplified(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream
 ) -> None:
     for one in (up, other):
@@ -111,7 +111,7 @@ async def test_u28_a_burst_against_dead_targets_is_not_multiplied(
     assert {answer.status for answer in answers} == {503}
 
 
-async def test_u28_a_lone_call_may_still_try_three_times(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_u28_a_single_call_makes_three_attempts(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     for one in (up, other):
         one.on(PATH, status(500))
     gate = await serve((up, "mock"), (other, "mock"), model={"retries": 2})
@@ -121,7 +121,7 @@ async def test_u28_a_lone_call_may_still_try_three_times(serve: Serve, up: Fault
     assert [attempt["target"] for attempt in record["attempts"]] == ["p0/mock"] * 3
 
 
-async def test_u28_callers_do_not_queue_up_for_a_target_that_never_answers(serve: Serve, figure: Figure, up: FaultUpstream) -> None:
+async def test_u28_calls_to_a_hanging_target_are_refused_during_its_cooldown(serve: Serve, figure: Figure, up: FaultUpstream) -> None:
     gate = await serve((up, "silent"), first={"first_byte_timeout": "500ms", "cooldown": {"failures": 2}})
     for _ in range(2):
         assert (await gate.ask(chat())).status == 504
@@ -141,7 +141,7 @@ async def test_u28_callers_do_not_queue_up_for_a_target_that_never_answers(serve
     assert (await targets(gate))["p0/silent"]["state"] == "live"
 
 
-async def test_a_stream_that_broke_late_was_no_waiting_in_vain_and_turns_nobody_away(serve: Serve, up: FaultUpstream) -> None:
+async def test_a_stream_that_breaks_late_does_not_count_as_a_slow_failure(serve: Serve, up: FaultUpstream) -> None:
     async def breaks_late(exchange: Exchange) -> None:
         await exchange.start_stream()
         await exchange.event(chat_chunk("one "))

@@ -18,14 +18,14 @@ ANSWER = (
 )
 
 
-def test_every_answer_has_a_request_id_of_its_own(client: openai.OpenAI, front: Front) -> None:
+def test_each_answer_has_its_own_request_id(client: openai.OpenAI, front: Front) -> None:
     ids = [client.chat.completions.create(model="chat", messages=HELLO)._request_id for _ in range(3)]
     ids.append(client.models.list()._request_id)
     assert all(ids)
     assert len(set(ids)) == 4
 
 
-def test_a_stream_and_an_error_have_one_too(client: openai.OpenAI) -> None:
+def test_streams_and_errors_have_a_request_id(client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(model="chat", messages=HELLO, stream=True)
     assert stream.response.headers["x-request-id"]
     list(stream)
@@ -34,7 +34,7 @@ def test_a_stream_and_an_error_have_one_too(client: openai.OpenAI) -> None:
     assert caught.value.request_id
 
 
-def test_the_id_a_caller_sends_can_be_found_again(client: openai.OpenAI, front: Front) -> None:
+def test_the_request_id_of_the_caller_is_logged(client: openai.OpenAI, front: Front) -> None:
     answer = client.chat.completions.with_raw_response.create(model="chat", messages=HELLO, extra_headers={"x-request-id": "caller-4711"})
     returned = answer.headers["x-request-id"]
     if returned != "caller-4711":
@@ -45,7 +45,7 @@ def test_the_id_a_caller_sends_can_be_found_again(client: openai.OpenAI, front: 
         assert returned in linked[0].values()
 
 
-def test_a_retry_hint_survives(client: openai.OpenAI, front: Front) -> None:
+def test_retry_after_of_an_upstream_is_returned(client: openai.OpenAI, front: Front) -> None:
     front.upstream.on("/v1/chat/completions", status(429, headers={"retry-after": "7"}, code="rate_limit_exceeded"))
     with pytest.raises(openai.RateLimitError) as caught:
         client.chat.completions.create(model="limited-for-seconds", messages=HELLO)
@@ -53,7 +53,7 @@ def test_a_retry_hint_survives(client: openai.OpenAI, front: Front) -> None:
     assert caught.value.code == "rate_limit_exceeded"
 
 
-def test_an_hour_of_retry_after_is_passed_on_and_not_slept_through(client: openai.OpenAI, front: Front) -> None:
+def test_a_long_retry_after_is_returned_without_waiting(client: openai.OpenAI, front: Front) -> None:
     front.upstream.on("/v1/chat/completions", status(429, headers={"retry-after": "3600"}, code="rate_limit_exceeded"))
     began = time.monotonic()
     with pytest.raises(openai.RateLimitError) as caught:
@@ -62,14 +62,14 @@ def test_an_hour_of_retry_after_is_passed_on_and_not_slept_through(client: opena
     assert int(caught.value.response.headers["retry-after"]) >= 60
 
 
-def test_what_the_gateway_did_is_told_in_headers(front: Front) -> None:
+def test_headers_state_target_attempts_and_timing(front: Front) -> None:
     response = front.post({"model": "chat", "messages": HELLO})
     assert response.headers["x-gateway-target"] == "up/mock"
     assert response.headers["x-gateway-attempts"] == "1"
     assert "server-timing" in response.headers
 
 
-def test_upstream_headers_stay_behind_except_for_those_that_help(front: Front) -> None:
+def test_only_listed_upstream_headers_are_returned(front: Front) -> None:
     headers = {
         "set-cookie": "session=upstream",
         "server": "upstream-server",
@@ -88,7 +88,7 @@ def test_upstream_headers_stay_behind_except_for_those_that_help(front: Front) -
     assert response.headers["x-request-id"] != "upstream-id-9"
 
 
-def test_no_header_of_ours_reveals_the_upstream_credential(front: Front) -> None:
+def test_no_response_reveals_the_upstream_credential(front: Front) -> None:
     response = front.post({"model": "chat", "messages": HELLO})
     assert "upstream-credential" not in str(response.headers) + response.text
     assert front.upstream.requests[0].header("authorization") == "Bearer upstream-credential-c4a1"

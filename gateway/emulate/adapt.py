@@ -1,0 +1,36 @@
+"""Adapts a request body to one target: the provider's rules, and what the gateway emulates beyond them.
+
+Attempts adapt what they send; the router and `explain` adapt a copy to see what would be lost.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.emulate import json_mode, logits
+from providers.base import Adjustment, Body, Operation, Options, Target
+
+
+class AdaptedBody(NamedTuple):
+    """A body that a target accepts, and what its answer is used for."""
+
+    body: Body
+    options: Options
+    adjustments: list[Adjustment]
+    logits_request: logits.LogitsRequest | None = None
+    """The probabilities to read from a chat completion, if the provider has no operation for them."""
+    json_validator: json_mode.JsonValidator | None = None
+    """Validates the answer in JSON mode."""
+
+
+def adapt_body(
+    body: Body, target: Target, operation: Operation, *, strict: bool, stream: bool = False, may_repair: bool = False
+) -> AdaptedBody:
+    """Adapt `body`, which may be changed in place; Refusal if the target cannot honour it."""
+    if operation == "logits" and not logits.is_native(target.kind):
+        options, request = Options(strict), logits.read_request(body)
+        chat = logits.to_chat(body, request)
+        return AdaptedBody(chat, options, logits.adapt(chat, request, target, options), logits_request=request)
+    options = Options(strict, stream, operation)
+    body, adjustments, validator = json_mode.adapt(body, target, options, may_repair=may_repair)
+    return AdaptedBody(body, options, adjustments, json_validator=validator)
