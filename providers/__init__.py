@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from providers.base import Provider
 
 SHARED = frozenset(
-    {"aggregate", "answers", "base", "conformance", "failures", "plugins", "rules", "streams", "table", "usage"}
+    {"aggregate", "answers", "base", "conformance", "failures", "finish_reasons", "plugins", "rules"}
+    | {"streams", "table", "tool_calls", "usage"}
 )
 """The modules of this package that are not a provider. Every other module is one and holds it in a constant of its own name."""
 

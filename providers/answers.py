@@ -80,13 +80,13 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False) -> Answer:
+def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False, hides_output: bool = False) -> Answer:
     """Parse a chat answer.
 
     Raises ValueError if it has no choices, or a choice without a message; AnswerError if it reports an error, and
     StreamFailure if its finish reason is one.
     """
-    if not repairs and (answer := _read_unchanged(body)) is not None:
+    if not repairs and (answer := _read_unchanged(body, hides_output)) is not None:
         return answer
     source = _decode(body)
     _raise_error(source)
@@ -99,12 +99,12 @@ def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = 
     changed = False
     for repair in repairs:
         changed = repair(source) or changed
-    changed = _repair_answer(source) or changed
+    changed = _repair_answer(source, hides_output) or changed
     reasons = tuple(choice.get("finish_reason") for choice in source["choices"])
     return Answer(_encode(source) if changed else body, read_usage(source.get("usage")), reasons)
 
 
-def _read_unchanged(body: bytes) -> Answer | None:
+def _read_unchanged(body: bytes, hides_output: bool) -> Answer | None:
     """Return an answer that is in OpenAI's shape, with its own bytes. None if it needs a closer look."""
     try:
         chat = _read_good(body)
@@ -116,7 +116,7 @@ def _read_unchanged(body: bytes) -> Answer | None:
                 return None
         elif choice.message.tool_calls and len({call.id for call in choice.message.tool_calls}) != len(choice.message.tool_calls):
             return None
-    if type(chat.usage) is dict and normalize_usage(chat.usage) is not chat.usage:
+    if type(chat.usage) is dict and normalize_usage(chat.usage, hides_output=hides_output) is not chat.usage:
         return None
     return Answer(body, read_usage(chat.usage), tuple([choice.finish_reason for choice in chat.choices]))
 
@@ -129,7 +129,7 @@ def _raise_error(answer: dict[str, Any]) -> None:
             raise AnswerError(_encode({"error": choice["error"]}))
 
 
-def _repair_answer(answer: dict[str, Any]) -> bool:
+def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
     """Give the choices and the usage of an answer OpenAI's shape. Return whether something changed."""
     changed = repair_finish_reasons(answer)
     for position, choice in enumerate(choices_of(answer)):
@@ -144,7 +144,7 @@ def _repair_answer(answer: dict[str, Any]) -> bool:
             changed = True
     usage = answer.get("usage")
     if type(usage) is dict:
-        answer["usage"] = normalize_usage(usage)
+        answer["usage"] = normalize_usage(usage, hides_output=hides_output)
         changed = changed or answer["usage"] is not usage
     return changed
 

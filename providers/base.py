@@ -216,8 +216,7 @@ class Usage(msgspec.Struct, frozen=True):
     estimated: bool = False
     cache_write_tokens: int = 0
     """Prompt tokens that the provider wrote to its cache. Some providers charge more for them."""
-    reported_cost_usd: float | None = None
-    """What the upstream says the answer costs. It counts only for a provider that `reports_cost`."""
+    reported_cost_usd: float | None = None  # counts only for a provider that `reports_cost`
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum, which is an estimate if one of the two is."""
@@ -228,12 +227,8 @@ class Usage(msgspec.Struct, frozen=True):
             self.reasoning_tokens + other.reasoning_tokens,
             self.estimated or other.estimated,
             self.cache_write_tokens + other.cache_write_tokens,
-            _sum_of_known(self.reported_cost_usd, other.reported_cost_usd),
+            (self.reported_cost_usd or 0) + (other.reported_cost_usd or 0) or None,
         )
-
-
-def _sum_of_known(first: float | None, second: float | None) -> float | None:
-    return first if second is None else second if first is None else first + second
 
 
 class Answer(msgspec.Struct):
@@ -246,10 +241,7 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why an attempt failed. `status`, `code`, `param` and `type` are the upstream's own, if it named them.
-
-    `retry_after` is in seconds, None if the upstream gave no usable value. `message` holds no secret.
-    """
+    """Why an attempt failed, in the upstream's own words. `retry_after` is in seconds. `message` holds no secret."""
 
     kind: FailureKind
     message: str
@@ -282,14 +274,11 @@ class StreamDecoder(Protocol):
     """Turns the events of one upstream stream into OpenAI chunks. Stateful, no I/O. Subclass it to inherit the rest."""
 
     def passes(self, events: bytes) -> bool:
-        """Return whether `feed` would return these whole events as they are: lines with `data: `, each before a blank line."""
+        """Return whether `feed` would return all of these events as they are: `data: ` lines, each before a blank line."""
         return False
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the JSON chunks (or b"[DONE]") for one event: its `event:` name ("" if none) and its data.
-
-        Raises StreamFailure if the event reports an error.
-        """
+        """Return the JSON chunks (or b"[DONE]") for an event: its name ("" if none) and its data. Raises StreamFailure."""
 
     def end(self) -> Sequence[bytes]:
         """Return the chunks to send before an upstream [DONE]."""
@@ -341,9 +330,7 @@ class Provider(Protocol):
         """Return the request for an adapted body, including the headers that rules moved out of it."""
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """Return the answer in OpenAI's format. Raises ValueError (or msgspec.DecodeError) if `body` is not an answer, and
-        StreamFailure if it reports an error.
-        """
+        """Return the answer in OpenAI's format. Raises ValueError if `body` is not an answer, StreamFailure for an error."""
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """Return a decoder for one stream. None: the upstream's events are OpenAI chunks that end in [DONE]."""

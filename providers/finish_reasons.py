@@ -60,8 +60,10 @@ class FailedFinishError(Exception):
 
 def finish_reason(reason: Any) -> str | None:
     """Return OpenAI's finish reason; `stop` for an unknown word. Raises FailedFinishError for a failure."""
-    if reason in OPENAI_REASONS if type(reason) is str else True:
-        return reason if type(reason) is str else None
+    if type(reason) is not str:
+        return None
+    if reason in OPENAI_REASONS:
+        return reason
     word = reason.strip().lower()
     # Gemini names the filter after its effect: `content_filter: PROHIBITED_CONTENT`.
     group, _, detail = (part.strip() for part in word.partition(":"))

@@ -17,6 +17,7 @@ from providers.rules.pairs import Excludes
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
 
+
 def move_usage(chunk: dict[str, Any]) -> bool:
     """Move the usage of a chunk out of `x_groq`. Raises StreamFailure for an error that it has there."""
     extra = chunk.get("x_groq")

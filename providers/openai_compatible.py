@@ -14,7 +14,20 @@ import msgspec
 from msgspec import Meta
 
 from providers.answers import AnswerError, Repair, read_answer, read_embeddings, read_logits
-from providers.base import Adjustment, Answer, Body, Failure, Operation, Options, Provider, Refusal, StreamDecoder, StreamFailure, Target, WireRequest
+from providers.base import (
+    Adjustment,
+    Answer,
+    Body,
+    Failure,
+    Operation,
+    Options,
+    Provider,
+    Refusal,
+    StreamDecoder,
+    StreamFailure,
+    Target,
+    WireRequest,
+)
 from providers.failures import read_failure, read_inband_failure
 from providers.rules.common import GATEWAY_RULES
 from providers.rules.engine import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
@@ -70,6 +83,8 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Repairs of chunks, in addition to those of every stream."""
     chunk_words: tuple[bytes, ...] = ()
     """Bytes of the chunks that `chunk_repairs` may concern."""
+    hides_output: bool = False
+    """Reasoning tokens may be in no field of `usage` but `total_tokens`."""
     reports_cost: bool = False
     """`usage.cost` of an answer is its price in US dollars."""
     prefill: Mapping[str, Any] | None = None
@@ -175,7 +190,9 @@ class OpenAICompatible(Provider):
         if options.operation == "logits":
             return read_logits(body)
         try:
-            return read_answer(body, self.wire.repairs, may_be_empty=self.wire.allows_empty_answers)
+            return read_answer(
+                body, self.wire.repairs, may_be_empty=self.wire.allows_empty_answers, hides_output=self.wire.hides_output
+            )
         except AnswerError as error:
             failure = read_inband_failure(error.data, lambda status, data: self.failure(status, {}, data, target))
             raise StreamFailure(failure) from None
@@ -184,7 +201,13 @@ class OpenAICompatible(Provider):
         wire = self.wire
         if wire.decoder is not None:
             return wire.decoder(options)
-        return ChunkNormalizer(wire.chunk_repairs, wire.chunk_words, operation=options.operation, model=target.model)
+        return ChunkNormalizer(
+            wire.chunk_repairs,
+            wire.chunk_words,
+            operation=options.operation,
+            model=target.model,
+            hides_output=wire.hides_output,
+        )
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         return read_failure(status, headers, body, credential=target.credential if target is not None else None)

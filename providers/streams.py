@@ -23,6 +23,8 @@ _encode = msgspec.json.Encoder().encode
 _OBJECTS = {"chat": "chat.completion.chunk", "completions": "text_completion"}
 _TEXT_START = re.compile(rb'"(?:delta":\s?\{(?:"role":\s?"assistant",\s?)?"(?:content|reasoning_content|reasoning)|text)":\s?"')
 """The last bytes that every chunk of text has in common with the preceding one."""
+_TEXT = re.compile(rb'(?:[^"\\]|\\.)*', re.DOTALL)
+"""The text of a JSON string."""
 _NULLS = (b":null", b": null")
 _MAX_PREFIXES = 4
 _MAX_HELD_CHUNKS = 16
@@ -53,6 +55,7 @@ class ChunkNormalizer(StreamDecoder):
         *,
         operation: str = "chat",
         model: str = "",
+        hides_output: bool = False,
     ) -> None:
         """`repairs` are the vendor's own, and `words` the bytes of chunks that may need them."""
         self._repairs = repairs
@@ -60,6 +63,7 @@ class ChunkNormalizer(StreamDecoder):
         self._is_chat = operation != "completions"
         self._object = _OBJECTS["chat" if self._is_chat else "completions"]
         self._model = model
+        self._hides_output = hides_output
         self._identity: dict[str, Any] = {}
         self._held: list[dict[str, Any]] = []
         """Chunks without choices from before the identity of the stream was known, such as Azure's first."""
@@ -67,6 +71,8 @@ class ChunkNormalizer(StreamDecoder):
         self._prefixes: tuple[bytes, ...] = ()
         self._event_prefixes: tuple[bytes, ...] = ()
         self._common = 0
+        self._suffixes: tuple[bytes, ...] = ()
+        self._common_end = 0
 
     def passes(self, events: bytes) -> bool:
         """Return whether `feed` would return these events as they are."""
@@ -74,7 +80,15 @@ class ChunkNormalizer(StreamDecoder):
         if not prefixes:
             return False
         start = self._common + len(b"data: ")
-        return all(event.startswith(prefixes) and not self._is_special(event[start:]) for event in events[:-2].split(b"\n\n"))
+        suffixes, rest = self._suffixes, -self._common_end
+        for event in events[:-2].split(b"\n\n"):
+            if not event.startswith(prefixes):
+                return False
+            if event.endswith(suffixes) and b'"' not in event[start:rest]:
+                continue  # nothing but text is new
+            if self._is_special(event[start:]):
+                return False
+        return True
 
     def _is_special(self, rest: bytes) -> bool:
         """Return whether what follows the common bytes of a chunk may need a change."""
@@ -123,15 +137,21 @@ class ChunkNormalizer(StreamDecoder):
 
     def _learn(self, data: bytes, chunk: dict[str, Any]) -> None:
         """Remember how a chunk of text begins, if it is one that needed no change."""
-        if len(chunk["choices"]) != 1 or chunk.get("usage") or self._words and any(word in data for word in self._words):
+        if len(chunk["choices"]) != 1 or chunk.get("usage") or (self._words and any(word in data for word in self._words)):
             return
         start = _TEXT_START.search(data)
         if start is None or self._is_special(data[start.end() :]):
             return
-        prefix = data[: start.end()]
-        self._prefixes = (*self._prefixes, prefix)[-_MAX_PREFIXES:]
-        self._event_prefixes = tuple(b"data: " + known for known in self._prefixes)
-        self._common = min(len(known) for known in self._prefixes)
+        end = _TEXT.match(data, start.end())
+        assert end is not None
+        prefix, suffix = data[: start.end()], data[end.end() :]
+        if prefix not in self._prefixes:
+            self._prefixes = (*self._prefixes, prefix)[-_MAX_PREFIXES:]
+            self._event_prefixes = tuple(b"data: " + known for known in self._prefixes)
+            self._common = min(len(known) for known in self._prefixes)
+        if suffix not in self._suffixes:
+            self._suffixes = (*self._suffixes, suffix)[-_MAX_PREFIXES:]
+            self._common_end = min(len(known) for known in self._suffixes)
 
     def _identify(self, chunk: dict[str, Any]) -> bool:
         """Find the id of the stream. Return False if the chunk is held until it is known."""
@@ -175,7 +195,7 @@ class ChunkNormalizer(StreamDecoder):
                     chunk["usage"] = usage
         usage = chunk.get("usage")
         if type(usage) is dict:
-            chunk["usage"] = normalize_usage(usage)
+            chunk["usage"] = normalize_usage(usage, hides_output=self._hides_output)
             changed = changed or chunk["usage"] is not usage
         return changed
 

@@ -30,7 +30,7 @@ def json_text(value: Any) -> str:
 
 
 def arguments_text(value: Any) -> str:
-    """Return arguments as JSON text. An absent value is no text."""
+    """Return arguments as JSON text. An absent value becomes an empty string."""
     if type(value) is str:
         return value
     return "" if value is None else json_text(value)
@@ -39,7 +39,7 @@ def arguments_text(value: Any) -> str:
 class _Call:
     """One tool call of a stream."""
 
-    __slots__ = ("index", "is_sent", "kind", "named_id", "others", "public_id", "name", "text", "upstream_index")
+    __slots__ = ("index", "is_sent", "kind", "name", "named_id", "others", "public_id", "text", "upstream_index")
 
     def __init__(self, index: int, named_id: str, upstream_index: int | None) -> None:
         self.index = index

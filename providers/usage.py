@@ -13,10 +13,11 @@ MAX_COST_USD = 100_000
 _NONE: dict[str, Any] = {}
 
 
-def normalize_usage(raw: dict[str, Any]) -> dict[str, Any]:
+def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[str, Any]:
     """Return the usage as it is billed and shown: OpenAI's fields, with all output in `completion_tokens`.
 
-    An object that needs no change, or that is implausible, is returned itself.
+    An object that needs no change, or that is implausible, is returned itself. `hides_output`: output tokens may be
+    missing everywhere but in the total.
     """
     prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))
     changes: dict[str, Any] = {}
@@ -29,7 +30,9 @@ def normalize_usage(raw: dict[str, Any]) -> dict[str, Any]:
     if cached and _count(prompt_details.get("cached_tokens")) is None:
         changes["prompt_tokens_details"] = {**prompt_details, "cached_tokens": cached}
     reasoning = _count(completion_details.get("reasoning_tokens"))
-    hidden = _hidden_output(prompt + completion, total, reasoning, {cached, _count(prompt_details.get("cache_write_tokens"))})
+    hidden = max(0, (total or 0) - prompt - completion)
+    if reasoning or not hides_output:
+        hidden = min(hidden, reasoning or 0)  # xAI counts reasoning tokens beside the completion
     if hidden:
         changes["completion_tokens"] = completion + hidden
         if not reasoning:
@@ -37,18 +40,6 @@ def normalize_usage(raw: dict[str, Any]) -> dict[str, Any]:
     if total is None and raw.get("total_tokens") is None:
         changes["total_tokens"] = prompt + completion
     return {**raw, **changes} if changes else raw
-
-
-def _hidden_output(counted: int, total: int | None, reasoning: int | None, prompt_parts: set[int | None]) -> int:
-    """Return the output tokens that only the total includes.
-
-    xAI counts reasoning tokens beside the completion, and Gemini names them in the total alone. A difference as large as
-    the cached part of the prompt is none of them.
-    """
-    missing = (total or 0) - counted
-    if missing <= 0:
-        return 0
-    return min(reasoning, missing) if reasoning else 0 if missing in prompt_parts else missing
 
 
 def read_usage(raw: Any) -> Usage | None:

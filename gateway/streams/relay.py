@@ -47,7 +47,8 @@ class Relay:
     """The state machine of one relayed stream."""
 
     __slots__ = (
-        "_choices", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_read_usage",
+        "_choices", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_passes",
+        "_read_usage",
         "_sent", "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
     )  # fmt: skip
 
@@ -66,6 +67,7 @@ class Relay:
         A stream with more than `max_events` content events is ended. `choices` is the number of choices requested.
         """
         self._decoder = decoder
+        self._passes = None if decoder is None else decoder.passes
         self._usage_asked = usage_asked
         self._read_usage = read_usage
         self._fail = fail
@@ -136,7 +138,7 @@ class Relay:
 
     def _pass(self, whole: bytes) -> bytes:
         """Return what to send for complete events. If a part of them needs a closer look, the rest is put back."""
-        if self._decoder is None and self._parser.plain:
+        if self._parser.plain:
             if self.started and self._take_plain(whole):
                 return whole
             at = last_three_start(whole) if self.started else first_two_end(whole)
@@ -154,7 +156,7 @@ class Relay:
 
     def _take_plain(self, whole: bytes) -> bool:
         """Read ordinary chunks in one decode. Return False, and record nothing, if they cannot be passed on as they are."""
-        if whole[:6] != b"data: " or not is_text(whole):
+        if whole[:6] != b"data: " or not is_text(whole) or (self._passes is not None and not self._passes(whole)):
             return False
         try:
             chunks = read_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))
