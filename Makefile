@@ -26,7 +26,7 @@ run: $(VENV)/.installed-run ## Install the dependencies and start the gateway on
 test: install-dev ## Run linters, type checks and all tests, without root
 	@$(BIN)/lockgate pull
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 prove: install-dev install-clients install-tools ## Test with real clients and real tools, and print measurements
 	@$(BIN)/lockgate pull
@@ -43,7 +43,7 @@ bench: $(VENV)/.installed-dev ## Measure CPU and memory, compared with nginx in 
 	@$(BIN)/python -m benchmarks.stops
 	@$(BIN)/python -m benchmarks.metrics
 
-lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
+lint: $(VENV)/.installed-dev ## Run ruff, mypy and the import contracts
 	@echo "== ruff" && $(BIN)/ruff check .
 	@echo "== mypy" && $(BIN)/mypy
 	@echo "== import contracts" && $(BIN)/lint-imports
@@ -124,8 +124,8 @@ tests/deploy/grafana/node_modules/.installed: tests/deploy/grafana/package-lock.
 	@cd tests/deploy/grafana && PATH="$(CURDIR)/$(CLIENTS)/main/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# Debian packages that the proofs use: nginx, HAProxy, Prometheus, the Redis client, an image build without a container engine, and the
-# compiler of the benchmark. Only root can install them. A proof whose program is missing fails and names it.
+# Debian packages that the proofs use: nginx, HAProxy, Prometheus, the Redis client, tools that build an image without a container
+# engine, and the compiler of the benchmark. Only root can install them. A proof whose program is missing fails and names it.
 PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus redis-cli:redis-tools redis-server:redis-server wget:wget buildah:buildah debootstrap:debootstrap cc:gcc
 install-tools: $(TOOLS)/.installed tests/deploy/grafana/node_modules/.installed
 	@missing=""; for one in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $${one%%:*} >/dev/null || missing="$$missing $${one##*:}"; done; \

@@ -2,7 +2,7 @@
 
     python -m benchmarks.client [--requests 20000] [--concurrency 1 32]
 
-Prints user + system time of this process divided by requests: JSON (1.4 KB up, 600 B down), SSE (51 events in one go) and
+Prints user + system time of this process divided by requests: JSON (1.4 KB up, 600 B down), SSE (51 events at once) and
 spaced (51 events 20 ms apart, 64 concurrent streams: the cost of an event that arrives alone).
 """
 

@@ -129,7 +129,7 @@ def run_load(folder: Path, port: int, body: bytes, connections: int, seconds: fl
     command = [str(folder / "load"), str(port), str(connections), str(seconds), str(times), str(events), KEY]
     done = subprocess.run(command, input=body, capture_output=True, preexec_fn=pinned(LOAD_CORE), check=False)
     if done.returncode:
-        raise RuntimeError(f"the load saw errors: {done.stdout.decode()} {done.stderr.decode()}")
+        raise RuntimeError(f"the load generator reported errors: {done.stdout.decode()} {done.stderr.decode()}")
     return Load(**json.loads(done.stdout))
 
 
@@ -191,4 +191,4 @@ def _start(name: str, command: list[str], port: int, folder: Path, body: bytes, 
         else:
             return Target(name, port, process, time.monotonic() - began)
     stop(process)
-    raise RuntimeError(f"{name} gave no right answer:\n{(folder / f'{name}.log').read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"{name} gave no correct answer:\n{(folder / f'{name}.log').read_text(errors='replace')[-2000:]}")

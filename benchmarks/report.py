@@ -13,7 +13,7 @@ GOALS = {
     "idle memory": ("MB", 45.0),
     "2,000 slow streams": ("KiB each", 30.0),
 }
-"""Goals of a release. A missed goal is reported, never an error, because machines differ and are shared."""
+"""Goals of a release. A missed goal is reported but is not an error, because machines differ and are shared."""
 
 
 @dataclass
@@ -47,11 +47,12 @@ def _heading(figures: Figures) -> list[str]:
     return [
         "# Cost of a call",
         "",
-        "Written by `make bench`. The target runs on one core; the mock upstream and the load generator share another core. Request",
-        "1,460 B, JSON response 591 B, stream 51 events of about 200 B, each sent separately, at once or 20 ms apart. CPU is the user",
-        "and system time of the target's process tree per request: the median of all repetitions (lowest to highest). Ratios are",
-        "computed within a repetition. Absolute figures depend on the machine. The gateway checks a key, parses and routes the call,",
-        "rewrites its model, reads and counts the usage of the response and writes a log line; nginx only forwards bytes.",
+        "Written by `make bench`. The target runs on one core; the mock upstream and the load generator share another core. A request",
+        "has 1,460 B, a JSON response 591 B, and a stream 51 events of about 200 B, each sent separately: without a pause, or 20 ms",
+        "apart. CPU is the user and system time of the target's process tree per request: the median of all repetitions (lowest to",
+        "highest). Ratios are computed within a repetition. Absolute figures depend on the machine. The gateway checks a key, parses",
+        "and routes the call, rewrites its model, reads and counts the usage of the response and writes a log line; nginx only",
+        "forwards bytes.",
         "",
         f"Machine: {_machine()}; Python {platform.python_version()}; {figures.nginx or 'nginx is not installed: no ratios'}.",
         "",

@@ -1,7 +1,7 @@
 """Measure token counting and the fitting of conversations into a context window: `python -m benchmarks.tokens`.
 
 In one process, without a network: Python's own manual and source, counted by toktok-rs as the gateway counts it. The first
-count of a conversation reads all of it; the next turn's count reads only what is new. Memory is PSS before and after loading.
+count of a conversation reads all of it; the count of the next turn reads only the new part. Memory is PSS before and after loading.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def eviction_row(seconds: float) -> Row:
         except StopIteration:
             return
 
-    return "choosing what leaves of 9,999 messages", f"{median_seconds(evict, seconds) * 1000:.1f} ms"
+    return "choosing the messages to evict from 9,999", f"{median_seconds(evict, seconds) * 1000:.1f} ms"
 
 
 def median_seconds(work: Callable[[], None], seconds: float, most: int = 10**9) -> float:
@@ -140,7 +140,7 @@ def english(draw: random.Random, words: int) -> str:
 
 
 def as_json(draw: random.Random, records: int) -> str:
-    """Return records such as tools return."""
+    """Return records like those that tools return."""
     return json.dumps(
         [{"id": draw.randrange(10**6), "price": draw.random(), "name": draw.choice(("oak", "elm", "ash"))} for _ in range(records)]
     )

@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--secrets", type=Path, required=True, help="folder for the secrets, with one subfolder per service")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway's URL, used in the printed example")
-    parser.add_argument("--new-key", action="store_true", help="replace the virtual key; the old one ends with the next reload")
+    parser.add_argument("--new-key", action="store_true", help="replace the virtual key; the next reload revokes the old one")
     parser.add_argument("keep", nargs="*", type=Path, help="data folders of the services, to which a marker file is added")
     given = parser.parse_args()
     os.umask(0o077)
@@ -50,7 +50,7 @@ def main() -> None:
     key = "lg-" + secrets.token_urlsafe(32)
     write(marker, f"sha256:{sha256(key)}")  # written last: if it is missing, the next start creates everything again
     say(f"""
-Your virtual key, shown this once (only its hash is kept):
+Your virtual key, shown only once (the gateway keeps only its hash):
 
   {key}
 

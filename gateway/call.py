@@ -1,4 +1,4 @@
-"""`Call` and `Attempt`: what travels through the stages."""
+"""`Call` and `Attempt`: the state that travels through the stages."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def in_ms(seconds: float) -> float:
 
 
 class Attempt(Struct, eq=False):
-    """One request to one target, and what came of it. Times are seconds on the monotonic clock."""
+    """One request to one target, and its result. Times are seconds on the monotonic clock."""
 
     target: Target
     price: TokenPrice | None = None
     """The price of the target's tokens; None if it is unknown."""
     adjustments: list[Adjustment] = []
     context: ContextReport | None = None
-    """How the conversation was fitted into the context window."""
+    """The report on how the conversation was fitted into the context window."""
     outcome: str = "ok"
     """`ok`, an HTTP status, or a failure kind."""
     ms: float = 0.0
@@ -42,7 +42,7 @@ class Attempt(Struct, eq=False):
     sent_at: float = 0.0
     """When the request was ready to be sent; for a continued stream, that of the attempt that began it."""
     is_written: bool = False
-    """The request was written to a connection."""
+    """Whether the request was written to a connection."""
     head_at: float = 0.0
     """When the head of the response arrived."""
     ended_at: float = 0.0
@@ -72,7 +72,7 @@ class Attempt(Struct, eq=False):
 
 
 class CallTrace(Protocol):
-    """The spans of one call, as the stages see them."""
+    """The interface of the stages to the trace spans of one call."""
 
     id: str
     """The trace's id in hexadecimal; empty if this call is not sampled."""
@@ -111,30 +111,30 @@ class Call(Struct, eq=False):
     """The model's name in the configuration, possibly a pattern."""
     stream: bool = False
     wants_usage: bool = False
-    """The caller set stream_options.include_usage. Without it, usage is requested upstream and hidden."""
+    """Whether the caller set stream_options.include_usage. If not, usage is requested upstream and hidden."""
     stops: tuple[str, ...] = ()
-    """Stop strings, which end the text here whatever the provider does."""
+    """Stop strings, which end the text in the gateway on every provider."""
     keeps_stop: bool = False
-    """The stop string stays in the text (include_stop_str_in_output)."""
+    """Whether the stop string stays in the text (include_stop_str_in_output)."""
     wants_fit: bool = False
-    """The caller chose what happens to a conversation that exceeds the context window."""
+    """Whether the caller chose how a conversation that exceeds the context window is handled."""
     reservation: Reservation | None = None
-    """What is reserved of the caller's limits until the call is settled."""
+    """The amounts reserved from the caller's limits until the call is settled."""
     limit_headers: Headers = ()
     """The headers that show those limits in the response."""
     deadline: float = float("inf")
     """The caller's own time limit for the whole call in seconds (timeout_microseconds)."""
     strict: bool = False
     strict_limits: bool = False
-    """The reservation includes strict limits on tokens or cost."""
+    """Whether the reservation includes strict limits on tokens or cost."""
     requires_parameters: bool = False
-    """Only targets that honour every parameter may be used (x-gateway-require-parameters)."""
+    """Whether only targets that honour every parameter may be used (x-gateway-require-parameters)."""
     wants_receipt: bool = False
-    """The caller requested the receipt in the body."""
+    """Whether the caller requested the receipt in the body."""
     attempts: list[Attempt] = []
-    """In order of their start; the winner of a hedge comes after the loser."""
+    """The attempts in order of their start; the winner of a hedge comes after the loser."""
     answered_by: Attempt | None = None
-    """The attempt whose response, or the part of it that arrived, the caller got; of a continued stream the latest."""
+    """The attempt whose response the caller got, completely or in part; for a continued stream, the latest."""
     status: int = 0
     error: GatewayError | None = None
     read_at: float = 0.0
@@ -144,7 +144,7 @@ class Call(Struct, eq=False):
     first_byte_at: float = 0.0
     """When the first byte of the response was sent."""
     stream_end: str | None = None
-    """How a stream ended: `ok`, or a failure kind."""
+    """The outcome of a stream: `ok`, or a failure kind."""
     abort_phase: str | None = None
     """The phase in which the caller disconnected: queue, pre (before the first byte) or mid."""
     trace: CallTrace | None = None

@@ -1,4 +1,4 @@
-"""Every error response: status, code, and whose fault it is.
+"""All error responses, with their status and code, and the effect of each kind of failure.
 
     GatewayError                   status, code, type, param, headers; its body is OpenAI's error object
     ├── BadRequest        400      the caller's body or parameters          invalid_json, invalid_value, unsupported_parameter ...
@@ -103,7 +103,7 @@ class RequestTooLarge(GatewayError):
     status, code, type = 413, "request_too_large", "invalid_request_error"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"The request body is larger than this gateway takes ({limit} bytes).", headers=((b"connection", b"close"),))
+        super().__init__(f"The request body exceeds the limit of {limit} bytes.", headers=((b"connection", b"close"),))
 
 
 class LimitReached(GatewayError):
@@ -132,14 +132,14 @@ Blame = Literal["failure", "rate_limit", "quota", "auth", "caller"]
 
 
 class Consequence(NamedTuple):
-    """What follows from one kind of failure."""
+    """The consequences of one kind of failure."""
 
     status: int
     """HTTP status and error code for the caller if no other target answers."""
     code: str
     then: Then = "next"
     """`retry`: the same target again if its model has `retries`, then the next; `next`: the next target at once; `stop`: every
-    target would fail the same way, or nothing can be done about it.
+    target would fail the same way, or a retry cannot help.
     """
     blame: Blame = "failure"
     """The effect on the target's health: one more `failure` in a row, a `rate_limit`, an account out of `quota`, an invalid
@@ -186,7 +186,7 @@ FAILURES: dict[FailureKind, Consequence] = {
     # a response without an end
     "limit": Consequence(502, "output_limit"),
 }
-"""Every kind of failure and what follows from it. Once the head of a stream is sent, retry_policy decides differently."""
+"""Every kind of failure and its consequences. Once the head of a stream is sent, retry_policy decides differently."""
 
 MAX_SDK_RETRY_AFTER_S = 120.0
 """A client gives up if the Retry-After is longer than this (openai-python's MAX_RETRY_AFTER_DELAY)."""
@@ -202,8 +202,8 @@ def retry_after_headers(seconds: float) -> Headers:
 
 
 def unreadable(error: Exception) -> BadRequest:
-    """Return the 400 for a value that is JSON and cannot be decoded, such as 1e999."""
-    return BadRequest(f"The request body has a value that cannot be read: {error}.", code="invalid_json")
+    """Return the 400 for a value that is valid JSON but cannot be decoded, such as 1e999."""
+    return BadRequest(f"The request body contains a value that cannot be decoded: {error}.", code="invalid_json")
 
 
 def from_refusal(refusal: Refusal) -> BadRequest:
@@ -212,7 +212,7 @@ def from_refusal(refusal: Refusal) -> BadRequest:
 
 
 def from_failure(failure: Failure, target: str) -> GatewayError:
-    """Return the error of a call that ended in `failure` at `target`: the upstream's own 4xx, or one with the code of its kind."""
+    """Return the error of a failed call: the upstream's own 4xx, or an error with the code of its kind."""
     if failure.kind == "client_error":
         type_ = failure.type or "invalid_request_error"
         error = GatewayError(failure.message, status=failure.status or 400, param=failure.param, type=type_, headers=(NO_RETRY,))

@@ -34,7 +34,7 @@ from gateway.dialects.gateway_headers import PREFIX, read_gateway_headers
 from gateway.dialects.parameters import check_parameters, read_model
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.http.caller import Caller, CallerDeadlines, Send
-from gateway.http.json_body import CallerDisconnectedError, Receive, check_body_headers, check_size, parse_body, read_body
+from gateway.http.json_body import CallerDisconnectedError, Receive, body_timeout, check_body_headers, check_size, parse_body, read_body
 from gateway.http.sweeper import Sweeper
 from gateway.keys.authenticate import Keys
 from gateway.keys.virtual_key import may_use
@@ -76,13 +76,16 @@ class Pipeline:
         ledger: Ledger,
         tracer: Tracer | None = None,
     ) -> None:
-        """If `limits` is None, no limits are configured. `default_output` is the output of a call without a cap, in tokens."""
+        """If `limits` is None, no limits are configured.
+
+        `default_output` is the output to expect of a call without a cap, in tokens.
+        """
         self.keys = keys
         self.limits = limits
         self.router = router
         self.metrics = metrics
         self._call_metrics = CallMetrics(metrics)
-        self.attempts = Failover(metrics, limits, health, budget, hedges)
+        self.failover = Failover(metrics, limits, health, budget, hedges)
         self._log = log
         self._watch = watch
         self.deadlines = deadlines
@@ -121,7 +124,8 @@ class Pipeline:
         except Exception as error:  # no call ends without a response and a record
             self._log.write(internal_error(call.id, error))
             self.metrics.count("lockgate_internal_errors")
-            await self._refuse(call, caller, GatewayError("The gateway failed to handle this call. Its log has the request id."))
+            message = "The gateway failed to handle this call. Its log contains the request id."
+            await self._refuse(call, caller, GatewayError(message))
         finally:
             self._watch.discard(caller)
             caller.close()
@@ -164,14 +168,7 @@ class Pipeline:
         """End a call that was cancelled because its caller disconnected or stopped sending its body."""
         if caller.stalled and caller.reading_body:
             caller.disconnected = False
-            error = GatewayError(
-                "The request body did not arrive in time.",
-                status=408,
-                code="request_timeout",
-                type="invalid_request_error",
-                headers=((b"connection", b"close"),),
-            )
-            await self._refuse(call, caller, error)
+            await self._refuse(call, caller, body_timeout())
 
     async def _answer(self, call: Call, caller: Caller) -> None:
         await self._accept(call, caller)
@@ -181,21 +178,22 @@ class Pipeline:
         if not may_use(call.key, call.model):
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
         check_parameters(call.body)
-        _read_asks(call, call.body)
+        _read_gateway_parameters(call, call.body)
         if call.stream:
             self.metrics.begin_stream()
-        asking = RouteQuery(call, caller.headers, self._default_output)
-        choices = self.router.candidates(model, asking)
+        query = RouteQuery(call, caller.headers, self._default_output)
+        candidates = self.router.candidates(model, query)
         if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
-            await self.limits.admit(call, limits, [choice.backend.target for choice in choices])
-        if choices[0].settings.mirror is not None and self._mirrors is not None:
-            mirror = choices[0].settings.mirror
-            self._mirrors.offer(call, caller.headers, mirror, partial(self.router.candidates_of, mirror.target, asking), self.attempts)
+            await self.limits.admit(call, limits, [candidate.backend.target for candidate in candidates])
+        mirror = candidates[0].settings.mirror
+        if mirror is not None and self._mirrors is not None:
+            candidates_of = partial(self.router.candidates_of, mirror.target, query)
+            self._mirrors.offer(call, caller.headers, mirror, candidates_of, self.failover)
         self._ledger.track(call)
-        await self.attempts.run(call, caller, choices, partial(self.router.alternates, model, asking))
+        await self.failover.run(call, caller, candidates, partial(self.router.alternates, model, query))
 
     async def _accept(self, call: Call, caller: Caller) -> None:
-        """Read and check the request as far as no provider is needed."""
+        """Read the request, and make all checks that need no provider."""
         headers = caller.headers
         try:
             call.key = self.keys.authenticate(headers, caller.query)
@@ -220,8 +218,8 @@ class Pipeline:
         call.strict = call.strict or self._strict or (call.key is not None and call.key.strict)
 
 
-def _read_asks(call: Call, body: Body) -> None:
-    """Read from a checked body what concerns the gateway: streaming, usage, stop strings, a deadline, the context window."""
+def _read_gateway_parameters(call: Call, body: Body) -> None:
+    """Read the gateway's own parameters from a checked body: streaming, usage, stops, deadline, context window."""
     call.stream = body.get("stream") is True
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
     if "stream_options" in body:

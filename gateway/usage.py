@@ -1,4 +1,4 @@
-"""What a call used and what it costs: reported usage, estimates where none was reported, and the bill of all attempts."""
+"""Usage and cost of a call: reported usage, estimates if none was reported, and the bill of all attempts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
 MAX_FREE_EVENTS = 16
-"""Up to so many content events, or tokens by length, an answer may have cost no tokens, as a provider that reports 0 says."""
+"""Number of content events, or tokens by length, up to which a provider's report of 0 tokens is believed."""
 
 
 class Bill(NamedTuple):
-    """What attempts are billed for together. `cost` is in nano-dollars."""
+    """The total that attempts are billed for. `cost` is in nano-dollars."""
 
     prompt: int
     output: int
@@ -27,10 +27,10 @@ class Bill(NamedTuple):
 
 
 def settle(call: Call) -> None:
-    """Give the attempt that answered the call a usage. An estimate is marked as one, as no prompt has 0 tokens.
+    """Set the usage of the attempt that answered the call. An estimate is marked as one, as no prompt has 0 tokens.
 
     Output is estimated from content events, of which providers send about one per token, or from the length of a JSON answer.
-    A stream that did not end is billed what was reported, or what was received if that is more.
+    A stream that did not end is billed by the reported usage, or by the received output if that is more.
     """
     attempt = call.answered_by
     if attempt is None or call.status != 200:
@@ -48,7 +48,7 @@ def settle(call: Call) -> None:
 
 
 def received(call: Call, attempt: Attempt) -> Usage:
-    """Return what the streams of an attempt have brought so far."""
+    """Return the usage that the streams of an attempt have received so far."""
     total = Usage()
     for relay in attempt.relays:
         usage = relay.usage or Usage(prompt_tokens(call, attempt), 0, estimated=True)
@@ -59,12 +59,12 @@ def received(call: Call, attempt: Attempt) -> Usage:
 
 
 def billed_usages(attempt: Attempt) -> tuple[Usage, ...]:
-    """Return what an attempt is billed for, whether it answered the call or not."""
+    """Return the usages that an attempt is billed for, even if it did not answer the call."""
     return attempt.billed if attempt.usage is None else (attempt.usage,)
 
 
 def bill(attempts: Iterable[Attempt]) -> Bill | None:
-    """Add up what attempts are billed for; None if nothing is known of any."""
+    """Add up the bills of attempts. Return None if no usage is known."""
     prompt = output = cost = 0
     is_known = False
     for attempt in attempts:
@@ -77,7 +77,7 @@ def bill(attempts: Iterable[Attempt]) -> Bill | None:
 
 
 def is_estimated(attempts: Iterable[Attempt]) -> bool:
-    """Whether some of what the attempts are billed for was estimated."""
+    """Return whether a part of the billed usage was estimated."""
     return any(usage.estimated for attempt in attempts for usage in billed_usages(attempt))
 
 
@@ -110,7 +110,7 @@ def billed_attempts(call: Call) -> list[dict[str, Any]]:
 
 
 def cost_usd(call: Call) -> float | None:
-    """Return what the call costs in all; None if it used nothing or the price is unknown."""
+    """Return the total cost of the call, or None if it used nothing or the price is unknown."""
     attempt = call.final_attempt
     if attempt is None or (attempt.price is None and (attempt.usage is None or cost_of(attempt, attempt.usage) is None)):
         return None
@@ -119,7 +119,7 @@ def cost_usd(call: Call) -> float | None:
 
 
 def prompt_tokens(call: Call, attempt: Attempt) -> int:
-    """Return the count made for the context window; else count now if that is cheap; else estimate by bytes."""
+    """Return the count made for the context window. Else count now if that is cheap, else estimate by bytes."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
     if call.body is not None and call.body_bytes <= MAX_INLINE_BYTES:

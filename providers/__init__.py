@@ -1,7 +1,7 @@
-"""The providers, by the word in `type:`. Ours are imported on first use; others come from installed packages.
+"""The registry of providers by `type:`. Built-in providers are imported on first use; plugins are installed packages.
 
-A package adds a provider with an entry point of the group `gateway.providers`: its name is the type, its object
-implements `providers.base.Provider`. It cannot replace one of our types.
+A package adds a provider with an entry point of the group `gateway.providers`: the name of the entry point is the type,
+and its object implements `providers.base.Provider`. A plugin cannot replace a built-in type.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHARED = frozenset(
     {"aggregate", "answers", "base", "conformance", "failures", "finish_reasons", "plugins", "rules"}
     | {"streams", "table", "tool_calls", "usage"}
 )
-"""The modules of this package that are not a provider. Every other module is one and holds it in a constant of its own name."""
+"""Modules of this package that are not providers. Each other module has a provider in a constant of its name."""
 
 
 def _ours() -> dict[str, tuple[str, str]]:
@@ -31,7 +31,7 @@ def _ours() -> dict[str, tuple[str, str]]:
 
 
 OURS = _ours()
-"""Maps a type to its module and object."""
+"""Module and object of each built-in type."""
 
 _loaded: dict[str, Provider] = {}
 
@@ -61,5 +61,5 @@ def _load(type: str) -> Provider:
     if (plugin := plugins().get(type)) is not None:
         return with_defaults(plugin.load())
     near = get_close_matches(type, types(), 1)
-    hint = f", did you mean '{near[0]}'?" if near else f"; known are {', '.join(types())}"
+    hint = f", did you mean '{near[0]}'?" if near else f"; known types: {', '.join(types())}"
     raise KeyError(f"unknown provider type '{type}'{hint}")

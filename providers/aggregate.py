@@ -1,4 +1,4 @@
-"""Joins the chunks of a stream to one JSON answer, for providers that always stream.
+"""Joins the chunks of a stream into one JSON answer, for providers that always stream.
 
 delta texts        joined in order      tool calls     merged by index, arguments joined
 log-probabilities  appended             usage          the last one
@@ -29,7 +29,7 @@ class Aggregate:
         self._choices: dict[int, dict[str, Any]] = {}
 
     def feed(self, chunk: bytes) -> None:
-        """Add one chunk. Raises ValueError (or msgspec.DecodeError) if it is not a chunk."""
+        """Add one chunk. Raises ValueError (or msgspec.DecodeError) for anything else."""
         if chunk == b"[DONE]":
             return
         data = _decode(chunk)
@@ -115,7 +115,7 @@ def _merge(merged: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _container(merged: dict[str, Any], name: str, kind: Callable[[], Any]) -> Any:
-    """Return the container for pieces of one kind. If the upstream changes a field's type, an empty one replaces the old."""
+    """Return the container for pieces of one kind, an empty one if the upstream changed the field's type."""
     container = merged.get(name)
     if type(container) is not kind:
         container = merged[name] = kind()

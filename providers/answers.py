@@ -1,4 +1,4 @@
-"""Reads JSON answers in OpenAI's format, and repairs what some vendors write differently.
+"""Reads JSON answers in OpenAI's format, and repairs the deviations of some vendors.
 
 An answer that needs no repair keeps its original bytes.
 """

@@ -1,7 +1,7 @@
-"""Azure OpenAI, with both of its APIs. Facts: openai 3.52.0 (AzureOpenAI), azure-ai-docs.
+"""Azure OpenAI, with both of its APIs. Sources: openai 3.52.0 (AzureOpenAI), azure-ai-docs.
 
 `base_url` is https://RESOURCE.openai.azure.com/openai/v1, or with `api: classic` https://RESOURCE.openai.azure.com/openai.
-The name of a deployment does not tell its model. `base_model` names it, so that the rules of reasoning models apply.
+The name of a deployment does not identify its model; `base_model` does, so that the rules of reasoning models apply.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):
     api_version: Annotated[
         str | None,
         Meta(
-            description="Date of the classic API.",
+            description="Version of the classic API, a date.",
             examples=["2024-10-21"],
         ),
     ] = None

@@ -5,10 +5,10 @@ A provider translates between OpenAI's chat format and the wire format of one up
     adapt    Body + Target         -> list[Adjustment]   applies its rules in place; raises Refusal
     encode   Body + Target         -> WireRequest        the bytes to send
     decode   response bytes        -> Answer             a JSON answer in OpenAI's format, usage, finish reasons
-    decoder  for one stream        -> StreamDecoder      upstream events to OpenAI chunks; None passes them unchanged
-    failure  status, headers, body -> Failure            what went wrong, in terms that routing understands
+    decoder  for one stream        -> StreamDecoder      upstream events to OpenAI chunks; None if they need no change
+    failure  status, headers, body -> Failure            the failure kind, message and wait time
 
-The optional members of `Provider` declare everything else the gateway uses. A plugin imports only this module.
+The optional members of `Provider` declare everything else the gateway uses. A plugin needs to import only this module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 Operation = Literal["chat", "completions", "embeddings", "logits"]
-"""What the caller asks for, whatever the API dialect of the request."""
+"""The operation that a caller requests, independent of the API dialect."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header",
@@ -70,8 +70,8 @@ _encode = msgspec.json.Encoder().encode
 class Body:
     """A JSON object that keeps the exact bytes of each top-level value until the value changes.
 
-    An unchanged body encodes to its source bytes. A changed one encodes the changed values again and copies the bytes of
-    the others, in their order. Values are decoded on demand and cached.
+    An unchanged body encodes to its source bytes. A changed body encodes the changed values again and copies the bytes of
+    the others, in the original order. Values are decoded on demand and cached.
     """
 
     __slots__ = ("_raw", "_source", "_values", "headers")
@@ -158,7 +158,7 @@ class Body:
 
 
 class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
-    """Where an attempt can go: a provider's model at an address, with a credential.
+    """The destination of an attempt: a provider's model at an address, with a credential.
 
     `base_url` is everything before the path of the operation, version included, without a trailing slash. `socket` is
     the path of a unix socket; None means TCP. `options` are the provider's own settings (e.g. `anthropic_version`).
@@ -179,35 +179,32 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
 
 
 TIMES = "times"
-"""Key of `Options.memo`: durations of parts of the answer in seconds, named as in Cerebras' `time_info`."""
+"""Key of `Options.memo` for the durations of parts of the answer in seconds, named as in Cerebras' `time_info`."""
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How to adapt a body: strict or lenient, streamed or not, and for which operation."""
+    """Options for adapting a body: strict or lenient, streamed or not, and the operation."""
 
     strict: bool = False
     stream: bool = False
     operation: Operation = "chat"
     memo: dict[str, Any] = {}
-    """What `adapt` leaves for `decode` and `decoder` of the same attempt. Each attempt has its own Options."""
+    """Values that `adapt` stores for `decode` and `decoder` of the same attempt. Each attempt has its own Options."""
 
 
 class WireRequest(msgspec.Struct):
-    """One HTTP request without host, content-length and accept-encoding, which the transport adds.
+    """One HTTP request. The transport adds host, content-length and accept-encoding. Header names are lower case."""
 
-    `path` is absolute (base path included) and has the query; header names are lower case.
-    """
-
-    path: str
+    path: str  # absolute, with base path and query
     headers: list[tuple[str, str]]
     body: bytes
     method: str = "POST"
     written: bool = False
-    """Set by the transport when it sends the request. Until then the upstream knows nothing of it."""
+    """Set by the transport when it sends the request. Before that, the upstream has received nothing."""
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer. `estimated` if the provider did not report them."""
+    """Tokens of one answer. `estimated` is True if the provider did not report them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -219,7 +216,7 @@ class Usage(msgspec.Struct, frozen=True):
     reported_cost_usd: float | None = None  # counts only for a provider that `reports_cost`
 
     def plus(self, other: Usage) -> Usage:
-        """Return the sum, which is an estimate if one of the two is."""
+        """Return the sum. It is an estimate if either usage is an estimate."""
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -241,7 +238,10 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why an attempt failed, in the upstream's own words. `retry_after` is in seconds. `message` holds no secret."""
+    """Why an attempt failed. `status`, `code`, `param` and `type` are the upstream's own, if it sent them.
+
+    `retry_after` is in seconds, None if the upstream gave no usable value. `message` holds no secret.
+    """
 
     kind: FailureKind
     message: str
@@ -267,11 +267,11 @@ class Probabilities(msgspec.Struct):
 
     by_token: dict[str, float]
     first_token_only: list[str] = []
-    """Requested entries of several tokens. Each has the probability of its first token."""
+    """Requested entries of several tokens. Their probability is that of the first token."""
 
 
 class StreamDecoder(Protocol):
-    """Turns the events of one upstream stream into OpenAI chunks. Stateful, no I/O. Subclass it to inherit the rest."""
+    """Turns the events of one upstream stream into OpenAI chunks. Has state, does no I/O. Subclasses inherit the rest."""
 
     def passes(self, events: bytes) -> bool:
         """Return whether `feed` would return all of these events as they are: `data: ` lines, each before a blank line."""
@@ -286,23 +286,19 @@ class StreamDecoder(Protocol):
 
 
 Chain = Generator[Body, bytes, bytes]
-"""Yields adapted bodies, receives the answer to each, returns the combined answer. No I/O."""
+"""A generator that yields adapted bodies, receives the answer to each, and returns the combined answer. It does no I/O."""
 
 ProbabilitySteps = Generator[WireRequest, bytes, Probabilities]
-"""Yields requests, receives the body of each answer, returns the probabilities. No I/O."""
+"""A generator that yields requests, receives the body of each answer, and returns the probabilities. It does no I/O."""
 
 FindProbabilities = Callable[[Body, Target, Options, int | None, Sequence[str] | None], ProbabilitySteps]
-"""Takes an adapted chat body, target, options, how many tokens to list (`top_k`) and the only tokens to list (`vocabulary`)."""
+"""Arguments: adapted chat body, target, options, number of tokens to list (`top_k`), and the allowed tokens (`vocabulary`)."""
 
 _SettingsType = type[msgspec.Struct]
 
 
 class Provider(Protocol):
-    """One vendor or engine and its wire format.
-
-    Members with a value or a body are optional: subclass this class to inherit them. A plugin that does not subclass it
-    gets the same defaults when it is loaded.
-    """
+    """One vendor or engine and its wire format. Members with a value or a body are optional, also for plugins of other classes."""
 
     type: str
     """The value of `type:` in the configuration."""
@@ -313,15 +309,15 @@ class Provider(Protocol):
     operations: frozenset[Operation] = frozenset({"chat"})
     """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
     caller_headers: tuple[str, ...] = ()
-    """Request headers (lower case) that the gateway forwards from the caller. It forwards no others."""
+    """The only request headers (lower case) that the gateway forwards from the caller."""
     reports_cost: bool = False
-    """`usage.cost` of an answer is its price in US dollars."""
+    """Whether `usage.cost` of an answer is its price in US dollars."""
     always_streams: bool = False
     """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None
-    """Fields that make the upstream continue a final assistant message. None: it cannot continue an answer."""
+    """Fields that make the upstream continue a final assistant message, or None if it cannot continue one."""
     probabilities: FindProbabilities | None = None
-    """Finds exact next-token probabilities with several requests. None: the gateway reads them from `top_logprobs`."""
+    """Finds exact next-token probabilities with several requests. If None, `top_logprobs` are used."""
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
         """Apply the rules to `body` in place. Raises Refusal if a value can be neither sent nor adjusted."""
@@ -333,16 +329,16 @@ class Provider(Protocol):
         """Return the answer in OpenAI's format. Raises ValueError if `body` is not an answer, StreamFailure for an error."""
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
-        """Return a decoder for one stream. None: the upstream's events are OpenAI chunks that end in [DONE]."""
+        """Return a decoder for one stream, or None if the upstream's events are OpenAI chunks that end in [DONE]."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """Classify an error response. Never raises, and never returns the target's credential."""
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
-        """Return, by parameter, what `model` supports and what is adjusted; derived from the rules."""
+        """Return what `model` supports and what is adjusted, by parameter, as derived from the rules."""
 
     def chained(self, body: Body, options: Options) -> Chain | None:
-        """Return the requests that together honour an adapted body. None: one request is enough."""
+        """Return the requests that together honour an adapted body, or None if one request is enough."""
         return None
 
     def probe_headers(self, target: Target) -> list[tuple[str, str]]:

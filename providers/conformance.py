@@ -64,7 +64,7 @@ RETRY_AFTERS = ("1", "1.5", "-1", "nan", "1e999", "99999999999999", "soon", "", 
 
 
 def problems(provider: Provider, model: str = "a-model", options: Mapping[str, Any] | None = None) -> list[str]:
-    """Return where the provider breaks the contract of `providers.base`; an empty list if it conforms."""
+    """Return the violations of the contract of `providers.base`: an empty list if the provider conforms."""
     provider = with_defaults(provider)
     base = provider.default_base_url or "https://upstream.example/v1"
     target = Target(f"{provider.type}/{model}", provider.type, provider, model, base, CREDENTIAL, options=options or {})

@@ -1,4 +1,7 @@
-"""DeepSeek. Its models think by default. Facts: DeepSeek's documentation; ignored fields from other projects' notes."""
+"""DeepSeek. Its models think by default.
+
+Sources: DeepSeek's documentation; other projects' notes on ignored fields.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class IgnoredWhileThinking(Rule, frozen=True):
     neutral: Any = 1
 
     def apply(self, work: Work) -> None:
-        """Drop it while the model thinks."""
+        """Drop the parameter while the model thinks."""
         value = work.body.get(self.param)
         if value is not None and value != self.neutral and _thinks(work):
             work.drop(self.param, "ignored while the model thinks; reasoning_effort none disables thinking")
@@ -45,7 +48,7 @@ class NoForcedChoiceWhileThinking(Rule, frozen=True):
 
 _OFF = {"type": "disabled"}
 _NEAREST = {"minimal": "low", "medium": "high", "xhigh": "high", "ultra": "max"}
-"""DeepSeek's own mapping of words that it does not list."""
+"""DeepSeek's own mapping of effort levels that it does not list."""
 
 DEEPSEEK = OpenAICompatible(
     "deepseek",

@@ -244,7 +244,7 @@ def _google_details(details: list[Any]) -> dict[str, Any]:
 
 
 def read_retry_after(headers: Mapping[str, str], clock: Callable[[], float] = time.time) -> float | None:
-    """Return the seconds to wait from retry-after-ms or retry-after (seconds or a date). None if absent or invalid."""
+    """Return the seconds to wait from retry-after-ms or retry-after (seconds or a date), or None."""
     millis = headers.get("retry-after-ms")
     if millis is not None and (seconds := _seconds(millis)) is not None:
         return min(seconds / 1000, MAX_RETRY_AFTER_S)
@@ -273,7 +273,7 @@ def redact(message: str, credential: str | None = None) -> str:
 
 
 def _cut_secrets(message: str, credential: str | None) -> tuple[str, int]:
-    """Do what `redact` does. Return the message and the number of secrets removed."""
+    """Return the message as shortened by `redact`, and the number of secrets removed."""
     message, count = _SECRET.subn("***", message)
     if credential and len(credential) > 3:
         count += message.count(credential)
@@ -283,14 +283,14 @@ def _cut_secrets(message: str, credential: str | None) -> tuple[str, int]:
 
 
 def _word(value: Any) -> str | None:
-    """Return a code, param or type as a short string. None if it is neither a string nor an integer."""
+    """Return a code, param or type as a short string, or None if it is neither a string nor an integer."""
     if type(value) is int:
         return str(value)
     return value[:200] if type(value) is str and value else None
 
 
 def _plain_text(body: bytes) -> str | None:
-    """Return the text of a body that is not JSON. None if it is markup or empty."""
+    """Return the text of a body that is not JSON, or None if it is markup or empty."""
     text = body[: MAX_MESSAGE_CHARS * 4].decode("utf-8", "replace").strip()
     if text.startswith("<") or not any(ch.isprintable() and not ch.isspace() for ch in text):
         return None

@@ -1,6 +1,6 @@
-"""Fireworks. Facts: its chat completions page, and fireworks-ai 1.2.30.
+"""Fireworks. Sources: Fireworks' chat completions page, and fireworks-ai 1.2.30.
 
-The page says that the text includes the stop string, the package says that it does not: the gateway removes it.
+According to the page, the text includes the stop string; according to the package, it does not. The gateway removes it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import GATEWAY_RULES, NEAREST_EFFORT, SAMPLING
 from providers.rules.engine import Accepts, ForModels
 from providers.rules.messages import ContentParts, DropField, Roles
+from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Discouraged, Excludes, Requires
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, MapValues, OneOf, OutputCap, Range, Rename
@@ -21,7 +22,7 @@ FIREWORKS = OpenAICompatible(
         label="Fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
-        source="its chat completions page and fireworks-ai 1.2.30",
+        source="Fireworks' chat completions page and fireworks-ai 1.2.30",
     ),
     (
         *GATEWAY_RULES,
@@ -31,6 +32,7 @@ FIREWORKS = OpenAICompatible(
         Roles(accepts=("system", "user", "assistant", "tool", "function")),
         ContentParts(accepts=("text", "image_url", "video_url")),
         DropField(field="name"),
+        ParallelWithoutTools(counts_functions=False),
         OutputCap("max_tokens"),
         OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
         Excludes("prompt_truncate_len", ("safe_tokenization",)),

@@ -1,4 +1,4 @@
-"""Friendli. Facts: its chat completions page, and friendli 0.16.5 (0.4.4 for the timeout).
+"""Friendli. Sources: Friendli's chat completions page, and friendli 0.16.5 (0.4.4 for the timeout).
 
 For dedicated and container endpoints, set `base_url`: https://api.friendli.ai/dedicated/v1, http://HOST:8000/v1.
 """
@@ -13,6 +13,7 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
 from providers.rules.engine import Accepts
 from providers.rules.messages import ContentParts, Roles, SystemPrompt
+from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes, Requires
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
@@ -24,7 +25,7 @@ class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):
     team: Annotated[
         str | None,
         Meta(
-            description="Team of requests that name none: the header `x-friendli-team`.",
+            description="Default team, sent as the header `x-friendli-team`. A request can name another.",
             examples=["team_123"],
         ),
     ] = None
@@ -46,10 +47,11 @@ FRIENDLI = OpenAICompatible(
         paths={name: PATHS[name] for name in ("chat", "completions")},
         options=FriendliSettings,
         setting_headers=(("team", "x-friendli-team"),),
-        source="its chat completions page and friendli 0.16.5",
+        source="Friendli's chat completions page and friendli 0.16.5",
     ),
     (
         SystemPrompt(),
+        *NOT_GIVEN,
         EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline", unless="forward_timeout"),
         *CONTEXT_POLICY,
         Accepts("model messages stream eos_token logit_bias logprobs parallel_tool_calls chat_template_kwargs include_reasoning"),

@@ -1,6 +1,6 @@
 """Gemini's OpenAI-compatible endpoint, which rejects unknown fields.
 
-Facts: ai.google.dev on the endpoint; reports of rejected fields (2025 to 2026) from several projects.
+Sources: ai.google.dev on the endpoint; reports of rejected fields (2025 to 2026) from several projects.
 """
 
 from __future__ import annotations

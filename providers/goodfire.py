@@ -1,7 +1,7 @@
 """Goodfire: two steerable Llama models behind paths of their own.
 
-Facts: its chat API documentation, and goodfire 0.3.5 (request body, duplicates in streams, plain-text errors, logits).
-The host may be gone (the package was archived in October 2025), so none of this was tested against it.
+Sources: Goodfire's API documentation; goodfire 0.3.5 (request body, duplicates in streams, plain-text errors, logits).
+The service may no longer exist (the package was archived in October 2025); this module was not tested against it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
     controller: Annotated[
         dict[str, Any] | None,
         Meta(
-            description="Model variant (interventions and scopes on features) for requests that bring none.",
+            description="Model variant (interventions and scopes on features) for requests without one.",
             examples=[{"name": "my-variant"}],
         ),
     ] = None
@@ -38,7 +38,7 @@ class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
-_CLIENT = "stated by Goodfire's own client; what the server would choose is not known"
+_CLIENT = "the default of Goodfire's own client; the server's default is unknown"
 
 CHAT: tuple[Rule, ...] = (
     *GATEWAY_RULES,
@@ -124,7 +124,10 @@ class GoodfireChunks(StreamDecoder):
             return (data,)  # rejected later
         if chunk.get("error"):
             return (data,)
+        given = chunk.get("choices") or []
         choices = [choice for choice in choices_of(chunk) if self._is_new(choice)]
+        if type(given) is not list or any(type(choice) is not dict for choice in given):
+            return (data,)  # rejected later
         if not choices:
             return ()
         if chunk.get("created") is None:
@@ -145,7 +148,7 @@ class GoodfireChunks(StreamDecoder):
         return True
 
     def end(self) -> Sequence[bytes]:
-        """Finish the choices that have no finish reason. Goodfire may send [DONE] without one."""
+        """Finish the choices that have no finish reason. Goodfire may send [DONE] without a finish reason."""
         open_choices = [index for index in self._newest if index not in self._finished]
         finished = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in open_choices]
         return self._normalizer.feed("", _encode({**self._frame, "choices": finished})) if finished else ()

@@ -1,4 +1,4 @@
-"""Groq. Facts: groq 1.7.0, console.groq.com/docs/openai."""
+"""Groq. Sources: groq 1.7.0, console.groq.com/docs/openai."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, NEAREST_EFFORT
 from providers.rules.engine import Accepts
 from providers.rules.messages import DropField, Roles
+from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Excludes
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
@@ -60,6 +61,7 @@ GROQ = Groq(
         Accepts("citation_options search_settings compound_custom"),
         Roles(accepts=("system", "user", "assistant", "tool", "function")),
         DropField(field="name", keeps=("function",)),
+        ParallelWithoutTools(counts_functions=False),
         OutputCap("max_completion_tokens", accepts_both=True),
         Range("temperature", 0, 2),
         Range("top_p", 0, 1),

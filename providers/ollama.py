@@ -1,4 +1,7 @@
-"""Ollama's OpenAI endpoint. Facts: ollama source (commit fb30760). It ignores unknown fields silently; the rules report them."""
+"""Ollama's OpenAI endpoint. It ignores unknown fields silently; the rules report them.
+
+Source: Ollama's code (commit fb30760).
+"""
 
 from __future__ import annotations
 

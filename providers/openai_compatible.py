@@ -32,7 +32,7 @@ from providers.failures import read_failure, read_inband_failure
 from providers.rules.common import GATEWAY_RULES
 from providers.rules.engine import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.shapes import Choices, StreamUsage
-from providers.rules.values import OutputCap
+from providers.rules.values import Drop, OutputCap
 from providers.streams import ChunkNormalizer
 
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
@@ -41,6 +41,7 @@ PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "compl
 USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
 """Key in `Target.__dict__` of the headers that are the same for every request to the target."""
+NO_TEAM = Drop("team", why="an account at Friendli, which no other vendor may see")
 _json_string = msgspec.json.Encoder().encode
 
 
@@ -50,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_fanout: Annotated[
         int,
         Meta(
-            description="Maximum number of upstream requests that one call with `n` may become.",
+            description="Maximum number of upstream requests for one call with `n`.",
             examples=[16],
         ),
     ] = 8
@@ -62,12 +63,12 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     """The vendor's name in messages."""
     base_url: str | None
-    """Everything before the path of the operation, version included. None: the configuration must set it."""
+    """Everything before the path of the operation, version included. If None, the configuration must set it."""
     needs_credential: bool = True
     unknown: UnknownPolicy = "drop"
-    """What happens to fields without a rule: dropped and reported, passed, or passed unless another vendor defines them (`new`)."""
+    """Fields without a rule are dropped and reported, passed, or passed unless another vendor defines them (`new`)."""
     accepts_nulls: bool = False
-    """The upstream accepts a null field. If not, the field is left out."""
+    """Whether the upstream accepts null fields. If not, they are left out."""
     paths: Mapping[str, str] = PATHS
     options: type[msgspec.Struct] = Settings
     """The provider's own settings in the configuration."""
@@ -76,19 +77,19 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     repairs: tuple[Repair, ...] = ()
     """Repairs of JSON answers."""
     allows_empty_answers: bool = False
-    """An answer without choices is valid."""
+    """Whether an answer without choices is valid."""
     decoder: Callable[[Options], StreamDecoder] | None = None
-    """Returns a decoder for one stream. None: `ChunkNormalizer` with `chunk_repairs`."""
+    """Returns a decoder for one stream, or None for `ChunkNormalizer` with `chunk_repairs`."""
     chunk_repairs: tuple[Repair, ...] = ()
     """Repairs of chunks, in addition to those of every stream."""
     chunk_words: tuple[bytes, ...] = ()
     """Bytes of the chunks that `chunk_repairs` may concern."""
     hides_output: bool = False
-    """Reasoning tokens may be in no field of `usage` but `total_tokens`."""
+    """Whether reasoning tokens may be in no field of `usage` but `total_tokens`."""
     reports_cost: bool = False
-    """`usage.cost` of an answer is its price in US dollars."""
+    """Whether `usage.cost` of an answer is its price in US dollars."""
     prefill: Mapping[str, Any] | None = None
-    """Fields that make the upstream continue a final assistant message. None: it cannot continue an answer."""
+    """Fields that make the upstream continue a final assistant message, or None if it cannot continue one."""
     caller_headers: tuple[str, ...] = ()
     """Request headers (lower case) that the gateway forwards from the caller."""
     source: str = ""
@@ -105,7 +106,7 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` apply to chat, `others` to further operations. The bodies of operations without rules pass unchanged."""
+        """`rules` apply to chat, `others` to other operations. The bodies of operations without rules pass unchanged."""
         self.type = type
         self.wire = wire
         self.rules = rules
@@ -126,14 +127,16 @@ class OpenAICompatible(Provider):
             if operation == "chat" or operation in self.others:
                 plan = compile_rules(self.rules if operation == "chat" else self.others[operation], model, unknown=self.wire.unknown)
             else:
-                plan = compile_rules(self._stream_rules() if operation == "completions" else (), model, unknown="pass")
+                plan = compile_rules(self._common_rules(streams=operation == "completions"), model, unknown="pass")
             if len(self._plans) < 10_000:
                 self._plans[model, operation] = plan
         return plan
 
-    def _stream_rules(self) -> tuple[Rule, ...]:
-        """Return the rules on usage in streams, which apply to every operation that streams."""
-        return tuple(rule for rule in self.rules if isinstance(rule, StreamUsage))
+    def _common_rules(self, *, streams: bool) -> tuple[Rule, ...]:
+        """Return the rules for operations without their own: usage in streams and Friendli's team."""
+        own = tuple(rule for rule in self.rules if isinstance(rule, Rule))
+        team = tuple(rule for rule in own if rule.param == "team") or (NO_TEAM,)
+        return (*(rule for rule in own if streams and isinstance(rule, StreamUsage)), *team)
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
         """Apply the rules in place. Raises Refusal if the operation is not offered or a value cannot be sent."""
@@ -236,6 +239,7 @@ OPENAI_COMPATIBLE = OpenAICompatible(
         OutputCap("max_tokens", accepts_both=True),
         Choices(param="n", max_choices=128),
         StreamUsage("stream_options", only_streams=False),
+        NO_TEAM,
     ),
 )
-"""Any server with OpenAI's wire format. Its limits are unknown, so everything passes except what is always wrong."""
+"""Any server with OpenAI's wire format. Its limits are unknown, so only values that are always wrong are rejected."""

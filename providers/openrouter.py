@@ -1,4 +1,4 @@
-"""OpenRouter. Facts: openrouter.ai/docs (API reference, parameters).
+"""OpenRouter. Sources: openrouter.ai/docs (API reference, parameters).
 
 It routes to many providers and drops the parameters that they do not support, unless the request has
 `provider: {require_parameters: true}`.

@@ -1,6 +1,6 @@
 """SIATI: rejects unknown fields, requires alternating turns, and supports json_object but not json_schema.
 
-Facts: its chat completions page, and its wiki (errors, streaming, headers; pages dated 2026-05-19).
+Sources: the vendor's chat completions page, and its wiki (errors, streaming, headers; pages dated 2026-05-19).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SiatiSettings(Settings, frozen=True, forbid_unknown_fields=True):
     tier: Annotated[
         str | None,
         Meta(
-            description="Tier of requests that name none: `slow`, `medium`, `fast` or `ludicrous`. It overrides the tier of the key.",
+            description="Default tier: `slow`, `medium`, `fast` or `ludicrous`. Overrides the key's tier.",
             examples=["fast"],
         ),
     ] = None
@@ -45,7 +45,7 @@ SIATI = OpenAICompatible(
         paths={name: PATHS[name] for name in ("chat",)},
         options=SiatiSettings,
         setting_headers=(("tier", "x-siati-tier"),),
-        source="its chat completions page and wiki.siati.ai",
+        source="SIATI's chat completions page and wiki.siati.ai",
     ),
     (
         *GATEWAY_RULES,

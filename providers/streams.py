@@ -115,8 +115,8 @@ class ChunkNormalizer(StreamDecoder):
             if type(chunk) is dict and type(chunk.get("status_code")) is int:
                 raise StreamFailure(read_failure(chunk["status_code"], {}, data))
             return (data,) if error is chunk else (_encode(error),)
-        if type(chunk) is not dict:
-            return (data,)
+        if not _has_readable_choices(chunk):
+            return (data,)  # rejected later
         changed = False
         for repair in self._repairs:
             changed = repair(chunk) or changed
@@ -256,6 +256,14 @@ def _repair_calls(delta: dict[str, Any], stream: CallStream) -> bool:
     else:
         del delta["tool_calls"]
     return True
+
+
+def _has_readable_choices(chunk: Any) -> bool:
+    """Return whether a chunk is an object whose choices, if there are any, are objects."""
+    if type(chunk) is not dict:
+        return False
+    choices = chunk.get("choices")
+    return all(choice is None or type(choice) is dict for choice in (choices if type(choices) is list else (choices,)))
 
 
 def _error_of(chunk: Any, event: str) -> Any:

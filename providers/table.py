@@ -15,7 +15,7 @@ Entry = Mapping[str, Any]
 HEAD = """# Providers
 
 This page shows which parameters each provider accepts and what the gateway does with the others. It is generated from
-the parameter rules by `python -m providers.table`, and a test compares it with them.
+the parameter rules by `python -m providers.table`, and a test compares this page with the rules.
 
 | symbol | meaning |
 | --- | --- |
@@ -29,6 +29,11 @@ the parameter rules by `python -m providers.table`, and a test compares it with 
 
 SYMBOLS = {"yes": "✓", "adjusted": "~", "no": "–", "passed": "→", "refused": "✗"}
 WORDS = {"yes": "accepted", "adjusted": "adjusted", "no": "dropped", "passed": "forwarded", "refused": "rejected"}
+ACTIONS = {
+    "enforce_locally": "handled by the gateway",
+    "fan_out": "several upstream requests",
+    "reshape": "converted to the provider's format",
+}
 UNKNOWN = {
     "drop": "dropped and reported",
     "pass": "forwarded unchanged",
@@ -93,7 +98,7 @@ def _matrices() -> Iterator[str]:
     common = _common_notes()
     yield "## Chat parameters"
     yield ""
-    yield "For all providers: " + "; ".join(f"`{name}`: {note}" for name, note in common.items()) + "."
+    yield "For all providers, " + " and ".join(f"`{name}` is {note}" for name, note in common.items()) + "."
     yield ""
     for title, names in GROUPS.items():
         yield f"### {title}"
@@ -149,7 +154,7 @@ def _section(kind: str) -> Iterator[str]:
     yield from _table(["parameter", "support", "note"], notes)
     families = [row for rule in provider.rules if isinstance(rule, ForModels) for row in _family(provider, rule, table)]
     if families:
-        yield "Differences of single models:"
+        yield "Differences between models:"
         yield ""
         yield from _table(["models", "support", "parameters"], families)
 
@@ -177,13 +182,11 @@ def _note(entry: Entry) -> str:
     if "to" in entry:
         notes.append(f"sent as `{entry['to']}`")
     elif "action" in entry:
-        notes.append({"enforce_locally": "done by the gateway", "fan_out": "several upstream calls"}.get(
-            entry["action"], str(entry["action"]).replace("_", " ")
-        ))  # fmt: skip
+        notes.append(ACTIONS.get(entry["action"], str(entry["action"]).replace("_", " ")))
     if "min" in entry or "max" in entry:
         notes.append(_range(entry))
     if entry.get("values"):
-        notes.append(" ".join(f"`{value}`" for value in entry["values"]))
+        notes.append(", ".join(f"`{value}`" for value in entry["values"]))
     for key, words in (("max_items", "at most {} entries"), ("default", "default `{}`"), ("needs", "requires `{}`"), ("advice", "{}")):
         if key in entry:
             notes.append(words.format(entry[key]))
@@ -191,7 +194,7 @@ def _note(entry: Entry) -> str:
         notes.append("not together with " + ", ".join(f"`{name}`" for name in entry["excludes"]))
     for key in ("roles", "content"):
         if key in entry:
-            notes.append(f"{key}: {' '.join(entry[key])}")
+            notes.append(f"{key}: {', '.join(entry[key])}")
     return "; ".join(notes).replace("|", "\\|")
 
 

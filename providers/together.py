@@ -1,4 +1,4 @@
-"""Together. Facts: together 3.1.1."""
+"""Together. Sources: together 3.1.1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range
 
 
 class LogprobsAsCount(Rule, frozen=True):
-    """`logprobs` is a number at Together: how many likely tokens to list, which OpenAI calls top_logprobs."""
+    """Together's `logprobs` is a number: how many likely tokens to list, which OpenAI calls top_logprobs."""
 
     @property
     def params(self) -> tuple[str, ...]:

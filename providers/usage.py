@@ -1,4 +1,4 @@
-"""Reads usage objects of upstreams. An implausible one counts as not reported."""
+"""Reads usage objects of upstreams. An implausible usage counts as not reported."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _NONE: dict[str, Any] = {}
 def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[str, Any]:
     """Return the usage as it is billed and shown: OpenAI's fields, with all output in `completion_tokens`.
 
-    An object that needs no change, or that is implausible, is returned itself. `hides_output`: output tokens may be
-    missing everywhere but in the total.
+    An object that needs no change, or that is implausible, is returned itself. With `hides_output`, output tokens may be
+    missing from every field but the total.
     """
     prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))
     changes: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""vLLM's server. Facts: vllm chat_completion/protocol.py (commit 002032e)."""
+"""vLLM's server. Sources: vllm chat_completion/protocol.py (commit 002032e)."""
 
 from __future__ import annotations
 

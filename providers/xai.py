@@ -1,4 +1,4 @@
-"""xAI. Facts: xai-sdk 1.21.0 (the same parameters over gRPC); other projects' notes on what reasoning models reject."""
+"""xAI. Sources: xai-sdk 1.21.0 (the same parameters over gRPC); other projects' notes on reasoning models."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from providers.rules.engine import Accepts, ForModels, Rule
 from providers.rules.messages import DropField, Roles
 from providers.rules.pairs import Requires
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Drop, OneOf, OutputCap, Range
+from providers.rules.values import Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
 
 _EFFORTS = ("none", "low", "medium", "high", "xhigh")
 _NEAREST = {"minimal": "low", "max": "xhigh"}
 _WHY = "reasoning models reject it"
 _REASONING: tuple[Rule, ...] = (
-    Drop("stop", why=_WHY),
+    StopsEnforcedLocally(),
     Drop("frequency_penalty", why=_WHY),
     Drop("presence_penalty", why=_WHY),
 )

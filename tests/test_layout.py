@@ -50,7 +50,7 @@ def test_functions_are_short() -> None:
 
 def test_only_the_edge_and_the_upstream_client_parse_http() -> None:
     parsing = {name for name, tree in TREES.items() if "httptools" in imported_modules(tree) and not name.startswith("gateway.upstream.")}
-    assert parsing == {"gateway.http.connection"}
+    assert parsing == {"gateway.http.connection", "gateway.http.head"}
 
 
 def test_hot_path_has_no_middleware_and_no_streaming_response() -> None:
@@ -67,3 +67,21 @@ def test_hot_path_has_no_middleware_and_no_streaming_response() -> None:
 
 def test_every_module_has_a_docstring() -> None:
     assert [name for name, tree in TREES.items() if not ast.get_docstring(tree)] == []
+
+
+def names_imported_by(tree: ast.AST) -> set[str]:
+    """Return the names that a file imports: `from a.b import c` imports a.b and a.b.c."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_every_module_is_imported_by_a_test() -> None:
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts]
+    imported = {name for path in tests for name in names_imported_by(ast.parse(path.read_text()))}
+    modules = {module_name(path) for path in SOURCES if path.name != "__init__.py"}
+    assert modules - imported == set()

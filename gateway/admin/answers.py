@@ -1,4 +1,4 @@
-"""Responses of the admin listener: JSON with a request id, and errors in the shape that callers get."""
+"""Responses of the admin listener: JSON with a request id, and errors in the format of the callers' API."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def answer_error(request: Request, error: GatewayError) -> Response:
 
 
 async def answer_http_error(request: Request, error: HTTPException) -> Response:
-    """Return the response to an unknown path or a method that it does not support."""
+    """Return the response to an unknown path or an unsupported method."""
     if error.status_code == 404:
         return _error_response(NotFound("Unknown path. Use /healthz, /readyz, /metrics or /admin/*."), next_id())
     matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]

@@ -1,6 +1,7 @@
 """The admin listener's route table and authentication. It listens on loopback by default, elsewhere only with an admin key.
 
-Each endpoint has a module of its own. This module checks the admin key, except for /healthz and /readyz.
+Each endpoint has a module of its own. This module checks the admin key, or without one that no web page is calling, except
+for /healthz and /readyz.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from gateway.admin import configuration, health, route, scrape, targets, usage
 from gateway.admin.answers import answer_error, answer_http_error, answer_internal_error
 from gateway.admin.health import Readiness
 from gateway.admin.keys import KeyAdmin
-from gateway.errors import GatewayError, Unauthorized
+from gateway.errors import Forbidden, GatewayError, Unauthorized
+from gateway.http.page_guard import PageRules
 from gateway.keys.authenticate import bearer_token
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
@@ -35,7 +37,7 @@ def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> S
         """Return a route that requires the admin key."""
 
         async def checked(request: Request) -> Response:
-            _check_key(gateway, request)
+            _check_caller(gateway, request)
             return await endpoint(request)
 
         return Route(path, checked, methods=list(methods or ("GET",)))
@@ -64,17 +66,24 @@ def _key_unless_open(gateway: Gateway, endpoint: Endpoint) -> Endpoint:
     """Require the admin key unless `metrics: open` is set."""
 
     async def checked(request: Request) -> Response:
-        if gateway.config.admin.metrics == "keyed":
-            _check_key(gateway, request)
+        if gateway.config.admin.metrics == "keyed" or gateway.config.admin.key_hash is None:
+            _check_caller(gateway, request)
         return await endpoint(request)
 
     return checked
 
 
-def _check_key(gateway: Gateway, request: Request) -> None:
-    """Raise Unauthorized unless the admin key was sent or none is configured."""
-    expected = gateway.config.admin.key_hash
+def _check_caller(gateway: Gateway, request: Request) -> None:
+    """Raise Unauthorized unless the admin key was sent.
+
+    Without an admin key the listener is on loopback: raise Forbidden if the request may come from a web page.
+    """
+    admin = gateway.config.admin
+    expected = admin.key_hash
     if expected is None:
+        problem = PageRules(admin.hosts).check_headers(request.scope["headers"])
+        if problem is not None:
+            raise Forbidden(problem[2], code=problem[1])
         return
     token = bearer_token(request.scope["headers"])
     digest = hashlib.sha256(token or b"").hexdigest()

@@ -13,17 +13,17 @@ from starlette.responses import Response
 
 from gateway.admin.answers import json_response
 from gateway.admin.key_json import key_from_json, key_to_json
-from gateway.config.formats import Address
 from gateway.config.key import KeyConfig
 from gateway.config.problem import ConfigError
-from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unavailable
-from gateway.http.json_body import parse_body, read_body
+from gateway.errors import BadRequest, GatewayError, NotFound, Unavailable
+from gateway.http.json_body import parse_body, read_body_in_time
 from gateway.keys.store import RuntimeKey
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
 
 KEY_PREFIX = "lg-"
 MAX_BODY_BYTES = 64 << 10
+BODY_TIMEOUT_S = 30.0
 READ_ONLY_FIELDS = ("hash", "created", "key")
 """Fields of the response that a request must not set."""
 
@@ -36,14 +36,12 @@ class KeyAdmin:
 
     async def list(self, request: Request) -> Response:
         """GET /admin/keys: list all keys, those of the configuration and those created at run time."""
-        _check_host(self._gateway, request)
         entries = [_key_json(key, "yaml") for key in self._gateway.config.keys.values()]
         entries += [_runtime_key_json(key) for key in self._gateway.runtime_keys.keys.values()]
         return json_response({"object": "list", "data": entries})
 
     async def show(self, request: Request) -> Response:
         """GET /admin/keys/{name}: return one key."""
-        _check_host(self._gateway, request)
         name = request.path_params["name"]
         runtime_key = self._gateway.runtime_keys.keys.get(name)
         if runtime_key is not None:
@@ -55,7 +53,6 @@ class KeyAdmin:
 
     async def create(self, request: Request) -> Response:
         """POST /admin/keys: create a key. Only this response contains the secret."""
-        _check_host(self._gateway, request)
         config = self._gateway.config
         fields = {name: value for name, value in (await _read_body(request)).items() if value is not None}
         name = fields.pop("name", None)
@@ -77,16 +74,17 @@ class KeyAdmin:
         except StoreUnavailableError as error:
             raise _store_unavailable(error) from None
         if runtime_key is None:
-            raise _conflict(f"The key '{name}' exists already. Revoke it first, or choose another name.")
+            raise _conflict(f"The key '{name}' already exists. Revoke it first, or choose another name.")
         self._log_change("key_made", runtime_key)
         answer = {**_runtime_key_json(runtime_key), "key": secret}
         if self._gateway.runtime_keys.store.is_volatile:
-            answer["note"] = "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis to keep it."
+            answer["note"] = (
+                "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis URL to keep it."
+            )
         return json_response(answer, 201)
 
     async def change(self, request: Request) -> Response:
         """PATCH /admin/keys/{name}: change limits, models, expiry or `disabled`. Other fields stay unchanged."""
-        _check_host(self._gateway, request)
         fields = await _read_body(request)
         runtime_key = self._find_runtime_key(request.path_params["name"])
         merged = {name: value for name, value in {**key_to_json(runtime_key.entry), **fields}.items() if value is not None}
@@ -102,7 +100,6 @@ class KeyAdmin:
 
     async def revoke(self, request: Request) -> Response:
         """DELETE /admin/keys/{name}: revoke a key. Every process rejects it within two seconds."""
-        _check_host(self._gateway, request)
         name = request.path_params["name"]
         runtime_key = self._find_runtime_key(name)
         try:
@@ -141,7 +138,7 @@ async def _read_body(request: Request) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # a cross-site page cannot send this type without a CORS preflight
         raise BadRequest("The content-type must be application/json.", status=415, code="unsupported_media_type")
-    source = await read_body(request.receive, MAX_BODY_BYTES)
+    source = await read_body_in_time(request.receive, MAX_BODY_BYTES, BODY_TIMEOUT_S)
     body = parse_body(source)
     for name, raw in body.items():
         if bytes(raw).startswith(b"{"):
@@ -171,15 +168,6 @@ def _read_key(gateway: Gateway, name: str, entry: dict[str, Any], *, check_expir
         problems = [(problem.path.removeprefix(f"keys.{name}."), problem.message) for problem in error.problems]
         text = "; ".join(f"{path}: {message}" for path, message in problems)
         raise BadRequest(text, param=problems[0][0]) from None
-
-
-def _check_host(gateway: Gateway, request: Request) -> None:
-    """Without an admin key, require a loopback Host header. This stops DNS rebinding by a page in a browser."""
-    if gateway.config.admin.key_hash is not None:
-        return
-    host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
-    if not Address(host.strip("[]"), 0).is_loopback:
-        raise Forbidden("Without admin.key_hash, /admin/keys is available on loopback only.", code="forbidden_host")
 
 
 def _key_not_found(name: str) -> NotFound:

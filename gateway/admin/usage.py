@@ -24,7 +24,10 @@ SUPPORTED_PARAMS = frozenset({"by", "from", "to", "format"})
 
 
 def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint. `source` in its response says whether the usage is that of all processes or of this one alone."""
+    """Return the endpoint.
+
+    `source` in its response says whether the usage is that of all processes or only of this one.
+    """
 
     async def answer(request: Request) -> Response:
         params = dict(request.query_params)

@@ -1,1 +1,4 @@
-"""Sending one call: which candidate is tried, what follows a failure, hedging, mirroring, continuing a stream. Joins the stages."""
+"""Sends one call: choice of candidates, retries, fallbacks, hedging, mirroring, continuing a stream.
+
+Joins the stages.
+"""

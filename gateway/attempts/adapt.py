@@ -28,15 +28,16 @@ class AdaptedRequest(NamedTuple):
     adapted: AdaptedBody
     adjustments: list[Adjustment]
     context: ContextReport | None
-    """How the conversation was fitted into the context window."""
+    """The report on how the conversation was fitted into the context window."""
 
 
 async def adapt(
     fit: Fit, call: Call, candidate: Candidate, target: Target, left: float, cap: int | None = None
 ) -> AdaptedRequest:
-    """Fit the caller's body into the context window and apply the provider's rules; Refusal if the target cannot honour it.
+    """Fit the body into the context window and apply the provider's rules.
 
-    `cap` is the output that a strict limit reserved for a call without a cap of its own.
+    Raise Refusal if the target cannot honour it. `cap` is the output that a strict limit reserved for a call that sets
+    no cap.
     """
     assert call.body is not None
     settings = candidate.settings

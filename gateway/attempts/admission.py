@@ -1,4 +1,4 @@
-"""What one request needs before it is sent: a slot in the target's queue, its limits, and the engine's lease."""
+"""Admission of one request to a target before it is sent: a slot in its queue, its limits, and the engine's lease."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from providers.local.worker_engine import WorkerEngine
 
 MAX_ENGINE_WAIT_S = 10.0
-"""How long a call waits for an engine that is loading its model."""
+"""Maximum time for which a call waits for an engine that is loading its model."""
 
 
 class NotAdmittedError(Exception):
-    """A target did not take the call. Nothing was sent, so its upstream is not to blame."""
+    """A target did not admit the call. No request was sent, so the failure does not count against its upstream."""
 
     def __init__(self, failure: Failure, *, is_shed: bool = False, is_limit: bool = False) -> None:
         """`is_shed`: the concurrency limit is reached. `is_limit`: a limit of the gateway is used up."""
@@ -39,7 +39,7 @@ class NotAdmittedError(Exception):
 
 
 class Admission:
-    """The admission of one request to one target. `leave` gives back whatever was taken."""
+    """The admission of one request to one target. `leave` gives back everything that was acquired."""
 
     __slots__ = (
         "_began", "_bulkhead", "_call", "_health", "_is_inside", "_is_probe", "_lease", "_limits", "_reservation", "_target",
@@ -52,13 +52,13 @@ class Admission:
         self._limits = limits
         self._is_inside = False
         self._is_probe = False
-        self._bulkhead: Bulkhead | None = None  # the one that was entered: a reload may give the target another
+        self._bulkhead: Bulkhead | None = None  # the bulkhead that was entered: a reload may replace that of the target
         self._began = 0.0
         self._lease: Lease | None = None
         self._reservation: Reservation | None = None
 
     async def enter(self, engine: Engine | WorkerEngine | None, timeout_s: float) -> None:
-        """Take everything that the request needs; NotAdmittedError if something is unavailable."""
+        """Acquire everything that the request needs. Raise NotAdmittedError if something is unavailable."""
         health = self._health
         bulkhead = health.bulkhead
         if bulkhead is not None:
@@ -81,11 +81,14 @@ class Admission:
 
     @property
     def on_begin(self) -> Callable[[], None] | None:
-        """What to call when a stream begins: a probe that has begun shows that the target is back."""
+        """The callback for the begin of a stream. A probe that has begun shows that the target has recovered."""
         return self.succeeded if self._is_probe else None
 
     def succeeded(self, first_byte_at: float | None = None) -> None:
-        """Record a success. A first byte from before this request belongs to another target's part of a stream."""
+        """Record a success.
+
+        If the first byte was sent before this request, it came from another target of a continued stream.
+        """
         seconds = None if first_byte_at is None or first_byte_at < self._began else first_byte_at - self._began
         self._health.record_success(self._target, self._began, seconds)
 
@@ -98,7 +101,7 @@ class Admission:
         return self._health.record_failure(self._target, failure, probe=self._is_probe, took=waited)
 
     def leave(self, attempt: Attempt) -> None:
-        """Give everything back, and settle the target's limits by what the attempt used."""
+        """Give everything back, and settle the target's limits with the usage of the attempt."""
         if self._is_inside:
             self._health.end_attempt(self._is_probe)
         if self._bulkhead is not None:
@@ -113,6 +116,6 @@ class Admission:
 def _queue_full(health: TargetHealth) -> Failure:
     """Return the failure of a call for which all slots and all places in the queue are taken."""
     health.shed += 1
-    # the jitter keeps calls that were rejected together from coming back together
+    # the jitter keeps calls that were rejected together from retrying together
     wait = max(1.0, min(60.0, math.ceil(health.latency))) * (1.0 + random.random())
     return Failure("overloaded", "the limit on concurrent calls is reached and the queue is full", code="overloaded", retry_after=wait)

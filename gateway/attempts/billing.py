@@ -8,11 +8,11 @@ from gateway.usage import prompt_tokens
 from providers.base import Usage
 
 ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled", "timeout"})
-"""How attempts end although their upstream would have continued."""
+"""Outcomes of attempts that the gateway ended although their upstream would have continued."""
 
 
 def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) -> None:
-    """Bill an attempt what its upstream reported.
+    """Bill an attempt for the usage that its upstream reported.
 
     If it reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt where the
     provider does so.
@@ -21,5 +21,5 @@ def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) 
     usages = (*attempt.reported, *(relay.usage for relay in attempt.relays if relay.usage is not None))
     if not usages and ended in ENDED_BY_GATEWAY and backend.bills_aborted_prompt and attempt.is_written:
         usages = (Usage(prompt_tokens(call, attempt), 0, estimated=True),)
-    if usages:  # else an estimate stays
+    if usages:  # else the estimate is kept
         attempt.billed = usages

@@ -1,4 +1,4 @@
-"""Continues a stream that broke after its first content at another target, if the model has `continue_on_cut`.
+"""Continues at another target a stream that broke after its first content, if the model has `continue_on_cut`.
 
     transcript_for     the record of a stream that may be continued; only one choice of plain text can be
     followers          the candidates that can continue: targets that accept the beginning of an answer
@@ -39,7 +39,10 @@ def transcript_for(call: Call, choices: Sequence[Candidate]) -> Transcript | Non
 
 
 def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Candidate) -> list[Candidate]:
-    """Return the candidates after the broken one that accept a prefill; without any, the broken one, but only once."""
+    """Return the candidates after the failed one that accept a prefill.
+
+    If there are none, return the failed one, once.
+    """
     names = [choice.backend.target.name for choice in choices]
     name = broken.backend.target.name
     later = choices[names.index(name) + 1 :] if name in names else ()
@@ -49,7 +52,7 @@ def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Cand
 
 
 def continued_body(transcript: Transcript, call: Call, body: Body) -> Body:
-    """Return the caller's body with the text sent so far, and with the output limits lowered by what was used."""
+    """Return the caller's body with the text sent so far, and with the output limits lowered by the used tokens."""
     rest = body.copy()
     text = transcript.text.rstrip()
     if text:
@@ -70,5 +73,5 @@ def set_prefill(transcript: Transcript, body: Body, target: Target) -> None:
 
 
 def prefill(target: Target) -> Mapping[str, Any] | None:
-    """Return what a request needs besides a final assistant message to have it continued, None if the target cannot."""
+    """Return the fields with which the target continues a final assistant message, or None if it cannot."""
     return target.kind.prefill

@@ -40,7 +40,7 @@ from providers.base import Body, Failure, Refusal, StreamFailure, Target
 ENGINE_CRASH_FAILURES = frozenset({"connect", "closed_pre", "truncated", "reset"})
 """Failures that a crash of the embedded engine causes."""
 ARRIVAL_SPREAD_S = 0.05
-"""Calls that waited for the same target arrive there within this time."""
+"""Time over which calls that waited for the same target are spread when they are sent."""
 
 
 class Failover:
@@ -68,9 +68,9 @@ class Failover:
     async def run(
         self, call: Call, caller: Caller, candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]]
     ) -> None:
-        """Send to one candidate after another until one answers; raise the error of the last one if none does.
+        """Send to one candidate after another until one answers. If none does, raise the error of the last one.
 
-        `alternates` returns every candidate of the model. Those of a split that were not chosen are tried last.
+        `alternates` returns every candidate of the model. Candidates that a split did not choose are tried last.
         """
         total_s = min(candidates[0].deadlines.total, call.deadline)
         progress = Progress(call, caller, total_s, is_only_candidate=len(candidates) == 1)
@@ -89,7 +89,7 @@ class Failover:
         raise final_error(progress, healths, all_cooling=len(cooling) == len(healths))
 
     async def send_once(self, call: Call, caller: Caller, candidate: Candidate, total_s: float) -> Failure | None:
-        """Send one request without retries or fallbacks. Refusal or NotAdmittedError if it is not sent."""
+        """Send one request without retries or fallbacks. Raise Refusal or NotAdmittedError if it is not sent."""
         health = self._health.health_of(candidate.backend.target)
         if not health.is_available:
             raise NotAdmittedError(in_cooldown(health))
@@ -108,7 +108,7 @@ class Failover:
         return False
 
     async def _try_cooling(self, progress: Progress, cooling: list[Candidate]) -> bool:
-        """Try the target whose cooldown ends first: after it, if it announced a time that is soon, else early."""
+        """Try the target whose cooldown ends first: after the announced time if that is soon, else at once."""
         patience = min(MAX_ANNOUNCED_WAIT_S, progress.time_left())
         while True:
             candidate = min(cooling, key=lambda each: self._health.health_of(each.backend.target).seconds_left)
@@ -124,7 +124,7 @@ class Failover:
         return await self._try(progress, candidate, health)
 
     async def _try(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> bool:
-        """Send to one candidate, and again as decided. Return whether the caller was answered; GatewayError ends the call."""
+        """Send to one candidate, with retries. Return whether the caller was answered. A GatewayError ends the call."""
         if not self._may_send(progress, candidate):
             raise progress.error()
         for retries in count():
@@ -163,7 +163,7 @@ class Failover:
         return decide(failure, progress, candidate, health, retries, self._draw)
 
     def _may_send(self, progress: Progress, candidate: Candidate) -> bool:
-        """Whether one more request may be sent; the retry budget pays for one that follows a failure."""
+        """Return whether one more request may be sent. After a failure, it is charged to the retry budget."""
         if not may_send(progress, candidate, DEFAULT_MAX_ATTEMPTS):
             return False
         if not progress.sent:
@@ -177,7 +177,7 @@ class Failover:
     async def _wait_for_retry(self, progress: Progress, candidate: Candidate, after: float) -> bool:
         """Wait before a retry. Return False if the target went into cooldown meanwhile.
 
-        The retry is paid for before the wait: a call that may not be sent again fails at once.
+        The retry budget is charged before the wait, so that a call without a retry fails at once.
         """
         if not self._may_send(progress, candidate):
             raise progress.error()
@@ -223,7 +223,7 @@ class Failover:
     async def _send_hedged(
         self, progress: Progress, candidate: Candidate, health: TargetHealth
     ) -> tuple[Failure | None, Candidate]:
-        """Send to a candidate, and to the next healthy one as well if it is slow. Return the candidate that answered or failed last."""
+        """Send to a candidate, and also to the next healthy one if it is slow. Return the one that answered or failed last."""
         candidates = progress.candidates()
         later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
         others = (each for each in later if each.backend is not candidate.backend)
@@ -237,7 +237,7 @@ class Failover:
         return await self._send(progress, candidate, self._health.health_of(candidate.backend.target))
 
     def is_final(self, progress: Progress, candidate: Candidate, failure: Failure) -> bool:
-        """Whether no other candidate would help after a failure of a hedge."""
+        """Return whether no other candidate can help after a failure of a hedge."""
         return isinstance(self._decide(progress, candidate, failure), Stop)
 
     def record_failure(self, progress: Progress, candidate: Candidate, failure: Failure) -> None:
@@ -256,7 +256,7 @@ class Failover:
         progress.record_failure(failure, target.name)
 
     def _record_not_admitted(self, progress: Progress, candidate: Candidate, error: NotAdmittedError) -> None:
-        """Record that a target did not take the call. A limit of the gateway is no error of the upstream."""
+        """Record that a target did not admit the call. A limit of the gateway does not count as an upstream error."""
         if error.is_shed:
             self._metrics.count("lockgate_shed", (self._metrics.target_label(candidate.backend.target),))
         if error.is_limit:
@@ -269,7 +269,7 @@ class Failover:
     async def _start(
         self, progress: Progress, candidate: Candidate, target: Target, left: float
     ) -> tuple[UpstreamExchange, Body]:
-        """Adapt the call to the target and begin an attempt; Refusal if the target cannot honour the call."""
+        """Adapt the call to the target and begin an attempt. Raise Refusal if the target cannot honour the call."""
         call, backend, cap = progress.call, candidate.backend, None
         if self._limits is not None and (call.strict_limits or self._target_limits is not None):
             cap = self._limits.reserved_output_cap(call, target)
@@ -287,7 +287,7 @@ class Failover:
         return exchange, body
 
     async def _send(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> Failure | None:
-        """Send one request. Return None if the caller was answered, else the failure; Refusal if the target cannot honour the call."""
+        """Send one request. Return None if the caller was answered, else the failure. Refusals are raised."""
         call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
         target = health.pick_credential(backend.targets)
         broken = call.answered_by  # the attempt that this one continues
@@ -322,16 +322,16 @@ class Failover:
             self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))
             return None
         finally:
-            attempt = progress.attempt = exchange.attempt  # a repair of its answer is an attempt of its own
+            attempt = progress.attempt = exchange.attempt  # a repair of its answer is a separate attempt
             attempt.ms = exchange.elapsed_ms()
             backend.latency.in_flight -= 1
             first_byte_at = call.first_byte_at if call.answered_by is attempt else 0.0
-            if broken is None:  # else the times are those of the target that began the stream
+            if broken is None:  # otherwise the times are those of the target that began the stream
                 backend.latency.record_attempt(attempt.sent_at, first_byte_at, stream=call.stream)
             if call.answered_by is not attempt:
                 billing.bill_unanswered(call, attempt, backend, ended)
             admission.leave(attempt)
-        # a deadline that the caller shortened by half or more is no failure of the target
+        # a deadline that the caller shortened by half or more does not count as a failure of the target
         if failure.kind != "timeout" or exchange.deadlines.total > candidate.deadlines.total / 2:
             reason = admission.failed(failure, first_byte_at)
             if reason is not None:

@@ -28,17 +28,17 @@ OVERFLOW_PARAM = "context_length_exceeded_behavior"
 PROMPT_LIMIT_PARAM = "prompt_truncate_len"
 OUTPUT_CAP_PARAMS = ("max_completion_tokens", "max_tokens")
 MAX_ENGINE_WAIT_S = 10.0
-"""How long to wait for a local engine that is loading its model, which then counts."""
+"""Maximum time to wait until a local engine has loaded its model and can count tokens."""
 TEMPLATE_TOKENS = 256
-"""Tokens that a chat template may add, for the check that bytes alone show that a prompt fits."""
+"""Tokens that a chat template may add, for the check whether a prompt fits by its bytes alone."""
 NO_SETTINGS = ContextConfig()
 MAX_COUNT_ANSWER_BYTES = 1 << 20
 MAX_INLINE_MESSAGES = 2_000
-"""Up to so many messages, choosing those to evict takes under 5 ms (measured); for more it runs in a thread."""
+"""Maximum number of messages for a choice without a thread: it takes under 5 ms (measured)."""
 
 
 class FitRequest(msgspec.Struct, frozen=True):
-    """What the gateway does itself, and the adjustments that pass the rest to the provider."""
+    """The part of the request that the gateway handles, and the adjustments that pass the rest to the provider."""
 
     limits: WindowLimits
     adjustments: list[Adjustment]
@@ -58,7 +58,7 @@ class Fitted(msgspec.Struct, frozen=True):
 
 
 class EngineCountError(Exception):
-    """The engine cannot count now. The attempt itself will show why."""
+    """The engine cannot count now. The attempt will report the reason."""
 
 
 class Fit:
@@ -74,7 +74,7 @@ class Fit:
             await self._counter.load(tokenizer)
 
     def asked(self, body: Body, place: Backend, settings: ContextConfig | None, *, strict: bool = False) -> FitRequest:
-        """Remove from the body what the gateway does itself; Refusal for an invalid value."""
+        """Remove the parameters that the gateway handles from the body. Raise Refusal for an invalid value."""
         said = settings or NO_SETTINGS
         target = place.target
         behaviour, limit = self._support(target, own=said != NO_SETTINGS)
@@ -92,7 +92,7 @@ class Fit:
     async def apply(
         self, body: Body, place: Backend, settings: ContextConfig | None, deadlines: Deadlines, *, strict: bool, report: bool
     ) -> Fitted:
-        """Make the body fit; Refusal if it cannot. `report` counts even if bytes alone show that it fits."""
+        """Make the body fit, or raise Refusal. `report` counts tokens even if the bytes alone show that it fits."""
         asked = self.asked(body, place, settings, strict=strict)
         if asked.idle:
             return Fitted(asked.adjustments)
@@ -121,7 +121,7 @@ class Fit:
         return Counting(after, counted.total(), counted.exact, counted.tokenizer, counted.factor)
 
     def _support(self, target: Target, *, own: bool) -> tuple[bool, bool]:
-        """Whether the provider supports the two parameters. Unknown ones pass unless the model has settings."""
+        """Return whether the provider supports the two parameters. Unknown ones pass unless the model has settings."""
         found = self._native.get(target.name)
         if found is None:
             known = target.kind.capabilities(target.model)
@@ -132,11 +132,11 @@ class Fit:
 
 
 Step = Callable[[int], Awaitable[int]]
-"""Returns the prompt's tokens after a number of groups is evicted."""
+"""Returns the prompt's tokens after a number of groups has been evicted."""
 
 
 def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a target's table of parameters, with those that the gateway enforces because the provider does not."""
+    """Return a target's table of parameters, including those that the gateway enforces itself."""
     here = {"support": "adjusted", "action": "enforce_locally"}
     params = (OVERFLOW_PARAM, PROMPT_LIMIT_PARAM)
     return {**parameters, **{name: here for name in params if parameters.get(name, here).get("support") == "no"}}
@@ -153,7 +153,7 @@ class Counting(msgspec.Struct, frozen=True):
 
 
 async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> Counting:
-    """Count with the local engine, including its chat template; an error if it does not answer."""
+    """Count with the local engine, including its chat template. Raise EngineCountError if it does not answer."""
     settled = getattr(place.engine, "settled", None)
     if settled is not None:
         await settled(MAX_ENGINE_WAIT_S)
@@ -197,10 +197,11 @@ async def _fit(body: Body, asked: FitRequest, counting: Counting, cap: int | Non
         evicted, after = await _evict(messages, limits.policy, wanted, counting)
         if after > wanted.limit:
             raise _too_long(limits, after, None, of=before)
-        why = f"{before} tokens of prompt are {after} without them"
+        why = f"evicting them reduces the prompt from {before} to {after} tokens"
         if evicted:
             if strict:
-                raise Refusal(f"The conversation would have to lose {len(evicted)} messages: {why}.", "messages", "context_length_exceeded")
+                message = f"{len(evicted)} messages would have to be evicted: {why}."
+                raise Refusal(message, "messages", "context_length_exceeded")
             made.append(Adjustment("messages", "truncate", len(messages), len(messages) - len(evicted), why))
             body.set("messages", _without(messages, evicted))
     made += _lower(body, limits, after, strict)
@@ -231,7 +232,7 @@ async def _evict(messages: list[Any], policy: Policy, wanted: PromptBudget, coun
 
 
 def _overflow(body: Body, said: ContextConfig, native: bool, made: list[Adjustment]) -> Any:
-    """Return what the gateway does on overflow. The caller's parameter takes precedence over the model's setting."""
+    """Return the gateway's action on overflow. The caller's parameter takes precedence over the model's setting."""
     value = body.get(OVERFLOW_PARAM)
     if native:
         if value is None and said.overflow is not None:
@@ -241,7 +242,7 @@ def _overflow(body: Body, said: ContextConfig, native: bool, made: list[Adjustme
     if value is None:
         return said.overflow
     if value not in ("truncate", "error"):
-        raise Refusal(f"'{OVERFLOW_PARAM}' takes truncate or error.", OVERFLOW_PARAM)
+        raise Refusal(f"'{OVERFLOW_PARAM}' must be 'truncate' or 'error'.", OVERFLOW_PARAM)
     body.pop(OVERFLOW_PARAM)
     made.append(Adjustment(OVERFLOW_PARAM, "enforce_locally", why="the gateway fits the conversation"))
     return value
@@ -277,11 +278,11 @@ def _sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None,
 
 
 def _unknown_window(overflow: str, target: Target, made: list[Adjustment], strict: bool) -> None:
-    """Adjust for an unknown window: nothing can be fitted, and the provider itself refuses what is too long."""
+    """Adjust for an unknown window: fitting is impossible, and the provider refuses a prompt that is too long."""
     asked = [one for one in made if one.param == OVERFLOW_PARAM]
     for one in asked:
         made.remove(one)
-    why = f"the context window of {target.name} is not known: set context.window on the model"
+    why = f"the context window of {target.name} is unknown: set context.window on the model"
     if overflow == "truncate":
         if strict:
             raise Refusal(f"'{OVERFLOW_PARAM}' cannot be honoured: {why}.", OVERFLOW_PARAM, "unsupported_parameter")
@@ -296,14 +297,14 @@ def _cap(body: Body) -> int | None:
 
 
 def _lower(body: Body, limits: WindowLimits, prompt: int, strict: bool) -> list[Adjustment]:
-    """Lower the output caps to the room beside the prompt."""
+    """Lower the output caps to the space that the prompt leaves."""
     made = []
     for name in OUTPUT_CAP_PARAMS:
         value = body.get(name)
         bound = context.lowered_cap(limits, value, prompt)
         if bound is None:
             continue
-        why = f"the answer may have {bound} tokens: the window has {limits.window}, the prompt {prompt}"
+        why = f"the answer is limited to {bound} tokens: the window has {limits.window} tokens, the prompt {prompt}"
         if prompt == 0 or bound == limits.output:
             why = f"the model answers with at most {bound} tokens"
         if strict:
@@ -314,7 +315,7 @@ def _lower(body: Body, limits: WindowLimits, prompt: int, strict: bool) -> list[
 
 
 def _surely_fits(body: Body, limits: WindowLimits, cap: int | None) -> bool:
-    """Whether bytes alone show that the prompt fits: a token of text has at least one byte, but that does not hold for images."""
+    """Return whether the bytes alone show that the prompt fits. Text tokens have at least one byte; images may not."""
     source = body.raw("messages") or b""
     if b'"type"' in source or b"\\u00" in source:
         return False
@@ -326,11 +327,11 @@ def _surely_fits(body: Body, limits: WindowLimits, cap: int | None) -> bool:
 
 
 def _too_long(limits: WindowLimits, prompt: int, cap: int | None, *, of: int | None = None) -> Refusal:
-    """Return the 400 in OpenAI's words with the numbers. `of` is the whole prompt if `prompt` is what cannot be evicted."""
+    """Return the 400 in OpenAI's wording. `of` is the whole prompt if `prompt` is the part that cannot be evicted."""
     reduce = "Please reduce the length of the messages"
     resulted = f"your messages resulted in {prompt} tokens"
     if of is not None and of > prompt:
-        resulted = f"your messages resulted in {of} tokens, {prompt} of which cannot be left out"
+        resulted = f"your messages resulted in {of} tokens, {prompt} of which cannot be evicted"
     if limits.prompt is not None and prompt > limits.prompt:
         text = f"This model's maximum prompt length is {limits.prompt} tokens. However, {resulted}. {reduce}."
     elif limits.window is not None and cap is not None and prompt < limits.window:

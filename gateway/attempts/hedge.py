@@ -1,10 +1,10 @@
-"""A second attempt at the next candidate if the first is slow: whichever responds first answers, the other is cancelled.
+"""A second attempt at the next candidate if the first is slow. The first to respond answers; the other is cancelled.
 
     Hedges           when: after a fixed time or a quantile of the target's latency, and only for a share of a model's calls
     HedgeRace        how: both attempts belong to the same call and see the caller through a HedgedCaller; the first `claim` wins
 
-Nothing is sent to the caller before the claim. The connection of the loser is closed at once. Both attempts are billed; of the
-loser usually only the prompt is known.
+Nothing is sent to the caller before the claim. The connection of the loser is closed at once. Both attempts are billed;
+usually only the prompt of the loser is known.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 MILLION = 10**6
 MAX_SAVED_HEDGES = 10
-"""Second attempts that the budget of a model may save up."""
+"""Maximum number of second attempts that the budget of a model may save up."""
 
 
 class Sender(Protocol):
-    """What a hedge asks of the failover."""
+    """The part of the failover that a hedge uses."""
 
     async def send(self, progress: Progress, candidate: Candidate) -> Failure | None:
         """Send one request. Return None if the caller was answered, else the failure."""
@@ -45,12 +45,12 @@ class Sender(Protocol):
         ...
 
     def is_final(self, progress: Progress, candidate: Candidate, failure: Failure) -> bool:
-        """Whether no other candidate would help after this failure."""
+        """Return whether no other candidate can help after this failure."""
         ...
 
 
 def hedge_delay(after: HedgeDelay, latency: Latency, *, stream: bool) -> float | None:
-    """Return the seconds to wait before the second attempt, or None while too few latencies of the target are known."""
+    """Return the seconds to wait before the second attempt, or None if too few latencies of the target are known."""
     return after.seconds if after.share is None else latency.quantile(after.share, stream=stream)
 
 
@@ -84,7 +84,7 @@ class Hedges:
     async def send(
         self, progress: Progress, first: Candidate, second: Candidate, sender: Sender
     ) -> tuple[Failure | None, Candidate]:
-        """Send to `first`, and to `second` if it is slow. Return the failure, None for an answer, and the candidate it came from."""
+        """Send to `first`, and to `second` if it is slow. Return the failure (None for an answer) and its candidate."""
         hedge, model = first.settings.hedge, first.hedge_model
         assert hedge is not None
         budget = self._budgets.setdefault(model, HedgeBudget())
@@ -238,7 +238,7 @@ class HedgeRace:
                 attempts.insert(attempts.index(last_attempt), attempt)
 
     async def result(self) -> tuple[Failure | None, Candidate]:
-        """Return the failure, None for an answer, and the candidate it came from. If none answered, the first decides."""
+        """Return the failure (None for an answer) and its candidate. If none answered, the first attempt decides."""
         waiting = {attempt.task for attempt in self.attempts}
         while waiting and self.winner is None and not self._is_settled():
             _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

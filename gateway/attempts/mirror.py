@@ -1,4 +1,6 @@
-"""Copies of calls for another target: sent beside the call, read to the end, discarded. Callers neither wait nor pay for them.
+"""Copies of calls for another target: sent in parallel with the call, read to the end, discarded.
+
+Callers neither wait nor pay for them.
 
     bounded      at most `max_concurrent` copies of a model at once; further calls are not copied (outcome `skipped`)
     lenient      a copy is adjusted to its target even if its call is strict; it is one attempt without retries or fallbacks
@@ -50,7 +52,10 @@ class Mirrors:
     def offer(
         self, call: Call, headers: Headers, mirror: MirrorConfig, candidates_of: Callable[[], list[Candidate]], failover: Failover
     ) -> None:
-        """Copy an admitted call to the first of `candidates_of()`, if it belongs to the mirrored share. Return at once."""
+        """Copy an admitted call to the first of `candidates_of()` if it belongs to the mirrored share.
+
+        This does not wait for the copy.
+        """
         if self._draw() >= mirror.share:
             return
         try:
@@ -87,7 +92,7 @@ class Mirrors:
             outcome = error.failure.kind
         except (Refusal, GatewayError):
             outcome = "refused"
-        except Exception as error:  # no caller would learn of it
+        except Exception as error:  # no caller would see the error
             outcome = "internal_error"
             self._log.write(internal_error(shadow.id, error))
             self._metrics.count("lockgate_internal_errors")

@@ -1,4 +1,4 @@
-"""The state of one call between its attempts, and the error that it ends with."""
+"""The state of one call between its attempts, and the error with which it ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COOLDOWN_FAILURES: dict[str, FailureKind] = {"rate_limit": "rate_limit", "quota
 
 
 class Progress:
-    """What is known of one call between its attempts."""
+    """The state of one call between its attempts."""
 
     __slots__ = (
         "attempt", "call", "caller", "candidates", "failure", "has_tried", "is_only_candidate", "is_paid", "refusal", "sent", "target",
@@ -41,9 +41,9 @@ class Progress:
         self.sent = 0
         """Requests sent to upstreams."""
         self.has_tried = False
-        """Some candidate was tried."""
+        """Whether any candidate was tried."""
         self.is_paid = False
-        """The retry budget paid for the latest request."""
+        """Whether the latest request was charged to the retry budget."""
         self.tried: set[str] = set()
         """Targets that were tried before their turn, by a hedge."""
         self.failure: Failure | None = None
@@ -53,7 +53,7 @@ class Progress:
         """The first refusal of a provider's rules."""
 
     def time_left(self) -> float:
-        """Return the seconds until the call has to end."""
+        """Return the seconds until the call must end."""
         return self.total_s - (time.monotonic() - self.call.started)
 
     def record_failure(self, failure: Failure, target: str) -> None:
@@ -70,7 +70,7 @@ class Progress:
 
 
 def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:
-    """Return the error after the last candidate, with the time at which the first target is back.
+    """Return the error after the last candidate, with the time until the first target is available.
 
     `all_cooling` says that every target was in cooldown when the call came.
     """
@@ -78,9 +78,12 @@ def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cool
     if failure is None:
         return progress.error()
     soonest = _with_jitter(min(health.seconds_left for health in healths))
-    # of an only target its own words say more
+    # for a single target, its own message says more
     if all_cooling and len(healths) > 1 and FAILURES[failure.kind].blame == "failure":
-        message = f"No target of the model '{progress.call.model}' answers. The last was {progress.target}: {failure.message}"
+        message = (
+            f"All targets of model '{progress.call.model}' are unavailable. "
+            f"Last error, from {progress.target}: {failure.message}"
+        )
         return Unavailable(message, retry_after=soonest)
     if len(healths) > 1 and FAILURES[failure.kind].status in (429, 503):
         return from_failure(structs.replace(failure, retry_after=soonest), progress.target)
@@ -90,17 +93,17 @@ def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cool
 def in_cooldown(health: TargetHealth) -> Failure:
     """Return the failure of a call that is not sent, because its target is in cooldown and another call probes it."""
     reason, left = health.cooldown.reason or "failures", health.seconds_left
-    message = f"in cooldown for {left:.0f} s more ({reason}); one call at a time probes it"
+    message = f"in cooldown for {left:.0f} s ({reason}); a probe is in flight"
     return Failure(_COOLDOWN_FAILURES.get(reason, "overloaded"), message, retry_after=_with_jitter(left))
 
 
 def _with_jitter(seconds: float) -> float:
-    """Return a time up to a tenth later, so that not all callers come back at the same moment."""
+    """Return a time up to 10 % later, so that callers do not all retry at the same moment."""
     return max(MIN_RETRY_AFTER_S, seconds) * (1.0 + random.random() / 10)
 
 
 def upstream_failure(error: UpstreamError, call: Call, attempt: Attempt, caller: Caller) -> Failure:
-    """Return the failure as the caller sees it: before the first content, a stream has only failed to start."""
+    """Return the failure as the caller sees it. Before the first content, a stream has failed to start."""
     kind = error.kind
     if call.stream and attempt.head_at and not caller.head_sent:
         if kind == "stalled":

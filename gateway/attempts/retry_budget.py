@@ -1,6 +1,6 @@
 """Limits retries and fallbacks to a share of all calls, so that they never multiply the load on upstreams that are down.
 
-What a fallback to a working target took is given back: it was no load on the failed one.
+A token for a fallback to a working target is given back, because it put no load on the failed one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from collections.abc import Callable
 
 SHARE = 0.2
 FLOOR = 10.0
-"""Tokens at the start. They return by themselves, as a loan that later calls repay, so that a single call can always retry."""
+"""Tokens at the start.
+
+They come back over time, as a loan that later calls repay, so that a single call can always retry.
+"""
 FLOOR_PER_SECOND = 1.0
 MOST = 100.0
 
@@ -20,7 +23,7 @@ class RetryBudget:
 
     def __init__(self, share: float = SHARE, floor: float = FLOOR, clock: Callable[[], float] = time.monotonic) -> None:
         self.share = share
-        """Requests after a failure that one call pays for."""
+        """Retries or fallbacks that one call earns."""
         self._floor = floor
         self._tokens = floor
         self._debt = floor
@@ -39,7 +42,7 @@ class RetryBudget:
             self._tokens += share
 
     def take(self) -> bool:
-        """Pay for one more request. Return False if the budget is exhausted."""
+        """Take a token for one more request. Return False if the budget is exhausted."""
         now = self._clock()
         if self._tokens < self._floor:
             lent = min(self._floor - self._tokens, (now - self._at) * FLOOR_PER_SECOND)
@@ -52,5 +55,5 @@ class RetryBudget:
         return True
 
     def give_back(self) -> None:
-        """Return a token whose request was not sent or was no load."""
+        """Give back a token whose request was not sent or put no load on the failed target."""
         self._tokens += 1.0

@@ -1,8 +1,8 @@
-"""What follows a failed attempt: the same target again, the next candidate, or the end of the call.
+"""Decides what follows a failed attempt: the same target again, the next candidate, or the end of the call.
 
-`decide` is pure: it reads what is known and draws a random number, but neither waits nor counts. Each kind of failure has its
-row in `gateway.errors.FAILURES`; the number of requests left and the retry budget are checked by the failover loop, because
-they are spent as well.
+`decide` has no side effects: it reads the state and draws a random number, but neither waits nor counts. Each kind of
+failure has its row in `gateway.errors.FAILURES`; the number of requests left and the retry budget are checked by the
+failover loop, because they are spent as well.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ CREDENTIAL_BLAMES = frozenset({"rate_limit", "quota", "auth"})
 STREAM_ENDING_FAILURES = frozenset({"limit", "timeout", "client_error"})
 """Failures of a started stream that no target can continue: it is too long, its time is up, or the request is invalid."""
 FIRST_BACKOFF_S = 0.1
-"""The first retry waits a random part of this (full jitter), each further one of twice as much."""
+"""The first retry waits a random part of this time (full jitter). The time doubles with each further retry."""
 MAX_BACKOFF_S = 1.0
 MAX_ANNOUNCED_WAIT_S = 1.5
-"""A call waits for a target that announced when it is back (Retry-After), if it is no further away than this."""
+"""A call waits for a target that announced a Retry-After of at most this time."""
 
 
 class HealthView(Protocol):
-    """What the policy asks of a target's health."""
+    """The part of a target's health that the policy reads."""
 
     @property
     def is_available(self) -> bool:
@@ -36,7 +36,7 @@ class HealthView(Protocol):
 
     @property
     def ejected(self) -> bool:
-        """Whether it is in cooldown after failures in a row, or not yet back from it."""
+        """Whether it is in cooldown after failures in a row, or has not recovered from them."""
         ...
 
 
@@ -47,7 +47,7 @@ class Retry(NamedTuple):
 
 
 class Next(NamedTuple):
-    """Go on to the next candidate; for a started stream, to one that continues it."""
+    """Try the next candidate; for a started stream, one that can continue it."""
 
 
 class Stop(NamedTuple):
@@ -62,7 +62,7 @@ Decision = Retry | Next | Stop
 def decide(
     failure: Failure, progress: Progress, candidate: Candidate, health: HealthView, retries: int, draw: Callable[[], float]
 ) -> Decision:
-    """Decide what follows a failure that `progress` has recorded, after so many retries at the candidate."""
+    """Decide what follows a failure that `progress` has recorded, after `retries` retries at the candidate."""
     if progress.caller.head_sent:
         transcript = progress.call.transcript
         can_continue = transcript is not None and transcript.is_plain and failure.kind not in STREAM_ENDING_FAILURES
@@ -89,7 +89,7 @@ def decide(
 
 
 def may_send(progress: Progress, candidate: Candidate, default_max_attempts: int) -> bool:
-    """Whether the call has time and requests left for one more attempt."""
+    """Return whether the call has time and requests left for one more attempt."""
     if progress.time_left() <= 0:
         return False
     return not progress.sent or progress.sent < (candidate.settings.attempts or default_max_attempts)

@@ -1,8 +1,8 @@
 """The catalog of vendors' models: context windows, output caps, prices and abilities, as of the date in each file.
 
 Each JSON file is an extract of models.dev for one vendor (MIT, LICENSE.models-dev), read when a model of that vendor is
-first looked up. Nothing is downloaded. The files are part of the package, not of the operator's `config/` folder, so that
-an installed wheel has them; `context:` of a model and `prices:` of a provider override them.
+first looked up. Nothing is downloaded. The files are part of the package, not of the operator's `config/` folder, so
+that an installed wheel contains them. A model's `context:` and a provider's `prices:` override them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CatalogPrices(msgspec.Struct, frozen=True):
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
-    """What the catalog says about one model. None means unknown."""
+    """One model in the catalog. None means unknown."""
 
     context: int | None = None
     """Context window: tokens of prompt and output together."""
@@ -71,7 +71,7 @@ def vendor_catalog(vendor: str) -> VendorCatalog | None:
 def find(kind: str, model: str, provider: str = "") -> ModelEntry | None:
     """Return the entry of `model` for the provider type `kind`, else for the provider's name, or None.
 
-    A dated model without an entry has the entry of the undated name.
+    A dated model without an entry gets the entry of the undated name.
     """
     vendor = vendor_catalog(VENDOR_OF_TYPE.get(kind, kind)) or vendor_catalog(provider)
     if vendor is None:

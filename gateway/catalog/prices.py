@@ -24,9 +24,9 @@ class TokenPrice(msgspec.Struct, frozen=True):
     output: int
     cached: int
     reasoning: int | None = None
-    """None means the price of other output."""
+    """None: reasoning costs the same as other output."""
     cache_write: int | None = None
-    """None means the price of other prompt tokens."""
+    """None: these tokens cost the same as other prompt tokens."""
 
     def cost(self, prompt: int, output: int, cached: int = 0) -> int:
         """Return the cost of these tokens. `cached` is a part of `prompt`."""
@@ -74,7 +74,7 @@ class ConfiguredPrice(Protocol):
 
 
 class PricedProvider(Protocol):
-    """What `price_of` reads of a provider's configuration."""
+    """The part of a provider's configuration that `price_of` reads."""
 
     @property
     def name(self) -> str: ...

@@ -15,7 +15,7 @@ TIMEOUT_S = 15.0
 def request_json(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """Return the JSON response.
 
-    Raises ClickException as `request_bytes` does, or if the response is not JSON.
+    Raise ClickException as `request_bytes` does, or if the response is not JSON.
     """
     import msgspec
 
@@ -36,7 +36,7 @@ def request_bytes(
 ) -> bytes:
     """Return the response body.
 
-    Raises ClickException with the gateway's error message, or if no gateway answers.
+    Raise ClickException with the gateway's error message, or if no gateway answers.
 
     `key` is the admin key; by default it is taken from the environment.
     """

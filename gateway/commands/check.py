@@ -14,7 +14,7 @@ from gateway.commands.output import print_json
 def check(file: str | None, as_json: bool) -> None:
     """Check FILE and everything it refers to, without serving or calling any upstream.
 
-    Every problem is one line, FILE:LINE:COLUMN: PATH: MESSAGE, and the exit code is 2.
+    Each problem is printed as one line, FILE:LINE:COLUMN: PATH: MESSAGE, and the exit code is 2.
 
     \b
     lockgate check

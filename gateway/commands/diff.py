@@ -15,7 +15,7 @@ from gateway.commands.output import print_json
 def diff(old: str, new: str, as_json: bool) -> None:
     """Show the changes from OLD to NEW, and which of them need a restart.
 
-    Both files are checked as by `lockgate check`. The exit code is 0 if they mean the same, 1 if they differ, 2 if one
+    Both files are checked as by `lockgate check`. The exit code is 0 if they are equivalent, 1 if they differ, 2 if one
     of them is invalid. Secrets are never printed; a changed secret is reported as changed.
 
     \b

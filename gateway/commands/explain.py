@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@click.command(short_help="Show what would be sent to which targets for a request.")
+@click.command(short_help="Show the upstream requests that a request would cause.")
 @click.argument("file", type=click.Path(allow_dash=True))
 @config_option
 @click.option("--strict", is_flag=True, help="Plan as if the caller had sent x-gateway-strict: true.")
@@ -38,7 +38,7 @@ def explain(file: str, config_path: str | None, strict: bool, as_table: bool) ->
 
 
 def explain_file(config_path: str | None, source: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the plan by a configuration file, or the error response that a caller would get."""
+    """Return the plan according to a configuration file, or the error response that a caller would get."""
     import msgspec
 
     from gateway.commands.dry_run import dry_run_generation
@@ -47,7 +47,7 @@ def explain_file(config_path: str | None, source: bytes, headers: Mapping[str, s
 
     generation = dry_run_generation(config_path)
     try:
-        fit = generation.pipeline.attempts.fit
+        fit = generation.pipeline.failover.fit
         return explain_request(generation.router, generation.config, fit, source, headers)
     except GatewayError as error:
         decoded: dict[str, Any] = msgspec.json.decode(error.as_body())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KEY_PREFIX = "lg-"
 CHECKED_FILE = "(the key)"
-"""Stands for the file name in the problems of an entry."""
+"""Placeholder for the file name in the problems of an entry."""
 
 _LIMITS_HELP = "Limits such as requests=600/min, separated by commas or in several options."
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the parameter type of durations."""
+"""Options that several commands share, and the parameter type for durations."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from gateway.commands.output import print_json, read_file
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Header of the calls; may be repeated."
 )
-@click.option("--user", metavar="NAME", help="`user` of the calls.")
+@click.option("--user", metavar="NAME", help="Value of the field `user` in the calls.")
 @click.option(
     "--file",
     metavar="FILE",
@@ -76,7 +76,7 @@ def route(
 
 
 def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
-    """Return the plan by a configuration file."""
+    """Return the plan according to a configuration file."""
     from gateway.commands.dry_run import dry_run_generation
     from gateway.errors import GatewayError
     from gateway.explain.route import error_text, plan_route, simulated_bodies
@@ -97,7 +97,7 @@ def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
 
 
 def _plan_of_gateway(url: str, query: dict[str, Any]) -> Any:
-    """Return the plan of a running gateway, which knows the health of its targets."""
+    """Return the plan of a running gateway, which takes the health of its targets into account."""
     from gateway.commands.admin_client import request_json
 
     plan = request_json("POST", url, "/admin/route", query)

@@ -1,4 +1,4 @@
-"""Rates and quantiles between two scrapes of /metrics. No terminal, no I/O."""
+"""Rates and quantiles between two scrapes of /metrics. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ModelRow(NamedTuple):
     requests: float
     rate: float
     errors: float
-    """Share of failed calls in the interval; since the start if there was no call in it."""
+    """Share of failed calls in the interval, or since the start if the interval had no calls."""
     time_to_first_token: tuple[float | None, float | None]
     """Median and 95th percentile in seconds; None without calls."""
     duration: tuple[float | None, float | None]
@@ -106,7 +106,7 @@ class Frame:
     def quantiles(self, name: str, **labels: str) -> tuple[float | None, float | None]:
         """Return median and 95th percentile of a histogram.
 
-        They cover the interval, or the time since the start if there are no new values.
+        The values cover the interval, or the time since the start if there are no new values.
         """
         now, before = _buckets(self._now, name, labels), _buckets(self._before, name, labels)
         new = {bound: count - before.get(bound, 0.0) for bound, count in now.items()}
@@ -170,7 +170,7 @@ class Frame:
             )
 
     def refusals(self) -> Iterator[tuple[str, str, float, float]]:
-        """Yield owner and kind of each limit that refused calls, their number, and their rate."""
+        """Yield owner and kind of each limit that refused calls, the number of refusals, and their rate."""
         for owner in self.names("lockgate_limit_decisions_total", "owner"):
             decisions = _matching(self._now, "lockgate_limit_decisions_total", {"owner": owner})
             kinds = {labels["kind"] for labels, _ in decisions}

@@ -1,1 +1,4 @@
-"""The configuration: reads, checks, compares and masks the YAML file. Start at `load`; the keys are in types.py and its parts."""
+"""The configuration: reads, checks, compares and masks the YAML file.
+
+Start at `load`. types.py and the modules that it names define the keys.
+"""

@@ -1,4 +1,4 @@
-"""Checks across the parts of a configuration, each of which is valid by itself."""
+"""Checks that compare several parts of a configuration; each part is already valid by itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_STORE_DEADLINE_S = 10  # the time that each call waits if the store hangs
 
 
 def check_listeners(config: Config, problems: Problems) -> None:
-    """Refuse listeners that other machines reach without a key."""
+    """Refuse listeners that other machines can reach without a key."""
     if config.auth == "auto" and not config.keys and not config.listen.is_loopback:
         problems.add_at_path(
             "listen",
@@ -70,9 +70,7 @@ def check_new_key(key: KeyConfig, path: str, problems: Problems) -> None:
     """Refuse a new key that has already expired. A key in a file may have expired since it was written."""
     if key.expires is not None and key.expires <= datetime.now(UTC):
         ended = key.expires.isoformat(timespec="seconds").replace("+00:00", "Z")
-        problems.add_at_path(
-            f"{path}.expires", f"the key has already expired at {ended}: set a later date, or remove expires"
-        )
+        problems.add_at_path(f"{path}.expires", f"the key expired at {ended}: set a later date, or remove expires")
 
 
 def _check_models(config: Config, models: Iterable[str] | None, where: str, problems: Problems) -> None:
@@ -103,7 +101,7 @@ def check_store(config: Config, problems: Problems) -> None:
     if config.store.startswith("memory:"):
         for name in ("store_password", "store_ca"):
             if getattr(config, name):
-                problems.add_at_path(name, "memory:// does not use it: set store to a Redis URL")
+                problems.add_at_path(name, "has no effect with memory://: set store to a Redis URL")
         return
     try:
         store_address(config)
@@ -175,7 +173,7 @@ def _may_reach(config: Config, model: str) -> list[Ref]:
 
 
 def _exposed(config: Config, model: str) -> Ref | None:
-    """Return the target that a key allows by name (PROVIDER/MODEL or PROVIDER/*), if that is enabled."""
+    """Return the target that a key allows by name (PROVIDER/MODEL or PROVIDER/*), if `expose_targets` is set."""
     provider, slash, name = model.partition("/")
     return Ref(provider, name) if config.expose_targets and slash and name and provider in config.providers else None
 

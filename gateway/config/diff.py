@@ -79,7 +79,7 @@ def _is_restart_only(path: str) -> bool:
 
 
 def _is_reread_password(old: Any, new: Any) -> bool:
-    """Return whether only a password differs that each connection to the store reads from the same file."""
+    """Return whether the only difference is a password that each store connection reads from the same file."""
     if isinstance(old, tuple) and isinstance(new, tuple):
         old, new = (secrets[0] if len(secrets) == 1 else None for secrets in (old, new))
     path = getattr(old, "path", None)
@@ -144,7 +144,7 @@ Value = tuple[Any, str | None]
 
 
 def _leaves(path: str, old: Value, new: Value) -> Iterator[tuple[str, Any, Any, str | None]]:
-    """Yield the differences within two values: path, old value, new value, format."""
+    """Yield the differences between two values: path, old value, new value, format."""
     (old_value, _), (new_value, form) = old, new
     if old_value == new_value:
         return

@@ -24,7 +24,7 @@ def _struct(kind: type[msgspec.Struct]) -> mi.StructType:
 
 
 def options_type(kind: str) -> mi.StructType | None:
-    """Return the keys that a provider type adds to the common ones, or None."""
+    """Return the struct of the keys that a provider type adds to the common ones, or None."""
     options = providers.options_of(kind)
     return None if options is None else _struct(options)
 
@@ -47,7 +47,7 @@ class ProviderReader:
         kind = self._type(mapping, path, name)
         values, _ = self._reader.fields(mapping, self._common, path)
         if kind is None:
-            return BAD  # without the type, its other keys are unknown
+            return BAD  # without its type, the other keys are unknown
         try:
             options = options_type(kind)
         except Exception as error:  # a plugin may fail in any way
@@ -158,5 +158,5 @@ class ModelReader:
 
 
 def nearest_key(mapping: Mapping, wanted: str) -> str | None:
-    """Return the key of `mapping` that is probably a misspelt `wanted`, which has already been reported."""
+    """Return the key of `mapping` that is probably a misspelling of `wanted`; it has already been reported."""
     return next((key for key in mapping.entries if nearest(key, (wanted,)) == wanted), None)

@@ -14,7 +14,7 @@ Pause = Annotated[float, Meta(extra={"form": "pause"})]
 Size = Annotated[int, Meta(extra={"form": "size"})]
 Listen = Annotated[Address, Meta(extra={"form": "address"})]
 File = Annotated[str, Meta(extra={"form": "path"})]
-Name = Annotated[str, Meta(extra={"form": "outside"})]  # not a key of the YAML: the name of the entry
+Name = Annotated[str, Meta(extra={"form": "outside"})]  # the name of the entry, not a key of the YAML
 Secrets = Annotated[tuple[Secret, ...], Meta(extra={"form": "secrets"})]
 Header = Annotated[Secret, Meta(extra={"form": "header"})]
 KeyHash = Annotated[str, Meta(extra={"form": "key_hash"})]

@@ -17,7 +17,7 @@ MISSING = "missing"
 class Files:
     """The files opened while one configuration is read.
 
-    `given` maps paths to contents that are used instead of the disk's. `known` has the files of an earlier reading, which
+    `given` maps paths to contents that replace those on disk. `known` contains the files of an earlier reading, which
     may be missing now.
     """
 
@@ -27,10 +27,10 @@ class Files:
         self.secrets: dict[str, str] = {}
         """Contents of the files with secrets and certificates, by path."""
         self.fingerprints: dict[str, str] = {}
-        """Fingerprints of all files, by path, unreadable files included."""
+        """Fingerprints of all files, including unreadable ones, by path."""
 
     def secret(self, path: Path, written: str = "") -> Secret:
-        """Return the secret in a file. Raises ValueError if the file is unusable."""
+        """Return the secret in a file. Raise ValueError if the file is unusable."""
         name = str(path)
         self.watch(path)
         secret = Secret(self._given[name], path) if name in self._given else read_secret(path, written)
@@ -38,7 +38,7 @@ class Files:
         return secret
 
     def text(self, path: Path) -> str:
-        """Return the content of a file, as first read. Raises OSError or ValueError if it is unreadable."""
+        """Return the content of a file, as first read. Raise OSError or ValueError if it is unreadable."""
         name = str(path)
         if name not in self.secrets:
             self.secrets[name] = self._given[name] if name in self._given else path.read_bytes()[:MAX_BYTES].decode()
@@ -58,7 +58,7 @@ class Files:
 
 
 def fingerprint(path: str) -> str:
-    """Return a digest of a file, or its size and time if it is too large to read often. Follows links."""
+    """Return a digest of a file, or its size and time if it is too large to read often. Symbolic links are followed."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:

@@ -26,6 +26,7 @@ _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 <
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION = rf"(?:{_NUMBER}(?:ms|s|m|h))+"
 _SIZE = rf"{_NUMBER} ?(?:B|kB|KB|MB|GB|KiB|MiB|GiB)"
+_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?"
 _HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@]+)"
 _GUESSABLE = (
     "", "changeme", "change-me", "change_me", "changeit", "secret", "password", "passw0rd", "admin", "admin123", "root", "test", "test-key",
@@ -61,9 +62,9 @@ class Format(msgspec.Struct, frozen=True):
     read: Callable[[str], Any]
     schema: Schema
     may_hold_secret: bool = False
-    """The text may contain a credential, so messages must not repeat it."""
+    """Whether the text may contain a credential, so that messages must not repeat it."""
     allows_file: bool = False
-    """The value may also be written as file:PATH."""
+    """Whether the value may also be written as file:PATH."""
 
 
 def read_duration(text: str) -> float:
@@ -78,7 +79,7 @@ def read_duration(text: str) -> float:
 
 
 def read_share(text: str) -> float:
-    """Read a percentage such as `10%`, as a number of more than 0 and at most 1."""
+    """Read a percentage such as `10%`, as a number greater than 0 and at most 1."""
     match = re.fullmatch(rf"({_NUMBER})\s?%", text)
     if match is None or not 0 < float(match[1]) <= 100:
         raise ValueError("expected a percentage such as 10%, more than 0% and at most 100%")
@@ -125,7 +126,7 @@ def read_listen_address(text: str) -> Address:
 
 
 def _url(text: str, schemes: tuple[str, ...], expected: str) -> Any:
-    """Split a URL. Raises ValueError, without the text, because it may contain a password."""
+    """Split a URL. Raise ValueError, without the text, because it may contain a password."""
     try:
         parts = urlsplit(text)
         is_valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -137,7 +138,7 @@ def _url(text: str, schemes: tuple[str, ...], expected: str) -> Any:
 
 
 def read_base_url(text: str) -> str:
-    """Read the URL before the path of an operation, without a trailing slash."""
+    """Read the part of a URL before the path of an operation, without a trailing slash."""
     parts = _url(text, ("http", "https"), "a URL such as https://api.example.com/v1")
     if parts.username is not None or parts.password is not None:
         raise ValueError("the URL contains a credential: use api_key instead")
@@ -168,7 +169,7 @@ def read_store(text: str) -> Url:
     address = read_address(text)
     for host, port in address.nodes or ((address.host, address.port),):
         if not re.fullmatch(rf"(?:{_HOST}|[0-9A-Fa-f:.%]+)", host) or not 0 < port < 65536:
-            raise ValueError("expected HOST:PORT of a Redis, for example redis://redis:6379/0")
+            raise ValueError("expected HOST:PORT of a Redis server, for example redis://redis:6379/0")
     return Url(text)
 
 
@@ -177,6 +178,16 @@ def read_journal(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("expected a folder, or off")
     return text
+
+
+def read_host(text: str) -> str:
+    """Read a host name or address without a port, in lower case."""
+    if not re.fullmatch(_NAME, text):
+        try:
+            ip_address(text)
+        except ValueError:
+            raise ValueError("expected a host name without a port, for example gateway.internal") from None
+    return text.lower()
 
 
 def read_origin(text: str) -> str:
@@ -208,7 +219,7 @@ def read_key_hash(text: str) -> str:
 
 
 def read_expires(text: str) -> datetime:
-    """Read when a key expires: a time (UTC by default), or a date, which includes that whole day."""
+    """Read the expiry of a key: a time (UTC by default), or a date, which includes that whole day."""
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), UTC)
@@ -246,6 +257,7 @@ FORMATS: dict[str, Format] = {
         allows_file=True,
     ),
     "journal": Format(read_journal, {"type": "string", "minLength": 1, "examples": ["off", "/var/lib/lockgate"]}),
+    "host": Format(read_host, _text(rf"{_NAME}|[0-9A-Fa-f:.]+", "gateway.internal")),
     "origin": Format(read_origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Format(read_network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
     "key_hash": Format(

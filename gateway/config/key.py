@@ -34,7 +34,7 @@ class TeamConfig(Struct, frozen=True):
 
 
 class KeyConfig(Struct, frozen=True):
-    """A virtual key: who may call, and for which models."""
+    """A virtual key: the credential of a caller, with its models and limits."""
 
     name: Name
     hash: Annotated[

@@ -115,7 +115,7 @@ class LimitsConfig(Struct, frozen=True):
     outage: Annotated[
         Literal["local_share", "open", "closed"],
         Meta(
-            description="What applies while the store is unavailable. `local_share`: each process enforces its share "
+            description="Behaviour while the store is unavailable. `local_share`: each process enforces its share "
             "of each limit. `open`: no limit. `closed`: calls are rejected.",
             examples=["closed"],
         ),
@@ -123,9 +123,9 @@ class LimitsConfig(Struct, frozen=True):
     strict: Annotated[
         bool,
         Meta(
-            description="Never exceed token limits and budgets, not even by an estimate. Prompts are counted by an "
-            "upper bound from their size, and a call without `max_tokens` is sent with the output cap that was "
-            "reserved for it.",
+            description="Never exceed token limits and budgets, even if an estimate is wrong. Prompts are counted "
+            "by an upper bound derived from their size, and a call without `max_tokens` is sent with the output cap "
+            "that was reserved for it.",
             examples=[True],
         ),
     ] = False

@@ -45,6 +45,14 @@ class AdminConfig(Struct, frozen=True):
         Literal["keyed", "open"],
         Meta(description="Whether `/metrics` requires the admin key (`keyed`) or not (`open`).", examples=["open"]),
     ] = "keyed"
+    hosts: Annotated[
+        tuple[Annotated[str, Meta(extra={"form": "host"})], ...],
+        Meta(
+            description="Names besides localhost by which the admin listener is reached without an admin key. "
+            "Requests with another name in `Host` are rejected (403), except for `/healthz` and `/readyz`.",
+            examples=[["host.docker.internal"]],
+        ),
+    ] = ()
 
 
 class CallersConfig(Struct, frozen=True):
@@ -68,7 +76,7 @@ class CallersConfig(Struct, frozen=True):
     ] = 30.0
     write_stall: Annotated[
         Duration,
-        Meta(description="Maximum time in which a caller reads nothing of its response.", examples=["30s"]),
+        Meta(description="Maximum time for which a caller may read nothing of its response.", examples=["30s"]),
     ] = 60.0
     heartbeat: Annotated[
         Duration,

@@ -55,7 +55,7 @@ def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
 
 
 class Overrides(msgspec.Struct, frozen=True):
-    """Settings of the command line that override the file. None keeps the setting of the file."""
+    """Command line settings that override those of the file. None keeps the setting of the file."""
 
     host: str | None = None
     port: int | None = None
@@ -74,7 +74,7 @@ def load(
     environ: Mapping[str, str] = os.environ,
     files: Files | None = None,
 ) -> Config:
-    """Load a file (or BUILT_IN). Raises ConfigError if it is invalid."""
+    """Load a file (or BUILT_IN). Raise ConfigError if it is invalid."""
     return parse(read_config_bytes(path), str(path), overrides=overrides, environ=environ, files=files)
 
 
@@ -122,7 +122,7 @@ def _run_check(check: Callable[[Config, Problems], None], config: Config, proble
 def read_config_bytes(path: str | Path) -> bytes:
     """Read a file (or BUILT_IN), at most one byte more than allowed.
 
-    Raises ConfigError if it is unreadable.
+    Raise ConfigError if it is unreadable.
     """
     if str(path) == BUILT_IN:
         return BUILT_IN_YAML

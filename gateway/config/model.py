@@ -14,7 +14,7 @@ _Tokens = Annotated[int, Meta(ge=1)]
 
 
 class ContextConfig(Struct, frozen=True):
-    """What happens to a conversation that exceeds the context window.
+    """Handling of conversations that exceed the context window.
 
     Without these settings the provider decides.
     """
@@ -23,15 +23,15 @@ class ContextConfig(Struct, frozen=True):
         Literal["truncate", "error"] | None,
         Meta(
             description="`truncate`: lower the output cap, then evict messages. `error`: reject the call (400). "
-            "Applies to callers that do not choose themselves.",
+            "Applies to calls that do not specify it.",
             examples=["truncate"],
         ),
     ] = None
     policy: Annotated[
         Literal["oldest-first", "middle-out"] | None,
         Meta(
-            description="Which messages are evicted first. System messages and the last user turn are never evicted. "
-            "Default: `oldest-first`.",
+            description="Order in which messages are evicted. System messages and the last user turn are never "
+            "evicted. Default: `oldest-first`.",
             examples=["middle-out"],
         ),
     ] = None
@@ -108,20 +108,20 @@ class HedgeConfig(Struct, frozen=True):
     ]
     budget: Annotated[
         Annotated[float, Meta(extra={"form": "share"})],
-        Meta(description="Maximum share of the calls that get a second attempt. At most 5%.", examples=["2%"]),
+        Meta(description="Maximum share of calls that get a second attempt. At most 5%.", examples=["2%"]),
     ] = 0.05
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True):
     """Settings of a model that also apply to the models it leads to.
 
-    None: the next model on the route decides, then the provider.
+    If a setting is None, that of the next model on the route applies, then that of the provider.
     """
 
     timeout: Annotated[
         Duration | None,
         Meta(
-            description="Maximum time for a call, all attempts together. Default: the provider's timeout.",
+            description="Maximum time for a call, including all attempts. Default: the provider's timeout.",
             examples=["60s"],
         ),
     ] = None
@@ -146,7 +146,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     attempts: Annotated[
         Annotated[int, Meta(ge=1, le=10)] | None,
         Meta(
-            description="Maximum number of upstream requests for one call, retries and fallbacks included. Default: 3.",
+            description="Maximum number of upstream requests for one call, including retries and fallbacks. "
+            "Default: 3.",
             examples=[4],
         ),
     ] = None
@@ -170,7 +171,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     context: Annotated[
         ContextConfig | None,
         Meta(
-            description="What happens to a conversation that exceeds the context window.",
+            description="Handling of conversations that exceed the context window.",
             examples=[{"overflow": "truncate"}],
         ),
     ] = None
@@ -206,16 +207,17 @@ class ModelConfig(ModelSettings, frozen=True):
         Route,
         Meta(
             extra={"form": "route"},
-            description="Where calls go: a target (PROVIDER/MODEL), another model of this file, a list (an order: "
-            "the next is tried if one fails) or a mapping to weights (a split).",
+            description="Route of the calls: a target (PROVIDER/MODEL), another model of this file, a list (an "
+            "order: the next one is tried if one fails), or a mapping of these to weights (a split).",
             examples=[["vllm/llama-3.3-70b", "openai/gpt-4o"]],
         ),
     ]
     balance: Annotated[
         Balance | None,
         Meta(
-            description="How a split chooses: by weight (`weighted`), time to first token (`latency`), calls in flight "
-            "(`least_busy`), price (`cost`), or always the same target for a conversation (`session`). Default: `weighted`.",
+            description="How a split selects a target: by weight (`weighted`), time to first token (`latency`), "
+            "calls in flight (`least_busy`), price (`cost`), or always the same target for a conversation "
+            "(`session`). Default: `weighted`.",
             examples=["latency"],
         ),
     ] = None

@@ -25,7 +25,7 @@ class PemFile(str):
 def read_certificate(tls: TlsConfig, files: Files) -> TlsConfig:
     """Return the settings with the contents of both files.
 
-    Raises OSError or ValueError if one is unreadable.
+    Raise OSError or ValueError if one is unreadable.
     """
     return replace(tls, cert=_pem(tls.cert, files), key=_pem(tls.key, files))
 
@@ -39,7 +39,7 @@ def _pem(path: str, files: Files) -> PemFile:
 def load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
     """Use this certificate for new connections.
 
-    Raises ssl.SSLError, and changes nothing, if it is unusable.
+    Raise ssl.SSLError and change nothing if it is unusable.
     """
     with _as_file(tls.cert) as cert, _as_file(tls.key) as key:
         context.load_cert_chain(cert, key, password=lambda: b"")

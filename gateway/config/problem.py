@@ -40,7 +40,7 @@ SYNONYMS = {
     "cost": "spend",
     "usd": "spend",
 }
-"""Names that other programs use for our keys, if the spelling is too different to be guessed."""
+"""Names that other programs use for keys of this file, if their spelling is too different for a guess."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -90,7 +90,7 @@ class Problems:
         return path in self._places
 
     def source_text(self, path: str) -> str:
-        """Return a value as it is written in the file, short and printable."""
+        """Return a value as it is written in the file, shortened and printable."""
         return shorten(self._written.get(path, ""))
 
     def add(self, place: Place, path: str, message: str) -> None:

@@ -15,7 +15,7 @@ class PriceConfig(Struct, frozen=True):
     """Prices of a model, in USD per million tokens."""
 
     prompt: Annotated[Dollars, Meta(description="Price of prompt tokens.", examples=[2.5])]
-    output: Annotated[Dollars, Meta(description="Price of output tokens, reasoning included.", examples=[10])]
+    output: Annotated[Dollars, Meta(description="Price of output tokens, including reasoning.", examples=[10])]
     cached: Annotated[
         Dollars | None,
         Meta(description="Price of prompt tokens read from the provider's cache. Default: `prompt`.", examples=[1.25]),
@@ -32,7 +32,7 @@ class PriceConfig(Struct, frozen=True):
 
 
 class CooldownConfig(Struct, frozen=True):
-    """When a failing target is skipped, and for how long.
+    """Cooldowns: when a failing target is skipped, and for how long.
 
     A 429 or a Retry-After starts a cooldown as well.
     """
@@ -43,8 +43,8 @@ class CooldownConfig(Struct, frozen=True):
     rate: Annotated[
         Annotated[float, Meta(extra={"form": "share"})],
         Meta(
-            description="Share of failed calls in the last 30 seconds that starts a cooldown, once there were 20 "
-            "calls. `100%` turns this off.",
+            description="Share of failed calls in the last 30 seconds that starts a cooldown, if there were at "
+            "least 20 calls. `100%` turns this off.",
             examples=["80%"],
         ),
     ] = 0.5
@@ -57,7 +57,8 @@ class CooldownConfig(Struct, frozen=True):
         ),
     ] = 30.0
     max: Annotated[
-        Duration, Meta(description="Maximum length of a cooldown, whatever the upstream asks for.", examples=["10m"])
+        Duration,
+        Meta(description="Maximum length of a cooldown, even if the upstream asks for more.", examples=["10m"]),
     ] = 300.0
 
 
@@ -71,7 +72,7 @@ class ProbeConfig(Struct, frozen=True):
 
 
 class TargetConfig(Struct, frozen=True):
-    """Settings of one model at a provider, whatever names callers use for it."""
+    """Settings of one model at a provider, regardless of the names that callers use for it."""
 
     limits: Annotated[
         LimitsConfig,
@@ -96,7 +97,7 @@ class ProviderConfig(Struct, frozen=True):
     base_url: Annotated[
         Annotated[str, Meta(extra={"form": "base_url"})] | None,
         Meta(
-            description="URL up to the path of the operation, version included. Default: the vendor's address.",
+            description="URL up to the path of the operation, including the version. Default: the vendor's address.",
             examples=["https://api.openai.com/v1"],
         ),
     ] = None
@@ -176,7 +177,8 @@ class ProviderConfig(Struct, frozen=True):
     cooldown: Annotated[
         CooldownConfig,
         Meta(
-            description="When a failing target is skipped, and for how long.", examples=[{"failures": 3, "time": "10s"}]
+            description="Cooldowns: when a failing target is skipped, and for how long.",
+            examples=[{"failures": 3, "time": "10s"}],
         ),
     ] = CooldownConfig()
     probe: Annotated[
@@ -219,8 +221,8 @@ class ProviderConfig(Struct, frozen=True):
     prices: Annotated[
         dict[str, PriceConfig],
         Meta(
-            description="Prices in USD per million tokens, by the model's name at the provider; `*` is any other "
-            "model. They override the bundled catalog.",
+            description="Prices in USD per million tokens, by the model's name at the provider; `*` stands for any "
+            "other model. They override the bundled catalog.",
             examples=[{"*": {"prompt": 0.2, "output": 0.4}}],
         ),
     ] = {}

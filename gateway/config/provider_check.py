@@ -1,4 +1,4 @@
-"""Checks of a provider's timeouts, cooldown and queue. A setting without effect is a mistake."""
+"""Checks of a provider's timeouts, cooldown and queue. A setting without effect is reported as a mistake."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_providers(config: Config, problems: Problems) -> None:
         if cooldown.time > cooldown.max:
             problems.add_at_path(
                 f"{path}.cooldown.time",
-                f"longer than cooldown.max ({cooldown.max:g} s): raise cooldown.max, or shorten it",
+                f"longer than cooldown.max ({cooldown.max:g} s): lower this value, or raise cooldown.max",
             )
         for key in ("max_queue", "max_wait"):
             if provider.max_concurrent is None and getattr(provider, key) != getattr(_DEFAULTS, key):
@@ -33,7 +33,5 @@ def check_times(settings: ProviderConfig | ModelConfig, path: str, problems: Pro
     for name in PARTIAL_TIMEOUTS:
         part = getattr(settings, name)
         if total is not None and part is not None and part > total and problems.is_written(f"{path}.{name}"):
-            message = (
-                f"longer than timeout ({total:g} s), which ends the call first: shorten it, or raise {path}.timeout"
-            )
+            message = f"longer than timeout ({total:g} s), which ends the call first: lower this value, or raise {path}.timeout"
             problems.add_at_path(f"{path}.{name}", message)

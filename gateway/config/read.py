@@ -35,12 +35,12 @@ class Reader:
         self.files = files or Files()
         self.special: dict[type, SpecialReader] = {}
         self.read_ref: Callable[[Node, str], Any] | None = None
-        """Reads a target or the name of a model. Set while a model is read."""
+        """Reads a target or the name of a model. It is set only while a model is read."""
         self._environ = environ
         self._folder = folder
 
     def text(self, node: Scalar, path: str) -> str | None:
-        """Return the text of a scalar with variables inserted. Reports a missing variable and returns None."""
+        """Return the text of a scalar with variables inserted. Report a missing variable and return None."""
         try:
             return expand_variables(node.text, self._environ)
         except ValueError as error:
@@ -67,9 +67,9 @@ class Reader:
         return self._leaf(node, kind, path)
 
     def _optional(self, node: Node, kind: mi.UnionType, extra: dict[str, Any], path: str) -> Any:
-        """Read a union. None stands for a missing key; of several types the first that fits is used."""
+        """Read a union. None stands for a missing key. The first type that fits is used."""
         others = [each for each in kind.types if not isinstance(each, mi.NoneType)]
-        others.sort(key=lambda each: isinstance(each, mi.StrType))  # text fits everything: last
+        others.sort(key=lambda each: isinstance(each, mi.StrType))  # text last, because it accepts every value
         if len(others) == 1 or "form" in extra:
             return self.read(node, mi.Metadata(others[0], None, extra), path)
         for each in others:
@@ -87,7 +87,7 @@ class Reader:
     def mapping(self, node: Node, path: str) -> MappingNode | None:
         """Return `node` as a mapping; an empty value is an empty mapping.
 
-        Reports anything else and returns None.
+        Report anything else and return None.
         """
         if isinstance(node, Scalar) and node.null:
             return MappingNode(node.place, {})
@@ -224,7 +224,7 @@ class Reader:
         return FORMATS[form].read(text)
 
     def _path(self, text: str, written: str) -> str:
-        """Return the path of a file. Raises ValueError if the file is unreadable."""
+        """Return the path of a file. Raise ValueError if the file is unreadable."""
         try:
             path = self._folder / Path(text).expanduser()
             self.files.watch(path)
@@ -269,7 +269,7 @@ class Reader:
 def keys_of(kind: mi.StructType) -> dict[str, mi.Field]:
     """Return the fields that are keys in the YAML, by key.
 
-    Names of entries and `options` are not among them.
+    Names of entries and `options` are not included.
     """
     keys = {}
     for field in kind.fields:

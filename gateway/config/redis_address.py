@@ -1,4 +1,4 @@
-"""The address of a Redis (one server, a master behind Sentinels, or a cluster) and its credentials."""
+"""The address of a Redis store (one server, a master behind Sentinels, or a cluster) and its credentials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redi
 
 
 class RedisAddress(msgspec.Struct, frozen=True):
-    """The address of a Redis. `path` is a Unix socket; `nodes` are Sentinels, or some nodes of a cluster."""
+    """The address of a Redis store. `path` is a Unix socket; `nodes` are Sentinels, or some nodes of a cluster."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -35,10 +35,10 @@ class RedisAddress(msgspec.Struct, frozen=True):
     sentinel_secret: Secret | None = None
     """The password of the Sentinels, if they require one."""
     ca: str | None = None
-    """PEM file with authorities to trust in addition to those of the system."""
+    """PEM file with certificate authorities to trust in addition to those of the system."""
 
     def credentials(self) -> tuple[str, str]:
-        """Return user and password. A password in a file is read again; raises ValueError if that fails."""
+        """Return user and password. A password in a file is read again; raise ValueError if that fails."""
         return self.user, self.password if self.secret is None else self.secret.reread().reveal()
 
     def sentinel_credentials(self) -> tuple[str, str]:
@@ -46,7 +46,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
         return "", "" if self.sentinel_secret is None else self.sentinel_secret.reread().reveal()
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Return the TLS context, or None without TLS. Raises OSError or ssl.SSLError if `ca` is unusable."""
+        """Return the TLS context, or None without TLS. Raise OSError or ssl.SSLError if `ca` is unusable."""
         if not self.tls:
             return None
         return _context(self.ca, Path(self.ca).stat().st_mtime_ns if self.ca is not None else 0)
@@ -66,7 +66,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
         return self.path or f"{self.host}:{self.port}"
 
 
-@lru_cache(maxsize=4)  # loading the system's authorities takes as long as many decisions
+@lru_cache(maxsize=4)  # loading the system's authorities is slow
 def _context(ca: str | None, changed: int) -> ssl.SSLContext:
     """Return the context for one version of the file."""
     context = ssl.create_default_context()
@@ -76,7 +76,7 @@ def _context(ca: str | None, changed: int) -> ssl.SSLContext:
 
 
 def read_address(url: str, secret: Secret | None = None, ca: str | None = None) -> RedisAddress:
-    """Read a Redis URL. Raises ValueError without the URL, because it may contain a password."""
+    """Read a Redis URL. Raise ValueError without the URL, because it may contain a password."""
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES or not rest:
         raise ValueError(

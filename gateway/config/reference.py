@@ -1,6 +1,6 @@
 """The configuration reference as Markdown: every key with its type, default, description and an example.
 
-Made from the same structs as the reader and the JSON Schema. `lockgate schema --markdown` prints it, and
+It is generated from the structs that the reader and the JSON Schema use. `lockgate schema --markdown` prints it, and
 docs/configuration.md is its output.
 """
 
@@ -67,9 +67,10 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "key_hash": ("key hash", "`sha256:` and 64 hexadecimal digits, or `file:PATH` of a file that contains it.", ()),
     "expires": (
         "date or time",
-        "A date, whose whole day (UTC) still counts, or a time.",
+        "A date, valid to the end of that day (UTC), or a time.",
         ("2027-12-31", "2027-12-31T12:00:00Z"),
     ),
+    "host": ("host name", "A host name or address, without a port.", ("gateway.internal", "192.168.1.10")),
     "origin": ("origin", "The origin of a web page, or `*`.", ("https://app.example.com", "*")),
     "network": ("network", "An IP address or network.", ("10.0.0.0/8", "192.168.1.7")),
     "ref": ("target or model", "PROVIDER/MODEL, or a model of this file.", ("openai/gpt-4o", "smart")),
@@ -80,7 +81,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("openai/gpt-4o", "[blue/llama, openai/gpt-4o]", "{ blue/llama: 95, green/llama: 5 }"),
     ),
 }
-"""By the `form` of a type: its name in the tables, its meaning, and examples."""
+"""For each `form` of a type: its name in the tables, its meaning, and examples."""
 
 _INTRODUCTION = """\
 # Configuration reference
@@ -123,7 +124,7 @@ class Section(msgspec.Struct):
 
     @property
     def anchor(self) -> str:
-        """GitHub's anchor of the heading."""
+        """The anchor that GitHub generates for the heading."""
         return re.sub(r"[^a-z0-9 _-]", "", self.title.lower()).replace(" ", "-")
 
 
@@ -135,7 +136,7 @@ def reference() -> str:
 
 
 def sections() -> dict[type[msgspec.Struct], Section]:
-    """Return all sections by their structs: the top level first, those that occur at several paths last."""
+    """Return all sections by their structs: the top level first, sections that occur at several paths last."""
     found: dict[type[msgspec.Struct], Section] = {}
     _collect(Config, "", found)
     return dict(sorted(found.items(), key=lambda item: len(item[1].paths) > 1))

@@ -12,12 +12,12 @@ from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.yamlfile import Mapping, Node, Place, Scalar, Sequence
 
 Balance = Literal["weighted", "latency", "least_busy", "cost", "session"]
-"""How a split chooses among its targets (gateway.routing.balance)."""
+"""Strategies by which a split selects a target (gateway.routing.balance)."""
 
 MAX_MODEL_DEPTH = 16
 MAX_TARGETS = 1000
 DEFAULT_MAX_ATTEMPTS = 3
-"""Upstream requests for one call if `attempts` is not set."""
+"""Maximum number of upstream requests for one call if `attempts` is not set."""
 
 
 class Ref(msgspec.Struct, frozen=True, tag=True):
@@ -185,7 +185,7 @@ class RouteReader:
             self._problems.add(mention.place, mention.path, f"no provider {written} in this file{hint}")
 
     def _reachable_models(self, model: str) -> set[str]:
-        """Return the models that a model leads through, itself included."""
+        """Return the models that a model leads through, including itself."""
         reachable: set[str] = set()
         waiting = [model]
         while waiting:
@@ -204,7 +204,7 @@ class RouteReader:
             self._walk(model, (), reach)
 
     def _walk(self, model: str, above: tuple[str, ...], reach: dict[str, tuple[int, int]]) -> tuple[int, int]:
-        """Return the number of models on the longest path from `model`, and its number of targets."""
+        """Return the number of models on the longest path from `model`, and the number of its targets."""
         if model in reach:
             return reach[model]
         trail = (*above, model)
@@ -220,8 +220,8 @@ class RouteReader:
                 below = self._walk(name, trail, reach) if len(trail) < MAX_MODEL_DEPTH else (MAX_MODEL_DEPTH, 1)
                 depth, targets = max(depth, below[0] + 1), targets + below[1]
                 if depth > MAX_MODEL_DEPTH or targets > MAX_TARGETS:
-                    too_deep = f"this leads through more than {MAX_MODEL_DEPTH} models"
-                    message = too_deep if depth > MAX_MODEL_DEPTH else f"this leads to more than {MAX_TARGETS} targets"
+                    too_deep = f"the route leads through more than {MAX_MODEL_DEPTH} models"
+                    message = too_deep if depth > MAX_MODEL_DEPTH else f"the route leads to more than {MAX_TARGETS} targets"
                     self._problems.add(mention.place, mention.path, message)
                     depth, targets = 1, 1
         reach[model] = depth, targets

@@ -16,7 +16,7 @@ MAX_HEDGE_BUDGET = 0.05
 
 
 def check_routes(config: Config, problems: Problems) -> None:
-    """Refuse settings of models that have no effect."""
+    """Refuse model settings that have no effect."""
     for name, model in config.models.items():
         _check_retries(model, join("models", name), problems)
         check_times(model, join("models", name), problems)
@@ -102,7 +102,7 @@ def refs_with_weight(route: Route) -> Iterator[Ref]:
 
 
 def _check_prices(config: Config, name: str, splits: list[Split], problems: Problems) -> None:
-    """Refuse balance: cost with a target whose price is unknown: it could never be chosen."""
+    """Refuse balance: cost with a target whose price is unknown, because that target could never be chosen."""
     for ref in (
         ref for split in splits for choice, weight in split.choices if weight for ref in first_targets(config, choice)
     ):

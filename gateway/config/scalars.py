@@ -15,7 +15,7 @@ from gateway.config.yamlfile import Scalar
 
 
 def describe_type(kind: mi.Type) -> str:
-    """Return what a type expects, in a few words."""
+    """Return a short description of the values that a type accepts."""
     while isinstance(kind, mi.Metadata):
         form = (kind.extra or {}).get("form")
         if form == "secrets":
@@ -39,7 +39,7 @@ def describe_type(kind: mi.Type) -> str:
 
 
 def read_scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
-    """Return the value of a scalar. Raises ValueError with the expected form."""
+    """Return the value of a scalar. Raise ValueError with the expected form."""
     got = f"; got {shorten(node.text)}"
     bare = node.plain or "${" in node.text
     if isinstance(kind, mi.LiteralType):
@@ -78,7 +78,7 @@ def _number(text: str, kind: mi.IntType | mi.FloatType, got: str) -> int | float
 
 
 def check_bounds(value: int | float, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
-    """Return a number that is within the bounds of its type. Raises ValueError otherwise."""
+    """Return a number that is within the bounds of its type. Raise ValueError otherwise."""
     low = kind.ge if kind.ge is not None else kind.gt
     high = kind.le if kind.le is not None else kind.lt
     if (low is not None and (value < low or value == kind.gt)) or (
@@ -103,7 +103,7 @@ def _checked_text(text: str, kind: mi.StrType, got: str) -> str:
 
 
 def check_header(text: str) -> str:
-    """Return text that is valid in a header. Raises ValueError otherwise."""
+    """Return text that is valid in a header. Raise ValueError otherwise."""
     if not all(" " <= letter <= "~" for letter in text) or text != text.strip():
         raise ValueError("a header must be printable ASCII without surrounding spaces or line breaks")
     return text

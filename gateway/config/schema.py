@@ -1,4 +1,4 @@
-"""The JSON Schema of the YAML, made from the same types and formats that read it, for completion in editors."""
+"""The JSON Schema of the YAML, for completion in editors. It is generated from the types and formats of the reader."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _extra(kind: mi.Type) -> dict[str, Any]:
 def _provider(kind: mi.StructType) -> Schema:
     """Return the schema of a provider: the common keys and those of all types.
 
-    The reader checks which type has which.
+    The reader checks which keys a type has.
     """
     found = _struct(kind)
     properties = found["properties"]

@@ -25,13 +25,13 @@ class Secret:
         self.path = path
 
     def reveal(self) -> str:
-        """Return the value, in order to send it."""
+        """Return the value. Use it only to send it."""
         return self._value
 
     def reread(self) -> Secret:
         """Read the file again.
 
-        Without a file, return the secret itself. Raises ValueError if the file is unusable.
+        If there is no file, return this secret. Raise ValueError if the file is unusable.
         """
         return self if self.path is None else read_secret(self.path)
 
@@ -57,9 +57,9 @@ class Url(str):
 
 
 def expand_variables(text: str, environ: Mapping[str, str]) -> str:
-    """Insert variables: ${NAME}, ${NAME:-default}; `$${` is `${`.
+    """Insert variables: ${NAME}, ${NAME:-default}; `$${` stands for `${`.
 
-    Raises ValueError if a variable is not set.
+    Raise ValueError if a variable is not set.
     """
     if "${" not in text:
         return text
@@ -84,7 +84,7 @@ def expand_variables(text: str, environ: Mapping[str, str]) -> str:
 def read_secret(path: Path, written: str = "") -> Secret:
     """Return the secret in a file: its whole content without the final newline.
 
-    Raises ValueError if the file is unusable. If `written` contains variables, messages use it instead of the path: a
+    Raise ValueError if the file is unusable. If `written` contains variables, messages use it instead of the path: a
     variable may hold the secret by mistake.
     """
     shown = written if "${" in written else str(path)
@@ -115,7 +115,7 @@ def check_secret(value: str, source: str) -> None:
 def check_permissions(path: Path, shown: str) -> None:
     """Raise ValueError if every user of the machine can read or write a file.
 
-    Raises OSError if the file is inaccessible. Readable files that this process cannot chmod are allowed: Docker and
+    Raise OSError if the file is inaccessible. Readable files that this process cannot chmod are allowed: Docker and
     Kubernetes mount secrets as root, with mode 0444.
     """
     status = path.stat()

@@ -47,7 +47,7 @@ class ConfigSource:
         """Fingerprints at the last reading, whether it succeeded or not."""
 
     def read(self) -> LoadedConfig:
-        """Read the file. Raises ConfigError if it is invalid."""
+        """Read the file. Raise ConfigError if it is invalid."""
         files = Files()
         try:
             before = self._fingerprint()

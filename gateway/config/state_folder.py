@@ -12,7 +12,7 @@ from gateway.config.types import Config
 
 
 def state_folder(config: Config, environ: Mapping[str, str]) -> Path | None:
-    """Return the folder for the state of one configuration, or None if it keeps none.
+    """Return the folder for the state of one configuration, or None if it keeps no state.
 
     The name contains a digest of the file's absolute path, so that two gateways on one machine do not share state.
     """

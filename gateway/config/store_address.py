@@ -13,13 +13,13 @@ class _UrlPassword(Secret):
     """The password in a store URL that is kept in a file. The file is read again at each connection."""
 
     def reread(self) -> Secret:
-        """Return the password that the file holds now. Raises ValueError if the file is unusable."""
+        """Return the password that the file holds now. Raise ValueError if the file is unusable."""
         assert self.path is not None
         return Secret(read_address(read_secret(self.path).reveal()).password)
 
 
 def store_address(config: Config) -> RedisAddress:
-    """Return the address of the configured Redis. Raises ValueError if the settings contradict each other."""
+    """Return the address of the configured Redis. Raise ValueError if the settings contradict each other."""
     address = read_address(config.store, next(iter(config.store_password), None), config.store_ca)
     address = structs.replace(address, sentinel_secret=next(iter(config.store_sentinel_password), None))
     path = config.store.path

@@ -1,8 +1,8 @@
 """The configuration as one frozen struct: every top-level key with its type, default, description and example.
 
-The structs of its parts are in listener.py, provider.py, model.py, key.py, limit.py and telemetry.py. The reader, the JSON
-Schema and docs/configuration.md follow these types. In their metadata, `form` names the format of a value (formats.py), and
-`short` the field that a value without a mapping sets.
+The structs of its parts are in listener.py, provider.py, model.py, key.py, limit.py and telemetry.py. The reader, the
+JSON Schema and docs/configuration.md follow these types. In their metadata, `form` names the format of a value
+(formats.py), and `short` names the field that a scalar in place of the mapping sets.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gateway.config.telemetry import MetricsConfig, TracesConfig
 
 
 class Config(Struct, frozen=True):
-    """A complete configuration. A reload creates a new one; calls in flight keep theirs."""
+    """A complete configuration. A reload creates a new one; calls in flight keep the old one."""
 
     path: Name = ""
     listen: Annotated[
@@ -50,7 +50,7 @@ class Config(Struct, frozen=True):
     store: Annotated[
         Annotated[Url, Meta(extra={"form": "store"})],
         Meta(
-            description="Where limits are counted: `memory://` for one process, a Redis URL for several, or "
+            description="Store that counts limits: `memory://` for one process, a Redis URL for several, or "
             "`file:PATH` of a file that contains the URL.",
             examples=["redis://redis:6379/0"],
         ),
@@ -66,7 +66,7 @@ class Config(Struct, frozen=True):
     store_sentinel_password: Annotated[
         Secrets,
         Meta(
-            description="Password of the Sentinels, if they require one. `store_password` is the one of their master.",
+            description="Password of the Sentinels, if they require one. `store_password` is that of their master.",
             examples=["${SENTINEL_PASSWORD}"],
         ),
     ] = ()
@@ -89,8 +89,8 @@ class Config(Struct, frozen=True):
     store_deadline: Annotated[
         Duration,
         Meta(
-            description="Maximum time for one decision of the store, at most 10s. After it, limits apply their "
-            "`outage` setting.",
+            description="Maximum time for one decision of the store, at most 10s. After this time, limits apply "
+            "their `outage` setting.",
             examples=["100ms"],
         ),
     ] = 0.05
@@ -115,8 +115,8 @@ class Config(Struct, frozen=True):
     models: Annotated[
         dict[str, ModelConfig],
         Meta(
-            description="Models that callers can ask for, by name. A name may end in `*`: `claude-*` is every name "
-            "with that prefix, `*` every other name.",
+            description="Models that callers can ask for, by name. A name may end in `*`: `claude-*` stands for "
+            "every name with that prefix, `*` for every other name.",
             examples=[{"gpt-4o": "openai/gpt-4o"}],
         ),
     ] = {}
@@ -146,15 +146,15 @@ class Config(Struct, frozen=True):
     grace: Annotated[
         Pause,
         Meta(
-            description="After SIGTERM, how long new calls are still accepted while `/readyz` returns 503, so that "
-            "load balancers can react.",
+            description="Time after SIGTERM for which new calls are still accepted while `/readyz` returns 503, so "
+            "that load balancers can react.",
             examples=["5s"],
         ),
     ] = 0.0
     drain: Annotated[
         Pause,
         Meta(
-            description="After `grace`, how long calls in flight may run before they are ended with an error.",
+            description="Time after `grace` for which calls in flight may run before they are ended with an error.",
             examples=["60s"],
         ),
     ] = 30.0
@@ -182,6 +182,14 @@ class Config(Struct, frozen=True):
         Meta(
             description="Browser origins that may call, or `*` for all. Default: none.",
             examples=[["https://app.example.com"]],
+        ),
+    ] = ()
+    hosts: Annotated[
+        tuple[Annotated[str, Meta(extra={"form": "host"})], ...],
+        Meta(
+            description="Names besides localhost by which callers reach a listener on loopback without keys. "
+            "Requests with another name in `Host` are rejected (403).",
+            examples=[["host.docker.internal"]],
         ),
     ] = ()
     tls: Annotated[

@@ -1,7 +1,7 @@
 """A YAML file as a tree of scalars, lists and mappings, each with its line and column.
 
-One document, without tags and repeated keys. Aliases count by their expanded size, so that a small file cannot grow
-large. Scalars stay text until their type is known, so `no` and `1e3` are not converted by accident.
+A file must be one document without tags or repeated keys. Aliases count by their expanded size, so that a small file
+cannot grow large. Scalars stay text until their type is known, so `no` and `1e3` are not converted by accident.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class YamlError(Exception):
-    """The text is not YAML that is accepted here. `place` is where reading stopped."""
+    """The text is not YAML, or uses a feature that is not supported. `place` is where reading stopped."""
 
     def __init__(self, message: str, place: Place) -> None:
         super().__init__(message)
@@ -72,7 +72,7 @@ Node = Scalar | Sequence | Mapping
 
 
 def parse(data: bytes) -> Node:
-    """Return the tree of one YAML document. Raises YamlError if it is invalid or too large."""
+    """Return the tree of one YAML document. Raise YamlError if it is invalid or too large."""
     if len(data) > MAX_BYTES:
         raise YamlError(f"the file is larger than {MAX_BYTES >> 20} MiB", Place(1, 1))
     text = _decode(data)
@@ -89,7 +89,7 @@ def parse(data: bytes) -> Node:
 
 
 def _decode(data: bytes) -> str:
-    """Decode UTF-8. Raises YamlError for other bytes and for characters that YAML forbids."""
+    """Decode UTF-8. Raise YamlError for other bytes and for characters that YAML forbids."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -105,12 +105,12 @@ def _decode(data: bytes) -> str:
 
 
 def _place_after(text: str) -> Place:
-    """Return the place after `text`."""
+    """Return the place directly after `text`."""
     return Place(text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1)
 
 
 def _check_events(text: str) -> None:
-    """Refuse, before building a tree, too much depth, too many values, tags and several documents."""
+    """Refuse excessive depth, too many values, tags and several documents before a tree is built."""
     depth = documents = 0
     for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
         place = _place(event)
@@ -146,7 +146,7 @@ class _Tree:
         if depth > MAX_DEPTH:
             raise YamlError("an alias contains itself, or is nested too deeply", place)
         if isinstance(node, yaml.ScalarNode):
-            plain = not node.style  # None or "", by the loader
+            plain = not node.style  # None or "", depending on the loader
             return Scalar(place, node.value, plain, plain and node.tag == _NULL)
         if isinstance(node, yaml.SequenceNode):
             return Sequence(place, tuple(self.node(item, depth + 1) for item in node.value))
@@ -171,7 +171,7 @@ class _Tree:
         return Mapping(_place(node), entries, tuple(repeated))
 
     def _merged(self, value: yaml.Node, depth: int) -> list[Mapping]:
-        """Return the mappings that `<<:` merges. Of several, the first has priority."""
+        """Return the mappings that `<<:` merges. If there are several, the first has priority."""
         merged = self.node(value, depth)
         parts = merged.items if isinstance(merged, Sequence) else (merged,)
         if not all(isinstance(part, Mapping) for part in parts):

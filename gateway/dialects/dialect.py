@@ -1,4 +1,4 @@
-"""What the gateway needs to know of an API that callers use, and the dialects without a form of their own."""
+"""The interface of a dialect, an API that callers use, and the dialects that keep OpenAI's format."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from providers.base import Operation, StreamDecoder
 
 
 class Dialect(Protocol):
-    """One API of the gateway. A new one is an object of this kind and a row in `gateway.dialects.DIALECTS`."""
+    """One API of the gateway.
+
+    To add an API, write an object with these members and add it to `gateway.dialects.DIALECTS`.
+    """
 
     @property
     def operation(self) -> Operation:
-        """What providers are asked for."""
+        """The operation that is requested from providers."""
         ...
 
     @property
@@ -35,7 +38,7 @@ class Dialect(Protocol):
         ...
 
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Return a decoder that gives chunks this form, after `inner` (if any) made OpenAI chunks of the events."""
+        """Return a decoder that converts chunks to this format, after `inner` (if any) has decoded the events."""
         ...
 
 

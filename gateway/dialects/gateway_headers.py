@@ -28,7 +28,7 @@ _RECEIPTS = {b"body": True, b"header": False}
 
 
 class GatewayHeaders(msgspec.Struct):
-    """What a call's `x-gateway-*` headers set."""
+    """The settings of a call's `x-gateway-*` headers."""
 
     strict: bool = False
     require_parameters: bool = False
@@ -36,7 +36,7 @@ class GatewayHeaders(msgspec.Struct):
 
 
 def read_gateway_headers(headers: Iterable[tuple[bytes, bytes]]) -> GatewayHeaders:
-    """Read the `x-gateway-*` headers of a request. Raises BadRequest for an unknown value."""
+    """Read the `x-gateway-*` headers of a request. Raise BadRequest for an unknown value."""
     settings = GatewayHeaders()
     for name, value in headers:
         if name == b"x-gateway-strict":
@@ -49,7 +49,7 @@ def read_gateway_headers(headers: Iterable[tuple[bytes, bytes]]) -> GatewayHeade
 
 
 def read_flag(name: bytes, value: bytes) -> bool:
-    """Read a boolean header. Raises BadRequest for any other value."""
+    """Read a boolean header. Raise BadRequest for any other value."""
     return _read(name, value, _BOOLEANS, "true or false (or 1, 0, ?1, ?0, yes, no)")
 
 

@@ -1,4 +1,7 @@
-"""Checks of `messages`: roles, content, and tool results after their calls. Only the checked fields are decoded."""
+"""Checks of `messages`: roles, content, and whether tool results follow their calls.
+
+Only the checked fields are decoded.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 def check_messages(source: bytes) -> None:
-    """Check the roles, the content and the tool results of a conversation. Raises BadRequest."""
+    """Check the roles, the content and the tool results of a conversation. Raise BadRequest."""
     try:
         messages = _decode_messages(source)
     except msgspec.ValidationError as error:
@@ -84,7 +87,7 @@ def _check_content(message: _Message, index: int) -> None:
 
 
 def _has_other_content(message: _Message) -> bool:
-    """Return whether an assistant message without content has something else."""
+    """Return whether an assistant message without content has another field, such as tool calls."""
     others = (message.function_call, message.refusal, message.reasoning_content, message.audio)
     return bool(message.tool_calls) or any(len(value) for value in others)
 

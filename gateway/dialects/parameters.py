@@ -1,6 +1,6 @@
 """Checks of a caller's parameters before a provider is known: types, ranges and forbidden fields.
 
-What a single provider does not support is checked by that provider's rules (providers.rules).
+Each provider's rules (providers.rules) check for parameters that the provider does not support.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ CHECKS: dict[str, Check] = {
 
 
 def check_parameters(body: Body) -> None:
-    """Check every known field without changing it. Raises BadRequest for the first invalid one."""
+    """Check every known field without changing it. Raise BadRequest for the first invalid one."""
     for name in body:
         check = CHECKS.get(name)
         if check is not None:
@@ -239,7 +239,7 @@ def check_parameters(body: Body) -> None:
 
 
 def read_model(body: Body) -> str:
-    """Return the model of a body. Raises BadRequest if there is none."""
+    """Return the model of a body. Raise BadRequest if there is none."""
     try:
         model = body.get("model")
     except msgspec.DecodeError as error:

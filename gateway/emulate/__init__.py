@@ -1,1 +1,1 @@
-"""Features the gateway supplies when a provider lacks them: stop strings, JSON mode, several choices, token probabilities."""
+"""Emulation of features that a provider lacks: stop strings, JSON mode, several choices, token probabilities."""

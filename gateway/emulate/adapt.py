@@ -1,6 +1,6 @@
-"""Adapts a request body to one target: the provider's rules, and what the gateway emulates beyond them.
+"""Adapts a request body to one target: the provider's rules, and the features that the gateway emulates.
 
-Attempts adapt what they send; the router and `explain` adapt a copy to see what would be lost.
+Attempts adapt the body that they send; the router and `explain` adapt a copy to see what would be lost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from providers.base import Adjustment, Body, Operation, Options, Target
 
 
 class AdaptedBody(NamedTuple):
-    """A body that a target accepts, and what its answer is used for."""
+    """A body that a target accepts, and how its answer is processed."""
 
     body: Body
     options: Options
@@ -26,7 +26,7 @@ class AdaptedBody(NamedTuple):
 def adapt_body(
     body: Body, target: Target, operation: Operation, *, strict: bool, stream: bool = False, may_repair: bool = False
 ) -> AdaptedBody:
-    """Adapt `body`, which may be changed in place; Refusal if the target cannot honour it."""
+    """Adapt `body`, which may be changed in place. Raise Refusal if the target cannot honour it."""
     if operation == "logits" and not logits.is_native(target.kind):
         options, request = Options(strict), logits.read_request(body)
         chat = logits.to_chat(body, request)

@@ -1,7 +1,7 @@
-"""`n` choices from a provider that returns one: several upstream requests side by side, their answers merged.
+"""`n` choices from a provider that returns one: several parallel upstream requests, whose answers are merged.
 
-Before the first byte, one failure ends all requests and is the failure of the call; after it, it becomes an error event. Prompt
-tokens are added up, because each request bills them.
+A failure of one request ends all of them. Before the first byte it is the failure of the call; later it becomes an
+error event. Prompt tokens are added up, because each request bills them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 MAX_PIECES_AHEAD = 4
-"""How far an upstream stream may be ahead of the caller and of streams that have not begun, so that none crowds out another."""
+"""Pieces by which a stream may be ahead of the caller and of streams that have not begun. Keeps the streams in step."""
 
 
 async def gather_all(calls: Sequence[Awaitable[T]]) -> list[T]:
@@ -44,9 +44,10 @@ Pump = Callable[[int, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 
 
 async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]]:
-    """Yield the pieces of `count` streams as they come, after each stream has its first. `pump(index, put)` reads one to its end.
+    """Yield the pieces of `count` streams as they arrive, once each stream has its first.
 
-    A failure of one stream ends all and is raised here. Closing the iterator ends all as well.
+    `pump(index, put)` reads one stream to its end. A failure of one stream ends all and is raised here. Closing the
+    iterator ends all as well.
     """
     queue: asyncio.Queue[tuple[int, bytes | BaseException | None]] = asyncio.Queue()
     room = [asyncio.Semaphore(MAX_PIECES_AHEAD) for _ in range(count)]
@@ -99,7 +100,7 @@ def merge_answers(answers: Sequence[bytes]) -> bytes:
 
 
 def last_with_all_usage(answers: Sequence[bytes]) -> bytes:
-    """Return the last of several answers to one call, with the usage of all if each reported one."""
+    """Return the last of several answers to one call, with the total usage if each answer reported its own."""
     decoded = [_decode(answer) for answer in answers]
     usages = [usage for answer in decoded if (usage := answer.get("usage"))]
     if len(usages) < len(decoded):
@@ -131,7 +132,7 @@ def sum_usages(usages: Sequence[Usage | None]) -> Usage | None:
 
 
 class MergedStream:
-    """Merges the chunks of several streams with one choice each: one identity, each stream's own index, usage held back."""
+    """Merges the chunks of several streams with one choice each: one identity, an index per stream, usage held back."""
 
     def __init__(self) -> None:
         self.identity: dict[str, Any] = {}
@@ -139,7 +140,7 @@ class MergedStream:
         self.usages: dict[int, dict[str, Any]] = {}
 
     def rewrite(self, at: int, events: bytes) -> bytes:
-        """Return what to send for events of one stream."""
+        """Return the chunks to send for events of one stream."""
         out = []
         for event in events.split(b"\n\n"):
             if event:
@@ -162,7 +163,7 @@ class MergedStream:
         return chunk.encode()
 
     def usage_event(self, count: int) -> bytes:
-        """Return the last chunk with the usage of all streams; nothing unless each reported one."""
+        """Return the last chunk with the usage of all streams, or b"" unless each stream reported its usage."""
         if len(self.usages) < count:
             return b""
         chunk = {**self.identity, "object": "chat.completion.chunk", "choices": []}

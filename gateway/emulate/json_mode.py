@@ -1,11 +1,11 @@
-"""JSON mode with one meaning on every provider: requested by an instruction if necessary, and validated.
+"""JSON mode with the same meaning on every provider: requested by an instruction if necessary, and validated.
 
 instructed   the provider's rules dropped or downgraded response_format: a system message requests JSON, the answer is validated
 cut          512 blank characters in a row end an answer (models in JSON mode may write white space until the limit)
 flagged      JSON that the output limit cut off, or an invalid answer, is returned as it is, with a warning
-repaired     with `json_repair: true`, one more request says what was wrong; JSON answers only, as a stream is already sent
+repaired     with `json_repair: true`, one more request names the error; JSON answers only, as a stream is already sent
 
-No I/O. Used only for calls with response_format.
+This module does no I/O. It is used only for calls with response_format.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class JsonFormat(msgspec.Struct, frozen=True):
             return "it is not JSON"
         if self.schema is not None:
             return find_error(value, self.schema)
-        return None if type(value) is dict else "it is no JSON object"
+        return None if type(value) is dict else "it is not a JSON object"
 
     def instruction(self) -> str:
         """Return the instruction for a model without a JSON mode."""
@@ -68,7 +68,10 @@ def read_format(body: Body) -> JsonFormat | None:
 
 
 def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = False) -> tuple[Body, list[Adjustment], JsonValidator | None]:
-    """Apply the provider's rules. Return the body, its adjustments and the validator of the answer; Refusal as the rules say."""
+    """Apply the provider's rules.
+
+    Return the body, its adjustments and the validator of the answer. Raise Refusal if the rules do.
+    """
     kind = target.kind
     asked = read_format(body) if PARAM in body and options.operation == "chat" else None
     if asked is None:
@@ -81,7 +84,8 @@ def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = Fa
         note = _instruct(body, asked)
         adjustments = [note, *kind.adapt(body, target, options)]
         return body, adjustments, JsonValidator(asked, given, is_checked=True, may_repair=may_repair)
-    return body, adjustments, JsonValidator(asked, given, is_checked=may_repair and not lost, may_repair=may_repair)
+    checked = (may_repair and not lost) or any(item.param == PARAM and item.action == "enforce_locally" for item in adjustments)
+    return body, adjustments, JsonValidator(asked, given, is_checked=checked, may_repair=may_repair)
 
 
 def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
@@ -93,7 +97,8 @@ def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
         body.set("messages", [joined, *messages[1:]])
     else:
         body.set("messages", [{"role": "system", "content": asked.instruction()}, *messages])
-    return Adjustment("messages[0]", "set_default", why="asks for JSON, as response_format is not honoured upstream; the answer is checked")
+    why = "an instruction requests JSON, because response_format is not honoured upstream; the answer is checked"
+    return Adjustment("messages[0]", "set_default", why=why)
 
 
 class JsonValidator:
@@ -106,7 +111,7 @@ class JsonValidator:
         self._given = original
         self._checked = is_checked
         self.error: str | None = None
-        """What was wrong with the last answer checked, if a repair could help."""
+        """The error of the last answer checked, if a repair could help."""
         self.notes: list[Adjustment] = []
         """The notes on that answer."""
 
@@ -116,7 +121,7 @@ class JsonValidator:
             return _warn(CUT_OFF)
         if self._checked and finish == "stop":
             self.error = self.format.find_error(text)
-            return _warn(f"the answer is not what was asked for: {self.error}") if self.error else None
+            return _warn(f"the answer is not the requested JSON: {self.error}") if self.error else None
         return None
 
     def check_answer(self, answer: bytes) -> tuple[bytes, list[Adjustment]]:
@@ -140,7 +145,7 @@ class JsonValidator:
         return (_encode(decoded) if changed else answer), notes
 
     def repair_request(self, answer: bytes) -> Body:
-        """Return the caller's request with the invalid answer and what was wrong with it appended."""
+        """Return the caller's request, followed by the invalid answer and its error."""
         said = _decode(answer)["choices"][0]["message"]["content"]
         wrong = f"That was not valid: {self.error}. {self.format.instruction()}"
         body = self._given.copy()
@@ -166,7 +171,7 @@ class _ChoiceText:
         self.is_over = False
 
     def feed(self, text: str) -> str:
-        """Return the part of `text` to show: everything, or what precedes too many blanks in a row."""
+        """Return the part of `text` to show: all of it, or the part before too many blanks in a row."""
         size = len(text) - len(text.lstrip(_BLANK))
         if self.blanks + size > MAX_BLANKS:
             self.is_over = True
@@ -180,7 +185,7 @@ class _ChoiceText:
 
 
 class JsonStream(ChunkFilter):
-    """A stream decoder that validates JSON mode, after `inner` (if any) made OpenAI chunks of the events."""
+    """A stream decoder that validates JSON mode, after `inner` (if any) has converted the events to OpenAI chunks."""
 
     def __init__(self, inner: StreamDecoder | None, watch: JsonValidator, choices: int) -> None:
         super().__init__(inner)

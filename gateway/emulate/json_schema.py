@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 DEEPEST = 64
-"""How many levels of nesting and references are followed. Deeper values are not checked."""
+"""Maximum number of levels of nesting and references that are followed. Deeper values are not checked."""
 
 _IS: Mapping[str, Callable[[Any], bool]] = {
     "object": lambda value: type(value) is dict,
@@ -26,13 +26,13 @@ _IS: Mapping[str, Callable[[Any], bool]] = {
 
 
 def find_error(value: Any, schema: Any) -> str | None:
-    """Return what is wrong with `value` and where, as `$.name[0] must be ...`; None if nothing is found."""
+    """Return the first error in `value` with its place, such as `$.name[0] must be ...`, or None."""
     return _check(value, schema, schema, "$", 0)
 
 
 def _check(value: Any, schema: Any, root: Any, at: str, depth: int) -> str | None:
     if schema is False:
-        return f"{at} must not be there"
+        return f"{at} is not allowed"
     if type(schema) is not dict or depth > DEEPEST:
         return None
     if type(schema.get("$ref")) is str:
@@ -47,7 +47,7 @@ def _check(value: Any, schema: Any, root: Any, at: str, depth: int) -> str | Non
 
 
 def _follow(ref: str, root: Any) -> Any:
-    """Return the schema that a reference inside the document means. For any other, None, which checks nothing."""
+    """Return the schema that a reference inside the document refers to, or None for other references."""
     found = root
     for step in ref.split("/")[1:] if ref.startswith("#") else ("",):
         name = step.replace("~1", "/").replace("~0", "~")
@@ -107,7 +107,7 @@ def _check_object(value: dict[str, Any], schema: dict[str, Any], root: Any, at: 
     others = schema.get("additionalProperties") if "patternProperties" not in schema else None
     for name, one in value.items():
         if others is False and name not in known:
-            return f"{at} has '{name[:64]}', which the schema does not know"
+            return f"{at} has '{name[:64]}', which the schema does not allow"
         wrong = _check(one, known.get(name, others), root, f"{at}.{name[:64]}", depth)
         if wrong:
             return wrong
@@ -122,7 +122,7 @@ def _check_any(value: Any, schema: dict[str, Any], root: Any, at: str, depth: in
     if schemas := _list(schema, "anyOf"):
         found = [_check(value, one, root, at, depth) for one in schemas]
         if None not in found:
-            return f"{at} fits none of anyOf (the first says: {found[0]})"
+            return f"{at} fits none of anyOf (the first error: {found[0]})"
     if schemas := _list(schema, "oneOf"):
         fitting = [_check(value, one, root, at, depth) for one in schemas].count(None)
         if not fitting:

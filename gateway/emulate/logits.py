@@ -1,7 +1,7 @@
 """Next-token probabilities on providers without an operation for them: one output token with its alternatives.
 
 native     the provider has the operation (Goodfire): nothing here is used
-stepwise   the provider has a way of its own over several requests (the embedded engine): exact
+stepwise   the provider has its own method over several requests (the embedded engine): exact
 emulated   `logprobs` with `top_logprobs` of a chat completion of one token: no more tokens than the provider lists
 """
 
@@ -62,20 +62,20 @@ def to_chat(body: Body, asked: LogitsRequest) -> Body:
 
 
 def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) -> list[Adjustment]:
-    """Apply the provider's rules; Refusal if they drop the probabilities, or in strict mode list too few."""
+    """Apply the provider's rules. Raise Refusal if they drop the probabilities, or in strict mode list too few."""
     exact = target.kind.probabilities is not None
     if not exact and asked.top_k is not None and asked.top_k > MAX_LISTED and options.strict:
-        raise Refusal(f"'top_k' over {MAX_LISTED} is not to be had from {target.name}.", "top_k")
+        raise Refusal(f"'top_k' above {MAX_LISTED} is not supported by {target.name}.", "top_k")
     adjustments = target.kind.adapt(chat, target, options)
     if not exact and asked.top_k is not None and asked.top_k > MAX_LISTED:
         adjustments.append(Adjustment("top_k", "clamp", from_=asked.top_k, to=MAX_LISTED, why="it lists no more alternatives"))
     if any(one.param == "logprobs" and one.action == "drop" for one in adjustments):
-        raise Refusal(f"{target.name} gives no token probabilities.", None, "unsupported_operation")
+        raise Refusal(f"{target.name} does not support token probabilities.", None, "unsupported_operation")
     return [one for one in adjustments if one.param not in ("max_tokens", "logprobs", "temperature")]
 
 
 def from_chat(answer: bytes, asked: LogitsRequest) -> tuple[bytes, list[Adjustment]]:
-    """Return the probabilities that an answer of one token lists. Other entries are named as unknown, not invented."""
+    """Return the probabilities that an answer of one token lists. Other entries are listed as unknown."""
     try:
         listed = _decode(answer)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         found = {one["token"]: math.exp(one["logprob"]) for one in listed}
@@ -99,7 +99,7 @@ def encode_answer(found: dict[str, float], top_k: int | None, *, emulated: bool 
 
 
 def first_token_notes(partial: Sequence[str], target: Target, *, strict: bool) -> list[Adjustment]:
-    """Return a note on each entry of several tokens, which counts by its first; Refusal in strict mode."""
+    """Return a note on each entry of several tokens, which counts by its first. Raise Refusal in strict mode."""
     if partial and strict:
         raise Refusal(
             f"'filter_vocabulary' has entries of more than one token at {target.name}: {', '.join(map(repr, partial[:5]))}.",

@@ -1,4 +1,4 @@
-"""Stop strings with one meaning on every provider: the text ends before the stop, in answers and in streams.
+"""Stop strings with the same meaning on every provider: the text ends before the stop, in answers and in streams.
 
 Providers disagree (Fireworks documents that the stop stays in the text, OpenAI removes it), so the text of a call with stop strings
 is searched here. A stream holds back only what could still become a stop string.
@@ -31,7 +31,7 @@ class StopFilter:
         self.matched_stop: str | None = None
 
     def feed(self, text: str) -> str:
-        """Return the text to show now; nothing more after a stop string."""
+        """Return the text to show now, or "" after a stop string."""
         if self.matched_stop is not None:
             return ""
         text = self._held + text
@@ -45,7 +45,7 @@ class StopFilter:
         return text[: len(text) - held]
 
     def flush(self) -> str:
-        """Return the text that was held back, because no more comes."""
+        """Return the text that was held back, at the end of the stream."""
         held, self._held = self._held, ""
         return held
 
@@ -59,7 +59,10 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class StopStream(ChunkFilter):
-    """A stream decoder that ends each choice at its stop string, after `inner` (if any) made OpenAI chunks of the events."""
+    """A stream decoder that ends each choice at its stop string.
+
+    `inner`, if any, converts events to OpenAI chunks first.
+    """
 
     def __init__(self, inner: StreamDecoder | None, stops: Sequence[str], choices: int, *, keep: bool) -> None:
         super().__init__(inner)

@@ -33,7 +33,7 @@ def explain(
     headers: Mapping[str, str],
     key: VirtualKey | None = None,
 ) -> dict[str, Any]:
-    """Return route and upstream requests for a chat body. Raises the GatewayError that a caller would get."""
+    """Return route and upstream requests for a chat body. Raise the GatewayError that a caller would get."""
     try:
         return _explain(router, config, fit, parse_body(source), headers, key)
     except msgspec.DecodeError as error:
@@ -59,7 +59,7 @@ def _explain(
 
 
 def _context_plan(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> FitRequest | None:
-    """Return what the gateway would do about the context window, without counting tokens. None: nothing."""
+    """Return how the gateway would handle the context window, without counting tokens. None: no handling."""
     context = candidate.settings.context
     if context is None and OVERFLOW_PARAM not in body and PROMPT_LIMIT_PARAM not in body:
         return None

@@ -51,8 +51,8 @@ def plan_route(
 ) -> dict[str, Any]:
     """Return the route of a model as a tree, and how one call for each of `bodies` is routed.
 
-    The tree is that of the first body. `views` is the health of a running gateway's targets: those in cooldown come
-    last, as for calls. Raises the GatewayError that a caller would get.
+    The tree is that of the first body. `views` is the health of a running gateway's targets: targets in cooldown come
+    last, as for real calls. Raise the GatewayError that a caller would get.
     """
     not_live = {view.target: view for view in views or () if view.state != "live"}
     if views is not None:
@@ -146,7 +146,7 @@ class _Tree:
     """Builds the nodes of a route's tree as plain values for JSON."""
 
     def __init__(self, router: Router, query: RouteQuery, not_live: Mapping[str, TargetView] | None) -> None:
-        """`not_live` has the targets in cooldown or being probed; None without a running gateway."""
+        """`not_live` contains the targets in cooldown or being probed; None without a running gateway."""
         self._router = router
         self._query = query
         self._not_live = not_live or {}

@@ -1,1 +1,1 @@
-"""The callers' side of the wire: listeners, connections, requests and responses. Imports only `config` and `errors`; knows no calls."""
+"""The callers' side of the wire: listeners, connections, requests and responses. Imports only `config` and `errors`."""

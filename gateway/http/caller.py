@@ -21,8 +21,9 @@ from gateway.http.json_body import Receive
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_UNSENT_BYTES = 16 * 1024
-"""Unsent bytes of a stream, besides those in the kernel, above which the upstream is no longer read."""
+"""Unsent bytes of a stream, in addition to those in the kernel, above which the upstream is no longer read."""
 HEARTBEAT_EVENT = b": keepalive\n\n"
+HALF_CLOSED_HEARTBEAT_S = 0.5
 MIN_BODY_BYTES_PER_S = 4096
 """Minimum rate of a request body that takes longer than its deadline."""
 
@@ -77,7 +78,7 @@ class Caller:
         self._receive = receive
         self._send = send
         self._cycle = cycle if type(cycle := getattr(send, "__self__", None)) is RequestCycle else None
-        """Our own request cycle, unless middleware wraps it. Its methods avoid building an ASGI message."""
+        """The gateway's own request cycle, unless middleware wraps it. Its methods avoid building an ASGI message."""
         self._deadlines = deadlines
         self._task = self._cycle.task if self._cycle is not None else asyncio.current_task()
         self._listener: asyncio.Task[None] | None = None
@@ -86,18 +87,21 @@ class Caller:
         self._body_bytes = 0
         self._started_at = self._active_at = time.monotonic()
         self.reading_body = True
-        """The body is still being read; meanwhile, reading it is what detects a disconnect."""
+        """Whether the body is still being read. During that time, reading it detects a disconnect."""
         self.head_sent = False
-        """The response head was sent."""
+        """Whether the response head was sent."""
         self.streaming = False
         self.finished = False
         self.disconnected = False
-        """The caller disconnected before the response was complete."""
+        """Whether the caller disconnected before the response was complete."""
         self.stalled = False
-        """The caller was disconnected because it stopped sending or reading for too long."""
+        """Whether the caller was disconnected because it stopped sending or reading for too long."""
 
     def take_body(self) -> bytes | None:
-        """Return the whole request body if it has arrived, else None: then read it with `receive`."""
+        """Return the whole request body if it has arrived.
+
+        Else return None; the body must then be read with `receive`.
+        """
         return self._cycle.take_body() if self._cycle is not None else None
 
     async def receive(self) -> MutableMapping[str, Any]:
@@ -160,9 +164,14 @@ class Caller:
                 self.stalled = True
                 self.abort()
                 self._cancel()
-        elif self.streaming and silence > self._deadlines.heartbeat:
+        elif self.streaming and silence > self._heartbeat_interval():
             self._active_at = now
             self._heartbeat = asyncio.get_running_loop().create_task(self._send_heartbeat())
+
+    def _heartbeat_interval(self) -> float:
+        """Return the longest silence of the stream. It is short for a caller that may have left: only a write can tell."""
+        half_closed = self._cycle is not None and self._cycle.half_closed
+        return min(HALF_CLOSED_HEARTBEAT_S, self._deadlines.heartbeat) if half_closed else self._deadlines.heartbeat
 
     async def _send_heartbeat(self) -> None:
         """Send a comment, unless a write began or the stream ended since the heartbeat became due."""

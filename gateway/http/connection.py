@@ -5,91 +5,106 @@ errors in plain text.
 
     too late      the head is incomplete some time after the connection opened     408; closed silently if nothing arrived
                   or its first byte arrived
-    too large     more than 16 KiB or 100 headers                                  431
-    malformed     no valid Host header, a WebSocket upgrade, a parser error        400, 426
+    too large     more than 16 KiB or 100 headers, in heads or trailers;           431
+                  chunk extensions or very small chunks of that size
+    malformed     no valid Host header, an encoding besides chunked,               400, 426
+                  a WebSocket handshake, a parser error
+    not local     on a listener without keys: see gateway.http.page_guard          403
 
 The error has OpenAI's shape, and the connection is closed after it. A response in flight on the connection is finished first.
+Offers to upgrade to other protocols are ignored.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.errors import GatewayError
+from gateway.http.chunk_framing import NO_TRAILERS, ChunkFraming
 from gateway.http.cycle import RequestCycle
-from gateway.http.request_id import next_id
+from gateway.http.head import check_head, split_url, without_offer
+from gateway.http.page_guard import PageGuard
+from gateway.http.rejection import (
+    CHUNKS_TOO_LARGE,
+    HEAD_TIMEOUT,
+    HEAD_TOO_LARGE,
+    MAX_HEAD_BYTES,
+    Problem,
+    RejectedRequestError,
+    error_response,
+    problem_of,
+)
 
-MAX_HEAD_BYTES = 16 << 10
-MAX_HEADERS = 100
 LINGER_S = 1.0
 """Seconds to keep reading and discarding input after an error, so that the error reaches the caller."""
+MAX_LINGER_BYTES = 1 << 20
+"""Bytes to discard meanwhile."""
+TOO_LARGE_LINGER_S = 5.0
+"""The same after a 413: proxies forward it only once they have sent the whole body."""
+MAX_TOO_LARGE_LINGER_BYTES = 256 << 20
+READ_ON_S = 5.0
+MAX_READ_ON_BYTES = 64 << 10
+"""Bytes and seconds for the rest of a request body after its response, so that the connection can serve another request."""
 MAX_BUFFERED_BODY_BYTES = 64 << 10
 """Bytes of a request body that are buffered before the application asks for them."""
 KEEP_ALIVE_S = 75.0
 """Seconds that an idle connection is kept open: longer than common proxies keep theirs, so that they close first."""
-MAX_CACHED_URLS = 256
-MAX_CACHED_URL_BYTES = 256
+PROBE_DELAYS_S = (0.05, 15.0)
+"""Seconds between interim responses to a caller that has closed its writing side; the last delay is repeated."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
-_url_cache: dict[bytes, tuple[str, bytes, bytes]] = {}
-_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+\Z")
-_H2C_OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c(?=[ \t]*(\r\n|\Z))", re.IGNORECASE)
-
-Problem = tuple[int, str, str]
-"""Status, code, message."""
-INVALID_HTTP: Problem = (400, "invalid_http", "The request is not valid HTTP.")
-HEAD_TIMEOUT: Problem = (408, "request_timeout", "The request headers did not arrive in time.")
-HEAD_TOO_LARGE: Problem = (431, "headers_too_large", f"Request headers exceed {MAX_HEAD_BYTES >> 10} KiB or {MAX_HEADERS} fields.")
-INVALID_HOST: Problem = (400, "invalid_host", "Exactly one valid Host header is required.")
-UPGRADE_UNSUPPORTED: Problem = (426, "upgrade_not_supported", "WebSocket is not supported. Use HTTP/1.1.")
-
-
-class _DiscardedTrailers(list[tuple[bytes, bytes]]):
-    """Discards trailers."""
-
-    def append(self, header: tuple[bytes, bytes]) -> None:
-        """Discard the trailer."""
-
-
-_TRAILERS = _DiscardedTrailers()
-
-
-class RejectedHeadError(Exception):
-    """Raised in a parser callback to stop the parser. The connection holds the problem."""
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class CallerConnection(HttpToolsProtocol):
     """One caller's connection. It starts no timers: `close_overdue` checks all connections about once a second."""
 
-    def __init__(self, *args: Any, on_reject: Callable[[str], None] | None = None, **kwargs: Any) -> None:
-        """`on_reject` is called with the code of each rejection, or with `idle` if the connection is closed without a request."""
+    def __init__(
+        self,
+        *args: Any,
+        on_reject: Callable[[str], None] | None = None,
+        guard: PageGuard | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`on_reject` is called with the code of each rejection, or with `idle` if no request was sent.
+
+        `guard` holds the rules that keep web pages away.
+        """
         super().__init__(*args, **kwargs)
         self._on_reject = on_reject
+        self._guard = guard or PageGuard()
         self.awaits_head = True
-        """The connection waits for a request head. An idle connection that already served a request does not."""
+        """Whether the connection waits for a request head.
+
+        An idle connection that already served a request does not.
+        """
         self.head_begun = False
         self.awaited_since = 0.0
         self._in_body = False
         self._head_size = 0
         """Bytes received of a head that is still incomplete."""
-        self._problem: Problem | None = None
         self._pending_rejection: Problem | None = None
         self._rejected = False
-        self._expects_continue = False
+        """All further input is discarded."""
+        self._discardable = MAX_LINGER_BYTES
+        """Bytes that may still be discarded before the connection is closed."""
+        self._read_on = 0
+        """Bytes of a body that may still be read although its response is complete."""
+        self._framing: ChunkFraming | None = None
+        """None: the body is not chunked."""
+        self._offered_head: bytes | None = None
+        """A head that offered an upgrade, without the offer: it is parsed again."""
         self._current: RequestCycle | None = None
         self.url = b""
         self.idle_since = 0.0
         """When the last response was finished."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the current request that its caller disconnected, and release the parser."""
+        """Notify the current request of the disconnect, and release the parser."""
         self.connections.discard(self)
         cycle = self._current
         if cycle is not None:
@@ -102,19 +117,76 @@ class CallerConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse bytes from the caller, unless the connection was rejected."""
         if self._rejected:
+            self._discard(len(data))
             return
         if not self._in_body:
             self._head_size += len(data)
-            if data.find(b"h2c", 0, data.find(b"\r\n\r\n")) >= 0:
-                data = _without_h2c_offer(data)
+        before, end = self._current, 0
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # an offered upgrade is fine: the request is served over HTTP/1.1
-        except httptools.HttpParserError:
-            self.reject(self._problem or INVALID_HTTP)
-        if self._head_size > MAX_HEAD_BYTES and not self._in_body and not self._rejected:
+        except httptools.HttpParserUpgrade as offer:
+            end = offer.args[0]
+        except httptools.HttpParserError as error:
+            self.reject(problem_of(error))
+        if self._offered_head is not None:
+            self._ignore_offers(memoryview(data)[end:])
+        if self._in_body:
+            if before is self._current:  # all of it belongs to the same body
+                self._check_body(len(data))
+        elif self._head_size > MAX_HEAD_BYTES and not self._rejected:
             self.reject(HEAD_TOO_LARGE)
+
+    def _ignore_offers(self, rest: memoryview) -> None:
+        """Parse the head again without its offer, then the rest, which the parser would take for the other protocol."""
+        try:
+            while self._offered_head is not None:
+                head, self._offered_head = self._offered_head, None
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
+                try:
+                    self.parser.feed_data(rest)
+                except httptools.HttpParserUpgrade as offer:
+                    rest = rest[offer.args[0] :]
+        except httptools.HttpParserError as error:
+            self.reject(problem_of(error))
+
+    def _check_body(self, size: int) -> None:
+        """Bound the rest of a body whose response is complete, and the framing of a chunked one."""
+        cycle = self._current
+        if self._rejected or cycle is None:
+            return
+        if cycle.response_complete:
+            self._read_on -= size
+            if self._read_on < 0:
+                self._linger()
+        elif self._framing is not None and self._framing.is_too_large(size):
+            self.reject(CHUNKS_TOO_LARGE)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection if the caller has sent a complete request: it may only have closed its writing side.
+
+        A caller of HTTP/1.0 cannot be probed, and TLS has no half-closed state: they count as disconnected.
+        """
+        cycle = self._current
+        if self._rejected and self._pending_rejection is None:
+            return False
+        if cycle is None or cycle.response_complete or self._in_body or self.scheme == "https":
+            return False
+        if cycle.scope["http_version"] == "1.0":
+            return False
+        if self._pending_rejection is None:
+            cycle.keep_alive = False
+        cycle.half_closed = True
+        self._probe(cycle, 0)
+        return True
+
+    def _probe(self, cycle: RequestCycle, count: int) -> None:
+        """Send an interim response. If the caller has closed the connection as a whole, the second one fails."""
+        if cycle.response_started or cycle.disconnected or self.pipeline or self.transport.is_closing():
+            return
+        self.transport.write(_CONTINUE)
+        self.loop.call_later(PROBE_DELAYS_S[min(count, len(PROBE_DELAYS_S) - 1)], self._probe, cycle, count + 1)
 
     def on_message_begin(self) -> None:
         """Reset the state of the head: the first byte of a request has arrived."""
@@ -130,19 +202,23 @@ class CallerConnection(HttpToolsProtocol):
         """Reject the head, or start its request as soon as the previous response on this connection is complete."""
         self.awaits_head, self.awaited_since, self._head_size = False, 0.0, 0
         version, parser = self.parser.get_http_version(), self.parser
-        self._problem = self._check_head(version)
-        if self._problem is not None:
-            raise RejectedHeadError
+        problem, expects_continue, is_chunked = check_head(self.headers, self.url, version, self._guard.rules)
+        if problem is not None:
+            raise RejectedRequestError(problem)
+        if parser.should_upgrade():
+            self._offered_head = without_offer(parser.get_method(), self.url, version, self.headers)
+            return
         self._in_body = True
-        path, raw_path, query = _split_url(self.url)
+        path, raw_path, query = split_url(self.url)
         scope = {
             "type": "http", "asgi": _ASGI, "http_version": version, "method": parser.get_method().decode("ascii"), "scheme": self.scheme,
             "path": path, "raw_path": raw_path, "query_string": query, "root_path": "", "headers": self.headers,
             "server": self.server, "client": self.client, "state": {},
         }  # fmt: skip
         keep_alive = version != "1.0" and parser.should_keep_alive()
-        cycle = RequestCycle(self, scope, keep_alive=keep_alive, expects_continue=self._expects_continue)
-        self.headers = _TRAILERS
+        cycle = RequestCycle(self, scope, keep_alive=keep_alive, expects_continue=expects_continue)
+        self._framing = ChunkFraming() if is_chunked else None
+        self.headers = self._framing.trailers if self._framing is not None else NO_TRAILERS
         previous, self._current = self._current, cycle
         if previous is None or previous.response_complete:
             self._start(cycle)
@@ -157,11 +233,18 @@ class CallerConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Buffer a piece of the request body. Discard it if the response is already complete."""
         cycle = self._current
+        if self._framing is not None:
+            self._framing.add_body(len(body))
         if cycle is not None and not cycle.response_complete:
-            cycle.body = cycle.body + body if cycle.body else body
+            cycle.add_body(body)
             if len(cycle.body) > MAX_BUFFERED_BODY_BYTES:
                 self.flow.pause_reading()
             cycle.notify()
+
+    def on_chunk_header(self) -> None:
+        """Count a chunk of the request body. Only the end of a segment shows what else it contained."""
+        if self._framing is not None:
+            self._framing.begin_chunk()
 
     def on_message_complete(self) -> None:
         """Mark the request as complete. Bytes from now on belong to the next head."""
@@ -189,16 +272,44 @@ class CallerConnection(HttpToolsProtocol):
             self._start(cast("RequestCycle", cycle))
             return
         self.idle_since = time.monotonic()
-        if self._pending_rejection is not None:
+        if self._in_body:
+            self._read_rest()
+        elif self._pending_rejection is not None:
             problem, self._pending_rejection = self._pending_rejection, None
             self.reject(problem)
+
+    def _read_rest(self) -> None:
+        """Read some more of a body whose response is complete, so that the caller gets the response before the end."""
+        cycle = cast("RequestCycle", self._current)
+        cycle.body = b""
+        if cycle.keep_alive:
+            self._read_on = MAX_READ_ON_BYTES
+        elif cycle.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            declared = dict(cycle.scope["headers"]).get(b"content-length", b"0")
+            self._discardable += min(int(declared), MAX_TOO_LARGE_LINGER_BYTES)
+            self._linger(TOO_LARGE_LINGER_S)
+        else:
+            self._linger()
+
+    def _linger(self, seconds: float = LINGER_S) -> None:
+        """Discard input for a while, then close. To close at once would reset the connection and lose the response."""
+        self._rejected = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(seconds, self.transport.close)
+
+    def _discard(self, size: int) -> None:
+        """Count discarded input; abort the connection of a caller that goes on sending."""
+        self._discardable -= size
+        if self._discardable < 0:
+            self.transport.abort()
 
     def close_if_overdue(self, now: float, deadline: float) -> None:
         """Close the connection if it was idle for too long or its head is `deadline` seconds late; send a 408 if part of it arrived."""
         if self._rejected or self.transport is None or self.transport.is_closing() or self._is_busy():
             return
         if not self.awaits_head:
-            if self.idle_since and now - self.idle_since > KEEP_ALIVE_S:
+            if self.idle_since and now - self.idle_since > (READ_ON_S if self._in_body else KEEP_ALIVE_S):
                 self.transport.close()
             return
         if not self.awaited_since:
@@ -214,6 +325,9 @@ class CallerConnection(HttpToolsProtocol):
         """Send an error and close the connection, after the response in flight if there is one."""
         self._rejected = True
         cycle = self._current
+        if cycle is not None and cycle.response_complete and self._in_body:
+            self._linger()  # the request has its response
+            return
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:
                 self._pending_rejection = problem
@@ -224,12 +338,8 @@ class CallerConnection(HttpToolsProtocol):
                 self.transport.abort()
                 return
         self._report_rejection(problem[1])
-        self.transport.write(_error_response(problem))
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self.loop.call_later(LINGER_S, self.transport.close)
-        else:
-            self.transport.close()
+        self.transport.write(error_response(problem))
+        self._linger()
 
     def _is_busy(self) -> bool:
         """Return whether a response is in flight."""
@@ -238,59 +348,3 @@ class CallerConnection(HttpToolsProtocol):
     def _report_rejection(self, reason: str) -> None:
         if self._on_reject is not None:
             self._on_reject(reason)
-
-    def _check_head(self, version: str) -> Problem | None:
-        """Return what is wrong with a parsed head, or None."""
-        headers = self.headers
-        size, hosts, host, self._expects_continue = 4 * len(headers), 0, b"", False
-        for name, value in headers:
-            size += len(name) + len(value)
-            if name == b"host":
-                hosts, host = hosts + 1, value
-            elif name == b"expect":
-                self._expects_continue = value.lower() == b"100-continue"
-        if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS or len(self.url) > MAX_HEAD_BYTES:
-            return HEAD_TOO_LARGE
-        if (hosts != 1 or not _HOST.match(host)) and (hosts or version != "1.0"):
-            return INVALID_HOST
-        if self.parser.should_upgrade() and self._get_upgrade() == b"websocket":
-            return UPGRADE_UNSUPPORTED
-        return None
-
-
-def close_overdue(connections: Iterable[object], deadline: float) -> None:
-    """Close every connection that is idle or late."""
-    now = time.monotonic()
-    for connection in list(connections):
-        if isinstance(connection, CallerConnection):
-            connection.close_if_overdue(now, deadline)
-
-
-def _split_url(url: bytes) -> tuple[str, bytes, bytes]:
-    """Return the path, decoded and raw, and the query of a URL. Common URLs are cached."""
-    parts = _url_cache.get(url)
-    if parts is not None:
-        return parts
-    parsed = httptools.parse_url(url)
-    raw, query = parsed.path or b"", parsed.query or b""
-    path = raw.decode("ascii")
-    parts = (unquote(path) if "%" in path else path, raw, query)
-    if not query and len(url) < MAX_CACHED_URL_BYTES and len(_url_cache) < MAX_CACHED_URLS:  # a query may hold a secret
-        _url_cache[url] = parts
-    return parts
-
-
-def _without_h2c_offer(data: bytes) -> bytes:
-    """Hide an offer to upgrade to HTTP/2, as Java's client sends: the parser would stop there and lose the body."""
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _H2C_OFFER.sub(b"\r\nx-offered: h2c", head, count=1) + end + rest
-
-
-def _error_response(problem: Problem) -> bytes:
-    status, code, message = problem
-    body = GatewayError(message, status=status, code=code, type="invalid_request_error").as_body()
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        f"x-request-id: {next_id()}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body

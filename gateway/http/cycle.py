@@ -52,7 +52,7 @@ class Connection(Protocol):
     tasks: set[asyncio.Task[None]]
 
     def on_response_complete(self) -> None:
-        """Start the next request, if one is waiting."""
+        """Start the next request if one is waiting, or read what is left of a body whose response is complete."""
         ...
 
 
@@ -71,11 +71,13 @@ class RequestCycle:
         "_waiter",
         "body",
         "disconnected",
+        "half_closed",
         "keep_alive",
         "more_body",
         "response_complete",
         "response_started",
         "scope",
+        "status",
         "task",
         "transport",
     )  # fmt: skip
@@ -85,13 +87,16 @@ class RequestCycle:
         self.scope = scope
         self.transport = connection.transport
         self.keep_alive = keep_alive
-        self.body = b""
+        self.body: bytes | bytearray = b""
         """Bytes of the request body that arrived since the last read."""
         self.more_body = True
         self.disconnected = self.response_started = self.response_complete = False
+        self.half_closed = False
+        """The caller sends nothing more, but may be waiting for the response."""
+        self.status = 0
         self.task: asyncio.Task[None] | None = None
         self._has_event = False
-        """`receive` has something to return."""
+        """Whether `receive` has an event to return."""
         self._waiter: asyncio.Future[None] | None = None
         self._connection = connection
         self._flow = connection.flow
@@ -128,7 +133,7 @@ class RequestCycle:
             self._has_event = False
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
-        body, self.body = self.body, b""
+        body, self.body = bytes(self.body), b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def _wait(self) -> None:
@@ -139,19 +144,31 @@ class RequestCycle:
             finally:
                 self._waiter = None
 
+    def add_body(self, piece: bytes) -> None:
+        """Buffer a piece of the request body. Pieces are collected in a bytearray, so that many small ones take linear time."""
+        if not self.body:
+            self.body = piece
+        elif type(self.body) is bytearray:
+            self.body += piece
+        else:
+            self.body = bytearray(self.body) + piece
+
     def notify(self) -> None:
-        """Wake up `receive`: part of the body arrived, the caller disconnected, or the response is complete."""
+        """Wake up `receive`, because part of the body arrived, the caller disconnected, or the response is complete."""
         self._has_event = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def take_body(self) -> bytes | None:
-        """Return the whole request body if it has arrived and none was read, else None. Saves the message of `receive`."""
+        """Return the whole request body if it has arrived and none was read, else None.
+
+        This avoids a message from `receive`.
+        """
         if self.more_body or self.disconnected or self.response_complete:
             return None
         self._flow.resume_reading()
         self._has_event = False
-        body, self.body = self.body, b""
+        body, self.body = bytes(self.body), b""
         return body
 
     def try_respond(self, status: int, headers: Headers, body: bytes) -> bool:
@@ -188,7 +205,7 @@ class RequestCycle:
         if not more:
             self.response_complete = True
             self.notify()
-            if not self.keep_alive:
+            if not self.keep_alive and not self.more_body:
                 self.transport.close()
             self._connection.on_response_complete()
 
@@ -201,7 +218,7 @@ class RequestCycle:
 
     def _encode_head(self, status: int, headers: Headers) -> bytes:
         """Encode the response head and decide how the end of the body is marked. Header names must be lower case."""
-        self.response_started, self._expects_continue = True, False
+        self.response_started, self._expects_continue, self.status = True, False, status
         defaults = self._connection.server_state.default_headers
         parts, lines = [_STATUS.get(status) or b"HTTP/1.1 %d\r\n" % status, _defaults.read(defaults)], 2 + len(defaults) + len(headers)
         self._bytes_left, closes = UNKNOWN_LENGTH, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -71,8 +72,28 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     return check_size(b"".join(pieces), limit)
 
 
+async def read_body_in_time(receive: Receive, limit: int, seconds: float) -> bytes:
+    """Read the whole body as `read_body` does, and reject it (408) if it takes longer than `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await read_body(receive, limit)
+    except TimeoutError:
+        raise body_timeout() from None
+
+
+def body_timeout() -> GatewayError:
+    """Return the error for a body that arrives too slowly. The connection is closed after it."""
+    return GatewayError(
+        "The request body did not arrive in time.",
+        status=408,
+        code="request_timeout",
+        type="invalid_request_error",
+        headers=((b"connection", b"close"),),
+    )
+
+
 def parse_body(source: bytes) -> Body:
-    """Parse a JSON object. Raise BadRequest (invalid_json, duplicate_key) if it is none."""
+    """Parse a JSON object. Raise BadRequest (invalid_json, duplicate_key) if it is invalid."""
     try:
         source.decode()
         body = Body(source)

@@ -6,7 +6,7 @@ import sys
 from itertools import accumulate
 
 MAX_DEPTH = 1000
-"""The limit of the parsers of Python 3.11. From 3.12 on, theirs is ten thousand."""
+"""The limit of the parsers of Python 3.11. From 3.12 on, their limit is ten thousand."""
 PARSERS_ALLOW_MORE = sys.version_info >= (3, 12)
 CANCEL_ROUNDS = 8
 

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any, cast
 
@@ -15,11 +15,15 @@ import uvicorn
 from gateway.config import pem
 from gateway.config.formats import Address
 from gateway.config.listener import TlsConfig
-from gateway.http.connection import CallerConnection, close_overdue
+from gateway.http.connection import CallerConnection
+from gateway.http.page_guard import PageGuard
 
 BACKLOG = 4096
 MAX_UNSENT_BYTES = 64 << 10
-"""Bytes for one caller that wait unsent in the kernel. Bytes in transit do not count, so distant callers lose no speed."""
+"""Maximum number of bytes for one caller that wait unsent in the kernel.
+
+Bytes in transit do not count, so distant callers lose no speed.
+"""
 
 
 class ListenError(Exception):
@@ -82,6 +86,14 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
+def close_overdue(connections: Iterable[object], deadline: float) -> None:
+    """Close every connection that is idle or late."""
+    now = time.monotonic()
+    for connection in list(connections):
+        if isinstance(connection, CallerConnection):
+            connection.close_if_overdue(now, deadline)
+
+
 def _tls_context(tls: TlsConfig, config: uvicorn.Config, default: object) -> ssl.SSLContext:
     """Return a context with the certificate and key that were read with the configuration."""
     context = ssl.SSLContext(config.ssl_version)
@@ -97,17 +109,18 @@ def make_server(
     grace: int | None,
     head_timeout_s: Callable[[], float] = lambda: HEAD_TIMEOUT_S,
     on_reject: Callable[[str], None] | None = None,
+    guard: PageGuard | None = None,
 ) -> Server:
     """Return the server of one listener: httptools, no access log, forwarded headers only from trusted proxies.
 
     `grace`: seconds that uvicorn waits for calls in flight when it stops; None leaves the wait to the caller of this function.
     `head_timeout_s` returns the seconds that a request head may take. `on_reject` is called with the reason if a connection is
-    rejected before there is a call.
+    rejected before there is a call. `guard` holds the rules that keep web pages away from a listener without keys.
     """
     config = uvicorn.Config(
         app,
         loop="none",
-        http=cast("Any", partial(CallerConnection, on_reject=on_reject)),
+        http=cast("Any", partial(CallerConnection, on_reject=on_reject, guard=guard)),
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -32,7 +32,7 @@ class Sweeper:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.lag = 0.0
-        """How late the last tick was, in seconds: the lag of the event loop."""
+        """The delay of the last tick in seconds: the lag of the event loop."""
 
     def __len__(self) -> int:
         return len(self._swept)

@@ -1,4 +1,4 @@
-"""Authentication: the bearer token of a request becomes a virtual key, or the request is rejected."""
+"""Authentication: finds the virtual key for the bearer token of a request, or rejects the request."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _KEY_IN_QUERY = re.compile(rb"(?:^|&)(?:[a-z-]*_?)?(?:key|token|authorization)="
 
 
 class Keys:
-    """The virtual keys of one configuration, by the SHA-256 of the key.
+    """The virtual keys of one configuration, indexed by SHA-256 digest.
 
     A lookup by digest takes the same time for every key, so its duration reveals nothing about a key.
     """
 
     def __init__(self, keys: Mapping[bytes, VirtualKey], *, open_to_all: bool) -> None:
-        """`keys` by SHA-256 digest. `open_to_all` accepts calls without a key."""
+        """`keys` maps SHA-256 digests to keys. With `open_to_all`, calls need no key."""
         self._configured = keys
         self._keys = keys
         self.open_to_all = open_to_all
@@ -29,7 +29,7 @@ class Keys:
     def set_runtime_keys(self, runtime_keys: Mapping[bytes, VirtualKey], *, complete: bool = True) -> None:
         """Replace the run-time keys. The configuration's keys take precedence.
 
-        Without `complete`, the key store has not been read yet, so that an unknown key may be valid.
+        If `complete` is false, the key store has not been read yet, and an unknown key may be valid.
         """
         self._keys = {**runtime_keys, **self._configured}
         self._is_complete = complete
@@ -37,7 +37,7 @@ class Keys:
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:
         """Return the caller's key, or None if no key is required. Raise Unauthorized, Forbidden or Unavailable.
 
-        `query` is only searched for keys, to say that they are not accepted there. Messages never contain the key.
+        `query` is searched only to explain that keys in the URL are not accepted. Messages never contain the key.
         """
         if self.open_to_all:
             return None

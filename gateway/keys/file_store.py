@@ -1,4 +1,4 @@
-"""Run-time keys in a file of the state folder, for a gateway without Redis. The file has hashes, no keys."""
+"""Run-time keys in a file of the state folder, for a gateway without Redis. The file contains hashes, not keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE_NAME = "run-time-keys.json"
 
 
 class FileKeyStore:
-    """Keys in a file that is replaced as a whole, so that it is never half written. Gateways of one configuration may share it."""
+    """Keys in a file that is replaced atomically. Gateways with the same configuration may share the file."""
 
     is_volatile = False
 
@@ -28,13 +28,13 @@ class FileKeyStore:
         self._keys: dict[str, RuntimeKey] = {}
 
     async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
-        """Add, replace or remove a key. It is on disk when this returns."""
+        """Add, replace or remove a key. The change is on disk when this returns."""
         return await asyncio.to_thread(self._put, name, key, new)
 
     async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
         """Return all keys if the file has been replaced since the last call, else None."""
         version = self._file_version()
-        if version is None or version == self._version:  # a file that was deleted is written again with the next change
+        if version is None or version == self._version:  # the next change writes a deleted file again
             return None
         self._keys, self._version = self._read(), version
         return self._keys
@@ -70,7 +70,7 @@ class FileKeyStore:
         os.rename(temporary, self._path)
 
     def _file_version(self) -> tuple[int, int, int] | None:
-        """Return what identifies this version of the file, or None if there is no file."""
+        """Return an identifier of the file's current version, or None if there is no file."""
         try:
             status = os.stat(self._path)
         except FileNotFoundError:

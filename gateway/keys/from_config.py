@@ -39,7 +39,7 @@ def _virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
 
 
 def _intersection(names: tuple[str, ...] | None, others: tuple[str, ...] | None) -> frozenset[str] | None:
-    """Return the names and patterns that both lists allow. None allows all."""
+    """Return the names and patterns that both lists allow. None allows all models."""
     if names is None or others is None:
         return None if names is others else frozenset(names if names is not None else others or ())
     return frozenset(

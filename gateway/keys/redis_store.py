@@ -1,8 +1,8 @@
 """Run-time keys in Redis, shared by all gateways that use the same store.
 
-Every change increments a version. Each process reads the version about once a second, and the keys only if it has changed: calls cost
-nothing. If Redis returns with a lower version (it is empty, or was restored from an old snapshot), the process writes back the keys
-that it knows, so that a revoked key stays revoked.
+Every change increments a version. Each process reads the version about once a second, and the keys only if the version
+has changed, so calls never wait for Redis. If Redis has a lower version after an outage (because it is empty or was
+restored from an old snapshot), the process writes back the keys that it knows, so that a revoked key stays revoked.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class RedisKeyStore:
         """Close the connections."""
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(Exception):  # a connection that was lost cannot be closed twice
+            with contextlib.suppress(Exception):  # closing a lost connection may fail
                 await client.aclose()
 
     async def _run(self, command: str, *arguments: Any) -> Any:
@@ -94,7 +94,7 @@ class RedisKeyStore:
 
 
 def _decode(text: bytes) -> RuntimeKey | None:
-    """Decode a key. Return None if it is not valid: it then admits no call."""
+    """Decode a key. Return None if it is invalid: an invalid key admits no calls."""
     try:
         return msgspec.json.decode(text, type=RuntimeKey)
     except msgspec.DecodeError:

@@ -1,7 +1,7 @@
-"""Keys that operators create while the gateway runs, as this process knows them.
+"""The copy that this process keeps of the keys that operators create while the gateway runs.
 
-They are kept in a store by their SHA-256, and every process polls the store for changes. While the store is unavailable, the keys known
-last stay valid.
+They are stored by SHA-256 digest, and every process polls the store for changes. While the store is unavailable, the
+last known keys stay valid.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ class RuntimeKeys:
     """The run-time keys of one process."""
 
     def __init__(self, store: KeyStore, on_change: Callable[[], None], report: OutageReporter) -> None:
-        """`on_change` is called after every change. `report` gets a line when the store becomes unavailable or returns."""
+        """`on_change` is called after every change.
+
+        `report` receives a log line at the start and end of a store outage.
+        """
         self.store = store
         self.keys: Mapping[str, RuntimeKey] = {}
         self.revoked = 0
@@ -67,16 +70,16 @@ class RuntimeKeys:
         await self.store.close()
 
     async def add(self, entry: KeyConfig, shown: str) -> RuntimeKey | None:
-        """Store a new key. Return None if the name is taken. Raise StoreUnavailableError."""
+        """Store a new key. Return None if the name is taken. Raise StoreUnavailableError if the store fails."""
         key = RuntimeKey(entry, shown, time.time())
         return key if await self._put(entry.name, key, new=True) else None
 
     async def replace(self, key: RuntimeKey) -> bool:
-        """Store a changed key. Return False if there is no key of that name. Raise StoreUnavailableError."""
+        """Store a changed key. Return False if the name is unknown. Raise StoreUnavailableError if the store fails."""
         return await self._put(key.entry.name, key, new=False)
 
     async def revoke(self, name: str) -> bool:
-        """Remove a key. Return False if there is no key of that name. Raise StoreUnavailableError."""
+        """Remove a key. Return False if the name is unknown. Raise StoreUnavailableError if the store fails."""
         return await self._put(name, None, new=False)
 
     async def _put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
@@ -102,7 +105,7 @@ class RuntimeKeys:
                 await self._refresh()
         except StoreUnavailableError as error:
             if not self._is_unavailable:
-                self._report(f"store: run-time keys cannot be read ({error}); those known last stay valid", True)
+                self._report(f"store: run-time keys cannot be read ({error}); the last known keys stay valid", True)
             self._is_unavailable = True
         else:
             if self._is_unavailable:

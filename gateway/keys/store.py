@@ -16,7 +16,7 @@ from gateway.config.key import KeyConfig
 class RuntimeKey(msgspec.Struct, frozen=True):
     """A key that was created at run time. The key itself is never stored, only its hash in `entry`.
 
-    `shown` is its beginning and its end, by which operators recognize it. `created` is in Unix seconds.
+    `shown` is the beginning and end of the key, by which operators recognize it. `created` is a Unix time in seconds.
     """
 
     entry: KeyConfig
@@ -31,14 +31,15 @@ class KeyStore(Protocol):
     """Whether the keys are lost when the process ends."""
 
     async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
-        """Add a new key, replace a known one, or remove it if `key` is None.
+        """Add a new key, replace a known key, or remove it if `key` is None.
 
-        Return False if a new name is taken or a known one is missing. Raise StoreUnavailableError if the store fails.
+        Return False if the name of a new key is taken, or if the key to replace or remove does not exist. Raise
+        StoreUnavailableError if the store fails.
         """
         ...
 
     async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
-        """Return all keys, or None if they have not changed since the last call. Raise StoreUnavailableError."""
+        """Return all keys, or None if they are unchanged. Raise StoreUnavailableError if the store fails."""
         ...
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The virtual key: a credential issued by this gateway, and which models it allows."""
+"""The virtual key: a credential issued by this gateway, with the models that it allows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from gateway.store.limit import Limit
 
 
 class VirtualKey(msgspec.Struct, frozen=True):
-    """A credential that a caller sends. `expires` is in Unix seconds. `limits` are the key's own and its team's."""
+    """A credential that a caller sends.
+
+    `expires` is a Unix time in seconds. `limits` are those of the key and of its team.
+    """
 
     name: str
     models: frozenset[str] | None = None
-    """Names and patterns of the models it allows. None allows all."""
+    """Names and patterns of the models that the key allows. None allows all models."""
     disabled: bool = False
     expires: float | None = None
     strict: bool = False
@@ -26,10 +29,10 @@ class VirtualKey(msgspec.Struct, frozen=True):
 
 
 def may_use(key: VirtualKey | None, model: str) -> bool:
-    """Return whether the key allows a model, by the name that the caller sent."""
+    """Return whether the key allows the model name that the caller sent."""
     return key is None or key.models is None or matches_any(model, key.models)
 
 
 def matches_any(model: str, patterns: Iterable[str]) -> bool:
-    """Return whether `patterns` has the model's name or a matching prefix pattern such as `claude-3-*`."""
+    """Return whether `patterns` contains the model's name or a matching prefix pattern such as `claude-3-*`."""
     return model in patterns or any(each.endswith("*") and model.startswith(each[:-1]) for each in patterns)

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 OTHER = "other"
-"""Model and target of rows beyond MAX_ROWS_PER_DAY."""
+"""Name that replaces model and target once a day has MAX_ROWS_PER_DAY rows."""
 MAX_ROWS_PER_DAY = 20_000
-"""Largest number of rows of one day in one process. Usage of further combinations of names is added to an `other` row."""
+"""Maximum number of rows per day in one process. Usage of further combinations of names is added to an `other` row."""
 KEPT_DAYS = 400
 
 
 class UsageRow(NamedTuple):
-    """What usage is counted by: UTC day (2026-11-21), key name, team, model of the configuration, target."""
+    """The key of a counter: UTC day (such as 2026-11-21), key name, team, model of the configuration, target."""
 
     day: str
     key: str
@@ -58,9 +58,9 @@ class UsageCounters:
         self._inherited: dict[UsageRow, dict[str, UsageCounts]] = {}
         self._rows_of: dict[str, int] = {}
         self.unpublished: set[UsageRow] = set()
-        """Changed since the last publication to the store."""
+        """Rows changed since the last publication to the store."""
         self.unjournaled: set[UsageRow] = set()
-        """Changed since the last write to the journal."""
+        """Rows changed since the last write to the journal."""
 
     def add(self, row: UsageRow, counts: UsageCounts) -> UsageRow:
         """Add counts to a row. Return the row that was used: an `other` row if the day has too many rows."""

@@ -1,7 +1,8 @@
-"""The journal: keeps the usage booked by this process on disk within about 50 ms, and inherits the journals of ended processes.
+"""The journal: writes booked usage to disk within about 50 ms, and inherits the journals of ended processes.
 
-A thread writes what the event loop collected (group commit: one fsync for all bookings). A full or missing disk never stops a call:
-failed writes are counted as errors, and the whole journal is written again once the disk is writable.
+A thread writes the bookings that the event loop collected (group commit: one fsync for all of them). A full or missing
+disk never fails a call: failed writes are counted as errors, and the whole journal is written again once the disk is
+writable.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gateway.store import locked_file
 from gateway.store.settled_spend import SettledSpend
 
 COMMIT_DELAY_S = 0.03
-"""How long bookings are collected before a write; together with the write itself about 50 ms."""
+"""Time for which bookings are collected before a write. With the write itself it is about 50 ms in total."""
 RETRY_DELAY_S = 1.0
 MAX_FILE_BYTES = 8 << 20
 """File size above which the journal is rewritten, unless the last rewrite already left more than a quarter of it."""
@@ -42,7 +43,8 @@ class Journal:
     ) -> None:
         """Create a journal; `open` starts it.
 
-        `report` gets one line when writes begin to fail and one when they succeed again. Failed writes are retried after `retry_delay_s`.
+        `report` receives one line when writes begin to fail and one when they succeed again. Failed writes are retried
+        after `retry_delay_s`.
         """
         self._max_file_bytes = max_file_bytes
         self._retry_delay_s = retry_delay_s
@@ -69,7 +71,7 @@ class Journal:
         """Number of failed writes."""
 
     def open(self) -> None:
-        """Inherit the journals of ended processes, then start a file of our own. Raises OSError if it cannot be written."""
+        """Inherit the journals of ended processes, then start a new file. Raise OSError if it cannot be written."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         abandoned = list(journal_files.abandoned_journals(self._folder))
         try:
@@ -116,7 +118,7 @@ class Journal:
             self.schedule_commit()
 
     def close(self) -> None:
-        """Write the remaining changes. Waits for the disk at most CLOSE_TIMEOUT_S."""
+        """Write the remaining changes. Wait at most CLOSE_TIMEOUT_S for the disk."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -209,7 +211,7 @@ class Journal:
             self.errors += 1
             self._rewrite_due = True  # replaces any partial line that the failed write left
             if not self._failing:
-                self._report(f"journal: {self._folder} is not writable ({error}): calls continue, their usage is kept in memory")
+                self._report(f"journal: {self._folder} is not writable ({error}): usage is kept in memory")
             self._failing = True
             self._progress_due = True
             self.schedule_commit()

@@ -25,7 +25,7 @@ class AbandonedJournal:
             return file.read()
 
     def remove(self) -> None:
-        """Delete the file after its content was taken over."""
+        """Delete the file after its content has been taken over."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -47,10 +47,10 @@ def abandoned_journals(folder: Path) -> Iterator[AbandonedJournal]:
 
 
 def remove_stray_files(folder: Path) -> None:
-    """Remove temporary files of processes that were killed while writing: those older than an hour."""
+    """Remove temporary files over an hour old, left by processes that were killed while writing."""
     for stray in folder.glob("*.new"):
         try:
             if stray.stat().st_mtime < time.time() - 3600:
                 stray.unlink()
         except OSError:
-            continue  # gone already, or not ours to delete
+            continue  # already deleted, or owned by another user

@@ -32,7 +32,10 @@ class Ledger:
     """Counters, budgets and journal of one incarnation of a process."""
 
     def __init__(self, report: Callable[[str], None], now: Callable[[], int] = steady_now) -> None:
-        """Create a ledger. `report` gets a line if the journal is not writable; `now` returns microseconds since 1970."""
+        """Create a ledger.
+
+        `report` receives a line if the journal is not writable; `now` returns microseconds since 1970.
+        """
         incarnation = os.urandom(8).hex()
         self.counters = UsageCounters(incarnation)
         self.settled_spend = SettledSpend(incarnation)
@@ -79,7 +82,7 @@ class Ledger:
                 self._timer = asyncio.get_running_loop().call_later(PROGRESS_INTERVAL_S, self._write_progress)
 
     def book(self, call: Call, ended: float) -> None:
-        """Book the usage of a call: of its answer, and of failed attempts that are billed."""
+        """Book the usage of a call: that of its answer, and that of failed attempts that are billed."""
         self._open.discard(call)
         day = self._day_of(call, ended)
         for other, usage, cost in accounting.unanswered_usages(call):

@@ -38,7 +38,7 @@ class UsageQuery(msgspec.Struct, frozen=True):
 
 
 def read_query(params: Mapping[str, str], today: date) -> UsageQuery:
-    """Read `by`, `from` and `to`. The default is `by=key` from the first day of the month to today. Raises BadQueryError."""
+    """Read `by`, `from` and `to`. Default: `by=key`, the current month. Raise BadQueryError if one is invalid."""
     by = params.get("by", "key")
     if by not in get_args(GroupBy):
         raise BadQueryError("by", f"'{by[:40]}' is not a column: use {', '.join(get_args(GroupBy))}")
@@ -68,7 +68,7 @@ class UsageSum(msgspec.Struct, frozen=True):
 
 
 def sum_usage(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> list[UsageSum]:
-    """Sum rows by the column of the query. Days are in order, other columns by descending cost."""
+    """Sum rows by the column of the query. Sort days by date, other columns by descending cost."""
     sums: dict[str, UsageCounts] = {}
     first, last = str(query.start), str(query.end)
     for row, counts in rows.items():

@@ -6,8 +6,8 @@
     ["c", [[3, requests, ..., estimated], ...], [[4, nano-dollars], ...], [id, ...]]
                                                                  current totals of rows and budgets, and calls of "p" that ended
 
-Totals only grow, so that a missing or torn line loses nothing but its own content. The line that books a call also removes it from the
-calls in flight.
+Totals only grow, so that a missing or incomplete line loses only its own content. The line that books a call also
+removes it from the calls in flight.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class UsagePublisher:
         self._publishing = False
 
     def publish(self, everything: bool = False) -> None:
-        """Publish changed rows, or with `everything` all rows, for a store that may have lost data."""
+        """Publish changed rows, or all rows with `everything`, for a store that may have lost data."""
         counters = self._counters
         if everything:
             self._pending = sorted({row for _, row, _ in counters.all_copies()}, key=lambda row: row.day)
@@ -69,7 +69,7 @@ class UsagePublisher:
 
 
 async def read_usage(address: RedisAddress, days: Sequence[str]) -> list[RowCopy]:
-    """Read the rows of these days, by incarnation. Raises StoreUnavailableError."""
+    """Read the rows of these days, by incarnation. Raise StoreUnavailableError if the store fails."""
     from redis.exceptions import RedisError
 
     copies: list[RowCopy] = []

@@ -1,1 +1,1 @@
-"""What a call may spend: limits, budgets, and how they are refused. Imports call, config, store, tokens and usage."""
+"""Limits and budgets of calls, and the errors of refused calls. Imports call, config, store, tokens and usage."""

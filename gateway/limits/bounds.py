@@ -1,7 +1,8 @@
 """Upper bounds for strict limits: what a call reserves is never less than what it can use.
 
-No tokenizer that works on bytes makes more tokens than there are bytes, so a prompt is bounded by its size and by what chat templates
-add around messages and tools. The output is bounded by a cap that is sent upstream. Content without such a bound is refused.
+A tokenizer that works on bytes makes at most one token per byte, so a prompt is bounded by its size plus the tokens
+that chat templates add around messages and tools. The output is bounded by a cap that is sent upstream. Content without
+such a bound is refused.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ if TYPE_CHECKING:
     from gateway.call import Call
 
 TEMPLATE_TOKENS = 256
-"""What a chat template adds to a call: a default system message, dates, the beginning of the answer."""
+"""Tokens that a chat template adds to a call: a default system message, dates, the beginning of the answer."""
 TOKENS_PER_MESSAGE = 32
 TOOL_INSTRUCTION_TOKENS = 1024
-"""Instructions that providers insert before tools. The highest documented number is about 530 (Anthropic)."""
+"""Tokens of the instructions that providers insert before tools.
+
+The highest documented number is about 530 (Anthropic).
+"""
 TOKENS_PER_TOOL = 64
 JSON_MODE_TOKENS = 512
-"""Instructions that replace a response format if the provider has none."""
+"""Tokens of the instructions that replace a response format if the provider does not support it."""
 
 
 def max_prompt_tokens(call: Call) -> int:
-    """Return the most tokens that the prompt can have. Raise BadRequest for content that has no upper bound."""
+    """Return an upper bound of the prompt's tokens. Raise BadRequest for content that has no upper bound."""
     body = call.body
     assert body is not None
     messages, tools = body.get("messages") or (), body.get("tools") or ()
@@ -37,7 +41,7 @@ def max_prompt_tokens(call: Call) -> int:
         bound += TOOL_INSTRUCTION_TOKENS + TOKENS_PER_TOOL * len(tools)
     if "response_format" in body:
         bound += JSON_MODE_TOKENS
-    return bound * choice_count(body)  # if each answer is a request of its own, the prompt is billed for each
+    return bound * choice_count(body)  # choices may be separate requests, each billed with the prompt
 
 
 def _check(message: Any, index: int) -> None:
@@ -53,6 +57,6 @@ def _check(message: Any, index: int) -> None:
 
 
 def set_output_cap(body: Body, cap: int) -> Adjustment:
-    """Give a request without an output cap the one that was reserved for it."""
+    """Set the reserved output cap in a request that has none."""
     body.set("max_tokens", cap)
-    return Adjustment("max_tokens", "set_default", to=cap, why="a strict limit applies: this output was reserved")
+    return Adjustment("max_tokens", "set_default", to=cap, why="a strict limit has reserved this many output tokens")

@@ -1,4 +1,4 @@
-"""How much of each budget is used, for the gauge `lockgate_budget_used_ratio`."""
+"""The used share of each budget, for the gauge `lockgate_budget_used_ratio`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class BudgetGauge:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._used: dict[str, tuple[float, float]] = {}
-        """By owner: the used share, and when the budget's next period begins."""
+        """For each owner, the used share and the time at which the budget's next period begins."""
 
     def record(self, statuses: Sequence[LimitStatus]) -> None:
-        """Store what the latest decision reports about budgets."""
+        """Record the state of budgets that the latest decision reports."""
         for status in statuses:
             limit = status.limit
             if limit.kind == "spend" and not limit.owner.startswith("user:"):

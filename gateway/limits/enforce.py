@@ -1,4 +1,4 @@
-"""Limits in the life of a call: which ones apply, what it reserves of them, and what it has used in the end."""
+"""Enforces limits: finds those that apply to a call, reserves its maximum usage, and settles its actual usage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
 
 MAX_CACHED_USERS = 10_000
-"""Users whose `Limit` objects are cached. What they have used is counted in the store, not here."""
+"""Maximum number of users whose `Limit` objects are cached. Their usage is counted in the store, not here."""
 _NO_LIMITS = LimitsConfig()
 
 
@@ -113,25 +113,28 @@ class Limits:
         return limits if limits is not None else self._providers.get(target.provider, ())
 
     def reserved_output_cap(self, call: Call, target: Target) -> int | None:
-        """Return the output cap to send for a call that sets none, if a strict limit has reserved that much. Else None."""
+        """Return the output cap that a strict limit reserved for a call that sets none, else None."""
         if call.operation not in ("chat", "completions") or call.body is None or requested_cap(call.body) is not None:
             return None
         is_strict = call.strict_limits or has_strict_limit(self._of_target(target))
         return self._config.default_output_tokens if is_strict else None
 
     def settle(self, call: Call, reservation: Reservation) -> None:
-        """Replace the reservation by what the call has used: nothing if it reached no upstream."""
+        """Replace the reservation with the usage of the call, which is 0 if no upstream was reached."""
         reached_upstream = bool((call.attempts and call.attempts[-1].head_at) or (call.abort_phase and call.is_written))
         self._settle(call.attempts, reservation, Costs() if reached_upstream else NO_COSTS)
 
     def settle_attempt(self, attempt: Attempt, reservation: Reservation) -> None:
-        """Replace the reservation at a target by what the attempt has used. The attempt counts as a request in any case."""
+        """Replace the reservation at a target with the usage of the attempt.
+
+        The attempt counts as a request in any case.
+        """
         self._settle((attempt,), reservation, Costs())
 
     def _settle(self, attempts: Sequence[Attempt], reservation: Reservation, unused: Costs) -> None:
-        """Settle by the bill of the attempts, or by `unused` if they have none.
+        """Settle the billed usage of the attempts, or `unused` if none is billed.
 
-        If usage was estimated, a strict token limit keeps what was reserved.
+        If usage was estimated, a strict token limit keeps the reserved amount.
         """
         bill = accounting.bill(attempts)
         if bill is None:
@@ -166,7 +169,7 @@ class Limits:
         return limits
 
     def _costs(self, call: Call, targets: Sequence[Target], limits: Sequence[Limit]) -> Costs:
-        """Return what to reserve: the prompt and the maximum output, at the price of the most expensive target."""
+        """Return the amounts to reserve: prompt and maximum output, at the price of the most expensive target."""
         tokens, money = needed_estimates(limits)
         if not tokens:
             return Costs()
@@ -183,7 +186,8 @@ class Limits:
     def _price(self, target: Target) -> TokenPrice:
         """Return the price that a budget is charged. Raise Forbidden if there is none.
 
-        The configuration check rejects such a file, but a key that was created at run time may be older than a model.
+        The configuration check rejects budgets for models without a price, but a run-time key may be older than the
+        model.
         """
         price = price_of(self._config.providers[target.provider], target.model)
         if price is None:

@@ -1,4 +1,4 @@
-"""What a caller learns of its limits: the 429 or 503 of a refused call, and the rate-limit headers of every call."""
+"""Responses about limits: the 429 or 503 error of a refused call, and the rate-limit headers of every call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RETRY_JITTER = 0.1
 
 
 def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
-    """Return the caller's error in OpenAI's words: which limit refused the call, and when to retry."""
+    """Return the error of a refused call in OpenAI's wording: the limit that refused it, and when to retry."""
     limit = refusal.limit
     kind, _, name = limit.owner.partition(":")
     whose = "this user" if kind == "user" else f"the {kind} '{name}'"

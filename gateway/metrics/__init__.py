@@ -1,7 +1,9 @@
-"""The metrics registry: one table of metrics, plain integers, and the Prometheus text format. Any stage may use it.
+"""The metrics registry: one table of metrics, plain integers, and the Prometheus text format.
 
-`table` declares every metric, `registry` (class Metrics) counts, `text` writes the exposition. It does not know what a
-call is: what a finished call adds to the counters is in gateway.telemetry.call_metrics.
+Every package may import it.
+
+`table` declares every metric, `registry` (class Metrics) counts, `text` writes the exposition.
+gateway.telemetry.call_metrics adds finished calls to the counters.
 """
 
 from gateway.metrics.registry import Metrics

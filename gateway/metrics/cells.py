@@ -1,6 +1,6 @@
-"""Where the counters are: an array of 64-bit integers, in memory or in a file that outlives the process.
+"""The storage of the counters: an array of 64-bit integers, in memory or in a file that outlives the process.
 
-If a worker is killed, nothing that it counted is lost: its supervisor reads the file. The file is mapped into memory. A
+If a worker is killed, its counts are not lost, because its supervisor reads the file. The file is mapped into memory. A
 second file beside it, with one JSON line per series, says which cells belong to which series; the line is written
 before the first count.
 """
@@ -63,7 +63,7 @@ class Cells:
         return first
 
     def close(self) -> None:
-        """Stop writing down new series. The cells stay usable."""
+        """Stop recording new series in the file. The cells stay usable."""
         if self._names_fd >= 0:
             os.close(self._names_fd)
             self._names_fd = -1

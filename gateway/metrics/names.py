@@ -1,6 +1,6 @@
-"""Which names may become label values: configured names, known parameters, and the first keys and error codes.
+"""Names that may become label values: configured names, known parameters, and the first keys and error codes.
 
-All others are `other`.
+All others become `other`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SYSTEMS = {
 }
 """Provider types that have another name in the GenAI semantic conventions."""
 _GENERIC_TYPES = frozenset({"openai-compatible", "vllm", "llamacpp", "ollama"})
-"""Types of self-hosted servers: the provider's name in the configuration says more than the type."""
+"""Types of self-hosted servers: the provider's name in the configuration is more informative than the type."""
 
 
 def system_of(provider: str, type: str) -> str:
@@ -50,7 +50,7 @@ class Names:
         self._systems.update({name: system_of(name, type) for name, type in types.items()})
 
     def model(self, name: str) -> str:
-        """Return the model's name if it is configured."""
+        """Return the model's name, or `other` if it is not configured."""
         return name if name in self._models else OTHER
 
     def target(self, target: Target | None) -> str:
@@ -81,7 +81,7 @@ class Names:
         return self._systems.get(provider, OTHER)
 
     def param(self, param: str) -> str:
-        """Return the top-level name of a parameter, if the gateway knows it."""
+        """Return the top-level name of a parameter, or `other` if it is not a known parameter."""
         top = param.partition("[")[0].partition(".")[0]
         return top if top in self._params else OTHER
 
@@ -90,7 +90,7 @@ class Names:
         return _one_of_first(code, self._codes, MAX_CODES) if _CODE.match(code) else OTHER
 
     def key(self, name: str) -> str:
-        """Return a key's name, if it is one of the first MAX_KEYS that were used."""
+        """Return a key's name, or `other` if it is not among the first MAX_KEYS that were used."""
         return _one_of_first(name, self._keys, MAX_KEYS)
 
 

@@ -1,7 +1,8 @@
 """The series of one process, and the limit on their number.
 
 A label set gets its cells when it is first counted. Once a family has MAX_ROWS label sets, or all families together
-fill `max_series` lines, new label sets are counted as `other`. So a scrape stays small, whatever names callers send.
+fill `max_series` lines, new label sets are counted as `other`. This keeps a scrape small, regardless of the names that
+callers send.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _VIEWS = {
     ]
     for name, source in SOURCES.items()
 }
-"""The views of each source: the indices of the labels that the view shows, and the lines of one of its rows."""
+"""The views of each source: the indices of the labels that a view shows, and the number of lines of one of its rows."""
 
 
 class Series:

@@ -15,7 +15,7 @@ Snapshot = dict[str, dict[Labels, list[int]]]
 LOST_CALL = (OTHER, NONE, NONE, OTHER, "5xx", "worker_lost")
 """Labels of lockgate_requests for calls that were in flight in a worker that was killed."""
 ABSENT = -(1 << 63)
-"""The cell of a gauge that has no value now."""
+"""The cell value of a gauge that currently has no value."""
 
 
 def read_file(path: Path) -> Snapshot:
@@ -62,7 +62,7 @@ def only_gauges(snapshot: Snapshot) -> Snapshot:
 
 
 def after_end(snapshot: Snapshot) -> Snapshot:
-    """Return what stays valid after the process has ended; its calls in flight are counted as lost."""
+    """Return the series that stay valid after the process has ended; its calls in flight are counted as lost."""
     counts = only_counts(snapshot)
     (lost,) = snapshot.get("lockgate_requests_in_flight", {}).get((), [0])
     return merge([counts, {"lockgate_requests": {LOST_CALL: [lost // MICRO]}}]) if lost > 0 else counts

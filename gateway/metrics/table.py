@@ -1,6 +1,6 @@
 """Every metric, declared in one table: name, help text, labels, and how the gauges of several processes are merged.
 
-Counter names stand here without `_total`. Label values are configured models, targets and keys, known parameters and
+Counter names are listed without `_total`. Label values are configured models, targets and keys, known parameters and
 fixed words of the gateway; every other name becomes `other`.
 """
 
@@ -46,8 +46,8 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_mirror_cost_usd": ("Cost of mirrored calls, in US dollars.", ("target",)),
     "lockgate_stream_end": ("Finished streams, by how they ended.", ("target", "reason")),
     "lockgate_client_aborts": ("Calls whose caller disconnected before the response was complete.", ("phase",)),
-    "lockgate_auth_failures": ("Calls rejected because their key was missing or not valid.", ("reason",)),
-    "lockgate_keys_revoked": ("Run-time keys that this gateway stopped accepting, wherever they were revoked.", ()),
+    "lockgate_auth_failures": ("Calls rejected because their key was missing or invalid.", ("reason",)),
+    "lockgate_keys_revoked": ("Run-time keys that this gateway stopped accepting because they were revoked.", ()),
     "lockgate_edge_refusals": ("Caller connections rejected or closed before a request was complete.", ("reason",)),
     "lockgate_sse_normalised": ("Irregularities in upstream streams that were corrected.", ()),
     "lockgate_secrets_redacted": ("Credentials removed from upstream error texts.", ()),
@@ -150,7 +150,7 @@ TOKENS = tuple(float(4**power) for power in range(14))
 class Source(msgspec.Struct, frozen=True):
     """One measurement, which several histograms may show.
 
-    Cells hold sums as integers: `scale` of the unit each.
+    Cells hold sums as integers, in multiples of `scale` units.
     """
 
     buckets: tuple[float, ...]
@@ -236,6 +236,6 @@ MAX_SERIES = 2000
 MAX_KEYS = 200
 MAX_CODES = 100
 MAX_ROWS = 300
-"""Label sets of one counter or gauge, including `other`, if max_series is 2,000; proportional otherwise."""
+"""Maximum label sets of one counter or gauge, including `other`, if max_series is 2,000; else proportional."""
 MAX_VIEW_ROWS = 40
-"""The same for a histogram source."""
+"""The same maximum for a histogram source."""

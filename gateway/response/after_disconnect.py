@@ -1,7 +1,7 @@
-"""Finishes reading an answer after its caller disconnected, for providers that bill it completely: only the end shows its cost.
+"""Finishes reading an answer after its caller disconnected, for providers that bill it completely.
 
-It happens in the coroutine of the call, so that the call is accounted for once, afterwards. The time, and the number of such
-answers per target, are limited.
+Only the end of the answer shows its cost. The coroutine of the call reads it, so that the call is accounted for once,
+afterwards. The time, and the number of such answers per target, are limited.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from gateway.response.upstream_exchange import UpstreamExchange
 
 MAX_FINISH_S = 60.0
-"""How long the rest of one answer may take."""
+"""Maximum time for the rest of one answer."""
 MAX_FINISHING = 100
-"""Answers of one target that are finished without a caller at the same time."""
+"""Maximum number of answers of one target that are read without a caller at the same time."""
 
 Result = TypeVar("Result")
 
 
 def should_finish(exchange: UpstreamExchange) -> bool:
-    """Whether the caller disconnected from an answer that should be read to its end."""
+    """Return whether the caller disconnected from an answer that should be read to its end."""
     backend = exchange.backend
     return backend.finishes_reading and exchange.caller.disconnected and backend.finishing < MAX_FINISHING
 
 
 async def finish_reading(exchange: UpstreamExchange, rest: Awaitable[Any]) -> None:
-    """Read the rest. A failure or a timeout ends it."""
+    """Read the rest of the answer, until a failure or a timeout at the latest."""
     backend = exchange.backend
     backend.finishing += 1
     try:
@@ -46,7 +46,10 @@ async def finish_reading(exchange: UpstreamExchange, rest: Awaitable[Any]) -> No
 async def shield_from_disconnect(
     exchange: UpstreamExchange, work: Coroutine[Any, Any, Result], then: Callable[[Result], Awaitable[None]] | None = None
 ) -> Result:
-    """Return the result of `work`. If the caller disconnects, finish it and call `then` before the cancellation goes on."""
+    """Return the result of `work`.
+
+    If the caller disconnects, finish it and call `then` before the cancellation continues.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

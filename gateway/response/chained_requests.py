@@ -1,7 +1,7 @@
-"""One answer from several upstream requests, each built from the answer before.
+"""One answer from several upstream requests, each built from the previous answer.
 
-A provider without a parameter may reach its meaning with a second request (`Provider.chained`): a generator yields bodies, receives
-answers and returns the whole. No I/O except through `ask`.
+A provider that lacks a parameter may get its effect with a second request (`Provider.chained`): a generator yields
+bodies, receives answers and returns the combined answer. All I/O goes through `ask`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ Ask = Callable[[Body], Awaitable[tuple[ReadAnswer, Response]]]
 
 
 async def run_chained(parts: Generator[Body, bytes, bytes], ask: Ask) -> tuple[ReadAnswer, Response]:
-    """Send the requests of `parts`. Output tokens add up; the prompt counts once, because later requests repeat it from the cache."""
+    """Send the requests of `parts`.
+
+    Output tokens are added up; the prompt counts once, because later requests repeat it from the cache.
+    """
     body = next(parts)
     used: Usage | None = None
     first = True

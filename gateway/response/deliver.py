@@ -16,7 +16,7 @@ __all__ = ["UpstreamExchange", "deliver"]
 
 
 async def deliver(exchange: UpstreamExchange, body: Body) -> None:
-    """Send an adapted body and answer the caller. UpstreamError or StreamFailure if there is no complete answer."""
+    """Send an adapted body and answer the caller. Raise UpstreamError or StreamFailure if the answer is incomplete."""
     call, upstream_calls = exchange.call, exchange.upstream_calls
     if exchange.logits_request is not None:
         await logits_response.send_logits(exchange, body, exchange.logits_request)

@@ -1,4 +1,4 @@
-"""Response headers: those of the gateway, and the few upstream headers that pass."""
+"""Response headers: those of the gateway, and the few upstream headers that are passed on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
 
 
 def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
-    """Append the upstream headers that pass: rate limits and request id under names of the gateway, three others as they are."""
+    """Append upstream headers: rate limits and request id under names of the gateway, and three others unchanged."""
     for name, value in response.headers:
         if name[:1] not in (b"x", b"r", b"a", b"c"):
             continue

@@ -25,7 +25,7 @@ from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usa
 
 
 def fetch_answer(exchange: UpstreamExchange, body: Body) -> Coroutine[Any, Any, tuple[ReadAnswer, Response]]:
-    """Return one complete JSON answer and the head it came with."""
+    """Return one complete JSON answer and its response head."""
     fetched = _fetch(exchange, body)
     return shield_from_disconnect(exchange, fetched) if exchange.backend.finishes_reading else fetched
 
@@ -39,7 +39,10 @@ async def _fetch(exchange: UpstreamExchange, body: Body) -> tuple[ReadAnswer, Re
 
 
 async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: json_mode.JsonValidator) -> ReadAnswer:
-    """Repeat a request whose answer is not the requested JSON. Both are billed; the first answer stands if the repeat fails."""
+    """Repeat a request whose answer is not the requested JSON.
+
+    Both requests are billed. If the repeat fails, the first answer is used.
+    """
     target, attempt, began = exchange.target, exchange.attempt, time.monotonic()
     error, notes, before, reported = validator.error, validator.notes, attempt.adjustments, len(attempt.reported)
     attempt.ms = exchange.elapsed_ms()
@@ -50,10 +53,11 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
         exchange.deadlines = structs.replace(exchange.deadlines, total=left)
         (answer, usage, finish_reasons), _ = await fetch_answer(exchange, body)
     except (UpstreamError, StreamFailure, Refusal) as failed:
-        note = Adjustment(json_mode.PARAM, "warn", why=f"asking once more failed ({type(failed).__name__})")
+        note = Adjustment(json_mode.PARAM, "warn", why=f"the repair request failed ({type(failed).__name__})")
         attempt.adjustments = [*before, note]
         return first[0], sum_usages([first[1], *attempt.reported[reported:]]), first[2]
-    note = Adjustment(json_mode.PARAM, "warn", why=f"asked once more, both are billed; the first answer was wrong: {error}")
+    why = f"the request was repeated, and both are billed; the first answer was invalid: {error}"
+    note = Adjustment(json_mode.PARAM, "warn", why=why)
     adjustments = [*(each for each in before if each not in notes), note, *attempt.adjustments[len(before) :]]
     exchange.attempt = structs.replace(attempt, adjustments=adjustments, sent_at=began)
     exchange.sent_at = began
@@ -64,7 +68,7 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
 
 
 async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
-    """Read a JSON answer in the form the caller gets, with its usage and finish reasons."""
+    """Read a JSON answer in the caller's format, with its usage and finish reasons."""
     attempt, target, options = exchange.attempt, exchange.target, exchange.options
     relay = upstream_answer.collecting_relay(target, options) if target.kind.always_streams else None
     try:
@@ -88,14 +92,14 @@ async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
 
 
 def _report_part(exchange: UpstreamExchange, output: int) -> None:
-    """Bill an answer that broke off, or whose caller disconnected, like a stream: what arrived, once there was any output."""
+    """Bill an incomplete answer, or one whose caller disconnected, like a stream: by the output that arrived."""
     if output:
         attempt = exchange.attempt
         attempt.reported.append(Usage(accounting.prompt_tokens(exchange.call, attempt), output, estimated=True))
 
 
 def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
-    """Apply what the provider does not do itself: stop strings, JSON mode, an estimate of the output."""
+    """Apply the features that the provider lacks: stop strings, JSON mode, an estimate of the output."""
     call, attempt = exchange.call, exchange.attempt
     if call.stops:
         answer.body, matched = cut_answer(answer.body, call.stops, keep=call.keeps_stop)

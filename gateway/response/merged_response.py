@@ -61,6 +61,6 @@ async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
     out = whole.usage_event(len(bodies)) if call.wants_usage else b""
     try:
         opening = msgspec.convert(whole.identity, OpeningChunk)
-    except msgspec.ValidationError:  # the ids of the upstream are not strings
+    except msgspec.ValidationError:  # the upstream's ids are not strings
         opening = OpeningChunk()
     await finish(exchange, out, opening)

@@ -84,7 +84,10 @@ def receipt_of(call: Call) -> dict[str, Any]:
 
 
 def timings(call: Call) -> dict[str, float]:
-    """Return milliseconds: the gateway's until the request was ready, the upstream's since, and of those until the first token."""
+    """Return the milliseconds spent in the gateway, upstream, and upstream until the first token.
+
+    The upstream time begins when the request is ready to be sent.
+    """
     attempt = call.final_attempt
     if attempt is None:
         return {}
@@ -111,7 +114,7 @@ def receipt_chunk(call: Call, opening: OpeningChunk) -> bytes:
 
 
 def usage_chunk(call: Call, usage: Usage, opening: OpeningChunk) -> bytes:
-    """Return a usage chunk with the gateway's own figures, for a stream that it ended early or continued."""
+    """Return a usage chunk with the gateway's own figures, for a stream that the gateway ended early or continued."""
     total = usage.prompt_tokens + usage.completion_tokens
     counts = {
         "prompt_tokens": usage.prompt_tokens,

@@ -1,4 +1,4 @@
-"""Removes our credential and secret headers from an upstream's error texts."""
+"""Removes the gateway's credential and secret headers from an upstream's error texts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import structs
 from providers.base import Failure, Target
 
 MIN_SECRET_CHARS = 8
-"""A header's value of at least this length may be a secret. Shorter ones are words, such as a team's name."""
+"""A header value of at least this length may be a secret. Shorter values are words, such as a team's name."""
 MASK = "***"
 
 

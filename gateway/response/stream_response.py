@@ -1,7 +1,8 @@
 """A streamed response: the upstream stream is opened, relayed, and finished.
 
-    open_upstream    send, and read up to the first events with content; until then another target may still take over
-    send_stream      every piece as it comes, ended by exactly one [DONE]; an error here becomes the last event
+    open_upstream    send, and read up to the first events with content; until then the call may still fall back to
+    another target send_stream      every piece as it arrives, then exactly one [DONE]; an error here becomes the last
+    event
 
 The events of an upstream stream pass through one chain, `_decoder_chain`, and then the relay. If the chain is empty, the relay
 passes the bytes on as they are.
@@ -26,11 +27,11 @@ from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Body, StreamDecoder, Usage
 
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
-"""A stream may have its output limit times one, plus the other, content events; one with more will not end by itself."""
+"""A stream may have (output limit x tolerance + extra) content events. One with more is assumed to be endless."""
 
 
 class DecoderChain(NamedTuple):
-    """What rewrites the events of one stream, and the link that ends it at a stop string."""
+    """The decoders that rewrite the events of one stream, and the one that ends it at a stop string."""
 
     decoder: StreamDecoder | None
     stops: StopStream | None
@@ -82,14 +83,17 @@ class UpstreamStream:
         exchange.attempt.relays.append(self.relay)
         self._stops = chain.stops
         self._metrics: Metrics = exchange.metrics
-        self._counted = 0  # irregularities that the metrics have
+        self._counted = 0  # irregularities that the metrics already include
         self.first = b""
         """The first events with content, or everything if there is less."""
         self.ended = False
-        """Everything was read. What the last `read` returned comes before [DONE]."""
+        """Whether everything was read. The events that the last `read` returned come before [DONE]."""
 
     async def read(self) -> bytes:
-        """Return the next events to send, the last of them once `ended`. UpstreamError or StreamFailure if the stream breaks."""
+        """Return the next events to send; the last ones once `ended`.
+
+        Raise UpstreamError or StreamFailure if it breaks.
+        """
         relay = self.relay
         while not relay.done:
             try:
@@ -110,7 +114,7 @@ class UpstreamStream:
         return out
 
     def _discard(self, rest: bytes) -> bool:
-        """Discard what comes after [DONE]. Return whether it should not have come. The caller's stream may have ended."""
+        """Discard data after [DONE]. Return whether it is an irregularity. The caller's stream may have ended."""
         surplus = self.relay.discard(rest)
         self._count()
         return surplus
@@ -126,7 +130,7 @@ class UpstreamStream:
         return (self._stops.matched_stop or self._stops.reported_stop) if self._stops is not None else None
 
     def close(self) -> None:
-        """Release the response, whether it was read to its end or not."""
+        """Release the response, even if it was not read to its end."""
         self.response.close()
         self._count()
 
@@ -138,7 +142,7 @@ class UpstreamStream:
 
 
 def record_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
-    """Record on the attempt what its only stream has brought so far."""
+    """Record on the attempt the usage that its only stream has received so far."""
     attempt, relay = exchange.attempt, stream.relay
     attempt.usage, attempt.finish_reasons, attempt.chunks = relay.usage, relay.finish_reasons, relay.chunks
     attempt.stop_matched = stream.stop
@@ -170,7 +174,7 @@ async def _begin(exchange: UpstreamExchange, body: Body, usage_asked: bool) -> U
 
 
 async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
-    """Send the head, the first events and all that follow as they come; then [DONE]."""
+    """Send the head, the first events and all that follow as they arrive, then [DONE]."""
     call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     out = stream.first
     try:
@@ -230,7 +234,7 @@ async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) 
 
 
 def _own_usage(exchange: UpstreamExchange, opening: OpeningChunk) -> bytes:
-    """Return the usage chunk of a stream that the gateway ended at a stop string or continued elsewhere, else nothing."""
+    """Return the usage chunk of a stream that the gateway ended at a stop string or continued, else b""."""
     call, attempt = exchange.call, exchange.attempt
     if call.transcript is not None and call.transcript.handovers:
         accounting.settle(call)

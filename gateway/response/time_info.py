@@ -1,6 +1,6 @@
 """The times of an answer's parts in seconds, shown in the receipt as `time_info`: reported by the provider, or measured here.
 
-In the body they could collide with another provider's parameter, so only callers that request the receipt get them.
+In the body they could collide with a field of another provider, so only callers that request the receipt get them.
 
 provider   Cerebras' `time_info`, Groq's times within `usage`, the timings of the local engine
 measured   queue_time until the request was sent; in a stream prompt_time until the first content, then completion_time.
@@ -27,7 +27,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def has_times(data: bytes) -> bool:
-    """Whether an answer or a piece of a stream may contain times."""
+    """Return whether an answer or a piece of a stream may contain times."""
     return any(mark in data for mark in _MARKS)
 
 
@@ -50,7 +50,7 @@ def read_event_times(events: bytes) -> dict[str, Any] | None:
 
 
 def from_provider(times: Mapping[str, float]) -> dict[str, Any]:
-    """Return a provider's own times in seconds. Those that it does not report are null."""
+    """Return a provider's own times in seconds. Times that it does not report are null."""
     return {**{name: times.get(name) for name in NAMES}, "source": "provider"}
 
 

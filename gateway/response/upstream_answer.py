@@ -1,4 +1,4 @@
-"""Reads an upstream's JSON answer or error, and collects a stream for a caller who requested none."""
+"""Reads an upstream's JSON answer or error, and collects a stream for a caller that did not request one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_AN_ANSWER = Failure("bad_body", "the answer is not a chat completion")
 
 
 def is_event_stream(response: Response) -> bool:
-    """Whether the response is declared as an event stream."""
+    """Return whether the response is declared as an event stream."""
     for name, value in response.headers:
         if name == b"content-type":
             return value.lstrip()[:17].lower() == b"text/event-stream"
@@ -26,7 +26,7 @@ def is_event_stream(response: Response) -> bool:
 
 
 async def read_failure(response: Response, target: Target, limit: int) -> Failure:
-    """Return what a response with an error status means. At most `limit` bytes of it are read."""
+    """Return the failure of a response with an error status. At most `limit` bytes of it are read."""
     body = b""
     with contextlib.suppress(UpstreamError):  # the status is known, so a truncated body is enough
         while len(body) < limit and (piece := await response.read()):
@@ -36,7 +36,7 @@ async def read_failure(response: Response, target: Target, limit: int) -> Failur
 
 
 async def read_json(response: Response, target: Target, options: Options, limit: int) -> Answer:
-    """Read a JSON answer; StreamFailure if it is a disguised error or no answer."""
+    """Read a JSON answer. Raise StreamFailure if it is a disguised error or not an answer."""
     body = await response.body(limit)
     if b'"error"' in body[:512]:
         failure = _disguised(target, body)
@@ -44,16 +44,16 @@ async def read_json(response: Response, target: Target, options: Options, limit:
             raise StreamFailure(failure)
     try:
         if not body.isascii():
-            body.decode()  # the JSON decoder does not check what it passes on unread
+            body.decode()  # the JSON decoder does not check the encoding of skipped values
         return target.kind.decode(body, target, options)
     except UNREADABLE_ERRORS:
         raise StreamFailure(NOT_AN_ANSWER) from None
 
 
 async def read_unstreamed(response: Response, target: Target, limit: int) -> Failure:
-    """Return what a response with status 200 means that is not the requested stream: usually an error."""
+    """Return the failure of a response with status 200 that is not the requested stream: usually an error."""
     body = await response.body(limit)
-    return _disguised(target, body) or Failure("bad_body", "a stream was asked for and the answer is none")
+    return _disguised(target, body) or Failure("bad_body", "expected a text/event-stream response")
 
 
 def _disguised(target: Target, body: bytes) -> Failure | None:

@@ -1,4 +1,4 @@
-"""One request to one target and the head of its response, with everything that the attempt needs while it lasts."""
+"""One request to one target and the head of its response, with the state that the attempt needs until it ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_ERROR_BYTES = 64 << 10
 
 
 class UpstreamExchange:
-    """One attempt while it lasts."""
+    """One attempt in progress."""
 
     __slots__ = (
         "attempt", "backend", "call", "caller", "deadlines", "json_streams", "json_validator", "logits_request", "metrics", "on_begin",
@@ -55,7 +55,7 @@ class UpstreamExchange:
 
     @property
     def upstream_calls(self) -> int:
-        """The number of upstream requests that the adjustments make of this call."""
+        """The number of upstream requests that the adjustments turn this call into."""
         for adjustment in self.attempt.adjustments:
             if adjustment.action == "fan_out":
                 return int(adjustment.from_)
@@ -66,7 +66,10 @@ class UpstreamExchange:
         return in_ms(time.monotonic() - self.sent_at)
 
     async def send(self, body: Body) -> Response:
-        """Return the head of a good response; StreamFailure for an error, or if a stream was requested and none came."""
+        """Return the head of a good response.
+
+        Raise StreamFailure for an error, or if the requested stream is missing.
+        """
         request = self.target.kind.encode(body, self.target, self.options)
         try:
             response = await self.transmit(request)
@@ -84,7 +87,7 @@ class UpstreamExchange:
         return response
 
     def transmit(self, request: WireRequest) -> Awaitable[Response]:
-        """Give one request to the transport. The result is the head of any response."""
+        """Pass one request to the transport. Return the head of any response."""
         self.metrics.count("lockgate_upstream_requests", (self.metrics.target_label(self.target),))
         if self.call.trace is not None:
             self.call.trace.mark(request)

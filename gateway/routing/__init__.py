@@ -1,1 +1,4 @@
-"""Routing: a model name becomes an ordered list of candidates. Imports call, config, emulate, targets and tokens."""
+"""Routing: resolves a model name to an ordered list of candidates.
+
+Imports call, config, emulate, targets and tokens.
+"""

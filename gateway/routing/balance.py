@@ -1,4 +1,4 @@
-"""How a split chooses one of its options.
+"""Load balancing: the strategies by which a split chooses one of its options.
 
     weighted     a draw by weight
     latency      of two drawn by weight, the one with the shorter expected time to first token, attempts in flight included
@@ -71,6 +71,9 @@ def by_session(options: Sequence[T], key: bytes) -> T:
 
 
 def score(name: str, weight: float, key: bytes) -> float:
-    """Return an option's score for a session. Over all keys, each option has the highest score in proportion to its weight."""
+    """Return an option's score for a session.
+
+    Over many sessions, the frequency with which an option wins is proportional to its weight.
+    """
     digest = blake2b(name.encode("utf-8", "surrogatepass"), key=blake2b(key, digest_size=32).digest(), digest_size=8).digest()
     return -weight / math.log((int.from_bytes(digest) + 0.5) / 2**64)

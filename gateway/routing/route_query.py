@@ -1,4 +1,4 @@
-"""What the router may ask about a call: its session, its maximum cost, and which targets honour its parameters."""
+"""Properties of a call that the router needs: session, maximum cost, and the targets that honour its parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.targets.candidate import Candidate
 
 SESSION_PROMPT_BYTES = 256
-"""How much of a bare prompt identifies a conversation."""
+"""Number of leading bytes of a plain prompt that identify a conversation."""
 
 
 class _Role(msgspec.Struct):
@@ -31,7 +31,7 @@ _decode_role = msgspec.json.Decoder(_Role).decode
 
 
 class RouteQuery:
-    """One call, as its route sees it. Every answer is computed when it is first needed."""
+    """Properties of one call for the router. Each is computed when it is first needed."""
 
     __slots__ = ("_call", "_default_output", "_headers", "_refusals", "requires_all_parameters", "stream")
 
@@ -46,7 +46,7 @@ class RouteQuery:
         """Whether the caller rejects targets that would lose a parameter."""
 
     def session(self, header: str) -> bytes:
-        """Return what identifies the conversation: the header, else the field `user`, else the beginning of the prompt."""
+        """Return the id of the conversation: the header, else the field `user`, else the beginning of the prompt."""
         wanted = header.encode()
         for name, value in self._headers:
             if name == wanted and value:
@@ -93,7 +93,7 @@ class RouteQuery:
         return self._refusals[target] is None
 
     def no_target_error(self, target: Target | None = None) -> BadRequest:
-        """Return a 400 that names the first parameter lost at `target`, or at the first target asked about."""
+        """Return a 400 that names the first parameter lost at `target`, or at the first target checked."""
         refusals = [self._refusals[target]] if target is not None else self._refusals.values()
         return from_refusal(next(refusal for refusal in refusals if refusal is not None))
 

@@ -1,4 +1,4 @@
-"""The router: a model name becomes an ordered list of candidates.
+"""The router: resolves a model name to an ordered list of candidates.
 
 A route is one target or model name, a list of routes (an order) or a mapping of names to weights (a split). Names may be patterns
 (`gpt-*`), and routes may lead through other models.
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 DEFAULT_SESSION_HEADER = "x-session-id"
 MAX_LISTED_MODELS = 12
-"""Model names in the message of a 404."""
+"""Maximum number of model names in the message of a 404."""
 
 
 class SplitOption(msgspec.Struct, frozen=True, eq=False):
-    """One option of a split: where it leads, and its weight."""
+    """One option of a split: its route and its weight."""
 
     ref: Ref
     name: str
@@ -39,9 +39,9 @@ class SplitOption(msgspec.Struct, frozen=True, eq=False):
     candidates: tuple[Candidate, ...]
     """All candidates that the option can lead to."""
     first_candidates: tuple[Candidate, ...]
-    """Those of them that it may try first."""
+    """The candidates that the option may try first."""
     some_require_parameters: bool
-    """Whether `require_parameters` is set for some of them."""
+    """Whether `require_parameters` is set for any candidate."""
 
     def accepts(self, query: RouteQuery) -> bool:
         """Return whether at least one candidate accepts the call."""
@@ -61,8 +61,9 @@ class Router:
         draw: Callable[[], float] = random.random,
         is_live: Callable[[str], bool] = lambda target: True,
     ) -> None:
-        """`backend_of` maps (provider, model) to a backend. `draw` returns a number in [0, 1) for splits, which skip targets that
-        are not live.
+        """`backend_of` maps (provider, model) to a backend. `draw` returns a number in [0, 1).
+
+        Splits choose with `draw` and skip targets for which `is_live` returns False.
         """
         self._models = models
         self._backend_of = backend_of
@@ -75,7 +76,7 @@ class Router:
         self._options: dict[tuple[int, tuple[str, ...]], list[SplitOption]] = {}
 
     def assuming_live(self, is_live: Callable[[str], bool]) -> Router:
-        """Return a router with the same routes that takes exactly these targets for live."""
+        """Return a router with the same routes that treats exactly these targets as live."""
         router = copy(self)
         router._is_live = is_live
         return router
@@ -87,7 +88,7 @@ class Router:
     def find(self, name: str) -> Model:
         """Return the model for `name`. Raise NotFound if there is none.
 
-        In this order: the exact name, the longest matching prefix (`gpt-*`), an exposed target, the pattern `*`.
+        The lookup order is: the exact name, the longest matching prefix (`gpt-*`), an exposed target, the pattern `*`.
         """
         model = self._models.get(name)
         if model is not None and "*" not in name:
@@ -126,18 +127,18 @@ class Router:
         return candidates
 
     def candidates_of(self, ref: Ref, query: RouteQuery | None = None) -> list[Candidate]:
-        """Return the candidates behind a name outside of a route, such as that of a mirror."""
+        """Return the candidates of a name that is not part of a route, such as the target of a mirror."""
         candidates: list[Candidate] = []
         self._collect(ref, (), candidates, query)
         return candidates
 
     def alternates(self, model: Model, query: RouteQuery) -> list[Candidate]:
-        """Return all candidates that accept the call, those included that lost the draw of a split."""
+        """Return all candidates that accept the call, including those that lost the draw of a split."""
         candidates = _unique(self.candidates_behind(model.route, (model,), weighted=True))
         return [candidate for candidate in candidates if query.is_accepted_by(candidate)]
 
     def all_candidates(self, model: Model) -> list[Candidate]:
-        """Return every candidate that a call for the model can reach, whatever the draws of its splits."""
+        """Return every candidate that a call for the model can reach, regardless of the draws of its splits."""
         return _unique(self.candidates_behind(model.route, (model,)))
 
     def candidates_behind(
@@ -145,7 +146,8 @@ class Router:
     ) -> list[Candidate]:
         """Return the candidates that `route` leads to after the models of `path`.
 
-        `first`: only those that may be tried first. `weighted`: only those whose weight in their split is not zero.
+        `first`: only those that may be tried first. `weighted`: only those with a weight other than zero in their
+        split.
         """
         if isinstance(route, Order):
             steps = route.steps[: 1 if first else None]
@@ -178,7 +180,7 @@ class Router:
         candidate = self._candidates.get(key)
         if candidate is None:
             candidate = _new_candidate(self._backend_of(provider, model), path)
-            if all(each.name in self._models for each in path):  # other names are chosen by callers: not cached
+            if all(each.name in self._models for each in path):  # names chosen by callers are not cached
                 self._candidates[key] = candidate
         return candidate
 

@@ -29,7 +29,7 @@ def merge_settings(path: Iterable[ModelSettings]) -> ModelSettings:
 
 
 def merge_deadlines(settings: ModelSettings, provider: Deadlines) -> Deadlines:
-    """Return the provider's deadlines with the settings' timeouts in their place."""
+    """Return the provider's deadlines, overridden by the timeouts in the settings."""
     return Deadlines(
         connect=provider.connect,
         tls=provider.tls,

@@ -1,4 +1,4 @@
-"""What a process holds, and what one configuration (a generation) holds. A reload replaces the generation.
+"""The state of a process, and the objects made from one configuration (a generation). A reload replaces the generation.
 
 Imported by gateway.server, gateway.admin and gateway.commands.
 """

@@ -20,6 +20,7 @@ from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.dialects.parameters import CHECKS
 from gateway.http.caller import CallerDeadlines
+from gateway.http.page_guard import PageGuard, page_rules
 from gateway.http.sweeper import Sweeper
 from gateway.keys.runtime_keys import RuntimeKeys, key_store
 from gateway.ledger.ledger import Ledger
@@ -46,7 +47,7 @@ from gateway.upstream.resolver import Resolver
 RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
-"""Time, on top of the store deadline, in which the limit store detects an outage that other subsystems see."""
+"""Time after the store deadline within which the limit store detects an outage that other subsystems have noticed."""
 
 
 class Gateway:
@@ -71,9 +72,9 @@ class Gateway:
     ) -> None:
         """Build a gateway; `start` starts it.
 
-        `report` takes the lines for operators. `sockets` are engines run by another process, by provider. `cells` hold
-        the counters if another process reads them. `number` is that of the first generation. `seat` is this process's
-        place in the fleet, which its replacement takes over.
+        `report` receives the lines for operators. `sockets` are engines run by another process, by provider. `cells`
+        hold the counters if another process reads them. `number` is that of the first generation. `seat` is this
+        process's place in the fleet, which its replacement takes over.
         """
         self.log = log
         self.report = report
@@ -92,7 +93,7 @@ class Gateway:
         self.probes = Probes(self.health)
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
-        """Returns the health of each target. A supervisor replaces this by the health at all its workers."""
+        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         # a supervisor does not report on the store: its workers use it and report
         outage_report = report if workers == 1 else _discard
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
@@ -102,6 +103,8 @@ class Gateway:
         )
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
+        self.page_guard = PageGuard(page_rules(config))
+        """Keeps web pages away from the callers' listener while it requires no key."""
         self._replaced: list[Generation] = []
         self._next: Generation | None = None
         self._retiring: asyncio.Task[None] | None = None
@@ -156,7 +159,7 @@ class Gateway:
     ) -> None:
         """Serve new calls with another configuration.
 
-        Raises LocalModelError, and changes nothing, if a new local model cannot be loaded. A worker gets `number` and
+        Raise LocalModelError and change nothing if a new local model cannot be loaded. A worker gets `number` and
         `sockets` from its supervisor.
         """
         if sockets is not None:
@@ -176,6 +179,7 @@ class Gateway:
         generation.set_runtime_keys(self.runtime_keys.entries)
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
+        self.page_guard.rules = page_rules(config)
         self._configure_probes()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation), "tokenizers")
@@ -202,7 +206,7 @@ class Gateway:
     async def _preload_tokenizers(self, generation: Generation) -> None:
         # loading a tokenizer blocks the event loop, so processes that serve do it before their first call
         if self._workers == 1:
-            await generation.pipeline.attempts.fit.preload(generation.tokenizers())
+            await generation.pipeline.failover.fit.preload(generation.tokenizers())
 
     async def _retire_replaced(self) -> None:
         """Drop replaced generations when their last call has ended, and close what only they used."""
@@ -239,7 +243,7 @@ class Gateway:
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Stop engines and tasks, close connections, write the last log lines.
 
-        `timeout_s` limits the last messages to the store.
+        `timeout_s` limits the time for the last messages to the store.
         """
         for task in list(self._tasks):
             task.cancel()

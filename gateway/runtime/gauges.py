@@ -69,7 +69,7 @@ def _target_states(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, 
 
 
 def _target_values(health: TargetRegistry, metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
-    """Return a number of each target. Targets without a label of their own are added up."""
+    """Return one number for each target. The numbers of targets without a separate label are added up."""
     values: dict[tuple[str, ...], float] = {}
     for target in health.all():
         label = (metrics.target_named(target.name),)

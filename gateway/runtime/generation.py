@@ -1,6 +1,6 @@
 """One generation: a configuration, ready to serve.
 
-A reload makes a new one; calls in flight keep theirs until they end.
+A reload creates a new one; calls in flight use the old one until they end.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from providers.base import Target
 if TYPE_CHECKING:
     from gateway.runtime.resources import AnyEngine
 
-# with expose_targets, callers choose the names of targets: only so many are cached
+# with expose_targets, callers choose target names, so the number of cached ones is limited
 MAX_CACHED_BACKENDS = 10_000
 
 
 class Generation:
-    """Everything made from one configuration: keys, models, backends, limits and the pipeline."""
+    """All objects made from one configuration: keys, models, backends, limits and the pipeline."""
 
     def __init__(self, config: Config, shared: Shared, number: int) -> None:
         self.config = config

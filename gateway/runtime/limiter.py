@@ -38,7 +38,7 @@ class LimitStore:
 
     @property
     def in_outage(self) -> bool:
-        """Whether the store is unavailable and that was reported."""
+        """Whether an outage of the store has been reported and is not over."""
         return isinstance(self._limiter, RedisLimiter) and self._limiter.connections.in_reported_outage
 
     async def stop(self) -> None:

@@ -21,7 +21,10 @@ from gateway.runtime.gateway import Gateway
 from gateway.runtime.resources import LocalModelError
 
 POLL_INTERVAL_S = 0.4
-"""Interval at which the files are checked. A change is applied when two checks agree on it, or after MAX_SETTLE_S."""
+"""Interval at which the files are checked.
+
+A change is applied when two checks find the same files, or after MAX_SETTLE_S.
+"""
 MAX_SETTLE_S = 1.0
 
 Outcome = Literal["applied", "failed", "unchanged"]
@@ -46,7 +49,7 @@ class Reloader:
         self.followers: list[Follower] = []
         self.counts: dict[Outcome, int] = {"applied": 0, "failed": 0, "unchanged": 0}
         self.problems: tuple[Problem, ...] = ()
-        """Why the last reload failed; empty if it succeeded."""
+        """The problems of the last reload; empty if it succeeded."""
         self.needs_restart: list[Change] = []
         """Changes in the file that take effect after a restart."""
         self.last_reload_at = time.time()
@@ -62,7 +65,7 @@ class Reloader:
                 outcome = self._fail(error.problems)
             except LocalModelError as error:
                 outcome = self._fail((Problem(self._source.path, 0, 0, "", str(error)),))
-            except Exception as error:  # whatever is wrong with the new generation, the old one keeps serving
+            except Exception as error:  # the old generation keeps serving after any error in the new one
                 frame = traceback.extract_tb(error.__traceback__)[-1]
                 where = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
                 outcome = self._fail((Problem(self._source.path, 0, 0, "", f"internal error: {where}"),))
@@ -78,7 +81,7 @@ class Reloader:
         self.loaded, before = await self._apply(loaded), self.loaded
         self.needs_restart = restart_changes(running, loaded.config)
         changes = summarize(compare(running, self._gateway.config))
-        line = f"{self._source.path}: generation {self._gateway.generation.number} serves: {changes}"
+        line = f"{self._source.path}: generation {self._gateway.generation.number} is serving: {changes}"
         if self.needs_restart and self.needs_restart != restart_changes(running, before.config):
             line += "; needs a restart: " + ", ".join(change.name for change in self.needs_restart)
         self._gateway.report(line)
@@ -142,7 +145,7 @@ class Reloader:
 def applicable(config: Config, running: Config) -> Config:
     """Return a new configuration with the running values of all settings that need a restart.
 
-    Raises ConfigError if the combination would accept calls that the file rejects.
+    Raise ConfigError if the combination would accept calls that the file rejects.
     """
     combined = keep_restart_only(config, running)
     problems = Problems(config.path)

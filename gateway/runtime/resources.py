@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     AnyEngine = Engine | WorkerEngine
 
 LOAD_TIMEOUT_S = 600.0
-"""A model that takes longer to load counts as usable."""
+"""Time after which a model that is still loading counts as usable."""
 
 
 class LocalModelError(Exception):
@@ -44,7 +44,7 @@ class Resources:
     ) -> None:
         """`sockets` are engines run by another process, by provider.
 
-        `workers` is the number of processes that use our engines.
+        `workers` is the number of processes that use these engines.
         """
         self._resolver = resolver or ThreadResolver()
         self.native = NativeTransport(resolver=self._resolver, is_allowed=is_allowed_address)

@@ -1,4 +1,4 @@
-"""What outlives a generation, because a reload must not reset it: counters, logs, health, run-time keys."""
+"""State that outlives a generation because a reload must not reset it: counters, logs, health, run-time keys."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     ledger: Ledger
     sweeper: Sweeper
     deadlines: CallerDeadlines | None
-    """Replaces the deadlines of the configuration, in tests."""
+    """Deadlines that tests use instead of the configured ones."""
     resources: Resources
     health: TargetRegistry
     latencies: dict[str, Latency]

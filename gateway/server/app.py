@@ -24,7 +24,7 @@ EXPOSED_HEADERS = (
     "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "server-timing",
     "retry-after", "retry-after-ms", "x-should-retry",
 )  # fmt: skip
-"""Our headers that scripts in a browser may read, besides the rate-limit headers."""
+"""Headers of the gateway that scripts in a browser may read, in addition to the rate-limit headers."""
 
 
 def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
@@ -41,7 +41,7 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
         return other_routes(scope, receive, send)  # type: ignore[no-any-return]
 
     def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
-        # Not a coroutine: every await of the application would pass through it.
+        # Not a coroutine, because every await of the application would pass through it.
         origins = gateway.generation.config.cors
         if not origins:
             return dispatch(scope, receive, send)

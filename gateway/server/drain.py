@@ -22,7 +22,10 @@ from gateway.metrics import Metrics
 from gateway.runtime.gateway import Gateway
 
 FLUSH_TIMEOUT_S = 1.0
-"""Seconds that aborted calls get to send their error to slow readers. A quarter of that after a second signal."""
+"""Seconds that aborted calls get to send their error to slow readers.
+
+After a second signal, a quarter of this applies.
+"""
 
 
 class Shutdown:
@@ -35,7 +38,7 @@ class Shutdown:
         self.forced = asyncio.Event()
 
     def on_signal(self) -> None:
-        """Handle SIGTERM or SIGINT: the first one starts the shutdown, every further one forces it."""
+        """Handle SIGTERM or SIGINT: the first one starts the shutdown, each further one forces it."""
         if self.started.is_set():
             self.forced.set()
         self._readiness.draining = True

@@ -1,4 +1,4 @@
-"""The callers' endpoints besides model calls: `/v1/models`, `/v1/explain`, and error responses in OpenAI's shape."""
+"""The callers' endpoints other than model calls: `/v1/models`, `/v1/explain`, and error responses in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from gateway.attempts.fit import described
 from gateway.errors import BadRequest, GatewayError, NotFound
 from gateway.explain.request import explain
-from gateway.http.json_body import CallerDisconnectedError, check_body_headers, read_body
+from gateway.http.json_body import CallerDisconnectedError, check_body_headers, read_body_in_time
 from gateway.http.request_id import next_id
 from gateway.keys.virtual_key import VirtualKey, may_use
 from gateway.routing.router import unknown_model
@@ -60,8 +60,8 @@ class Endpoints:
         generation, key = self._authenticate(request)
         limit = generation.config.max_body
         check_body_headers(request.scope["headers"], limit)
-        source = await read_body(request.receive, limit)
-        fit = generation.pipeline.attempts.fit
+        source = await read_body_in_time(request.receive, limit, generation.config.callers.body)
+        fit = generation.pipeline.failover.fit
         return _json(explain(generation.router, generation.config, fit, source, request.headers, key))
 
     async def post_only(self, request: Request) -> Response:

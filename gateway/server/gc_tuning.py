@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 THRESHOLDS = (5_000, 10, 10)
-"""Container objects allocated before the youngest generation is collected, and how many collections before an older one is."""
+"""Allocations before the youngest generation is collected, and collections before an older one is collected."""
 
 
 def freeze_startup_objects() -> None:
@@ -13,7 +13,7 @@ def freeze_startup_objects() -> None:
     # A full collection would visit all of them again: 35,000 containers, 6 to 8 ms (measured) in which nothing is served.
     # Reference counts free calls and their bodies; only rare cycles, of tracebacks and tasks, are left to the collector, so
     # the youngest generation may be larger than Python's 700. Memory stays bounded: collections still run, if less often, and
-    # what a reload made garbage is collected at the next reload.
+    # garbage that a reload leaves is collected at the next reload.
     gc.unfreeze()
     gc.collect()
     gc.freeze()

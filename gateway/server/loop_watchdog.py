@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 MAX_BLOCK_S = 1.0
-"""Seconds of blocking that are reported."""
+"""Blocking for at least this many seconds is reported."""
 MAX_FRAMES = 6
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from providers.local.worker_engine import WorkerEngine
 
 def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto") -> int:
     """Serve until a signal stops the process. Return the exit code: 0 after a clean shutdown, 2 for an unusable configuration."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be handled: by default it ends the process
     source = ConfigSource(config_path, over)
     try:
         loaded = source.read()
@@ -88,7 +90,7 @@ async def _freeze_after_reload(loaded: LoadedConfig, number: int) -> None:
 
 
 async def stop_on_unusable_model(gateway: Gateway, on_stop: Callable[[], None]) -> bool:
-    """Stop the process if a configured model file is unusable. Return whether it is.
+    """Stop the process if a configured model file is unusable. Return whether the model is unusable.
 
     This runs only at the start: a file that becomes unusable later leaves the gateway and its other providers running.
     """

@@ -41,7 +41,7 @@ STABLE_AFTER_S = 10.0
 """A worker that ran this long is restarted after the minimum delay."""
 UPDATE_INTERVAL_S = 0.25
 LOAD_TIMEOUT_S = 10.0
-"""How long a worker may take to load a generation."""
+"""Maximum time for a worker to load a generation."""
 
 
 def run_supervisor(source: ConfigSource, loaded: LoadedConfig, workers: int, log: str) -> int:
@@ -201,7 +201,7 @@ class _Supervisor:
         try:
             reply = await request_load(self._control_socket(number), load, LOAD_TIMEOUT_S)
         except (OSError, msgspec.DecodeError, TimeoutError):
-            return  # it is starting, exiting or busy: `_update_workers` tries again
+            return  # the worker is starting, exiting or busy: `_update_workers` tries again
         if reply.error:
             report(f"worker {number} cannot load generation {load.generation}; restarting it: {reply.error}")
             _send_signal(process, signal.SIGTERM)

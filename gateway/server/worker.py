@@ -103,7 +103,7 @@ def _request_reload(supervisor: int) -> None:
 
 
 async def _stop_without(supervisor: int) -> None:
-    """Stop this worker when its supervisor was killed, which shows as a new parent process."""
+    """Stop this worker when its supervisor was killed, which is visible as a new parent process."""
     while os.getppid() == supervisor:  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -24,14 +24,14 @@ class LoadRequest(msgspec.Struct):
 
 
 class LoadReply(msgspec.Struct):
-    """The generation that a worker serves with. `error` says why it is not the requested one."""
+    """The generation that a worker serves with. `error` says why this is not the requested generation."""
 
     generation: int
     error: str = ""
 
 
 class WorkerOrder(msgspec.Struct):
-    """What a worker needs at its start, as JSON on its standard input: arguments would expose secrets."""
+    """Start-up data of a worker, sent as JSON on its standard input because arguments would expose secrets."""
 
     load: LoadRequest
     listener: int

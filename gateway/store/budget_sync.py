@@ -1,4 +1,7 @@
-"""Publishes to Redis what one process has settled and reserved of each budget. Publishing twice changes nothing."""
+"""Publishes to Redis the settled and the reserved amount of each budget of one process.
+
+Publishing twice changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,17 @@ class BudgetSync:
         self._settled_spend = settled_spend
         self._reserved: dict[Period, int] = {}
         self.reserved_uncertain = False
-        """The reserved amounts in Redis may differ from those of this process."""
+        """Whether the reserved amounts in Redis may differ from those of this process."""
 
     def track(self, reservation: Reservation, sign: int = 1) -> None:
-        """Add what a call reserves of its budgets, or with `sign=-1` remove it."""
+        """Add the amounts that a call reserves from its budgets, or remove them with `sign=-1`."""
         for index, limit in enumerate(reservation.limits):
             if limit.kind == "spend":
                 period = (limit.key, reservation.slots[index])
                 self._reserved[period] = self._reserved.get(period, 0) + sign * reservation.costs.spend
 
     def publish_settled(self) -> None:
-        """Publish what was settled since the last publication."""
+        """Publish the amounts settled since the last publication."""
         if self._settled_spend.unpublished:
             changed, self._settled_spend.unpublished = self._settled_spend.unpublished, set()
             self._publish([(entry, -1) for period in changed for entry in self._settled_spend.entries_of(period)])
@@ -47,7 +50,10 @@ class BudgetSync:
         self.reserved_uncertain = True
 
     def publish_reserved(self) -> None:
-        """Publish the reserved amounts. Call only with no decision in flight: its reservation would be overwritten."""
+        """Publish the reserved amounts.
+
+        Call this only while no decision is in flight, because it would overwrite the decision's reservation.
+        """
         self.reserved_uncertain = False
         now = steady_now()
         settled = self._settled_spend

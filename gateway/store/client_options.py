@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from redis.credentials import CredentialProvider
 
 TIMEOUT_S = 1.0
-"""Timeout to connect and for each reply. It may be long: no call waits for these clients."""
+"""Timeout to connect and for each reply. It may be long because calls never wait for these clients."""
 
 
 def credentials_provider(credentials: Callable[[], tuple[str, str]]) -> CredentialProvider:
@@ -35,7 +35,7 @@ def client_options(address: RedisAddress) -> dict[str, Any]:
     from redis.backoff import NoBackoff
 
     options: dict[str, Any] = {
-        "protocol": 2,  # Redis before 6.0 supports only version 2 and no HELLO
+        "protocol": 2,  # Redis before 6.0 supports only version 2 and lacks HELLO
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),

@@ -1,4 +1,4 @@
-"""One connection to Redis with a reply timeout and a circuit breaker, which reconnects by itself.
+"""One connection to Redis with a reply timeout and a circuit breaker. It reconnects automatically.
 
 While the breaker is open, scripts fail at once. The server is located again for each connection: after a failover or the migration of a
 hash slot the old server replies with an error or not at all, which opens the breaker, and the next connection goes to the server that
@@ -21,13 +21,16 @@ from gateway.store.scripts import ADMIT, SCRIPTS, digest
 
 CONNECT_TIMEOUT_S = 1.0
 RETRY_DELAYS_S = (0.05, 0.5)
-"""Delay before the first reconnect, and the longest one; it doubles in between."""
+"""First and longest delay before a reconnect. The delay doubles after each failed attempt."""
 STABLE_AFTER_S = 1.0
 """A connection that lasted this long resets the reconnect delay."""
 CONNECTION_ENDED = "the connection ended"
-"""Reason reported if the server closed the connection without an error; the next connect may yield a better one."""
+"""Reported if the server closed the connection without an error.
+
+The next connection attempt may give a better reason.
+"""
 MIN_REDIS_VERSION = (5, 0)
-"""The first version in which a script may write after it called TIME."""
+"""The oldest version in which a script may write after it has called TIME."""
 _SCRIPT_DIGESTS = {script: digest(script) for script in SCRIPTS}
 _ERROR_KINDS = {
     "OOM", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "BUSY", "NOAUTH", "NOPERM",
@@ -50,8 +53,9 @@ class RedisConnection:
     ) -> None:
         """Create a connection; `start` opens it.
 
-        `locate` finds the server. `probe` is a key that the server must accept writes to. `on_change` is called after each change of
-        `up` and after each failed connect, with the reason ("" if up); `count_error` is called with the kind of each failure.
+        `locate` finds the server. `probe` is a key that the server must accept writes to. `on_change` is called after
+        each change of `up` and after each failed connection attempt, with the reason ("" if up); `count_error` is
+        called with the kind of each failure.
         """
         self._locate = locate
         self._probe = probe
@@ -92,7 +96,7 @@ class RedisConnection:
             return
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        state = [False, False]  # completed, timeout extended once
+        state = [False, False]  # flags: completed, timeout already extended
 
         def on_timeout() -> None:
             if state[0]:
@@ -138,7 +142,7 @@ class RedisConnection:
         self._down.set()
 
     def _on_lost(self, generation: int) -> None:
-        """Handle the end of a connection. Ignores connections that were already replaced."""
+        """Handle the end of a connection. Ignore connections that have already been replaced."""
         if generation != self._generation:
             return
         self._connection = None
@@ -184,7 +188,7 @@ class RedisConnection:
         role = await _ask_if_permitted(connection, "ROLE")
         if role and role[0] != b"master":
             raise ValueError(f"{address} is a replica: use its master")
-        memory = await _ask_if_permitted(connection, "INFO", "memory")  # not CONFIG GET: few Redis users may run that
+        memory = await _ask_if_permitted(connection, "INFO", "memory")  # few Redis users may run CONFIG GET
         policy = _info_field(memory, b"maxmemory_policy")
         if policy not in (b"", b"noeviction"):
             raise ValueError(f"maxmemory-policy is {policy.decode()[:40]}, which evicts limits: set noeviction")
@@ -201,7 +205,7 @@ class RedisConnection:
 async def _ask_if_permitted(connection: RespConnection, *command: str) -> Any:
     """Return the reply, or None if this Redis user may not run the command.
 
-    A user with restricted rights is taken as a sign of a deliberate setup, so the check is skipped.
+    Restricted rights indicate a deliberate setup, so the check is skipped.
     """
     try:
         return await connection.execute(*command)

@@ -1,6 +1,6 @@
-"""Connections to all Redis nodes that hold our keys: one server, or one node of a cluster for each hash tag.
+"""Connections to all Redis nodes that hold the gateway's keys: one server, or one node of a cluster for each hash tag.
 
-Reports each outage once, and its end once.
+Reports the start and the end of each outage once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.store.script_args import side_of
 from gateway.store.topology import HASH_TAGS, Topology
 
 DECISION_TIMEOUT_S = 0.05
-"""Timeout of one script run, and so of one decision."""
+"""Timeout of one script run, and therefore of one decision."""
 
 
 class RedisConnections:
@@ -31,7 +31,8 @@ class RedisConnections:
     ) -> None:
         """Create the connections; `start` opens them.
 
-        `on_change` is called with each new value of `up`. `report` gets one line at the start of an outage and one at its end.
+        `on_change` is called with each new value of `up`. `report` receives one line at the start of an outage and one
+        at its end.
         """
         self._address = address
         self._on_change = on_change
@@ -53,13 +54,13 @@ class RedisConnections:
         self._recovery_timer: asyncio.TimerHandle | None = None
         self.up = False
         self.is_used = False
-        """Whether this process uses the store; a supervisor leaves that to its workers."""
+        """Whether this process uses the store. In a supervisor it is False, because only the workers do."""
         self.errors: dict[str, int] = {}
         """Number of failures by kind."""
 
     @property
     def in_reported_outage(self) -> bool:
-        """Whether an outage has begun and its end was not reported yet."""
+        """Whether the start of an outage has been reported, but not its end."""
         return bool(self._outage_reason)
 
     @property
@@ -110,14 +111,14 @@ class RedisConnections:
             self._recovery_timer = asyncio.get_running_loop().call_later(STABLE_AFTER_S, self._end_outage)
 
     def _begin_outage(self, reason: str) -> None:
-        """Report an outage once, no matter how many reconnects fail."""
+        """Report an outage once, no matter how many connection attempts fail."""
         if self._recovery_timer is not None:
             self._recovery_timer.cancel()
             self._recovery_timer = None
         if not self._outage_reason:
             self._outage_reason, self._unreported = reason, True
             if reason == CONNECTION_ENDED:
-                return  # the next connect may yield a better reason
+                return  # the next connection attempt may give a better reason
         self._report_outage(reason)
 
     def _report_outage(self, reason: str) -> None:

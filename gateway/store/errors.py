@@ -2,4 +2,4 @@
 
 
 class StoreUnavailableError(Exception):
-    """A store (Redis, or a file) cannot be read or written now. The text names the cause."""
+    """A store (Redis or a file) cannot be read or written. The message states the cause."""

@@ -9,7 +9,10 @@ from gateway.store.limit import KINDS, Limit, needed_estimates
 
 
 def has_limits(config: Config) -> bool:
-    """Return whether calls may be limited. True with `auth: keys`, since keys created at run time may have limits."""
+    """Return whether any limit can apply to calls.
+
+    True with `auth: keys`, since keys created at run time may have limits.
+    """
     blocks = [*(entry.limits for entry in config.models.values()), *(entry.limits for entry in config.providers.values())]
     blocks += [target.limits for entry in config.providers.values() for target in entry.models.values()]
     return config.requires_keys or any(map(_has_any, blocks))
@@ -20,7 +23,7 @@ def _has_any(block: LimitsConfig) -> bool:
 
 
 def limits_in(block: LimitsConfig, owner: str, side: str = "caller", *, strict: bool = False) -> tuple[Limit, ...]:
-    """Return the limits of a `limits` block for one owner. `strict` makes them strict whatever the block says."""
+    """Return the limits of a `limits` block for one owner. `strict` makes them strict regardless of the block."""
     limits: list[Limit] = []
     strict = strict or block.strict
     for kind in KINDS:

@@ -1,10 +1,11 @@
 """Limits and the decisions about them: Limit, Costs, Reservation, Refusal, and the Limiter interface that all stores implement.
 
-A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no window that ends
-at an admission exceeds the limit. This counts up to one slot too many: at least 120/121 of the limit (100/101 for a window of one
-second) is usable. Spend is limited per UTC calendar day or month, called a period: it is what was settled in the period
-(gateway.store.settled_spend) plus what calls in flight reserve. A call belongs to the period of its admission. Times are microseconds
-since 1970 and money is nano-dollars, so that all arithmetic is on integers.
+A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no
+window that ends at an admission exceeds the limit. This counts up to one slot too many: at least 120/121 of the limit
+(100/101 for a window of one second) is usable. Spend is limited per UTC calendar day or month, called a period. It is
+the amount settled in the period (gateway.store.settled_spend) plus the amount reserved by calls in flight. A call
+belongs to the period of its admission. Times are in microseconds since 1970 and amounts of money in nano-dollars, so
+that all arithmetic is on integers.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ Kind = Literal["requests", "tokens", "prompt_tokens", "output_tokens", "concurre
 KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend")
 TOKEN_KINDS = frozenset({"tokens", "prompt_tokens", "output_tokens"})
 OutageMode = Literal["local_share", "open", "closed"]
-"""What applies while the shared store is unavailable: this process's share of the limit, no limit, or refusal of all calls."""
+"""Behaviour while the shared store is unavailable: apply a share of the limit, apply no limit, or refuse all calls."""
 
 NANO_PER_USD = 1_000_000_000
 """Nano-dollars in a dollar."""
 US_PER_S = 1_000_000
 """Microseconds in a second."""
 _WINDOWS = {"s": (10_000, 100), "min": (US_PER_S // 2, 120), "h": (30 * US_PER_S, 120), "day": (720 * US_PER_S, 120)}
-"""For each window the length of a slot in microseconds, and the number of full slots."""
+"""For each window, the length of a slot in microseconds and the number of full slots."""
 _PERIODS = {"day": 86_400 * US_PER_S, "month": 0}
 NO_SLOT = -1
 BUDGET_TTL_MS = 40 * 86_400_000
@@ -34,7 +35,7 @@ BUDGET_TTL_MS = 40 * 86_400_000
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """What one call uses of each kind of limit. `spend` is in nano-dollars."""
+    """The amounts that one call uses of each kind of limit. `spend` is in nano-dollars."""
 
     requests: int = 1
     prompt_tokens: int = 0
@@ -48,7 +49,7 @@ class Costs(msgspec.Struct, frozen=True):
 
     @property
     def concurrent(self) -> int:
-        """One: a call counts once towards a limit on concurrent calls."""
+        """Always 1: a call counts once towards a limit on concurrent calls."""
         return 1
 
 
@@ -56,7 +57,10 @@ NO_COSTS = Costs(requests=0)
 
 
 class Limit:
-    """At most `amount` of `kind` per `window` for one owner such as `key:search-team`. For spend `amount` is in nano-dollars."""
+    """At most `amount` of `kind` per `window` for one owner such as `key:search-team`.
+
+    For spend, `amount` is in nano-dollars.
+    """
 
     __slots__ = ("amount", "key", "kind", "outage", "owner", "side", "slot", "slots", "strict", "ttl", "window")
 
@@ -73,8 +77,8 @@ class Limit:
     ) -> None:
         """Create a limit.
 
-        Limits of one `side` share a Redis hash tag, so that one script can decide them together. With `strict` the number of tokens
-        reserved before a call is an upper bound instead of an estimate.
+        Limits of one `side` share a Redis hash tag, so that one script can decide them together. With `strict`, the
+        number of tokens reserved before a call is an upper bound instead of an estimate.
         """
         self.owner = owner
         self.kind: Kind = kind
@@ -93,7 +97,10 @@ class Limit:
             self.ttl = 2 * self.slot * (self.slots + 1) // 1000
 
     def slot_at(self, now: int) -> int:
-        """Return the number of the slot of `now`; for a monthly budget the number of months since the year 0."""
+        """Return the number of the slot of `now`.
+
+        For a monthly budget, this is the number of months since the year 0.
+        """
         return now // self.slot if self.slot else month_number(now)
 
     def slot_expiry(self, slot: int) -> int:
@@ -116,7 +123,10 @@ class LimitStatus(msgspec.Struct, frozen=True):
 
 
 class Reservation(msgspec.Struct, eq=False):
-    """What an admitted call reserves until it is settled. `slots` holds for each limit the slot that was charged."""
+    """The amounts that an admitted call reserves until it is settled.
+
+    `slots` holds for each limit the slot that was charged.
+    """
 
     id: str
     limits: Sequence[Limit]
@@ -125,7 +135,7 @@ class Reservation(msgspec.Struct, eq=False):
     statuses: Sequence[LimitStatus]
     decided_at: int
     degraded: bool = False
-    """Decided by the outage modes of the limits, because the shared store was unavailable."""
+    """Whether the outage modes of the limits decided, because the shared store was unavailable."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -140,20 +150,20 @@ class Refusal(msgspec.Struct, frozen=True):
     decided_at: int = 0
     degraded: bool = False
     unavailable: bool = False
-    """Refused because the store is unavailable and the limit cannot be shared out (mode `closed`, or nothing left to share)."""
+    """Whether the store is unavailable and this process has no share of the limit (mode `closed`, or a share of 0)."""
     busy: bool = False
-    """Refused by a budget that is not spent, but reserved by calls in flight."""
+    """Whether the budget is not spent, but reserved by calls in flight."""
 
 
 class Limiter(Protocol):
     """Counts limits."""
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
-        """Reserve `costs` of all limits or of none. Repeating an id returns the same reservation."""
+        """Reserve `costs` under all limits or under none. Repeating an id returns the same reservation."""
         ...
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
-        """Replace the reserved by the used amounts. Later calls for the same reservation do nothing."""
+        """Replace the reserved amounts with the used amounts. Later calls for the same reservation do nothing."""
         ...
 
     async def start(self) -> None:
@@ -188,7 +198,7 @@ def month_start(month: int) -> int:
 
 
 def seconds_until(until: int, now: int) -> float:
-    """Return the seconds from `now` until `until`, or 0 if it is past."""
+    """Return the seconds from `now` until `until`, or 0 if that time has passed."""
     return max(0, until - now) / US_PER_S
 
 

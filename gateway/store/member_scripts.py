@@ -1,8 +1,9 @@
 """Lua scripts for membership: which processes share a store, and which shares are held back for members that stopped responding.
 
-Members are a sorted set of instances, scored by the time at which their next heartbeat is overdue. A hash beside it (key `...:told`) holds
-for each instance `DIVISOR HOLD SEAT`: by how many the instance divides limits during an outage, for how many microseconds its share is held
-back after it stops responding, and its seat in the fleet, which its replacement takes over.
+Members are a sorted set of instances, scored by the time at which their next heartbeat is overdue. A hash beside it
+(key `...:told`) holds for each instance `DIVISOR HOLD SEAT`: the divisor that the instance applies to limits during an
+outage, the time in microseconds for which its share is held back after it stops responding, and its seat in the fleet,
+which its replacement takes over.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ local OVERDUE_US, GRACE_US = {round(OVERDUE_AFTER_S * 1e6)}, {round((RESERVATION
 local MISSED_US = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
 """
 )
+
+REBUILT = """
+-- Delete a key of ours that something else has replaced by a value of another type. TYPE is not among the rights that a store grants.
+for key, reply in pairs({[KEYS[1]] = redis.pcall('ZCARD', KEYS[1]), [KEYS[2]] = redis.pcall('HGET', KEYS[2], '')}) do
+  if type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE', 1, true) then redis.call('DEL', key) end
+end
+"""
 
 HELD_BACK = """
 local missing
@@ -73,6 +81,7 @@ end
 
 HEARTBEAT = (
     MEMBERS
+    + REBUILT
     + """
 -- Record that an instance is alive, and renew its leases.
 -- KEYS: members, member info, then for each lease its set of concurrent calls.
@@ -116,6 +125,7 @@ return {count, now + OVERDUE_US, last_due > 0 and before ~= last_due and 1 or 0,
 
 LEAVE = (
     MEMBERS
+    + REBUILT
     + """
 -- Remove an instance that uses no limits from now on, and any earlier instance with its seat that has missed a heartbeat.
 -- KEYS: members, member info. ARGV: instance, seat.

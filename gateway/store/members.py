@@ -1,8 +1,9 @@
 """Membership of the processes that share a store: each sends a heartbeat twice a second.
 
-The reply says whether the store lost the previous heartbeat, and with it possibly everything else. A process that shuts down leaves the
-group. A process that stops responding may be dead, or cut off from Redis and applying its shares: its share of each limit is held back
-from the others for `HOLD_BACK_S`, or until a replacement with its seat starts.
+The reply says whether the store lost the previous heartbeat, and with it possibly all other data. A process that shuts
+down leaves the group. A process that stops responding may be dead, or it may be cut off from Redis and apply its shares.
+Therefore its share of each limit is held back from the others for `HOLD_BACK_S`, or until a replacement with its seat
+starts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gateway.store.script_args import member_info_key, members_key, side_of
 
 HEARTBEAT_INTERVAL_S = 0.5
 HOLD_BACK_S = 120.0
-"""How long the share of an instance that stopped responding is held back."""
+"""Time for which the share of an instance that stopped responding is held back."""
 
 RunScript = Callable[[str, Sequence[str], Sequence[Any], Callable[[Any], Any]], None]
 """Runs a script: takes its text, keys and arguments, and a callback for the reply."""
@@ -48,7 +49,7 @@ class Members:
         self._hold_back = int(hold_back_s * US_PER_S)
         self._seat = seat
         self._due: dict[str, tuple[int, float]] = {"caller": (0, 0.0)}
-        """For each side the due time of the next heartbeat (clock of Redis), and when that reply arrived (local clock)."""
+        """For each side, when the next heartbeat is due (Redis clock) and when that reply arrived (local clock)."""
         self._sent_divisor = 1
         self.count = 1
         self.missing = 0
@@ -56,19 +57,19 @@ class Members:
 
     @property
     def divisor(self) -> int:
-        """By how many this process divides limits during an outage: at least the divisor that the store knows."""
+        """Divisor that this process applies to limits during an outage: at least the one recorded in the store."""
         return max(self.count, self._sent_divisor)
 
     def join_side(self, side: str) -> None:
-        """Send heartbeats for this side, too."""
+        """Send heartbeats for this side as well."""
         self._due.setdefault(side, (0, 0.0))
 
     def on_reconnect(self) -> None:
-        """Start over on a new connection: ignore what the store knew before."""
+        """Start over on a new connection: ignore the earlier state of the store."""
         self._due = dict.fromkeys(self._due, (0, 0.0))
 
     def send_heartbeat(self, leases: dict[str, str]) -> None:
-        """Send a heartbeat and renew leases. `leases` maps the key of a set, a space and a reservation id to that id."""
+        """Send a heartbeat and renew leases. `leases`: reservation ids by `SET_KEY RESERVATION_ID`."""
         self._sent_divisor = self.count
         for side, (due, since) in self._due.items():
             own = {key: id for key, id in leases.items() if side_of(key) == side}

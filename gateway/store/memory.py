@@ -12,7 +12,7 @@ _ANCHOR = time.time_ns() - time.monotonic_ns()
 SWEEP_AFTER_ADMISSIONS = 10_000
 """Number of admissions after which expired windows are removed."""
 BUSY_RETRY_S = 1.0
-"""Retry-After of a refusal that ends with a call in flight, whose end is unknown."""
+"""Retry-After of a refusal that lasts until a call in flight ends, which may happen at any time."""
 
 
 def steady_now() -> int:
@@ -58,7 +58,10 @@ class Window:
 
 
 class MemoryLimiter:
-    """Exact within one process. Counts are lost when it ends, except for `settled_spend`, which the journal keeps."""
+    """Counts limits exactly, for one process.
+
+    Counts are lost when it ends, except for `settled_spend`, which the journal keeps.
+    """
 
     def __init__(self, now: Callable[[], int] = steady_now, settled_spend: SettledSpend | None = None) -> None:
         self._now = now
@@ -76,7 +79,7 @@ class MemoryLimiter:
         """Do nothing: there is no connection to close."""
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
-        """Reserve `costs` of all limits or of none."""
+        """Reserve `costs` under all limits or under none."""
         return self.decide(limits, costs, id)
 
     def decide(
@@ -108,7 +111,7 @@ class MemoryLimiter:
         return reservation
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
-        """Replace the reserved by the used amounts, once."""
+        """Replace the reserved amounts with the used amounts, once."""
         if self._open.pop(reservation.id, None) is None:
             return
         now = self._now()
@@ -134,7 +137,7 @@ class MemoryLimiter:
                 window.add(current, change)  # the slot of the admission has expired: charge the current slot
 
     def _check_budget(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
-        """Check a budget like `_check`: settled spend of the period counts, and what calls in flight reserve."""
+        """Check a budget like `_check`, counting the settled spend of the period and the reserved amounts."""
         period = max(limit.slot_at(now), self.settled_spend.latest.get(limit.key, 0))
         settled = self.settled_spend.total(limit.key, period)
         remaining = limit.amount - settled - self._reserved.get((limit.key, period), 0)
@@ -150,7 +153,10 @@ class MemoryLimiter:
             self._reserved.pop(period, None)
 
     def _check(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
-        """Return the slot to charge, the remaining amount, and the seconds until `cost` fits (None if it does or never will)."""
+        """Return the slot to charge, the remaining amount, and the seconds until `cost` fits.
+
+        The wait is None if the cost fits now, or if it exceeds the limit and never fits.
+        """
         if limit.slot == NO_SLOT:
             return NO_SLOT, limit.amount - len(self._leases.get(limit.key, ())), BUSY_RETRY_S
         slot = limit.slot_at(now)
@@ -181,7 +187,7 @@ class MemoryLimiter:
         return LimitStatus(limit, max(0, limit.amount - entry[0].sum), seconds_until(limit.slot_expiry(slot), now))
 
     def _sweep(self, now: int) -> None:
-        """Remove expired windows now and then: every user with a limit adds one."""
+        """Remove expired windows periodically, because every user with a limit adds one."""
         self._until_sweep -= 1
         if self._until_sweep:
             return
@@ -193,5 +199,5 @@ class MemoryLimiter:
 
 
 def _is_longer(wait_s: float | None, other_s: float | None) -> bool:
-    """Return whether the first wait is longer than the second; None is infinite."""
+    """Return whether the first wait is longer than the second. None means infinite."""
     return other_s is not None and (wait_s is None or wait_s > other_s)

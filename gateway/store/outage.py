@@ -1,8 +1,9 @@
 """Limits while the shared store is unavailable: each follows its outage mode (`local_share`, `open` or `closed`).
 
-The share of a process is the limit divided by the number of members that were known when the outage began. Processes that still reach
-the store hold this share back, but the usage they had before counts for another window: until then this process uses only its part of
-the amount that remained. A share of zero admits nothing. The usage recorded here is replayed to the store after the outage.
+The share of a process is the limit divided by the number of members that were known when the outage began. Processes
+that still reach the store hold this share back, but usage before the outage counts for one more window. During that
+window this process uses only its part of the amount that remained. A share of zero admits no calls. The usage recorded
+here is replayed to the store after the outage.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from gateway.store.usage_replay import SlotUsage
 
 MAX_REMEMBERED_LIMITS = 100_000
 LEASES_HELD_US = 20 * US_PER_S
-"""How long the store still counts the calls in flight of a process that lost its connection: leases last 30 s and are renewed every 10 s.
+"""Time for which the store still counts the calls in flight of a process that lost its connection.
 
-For so long a process keeps as many concurrent calls as it had.
+Leases last 30 s and are renewed every 10 s. During this time a process keeps as many concurrent calls as before.
 """
 MIN_REMAINDER_DIVISOR = 20
-"""A remainder below a twentieth of the share counts as zero: a limit in full use has as much left between two calls."""
+"""A remainder below 1/20 of the share counts as zero. A fully used limit has that much left between two calls."""
 NOTICED_AFTER_US = int(OVERDUE_AFTER_S * US_PER_S)
 """Time until processes that still reach the store hold back the share of this one."""
 
@@ -40,11 +41,11 @@ class OutageLimiter:
         self._admitted: dict[str, tuple[Reservation, Reservation]] = {}
         self._used: dict[str, tuple[Limit, Window]] = {}
         self._refused: dict[str, tuple[int, int]] = {}
-        """For each limit the remaining amount at the last refusal by the store, and the time of that refusal."""
+        """For each limit, the remaining amount at the last refusal by the store, and the time of that refusal."""
         self._members = 1
         self._began = 0
         self._calls_before: dict[str, dict[str, Reservation | None]] = {}
-        """For each concurrency limit the calls admitted before the outage: id, and their reservation here once they are counted."""
+        """For each concurrency limit, the local reservations of calls admitted before the outage, by call id."""
         self._call_counts_before: dict[str, int] = {}
         self.clock_offset_us = 0
         """Clock of the store minus the local clock."""
@@ -52,12 +53,12 @@ class OutageLimiter:
         """Number of decisions by mode: local_share, open, closed."""
 
     def record_status(self, limit: Limit, remaining: int, slot: int) -> None:
-        """Remember the state of a limit as the store returned it."""
+        """Record the state of a limit as the store returned it."""
         if len(self._statuses) < MAX_REMEMBERED_LIMITS or limit.key in self._statuses:
             self._statuses[limit.key] = (remaining, slot)
 
     def record_refusal(self, limit: Limit, remaining: int) -> None:
-        """Remember a refusal by the store: a remainder seen shortly afterwards does not last."""
+        """Record a refusal by the store. Amounts that become free shortly afterwards are soon used by other calls."""
         if len(self._refused) < MAX_REMEMBERED_LIMITS or limit.key in self._refused:
             self._refused[limit.key] = (remaining, self._now())
 
@@ -113,7 +114,10 @@ class OutageLimiter:
         return True
 
     def _record_usage(self, limit: Limit, admission_slot: int, reserved: int, used: int) -> None:
-        """Record usage for the replay. Of a call that began before this window only the excess over its reservation counts."""
+        """Record usage for the replay.
+
+        If a call began before this window, count only the excess over its reservation.
+        """
         slot = limit.slot_at(self._now())
         window = self._used.setdefault(limit.key, (limit, Window(slot)))[1]
         slot = window.advance(slot, limit.slots)
@@ -139,8 +143,9 @@ class OutageLimiter:
     def _concurrency_share(self, limit: Limit) -> Limit:
         """Return this process's share of a limit on concurrent calls.
 
-        While the store still counts the calls of before the outage, it is their number plus, up to the regular share, a part of
-        what remained. Later it is the regular share.
+        While the store still counts the calls from before the outage, the share is their number plus a part of the
+        remaining amount, but no more than the regular share unless their number alone exceeds it. Later it is the
+        regular share.
         """
         leases_ended = self._now() - self._began > LEASES_HELD_US
         share = self._shares.get(limit.key)
@@ -159,7 +164,7 @@ class OutageLimiter:
         return new_share
 
     def _share(self, limit: Limit) -> Limit:
-        """Return this process's share of a limit, charged with its part of what was used before the outage."""
+        """Return this process's share of a limit, charged with its part of the usage before the outage."""
         if limit.slot == NO_SLOT:
             return self._concurrency_share(limit)
         share = self._shares.get(limit.key)
@@ -172,13 +177,13 @@ class OutageLimiter:
             own_part = remaining // self._members
             if limit.kind != "spend" and own_part * MIN_REMAINDER_DIVISOR < amount:
                 own_part = 0
-            # earlier usage counts for another window after the other processes have noticed
+            # earlier usage counts for one more window after the other processes have noticed the outage
             at_time = None if limit.kind == "spend" else self._began + NOTICED_AFTER_US
             self._local.decide([share], costs_of_kind(limit, max(0, amount - own_part)), f"before:{limit.key}", force=True, at_time=at_time)
         return share
 
     def _remaining_before(self, limit: Limit) -> int | None:
-        """Return what remained of a limit when the outage began, or None if unknown."""
+        """Return the amount that remained of a limit when the outage began, or None if it is unknown."""
         seen = self._statuses.get(limit.key)
         if limit.kind == "spend":
             period = limit.slot_at(self._now())

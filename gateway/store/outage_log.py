@@ -1,7 +1,7 @@
-"""Logs failures of the store once, and their end once, no matter how many subsystems of this process use it.
+"""Logs the start and the end of a store failure once each, no matter how many subsystems of this process use the store.
 
-RedisConnections reports outages. Failures of other subsystems (run-time keys, cooldowns) are reported only if there is no outage: then
-they have a cause of their own, such as missing rights.
+RedisConnections reports outages. Failures of other subsystems (run-time keys, cooldowns) are reported only if there is
+no outage, because they then have a separate cause, such as missing permissions.
 """
 
 from __future__ import annotations

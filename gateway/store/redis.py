@@ -33,19 +33,19 @@ from gateway.store.usage_replay import UsageReplay
 LEASE_S = 30.0
 """Time after which the concurrent calls of a dead process no longer count."""
 SETTLE_DELAY_S = 0.005
-"""How long settlements are collected before they are sent. A decision sends them earlier, ahead of itself."""
+"""Time for which settlements are collected before they are sent. A decision sends collected settlements first."""
 MAX_REFUSAL_REUSE_S = 1.0
-"""Longest time for which a refusal is repeated without asking Redis."""
+"""Maximum time for which a refusal is repeated without asking Redis."""
 BUSY_REFUSAL_REUSE_S = 0.05
-"""The same for a refusal that ends with a call in flight."""
+"""The same for a refusal that lasts until a call in flight ends."""
 MAX_PENDING_SETTLEMENTS = 100_000
 MAX_REMEMBERED_REFUSALS = 10_000
 RENEWALS_PER_LEASE = 3
-"""How often a lease is renewed within its length."""
+"""Number of renewals within the length of a lease."""
 
 
 class RedisLimiter:
-    """Counts limits in Redis, or by outage modes while it is unavailable."""
+    """Counts limits in Redis, or applies outage modes while Redis is unavailable."""
 
     def __init__(
         self,
@@ -60,8 +60,9 @@ class RedisLimiter:
     ) -> None:
         """Create a limiter; `start` connects.
 
-        `report` gets one line at the start of an outage and one at its end. `hold_back_s` is how long other processes hold back the
-        share of this process after it stops responding. `seat` is its position in the fleet, which its replacement takes over.
+        `report` receives one line at the start of an outage and one at its end. `hold_back_s` is how long other
+        processes hold back the share of this process after it stops responding. `seat` is its position in the fleet,
+        which its replacement takes over.
         """
         self.connections = RedisConnections(address, self._on_connection_change, report, timeout_s)
         self.settled_spend = settled_spend if settled_spend is not None else SettledSpend(os.urandom(8).hex())
@@ -118,7 +119,7 @@ class RedisLimiter:
         await self.connections.stop()
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
-        """Reserve `costs` of all limits or of none."""
+        """Reserve `costs` under all limits or under none."""
         if self._refused:
             refused = self._recent_refusal(limits, costs)
             if refused is not None:
@@ -134,11 +135,11 @@ class RedisLimiter:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and isinstance(decision := future.result(), Reservation):
-                self.settle(decision, NO_COSTS)  # decided just as the caller disconnected
+                self.settle(decision, NO_COSTS)  # the decision arrived just as the caller disconnected
             raise
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
-        """Replace the reserved by the used amounts, once."""
+        """Replace the reserved amounts with the used amounts, once."""
         known = self._open.pop(reservation.id, None)
         if reservation.degraded and self.outage.settle(reservation, actual):
             self._count_spend(reservation, actual)
@@ -185,7 +186,7 @@ class RedisLimiter:
         return None
 
     def _flush(self) -> None:
-        """Send all queued decisions, one script run per side."""
+        """Send all queued decisions, with one script run per side."""
         queued, self._queued = self._queued, {}
         if self._settled:
             self._send_settlements()

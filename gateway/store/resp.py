@@ -75,7 +75,7 @@ class RespConnection(asyncio.Protocol):
 
 
 async def connect(address: RedisAddress, on_lost: Callable[[], None]) -> RespConnection:
-    """Connect to one server and authenticate. Raises OSError, ValueError or hiredis.ReplyError."""
+    """Connect to one server and authenticate. Raise OSError, ValueError or hiredis.ReplyError."""
     if address.kind != "one":
         raise ValueError(f"{address} is not the address of a single server")
     loop = asyncio.get_running_loop()

@@ -19,7 +19,10 @@ Entry = TypeVar("Entry")
 
 
 class PendingDecision(msgspec.Struct, eq=False):
-    """One decision to request. `future` receives it; None to charge even if limits are exceeded."""
+    """A requested decision.
+
+    `future` receives the result; if it is None, the call is charged even if limits are exceeded.
+    """
 
     limits: Sequence[Limit]
     costs: Costs

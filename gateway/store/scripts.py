@@ -177,7 +177,7 @@ return out
 SETTLE = (
     SHARED
     + """
--- Replace reserved by used amounts.
+-- Replace the reserved amounts with the used amounts.
 -- KEYS: for each call: its reservation, then the key of each limit (for a budget also its reserved amounts).
 -- ARGV: number of calls, instance; for each call: id, number of limits; for each limit: slot width, number of slots, used amount, time to
 -- live in ms; for a budget the last two are the period of the admission and the amount that the instance has settled in it in total.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def open_sentinel(address: RedisAddress, timeout_s: float = TIMEOUT_S) -> Sentinel:
     """Return a client for the Sentinels of an address.
 
-    User and password of the address are those of the master; Sentinels have a password of their own, or none.
+    The user and password in the address are those of the master. Sentinels have a separate password or none.
     """
     from redis.asyncio.sentinel import Sentinel
 

@@ -1,8 +1,9 @@
-"""Settled spend of each budget as a grow-only counter (G-counter), one per process that settled something.
+"""Settled spend of each budget as a grow-only counter (G-counter), one per process that settled an amount.
 
-A process writes only its own counter and may publish it any number of times: readers keep the larger amount. A store that was emptied or
-restored from an old backup is therefore complete again once each process has published its counters, and nothing is counted twice. Keys
-are those of limits, periods are numbers of UTC days or months, amounts are nano-dollars.
+A process writes only its own counter and may publish it any number of times: readers keep the larger amount. A store
+that was emptied or restored from an old backup is therefore complete again once each process has published its
+counters, and nothing is counted twice. Keys are those of limits, periods are numbers of UTC days or months, and amounts
+are in nano-dollars.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ class SettledSpend:
         self._own: dict[Period, int] = {}
         self._inherited: dict[Period, dict[str, int]] = {}
         self.latest: dict[str, int] = {}
-        """For each key the latest period in which this incarnation settled something."""
+        """The latest period in which this incarnation settled an amount, by key."""
         self.unpublished: set[Period] = set()
-        """Changed since the last publication to the store."""
+        """Periods changed since the last publication to the store."""
         self.unjournaled: set[Period] = set()
-        """Changed since the last write to the journal."""
+        """Periods changed since the last write to the journal."""
 
     def add(self, key: str, period: int, amount: int) -> None:
         """Add an amount that this incarnation settled."""

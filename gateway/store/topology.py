@@ -11,7 +11,7 @@ from gateway.config.redis_address import RedisAddress
 from gateway.store.resp import connect
 
 HASH_TAGS = ("caller", "target", "ledger")
-"""The hash tags of our keys. All keys of a tag are in one hash slot, so that one script can access them."""
+"""The hash tags of the gateway's keys. All keys of a tag are in one hash slot, so that one script can access them."""
 NODE_TIMEOUT_S = 0.4
 """Timeout of one Sentinel or cluster node, short enough to ask the next one before the connect times out."""
 _HASH_SLOTS = 16384
@@ -26,7 +26,7 @@ class Topology:
         self._nodes = list(address.nodes)
 
     async def locate(self) -> RedisAddress:
-        """Return the address to connect to. Raises ConnectionError if no node can name it."""
+        """Return the address to connect to. Raise ConnectionError if no node can name it."""
         if self._address.kind == "one":
             return self._address
         ask = self._master_by_sentinel if self._address.kind == "sentinel" else self._owner_by_cluster_node
@@ -61,7 +61,10 @@ class Topology:
         return str(host), int(port)
 
     async def _owner_by_cluster_node(self, node: tuple[str, int]) -> tuple[str, int]:
-        """Ask one cluster node which node has the hash slot. Remembers all nodes named, in case those of the URL fail."""
+        """Ask one cluster node which node has the hash slot.
+
+        Remember all nodes in the reply, in case those of the URL fail.
+        """
         connection = await connect(self._address.for_server(*node), lambda: None)
         try:
             ranges = await connection.execute("CLUSTER", "SLOTS")

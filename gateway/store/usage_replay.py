@@ -1,4 +1,4 @@
-"""Replays to Redis the usage of windows recorded during an outage, once per window, each amount in its slot."""
+"""Replays the usage recorded during an outage to Redis: once per window, with each amount in its slot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.store.scripts import REPLAY_USAGE
 
 
 class SlotUsage(msgspec.Struct):
-    """What was used of one window, by slot number. `id` lets Redis ignore a repeated replay."""
+    """The usage of one window, by slot number. `id` lets Redis ignore a repeated replay."""
 
     limit: Limit
     slots: dict[int, int]
@@ -46,7 +46,7 @@ class UsageReplay:
         arguments: list[Any] = []
         for usage in batch:
             limit, now = usage.limit, usage.limit.slot_at(self._now())
-            # slots of different clocks do not start at the same moment: count a slot too late rather than too early
+            # slots of different clocks start at different moments: charge one slot too late rather than too early
             ages = [(max(0, now - slot - 1), amount) for slot, amount in usage.slots.items() if amount > 0]
             pairs = [pair for pair in ages if pair[0] <= limit.slots]
             if pairs:

@@ -1,1 +1,1 @@
-"""Server-sent events in and out: parsing, relaying, rewriting chunks. No I/O; imports only providers and errors."""
+"""Server-sent events: parsing, relaying, rewriting chunks. Does no I/O; imports only providers and errors."""

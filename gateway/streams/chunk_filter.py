@@ -20,7 +20,7 @@ class ChunkFilter(ABC):
         return [kept for chunk in chunks for kept in self._pass(chunk)]
 
     def end(self) -> Sequence[bytes]:
-        """Return what `inner` adds at the end."""
+        """Return the bytes that `inner` adds at the end."""
         chunks = self._inner.end() if self._inner is not None else ()
         return [kept for chunk in chunks for kept in self._pass(chunk)]
 
@@ -30,4 +30,4 @@ class ChunkFilter(ABC):
 
     @abstractmethod
     def _pass(self, data: bytes) -> Sequence[bytes]:
-        """Return what is sent for one chunk, or for [DONE]."""
+        """Return the bytes to send for one chunk, or for [DONE]."""

@@ -1,21 +1,21 @@
-"""Typed reading of chat chunks: only what the relay needs; everything else is passed on as bytes."""
+"""Typed reading of chat chunks: only the fields that the relay needs; everything else is passed on as bytes."""
 
 from __future__ import annotations
 
 import msgspec
 
 UNREADABLE_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""What reading an upstream's JSON raises if it differs from the documentation: a number instead of an object, for example."""
+"""Errors of reading JSON that differs from the upstream's documentation, such as a number in place of an object."""
 _ABSENT = msgspec.Raw(b"")
 
 
 def is_present(value: msgspec.Raw) -> bool:
-    """Whether a value is neither absent nor null (msgspec cannot type `Raw | None`)."""
+    """Return whether a value is neither absent nor null (msgspec cannot type `Raw | None`)."""
     return len(value) != 0 and bytes(value) != b"null"
 
 
 def is_text(data: bytes) -> bool:
-    """Whether the bytes are UTF-8. The JSON decoder does not check what it passes on unread."""
+    """Return whether the bytes are UTF-8. The JSON decoder does not check the encoding of skipped values."""
     if not data.isascii():
         try:
             data.decode()
@@ -41,7 +41,7 @@ class ReadChunk(msgspec.Struct, gc=False):
 
 
 class _Opening(msgspec.Struct):
-    """A choice of the first events: does it have content yet?"""
+    """A choice of the first events, and whether it has content."""
 
     delta: dict[str, msgspec.Raw] | None = None
     text: msgspec.Raw = _ABSENT

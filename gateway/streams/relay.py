@@ -1,14 +1,14 @@
-"""Relays one upstream stream to the caller: the bytes as they are, unless something must change.
+"""Relays one upstream stream to the caller: the bytes as they are, unless an event must be changed.
 
-`feed` takes the bytes that arrived and returns those to send. `end` is called once when the upstream ends. One typed decode checks
-each event (it is JSON and no error) and reads finish reasons and usage: 0.25 us for 230 bytes, less than three substring searches.
-Unused values are not decoded, and a piece that needs no change is returned as the bytes that came in.
+`feed` takes the bytes that arrived and returns the bytes to send. `end` is called once when the upstream ends. One
+typed decode checks each event (it must be JSON and not an error) and reads finish reasons and usage: 0.25 us for 230
+bytes, less than three substring searches. Unused values are not decoded, and a piece that needs no change is returned
+as the bytes that arrived.
 
-Rules for every stream:
-- nothing is released before the first content, so that another target can still take over;
-- success is a finish reason for every choice and exactly one [DONE]; an end without a finish reason is a failure;
-- once something was sent, the events that arrived before a failure are sent before it, whether or not they were read together;
-- usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
+Rules for every stream: - nothing is released before the first content, so that another target can still answer; -
+success is a finish reason for every choice and exactly one [DONE]; an end without a finish reason is a failure; - once
+any content was sent, the events that arrived before a failure are sent before it, even if they were read together with
+it; - usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ class Relay:
         max_events: float = float("inf"),
         choices: int = 1,
     ) -> None:
-        """`fail` makes a Failure of an error event; `read_usage` a Usage of a usage object, or None if it is invalid.
+        """`fail` converts an error event to a Failure. `read_usage` converts a usage object to a Usage.
 
-        A stream with more than `max_events` content events is ended. `choices` is the number of choices requested.
+        `read_usage` returns None for an invalid object. A stream with more than `max_events` content events is ended.
+        `choices` is the number of choices requested.
         """
         self._decoder = decoder
         self._passes = None if decoder is None else decoder.passes
@@ -84,9 +85,9 @@ class Relay:
         self._surplus = 0
         """Events after [DONE]."""
         self.started = False
-        """Content was released: from here on the answer belongs to this upstream."""
+        """Whether content was released. From then on the answer belongs to this upstream."""
         self.done = False
-        """[DONE] or a failure arrived. What follows is not read."""
+        """Whether [DONE] or a failure arrived. Data that follows is not read."""
         self.usage: Usage | None = None
         self.finish_reasons: tuple[str | None, ...] = ()
         self.chunks = 0
@@ -99,7 +100,7 @@ class Relay:
         return self._parser.normalised + self._surplus
 
     def discard(self, rest: bytes) -> bool:
-        """Discard what comes after [DONE]. Return whether there were events, which count as irregularities."""
+        """Discard data after [DONE]. Return whether it contained events, which count as irregularities."""
         try:
             self._surplus += len(self._parser.feed(rest))
         except EventTooLargeError:
@@ -113,12 +114,12 @@ class Relay:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice that began has a finish reason; without [DONE], every choice that was requested."""
+        """Whether every choice that began (without [DONE]: every requested choice) has a finish reason."""
         said_all = self.done and self._failure is None
         return len(self._finished) > self._highest and (said_all or len(self._finished) >= self._choices)
 
     def feed(self, piece: bytes) -> bytes:
-        """Return what to send for a piece of the response body, possibly nothing yet; StreamFailure if it is bad."""
+        """Return the bytes to send for a piece of the body, possibly b"". Raise StreamFailure if it is invalid."""
         parser = self._parser
         out: list[bytes] = []
         try:
@@ -127,9 +128,10 @@ class Relay:
                 out.append(self._pass(whole))
                 whole = parser.cut(b"") if parser.plain else b""
         except EventTooLargeError:
-            raise StreamFailure(Failure("too_large", "an event of the stream is over 1 MiB")) from None
+            raise StreamFailure(Failure("too_large", "an event of the stream exceeds 1 MiB")) from None
         if self.chunks > self._most and not self.done:
-            self._failure = StreamFailure(Failure("limit", f"the stream went on after {self.chunks} events, far beyond its output limit"))
+            message = f"the stream continued after {self.chunks} events, far beyond its output limit"
+            self._failure = StreamFailure(Failure("limit", message))
             self.done = True
         sent = out[0] if len(out) == 1 else b"".join(out)
         if sent:
@@ -137,7 +139,10 @@ class Relay:
         return sent
 
     def _pass(self, whole: bytes) -> bytes:
-        """Return what to send for complete events. If a part of them needs a closer look, the rest is put back."""
+        """Return the bytes to send for complete events.
+
+        Events that need a closer check are put back for the next round.
+        """
         if self._parser.plain:
             if self.started and self._take_plain(whole):
                 return whole
@@ -192,7 +197,7 @@ class Relay:
                 yield name if chunk is data else "", chunk
 
     def _take(self, events: Iterable[Event], plain: bytes | None) -> bytes:
-        """Return the bytes for these events: `plain` itself if every one of them is passed on as it is."""
+        """Return the bytes for these events: `plain` itself if all of them are passed on unchanged."""
         whole = iter(events)
         if self._decoder is not None:
             events, plain = self._translate(self._decoder, whole), None
@@ -213,7 +218,7 @@ class Relay:
         return b"".join([b"data: " + data + b"\n\n" for data in kept])
 
     def _check(self, events: Iterable[Event], kept: list[bytes], plain: bool) -> bool:
-        """Read every event and append to `kept` what is passed on. Return whether that is all of them, unchanged."""
+        """Read every event and append to `kept` the events to pass on. Return whether all are passed on unchanged."""
         unchanged = plain
         for name, data in events:
             if not plain and b"\n" in data:
@@ -274,7 +279,7 @@ class Relay:
                     self.started = True
 
     def _keep_usage(self, data: bytes, chunk: ReadChunk) -> bytes | None:
-        """Remove the usage from an event. Return what is left to send, or None."""
+        """Remove the usage from an event. Return the rest to send, or None."""
         body = Body(data)
         raw = body.get("usage")
         usage = self._read_usage(raw)
@@ -299,9 +304,9 @@ class Relay:
         return held
 
     def end(self) -> bytes:
-        """Return what to send when the upstream ended or [DONE] came: held events and the usage if requested, without [DONE].
+        """Return the bytes to send at the end of the upstream: held events and requested usage, without [DONE].
 
-        StreamFailure("truncated") if the stream ended without a finish reason for every choice that began.
+        Raise StreamFailure("truncated") if a choice that began has no finish reason.
         """
         out = b""
         if not self.done:

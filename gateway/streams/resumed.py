@@ -1,6 +1,6 @@
 """The chunks of a continued stream, rewritten as those of the stream that broke.
 
-They repeat the first stream's identity, name no second role, and leave out white space that the caller already has.
+They repeat the first stream's identity, do not repeat the role, and omit white space that the caller already has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ResumedStream(ChunkFilter):
-    """A stream decoder that makes the chunks of `inner` (if any) those of the stream in `transcript`."""
+    """A stream decoder that rewrites the chunks of `inner` (if any) as those of the stream in `transcript`."""
 
     def __init__(self, inner: StreamDecoder | None, transcript: Transcript) -> None:
         super().__init__(inner)
@@ -43,7 +43,7 @@ class ResumedStream(ChunkFilter):
         return (_encode(chunk),)
 
     def _strip_repeated(self, choice: dict[str, Any]) -> bool:
-        """Remove from a choice what the caller already has. Return whether anything is left."""
+        """Remove from a choice the text that the caller already has. Return whether anything is left."""
         delta = {name: value for name, value in (choice.get("delta") or {}).items() if name != "role"}
         content = delta.get("content")
         if isinstance(content, str) and content and self._repeatable:

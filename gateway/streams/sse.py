@@ -1,14 +1,14 @@
-"""Parses server-sent events: bytes in, events out, however the bytes are split and with any of the three line ends.
+"""Parses server-sent events: bytes in, events out, for any split of the bytes and any of the three line ends.
 
-The parser is a pure state machine. Lines end at CR, LF or CRLF and nowhere else (U+2028, U+2029 and U+0085 are ordinary text in
-JSON). It removes what OpenAI's clients reject (`id:`, `retry:`, empty data, a byte order mark). What the format allows anyway (a
-byte order mark, other line ends) is not counted as an irregularity.
+The parser is a pure state machine. Lines end at CR, LF or CRLF and nowhere else (U+2028, U+2029 and U+0085 are ordinary
+text in JSON). It removes fields that OpenAI's clients reject (`id:`, `retry:`, empty data, a byte order mark). Features
+that the format allows (a byte order mark, other line ends) are not counted as irregularities.
 """
 
 from __future__ import annotations
 
 Event = tuple[str, bytes]
-"""The `event:` name ("" if none) and the data. Several data lines are joined by LF."""
+"""The `event:` name ("" if there is none) and the data. Several data lines are joined by LF."""
 
 MAX_EVENT_BYTES = 1 << 20
 """Maximum size of one event."""
@@ -31,12 +31,12 @@ class EventParser:
         self._start = True
         self._after_cr = False
         self.plain = True
-        """Every event so far was one `data: ` line and a blank line: the bytes may be passed on as they are."""
+        """Whether every event so far was one `data: ` line and a blank line. Such bytes may be passed on unchanged."""
         self.normalised = 0
         """Number of fields and empty events that were removed."""
 
     def feed(self, piece: bytes) -> list[Event]:
-        """Return the events that `piece` completes; EventTooLargeError if one exceeds MAX_EVENT_BYTES."""
+        """Return the events that `piece` completes. Raise EventTooLargeError if one exceeds MAX_EVENT_BYTES."""
         whole = self.cut(piece)
         return self.split(whole) if whole else []
 

@@ -1,6 +1,7 @@
-"""The text that the caller of a stream has received, and which target sent which part of it.
+"""The text that the caller of a stream has received, and the target that sent each part of it.
 
-Another target continues a broken stream from this record. Pure state: `append` reads events, and nothing here sends any.
+Another target continues a broken stream from this record. This is pure state: `append` reads events, and nothing is
+sent from here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 
 EMPTY_VALUES: tuple[Any, ...] = (None, "", [], {})
-"""Values of a delta's fields that say nothing."""
+"""Values of a delta's fields that carry no content."""
 
 
 class _ReadChoice(msgspec.Struct):
@@ -44,7 +45,7 @@ class Transcript:
     def __init__(self) -> None:
         self._text: list[str] = []
         self.is_plain = True
-        """Every event was text of the only choice, so that another model can continue it."""
+        """Whether every event was text of the only choice, so that another model can continue it."""
         self.identity: dict[str, Any] = {}
         """`id`, `created` and `model` of the first chunk, which every later chunk repeats."""
         self.handovers: list[Handover] = []

@@ -1,1 +1,4 @@
-"""Backends and their condition: health, cooldowns, latency, concurrency. Imports config, errors and upstream; knows no call."""
+"""Backends and their condition: health, cooldowns, latency, concurrency.
+
+Imports config, errors and upstream, but not call.
+"""

@@ -20,7 +20,7 @@ class Backend(msgspec.Struct, eq=False):
     """A target with everything that this process needs to send it a request."""
 
     targets: tuple[Target, ...]
-    """The target once for each credential; `TargetHealth.pick_credential` chooses one."""
+    """One copy of the target for each credential; `TargetHealth.pick_credential` chooses one."""
     origin: Origin
     transport: Transport
     deadlines: Deadlines

@@ -33,7 +33,7 @@ class Bulkhead:
 
     async def acquire(self, timeout_s: float) -> bool:
         """Wait for a slot. Return False on timeout or if the queue is full; otherwise call `release` afterwards."""
-        if self.running < self.max_concurrent:  # while there is room the queue is empty
+        if self.running < self.max_concurrent:  # the queue is empty while there is room
             self.running += 1
             return True
         if len(self._queue) >= self.max_queue:
@@ -44,7 +44,7 @@ class Bulkhead:
             async with asyncio.timeout(min(self.max_wait_s, timeout_s)):
                 await slot
         except BaseException as error:
-            if slot.done() and not slot.cancelled():  # the slot was granted in the moment of the timeout
+            if slot.done() and not slot.cancelled():  # the slot was granted at the moment of the timeout
                 self.release()
             elif slot in self._queue:
                 self._queue.remove(slot)

@@ -13,10 +13,10 @@ State = Literal["live", "cooling", "probing"]
 STATES: tuple[State, ...] = ("live", "cooling", "probing")
 Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth"]
 MAX_FINGERPRINTS = 10_000
-"""Fingerprints of credentials that are cached."""
+"""Maximum number of cached credential fingerprints."""
 
 SLOW_FAILURES = frozenset({"connect_timeout", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled"})
-"""Failures that are slow by their nature."""
+"""Failures that always count as slow."""
 SLOW_FAILURE_S = 1.0
 """Time after which any failure counts as slow."""
 
@@ -27,7 +27,7 @@ def is_slow_failure(failure: Failure, seconds: float) -> bool:
 
 
 class Cooldown(msgspec.Struct):
-    """Start, end and reason of a cooldown, on the process's clock. Without a reason none is in effect."""
+    """Start, end and reason of a cooldown, on the process's clock. If the reason is empty, no cooldown is in effect."""
 
     until: float = 0.0
     since: float = 0.0
@@ -46,7 +46,7 @@ class Cooldown(msgspec.Struct):
 
 
 def fingerprint(target: Target) -> str:
-    """Return the name of a target's credential in the store: a short hash that reveals nothing of it."""
+    """Return the name of a target's credential in the store: a short hash that does not reveal it."""
     known = _fingerprints.get(target)
     if known is None:
         known = hashlib.sha256(b"lockgate:" + (target.credential or "").encode()).hexdigest()[:8]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 WINDOW_S = 30.0
-"""The window. Calls of at least its latter half are counted."""
+"""Length of the window. At least the calls of its second half are counted."""
 MIN_CALLS = 20
-"""Calls below which no rate is computed."""
+"""Minimum number of calls for which a rate is computed."""
 
 
 class FailureRate:
-    """Calls and failures in the current half of the window and in the half before."""
+    """Calls and failures in the current half of the window and in the previous half."""
 
     __slots__ = ("_began", "_calls", "_failures", "_previous")
 
@@ -33,9 +33,9 @@ class FailureRate:
         self._failures += failed
 
     def reaches(self, rate: float) -> bool:
-        """Return whether enough calls were made and at least this share failed. A rate of 1 is never reached.
+        """Return whether enough calls were made and at least this share failed.
 
-        A target that always fails is caught by its failures in a row.
+        A rate of 1 is never reached: a target that always fails is detected by its failures in a row.
         """
         if rate >= 1.0:
             return False

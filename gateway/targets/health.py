@@ -1,12 +1,13 @@
-"""Health of one target: whether it is skipped because it failed, for how long, and which call finds out whether it has recovered.
+"""Health of one target: whether and for how long it is skipped after failures, and which call probes for its recovery.
 
     live      calls are sent there
     cooling   until a point in time no call is sent there while another target of its route is live
     probing   a cooldown after failures has ended: one call is sent as a probe, and its success makes the target live
 
-Which failures start a cooldown is the column `blame` of the table in gateway.errors. Of several credentials each cools down by itself,
-and the target when the last one does. The longer cooldown wins, whether the configuration, the upstream or another instance sets it.
-The state belongs to the process and survives a reload. This module only decides: it does no I/O, and the clock is an argument.
+The column `blame` of the table in gateway.errors says which failures start a cooldown. Several credentials cool down
+separately; the target cools down when the last of them does. The longer cooldown wins, regardless of whether the
+configuration, the upstream or another instance sets it. The state belongs to the process and survives a reload. This
+module only decides: it does no I/O, and the clock is an argument.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from gateway.targets.failure_rate import FailureRate
 from providers.base import Failure, Target
 
 RATE_LIMIT_COOLDOWN_S = 1.0
-"""After a 429 without Retry-After. Doubled for each further one in a row, up to the configured time."""
+"""Cooldown after a 429 without Retry-After. It doubles with each further 429 in a row, up to the configured time."""
 QUOTA_COOLDOWN_S = 300.0
-"""After a response that the provider account has no credit."""
+"""Cooldown after a response that says that the provider account has no credit."""
 AUTH_COOLDOWN_S = 600.0
-"""After a credential was refused. A reload ends it."""
+"""Cooldown after a credential was refused. A reload ends it."""
 PROBE_INTERVAL_S = 1.0
 """Minimum time between probes of a target that fails slowly."""
 _DEFAULTS = CooldownConfig()
@@ -48,7 +49,7 @@ class TargetHealth:
         """429s in a row."""
         self.ejections = 0
         self.ejected = False
-        """Whether failures have taken the target out. The success of a probe takes it back."""
+        """Whether the target is out of service because of failures. A successful probe ends this."""
         self.failed_slowly = False
         """Whether the latest failure made its call wait."""
         self.probe_in_flight = False
@@ -89,24 +90,24 @@ class TargetHealth:
 
     @property
     def state(self) -> State:
-        """The state at this moment."""
+        """The current state."""
         if self._clock() < self.cooldown.until:
             return "cooling"
         return "probing" if self.ejected else "live"
 
     @property
     def is_available(self) -> bool:
-        """Whether calls may be sent there as to a live target, or as its probe."""
+        """Whether a call may be sent to the target, because it is live or as its probe."""
         if not self.ejected and not self.cooldown.until:  # the usual case
             return True
         return self._clock() >= self.cooldown.until and not (self.ejected and self.probe_in_flight)
 
     @property
     def must_wait(self) -> bool:
-        """Whether a call must not be sent although no target of its route is live.
+        """Whether a call must not be sent, even if no target of its route is live.
 
-        A target that fails slowly gets one probe at a time, at most one per PROBE_INTERVAL_S; one that fails fast gets every call. A
-        target with a stated cooldown gets one call at a time.
+        A target that fails slowly gets one probe at a time, at most one per PROBE_INTERVAL_S; one that fails fast gets
+        every call. A target whose cooldown was set by its upstream gets one call at a time.
         """
         if self.ejected:
             return self.failed_slowly and (self.probe_in_flight or self._clock() < self._failed_at + PROBE_INTERVAL_S)
@@ -150,7 +151,7 @@ class TargetHealth:
         return True
 
     def end_attempt(self, probe: bool) -> None:
-        """Count the end of an attempt, whatever its outcome."""
+        """Count the end of an attempt with any outcome."""
         self.in_flight -= 1
         if probe:
             self.probe_in_flight = False
@@ -212,12 +213,15 @@ class TargetHealth:
         if blame == "quota":
             seconds, longest = max(QUOTA_COOLDOWN_S, failure.retry_after or 0.0), max(QUOTA_COOLDOWN_S, self.settings.max)
             return self._cool_credential(target, seconds, longest, "quota")
-        if blame == "auth" and failure.status != 403:  # a 403 may concern this request alone
+        if blame == "auth" and failure.status != 403:  # a 403 may concern only this request
             return self._cool_credential(target, AUTH_COOLDOWN_S, AUTH_COOLDOWN_S, "auth")
         return self._count_failure(failure, probe, took)
 
     def _count_failure(self, failure: Failure, probe: bool, took: float) -> Reason | None:
-        """Count a failure. Take the target out if it was a probe, or if the failures in a row or their rate reach the limit."""
+        """Count a failure.
+
+        Start a cooldown if a probe failed, or if the failures in a row or their rate reach a limit.
+        """
         self.failures += 1
         now = self._failed_at = self._clock()
         self.failure_rate.count(now, 1)

@@ -1,6 +1,7 @@
 """Latency of one target: attempts in flight, average and quantiles of the time to first token.
 
-Streams and whole answers are counted apart, because a stream's first token comes long before a whole answer's first byte.
+Streams and whole answers are recorded separately, because a stream's first token comes long before a whole answer's
+first byte.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ AVERAGE_DECAY_S = 10.0
 IDLE_DECAY_S = 60.0
 """Time without observations after which an average has dropped to a third (1/e), so that a slow target is tried again."""
 BUCKETS_PER_OCTAVE = 4
-"""Buckets of the histogram for each doubling of time. A quantile is at most 19 % too long."""
+"""Buckets of the histogram for each doubling of time. A quantile is at most 19 % too high."""
 SHORTEST_S = 0.001
 BUCKETS = 20 * BUCKETS_PER_OCTAVE
 """From 1 ms to 1,000 s."""
 MIN_OBSERVATIONS = 20.0
-"""Observations below which a quantile is unknown."""
+"""Minimum number of observations for a quantile."""
 MAX_OBSERVATIONS = 1000.0
-"""Observations after which older ones count less."""
+"""Number of observations at which older ones begin to count less."""
 
 
 class LatencyHistogram:
@@ -92,7 +93,10 @@ class Latency:
             self._histograms[stream].record(seconds)
 
     def record_timeout(self, seconds: float, *, stream: bool) -> None:
-        """Record that no answer had begun after `seconds`, if that is more than the average. Less than that says nothing."""
+        """Record that no answer had begun after `seconds`, if that is more than the average.
+
+        A shorter time says nothing about the target.
+        """
         last = self._averages[stream]
         if last is not None and seconds > last[0]:
             self.record(seconds, stream=stream)
@@ -105,7 +109,8 @@ class Latency:
     def expected_wait(self, *, stream: bool) -> float:
         """Return the expected time to first token of one more call.
 
-        An unknown target has no wait while no attempt is in flight, and an infinite one otherwise: one call at a time tries it.
+        For a target without observations, return 0 while no attempt is in flight, else infinity: one call at a time
+        tries it.
         """
         expected = self.expected(stream=stream)
         return expected * (1 + self.in_flight) if expected or not self.in_flight else float("inf")

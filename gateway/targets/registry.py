@@ -11,7 +11,7 @@ from gateway.targets.health import CooldownPublisher, TargetHealth
 from providers.base import Target
 
 MAX_TARGETS = 10_000
-"""Targets whose health is kept. With `expose_targets`, callers can invent names."""
+"""Maximum number of targets whose health is kept. With `expose_targets`, callers can invent names."""
 
 
 class TargetRegistry:
@@ -21,7 +21,7 @@ class TargetRegistry:
         self.clock = clock
         self.publish: CooldownPublisher = lambda name, credential, seconds, reason: None
         self.on_credential_refused: Callable[[], None] = lambda: None
-        """Called once for each credential that an upstream refuses: its file may have a new one."""
+        """Called once for each credential that an upstream refuses, because its file may contain a new one."""
         self._refused: set[tuple[str, str | None]] = set()
         self._targets: dict[str, TargetHealth] = {}
         self._providers: Mapping[str, ProviderConfig] = {}

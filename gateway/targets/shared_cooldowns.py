@@ -1,8 +1,8 @@
 """Cooldowns that several processes share through Redis.
 
-Each process publishes a cooldown when it starts or ends early, and reads those of all others about once a second, in one command. It
-decides by itself and applies what others report, by Redis' clock; a new process starts with what is stored. While Redis is unavailable
-each process uses its own observations only.
+Each process publishes its cooldowns when they start or end early, and reads those of all others, about once a second
+and in one command. It decides independently and also applies the cooldowns of others, by the clock of Redis. A new
+process starts with the stored cooldowns. While Redis is unavailable each process uses its own observations only.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ POLL_INTERVAL_S = 1.0
 ENDED = "over"
 """Stored instead of a reason when a cooldown ends early."""
 ENDED_RECORD_S = 60.0
-"""How long an early end is stored, so that every instance reads it."""
+"""Time for which an early end is stored, so that every instance reads it."""
 MAX_UNSENT = 1000
-"""Changes that are kept while Redis is unavailable."""
+"""Maximum number of changes that are kept while Redis is unavailable."""
 
 SCRIPT = """
 -- KEYS: a hash of target and credential to "until reason instance". ARGV: this instance, then field, milliseconds and reason of each
@@ -71,7 +71,7 @@ class SharedCooldowns:
         report: Report,
         interval_s: float = POLL_INTERVAL_S,
     ) -> None:
-        """`report` gets one line when the store becomes unavailable, and one when it returns."""
+        """`report` receives one line when the store becomes unavailable, and one when it is available again."""
         self._registry = registry
         self._open = open_client
         self._report = report
@@ -96,7 +96,7 @@ class SharedCooldowns:
         self._stopping.set()
         self._has_news.set()
         if self._task is not None:
-            # Not cancelled at once: redis-py may take that for a lost connection, and retry.
+            # Not cancelled at once, because redis-py may mistake the cancellation for a lost connection and retry.
             await asyncio.wait([self._task], timeout=timeout_s)
             self._task.cancel()
         if self._client is not None:
@@ -112,7 +112,7 @@ class SharedCooldowns:
         while not self._stopping.is_set():
             await self._wait(self._has_news)
             if self._is_unavailable:
-                await self._wait(self._stopping)  # an unavailable store is tried once per interval, and does not delay the end
+                await self._wait(self._stopping)  # one try per interval; does not delay shutdown
             self._has_news.clear()
             await self._exchange()
 

@@ -65,7 +65,7 @@ def target_views(registry: TargetRegistry, config: Config) -> list[TargetView]:
 
 
 def target_view(health: TargetHealth, now: float) -> TargetView:
-    """Return one target at this moment."""
+    """Return the current state of one target."""
     state = health.state
     until, seconds = _end_of(health.cooldown, now)
     return TargetView(
@@ -100,7 +100,7 @@ def _end_of(cooldown: Cooldown, now: float) -> tuple[str | None, float | None]:
 
 
 def merge_views(processes: Iterable[Iterable[TargetView]]) -> list[TargetView]:
-    """Merge the targets of several processes: counts are added, state and cooldown are the worst of them."""
+    """Merge the targets of several processes: counts are added, and the worst state and cooldown are kept."""
     merged: dict[str, TargetView] = {}
     for process in processes:
         for view in process:

@@ -1,4 +1,4 @@
-"""What operators see of calls: log lines, traces and per-call metrics.
+"""Telemetry of calls: log lines, traces and per-call metrics.
 
 Imported by gateway.pipeline, gateway.runtime, gateway.server, gateway.admin and gateway.commands.
 """

@@ -31,7 +31,7 @@ CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
 """Limits for texts and lists of a record that exceeds MAX_LINE_BYTES."""
 # messages of other errors may quote a prompt, so they are not logged
 LOGGED_MESSAGES = (Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReached, Unavailable)
-"""Errors with a message of the gateway's own, which is logged."""
+"""Errors whose message is written by the gateway and is therefore logged."""
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
 
 _encode = msgspec.json.Encoder().encode

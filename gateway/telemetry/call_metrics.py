@@ -1,7 +1,7 @@
 """Add finished calls to the counters of the process.
 
 A label lookup in prometheus-client costs 2 to 4 us for each update (measured). Here, calls of the same kind share one
-CallSeries, which knows the cell of each number: recording a call is one lookup and a few integer additions.
+CallSeries, which holds the cell index of each number: recording a call is one lookup and a few integer additions.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class CallMetrics:
         model, target_name = names.model(call.model), names.target(target)
         labels = (model, target_name, names.provider(target), call.operation, status, code)
         series = CallSeries(self._series, names, call, usage, labels, names.key(key.name) if key is not None else "")
-        # kinds whose labels became `other` are not kept: invented names would fill the table
+        # kinds whose labels became `other` are not kept: names invented by callers would fill the table
         if model == call.model and (target is None or target_name == target.name) and code != OTHER:
             if len(self._by_kind) >= MAX_KINDS:
                 self._by_kind.clear()

@@ -14,7 +14,7 @@ from gateway.metrics.series import Series
 from gateway.metrics.table import MAX_CODES, OTHER, SOURCES, Labels
 from providers.base import Usage
 
-# an upstream that reports more tokens for one answer is wrong
+# a report of more tokens for one answer is wrong
 MAX_PLAUSIBLE_TOKENS = 10**9
 MAX_COST_NANO = 1 << 62
 NANO = 10**9

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PUBLISH_INTERVAL_S = 1.0
 MAX_QUIET_ROUNDS = 5
-"""Gauges are published after so many rounds in which no counter changed."""
+"""Number of rounds without a changed counter after which gauges are published."""
 MAX_GAUGE_AGE_S = 15
 # a script blocks Redis while it runs
 MAX_FIELDS_PER_SCRIPT = 500
@@ -106,7 +106,7 @@ class Fleet:
     async def publish(self, *, leave: bool = False) -> None:
         """Publish new counts and the gauges; with `leave`, remove the gauges.
 
-        Raises FleetError if the store is unavailable; the counts are published next time.
+        Raise FleetError if the store is unavailable; the counts are published next time.
         """
         from redis.exceptions import RedisError
 
@@ -165,7 +165,7 @@ class Fleet:
         return True
 
     async def merged_snapshot(self) -> Snapshot:
-        """Return the merged series of all instances. Raises FleetError if the store is unavailable."""
+        """Return the merged series of all instances. Raise FleetError if the store is unavailable."""
         from redis.exceptions import RedisError
 
         await self.publish()

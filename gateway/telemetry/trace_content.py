@@ -10,7 +10,7 @@ import msgspec
 from gateway.call import Call
 
 MAX_CONTENT_BYTES = 64 << 10
-"""Limit of a prompt, and of an answer."""
+"""Maximum size of a captured prompt, and of a captured answer."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -80,7 +80,7 @@ def _message(role: Any, content: Any) -> dict[str, Any]:
 
 
 def _answer(body: bytes) -> list[dict[str, Any]]:
-    """Return the choices of a JSON answer or of a stream's events, as far as they were captured."""
+    """Return the captured choices of a JSON answer or of a stream's events."""
     pieces = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: {")] or [body]
     texts: dict[int, list[str]] = {}
     finish_reasons: dict[int, str] = {}

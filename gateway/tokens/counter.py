@@ -1,7 +1,7 @@
 """Counts the tokens of a conversation offline: exactly if the tokenizer is known, else with o200k and a safety factor.
 
 Encodings are large (64 MB, half a second to load), so only those that a configuration needs are loaded, before the first
-call. Loading holds the GIL and counting releases it, so that a count of more than 5 ms runs in a thread. Callers send the
+call. Counting releases the GIL (loading does not), so a count of more than 5 ms runs in a thread. Callers send the
 whole history with every turn, so the count of each message is cached by a digest of its bytes.
 """
 
@@ -23,14 +23,20 @@ from providers.base import Body
 FALLBACK_FACTOR = 1.2
 """Factor for o200k in place of another tokenizer. Measured: English and code 0.99 to 1.08, other languages 0.9 to 1.36."""
 MAX_INLINE_BYTES = 16 << 10
-"""Size of messages that are counted on the event loop. Measured: under 1 ms for text, under 5 ms for random letters."""
+"""Maximum size of messages that are counted on the event loop.
+
+Measured: under 1 ms for text, under 5 ms for random letters.
+"""
 MAX_CACHED_COUNTS = 20_000
 # OpenAI's chat format: tokens around each message, before a name, and before the answer (its cookbook on counting).
 TOKENS_PER_MESSAGE, TOKENS_PER_NAME, REPLY_TOKENS = 3, 1, 3
 # The most that GPT-4o charges for an image (eight tiles), and its charge for `detail: low` (OpenAI's vision guide).
 TOKENS_PER_IMAGE, TOKENS_PER_SMALL_IMAGE = 1445, 85
 MIN_BYTES_PER_TOKEN = 2
-"""For counts without a tokenizer: an upper bound for text, JSON and numbers; close for base64 (measured)."""
+"""For counts without a tokenizer.
+
+The result is an upper bound for text, JSON and numbers; close for base64 (measured).
+"""
 
 # Encodings of OpenAI's models. The first prefix that matches applies.
 _PREFIXES: tuple[tuple[str, str], ...] = (
@@ -59,7 +65,7 @@ class Tokenizer(msgspec.Struct, frozen=True):
     name: str
     factor: float = 1.0
     exact: bool = False
-    """For plain text, the count is the provider's own."""
+    """Whether the count of plain text equals the provider's own."""
     file: bool = False
 
     def label(self) -> str:
@@ -119,17 +125,17 @@ class TokenCounter:
         """`load` returns the function that counts with a tokenizer, or raises ImportError."""
         self._load = load or load_tokenizer
         self._usable: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
-        """By name: the function that counts, and the fallback tokenizer it belongs to, if any."""
+        """For each name, the function that counts, and the fallback tokenizer that it belongs to, if any."""
         self._cached: dict[bytes, tuple[int, bool]] = {}
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
     def is_loaded(self, tokenizer: Tokenizer) -> bool:
-        """Return whether the tokenizer needs no loading."""
+        """Return whether the tokenizer can be used without loading."""
         return tokenizer.name in self._usable
 
     async def load(self, tokenizer: Tokenizer) -> None:
-        """Load the tokenizer in a thread, unless it is loaded."""
+        """Load the tokenizer in a thread, unless it is already loaded."""
         if not self.is_loaded(tokenizer):
             await self._in_thread(lambda: self._use(tokenizer))
 
@@ -181,7 +187,7 @@ class TokenCounter:
         return [count for count in counts if count is not None]
 
     def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
-        """Return a usable tokenizer and its function: the fallback, then bytes, if it is not installed."""
+        """Return a usable tokenizer and its function. If it is not installed, use the fallback, else count bytes."""
         usable = self._usable.get(tokenizer.name)
         if usable is None:
             try:
@@ -242,7 +248,7 @@ def count_bytes(texts: list[str]) -> list[int]:
 def load_tokenizer(tokenizer: Tokenizer) -> CountTexts:
     """Return the function that counts with a tokenizer.
 
-    Raises ImportError if its package or file is unusable.
+    Raise ImportError if its package or file is unusable.
     """
     if tokenizer.file:
         package = importlib.import_module("tokenizers")

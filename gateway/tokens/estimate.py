@@ -14,7 +14,7 @@ from providers.base import Body, Target
 # Only for estimates that are shown or billed, never for a limit: it undercounts JSON by about 40 % (measured).
 TYPICAL_BYTES_PER_TOKEN = 4
 MAX_SCANNED_BYTES = 4 << 20
-"""How much of a broken answer `estimate_part` searches for text."""
+"""Maximum number of bytes of a broken answer that `estimate_part` searches for text."""
 
 # The text fields of an answer in the formats of all providers. The last string may lack its closing quote.
 _TEXTS = re.compile(
@@ -38,7 +38,7 @@ def estimate_prompt(body: Body, size: int, target: Target) -> int:
     if size <= MAX_INLINE_BYTES and "messages" in body:
         tokenizer = tokenizer_for(target.kind.type, target.model)
         if SHARED_COUNTER.is_loaded(tokenizer):
-            with suppress(ValueError, RecursionError):  # a body that cannot be counted is not rejected for that
+            with suppress(ValueError, RecursionError):  # a body that cannot be counted is not rejected here
                 return SHARED_COUNTER.count_now(body, tokenizer).total()
     return size // MIN_BYTES_PER_TOKEN
 
@@ -64,7 +64,7 @@ def requested_cap(body: Body) -> int | None:
 
 
 def choice_count(body: Body) -> int:
-    """Return how many answers a request asks for."""
+    """Return the number of answers that a request asks for."""
     count = body.get("n") if "n" in body else 1
     return count if type(count) is int and count > 1 else 1
 
@@ -79,6 +79,6 @@ def estimate_output(answer: bytes) -> int:
 
 
 def estimate_part(part: bytes) -> int:
-    """Estimate the output tokens in the beginning of a JSON answer. Return 0 if no text has begun."""
+    """Estimate the output tokens at the beginning of a JSON answer. Return 0 if no text has begun."""
     size = sum(len(text) for text in _TEXTS.findall(part[:MAX_SCANNED_BYTES]))
     return -(-size // TYPICAL_BYTES_PER_TOKEN)

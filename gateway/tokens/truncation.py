@@ -1,7 +1,8 @@
 """Truncation of a conversation: which messages may be evicted, in which order, and how many must be.
 
-Pure: the same conversation, limits and policy give the same result. Messages are evicted whole, in groups: a question with
-its answers, a tool call with its results. System messages, the last user message and the last message are never evicted.
+The functions are pure: the same conversation, limits and policy give the same result. Messages are evicted whole, in
+groups: a question with its answers, a tool call with its results. System messages, the last user message and the last
+message are never evicted.
 """
 
 from __future__ import annotations

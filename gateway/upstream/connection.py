@@ -78,7 +78,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         self.deadline = NO_DEADLINE
         self.closed = False
         self.has_slot = False
-        """The connection occupies a slot of its pool. Cleared exactly once."""
+        """Whether the connection occupies a slot of its pool. Cleared exactly once."""
         self.served = 0
         """Exchanges completed."""
         self._begin()
@@ -321,5 +321,5 @@ def _has_blank_surplus(data: memoryview, last: bytes) -> bool:
     `last`: the last piece of a body that is not chunked.
     """
     if last:
-        return bytes(data[-len(last) :]) != last  # comparing memoryviews goes item by item
+        return bytes(data[-len(last) :]) != last  # memoryviews would be compared item by item
     return bytes(data[-6:]) == b"\r\n\r\n\r\n"

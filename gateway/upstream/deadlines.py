@@ -1,4 +1,4 @@
-"""Deadlines of upstream attempts, checked by one coarse timer per event loop instead of a timer for each."""
+"""Deadlines of upstream attempts, checked by one coarse timer per event loop instead of one timer per deadline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HasDeadline(Protocol):
     deadline: float
 
     def expire(self, now: float) -> None:
-        """Handle the passed deadline."""
+        """Handle the expiry of the deadline."""
         ...
 
 

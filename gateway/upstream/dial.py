@@ -17,7 +17,7 @@ from gateway.upstream.tls import TlsContexts
 from gateway.upstream.transport import Deadlines, UpstreamError
 
 RECEIVE_WINDOW_BYTES = 256 << 10
-"""Receive window of a socket: bytes that the kernel buffers of a stream whose caller reads slowly."""
+"""Receive window of a socket: bytes that the kernel buffers for a stream whose caller reads slowly."""
 NEXT_ADDRESS_DELAY_S = 0.25
 """Seconds after which the next address is tried in parallel (RFC 8305, section 5)."""
 
@@ -31,7 +31,7 @@ class Dialer:
         self.contexts = TlsContexts()
 
     async def dial(self, pool: Pool, deadlines: Deadlines, total: float) -> UpstreamConnection:
-        """Open a connection to the pool's origin. UpstreamError says which step failed."""
+        """Open a connection to the pool's origin. Raise UpstreamError, which names the failed step."""
         origin, ticker = pool.origin, pool.ticker
         deadline = min(ticker.clock() + deadlines.connect, total)
         if origin.socket is not None:
@@ -172,7 +172,7 @@ async def _connect(address: Address) -> socket.socket:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        with contextlib.suppress(OSError):  # some kernels lack it
+        with contextlib.suppress(OSError):  # some kernels lack this option
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, RECEIVE_WINDOW_BYTES)
         await asyncio.get_running_loop().sock_connect(sock, target)
     except BaseException:

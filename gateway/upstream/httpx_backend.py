@@ -1,4 +1,4 @@
-"""Connections of the httpx transport: names are resolved by our resolver, and blocked addresses are refused."""
+"""Connections of the httpx transport: they use the gateway's resolver and refuse blocked addresses."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
         return await self._inner.connect_unix_socket(path, timeout, socket_options)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait between httpcore's own retries, which are off."""
+        """Wait between httpcore's own retries, which are turned off."""
         await self._inner.sleep(seconds)
 
 

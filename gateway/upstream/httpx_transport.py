@@ -1,4 +1,4 @@
-"""The second transport, on httpx: HTTP/2, HTTP and SOCKS proxies, and whatever else the native transport does not support.
+"""The second transport, on httpx, for HTTP/2 and proxies, which the native transport does not support.
 
 It keeps every guarantee of `Transport` but one: after many cancelled calls on a full pool, httpx 0.28 may lose slots forever
 (encode/httpcore#1093), so it is used only where it is needed. HTTP/2 is offered to every https origin. HTTP/1.1 connections
@@ -94,7 +94,7 @@ class HttpxResponse:
         return b"".join(pieces)
 
     def unread(self) -> bytes:
-        """Return what arrived of a body that was not read to its end."""
+        """Return the received part of a body that was not read to its end."""
         return b"".join(self._collected)
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
@@ -164,7 +164,7 @@ class HttpxTransport:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> HttpxResponse:
-        """Return the response with its head. Raise UpstreamError otherwise."""
+        """Return the response once its head has arrived. Raise UpstreamError on failure."""
         transport = self._transports.get(origin) or await self._open(origin)
         progress = _SendProgress(deadlines, asyncio.get_running_loop().time() + deadlines.total)
         wire = _encode(origin, request, deadlines, progress)

@@ -41,7 +41,7 @@ class NativeTransport:
         self._pools: dict[Origin, Pool] = {}
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> NativeResponse:
-        """Return the response with its head. Raise UpstreamError otherwise.
+        """Return the response once its head has arrived. Raise UpstreamError on failure.
 
         If a reused connection turns out to be closed, the request is sent once more on a new one.
         """
@@ -69,7 +69,7 @@ class NativeTransport:
         self._ticker.stop()
 
     def refresh(self) -> None:
-        """After a reload: reread the certificate authorities and drop the pools without connections."""
+        """Reread the certificate authorities and drop the pools without connections. Call this after a reload."""
         self._dialer.contexts.refresh()
         self._pools = {origin: pool for origin, pool in self._pools.items() if pool.size or pool.waiting}
 

@@ -40,7 +40,7 @@ class Pool:
         self.ticker = ticker
         self.origin_part = ""
         self.size = 0
-        """Connections open or being opened, idle ones included."""
+        """Connections that are open (including idle ones) or being opened."""
         self.idle: list[UpstreamConnection] = []
         self.connections: set[UpstreamConnection] = set()
         self.is_closed = False
@@ -63,7 +63,10 @@ class Pool:
         return self.size - len(self.idle)
 
     def take_idle(self) -> UpstreamConnection | None:
-        """Return the most recently used idle connection. None exists while senders wait: they get released ones directly."""
+        """Return the most recently used idle connection.
+
+        There is none while senders wait, because they get released connections directly.
+        """
         if self.idle:
             self.stats.reuses += 1
             return self.idle.pop()

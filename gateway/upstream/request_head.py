@@ -6,7 +6,7 @@ from gateway.upstream.transport import Origin, UpstreamError
 from providers.base import WireRequest
 
 CONNECTION_HEADERS = frozenset({"host", "content-length", "accept-encoding", "transfer-encoding", "connection", "expect", "upgrade", "te"})
-"""Headers of the connection or the framing: written only by this module, whatever a request contains."""
+"""Headers of the connection or the framing: written only by this module, even if a request contains them."""
 
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
@@ -23,7 +23,7 @@ def origin_part(origin: Origin) -> str:
 
 
 def encode_head(request: WireRequest, lines: str) -> bytes:
-    """Encode the request head. Raise UpstreamError("protocol") if a value would not survive as one value."""
+    """Encode the request head. Raise UpstreamError("protocol") if a value would inject another header or line."""
     path = request.path
     parts = [f"\r\n{name}: {value}" for name, value in request.headers if name not in CONNECTION_HEADERS]
     head = f"{request.method} {path}{lines}{len(request.body)}{''.join(parts)}\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Resolves names in threads of their own, so that a slow name server for one host delays no other host."""
+"""Resolves each name in a separate thread, so that a slow name server for one host does not delay others."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Resolver(Protocol):
         ...
 
     def forget(self, host: str, port: int) -> None:
-        """Look the host up again next time: no address accepted a connection."""
+        """Look up the host again next time, because no address accepted a connection."""
         ...
 
 
 def is_allowed_address(address: str) -> bool:
-    """Return whether upstreams may be at this address.
+    """Return whether upstreams may have this address.
 
     Link-local addresses are blocked because cloud metadata services with credentials are there; so are multicast and 0.0.0.0.
     """
@@ -83,7 +83,7 @@ class ThreadResolver:
         return await asyncio.shield(lookup)
 
     def forget(self, host: str, port: int) -> None:
-        """Look the host up again next time."""
+        """Look up the host again next time."""
         self._cache.pop((host, port), None)
 
     def _start_lookup(self, key: tuple[str, int]) -> asyncio.Future[Sequence[Address]]:

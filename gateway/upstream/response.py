@@ -12,7 +12,7 @@ MAX_UNREAD_BYTES = 16 * 1024
 
 REST_TIMEOUT_S = 1.0
 MAX_REST_BYTES = 64 * 1024
-"""Limits on what may follow the last event of a stream; beyond them its connection is closed."""
+"""Limits on the data that may follow the last event of a stream. Beyond them the connection is closed."""
 
 
 class Source(Protocol):
@@ -47,19 +47,19 @@ class NativeResponse:
         self.method = method
         self.deadlines = deadlines
         self.total = total
-        """When the whole attempt must have ended, on the transport's clock."""
+        """Time on the transport's clock by which the whole attempt must have ended."""
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.pieces: list[bytes] = []
         self.size = 0
         self.started = False
-        """A byte of the body has arrived."""
+        """Whether a byte of the body has arrived."""
         self.paused = False
         self.ended = False
         self.error: UpstreamError | None = None
         self.collecting = False
         self.discarding = False
-        """The rest of the body is discarded."""
+        """Whether the rest of the body is discarded."""
         self.limit = 0
         self.waiter: asyncio.Future[None] | None = None
         self.source: Source | None = None
@@ -98,7 +98,7 @@ class NativeResponse:
         return data
 
     def unread(self) -> bytes:
-        """Return what arrived of a body that was not read to its end."""
+        """Return the received part of a body that was not read to its end."""
         return b"".join(self.pieces)
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class NativeResponse:
         return UpstreamError("stalled", f"the upstream sent nothing for {deadlines.idle:g} s")
 
     def close_error(self, reason: Exception | None) -> UpstreamError | None:
-        """Return what a closed connection means for the body: None if that is its regular end."""
+        """Return the error that a closed connection means for the body, or None if that is its regular end."""
         if reason is None and not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
             return None
         if not self.started:

@@ -13,4 +13,4 @@ class TransportStats:
         self.reuses = 0
         self.stale_retries = 0
         self.poisoned = 0
-        """Connections closed because something about them was doubtful."""
+        """Connections closed because they were not safe to reuse."""

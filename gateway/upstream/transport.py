@@ -58,7 +58,7 @@ class Response(Protocol):
     """Header names in lower case, in the order received."""
 
     async def read(self) -> bytes:
-        """Return the next piece of the body, or b"" at its end. Raise UpstreamError otherwise.
+        """Return the next piece of the body, or b"" at its end. Raise UpstreamError on failure.
 
         Reading provides the backpressure: an unread response stops the upstream.
         """
@@ -69,7 +69,7 @@ class Response(Protocol):
         ...
 
     def unread(self) -> bytes:
-        """Return what `body` had received when it failed or was cancelled. Nothing remains after `close`."""
+        """Return the part that `body` had received when it failed or was cancelled. Nothing remains after `close`."""
         ...
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:

@@ -60,7 +60,7 @@ def openai_usage(reported: Any) -> dict[str, Any] | None:
 
 
 def read_message(body: bytes, created: int) -> Answer:
-    """Parse a Messages answer. Raises ValueError if `body` is not one."""
+    """Parse a Messages answer. Raises ValueError for any other body."""
     source = _decode(body)
     blocks = source.get("content")
     if type(blocks) is not list or source.get("type") not in (None, "message"):
@@ -115,7 +115,7 @@ class MessageStream(StreamDecoder):
         self._block: dict[str, Any] = {}
         self._arguments_sent = False
         self._has_output_count = False
-        """The end of the stream reported output tokens. The count of message_start is only a first value."""
+        """Whether the end of the stream has reported output tokens. The count of message_start is only a first value."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         decoded = _decode(data)
@@ -165,7 +165,7 @@ class MessageStream(StreamDecoder):
         return ()
 
     def on_block_stop(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """End a content block. Send arguments that did not come in pieces, and a thinking block with its signature."""
+        """End a content block. Send arguments that did not arrive in pieces, and a thinking block with its signature."""
         block, self._block = self._block, {}
         if block.get("type") == "tool_use" and not self._arguments_sent:
             return self._call({"function": {"arguments": json_text(block.get("input") or {})}})
@@ -174,7 +174,7 @@ class MessageStream(StreamDecoder):
         return ()
 
     def on_message_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Record the finish reason and the tokens so far."""
+        """Record the finish reason and the tokens counted so far."""
         used = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
         self._usage |= used
         self._has_output_count = self._has_output_count or "output_tokens" in used

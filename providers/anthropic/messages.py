@@ -36,7 +36,7 @@ class Conversation(Rule, frozen=True):
 
 
 def _system(messages: list[Message]) -> str | list[Block]:
-    """Return one text, or blocks if a part has more than text, such as cache_control."""
+    """Return one text, or blocks if a part has fields besides its text, such as cache_control."""
     parts: list[Block] = []
     for message in messages:
         content = message.get("content") or ""

@@ -1,6 +1,6 @@
 """The provider for Anthropic's Messages API: its settings, rules and headers.
 
-Facts: anthropic 2.11.0; platform.claude.com on versioning (2026-10-21 removes temperature, top_p and top_k).
+Sources: anthropic 2.11.0; platform.claude.com on versioning (2026-10-21 removes temperature, top_p and top_k).
 """
 
 from __future__ import annotations
@@ -12,27 +12,20 @@ from msgspec import Meta
 
 from providers.anthropic.answers import MessageStream, read_message
 from providers.anthropic.messages import Conversation
+from providers.anthropic.models import MODELS, UNKNOWN, Generation, Model, name_of
+from providers.anthropic.schemas import FormatAsOutputConfig
+from providers.anthropic.thinking import DefaultCap, NoPrefill, Thinking
 from providers.base import Answer, Options, StreamDecoder, Target
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
 from providers.rules.engine import Accepts, ForModels, Rule, Work
 from providers.rules.messages import DropField, SystemPrompt
+from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes
 from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
-from providers.rules.values import Default, Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range
+from providers.rules.values import Drop, EnforcedLocally, OneOf, OutputCap, Range
 
 NEW_VERSION = "2026-10-21"
-MODELS_WITHOUT_SAMPLING = (
-    "claude-opus-4-7",
-    "claude-opus-4-8",
-    "claude-opus-5",
-    "claude-sonnet-5",
-    "claude-haiku-5",
-    "claude-fable-5",
-    "claude-mythos-5",
-)
-"""Models that reject sampling parameters with every API version, and require adaptive thinking."""
-
 
 class AnthropicSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """Settings of Anthropic."""
@@ -55,7 +48,7 @@ class AnthropicSettings(Settings, frozen=True, forbid_unknown_fields=True):
     default_max_tokens: Annotated[
         int,
         Meta(
-            description="Output cap of calls that set none, because Anthropic requires one.",
+            description="Output cap for calls without one, because Anthropic requires it.",
             examples=[8192],
         ),
     ] = 4096
@@ -78,7 +71,7 @@ class LegacySampling(Rule, frozen=True):
     high: float | None = None
 
     def apply(self, work: Work) -> None:
-        """Drop it in the new version, clamp it in the old one."""
+        """Drop the parameter in the new API version, clamp it in older ones."""
         if _version(work.settings) >= NEW_VERSION:
             work.drop(self.param, f"removed in {NEW_VERSION}")
         else:
@@ -144,68 +137,6 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "input_schema": schema, **extra}
 
 
-class FormatAsOutputConfig(Rule, frozen=True):
-    """Converts json_schema to output_config.format. Anthropic has no JSON mode without a schema."""
-
-    def apply(self, work: Work) -> None:
-        """Convert a schema. Drop other formats."""
-        value = work.body.get(self.param) or {}
-        if value.get("type") != "json_schema":
-            work.drop(self.param, "there is no JSON mode without a schema")
-            return
-        output_format = {"type": "json_schema", "schema": value["json_schema"].get("schema") or {}}
-        work.body.pop(self.param)
-        work.body.set("output_config", {**(work.body.get("output_config") or {}), "format": output_format})
-        work.report(self.param, "reshape", to="output_config.format")
-
-    def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"support": "adjusted", "action": "reshape", "to": "output_config.format", "values": ["text", "json_schema"]}}
-
-
-class Effort(Rule, frozen=True):
-    """Converts reasoning_effort to output_config.effort. `none` disables thinking."""
-
-    adaptive: bool = False
-    """The model thinks only if thinking is set to adaptive."""
-
-    def apply(self, work: Work) -> None:
-        effort = work.body.pop(self.param)
-        if effort is None:
-            return
-        if effort == "none":
-            work.body.set("thinking", {"type": "disabled"})
-            work.report(self.param, "reshape", to="thinking.type")
-            return
-        work.body.set("output_config", {**(work.body.get("output_config") or {}), "effort": effort})
-        if self.adaptive and "thinking" not in work.body:
-            work.body.set("thinking", {"type": "adaptive"})
-        work.report(self.param, "reshape", to="output_config.effort")
-
-    def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"support": "adjusted", "action": "reshape", "to": "output_config.effort"}}
-
-
-class ThinkingBudget(Rule, frozen=True):
-    """Converts reasoning_budget to thinking.budget_tokens, which must be at least 1024 and below max_tokens."""
-
-    def apply(self, work: Work) -> None:
-        budget = work.body.pop(self.param)
-        if budget is None:
-            return
-        if type(budget) is not int:
-            raise work.refuse(self.param, "it must be an integer", "invalid_type")
-        if budget < 1024:
-            work.report_lossy(self.param, "clamp", "must be at least 1024", from_=budget, to=1024)
-            budget = 1024
-        if budget >= (work.body.get("max_tokens") or 0):
-            raise work.refuse(self.param, "it must be below 'max_tokens'")
-        work.body.set("thinking", {"type": "enabled", "budget_tokens": budget})
-        work.report(self.param, "reshape", to="thinking.budget_tokens")
-
-    def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"support": "adjusted", "action": "reshape", "to": "thinking.budget_tokens", "min": 1024}}
-
-
 class EndUser(Rule, frozen=True):
     """Converts `user` or `safety_identifier` to metadata.user_id. Other metadata is dropped."""
 
@@ -254,9 +185,26 @@ class Anthropic(OpenAICompatible):
         return MessageStream(int(time.time()))
 
 
-_OFF = {"type": "disabled"}
-_EFFORTS = OneOf("reasoning_effort", ("none", "low", "medium", "high", "xhigh", "max"), nearest={"minimal": "low"})
 _REJECTED = "this model rejects sampling settings"
+
+
+def _generation(model: Model) -> Generation:
+    """Return the rules for one row of the table of models."""
+    sampling: tuple[Rule, ...] = tuple(Drop(name, why=_REJECTED) for name in ("temperature", "top_p", "top_k"))
+    if model.sampling != "none":
+        sampling = (LegacySampling("temperature", 1), LegacySampling("top_p", 1), LegacySampling("top_k"))
+    rules = (
+        *sampling,
+        Thinking(model=model),
+        *((Excludes("top_p", ("temperature",)),) if model.sampling == "one" else ()),
+        *(() if model.schemas else (Drop("response_format", why="this model has no structured output"),)),
+        *(() if model.prefill else (NoPrefill(),)),
+        _CAP,
+    )
+    return Generation((name_of(model),), rules, model)
+
+
+_CAP = DefaultCap("max_tokens", 4096, why="required upstream", setting="default_max_tokens")
 
 ANTHROPIC = Anthropic(
     "anthropic",
@@ -271,13 +219,13 @@ ANTHROPIC = Anthropic(
     ),
     (
         SystemPrompt(),
+        *NOT_GIVEN,
         EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
         *CONTEXT_POLICY,
-        Accepts("model stream thinking cache_control container inference_geo speed output_config stop_sequences"),
+        Accepts("model stream cache_control container inference_geo speed stop_sequences"),
         DropField(field="name"),
         Conversation("messages"),
         OutputCap("max_tokens"),
-        Default("max_tokens", 4096, why="required upstream", setting="default_max_tokens"),
         LegacySampling("temperature", 1),
         LegacySampling("top_p", 1),
         LegacySampling("top_k"),
@@ -286,30 +234,13 @@ ANTHROPIC = Anthropic(
         Tools("tools"),
         ToolBlocks("tools"),
         FormatAsOutputConfig("response_format"),
-        MapValues("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown_as="thinking.type"),
-        ThinkingBudget("reasoning_budget"),
-        _EFFORTS,
-        Effort("reasoning_effort"),
+        Thinking(model=UNKNOWN),
+        _CAP,
         EndUser("user"),
         Choices(param="n", has_seed=False),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "standard_only")),
-        MoveToHeader("team", "anthropic-workspace-id"),
-        ForModels(
-            MODELS_WITHOUT_SAMPLING,
-            (
-                Drop("temperature", why=_REJECTED),
-                Drop("top_p", why=_REJECTED),
-                Drop("top_k", why=_REJECTED),
-                Drop("reasoning_budget", why="this model requires adaptive thinking"),
-                _EFFORTS,
-                Effort("reasoning_effort", adaptive=True),
-            ),
-        ),
-        ForModels(
-            ("claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"),
-            (LegacySampling("temperature", 1), LegacySampling("top_p", 1), Excludes("top_p", ("temperature",))),
-        ),
-        ForModels(("claude-3", "claude-2"), (Drop("reasoning_effort", why="this model does not support effort"),)),
+        *map(_generation, MODELS),
+        ForModels(("claude-2",), _generation(MODELS[-1]).rules),
     ),
 )

@@ -1,4 +1,4 @@
-"""Converts Cohere's answers and streams to OpenAI's. Facts: cohere 7.3.1, docs.cohere.com on streaming."""
+"""Converts Cohere's answers and streams to OpenAI's. Sources: cohere 7.3.1, docs.cohere.com on streaming."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FINISH_REASONS: Mapping[str, str] = {
 
 
 def openai_usage(reported: Any) -> dict[str, Any] | None:
-    """Return OpenAI's usage of the processed tokens, or of the billed ones if only they are reported."""
+    """Return OpenAI's usage from the processed tokens, or from the billed tokens if only those are reported."""
     if type(reported) is not dict:
         return None
     counts = reported.get("tokens") or reported.get("billed_units") or {}
@@ -53,7 +53,7 @@ def finish_of(reason: Any) -> str:
 
 
 def read_chat(body: bytes, created: int, model: str) -> Answer:
-    """Parse a v2 chat answer. Raises ValueError if `body` is not one."""
+    """Parse a v2 chat answer. Raises ValueError for any other body."""
     source = _decode(body)
     message = source.get("message")
     if type(message) is not dict:

@@ -1,4 +1,4 @@
-"""The provider for Cohere's v2 chat API: its rules and errors. Facts: cohere 7.3.1."""
+"""The provider for Cohere's v2 chat API: its rules and errors. Sources: cohere 7.3.1."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from providers.rules.values import Drop, MapValues, OutputCap, Range, Rename
 
 
 class CohereTools(Rule, frozen=True):
-    """Removes unknown fields from functions. If one of them is `strict`, strict_tools is set for all."""
+    """Removes unknown fields from functions. If one function sets `strict`, strict_tools applies to all of them."""
 
     def apply(self, work: Work) -> None:
         tools = work.body.get(self.param)
@@ -31,7 +31,7 @@ class CohereTools(Rule, frozen=True):
             work.body.set("strict_tools", True)
         if plain != tools:
             work.body.set(self.param, plain)
-            work.report(self.param, "reshape", why="name, description and parameters; strict is strict_tools")
+            work.report(self.param, "reshape", why="only name, description and parameters are supported; strict is sent as strict_tools")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "yes"}}

@@ -100,7 +100,7 @@ class Local(OpenAICompatible):
         return EngineDecoder(options)
 
     def chained(self, body: Body, options: Options) -> Chain | None:
-        """Return the requests that honour `min_tokens`. None: one request is enough."""
+        """Return the requests that honour `min_tokens`, or None if one request is enough."""
         least = options.memo.get(MIN_TOKENS_MEMO)
         return min_tokens.min_tokens_chain(body, least) if least is not None else None
 

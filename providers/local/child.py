@@ -2,8 +2,8 @@
 
 It answers with one JSON line on stdout: `{"ready": true, ...}` once the unix socket serves, or
 `{"error": code, "message": text}` with exit code 1, where code is `not_installed`, `missing_model` or `bad_model`.
-Then it reads stdin and exits at end of file, so it never outlives its parent. It imports nothing of the gateway and is
-started by its path, so that it starts as fast as the engine does.
+Then it reads stdin and exits at end of file, so it never outlives its parent. To start fast, it imports nothing from the
+gateway and is started by its path.
 
 Trap: the engine logs to file descriptors 1 and 2 from C++. Descriptor 1 therefore becomes stderr, and the answer goes to a
 duplicate of the original.
@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 
 class ChildError(Exception):
-    """Why the engine cannot run: a code for the parent process and a one-line message."""
+    """The engine cannot run. The error has a code for the parent process and a one-line message."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class ChildError(Exception):
 
 
 def parameters(engine: Any, settings: dict[str, Any]) -> Any:
-    """Return the engine's parameters for our settings. Each comment says why a value is not the default."""
+    """Return the engine's parameters for our settings. Comments give the reasons for values other than the default."""
     params = engine.CommonParams()
     params.model.path = settings["model"]
     params.model_alias = {settings["alias"]}

@@ -1,4 +1,4 @@
-"""What the processor offers the engine: its instruction set and the number of usable cores."""
+"""Properties of the processor that matter to the engine: instruction set and number of usable cores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def missing_feature(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None = None) -> str | None:
-    """Return the instruction set that the engine's wheel requires and the processor lacks. None if it runs, or if unknown."""
+    """Return the instruction set that the engine's wheel requires and the processor lacks, or None."""
     if (machine or platform.machine()).lower() not in ("x86_64", "amd64"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Shows the progress of a download: a bar on a terminal, otherwise one line for each tenth."""
+"""Shows the progress of a download: a bar on a terminal, otherwise one line for every 10 %."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Progress(Protocol):
 
 
 class ProgressLines:
-    """Passes one line for each tenth to `report`."""
+    """Passes one line for every 10 % to `report`."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
@@ -56,7 +56,7 @@ class ProgressBar:
 
 
 def progress_to(report: Callable[[str], None] | None) -> Progress:
-    """Return lines to `report`. Without it, show a bar if stderr is a terminal, otherwise print lines there."""
+    """Return a progress that reports lines. Without `report`, show a bar on a terminal, else print lines to stderr."""
     if report is not None:
         return ProgressLines(report)
     if sys.stderr.isatty():

@@ -38,7 +38,7 @@ Code = Literal["missing_model", "bad_model", "not_installed", "processor", "memo
 RECOVERABLE_CODES = frozenset({"missing_model", "bad_model"})
 """Codes of `unavailable` that a changed model file may resolve."""
 RETRYABLE_CODES = frozenset({"signal", "exit", "slow"})
-"""Codes of a failed start that may succeed when it is repeated."""
+"""Codes of failed starts that may succeed later."""
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -70,7 +70,7 @@ class UnavailableError(Exception):
 
 
 class Engine:
-    """Supervises the child process, all on one event loop. `report` receives one line for each change."""
+    """Supervises the child process on one event loop. `report` receives one line for each change."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Engine:
         self.causes: Counter[Cause] = Counter()
         """Number of restarts by cause."""
         self.load_seconds: float | None = None
-        """Time from start to ready of the present child."""
+        """Time from start to ready of the current child."""
         self.gate = Gate(self.options.slots, self.options.queue)
         self._directory = directory or _runtime_directory()
         self.socket = str(self._directory / "engine.sock")
@@ -117,7 +117,7 @@ class Engine:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the child, if it runs."""
+        """Process id of the running child, or None."""
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
@@ -145,7 +145,7 @@ class Engine:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
-        """Admit a call, or return why not. Waits up to `wait` seconds for an engine that is starting."""
+        """Admit a call, or return the reason for a rejection. Waits up to `wait` seconds for an engine that starts."""
         lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
@@ -161,7 +161,7 @@ class Engine:
         return self.failure()
 
     def failure(self) -> Failure:
-        """Return why a call cannot be answered in the present state."""
+        """Return why a call cannot be answered in the current state."""
         return failure_for(self.state)
 
     def describe(self) -> dict[str, Any]:
@@ -238,7 +238,7 @@ class Engine:
             await asyncio.gather(ready, return_exceptions=True)
 
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
-        """Return the model, the child's settings and the memory limit. Raises UnavailableError if it cannot run. Blocking."""
+        """Return the model, the child's settings and the memory limit. Raises UnavailableError. Blocking."""
         if feature := self._missing_feature():
             raise UnavailableError(f"this processor has no {feature}, which the engine requires", "processor")
         model = self._find(self.options.model)

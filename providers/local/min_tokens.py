@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class MinTokens(Rule, frozen=True):
-    """Honours `min_tokens` by continuation, for one choice of plain text. Dropped otherwise. Must follow the rule OutputCap."""
+    """Honours `min_tokens` by continuation for one choice of plain text, else drops it. Must follow OutputCap."""
 
     @property
     def params(self) -> tuple[str, ...]:

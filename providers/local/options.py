@@ -16,9 +16,10 @@ Size = Annotated[int, Meta(ge=1, extra={"form": "size"})]
 class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of the embedded engine. The defaults suit the bundled model on a small machine."""
 
-    model: Annotated[Path | None, Meta(description="A GGUF file. Default: the bundled model.", examples=["/models/llama-3.2-1b.gguf"])] = (
-        None
-    )
+    model: Annotated[
+        Path | None,
+        Meta(description="Path of a GGUF file. Default: the bundled model.", examples=["/models/llama-3.2-1b.gguf"]),
+    ] = None
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | None,
         Meta(description="Number of cores that compute. Default: all but one.", examples=[4]),
@@ -42,7 +43,7 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     system: Annotated[
         str | None,
         Meta(
-            description="System message of calls that have none.",
+            description="System message for calls without one.",
             examples=["Answer in one sentence."],
         ),
     ] = "You are a helpful assistant."
@@ -53,7 +54,7 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: Annotated[
         bool,
         Meta(
-            description="Set this if the model's chat template supports tools. The bundled model's does not.",
+            description="Whether the model's chat template supports tools. That of the bundled model does not.",
             examples=[True],
         ),
     ] = False

@@ -1,8 +1,9 @@
 """Exact next-token probabilities from the embedded engine, without listing its whole vocabulary.
 
-Two requests (the method is in llama.cpp's documentation of /completion). The first lists the likeliest tokens with their
-probabilities; the likeliest one that is text is the anchor. The second adds the same bias to the candidates and the anchor, so
-that all of them are listed. An equal bias keeps their ratios, so p = p(anchor) * q / q(anchor).
+The method, described in llama.cpp's documentation of /completion, takes two requests. The first one lists the likeliest
+tokens with their probabilities; the likeliest one that is text is the anchor. The second one adds the same bias to the
+candidates and the anchor, so that all of them are listed. An equal bias keeps their ratios, so
+p = p(anchor) * q / q(anchor).
 
 No I/O: `find_probabilities` yields requests and receives the answers' bytes.
 """
@@ -22,9 +23,9 @@ LIFT = 60.0
 MAX_DRAWS = 16
 DEFAULT_TOP_K = 10
 ANCHOR_CANDIDATES = 20
-"""Number of tokens to choose the anchor from. It must be text: the engine lists nothing if it draws half a character."""
+"""Number of tokens to choose the anchor from. It must be text: for half a character the engine lists nothing."""
 MAX_LISTED_TOKENS = 1000
-"""Most tokens that one call may list. 1,000 take the engine 47 ms."""
+"""Maximum number of tokens that one call may list. 1,000 take the engine 47 ms."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode

@@ -22,11 +22,11 @@ INHERITED_VARIABLES = frozenset(
 
 
 LOG_REASON_PREFIXES = ("error loading model: ", "failed to initialize the context: ")
-"""What precedes the reason in the engine's log. The engine's exception says only that it did not start."""
+"""The text before the reason in the engine's log. The engine's exception says only that it did not start."""
 
 
 class StartError(Exception):
-    """Why the child did not become ready. `code` is the child's own, or `signal`, `exit` or `slow`."""
+    """The child did not become ready. `code` is sent by the child, or is `signal`, `exit` or `slow`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class StartError(Exception):
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the child's environment. OpenMP threads wait passively: spinning ones slow a shared machine up to 30 times."""
+    """Return the child's environment. OpenMP threads wait passively: spinning slows a shared machine up to 30-fold."""
     kept = {name: value for name, value in variables.items() if name in INHERITED_VARIABLES or name.startswith(("LC_", "OMP_"))}
     return {"OMP_WAIT_POLICY": "passive", **kept, "PYTHONUNBUFFERED": "1"}
 
@@ -62,7 +62,7 @@ class EngineProcess:
         return cls(process)
 
     async def ready(self, timeout_s: float) -> None:
-        """Wait for the child's answer. Raises StartError if it is not `ready`."""
+        """Wait for the child's answer. Raises StartError if the child is not ready."""
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(timeout_s):
@@ -116,13 +116,13 @@ class EngineProcess:
         return self._process.returncode == -number
 
     def memory(self) -> int | None:
-        """Return the resident memory in bytes. None if the system does not report it."""
+        """Return the resident memory in bytes, or None if the system does not report it."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return None
 
     def cpu_seconds(self) -> float | None:
-        """Return the processor time used so far. None if the system does not report it."""
+        """Return the processor time used so far, or None if the system does not report it."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

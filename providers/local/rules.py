@@ -18,7 +18,7 @@ CHOICES_MEMO = "local.n"
 
 
 class DefaultSystemMessage(Rule, frozen=True):
-    """A neutral system message if the caller sends none. The default of the bundled model spoils its answers."""
+    """A neutral system message if the caller sends none. The bundled model's own default degrades answers."""
 
     param: str = "messages"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
@@ -54,7 +54,7 @@ class DefaultTemperature(Rule, frozen=True):
 
 
 class FoldSeed(Rule, frozen=True):
-    """Seeds of 64 bits, folded to the engine's 32 bits. The same seed still produces the same text."""
+    """Folds seeds of 64 bits to the engine's 32 bits. The same seed still produces the same text."""
 
     param: str = "seed"
 
@@ -79,7 +79,7 @@ class SlotChoices(Rule, frozen=True):
         return ("n", "seed")
 
     def apply(self, work: Work) -> None:
-        """Choose between one request and several."""
+        """Decide between one request and several."""
         n, seed = work.body.get("n"), work.body.get("seed")
         slots = work.settings.get("slots", DEFAULTS.slots)
         count = 1 if n is None else n
@@ -96,7 +96,7 @@ class SlotChoices(Rule, frozen=True):
 
     def _fan_out(self, work: Work, count: int) -> None:
         if count > MAX_FANOUT:
-            raise work.refuse("n", f"one call may become at most {MAX_FANOUT} requests")
+            raise work.refuse("n", f"one call is limited to {MAX_FANOUT} requests")
         work.body.pop("n")
         work.report("n", "fan_out", from_=count, why="one request per choice; each counts the prompt, and usage is added up")
 
@@ -125,7 +125,7 @@ class DropEmptyStops(Rule, frozen=True):
 
 
 class ListAlternatives(Rule, frozen=True):
-    """`logprobs` without alternatives. The engine lists none for 0 and twenty by default, so one is requested."""
+    """Requests an alternative for `logprobs` without any: the engine lists nothing for 0, and twenty by default."""
 
     param: str = "logprobs"
 

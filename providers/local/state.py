@@ -1,4 +1,4 @@
-"""The engine's state, the failure that it means for a call, and the file in which other processes read it."""
+"""The engine's state, the failure that it causes for a call, and the file from which other processes read it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Note(msgspec.Struct, frozen=True):
 
 
 def failure_for(state: State) -> Failure:
-    """Return why a call cannot be, or was not, answered. A broken connection means a crash. Names no file path."""
+    """Return the reason why a call is not answered, without file paths. A broken connection means a crash."""
     if state in ("unavailable", "stopped"):
         return Failure("overloaded", "the local model is unavailable; see the gateway's log", 503, "model_unavailable", retry_after=30.0)
     if state == "starting":
@@ -38,7 +38,7 @@ def write_note(socket: str, note: Note) -> None:
 
 
 def read_note(socket: str) -> Note:
-    """Read the file beside the socket. The state is `stopped` if there is none."""
+    """Read the file beside the socket. Without a file, the state is `stopped`."""
     try:
         return msgspec.json.decode(_path(socket).read_bytes(), type=Note)
     except (OSError, msgspec.DecodeError):

@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EngineDecoder(StreamDecoder):
-    """The decoder of one stream. Chunks that need no change keep their bytes."""
+    """Decodes one stream. Chunks that need no change keep their bytes."""
 
     def __init__(self, options: Options) -> None:
         memo = options.memo
@@ -52,7 +52,7 @@ class EngineDecoder(StreamDecoder):
             self._memo[TIMES] = {"prompt_time": prompt, "completion_time": completion, "total_time": prompt + completion}
 
     def _add_usage(self, chunk: dict[str, Any]) -> bool:
-        """Add up usage. The engine reports it for each choice, prompt included. Return whether the chunk must be sent."""
+        """Add up usage, which the engine reports for each choice, prompt included. Return whether to send the chunk."""
         usage = chunk["usage"]
         if self._usage is None:
             self._usage = usage

@@ -22,7 +22,7 @@ FORCED_TOOL_MEMO = "local.forced_tool"
 
 
 class ForcedTools(Rule, frozen=True):
-    """tools, tool_choice and parallel_tool_calls, as far as the engine can honour them."""
+    """Adapts tools, tool_choice and parallel_tool_calls to an engine that cannot choose tools."""
 
     param: str = "tools"
 
@@ -122,7 +122,7 @@ def _relocated(schema: Any, to: str) -> Any:
 
 
 def _with_functions_named(messages: list[Message], functions: list[dict[str, Any]]) -> list[Message]:
-    """Name the functions in the system message. The schema forces the form, but the model does not see it."""
+    """Name the functions in the system message. The schema forces the form, but is not part of the prompt."""
     lines = [_function_line(function) for function in functions]
     text = "\n".join(["Call this function with what the user asks for." if len(lines) == 1 else "Call the function that fits.", *lines])
     if messages and messages[0].get("role") == "system":

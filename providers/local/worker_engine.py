@@ -1,4 +1,4 @@
-"""The embedded engine as a worker sees it. Another process supervises the child; a worker has its socket, state and queue."""
+"""A worker's view of the embedded engine. Another process supervises the child; a worker has its socket and state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATE_POLL_S = 0.1
 
 
 class WorkerEngine:
-    """Admits this worker's calls. It reads the state at first, and again after a connection broke."""
+    """Admits this worker's calls. It reads the state at its start, and again after a connection broke."""
 
     def __init__(self, options: LocalOptions, socket: str) -> None:
         self.options = options
@@ -50,7 +50,7 @@ class WorkerEngine:
         """Do nothing: the parent process stops the engine."""
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
-        """Admit a call, or return why not. Waits up to `wait` seconds for an engine that is starting."""
+        """Admit a call, or return the reason for a rejection. Waits up to `wait` seconds for an engine that starts."""
         lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
@@ -74,7 +74,7 @@ class WorkerEngine:
         return not self._doubt
 
     def failure(self) -> Failure:
-        """Return why a call was not answered, and read the state again from now on."""
+        """Return the reason why a call was not answered. The state is read again for the next calls."""
         self._doubt = True
         return failure_for(self.note.state)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from providers.rules.engine import Accepts, Rule
 from providers.rules.messages import SystemPrompt
+from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Requires
 from providers.rules.shapes import IncludeStop
 from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
 
 GATEWAY_RULES: tuple[Rule, ...] = (
     SystemPrompt(),
+    *NOT_GIVEN,
     IncludeStop(),
     EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
 )
-"""What the gateway does itself, for every provider."""
+"""Rules for parameters that the gateway handles itself, for every provider."""
 
 CONTEXT_POLICY: tuple[Rule, ...] = (
     OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),

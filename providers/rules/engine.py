@@ -21,7 +21,7 @@ from providers.base import Action, Adjustment, Body, Options, Refusal
 UNSUPPORTED = "not supported upstream"
 
 UnknownPolicy = Literal["drop", "pass", "new"]
-"""What happens to fields without a rule: dropped, passed, or passed unless they are in CANONICAL_PARAMS."""
+"""Treatment of fields without a rule: dropped, passed, or passed unless they are in CANONICAL_PARAMS."""
 
 _NAMES = (
     "model messages stream stream_options max_tokens max_completion_tokens min_tokens min_completion_tokens temperature top_p top_k "
@@ -70,11 +70,11 @@ NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
     "safe_tokenization": (False,),
 }
-"""Values without effect. Dropping them loses nothing, so strict mode allows it."""
+"""Values without effect. Dropping them changes nothing, so strict mode allows it."""
 
 
 def is_neutral(param: str, value: Any) -> bool:
-    """Return whether leaving the parameter out means the same: the value is null or one of NEUTRAL_VALUES."""
+    """Return whether omitting the parameter has the same meaning: the value is null or in NEUTRAL_VALUES."""
     return value is None or value in NEUTRAL_VALUES.get(param, ())
 
 
@@ -102,7 +102,7 @@ class Work:
         self.adjustments.append(Adjustment(param, action, from_, to, why))
 
     def drop(self, param: str, why: str = UNSUPPORTED, code: str = "unsupported_parameter") -> None:
-        """Remove a parameter. This is lossy unless its value is neutral."""
+        """Remove a parameter. The change is lossy unless the value is neutral."""
         if is_neutral(param, self.body.get(param)):
             self.report(param, "drop", why="neutral value")
         else:
@@ -115,12 +115,12 @@ class Work:
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """What a provider does with one parameter."""
+    """The treatment of one parameter by a provider."""
 
     param: str
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "present"
-    """When the rule runs: if the body has the parameter, on every body, or also on every stream."""
+    """Condition of the rule: the body has the parameter, every body, or also every stream."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ class Rule(msgspec.Struct, frozen=True):
         return self.params
 
     def apply(self, work: Work) -> None:
-        """Adjust the body and report it, or raise Refusal."""
+        """Adjust the body and report the change, or raise Refusal."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -165,6 +165,14 @@ class ForModels(msgspec.Struct, frozen=True):
 
     prefixes: tuple[str, ...]
     rules: tuple[Rule, ...]
+
+    def matches(self, model: str) -> bool:
+        """Return whether the rules apply to this model."""
+        return model.startswith(self.prefixes)
+
+    def rules_for(self, model: str) -> tuple[Rule, ...]:
+        """Return the rules for a matching model."""
+        return self.rules
 
 
 _PASSES: tuple[int, ...] = ()
@@ -235,14 +243,15 @@ _WORSE = ("yes", "adjusted", "no")
 
 
 def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: UnknownPolicy) -> CompiledRules:
-    """Return the rules for one model. The first ForModels with a matching prefix overrides the general rules."""
+    """Return the rules for one model. The first matching ForModels overrides the general rules."""
     rules = tuple(rules)
     general = [rule for rule in rules if isinstance(rule, Rule)]
     for special in rules:
-        if isinstance(special, ForModels) and model.startswith(special.prefixes):
-            replaced = {slot for rule in special.rules for slot in rule.replaces}
+        if isinstance(special, ForModels) and special.matches(model):
+            own = special.rules_for(model)
+            replaced = {slot for rule in own for slot in rule.replaces}
             general = [kept for rule in general for kept in _without(rule, replaced)]
-            general += special.rules
+            general += own
             break
     return CompiledRules(general, unknown=unknown)
 

@@ -18,7 +18,7 @@ _ESCAPED_ASCII = b"\\u00"
 
 
 def may_mention(raw: bytes, words: tuple[bytes, ...]) -> bool:
-    """Return whether one of `words` is in the JSON bytes, or may be hidden by an escape."""
+    """Return whether one of `words` is in the JSON bytes, or may be hidden by an escape sequence."""
     return _ESCAPED_ASCII in raw or any(word in raw for word in words)
 
 
@@ -82,7 +82,7 @@ class Roles(MessageRule, frozen=True):
 
 
 class ContentParts(MessageRule, frozen=True):
-    """The content parts a provider accepts. For roles in `as_string`, text parts are joined to a string."""
+    """The content parts a provider accepts. For roles in `as_string`, text parts are joined into a string."""
 
     accepts: tuple[str, ...] = ("text",)
     as_string: tuple[str, ...] = ()
@@ -214,7 +214,7 @@ def text_of(parts: list[dict[str, Any]]) -> str:
 
 
 def join_content(first: Any, second: Any) -> Any:
-    """Join two contents with a blank line. The result is a list of parts if one of them is."""
+    """Join two contents with a blank line. The result is a list of parts if either content is a list."""
     if type(first) is str and type(second) is str:
         return f"{first}\n\n{second}"
     return [*_as_parts(first), *_as_parts(second)]

@@ -10,7 +10,7 @@ from providers.rules.engine import UNSUPPORTED, Rule, Work
 SEED_NAMES = ("seed", "random_seed")
 """Names of the seed in an adapted body; the second is Mistral's."""
 MAX_FANOUT = 8
-"""Default of the setting `max_fanout`: most upstream requests that one call may become."""
+"""Default of the setting `max_fanout`: the maximum number of upstream requests for one call."""
 
 
 class StopStrings(Rule, frozen=True):
@@ -33,7 +33,7 @@ class StopStrings(Rule, frozen=True):
 
 
 def first_stops(work: Work, stops: list[str], limit: int) -> list[str]:
-    """Return the stop strings that fit; the gateway enforces the others. Raises Refusal in strict mode."""
+    """Return the stop strings to send; the gateway enforces the others. Raises Refusal in strict mode."""
     why = f"at most {limit} stop strings are supported"
     if work.strict:
         raise work.refuse("stop", why)
@@ -65,7 +65,7 @@ class StopSequences(Rule, frozen=True):
 
 
 class IncludeStop(Rule, frozen=True):
-    """Keep the stop string in the text. Most upstreams remove it, so only the gateway watches for it."""
+    """Keep the stop string in the text. Most upstreams remove the stop string, so only the gateway searches for it."""
 
     param: str = "include_stop_str_in_output"
 
@@ -87,7 +87,7 @@ class Tools(Rule, frozen=True):
     limit: int | None = None
     functions_only: bool = True
     require_parameters: bool = False
-    """Every function must have `parameters`, even if it takes none."""
+    """Every function must have `parameters`, even a function without any."""
 
     def apply(self, work: Work) -> None:
         """Refuse tools that cannot be sent. Tools are never dropped silently."""
@@ -117,7 +117,7 @@ def _with_parameters(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 class ToolChoice(Rule, frozen=True):
-    """The values of tool_choice that the provider supports (`named`: a function). It requires tools."""
+    """The values of tool_choice that the provider supports (`named`: a function). The parameter requires tools."""
 
     accepts: tuple[str, ...] = ("auto", "none", "required", "named")
 
@@ -230,7 +230,7 @@ class StreamUsage(Rule, frozen=True):
 
 
 class Choices(Rule, frozen=True):
-    """`n` and `seed` together. `max_choices` per request (None: one); `seed_list`: a list of seeds is accepted."""
+    """Handles `n` and `seed`: up to `max_choices` per request (None: one); `seed_list`: a list of seeds is accepted."""
 
     max_choices: int | None = None
     seed_list: bool = False
@@ -274,7 +274,7 @@ class Choices(Rule, frozen=True):
     def _fan_out(self, work: Work, count: int) -> None:
         limit = int(work.settings.get("max_fanout", MAX_FANOUT))
         if count > limit:
-            raise work.refuse("n", f"it returns one choice per request, and one call may become at most {limit} requests")
+            raise work.refuse("n", f"it returns one choice per request, and one call is limited to {limit} requests")
         work.body.pop("n")
         work.report("n", "fan_out", from_=count, why="one upstream request per choice; each bills the prompt, and usage is added up")
 
@@ -291,8 +291,8 @@ class Choices(Rule, frozen=True):
 def fan_out(body: Body, n: int) -> list[Body]:
     """Return the bodies of `n` upstream requests for an adapted body with a `fan_out` adjustment.
 
-    Each request gets its seed from a list of seeds. A single seed (or the provider's default) is incremented, because
-    the same seed would produce the same text. Without a seed the upstream draws one for each request.
+    If `seed` is a list, each request gets one of its seeds. A single seed (or the provider's default) is incremented,
+    because the same seed would produce the same text. Without a seed the upstream draws one for each request.
     """
     name = next((name for name in SEED_NAMES if name in body), SEED_NAMES[0])
     seed = body.get(name)
@@ -313,7 +313,7 @@ def _next_seed(seed: int, index: int) -> int:
 
 
 class LegacyFunctions(Rule, frozen=True):
-    """OpenAI's legacy `functions` and `function_call`, as tools and tool_choice. Must precede the rules for those."""
+    """OpenAI's legacy `functions` and `function_call`, converted to tools and tool_choice. Must precede their rules."""
 
     @property
     def may_add(self) -> tuple[str, ...]:

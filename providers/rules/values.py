@@ -9,12 +9,12 @@ from providers.rules.engine import UNSUPPORTED, Rule, Work, is_neutral
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is an int or a float. A bool is neither."""
+    """Return whether a value is an int or a float, but not a bool."""
     return type(value) is int or type(value) is float
 
 
 class Range(Rule, frozen=True):
-    """A number from `low` to `high`. A value outside is clamped, or refused in both modes if `refuse` is set."""
+    """A number from `low` to `high`. Other values are clamped, or refused in both modes if `refuse` is set."""
 
     low: float | None = None
     high: float | None = None
@@ -48,7 +48,7 @@ class Range(Rule, frozen=True):
 
 
 class BiasRange(Rule, frozen=True):
-    """Token biases from `low` to `high`. Biases outside are clamped."""
+    """Token biases from `low` to `high`. Biases outside this range are clamped."""
 
     low: float = -100
     high: float = 100
@@ -112,7 +112,7 @@ class Rename(Rule, frozen=True):
         return (self.to,)
 
     def apply(self, work: Work) -> None:
-        """Move the value. If the caller sent the provider's name too, that one wins."""
+        """Move the value. If the caller also sent the provider's name, that value wins."""
         if self.param not in work.body:
             return
         if self.to in work.body:
@@ -127,7 +127,7 @@ class Rename(Rule, frozen=True):
 
 
 class OutputCap(Rule, frozen=True):
-    """The limit on output tokens, which has two names. The provider accepts `param`, or either if `accepts_both`."""
+    """The limit on output tokens, which has two names. The provider accepts `param`, or both if `accepts_both`."""
 
     accepts_both: bool = False
 
@@ -213,7 +213,7 @@ class Refuse(Rule, frozen=True):
 
 
 class Default(Rule, frozen=True):
-    """A default stated explicitly if the caller sets no value. `setting` names the option that replaces it."""
+    """A default that is sent explicitly if the caller sets no value. `setting` names the option that replaces it."""
 
     value: Any
     why: str = ""
@@ -243,7 +243,7 @@ class DefaultFromSetting(Rule, frozen=True):
 
 
 class MapValues(Rule, frozen=True):
-    """Maps values of a parameter to values of the field `to`. None means: leave the field out."""
+    """Maps values of a parameter to values of the field `to`. None leaves the field out."""
 
     to: str
     pairs: tuple[tuple[Any, Any], ...]
@@ -311,14 +311,32 @@ class MoveToHeader(Rule, frozen=True):
         return {self.param: {"support": "adjusted", "action": "move_to_header", "to": self.header}}
 
 
+class StopsEnforcedLocally(Rule, frozen=True):
+    """Removes `stop` for a model that rejects it. The gateway ends the text at the stop strings."""
+
+    param: str = "stop"
+
+    def apply(self, work: Work) -> None:
+        """Remove the parameter. The gateway searches every answer for the caller's stop strings, so nothing is lost."""
+        if self.param not in work.body:
+            return
+        if work.body.pop(self.param):
+            work.report(self.param, "enforce_locally", why="the model rejects stop strings; the gateway enforces them")
+        else:
+            work.report(self.param, "drop", why="neutral value")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"support": "adjusted", "action": "enforce_locally"}}
+
+
 class EnforcedLocally(Rule, frozen=True):
-    """A parameter that the gateway enforces itself. The provider option `unless` forwards it instead."""
+    """A parameter that the gateway enforces itself, or forwards if the provider option `unless` is set."""
 
     why: str = ""
     unless: str = ""
 
     def apply(self, work: Work) -> None:
-        """Take it out of the body."""
+        """Remove the parameter from the body."""
         if self.unless and work.settings.get(self.unless):
             return
         work.body.pop(self.param)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from gateway.admin.app import build_admin
 from gateway.admin.health import Readiness
@@ -36,6 +37,15 @@ class Admin:
         self.reloader = reloader
         self.client = client
         self.path = path
+
+
+def request_with(body: bytes = b"", query: str = "") -> Request:
+    """Return a request with this body and query, for an endpoint that is called directly."""
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": query.encode()}, receive)
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.admin.conftest import YAML, Admin
+import json
+
+from gateway.admin.configuration import reload, show
+from tests.admin.conftest import YAML, Admin, request_with
 
 
 async def test_the_configuration_is_shown_without_secrets(admin: Admin) -> None:
@@ -21,3 +24,11 @@ async def test_a_reload_reports_unchanged_applied_and_failed(admin: Admin) -> No
     answer = await admin.client.post("/admin/reload")
     assert (answer.status_code, answer.json()["outcome"]) == (422, "failed")
     assert list(admin.gateway.config.models) == ["other"]
+
+
+async def test_the_problems_of_an_invalid_file_are_shown_with_the_serving_configuration(admin: Admin) -> None:
+    admin.path.write_text("models: 1")
+    assert (await reload(admin.reloader)(request_with())).status_code == 422
+    shown = json.loads((await show(admin.gateway, admin.reloader)(request_with())).body)
+    assert shown["error"] != []
+    assert list(shown["config"]["models"]) == ["m"]

@@ -53,7 +53,7 @@ async def test_keys_of_the_configuration_cannot_be_replaced_or_changed(admin: Ad
 async def test_without_an_admin_key_another_host_name_is_rejected(admin: Admin, host: str) -> None:
     answer = await admin.client.get("/admin/keys", headers={"host": host})
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_host")
-    assert answer.json()["error"]["message"] == "Without admin.key_hash, /admin/keys is available on loopback only."
+    assert "loopback names" in answer.json()["error"]["message"]
 
 
 async def test_a_form_post_is_rejected(admin: Admin) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.admin.conftest import Admin
+import json
+
+import pytest
+
+from gateway.admin.route import CALLS_PER_SLICE, MAX_CALLS, route
+from gateway.errors import BadRequest
+from tests.admin.conftest import Admin, request_with
 
 
 async def test_a_route_is_planned_without_sending_a_call(admin: Admin) -> None:
@@ -22,3 +28,14 @@ async def test_an_unknown_field_is_an_invalid_body(admin: Admin) -> None:
     answer = await admin.client.post("/admin/route", json={"model": "m", "calls": 3})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith("Invalid request body: ")
+
+
+async def test_the_plans_of_all_slices_are_merged(admin: Admin) -> None:
+    count = 2 * CALLS_PER_SLICE + 1
+    answer = await route(admin.gateway)(request_with(json.dumps({"model": "m", "n": count}).encode()))
+    assert json.loads(answer.body)["first"] == {"up/mock": count}
+
+
+async def test_the_number_of_planned_calls_is_limited(admin: Admin) -> None:
+    with pytest.raises(BadRequest):
+        await route(admin.gateway)(request_with(json.dumps({"model": "m", "n": MAX_CALLS + 1}).encode()))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.admin.conftest import Admin
+from gateway.admin.usage import usage
+from gateway.ledger.counters import UsageCounts, UsageRow
+from tests.admin.conftest import Admin, request_with
 
 
 @pytest.mark.parametrize(
@@ -29,3 +33,10 @@ async def test_csv_is_chosen_by_parameter_or_header(admin: Admin, query: str, ac
 
 async def test_with_a_memory_store_the_usage_is_that_of_the_process(admin: Admin) -> None:
     assert (await admin.client.get("/admin/usage")).json()["source"] == "process"
+
+
+async def test_usage_of_today_is_summed_by_model(admin: Admin) -> None:
+    row = UsageRow(admin.gateway.ledger.today(), "first", "", "m", "up/mock")
+    admin.gateway.ledger.counters.add(row, UsageCounts(requests=2, prompt=5, output=7))
+    answer = json.loads((await usage(admin.gateway)(request_with(query="by=model"))).body)
+    assert [(line["model"], line["requests"], line["output_tokens"]) for line in answer["rows"]] == [("m", 2, 7)]

@@ -1,10 +1,8 @@
-"""Fixtures for real clients: one gateway in front of a scripted upstream for the whole run, and clients pointed at it."""
+"""Fixtures for real clients: a gateway in front of a scripted upstream for the whole test run, and clients of it."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +13,13 @@ import pytest
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import RunningGateway
+from tests.support.upstream_thread import UpstreamThread
 
 KEY = "sk-lockgate-clients-5f0c1d"
 CREDENTIAL = "upstream-credential-c4a1"
 LIMITED_KEY = "sk-lockgate-limited-77aa02"
+
+HELLO: Any = [{"role": "user", "content": "hello"}]
 
 CONFIG = """\
 max_body: 1MiB
@@ -45,35 +46,18 @@ class Front:
     key: str = KEY
 
     def headers(self, **more: str) -> dict[str, str]:
-        """What a caller with a key sends."""
+        """Return the headers of a caller with a key."""
         return {"authorization": f"Bearer {self.key}", "content-type": "application/json", **more}
 
     def post(self, body: dict[str, Any], **more: str) -> httpx.Response:
-        """One chat call as bytes on the wire."""
+        """Make one chat call without a client package."""
         return httpx.post(self.gateway.base_url + "/chat/completions", json=body, headers=self.headers(**more), timeout=30, trust_env=False)
 
 
-class _UpstreamThread:
-    """The scripted upstream on a loop of its own, so that it lives as long as the gateway in front of it."""
-
-    def __init__(self) -> None:
-        self.server = FaultUpstream()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="upstream")
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(10)
-
-    def stop(self) -> None:
-        """Drop every connection and end the loop."""
-        asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-
 @pytest.fixture(scope="session")
-def _front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    thread = _UpstreamThread()
+def shared_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """Return one gateway and its upstream for the whole test run."""
+    thread = UpstreamThread(FaultUpstream())
     folder = tmp_path_factory.mktemp("front")
     config = folder / "gateway.yaml"
     hashes = {"key": hashlib.sha256(KEY.encode()).hexdigest(), "limited": hashlib.sha256(LIMITED_KEY.encode()).hexdigest()}
@@ -89,21 +73,21 @@ def _front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
 
 
 @pytest.fixture
-def front(_front: Front) -> Iterator[Front]:
-    """The shared gateway with the upstream's scripts and books forgotten."""
-    _front.upstream.reset()
-    yield _front
-    assert _front.upstream.failures == []
+def front(shared_front: Front) -> Iterator[Front]:
+    """Return the shared gateway. The scripts and recorded requests of its upstream are deleted."""
+    shared_front.upstream.reset()
+    yield shared_front
+    assert shared_front.upstream.failures == []
 
 
 @pytest.fixture
 def client(front: Front) -> Iterator[openai.OpenAI]:
-    """The openai package, pointed at the gateway; it does not retry, so that each test sees one call."""
-    with openai.OpenAI(base_url=front.gateway.base_url, api_key=KEY, max_retries=0, timeout=30) as made:
-        yield made
+    """Return a client of the openai package. It does not retry, so that each call is one request."""
+    with openai.OpenAI(base_url=front.gateway.base_url, api_key=KEY, max_retries=0, timeout=30) as openai_client:
+        yield openai_client
 
 
 @pytest.fixture
 def async_client(front: Front) -> openai.AsyncOpenAI:
-    """The same for many calls at once; used as `async with async_client:`."""
+    """Return an async client for concurrent calls. Use it as `async with async_client:`."""
     return openai.AsyncOpenAI(base_url=front.gateway.base_url, api_key=KEY, max_retries=0, timeout=30)

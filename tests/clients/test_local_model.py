@@ -1,4 +1,4 @@
-"""The local model through the openai package: real text, and every parameter that a first user tries."""
+"""The local model through the openai package: its text, and the parameters that new users try first."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ WEATHER: Any = {
 
 @pytest.fixture
 def client(local_gateway: RunningGateway) -> Iterator[openai.OpenAI]:
-    """The openai package as a first user sets it up."""
-    with openai.OpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as made:
-        yield made
+    """Return a client of the openai package with any key, as a new user has it."""
+    with openai.OpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as openai_client:
+        yield openai_client
 
 
 def ask(client: openai.OpenAI, messages: Any = PARIS, **parameters: Any) -> Any:
-    """One answer."""
+    """Make a chat call."""
     return client.chat.completions.create(model="local", messages=messages, **parameters)
 
 
-def said(answer: Any) -> str:
-    """The text of an answer."""
+def text_of(answer: Any) -> str:
+    """Return the content of an answer."""
     text = answer.choices[0].message.content
     assert isinstance(text, str)
     return text
@@ -55,8 +55,8 @@ def said(answer: Any) -> str:
 def test_an_answer_has_text_and_usage(client: openai.OpenAI, figure: Figure) -> None:
     began = time.monotonic()
     answer = ask(client)
-    figure("whole answer", time.monotonic() - began, "s")
-    assert "Paris" in said(answer)
+    figure("complete answer", time.monotonic() - began, "s")
+    assert "Paris" in text_of(answer)
     assert answer.choices[0].finish_reason == "stop"
     assert answer.choices[0].message.role == "assistant"
     assert answer.usage.prompt_tokens > 5
@@ -65,7 +65,7 @@ def test_an_answer_has_text_and_usage(client: openai.OpenAI, figure: Figure) -> 
 
 
 def test_a_stream_has_the_text_of_the_json_answer(client: openai.OpenAI, figure: Figure) -> None:
-    whole = said(ask(client))
+    expected = text_of(ask(client))
     began = time.monotonic()
     stream = ask(client, stream=True, stream_options={"include_usage": True})
     chunks = [next(iter(stream))]
@@ -73,7 +73,7 @@ def test_a_stream_has_the_text_of_the_json_answer(client: openai.OpenAI, figure:
     chunks += list(stream)
     pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
     assert len(pieces) > 3
-    assert "".join(pieces) == whole
+    assert "".join(pieces) == expected
     assert chunks[-1].usage.completion_tokens > 3
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
 
@@ -85,7 +85,7 @@ def test_any_model_name_is_answered_by_default(client: openai.OpenAI) -> None:
 
 def test_a_seed_reproduces_its_text_and_other_seeds_vary_it(client: openai.OpenAI) -> None:
     def with_seed(seed: int) -> str:
-        return said(ask(client, STORY, seed=seed, temperature=1, max_tokens=16))
+        return text_of(ask(client, STORY, seed=seed, temperature=1, max_tokens=16))
 
     texts = [with_seed(seed) for seed in range(5)]
     assert [with_seed(seed) for seed in (0, 3)] == [texts[0], texts[3]]
@@ -94,8 +94,8 @@ def test_a_seed_reproduces_its_text_and_other_seeds_vary_it(client: openai.OpenA
 
 def test_a_stop_string_ends_the_text_before_it(client: openai.OpenAI) -> None:
     answer = ask(client, stop=["Paris"])
-    assert "Paris" not in said(answer)
-    assert said(answer).strip()
+    assert "Paris" not in text_of(answer)
+    assert text_of(answer).strip()
     assert answer.choices[0].finish_reason == "stop"
 
 
@@ -110,11 +110,11 @@ def test_every_token_has_log_probabilities(client: openai.OpenAI) -> None:
     answer = ask(client, logprobs=True, top_logprobs=3, max_tokens=6)
     tokens = answer.choices[0].logprobs.content
     assert len(tokens) == answer.usage.completion_tokens
-    assert "".join(token.token for token in tokens).strip() == said(answer).strip()
+    assert "".join(token.token for token in tokens).strip() == text_of(answer).strip()
     for token in tokens:
         assert token.logprob <= 0
         assert len(token.top_logprobs) == 3
-        assert max(other.logprob for other in token.top_logprobs) >= token.logprob - 1e-4
+        assert max(alternative.logprob for alternative in token.top_logprobs) >= token.logprob - 1e-4
 
 
 def test_more_than_20_top_logprobs_are_refused(client: openai.OpenAI) -> None:
@@ -126,7 +126,7 @@ def test_more_than_20_top_logprobs_are_refused(client: openai.OpenAI) -> None:
 def test_an_answer_with_a_json_schema_is_valid(client: openai.OpenAI) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY_SCHEMA, "strict": True}}
     answer = ask(client, response_format=form, max_tokens=120)
-    jsonschema.validate(json.loads(said(answer)), CITY_SCHEMA)
+    jsonschema.validate(json.loads(text_of(answer)), CITY_SCHEMA)
 
 
 def test_a_stream_with_a_json_schema_is_valid(client: openai.OpenAI) -> None:
@@ -139,7 +139,7 @@ def test_a_stream_with_a_json_schema_is_valid(client: openai.OpenAI) -> None:
 def test_json_mode_returns_an_object(client: openai.OpenAI) -> None:
     messages = [{"role": "user", "content": "Reply as a JSON object with the keys name and age for a man called John."}]
     answer = ask(client, messages, response_format={"type": "json_object"}, max_tokens=200)
-    assert isinstance(json.loads(said(answer)), dict)
+    assert isinstance(json.loads(text_of(answer)), dict)
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}], ids=["required", "named"])
@@ -172,22 +172,22 @@ def test_n_returns_several_choices(client: openai.OpenAI) -> None:
 async def test_four_concurrent_streams_do_not_mix(local_gateway: RunningGateway, figure: Figure) -> None:
     questions = ["What is the capital of France?", "What is the capital of Italy?", "Name a colour.", "Say hello."]
 
-    async def one(client: openai.AsyncOpenAI, question: str) -> str:
+    async def call(client: openai.AsyncOpenAI, question: str) -> str:
         messages: Any = [{"role": "user", "content": question}]
         stream: Any = await client.chat.completions.create(model="local", messages=messages, max_tokens=12, stream=True)
         return "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
 
     async with openai.AsyncOpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as client:
-        alone = [await one(client, question) for question in questions]
+        alone = [await call(client, question) for question in questions]
         began = time.monotonic()
-        together = await asyncio.gather(*(one(client, question) for question in questions))
+        together = await asyncio.gather(*(call(client, question) for question in questions))
         figure("4 streams of 12 tokens", time.monotonic() - began, "s")
     assert together == alone
     assert len(set(alone)) == 4
 
 
 async def test_disconnects_free_the_slots_of_the_engine(local_gateway: RunningGateway, figure: Figure) -> None:
-    """Four callers take every slot for a long story and leave; the next caller is answered long before those stories could have ended."""
+    """Four callers that use all slots disconnect. The next answer comes before their stories could have ended."""
     async with openai.AsyncOpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as client:
         streams: list[Any] = [
             await client.chat.completions.create(model="local", messages=STORY, max_tokens=1500, temperature=1, seed=seed, stream=True)
@@ -199,7 +199,7 @@ async def test_disconnects_free_the_slots_of_the_engine(local_gateway: RunningGa
             await stream.close()
         began = time.monotonic()
         answer = await client.chat.completions.create(model="local", messages=PARIS, max_tokens=1)
-        figure("next answer's only token after four callers left", time.monotonic() - began, "s")
+        figure("first token of the next answer after four disconnects", time.monotonic() - began, "s")
         assert answer.choices[0].message.content
         assert time.monotonic() - began < 30
 
@@ -216,7 +216,7 @@ def test_defaults_set_by_the_gateway_are_on_the_receipt(client: openai.OpenAI) -
 @pytest.mark.parametrize(
     ("messages", "param"),
     [
-        ([{"role": "nobody", "content": "hello"}], "messages[0].role"),
+        ([{"role": "unknown", "content": "hello"}], "messages[0].role"),
         ([{"role": "user"}], "messages[0].content"),
         ([], "messages"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.org/x.png"}}]}], "messages"),

@@ -1,4 +1,4 @@
-"""What the openai package makes of our refusals, and that every one of them has OpenAI's shape (point 1 of what clients need)."""
+"""Errors of the gateway have the format of OpenAI, and the openai package raises them as its exceptions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import httpx
 import openai
 import pytest
 
-from tests.clients.conftest import LIMITED_KEY, Front
-
-HELLO: Any = [{"role": "user", "content": "hello"}]
+from tests.clients.conftest import HELLO, LIMITED_KEY, Front
 
 
 def assert_error_shape(response: httpx.Response) -> dict[str, Any]:
-    """The error object of a response, checked for its form and its request id."""
+    """Check format and request id of an error response. Return its error object."""
     assert response.headers["content-type"].startswith("application/json")
     assert response.headers["x-request-id"]
     body = response.json()
@@ -50,7 +48,7 @@ def assert_error_shape(response: httpx.Response) -> dict[str, Any]:
         "not json", "empty", "array", "string", "null", "unclosed nesting", "deep nesting",
     ],
 )  # fmt: skip
-def test_every_refusal_has_the_shape_of_an_openai_error(
+def test_every_refusal_has_the_format_of_an_openai_error(
     front: Front, method: str, path: str, headers: dict[str, str], content: bytes, status: int
 ) -> None:
     response = httpx.request(
@@ -75,12 +73,12 @@ def test_every_path_requires_a_valid_key(front: Front, path: str, credential: st
 
 def test_a_wrong_key_is_an_authentication_error(front: Front) -> None:
     with (
-        openai.OpenAI(base_url=front.gateway.base_url, api_key="sk-nobody", max_retries=0) as stranger,
+        openai.OpenAI(base_url=front.gateway.base_url, api_key="sk-unknown", max_retries=0) as unknown_client,
         pytest.raises(openai.AuthenticationError) as caught,
     ):
-        stranger.models.list()
+        unknown_client.models.list()
     assert caught.value.code == "invalid_api_key"
-    assert "sk-nobody" not in str(caught.value)
+    assert "sk-unknown" not in str(caught.value)
 
 
 def test_a_key_is_restricted_to_its_models(front: Front) -> None:

@@ -1,4 +1,4 @@
-"""Streams through the openai package (points 3 and 4 of what clients need)."""
+"""Streams as the openai package reads them, and disconnects of its callers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ import httpx2
 import openai
 import pytest
 
-from tests.clients.conftest import Front
+from tests.clients.conftest import HELLO, Front
 from tests.faults.behaviours import chat_chunk
 from tests.faults.upstream_server import Exchange
 
-HELLO: Any = [{"role": "user", "content": "hello"}]
-
 
 def say(text: str) -> Any:
-    """A conversation of one message."""
+    """Return a conversation of one message."""
     return [{"role": "user", "content": text}]
 
 
 def text_of(chunks: list[Any]) -> str:
-    """What a stream said."""
+    """Return the content of a stream."""
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
 def lines_of(front: Front, body: dict[str, Any]) -> list[str]:
-    """The data of every event of a stream, as it is on the wire."""
+    """Return the data of all events of a stream, as sent."""
     response = front.post({**body, "stream": True})
     assert response.headers["content-type"].startswith("text/event-stream")
     events = response.text.split("\n\n")
@@ -50,13 +48,13 @@ def test_a_stream_has_one_role_and_one_id(client: openai.OpenAI) -> None:
 
 
 def test_a_stream_has_usage_only_on_request(client: openai.OpenAI, front: Front) -> None:
-    unasked = list(client.chat.completions.create(model="chat", messages=HELLO, stream=True))
-    assert all(chunk.usage is None and chunk.choices for chunk in unasked)
-    asked = list(client.chat.completions.create(model="chat", messages=HELLO, stream=True, stream_options={"include_usage": True}))
-    assert [bool(chunk.usage) for chunk in asked] == [False] * (len(asked) - 1) + [True]
-    assert asked[-1].choices == []
-    assert asked[-1].usage is not None
-    assert asked[-1].usage.total_tokens == 1 + 5
+    without_usage = list(client.chat.completions.create(model="chat", messages=HELLO, stream=True))
+    assert all(chunk.usage is None and chunk.choices for chunk in without_usage)
+    with_usage = list(client.chat.completions.create(model="chat", messages=HELLO, stream=True, stream_options={"include_usage": True}))
+    assert [bool(chunk.usage) for chunk in with_usage] == [False] * (len(with_usage) - 1) + [True]
+    assert with_usage[-1].choices == []
+    assert with_usage[-1].usage is not None
+    assert with_usage[-1].usage.total_tokens == 1 + 5
     assert [request.json["stream_options"]["include_usage"] for request in front.upstream.requests] == [True, True]
 
 
@@ -70,7 +68,7 @@ def test_a_stream_ends_with_exactly_one_done(front: Front) -> None:
 def test_the_first_event_is_not_held_back(client: openai.OpenAI, front: Front) -> None:
     seen = threading.Event()
 
-    async def wait_for_the_reader(exchange: Exchange) -> None:
+    async def wait_for_reader(exchange: Exchange) -> None:
         await exchange.start_stream()
         await exchange.event(chat_chunk("first", role="assistant"))
         while not seen.is_set():
@@ -80,7 +78,7 @@ def test_the_first_event_is_not_held_back(client: openai.OpenAI, front: Front) -
         await exchange.event(b"[DONE]")
         await exchange.chunk(b"")
 
-    front.upstream.on("/v1/chat/completions", wait_for_the_reader)
+    front.upstream.on("/v1/chat/completions", wait_for_reader)
     stream = client.chat.completions.create(model="chat", messages=HELLO, stream=True)
     assert next(iter(stream)).choices[0].delta.content == "first"
     seen.set()
@@ -88,33 +86,33 @@ def test_the_first_event_is_not_held_back(client: openai.OpenAI, front: Front) -
 
 
 async def end_early(exchange: Exchange) -> None:
-    """End the body in good order, without a finish reason."""
+    """End the body cleanly, without a finish reason."""
     await exchange.chunk(b"")
 
 
 async def close(exchange: Exchange) -> None:
-    """Close the connection."""
+    """Close the connection with a FIN."""
     exchange.fin()
 
 
 async def reset(exchange: Exchange) -> None:
-    """Reset the connection."""
+    """Reset the connection with an RST."""
     exchange.rst()
 
 
-async def report_an_error(exchange: Exchange) -> None:
-    """Say what went wrong, as OpenAI and vLLM do."""
+async def send_error_event(exchange: Exchange) -> None:
+    """Send an error event as OpenAI and vLLM do."""
     await exchange.event({"error": {"message": "exploded", "type": "server_error", "param": None, "code": "boom"}})
     await exchange.chunk(b"")
 
 
-@pytest.mark.parametrize("breaking", [end_early, close, reset, report_an_error])
+@pytest.mark.parametrize("breaking", [end_early, close, reset, send_error_event])
 def test_a_broken_stream_raises_after_its_content(
     client: openai.OpenAI, front: Front, breaking: Callable[[Exchange], Awaitable[None]]
 ) -> None:
     seen = threading.Event()
 
-    async def break_once_it_was_read(exchange: Exchange) -> None:
+    async def break_after_read(exchange: Exchange) -> None:
         await exchange.start_stream()
         for chunk in (chat_chunk("one ", role="assistant"), chat_chunk("two ")):
             await exchange.event(chunk)
@@ -122,7 +120,7 @@ def test_a_broken_stream_raises_after_its_content(
             await exchange.sleep(0.01)
         await breaking(exchange)
 
-    front.upstream.on("/v1/chat/completions", break_once_it_was_read)
+    front.upstream.on("/v1/chat/completions", break_after_read)
     chunks: list[Any] = []
     stream = iter(client.chat.completions.create(model="chat", messages=HELLO, stream=True))
     while text_of(chunks) != "one two ":
@@ -146,18 +144,18 @@ def test_a_disconnect_in_mid_stream_ends_the_upstream_call(client: openai.OpenAI
     stream = client.chat.completions.create(model="chat", messages=say("#chunks=100000##delay=20ms#"), stream=True)
     next(iter(stream))
     stream.close()
-    wait_until_left(front, 1)
+    wait_for_disconnects(front, 1)
 
 
 def test_a_disconnect_before_the_answer_ends_the_upstream_call(client: openai.OpenAI, front: Front) -> None:
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=0.5).chat.completions.create(model="chat", messages=say("#chunks=1000##delay=1s#"))
-    wait_until_left(front, 1)
+    wait_for_disconnects(front, 1)
 
 
-def wait_until_left(front: Front, count: int) -> None:
-    """Until the upstream has seen `count` requests abandoned. Four seconds are promised; a busy machine gets more."""
-    deadline = time.monotonic() + 20
+def wait_for_disconnects(front: Front, count: int) -> None:
+    """Wait until the upstream connections of `count` requests are closed."""
+    deadline = time.monotonic() + 20  # documented are 4 s; a busy machine may need more
     while sum(request.left is not None for request in front.upstream.requests) < count:
         assert time.monotonic() < deadline, front.upstream.ledger.as_json()
         time.sleep(0.01)
@@ -165,21 +163,21 @@ def wait_until_left(front: Front, count: int) -> None:
 
 async def test_calls_succeed_after_client_timeouts(async_client: openai.AsyncOpenAI, front: Front) -> None:
     async with async_client as client:
-        patient = client.with_options(timeout=30)
-        hasty = client.with_options(timeout=0.5)
-        slow: Any = say("#chunks=1000##delay=1s#")
-        gave_up = await asyncio.gather(
-            *(hasty.chat.completions.create(model="chat", messages=slow) for _ in range(20)), return_exceptions=True
+        slow_client = client.with_options(timeout=30)
+        fast_client = client.with_options(timeout=0.5)
+        slow_messages: Any = say("#chunks=1000##delay=1s#")
+        results = await asyncio.gather(
+            *(fast_client.chat.completions.create(model="chat", messages=slow_messages) for _ in range(20)), return_exceptions=True
         )
-        assert [type(one) for one in gave_up] == [openai.APITimeoutError] * 20
-        answer = await patient.chat.completions.create(model="chat", messages=HELLO)
+        assert [type(result) for result in results] == [openai.APITimeoutError] * 20
+        answer = await slow_client.chat.completions.create(model="chat", messages=HELLO)
         assert answer.choices[0].message.content == "w0 w1 w2 w3 w4 "
-    await asyncio.to_thread(wait_until_left, front, 20)
+    await asyncio.to_thread(wait_for_disconnects, front, 20)
 
 
 async def test_fifty_concurrent_streams_do_not_mix(async_client: openai.AsyncOpenAI, front: Front) -> None:
     async def echo(exchange: Exchange) -> None:
-        """Say the request's own words back, one event at a time."""
+        """Stream the words of the request, one event each."""
         await exchange.start_stream()
         words = exchange.request.json["messages"][0]["content"].split()
         for word in words:
@@ -191,11 +189,11 @@ async def test_fifty_concurrent_streams_do_not_mix(async_client: openai.AsyncOpe
 
     front.upstream.on("/v1/chat/completions", echo)
 
-    async def one(client: openai.AsyncOpenAI, number: int) -> tuple[str, str]:
+    async def call(client: openai.AsyncOpenAI, number: int) -> tuple[str, str]:
         sent = " ".join(f"{number}-{word}" for word in range(40)) + " "
         stream = await client.chat.completions.create(model="chat", messages=say(sent), stream=True)
         return sent, "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
     async with async_client as client:
-        pairs = await asyncio.gather(*(one(client, number) for number in range(50)))
-    assert [said for _, said in pairs] == [sent for sent, _ in pairs]
+        pairs = await asyncio.gather(*(call(client, number) for number in range(50)))
+    assert [received for _, received in pairs] == [sent for sent, _ in pairs]

@@ -1,13 +1,11 @@
-"""What works with the local model works through a llama.cpp server beside the gateway, and through TLS to a scripted upstream."""
+"""A llama.cpp server and a TLS upstream behind the gateway work like the local model."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,24 +17,25 @@ import openai
 import pytest
 
 from providers.local.weights import find
-from tests.clients.test_local_model import CITY_SCHEMA, ask, said
+from tests.clients.test_local_model import CITY_SCHEMA, ask, text_of
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import RunningGateway
+from tests.support.upstream_thread import UpstreamThread
 
 pytestmark = pytest.mark.timeout(300)
 PARIS: Any = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "What is the capital of France?"}]
 CONFIG = """\
 providers:
-  beside: {{ type: {type}, base_url: "http://127.0.0.1:{port}/v1" }}
+  llama: {{ type: {type}, base_url: "http://127.0.0.1:{port}/v1" }}
 models:
-  local: beside/beside
+  local: llama/model
 """
 
 
 @pytest.fixture(scope="module")
 def llama_port() -> Iterator[int]:
-    """A llama.cpp server with the bundled model, on a port of its own."""
+    """Start a llama.cpp server with the bundled model and return its port."""
     model = find()
     assert model is not None, "no weights: run `lockgate pull`"
     with socket.socket() as probe:
@@ -49,7 +48,7 @@ def llama_port() -> Iterator[int]:
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 120
         while not _healthy(port):
-            assert process.poll() is None, "the llama.cpp server ended"
+            assert process.poll() is None, "the llama.cpp server exited"
             assert time.monotonic() < deadline, "the llama.cpp server is not ready"
             time.sleep(0.1)
         yield port
@@ -66,52 +65,46 @@ def _healthy(port: int) -> bool:
 
 
 @pytest.fixture(params=["openai-compatible", "llamacpp"])
-def beside(request: pytest.FixtureRequest, llama_port: int, gateway: Callable[..., RunningGateway]) -> Iterator[openai.OpenAI]:
-    """The openai package, pointed at a gateway whose only upstream is that server."""
+def llama_client(request: pytest.FixtureRequest, llama_port: int, gateway: Callable[..., RunningGateway]) -> Iterator[openai.OpenAI]:
+    """Return a client of a gateway whose only upstream is the llama.cpp server."""
     running = gateway(CONFIG.format(type=request.param, port=llama_port))
     with openai.OpenAI(base_url=running.base_url, api_key="anything", max_retries=0, timeout=120) as client:
         yield client
 
 
-def test_a_llama_server_upstream_answers_like_the_local_model(beside: openai.OpenAI) -> None:
-    whole = ask(beside, PARIS, temperature=0)
-    assert "Paris" in said(whole)
-    assert whole.usage.completion_tokens > 3
-    chunks = [chunk for chunk in ask(beside, PARIS, temperature=0, stream=True) if chunk.choices]
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == said(whole)
+def test_a_llama_server_upstream_answers_like_the_local_model(llama_client: openai.OpenAI) -> None:
+    answer = ask(llama_client, PARIS, temperature=0)
+    assert "Paris" in text_of(answer)
+    assert answer.usage.completion_tokens > 3
+    chunks = [chunk for chunk in ask(llama_client, PARIS, temperature=0, stream=True) if chunk.choices]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text_of(answer)
     assert chunks[-1].choices[0].finish_reason == "stop"
-    cut = ask(beside, PARIS, temperature=0, stop=["Paris"])
-    assert said(cut).strip()
-    assert "Paris" not in said(cut)
-    short = ask(beside, PARIS, temperature=0, max_tokens=3)
+    stopped = ask(llama_client, PARIS, temperature=0, stop=["Paris"])
+    assert text_of(stopped).strip()
+    assert "Paris" not in text_of(stopped)
+    short = ask(llama_client, PARIS, temperature=0, max_tokens=3)
     assert (short.choices[0].finish_reason, short.usage.completion_tokens) == ("length", 3)
 
 
-def test_a_llama_server_upstream_supports_seeds_logprobs_and_schemas(beside: openai.OpenAI) -> None:
-    texts = [said(ask(beside, PARIS, temperature=1, seed=seed, max_tokens=12)) for seed in (1, 1, 2, 3, 4, 5)]
+def test_a_llama_server_upstream_supports_seeds_logprobs_and_schemas(llama_client: openai.OpenAI) -> None:
+    texts = [text_of(ask(llama_client, PARIS, temperature=1, seed=seed, max_tokens=12)) for seed in (1, 1, 2, 3, 4, 5)]
     assert texts[0] == texts[1]
     assert len(set(texts)) >= 2
-    probable = ask(beside, PARIS, temperature=0, logprobs=True, top_logprobs=2, max_tokens=4)
-    assert [len(token.top_logprobs) for token in probable.choices[0].logprobs.content] == [2, 2, 2, 2]
+    with_logprobs = ask(llama_client, PARIS, temperature=0, logprobs=True, top_logprobs=2, max_tokens=4)
+    assert [len(token.top_logprobs) for token in with_logprobs.choices[0].logprobs.content] == [2, 2, 2, 2]
     form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY_SCHEMA}}
-    jsonschema.validate(json.loads(said(ask(beside, PARIS, temperature=0, response_format=form, max_tokens=120))), CITY_SCHEMA)
+    jsonschema.validate(json.loads(text_of(ask(llama_client, PARIS, temperature=0, response_format=form, max_tokens=120))), CITY_SCHEMA)
 
 
 @pytest.fixture
 def tls_upstream(tmp_path: Path) -> Iterator[tuple[FaultUpstream, Path]]:
-    """A scripted upstream that speaks TLS, and the authority that vouches for it."""
+    """Return a scripted upstream with TLS, and the PEM file of its certificate authority."""
     certificates = Certificates(tmp_path)
-    server, loop = FaultUpstream(tls="good", certificates=certificates), asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="tls-upstream")
-    thread.start()
+    thread = UpstreamThread(FaultUpstream(tls="good", certificates=certificates))
     try:
-        asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
-        yield server, certificates.ca
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+        yield thread.server, certificates.ca
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+        thread.stop()
 
 
 def test_a_tls_upstream_with_a_trusted_authority_is_used(
@@ -121,10 +114,10 @@ def test_a_tls_upstream_with_a_trusted_authority_is_used(
     provider = f'{{ type: openai-compatible, base_url: "{server.base_url}", ca: "{authority}" }}'
     running = gateway(f"providers:\n  up: {provider}\nmodels:\n  local: up/mock\n")
     with openai.OpenAI(base_url=running.base_url, api_key="anything", max_retries=0, timeout=30) as client:
-        assert said(ask(client)) == "w0 w1 w2 w3 w4 "
+        assert text_of(ask(client)) == "w0 w1 w2 w3 w4 "
         chunks = [chunk for chunk in ask(client, stream=True) if chunk.choices]
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "w0 w1 w2 w3 w4 "
-    assert server.ledger.accepted == 1, "the second call did not use the first one's connection"
+    assert server.ledger.accepted == 1, "the second call did not reuse the connection of the first"
 
 
 def test_a_tls_upstream_with_an_untrusted_authority_gets_no_request(

@@ -1,4 +1,4 @@
-"""What reaches the upstream and what comes back, byte by byte where it matters (points 5 and 6 of what clients need)."""
+"""Requests reach the upstream and answers the caller without lost or added fields, byte for byte where it matters."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import httpx
 import openai
 import pytest
 
-from tests.clients.conftest import CREDENTIAL, Front
+from tests.clients.conftest import CREDENTIAL, HELLO, Front
 from tests.faults.upstream_server import Exchange, canned
 
-HELLO: Any = [{"role": "user", "content": "hello"}]
 SCHEMA = (
     '{"type":"json_schema","json_schema":{"name":"z","schema":{"type":"object","properties":{"zulu":{"type":"string"},'
     '"alpha":{"type":"integer","maximum":9007199254740993},"mike":{"type":"number"}},"required":["zulu","alpha"]}}}'
@@ -46,7 +45,7 @@ RICH_ANSWER: dict[str, Any] = {
         "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 30, "accepted_prediction_tokens": 0},
     },
-    "a_field_of_tomorrow": {"nested": [1, 2.5, None]},
+    "a_future_field": {"nested": [1, 2.5, None]},
 }
 
 
@@ -161,12 +160,12 @@ def test_tools_and_tool_calls_pass_unchanged(client: openai.OpenAI, front: Front
         "type": "function",
         "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
     }
-    got = client.chat.completions.create(model="chat", messages=HELLO, tools=[tool], tool_choice="required")
+    answer_read = client.chat.completions.create(model="chat", messages=HELLO, tools=[tool], tool_choice="required")
     assert front.upstream.requests[0].json["tools"] == [tool]
     assert front.upstream.requests[0].json["tool_choice"] == "required"
-    assert got.choices[0].finish_reason == "tool_calls"
-    assert got.choices[0].message.tool_calls is not None
-    assert got.choices[0].message.tool_calls[0].model_dump(include={"id", "type", "function"}) == call
+    assert answer_read.choices[0].finish_reason == "tool_calls"
+    assert answer_read.choices[0].message.tool_calls is not None
+    assert answer_read.choices[0].message.tool_calls[0].model_dump(include={"id", "type", "function"}) == call
 
 
 def test_models_are_listed_and_retrieved(client: openai.OpenAI) -> None:
@@ -177,6 +176,6 @@ def test_models_are_listed_and_retrieved(client: openai.OpenAI) -> None:
 
 
 def post_bytes(front: Front, body: bytes) -> httpx.Response:
-    """A chat call whose exact bytes are given."""
+    """Make a chat call with exactly these bytes."""
     url = front.gateway.base_url + "/chat/completions"
     return httpx.post(url, content=body, headers=front.headers(), timeout=30, trust_env=False)

@@ -1,17 +1,15 @@
-"""Request ids and retry hints, as the openai package reads them (point 2 of what clients need)."""
+"""Response headers that clients rely on: request ids, retry-after and the headers of the gateway."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import openai
 import pytest
 
-from tests.clients.conftest import Front
+from tests.clients.conftest import HELLO, Front
 from tests.faults.upstream_server import canned, status
 
-HELLO: Any = [{"role": "user", "content": "hello"}]
 ANSWER = (
     b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"mock","choices":[{"index":0,"message":'
     b'{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}'

@@ -93,7 +93,7 @@ def test_json_output_has_key_and_entry(capsys: pytest.CaptureFixture[str]) -> No
         (["--name", "t", "--limits", "requests=1/s,requests=2/s"], "--limits sets 'requests' twice"),
         (["--name", "t", "--limits", "spend=5 EUR/day"], "the unit must be USD"),
         (["--name", "t", "--expires", "soon"], "t.expires: expected a date"),
-        (["--name", "t", "--expires", "2020-02-29"], "t.expires: the key has already expired at 2020-03-01T00:00:00Z"),
+        (["--name", "t", "--expires", "2020-02-29"], "t.expires: the key expired at 2020-03-01T00:00:00Z"),
     ],
 )
 def test_mistake_is_a_one_line_error_without_a_key(

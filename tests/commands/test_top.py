@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import live
-from tests.support.load import SORTS, Load, configuration
+from tests.support.load import CALL_KINDS, Load, configuration
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,9 +25,9 @@ def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 async def test_one_frame_shows_models_targets_keys_and_limits_without_colour() -> None:
     names = ("json", "stream", "fallback", "tight", "unknown model")
-    sorts = {name: dataclasses.replace(SORTS[name], weight=10) for name in names}
+    kinds = {name: dataclasses.replace(CALL_KINDS[name], weight=10) for name in names}
     async with FaultUpstream() as up, live(configuration(up.base_url, failures=2)) as gateway:
-        load = Load(gateway.port, calls=150, callers=4, sorts=sorts)
+        load = Load(gateway.port, calls=150, callers=4, kinds=kinds)
         await load.run()
         done = await asyncio.to_thread(run, "--once", "--interval", "0.2", "--admin", gateway.admin_url)
     assert done.returncode == 0, done.stderr

@@ -27,7 +27,7 @@ from tests.config.test_limit import key, parse
         ("store: redis://h:-1", "store: expected HOST:PORT"),
         ("store: redis://h:99999", "store: expected HOST:PORT"),
         ("store: redis://a,b/0", "store: redis:// takes one address"),
-        ("store_password: '${P}'", "store_password: memory:// does not use it: set store to a Redis URL"),
+        ("store_password: '${P}'", "store_password: has no effect with memory://: set store to a Redis URL"),
         ("store: 'redis://:${P}@h'\nstore_password: '${P}'", "store: the password is set twice"),
         ("store: redis://h\nstore_password: ['${P}', '${P}']", "store_password: the store takes one password, not a list"),
         (

@@ -29,7 +29,7 @@ UNKNOWN = [
     ("model_list: []", "1:1: model_list: unknown key, did you mean 'models'?"),
     ("trustedProxies: []", "1:1: trustedProxies: unknown key, did you mean 'trusted_proxies'?"),
     ("tls: {crt: x}", "1:7: tls.crt: unknown key, did you mean 'cert'?"),
-    ("admin: {qqq: 1}", "1:9: admin.qqq: unknown key; known keys: key_hash, listen, metrics"),
+    ("admin: {qqq: 1}", "1:9: admin.qqq: unknown key; known keys: hosts, key_hash, listen, metrics"),
     ("providers: {local: {thread: 1}}", "1:21: providers.local.thread: unknown key, did you mean 'threads'?"),
     ("providers: {ollama: {apiKey: 1}}", "1:22: providers.ollama.apiKey: unknown key, did you mean 'api_key'?"),
     ("providers: {ollama: {api_base: 1}}", "1:22: providers.ollama.api_base: unknown key, did you mean 'base_url'?"),
@@ -102,7 +102,7 @@ VALUES = [
 PROVIDERS = [
     (
         "providers: {ollama: {cooldown: {time: 10m}}}",
-        "1:39: providers.ollama.cooldown.time: longer than cooldown.max (300 s): raise cooldown.max",
+        "1:39: providers.ollama.cooldown.time: longer than cooldown.max (300 s): lower this value, or raise cooldown.max",
     ),
     ("providers: {ollama: {max_queue: 5}}", "1:33: providers.ollama.max_queue: requires max_concurrent"),
     ("providers: {ollama: {cooldown: {failure: 5}}}", "1:33: providers.ollama.cooldown.failure: unknown key, did you mean 'failures'?"),
@@ -161,11 +161,11 @@ ROUTES = [
     ),
     (
         LOCAL + "models: {m: {targets: local/x, timeout: 5s, first_byte_timeout: 10s}}",
-        "models.m.first_byte_timeout: longer than timeout (5 s), which ends the call first: shorten it, or raise models.m.timeout",
+        "models.m.first_byte_timeout: longer than timeout (5 s), which ends the call first: lower this value, or raise models.m.timeout",
     ),
     (
         "providers: {local: {timeout: 5s, idle_timeout: 6s}}",
-        "providers.local.idle_timeout: longer than timeout (5 s), which ends the call first: shorten it, or raise",
+        "providers.local.idle_timeout: longer than timeout (5 s), which ends the call first: lower this value, or raise",
     ),
     ("providers: {local: {first_byte_timeout: 20m}}", "providers.local.first_byte_timeout: longer than timeout (600 s)"),
     (LOCAL + "models: {m: {targets: {local/x: 1}, session_header: x-id}}", "models.m.session_header: requires balance: session"),
@@ -318,9 +318,9 @@ def test_only_the_first_fifty_mistakes_are_printed() -> None:
 
 def test_a_long_chain_of_models_is_refused() -> None:
     chain = LOCAL + "models:\n  m0: local/x\n" + "".join(f"  m{n}: m{n - 1}\n" for n in range(1, 5000))
-    assert all("this leads through more than 16 models" in line for line in lines(chain)[:50])
+    assert all("the route leads through more than 16 models" in line for line in lines(chain)[:50])
     reverse = LOCAL + "models:\n" + "".join(f"  m{n}: m{n + 1}\n" for n in range(5000)) + "  m5000: local/x\n"
-    assert "this leads through more than 16 models" in lines(reverse)[0]
+    assert "the route leads through more than 16 models" in lines(reverse)[0]
 
 
 def test_a_chain_of_sixteen_models_is_accepted() -> None:
@@ -330,7 +330,7 @@ def test_a_chain_of_sixteen_models_is_accepted() -> None:
 
 def test_a_model_with_more_than_a_thousand_targets_is_refused() -> None:
     bomb = LOCAL + "models:\n  m0: local/x\n" + "".join(f"  m{n}: [{', '.join([f'm{n - 1}'] * 9)}]\n" for n in range(1, 9))
-    assert "this leads to more than 1000 targets" in lines(bomb)[0]
+    assert "the route leads to more than 1000 targets" in lines(bomb)[0]
 
 
 def test_unprintable_names_are_escaped() -> None:

@@ -50,6 +50,7 @@ merged = {}
 for line in sorted(listed.splitlines(), key=lambda line: line.startswith(":env:")):
     name, _, value = line.partition("=")
     merged[name.rpartition(".")[2]] = value[1:-1]
+merged.pop("constraint", None)  # a file that the build does not see; the lock file pins every version anyway
 print("[global]")
 for name, value in merged.items():
     print(f"{name} = {value}")

@@ -18,7 +18,7 @@ from tests.deploy.dashboards import queries
 from tests.deploy.prometheus_server import PrometheusServer
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
-from tests.support.load import SORTS, Books, Load, Sort, configuration
+from tests.support.load import CALL_KINDS, CallCounts, CallKind, Load, configuration
 from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
@@ -29,16 +29,16 @@ ENOUGH = 40.0
 class Scene:
     """The running gateway and Prometheus, and the results of the traffic."""
 
-    def __init__(self, gateway: RunningGateway, prometheus: PrometheusServer, books: Books) -> None:
+    def __init__(self, gateway: RunningGateway, prometheus: PrometheusServer, counts: CallCounts) -> None:
         self.gateway = gateway
         self.prometheus = prometheus
-        self.books = books
+        self.counts = counts
         self.without: dict[str, str] = {}
         self.seconds = 0.0
         self.scraped = ""
 
 
-FAILING = Sort(2, {"model": "failing", "messages": [{"role": "user", "content": "hello"}]})
+FAILING = CallKind(2, {"model": "failing", "messages": [{"role": "user", "content": "hello"}]})
 
 
 def with_more(text: str) -> str:
@@ -73,9 +73,9 @@ async def _played(gateway: RunningGateway, prometheus: PrometheusServer) -> Scen
     """Run traffic until every query has data, at most SECONDS, with a reload in between."""
     began = time.monotonic()
     done = False
-    load = Load(int(gateway.url.rpartition(":")[2]), callers=8, sorts={**SORTS, "failing": FAILING})
+    load = Load(int(gateway.url.rpartition(":")[2]), callers=8, kinds={**CALL_KINDS, "failing": FAILING})
     running = asyncio.create_task(load.run(lambda: done))
-    scene = Scene(gateway, prometheus, load.books)
+    scene = Scene(gateway, prometheus, load.counts)
     await asyncio.sleep(ENOUGH / 2)
     os.kill(gateway.pid, signal.SIGHUP)
     await asyncio.sleep(ENOUGH / 2)
@@ -108,15 +108,15 @@ def without_data(prometheus: PrometheusServer) -> dict[str, str]:
 def test_every_query_of_every_panel_returns_data(scene: Scene, figure: Figure) -> None:
     figure("queries", len(queries()), "queries")
     figure("until all had data", scene.seconds, "s")
-    figure("calls", scene.books.answers, "calls")
+    figure("calls", scene.counts.answers, "calls")
     assert not scene.without, "\n".join(f"{where}: {query}" for where, query in scene.without.items())
 
 
 def test_traffic_covered_every_kind_of_call(scene: Scene) -> None:
-    assert scene.books.left > 0
-    answered = {name for name, _ in scene.books.answered}
-    assert {name for name, sort in SORTS.items() if not sort.leave and name != "cut"} <= answered
-    assert {status // 100 for _, status in scene.books.answered} == {2, 4, 5}
+    assert scene.counts.left > 0
+    answered = {name for name, _ in scene.counts.answered}
+    assert {name for name, kind in CALL_KINDS.items() if not kind.leave and name != "cut"} <= answered
+    assert {status // 100 for _, status in scene.counts.answered} == {2, 4, 5}
 
 
 def test_both_workers_served_calls(scene: Scene) -> None:

@@ -87,7 +87,7 @@ def test_program_accepts_the_configuration(kind: str, tmp_path: Path) -> None:
 
 async def test_events_are_forwarded_at_once(proxy: Start, gateway: Callable[..., RunningGateway]) -> None:
     async with FaultUpstream() as up:
-        yaml = f'providers: {{ up: {{ type: openai-compatible, base_url: "{up.base_url}" }} }}\nmodels: {{ m: up/mock }}\n'
+        yaml = f'providers: {{ up: {{ type: openai-compatible, base_url: "{up.base_url}" }} }}\nmodels: {{ m: up/mock }}\nhosts: [{HOST}]\n'
         running = await asyncio.to_thread(gateway, yaml)
         await asyncio.to_thread(running.wait_ready)
         ports = tuple(int(url.rpartition(":")[2]) for url in (running.url, running.admin_url))

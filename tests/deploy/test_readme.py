@@ -31,7 +31,7 @@ def test_variables_of_the_stack_are_listed() -> None:
 
 
 def test_named_examples_exist() -> None:
-    (line,) = [line for line in TEXT.split("\n\n") if line.startswith("State in a Redis")]
+    (line,) = [line for line in TEXT.split("\n\n") if line.startswith("`config/examples` has examples")]
     names = re.findall(r"`([a-z-]+\.yaml)`", line)
     assert len(names) == 4
     assert [name for name in names if not (tools.ROOT / "config" / "examples" / name).exists()] == []

@@ -73,7 +73,7 @@ def test_schemas_that_lead_nowhere_find_nothing(schema: Any) -> None:
     ("text", "error"),
     [
         ('{"a":1}', None),
-        ("[1]", "it is no JSON object"),
+        ("[1]", "it is not a JSON object"),
         ("sure: {}", "it is not JSON"),
         ("", "it is not JSON"),
         ("[" * 9000, "it is not JSON"),

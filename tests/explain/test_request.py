@@ -8,6 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.config.load import parse
+from gateway.errors import GatewayError
+from gateway.explain.request import MASKED_HEADERS
+from gateway.explain.request import explain as explain_body
+from gateway.keys.virtual_key import VirtualKey
+from gateway.runtime.gateway import Gateway
+from gateway.telemetry.call_log import CallLog
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import live
 
@@ -82,3 +89,15 @@ async def test_unsuitable_target_has_an_error_and_the_others_have_requests() -> 
         plan = await explain(client, gateway.url, tools=tools)
     assert ["error" in one for one in plan["targets"]] == [False, True, False]
     assert plan["targets"][1]["error"]["param"] == "tools"
+
+
+def test_a_key_gets_no_plan_for_a_model_that_it_may_not_use() -> None:
+    config = parse(CONFIG.format(base="http://127.0.0.1:1").encode(), "gateway.yaml", environ=ENVIRON)
+    generation = Gateway(config, CallLog(2, human=True), lambda line: None).generation
+    fit, source = generation.pipeline.failover.fit, json.dumps(REQUEST).encode()
+    plan = explain_body(generation.router, config, fit, source, {}, VirtualKey("k", frozenset({"smart"})))
+    headers = plan["targets"][0]["request"]["headers"]
+    assert [headers[name] for name in headers if name in MASKED_HEADERS] == ["***"]
+    with pytest.raises(GatewayError) as refused:
+        explain_body(generation.router, config, fit, source, {}, VirtualKey("k", frozenset({"fast"})))
+    assert refused.value.status == 403

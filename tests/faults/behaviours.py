@@ -1,4 +1,4 @@
-"""Ways to misbehave: script makers for tests, and a catalogue that a request picks from by its `model`."""
+"""Behaviours of the scripted upstream: functions that make scripts, and a catalogue of scripts by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ END = b"0\r\n\r\n"
 
 
 def play(*steps: Step) -> Script:
-    """Send bytes, sleep for numbers (seconds), and end with FIN, RST or HANG; without one the connection stays for the next request."""
+    """Send bytes, sleep for numbers (seconds) and end with FIN, RST or HANG. Without one the connection stays open."""
 
     async def script(exchange: Exchange) -> None:
         for step in steps:
@@ -39,12 +39,12 @@ async def _fin(exchange: Exchange) -> None:
 
 
 async def _rst(exchange: Exchange) -> None:
-    await exchange.sleep(0.02)  # what was written leaves before the reset overtakes it
+    await exchange.sleep(0.02)  # the reset would discard bytes that the kernel has not sent yet
     exchange.rst()
 
 
 def drip(script: Script, interval: float = 1.0) -> Script:
-    """The bytes of `script`, one every `interval` seconds."""
+    """Send the bytes of `script`, one every `interval` seconds."""
 
     async def dripping(exchange: Exchange) -> None:
         class Slow(Exchange):
@@ -59,20 +59,20 @@ def drip(script: Script, interval: float = 1.0) -> Script:
 
 
 def canned(body: bytes, code: int = 200, headers: Mapping[str, str] | None = None) -> Script:
-    """One complete answer with a content-length; `application/json` unless `headers` say otherwise."""
+    """Send a complete answer with a content-length. Its type is `application/json` unless `headers` override it."""
     merged = {"content-type": "application/json", **(headers or {}), "content-length": str(len(body))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in merged.items())
     return play(f"HTTP/1.1 {code} Scripted\r\n{lines}\r\n".encode() + body)
 
 
 def status(number: int, message: str = "scripted", headers: Mapping[str, str] | None = None, **error: Any) -> Script:
-    """An error in OpenAI's shape; `error` adds or replaces fields of the error object."""
+    """Send an error in the format of OpenAI. `error` adds or replaces fields of the error object."""
     body = {"error": {"message": message, "type": "server_error", "param": None, "code": None, **error}}
     return canned(json.dumps(body).encode(), number, headers)
 
 
 def sse(*events: bytes | dict[str, Any], ending: Step | None = None) -> Script:
-    """A chunked stream of `data:` events as they are given, then its clean end, or `ending` instead."""
+    """Stream `data:` events in chunks, then end the stream cleanly or with `ending`."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.start_stream()
@@ -87,51 +87,58 @@ def sse(*events: bytes | dict[str, Any], ending: Step | None = None) -> Script:
 
 
 def chat_chunk(content: str | None = None, finish: str | None = None, **delta: Any) -> dict[str, Any]:
-    """One chat.completion.chunk with one choice."""
+    """Return a chat.completion.chunk with one choice."""
     if content is not None:
         delta["content"] = content
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     return {"id": "chatcmpl-s", "object": "chat.completion.chunk", "created": 1760000000, "model": "mock", "choices": [choice]}
 
 
+def completion(text: str) -> bytes:
+    """Return a JSON answer with this content and two prompt tokens and one output token of usage."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
+    return json.dumps({"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+
+
 WORDS = (chat_chunk("", role="assistant"), chat_chunk("one "), chat_chunk("two "))
 
 
 def chunked(data: bytes) -> bytes:
-    """One chunk."""
+    """Return one chunk of a chunked body."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 def broken_by(*events: bytes | dict[str, Any], before: tuple[dict[str, Any], ...] = WORDS) -> Script:
-    """A stream that says "one two " (`before`), and a moment later sends `events`, read apart from what was said."""
+    """Stream the chunks `before` ("one two "), then `events` after a pause, so that they are read separately."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.start_stream()
-        for word in before:
-            await exchange.event(word)
+        for chunk in before:
+            await exchange.event(chunk)
         await exchange.sleep(0.1)
-        for one in events:
-            await exchange.event(one)
+        for event in events:
+            await exchange.event(event)
         await exchange.chunk(b"")
 
     return script
 
 
 async def close_when_reused(exchange: Exchange) -> None:
-    """Answer the first request on a connection, close it in the face of the second."""
+    """Answer the first request of a connection. Close the connection on the second."""
     if exchange.link.requests > 1:
         exchange.fin()
     await canned(b'{"first":true}')(exchange)
 
 
 async def send_endless_interim(exchange: Exchange) -> None:
-    """100 Continue for ever."""
+    """Send 100 Continue without end."""
     while True:
         await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
 
 
 async def send_endless_event(exchange: Exchange) -> None:
-    """One event of 64 MiB, without a newline."""
+    """Send one event of 64 MiB without a newline."""
     await exchange.start_stream()
     await exchange.chunk(b"data: ")
     for _ in range(64 * 16):
@@ -139,8 +146,8 @@ async def send_endless_event(exchange: Exchange) -> None:
     await exchange.chunk(b"")
 
 
-async def stream_for_ever(exchange: Exchange) -> None:
-    """Content without an end."""
+async def stream_endlessly(exchange: Exchange) -> None:
+    """Stream content without end."""
     await exchange.start_stream()
     while True:
         await exchange.event(chat_chunk("more "), tokens=1)
@@ -177,7 +184,7 @@ BEHAVIOURS: dict[str, Script] = {
     "bad-json": canned(b'{"id": nope'),
     "bad-event": sse(*WORDS, b'{"choices": [nope', chat_chunk(finish="stop"), b"[DONE]"),
     "endless-event": send_endless_event,
-    "infinite": stream_for_ever,
+    "infinite": stream_endlessly,
     "no-done": sse(*WORDS, chat_chunk(finish="stop")),
     "double-done": sse(*WORDS, chat_chunk(finish="stop"), b"[DONE]", b"[DONE]", chat_chunk("late "), b"[DONE]"),
     "error-instead-of-stream": canned(b'{"error":{"message":"slow down","type":"rate_limit","param":null,"code":"rate_limit_exceeded"}}'),
@@ -191,4 +198,4 @@ BEHAVIOURS: dict[str, Script] = {
     "500": status(500),
     "503": status(503, "overloaded"),
 }
-"""By name: what happens to a request whose `model` is that name."""
+"""Scripts by name. A request whose `model` is such a name gets its script."""

@@ -1,7 +1,8 @@
-"""What the fault upstream answers when nobody told it otherwise: OpenAI's chat, completions, embeddings and models.
+"""The default script of the fault upstream: OpenAI's chat, completions, embeddings and models.
 
-Text in the request sets how a chat is answered: `#chunks=40#` content chunks (one token each, "w0 w1 w2 ..."), `#delay=20ms#`
-(us, ms or s) between events. `max_tokens` and `max_completion_tokens` end it early with finish_reason `length`; `n` is served.
+Directives in the text of a request: `#chunks=40#` sets the number of content chunks (one token each, "w0 w1 w2 ..."),
+`#delay=20ms#` (us, ms or s) the time between events. `max_tokens` and `max_completion_tokens` end the answer early with
+finish_reason `length`. `n` is supported.
 """
 
 from __future__ import annotations
@@ -18,41 +19,51 @@ _UNIT = {b"us": 1e-6, b"ms": 1e-3, b"s": 1.0, b"": 1.0}
 CREATED = 1760000000
 
 
-class Plan:
-    """How one chat will be answered."""
+class ChatPlan:
+    """The content and pace of one chat answer."""
 
     def __init__(self, exchange: Exchange) -> None:
         body = exchange.request.body
-        self.asked: dict[str, Any] = exchange.request.json
-        self.model = str(self.asked.get("model", "mock"))
+        self.fields: dict[str, Any] = exchange.request.json
+        self.model = str(self.fields.get("model", "mock"))
         self.chunks, self.delay = exchange.server.chunks, exchange.server.delay
         for name, number, unit in _DIRECTIVE.findall(body):
             if name == b"chunks":
                 self.chunks = int(number)
             else:
                 self.delay = float(number) * _UNIT[unit]
-        cap = self.asked.get("max_completion_tokens") or self.asked.get("max_tokens")
+        cap = self.fields.get("max_completion_tokens") or self.fields.get("max_tokens")
         self.finish = "length" if cap is not None and cap <= self.chunks else "stop"
         self.chunks = min(self.chunks, cap) if cap is not None else self.chunks
-        self.choices = int(self.asked.get("n") or 1)
-        self.words = [f"w{number} " for number in range(self.chunks)]
+        self.choices = int(self.fields.get("n") or 1)
+        self.words = numbered_words(self.chunks)
         self.identity = f"chatcmpl-{exchange.link.number}-{exchange.link.requests}"
-        self.prompt_tokens = exchange.request.prompt_tokens = count_words(self.asked.get("messages") or self.asked.get("prompt"))
+        self.prompt_tokens = exchange.request.prompt_tokens = count_words(self.fields.get("messages") or self.fields.get("prompt"))
 
     @property
     def usage(self) -> dict[str, int]:
-        """Exactly what is sent: a word a token."""
+        """Return the exact usage of the answer, one token for each word."""
         completion = self.chunks * self.choices
         return {"prompt_tokens": self.prompt_tokens, "completion_tokens": completion, "total_tokens": self.prompt_tokens + completion}
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        """One chat.completion.chunk."""
+        """Return a chat.completion.chunk."""
         head = {"id": self.identity, "object": "chat.completion.chunk", "created": CREATED, "model": self.model}
         return {**head, "choices": choices, **more}
 
 
+def numbered_words(count: int) -> list[str]:
+    """Return the content chunks of an answer: "w0 ", "w1 ", "w2 " and so on."""
+    return [f"w{number} " for number in range(count)]
+
+
+def answer_text(chunks: int = 5) -> str:
+    """Return the content of the default answer with this number of chunks."""
+    return "".join(numbered_words(chunks))
+
+
 def count_words(value: Any) -> int:
-    """Words in all strings of a JSON value: the prompt's tokens by this server's reckoning."""
+    """Return the number of words in all strings of a JSON value, which this server counts as prompt tokens."""
     if isinstance(value, str):
         return len(value.split())
     if isinstance(value, list):
@@ -63,13 +74,13 @@ def count_words(value: Any) -> int:
 
 
 async def answer_as_openai(exchange: Exchange) -> None:
-    """The default script."""
+    """Answer a request as OpenAI does."""
     path = exchange.request.path.split("?")[0]
     if path.endswith("/chat/completions"):
-        plan = Plan(exchange)
-        await (_stream_chat if plan.asked.get("stream") else _answer_chat)(exchange, plan)
+        plan = ChatPlan(exchange)
+        await (_stream_chat if plan.fields.get("stream") else _answer_chat)(exchange, plan)
     elif path.endswith("/completions"):
-        plan = Plan(exchange)
+        plan = ChatPlan(exchange)
         choices = [{"index": 0, "text": "".join(plan.words), "finish_reason": plan.finish, "logprobs": None}]
         await _answer(
             exchange, {"id": plan.identity, "object": "text_completion", "model": plan.model, "choices": choices, "usage": plan.usage}
@@ -85,7 +96,7 @@ async def answer_as_openai(exchange: Exchange) -> None:
         await _answer(exchange, {"error": {"message": "no such route", "type": "invalid_request_error", "param": None, "code": None}}, 404)
 
 
-async def _answer_chat(exchange: Exchange, plan: Plan) -> None:
+async def _answer_chat(exchange: Exchange, plan: ChatPlan) -> None:
     if plan.delay:
         await exchange.sleep(plan.delay * plan.chunks)
     message = {"role": "assistant", "content": "".join(plan.words)}
@@ -97,20 +108,20 @@ async def _answer_chat(exchange: Exchange, plan: Plan) -> None:
     await _answer(exchange, answer)
 
 
-async def _stream_chat(exchange: Exchange, plan: Plan) -> None:
+async def _stream_chat(exchange: Exchange, plan: ChatPlan) -> None:
     await exchange.start_stream()
-    everyone = range(plan.choices)
-    for index in everyone:
+    choice_indices = range(plan.choices)
+    for index in choice_indices:
         role = {"role": "assistant", "content": ""}
         await exchange.event(plan.chunk([{"index": index, "delta": role, "finish_reason": None}]))
     for word in plan.words:
         if plan.delay:
             await exchange.sleep(plan.delay)
-        for index in everyone:
+        for index in choice_indices:
             await exchange.event(plan.chunk([{"index": index, "delta": {"content": word}, "finish_reason": None}]), tokens=1)
-    for index in everyone:
+    for index in choice_indices:
         await exchange.event(plan.chunk([{"index": index, "delta": {}, "finish_reason": plan.finish}]))
-    if exchange.server.usage and (plan.asked.get("stream_options") or {}).get("include_usage"):
+    if exchange.server.usage and (plan.fields.get("stream_options") or {}).get("include_usage"):
         await exchange.event(plan.chunk([], usage=plan.usage))
     await exchange.event(b"[DONE]")
     await exchange.chunk(b"")

@@ -1,4 +1,4 @@
-"""A caller on a raw socket: sends what no client library would, reads as slowly as a test likes, leaves in every possible way."""
+"""A caller on a raw socket that can send any bytes, read at any speed and disconnect in any way."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE = 20.0
-"""Seconds after which a read that brings nothing fails the test."""
+READ_TIMEOUT_S = 20.0
+"""Time without received bytes after which a read fails the test."""
+CHAT_PATH = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "say something"}]
 HELLO = json.dumps(MESSAGES)
 
 
 @dataclass
 class Answer:
-    """What came back: the head, the body without its framing, and whether the framing came to its end."""
+    """A response: its head, its body without framing, and whether the body arrived completely."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -27,17 +28,23 @@ class Answer:
     complete: bool
 
     def header(self, name: str) -> str | None:
-        """The first header of that lower-case name."""
+        """Return the first header of that lower-case name."""
         return next((value for key, value in self.headers if key == name), None)
 
     @property
     def json(self) -> Any:
-        """The decoded body."""
+        """Return the decoded body."""
         return json.loads(self.body)
 
     @property
+    def content(self) -> Any:
+        """Return the content of a JSON answer. Fails unless the status is 200."""
+        assert self.status == 200, self
+        return self.json["choices"][0]["message"]["content"]
+
+    @property
     def error(self) -> dict[str, Any]:
-        """The error object of a JSON answer; AssertionError unless the whole answer has OpenAI's shape."""
+        """Return the error object of a JSON answer. Fails unless the answer has the format of OpenAI."""
         assert self.complete, self
         assert self.header("content-type") == "application/json", self
         assert self.header("x-request-id"), self
@@ -50,19 +57,19 @@ class Answer:
 
     @property
     def events(self) -> list[bytes]:
-        """The data of every event of a stream; AssertionError when anything but data and comments is in it."""
-        found = []
+        """Return the data of all events of a stream. Fails if it has other fields than data, except heartbeats."""
+        events = []
         assert self.body.endswith(b"\n\n"), self.body[-200:]
         for event in self.body[:-2].split(b"\n\n"):
             if event != b": keepalive":
                 assert event.startswith(b"data: "), event
                 assert b"\n" not in event, event
-                found.append(event[6:])
-        return found
+                events.append(event[6:])
+        return events
 
     @property
     def text(self) -> str:
-        """The content of a stream's first choice."""
+        """Return the content of the first choice of a stream."""
         return "".join(
             choice["delta"].get("content") or ""
             for event in self.events
@@ -73,7 +80,7 @@ class Answer:
 
     @property
     def failure(self) -> dict[str, Any]:
-        """The error object that a stream ended with; AssertionError unless it is the last event and no [DONE] follows."""
+        """Return the error object that ended a stream. Fails unless it is the last event and there is no [DONE]."""
         assert self.status == 200, self
         events = self.events
         assert b"[DONE]" not in events, events
@@ -86,12 +93,12 @@ class Answer:
 
 
 def chat(model: str = "m", **fields: Any) -> dict[str, Any]:
-    """The body of a chat call."""
+    """Return the body of a chat call."""
     return {"model": model, "messages": MESSAGES, **fields}
 
 
 def body_with(*fields: str) -> bytes:
-    """A chat body with JSON texts for fields, as they are."""
+    """Return a chat body with additional fields, given as JSON text."""
     return ("{" + ",".join(('"model":"m"', f'"messages":{HELLO}', *fields)) + "}").encode()
 
 
@@ -101,12 +108,12 @@ class FaultClient:
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.received = b""
-        """Every byte that came and was not yet taken by `answer`."""
+        """Received bytes that `answer` has not consumed yet."""
         self.ended = False
 
     @classmethod
     async def connect(cls, port: int, receive_buffer: int | None = None) -> FaultClient:
-        """`receive_buffer` caps what the kernel takes on behalf of a reader who does not read."""
+        """Connect to the gateway. `receive_buffer` limits the bytes that the kernel accepts for a slow reader."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -126,53 +133,53 @@ class FaultClient:
         self.socket.close()
 
     async def send(self, data: bytes) -> None:
-        """Bytes as they are."""
+        """Send raw bytes."""
         await asyncio.get_running_loop().sock_sendall(self.socket, data)
 
     async def post(
         self,
         body: bytes | Mapping[str, Any],
         headers: Iterable[tuple[str, str]] = (),
-        path: str = "/v1/chat/completions",
+        path: str = CHAT_PATH,
     ) -> None:
-        """One whole request; a mapping is sent as JSON."""
+        """Send a complete request. A mapping is sent as JSON."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         await self.send(request_head(len(content), headers, path) + content)
 
-    async def read_some(self, most: int = 65536, within: float = PATIENCE) -> bytes:
-        """The next bytes; b"" when the gateway closed or reset the connection."""
+    async def read_some(self, size: int = 65536, within: float = READ_TIMEOUT_S) -> bytes:
+        """Return the next bytes. Return b"" if the gateway closed or reset the connection."""
         try:
             async with asyncio.timeout(within):
-                data = await asyncio.get_running_loop().sock_recv(self.socket, most)
+                data = await asyncio.get_running_loop().sock_recv(self.socket, size)
         except ConnectionResetError:
             data = b""
         self.received += data
         self.ended = self.ended or not data
         return data
 
-    async def read_until(self, mark: bytes, within: float = PATIENCE) -> None:
-        """Read until `mark` came; AssertionError when the connection ends before it."""
+    async def read_until(self, mark: bytes, within: float = READ_TIMEOUT_S) -> None:
+        """Read until `mark` arrives. Fails if the connection ends before it."""
         while mark not in self.received:
             assert await self.read_some(within=within), self.received
 
-    async def answer(self, within: float = PATIENCE) -> Answer:
-        """The next answer, read to the end of its framing or of the connection."""
+    async def answer(self, within: float = READ_TIMEOUT_S) -> Answer:
+        """Return the next answer, read to the end of its framing or of the connection."""
         while b"\r\n\r\n" not in self.received:
             assert await self.read_some(within=within), self.received
         head, _, _ = self.received.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         self.received = self.received[len(head) + 4 :]
-        found = Answer(int(status.split(" ")[1]), headers, b"", complete=False)
-        if found.header("transfer-encoding") == "chunked":
-            found.body, found.complete = await self._chunks(within)
+        answer = Answer(int(status.split(" ")[1]), headers, b"", complete=False)
+        if answer.header("transfer-encoding") == "chunked":
+            answer.body, answer.complete = await self._chunks(within)
         else:
-            size = int(found.header("content-length") or 0)
+            size = int(answer.header("content-length") or 0)
             while len(self.received) < size and not self.ended:
                 await self.read_some(within=within)
-            found.complete = len(self.received) >= size
-            found.body, self.received = self.received[:size], self.received[size:]
-        return found
+            answer.complete = len(self.received) >= size
+            answer.body, self.received = self.received[:size], self.received[size:]
+        return answer
 
     async def _chunks(self, within: float) -> tuple[bytes, bool]:
         pieces: list[bytes] = []
@@ -187,36 +194,36 @@ class FaultClient:
             elif self.ended or not await self.read_some(within=within):
                 return b"".join(pieces), False
 
-    async def until_closed(self, within: float = PATIENCE) -> float:
-        """How long it takes until the gateway closes the connection, in seconds."""
+    async def until_closed(self, within: float = READ_TIMEOUT_S) -> float:
+        """Read until the gateway closes the connection. Return the seconds that took."""
         before = time.monotonic()
         while not self.ended:
             await self.read_some(within=within)
         return time.monotonic() - before
 
     def fin(self) -> None:
-        """Close in good order."""
+        """Close the connection with a FIN."""
         self.socket.close()
 
     def rst(self) -> None:
-        """Reset the connection."""
+        """Reset the connection with an RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def half_close(self) -> None:
-        """Say that no more will be sent, and go on reading."""
+        """Close the sending side only."""
         self.socket.shutdown(socket.SHUT_WR)
 
 
-def request_head(length: int | None, headers: Iterable[tuple[str, str]] = (), path: str = "/v1/chat/completions") -> bytes:
-    """The head of a POST; `length` None is a chunked body."""
+def request_head(length: int | None, headers: Iterable[tuple[str, str]] = (), path: str = CHAT_PATH) -> bytes:
+    """Return the head of a POST. If `length` is None, the body is chunked."""
     framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
     more = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    return f"POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n{framing}\r\n{more}\r\n".encode("latin-1")
+    return f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{framing}\r\n{more}\r\n".encode("latin-1")
 
 
 async def ask(port: int, body: bytes | Mapping[str, Any], headers: Iterable[tuple[str, str]] = ()) -> Answer:
-    """One call on a connection of its own."""
+    """Make one call on a new connection."""
     async with await FaultClient.connect(port) as client:
         await client.post(body, headers)
         return await client.answer()

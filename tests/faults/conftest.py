@@ -1,4 +1,4 @@
-"""What the catalogue's tests share: the whole gateway in front of scripted upstreams, examined when the test is over."""
+"""Fixtures of the fault tests: a complete gateway in front of scripted upstreams, checked for leaks after the test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
+import openai
 import pytest
 import uvloop
 
@@ -21,76 +23,90 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, eventually, live
 
 CANARY = "sk-canary-5c1f9a7be2d04468"
-"""The gateway's credential at every upstream: it may appear in requests to them and nowhere else."""
+"""Credential of the gateway at every upstream. It may appear only in requests to upstreams."""
 
 LEASED = {"concurrent": 10_000}
-"""A limit that every call and every attempt takes a lease of: all of them must be given back."""
+"""A concurrency limit, of which each call and attempt holds a lease. All leases must be released."""
 
-Place = tuple[FaultUpstream | str, str]
-"""An upstream (or a base URL) and the model that is asked for there, which picks a behaviour."""
+UpstreamModel = tuple[FaultUpstream | str, str]
+"""An upstream or base URL, and the model requested there, which selects a behaviour."""
+
+EACH_FORM = pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop that the gateway runs on."""
+    """Run the tests on the event loop of the gateway."""
     return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """One authority for the whole run."""
+    """Return one certificate authority for the whole test run."""
     return Certificates(tmp_path_factory.mktemp("tls"))
 
 
 def configuration(
-    places: tuple[Place, ...],
+    upstreams: tuple[UpstreamModel, ...],
     first: Mapping[str, Any],
     every: Mapping[str, Any],
     model: Mapping[str, Any],
     top: Mapping[str, Any],
     more: Mapping[str, Any],
 ) -> str:
-    """A configuration whose model `m` tries `places` in order; `first` are settings of the first provider alone, `more` are models."""
+    """Return a configuration whose model `m` tries `upstreams` in order.
+
+    `first` are settings of the first provider, `every` of all providers, `model` of `m`, `top` of the top level; `more` are models.
+    """
     providers = {}
     targets = []
-    for at, (place, name) in enumerate(places):
-        base_url = place if isinstance(place, str) else place.base_url
+    for index, (upstream, name) in enumerate(upstreams):
+        base_url = upstream if isinstance(upstream, str) else upstream.base_url
         settings = {"type": "openai-compatible", "base_url": base_url, "api_key": "${CANARY}", "limits": LEASED}
-        settings |= {**every, **(first if at == 0 else {})}
-        providers[f"p{at}"] = settings
-        targets.append(f"p{at}/{name}")
+        settings |= {**every, **(first if index == 0 else {})}
+        providers[f"p{index}"] = settings
+        targets.append(f"p{index}/{name}")
     return json.dumps({**top, "providers": providers, "models": {"m": {"targets": targets, "limits": LEASED, **model}, **more}})
 
 
 class Gate(Live):
-    """A gateway that is examined at the end."""
+    """A gateway that is checked for leaks after the test."""
 
     async def ask(self, body: bytes | Mapping[str, Any], headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-        """One call on a connection of its own."""
+        """Make one call on a new connection."""
         answer = await ask(self.port, body, headers)
         assert CANARY.encode() not in answer.body
         assert CANARY not in str(answer.headers)
         return answer
 
     async def record(self, **expected: Any) -> dict[str, Any]:
-        """The record of the only call so far, with these values in it."""
-        (found,) = await self.records(1)
-        assert {name: found.get(name) for name in expected} == expected, found
-        return found
+        """Return the log record of the only call so far. Fails unless it has these values."""
+        (record,) = await self.records(1)
+        assert {name: record.get(name) for name in expected} == expected, record
+        return record
+
+    def openai_client(self, **options: Any) -> openai.AsyncOpenAI:
+        """Return a client of the openai package that does not retry."""
+        return openai.AsyncOpenAI(base_url=self.base_url, api_key="none", **{"max_retries": 0, **options})
+
+    async def targets(self) -> dict[str, dict[str, Any]]:
+        """Return the status of each target as the admin listener reports it."""
+        body = await asyncio.to_thread(lambda: urlopen(self.admin_url + "/admin/targets", timeout=10).read())
+        return {status["target"]: status for status in json.loads(body)["targets"]}
 
     def metric(self, name: str) -> float:
-        """The value of a series without labels, as an operator would scrape it."""
+        """Return the scraped value of a metric without labels."""
         lines = self.gateway.metrics.expose().decode().splitlines()
         return next(float(line.split(" ")[1]) for line in lines if line.startswith(name + " "))
 
     def leases(self) -> dict[str, set[str]]:
-        """What calls and attempts hold of limits on concurrency."""
+        """Return the concurrency leases held by calls and attempts."""
         limits = self.gateway.generation.limits
         assert limits is not None
         assert isinstance(limits.limiter, MemoryLimiter)
         return limits.limiter._leases
 
-    async def examine(self) -> None:
-        """Nothing is left over, nothing reserved, nothing failed inside, no secret came out."""
+    async def assert_clean(self) -> None:
+        """Check that no call, connection or lease is left, and that no internal error or secret was reported."""
         gateway = self.gateway
         await eventually(lambda: gateway.metrics.in_flight == 0 and len(gateway.sweeper) == 0)
         await eventually(lambda: gateway.resources.native.in_use == 0 and gateway.resources.native.waiting == 0)
@@ -110,7 +126,7 @@ async def serve() -> AsyncIterator[Serve]:
         gates: list[Gate] = []
 
         async def start(
-            *places: Place,
+            *upstreams: UpstreamModel,
             first: Mapping[str, Any] | None = None,
             every: Mapping[str, Any] | None = None,
             model: Mapping[str, Any] | None = None,
@@ -119,27 +135,34 @@ async def serve() -> AsyncIterator[Serve]:
             caller: CallerDeadlines | None = None,
             resolver: Resolver | None = None,
         ) -> Gate:
-            text = configuration(places, first or {}, every or {}, model or {}, top or {}, more or {})
+            text = configuration(upstreams, first or {}, every or {}, model or {}, top or {}, more or {})
             settings = live(text, deadlines=caller, environ={"CANARY": CANARY}, resolver=resolver)
-            found = await stack.enter_async_context(settings)
-            gate = Gate(found.gateway, found.url, found.admin_url, found._log)
-            gate.reports = found.reports
+            running = await stack.enter_async_context(settings)
+            gate = Gate(running.gateway, running.url, running.admin_url, running._log)
+            gate.reports = running.reports
             gates.append(gate)
             return gate
 
         yield start
         for gate in gates:
-            await gate.examine()
+            await gate.assert_clean()
+
+
+@pytest.fixture
+async def third() -> AsyncIterator[FaultUpstream]:
+    """Return a third scripted upstream."""
+    async with FaultUpstream() as server:
+        yield server
 
 
 @pytest.fixture
 def trusted(certificates: Certificates) -> Path:
-    """The PEM file of the tests' authority."""
+    """Return the PEM file of the certificate authority."""
     return certificates.ca
 
 
-async def refusals(gate: Gate, up: FaultUpstream, bodies: list[bytes]) -> list[Answer]:
-    """The answers to bodies that must all be refused without asking the upstream, one record each, on one connection where it lasts."""
+async def refused_answers(gate: Gate, up: FaultUpstream, bodies: list[bytes]) -> list[Answer]:
+    """Return the answers to bodies. Fails unless each is refused with one record and without an upstream request."""
     answers: list[Answer] = []
     while len(answers) < len(bodies):
         async with await FaultClient.connect(gate.port) as client:

@@ -1,9 +1,8 @@
-"""U28 and G21: when no target works, callers are told so at once, and upstreams see hardly more than one request for each call."""
+"""U28 and G21: while all targets fail, calls fail fast and make little more than one upstream request each."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from contextlib import nullcontext
 from typing import Any
@@ -11,22 +10,18 @@ from typing import Any
 import pytest
 
 from gateway.targets.cooldown import SLOW_FAILURE_S
-from tests.faults.behaviours import RST, chat_chunk, play, status
-from tests.faults.client import chat
+from tests.faults.behaviours import RST, chat_chunk, completion, play, status
+from tests.faults.client import CHAT_PATH, chat
 from tests.faults.conftest import Gate, Serve
-from tests.faults.test_failures_before_content import black_hole
-from tests.faults.test_target_failures import says, targets
-from tests.faults.upstream_server import FaultUpstream, canned, closed_port
+from tests.faults.upstream_server import FaultUpstream, canned, closed_base_url, unreachable_base_url
 from tests.faults.upstream_wire import Exchange
 from tests.running import Figure
 
-PATH = "/v1/chat/completions"
 CALLS = 100
-BACK = json.dumps({"choices": [{"index": 0, "message": {"content": "back"}, "finish_reason": "stop"}]}).encode()
 
 
-def sends(gate: Gate) -> float:
-    """Requests for which a transport was asked, whatever became of them."""
+def sent_requests(gate: Gate) -> float:
+    """Return the number of upstream requests that the gateway has tried to send."""
     return sum(gate.gateway.metrics.counts["lockgate_upstream_requests"].values())
 
 
@@ -34,52 +29,57 @@ def sends(gate: Gate) -> float:
 async def test_u28_calls_fail_fast_and_are_rarely_sent_while_all_targets_fail(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream, how: str
 ) -> None:
-    quick = {"connect": "150ms", "first_byte_timeout": "150ms", "cooldown": {"failures": 3}}
-    for one in (up, other):
-        one.on(PATH, {"reset": play(RST), "503": status(503)}.get(how, play(30.0)))
-    with black_hole() if how == "hangs at connect" else nullcontext(f"http://127.0.0.1:{closed_port()}/v1") as dead:
-        places: list[Any] = [(up, "mock"), (other, "mock")] if how in ("reset", "503", "hangs") else [(dead, "mock"), (dead, "other")]
-        gate = await serve(*places, every=quick, model={"retries": 2})
+    fast_failures = {"connect": "150ms", "first_byte_timeout": "150ms", "cooldown": {"failures": 3}}
+    for upstream in (up, other):
+        upstream.on(CHAT_PATH, {"reset": play(RST), "503": status(503)}.get(how, play(30.0)))
+    with unreachable_base_url() if how == "hangs at connect" else nullcontext(closed_base_url()) as base_url:
+        upstreams: list[Any] = (
+            [(up, "mock"), (other, "mock")] if how in ("reset", "503", "hangs") else [(base_url, "mock"), (base_url, "other")]
+        )
+        gate = await serve(*upstreams, every=fast_failures, model={"retries": 2})
         times = []
         for _ in range(CALLS):
             began = time.monotonic()
             assert (await gate.ask(chat())).status >= 500
             times.append(time.monotonic() - began)
-        known = times[CALLS // 2 :]
-        figure(f"{how}: upstream attempts for each of the first {CALLS} calls", sends(gate) / CALLS, "")
-        figure(f"{how}: median of the last {CALLS // 2}", sorted(known)[len(known) // 2] * 1000, "ms")
-        figure(f"{how}: the slowest of them but one", sorted(known)[-2] * 1000, "ms")
-        assert sends(gate) <= 1.2 * CALLS
-        if how.startswith("hangs"):
-            assert sum(took > 0.14 for took in known) <= 2 + sum(times)  # one a second finds out; without a rest all would take so long
-        await gate.records(CALLS)
+        later = times[CALLS // 2 :]
+        figure(f"{how}: upstream attempts for each of the first {CALLS} calls", sent_requests(gate) / CALLS, "")
+        figure(f"{how}: median of the last {CALLS // 2}", sorted(later)[len(later) // 2] * 1000, "ms")
+        figure(f"{how}: second slowest of them", sorted(later)[-2] * 1000, "ms")
+        assert sent_requests(gate) <= 1.2 * CALLS
+        records = await gate.records(CALLS)
+        if how.startswith("hangs"):  # one probe a second is sent and waits; without cooldowns all calls would
+            assert sum("attempts" in record for record in records[CALLS // 2 :]) <= 2 + sum(times)
 
 
 async def test_u28_a_call_without_retry_budget_fails_without_a_backoff(serve: Serve, figure: Figure, up: FaultUpstream) -> None:
-    async def fails_mostly(exchange: Any) -> None:  # and so is never left alone
+    async def fail_mostly(exchange: Any) -> None:  # a success now and then prevents a cooldown
         good = len(up.requests) % 15 == 0
-        await (canned(BACK) if good else status(500))(exchange)
+        await (canned(completion("back")) if good else status(500))(exchange)
 
-    up.on(PATH, fails_mostly)
+    up.on(CHAT_PATH, fail_mostly)
     gate = await serve((up, "mock"), every={"cooldown": {"failures": 1000, "rate": "100%"}}, model={"retries": 2})
     for _ in range(6):
-        await gate.ask(chat())  # which takes what is lent
+        await gate.ask(chat())  # use up the initial retry budget
     assert gate.count("lockgate_retry_budget_exhausted") > 0
     began = time.monotonic()
     failed = [(await gate.ask(chat())).status == 502 for _ in range(CALLS)].count(True)
-    took, waited = time.monotonic() - began, gate.count("lockgate_retries") - 8
+    took = time.monotonic() - began
     assert failed > CALLS / 2
-    assert (await targets(gate))["p0/mock"]["state"] == "live"
-    figure(f"{CALLS} calls to a target that fails, most of which may not be retried, took", took * 1000, "ms")
-    assert took < 3.0 + 0.2 * waited  # it was over 4 when each of them waited for 50 ms on average
+    assert (await gate.targets())["p0/mock"]["state"] == "live"
+    figure(f"duration of {CALLS} calls to a failing target, most without retry budget", took * 1000, "ms")
+    records = await gate.records(CALLS + 6)
+    backoffs_ms = sorted(record["ms"] - sum(attempt["ms"] for attempt in record["attempts"]) for record in records[6:])
+    figure("median time of a call outside of its attempts", backoffs_ms[CALLS // 2], "ms")
+    assert backoffs_ms[CALLS // 2] < 25  # a backoff is 50 ms on average
 
 
 async def test_u28_a_call_makes_about_one_attempt_while_all_targets_fail(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream
 ) -> None:
-    for one in (up, other):
-        one.on(PATH, status(500))
-    gate = await serve((up, "mock"), (other, "mock"), (f"http://127.0.0.1:{closed_port()}/v1", "mock"))
+    for upstream in (up, other):
+        upstream.on(CHAT_PATH, status(500))
+    gate = await serve((up, "mock"), (other, "mock"), (closed_base_url(), "mock"))
     times, answers = [], []
     for _ in range(200):
         began = time.monotonic()
@@ -89,7 +89,7 @@ async def test_u28_a_call_makes_about_one_attempt_while_all_targets_fail(
     attempts = sum(len(record["attempts"]) for record in records)
     figure("upstream attempts per call", attempts / 200, "")
     figure("median time to fail", sorted(times)[100] * 1000, "ms")
-    figure("slowest call but one", sorted(times)[-2] * 1000, "ms")
+    figure("second slowest call", sorted(times)[-2] * 1000, "ms")
     assert attempts <= 1.2 * 200
     last = answers[-1]
     assert (last.status, last.error["code"]) == (503, "model_unavailable")
@@ -100,8 +100,8 @@ async def test_u28_a_call_makes_about_one_attempt_while_all_targets_fail(
 async def test_u28_a_burst_of_calls_to_failing_targets_is_not_amplified(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream
 ) -> None:
-    for one in (up, other):
-        one.on(PATH, status(503, "down"))
+    for upstream in (up, other):
+        upstream.on(CHAT_PATH, status(503, "down"))
     gate = await serve((up, "mock"), (other, "mock"), model={"retries": 2})
     answers = await asyncio.gather(*[gate.ask(chat()) for _ in range(150)])
     sent = len(up.requests) + len(other.requests)
@@ -112,8 +112,8 @@ async def test_u28_a_burst_of_calls_to_failing_targets_is_not_amplified(
 
 
 async def test_u28_a_single_call_makes_three_attempts(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
-    for one in (up, other):
-        one.on(PATH, status(500))
+    for upstream in (up, other):
+        upstream.on(CHAT_PATH, status(500))
     gate = await serve((up, "mock"), (other, "mock"), model={"retries": 2})
     answer = await gate.ask(chat())
     assert (answer.status, answer.header("x-gateway-attempts")) == (502, "3")
@@ -127,30 +127,33 @@ async def test_u28_calls_to_a_hanging_target_are_refused_during_its_cooldown(ser
         assert (await gate.ask(chat())).status == 504
     began = time.monotonic()
     answers = await asyncio.gather(*[gate.ask(chat()) for _ in range(20)])
-    assert sorted(answer.status for answer in answers) in ([503] * 20, [503] * 19 + [504])  # a second is over where the machine is busy
+    assert sorted(answer.status for answer in answers) in (
+        [503] * 20,
+        [503] * 19 + [504],
+    )  # on a slow machine the second of the next probe may pass
     refused = [answer for answer in answers if answer.status == 503]
     assert all(1 <= int(answer.header("retry-after") or 0) <= 34 for answer in refused)
     assert len(up.requests) <= 3
-    figure("20 callers of a target that hangs are told within", (time.monotonic() - began) * 1000, "ms")
+    figure("20 callers of a hanging target are answered within", (time.monotonic() - began) * 1000, "ms")
     up.reset()
-    up.on(PATH, canned(BACK))
-    while (answer := await gate.ask(chat())).status != 200:  # once a second one of them finds out, long before the 30 s are over
+    up.on(CHAT_PATH, canned(completion("back")))
+    while (answer := await gate.ask(chat())).status != 200:  # one probe a second ends the cooldown long before its 30 s
         assert time.monotonic() - began < 20
         await asyncio.sleep(0.05)
-    assert says(answer) == "back"
-    assert (await targets(gate))["p0/silent"]["state"] == "live"
+    assert answer.content == "back"
+    assert (await gate.targets())["p0/silent"]["state"] == "live"
 
 
-async def test_a_stream_that_breaks_late_does_not_count_as_a_slow_failure(serve: Serve, up: FaultUpstream) -> None:
-    async def breaks_late(exchange: Exchange) -> None:
+async def test_a_stream_that_break_late_does_not_count_as_a_slow_failure(serve: Serve, up: FaultUpstream) -> None:
+    async def break_late(exchange: Exchange) -> None:
         await exchange.start_stream()
         await exchange.event(chat_chunk("one "))
         await exchange.sleep(SLOW_FAILURE_S + 0.2)
         exchange.fin()
 
-    up.on(PATH, canned(BACK))
-    up.once(breaks_late)
+    up.on(CHAT_PATH, canned(completion("back")))
+    up.once(break_late)
     gate = await serve((up, "mock"), first={"cooldown": {"failures": 1}})
     assert (await gate.ask(chat(stream=True))).failure["code"]
-    assert (await targets(gate))["p0/mock"]["state"] == "cooling"
-    assert says(await gate.ask(chat())) == "back"
+    assert (await gate.targets())["p0/mock"]["state"] == "cooling"
+    assert (await gate.ask(chat())).content == "back"

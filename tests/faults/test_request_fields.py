@@ -1,4 +1,4 @@
-"""The catalogue's rows about what a body's fields say: everything wrong is a 400 that names it, and reaches nobody."""
+"""Fields of the request body: an invalid value is a 400 that names the field, and reaches no upstream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faults.client import MESSAGES, FaultClient, chat, request_head
-from tests.faults.conftest import Serve, refusals
+from tests.faults.conftest import Serve, refused_answers
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure
 
@@ -27,14 +27,14 @@ VALUES: dict[str, Any] = {
     "full": {"a": 1},
     "objects": [{}],
 }
-"""One value of every type. null is left out: it is the same as absent everywhere but in `model` and `messages`."""
+"""One value of each type. null is missing because it means absent in all fields except `model` and `messages`."""
 
 INTEGER, NUMBER, BOOLEAN, TEXT = {"integer"}, {"integer", "number"}, {"boolean"}, {"text"}
 INTEGERS = ["max_tokens", "max_completion_tokens", "min_tokens", "n", "top_k", "prompt_truncate_len", "timeout_microseconds"]
 FLOATS = ["temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty"]
 BOOLEANS = ["stream", "logprobs", "parallel_tool_calls", "store", "ignore_eos"]
 TEXTS = ["model", "user", "safety_identifier", "prompt_cache_key", "service_tier", "system_prompt"]
-TAKEN: dict[str, set[str]] = {
+VALID_KINDS: dict[str, set[str]] = {
     "messages": set(),
     **dict.fromkeys(INTEGERS, INTEGER),
     **dict.fromkeys(FLOATS, NUMBER),
@@ -54,15 +54,15 @@ TAKEN: dict[str, set[str]] = {
     "modalities": {"list", "texts"},
     "prediction": {"object", "full"},
 }
-"""By field: which of VALUES have a right type for it."""
+"""The kinds of VALUES that are valid, by field."""
 
 
 async def test_c16_a_wrong_type_is_400_and_names_the_field(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    cases = [(field, kind) for field, right in TAKEN.items() for kind in VALUES if kind not in right]
+    cases = [(field, kind) for field, valid in VALID_KINDS.items() for kind in VALUES if kind not in valid]
     bodies = [json.dumps(chat(**{field: VALUES[kind]}) if field not in ("model", "messages") else {**chat(), field: VALUES[kind]}).encode()
               for field, kind in cases]  # fmt: skip
-    answers = await refusals(gate, up, bodies)
+    answers = await refused_answers(gate, up, bodies)
     wrong = [
         (field, kind, answer.error)
         for (field, kind), answer in zip(cases, answers, strict=True)
@@ -73,7 +73,7 @@ async def test_c16_a_wrong_type_is_400_and_names_the_field(serve: Serve, up: Fau
 
 async def test_c16_null_means_absent_except_in_model_and_messages(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    for field in TAKEN:
+    for field in VALID_KINDS:
         answer = await gate.ask({**chat(), field: None})
         if field in ("model", "messages"):
             assert (answer.status, answer.error["param"]) == (400, field)
@@ -81,7 +81,7 @@ async def test_c16_null_means_absent_except_in_model_and_messages(serve: Serve, 
             assert answer.status == 200, (field, answer)
 
 
-MESSAGES_BROKEN: list[tuple[Any, str]] = [
+INVALID_MESSAGES: list[tuple[Any, str]] = [
     ([], "messages"),
     ([1], "messages[0]"),
     ([{}], "messages[0].role"),
@@ -109,16 +109,18 @@ MESSAGES_BROKEN: list[tuple[Any, str]] = [
 
 async def test_c16_an_invalid_message_is_400_and_names_its_field(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    answers = await refusals(gate, up, [json.dumps({"model": "m", "messages": messages}).encode() for messages, _ in MESSAGES_BROKEN])
+    answers = await refused_answers(
+        gate, up, [json.dumps({"model": "m", "messages": messages}).encode() for messages, _ in INVALID_MESSAGES]
+    )
     wrong = [
         (messages, param, answer.error)
-        for (messages, param), answer in zip(MESSAGES_BROKEN, answers, strict=True)
+        for (messages, param), answer in zip(INVALID_MESSAGES, answers, strict=True)
         if answer.status != 400 or not str(answer.error["param"]).startswith(param)
     ]
     assert not wrong
 
 
-NAMES = [
+UNKNOWN_MODELS = [
     "no-such-model",
     "x" * 10_000,
     "a\nb",
@@ -136,8 +138,8 @@ NAMES = [
 
 async def test_c17_an_unknown_model_is_404_and_never_a_metric_label(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    answers = await refusals(gate, up, [json.dumps(chat(name)).encode() for name in NAMES])
-    for name, answer in zip(NAMES, answers, strict=True):
+    answers = await refused_answers(gate, up, [json.dumps(chat(name)).encode() for name in UNKNOWN_MODELS])
+    for name, answer in zip(UNKNOWN_MODELS, answers, strict=True):
         assert answer.status in ((404,) if "\n" not in name and "\0" not in name else (400, 404)), (name[:50], answer)
         assert answer.error["param"] == "model"
         assert answer.status == 400 or answer.error["code"] == "model_not_found"
@@ -148,7 +150,7 @@ async def test_c17_an_unknown_model_is_404_and_never_a_metric_label(serve: Serve
     assert all(len(record["model"]) <= 256 for record in gate.lines())
 
 
-TOO_MUCH: list[tuple[str, Any]] = [
+EXCESSIVE_VALUES: list[tuple[str, Any]] = [
     ("n", 1_000_000),
     ("n", 0),
     ("n", -1),
@@ -169,13 +171,13 @@ TOO_MUCH: list[tuple[str, Any]] = [
 
 async def test_c18_excessive_values_are_400(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
     gate = await serve((up, "mock"))
-    bodies = [json.dumps({**chat(), field: value}).encode() for field, value in TOO_MUCH]
+    bodies = [json.dumps({**chat(), field: value}).encode() for field, value in EXCESSIVE_VALUES]
     before = time.process_time()
-    answers = await refusals(gate, up, bodies)
+    answers = await refused_answers(gate, up, bodies)
     spent = time.process_time() - before
-    for (field, _), answer in zip(TOO_MUCH, answers, strict=True):
+    for (field, _), answer in zip(EXCESSIVE_VALUES, answers, strict=True):
         assert (answer.status, answer.error["param"]) == (400, field), answer
-    figure("CPU for each KB refused, test and gateway together", spent * 1e6 / (sum(map(len, bodies)) / 1024), "us")
+    figure("CPU time per refused KB, of test and gateway", spent * 1e6 / (sum(map(len, bodies)) / 1024), "us")
 
 
 FORBIDDEN = [
@@ -188,7 +190,7 @@ async def test_c19_fields_reserved_to_the_configuration_are_400(serve: Serve, up
     gate = await serve((up, "mock"))
     values: list[Any] = ["http://169.254.169.254/", 5, None, {"a": "b"}, [1]]
     cases = [(field, value) for field in FORBIDDEN for value in values]
-    answers = await refusals(gate, up, [json.dumps(chat(**{field: value})).encode() for field, value in cases])
+    answers = await refused_answers(gate, up, [json.dumps(chat(**{field: value})).encode() for field, value in cases])
     for (field, value), answer in zip(cases, answers, strict=True):
         assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "unsupported_parameter", field), (field, value, answer)
         assert "169.254" not in answer.error["message"]
@@ -203,7 +205,7 @@ async def test_c20_control_characters_in_short_fields_are_400(serve: Serve, up: 
         (field, text) for field in ("user", "safety_identifier", "service_tier", "prompt_cache_key") for text in CONTROLS
     ]
     cases += [("metadata", {"a": text}) for text in CONTROLS] + [("metadata", {text: "a"}) for text in CONTROLS]
-    answers = await refusals(gate, up, [json.dumps(chat(**{field: value})).encode() for field, value in cases])
+    answers = await refused_answers(gate, up, [json.dumps(chat(**{field: value})).encode() for field, value in cases])
     wrong = [
         (field, value, answer)
         for (field, value), answer in zip(cases, answers, strict=True)
@@ -229,9 +231,15 @@ async def test_c20_no_field_injects_an_upstream_header(serve: Serve, up: FaultUp
 async def test_c20_caller_headers_are_not_forwarded(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     assert (await gate.ask(chat())).status == 200
-    odd = [("x-request-id", value) for value in ("a b", "\xe9", "x" * 200, "a\tb", "plain-id", "%0d%0ax: 1", '"')]
-    odd += [("x-injected", "1"), ("transfer-encoding-x", "chunked"), ("x-api-key", "k"), ("openai-organization", "o"), ("traceparent", "x")]
-    for header in odd:
+    headers = [("x-request-id", value) for value in ("a b", "\xe9", "x" * 200, "a\tb", "plain-id", "%0d%0ax: 1", '"')]
+    headers += [
+        ("x-injected", "1"),
+        ("transfer-encoding-x", "chunked"),
+        ("x-api-key", "k"),
+        ("openai-organization", "o"),
+        ("traceparent", "x"),
+    ]
+    for header in headers:
         answer = await gate.ask(chat(), (header,))
         assert answer.status == 200, header
         echoed = answer.header("x-client-request-id")

@@ -1,4 +1,4 @@
-"""The catalogue's rows about what comes before a call: heads that are slow, too large, malformed, or of another protocol."""
+"""Request heads and framing that are slow, too large, malformed or of another protocol."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.faults.upstream_server import FaultUpstream
 BODY = json.dumps(chat()).encode()
 LENGTH = b"content-length: %d\r\n" % len(BODY)
 POST = b"POST /v1/chat/completions HTTP/1.1\r\n"
-GOOD = request_head(len(BODY)) + BODY
+VALID_REQUEST = request_head(len(BODY)) + BODY
 
 
 async def exchange(gate: Gate, wire: bytes) -> Answer:
-    """The first answer to these bytes; AssertionError unless the connection ends after it."""
+    """Return the only answer to these bytes. Fails unless the gateway then closes the connection."""
     async with await FaultClient.connect(gate.port) as client:
         await client.send(wire)
         answer = await client.answer()
@@ -30,13 +30,13 @@ async def exchange(gate: Gate, wire: bytes) -> Answer:
 
 
 async def assert_refused(gate: Gate, wire: bytes, status: int, code: str) -> None:
-    """These bytes get this error, once, and nothing else."""
+    """Check that these bytes get this error and close the connection."""
     answer = await exchange(gate, wire)
     assert (answer.status, answer.error["code"]) == (status, code), answer
     assert answer.header("connection") == "close"
 
 
-@pytest.mark.parametrize("start", [b"", POST, POST + b"host: x\r\nx-slow: "], ids=["nothing", "line", "header"])
+@pytest.mark.parametrize("start", [b"", POST, POST + b"host: [::1]\r\nx-slow: "], ids=["nothing", "line", "header"])
 async def test_c7_c8_an_incomplete_head_ends_at_its_timeout(serve: Serve, up: FaultUpstream, start: bytes) -> None:
     gate = await serve((up, "mock"), top={"callers": {"headers": "400ms"}})
     began = time.monotonic()
@@ -79,9 +79,9 @@ BAD_FRAMING = {
 
 async def test_c21_ambiguous_framing_is_400_and_smuggles_no_request(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    smuggled = GOOD.replace(b"say something", b"smuggled text")
+    smuggled = VALID_REQUEST.replace(b"say something", b"smuggled text")
     for case, framing in BAD_FRAMING.items():
-        wire = POST + b"host: gateway\r\ncontent-type: application/json\r\n" + framing + smuggled
+        wire = POST + b"host: localhost\r\ncontent-type: application/json\r\n" + framing + smuggled
         answer = await exchange(gate, wire)
         assert answer.status == 400, (case, answer)
         assert answer.error["type"] == "invalid_request_error", case
@@ -89,11 +89,11 @@ async def test_c21_ambiguous_framing_is_400_and_smuggles_no_request(serve: Serve
 
 
 async def test_c22_a_request_without_one_valid_host_is_400(serve: Serve, up: FaultUpstream) -> None:
-    gate = await serve((up, "mock"))
-    bad = (b"", b"host: a\r\nhost: b\r\n", b"host: a/b?c=\r\n", b"host: a b\r\n", b"host: \r\n", b"host: a@b\r\n")
-    for lines in bad:
+    gate = await serve((up, "mock"), top={"hosts": ["gateway", "xn--bcher-kva.example"]})
+    invalid = (b"", b"host: a\r\nhost: b\r\n", b"host: a/b?c=\r\n", b"host: a b\r\n", b"host: \r\n", b"host: a@b\r\n")
+    for lines in invalid:
         await assert_refused(gate, POST + lines + LENGTH + b"\r\n" + BODY, 400, "invalid_host")
-    assert gate.count("lockgate_edge_refusals", "invalid_host") == len(bad)
+    assert gate.count("lockgate_edge_refusals", "invalid_host") == len(invalid)
     assert up.requests == []
     for host in (b"gateway", b"127.0.0.1:8080", b"[::1]:8080", b"xn--bcher-kva.example"):
         async with await FaultClient.connect(gate.port) as client:
@@ -103,9 +103,9 @@ async def test_c22_a_request_without_one_valid_host_is_400(serve: Serve, up: Fau
 
 async def test_c23_oversized_headers_are_431(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    many = b"\r\n".join(b"x-%d: y" % at for at in range(101))
+    many = b"\r\n".join(b"x-%d: y" % number for number in range(101))
     for more in (b"x: " + b"y" * 17_000, b"x: " + b"y" * 1_000_000, many, b"x" * 60_000 + b": y"):
-        await assert_refused(gate, POST + b"host: x\r\n" + more + b"\r\n" + LENGTH + b"\r\n" + BODY, 431, "headers_too_large")
+        await assert_refused(gate, POST + b"host: [::1]\r\n" + more + b"\r\n" + LENGTH + b"\r\n" + BODY, 431, "headers_too_large")
     assert up.requests == []
 
 
@@ -113,7 +113,7 @@ async def test_c23_a_header_of_50_mb_is_refused_before_its_end(serve: Serve, up:
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         sent = 0
-        await client.send(POST + b"host: x\r\nx: ")
+        await client.send(POST + b"host: [::1]\r\nx: ")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             while sent < 50_000_000:
                 await client.send(b"y" * 10_000)
@@ -123,7 +123,7 @@ async def test_c23_a_header_of_50_mb_is_refused_before_its_end(serve: Serve, up:
     assert gate.count("lockgate_edge_refusals", "headers_too_large") == 1
 
 
-PATHS = {
+STATUS_BY_PATH = {
     b"http://other.example/v1/chat/completions": 200,
     b"/v1/chat%2fcompletions": 200,
     b"//v1/chat/completions": 404,
@@ -138,18 +138,18 @@ PATHS = {
 
 async def test_c24_a_path_variant_never_bypasses_the_router(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    for target, status in PATHS.items():
+    for target, status in STATUS_BY_PATH.items():
         async with await FaultClient.connect(gate.port) as client:
-            await client.send(b"POST " + target + b" HTTP/1.1\r\nhost: x\r\n" + LENGTH + b"\r\n" + BODY)
+            await client.send(b"POST " + target + b" HTTP/1.1\r\nhost: [::1]\r\n" + LENGTH + b"\r\n" + BODY)
             assert (await client.answer()).status == status, target
-    assert len(up.requests) == sum(status == 200 for status in PATHS.values())
+    assert len(up.requests) == sum(status == 200 for status in STATUS_BY_PATH.values())
 
 
 async def test_c25_a_wrong_method_is_405(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     for method in (b"GET", b"PUT", b"DELETE", b"PATCH"):
         async with await FaultClient.connect(gate.port) as client:
-            await client.send(method + b" /v1/chat/completions HTTP/1.1\r\nhost: x\r\n" + LENGTH + b"\r\n" + BODY)
+            await client.send(method + b" /v1/chat/completions HTTP/1.1\r\nhost: [::1]\r\n" + LENGTH + b"\r\n" + BODY)
             answer = await client.answer()
         assert (answer.status, answer.error["code"], answer.header("allow")) == (405, "method_not_allowed", "POST")
 
@@ -169,7 +169,7 @@ async def test_c29_a_valid_request_is_answered_before_the_invalid_one_pipelined_
     up.delay = 0.02
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
-        await client.send(GOOD + b"NONSENSE\r\n\r\n")
+        await client.send(VALID_REQUEST + b"NONSENSE\r\n\r\n")
         first, second = await client.answer(), await client.answer()
         await client.until_closed()
     assert first.status == 200
@@ -181,15 +181,15 @@ async def test_c29_a_valid_request_is_answered_before_the_invalid_one_pipelined_
 async def test_c29_pipelined_requests_are_answered_in_order(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
-        await client.send(GOOD + GOOD.replace(b"say something", b"a fine thing!"))
+        await client.send(VALID_REQUEST + VALID_REQUEST.replace(b"say something", b"a fine thing!"))
         answers = [await client.answer(), await client.answer()]
     assert [answer.status for answer in answers] == [200, 200]
     assert [request.json["messages"] for request in up.requests] == [MESSAGES, json.loads(HELLO.replace("say something", "a fine thing!"))]
 
 
-OTHERS = {
+OTHER_PROTOCOLS = {
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(200)),
-    "random": bytes((at * 37 + 11) % 256 for at in range(500)),
+    "random": bytes((number * 37 + 11) % 256 for number in range(500)),
     "http/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "ssh": b"SSH-2.0-OpenSSH_9.2\r\n",
 }
@@ -197,12 +197,13 @@ OTHERS = {
 
 async def test_c30_another_protocol_is_400_and_closes_the_connection(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    for hello in OTHERS.values():
+    for hello in OTHER_PROTOCOLS.values():
         await assert_refused(gate, hello, 400, "invalid_http")
 
 
 async def test_c30_a_websocket_upgrade_is_426(serve: Serve, up: FaultUpstream) -> None:
-    head = b"GET /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\r\n"
+    offer = b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\r\n"
+    head = b"GET /v1/chat/completions HTTP/1.1\r\nhost: [::1]\r\n" + offer
     await assert_refused(await serve((up, "mock")), head, 426, "upgrade_not_supported")
 
 
@@ -210,7 +211,7 @@ async def test_c30_an_h2c_upgrade_is_answered_in_http_1(serve: Serve, up: FaultU
     gate = await serve((up, "mock"))
     offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
     async with await FaultClient.connect(gate.port) as client:
-        await client.send(POST + b"host: x\r\n" + offer + LENGTH + b"\r\n" + BODY)
+        await client.send(POST + b"host: [::1]\r\n" + offer + LENGTH + b"\r\n" + BODY)
         assert (await client.answer()).status == 200
 
 

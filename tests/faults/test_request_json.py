@@ -1,4 +1,4 @@
-"""The catalogue's rows about request bodies: what is no JSON, or not only JSON, is a 4xx in OpenAI's shape and reaches nobody."""
+"""Request bodies that are too large, too deep or invalid JSON: an OpenAI error without an upstream request."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from tests.faults.client import HELLO, FaultClient, body_with, request_head
-from tests.faults.conftest import Gate, Serve, refusals
+from tests.faults.client import CHAT_PATH, HELLO, FaultClient, body_with, request_head
+from tests.faults.conftest import Gate, Serve, refused_answers
 from tests.faults.upstream_server import FaultUpstream, canned
 
 
-async def assert_all(gate: Gate, up: FaultUpstream, bodies: list[bytes], code: str) -> None:
-    """Every one of these bodies is a 400 with this code."""
-    answers = await refusals(gate, up, bodies)
+async def assert_all_refused(gate: Gate, up: FaultUpstream, bodies: list[bytes], code: str) -> None:
+    """Check that each of these bodies is a 400 with this code."""
+    answers = await refused_answers(gate, up, bodies)
     wrong = [
         (body[:200], answer) for body, answer in zip(bodies, answers, strict=True) if (answer.status, answer.error["code"]) != (400, code)
     ]
@@ -47,7 +47,7 @@ async def test_c10_an_endless_body_is_413_at_the_limit(serve: Serve, up: FaultUp
 
 
 async def _send_until_refused(client: FaultClient) -> int:
-    """Send chunk after chunk until the gateway has answered or closed."""
+    """Send chunks until the gateway closes the connection. Return the number of bytes sent."""
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     for count in range(4096):
         try:
@@ -65,7 +65,7 @@ async def test_c10_a_body_at_the_limit_passes_and_one_byte_more_is_413(serve: Se
     assert (await gate.ask(body_with('"user":"' + "x" * (room + 1) + '"'))).status == 413
 
 
-DEEP = [
+DEEP_VALUES = [
     (opening * depth + inner + closing * depth)
     for depth in (1024, 100_000, 1_000_000)
     for opening, inner, closing in (("[", "", "]"), ('{"a":', "1", "}"))
@@ -74,15 +74,17 @@ DEEP = [
 
 async def test_c12_too_deep_nesting_is_400(serve: Serve, up: FaultUpstream) -> None:
     bodies = (
-        [text.encode() for text in DEEP] + [body_with(f'"metadata":{text}') for text in DEEP] + [body_with(f'"x":{text}') for text in DEEP]
+        [text.encode() for text in DEEP_VALUES]
+        + [body_with(f'"metadata":{text}') for text in DEEP_VALUES]
+        + [body_with(f'"x":{text}') for text in DEEP_VALUES]
     )
-    bodies += [('{"model":"m","messages":' + text + "}").encode() for text in DEEP] + [b"[" * 1_000_000, b'{"a":' * 1_000_000]
-    await assert_all(await serve((up, "mock")), up, bodies, "invalid_json")
+    bodies += [('{"model":"m","messages":' + text + "}").encode() for text in DEEP_VALUES] + [b"[" * 1_000_000, b'{"a":' * 1_000_000]
+    await assert_all_refused(await serve((up, "mock")), up, bodies, "invalid_json")
 
 
 @pytest.mark.parametrize("field", ["metadata", "tools", "response_format", "logit_bias", "stop", "x", "messages"])
 async def test_c12_no_nesting_depth_is_an_internal_error(serve: Serve, up: FaultUpstream, field: str) -> None:
-    up.on("/v1/chat/completions", canned(b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'))
+    up.on(CHAT_PATH, canned(b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'))
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
         for depth in (*range(1, 1024, 37), *range(850, 1024)):
@@ -93,7 +95,7 @@ async def test_c12_no_nesting_depth_is_an_internal_error(serve: Serve, up: Fault
                 assert answer.status == 400 or (answer.status == 200 and (depth == 1 or field == "x")), (depth, answer)
 
 
-PLACES = [
+FIELDS_WITH_VALUE = [
     '"tools":[{"type":"function","function":{"name":"f","parameters":%s}}]',
     '"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":%s}}',
     '"messages":[{"role":"user","content":[{"type":"text","text":"x","y":%s}]}]',
@@ -101,23 +103,23 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("place", PLACES, ids=["tools", "response_format", "content", "tool_calls"])
+@pytest.mark.parametrize("field", FIELDS_WITH_VALUE, ids=["tools", "response_format", "content", "tool_calls"])
 @pytest.mark.parametrize("kind", ["openai-compatible", "openai", "vllm", "ollama", "llamacpp"])
 async def test_c12_a_deep_value_that_is_inspected_is_never_an_internal_error(
-    serve: Serve, up: FaultUpstream, kind: str, place: str
+    serve: Serve, up: FaultUpstream, kind: str, field: str
 ) -> None:
-    up.on("/v1/chat/completions", canned(b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'))
+    up.on(CHAT_PATH, canned(b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'))
     gate = await serve((up, "mock"), first={"type": kind})
-    messages = "" if "messages" in place else f'"messages":{HELLO},'
+    messages = "" if "messages" in field else f'"messages":{HELLO},'
     async with await FaultClient.connect(gate.port) as client:
         for depth in range(880, 1010):
-            value = place % ('{"properties":' * depth + "{}" + "}" * depth)
+            value = field % ('{"properties":' * depth + "{}" + "}" * depth)
             await client.post(f'{{"model":"m",{messages}{value}}}'.encode())
             answer = await client.answer()
             assert answer.status in (200, 400), (depth, answer)
 
 
-BROKEN = [
+INVALID_JSON = [
     b"",
     b" ",
     b"{",
@@ -158,7 +160,7 @@ BROKEN = [
 
 
 async def test_c13_invalid_json_is_400(serve: Serve, up: FaultUpstream) -> None:
-    await assert_all(await serve((up, "mock")), up, BROKEN, "invalid_json")
+    await assert_all_refused(await serve((up, "mock")), up, INVALID_JSON, "invalid_json")
 
 
 async def test_c13_a_surrogate_pair_is_forwarded_unchanged(serve: Serve, up: FaultUpstream) -> None:
@@ -182,7 +184,7 @@ async def test_c14_a_duplicate_key_is_400(serve: Serve, up: FaultUpstream) -> No
         body_with('"":1', '"":2'),
         body_with('"x":"\\"","x":"\\\\"'),
     ]
-    answers = await refusals(gate, up, bodies)
+    answers = await refused_answers(gate, up, bodies)
     assert [answer.error["code"] for answer in answers] == ["duplicate_key"] * len(bodies)
     assert [answer.error["param"] for answer in answers[:4]] == ["model"] * 4
 
@@ -197,14 +199,14 @@ NUMBERS = [
     "max_tokens", "max_completion_tokens", "min_tokens", "n", "top_k", "top_logprobs", "seed", "temperature", "top_p", "min_p",
     "presence_penalty", "frequency_penalty", "repetition_penalty", "timeout_microseconds",
 ]  # fmt: skip
-ODD_NUMBERS = ["NaN", "Infinity", "-Infinity", "-NaN", "1e999", "-1e999", str(2**64), "1" * 5000, "-" + "9" * 5000, "1e400"]
+INVALID_NUMBERS = ["NaN", "Infinity", "-Infinity", "-NaN", "1e999", "-1e999", str(2**64), "1" * 5000, "-" + "9" * 5000, "1e400"]
 
 
 async def test_c15_invalid_numbers_are_400(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "mock"))
-    bodies = [body_with(f'"{field}":{number}') for field in NUMBERS for number in ODD_NUMBERS]
-    bodies += [body_with('"logit_bias":{"5":' + number + "}") for number in ODD_NUMBERS]
-    for body, answer in zip(bodies, await refusals(gate, up, bodies), strict=True):
+    bodies = [body_with(f'"{field}":{number}') for field in NUMBERS for number in INVALID_NUMBERS]
+    bodies += [body_with('"logit_bias":{"5":' + number + "}") for number in INVALID_NUMBERS]
+    for body, answer in zip(bodies, await refused_answers(gate, up, bodies), strict=True):
         assert answer.status == 400, body
         assert answer.error["code"] in ("invalid_json", "invalid_value", "invalid_type"), (body, answer)
         if b"N" not in body and b"I" not in body:

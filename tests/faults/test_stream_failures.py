@@ -1,13 +1,11 @@
-"""The catalogue's upstream rows after the first byte: what a stream's caller sees is all of it, or an error event; never a quiet end."""
+"""Upstream faults after the first content: the caller gets the complete stream, or an error event."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -15,35 +13,37 @@ import pytest
 
 from gateway.http.caller import CallerDeadlines
 from tests.faults.behaviours import SSE, WORDS, broken_by, chat_chunk, chunked, sse
-from tests.faults.client import Answer, ask, chat
-from tests.faults.conftest import Gate, Serve
+from tests.faults.chat_script import answer_text
+from tests.faults.client import CHAT_PATH, Answer, ask, chat
+from tests.faults.conftest import EACH_FORM, Gate, Serve
 from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, Script, canned, play
 from tests.running import Figure, RunningGateway
+from tests.support.process_memory import peak_resident_bytes
 
 ENDED = chat_chunk(finish="stop")
 DONE = b"[DONE]"
 
 
 def usage_chunk(usage: Any) -> dict[str, Any]:
-    """The chunk in which OpenAI tells a stream's usage."""
+    """Return the chunk with the usage of a stream."""
     return {**chat_chunk(), "choices": [], "usage": usage}
 
 
 def event(value: dict[str, Any]) -> bytes:
-    """One event in OpenAI's own form."""
+    """Return an event as OpenAI sends it."""
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
 async def send_endless_event(exchange: Exchange) -> None:
-    """64 MiB without a line end, after whatever was sent."""
+    """Send 64 MiB without a line end."""
     await exchange.chunk(b"data: ")
     for _ in range(64 * 16):
         await exchange.chunk(b"x" * 65536)
         await exchange.sleep(0)
 
 
-async def assert_cut(gate: Gate, up: FaultUpstream, code: str, reason: str) -> Answer:
-    """A stream that breaks after "one two ": its text, then one error event; one record, flagged; the upstream let go."""
+async def assert_breaks(gate: Gate, up: FaultUpstream, code: str, reason: str) -> Answer:
+    """Check that a stream ends after "one two " with one error event, and that its record has the reason. Return the answer."""
     answer = await gate.ask(chat(stream=True))
     assert answer.failure["code"] == code
     assert answer.failure["type"] == "upstream_error"
@@ -58,16 +58,16 @@ async def assert_cut(gate: Gate, up: FaultUpstream, code: str, reason: str) -> A
 
 async def test_u9_a_stalled_stream_gets_heartbeats_and_then_an_error_event(serve: Serve, up: FaultUpstream, figure: Figure) -> None:
     gate = await serve((up, "stall-mid-stream"), first={"idle_timeout": "1s"}, caller=CallerDeadlines(heartbeat=0.1))
-    answer = await assert_cut(gate, up, "upstream_stalled", "stalled")
+    answer = await assert_breaks(gate, up, "upstream_stalled", "stalled")
     beats = answer.body.count(b": keepalive\n\n")
-    figure("heartbeats in 1 s of silence, one due each 100 ms", beats, "")
+    figure("heartbeats in 1 s of silence, at an interval of 100 ms", beats, "")
     assert beats >= 1
 
 
 async def test_u9_heartbeats_do_not_extend_the_idle_timeout(serve: Serve, up: FaultUpstream) -> None:
     gate = await serve((up, "stall-mid-stream"), first={"idle_timeout": "300ms"}, caller=CallerDeadlines(heartbeat=0.05))
     before = time.monotonic()
-    await assert_cut(gate, up, "upstream_stalled", "stalled")
+    await assert_breaks(gate, up, "upstream_stalled", "stalled")
     assert time.monotonic() - before < 5
 
 
@@ -82,59 +82,59 @@ async def test_u11_an_end_without_a_finish_reason_is_an_error_event(serve: Serve
 
 
 async def test_u11_done_without_a_finish_reason_is_an_error_event(serve: Serve, up: FaultUpstream) -> None:
-    up.on("/v1/chat/completions", sse(*WORDS, DONE))
-    await assert_cut(await serve((up, "mock")), up, "upstream_truncated", "truncated")
+    up.on(CHAT_PATH, sse(*WORDS, DONE))
+    await assert_breaks(await serve((up, "mock")), up, "upstream_truncated", "truncated")
 
 
 async def test_u11_every_choice_needs_its_finish_reason(serve: Serve, up: FaultUpstream) -> None:
     second = chat_chunk("other")
     second["choices"][0]["index"] = 1
-    up.on("/v1/chat/completions", sse(*WORDS, second, ENDED, DONE))
+    up.on(CHAT_PATH, sse(*WORDS, second, ENDED, DONE))
     answer = await (await serve((up, "mock"))).ask(chat(stream=True, n=2))
     assert answer.failure["code"] == "upstream_truncated"
 
 
 async def test_u12_a_reset_is_an_error_event(serve: Serve, up: FaultUpstream) -> None:
-    await assert_cut(await serve((up, "rst-mid-stream")), up, "upstream_reset", "reset")
+    await assert_breaks(await serve((up, "rst-mid-stream")), up, "upstream_reset", "reset")
 
 
 async def test_u12_a_reset_does_not_disturb_another_stream(serve: Serve, up: FaultUpstream) -> None:
     up.chunks, up.delay = 30, 0.01
     gate = await serve((up, "mock"))
-    neighbour = asyncio.create_task(gate.ask(chat(stream=True)))
+    other_stream = asyncio.create_task(gate.ask(chat(stream=True)))
     await up.wait_for(lambda up: bool(up.requests) and up.requests[0].events > 3)
     for _ in range(3):
         up.once(sse(*WORDS, ending=RST))
         assert (await gate.ask(chat(stream=True))).failure["code"] == "upstream_reset"
-    answer = await neighbour
-    assert answer.text == "".join(f"w{at} " for at in range(30))
+    answer = await other_stream
+    assert answer.text == answer_text(30)
     assert answer.events[-1] == DONE
 
 
 async def test_u15_a_malformed_event_ends_the_stream_with_an_error_event(serve: Serve, up: FaultUpstream) -> None:
-    up.on("/v1/chat/completions", broken_by(b'{"choices": [nope', ENDED, DONE))
-    await assert_cut(await serve((up, "mock")), up, "upstream_bad_event", "bad_event")
+    up.on(CHAT_PATH, broken_by(b'{"choices": [nope', ENDED, DONE))
+    await assert_breaks(await serve((up, "mock")), up, "upstream_bad_event", "bad_event")
 
 
 async def test_u15_a_malformed_first_event_falls_back_to_the_next_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
-    up.on("/v1/chat/completions", sse(b'{"choices": [nope', *WORDS, ENDED, DONE))
+    up.on(CHAT_PATH, sse(b'{"choices": [nope', *WORDS, ENDED, DONE))
     answer = await (await serve((up, "mock"), (other, "mock"))).ask(chat(stream=True))
     assert answer.header("x-gateway-target") == "p1/mock"
     assert answer.text == "w0 w1 w2 w3 w4 "
 
 
 async def test_u15_content_before_a_malformed_event_is_delivered(serve: Serve, up: FaultUpstream) -> None:
-    rest = b"".join(event(chat_chunk(f"{at} ")) for at in range(20)) + b'data: {"choices": [nope\n\n' + event(ENDED)
-    up.on("/v1/chat/completions", play(SSE, chunked(event(WORDS[0]) + event(WORDS[1])), 0.2, chunked(rest), HANG))
+    second_read = b"".join(event(chat_chunk(f"{number} ")) for number in range(20)) + b'data: {"choices": [nope\n\n' + event(ENDED)
+    up.on(CHAT_PATH, play(SSE, chunked(event(WORDS[0]) + event(WORDS[1])), 0.2, chunked(second_read), HANG))
     answer = await (await serve((up, "mock"))).ask(chat(stream=True))
     assert answer.failure["code"] == "upstream_bad_event"
-    assert answer.text == "one " + "".join(f"{at} " for at in range(20))
+    assert answer.text == "one " + "".join(f"{number} " for number in range(20))
 
 
 @pytest.mark.parametrize("data", [b"[]", b"null", b'"text"', b"1", b'{"choices": 5}', b"[DONE", b"\xff\xfe"])
 async def test_u15_an_event_that_is_not_a_chunk_ends_the_stream_with_an_error_event(serve: Serve, up: FaultUpstream, data: bytes) -> None:
-    up.on("/v1/chat/completions", broken_by(data, ENDED, DONE))
-    await assert_cut(await serve((up, "mock")), up, "upstream_bad_event", "bad_event")
+    up.on(CHAT_PATH, broken_by(data, ENDED, DONE))
+    await assert_breaks(await serve((up, "mock")), up, "upstream_bad_event", "bad_event")
 
 
 async def test_u18_sse_fields_that_break_clients_are_removed_and_counted(serve: Serve, up: FaultUpstream) -> None:
@@ -142,13 +142,13 @@ async def test_u18_sse_fields_that_break_clients_are_removed_and_counted(serve: 
         b"\xef\xbb\xbf: hello\n\nid: 1\nretry: 10\nevent: message\n" + event(WORDS[0]) + b"id: 2\n\ndata:\n\ndata: \n\n"
         b"retry: 5\n" + event(WORDS[1]) + b": comment\n" + event(WORDS[2]) + event(ENDED) + b"event: end\ndata: [DONE]\n\n"
     )
-    up.on("/v1/chat/completions", play(SSE, chunked(body), b"0\r\n\r\n"))
+    up.on(CHAT_PATH, play(SSE, chunked(body), b"0\r\n\r\n"))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=True))
-    assert answer.events == [*(json.dumps(one).encode() for one in (*WORDS, ENDED)), DONE]
+    assert answer.events == [*(json.dumps(chunk).encode() for chunk in (*WORDS, ENDED)), DONE]
     await gate.record(status=200, stream_end="ok")
     assert gate.count("lockgate_sse_normalised") == 6
-    async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:
+    async with gate.openai_client() as client:
         stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
         assert [chunk.choices[0].delta.content async for chunk in stream] == ["", "one ", "two ", None]
 
@@ -158,7 +158,7 @@ async def test_u22_an_endless_first_event_is_502(serve: Serve, up: FaultUpstream
         await exchange.start_stream()
         await send_endless_event(exchange)
 
-    up.on("/v1/chat/completions", script)
+    up.on(CHAT_PATH, script)
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=True))
     assert (answer.status, answer.error["code"]) == (502, "upstream_event_too_large")
@@ -170,20 +170,15 @@ async def test_u22_an_endless_first_event_is_502(serve: Serve, up: FaultUpstream
 async def test_u22_an_endless_event_ends_the_stream_at_the_size_limit(serve: Serve, up: FaultUpstream) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.start_stream()
-        for one in WORDS:
-            await exchange.event(one)
+        for chunk in WORDS:
+            await exchange.event(chunk)
         await exchange.sleep(0.1)
         await send_endless_event(exchange)
 
-    up.on("/v1/chat/completions", script)
-    await assert_cut(await serve((up, "mock")), up, "upstream_event_too_large", "too_large")
+    up.on(CHAT_PATH, script)
+    await assert_breaks(await serve((up, "mock")), up, "upstream_event_too_large", "too_large")
     await up.wait_for(lambda up: up.ledger.open == 0)
     assert up.requests[0].sent < 32 << 20
-
-
-def peak_of(pid: int) -> int:
-    """The most memory that a process has held, in bytes."""
-    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0])
 
 
 async def test_u22_an_endless_event_is_not_buffered_in_memory(
@@ -192,11 +187,11 @@ async def test_u22_an_endless_event_is_not_buffered_in_memory(
     providers = {"p": {"type": "openai-compatible", "base_url": up.base_url}}
     text = json.dumps({"providers": providers, "models": {"m": "p/mock", "endless": "p/endless-event"}})
     running = await asyncio.to_thread(gateway, text)
-    port = int(running.url.rsplit(":", 1)[1])
+    port = running.port
     assert (await ask(port, chat(stream=True))).status == 200
-    before = peak_of(running.pid)
+    before = peak_resident_bytes(running.pid)
     assert (await ask(port, chat("endless", stream=True))).error["code"] == "upstream_event_too_large"
-    grown = peak_of(running.pid) - before
+    grown = peak_resident_bytes(running.pid) - before
     figure("memory for an event of 64 MiB", grown / (1 << 20), "MiB")
     assert grown < 24 << 20
     await asyncio.to_thread(running.stop)
@@ -204,29 +199,29 @@ async def test_u22_an_endless_event_is_not_buffered_in_memory(
 
 async def test_u22_an_event_just_under_the_size_limit_arrives_whole(serve: Serve, up: FaultUpstream) -> None:
     text = "x" * ((1 << 20) - 1000)
-    up.on("/v1/chat/completions", sse(chat_chunk(text), ENDED, DONE))
+    up.on(CHAT_PATH, sse(chat_chunk(text), ENDED, DONE))
     assert (await (await serve((up, "mock"))).ask(chat(stream=True))).text == text
 
 
 CLOSE_DELIMITED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
-SAID = b"".join(map(event, (*WORDS, ENDED)))
+STREAM = b"".join(map(event, (*WORDS, ENDED)))
 
 
 @pytest.mark.parametrize(
     "steps",
     [
-        (SSE + chunked(SAID) + b"0\r\n\r\n",),
-        (CLOSE_DELIMITED + SAID, FIN),
-        (SSE + chunked(SAID), FIN),
-        (SSE + chunked(SAID + b"data: [DONE]\n\n"), FIN),
-        (SSE + chunked(SAID + b"data: [DONE]\n\n"), RST),
-        (SSE + chunked(SAID + b"data: [DONE]\n\n"), HANG),
-        (SSE + chunked(SAID + b"data: [DONE]"), b"0\r\n\r\n"),
+        (SSE + chunked(STREAM) + b"0\r\n\r\n",),
+        (CLOSE_DELIMITED + STREAM, FIN),
+        (SSE + chunked(STREAM), FIN),
+        (SSE + chunked(STREAM + b"data: [DONE]\n\n"), FIN),
+        (SSE + chunked(STREAM + b"data: [DONE]\n\n"), RST),
+        (SSE + chunked(STREAM + b"data: [DONE]\n\n"), HANG),
+        (SSE + chunked(STREAM + b"data: [DONE]"), b"0\r\n\r\n"),
     ],
     ids=["chunked", "close-delimited", "fin", "done-fin", "done-rst", "done-hang", "done-unterminated"],
 )
 async def test_u35_a_stream_with_a_finish_reason_ends_with_done(serve: Serve, up: FaultUpstream, steps: tuple[bytes, ...]) -> None:
-    up.on("/v1/chat/completions", play(*steps))
+    up.on(CHAT_PATH, play(*steps))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=True))
     assert answer.text == "one two "
@@ -236,7 +231,7 @@ async def test_u35_a_stream_with_a_finish_reason_ends_with_done(serve: Serve, up
     assert gate.count("lockgate_upstream_errors") == 0
 
 
-GARBAGE: list[Any] = [
+INVALID_USAGES: list[Any] = [
     None,
     "many",
     {},
@@ -248,12 +243,16 @@ GARBAGE: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("usage", GARBAGE)
-@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+@pytest.mark.parametrize("usage", INVALID_USAGES)
+@EACH_FORM
 async def test_u36_missing_or_invalid_usage_is_estimated_and_flagged(serve: Serve, up: FaultUpstream, usage: Any, stream: bool) -> None:
-    whole = {"object": "chat.completion", "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
-    script = sse(*WORDS, ENDED, usage_chunk(usage), DONE) if stream else whole_answer(whole)
-    up.on("/v1/chat/completions", script)
+    answer_body = {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}],
+        "usage": usage,
+    }
+    script = sse(*WORDS, ENDED, usage_chunk(usage), DONE) if stream else json_answer(answer_body)
+    up.on(CHAT_PATH, script)
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=stream))
     assert answer.status == 200
@@ -264,20 +263,22 @@ async def test_u36_missing_or_invalid_usage_is_estimated_and_flagged(serve: Serv
     assert gate.count("lockgate_tokens", "reported") == 0
 
 
-def whole_answer(value: dict[str, Any]) -> Script:
-    """A JSON answer."""
+def json_answer(value: dict[str, Any]) -> Script:
+    """Send a JSON answer."""
     return canned(json.dumps(value).encode())
 
 
-@pytest.mark.parametrize("asked", [None, {"include_usage": False}, {}, {"include_usage": True}])
-async def test_u37_usage_is_always_requested_and_returned_on_request(serve: Serve, up: FaultUpstream, asked: dict[str, Any] | None) -> None:
+@pytest.mark.parametrize("stream_options", [None, {"include_usage": False}, {}, {"include_usage": True}])
+async def test_u37_usage_is_always_requested_and_returned_on_request(
+    serve: Serve, up: FaultUpstream, stream_options: dict[str, Any] | None
+) -> None:
     gate = await serve((up, "mock"))
-    options: dict[str, Any] = {} if asked is None else {"stream_options": asked}
+    options: dict[str, Any] = {} if stream_options is None else {"stream_options": stream_options}
     answer = await gate.ask(chat(stream=True, **options))
     assert up.requests[0].json["stream_options"]["include_usage"] is True
-    with_usage = [json.loads(one) for one in answer.events[:-1] if b"usage" in one]
-    if asked == {"include_usage": True}:
-        assert [one["usage"]["completion_tokens"] for one in with_usage] == [up.requests[0].tokens]
+    with_usage = [json.loads(event) for event in answer.events[:-1] if b"usage" in event]
+    if stream_options == {"include_usage": True}:
+        assert [chunk["usage"]["completion_tokens"] for chunk in with_usage] == [up.requests[0].tokens]
         assert json.loads(answer.events[-2]) == with_usage[0]
         assert with_usage[0]["choices"] == []
     else:
@@ -298,11 +299,11 @@ async def test_u11_the_openai_package_raises_with_the_code_of_the_failure(
     serve: Serve, up: FaultUpstream, behaviour: str, code: str
 ) -> None:
     gate = await serve((up, behaviour), first={"idle_timeout": "300ms"})
-    async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none", max_retries=0) as client:
+    async with gate.openai_client() as client:
         stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
-        said = [(await anext(stream)).choices[0].delta.content for _ in WORDS]
+        contents = [(await anext(stream)).choices[0].delta.content for _ in WORDS]
         with pytest.raises(openai.APIError) as caught:
             await anext(stream)
-    assert said == ["", "one ", "two "]
+    assert contents == ["", "one ", "two "]
     assert caught.value.code == code
     assert caught.value.type == "upstream_error"

@@ -1,4 +1,4 @@
-"""Rows U16 and U17: however an upstream frames and cuts its stream, the caller gets the same bytes."""
+"""U16 and U17: the caller gets the same bytes for every framing and every chunk boundary of the upstream."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from gateway.response.upstream_answer import read_usage
 from gateway.streams.relay import DONE, Relay
 from providers.base import Failure, StreamFailure
 from tests.faults.behaviours import SSE, chat_chunk, chunked
-from tests.faults.client import chat
+from tests.faults.client import CHAT_PATH, chat
 from tests.faults.conftest import Serve
 from tests.faults.upstream_server import Exchange, FaultUpstream, play
 from tests.running import Figure
 
 HARD = 'a\u2028b\u2029c\x85d é 日本 👩‍👩‍👧 \U0001f600 \\ " / \t end'
-"""Characters of one to four bytes, and three that some line splitters take for line ends."""
+"""Characters of one to four bytes, with three that some line splitters treat as line ends."""
 
 
 @dataclass
-class Torture:
-    """One event as an unusual upstream would send it: its data in lines, and what stands around them."""
+class OddEvent:
+    """An event in an unusual form: its data in lines, the line ends, and the fields before it."""
 
     lines: list[bytes]
     end: bytes
@@ -35,37 +35,37 @@ class Torture:
 
     @property
     def wire(self) -> bytes:
-        """Its bytes."""
+        """Return the bytes that the upstream sends."""
         fields = [*self.before, *(b"data:" + self.space + line for line in self.lines), b""]
         return b"".join(field + self.end for field in fields)
 
     @property
     def normal(self) -> bytes:
-        """What the caller gets: one data line, LF, a blank line."""
+        """Return the bytes that the caller gets: one data line and a blank line, with LF."""
         return b"data: " + b"".join(self.lines) + b"\n\n"
 
 
 @st.composite
-def tortures(draw: st.DrawFn) -> list[Torture]:
-    """A whole stream: some content, a finish reason, perhaps [DONE]."""
+def odd_streams(draw: st.DrawFn) -> list[OddEvent]:
+    """Generate a stream: content, a finish reason and sometimes [DONE]."""
     texts = draw(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), min_size=1, max_size=6))
     values = [chat_chunk("", role="assistant"), *(chat_chunk(text) for text in texts), chat_chunk(finish="stop")]
     datas = [json.dumps(value, ensure_ascii=draw(st.booleans())).encode() for value in values]
     datas += [b"[DONE]"] if draw(st.booleans()) else []
-    return [draw(torture_of(data)) for data in datas]
+    return [draw(odd_event(data)) for data in datas]
 
 
 @st.composite
-def torture_of(draw: st.DrawFn, data: bytes) -> Torture:
-    """One event in any of its forms. Data is cut where JSON may have white space."""
+def odd_event(draw: st.DrawFn, data: bytes) -> OddEvent:
+    """Generate an event in any form. Data is split where JSON may have white space."""
     lines = data.split(b', "choices', 1) if draw(st.booleans()) else [data]
     lines = [lines[0] + b",", b'"choices' + lines[1]] if len(lines) == 2 else lines
     before = draw(st.lists(st.sampled_from([b": comment", b":", b"event: x", b"id: 7", b"retry: 1", b"unknown"]), max_size=2))
-    return Torture(lines, draw(st.sampled_from([b"\n", b"\r\n", b"\r"])), draw(st.sampled_from([b" ", b""])), before)
+    return OddEvent(lines, draw(st.sampled_from([b"\n", b"\r\n", b"\r"])), draw(st.sampled_from([b" ", b""])), before)
 
 
 def relayed(pieces: list[bytes]) -> bytes:
-    """What a caller gets for a stream that arrives in these pieces."""
+    """Return the bytes that a caller gets for a stream that arrives in these pieces."""
     relay = Relay(decoder=None, usage_asked=False, read_usage=read_usage, fail=lambda data: Failure("inband_error", "unexpected"))
     out = b""
     for piece in pieces:
@@ -74,51 +74,51 @@ def relayed(pieces: list[bytes]) -> bytes:
     return out + relay.end() + DONE
 
 
-def cut(wire: bytes, places: list[int]) -> list[bytes]:
-    """`wire` in pieces."""
-    ends = sorted({place % (len(wire) + 1) for place in places})
+def split_at(wire: bytes, offsets: list[int]) -> list[bytes]:
+    """Split `wire` at these offsets."""
+    ends = sorted({offset % (len(wire) + 1) for offset in offsets})
     return [wire[start:end] for start, end in zip([0, *ends], [*ends, len(wire)], strict=True) if start < end]
 
 
 @settings(max_examples=400)
-@given(stream=tortures(), places=st.lists(st.integers(0, 5000), max_size=40), mark=st.booleans(), whole=st.booleans())
+@given(stream=odd_streams(), offsets=st.lists(st.integers(0, 5000), max_size=40), bom=st.booleans(), complete=st.booleans())
 def test_u16_framing_and_chunk_boundaries_do_not_change_the_stream(
-    stream: list[Torture], places: list[int], mark: bool, whole: bool
+    stream: list[OddEvent], offsets: list[int], bom: bool, complete: bool
 ) -> None:
-    wire = (b"\xef\xbb\xbf" if mark else b"") + b"".join(one.wire for one in stream)
-    if not whole:  # the last event lacks its blank line
+    wire = (b"\xef\xbb\xbf" if bom else b"") + b"".join(event.wire for event in stream)
+    if not complete:  # the last event lacks its blank line
         wire = wire[: -len(stream[-1].end)]
-    expected = b"".join(one.normal for one in stream if one.lines != [b"[DONE]"]) + DONE
-    assert relayed(cut(wire, places)) == expected
+    expected = b"".join(event.normal for event in stream if event.lines != [b"[DONE]"]) + DONE
+    assert relayed(split_at(wire, offsets)) == expected
 
 
 @settings(max_examples=200)
-@given(stream=tortures())
-def test_u16_a_stream_that_arrives_byte_by_byte_is_unchanged(stream: list[Torture]) -> None:
-    wire = b"".join(one.wire for one in stream)
-    expected = b"".join(one.normal for one in stream if one.lines != [b"[DONE]"]) + DONE
+@given(stream=odd_streams())
+def test_u16_a_stream_that_arrives_byte_by_byte_is_unchanged(stream: list[OddEvent]) -> None:
+    wire = b"".join(event.wire for event in stream)
+    expected = b"".join(event.normal for event in stream if event.lines != [b"[DONE]"]) + DONE
     assert relayed([bytes((byte,)) for byte in wire]) == expected
 
 
 @settings(max_examples=200)
-@given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=30), places=st.lists(st.integers(0, 20000), max_size=60))
-def test_u16_a_plain_stream_passes_byte_for_byte(texts: list[str], places: list[int]) -> None:
+@given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=30), offsets=st.lists(st.integers(0, 20000), max_size=60))
+def test_u16_a_plain_stream_passes_byte_for_byte(texts: list[str], offsets: list[int]) -> None:
     values = [chat_chunk("", role="assistant"), *(chat_chunk(text) for text in texts), chat_chunk(finish="stop")]
     wire = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values) + DONE
-    assert relayed(cut(wire, places)) == wire
+    assert relayed(split_at(wire, offsets)) == wire
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
 def test_u16_no_single_chunk_boundary_changes_the_stream(end: bytes) -> None:
-    stream = [Torture([data], end, b" ", [b": c"]) for data in _hard_stream()]
-    wire = b"\xef\xbb\xbf" + b"".join(one.wire for one in stream)
-    expected = b"".join(one.normal for one in stream)
-    for at in range(len(wire) + 1):
-        assert relayed([wire[:at], wire[at:]]) == expected, at
+    stream = [OddEvent([data], end, b" ", [b": c"]) for data in _hard_stream()]
+    wire = b"\xef\xbb\xbf" + b"".join(event.wire for event in stream)
+    expected = b"".join(event.normal for event in stream)
+    for offset in range(len(wire) + 1):
+        assert relayed([wire[:offset], wire[offset:]]) == expected, offset
 
 
 def _hard_stream() -> list[bytes]:
-    """Events whose text has every kind of character, unescaped."""
+    """Return events whose text has every kind of character, unescaped."""
     values = [chat_chunk("", role="assistant"), chat_chunk(HARD), chat_chunk(HARD[::-1]), chat_chunk(finish="stop")]
     return [*(json.dumps(value, ensure_ascii=False).encode() for value in values), b"[DONE]"]
 
@@ -129,7 +129,7 @@ FORMS: dict[str, bytes] = {
     "crlf": b"".join(b"data: " + data + b"\r\n\r\n" for data in _hard_stream()),
     "cr": b"".join(b"data: " + data + b"\r\r" for data in _hard_stream()),
     "mixed": b"".join(b"data: " + data + end for data, end in zip(_hard_stream(), MIXED, strict=True)),
-    "mark": b"\xef\xbb\xbf" + b"".join(b"data: " + data + b"\n\n" for data in _hard_stream()),
+    "bom": b"\xef\xbb\xbf" + b"".join(b"data: " + data + b"\n\n" for data in _hard_stream()),
     "comments": b": hi\n\n" + b"".join(b": c\ndata: " + data + b"\n: d\n\n:\n" for data in _hard_stream()),
     "no-space": b"".join(b"data:" + data + b"\n\n" for data in _hard_stream()),
     "lines": b"".join(b"data: " + data.replace(b', "choices', b',\ndata: "choices') + b"\n\n" for data in _hard_stream()),
@@ -141,7 +141,7 @@ FORMS: dict[str, bytes] = {
 @pytest.mark.parametrize("form", FORMS)
 async def test_u16_an_unusually_framed_stream_reaches_the_caller_as_a_plain_one(serve: Serve, up: FaultUpstream, form: str) -> None:
     wire = FORMS[form]
-    up.on("/v1/chat/completions", play(SSE + chunked(wire), b"0\r\n\r\n"))
+    up.on(CHAT_PATH, play(SSE + chunked(wire), b"0\r\n\r\n"))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=True))
     expected = FORMS["lf"].replace(b', "choices', b',"choices') if form == "lines" else FORMS["lf"]
@@ -160,7 +160,7 @@ async def test_u17_text_split_at_every_byte_arrives_unchanged(serve: Serve, up: 
             await exchange.sleep(0.0005)
         await exchange.chunk(b"")
 
-    up.on("/v1/chat/completions", byte_by_byte)
+    up.on(CHAT_PATH, byte_by_byte)
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=True))
     assert answer.text == HARD + HARD[::-1]
@@ -173,31 +173,31 @@ async def test_u17_a_json_answer_that_arrives_byte_by_byte_is_unchanged(serve: S
     choice = {"index": 0, "message": {"role": "assistant", "content": HARD}, "finish_reason": "stop"}
     body = json.dumps({"object": "chat.completion", "choices": [choice]}, ensure_ascii=False).encode()
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-    up.on("/v1/chat/completions", play(head, *[bytes((byte,)) for byte in body]))
+    up.on(CHAT_PATH, play(head, *[bytes((byte,)) for byte in body]))
     answer = await (await serve((up, "mock"))).ask(chat())
     assert answer.body == body
 
 
-def _whole_stream() -> tuple[bytes, int, int]:
-    """A stream as OpenAI sends it; where its first content is complete, and where its finish reason is."""
-    values = [chat_chunk("", role="assistant"), *(chat_chunk(f"w{at} ") for at in range(6)), chat_chunk(finish="stop")]
+def _plain_stream() -> tuple[bytes, int, int]:
+    """Return a stream, and the offsets at which its first content and its finish reason are complete."""
+    values = [chat_chunk("", role="assistant"), *(chat_chunk(f"w{number} ") for number in range(6)), chat_chunk(finish="stop")]
     events = [b"data: " + json.dumps(value).encode() + b"\n\n" for value in values]
     return b"".join(events) + DONE, len(events[0] + events[1]), len(b"".join(events))
 
 
 def test_u11_every_truncated_stream_is_an_error() -> None:
-    wire, _, finished = _whole_stream()
-    for at in range(len(wire) + 1):
-        if at >= finished - 2:  # the finish reason is there but for the blank line after it
-            assert relayed([wire[:at]]) == wire
+    wire, _, finished = _plain_stream()
+    for length in range(len(wire) + 1):
+        if length >= finished - 2:  # the finish reason is complete except for the blank line after it
+            assert relayed([wire[:length]]) == wire
         else:
             with pytest.raises(StreamFailure) as caught:
-                relayed([wire[:at]])
+                relayed([wire[:length]])
             assert caught.value.failure.kind in ("truncated", "closed_pre")
 
 
-def random_stream(draw: random.Random) -> list[Torture]:
-    """A stream in unusual forms, by a seed."""
+def random_stream(draw: random.Random) -> list[OddEvent]:
+    """Return a random stream of events in unusual forms."""
     alphabet = 'ab \u2028\u2029\x85é日👩\\"'
     texts = ["".join(draw.choices(alphabet, k=draw.randint(1, 12))) for _ in range(draw.randint(1, 8))]
     values = [chat_chunk("", role="assistant"), *map(chat_chunk, texts), chat_chunk(finish="stop")]
@@ -207,7 +207,7 @@ def random_stream(draw: random.Random) -> list[Torture]:
         lines = data.split(b', "choices', 1) if draw.random() < 0.2 else [data]
         lines = [lines[0] + b",", b'"choices' + lines[1]] if len(lines) == 2 else lines
         before = draw.sample([b": comment", b":", b"event: x", b"id: 7", b"retry: 1", b"unknown"], draw.choice((0, 0, 0, 1, 2)))
-        stream.append(Torture(lines, draw.choice((b"\n", b"\n", b"\r\n", b"\r")), draw.choice((b" ", b" ", b"")), before))
+        stream.append(OddEvent(lines, draw.choice((b"\n", b"\n", b"\r\n", b"\r")), draw.choice((b" ", b" ", b"")), before))
     return stream
 
 
@@ -218,16 +218,16 @@ def test_g14_100_000_random_chunk_boundaries_do_not_change_1_000_streams(figure:
     events, seconds = 0, 0.0
     for _ in range(1000):
         stream = random_stream(draw)
-        wire = b"".join(one.wire for one in stream)
-        expected = b"".join(one.normal for one in stream)
+        wire = b"".join(event.wire for event in stream)
+        expected = b"".join(event.normal for event in stream)
         for _ in range(100):
-            pieces = cut(wire, [draw.randrange(len(wire) + 1) for _ in range(draw.randint(0, 60))])
+            pieces = split_at(wire, [draw.randrange(len(wire) + 1) for _ in range(draw.randint(0, 60))])
             began = time.perf_counter()
-            found = relayed(pieces)
+            output = relayed(pieces)
             seconds += time.perf_counter() - began
             events += len(stream)
-            assert found == expected, (wire, pieces)
-    figure("events relayed in odd forms and pieces", events / seconds, "a second")
+            assert output == expected, (wire, pieces)
+    figure("events relayed in unusual forms and pieces", events / seconds, "a second")
     plain = b"".join(b"data: " + json.dumps(chat_chunk(f"w{at} ")).encode() + b"\n\n" for at in range(20_000))
     plain += b"data: " + json.dumps(chat_chunk(finish="stop")).encode() + b"\n\n" + DONE
     began = time.perf_counter()

@@ -1,43 +1,27 @@
-"""The catalogue's rows about upstreams that say no, once or for long: who is left alone, who answers instead, what callers are told."""
+"""Upstreams that return errors: which target is in cooldown, which one answers instead, and the error for the caller."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
-from urllib.request import urlopen
 
 import openai
 import pytest
 
-from tests.faults.behaviours import status
-from tests.faults.client import Answer, chat
-from tests.faults.conftest import CANARY, Gate, Serve
+from tests.faults.behaviours import completion, status
+from tests.faults.client import CHAT_PATH, chat
+from tests.faults.conftest import CANARY, Serve
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.live import eventually
 from tests.running import Figure
 
-PATH = "/v1/chat/completions"
 
-
-async def targets(gate: Gate) -> dict[str, dict[str, Any]]:
-    """What the admin listener says of each target."""
-    answer = await asyncio.to_thread(lambda: urlopen(gate.admin_url + "/admin/targets", timeout=10).read())
-    return {one["target"]: one for one in json.loads(answer)["targets"]}
-
-
-def says(answer: Answer) -> Any:
-    """The text of a good answer."""
-    assert answer.status == 200, answer
-    return answer.json["choices"][0]["message"]["content"]
-
-
-def in_a_date(seconds: float) -> str:
-    """A moment from now as an HTTP date."""
+def http_date(seconds: float) -> str:
+    """Return the time in `seconds` from now as an HTTP date."""
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
@@ -62,33 +46,35 @@ def in_a_date(seconds: float) -> str:
 async def test_u25_the_cooldown_after_429_follows_retry_after_within_bounds(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, headers: dict[str, str], low: float, high: float
 ) -> None:
-    dates = {"DATE": in_a_date(60), "PAST": in_a_date(-3600)}
-    up.on(PATH, status(429, "slow down", {name: dates.get(value, value) for name, value in headers.items()}, code="rate_limit_exceeded"))
+    dates = {"DATE": http_date(60), "PAST": http_date(-3600)}
+    up.on(
+        CHAT_PATH, status(429, "slow down", {name: dates.get(value, value) for name, value in headers.items()}, code="rate_limit_exceeded")
+    )
     gate = await serve((up, "mock"), (other, "mock"))
     before = time.monotonic()
-    assert says(await gate.ask(chat()))
-    found = (await targets(gate))["p0/mock"]
+    assert (await gate.ask(chat())).content
+    target = (await gate.targets())["p0/mock"]
     assert time.monotonic() - before < 10
-    seconds = found["cooling_seconds"]
-    assert (found["state"], found["reason"]) == ("cooling", "rate_limit") or high <= 1
+    seconds = target["cooling_seconds"]
+    assert (target["state"], target["reason"]) == ("cooling", "rate_limit") or high <= 1
     assert low <= (seconds or 0) <= high
     assert gate.count("lockgate_cooldowns", "p0/mock", "rate_limit") == 1
     if high > 1:
-        assert says(await gate.ask(chat()))
+        assert (await gate.ask(chat())).content
         assert len(up.requests) == 1
 
 
 async def test_u25_the_cooldown_after_429_follows_google_retry_info(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}]
     body = {"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED", "details": details}}
-    up.on(PATH, canned(json.dumps(body).encode(), 429))
+    up.on(CHAT_PATH, canned(json.dumps(body).encode(), 429))
     gate = await serve((up, "mock"), (other, "mock"))
-    assert says(await gate.ask(chat()))
-    assert 30 < (await targets(gate))["p0/mock"]["cooling_seconds"] <= 34.5
+    assert (await gate.ask(chat())).content
+    assert 30 < (await gate.targets())["p0/mock"]["cooling_seconds"] <= 34.5
 
 
 async def test_u25_429_of_the_only_target_is_returned_with_retry_after(serve: Serve, up: FaultUpstream) -> None:
-    up.on(PATH, status(429, "slow down", {"retry-after": "17"}, code="rate_limit_exceeded"))
+    up.on(CHAT_PATH, status(429, "slow down", {"retry-after": "17"}, code="rate_limit_exceeded"))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat())
     assert (answer.status, answer.error["code"], answer.error["type"]) == (429, "rate_limit_exceeded", "rate_limit_error")
@@ -101,10 +87,10 @@ async def test_u25_a_call_waits_for_a_short_cooldown_of_the_only_target(serve: S
     gate = await serve((up, "mock"))
     up.once(status(429, "slow down", {"retry-after": "1"}))
     assert (await gate.ask(chat())).status == 429
-    assert says(await gate.ask(chat())) == "w0 w1 w2 w3 w4 "
+    assert (await gate.ask(chat())).content == "w0 w1 w2 w3 w4 "
     first, second = up.requests
     assert second.at - first.at >= 0.9
-    (await gate.records(2))
+    await gate.records(2)
 
 
 async def test_u25_the_only_target_is_probed_during_a_long_cooldown(serve: Serve, up: FaultUpstream) -> None:
@@ -112,8 +98,8 @@ async def test_u25_the_only_target_is_probed_during_a_long_cooldown(serve: Serve
     up.once(status(429, "slow down", {"retry-after": "86400"}))
     refused = await gate.ask(chat())
     assert (refused.status, refused.header("retry-after"), refused.header("x-should-retry")) == (429, "86400", "false")
-    assert says(await gate.ask(chat()))
-    assert (await targets(gate))["p0/mock"]["state"] == "live"
+    assert (await gate.ask(chat())).content
+    assert (await gate.targets())["p0/mock"]["state"] == "live"
 
 
 async def test_u25_a_target_is_probed_by_one_call_at_a_time_before_its_retry_after(serve: Serve, up: FaultUpstream) -> None:
@@ -134,7 +120,7 @@ async def test_a_retry_waits_for_retry_after_of_the_only_target(serve: Serve, up
     gate = await serve((up, "mock"), model={"retries": 1})
     up.once(status(429, "slow down", {"retry-after-ms": "400"}))
     answer = await gate.ask(chat())
-    assert says(answer)
+    assert answer.content
     assert answer.header("x-gateway-attempts") == "2"
     assert up.requests[1].at - up.requests[0].at >= 0.4
     assert gate.count("lockgate_retries", "p0/mock") == 1
@@ -144,20 +130,20 @@ async def test_a_retry_waits_for_retry_after_of_the_only_target(serve: Serve, up
 async def test_u26_an_exhausted_quota_starts_a_cooldown_of_five_minutes(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, number: int, code: str | None
 ) -> None:
-    up.on(PATH, status(number, "You exceeded your current quota", code=code))
+    up.on(CHAT_PATH, status(number, "You exceeded your current quota", code=code))
     gate = await serve((up, "mock"), (other, "mock"), model={"retries": 2})
     for _ in range(5):
-        assert says(await gate.ask(chat()))
+        assert (await gate.ask(chat())).content
     assert len(up.requests) == 1
-    found = (await targets(gate))["p0/mock"]
-    assert found["reason"] == "quota"
-    assert 290 < found["cooling_seconds"] <= 300
+    target = (await gate.targets())["p0/mock"]
+    assert target["reason"] == "quota"
+    assert 290 < target["cooling_seconds"] <= 300
 
 
 async def test_u26_an_exhausted_quota_of_the_only_target_is_429_without_retry(serve: Serve, up: FaultUpstream) -> None:
-    up.on(PATH, status(429, "You exceeded your current quota", code="insufficient_quota"))
+    up.on(CHAT_PATH, status(429, "You exceeded your current quota", code="insufficient_quota"))
     gate = await serve((up, "mock"))
-    async with openai.AsyncOpenAI(base_url=gate.base_url, api_key="none") as client:
+    async with gate.openai_client(max_retries=2) as client:
         with pytest.raises(openai.RateLimitError) as caught:
             await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
     assert caught.value.code == "insufficient_quota"
@@ -165,44 +151,37 @@ async def test_u26_an_exhausted_quota_of_the_only_target_is_429_without_retry(se
     assert len(up.requests) == 1
 
 
-@pytest.fixture
-async def third() -> AsyncIterator[FaultUpstream]:
-    """One more upstream."""
-    async with FaultUpstream() as server:
-        yield server
-
-
 @pytest.mark.parametrize("number", [500, 502, 503, 504, 529])
 async def test_u27_a_target_is_in_cooldown_after_five_failures(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, third: FaultUpstream, number: int
 ) -> None:
-    up.on(PATH, status(number))
+    up.on(CHAT_PATH, status(number))
     gate = await serve((up, "mock"), (other, "mock"), (third, "mock"))
     answers = [await gate.ask(chat()) for _ in range(30)]
     assert [answer.status for answer in answers] == [200] * 30
     assert (len(up.requests), len(other.requests), len(third.requests)) == (5, 30, 0)
-    found = (await targets(gate))["p0/mock"]
-    assert (found["state"], found["reason"]) == ("cooling", "failures")
-    assert 20 < found["cooling_seconds"] <= 30
+    target = (await gate.targets())["p0/mock"]
+    assert (target["state"], target["reason"]) == ("cooling", "failures")
+    assert 20 < target["cooling_seconds"] <= 30
 
 
 def split(*ups: FaultUpstream) -> dict[str, Any]:
-    """Settings for a model that draws among targets with the same weight."""
-    return {"targets": [{f"p{at}/mock": 1 for at in range(len(ups))}]}
+    """Return the settings of a model with a split of equal weights."""
+    return {"targets": [{f"p{index}/mock": 1 for index in range(len(ups))}]}
 
 
 async def test_u27_a_failing_target_of_a_split_causes_no_caller_errors(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream, third: FaultUpstream
 ) -> None:
     ups = (up, other, third)
-    gate = await serve(*[(one, "mock") for one in ups], model=split(*ups))
-    assert {says(await gate.ask(chat())) for _ in range(100)}
-    up.on(PATH, status(500))
+    gate = await serve(*[(upstream, "mock") for upstream in ups], model=split(*ups))
+    assert {(await gate.ask(chat())).content for _ in range(100)}
+    up.on(CHAT_PATH, status(500))
     failed, before = 0, len(up.requests)
     for _ in range(20):
         failed += sum(answer.status != 200 for answer in await asyncio.gather(*[gate.ask(chat()) for _ in range(15)]))
-    sent = sum(len(one.requests) for one in ups) - 100
-    figure("caller errors of 300 calls", failed, "")
+    sent = sum(len(upstream.requests) for upstream in ups) - 100
+    figure("caller errors in 300 calls", failed, "")
     figure("upstream attempts per call", sent / 300, "")
     assert failed == 0
     assert len(up.requests) - before <= 20
@@ -212,24 +191,26 @@ async def test_u27_a_failing_target_of_a_split_causes_no_caller_errors(
 
 
 async def test_u27_one_probe_ends_the_cooldown_of_a_recovered_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
-    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 2, "time": "400ms"}})
-    up.on(PATH, status(500))
+    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 2, "time": "1500ms"}})
+    up.on(CHAT_PATH, status(500))
     for _ in range(6):
-        assert says(await gate.ask(chat()))
+        assert (await gate.ask(chat())).content
     assert len(up.requests) == 2
-    await asyncio.sleep(0.45)
-    assert (await targets(gate))["p0/mock"]["state"] == "probing"
+    deadline = time.monotonic() + 20
+    while (await gate.targets())["p0/mock"]["state"] != "probing":
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
     up.reset()
     up.delay = 0.1
     answers = await asyncio.gather(*[gate.ask(chat(stream=True)) for _ in range(8)])
     assert [answer.header("x-gateway-target") for answer in answers].count("p0/mock") == 1
-    assert (await targets(gate))["p0/mock"]["state"] == "live"
+    assert (await gate.targets())["p0/mock"]["state"] == "live"
     assert (await gate.ask(chat())).header("x-gateway-target") == "p0/mock"
 
 
 async def test_attempts_limits_the_attempts_of_a_call(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
-    for one in (up, other):
-        one.on(PATH, status(500))
+    for upstream in (up, other):
+        upstream.on(CHAT_PATH, status(500))
     gate = await serve((up, "mock"), (other, "mock"), model={"attempts": 1})
     assert (await gate.ask(chat())).header("x-gateway-attempts") == "1"
     assert len(up.requests) + len(other.requests) == 1
@@ -237,36 +218,36 @@ async def test_attempts_limits_the_attempts_of_a_call(serve: Serve, up: FaultUps
 
 @pytest.mark.parametrize(("number", "counted"), [(401, "auth"), (403, None)])
 async def test_u30_a_refused_credential_is_502_and_never_401(serve: Serve, up: FaultUpstream, number: int, counted: str | None) -> None:
-    up.on(PATH, status(number, f"Incorrect API key provided: {CANARY}"))
+    up.on(CHAT_PATH, status(number, f"Incorrect API key provided: {CANARY}"))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat())
     assert (answer.status, answer.error["code"], answer.header("x-should-retry")) == (502, "upstream_auth_error", "false")
-    found = (await targets(gate))["p0/mock"]
-    assert found["reason"] == counted
+    target = (await gate.targets())["p0/mock"]
+    assert target["reason"] == counted
     assert len(up.requests) == 1
 
 
 async def test_u30_a_refused_credential_falls_back_and_starts_a_cooldown(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
-    up.on(PATH, status(401, "no"))
+    up.on(CHAT_PATH, status(401, "no"))
     gate = await serve((up, "mock"), (other, "mock"))
     for _ in range(4):
-        assert says(await gate.ask(chat()))
+        assert (await gate.ask(chat())).content
     assert len(up.requests) == 1
-    assert 500 < (await targets(gate))["p0/mock"]["cooling_seconds"] <= 600
+    assert 500 < (await gate.targets())["p0/mock"]["cooling_seconds"] <= 600
 
 
 @pytest.mark.parametrize("number", [400, 404, 409, 413, 422])
 async def test_u31_a_client_error_is_returned_and_does_not_count_against_the_target(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, number: int
 ) -> None:
-    up.on(PATH, status(number, "This model's maximum length is 10", type="invalid_request_error", code="its_own", param="messages"))
+    up.on(CHAT_PATH, status(number, "This model's maximum length is 10", type="invalid_request_error", code="its_own", param="messages"))
     gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 1}}, model={"retries": 2})
     for _ in range(8):
         answer = await gate.ask(chat())
         assert (answer.status, answer.error["code"], answer.error["param"]) == (number, "its_own", "messages")
         assert answer.header("x-should-retry") == "false"
     assert (len(up.requests), other.requests) == (8, [])
-    assert (await targets(gate))["p0/mock"]["state"] == "live"
+    assert (await gate.targets())["p0/mock"]["state"] == "live"
 
 
 async def test_a_callers_own_deadline_does_not_count_against_the_target(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
@@ -274,7 +255,7 @@ async def test_a_callers_own_deadline_does_not_count_against_the_target(serve: S
     gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": {"failures": 1}})
     for _ in range(3):
         assert (await gate.ask(chat(timeout_microseconds=50_000))).status == 504
-    assert (await targets(gate))["p0/mock"]["state"] == "live"
+    assert (await gate.targets())["p0/mock"]["state"] == "live"
 
 
 async def test_each_credential_has_its_own_cooldown(serve: Serve, up: FaultUpstream) -> None:
@@ -285,68 +266,65 @@ async def test_each_credential_has_its_own_cooldown(serve: Serve, up: FaultUpstr
     keys = [f"${{{name.upper()}_KEY:-{name}}}" for name in ("first", "second", "third")]
     gate = await serve((up, "mock"), first={"api_key": keys})
     for _ in range(9):
-        assert says(await gate.ask(chat()))
+        assert (await gate.ask(chat())).content
     used = [request.header("authorization") for request in up.requests]
     assert used.count("Bearer second") == 1
     assert used.count("Bearer first") >= 3
     assert used.count("Bearer third") >= 3
-    found = (await targets(gate))["p0/mock"]
-    assert found["state"] == "live"
-    assert [one.get("state", "live") for one in found["credentials"]] == ["live", "cooling", "live"]
-    assert 'second"' not in json.dumps(found)
+    target = (await gate.targets())["p0/mock"]
+    assert target["state"] == "live"
+    assert [credential.get("state", "live") for credential in target["credentials"]] == ["live", "cooling", "live"]
+    assert 'second"' not in json.dumps(target)
 
 
 async def test_u41_a_slow_target_does_not_delay_calls_to_other_targets(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream
 ) -> None:
-    async def slow(exchange: Any) -> None:
+    async def answer_slowly(exchange: Any) -> None:
         await exchange.sleep(1.0)
-        await canned(
-            json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}]}).encode()
-        )(exchange)
+        await canned(completion("x"))(exchange)
 
-    up.on(PATH, slow)
+    up.on(CHAT_PATH, answer_slowly)
     limits = {"max_concurrent": 10, "max_queue": 20, "max_wait": "20s"}
     gate = await serve((up, "mock"), first=limits, top={"expose_targets": True})
-    neighbour = await serve((other, "mock"))
+    other_gate = await serve((other, "mock"))
     calls = [asyncio.create_task(gate.ask(chat())) for _ in range(300)]
     await eventually(lambda: gate.count("lockgate_shed") == 270, 20)
-    found = (await targets(gate))["p0/mock"]
-    assert (found["in_flight"], found["waiting"], found["shed"]) == (10, 20, 270)
+    target = (await gate.targets())["p0/mock"]
+    assert (target["in_flight"], target["waiting"], target["shed"]) == (10, 20, 270)
     assert up.ledger.open <= 10
     times = []
     for _ in range(20):
         began = time.monotonic()
-        assert says(await neighbour.ask(chat()))
+        assert (await other_gate.ask(chat())).content
         times.append(time.monotonic() - began)
-    figure("median of a neighbour's calls meanwhile", sorted(times)[10] * 1000, "ms")
+    figure("median of the calls to another target", sorted(times)[10] * 1000, "ms")
     answers = await asyncio.gather(*calls)
     assert [answer.status for answer in answers].count(200) == 30
     refused = [answer for answer in answers if answer.status != 200]
     assert {(answer.status, answer.error["code"]) for answer in refused} == {(503, "overloaded")}
     assert all(answer.header("retry-after") for answer in refused)
-    assert (await targets(gate))["p0/mock"]["state"] == "live"
+    assert (await gate.targets())["p0/mock"]["state"] == "live"
 
 
-NEVER = {"failures": 1000, "rate": "100%"}
-GOOD = json.dumps({"choices": [{"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}]}).encode()
+NO_COOLDOWN = {"failures": 1000, "rate": "100%"}
 
 
 async def test_u27_a_successful_fallback_costs_no_retry_budget(serve: Serve, up: FaultUpstream, other: FaultUpstream) -> None:
-    up.on(PATH, status(500))
-    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": NEVER})
+    up.on(CHAT_PATH, status(500))
+    gate = await serve((up, "mock"), (other, "mock"), first={"cooldown": NO_COOLDOWN})
     for _ in range(40):
-        assert says(await gate.ask(chat()))
+        assert (await gate.ask(chat())).content
     assert (len(up.requests), len(other.requests)) == (40, 40)
     assert gate.count("lockgate_retry_budget_exhausted") == 0
 
 
 async def test_u28_a_successful_retry_costs_retry_budget(serve: Serve, up: FaultUpstream) -> None:
-    async def every_other(exchange: Any) -> None:
-        await (status(500) if len(up.requests) % 2 else canned(GOOD))(exchange)
+    async def fail_every_other(exchange: Any) -> None:
+        await (status(500) if len(up.requests) % 2 else canned(completion("hello")))(exchange)
 
-    up.on(PATH, every_other)
-    gate = await serve((up, "mock"), first={"cooldown": NEVER}, model={"retries": 1})
+    up.on(CHAT_PATH, fail_every_other)
+    gate = await serve((up, "mock"), first={"cooldown": NO_COOLDOWN}, model={"retries": 1})
     began = time.monotonic()
     answers = [(await gate.ask(chat())).status for _ in range(60)]
     assert len(up.requests) <= 60 * 1.2 + 10 + (time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""The catalogue's rows about what an upstream's name, address or answer may make us do: nothing beyond what the file says."""
+"""Untrusted upstreams: name resolution, forbidden addresses, redirects, encoded answers and leaked credentials."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ import pytest
 
 from gateway.upstream.resolver import Address, ThreadResolver, is_allowed_address
 from tests.faults.behaviours import chat_chunk, status
-from tests.faults.client import chat
-from tests.faults.conftest import CANARY, Serve
+from tests.faults.client import CHAT_PATH, chat
+from tests.faults.conftest import CANARY, EACH_FORM, Serve
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.running import Figure
+from tests.support.process_memory import resident_bytes
 
-PATH = "/v1/chat/completions"
 
-
-def at(host: str, port: int) -> list[Address]:
-    """One address."""
+def resolved(host: str, port: int) -> list[Address]:
+    """Return the result of a name lookup with one address."""
     return [(socket.AF_INET, (host, port))]
 
 
@@ -51,12 +50,12 @@ async def test_u3_slow_name_resolution_does_not_delay_other_upstreams(serve: Ser
     def lookup(host: str, port: int) -> list[Address]:
         if host.startswith("slow"):
             release.wait(20)
-        return at("127.0.0.1", port)
+        return resolved("127.0.0.1", port)
 
-    slow_places = [(f"http://slow-{number}.example:{other.port}/v1", "mock") for number in range(40)]
+    slow_upstreams = [(f"http://slow-{number}.example:{other.port}/v1", "mock") for number in range(40)]
     gate = await serve(
         (f"http://quick.example:{other.port}/v1", "mock"),
-        *slow_places,
+        *slow_upstreams,
         every={"connect": "20s"},
         more={f"slow-{number}": f"p{number + 1}/mock" for number in range(40)},
         resolver=ThreadResolver(lookup=lookup),
@@ -65,7 +64,7 @@ async def test_u3_slow_name_resolution_does_not_delay_other_upstreams(serve: Ser
     await asyncio.sleep(0.1)
     began = time.monotonic()
     assert (await gate.ask(chat())).status == 200
-    figure("another host's call meanwhile", (time.monotonic() - began) * 1000, "ms")
+    figure("call to another host in the meantime", (time.monotonic() - began) * 1000, "ms")
     assert not any(task.done() for task in slow)
     release.set()
     assert [answer.status for answer in await asyncio.gather(*slow)] == [200] * 40
@@ -74,7 +73,7 @@ async def test_u3_slow_name_resolution_does_not_delay_other_upstreams(serve: Ser
 @pytest.mark.parametrize("transport", ["native", "httpx"])
 @pytest.mark.parametrize("address", ["169.254.169.254", "0.0.0.0", "224.0.0.1"])
 async def test_u4_a_name_rebound_to_a_forbidden_address_is_blocked(serve: Serve, up: FaultUpstream, address: str, transport: str) -> None:
-    answers = iter([at("127.0.0.1", up.port), at(address, up.port)])
+    answers = iter([resolved("127.0.0.1", up.port), resolved(address, up.port)])
     resolver = ThreadResolver(ttl=0, lookup=lambda host, port: next(answers))
     gate = await serve((f"http://rebound.example:{up.port}/v1", "mock"), resolver=resolver, every={"transport": transport})
     up.once(canned(json.dumps({"choices": []}).encode(), headers={"connection": "close"}))
@@ -96,7 +95,7 @@ def test_u4_link_local_unspecified_and_multicast_addresses_are_forbidden(address
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+@EACH_FORM
 async def test_u32_a_redirect_is_502_and_never_followed(
     serve: Serve, up: FaultUpstream, other: FaultUpstream, code: int, stream: bool
 ) -> None:
@@ -111,8 +110,8 @@ async def test_u32_a_redirect_is_502_and_never_followed(
     assert len(up.requests) == 3
 
 
-def bombs() -> list[tuple[str, bytes]]:
-    """Answers that are small on the wire and huge when somebody decodes them, or cannot be decoded."""
+def encoded_bodies() -> list[tuple[str, bytes]]:
+    """Return bodies that are small but huge after decoding, or that cannot be decoded."""
     zeros = b"\0" * (64 << 20)
     return [
         ("gzip", gzip.compress(zeros)),
@@ -123,29 +122,23 @@ def bombs() -> list[tuple[str, bytes]]:
     ]
 
 
-@pytest.mark.parametrize(("encoding", "body"), bombs(), ids=["gzip", "deflate", "corrupt", "br", "zstd"])
+@pytest.mark.parametrize(("encoding", "body"), encoded_bodies(), ids=["gzip", "deflate", "corrupt", "br", "zstd"])
 async def test_u33_an_encoded_answer_is_refused_and_never_decoded(
     serve: Serve, figure: Figure, up: FaultUpstream, other: FaultUpstream, encoding: str, body: bytes
 ) -> None:
-    up.on(PATH, canned(body, headers={"content-encoding": encoding}))
+    up.on(CHAT_PATH, canned(body, headers={"content-encoding": encoding}))
     gate = await serve((up, "mock"))
     assert (await gate.ask(chat())).error["code"] == "upstream_bad_response"
-    before = _memory()
+    before = resident_bytes(os.getpid())
     for stream in (False, True):
         answer = await gate.ask(chat(stream=stream))
         assert (answer.status, answer.error["code"]) == (502, "upstream_bad_response")
-    grown = (_memory() - before) / (1 << 20)
-    figure("memory for two bombs of 64 MiB", grown, "MiB")
+    grown = (resident_bytes(os.getpid()) - before) / (1 << 20)
+    figure("memory for two bodies of 64 MiB after decoding", grown, "MiB")
     assert grown < 16
     assert {request.header("accept-encoding") for request in up.requests} == {"identity"}
     through = await serve((up, "mock"), (other, "mock"))
     assert (await through.ask(chat())).status == 200
-
-
-def _memory() -> int:
-    """Bytes of this process in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 ERRORS: list[tuple[int, Any]] = [
@@ -158,9 +151,9 @@ ERRORS: list[tuple[int, Any]] = [
 
 
 @pytest.mark.parametrize(("number", "body"), ERRORS, ids=[str(number) for number, _ in ERRORS])
-@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+@EACH_FORM
 async def test_u44_a_credential_in_an_error_is_redacted(serve: Serve, up: FaultUpstream, number: int, body: Any, stream: bool) -> None:
-    up.on(PATH, canned(json.dumps(body).encode() if not isinstance(body, str) else body.encode(), number))
+    up.on(CHAT_PATH, canned(json.dumps(body).encode() if not isinstance(body, str) else body.encode(), number))
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=stream))
     assert answer.status >= 400
@@ -170,7 +163,7 @@ async def test_u44_a_credential_in_an_error_is_redacted(serve: Serve, up: FaultU
 
 
 async def test_u44_a_secret_header_in_an_error_is_redacted(serve: Serve, up: FaultUpstream) -> None:
-    up.on(PATH, status(400, f"unknown token {CANARY}", code="bad_token"))
+    up.on(CHAT_PATH, status(400, f"unknown token {CANARY}", code="bad_token"))
     gate = await serve((up, "mock"), first={"api_key": "${UNSET:-another-credential}", "headers": {"x-proxy-token": "${CANARY}"}})
     answer = await gate.ask(chat())
     assert answer.error["message"] == "unknown token ***"
@@ -187,7 +180,7 @@ async def test_u44_a_credential_in_an_error_event_is_redacted(serve: Serve, up: 
         await exchange.event(error)
         await exchange.chunk(b"")
 
-    up.on(PATH, script)
+    up.on(CHAT_PATH, script)
     gate = await serve((up, "mock"))
     answer = await gate.ask(chat(stream=True))
     assert answer.failure["message"].endswith("lost ***")

@@ -1,4 +1,4 @@
-"""Certificates for fault upstreams: a good one, and every way in which one can be wrong."""
+"""Certificates for fault upstreams: a valid one, and one for each TLS fault."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 TlsFault = Literal["good", "expired", "wrong_host", "self_signed", "tls10", "stall"]
-"""`stall` accepts and never says a word; `tls10` has a good certificate but speaks nothing later than TLS 1.0."""
+"""`stall` accepts connections and sends nothing. `tls10` has a valid certificate but supports only TLS 1.0."""
 
 TLS_FAULTS: tuple[TlsFault, ...] = ("expired", "wrong_host", "self_signed", "tls10", "stall")
 
 
 class Certificates:
-    """One authority, its PEM file (`ca`, for clients to trust) and server contexts by fault. Good for 127.0.0.1 and localhost."""
+    """A certificate authority, its PEM file (`ca`) and a server context for each fault, for 127.0.0.1 and localhost."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -29,7 +29,7 @@ class Certificates:
         self.authority.cert_pem.write_to_path(str(self.ca))
 
     def server_context(self, fault: TlsFault = "good") -> ssl.SSLContext:
-        """What the server side presents."""
+        """Return the TLS context of a server with this fault."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if fault == "self_signed":
             path = self.directory / "self-signed.pem"
@@ -45,7 +45,7 @@ class Certificates:
         issued.configure_cert(context)
         if fault == "tls10":
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # an old version is the point here
+                warnings.simplefilter("ignore", DeprecationWarning)  # the test needs the deprecated version
                 context.minimum_version = ssl.TLSVersion.TLSv1
                 context.maximum_version = ssl.TLSVersion.TLSv1
             context.set_ciphers("ALL:@SECLEVEL=0")
@@ -53,7 +53,7 @@ class Certificates:
 
 
 def _self_signed() -> bytes:
-    """Key and certificate of a server that vouches for itself."""
+    """Return the key and the self-signed certificate of a server."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

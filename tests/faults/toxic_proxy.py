@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that spoils what passes through it: late, in pieces, cut, or carried out and never answered."""
+"""A TCP proxy on loopback that delays, splits, holds back or resets traffic, or drops replies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import struct
 
 
 class ToxicProxy:
-    """In front of a TCP port or a unix socket. Its settings hold for what passes from now on."""
+    """A proxy in front of a TCP port or a unix socket. A changed setting applies to traffic from then on."""
 
     def __init__(self, target: int | str, *, seed: int = 1, tls: ssl.SSLContext | None = None) -> None:
-        """`target` is a port on 127.0.0.1 or the path of a unix socket; with `tls` those who connect speak TLS to us."""
+        """`target` is a port on 127.0.0.1 or the path of a unix socket. With `tls` the proxy terminates TLS."""
         self._target = target
         self._tls = tls
         self._draw = random.Random(seed)
@@ -23,13 +23,13 @@ class ToxicProxy:
         self._open: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.latency = 0.0
-        """Seconds that each piece is late, both ways."""
+        """Delay of each piece in seconds, in both directions."""
         self.jitter = 0.0
-        """Up to so many seconds more, at random."""
+        """Maximum additional random delay in seconds."""
         self.slice = 0
-        """Longest piece that is passed on at once; 0 is any."""
+        """Maximum size of a forwarded piece in bytes. 0 means no maximum."""
         self.drop_replies = False
-        """What the target answers is thrown away, after it was carried out, and the connection ends."""
+        """Whether replies are discarded and the connection closed, after the target has executed the request."""
         self._passable = asyncio.Event()
         self._passable.set()
         self.connections = 0
@@ -47,18 +47,18 @@ class ToxicProxy:
         await asyncio.gather(*self._serving, return_exceptions=True)
 
     def part(self, parted: bool) -> None:
-        """A partition: nothing passes while it lasts, and nothing says so."""
+        """Start or end a network partition: no bytes pass, and connections stay open."""
         if parted:
             self._passable.clear()
         else:
             self._passable.set()
 
     def reset(self) -> None:
-        """RST on every connection that is open."""
+        """Reset every open connection."""
         for writer in list(self._open):
-            one = writer.get_extra_info("socket")
+            sock = writer.get_extra_info("socket")
             with contextlib.suppress(OSError):
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,26 +67,26 @@ class ToxicProxy:
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
         self.connections += 1
-        ours: list[asyncio.StreamWriter] = [writer]
+        connections: list[asyncio.StreamWriter] = [writer]
         pumps: list[asyncio.Task[None]] = []
         try:
             if isinstance(self._target, str):
                 answers, there = await asyncio.open_unix_connection(self._target)
             else:
                 answers, there = await asyncio.open_connection("127.0.0.1", self._target)
-            ours.append(there)
+            connections.append(there)
             self._open.add(writer)
             pumps = [asyncio.create_task(self._pump(reader, there)), asyncio.create_task(self._pump(answers, writer, replies=True))]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         except (OSError, asyncio.CancelledError):
-            pass  # the end of the proxy is the end of the connection
+            pass  # a proxy that stops closes its connections
         finally:
             self._open.discard(writer)
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            for one in ours:
-                one.transport.abort()
+            for connection in connections:
+                connection.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool = False) -> None:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A scripted upstream: an OpenAI-like server that misbehaves on demand and keeps its own books.
+"""A scripted upstream: an OpenAI-compatible server that misbehaves on demand and records its traffic in a ledger.
 
     async with FaultUpstream() as up:
         up.base_url                                   # http://127.0.0.1:PORT/v1
@@ -8,13 +8,13 @@
         ...
         up.requests[0].json["model"], up.ledger.open, up.requests[0].tokens
 
-What is not scripted is answered as OpenAI would: see chat_script.py (`#chunks=40#` and `#delay=20ms#` in the request's text set
-the number of chunks and their pace). A request whose `model` is the name of a behaviour (behaviours.py) gets that one, so that
-a server in another process can be driven too:
+Requests without a script are answered like OpenAI, see chat_script.py (`#chunks=40#` and `#delay=20ms#` in the text of the
+request set the number of chunks and their pace). A request whose `model` is the name of a behaviour (behaviours.py) gets
+that behaviour, which also works for a server in another process:
 
-    python -m tests.faults.upstream_server --port 0    # prints its base URL; GET /ledger tells its books as JSON
+    python -m tests.faults.upstream_server --port 0    # prints its base URL; GET /ledger returns the ledger as JSON
 
-The books are the oracle: what a request cost is what this server sent, not what the gateway says.
+The ledger is the reference: a request used the tokens that this server sent, whatever the gateway reports.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from typing import Any
 from tests.faults.behaviours import BEHAVIOURS, canned, drip, play, status
 from tests.faults.chat_script import answer_as_openai
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
-from tests.faults.upstream_wire import FIN, HANG, RST, Exchange, Gone, Ledger, Link, Request, Script, Wire
+from tests.faults.upstream_wire import FIN, HANG, RST, ConnectionGoneError, Exchange, Ledger, Link, Request, Script, Wire
 
 __all__ = [
-    "BEHAVIOURS", "FIN", "HANG", "RST", "Exchange", "FaultUpstream", "Gone", "Ledger", "Link", "Request", "Script",
+    "BEHAVIOURS", "FIN", "HANG", "RST", "ConnectionGoneError", "Exchange", "FaultUpstream", "Ledger", "Link", "Request", "Script",
     "canned", "drip", "play", "status",
 ]  # fmt: skip
 
@@ -45,9 +45,9 @@ Match = str | Callable[[Request], bool]
 
 
 class FaultUpstream:
-    """One server. Defaults for unscripted chats: `chunks`, `delay` (seconds between events), `usage` (report it at all).
+    """One server. Defaults of unscripted chats: `chunks`, `delay` (seconds between events), `usage` (whether it is sent).
 
-    `tls` picks a certificate fault (tests.faults.tls) and needs `certificates`; `unix` listens on a socket path instead of a port.
+    `tls` selects a certificate fault (tests.faults.tls) and needs `certificates`. `unix` is a socket path used instead of a port.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FaultUpstream:
         self.ledger = Ledger()
         self.wires: set[Wire] = set()
         self.failures: list[Exception] = []
-        """Errors inside scripts: a test that ends with one raises it."""
+        """Exceptions raised by scripts. The first one is raised at the end of the test."""
         self.chunks = 5
         self.delay = 0.0
         self.usage = True
@@ -75,42 +75,42 @@ class FaultUpstream:
 
     @property
     def origin(self) -> str:
-        """Scheme and authority."""
+        """Return scheme and authority."""
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     @property
     def base_url(self) -> str:
-        """What an OpenAI client or a target's `base_url` takes."""
+        """Return the base URL for an OpenAI client or for `base_url` of a provider."""
         return f"{self.origin}/v1"
 
     @property
     def requests(self) -> list[Request]:
-        """All requests so far, in order of arrival."""
+        """Return all requests so far, in order of arrival."""
         return self.ledger.requests
 
     def on(self, match: Match, script: Script, early: bool = False) -> None:
-        """Answer requests whose path equals `match` (or for which it is true) by `script`; the latest rule that matches wins.
+        """Answer requests by `script` if their path equals `match` or `match` returns True. The latest matching rule wins.
 
-        `early` runs the script as soon as the head is here and never reads the body (a predicate then sees an empty one).
+        With `early` the script runs as soon as the head has arrived, and the body is not read (a predicate sees an empty body).
         """
         self._rules.insert(0, (match, script, early, False))
 
     def once(self, script: Script, match: Match = lambda request: True) -> None:
-        """Answer the next request that matches by `script`, before all other rules; several are used in the order given."""
+        """Answer the next matching request by `script`, before all other rules. Several are used in the order of their calls."""
         position = sum(rule[3] for rule in self._rules)
         self._rules.insert(position, (match, script, False, True))
 
     def reset(self) -> None:
-        """Forget all rules and books; connections stay."""
+        """Delete all rules and recorded requests. Connections stay open."""
         self._rules.clear()
         self.ledger.requests.clear()
 
     def match_early(self, request: Request) -> Script | None:
-        """The script for a request whose body is not to be read."""
+        """Return the script for a request whose body is not read. Return None if there is none."""
         return next((script for match, script, early, _ in self._rules if early and _matches(match, request)), None)
 
     def match(self, request: Request) -> Script:
-        """The script for a request."""
+        """Return the script for a request."""
         for rule in self._rules:
             match, script, early, once = rule
             if not early and _matches(match, request):
@@ -122,7 +122,7 @@ class FaultUpstream:
         return BEHAVIOURS.get(request.model or "", answer_as_openai)
 
     async def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         loop = asyncio.get_running_loop()
         context = None
         if self.tls is not None and self.tls != "stall":
@@ -135,7 +135,7 @@ class FaultUpstream:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Stop listening and drop every connection."""
+        """Stop listening and abort all connections."""
         if self._server is not None:
             self._server.close()
         for wire in list(self.wires):
@@ -151,10 +151,10 @@ class FaultUpstream:
             raise self.failures[0]
 
     async def wait_for(self, condition: Callable[[FaultUpstream], bool], seconds: float = 10.0) -> None:
-        """Until `condition(self)` holds; AssertionError if it never does."""
+        """Wait until `condition(self)` holds. Fails after `seconds`."""
         end = asyncio.get_running_loop().time() + seconds
         while not condition(self):
-            assert asyncio.get_running_loop().time() < end, f"not within {seconds} s: {self.ledger.as_json()}"
+            assert asyncio.get_running_loop().time() < end, f"the condition did not hold within {seconds} s: {self.ledger.as_json()}"
             await asyncio.sleep(0.002)
 
 
@@ -163,28 +163,40 @@ def _matches(match: Match, request: Request) -> bool:
 
 
 def closed_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
+def closed_base_url() -> str:
+    """Return the base URL of a port without a listener."""
+    return f"http://127.0.0.1:{closed_port()}/v1"
+
+
+@contextmanager
+def unreachable_base_url() -> Iterator[str]:
+    """Yield the base URL of a port on which connections are neither refused nor accepted."""
+    with full_backlog() as port:
+        yield f"http://127.0.0.1:{port}/v1"
+
+
 @contextmanager
 def full_backlog() -> Iterator[int]:
-    """The port of a listener whose backlog is full: no connection is refused, none comes about."""
+    """Yield the port of a listener with a full backlog, which neither refuses nor accepts connections."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        crowd = [socket.socket() for _ in range(4)]
-        for one in crowd:
-            one.setblocking(False)
-            one.connect_ex(listener.getsockname())
+        clients = [socket.socket() for _ in range(4)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
         time.sleep(0.05)
         try:
             yield listener.getsockname()[1]
         finally:
-            for one in crowd:
-                one.close()
+            for client in clients:
+                client.close()
 
 
 async def _serve(options: argparse.Namespace, directory: Path) -> None:
@@ -198,8 +210,8 @@ async def _serve(options: argparse.Namespace, directory: Path) -> None:
 
 
 def main() -> None:
-    """Serve until killed."""
-    parser = argparse.ArgumentParser(description="A scripted upstream", epilog="models: " + ", ".join(BEHAVIOURS))
+    """Serve until the process is killed."""
+    parser = argparse.ArgumentParser(description="Run a scripted upstream.", epilog="models: " + ", ".join(BEHAVIOURS))
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--chunks", type=int, default=5)
     parser.add_argument("--delay", type=float, default=0.0, help="milliseconds between events")

@@ -1,4 +1,4 @@
-"""The fault upstream's side of the wire: connections, requests, the books, and what a script may do to an exchange."""
+"""Connections, requests and ledger of the fault upstream, and the operations of its scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.faults.upstream_server import FaultUpstream
 
 Script = Callable[["Exchange"], Awaitable[None]]
-"""What happens to one request, head and body already read (unless it was registered as `early`)."""
+"""Answers one request, whose head and body have been read (only the head if the script is `early`)."""
 
 
 class Step:
@@ -28,15 +28,15 @@ class Step:
 
 
 FIN: Final = Step("FIN")
-"""Close the connection in good order."""
+"""Close the connection with a FIN."""
 RST: Final = Step("RST")
-"""Reset the connection: unread bytes on both sides are lost."""
+"""Reset the connection with an RST. Unread bytes of both sides are lost."""
 HANG: Final = Step("HANG")
-"""Do nothing until the peer is gone."""
+"""Send nothing until the peer disconnects."""
 
 
-class Gone(Exception):
-    """The peer left, or the script closed the connection."""
+class ConnectionGoneError(Exception):
+    """The peer disconnected, or the script closed the connection."""
 
 
 @dataclass
@@ -47,74 +47,74 @@ class Link:
     opened: float
     closed: float | None = None
     closed_by: str | None = None
-    """`peer` or `script`."""
+    """The side that closed the connection: `peer` or `script`."""
     requests: int = 0
 
 
 @dataclass
 class Request:
-    """One request as it arrived, and what was sent for it."""
+    """One request, and what was sent in response."""
 
     method: str
     path: str
     headers: list[tuple[str, str]]
-    """Lower-case names, in wire order."""
+    """Headers with lower-case names, in their order of arrival."""
     head: bytes
     link: Link
     at: float
     body: bytes = b""
     events: int = 0
-    """SSE events handed to the socket."""
+    """SSE events written to the socket."""
     tokens: int = 0
-    """Completion tokens handed to the socket (one per content chunk)."""
+    """Completion tokens written to the socket, one for each content chunk."""
     prompt_tokens: int = 0
     sent: int = 0
-    """Bytes handed to the socket."""
+    """Bytes written to the socket."""
     finished: bool = False
-    """The script ran to its end."""
+    """Whether the script has completed."""
     left: float | None = None
-    """When the peer was seen to be gone, if that came before the end."""
+    """Time at which the peer disconnected before the script had completed."""
 
     def header(self, name: str) -> str | None:
-        """The first value of a header."""
+        """Return the first value of a header."""
         return next((value for key, value in self.headers if key == name), None)
 
     @property
     def json(self) -> Any:
-        """The decoded body."""
+        """Return the decoded body."""
         return json.loads(self.body)
 
     @property
     def model(self) -> str | None:
-        """The body's `model`, if it is an object that has one."""
-        found = re.search(rb'"model"\s*:\s*"([^"]*)"', self.body)
-        return found[1].decode() if found else None
+        """Return `model` of the body. Return None if there is none."""
+        match = re.search(rb'"model"\s*:\s*"([^"]*)"', self.body)
+        return match[1].decode() if match else None
 
 
 @dataclass
 class Ledger:
-    """The server's books: every connection, every request."""
+    """All connections and requests of a server."""
 
     links: list[Link] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
 
     @property
     def open(self) -> int:
-        """Connections open now."""
+        """Return the number of open connections."""
         return sum(link.closed is None for link in self.links)
 
     @property
     def accepted(self) -> int:
-        """Connections ever accepted."""
+        """Return the number of accepted connections."""
         return len(self.links)
 
     @property
     def tokens(self) -> int:
-        """Completion tokens sent over all requests."""
+        """Return the completion tokens sent for all requests."""
         return sum(request.tokens for request in self.requests)
 
     def as_json(self) -> dict[str, Any]:
-        """The books for another process."""
+        """Return the ledger for another process."""
         return {
             "accepted": self.accepted,
             "open": self.open,
@@ -136,7 +136,7 @@ class Ledger:
 
 
 class Exchange:
-    """One request being answered: what scripts write with. Every method raises Gone when the peer has left."""
+    """One request in progress: the operations of a script. Every method raises ConnectionGoneError after the peer has disconnected."""
 
     def __init__(self, server: FaultUpstream, wire: Wire, request: Request) -> None:
         self.server = server
@@ -145,53 +145,53 @@ class Exchange:
         self._wire = wire
 
     async def send(self, data: bytes) -> None:
-        """Write, and wait until the socket takes more: a slow reader blocks the script."""
+        """Write, then wait until the socket accepts more, so that a slow reader blocks the script."""
         await self._wire.send(data)
         self.request.sent += len(data)
 
     async def sleep(self, seconds: float) -> None:
-        """Pause; ends at once when the peer leaves."""
+        """Sleep. A disconnect of the peer ends the sleep."""
         await asyncio.sleep(seconds)
 
     async def hang(self) -> None:
-        """Do nothing until the peer is gone."""
+        """Send nothing until the peer disconnects."""
         await asyncio.Event().wait()
 
     async def read_for(self, seconds: float) -> int:
-        """In an `early` script: read what the peer still sends, for a while. How many bytes came in all."""
+        """Read from the peer for a while, in an `early` script. Return the number of bytes received so far."""
         return await self._wire.read_for(seconds)
 
     def fin(self) -> None:
-        """Close in good order, after what was written."""
+        """Close the connection with a FIN after the written bytes."""
         self._wire.close()
-        raise Gone
+        raise ConnectionGoneError
 
-    def hold_little(self) -> None:
-        """Have the kernel keep next to nothing of what is sent: what is sent has then arrived."""
-        self._wire.hold_little()
+    def shrink_send_buffer(self) -> None:
+        """Give the kernel a small send buffer, so that written bytes have almost all arrived."""
+        self._wire.shrink_send_buffer()
 
     def rst(self) -> None:
-        """Reset the connection now."""
+        """Reset the connection with an RST now."""
         self._wire.reset()
-        raise Gone
+        raise ConnectionGoneError
 
     async def start_stream(self, content_type: str = "text/event-stream") -> None:
-        """The head of a chunked answer."""
+        """Send the head of a chunked answer."""
         await self.send(f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n".encode())
 
     async def chunk(self, data: bytes) -> None:
-        """One chunk of a chunked answer; an empty one ends it."""
+        """Send one chunk of a chunked answer. An empty chunk ends the answer."""
         await self.send(b"%x\r\n%s\r\n" % (len(data), data))
 
     async def event(self, data: bytes | dict[str, Any], tokens: int = 0) -> None:
-        """One SSE event in a chunk of its own, counted in the ledger."""
+        """Send one SSE event in its own chunk and count it in the ledger."""
         await self.chunk(b"data: " + (data if isinstance(data, bytes) else json.dumps(data).encode()) + b"\n\n")
         self.request.events += 1
         self.request.tokens += tokens
 
 
 class Wire(asyncio.Protocol):
-    """The server's side of one connection: reads requests, runs their scripts one after another."""
+    """Server side of one connection: reads requests and runs their scripts one after another."""
 
     def __init__(self, server: FaultUpstream) -> None:
         self._server = server
@@ -216,11 +216,11 @@ class Wire(asyncio.Protocol):
         self._more.set()
 
     def eof_received(self) -> bool:
-        self._leave("peer")
+        self._record_close("peer")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave("peer")
+        self._record_close("peer")
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -230,7 +230,7 @@ class Wire(asyncio.Protocol):
 
     async def send(self, data: bytes) -> None:
         if self.link.closed is not None:
-            raise Gone
+            raise ConnectionGoneError
         self._transport.write(data)
         await self._writable.wait()
 
@@ -240,31 +240,31 @@ class Wire(asyncio.Protocol):
         return len(self._buffer)
 
     def close(self) -> None:
-        self._leave("script")
+        self._record_close("script")
         self._transport.close()
 
     def reset(self) -> None:
-        self._leave("script")
+        self._record_close("script")
         sock = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
-    def hold_little(self) -> None:
+    def shrink_send_buffer(self) -> None:
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
 
-    def _leave(self, who: str) -> None:
+    def _record_close(self, closed_by: str) -> None:
         if self.link.closed is not None:
             return
         self.link.closed = time.monotonic()
-        self.link.closed_by = who
+        self.link.closed_by = closed_by
         self._server.wires.discard(self)
-        if self.request is not None and not self.request.finished and who == "peer":
+        if self.request is not None and not self.request.finished and closed_by == "peer":
             self.request.left = self.link.closed
-        if who == "peer" and self._task is not None:
+        if closed_by == "peer" and self._task is not None:
             self._task.cancel()
 
     async def stop(self) -> None:
-        """The server goes: end the script, close the socket."""
+        """Cancel the script and close the connection when the server stops."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -274,8 +274,8 @@ class Wire(asyncio.Protocol):
         try:
             while self.link.closed is None:
                 await self._answer_next()
-        except (Gone, asyncio.CancelledError):
-            pass  # the connection is over: nobody is left to tell
+        except (ConnectionGoneError, asyncio.CancelledError):
+            pass  # the connection is closed
         except Exception as error:
             self._server.failures.append(error)
             self._transport.abort()

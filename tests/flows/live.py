@@ -1,4 +1,4 @@
-"""The whole gateway inside a test's event loop: real sockets on loopback, a configuration text, its log as records."""
+"""The whole gateway inside the event loop of a test: real sockets on loopback and its log as records."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gateway.upstream.resolver import Resolver
 
 
 class Live:
-    """A gateway that serves; `url` for callers, `admin_url` for operators."""
+    """A serving gateway: `url` is the caller listener, `admin_url` the admin listener."""
 
     def __init__(self, gateway: Gateway, url: str, admin_url: str, log: Path) -> None:
         self.gateway = gateway
@@ -40,37 +40,37 @@ class Live:
 
     @property
     def base_url(self) -> str:
-        """What an OpenAI client takes as its base URL."""
+        """Return the base URL for an OpenAI client."""
         return self.url + "/v1"
 
     @property
     def port(self) -> int:
-        """The callers' port."""
+        """Return the port of the caller listener."""
         return int(self.url.rsplit(":", 1)[1])
 
     def lines(self) -> list[dict[str, Any]]:
-        """Every log line so far."""
-        whole, _, _ = self._log.read_text().rpartition("\n")  # the last line may be half written: a thread does that
-        return [json.loads(line) for line in whole.splitlines()]
+        """Return all log lines so far."""
+        complete, _, _ = self._log.read_text().rpartition("\n")  # a thread may have written half of the last line
+        return [json.loads(line) for line in complete.splitlines()]
 
     async def records(self, count: int, within: float = 10.0) -> list[dict[str, Any]]:
-        """The records of calls, once there are `count`; also proves that no more came meanwhile."""
+        """Return the log records once there are `count`. Fails if more appear."""
         await eventually(lambda: len(self.lines()) >= count and self.gateway.metrics.in_flight == 0, within)
         await asyncio.sleep(0.15)
-        found = self.lines()
-        assert len(found) == count, found
-        return found
+        lines = self.lines()
+        assert len(lines) == count, lines
+        return lines
 
     def count(self, name: str, *labels: str) -> int:
-        """The sum of a counter's series whose labels include all of `labels`."""
+        """Return the sum of a counter's series whose labels include all of `labels`."""
         return sum(count for values, count in self.gateway.metrics.counts[name].items() if set(labels) <= set(values))
 
 
-async def eventually(true: Callable[[], bool], within: float = 10.0) -> None:
-    """Wait until `true()`; AssertionError when it does not come."""
+async def eventually(condition: Callable[[], bool], within: float = 10.0) -> None:
+    """Wait until the condition holds. Fails after `within` seconds."""
     deadline = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition did not hold within {within} s"
         await asyncio.sleep(0.01)
 
 
@@ -83,7 +83,7 @@ async def live(
     watch: bool = False,
     resolver: Resolver | None = None,
 ) -> AsyncIterator[Live]:
-    """Serve the configuration `yaml` for the length of the block; `watch` its file, too."""
+    """Serve the configuration `yaml` within the block. With `watch`, reload the file when it changes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gateway.yaml"
         path.write_text(yaml)
@@ -94,25 +94,32 @@ async def live(
         descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         reports: list[str] = []
         gateway = Gateway(config, CallLog(descriptor, human=False), reports.append, deadlines=deadlines, resolver=resolver)
-        health, reloader = Readiness(), Reloader(gateway, source, loaded)
+        readiness, reloader = Readiness(), Reloader(gateway, source, loaded)
         listeners = [bind(Address("127.0.0.1", 0)), bind(Address("127.0.0.1", 0))]
-        app, heads = build_app(gateway), lambda: gateway.config.callers.headers
-        callers = make_server(app, tls=config.tls, grace=2, head_timeout_s=heads, on_reject=gateway.count_edge_refusal)
-        servers = [callers, make_server(build_admin(gateway, health, reloader), grace=1)]
+        app, head_timeout_s = build_app(gateway), lambda: gateway.config.callers.headers
+        callers = make_server(
+            app,
+            tls=config.tls,
+            grace=2,
+            head_timeout_s=head_timeout_s,
+            on_reject=gateway.count_edge_refusal,
+            guard=gateway.page_guard,
+        )
+        servers = [callers, make_server(build_admin(gateway, readiness, reloader), grace=1)]
         await gateway.start()
-        tasks = [asyncio.create_task(one.serve([listener])) for one, listener in zip(servers, listeners, strict=True)]
-        await eventually(lambda: all(one.started for one in servers))
-        health.serving = True
-        found = Live(gateway, url_of(listeners[0], tls=config.tls is not None), url_of(listeners[1]), log)
-        found.reports, found.reloader, found.path = reports, reloader, path
+        tasks = [asyncio.create_task(server.serve([listener])) for server, listener in zip(servers, listeners, strict=True)]
+        await eventually(lambda: all(server.started for server in servers))
+        readiness.serving = True
+        running = Live(gateway, url_of(listeners[0], tls=config.tls is not None), url_of(listeners[1]), log)
+        running.reports, running.reloader, running.path = reports, reloader, path
         watching = asyncio.create_task(reloader.watch()) if watch else None
         try:
-            yield found
+            yield running
         finally:
             if watching is not None:
                 watching.cancel()
-            for one in servers:
-                one.should_exit = True
+            for server in servers:
+                server.should_exit = True
             await asyncio.gather(*tasks)
             await gateway.stop()
             os.close(descriptor)

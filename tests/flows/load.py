@@ -1,4 +1,4 @@
-"""Callers by the hundred on raw sockets: calls at a steady rate and streams that stay open, every byte of their answers judged."""
+"""Load from raw sockets: calls at a steady rate and long streams, with every response checked byte by byte."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.faults.client import Answer, FaultClient
 from tests.flows.conftest import chat
 
 CALLERS = 60
-"""Who share the rate: enough of them that a slow moment does not lower it."""
+"""Callers that share the rate: enough that one slow call does not lower it."""
 
 
 class Load:
-    """What was asked and what went wrong. `port` is where to call; `rate` calls a second and `streams` of `chunks` pieces at a time."""
+    """Send `rate` calls a second, and `streams` streams of `chunks` chunks at a time. Count the results and the faults."""
 
     def __init__(self, port: int, *, rate: float, streams: int, chunks: int, pace: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._port = port
@@ -27,28 +27,28 @@ class Load:
         self._pace = pace
         self._headers = headers
         self.calls = 0
-        self.whole_streams = 0
+        self.complete_streams = 0
         self.open_streams = 0
         self.faults: Counter[str] = Counter()
-        self._over = False
+        self._stopped = False
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Call for the length of the block; returns once every call and stream has ended."""
+        """Send load within the block. Return once every call and stream has ended."""
         tasks = [asyncio.create_task(self._call_steadily(number)) for number in range(CALLERS)]
-        tasks += [asyncio.create_task(self._stream_on()) for _ in range(self._streams)]
+        tasks += [asyncio.create_task(self._stream_steadily()) for _ in range(self._streams)]
         try:
             yield
         finally:
-            self._over = True
+            self._stopped = True
             await asyncio.gather(*tasks)
 
     async def _call_steadily(self, number: int) -> None:
-        """One caller that keeps its connection for as long as it is let."""
+        """Send calls on one connection for as long as the gateway keeps it open."""
         pause = CALLERS / self._rate
         due = time.monotonic() + pause * number / CALLERS
         client: FaultClient | None = None
-        while not self._over:
+        while not self._stopped:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             due = max(due + pause, time.monotonic() - pause)
             try:
@@ -57,28 +57,28 @@ class Load:
                 answer = await client.answer(60)
             except (OSError, AssertionError, TimeoutError) as error:
                 self.faults[f"call: {type(error).__name__}: {error}"[:200]] += 1
-                client = _leave(client)
+                client = _close(client)
                 continue
             self.calls += 1
             if answer.status != 200 or not answer.complete:
                 self.faults[f"call: {answer.status} {answer.body[:150]!r}"] += 1
             if answer.header("connection") == "close":
-                client = _leave(client)
-        _leave(client)
+                client = _close(client)
+        _close(client)
 
-    async def _stream_on(self) -> None:
-        """One stream after another."""
-        while not self._over:
+    async def _stream_steadily(self) -> None:
+        """Read one stream after another."""
+        while not self._stopped:
             try:
                 answer = await self._stream()
             except (OSError, AssertionError, TimeoutError) as error:
                 self.faults[f"stream: {type(error).__name__}: {error}"[:200]] += 1
                 continue
-            fault = self._judge(answer)
+            fault = self._fault_in(answer)
             if fault:
                 self.faults[f"stream: {fault}"[:200]] += 1
             else:
-                self.whole_streams += 1
+                self.complete_streams += 1
 
     async def _stream(self) -> Answer:
         async with await FaultClient.connect(self._port) as client:
@@ -91,8 +91,8 @@ class Load:
             finally:
                 self.open_streams -= 1
 
-    def _judge(self, answer: Answer) -> str:
-        """What is wrong with a stream: every piece in its order, and its end."""
+    def _fault_in(self, answer: Answer) -> str:
+        """Return what is wrong with a stream, or an empty string if all its chunks came in order."""
         if answer.status != 200 or not answer.complete:
             return f"{answer.status} {answer.body[-150:]!r}"
         if answer.events[-1] != b"[DONE]":
@@ -100,7 +100,7 @@ class Load:
         return "" if answer.text == "".join(f"w{number} " for number in range(self._chunks)) else answer.text[-100:]
 
 
-def _leave(client: FaultClient | None) -> FaultClient | None:
+def _close(client: FaultClient | None) -> FaultClient | None:
     if client is not None:
         client.fin()
     return None

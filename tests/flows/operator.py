@@ -1,4 +1,4 @@
-"""An operator: the admin key of a gateway, and what is done with it."""
+"""Keys and their hashes, and an operator who manages keys through the admin listener."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 
-from tests.flows.conftest import chat
+from tests.flows.conftest import post_chat
 from tests.flows.live import Live
 
 ADMIN, FIRST = "lg-admin-0123456789abcdef", "lg-first-0123456789abcdef"
 
 
 def digest(token: str) -> str:
-    """Its hash, as the file has it."""
+    """Return the hash of a key as it is written in the configuration."""
     return "sha256:" + hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -29,28 +29,27 @@ KEYED = f'admin: {{ key_hash: "{digest(ADMIN)}" }}\n'
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header that carries a key."""
+    """Return the header that sends a key."""
     return {"authorization": f"Bearer {token}"}
 
 
 class Operator:
-    """Who has the admin key of a gateway."""
+    """A client of /admin/keys with the admin key."""
 
     def __init__(self, client: httpx.AsyncClient, gateway: Live) -> None:
         self._client = client
         self._gateway = gateway
 
     async def ask(self, method: str, path: str = "", body: Any = None) -> httpx.Response:
-        """One request to /admin/keys."""
+        """Send one request to /admin/keys."""
         return await self._client.request(method, f"{self._gateway.admin_url}/admin/keys{path}", json=body, headers=bearer(ADMIN))
 
     async def make(self, name: str, **entry: Any) -> str:
-        """A new key."""
+        """Create a key and return its token."""
         answer = await self.ask("POST", "", {"name": name, **entry})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["key"])
 
     async def call(self, token: str, model: str = "m", **more: Any) -> httpx.Response:
-        """A chat call."""
-        body = chat(model, **more)
-        return await self._client.post(self._gateway.base_url + "/chat/completions", json=body, headers=bearer(token))
+        """Send a chat call with a key."""
+        return await post_chat(self._client, self._gateway, model, headers=bearer(token), **more)

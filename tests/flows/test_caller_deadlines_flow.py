@@ -1,4 +1,4 @@
-"""C7 to C9: callers who send nothing, or so slowly that it amounts to that; and slow ones who are served all the same."""
+"""C7 to C9: deadlines for request heads and bodies that stall or trickle in, and slow uploads that are served."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BODIES = "callers: { body: 600ms }\n"
 SOCKETS = 200
 
 
-async def test_c7_heads_that_trickle_in_are_ended_with_a_408_and_hold_up_nobody(up: FaultUpstream) -> None:
+async def test_c7_slow_request_heads_get_408_without_delaying_other_callers(up: FaultUpstream) -> None:
     async with serving(up, HEADS) as gateway:
         head = request_head(10)
 
@@ -31,15 +31,15 @@ async def test_c7_heads_that_trickle_in_are_ended_with_a_408_and_hold_up_nobody(
 
         tasks = [asyncio.create_task(trickle()) for _ in range(SOCKETS)]
         statuses = [(await ask(gateway.port, chat())).status for _ in range(10)]
-        found = await asyncio.gather(*tasks)
+        results = await asyncio.gather(*tasks)
     assert statuses == [200] * 10
-    said = {(answer.status, answer.error["code"], answer.header("connection")) for answer, _ in found}
-    assert said == {(408, "request_timeout", "close")}
-    assert all(0.6 <= took < 20 for _, took in found)  # at most 0.75 s but for a busy machine
+    refusals = {(answer.status, answer.error["code"], answer.header("connection")) for answer, _ in results}
+    assert refusals == {(408, "request_timeout", "close")}
+    assert all(0.6 <= took < 20 for _, took in results)  # 0.75 s on an idle machine
     assert len(up.requests) == 10
 
 
-async def test_c8_connections_on_which_nothing_comes_are_closed(up: FaultUpstream) -> None:
+async def test_c8_idle_new_connections_are_closed(up: FaultUpstream) -> None:
     async with serving(up, HEADS) as gateway:
         clients = [await FaultClient.connect(gateway.port) for _ in range(SOCKETS)]
         assert (await ask(gateway.port, chat())).status == 200
@@ -50,7 +50,7 @@ async def test_c8_connections_on_which_nothing_comes_are_closed(up: FaultUpstrea
     assert max(took) < 20
 
 
-async def test_a_connection_that_was_used_may_lie_idle_and_is_timed_again_once_a_head_begins(up: FaultUpstream) -> None:
+async def test_keep_alive_connection_may_idle_but_its_next_head_has_a_deadline(up: FaultUpstream) -> None:
     async with serving(up, HEADS) as gateway, await FaultClient.connect(gateway.port) as client:
         for _ in range(2):
             await client.post(chat())
@@ -62,11 +62,11 @@ async def test_a_connection_that_was_used_may_lie_idle_and_is_timed_again_once_a
 
 
 @pytest.mark.parametrize("pause", [0.1, 60.0])
-async def test_c9_a_body_that_stalls_or_comes_a_byte_at_a_time_is_a_408(up: FaultUpstream, pause: float) -> None:
+async def test_c9_stalled_or_trickled_body_gets_408(up: FaultUpstream, pause: float) -> None:
     async with serving(up, BODIES) as gateway, await FaultClient.connect(gateway.port) as client:
-        await client.send(request_head(1000) + b"{")
-        sending = asyncio.create_task(_drip(client, pause))
         began = time.monotonic()
+        await client.send(request_head(1000) + b"{")
+        sending = asyncio.create_task(_trickle(client, pause))
         answer = await client.answer()
         took = time.monotonic() - began
         sending.cancel()
@@ -77,18 +77,18 @@ async def test_c9_a_body_that_stalls_or_comes_a_byte_at_a_time_is_a_408(up: Faul
     assert up.requests == []
 
 
-async def _drip(client: FaultClient, pause: float) -> None:
+async def _trickle(client: FaultClient, pause: float) -> None:
     while True:
         await asyncio.sleep(pause)
         await client.send(b" ")
 
 
-async def test_a_slow_upload_that_keeps_coming_is_served(up: FaultUpstream) -> None:
+async def test_slow_but_steady_upload_is_served(up: FaultUpstream) -> None:
     body = json.dumps(chat(user="x" * 40_000)).encode()
     async with serving(up, "callers: { body: 3s }\n") as gateway, await FaultClient.connect(gateway.port) as client:
         await client.send(request_head(len(body)))
         began = time.monotonic()
-        for start in range(0, len(body), 2000):  # 10 kB a second: four seconds in all
+        for start in range(0, len(body), 2000):  # 10 kB a second, so four seconds for the body
             await client.send(body[start : start + 2000])
             await asyncio.sleep(0.2)
         answer = await client.answer()

@@ -1,17 +1,17 @@
-"""The guides in docs/guides: their configurations behave as the text says, with upstreams of the tests in place of the providers."""
+"""The configurations in docs/guides behave as described. Scripted upstreams take the place of the providers."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
 import httpx
 
 from tests.faults.behaviours import status
-from tests.faults.client import chat
 from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.flows.conftest import post_chat
 from tests.flows.live import Live, eventually, live
+from tests.flows.operator import bearer, digest
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 KEY = "lg-0123456789abcdef0123456789abcdef"
@@ -24,15 +24,9 @@ def configuration(guide: str, index: int = 0) -> str:
     return re.findall(r"```yaml\n(.*?)```", (GUIDES / f"{guide}.md").read_text(), re.DOTALL)[index]
 
 
-def digest(key: str) -> str:
-    """Return a key's hash as the configuration has it."""
-    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
-
-
 async def call(client: httpx.AsyncClient, gateway: Live, model: str, max_tokens: int = 8, key: str = KEY) -> httpx.Response:
-    """Send one chat."""
-    body = chat(model=model, max_tokens=max_tokens)
-    return await client.post(gateway.base_url + "/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
+    """Send one chat call."""
+    return await post_chat(client, gateway, model, headers=bearer(key), max_tokens=max_tokens)
 
 
 async def test_fallback_guide_answers_from_the_second_target_and_skips_the_first_after_two_failures(
@@ -48,7 +42,7 @@ async def test_fallback_guide_answers_from_the_second_target_and_skips_the_first
 
 
 def team_budget(up: FaultUpstream) -> str:
-    """Return the configuration of the guide, with a key of the tests and an upstream of the tests."""
+    """Return the configuration of the guide, with the key and the upstream of the test."""
     secret = 'api_key: "${OPENAI_API_KEY}"'
     text = configuration("team-budget").replace(secret, f"{secret}, base_url: '{up.base_url}'")
     return re.sub(r'(search-app:\n    hash: )"[^"]*"', rf'\1"{digest(KEY)}"', text)

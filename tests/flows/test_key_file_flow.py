@@ -1,4 +1,4 @@
-"""Where keys made at run time are kept without a Redis, and how a gateway begins that has no other."""
+"""Run-time keys in a file, without Redis, and gateways that start without keys."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import httpx
 import msgspec
 import pytest
 
+from gateway.config.formats import Address
 from gateway.config.load import parse
-from gateway.config.types import Address
 from gateway.http.listener import bind
 from gateway.keys.file_store import FILE_NAME
 from gateway.server.startup import announce
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.conftest import chat, serving
+from tests.flows.conftest import chat, post_chat, serving
 from tests.flows.live import eventually
 from tests.flows.operator import ADMIN, FIRST, KEYED, REST, Operator, bearer
 
 
-async def test_a_gateway_may_begin_without_any_key_and_nobody_gets_in(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_gateway_without_keys_starts_and_rejects_every_call(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, KEYED + "auth: keys\n") as gateway:
         operator = Operator(client, gateway)
         for headers in ({}, bearer(FIRST), bearer(ADMIN)):
@@ -30,22 +30,22 @@ async def test_a_gateway_may_begin_without_any_key_and_nobody_gets_in(up: FaultU
         token = await operator.make("first", limits={"requests": "2/h"})
         assert [(await operator.call(token)).status_code for _ in range(3)] == [200, 200, 429]
         assert (await operator.ask("DELETE", "/first")).status_code == 200
-        assert (await client.post(gateway.base_url + "/chat/completions", json=chat())).status_code == 401  # the last one opens no door
+        assert (await post_chat(client, gateway)).status_code == 401  # revoking the last key does not open the gateway
     assert len(up.requests) == 2
 
 
-@pytest.mark.parametrize(("auth", "told"), [("auth: keys\n", True), ("", False), (REST, False)])
-def test_a_start_without_a_key_says_how_the_first_is_made(auth: str, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("auth", "is_shown"), [("auth: keys\n", True), ("", False), (REST, False)])
+def test_startup_without_keys_shows_how_to_create_the_first(auth: str, is_shown: bool, capsys: pytest.CaptureFixture[str]) -> None:
     config = parse(
         ("providers: { up: { type: vllm, base_url: 'http://x/v1' } }\nmodels:\n  m: up/mock\n" + auth + KEYED).encode(), "g.yaml"
     )
     with bind(Address("127.0.0.1", 0)) as listener, bind(Address("127.0.0.1", 0)) as admin:
         announce(config, listener, admin)
-        said = f"no keys are configured; create one: lockgate key create --name NAME --admin http://127.0.0.1:{admin.getsockname()[1]}\n"
-    assert (said in capsys.readouterr().err) is told
+        hint = f"no keys are configured; create one: lockgate key create --name NAME --admin http://127.0.0.1:{admin.getsockname()[1]}\n"
+    assert (hint in capsys.readouterr().err) is is_shown
 
 
-async def test_keys_made_without_a_redis_outlive_the_process(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
+async def test_runtime_keys_without_redis_survive_a_restart(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
     rest = REST + KEYED + f"journal: {tmp_path}/state\n"
     async with serving(up, rest) as gateway:
         operator = Operator(client, gateway)
@@ -63,55 +63,55 @@ async def test_keys_made_without_a_redis_outlive_the_process(up: FaultUpstream, 
         assert gateway.reports == []
 
 
-async def test_two_gateways_of_one_file_know_each_others_keys(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
-    """As during a restart, while the old process still answers its last calls."""
+async def test_gateways_with_one_key_file_share_runtime_keys(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
+    """As during a restart, while the old process still drains."""
     rest = REST + KEYED + f"journal: {tmp_path}\n"
-    async with serving(up, rest) as one, serving(up, rest) as other:
-        first, second = Operator(client, one), Operator(client, other)
-        made = await asyncio.gather(*(operator.make(f"{at}") for at, operator in enumerate([first, second] * 4)))
-        await eventually(lambda: len(one.gateway.runtime_keys.keys) == len(other.gateway.runtime_keys.keys) == 8)
-        assert {(await operator.call(token)).status_code for operator in (first, second) for token in made} == {200}
+    async with serving(up, rest) as one, serving(up, rest) as another:
+        first, second = Operator(client, one), Operator(client, another)
+        tokens = await asyncio.gather(*(operator.make(str(number)) for number, operator in enumerate([first, second] * 4)))
+        await eventually(lambda: len(one.gateway.runtime_keys.keys) == len(another.gateway.runtime_keys.keys) == 8)
+        assert {(await operator.call(token)).status_code for operator in (first, second) for token in tokens} == {200}
         assert (await first.ask("POST", "", {"name": "7"})).status_code == 409
         assert (await first.ask("DELETE", "/7")).status_code == 200
-        await eventually(lambda: len(other.gateway.runtime_keys.keys) == 7)
-        assert (await second.call(made[7])).status_code == 401
+        await eventually(lambda: len(another.gateway.runtime_keys.keys) == 7)
+        assert (await second.call(tokens[7])).status_code == 401
 
 
-@pytest.mark.parametrize("damage", ["a file of somebody else's", "gone", "no room for it"])
-async def test_a_file_of_keys_that_is_damaged_changes_none(
+@pytest.mark.parametrize("damage", ["invalid content", "deleted", "not writable"])
+async def test_damaged_key_file_leaves_the_loaded_keys_unchanged(
     up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path, damage: str
 ) -> None:
     async with serving(up, REST + KEYED + f"journal: {tmp_path}\n") as gateway:
         operator, file = Operator(client, gateway), tmp_path / FILE_NAME
         token = await operator.make("new")
-        if damage == "a file of somebody else's":
+        if damage == "invalid content":
             file.write_bytes(b'{"new": 5}')
             await eventually(lambda: any("has invalid content" in line for line in gateway.reports))
-        elif damage == "gone":
+        elif damage == "deleted":
             file.unlink()
         else:
             file.with_suffix(".new").mkdir()
         assert (await operator.call(token)).status_code == 200
         answer = await operator.ask("POST", "", {"name": "later"})
-        if damage == "gone":
+        if damage == "deleted":
             assert answer.status_code == 201
             assert set(msgspec.json.decode(file.read_bytes())) == {"new", "later"}
         else:
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
-            assert [one["name"] for one in (await operator.ask("GET")).json()["data"]] == ["first", "new"]
+            assert [key["name"] for key in (await operator.ask("GET")).json()["data"]] == ["first", "new"]
 
 
-async def test_without_a_journal_the_answer_says_that_a_restart_forgets(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_key_created_without_a_journal_is_reported_as_lost_on_restart(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, REST + KEYED + "journal: off\n") as gateway:
-        made = (await Operator(client, gateway).ask("POST", "", {"name": "new"})).json()
-    assert made["note"] == "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis to keep it."
+        created = (await Operator(client, gateway).ask("POST", "", {"name": "new"})).json()
+    assert created["note"] == "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis URL to keep it."
 
 
-async def test_an_open_gateway_says_that_it_asks_for_none_of_the_keys_that_were_made(
-    up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path
-) -> None:
+async def test_open_gateway_reports_that_runtime_keys_are_not_checked(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
     async with serving(up, REST + KEYED + f"journal: {tmp_path}\n") as gateway:
         await Operator(client, gateway).make("new")
     rest = f"teams: {{ search: {{}} }}\njournal: {tmp_path}\n"
     async with serving(up, KEYED + rest) as gateway:
-        assert [line.partition(": ")[2] for line in gateway.reports] == ["authentication is off although 1 run-time keys exist: set auth: keys"]
+        assert [line.partition(": ")[2] for line in gateway.reports] == [
+            "authentication is off although 1 run-time keys exist: set auth: keys"
+        ]

@@ -1,9 +1,8 @@
-"""Limits in the life of a call: who is refused, what they are told, what is given back, and what the next target gets."""
+"""Limits during a call: rejections and their headers, settlement, refunds and fallback to the next target."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from typing import Any
 
@@ -11,30 +10,31 @@ import httpx
 import pytest
 
 from tests.faults.upstream_server import FaultUpstream, closed_port
-from tests.flows.conftest import chat, one_model, serving
+from tests.flows.conftest import chat, held, one_model, post_chat, serving
 from tests.flows.live import Live, eventually, live
+from tests.flows.operator import bearer, digest
 from tests.support.redis import RedisServer
 
 TOKEN = "lg-a-0123456789abcdef"
-HASH = "sha256:" + hashlib.sha256(TOKEN.encode()).hexdigest()
+HASH = digest(TOKEN)
+PRICES = "prices: { mock: { prompt: 10, output: 100 } }"
 ENVIRON = {"UP_KEY": "sk-upstream-credential"}
 
 
 def keys(limits: str, more: str = "") -> str:
-    """A key with limits."""
+    """Return a `keys` section with one key and its limits."""
     return f"keys:\n  team: {{ hash: '{HASH}', limits: {limits}{more} }}\n"
 
 
 async def call(client: httpx.AsyncClient, gateway: Live, **more: Any) -> httpx.Response:
-    """One chat call with the key."""
-    body = chat(**more)
-    return await client.post(gateway.base_url + "/chat/completions", json=body, headers={"authorization": f"Bearer {TOKEN}"})
+    """Send one chat call with the key."""
+    return await post_chat(client, gateway, headers=bearer(TOKEN), **more)
 
 
-async def test_a_call_over_the_limit_is_429_in_openais_words(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_call_over_the_limit_gets_429_in_openai_format(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, keys("{ requests: 2/min, tokens: 100k/min }")) as gateway:
         first, second, third = [await call(client, gateway) for _ in range(3)]
-        assert [one.status_code for one in (first, second, third)] == [200, 200, 429]
+        assert [answer.status_code for answer in (first, second, third)] == [200, 200, 429]
         assert first.headers["x-ratelimit-limit-requests"] == "2"
         assert first.headers["x-ratelimit-remaining-requests"] == "1"
         assert re.fullmatch(r"1m\d(\.\d+)?s", first.headers["x-ratelimit-reset-requests"])
@@ -51,10 +51,10 @@ async def test_a_call_over_the_limit_is_429_in_openais_words(up: FaultUpstream, 
         assert gateway.count("lockgate_limit_decisions", "key", "requests", "refused", "memory") == 1
         records = await gateway.records(3)
     assert len(up.requests) == 2
-    assert [one["status"] for one in records] == [200, 200, 429]
+    assert [record["status"] for record in records] == [200, 200, 429]
 
 
-async def test_nothing_configured_says_and_counts_nothing(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_without_limits_there_are_no_rate_limit_headers(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up) as gateway:
         answer = await call(client, gateway)
         assert gateway.gateway.generation.pipeline.limits is None
@@ -62,7 +62,7 @@ async def test_nothing_configured_says_and_counts_nothing(up: FaultUpstream, cli
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_tokens_are_settled_to_what_the_provider_reports(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+async def test_reserved_tokens_are_settled_to_reported_usage(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
     async with serving(up, keys("{ tokens: 10000/h }")) as gateway:
         first = await call(client, gateway, max_tokens=5000, stream=stream)
         assert 4900 < int(first.headers["x-ratelimit-remaining-tokens"]) < 5000
@@ -73,12 +73,12 @@ async def test_tokens_are_settled_to_what_the_provider_reports(up: FaultUpstream
         assert 10000 - used - 100 - 200 < int(second.headers["x-ratelimit-remaining-tokens"]) < 10000 - used - 100
 
 
-async def test_absent_max_tokens_reserves_the_default(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_missing_max_tokens_reserves_the_default(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, "default_output_tokens: 300\n" + keys("{ output_tokens: 1000/h }")) as gateway:
         assert (await call(client, gateway)).headers["x-ratelimit-remaining-tokens"] == "700"
 
 
-async def test_a_call_that_alone_is_over_the_limit_is_told_not_to_try_again(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_call_larger_than_the_limit_must_not_be_retried(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, keys("{ tokens: 1000/min }")) as gateway:
         answer = await call(client, gateway, max_tokens=2000)
     assert answer.status_code == 429
@@ -87,7 +87,7 @@ async def test_a_call_that_alone_is_over_the_limit_is_told_not_to_try_again(up: 
     assert answer.json()["error"]["type"] == "tokens"
 
 
-async def test_a_call_that_reached_nobody_gives_everything_back(client: httpx.AsyncClient) -> None:
+async def test_call_that_reaches_no_upstream_is_refunded(client: httpx.AsyncClient) -> None:
     yaml = f"""
 providers:
   up: {{ type: openai-compatible, base_url: "http://127.0.0.1:{closed_port()}", api_key: "${{UP_KEY}}" }}
@@ -101,8 +101,8 @@ models:
         assert answer.headers["x-ratelimit-remaining-requests"] == "1"
 
 
-async def test_a_budget_that_is_used_up_is_insufficient_quota(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    priced = one_model(up, keys("{ spend: 0.01 USD/day }")).replace("api_key:", "prices: { mock: { prompt: 10, output: 100 } }, api_key:")
+async def test_exhausted_budget_is_insufficient_quota(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    priced = one_model(up, keys("{ spend: 0.01 USD/day }")).replace("api_key:", f"{PRICES}, api_key:")
     async with live(priced, environ=ENVIRON) as gateway:
         assert (await call(client, gateway, max_tokens=50)).status_code == 200
         answer = await call(client, gateway, max_tokens=95)
@@ -113,36 +113,39 @@ async def test_a_budget_that_is_used_up_is_insufficient_quota(up: FaultUpstream,
         assert answer.headers["x-should-retry"] == "false"
 
 
-async def test_a_budget_that_is_only_reserved_may_be_asked_again_soon(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    priced = one_model(up, keys("{ spend: 0.01 USD/day }")).replace("api_key:", "prices: { mock: { prompt: 10, output: 100 } }, api_key:")
+async def test_reserved_budget_allows_a_retry_soon(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    priced = one_model(up, keys("{ spend: 0.01 USD/day }")).replace("api_key:", f"{PRICES}, api_key:")
     async with live(priced, environ=ENVIRON) as gateway:
-        slow = [{"role": "user", "content": "#chunks=10# #delay=100ms#"}]
-        under_way = asyncio.create_task(call(client, gateway, max_tokens=80, stream=True, messages=slow))
+        release = asyncio.Event()
+        up.once(held(release))
+        in_flight = asyncio.create_task(call(client, gateway, max_tokens=80, stream=True))
         await eventually(lambda: len(up.requests) == 1)
         answer = await call(client, gateway, max_tokens=80)
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
         assert "reserved by calls in flight" in answer.json()["error"]["message"]
         assert "x-should-retry" not in answer.headers
         assert int(answer.headers["retry-after-ms"]) < 2000
-        assert (await under_way).status_code == 200
+        release.set()
+        assert (await in_flight).status_code == 200
         assert (await call(client, gateway, max_tokens=80)).status_code == 200
 
 
-async def test_concurrency_is_freed_when_calls_end_and_when_callers_leave(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_concurrency_is_freed_once_calls_end(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, keys("{ concurrent: 2 }")) as gateway:
         for _ in range(4):
-            found = await asyncio.gather(*(call(client, gateway) for _ in range(2)))
-            assert [one.status_code for one in found] == [200, 200]
+            answers = await asyncio.gather(*(call(client, gateway) for _ in range(2)))
+            assert [answer.status_code for answer in answers] == [200, 200]
         limiter: Any = gateway.gateway.generation.pipeline.limits.limiter  # type: ignore[union-attr]
         assert limiter._leases == {}
         assert limiter._open == {}
 
 
-async def test_who_leaves_mid_stream_is_charged_what_came_and_frees_the_place(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_disconnect_during_a_stream_is_charged_for_received_tokens_and_frees_the_slot(
+    up: FaultUpstream, client: httpx.AsyncClient
+) -> None:
     up.chunks, up.delay = 1000, 0.01
     async with serving(up, keys("{ concurrent: 1, output_tokens: 10k/h }")) as gateway:
-        headers = {"authorization": f"Bearer {TOKEN}"}
-        body = chat(stream=True, max_tokens=5000)
+        headers, body = bearer(TOKEN), chat(stream=True, max_tokens=5000)
         async with client.stream("POST", gateway.base_url + "/chat/completions", json=body, headers=headers) as answer:
             assert answer.headers["x-ratelimit-remaining-tokens"] == "5000"
             assert (await call(client, gateway)).json()["error"]["type"] == "requests"
@@ -151,27 +154,27 @@ async def test_who_leaves_mid_stream_is_charged_what_came_and_frees_the_place(up
                     break
         await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
         await eventually(lambda: len(gateway.lines()) == 2)
-        came = gateway.lines()[1]["output_tokens"]
-        assert 0 < came < 1000
+        received = gateway.lines()[1]["output_tokens"]
+        assert 0 < received < 1000
         up.chunks, up.delay = 3, 0.0
         after = await call(client, gateway, max_tokens=1000)
-        assert after.headers["x-ratelimit-remaining-tokens"] == str(10_000 - came - 1000)
+        assert after.headers["x-ratelimit-remaining-tokens"] == str(10_000 - received - 1000)
 
 
-async def test_who_leaves_before_an_answer_gives_tokens_back_and_frees_the_place(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_disconnect_before_an_answer_refunds_tokens_and_frees_the_slot(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     yaml = one_model(up, "  silent: up/silent\n" + keys("{ concurrent: 1, requests: 10/h, tokens: 10k/h }"))
     async with live(yaml, environ=ENVIRON) as gateway:
-        asking = asyncio.create_task(call(client, gateway, model="silent", max_tokens=9000))
+        waiting = asyncio.create_task(call(client, gateway, model="silent", max_tokens=9000))
         await up.wait_for(lambda up: len(up.requests) == 1)
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
         await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
         after = await call(client, gateway, max_tokens=9000)
     assert after.status_code == 200
     assert after.headers["x-ratelimit-remaining-requests"] == "8"
 
 
-async def test_models_and_users_have_limits_of_their_own(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_models_and_users_have_their_own_limits(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     yaml = one_model(up, "  other: up/other\n" + keys("{ requests: 100/h }", ", limits_per_user: { requests: 1/h }"))
     yaml = yaml.replace("m: up/mock", "m: { targets: up/mock, limits: { requests: 3/h } }")
     async with live(yaml, environ=ENVIRON) as gateway:
@@ -183,7 +186,7 @@ async def test_models_and_users_have_limits_of_their_own(up: FaultUpstream, clie
         assert (await call(client, gateway, model="other")).status_code == 200
 
 
-async def test_a_provider_over_its_limit_passes_the_call_on(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_provider_over_its_limit_falls_back_to_the_next_target(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     yaml = f"""
 providers:
   small: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", limits: {{ requests: 1/h }} }}
@@ -194,7 +197,7 @@ models:
 """
     async with live(yaml, environ=ENVIRON) as gateway:
         answers = [await call(client, gateway) for _ in range(3)]
-        assert [one.headers["x-gateway-target"] for one in answers] == ["small/mock", "big/mock", "big/mock"]
+        assert [answer.headers["x-gateway-target"] for answer in answers] == ["small/mock", "big/mock", "big/mock"]
         assert answers[2].status_code == 200
         refused = await call(client, gateway, model="alone")
     assert refused.status_code == 429
@@ -203,37 +206,33 @@ models:
     assert len(up.requests) == 3
 
 
-async def test_limits_are_shared_through_redis_and_degrade_as_declared(
-    up: FaultUpstream, client: httpx.AsyncClient, tmp_path_factory: pytest.TempPathFactory
+async def test_limits_are_shared_through_redis_and_follow_the_outage_mode(
+    up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer
 ) -> None:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    try:
-        yaml = one_model(up, f"store: {server.url}\nstore_deadline: 10s\n" + keys("{ requests: 3/h, concurrent: 5, outage: closed }"))
-        async with live(yaml, environ=ENVIRON) as one, live(yaml, environ=ENVIRON) as other:
-            found = [(await call(client, gateway)).status_code for gateway in (one, other, one, other)]
-            assert found == [200, 200, 200, 429]
-            server.kill()
-            for _ in range(200):
-                refused = await call(client, other)
-                if refused.status_code == 503:
-                    break
-                await asyncio.sleep(0.02)
-            assert refused.json()["error"]["code"] == "limiter_unavailable"
-            assert refused.headers["x-gateway-limits"] == "degraded"
-            assert int(refused.headers["retry-after"]) >= 1
-            assert other.count("lockgate_limit_decisions", "refused", "closed") >= 1
-            await eventually(lambda: len(other.reports) == 1)
-            assert "is unavailable" in other.reports[0]
-            scrape = (await client.get(other.admin_url + "/metrics")).text
-            assert "lockgate_store_up 0.0" in scrape
-            assert 'lockgate_limit_decisions_total{decision="refused",kind="requests",mode="closed",owner="key"}' in scrape
-            assert "lockgate_store_errors_total{kind=" in scrape
-    finally:
-        server.kill()
+    yaml = one_model(up, f"store: {own_redis.url}\nstore_deadline: 10s\n" + keys("{ requests: 3/h, concurrent: 5, outage: closed }"))
+    async with live(yaml, environ=ENVIRON) as one, live(yaml, environ=ENVIRON) as another:
+        statuses = [(await call(client, gateway)).status_code for gateway in (one, another, one, another)]
+        assert statuses == [200, 200, 200, 429]
+        own_redis.kill()
+        for _ in range(200):
+            refused = await call(client, another)
+            if refused.status_code == 503:
+                break
+            await asyncio.sleep(0.02)
+        assert refused.json()["error"]["code"] == "limiter_unavailable"
+        assert refused.headers["x-gateway-limits"] == "degraded"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert another.count("lockgate_limit_decisions", "refused", "closed") >= 1
+        await eventually(lambda: len(another.reports) == 1)
+        assert "is unavailable" in another.reports[0]
+        scrape = (await client.get(another.admin_url + "/metrics")).text
+        assert "lockgate_store_up 0.0" in scrape
+        assert 'lockgate_limit_decisions_total{decision="refused",kind="requests",mode="closed",owner="key"}' in scrape
+        assert "lockgate_store_errors_total{kind=" in scrape
 
 
-async def test_limits_in_six_places_hold_together_and_the_one_that_binds_is_named(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    """A refusal charges nothing anywhere; a target over its own limit is passed over, and the caller pays once."""
+async def test_limits_of_six_owners_apply_together_and_the_binding_one_is_named(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    """A rejected call is charged to no limit. A target over its limit is skipped, and the call is charged once."""
     yaml = f"""
 providers:
   up:
@@ -247,13 +246,13 @@ teams:
 keys:
   app: {{ hash: "{HASH}", team: search, limits: {{ requests: 5/h }}, limits_per_user: {{ requests: 4/h }} }}
 """
-    told = []
+    outcomes = []
     async with live(yaml, environ=ENVIRON) as gateway:
         for model, user in ("m", "a"), ("m", "a"), ("m", "a"), ("m", "a"), ("n", "a"), ("n", "a"), ("n", "b"), ("n", "b"):
             answer = await call(client, gateway, model=model, user=user)
             message = answer.json()["error"]["message"] if answer.status_code != 200 else answer.headers["x-gateway-target"]
-            told.append((answer.status_code, message.partition(". ")[0].removeprefix("Rate limit reached for ")))
-    assert told == [
+            outcomes.append((answer.status_code, message.partition(". ")[0].removeprefix("Rate limit reached for ")))
+    assert outcomes == [
         (200, "up/first"), (200, "up/first"), (200, "up/second"),
         (429, "the model 'm': 3 requests per h"),
         (200, "up/second"),

@@ -1,4 +1,4 @@
-"""The callers' listener: CORS where configured, TLS, and callers who leave or stop reading."""
+"""The caller listener: CORS, TLS, disconnects, stalled readers, keepalive comments and missing bodies."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import trustme
 
 from gateway.http.caller import CallerDeadlines
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.conftest import chat, serving
+from tests.flows.conftest import chat, issue_certificate, post_chat, serving
 from tests.flows.live import eventually
 
 ORIGIN = "https://app.example"
 
 
-async def test_browsers_may_call_from_configured_origins_alone(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+async def test_cors_allows_only_configured_origins(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    preflight_headers = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
     async with serving(up, f'cors: ["{ORIGIN}"]\n') as gateway:
         url = gateway.base_url + "/chat/completions"
-        preflight = await client.options(url, headers={"origin": ORIGIN, **asked})
-        foreign = await client.options(url, headers={"origin": "https://evil.example", **asked})
+        preflight = await client.options(url, headers={"origin": ORIGIN, **preflight_headers})
+        foreign = await client.options(url, headers={"origin": "https://evil.example", **preflight_headers})
         answer = await client.post(url, json=chat(), headers={"origin": ORIGIN})
         refused = await client.post(url, json={}, headers={"origin": ORIGIN})
         other = await client.post(url, json=chat(), headers={"origin": "https://evil.example"})
@@ -35,46 +35,40 @@ async def test_browsers_may_call_from_configured_origins_alone(up: FaultUpstream
     assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
     assert "access-control-allow-origin" not in foreign.headers
     assert answer.headers["access-control-allow-origin"] == refused.headers["access-control-allow-origin"] == ORIGIN
-    shown = {name.strip() for name in answer.headers["access-control-expose-headers"].lower().split(",")}
-    assert shown >= {"x-request-id", "retry-after-ms", "x-should-retry", "x-ratelimit-remaining-tokens", "x-gateway-limits"}
+    exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].lower().split(",")}
+    assert exposed >= {"x-request-id", "retry-after-ms", "x-should-retry", "x-ratelimit-remaining-tokens", "x-gateway-limits"}
     assert "access-control-allow-credentials" not in answer.headers
     assert "access-control-allow-origin" not in other.headers
 
 
-async def test_without_cors_no_answer_speaks_of_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_without_cors_no_response_has_cors_headers(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up) as gateway:
-        headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
+        headers = {"origin": "http://localhost:3000", "access-control-request-method": "POST"}
         preflight = await client.options(gateway.base_url + "/chat/completions", headers=headers)
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(), headers={"origin": ORIGIN})
+        answer = await post_chat(client, gateway, headers={"origin": ORIGIN})
     assert preflight.status_code == 405
-    assert not [name for one in (preflight, answer) for name in one.headers if name.startswith("access-control")]
+    assert not [name for response in (preflight, answer) for name in response.headers if name.startswith("access-control")]
 
 
-async def test_the_callers_listener_speaks_tls(up: FaultUpstream, tmp_path: Path) -> None:
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    (tmp_path / "key.pem").chmod(0o600)
-    for pem in issued.cert_chain_pems:
-        pem.write_to_path(str(tmp_path / "cert.pem"), append=True)
-    context = ssl.create_default_context()
+async def test_caller_listener_serves_tls(up: FaultUpstream, tmp_path: Path) -> None:
+    authority, context = trustme.CA(), ssl.create_default_context()
     authority.configure_trust(context)
-    tls = f'tls: {{ cert: "{tmp_path / "cert.pem"}", key: "{tmp_path / "key.pem"}" }}\n'
+    tls = issue_certificate(authority, tmp_path)
     async with serving(up, tls) as gateway, httpx.AsyncClient(trust_env=False, verify=context) as client:
         assert gateway.url.startswith("https://")
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat())
-        streamed = await client.post(gateway.base_url + "/chat/completions", json=chat(stream=True))
+        answer = await post_chat(client, gateway)
+        streamed = await post_chat(client, gateway, stream=True)
         async with httpx.AsyncClient(trust_env=False) as stranger:
             with pytest.raises(httpx.ConnectError):
-                await stranger.post(gateway.base_url + "/chat/completions", json=chat())
+                await post_chat(stranger, gateway)
             with pytest.raises(httpx.RemoteProtocolError):
                 await stranger.get(gateway.url.replace("https", "http"))
     assert answer.status_code == 200
     assert streamed.text.endswith("data: [DONE]\n\n")
 
 
-async def send(port: int, body: dict[str, Any], *, buffer: int | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A call from a raw socket, perhaps with a small receive buffer."""
+async def send_raw(port: int, body: dict[str, Any], *, buffer: int | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a call from a raw socket, optionally with a small receive buffer."""
     sock = socket.socket()
     if buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -82,14 +76,14 @@ async def send(port: int, body: dict[str, Any], *, buffer: int | None = None) ->
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
     data = json.dumps(body).encode()
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(data), data))
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%s" % (len(data), data))
     return reader, writer
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_caller_who_leaves_takes_the_upstream_request_along(up: FaultUpstream, stream: bool) -> None:
+async def test_disconnect_aborts_the_upstream_request(up: FaultUpstream, stream: bool) -> None:
     async with serving(up) as gateway:
-        _, writer = await send(gateway.port, chat(text="#chunks=5000##delay=20ms#", stream=stream))
+        _, writer = await send_raw(gateway.port, chat(text="#chunks=5000##delay=20ms#", stream=stream))
         await up.wait_for(lambda up: len(up.requests) == 1 and (not stream or up.requests[0].events > 3))
         writer.transport.abort()
         await up.wait_for(lambda up: up.requests[0].left is not None)
@@ -99,9 +93,9 @@ async def test_a_caller_who_leaves_takes_the_upstream_request_along(up: FaultUps
 
 
 @pytest.mark.parametrize("cors", ["", f'cors: ["{ORIGIN}"]\n'], ids=["plain", "cors"])
-async def test_a_reader_who_stops_is_cut_off(up: FaultUpstream, cors: str) -> None:
+async def test_stalled_reader_is_disconnected(up: FaultUpstream, cors: str) -> None:
     async with serving(up, cors, deadlines=CallerDeadlines(write_stall=0.5)) as gateway:
-        reader, writer = await send(gateway.port, chat("m", "x") | {"model": "m", "stream": True, "x": "#chunks=200000#"}, buffer=4096)
+        reader, writer = await send_raw(gateway.port, chat("m", "x") | {"model": "m", "stream": True, "x": "#chunks=200000#"}, buffer=4096)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await eventually(lambda: gateway.count("lockgate_client_aborts", "write_stall") == 1, 30)
         assert (await gateway.records(1))[0]["aborted"] == "write_stall"
@@ -112,19 +106,19 @@ async def test_a_reader_who_stops_is_cut_off(up: FaultUpstream, cors: str) -> No
     assert up.requests[0].left is not None
 
 
-async def test_a_silent_stream_is_kept_alive_by_comments(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_silent_stream_gets_keepalive_comments(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, deadlines=CallerDeadlines(heartbeat=0.1)) as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(text="#chunks=3##delay=600ms#", stream=True))
+        answer = await post_chat(client, gateway, text="#chunks=3##delay=600ms#", stream=True)
     assert ": keepalive\n\n" in answer.text
-    kept = answer.text.replace(": keepalive\n\n", "")
-    assert [line[:6] for line in kept.split("\n\n") if line] == ["data: "] * 6
-    assert kept.endswith("data: [DONE]\n\n")
+    without_comments = answer.text.replace(": keepalive\n\n", "")
+    assert [line[:6] for line in without_comments.split("\n\n") if line] == ["data: "] * 6
+    assert without_comments.endswith("data: [DONE]\n\n")
 
 
-async def test_a_body_that_does_not_come_is_a_408(up: FaultUpstream) -> None:
+async def test_missing_body_gets_408(up: FaultUpstream) -> None:
     async with serving(up, deadlines=CallerDeadlines(body=0.3)) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
         answer = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         record = (await gateway.records(1))[0]

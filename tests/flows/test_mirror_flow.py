@@ -1,4 +1,4 @@
-"""Copies of calls: what the mirror gets, and that its callers never notice, whatever it does."""
+"""Mirrored calls: what the mirror receives, and that callers are not affected whatever the mirror does."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import httpx
 import pytest
 
 from tests.faults.upstream_server import HANG, RST, FaultUpstream, closed_port, play, status
-from tests.flows.conftest import chat, events
+from tests.flows.conftest import events, post_chat
 from tests.flows.live import Live, eventually, live
 
 
-def mirrored(up: FaultUpstream, mirror: str, rest: str = "", copies: str | None = None) -> str:
-    """The model `m` at up/main with a mirror; the provider `other` has its own credential, and prices for `shadow`."""
+def mirror_config(up: FaultUpstream, mirror: str, rest: str = "", mirror_url: str | None = None) -> str:
+    """Return a configuration with the model `m` at up/main and a mirror. The provider `other` has its own credential and prices."""
     return f"""
 providers:
   up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
   other:
     type: openai-compatible
-    base_url: "{copies or up.base_url}"
+    base_url: "{mirror_url or up.base_url}"
     api_key: "${{OTHER_KEY}}"
     prices: {{ shadow: {{ prompt: 1, output: 2 }} }}
 models:
@@ -30,22 +30,22 @@ models:
 {rest}"""
 
 
-KEYS = {"UP_KEY": "sk-of-the-main-target", "OTHER_KEY": "sk-of-the-mirror"}
+ENVIRON = {"UP_KEY": "sk-of-the-main-target", "OTHER_KEY": "sk-of-the-mirror"}
 
 
 async def ask(client: httpx.AsyncClient, gateway: Live, **more: Any) -> httpx.Response:
-    """One call."""
-    return await client.post(gateway.base_url + "/chat/completions", json=chat(**more))
+    """Send one call."""
+    return await post_chat(client, gateway, **more)
 
 
-def copies(up: FaultUpstream) -> list[Any]:
-    """The requests that came for the mirror."""
+def mirrored_requests(up: FaultUpstream) -> list[Any]:
+    """Return the requests that the mirror received."""
     return [request for request in up.requests if request.model not in ("main", "m")]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_the_mirror_gets_the_same_request_with_its_own_credential(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
-    async with live(mirrored(up, "other/shadow"), environ=KEYS) as gateway:
+async def test_mirror_receives_the_same_request_with_its_own_credential(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+    async with live(mirror_config(up, "other/shadow"), environ=ENVIRON) as gateway:
         answer = await ask(client, gateway, stream=stream, temperature=0.5, seed=7)
         await eventually(lambda: gateway.count("lockgate_mirrors", "other/shadow", "ok") == 1)
         records = await gateway.records(2)
@@ -63,27 +63,28 @@ async def test_the_mirror_gets_the_same_request_with_its_own_credential(up: Faul
     assert {**main.json, "model": "shadow"} == shadow.json
     assert dict(main.headers)["authorization"] == "Bearer sk-of-the-main-target"
     assert dict(shadow.headers)["authorization"] == "Bearer sk-of-the-mirror"
-    copy = next(record for record in records if "mirror_of" in record)
-    call = next(record for record in records if "mirror_of" not in record)
-    assert (copy["mirror_of"], copy["target"], copy["key"]) == (call["id"], "other/shadow", None)
+    mirror_record = next(record for record in records if "mirror_of" in record)
+    call_record = next(record for record in records if "mirror_of" not in record)
+    assert (mirror_record["mirror_of"], mirror_record["target"], mirror_record["key"]) == (call_record["id"], "other/shadow", None)
 
 
-async def test_a_mirror_that_never_answers_delays_nobody_and_is_given_up(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_hanging_mirror_times_out_without_delaying_callers(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(lambda request: request.model == "shadow", play(HANG))
-    async with live(mirrored(up, "{ target: other/shadow, timeout: 700ms, max_concurrent: 2 }"), environ=KEYS) as gateway:
+    async with live(mirror_config(up, "{ target: other/shadow, timeout: 700ms, max_concurrent: 2 }"), environ=ENVIRON) as gateway:
         began = time.monotonic()
         for _ in range(5):
             assert (await ask(client, gateway)).status_code == 200
-        assert gateway.count("lockgate_mirrors", "skipped") == 3 or time.monotonic() - began > 0.7
-        await eventually(lambda: gateway.count("lockgate_mirrors", "timeout") == 2)
-        await eventually(lambda: all(request.link.closed for request in copies(up)))
+        skipped = gateway.count("lockgate_mirrors", "skipped")
+        assert skipped == 3 or time.monotonic() - began > 0.7  # unless a mirrored call has timed out before the last call
+        await eventually(lambda: gateway.count("lockgate_mirrors", "timeout") == 5 - skipped)
+        await eventually(lambda: all(request.link.closed for request in mirrored_requests(up)))
 
 
-@pytest.mark.parametrize("fault", ["500", "rst", "closed port", "never heard of it"])
-async def test_what_goes_wrong_at_the_mirror_stays_there(up: FaultUpstream, client: httpx.AsyncClient, fault: str) -> None:
+@pytest.mark.parametrize("fault", ["500", "rst", "closed port", "unknown model"])
+async def test_mirror_failure_does_not_affect_the_caller(up: FaultUpstream, client: httpx.AsyncClient, fault: str) -> None:
     up.on(lambda request: request.model == "shadow", {"500": status(500), "rst": play(RST)}.get(fault, status(404)))
-    target = f"http://127.0.0.1:{closed_port()}/v1" if fault == "closed port" else None
-    async with live(mirrored(up, "other/shadow", copies=target), environ=KEYS) as gateway:
+    url = f"http://127.0.0.1:{closed_port()}/v1" if fault == "closed port" else None
+    async with live(mirror_config(up, "other/shadow", mirror_url=url), environ=ENVIRON) as gateway:
         answer = await ask(client, gateway, stream=True)
         await eventually(lambda: gateway.count("lockgate_mirrors") == 1)
         assert gateway.count("lockgate_mirrors", "ok") == 0
@@ -91,62 +92,59 @@ async def test_what_goes_wrong_at_the_mirror_stays_there(up: FaultUpstream, clie
     assert events(answer.text)[-1] == "[DONE]"
 
 
-async def test_the_share_is_drawn(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    async with live(mirrored(up, "{ target: other/shadow, share: 30% }"), environ=KEYS) as gateway:
+async def test_mirror_share_is_sampled(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with live(mirror_config(up, "{ target: other/shadow, share: 30% }"), environ=ENVIRON) as gateway:
         for _ in range(50):
             await ask(client, gateway)
-        await eventually(lambda: gateway.count("lockgate_mirrors") == len(copies(up)))
-    assert 2 <= len(copies(up)) <= 32  # 15 expected, standard deviation 3.2
+        await eventually(lambda: gateway.count("lockgate_mirrors") == len(mirrored_requests(up)))
+    assert 2 <= len(mirrored_requests(up)) <= 32  # 15 expected, standard deviation 3.2
 
 
-async def test_a_mirror_may_be_a_model_of_its_own_and_is_not_mirrored_again(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_mirror_may_be_a_model_and_is_not_mirrored_again(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     rest = "  shadows: { targets: { other/shadow: 1 }, mirror: other/echo }\n"
-    async with live(mirrored(up, "shadows", rest), environ=KEYS) as gateway:
+    async with live(mirror_config(up, "shadows", rest), environ=ENVIRON) as gateway:
         await ask(client, gateway)
         await eventually(lambda: gateway.count("lockgate_mirrors", "other/shadow", "ok") == 1)
         await gateway.records(2)
-    assert [request.model for request in copies(up)] == ["shadow"]
+    assert [request.model for request in mirrored_requests(up)] == ["shadow"]
 
 
-async def test_a_copy_costs_its_caller_nothing_of_its_limits_and_a_refused_call_is_not_copied(
+async def test_mirrored_call_is_not_charged_to_limits_and_a_rejected_call_is_not_mirrored(
     up: FaultUpstream, client: httpx.AsyncClient
 ) -> None:
-    yaml = mirrored(up, "other/shadow").replace("targets: up/main,", "targets: up/main, limits: { requests: 2/min },")
-    async with live(yaml, environ=KEYS) as gateway:
+    yaml = mirror_config(up, "other/shadow").replace("targets: up/main,", "targets: up/main, limits: { requests: 2/min },")
+    async with live(yaml, environ=ENVIRON) as gateway:
         answers = [(await ask(client, gateway)).status_code for _ in range(4)]
-        wrong = await ask(client, gateway, temperature="hot")
+        rejected = await ask(client, gateway, temperature="hot")
         await eventually(lambda: gateway.count("lockgate_mirrors", "ok") == 2)
     assert answers == [200, 200, 429, 429]
-    assert wrong.status_code == 400
-    assert len(copies(up)) == 2
+    assert rejected.status_code == 400
+    assert len(mirrored_requests(up)) == 2
 
 
-async def test_the_mirrors_own_limits_hold(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    yaml = mirrored(up, "other/shadow").replace("    prices:", "    limits: { requests: 1/min }\n    prices:")
-    async with live(yaml, environ=KEYS) as gateway:
+async def test_mirror_respects_the_limits_of_its_provider(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    yaml = mirror_config(up, "other/shadow").replace("    prices:", "    limits: { requests: 1/min }\n    prices:")
+    async with live(yaml, environ=ENVIRON) as gateway:
         for _ in range(3):
             assert (await ask(client, gateway)).status_code == 200
         await eventually(lambda: gateway.count("lockgate_mirrors") == 3)
         assert gateway.count("lockgate_mirrors", "rate_limit") == 2
-    assert len(copies(up)) == 1
+    assert len(mirrored_requests(up)) == 1
 
 
-async def test_copies_end_with_the_process(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_shutdown_cancels_mirrored_calls(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(lambda request: request.model == "shadow", play(HANG))
-    async with live(mirrored(up, "other/shadow"), environ=KEYS) as gateway:
+    async with live(mirror_config(up, "other/shadow"), environ=ENVIRON) as gateway:
         await ask(client, gateway)
-        await eventually(lambda: len(copies(up)) == 1)
-        inner = gateway
-    assert inner.count("lockgate_mirrors", "cancelled") == 1
+        await eventually(lambda: len(mirrored_requests(up)) == 1)
+    assert gateway.count("lockgate_mirrors", "cancelled") == 1
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "mirror"]
 
 
-async def test_a_strict_call_is_copied_leniently(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    yaml = mirrored(up, "other/shadow").replace("    type: openai-compatible", "    type: groq")
-    async with live(yaml, environ=KEYS) as gateway:
-        answer = await client.post(
-            gateway.base_url + "/chat/completions", json=chat(logit_bias={"5": 1}), headers={"x-gateway-strict": "true"}
-        )
+async def test_mirror_of_a_strict_call_is_not_strict(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    yaml = mirror_config(up, "other/shadow").replace("    type: openai-compatible", "    type: groq")
+    async with live(yaml, environ=ENVIRON) as gateway:
+        answer = await post_chat(client, gateway, logit_bias={"5": 1}, headers={"x-gateway-strict": "true"})
         await eventually(lambda: gateway.count("lockgate_mirrors", "ok") == 1)
     assert answer.status_code == 200
-    assert "logit_bias" not in json.loads(copies(up)[0].body)
+    assert "logit_bias" not in json.loads(mirrored_requests(up)[0].body)

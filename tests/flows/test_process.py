@@ -1,8 +1,7 @@
-"""The gateway as a process: how it refuses to start, how it ends, and how several workers share a port."""
+"""The gateway process: start errors, signals, and several workers on one port."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -10,57 +9,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from tests.flows.conftest import ROOT, chat
+from tests.flows.processes import Start, children, config
 from tests.running import RunningGateway
-
-ROOT = Path(__file__).parents[2]
-Start = Callable[..., RunningGateway]
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    """A scripted upstream in a process of its own; its base URL."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.upstream_server", "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
-
-
-def config(upstream: str, rest: str = "") -> str:
-    """One model at the upstream."""
-    return f'providers:\n  up: {{ type: openai-compatible, base_url: "{upstream}" }}\nmodels: {{ m: up/mock }}\n{rest}'
-
-
-SHARED = "store: redis://127.0.0.1:1/0\n"
-"""Nothing connects to the store yet: it only allows several workers."""
-
-
-def chat(text: str = "hi", *, stream: bool = False) -> dict[str, object]:
-    """A chat body."""
-    return {"model": "m", "messages": [{"role": "user", "content": text}], "stream": stream}
 
 
 def serve(folder: Path, yaml: str, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `lockgate serve` on a file until it ends by itself."""
+    """Run `lockgate serve` with this configuration until it exits."""
     (folder / "gateway.yaml").write_text(yaml)
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LD_LIBRARY_PATH"}}
+    inherited = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LD_LIBRARY_PATH"}}
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml"), "--admin-port", "0", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, env={**kept, **(env or {})}, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, env={**inherited, **(env or {})}, check=False)
 
 
-@pytest.mark.parametrize(("yaml", "args", "said"), [
-    ("models: {m: nobody/x}\n", (), "nobody"),
+@pytest.mark.parametrize(("yaml", "args", "reason"), [
+    ("models: {m: absent/x}\n", (), "absent"),
     ("models: [\n", (), "gateway.yaml:2:"),
     ("providers:\n  up: {type: openai, api_key: '${NOT_SET_ANYWHERE}'}\nmodels: {m: up/x}\n", (), "NOT_SET_ANYWHERE"),
     ("retrys: 1\n", (), "retrys"),
@@ -68,45 +38,45 @@ def serve(folder: Path, yaml: str, *args: str, env: Mapping[str, str] | None = N
     ("tls: {cert: missing.pem, key: missing.pem}\n", (), "missing.pem"),
     ("listen: 0.0.0.0:0\n", (), "keys"),
 ])  # fmt: skip
-def test_what_cannot_be_served_ends_with_exit_code_2_and_says_why(tmp_path: Path, yaml: str, args: tuple[str, ...], said: str) -> None:
-    ended = serve(tmp_path, yaml, *(args or ("--port", "0")))
-    assert ended.returncode == 2, ended.stderr
-    assert said in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert ended.stdout == ""
+def test_invalid_configuration_exits_with_code_2_and_the_reason(tmp_path: Path, yaml: str, args: tuple[str, ...], reason: str) -> None:
+    result = serve(tmp_path, yaml, *(args or ("--port", "0")))
+    assert result.returncode == 2, result.stderr
+    assert reason in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
     if args:
-        assert len(ended.stderr.strip().splitlines()) == 1
+        assert len(result.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_busy_port_is_one_line_and_exit_code_2(tmp_path: Path, upstream: str, workers: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        ended = serve(tmp_path, config(upstream, SHARED), "--port", port, "--workers", workers)
-    assert ended.returncode == 2
-    assert ended.stderr.strip().splitlines() == [f"cannot listen on 127.0.0.1:{port}: Address already in use"]
+def test_port_in_use_exits_with_code_2_and_one_line(tmp_path: Path, upstream: str, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = str(listening.getsockname()[1])
+        result = serve(tmp_path, config(upstream), "--port", port, "--workers", workers)
+    assert result.returncode == 2
+    assert result.stderr.strip().splitlines() == [f"cannot listen on 127.0.0.1:{port}: Address already in use"]
 
 
 class Streaming:
-    """A streamed call in a thread of its own."""
+    """A streamed call in its own thread."""
 
     def __init__(self, gateway: RunningGateway, chunks: int, delay: str) -> None:
         self.text = ""
         self.error: Exception | None = None
         self._started = threading.Event()
-        body = chat(f"#chunks={chunks}##delay={delay}#", stream=True)
+        body = chat(text=f"#chunks={chunks}##delay={delay}#", stream=True)
         self._thread = threading.Thread(target=self._run, args=(gateway.base_url, body))
         self._thread.start()
         assert self._started.wait(30)
 
-    def _run(self, base_url: str, body: dict[str, object]) -> None:
+    def _run(self, base_url: str, body: dict[str, Any]) -> None:
         try:
             with (
                 httpx.Client(trust_env=False, timeout=60) as client,
                 client.stream("POST", base_url + "/chat/completions", json=body) as answer,
             ):
-                for piece in answer.iter_text():
-                    self.text += piece
+                for text in answer.iter_text():
+                    self.text += text
                     self._started.set()
         except httpx.HTTPError as error:
             self.error = error
@@ -114,16 +84,16 @@ class Streaming:
             self._started.set()
 
     def join(self) -> None:
-        """Wait for its end."""
+        """Wait for the end of the call."""
         self._thread.join(60)
         assert not self._thread.is_alive()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_lets_a_running_stream_finish(gateway: Start, upstream: str, workers: str) -> None:
-    running = gateway(config(upstream, SHARED), args=("--workers", workers))
+    running = gateway(config(upstream), args=("--workers", workers))
     running.wait_ready()
-    _warm(running)
+    _call_once(running)
     stream = Streaming(running, 40, "50ms")
     running.process.send_signal(signal.SIGTERM)
     stream.join()
@@ -134,10 +104,10 @@ def test_sigterm_lets_a_running_stream_finish(gateway: Start, upstream: str, wor
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_p2_a_second_sigterm_ends_at_once_and_still_records_the_call(gateway: Start, upstream: str, workers: str) -> None:
-    running = gateway(config(upstream, SHARED), args=("--workers", workers))
+def test_p2_second_sigterm_exits_at_once_and_still_records_the_call(gateway: Start, upstream: str, workers: str) -> None:
+    running = gateway(config(upstream), args=("--workers", workers))
     running.wait_ready()
-    _warm(running)
+    _call_once(running)
     stream = Streaming(running, 2000, "50ms")
     running.process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
@@ -145,7 +115,7 @@ def test_p2_a_second_sigterm_ends_at_once_and_still_records_the_call(gateway: St
     began = time.monotonic()
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(30) == 0
-    assert time.monotonic() - began < 10  # the drain alone would take 30 s, the stream 100 s
+    assert time.monotonic() - began < 20  # the drain would take 30 s, the stream 100 s
     stream.join()
     assert "[DONE]" not in stream.text
     assert '"server_shutting_down"' in stream.text
@@ -153,92 +123,83 @@ def test_p2_a_second_sigterm_ends_at_once_and_still_records_the_call(gateway: St
     assert [record["stream_end"] for record in records] == ["drain"]
 
 
-def test_an_interrupt_from_the_terminal_drains_with_several_workers_too(gateway: Start, upstream: str) -> None:
-    running = gateway(config(upstream, SHARED), args=("--workers", "2"))
+def test_terminal_interrupt_drains_several_workers(gateway: Start, upstream: str) -> None:
+    running = gateway(config(upstream), args=("--workers", "2"))
     running.wait_ready()
-    _warm(running)
+    _call_once(running)
     stream = Streaming(running, 40, "50ms")
     group = os.getpgid(running.pid)
     for pid in [running.pid, *children(running.pid)]:
-        if os.getpgid(pid) == group:  # a terminal sends it to the whole group
+        if os.getpgid(pid) == group:  # a terminal signals the whole process group
             os.kill(pid, signal.SIGINT)
     stream.join()
     assert stream.text.endswith("data: [DONE]\n\n")
     assert running.process.wait(30) == 0
 
 
-def children(pid: int) -> list[int]:
-    """The processes that `pid` started."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found += [int(child) for child in (task / "children").read_text().split()]
-    return found
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
+def is_running(pid: int) -> bool:
+    """Return whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-def eventually(true: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until it is so."""
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Block until the condition holds. Fails after this many seconds."""
     deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition did not hold within {seconds} s"
         time.sleep(0.05)
 
 
-def _warm(running: RunningGateway) -> None:
-    """Return once a call is answered: with several workers the port is open before the first of them serves."""
+def _call_once(running: RunningGateway) -> None:
+    """Send a call and wait for the answer: with several workers the port is open before the first worker serves."""
     assert httpx.post(running.base_url + "/chat/completions", json=chat(), timeout=60, trust_env=False).status_code == 200
 
 
-def _served(running: RunningGateway) -> float:
-    """The calls that /metrics counts."""
+def _counted_requests(running: RunningGateway) -> float:
+    """Return the number of calls that /metrics counts."""
     text = httpx.get(running.admin_url + "/metrics", trust_env=False).text
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("lockgate_requests_total"))
 
 
 def test_two_workers_share_a_port_and_their_counters(gateway: Start, upstream: str) -> None:
-    running = gateway(config(upstream, SHARED), args=("--workers", "2"))
+    running = gateway(config(upstream), args=("--workers", "2"))
     running.wait_ready()
-    _warm(running)
+    _call_once(running)
     for _ in range(20):
-        answer = httpx.post(running.base_url + "/chat/completions", json=chat(), trust_env=False)  # a new connection each time
+        answer = httpx.post(running.base_url + "/chat/completions", json=chat(), trust_env=False)  # on a new connection
         assert answer.status_code == 200
-    eventually(lambda: _served(running) == 21)
+    wait_until(lambda: _counted_requests(running) == 21)
     assert len(children(running.pid)) == 2
 
 
-def test_a_worker_that_was_killed_is_replaced_and_no_counter_goes_down(gateway: Start, upstream: str) -> None:
-    running = gateway(config(upstream, SHARED), args=("--workers", "2"))
+def test_killed_worker_is_replaced_and_no_counter_decreases(gateway: Start, upstream: str) -> None:
+    running = gateway(config(upstream), args=("--workers", "2"))
     running.wait_ready()
     for _ in range(5):
-        _warm(running)
-    eventually(lambda: _served(running) == 5)
-    time.sleep(1.5)  # the counters are asked for every second; what came after the last time is lost with a killed worker
+        _call_once(running)
+    wait_until(lambda: _counted_requests(running) == 5)
+    time.sleep(1.5)  # workers report their counters every second; a killed worker loses what it has not reported
     before = set(children(running.pid))
     os.kill(min(before), signal.SIGKILL)
-    eventually(lambda: len(set(children(running.pid)) - before) == 1)
+    wait_until(lambda: len(set(children(running.pid)) - before) == 1)
     for _ in range(5):
-        _warm(running)
-    eventually(lambda: _served(running) == 10)
+        _call_once(running)
+    wait_until(lambda: _counted_requests(running) == 10)
     assert "restarting in" in running.stderr
 
 
-def test_workers_leave_with_a_supervisor_that_was_killed(upstream: str, tmp_path: Path) -> None:
+def test_workers_exit_if_the_supervisor_is_killed(upstream: str, tmp_path: Path) -> None:
     folder = tmp_path / "alone"
     folder.mkdir()
-    (folder / "gateway.yaml").write_text(config(upstream, SHARED))
+    (folder / "gateway.yaml").write_text(config(upstream))
     running = RunningGateway(folder / "gateway.yaml", folder, args=("--workers", "2"))
     running.wait_ready()
-    _warm(running)
+    _call_once(running)
     workers = children(running.pid)
     assert len(workers) == 2
     running.process.kill()
     running.process.wait()
-    eventually(lambda: not any(alive(pid) for pid in workers))
+    wait_until(lambda: not any(is_running(pid) for pid in workers))

@@ -1,16 +1,14 @@
-"""P3, P9, P12: a worker that is killed, a process without free files, a log that nobody reads."""
+"""P3, P9, P12: killed workers, a process that runs out of files, and a log pipe that is not read."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -19,82 +17,88 @@ import pytest
 
 from tests.faults.client import Answer, FaultClient, ask
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.conftest import chat
-from tests.flows.test_process import children
-from tests.flows.test_shutdown_flow import SHORT, admin, config, open_streams, port, started, until
+from tests.flows.conftest import ROOT, chat
+from tests.flows.operator import bearer, digest
+from tests.flows.processes import (
+    SHORT,
+    Start,
+    admin,
+    children,
+    config,
+    is_answering,
+    kill_workers,
+    open_streams,
+    port,
+    start_ready,
+    start_warm,
+    until,
+)
 from tests.running import Figure, RunningGateway
 from tests.support.redis import RedisServer
-from tests.support.redis_fixtures import own_redis
 
-__all__ = ["own_redis"]
-
-ROOT = Path(__file__).parents[2]
-Start = Callable[..., RunningGateway]
 STREAMS = 40
 
 
-async def test_p3_callers_of_a_worker_that_was_killed_are_cut_and_others_notice_nothing(gateway: Start) -> None:
+async def test_p3_killed_worker_cuts_only_its_own_streams(gateway: Start) -> None:
     async with FaultUpstream() as up:
-        running = await started(gateway, config(up), 2)
-        tasks = [task for _ in range(STREAMS) for task in await open_streams(running, 1, 0)]  # one by one, so that both get some
+        running = await start_warm(gateway, config(up.base_url), workers=2)
+        tasks = [task for _ in range(STREAMS) for task in await open_streams(running, 1, 0)]  # both workers get some
         os.kill(children(running.pid)[0], signal.SIGKILL)
-        found = await asyncio.gather(*tasks, return_exceptions=True)
-        answers = [one for one in found if isinstance(one, Answer)]
-        whole = [one for one in answers if one.complete and one.events[-1] == b"[DONE]"]
-        cut = [one for one in found if one not in whole]
-        assert whole, "the other worker's streams go on"
-        assert cut, "its own streams are cut"
-        assert all(one.text.count("w") == SHORT for one in whole)
-        assert not any(isinstance(one, Answer) and b"[DONE]" in one.body for one in cut)
-        await until(lambda: _serves_again(running))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        answers = [result for result in results if isinstance(result, Answer)]
+        complete = [answer for answer in answers if answer.complete and answer.events[-1] == b"[DONE]"]
+        cut = [result for result in results if result not in complete]
+        assert complete, "the streams of the other worker continue"
+        assert cut, "the streams of the killed worker are cut"
+        assert all(answer.text.count("w") == SHORT for answer in complete)
+        assert not any(isinstance(result, Answer) and b"[DONE]" in result.body for result in cut)
+        await until(lambda: _both_workers_serve(running))
 
 
 KEY = "lk-the-only-key-there-is-0123456789"
-GOOD = (("authorization", f"Bearer {KEY}"),)
+HEADERS = tuple(bearer(KEY).items())
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(150)
-async def test_p3_what_killed_workers_held_is_free_after_a_leases_length_and_what_they_used_is_booked(
+async def test_p3_leases_of_killed_workers_expire_and_their_usage_is_recorded(
     gateway: Start, own_redis: RedisServer, figure: Figure
 ) -> None:
     async with FaultUpstream() as up, AsyncExitStack() as stack:
-        key = f'keys: {{ one: {{ hash: "sha256:{hashlib.sha256(KEY.encode()).hexdigest()}", limits: {{ concurrent: 4 }} }} }}\n'
-        yaml = config(up, key).replace("redis://127.0.0.1:1/0", f"redis://127.0.0.1:{own_redis.port}/0")
-        running = await asyncio.to_thread(gateway, yaml, None, ("--workers", "2"))
-        await asyncio.to_thread(running.wait_ready)
-        await until(lambda: _taken(running, 200))
-        clients = [await stack.enter_async_context(await _begun(running)) for _ in range(4)]
-        assert await _taken(running, 429)
-        await asyncio.sleep(3)  # what a call uses is written down once a second
+        key = f'keys: {{ one: {{ hash: "{digest(KEY)}", limits: {{ concurrent: 4 }} }} }}\n'
+        yaml = config(up.base_url, key).replace("redis://127.0.0.1:1/0", f"redis://127.0.0.1:{own_redis.port}/0")
+        running = await start_ready(gateway, yaml, workers=2)
+        await until(lambda: _call_gets(running, 200))
+        clients = [await stack.enter_async_context(await _open_limited_stream(running)) for _ in range(4)]
+        assert await _call_gets(running, 429)
+        await asyncio.sleep(3)  # usage in flight is journaled every second
         sent = sum(request.tokens for request in up.requests)
-        for worker in children(running.pid):
-            os.kill(worker, signal.SIGKILL)
+        kill_workers(running)
         killed = time.monotonic()
         for client in clients:
             await client.until_closed()
         await until(lambda: _ready(running, 200))
-        assert await _taken(running, 429), "what they held is held for as long as a lease is"
-        await until(lambda: _taken(running, 200), 60)
-        figure("after SIGKILL of both workers, where 30 are promised, calls are taken again", time.monotonic() - killed, "s")
+        assert await _call_gets(running, 429), "the leases of the killed workers are still held"
+        await until(lambda: _call_gets(running, 200), 60)
+        figure("from SIGKILL of both workers to the first accepted call (promised: 30)", time.monotonic() - killed, "s")
         for _ in range(4):
-            await stack.enter_async_context(await _begun(running))
-        assert await _taken(running, 429), "no more than the limit, then as before"
-        booked = (await admin(running, "/admin/usage?by=key")).json()
-        figure("of the tokens that had been sent by then, booked", 100 * _output(booked) / sent, "%")
-        assert 0.3 * sent < _output(booked) <= sum(request.tokens for request in up.requests)
+            await stack.enter_async_context(await _open_limited_stream(running))
+        assert await _call_gets(running, 429), "the limit applies as before"
+        usage = (await admin(running, "/admin/usage?by=key")).json()
+        figure("share of the sent tokens that is recorded", 100 * _output_tokens(usage) / sent, "%")
+        assert 0.3 * sent < _output_tokens(usage) <= sum(request.tokens for request in up.requests)
 
 
-def _output(booked: Any) -> int:
-    return sum(int(row["output_tokens"]) for row in booked["rows"])
+def _output_tokens(usage: Any) -> int:
+    return sum(int(row["output_tokens"]) for row in usage["rows"])
 
 
-async def _begun(running: RunningGateway) -> FaultClient:
-    """A stream that goes on for minutes; begun as soon as a lease is free."""
+async def _open_limited_stream(running: RunningGateway) -> FaultClient:
+    """Open a stream that lasts minutes, as soon as the concurrency limit allows it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         client = await FaultClient.connect(port(running))
-        await client.post(chat(text="#chunks=3000##delay=100ms#", stream=True), GOOD)
+        await client.post(chat(text="#chunks=3000##delay=100ms#", stream=True), HEADERS)
         await client.read_until(b"\r\n\r\n", 60)
         if b" 200 " in client.received[:20]:
             return client
@@ -103,84 +107,76 @@ async def _begun(running: RunningGateway) -> FaultClient:
     raise AssertionError("no lease became free")
 
 
-async def _taken(running: RunningGateway, status: int) -> bool:
-    """Whether one more call gets this status."""
+async def _call_gets(running: RunningGateway, status: int) -> bool:
+    """Return whether one more call gets this status."""
     try:
-        return (await ask(port(running), chat(max_tokens=1), GOOD)).status == status
+        return (await ask(port(running), chat(max_tokens=1), HEADERS)).status == status
     except OSError:
         return False
 
 
-async def test_a_gateway_without_a_worker_is_not_ready_until_one_serves_again(gateway: Start) -> None:
+async def test_gateway_is_not_ready_while_it_has_no_worker(gateway: Start) -> None:
     async with FaultUpstream() as up:
-        running = await started(gateway, config(up), 2)
+        running = await start_warm(gateway, config(up.base_url), workers=2)
         assert (await admin(running, "/readyz")).status_code == 200
-        for worker in children(running.pid):
-            os.kill(worker, signal.SIGKILL)
+        kill_workers(running)
         await until(lambda: _ready(running, 503))
         assert (await admin(running, "/healthz")).status_code == 200
         await until(lambda: _ready(running, 200))
-        await until(lambda: _serves_again(running))
+        await until(lambda: _both_workers_serve(running))
 
 
 async def _ready(running: RunningGateway, status: int) -> bool:
     return (await admin(running, "/readyz")).status_code == status
 
 
-async def _serves_again(running: RunningGateway) -> bool:
-    return len(children(running.pid)) == 2 and (await ask(port(running), chat(max_tokens=1))).status == 200
+async def _both_workers_serve(running: RunningGateway) -> bool:
+    return len(children(running.pid)) == 2 and await is_answering(port(running))
 
 
 @pytest.mark.prove
-async def test_p9_without_free_files_streams_go_on_and_calls_are_taken_again_once_there_are(gateway: Start, figure: Figure) -> None:
+async def test_p9_running_out_of_files_keeps_streams_and_recovers(gateway: Start, figure: Figure) -> None:
     async with FaultUpstream() as up:
-        running = await started(gateway, config(up), 1)
+        running = await start_warm(gateway, config(up.base_url))
         tasks = await open_streams(running, STREAMS, 0)
         used = len(os.listdir(f"/proc/{running.pid}/fd"))
         resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (used + 30, 4096))
-        crowd = [await FaultClient.connect(port(running)) for _ in range(300)]
+        connections = [await FaultClient.connect(port(running)) for _ in range(300)]
         before, began = cpu_seconds(running.pid), time.monotonic()
         await asyncio.sleep(2)
         share = (cpu_seconds(running.pid) - before) / (time.monotonic() - began)
-        figure("CPU while no file is free", 100 * share, "%")
-        for client in crowd:
+        figure("CPU share while no file descriptor is free", 100 * share, "%")
+        for client in connections:
             client.rst()
         answers = await asyncio.gather(*tasks)
         assert all(answer.events[-1] == b"[DONE]" and answer.text.count("w") == SHORT for answer in answers)
-        await until(lambda: _answers(running))
+        await until(lambda: is_answering(port(running)))
         assert (await admin(running, "/readyz")).status_code == 200
 
 
-async def _answers(running: RunningGateway) -> bool:
-    try:
-        return (await ask(port(running), chat(max_tokens=1))).status == 200
-    except (AssertionError, OSError):
-        return False
-
-
 def cpu_seconds(pid: int) -> float:
-    """What a process has used."""
+    """Return the CPU time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def unread(folder: Path, yaml: str) -> subprocess.Popen[bytes]:
-    """A gateway whose standard output is a pipe that nobody empties."""
+def start_with_unread_log(folder: Path, yaml: str) -> subprocess.Popen[bytes]:
+    """Start a gateway whose standard output is a pipe that is not read."""
     (folder / "gateway.yaml").write_text(yaml)
     command = [sys.executable, "-m", "gateway", "--config", str(folder / "gateway.yaml"), "--port", "0", "--admin-port", "0"]
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LD_LIBRARY_PATH"}}
+    inherited = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LD_LIBRARY_PATH"}}
     with (folder / "stderr").open("wb") as errors:
-        return subprocess.Popen([*command, "--log", "json"], stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=kept)
+        return subprocess.Popen([*command, "--log", "json"], stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=inherited)
 
 
 @pytest.mark.prove
-async def test_p12_a_log_that_nobody_reads_stops_no_call_and_does_not_hold_up_the_end(tmp_path: Path) -> None:
+async def test_p12_blocked_log_pipe_delays_neither_calls_nor_shutdown(tmp_path: Path) -> None:
     async with FaultUpstream() as up:
-        process = unread(tmp_path, config(up))
+        process = start_with_unread_log(tmp_path, config(up.base_url))
         try:
-            await until(lambda: asyncio.to_thread(_port, tmp_path))
-            address = _port(tmp_path)
-            statuses = {(await ask(address, chat(max_tokens=1))).status for _ in range(600)}  # three times what the pipe holds
+            await until(lambda: _is_listening(tmp_path))
+            listening = _caller_port(tmp_path)
+            statuses = {(await ask(listening, chat(max_tokens=1))).status for _ in range(600)}  # three times the capacity of the pipe
             assert statuses == {200}
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 30) == 0
@@ -191,8 +187,12 @@ async def test_p12_a_log_that_nobody_reads_stops_no_call_and_does_not_hold_up_th
             process.stdout.close()
 
 
-def _port(folder: Path) -> int:
-    """Where it listens; 0 as long as it does not say so."""
+async def _is_listening(folder: Path) -> bool:
+    return _caller_port(folder) > 0
+
+
+def _caller_port(folder: Path) -> int:
+    """Return the port in the start-up lines, or 0 until both listeners are listed."""
     lines = (folder / "stderr").read_text().splitlines()
-    found = [line for line in lines if line.startswith("listening on")]
-    return int(found[0].rpartition(":")[2]) if found and any(line.startswith("admin on") for line in lines) else 0
+    listening = [line for line in lines if line.startswith("listening on")]
+    return int(listening[0].rpartition(":")[2]) if listening and any(line.startswith("admin on") for line in lines) else 0

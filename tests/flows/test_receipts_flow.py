@@ -1,4 +1,4 @@
-"""What was changed is told: in a header, in the body, in a stream, in the log, in a counter; and to nobody else."""
+"""Receipts: adjustments are reported in headers, bodies, streams, the log and metrics, without private content."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ from typing import Any
 import httpx
 
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.conftest import CREDENTIAL, chat, events, serving
+from tests.flows.conftest import CREDENTIAL, RECEIPT, chat, events, post_chat, serving
 from tests.flows.live import live
 
-ADJUSTED = {"temperature": 3.5, "top_k": 7, "max_tokens": 4}
+ADJUSTED: dict[str, Any] = {"temperature": 3.5, "top_k": 7, "max_tokens": 4}
 
 
-def told(answer: dict[str, Any]) -> set[tuple[str, str]]:
-    """Parameter and action of every adjustment in a receipt."""
-    return {(one["param"], one["action"]) for one in answer["gateway"]["adjustments"]}
+def adjustments_of(answer: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return parameter and action of every adjustment in a receipt."""
+    return {(adjustment["param"], adjustment["action"]) for adjustment in answer["gateway"]["adjustments"]}
 
 
 EXPECTED = {("temperature", "clamp"), ("top_k", "drop")}
 
 
-async def test_a_json_answer_carries_its_receipt_everywhere(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_adjustments_are_in_header_body_log_and_metrics(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, kind="openai") as gateway:
-        headers = {"x-gateway-receipt": "body"}
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(**ADJUSTED), headers=headers)
-        plain = await client.post(gateway.base_url + "/chat/completions", json=chat(**ADJUSTED))
+        answer = await post_chat(client, gateway, **ADJUSTED, headers=RECEIPT)
+        plain = await post_chat(client, gateway, **ADJUSTED)
         record = (await gateway.records(2))[0]
         assert gateway.count("lockgate_adjustments", "up", "top_k", "drop") == 2
     body = answer.json()
-    assert told(body) >= EXPECTED
+    assert adjustments_of(body) >= EXPECTED
     assert body["choices"][0]["message"]["content"] == "w0 w1 w2 w3 "
     assert body["gateway"]["request_id"] == answer.headers["x-request-id"]
     assert body["gateway"]["usage_source"] == "reported"
@@ -46,29 +45,28 @@ async def test_a_json_answer_carries_its_receipt_everywhere(up: FaultUpstream, c
     assert sent["temperature"] == 2
 
 
-async def test_a_stream_carries_its_receipt_before_done(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_stream_receipt_comes_before_done(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, kind="openai") as gateway:
-        headers = {"x-gateway-receipt": "body"}
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(stream=True, **ADJUSTED), headers=headers)
+        answer = await post_chat(client, gateway, stream=True, **ADJUSTED, headers=RECEIPT)
     *_, content, last, done = events(answer.text)
     assert done == "[DONE]"
     receipt = json.loads(last)
-    assert told(receipt) >= EXPECTED
+    assert adjustments_of(receipt) >= EXPECTED
     assert (receipt["choices"], receipt["id"]) == ([], json.loads(content)["id"])
     assert '"top_k";drop' in answer.headers["x-gateway-adjusted"]
 
 
-async def test_two_hundred_callers_at_once_each_get_their_own_story(up: FaultUpstream) -> None:
+async def test_concurrent_callers_each_get_their_own_receipt(up: FaultUpstream) -> None:
     up.delay = 0.02
 
-    async def one(number: int) -> None:
+    async def call(number: int) -> None:
         body = chat(text=f"#chunks={1 + number % 7}#", stream=number % 2 == 0, temperature=round(2.1 + number / 1000, 3))
         if number % 3 == 0:
             body["top_k"] = number
-        answer = await client.post(gateway.base_url + "/chat/completions", json=body, headers={"x-gateway-receipt": "body"})
+        answer = await client.post(gateway.base_url + "/chat/completions", json=body, headers=RECEIPT)
         assert answer.status_code == 200
-        story = json.loads(events(answer.text)[-2]) if body["stream"] else answer.json()
-        by_param = {adjustment["param"]: adjustment for adjustment in story["gateway"]["adjustments"]}
+        receipt = json.loads(events(answer.text)[-2]) if body["stream"] else answer.json()
+        by_param = {adjustment["param"]: adjustment for adjustment in receipt["gateway"]["adjustments"]}
         assert by_param["temperature"]["from"] == body["temperature"]
         assert ("top_k" in by_param) == ("top_k" in body)
         assert ("top_k" in answer.headers["x-gateway-adjusted"]) == ("top_k" in body)
@@ -77,14 +75,14 @@ async def test_two_hundred_callers_at_once_each_get_their_own_story(up: FaultUps
 
     limits = httpx.Limits(max_connections=200)
     async with serving(up, kind="openai") as gateway, httpx.AsyncClient(trust_env=False, timeout=60, limits=limits) as client:
-        await asyncio.gather(*(one(number) for number in range(200)))
+        await asyncio.gather(*(call(number) for number in range(200)))
         records = await gateway.records(200, within=30)
         assert gateway.count("lockgate_adjustments", "temperature", "clamp") == 200
     assert len({record["id"] for record in records}) == 200
     assert sum("top_k:drop" in record["adjustments"] for record in records) == 67
 
 
-async def test_the_log_holds_no_prompt_no_answer_and_no_secret(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_log_contains_no_prompt_answer_or_secret(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     private = chat(text="PROMPT-CANARY", stop=["PROMPT-CANARY"], user="USER-CANARY", logit_bias={"1": 1}, top_k="KEY-CANARY")
     streamed = chat(text="PROMPT-CANARY", stream=True, metadata={"a": "USER-CANARY"}, vendor={"x": "PROMPT-CANARY"})
     headers = {"authorization": "Bearer KEY-CANARY", "cookie": "KEY-CANARY"}
@@ -93,20 +91,20 @@ async def test_the_log_holds_no_prompt_no_answer_and_no_secret(up: FaultUpstream
             await client.post(gateway.base_url + "/chat/completions", json=body, headers=headers)
         lines = json.dumps(await gateway.records(3))
         metrics = (await client.get(gateway.admin_url + "/metrics")).text
-    for found in (lines, metrics):
-        assert "CANARY" not in found
-        assert CREDENTIAL not in found
-        assert "w0" not in found
+    for text in (lines, metrics):
+        assert "CANARY" not in text
+        assert CREDENTIAL not in text
+        assert "w0" not in text
 
 
-async def test_explain_shows_the_plan_calls_nobody_and_masks_what_is_secret(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_explain_shows_the_plan_without_upstream_requests_or_secrets(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, kind="openai") as gateway:
         answer = await client.post(gateway.base_url + "/explain", json=chat(**ADJUSTED))
     assert up.requests == []
     plan = answer.json()
     assert (plan["model"], plan["route"], plan["strict"]) == ("m", "m", False)
     target = plan["targets"][0]
-    assert {(one["param"], one["action"]) for one in target["adjustments"]} >= EXPECTED
+    assert {(adjustment["param"], adjustment["action"]) for adjustment in target["adjustments"]} >= EXPECTED
     assert target["request"]["url"] == up.base_url + "/chat/completions"
     assert target["request"]["headers"]["authorization"] == "***"
     assert target["request"]["body"]["model"] == "mock"
@@ -114,7 +112,7 @@ async def test_explain_shows_the_plan_calls_nobody_and_masks_what_is_secret(up: 
     assert answer.headers["x-request-id"].startswith("req_")
 
 
-async def test_explain_sends_what_a_call_sends_and_masks_the_operators_headers(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_explain_shows_the_request_of_a_call_and_masks_configured_headers(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     yaml = f"""
 providers:
   up: {{ type: openai, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", headers: {{ x-team-token: "${{UP_KEY}}" }} }}
@@ -122,7 +120,7 @@ models: {{ m: up/mock }}
 """
     async with live(yaml, environ={"UP_KEY": CREDENTIAL}) as gateway:
         plan = (await client.post(gateway.base_url + "/explain", json=chat(**ADJUSTED))).json()
-        await client.post(gateway.base_url + "/chat/completions", json=chat(**ADJUSTED))
+        await post_chat(client, gateway, **ADJUSTED)
     request = plan["targets"][0]["request"]
     assert request["headers"]["x-team-token"] == "***"
     assert CREDENTIAL not in json.dumps(plan)

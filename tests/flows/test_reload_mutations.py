@@ -1,4 +1,4 @@
-"""Five hundred broken files put in place one after the other: none is applied, none stops anything, each is told by its line."""
+"""Five hundred broken configuration files in a row: none is applied, and each is reported with its line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.flows.test_reload_flow import OTHER, TOKEN, key
 ENVIRON = {"UP_KEY": CREDENTIAL}
 
 
-def sound(up: FaultUpstream) -> str:
-    """A file with something of everything."""
+def valid_config(up: FaultUpstream) -> str:
+    """Return a configuration that uses many kinds of settings."""
     return f"""\
 listen: 127.0.0.1:8080
 providers:
@@ -42,19 +42,19 @@ max_body: 8MiB
 """
 
 
-def mutated(data: bytes, draw: random.Random) -> bytes:
-    """A few places cut out, doubled, swapped with others or overwritten."""
-    for _ in range(draw.randint(1, 4)):
-        start = draw.randint(0, len(data))
-        end = min(len(data), start + draw.randint(0, 30))
-        other = draw.randint(0, len(data))
-        piece = draw.choice([*PIECES, data[start:end] * 2, data[other : other + 20], b""])
+def mutated(data: bytes, random_source: random.Random) -> bytes:
+    """Return the data with up to four places removed, doubled, copied or overwritten."""
+    for _ in range(random_source.randint(1, 4)):
+        start = random_source.randint(0, len(data))
+        end = min(len(data), start + random_source.randint(0, 30))
+        elsewhere = random_source.randint(0, len(data))
+        piece = random_source.choice([*PIECES, data[start:end] * 2, data[elsewhere : elsewhere + 20], b""])
         data = data[:start] + piece + data[end:]
     return data
 
 
 def is_bad(data: bytes, gateway: Live) -> bool:
-    """Whether a file cannot be used; some changes leave it sound."""
+    """Return whether the configuration is invalid. Some mutations leave it valid."""
     try:
         config.parse(data, str(gateway.path), environ=ENVIRON)
     except ConfigError:
@@ -64,10 +64,12 @@ def is_bad(data: bytes, gateway: Live) -> bool:
 
 @pytest.mark.parametrize("mutations", [100, pytest.param(500, marks=pytest.mark.prove)])
 async def test_p5_no_broken_file_is_applied_and_each_is_reported_with_its_line(mutations: int) -> None:
-    async with FaultUpstream() as up, live(sound(up), environ=ENVIRON) as gateway:
+    async with FaultUpstream() as up, live(valid_config(up), environ=ENVIRON) as gateway:
         before = gateway.gateway.generation
-        draw = random.Random(5)
-        broken = [data for data in (mutated(sound(up).encode(), draw) for _ in range(3 * mutations)) if is_bad(data, gateway)]
+        random_source = random.Random(5)
+        broken = [
+            data for data in (mutated(valid_config(up).encode(), random_source) for _ in range(3 * mutations)) if is_bad(data, gateway)
+        ]
         assert len(broken) >= mutations
         line = re.compile(re.escape(str(gateway.path)) + r":[1-9]\d*:[1-9]\d*: \S.*")
         for data in broken[:mutations]:
@@ -77,7 +79,7 @@ async def test_p5_no_broken_file_is_applied_and_each_is_reported_with_its_line(m
             assert all(line.fullmatch(str(problem)) for problem in gateway.reloader.problems), gateway.reloader.problems
             assert gateway.gateway.generation is before
         assert gateway.reloader.counts == {"applied": 0, "failed": mutations, "unchanged": 0}
-        said = "\n".join(gateway.reports)
-        assert "Traceback" not in said
-        assert CREDENTIAL not in said
+        reported = "\n".join(gateway.reports)
+        assert "Traceback" not in reported
+        assert CREDENTIAL not in reported
         assert len(gateway.reports) == mutations

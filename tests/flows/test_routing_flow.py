@@ -1,41 +1,41 @@
-"""A model name on its way to a target: aliases, wildcards, orders that fall back before the first byte, splits."""
+"""Routing of model names to targets: aliases, wildcards, fallback before the first byte, retries and splits."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.faults.upstream_server import FaultUpstream, closed_port, status
-from tests.flows.conftest import chat, events
+from tests.flows.conftest import RECEIPT, events, post_chat, receipt_of
 from tests.flows.live import live
 
 
 def providers(**urls: str) -> str:
-    """A providers section."""
+    """Return a `providers` section."""
     lines = "".join(f"  {name}: {{ type: openai-compatible, base_url: '{url}' }}\n" for name, url in urls.items())
     return f"providers:\n{lines}"
 
 
-@pytest.mark.parametrize(("asked", "sent"), [
+@pytest.mark.parametrize(("name", "upstream_model"), [
     ("exact", "one"), ("alias", "one"), ("claude-x", "claude"), ("claude-opus-9", "opus"), ("whatever", "rest"), ("a/b", "rest"),
 ])  # fmt: skip
-async def test_names_aliases_and_wildcards(up: FaultUpstream, client: httpx.AsyncClient, asked: str, sent: str) -> None:
+async def test_model_names_aliases_and_wildcards_are_resolved(
+    up: FaultUpstream, client: httpx.AsyncClient, name: str, upstream_model: str
+) -> None:
     models = 'models: {exact: up/one, alias: exact, "claude-*": up/claude, "claude-opus-*": up/opus, "*": up/rest}'
     async with live(providers(up=up.base_url) + models) as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(asked))
+        answer = await post_chat(client, gateway, name)
     assert answer.status_code == 200
-    assert up.requests[0].model == sent
-    assert answer.headers["x-gateway-target"] == f"up/{sent}"
+    assert up.requests[0].model == upstream_model
+    assert answer.headers["x-gateway-target"] == f"up/{upstream_model}"
 
 
 @pytest.mark.parametrize("name", ["missing", "up/one", "x" * 10_000, "../../etc", "a\nb", "\u202egpt", "*"])
-async def test_an_unknown_model_is_a_404_that_lists_the_known(up: FaultUpstream, client: httpx.AsyncClient, name: str) -> None:
+async def test_unknown_model_gets_404_with_the_known_models(up: FaultUpstream, client: httpx.AsyncClient, name: str) -> None:
     async with live(providers(up=up.base_url) + "models: {exact: up/one}") as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(name))
+        answer = await post_chat(client, gateway, name)
         assert gateway.count("lockgate_requests", "other", "4xx") == 1
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
@@ -45,11 +45,13 @@ async def test_an_unknown_model_is_a_404_that_lists_the_known(up: FaultUpstream,
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_the_next_target_takes_over_before_the_first_byte(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+async def test_failures_before_the_first_byte_fall_back_to_the_next_target(
+    up: FaultUpstream, client: httpx.AsyncClient, stream: bool
+) -> None:
     up.once(status(503))
     urls = providers(dead=f"http://127.0.0.1:{closed_port()}/v1", sick=up.base_url, well=up.base_url)
     async with live(urls + "models: {m: [dead/a, sick/b, well/c]}") as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(stream=stream), headers={"x-gateway-receipt": "body"})
+        answer = await post_chat(client, gateway, stream=stream, headers=RECEIPT)
         record = (await gateway.records(1))[0]
         assert gateway.count("lockgate_fallbacks") == 2
         assert gateway.count("lockgate_attempts", "dead/a", "connect") == 1
@@ -59,71 +61,71 @@ async def test_the_next_target_takes_over_before_the_first_byte(up: FaultUpstrea
     assert answer.status_code == 200
     assert answer.headers["x-gateway-target"] == "well/c"
     assert answer.headers["x-gateway-attempts"] == "3"
-    body: dict[str, Any] = answer.json() if not stream else json.loads(events(answer.text)[-2])
-    outcomes = [(one["target"], one["outcome"]) for one in body["gateway"]["attempts"]]
+    attempts = receipt_of(answer)["attempts"]
+    outcomes = [(attempt["target"], attempt["outcome"]) for attempt in attempts]
     assert outcomes == [("dead/a", "connect"), ("sick/b", "503"), ("well/c", "ok")]
-    assert body["gateway"]["attempts"][-1]["ms"] > 0
-    assert [(one["target"], one["outcome"]) for one in record["attempts"]] == outcomes
+    assert attempts[-1]["ms"] > 0
+    assert [(attempt["target"], attempt["outcome"]) for attempt in record["attempts"]] == outcomes
     assert record["target"] == "well/c"
 
 
-async def test_after_the_first_byte_nobody_takes_over(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_no_fallback_after_the_first_byte(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with live(providers(up=up.base_url) + "models: {m: [up/fin-mid-stream, up/mock]}") as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(stream=True))
+        answer = await post_chat(client, gateway, stream=True)
     assert len(up.requests) == 1
     assert "upstream_truncated" in events(answer.text)[-1]
     assert "[DONE]" not in answer.text
 
 
-async def test_a_callers_own_mistake_is_not_tried_elsewhere(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_caller_error_is_not_retried_elsewhere(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.once(status(400, "too long", type="invalid_request_error", code="context_length_exceeded", param="messages"))
     async with live(providers(up=up.base_url) + "models: {m: [up/a, up/b]}") as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat())
+        answer = await post_chat(client, gateway)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert len(up.requests) == 1
 
 
-async def test_when_all_fail_the_last_failure_is_told(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_call_fails_with_502_if_all_targets_fail(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/v1/chat/completions", status(500, "internal"))
     async with live(providers(up=up.base_url) + "models: {m: [up/a, up/b]}") as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat())
+        answer = await post_chat(client, gateway)
         await gateway.records(1)
     assert answer.status_code == 502
     assert answer.headers["x-gateway-attempts"] == "2"
     assert [request.model for request in up.requests] == ["a", "b"]
 
 
-async def test_retries_try_the_same_target_again(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_retries_use_the_same_target(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.once(status(500))
     up.once(status(502))
     async with live(providers(up=up.base_url) + "models: {m: {targets: up/a, retries: 2}}") as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat())
+        answer = await post_chat(client, gateway)
     assert answer.status_code == 200
     assert answer.headers["x-gateway-attempts"] == "3"
 
 
-async def test_a_split_draws_by_weight(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_split_chooses_by_weight(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with live(providers(up=up.base_url) + "models: {m: {up/a: 3, up/b: 1, up/never: 0}}") as gateway:
         for _ in range(100):
-            await client.post(gateway.base_url + "/chat/completions", json=chat())
+            await post_chat(client, gateway)
     drawn = Counter(request.model for request in up.requests)
     assert set(drawn) == {"a", "b"}
     assert 45 <= drawn["a"] <= 98  # 75 expected, standard deviation 4.3
 
 
-async def test_targets_are_asked_for_by_name_only_where_exposed(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_exposed_target_may_be_called_by_name(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with live(providers(up=up.base_url) + "models: {m: up/a}\nexpose_targets: true") as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat("up/anything"))
+        answer = await post_chat(client, gateway, "up/anything")
         assert answer.status_code == 200
         for number in range(30):
-            await client.post(gateway.base_url + "/chat/completions", json=chat(f"up/made-up-{number}"))
+            await post_chat(client, gateway, f"up/made-up-{number}")
         assert len(gateway.gateway.metrics.counts["lockgate_requests"]) <= 3
     assert up.requests[0].model == "anything"
 
 
-async def test_names_of_targets_cannot_smuggle_headers(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_target_name_cannot_inject_headers(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with live(providers(up=up.base_url) + "models: {m: up/a}\nexpose_targets: true") as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat("up/x\r\nset-cookie: stolen=1\r\n\r\n{}"))
+        answer = await post_chat(client, gateway, "up/x\r\nset-cookie: stolen=1\r\n\r\n{}")
     assert "set-cookie" not in answer.headers
     assert answer.status_code == 404
     assert up.requests == []

@@ -1,11 +1,9 @@
-"""What an operator sees of targets, and how processes agree on them: admin listener, command, gauges, probes, workers."""
+"""Health of targets: admin listener, command, metrics and probes, and cooldowns shared between processes."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -14,44 +12,42 @@ from click.testing import CliRunner
 
 from gateway.__main__ import cli
 from tests.faults.behaviours import status
-from tests.faults.client import chat
 from tests.faults.upstream_server import HANG, FaultUpstream, canned, play
+from tests.flows.conftest import post_chat
 from tests.flows.live import Live, eventually, live
+from tests.flows.operator import bearer, digest
+from tests.flows.processes import Start, start_ready, until
 from tests.running import RunningGateway
 from tests.support.redis import RedisServer
-from tests.support.redis_fixtures import own_redis
-
-__all__ = ["own_redis"]
 
 PATH = "/v1/chat/completions"
 ADMIN_KEY = "admin-key-0123456789abcdef"
 
 
 def configuration(up: FaultUpstream, other: FaultUpstream, **more: Any) -> str:
-    """An order of two; `more` are settings of the first provider."""
+    """Return a configuration with two targets in order. `more` has settings of the first provider."""
     providers = {
         "a": {"type": "openai-compatible", "base_url": up.base_url, **more},
         "b": {"type": "openai-compatible", "base_url": other.base_url},
     }
-    key_hash = "sha256:" + hashlib.sha256(ADMIN_KEY.encode()).hexdigest()
-    admin = {"listen": "127.0.0.1:8081", "key_hash": key_hash, "metrics": "open"}
+    admin = {"listen": "127.0.0.1:8081", "key_hash": digest(ADMIN_KEY), "metrics": "open"}
     return json.dumps({"admin": admin, "providers": providers, "models": {"m": ["a/mock", "b/mock"]}})
 
 
 async def call(client: httpx.AsyncClient, gateway: Live | RunningGateway) -> httpx.Response:
-    """One chat."""
-    return await client.post(gateway.base_url + "/chat/completions", json=chat())
+    """Send one chat call."""
+    return await post_chat(client, gateway)
 
 
-async def test_the_admin_listener_shows_each_target_to_who_has_its_key(
+async def test_admin_targets_shows_each_target_and_requires_the_admin_key(
     up: FaultUpstream, other: FaultUpstream, client: httpx.AsyncClient
 ) -> None:
     up.on(PATH, status(500))
     async with live(configuration(up, other, cooldown={"failures": 2})) as gateway:
         assert (await client.get(gateway.admin_url + "/admin/targets")).status_code == 401
-        headers = {"authorization": f"Bearer {ADMIN_KEY}"}
+        headers = bearer(ADMIN_KEY)
         before = (await client.get(gateway.admin_url + "/admin/targets", headers=headers)).json()["targets"]
-        assert [(one["target"], one["state"]) for one in before] == [("a/mock", "live"), ("b/mock", "live")]
+        assert [(target["target"], target["state"]) for target in before] == [("a/mock", "live"), ("b/mock", "live")]
         for _ in range(3):
             assert (await call(client, gateway)).status_code == 200
         a, b = (await client.get(gateway.admin_url + "/admin/targets", headers=headers)).json()["targets"]
@@ -62,7 +58,7 @@ async def test_the_admin_listener_shows_each_target_to_who_has_its_key(
         assert b["latency_ms"] > 0
 
 
-async def test_the_command_shows_them_in_a_table_and_as_json(
+async def test_targets_command_prints_a_table_and_json(
     up: FaultUpstream, other: FaultUpstream, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     up.on(PATH, status(429, "slow down", {"retry-after": "50"}))
@@ -80,11 +76,11 @@ async def test_the_command_shows_them_in_a_table_and_as_json(
         assert lines[1].split()[:2] == ["a/mock", "cooling"]
         assert "rate_limit" in lines[1]
         assert lines[2].split()[:2] == ["b/mock", "live"]
-        found = await asyncio.to_thread(CliRunner().invoke, cli, [*arguments, "--json"])
-        assert [one["target"] for one in json.loads(found.output)["targets"]] == ["a/mock", "b/mock"]
+        as_json = await asyncio.to_thread(CliRunner().invoke, cli, [*arguments, "--json"])
+        assert [target["target"] for target in json.loads(as_json.output)["targets"]] == ["a/mock", "b/mock"]
 
 
-async def test_the_state_of_each_target_is_a_metric(up: FaultUpstream, other: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_state_of_each_target_is_a_metric(up: FaultUpstream, other: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(PATH, status(500))
     async with live(configuration(up, other, cooldown={"failures": 1, "time": "3s"})) as gateway:
         await call(client, gateway)
@@ -100,14 +96,14 @@ async def test_the_state_of_each_target_is_a_metric(up: FaultUpstream, other: Fa
         assert 'lockgate_target_waiting{target="b/mock"} 0' in text
         assert 'lockgate_cooldowns_total{reason="failures",target="a/mock"} 1' in text
         assert 'lockgate_fallbacks_total{model="m"} 1' in text
-        for _ in range(100):
-            if 'lockgate_target_state{state="probing",target="a/mock"} 1' in await scraped():
-                return
-            await asyncio.sleep(0.1)
-        raise AssertionError(await scraped())
+
+        async def is_probing() -> bool:
+            return 'lockgate_target_state{state="probing",target="a/mock"} 1' in await scraped()
+
+        await until(is_probing)
 
 
-async def test_a_probe_finds_a_provider_that_is_down_and_brings_it_back(
+async def test_probe_takes_a_failing_provider_out_and_brings_it_back(
     up: FaultUpstream, other: FaultUpstream, client: httpx.AsyncClient
 ) -> None:
     up.on("/v1/models", status(503))
@@ -126,62 +122,57 @@ async def test_a_probe_finds_a_provider_that_is_down_and_brings_it_back(
     assert len(up.requests) == sent
 
 
-async def test_a_probe_that_is_refused_tells_of_a_provider_that_works(
-    up: FaultUpstream, other: FaultUpstream, client: httpx.AsyncClient
-) -> None:
+async def test_rejected_probe_counts_as_a_working_provider(up: FaultUpstream, other: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/v1/models", status(401))
     async with live(configuration(up, other, probe={"path": "/models", "every": "50ms"}, cooldown={"failures": 1})) as gateway:
         await eventually(lambda: len(up.requests) >= 4)
         assert (await call(client, gateway)).headers["x-gateway-target"] == "a/mock"
 
 
-async def test_a_probe_that_gets_no_answer_holds_up_the_next_for_a_second(up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_unanswered_probe_times_out_and_a_later_one_recovers(up: FaultUpstream, other: FaultUpstream) -> None:
     up.on("/v1/models", play(HANG))
     async with live(configuration(up, other, probe={"path": "/models", "every": "50ms"}, cooldown={"failures": 2})) as gateway:
-        await eventually(lambda: not gateway.gateway.health.is_live("a/mock"), within=8)
+        await eventually(lambda: not gateway.gateway.health.is_live("a/mock"))
         up.on("/v1/models", canned(b"{}"))
-        await eventually(lambda: gateway.gateway.health.is_live("a/mock"), within=8)
+        await eventually(lambda: gateway.gateway.health.is_live("a/mock"))
 
 
-async def test_nobody_is_probed_unasked(up: FaultUpstream, other: FaultUpstream) -> None:
+async def test_no_probe_unless_configured(up: FaultUpstream, other: FaultUpstream) -> None:
     async with live(configuration(up, other)):
         await asyncio.sleep(0.3)
     assert up.requests == []
 
 
-async def test_u29_workers_and_gateways_share_what_cools_and_know_it_after_a_restart(
+async def test_u29_workers_and_gateways_share_cooldowns_across_restarts(
     up: FaultUpstream,
     other: FaultUpstream,
     own_redis: RedisServer,
-    gateway: Callable[..., RunningGateway],
+    gateway: Start,
     client: httpx.AsyncClient,
 ) -> None:
     up.on(PATH, status(429, "slow down", {"retry-after": "120"}))
     config = json.loads(configuration(up, other)) | {"store": own_redis.url}
     del config["admin"]["key_hash"]
     text = json.dumps(config)
-    both = [await asyncio.to_thread(gateway, text, {}, ("--workers", "2")), await asyncio.to_thread(gateway, text)]
-    for one in both:
-        await asyncio.to_thread(one.wait_ready)
-    assert (await call(client, both[1])).status_code == 200
+    two_workers, single = await start_ready(gateway, text, workers=2), await start_ready(gateway, text)
+    assert (await call(client, single)).status_code == 200
 
-    async def seconds(one: RunningGateway) -> float:
-        found = (await client.get(one.admin_url + "/admin/targets")).json()["targets"]
-        return float(found[0]["cooling_seconds"] or 0)
+    async def cooldown_s(running: RunningGateway) -> float:
+        targets = (await client.get(running.admin_url + "/admin/targets")).json()["targets"]
+        return float(targets[0]["cooling_seconds"] or 0)
 
-    first = await seconds(both[1])
+    async def is_shared() -> bool:
+        return await cooldown_s(two_workers) > 0
+
+    first = await cooldown_s(single)
     assert 100 < first <= 120
-    for _ in range(200):
-        if await seconds(both[0]):
-            break
-        await asyncio.sleep(0.05)
-    assert abs(await seconds(both[0]) - await seconds(both[1])) < 4
-    answers = [await call(client, both[0]) for _ in range(10)]
+    await until(is_shared)
+    assert abs(await cooldown_s(two_workers) - await cooldown_s(single)) < 4
+    answers = [await call(client, two_workers) for _ in range(10)]
     assert {answer.headers["x-gateway-target"] for answer in answers} == {"b/mock"}
     sent = len(up.requests)
-    await asyncio.to_thread(both[1].stop)
-    again = await asyncio.to_thread(gateway, text)
-    await asyncio.to_thread(again.wait_ready)
-    assert (await call(client, again)).headers["x-gateway-target"] == "b/mock"
-    assert 0 < await seconds(again) <= first
+    await asyncio.to_thread(single.stop)
+    restarted = await start_ready(gateway, text)
+    assert (await call(client, restarted)).headers["x-gateway-target"] == "b/mock"
+    assert 0 < await cooldown_s(restarted) <= first
     assert len(up.requests) == sent

@@ -1,4 +1,4 @@
-"""What the vectors' chat calls leave open, through the whole gateway: token probabilities, and errors of the upstream in every wire."""
+"""Logits requests of the vectors over HTTP, and upstream errors in the format of every provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import providers
 from tests.faults.behaviours import canned
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.conftest import CREDENTIAL, chat
+from tests.flows.conftest import CREDENTIAL, post_chat
 from tests.flows.live import Live, live
 from tests.providers.cases import Case, Sent, by_mode, differences, load, request_of
 from tests.providers.strict import facts_of, refusal
@@ -24,25 +24,25 @@ TYPES = sorted(set(providers.types()) - {"local"})
 
 
 def strict_server(kind: str) -> str:
-    """The strict server whose error format is this type's."""
+    """Return the strict server with the error format of this provider type."""
     return "openai" if kind in ("openai-compatible", "openrouter") else kind
 
 
 def serving(up: FaultUpstream, kinds: list[str], model: str = "mock", path: str = "/v1") -> AbstractAsyncContextManager[Live]:
-    """A gateway with one model for each of these provider types, named like it."""
+    """Serve one model per provider type, named like the type."""
     provider = {"base_url": up.origin + path, "api_key": "${UP_KEY}"}
     config = {"providers": {kind: {"type": kind, **provider} for kind in kinds}, "models": {kind: f"{kind}/{model}" for kind in kinds}}
     return live(json.dumps(config), environ={"UP_KEY": CREDENTIAL})
 
 
-def test_every_vector_runs_over_http_either_as_a_chat_or_here() -> None:
+def test_every_vector_runs_as_a_chat_or_in_this_file() -> None:
     assert len(LOGITS) > 0
     assert {name for name, _, _ in CASES} == {name for name, _, _ in [*CHATS, *LOGITS]}
 
 
 @pytest.mark.parametrize(("case", "strict"), [case[1:] for case in LOGITS], ids=[case[0] for case in LOGITS])
 @pytest.mark.parametrize("path", ["/v1/chat/logits", "/api/inference/v1/chat-attribution/compute-logits"])
-async def test_a_call_for_probabilities_becomes_what_the_facts_say(
+async def test_logits_request_matches_the_vectors(
     up: FaultUpstream, client: httpx.AsyncClient, case: Case, strict: bool, path: str
 ) -> None:
     base = urlsplit(str(providers.get(case["provider"]).default_base_url))
@@ -54,27 +54,27 @@ async def test_a_call_for_probabilities_becomes_what_the_facts_say(
     body = response.json()
     assert body["logits"] == {"Yes": 0.75}
     (sent,) = up.requests
-    made = tuple({"from": None, "to": None, **one} for one in body["gateway"]["adjustments"])
+    adjustments = tuple({"from": None, "to": None, **adjustment} for adjustment in body["gateway"]["adjustments"])
     url = f"{base.scheme}://{base.netloc}{sent.path}"
-    assert differences(case, Sent(url, dict(sent.headers), (sent.json,), made)) == []
+    assert differences(case, Sent(url, dict(sent.headers), (sent.json,), adjustments)) == []
 
 
-async def asked(gateway: Live, client: httpx.AsyncClient, kind: str, *, stream: bool = False) -> httpx.Response:
-    """The answer to one plain chat."""
-    return await client.post(gateway.base_url + "/chat/completions", json=chat(kind, stream=stream))
+async def ask(gateway: Live, client: httpx.AsyncClient, kind: str, *, stream: bool = False) -> httpx.Response:
+    """Send one chat call to the model of this provider type."""
+    return await post_chat(client, gateway, kind, stream=stream)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_refused_credential_is_the_gateways_trouble_and_never_shows(
+async def test_rejected_credential_is_a_gateway_error_and_never_shown(
     up: FaultUpstream, client: httpx.AsyncClient, status: int, stream: bool
 ) -> None:
-    kinds = [kind for kind in TYPES if (kind, status) != ("together", 403)]  # whose 403 means a context that is too long
+    kinds = [kind for kind in TYPES if (kind, status) != ("together", 403)]  # there a 403 means that the context is too long
     async with serving(up, kinds) as gateway:
         for kind in kinds:
             reply = refusal(strict_server(kind), status, None, f"Incorrect API key provided: {CREDENTIAL}")
             up.once(canned(reply.body, status, {"content-type": reply.content_type}))
-            response = await asked(gateway, client, kind, stream=stream)
+            response = await ask(gateway, client, kind, stream=stream)
             error = response.json()["error"]
             assert (response.status_code, error["code"], error["type"]) == (502, "upstream_auth_error", "upstream_error"), kind
             assert "Incorrect API key provided" in error["message"], kind
@@ -85,12 +85,12 @@ async def test_a_refused_credential_is_the_gateways_trouble_and_never_shows(
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
-async def test_the_words_of_an_openai_error_pass_as_they_are(up: FaultUpstream, client: httpx.AsyncClient, status: int) -> None:
-    told = {"message": "the model says no", "type": "invalid_request_error", "param": "messages[0].content", "code": "string_too_long"}
-    up.on(lambda request: True, canned(json.dumps({"error": told}).encode(), status))
+async def test_openai_error_is_returned_unchanged(up: FaultUpstream, client: httpx.AsyncClient, status: int) -> None:
+    error = {"message": "the model says no", "type": "invalid_request_error", "param": "messages[0].content", "code": "string_too_long"}
+    up.on(lambda request: True, canned(json.dumps({"error": error}).encode(), status))
     kinds = [kind for kind in TYPES if facts_of(strict_server(kind)).get("errors", "openai") == "openai"]
     async with serving(up, kinds) as gateway:
         for kind in kinds:
-            response = await asked(gateway, client, kind)
-            assert (response.status_code, response.json()["error"]) == (status, told), kind
+            response = await ask(gateway, client, kind)
+            assert (response.status_code, response.json()["error"]) == (status, error), kind
     assert len(kinds) > 8

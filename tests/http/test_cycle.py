@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.config.formats import Address
 from gateway.http.connection import KEEP_ALIVE_S, CallerConnection
+from gateway.http.cycle import RequestCycle
 from gateway.http.listener import Server, bind, make_server
 from tests.faults.client import FaultClient
 from tests.flows.live import eventually
@@ -207,3 +209,16 @@ async def test_an_idle_connection_is_closed_after_the_keep_alive_time() -> None:
         assert (await client.answer()).body == b"hello"
         connection.close_if_overdue(time.monotonic() + KEEP_ALIVE_S + 5, 10)
         await client.until_closed()
+
+
+def test_head_and_body_of_a_complete_response_are_one_write() -> None:
+    written: list[bytes] = []
+    transport = SimpleNamespace(write=written.append, is_closing=lambda: False, close=lambda: written.append(b"closed"))
+    state = SimpleNamespace(default_headers=[(b"server", b"x")])
+    connection: Any = SimpleNamespace(
+        transport=transport, flow=SimpleNamespace(write_paused=False), server_state=state, on_response_complete=lambda: None
+    )
+    cycle = RequestCycle(connection, {"method": "GET", "http_version": "1.1"}, keep_alive=True, expects_continue=False)
+    assert cycle.try_respond(200, [(b"content-length", b"2")], b"ok")
+    assert written == [b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 2\r\n\r\nok"]
+    assert not cycle.try_respond(200, [(b"content-length", b"2")], b"ok")

@@ -89,7 +89,7 @@ async def test_an_outage_is_reported_once_and_keeps_the_keys() -> None:
     await eventually(lambda: len(observed.reports) == 2)
     await keys.stop()
     assert observed.reports == [
-        ("store: run-time keys cannot be read (connection refused); those known last stay valid", True),
+        ("store: run-time keys cannot be read (connection refused); the last known keys stay valid", True),
         ("store: run-time keys can be read again", False),
     ]
 

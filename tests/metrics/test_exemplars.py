@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from gateway.metrics import Metrics, text
+from gateway.metrics import Metrics, exemplars, text
 from gateway.metrics.cells import Cells
 from gateway.metrics.snapshot import read_file
 from tests.support.metrics import finished_call, new_metrics, record
@@ -34,3 +34,12 @@ def test_latest_traced_call_of_a_bucket_is_its_exemplar_in_whichever_process_it_
         "0.04": ("c" * 32, 0.03),
         "5.12": ("3" * 32, 5.0),
     }
+
+
+def test_later_exemplar_of_a_bucket_is_kept() -> None:
+    first, second = [0] * exemplars.WIDTH, [0] * exemplars.WIDTH
+    view = memoryview(bytearray(8 * exemplars.WIDTH)).cast("q")
+    exemplars.put(view, 0, "f" * 32, 0.03)
+    first = view.tolist()
+    (read,) = [each for each in exemplars.read(exemplars.newest(second, first)) if each is not None]
+    assert (read.trace_id, read.value) == ("f" * 32, 0.03)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.metrics import Metrics
+from gateway.metrics.registry import Metrics
 from tests.support.metrics import finished_call, new_metrics, record, samples, target_named, value
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from providers.anthropic.provider import ANTHROPIC, NEW_VERSION
 from providers.base import Options, Refusal, StreamFailure
 from tests.providers.adapting import adapt, target_for
 
@@ -101,8 +102,10 @@ def test_tool_choices_are_mapped_to_anthropic_words(choice: Any, parallel: Any, 
 
 def test_effort_budget_and_format_move_to_anthropic_fields() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "o", "schema": {"type": "object"}}}
-    result = sent({"reasoning_effort": "high", "response_format": schema, "reasoning_budget": 2000})
-    assert result["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "high"}
+    request = {"reasoning_effort": "high", "response_format": schema, "reasoning_budget": 2000, "max_tokens": 9000}
+    result = adapt("anthropic", request, model="claude-opus-4-5").sent
+    closed = {"type": "object", "additionalProperties": False}
+    assert result["output_config"] == {"format": {"type": "json_schema", "schema": closed}, "effort": "high"}
     assert result["thinking"] == {"type": "enabled", "budget_tokens": 2000}
     assert sent({"reasoning_effort": "none"})["thinking"] == {"type": "disabled"}
     newer = adapt("anthropic", {"reasoning_effort": "low"}, model="claude-opus-4-8").sent
@@ -219,3 +222,9 @@ def test_error_event_fails_like_the_corresponding_http_status(kind: str, meaning
     with pytest.raises(StreamFailure) as failed:
         streamed({"type": "error", "error": {"type": kind, "message": "sorry"}})
     assert (failed.value.failure.kind, failed.value.failure.message) == (meaning, "sorry")
+
+
+def test_version_decides_the_header_of_the_credential() -> None:
+    new, old = target_for("anthropic"), target_for("anthropic", **OLD)
+    assert ANTHROPIC.authorization(new) == [("anthropic-version", NEW_VERSION), ("authorization", "Bearer KEY")]
+    assert ANTHROPIC.authorization(old) == [("anthropic-version", "2023-06-01"), ("x-api-key", "KEY")]

@@ -115,6 +115,7 @@ def test_strict_mode_drops_only_neutral_values(server: str, request: dict[str, A
 
 _HARMLESS = {
     "neutral value",
+    "there are no tools",
     "equals the default",
     "auto is the only behaviour",
     "auto is the default",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from providers.base import Options, Refusal, StreamFailure
+from providers.cohere.provider import COHERE
 from tests.providers.adapting import adapt, target_for
 
 TOOL = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"type": "object", "properties": {}}}}
@@ -111,3 +112,8 @@ def test_events_without_an_openai_equivalent_add_no_chunk() -> None:
 def test_cohere_specific_statuses_are_classified(status: int, kind: str) -> None:
     target = target_for("cohere")
     assert target.kind.failure(status, {}, b'{"message": "m"}', target).kind == kind
+
+
+@pytest.mark.parametrize(("status", "kind"), [(498, "auth"), (499, "server_error")])
+def test_own_status_codes_of_cohere_are_classified(status: int, kind: str) -> None:
+    assert COHERE.failure(status, {}, b'{"message":"x"}').kind == kind

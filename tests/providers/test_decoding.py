@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from providers.base import Options, StreamFailure
+from providers.cerebras import CEREBRAS
 from providers.goodfire import GoodfireChunks
 from providers.usage import read_usage
 from tests.providers.adapting import target_for
@@ -123,6 +124,7 @@ def test_cerebras_error_chunk_keeps_its_status() -> None:
 
 
 def test_cerebras_chunks_get_missing_choices_and_delta() -> None:
+    assert CEREBRAS.wire.chunk_repairs == (), "what every stream gets is enough"
     result = feed("cerebras", {"id": "x", "usage": {}, "time_info": {}}, {"choices": [{"index": 0, "finish_reason": "stop"}]})
     assert result[0]["choices"] == []
     assert result[1]["choices"][0]["delta"] == {}

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from providers.base import Refusal
-from providers.openai_compatible import COMPATIBLE, base_path
+from providers.openai_compatible import OPENAI_COMPATIBLE, base_path
 from tests.providers.adapting import Adapted, adapt
 
 
 def _adapted(*, strict: bool = False, **more: Any) -> Adapted:
-    return adapt(COMPATIBLE.type, more, strict=strict)
+    return adapt(OPENAI_COMPATIBLE.type, more, strict=strict)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import providers
 from providers.base import Adjustment, Body, Options, Refusal
 from providers.rules.engine import Accepts, CompiledRules, ForModels, compile_rules
+from providers.rules.not_given import NOT_GIVEN
 from providers.rules.shapes import Choices, LegacyFunctions, StopStrings, StreamUsage, fan_out
 from providers.rules.values import Default, Drop, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
 from tests.providers.adapting import HI, adapt, target_for
@@ -270,3 +271,9 @@ def test_budget_renamed_to_effort_excludes_thinking() -> None:
     with pytest.raises(Refusal) as refused:
         adapt("fireworks", {"thinking": {"type": "enabled"}, "reasoning_budget": 2048})
     assert (refused.value.param, refused.value.code) == ("thinking", "conflicting_parameters")
+
+
+def test_values_that_mean_not_given_are_left_out() -> None:
+    body, adjustments = run(NOT_GIVEN, {"tools": None, "parallel_tool_calls": True, "stop": ["", "x"]}, strict=True)
+    assert body == {"stop": ["x"]}
+    assert {adjustment.param for adjustment in adjustments} == {"tools", "parallel_tool_calls", "stop"}

@@ -56,7 +56,7 @@ def test_each_balance_policy_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("text", [
-    f"a percentile needs {MIN_OBSERVATIONS:.0f} answers", f"joins after {NEXT_ADDRESS_DELAY_S * 1000:.0f} ms",
+    f"a percentile needs {MIN_OBSERVATIONS:.0f} answers", f"starts after {NEXT_ADDRESS_DELAY_S * 1000:.0f} ms",
     f"kept for {ThreadResolver().ttl:.0f} s",
     "ten may be saved up" if MAX_SAVED_HEDGES == 10 else "?",
 ])  # fmt: skip

@@ -7,6 +7,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from gateway.config.load import parse
+from gateway.runtime.gateway import Gateway
+from gateway.server.endpoints import describe_model
+from gateway.telemetry.call_log import CallLog
 from tests.flows.live import Live, live
 
 YAML = """
@@ -50,3 +54,10 @@ async def test_an_unknown_path_or_method_is_rejected(serving: Live, method: str,
     async with httpx.AsyncClient() as client:
         answer = await client.request(method, serving.url + path)
     assert (answer.status_code, answer.json()["error"]["message"]) == (code, message)
+
+
+def test_brief_description_of_a_model_has_no_targets() -> None:
+    generation = Gateway(parse(YAML.encode(), "g.yaml", environ={}), CallLog(2, human=True), lambda line: None).generation
+    brief = describe_model(generation, "m", brief=True)
+    assert brief == {"id": "m", "object": "model", "created": 0, "owned_by": "up"}
+    assert describe_model(generation, "m").keys() - brief.keys() == {"targets"}

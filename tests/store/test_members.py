@@ -48,6 +48,13 @@ async def all_joined(*limiters: RedisLimiter) -> None:
     await asyncio.sleep(0.05)
 
 
+async def send_heartbeat(limiter: RedisLimiter, side: str) -> None:
+    """Send a heartbeat and wait until the node of this side has replied."""
+    before = limiter._members._due[side]
+    limiter._members.send_heartbeat({})
+    await eventually(lambda: limiter._members._due[side] != before)
+
+
 async def kill(limiter: RedisLimiter) -> None:
     """End a limiter as SIGKILL does: without leaving the group."""
     assert limiter._heartbeat_task is not None
@@ -156,6 +163,8 @@ async def test_each_side_of_a_cluster_has_its_own_members(shared_cluster: Cluste
     one, other = [await join(shared_cluster.address) for _ in range(2)]
     assert (await remaining(one, target), await remaining(other, target)) == (90, 90)
     await all_joined(one, other)
+    for limiter in (one, other, one, other):  # twice: the first reply may be that of an earlier heartbeat
+        await send_heartbeat(limiter, "target")
     await kill(other)
     await wait_for_remaining(one, 45)
     await wait_for_remaining(one, 45, target)

@@ -215,7 +215,7 @@ async def test_r14_g18_a_hundred_thousand_cancelled_commands_mix_up_no_replies(o
 
     async def one(connection: Any, number: int) -> None:
         nonlocal answered, wrong
-        answer = await connection.ask("ECHO", b"%d" % number)
+        answer = await connection.execute("ECHO", b"%d" % number)
         answered += 1
         wrong += answer != b"%d" % number
 
@@ -233,7 +233,8 @@ async def test_r14_g18_a_hundred_thousand_cancelled_commands_mix_up_no_replies(o
             for task in tasks:
                 if draw.random() < 0.8:
                     cancelled += task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         for connection in connections:
             assert await connection.execute("ECHO", b"last") == b"last"
             connection.abort()

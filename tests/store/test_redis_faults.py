@@ -14,6 +14,7 @@ import pytest
 from gateway.config.redis_address import RedisAddress
 from gateway.config.secret import read_secret
 from gateway.keys.redis_store import RedisKeyStore
+from gateway.store import script_args
 from gateway.store.connection import STABLE_AFTER_S
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import US_PER_S, Costs, Limit, Refusal, Reservation
@@ -271,3 +272,20 @@ async def test_a_server_too_old_for_the_scripts_is_reported_once(start: LimiterS
         assert "Redis 4.0 is too old: use 5.0 or later" in reports[0]
         assert (await decide(limiter)).degraded
         await limiter.stop()
+
+
+@pytest.mark.parametrize("key", ["members_key", "member_info_key"])
+async def test_a_membership_key_of_another_type_is_rebuilt(own_redis: RedisServer, start: LimiterStarter, key: str) -> None:
+    reports: list[str] = []
+    address = RedisAddress(port=own_redis.port)
+    limiter = await start(address, reports)
+    name = getattr(script_args, key)("caller")
+    for rubbish in ("SET", "RPUSH"):
+        await run_command(address, "DEL", name)
+        await run_command(address, rubbish, name, "x")
+        async with asyncio.timeout(10):
+            while await run_command(address, "TYPE", name) not in ("zset", "hash", b"zset", b"hash"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        found = await decide(limiter)
+        assert not found.degraded
+    assert limiter.members == 1

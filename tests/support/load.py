@@ -65,7 +65,7 @@ def configuration(upstream: str, store: str = "memory://", *, failures: int = 5,
 
 
 @dataclass(frozen=True)
-class Sort:
+class CallKind:
     """One kind of call: weight, key and body. With `leave`, the caller disconnects in mid-stream."""
 
     weight: int
@@ -79,34 +79,34 @@ def _chat(model: str = "chat", text: str = "tell me about the sea and the sky", 
 
 
 _SLOW = "tell me slowly #chunks=12# #delay=8ms#"
-SORTS: dict[str, Sort] = {
-    "json": Sort(30, _chat()),
-    "json of another key": Sort(10, _chat(max_tokens=3), "app"),
-    "stream": Sort(15, _chat(stream=True)),
-    "stream of another key": Sort(5, _chat(stream=True, stream_options={"include_usage": True}), "app"),
-    "slow stream": Sort(4, _chat(text=_SLOW, stream=True)),
-    "two choices": Sort(3, _chat("vendor", n=2)),
-    "adjusted": Sort(6, _chat("vendor", logit_bias={"1": 2}, top_k=3, max_tokens=5)),
-    "adjusted stream": Sort(3, _chat("vendor", logprobs=True, stream=True)),
-    "fallback": Sort(4, _chat("fallback")),
-    "fallback stream": Sort(2, _chat("fallback", stream=True)),
-    "retried": Sort(2, _chat("retried")),
-    "unreachable": Sort(2, _chat("unreachable")),
-    "narrow": Sort(3, _chat("narrow")),
-    "cut": Sort(2, _chat("cut", stream=True)),
-    "refused": Sort(2, _chat("refused")),
-    "tight": Sort(2, _chat(), "tight"),
-    "left": Sort(2, _chat(text=_SLOW, stream=True), leave=True),
-    "unknown model": Sort(1, _chat("no-such-model")),
-    "wrong value": Sort(1, _chat(temperature="hot")),
-    "no json": Sort(1, b"{"),
-    "no key": Sort(1, _chat(), None),
-    "disabled key": Sort(1, _chat(), "gone"),
+CALL_KINDS: dict[str, CallKind] = {
+    "json": CallKind(30, _chat()),
+    "json of another key": CallKind(10, _chat(max_tokens=3), "app"),
+    "stream": CallKind(15, _chat(stream=True)),
+    "stream of another key": CallKind(5, _chat(stream=True, stream_options={"include_usage": True}), "app"),
+    "slow stream": CallKind(4, _chat(text=_SLOW, stream=True)),
+    "two choices": CallKind(3, _chat("vendor", n=2)),
+    "adjusted": CallKind(6, _chat("vendor", logit_bias={"1": 2}, top_k=3, max_tokens=5)),
+    "adjusted stream": CallKind(3, _chat("vendor", logprobs=True, stream=True)),
+    "fallback": CallKind(4, _chat("fallback")),
+    "fallback stream": CallKind(2, _chat("fallback", stream=True)),
+    "retried": CallKind(2, _chat("retried")),
+    "unreachable": CallKind(2, _chat("unreachable")),
+    "narrow": CallKind(3, _chat("narrow")),
+    "cut": CallKind(2, _chat("cut", stream=True)),
+    "refused": CallKind(2, _chat("refused")),
+    "tight": CallKind(2, _chat(), "tight"),
+    "left": CallKind(2, _chat(text=_SLOW, stream=True), leave=True),
+    "unknown model": CallKind(1, _chat("no-such-model")),
+    "wrong value": CallKind(1, _chat(temperature="hot")),
+    "no json": CallKind(1, b"{"),
+    "no key": CallKind(1, _chat(), None),
+    "disabled key": CallKind(1, _chat(), "gone"),
 }
 
 
 @dataclass
-class Books:
+class CallCounts:
     """Counts of the callers."""
 
     begun: int = 0
@@ -126,14 +126,16 @@ class Books:
 class Load:
     """Callers that make `calls` calls, or call until they are stopped."""
 
-    def __init__(self, port: int, *, callers: int = 16, calls: int | None = None, seed: int = 1, sorts: Mapping[str, Sort] = SORTS) -> None:
-        self.books = Books()
+    def __init__(
+        self, port: int, *, callers: int = 16, calls: int | None = None, seed: int = 1, kinds: Mapping[str, CallKind] = CALL_KINDS
+    ) -> None:
+        self.counts = CallCounts()
         self._port = port
         self._callers = callers
         self._calls_left = calls
         self._draw = random.Random(seed)
-        self._sorts = [(name, _Ready(sort)) for name, sort in sorts.items()]
-        self._weights = [sort.weight for sort in sorts.values()]
+        self._kinds = [(name, _EncodedCall(kind)) for name, kind in kinds.items()]
+        self._weights = [kind.weight for kind in kinds.values()]
         self.going = asyncio.Event()
         """While cleared, no call begins."""
         self.going.set()
@@ -142,10 +144,10 @@ class Load:
         self.epoch = 0
         """After a change, every caller uses a new connection for its next call."""
 
-    async def run(self, until: Callable[[], bool] = lambda: False) -> Books:
+    async def run(self, until: Callable[[], bool] = lambda: False) -> CallCounts:
         """Make calls until `calls` are made or `until()` is true. Return the counts."""
         await asyncio.gather(*(self._call_repeatedly(until) for _ in range(self._callers)))
-        return self.books
+        return self.counts
 
     async def _call_repeatedly(self, until: Callable[[], bool]) -> None:
         client: FaultClient | None = None
@@ -160,33 +162,33 @@ class Load:
                 if self._calls_left <= 0:
                     break
                 self._calls_left -= 1
-            ((name, sort),) = self._draw.choices(self._sorts, self._weights)
+            ((name, kind),) = self._draw.choices(self._kinds, self._weights)
             self.open += 1
             try:
-                client = await self._call(client, name, sort)
+                client = await self._call(client, name, kind)
             finally:
                 self.open -= 1
         if client is not None:
             client.fin()
 
-    async def _call(self, client: FaultClient | None, name: str, sort: _Ready) -> FaultClient | None:
+    async def _call(self, client: FaultClient | None, name: str, kind: _EncodedCall) -> FaultClient | None:
         """Make one call. Return the connection if it can be used again."""
-        self.books.begun += 1
+        self.counts.begun += 1
         try:
             client = client or await FaultClient.connect(self._port)
-            await client.post(sort.body, sort.headers)
-            if sort.leave:
+            await client.post(kind.body, kind.headers)
+            if kind.leave:
                 await client.read_until(b"data: ")
                 client.fin()
-                self.books.left += 1
+                self.counts.left += 1
                 return None
             answer = await client.answer()
         except (AssertionError, OSError):
             answer = None
         if answer is None or not answer.complete:
-            self.books.broken += 1
+            self.counts.broken += 1
         else:
-            self.books.answered[name, answer.status] += 1
+            self.counts.answered[name, answer.status] += 1
             if answer.header("connection") != "close":
                 return client
         if client is not None:
@@ -194,13 +196,13 @@ class Load:
         return None
 
 
-class _Ready:
+class _EncodedCall:
     """A kind of call with its encoded body and headers."""
 
-    def __init__(self, sort: Sort) -> None:
-        self.body = sort.body if isinstance(sort.body, bytes) else json.dumps(sort.body).encode()
-        self.headers = [("authorization", f"Bearer {TOKENS[sort.key]}")] if sort.key else []
-        self.leave = sort.leave
+    def __init__(self, kind: CallKind) -> None:
+        self.body = kind.body if isinstance(kind.body, bytes) else json.dumps(kind.body).encode()
+        self.headers = [("authorization", f"Bearer {TOKENS[kind.key]}")] if kind.key else []
+        self.leave = kind.leave
 
 
 async def main() -> None:
@@ -215,8 +217,8 @@ async def main() -> None:
         print(configuration("UPSTREAM"))  # noqa: T201 - the output of the program
         return
     end = time.monotonic() + options.seconds
-    books = await Load(options.port, callers=options.callers).run(lambda: time.monotonic() > end)
-    for (name, status), count in sorted(books.answered.items()):
+    counts = await Load(options.port, callers=options.callers).run(lambda: time.monotonic() > end)
+    for (name, status), count in sorted(counts.answered.items()):
         print(f"{count:7} {status} {name}")  # noqa: T201
 
 

@@ -123,9 +123,9 @@ async def test_totals_equal_the_upstreams_counts_after_a_worker_was_killed(
         began = time.monotonic()
         watching = asyncio.create_task(watch(url, seen, done))
         driving = asyncio.create_task(load.run())
-        await eventually(lambda: load.books.begun >= CALLS // 3, 120)
+        await eventually(lambda: load.counts.begun >= CALLS // 3, 120)
         lost = await kill_one(running, up, load, port)
-        books = await driving
+        counts = await driving
         figure("10,000 calls over two workers", time.monotonic() - began, "s")
         figure("calls lost with the worker", lost, "")
         await asyncio.sleep(1.5)
@@ -133,7 +133,7 @@ async def test_totals_equal_the_upstreams_counts_after_a_worker_was_killed(
         await watching
         found, fleet = await scrape(url), await scrape(url + "?scope=fleet")
         assert lost > 0
-        assert books.broken == 0
+        assert counts.broken == 0
         check(found, up, load, lost)
         assert call_counters(fleet) == call_counters(found)
         figure("scrapes without a decreasing counter", len(seen), "")
@@ -165,15 +165,15 @@ def check(found: Samples, up: FaultUpstream, load: Load, lost: int) -> None:
         if not target.startswith("dead/"):
             sent["x/" + target.partition("/")[2]] += count
     assert sent == asked
-    books = load.books
-    statuses = Counter({f"{status // 100}xx": 0 for _, status in books.answered})
-    for (_, status), count in books.answered.items():
+    counts = load.counts
+    statuses = Counter({f"{status // 100}xx": 0 for _, status in counts.answered})
+    for (_, status), count in counts.answered.items():
         statuses[f"{status // 100}xx"] += count
     answered = total(found, "lockgate_requests_total", "status")
-    assert answered == statuses + Counter({"2xx": HELD - lost, "5xx": lost, "499": books.left})
+    assert answered == statuses + Counter({"2xx": HELD - lost, "5xx": lost, "499": counts.left})
     assert total(found, "lockgate_requests_total", code="worker_lost")[""] == lost
-    assert sum(answered.values()) == books.begun + HELD
-    assert total(found, "lockgate_request_duration_seconds_count")[""] == books.begun + HELD - lost
+    assert sum(answered.values()) == counts.begun + HELD
+    assert total(found, "lockgate_request_duration_seconds_count")[""] == counts.begun + HELD - lost
     reported = [request for request in up.requests if reported_usage(request)]
     assert total(found, "lockgate_tokens_total", kind="output", source="reported")[""] == sum(
         request.tokens for request in reported

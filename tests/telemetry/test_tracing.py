@@ -10,6 +10,9 @@ import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from gateway.config.load import parse
+from gateway.config.telemetry import TracesConfig
+from gateway.telemetry.tracing import Tracer, tracer_of
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, eventually, live
 from tests.support.trace_collector import Collector
@@ -149,3 +152,16 @@ async def test_unavailable_collector_is_reported_once_and_affects_no_call(
         assert len([line for line in gateway.reports if "collector" in line]) == 1
         assert len(os.listdir("/proc/self/fd")) <= descriptors + 5
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_trace_continues_that_of_the_caller_and_is_unsampled_without_one() -> None:
+    tracer = Tracer(TracesConfig(endpoint="http://127.0.0.1:9", sample=0.0), lambda line: None)
+    assert tracer.begin([(b"traceparent", PARENT.encode())]).id == PARENT.split("-")[1]
+    unsampled = tracer.begin([])
+    assert (unsampled.id, int(unsampled.header[-2:], 16) & 1) == ("", 0)
+    tracer.stop()
+
+
+def test_configuration_without_traces_has_no_tracer() -> None:
+    text = b'providers: {up: {type: vllm, base_url: "http://h/v1"}}\nmodels: {m: up/a}\n'
+    assert tracer_of(parse(text, "g.yaml", environ={}), print) is None

@@ -82,7 +82,7 @@ SPEND = Dashboard(
         Panel(
             "Budgets used",
             "percentunit",
-            "Share spent or reserved by calls in flight. At 1, calls are refused until the next day or month.",
+            "Share of the budget that is spent or reserved by calls in flight. At 1, calls are refused until the next day or month.",
             {rare("max by (owner, name) (lockgate_budget_used_ratio)"): "{{owner}} {{name}}"},
         ),
         stacked(

@@ -121,7 +121,7 @@ PROVIDERS = Dashboard(
         Panel(
             "Connections opened and reused",
             "reqps",
-            "Each opened connection costs a handshake; a high rate of opened to reused ones is expensive.",
+            "Each new connection costs a handshake, so a high share of new connections is expensive.",
             {
                 rate("lockgate_upstream_connects_total"): "opened",
                 rate("lockgate_upstream_reuses_total"): "reused",

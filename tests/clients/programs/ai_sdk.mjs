@@ -1,4 +1,4 @@
-// The Vercel AI SDK over its openai-compatible provider: text, a stream, an object, a tool. Prints one JSON object.
+// Vercel AI SDK with its openai-compatible provider: text, a stream, an object and a tool call. Prints one JSON object.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, generateText, jsonSchema, Output, streamText, tool } from "ai";
 

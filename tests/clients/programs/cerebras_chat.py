@@ -1,4 +1,4 @@
-"""cerebras-cloud-sdk: its warm-up, an answer, a stream, models and an error. Prints one JSON object."""
+"""cerebras-cloud-sdk: its warm-up request, an answer, a stream, models and an error. Prints one JSON object."""
 
 import json
 import os
@@ -12,7 +12,7 @@ seen: list[list[object]] = []
 
 
 def note(response: httpx.Response) -> None:
-    """Keep what was asked for and how it was answered."""
+    """Record a request and the status of its response."""
     seen.append([response.request.method, response.request.url.path, response.status_code])
 
 

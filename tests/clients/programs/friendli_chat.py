@@ -1,4 +1,4 @@
-"""friendli: an answer and a stream by each of its three kinds of endpoint, and an error. Prints one JSON object."""
+"""friendli: an answer and a stream through each of its three kinds of endpoint, and an error. Prints one JSON object."""
 
 import json
 import os
@@ -11,8 +11,8 @@ SHOWN = {"include_usage": True}
 
 
 def ask(endpoint: object) -> dict[str, object]:
-    """What an endpoint of this kind answers and streams."""
-    where = {"server_url": os.environ["ORIGIN"]}  # a container's address is the call's own, not the client's
+    """Return an answer and a stream of this kind of endpoint."""
+    where = {"server_url": os.environ["ORIGIN"]}  # the address of a container is set per call, not per client
     answer = endpoint.chat.complete(model=MODEL, messages=MESSAGES, **where, max_tokens=9, top_k=5, seed=[1], repetition_penalty=1.1)
     text, pieces, usage = "", 0, None
     with endpoint.chat.complete(model=MODEL, messages=MESSAGES, **where, stream=True, stream_options=SHOWN) as events:
@@ -32,6 +32,6 @@ with SyncFriendli(token=os.environ["API_KEY"], server_url=os.environ["ORIGIN"], 
     found: dict[str, object] = {kind: ask(getattr(client, kind)) for kind in ("serverless", "dedicated", "container")}
     try:
         client.serverless.chat.complete(model="no-such-model", messages=MESSAGES)
-    except Exception as error:  # the package has one class for each status that its specification names, and one for all others
+    except Exception as error:  # the package has one class per documented status, and one for all others
         found["refused"] = [getattr(error, "status_code", None), "no-such-model" in str(error)]
 print(json.dumps(found))

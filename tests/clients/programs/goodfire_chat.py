@@ -1,4 +1,4 @@
-"""goodfire: answers, streams and token probabilities by both of its clients, a variant, and an error. Prints one JSON object."""
+"""goodfire: answers, streams and token probabilities with both of its clients, a variant, and an error. Prints one JSON object."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ OPTIONS = {"api_key": os.environ["API_KEY"], "base_url": os.environ["ORIGIN"]}
 
 
 async def ask_asynchronously() -> dict[str, object]:
-    """The same by the other client, which puts its own system message in front of any other."""
+    """Make the calls with the async client, which prepends its own system message."""
     client = goodfire.AsyncClient(**OPTIONS)
     answer = await client.chat.completions.create(MESSAGES, model=MODEL, max_completion_tokens=12)
     stream = await client.chat.completions.create(MESSAGES, model=MODEL, max_completion_tokens=12, stream=True)

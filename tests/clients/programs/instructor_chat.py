@@ -9,14 +9,14 @@ from pydantic import BaseModel, Field
 
 
 class City(BaseModel):
-    """What is asked for."""
+    """The requested object."""
 
     city: str = Field(max_length=40)
     country: str = Field(max_length=40)
 
 
 def ask(mode: instructor.Mode) -> dict[str, str]:
-    """One object, made and validated in this mode."""
+    """Request an object and validate it in this mode."""
     client = instructor.from_openai(openai.OpenAI(max_retries=0, timeout=120), mode=mode)
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     city = client.chat.completions.create(model=os.environ["MODEL"], messages=messages, response_model=City, max_tokens=120, max_retries=0)

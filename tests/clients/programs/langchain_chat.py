@@ -1,4 +1,4 @@
-"""LangChain's ChatOpenAI: an answer, a stream, structured output, a forced tool. Prints one JSON object."""
+"""LangChain's ChatOpenAI: an answer, a stream, structured output and a forced tool call. Prints one JSON object."""
 
 import json
 import os

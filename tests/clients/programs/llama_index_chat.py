@@ -1,4 +1,4 @@
-"""LlamaIndex, which still uses the openai package's second major version: an answer and a stream. Prints one JSON object."""
+"""LlamaIndex, which uses version 2 of the openai package: an answer and a stream. Prints one JSON object."""
 
 import json
 import os

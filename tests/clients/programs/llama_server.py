@@ -1,4 +1,4 @@
-"""A llama.cpp server as an operator would run one beside the gateway: `llama_server.py MODEL.gguf PORT`. Ends with its stdin."""
+"""A llama.cpp server: `llama_server.py MODEL.gguf PORT`. It exits when its stdin is closed."""
 
 import os
 import sys
@@ -17,4 +17,4 @@ params.fit_params = False
 params.ui = False
 server = xllamacpp.Server(params)
 sys.stdin.read()
-os._exit(0)  # deleting a server that still generates would hang
+os._exit(0)  # destroying a server that still generates would hang

@@ -1,4 +1,4 @@
-// The openai npm package: an answer, a stream, an error, a caller who leaves. Prints one JSON object.
+// The openai npm package: an answer, a stream, an error and a disconnect. Prints one JSON object.
 import OpenAI from "openai";
 
 const client = new OpenAI({ maxRetries: 0, timeout: 120_000 });

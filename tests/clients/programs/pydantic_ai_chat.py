@@ -1,4 +1,4 @@
-"""pydantic-ai: an agent's answer, its stream, and an output type that is forced through a tool. Prints one JSON object."""
+"""pydantic-ai: the answer and stream of an agent, and an output type forced by a tool call. Prints one JSON object."""
 
 import asyncio
 import json
@@ -14,14 +14,14 @@ PROMPT = "What is the capital of France?"
 
 
 class City(BaseModel):
-    """What is asked for."""
+    """The requested output."""
 
     city: str = Field(max_length=40)
     country: str = Field(max_length=40)
 
 
 async def main() -> None:
-    """Run all and print."""
+    """Make all calls and print the result."""
     provider = OpenAIProvider(base_url=os.environ["OPENAI_BASE_URL"], api_key=os.environ["OPENAI_API_KEY"])
     model = OpenAIChatModel(os.environ["MODEL"], provider=provider)
     agent = Agent(model, model_settings=ModelSettings(max_tokens=12, timeout=120), retries=0)

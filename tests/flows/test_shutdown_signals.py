@@ -1,4 +1,4 @@
-"""Signals that arrive while a process is shutting down: it still exits cleanly, whatever their number and moment."""
+"""Signals during shutdown: the process exits with code 0, however many arrive and when."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from tests.running import RunningGateway
 YAML = "providers:\n  up: {type: openai-compatible, base_url: 'http://127.0.0.1:9/v1'}\nmodels:\n  m: up/mock\n"
 
 
-@pytest.mark.timeout(600)  # only against a hang: nothing here depends on how fast the machine is
+@pytest.mark.timeout(600)  # ends a hang; the test does not depend on the speed of the machine
 @pytest.mark.parametrize("late", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_rain_of_signals_at_the_end_leaves_the_exit_code_clean(
-    gateway: Callable[..., RunningGateway], late: signal.Signals
-) -> None:
+def test_repeated_signals_during_shutdown_leave_exit_code_0(gateway: Callable[..., RunningGateway], late: signal.Signals) -> None:
     running = gateway(YAML)
     running.wait_ready()
     running.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What a caller gets wrong before any upstream is asked: one shape, one id, one record."""
+"""Requests rejected before any upstream request: one error format, one request id, one log record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.conftest import chat, serving
+from tests.flows.conftest import chat, post_chat, serving
 
 
 @pytest.mark.parametrize(("method", "path", "status", "code"), [
@@ -26,7 +26,7 @@ from tests.flows.conftest import chat, serving
     ("POST", "/V1/chat/completions", 404, "not_found"),
     ("GET", "/v1/models/none", 404, "model_not_found"),
 ])  # fmt: skip
-async def test_wrong_paths_and_methods(
+async def test_unknown_paths_and_wrong_methods_are_rejected(
     up: FaultUpstream, client: httpx.AsyncClient, method: str, path: str, status: int, code: str | None
 ) -> None:
     async with serving(up) as gateway:
@@ -60,7 +60,7 @@ async def test_wrong_paths_and_methods(
     ({}, b" " * 70_000, 413, "request_too_large"),
 ])  # fmt: skip
 @pytest.mark.parametrize("path", ["/chat/completions", "/explain"])
-async def test_wrong_bodies(
+async def test_invalid_bodies_are_rejected(
     up: FaultUpstream, client: httpx.AsyncClient, path: str, headers: dict[str, str], content: bytes, status: int, code: str
 ) -> None:
     async with serving(up, "max_body: 64KiB\n", kind="openai") as gateway:
@@ -75,12 +75,12 @@ async def test_wrong_bodies(
     assert up.requests == []
 
 
-async def test_a_chunked_body_is_capped_while_it_comes_and_the_connection_closed(up: FaultUpstream) -> None:
+async def test_oversized_chunked_body_is_rejected_during_upload(up: FaultUpstream) -> None:
     async with serving(up, "max_body: 64KiB\n") as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
         writer.write(b"10000\r\n" + b" " * 65_536 + b"\r\n")
-        writer.write(b"400\r\n" + b" " * 1024 + b"\r\n")  # and no end
+        writer.write(b"400\r\n" + b" " * 1024 + b"\r\n")  # without an end
         answer = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         await gateway.records(1)
@@ -88,10 +88,10 @@ async def test_a_chunked_body_is_capped_while_it_comes_and_the_connection_closed
     assert b'"request_too_large"' in answer
 
 
-async def test_the_callers_own_request_id_is_linked_and_never_trusted(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_caller_request_id_is_returned_separately_and_never_reused(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up) as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(), headers={"x-request-id": "mine-1"})
-        odd = await client.post(gateway.base_url + "/chat/completions", json=chat(), headers={"x-request-id": "a" * 500})
+        answer = await post_chat(client, gateway, headers={"x-request-id": "mine-1"})
+        odd = await post_chat(client, gateway, headers={"x-request-id": "a" * 500})
         records = await gateway.records(2)
     assert answer.headers["x-client-request-id"] == "mine-1"
     assert answer.headers["x-request-id"].startswith("req_")
@@ -99,7 +99,7 @@ async def test_the_callers_own_request_id_is_linked_and_never_trusted(up: FaultU
     assert [record.get("client_id") for record in records] == ["mine-1", None]
 
 
-async def test_every_answer_has_an_id_of_its_own_that_is_in_the_log(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_every_response_has_a_unique_id_that_is_in_the_log(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up) as gateway:
         bodies: list[Any] = [chat(), chat(stream=True), chat("none"), {"model": 1}]
         ids = [(await client.post(gateway.base_url + "/chat/completions", json=body)).headers["x-request-id"] for body in bodies]
@@ -107,7 +107,7 @@ async def test_every_answer_has_an_id_of_its_own_that_is_in_the_log(up: FaultUps
     assert len(set(ids)) == 4
 
 
-async def test_an_error_of_ours_is_answered_logged_and_says_nothing(
+async def test_internal_error_is_logged_without_its_details(
     up: FaultUpstream, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -115,7 +115,7 @@ async def test_an_error_of_ours_is_answered_logged_and_says_nothing(
 
     async with serving(up) as gateway:
         monkeypatch.setattr(gateway.gateway.generation.router, "candidates", broken)
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(text="my secret"))
+        answer = await post_chat(client, gateway, text="my secret")
         lines = await gateway.records(2)
         assert gateway.count("lockgate_internal_errors") == 1
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")

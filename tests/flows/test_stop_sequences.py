@@ -1,4 +1,4 @@
-"""Stops through the whole gateway: the text ends before the stop whatever the provider does, and the upstream is left at once."""
+"""Stop sequences: the text ends before the stop sequence for every provider, and the upstream stream is aborted."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import pytest
 
 from tests.faults.behaviours import sse
 from tests.faults.upstream_server import FaultUpstream, canned
-from tests.flows.conftest import chat, events, serving
+from tests.flows.conftest import RECEIPT, chat, events, post_chat, serving
 
-RECEIPT = {"x-gateway-receipt": "body"}
 Answer = tuple[str, str, dict[str, Any]]
 
 
 async def ask(client: httpx.AsyncClient, url: str, *, stream: bool, **more: Any) -> Answer:
-    """Text, finish reason and receipt of the only choice."""
+    """Send one call. Return text, finish reason and receipt."""
     answer = await client.post(url + "/chat/completions", json=chat(stream=stream, **more), headers=RECEIPT)
     assert answer.status_code == 200, answer.text
     if not stream:
@@ -25,13 +24,15 @@ async def ask(client: httpx.AsyncClient, url: str, *, stream: bool, **more: Any)
         return body["choices"][0]["message"]["content"], body["choices"][0]["finish_reason"], body["gateway"]
     *chunks, done = events(answer.text)
     assert done == "[DONE]"
-    decoded = [json.loads(one) for one in chunks]
-    choices = [choice for one in decoded for choice in one["choices"]]
-    return "".join(one["delta"].get("content", "") for one in choices), choices[-1]["finish_reason"], decoded[-1]["gateway"]
+    decoded = [json.loads(chunk) for chunk in chunks]
+    choices = [choice for chunk in decoded for choice in chunk["choices"]]
+    return "".join(choice["delta"].get("content", "") for choice in choices), choices[-1]["finish_reason"], decoded[-1]["gateway"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_stop_that_the_provider_left_in_is_trimmed_and_told(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+async def test_stop_sequence_left_in_by_the_provider_is_removed_and_reported(
+    up: FaultUpstream, client: httpx.AsyncClient, stream: bool
+) -> None:
     async with serving(up) as gateway:
         text, finish, receipt = await ask(client, gateway.base_url, stream=stream, stop="w2 w3")
     assert (text, finish, receipt["stop_matched"]) == ("w0 w1 ", "stop", "w2 w3")
@@ -39,21 +40,23 @@ async def test_a_stop_that_the_provider_left_in_is_trimmed_and_told(up: FaultUps
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_text_without_the_stop_is_whole(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+async def test_text_without_a_stop_sequence_is_complete(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
     async with serving(up) as gateway:
         text, finish, receipt = await ask(client, gateway.base_url, stream=stream, stop=["w4 w5", "x"])
     assert (text, finish, receipt["stop_matched"]) == ("w0 w1 w2 w3 w4 ", "stop", None)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_stops_over_the_providers_maximum_are_enforced_here(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+async def test_stop_sequences_over_the_provider_maximum_are_enforced_by_the_gateway(
+    up: FaultUpstream, client: httpx.AsyncClient, stream: bool
+) -> None:
     stops = ["a1", "a2", "a3", "a4", "w3"]
     async with serving(up, kind="openai") as gateway:
         text, finish, receipt = await ask(client, gateway.base_url, stream=stream, stop=stops)
-        strict = await client.post(gateway.base_url + "/chat/completions", json=chat(stop=stops), headers={"x-gateway-strict": "true"})
+        strict = await post_chat(client, gateway, stop=stops, headers={"x-gateway-strict": "true"})
     assert (text, finish, receipt["stop_matched"]) == ("w0 w1 w2 ", "stop", "w3")
     assert {"param": "stop", "action": "enforce_locally"}.items() <= next(
-        one for one in receipt["adjustments"] if one["param"] == "stop"
+        adjustment for adjustment in receipt["adjustments"] if adjustment["param"] == "stop"
     ).items()
     assert up.requests[0].json["stop"] == stops[:4]
     assert (strict.status_code, strict.json()["error"]["param"], len(up.requests)) == (400, "stop", 1)
@@ -61,15 +64,13 @@ async def test_stops_over_the_providers_maximum_are_enforced_here(up: FaultUpstr
 
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_stop_that_the_provider_left_out_and_named_is_told(
-    up: FaultUpstream, client: httpx.AsyncClient, stream: bool, n: int
-) -> None:
+async def test_stop_sequence_named_by_the_provider_is_reported(up: FaultUpstream, client: httpx.AsyncClient, stream: bool, n: int) -> None:
     choice = {"index": 0, "finish_reason": "stop", "stop_reason": "END"}
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-    whole = {"id": "c", "object": "chat.completion", "created": 1, "model": "mock", "usage": usage}
-    chunk = {**whole, "object": "chat.completion.chunk", "choices": [{**choice, "delta": {"role": "assistant", "content": "w0"}}]}
+    completion = {"id": "c", "object": "chat.completion", "created": 1, "model": "mock", "usage": usage}
+    chunk = {**completion, "object": "chat.completion.chunk", "choices": [{**choice, "delta": {"role": "assistant", "content": "w0"}}]}
     message = {"role": "assistant", "content": "w0"}
-    answer = json.dumps({**whole, "choices": [{**choice, "message": message}]}).encode()
+    answer = json.dumps({**completion, "choices": [{**choice, "message": message}]}).encode()
     up.on("/v1/chat/completions", sse(chunk, b"[DONE]") if stream else canned(answer))
     async with serving(up, kind="vllm") as gateway:
         text, finish, receipt = await ask(client, gateway.base_url, stream=stream, stop=["x", "END"], n=n, seed=list(range(n)))
@@ -77,7 +78,7 @@ async def test_a_stop_that_the_provider_left_out_and_named_is_told(
     assert text == ("w0" * n if stream else "w0")
 
 
-async def test_the_upstream_is_left_when_a_stop_matches(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_matched_stop_sequence_aborts_the_upstream_stream(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.chunks, up.delay = 100_000, 0.002
     async with serving(up) as gateway:
         text, finish, _ = await ask(client, gateway.base_url, stream=True, stop="w5")
@@ -90,17 +91,19 @@ async def test_the_upstream_is_left_when_a_stop_matches(up: FaultUpstream, clien
 
 @pytest.mark.parametrize("kind", ["openai-compatible", "openai", "vllm"])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_the_stop_stays_in_the_text_when_asked_for(up: FaultUpstream, client: httpx.AsyncClient, stream: bool, kind: str) -> None:
+async def test_include_stop_str_in_output_keeps_the_stop_sequence(
+    up: FaultUpstream, client: httpx.AsyncClient, stream: bool, kind: str
+) -> None:
     async with serving(up, kind=kind) as gateway:
-        asked = {"stop": ["w2"], "include_stop_str_in_output": True}
-        text, finish, receipt = await ask(client, gateway.base_url, stream=stream, **asked)
+        options = {"stop": ["w2"], "include_stop_str_in_output": True}
+        text, finish, receipt = await ask(client, gateway.base_url, stream=stream, **options)
     assert (text, finish, receipt["stop_matched"]) == ("w0 w1 w2", "stop", "w2")
-    assert not {"stop", "include_stop_str_in_output"} & set(up.requests[0].json), "an upstream would end the text before the stop"
+    assert not {"stop", "include_stop_str_in_output"} & set(up.requests[0].json), "the upstream would remove the stop sequence"
 
 
-async def test_every_choice_of_a_stream_ends_at_its_own_stop(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_every_choice_of_a_stream_ends_at_its_stop_sequence(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up) as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat(stream=True, stop="w3", n=3))
+        answer = await post_chat(client, gateway, stream=True, stop="w3", n=3)
     texts = {0: "", 1: "", 2: ""}
     for event in events(answer.text)[:-1]:
         for choice in json.loads(event)["choices"]:
@@ -108,10 +111,11 @@ async def test_every_choice_of_a_stream_ends_at_its_own_stop(up: FaultUpstream, 
     assert texts == dict.fromkeys(range(3), "w0 w1 w2 ")
 
 
-async def test_an_answer_without_stops_keeps_its_bytes(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    odd = b'{"id":"c",  "object":"chat.completion","choices":[{"index":0,"message":{"content":"ab"},"finish_reason":"stop"}]}'
-    up.on("/v1/chat/completions", canned(odd))
+async def test_response_without_a_match_is_returned_byte_for_byte(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    message = b'{"role":"assistant", "content":"ab"}'
+    body = b'{"id":"c",  "object":"chat.completion","choices":[{"index":0,"message":%b,"finish_reason":"stop"}]}' % message
+    up.on("/v1/chat/completions", canned(body))
     async with serving(up) as gateway:
-        answer = await client.post(gateway.base_url + "/chat/completions", json=chat())
-        stopped = await client.post(gateway.base_url + "/chat/completions", json=chat(stop="zz"))
-    assert answer.content == stopped.content == odd
+        answer = await post_chat(client, gateway)
+        stopped = await post_chat(client, gateway, stop="zz")
+    assert answer.content == stopped.content == body

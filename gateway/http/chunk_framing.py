@@ -1,0 +1,70 @@
+"""Bounds what surrounds the bytes of a chunked request body: sizes, extensions, line ends and trailers.
+
+The parser reports only bytes of the body, the beginnings of chunks and complete trailers. The rest is counted as the bytes
+received less those of the body.
+"""
+
+from __future__ import annotations
+
+from gateway.http.rejection import CHUNKS_TOO_LARGE, MAX_HEAD_BYTES, MAX_HEADERS, RejectedRequestError
+
+MIN_CHUNK_BYTES = 5
+"""Size and line ends of a chunk."""
+
+
+class ChunkFraming:
+    """The framing of one request body. Each method raises RejectedRequestError as soon as there is too much of it."""
+
+    __slots__ = ("_body", "_excess", "_run", "_small_chunks", "trailers")
+
+    def __init__(self) -> None:
+        self.trailers = DiscardedTrailers()
+        self._body = 0
+        """Bytes of the body since `check`."""
+        self._run = 0
+        """Bytes of framing since the last byte of the body."""
+        self._excess = 0
+        """Bytes of framing, less those of the body."""
+        self._small_chunks = 0
+        """Minimum framing of the chunks so far, less the bytes in them. Unlike `_excess` it is known within a segment."""
+
+    def begin_chunk(self) -> None:
+        """Count a chunk."""
+        self._small_chunks += MIN_CHUNK_BYTES
+        if self._small_chunks > MAX_HEAD_BYTES:
+            raise RejectedRequestError(CHUNKS_TOO_LARGE)
+
+    def add_body(self, size: int) -> None:
+        """Count bytes of the body."""
+        self._body += size
+        self._small_chunks -= size
+
+    def is_too_large(self, size: int) -> bool:
+        """Return whether the framing is too large, now that `size` more bytes of the request arrived."""
+        body, self._body = self._body, 0
+        self._run = 0 if body else self._run + size
+        self._excess += size - 2 * body
+        return self._run > MAX_HEAD_BYTES or self._excess > MAX_HEAD_BYTES
+
+
+class DiscardedTrailers(list[tuple[bytes, bytes]]):
+    """Discards the trailers of one request and rejects them if they are too large for a head."""
+
+    def __init__(self) -> None:
+        self._size = self._count = 0
+
+    def append(self, header: tuple[bytes, bytes]) -> None:
+        """Discard a trailer."""
+        self._size += 4 + len(header[0]) + len(header[1])
+        self._count += 1
+        if self._size > MAX_HEAD_BYTES or self._count > MAX_HEADERS:
+            raise RejectedRequestError(CHUNKS_TOO_LARGE)
+
+
+class _NoTrailers(list[tuple[bytes, bytes]]):
+    def append(self, header: tuple[bytes, bytes]) -> None:
+        """Discard the header."""
+
+
+NO_TRAILERS = _NoTrailers()
+"""The trailers of every request whose body is not chunked."""

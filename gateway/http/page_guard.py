@@ -1,0 +1,111 @@
+"""Keeps web pages away from a listener that requires no key.
+
+Any page can make its visitor's browser send requests to a port on the visitor's machine. A page that has its own host name
+resolve to 127.0.0.1 (DNS rebinding) can even read the responses, but its requests still name that host. So only loopback
+names are accepted in `Host`, and no request that a browser marks as coming from another site.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from gateway.config.types import Config
+from gateway.http.rejection import Problem
+
+FOREIGN_HOST: Problem = (
+    403,
+    "forbidden_host",
+    "This listener requires no key and therefore accepts only loopback names in the Host header. "
+    "Call it as localhost or 127.0.0.1, or add the name to hosts in the configuration.",
+)
+CROSS_SITE: Problem = (
+    403,
+    "forbidden_origin",
+    "This listener requires no key and therefore rejects requests from web pages of other sites. "
+    "Add the page's origin to cors in the configuration, or require keys.",
+)
+SAME_SITE = frozenset({b"", b"none", b"same-origin", b"same-site"})
+"""Values of Sec-Fetch-Site that are not of another site. `none`: the user entered the address."""
+MAX_CACHED_HOSTS = 64
+_NAME = re.compile(rb"(?:[a-z][a-z0-9+.-]*://)?(\[[0-9a-f:.]+\]|[^:/\[\]]*)(?::[0-9]*)?\Z")
+
+
+class PageRules:
+    """What one listener without keys accepts."""
+
+    def __init__(self, hosts: Iterable[str], origins: Iterable[str] = (), *, any_host: bool = False) -> None:
+        """`hosts` are accepted besides loopback names, `origins` are those of pages that may call (`*`: all).
+
+        `any_host` accepts every Host: that of a listener which other machines reach by names unknown here.
+        """
+        self._hosts = frozenset(host.lower().encode() for host in hosts)
+        self._origins = frozenset(origin.lower().encode() for origin in origins)
+        self._any_host = any_host
+        self._accepted: set[bytes] = set()
+        """Values of Host that were accepted, ports included."""
+
+    def check(self, host: bytes, origin: bytes, site: bytes) -> Problem | None:
+        """Return why a request is rejected, or None. `host`, `origin` and `site` (Sec-Fetch-Site) are b"" if not sent.
+
+        Only clients of HTTP/1.0 send no Host, and no browser is one of them.
+        """
+        if host not in self._accepted:
+            if host and not self._any_host and not self._is_known(host.lower()):
+                return FOREIGN_HOST
+            if len(self._accepted) < MAX_CACHED_HOSTS:
+                self._accepted.add(host)
+        if origin:
+            return None if self._is_own(origin.lower(), host.lower()) else CROSS_SITE
+        return None if site in SAME_SITE else CROSS_SITE
+
+    def check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
+        """Return why a request with these headers is rejected, or None."""
+        sent = dict(headers)
+        return self.check(sent.get(b"host", b""), sent.get(b"origin", b""), sent.get(b"sec-fetch-site", b"").lower())
+
+    def _is_own(self, origin: bytes, host: bytes) -> bool:
+        """Return whether a page of this origin may call."""
+        if origin in self._origins or b"*" in self._origins:
+            return True
+        return self._is_known(origin) or (_name_in(origin) or b"") == (_name_in(host) or host or origin)
+
+    def _is_known(self, text: bytes) -> bool:
+        """Return whether a Host or Origin has a loopback name or a configured one."""
+        name = _name_in(text)
+        return name is not None and (name in self._hosts or _is_loopback(name))
+
+
+def page_rules(config: Config) -> PageRules | None:
+    """Return the rules of the callers' listener, or None if it requires keys.
+
+    A listener that other machines reach has names unknown here: all are accepted, unless `hosts` lists them.
+    """
+    if config.requires_keys:
+        return None
+    return PageRules(config.hosts, config.cors, any_host=not config.listen.is_loopback and not config.hosts)
+
+
+class PageGuard:
+    """The rules of one listener, which a reload replaces. None: the listener requires keys, so there is nothing to guard."""
+
+    __slots__ = ("rules",)
+
+    def __init__(self, rules: PageRules | None = None) -> None:
+        self.rules = rules
+
+
+def _name_in(text: bytes) -> bytes | None:
+    """Return the host name in a lower-case Host or Origin, without brackets, port and final dot."""
+    match = _NAME.match(text)
+    return match[1].strip(b"[]").removesuffix(b".") or None if match else None
+
+
+def _is_loopback(name: bytes) -> bool:
+    if name == b"localhost" or name.endswith(b".localhost"):
+        return True
+    try:
+        return ip_address(name.decode("ascii")).is_loopback
+    except ValueError:  # also of a name that is not ASCII
+        return False

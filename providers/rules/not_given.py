@@ -1,0 +1,84 @@
+"""Rules for values that mean "not given": null tools, an empty stop string, parallel_tool_calls without tools.
+
+Some upstreams reject such a value, so it is left out for every provider. Nothing is lost, so strict mode allows it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.rules.engine import Rule, Work
+
+NO_TOOLS = "there are no tools"
+
+
+class _NotGiven(Rule, frozen=True):
+    """A rule for all models, in addition to a model's own rules."""
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        return (type(self).__name__,)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+
+class NullTools(_NotGiven, frozen=True):
+    """Drops fields on tools that are null."""
+
+    param: str = "tools"
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
+
+    def apply(self, work: Work) -> None:
+        """Leave out the fields that are null."""
+        for name in self.params:
+            if name in work.body and work.body.raw(name) == b"null":
+                work.body.pop(name)
+                work.report(name, "drop", why="neutral value")
+
+
+class ParallelWithoutTools(_NotGiven, frozen=True):
+    """Drops `parallel_tool_calls` without tools, which OpenAI and others reject."""
+
+    param: str = "parallel_tool_calls"
+    counts_functions: bool = True
+    """Legacy functions count as tools: they become tools before the request is sent."""
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        """Rules that convert functions to tools replace a rule for an upstream that accepts functions."""
+        return (type(self).__name__,) if self.counts_functions else ("functions",)
+
+    def apply(self, work: Work) -> None:
+        """Leave out the parameter if there are no tools."""
+        body = work.body
+        if self.param in body and not body.get("tools") and not (self.counts_functions and body.get("functions")):
+            body.pop(self.param)
+            work.report(self.param, "drop", why=NO_TOOLS)
+
+
+class EmptyStops(_NotGiven, frozen=True):
+    """Drops empty stop strings. They match nothing, and OpenAI and others reject them."""
+
+    param: str = "stop"
+
+    def apply(self, work: Work) -> None:
+        """Leave out the empty strings, and the parameter if no string is left."""
+        value = work.body.get(self.param)
+        stops = [value] if type(value) is str else value
+        if type(stops) is not list or "" not in stops:
+            return
+        left = [stop for stop in stops if stop]
+        if left:
+            work.report(self.param, "reshape", from_=len(stops), to=len(left), why="an empty stop string matches nothing")
+            work.body.set(self.param, left)
+        else:
+            work.report(self.param, "drop", why="neutral value")
+            work.body.pop(self.param)
+
+
+NOT_GIVEN: tuple[Rule, ...] = (NullTools(), ParallelWithoutTools(), EmptyStops())
+"""Rules for every provider."""

@@ -1,0 +1,57 @@
+"""The start of a process: a signal that arrives as soon as the port is open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_sighup_as_soon_as_the_port_is_open_does_not_end_the_process(tmp_path: Path) -> None:
+    port, admin = free_port(), free_port()
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        f"listen: 127.0.0.1:{port}\nadmin: 127.0.0.1:{admin}\njournal: 'off'\n"
+        "providers: { up: { type: openai-compatible, base_url: 'http://127.0.0.1:9/v1' } }\nmodels: { m: up/mock }\n"
+    )
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(path)]
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a child inherits an ignored signal, which would prove nothing
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    signal.signal(signal.SIGHUP, before)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert time.monotonic() < deadline
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+        for _ in range(20):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.01)
+        while True:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            with contextlib.suppress(OSError, urllib.error.URLError):
+                with urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz", timeout=5) as answer:
+                    assert answer.status == 200
+                break
+            time.sleep(0.05)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
