@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, NEAREST_EFFORT, SAMPLING
-from providers.rules.engine import Accepts, ForModels
 from providers.rules.messages import ContentParts, Roles
+from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, MoveToHeader, OneOf, OutputCap, Range, Rename
 

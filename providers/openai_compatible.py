@@ -30,7 +30,7 @@ from providers.base import (
 )
 from providers.failures import read_failure, read_inband_failure
 from providers.rules.common import GATEWAY_RULES
-from providers.rules.engine import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
+from providers.rules.rule import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.shapes import Choices, StreamUsage
 from providers.rules.values import Drop, OutputCap
 from providers.streams import ChunkNormalizer
