@@ -5,18 +5,16 @@ According to the page, the text includes the stop string; according to the packa
 
 from __future__ import annotations
 
-from providers.answers import encode_arguments
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.advice import NoEffect
 from providers.rules.common import NEAREST_EFFORT, SAMPLING, SHARED_RULES
-from providers.rules.engine import Accepts, ForModels, Rule
 from providers.rules.messages import ContentParts, DropField, Roles
 from providers.rules.model_tables import NewerThan, efforts_rule
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Discouraged, Excludes, Requires
+from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, MapValues, OneOf, OutputCap, Range, Rename
-from providers.streams import ChunkRepairs
 
 _MODELS = "accounts/fireworks/models/"
 _ROUTERS = "accounts/fireworks/routers/"
@@ -51,8 +49,6 @@ FIREWORKS = OpenAICompatible(
         label="Fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
-        repairs=(encode_arguments,),
-        decoder=lambda _: ChunkRepairs((encode_arguments,), (b'"tool_calls"', b'"function_call"')),
         source="Fireworks' chat completions page and fireworks-ai 1.2.30",
     ),
     (

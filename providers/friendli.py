@@ -16,13 +16,12 @@ from msgspec import Meta
 from providers.base import Adjustment, Body, Options, Refusal, StreamDecoder, Target, WireRequest
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire, base_path
 from providers.rules.common import CONTEXT_POLICY, OPENAI_FORMS
-from providers.rules.engine import Accepts, Rule, Work
 from providers.rules.messages import ContentParts, Roles, SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes, Requires
+from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
-from providers.streams import ChunkRepairs
 
 
 class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):
@@ -150,7 +149,6 @@ FRIENDLI = Friendli(
         paths={name: PATHS[name] for name in ("chat", "completions")},
         options=FriendliSettings,
         setting_headers=(("team", "x-friendli-team"),),
-        decoder=lambda _: ChunkRepairs((), (b'"null"', b'"error"')),
         source="Friendli's chat completions page and friendli 0.16.5",
     ),
     (

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, ForModels
 from providers.rules.messages import DropField, Roles
 from providers.rules.model_tables import NewerThan, efforts_rule
+from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
 
@@ -22,6 +22,7 @@ GEMINI = OpenAICompatible(
         label="Gemini",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         paths={name: PATHS[name] for name in ("chat", "embeddings")},
+        hides_output=True,  # November 2026: CLIProxyAPI#5733, any-llm#1290, vercel/ai#6082
         source="ai.google.dev, issue reports",
     ),
     (

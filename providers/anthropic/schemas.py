@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 from providers.rules.schemas import NotExpressibleError, Simplifier, report_removed
 from providers.schema_dialects import ANTHROPIC_SCHEMAS
 

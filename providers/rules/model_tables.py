@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from providers.rules.engine import ForModels, Rule, Work
+from providers.rules.rule import ForModels, Rule, Work
 from providers.rules.values import OneOf
 
 ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")

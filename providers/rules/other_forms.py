@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 
 
 class _OtherForm(Rule, frozen=True):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 
 _NAMED = frozenset(("properties", "$defs", "definitions", "patternProperties", "dependentSchemas"))
 """Keywords whose value is a mapping of names to schemas."""

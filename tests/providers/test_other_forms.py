@@ -10,8 +10,8 @@ import pytest
 from providers.anthropic.schemas import FormatAsOutputConfig
 from providers.base import Adjustment, Body, Options
 from providers.rules.advice import NoEffect
-from providers.rules.engine import Accepts, CompiledRules, Rule
 from providers.rules.other_forms import CountedLogprobs, PredictionText
+from providers.rules.rule import Accepts, CompiledRules, Rule
 
 
 def applied(rule: Rule, body: dict[str, Any], *, defines: bool = True) -> tuple[dict[str, Any], list[Adjustment]]:
