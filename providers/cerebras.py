@@ -36,7 +36,6 @@ CEREBRAS = OpenAICompatible(
     "cerebras",
     Wire(
         label="Cerebras",
-        caller_headers=("cf-ray", "x-amz-cf-id", "x-delay-time"),
         base_url="https://api.cerebras.ai/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
         decoder=lambda _: CerebrasChunks(),

@@ -17,7 +17,7 @@ from itertools import count
 
 from gateway import usage as accounting
 from gateway.attempts import billing, continuation
-from gateway.attempts.adapt import adapt, cap_to_time_left, forward_header
+from gateway.attempts.adapt import RequestAdapter, cap_to_time_left
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
@@ -57,6 +57,7 @@ class Failover:
     ) -> None:
         """If `limits` is None, no limits are configured. `draw` returns a number from 0 to 1, for jitter."""
         self.fit = Fit()
+        self.requests = RequestAdapter(self.fit, limits)
         self._metrics = metrics
         self._limits = limits
         self._target_limits = limits if limits is not None and limits.has_target_limits else None
@@ -270,13 +271,9 @@ class Failover:
         self, progress: Progress, candidate: Candidate, target: Target, left: float
     ) -> tuple[UpstreamExchange, Body]:
         """Adapt the call to the target and begin an attempt. Raise Refusal if the target cannot honour the call."""
-        call, backend, cap = progress.call, candidate.backend, None
-        if self._limits is not None and (call.strict_limits or self._target_limits is not None):
-            cap = self._limits.reserved_output_cap(call, target)
-        request = await adapt(self.fit, call, candidate, target, left, cap)
+        call, backend = progress.call, candidate.backend
+        request = await self.requests.prepare(call, candidate, target, left)
         body = request.adapted.body
-        for name in target.kind.caller_headers:
-            forward_header(progress.caller, name, body)
         attempt = progress.attempt = Attempt(target, backend.price, request.adjustments, request.context)
         call.attempts.append(attempt)
         if call.trace is not None:
