@@ -22,14 +22,14 @@ from collections.abc import MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.attempts.failover import Failover
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.read_request import read_parameters, read_request
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Call
-from gateway.dialects import Dialect
+from gateway.dialects.dialect import Dialect
 from gateway.dialects.request_headers import KnownHeaders, known_headers
 from gateway.errors import Forbidden, GatewayError, Headers, Unauthorized, Unavailable
 from gateway.http.caller import Caller, CallerDeadlines, Send
@@ -126,7 +126,7 @@ class Pipeline:
         except Exception as error:  # no call ends without a response and a record
             self._log.write(internal_error(call.id, error))
             self.metrics.count("lockgate_internal_errors")
-            message = "The gateway failed to handle this call. Its log contains the request id."
+            message = "Internal error: the gateway's log has the details under this request id."
             await self._refuse(call, caller, GatewayError(message))
         finally:
             self._watch.discard(caller)

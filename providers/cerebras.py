@@ -11,8 +11,8 @@ from typing import Any
 from providers.answers import choices_of
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, NEAREST_EFFORT, SAMPLING
-from providers.rules.engine import Accepts, ForModels
 from providers.rules.messages import ContentParts, Roles
+from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, MoveToHeader, OneOf, OutputCap, Range, Rename
 from providers.streams import ChunkRepairs

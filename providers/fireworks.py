@@ -8,10 +8,10 @@ from __future__ import annotations
 from providers.answers import encode_arguments
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import GATEWAY_RULES, NEAREST_EFFORT, SAMPLING
-from providers.rules.engine import Accepts, ForModels
 from providers.rules.messages import ContentParts, DropField, Roles
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Discouraged, Excludes, Requires
+from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, MapValues, OneOf, OutputCap, Range, Rename
 from providers.streams import ChunkRepairs

@@ -16,8 +16,8 @@ from providers.answers import Repair, choices_of, message_of, repair_finish_reas
 from providers.base import StreamDecoder
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, Rule
 from providers.rules.messages import ContentParts, DropField, RefuseToolTurns, Roles
+from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import Choices, ResponseFormat, StreamUsage
 from providers.rules.values import Default, DefaultFromSetting, Drop, OutputCap, Refuse
 from providers.streams import _decode, _encode

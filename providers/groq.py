@@ -10,11 +10,12 @@ import msgspec
 from providers.base import Failure, StreamDecoder, StreamFailure, Target
 from providers.failures import redact
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, NEAREST_EFFORT
-from providers.rules.engine import Accepts
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import DropField, Roles
+from providers.rules.model_tables import nearest_efforts
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Excludes
+from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
 
@@ -51,6 +52,9 @@ class Groq(OpenAICompatible):
         return msgspec.structs.replace(failure, kind="overloaded") if status == 498 else failure
 
 
+_OSS = ("low", "medium", "high")
+_QWEN = dict.fromkeys(("minimal", "low", "medium", "high", "xhigh", "max"), "default")
+"""Efforts by model as of 2026-11: console.groq.com/docs/reasoning; pi#1745, modelparams.dev#114, llmgateway#3422."""
 _NO_MODEL = "no model supports it"
 
 GROQ = Groq(
@@ -80,7 +84,8 @@ GROQ = Groq(
         ResponseFormat("response_format"),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "on_demand", "flex", "performance")),
-        OneOf("reasoning_effort", ("none", "default", "low", "medium", "high"), nearest=NEAREST_EFFORT),
+        Excludes("response_format", ("tools", "functions")),
+        Drop("reasoning_effort", why="this model has no efforts"),
         OneOf("reasoning_format", ("hidden", "raw", "parsed")),
         Accepts("include_reasoning"),
         Excludes("include_reasoning", ("reasoning_format",)),
@@ -91,5 +96,7 @@ GROQ = Groq(
         Drop("top_logprobs"),
         Drop("metadata", why=_NO_MODEL),
         Drop("store", why=_NO_MODEL),
+        ForModels(("openai/gpt-oss",), (OneOf("reasoning_effort", _OSS, nearest={**nearest_efforts(_OSS), "default": "medium"}),)),
+        ForModels(("qwen/qwen3",), (OneOf("reasoning_effort", ("none", "default"), nearest=_QWEN),)),
     ),
 )

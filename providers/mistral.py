@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from providers.answers import Repair, choices_of, encode_arguments, flatten_content, message_of
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, Work
 from providers.rules.messages import DropField, Message, MessageRule, Roles
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import OneOf, OutputCap, Range, Rename
 from providers.streams import ChunkRepairs

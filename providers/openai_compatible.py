@@ -17,8 +17,8 @@ from providers.answers import Repair, read_answer, read_embeddings, read_logits
 from providers.base import Adjustment, Answer, Body, Failure, Operation, Options, Provider, Refusal, StreamDecoder, Target, WireRequest
 from providers.failures import read_failure
 from providers.rules.common import GATEWAY_RULES
-from providers.rules.engine import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.request_headers import CALLER_HEADERS, MERGED
+from providers.rules.rule import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.shapes import Choices, StreamUsage
 from providers.rules.values import Drop, OutputCap
 

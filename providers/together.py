@@ -11,8 +11,8 @@ from providers.answers import Repair, choices_of, message_of
 from providers.base import Failure, Target
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import GATEWAY_RULES, NEAREST_EFFORT
-from providers.rules.engine import Accepts, Rule, Work
 from providers.rules.messages import DropField, Roles
+from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range
 from providers.streams import ChunkRepairs
@@ -127,6 +127,7 @@ TOGETHER = Together(
         ToolChoice("tool_choice"),
         ResponseFormat("response_format"),
         StreamUsage("stream_options", "always"),
+        MapValues("reasoning_effort", "reasoning", (("none", {"enabled": False}),), shown_as="reasoning.enabled", keep_others=True),
         OneOf("reasoning_effort", ("low", "medium", "high"), nearest=NEAREST_EFFORT),
         MapValues("disable_reasoning", "reasoning", ((True, {"enabled": False}), (False, None)), shown_as="reasoning.enabled"),
         Drop("user", why="no such field"),

@@ -6,9 +6,9 @@ from typing import Any
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, ForModels, Rule
 from providers.rules.messages import DropField, Roles
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
 from providers.streams import ChunkRepairs
@@ -74,6 +74,7 @@ XAI = OpenAICompatible(
         ForModels(("grok-4.5", "grok-4.6"), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
         ForModels(("grok-4.3",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST))),
         ForModels(("grok-3-mini",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-3", "grok-2"), (_NO_EFFORT,)),
         ForModels(("grok-4", "grok-code"), (*_REASONING, _NO_EFFORT)),
     ),
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.attempts.adapt import AdaptedRequest, RequestAdapter
+from gateway.attempts.prepare import AdaptedRequest, RequestAdapter
 from gateway.attempts.read_request import read_parameters, read_request
 from gateway.call import Attempt, Call, CallTrace
 from gateway.config.types import Config

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.ledger.counters import KEPT_DAYS, UsageCounters, UsageCounts, UsageRow
 from gateway.ledger.journal import Journal
 from gateway.ledger.records import CallProgress

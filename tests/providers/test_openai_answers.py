@@ -16,7 +16,7 @@ from providers.base import Body, Options
 from providers.cohere import COHERE
 from providers.cohere.answers import finish_of
 from providers.cohere.answers import openai_usage as cohere_usage
-from providers.rules.engine import compile_rules
+from providers.rules.rule import compile_rules
 
 
 @pytest.mark.parametrize("body", [b'{"choices":[]}', b'{"choices":[{}]}', b'{"choices":[{"message":1}]}', b"[]"])
