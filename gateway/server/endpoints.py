@@ -52,7 +52,7 @@ class Endpoints:
         return _json(describe_model(generation, name))
 
     async def tcp_warming(self, request: Request) -> Response:
-        """GET /v1/tcp_warming: Cerebras' client calls it when it is created, to open a connection."""
+        """GET /v1/tcp_warming: answer the request with which a new client object of Cerebras opens its connection."""
         return _json({"status": "ok"})
 
     async def explain(self, request: Request) -> Response:
