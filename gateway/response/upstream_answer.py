@@ -95,7 +95,10 @@ def _disguised(target: Target, body: bytes) -> Failure | None:
 
 
 def inband_failure(target: Target, data: bytes) -> Failure:
-    """Return the failure of an error object without an HTTP status: its own, that of its type, else 500."""
+    """Return the failure of an error object in a stream or in a response with status 200.
+
+    Its status is the first one that a field of the object contains or names, else 500.
+    """
     status = 500
     try:
         found = _decode_error(data)

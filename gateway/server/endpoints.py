@@ -137,7 +137,7 @@ def _http_error(request: Request, error: HTTPException) -> Response:
     headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
     return _error(
         GatewayError(
-            f"{request.method} is not allowed on {path}.",
+            f"{request.method} is not allowed on {path}. The allow header lists the methods to use.",
             status=error.status_code,
             code=code,
             type="invalid_request_error",

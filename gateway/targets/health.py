@@ -160,7 +160,10 @@ class TargetHealth:
             self.probe_in_flight = False
 
     def record_success(self, target: Target, began: float, seconds: float | None = None) -> None:
-        """Record an answer, or an error that the caller caused. End the cooldowns that started before `began`, the attempt's start."""
+        """Record an answer, or an error that the caller caused.
+
+        End the cooldowns that started before `began`, the start of the attempt.
+        """
         self.failures = 0
         self.failure_rate.count(began, 0)
         if seconds is not None:
