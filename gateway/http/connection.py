@@ -55,10 +55,7 @@ MAX_BUFFERED_BODY_BYTES = 64 << 10
 KEEP_ALIVE_S = 75.0
 """Seconds that an idle connection is kept open: longer than common proxies keep theirs, so that the proxies close first."""
 PROBE_DELAYS_S = (0.01, 0.1, 1.0, 10.0)
-"""Seconds between probes of a caller that has closed its writing side.
-
-Probing ends after the last one, because clients accept only a few interim responses.
-"""
+"""Seconds between probes of a caller that has closed its writing side. They are few, as clients accept few interim responses."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -168,8 +165,7 @@ class CallerConnection(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection if the caller has sent a complete request: it may have closed only its writing side.
 
-        A caller that uses HTTP/1.0 cannot be probed, and TLS has no half-closed state, so such a caller counts as
-        disconnected.
+        Callers that use HTTP/1.0 cannot be probed, and TLS has no half-closed state: these callers count as disconnected.
         """
         cycle = self._current
         if self._rejected and self._pending_rejection is None:
@@ -308,10 +304,7 @@ class CallerConnection(HttpToolsProtocol):
             self.transport.abort()
 
     def close_if_overdue(self, now: float, deadline: float) -> None:
-        """Close the connection if it was idle for too long or waited `deadline` seconds for a head.
-
-        Send a 408 if part of the head arrived.
-        """
+        """Close the connection if it was idle or waited for a head too long. Send a 408 if part of the head arrived."""
         if self._rejected or self.transport is None or self.transport.is_closing() or self._is_busy():
             return
         if not self.awaits_head:

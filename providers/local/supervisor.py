@@ -229,7 +229,7 @@ class Engine:
         try:
             while not ready.done():
                 await asyncio.wait((ready,), timeout=0.1)
-                if (held := process.memory() or 0) > cap:
+                if (process.memory() or 0) > cap:
                     process.kill()
                     why = f"the model needs more than the limit of {cap >> 20} MiB: increase `memory` of the local provider"
                     raise UnavailableError(why, "memory")
