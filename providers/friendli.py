@@ -144,7 +144,6 @@ FRIENDLI = Friendli(
     "friendli",
     Wire(
         label="Friendli",
-        caller_headers=("x-friendli-team",),
         base_url="https://api.friendli.ai/serverless/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
         options=FriendliSettings,

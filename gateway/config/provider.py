@@ -73,7 +73,7 @@ class CooldownConfig(Struct, frozen=True):
 
 
 class ProbeConfig(Struct, frozen=True):
-    """Active health checks of a provider. A response below 500 ends the cooldowns of its targets."""
+    """Active health checks of a provider. A response below 500 ends cooldowns that failures caused."""
 
     path: Annotated[
         str, Meta(pattern="^/", description="Path to request with GET, appended to `base_url`.", examples=["/models"])
@@ -145,6 +145,14 @@ class ProviderConfig(Struct, frozen=True):
         dict[str, Header],
         Meta(description="Additional request headers.", examples=[{"OpenAI-Organization": "org-123"}]),
     ] = {}
+    forward_headers: Annotated[
+        tuple[Annotated[str, Meta(extra={"form": "header_name"})], ...],
+        Meta(
+            description="Request headers of callers to forward, in addition to those that the provider defines and to "
+            "`traceparent`, `tracestate` and `baggage`.",
+            examples=[["x-tenant"]],
+        ),
+    ] = ()
     connect: Annotated[Duration, Meta(description="Maximum time to connect.", examples=["5s"])] = 2.0
     tls: Annotated[Duration, Meta(description="Maximum time for the TLS handshake.", examples=["5s"])] = 3.0
     first_byte_timeout: Annotated[

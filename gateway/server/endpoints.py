@@ -52,7 +52,7 @@ class Endpoints:
         return _json(describe_model(generation, name))
 
     async def tcp_warming(self, request: Request) -> Response:
-        """GET /v1/tcp_warming: Cerebras' client calls it when it is created, to open a connection."""
+        """GET /v1/tcp_warming: answer the request with which a new client object of Cerebras opens its connection."""
         return _json({"status": "ok"})
 
     async def explain(self, request: Request) -> Response:
@@ -61,8 +61,8 @@ class Endpoints:
         limit = generation.config.max_body
         check_body_headers(request.scope["headers"], limit)
         source = await read_body_in_time(request.receive, limit, generation.config.callers.body)
-        fit = generation.pipeline.failover.fit
-        return _json(explain(generation.router, generation.config, fit, source, request.headers, key))
+        run, headers = generation.dry_run(), request.scope["headers"]
+        return _json(await explain(run, source, headers, key, generation.pipeline.begin_trace(headers)))
 
     async def post_only(self, request: Request) -> Response:
         """Reject methods other than POST on the paths that the pipeline serves."""
@@ -137,7 +137,7 @@ def _http_error(request: Request, error: HTTPException) -> Response:
     headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
     return _error(
         GatewayError(
-            f"{request.method} is not allowed on {path}.",
+            f"{request.method} is not allowed on {path}. The allow header lists the methods to use.",
             status=error.status_code,
             code=code,
             type="invalid_request_error",
