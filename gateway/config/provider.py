@@ -63,7 +63,7 @@ class CooldownConfig(Struct, frozen=True):
 
 
 class ProbeConfig(Struct, frozen=True):
-    """Active health checks of a provider. A response below 500 ends the cooldowns of its targets."""
+    """Active health checks of a provider. A response below 500 ends cooldowns that failures caused."""
 
     path: Annotated[
         str, Meta(pattern="^/", description="Path to request with GET, appended to `base_url`.", examples=["/models"])
