@@ -49,12 +49,12 @@ class RequestAdapter:
         return await adapt(self._fit, call, candidate, target, left, cap)
 
     def note_strict_limits(self, call: Call) -> None:
-        """Find out, without a reservation, whether a strict limit applies to a call."""
+        """Set `strict_limits` of a call that reserves nothing: whether a strict limit applies to it."""
         if self._limits is not None:
             call.strict_limits = has_strict_limit(self._limits.of_caller(call, call.route))
 
     def context_limits(self, call: Call, candidate: Candidate) -> WindowLimits | None:
-        """Return how the conversation is fitted into the context window of a candidate. None: it is not."""
+        """Return the limits into which the conversation is fitted at a candidate, or None if it is not fitted."""
         assert call.body is not None
         if not is_fitted(call, candidate):
             return None
