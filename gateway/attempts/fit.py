@@ -33,7 +33,7 @@ TEMPLATE_TOKENS = 256
 """Tokens that a chat template may add, for the check whether a prompt fits by its bytes alone."""
 NO_SETTINGS = ContextConfig()
 MAX_COUNT_ANSWER_BYTES = 1 << 20
-MAX_INLINE_MESSAGES = 2_000  # above this, a thread prepares the choice; below, it takes under 5 ms (measured)
+MAX_INLINE_MESSAGES = 2_000  # a thread prepares the choice among more; for fewer, this takes under 5 ms (measured)
 
 
 class FitRequest(msgspec.Struct, frozen=True):

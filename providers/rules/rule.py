@@ -120,7 +120,7 @@ class Rule(msgspec.Struct, frozen=True):
     param: str
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "present"
-    """When the rule runs: if the body has the parameter (`present`), for every body, or for these and every stream."""
+    """Bodies to which the rule applies: those with the parameter (`present`), all (`always`), or also all streams (`stream`)."""
 
     @property
     def params(self) -> tuple[str, ...]:
