@@ -121,6 +121,8 @@ class Rule(msgspec.Struct, frozen=True):
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "present"
     """When the rule runs: if the body has the parameter (`present`), for every body, or for these and every stream."""
+    defines: ClassVar[bool] = True
+    """Whether the provider has the parameters of this rule. If not, only another rule makes them known."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -185,16 +187,20 @@ class CompiledRules:
         self.rules = tuple(rules)
         self.unknown = unknown
         table: dict[str, tuple[int, ...]] = {}
+        known = {param for rule in self.rules if rule.defines for param in rule.params}
         always, streams = [], []
         for index, rule in enumerate(self.rules):
             for param in rule.params:
-                table[param] = table.get(param, ()) + (_PASSES if isinstance(rule, Accepts) else (index,))
+                if rule.defines or param in known or unknown == "pass":
+                    table[param] = table.get(param, ()) + (_PASSES if isinstance(rule, Accepts) else (index,))
             if rule.runs == "always":
                 always.append(index)
             elif rule.runs == "stream":
                 streams.append(index)
         for rule in self.rules:
             for param in rule.params if rule.may_add else ():
+                if param not in table:
+                    continue
                 table[param] = tuple({index for name in (param, *rule.may_add) for index in table.get(name, ())})
         self._table = table
         self._always = tuple(always)
