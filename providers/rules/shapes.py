@@ -103,7 +103,7 @@ class Tools(Rule, frozen=True):
         for index, tool in enumerate(tools):
             if self.functions_only and tool.get("type", "function") != "function":
                 raise work.refuse(f"{self.param}[{index}].type", "only functions are supported", "unsupported_parameter")
-        if self.require_parameters and any("parameters" not in tool.get("function", {}) for tool in tools):
+        if self.require_parameters and any(tool != _with_parameters(tool) for tool in tools):
             work.body.set(self.param, [_with_parameters(tool) for tool in tools])
             work.report(self.param, "reshape", why="every function must state its parameters")
 
@@ -112,7 +112,9 @@ class Tools(Rule, frozen=True):
 
 
 def _with_parameters(tool: dict[str, Any]) -> dict[str, Any]:
-    function = tool.get("function", {})
+    function = tool.get("function")
+    if type(function) is not dict or "parameters" in function:
+        return tool
     return {**tool, "function": {"parameters": {"type": "object", "properties": {}}, **function}}
 
 
