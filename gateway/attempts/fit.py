@@ -121,7 +121,7 @@ class Fit:
         return Counting(after, counted.total(), counted.exact, counted.tokenizer, counted.factor)
 
     def _support(self, target: Target, *, own: bool) -> tuple[bool, bool]:
-        """Return whether the provider supports the two parameters. Unknown ones pass unless the model has settings."""
+        """Return whether the provider supports each parameter. If the model has no settings, an unknown one is passed on too."""
         found = self._native.get(target.name)
         if found is None:
             known = target.kind.capabilities(target.model)
