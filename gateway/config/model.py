@@ -63,9 +63,9 @@ class ContextConfig(Struct, frozen=True):
 
 
 class MirrorConfig(Struct, frozen=True):
-    """Copies of a model's calls to another target, whose responses are discarded.
+    """Copies of a model's calls, sent to another target. The responses to the copies are discarded.
 
-    Callers neither wait nor pay for them.
+    Callers neither wait nor pay for the copies.
     """
 
     target: Annotated[
@@ -115,7 +115,7 @@ class HedgeConfig(Struct, frozen=True):
 class ModelSettings(Struct, frozen=True, kw_only=True):
     """Settings of a model that also apply to the models it leads to.
 
-    If a setting is None, that of the next model on the route applies, then that of the provider.
+    If a setting is None, the setting of the next model on the route applies, else that of the provider.
     """
 
     timeout: Annotated[
