@@ -81,7 +81,7 @@ class Config(Struct, frozen=True):
     journal: Annotated[
         Annotated[str, Meta(extra={"form": "journal"})] | None,
         Meta(
-            description="Folder in which usage and spend survive a restart; `off` to keep them only in memory. Default: under "
+            description="Folder in which usage and spend survive a restart; `off` for no folder. Default: under "
             "`$LOCKGATE_STATE`, else `$XDG_STATE_HOME/lockgate`, else `~/.local/state/lockgate`.",
             examples=["/var/lib/lockgate"],
         ),

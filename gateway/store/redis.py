@@ -37,7 +37,7 @@ SETTLE_DELAY_S = 0.005
 MAX_REFUSAL_REUSE_S = 1.0
 """Maximum time for which a refusal is repeated without asking Redis."""
 BUSY_REFUSAL_REUSE_S = 0.05
-"""The same for a refusal that lasts until a call in flight ends."""
+"""Maximum time for which a refusal that lasts until a call in flight ends is repeated without asking Redis."""
 MAX_PENDING_SETTLEMENTS = 100_000
 MAX_REMEMBERED_REFUSALS = 10_000
 RENEWALS_PER_LEASE = 3
