@@ -86,7 +86,7 @@ class Unauthorized(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """The key does not permit this."""
+    """The key does not permit this call."""
 
     status, code, type = 403, "model_not_allowed", "invalid_request_error"
 
@@ -186,7 +186,7 @@ FAILURES: dict[FailureKind, Consequence] = {
     # a response without an end
     "limit": Consequence(502, "output_limit"),
 }
-"""Every kind of failure and its consequences. Once the head of a stream is sent, retry_policy decides differently."""
+"""Every kind of failure and its consequences. `then` does not apply once the head of a stream is sent: the stream continues or ends."""
 
 MAX_SDK_RETRY_AFTER_S = 120.0
 """openai-python does not retry if Retry-After is longer than this (its MAX_RETRY_AFTER_DELAY)."""

@@ -56,7 +56,7 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _read_rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[UsageRow, UsageCounts], str]:
-    """Return the usage of these days and its source: `store` for all processes, or `process` if there is no store."""
+    """Return the usage of these days and its source: `store` for all processes, `process` if no shared store is available."""
     own = [copy for copy in gateway.ledger.counters.all_copies() if copy[1].day in days]
     if not gateway.config.store.startswith("memory:"):
         with suppress(StoreUnavailableError):

@@ -23,7 +23,7 @@ class ContextConfig(Struct, frozen=True):
         Literal["truncate", "error"] | None,
         Meta(
             description="`truncate`: lower the output cap, then evict messages. `error`: reject the call (400). "
-            "Applies to calls that do not specify it.",
+            "Applies to calls that choose neither.",
             examples=["truncate"],
         ),
     ] = None
@@ -95,7 +95,7 @@ class MirrorConfig(Struct, frozen=True):
 class HedgeConfig(Struct, frozen=True):
     """A second attempt at the next target if the first is slow to answer.
 
-    The first answer wins; both attempts are billed.
+    The first answer is used; both attempts are billed.
     """
 
     after: Annotated[

@@ -64,7 +64,7 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
         lines = [str(problem) for problem in self.problems[:MAX_SHOWN_PROBLEMS]]
         if len(self.problems) > MAX_SHOWN_PROBLEMS:
-            lines.append(f"{self.problems[0].file}: and {len(self.problems) - MAX_SHOWN_PROBLEMS} more")
+            lines.append(f"{self.problems[0].file}: and {len(self.problems) - MAX_SHOWN_PROBLEMS} more problems")
         super().__init__("\n".join(lines))
 
 

@@ -52,7 +52,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
         return _context(self.ca, Path(self.ca).stat().st_mtime_ns if self.ca is not None else 0)
 
     def for_server(self, host: str, port: int) -> RedisAddress:
-        """Return the address of one server of this topology."""
+        """Return the address of one server of this store."""
         return msgspec.structs.replace(self, host=host, port=port, kind="one", nodes=(), service="")
 
     def for_sentinel(self, node: tuple[str, int]) -> RedisAddress:

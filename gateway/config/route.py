@@ -220,8 +220,8 @@ class RouteReader:
                 below = self._walk(name, trail, reach) if len(trail) < MAX_MODEL_DEPTH else (MAX_MODEL_DEPTH, 1)
                 depth, targets = max(depth, below[0] + 1), targets + below[1]
                 if depth > MAX_MODEL_DEPTH or targets > MAX_TARGETS:
-                    too_deep = f"the route leads through more than {MAX_MODEL_DEPTH} models"
-                    message = too_deep if depth > MAX_MODEL_DEPTH else f"the route leads to more than {MAX_TARGETS} targets"
+                    too_deep = f"the route leads through more than {MAX_MODEL_DEPTH} models: remove some of them"
+                    message = too_deep if depth > MAX_MODEL_DEPTH else f"the route leads to more than {MAX_TARGETS} targets: remove some"
                     self._problems.add(mention.place, mention.path, message)
                     depth, targets = 1, 1
         reach[model] = depth, targets

@@ -109,7 +109,7 @@ def check_secret(value: str, source: str) -> None:
     if not value:
         raise ValueError(f"{source} is empty")
     if value != value.strip() or not all(" " <= letter <= "~" for letter in value):
-        raise ValueError(f"{source} has surrounding spaces, line breaks or characters that are not allowed in a header")
+        raise ValueError(f"{source} has surrounding spaces, line breaks or characters that are not allowed in a header: remove them")
 
 
 def check_permissions(path: Path, shown: str) -> None:

@@ -25,11 +25,11 @@ Leases last 30 s and are renewed every 10 s. During this time a process keeps as
 MIN_REMAINDER_DIVISOR = 20
 """A remainder below 1/20 of the share counts as zero, because between two calls even a fully used limit has a small remainder."""
 NOTICED_AFTER_US = int(OVERDUE_AFTER_S * US_PER_S)
-"""Time until processes that still reach the store hold back the share of this one."""
+"""Time until processes that still reach the store hold back the share of this process."""
 
 
 class OutageLimiter:
-    """Decides for one process during an outage."""
+    """Decides on the calls of one process during an outage."""
 
     def __init__(self, settled_spend: SettledSpend | None = None, now: Callable[[], int] = steady_now) -> None:
         """Create a limiter. `settled_spend` is used for budgets whose state the store never returned."""

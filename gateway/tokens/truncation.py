@@ -17,9 +17,9 @@ Group = tuple[int, ...]
 """Indexes of messages, ascending."""
 
 MIN_OUTPUT_TOKENS = 64
-"""Output cap down to which the cap is lowered before messages are evicted, unless the caller asked for less."""
+"""The output cap is lowered to this value before messages are evicted, unless the caller asked for less."""
 OUTPUT_WINDOW_DIVISOR = 8
-"""An eviction makes room for an answer of this fraction of the window, so that the next turn needs no further eviction."""
+"""An eviction makes room for an answer of up to 1/8 of the window, so that the next turn needs no further eviction."""
 PINNED_ROLES = frozenset({"system", "developer"})
 
 

@@ -313,7 +313,7 @@ keys:
 def test_only_the_first_fifty_mistakes_are_printed() -> None:
     messages = lines("".join(f"x{n}: 1\n" for n in range(60)))
     assert len(messages) == 51
-    assert messages[-1] == "g.yaml: and 10 more"
+    assert messages[-1] == "g.yaml: and 10 more problems"
 
 
 def test_a_long_chain_of_models_is_refused() -> None:
