@@ -17,7 +17,6 @@ from providers.rules.pairs import Excludes, Requires
 from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
-from providers.streams import ChunkRepairs
 
 
 class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):
@@ -59,12 +58,10 @@ FRIENDLI = OpenAICompatible(
     "friendli",
     Wire(
         label="Friendli",
-        caller_headers=("x-friendli-team",),
         base_url="https://api.friendli.ai/serverless/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
         options=FriendliSettings,
         setting_headers=(("team", "x-friendli-team"),),
-        decoder=lambda _: ChunkRepairs((), (b'"null"', b'"error"')),
         source="Friendli's chat completions page and friendli 0.16.5",
     ),
     (

@@ -22,6 +22,7 @@ GEMINI = OpenAICompatible(
         label="Gemini",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         paths={name: PATHS[name] for name in ("chat", "embeddings")},
+        hides_output=True,  # November 2026: CLIProxyAPI#5733, any-llm#1290, vercel/ai#6082
         source="ai.google.dev, issue reports",
     ),
     (

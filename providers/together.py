@@ -15,7 +15,6 @@ from providers.rules.messages import DropField, Roles
 from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range
-from providers.streams import ChunkRepairs
 
 
 class LogprobsAsCount(Rule, frozen=True):
@@ -103,7 +102,8 @@ TOGETHER = Together(
         label="Together",
         base_url="https://api-inference.together.ai/v1",
         repairs=_REPAIRS,
-        decoder=lambda _: ChunkRepairs(_REPAIRS, (b'"logprobs"', b'"eos"', b'"error"')),
+        chunk_repairs=_REPAIRS,
+        chunk_words=(b'"logprobs"',),
         source="together 3.1.1",
     ),
     (
