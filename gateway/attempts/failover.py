@@ -1,9 +1,9 @@
 """Sends one call to its candidates in order until one answers.
 
     run              healthy candidates first, then, if none answered, one that is in cooldown
-    _try             one candidate: send, decide what follows (retry_policy), obey
-    _send            one request to one target: adapted, admitted, exchanged; the target's health learns the outcome
-    _continue        a stream that broke after its first content goes on at another candidate (continuation)
+    _try             one candidate: send, decide what follows (retry_policy), act on the decision
+    _send            one request to one target: adapted, admitted, exchanged; the target's health records the outcome
+    _continue        a stream that broke after its first content is continued at another candidate (continuation)
 
 Until the head of the response has been sent to the caller, any other candidate may still answer.
 """

@@ -67,8 +67,8 @@ async def adapt(
 ) -> AdaptedRequest:
     """Fit the body into the context window and apply the provider's rules.
 
-    Raise Refusal if the target cannot honour it. `cap` is the output that a strict limit reserved for a call that sets
-    no cap.
+    Raise Refusal if the target cannot honour the request. `cap` is the output that a strict limit reserved for a call
+    that sets no cap.
     """
     assert call.body is not None
     settings = candidate.settings

@@ -79,7 +79,7 @@ def is_neutral(param: str, value: Any) -> bool:
 
 
 class Work:
-    """The adaptation of one body: what rules read, change and report."""
+    """The adaptation of one body, with the methods by which rules change it and report their changes."""
 
     __slots__ = ("adjustments", "body", "label", "options", "settings", "strict")
 
@@ -120,7 +120,7 @@ class Rule(msgspec.Struct, frozen=True):
     param: str
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "present"
-    """Condition of the rule: the body has the parameter, every body, or also every stream."""
+    """When the rule runs: if the body has the parameter (`present`), for every body, or for these and every stream."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -239,7 +239,7 @@ class CompiledRules:
 
 
 _WORSE = ("yes", "adjusted", "no")
-"""Support levels. If two rules describe a parameter, the later level wins."""
+"""Support levels. If two rules describe a parameter, the level that is later in this list applies."""
 
 
 def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: UnknownPolicy) -> CompiledRules:
