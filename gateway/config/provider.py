@@ -58,8 +58,18 @@ class CooldownConfig(Struct, frozen=True):
     ] = 30.0
     max: Annotated[
         Duration,
-        Meta(description="Maximum length of a cooldown, even if the upstream asks for more.", examples=["10m"]),
+        Meta(
+            description="Maximum length of a cooldown, even if the upstream asks for more. A used-up quota has `quota_max`.",
+            examples=["10m"],
+        ),
     ] = 300.0
+    quota_max: Annotated[
+        Duration,
+        Meta(
+            description="Maximum length of a cooldown after a used-up quota, if the upstream says when the quota is reset.",
+            examples=["2h"],
+        ),
+    ] = 86_400.0
 
 
 class ProbeConfig(Struct, frozen=True):
