@@ -9,7 +9,7 @@ from providers.answers import encode_arguments
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import GATEWAY_RULES, NEAREST_EFFORT, SAMPLING
 from providers.rules.engine import Accepts, ForModels
-from providers.rules.messages import ContentParts, DropField, Roles
+from providers.rules.messages import ContentParts, Roles
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Discouraged, Excludes, Requires
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
@@ -35,7 +35,6 @@ FIREWORKS = OpenAICompatible(
         Accepts("mirostat_target mirostat_lr reasoning_history perf_metrics_in_response logprobs"),
         Roles(accepts=("system", "user", "assistant", "tool", "function")),
         ContentParts(accepts=("text", "image_url", "video_url")),
-        DropField(field="name"),
         ParallelWithoutTools(counts_functions=False),
         OutputCap("max_tokens"),
         OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),

@@ -12,7 +12,7 @@ from msgspec import Meta
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, SAMPLING
 from providers.rules.engine import Accepts
-from providers.rules.messages import AlternateRoles, DropField, Roles
+from providers.rules.messages import AlternateRoles, Roles
 from providers.rules.pairs import Discouraged
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MoveToHeader, OutputCap
@@ -54,7 +54,6 @@ SIATI = OpenAICompatible(
         *CONTEXT_POLICY,
         Accepts("model messages stream seed stop"),
         Roles(accepts=("system", "user", "assistant", "tool")),
-        DropField(field="name"),
         AlternateRoles(),
         OutputCap("max_tokens"),
         *SAMPLING,

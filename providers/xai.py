@@ -7,7 +7,7 @@ from typing import Any
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.engine import Accepts, ForModels, Rule
-from providers.rules.messages import DropField, Roles
+from providers.rules.messages import Roles
 from providers.rules.pairs import Requires
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
@@ -52,7 +52,6 @@ XAI = OpenAICompatible(
         *CONTEXT_POLICY,
         Accepts("model messages stream user safety_identifier parallel_tool_calls logit_bias logprobs service_tier search_parameters"),
         Roles(accepts=("system", "user", "assistant", "tool", "function")),
-        DropField(field="name"),
         OutputCap("max_completion_tokens", accepts_both=True),
         Range("temperature", 0, 2),
         Range("top_p", 0, 1),

@@ -238,7 +238,7 @@ class CompiledRules:
         return {name: table.get(name, absent) for name in sorted(CANONICAL_PARAMS | table.keys())}
 
 
-_WORSE = ("yes", "adjusted", "no")
+_WORSE = ("yes", "passed", "adjusted", "no")
 """Support levels. If two rules describe a parameter, the later level wins."""
 
 
