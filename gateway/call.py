@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
-from gateway.dialects import CHAT, Dialect
+from gateway.dialects.dialect import Dialect
+from gateway.dialects.table import CHAT
 from gateway.http.request_id import next_id
 from providers.base import Adjustment, Body, Operation, Target, Usage, WireRequest
 

@@ -22,14 +22,14 @@ from collections.abc import MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.attempts.failover import Failover
 from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Call
-from gateway.dialects import Dialect
+from gateway.dialects.dialect import Dialect
 from gateway.dialects.gateway_headers import PREFIX, read_gateway_headers
 from gateway.dialects.parameters import check_parameters, read_model
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
@@ -124,7 +124,7 @@ class Pipeline:
         except Exception as error:  # no call ends without a response and a record
             self._log.write(internal_error(call.id, error))
             self.metrics.count("lockgate_internal_errors")
-            message = "The gateway failed to handle this call. Its log contains the request id."
+            message = "Internal error: the gateway's log has the details under this request id."
             await self._refuse(call, caller, GatewayError(message))
         finally:
             self._watch.discard(caller)

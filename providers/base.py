@@ -193,12 +193,9 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class WireRequest(msgspec.Struct):
-    """One HTTP request without host, content-length and accept-encoding, which the transport adds.
+    """One HTTP request. The transport adds host, content-length and accept-encoding. Header names are lower case."""
 
-    `path` is absolute (base path included) and has the query; header names are lower case.
-    """
-
-    path: str
+    path: str  # absolute, with base path and query
     headers: list[tuple[str, str]]
     body: bytes
     method: str = "POST"
@@ -216,6 +213,7 @@ class Usage(msgspec.Struct, frozen=True):
     estimated: bool = False
     cache_write_tokens: int = 0
     """Prompt tokens that the provider wrote to its cache. Some providers charge more for them."""
+    reported_cost_usd: float | None = None  # counts only for a provider that `reports_cost`
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum. It is an estimate if either usage is an estimate."""
@@ -226,6 +224,7 @@ class Usage(msgspec.Struct, frozen=True):
             self.reasoning_tokens + other.reasoning_tokens,
             self.estimated or other.estimated,
             self.cache_write_tokens + other.cache_write_tokens,
+            (self.reported_cost_usd or 0) + (other.reported_cost_usd or 0) or None,
         )
 
 
@@ -272,13 +271,14 @@ class Probabilities(msgspec.Struct):
 
 
 class StreamDecoder(Protocol):
-    """Turns the events of one upstream stream into OpenAI chunks. Has state, does no I/O. Subclasses inherit `end`."""
+    """Turns the events of one upstream stream into OpenAI chunks. Has state, does no I/O. Subclasses inherit the rest."""
+
+    def passes(self, events: bytes) -> bool:
+        """Return whether `feed` would return all of these events as they are: `data: ` lines, each before a blank line."""
+        return False
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the JSON chunks (or b"[DONE]") for one event: its `event:` name ("" if none) and its data.
-
-        Raises StreamFailure if the event reports an error.
-        """
+        """Return the JSON chunks (or b"[DONE]") for an event: its name ("" if none) and its data. Raises StreamFailure."""
 
     def end(self) -> Sequence[bytes]:
         """Return the chunks to send before an upstream [DONE]."""
@@ -298,11 +298,7 @@ _SettingsType = type[msgspec.Struct]
 
 
 class Provider(Protocol):
-    """One vendor or engine and its wire format.
-
-    Members with a value or a body are optional: subclasses inherit them. A plugin that is not a subclass gets the same
-    defaults when it is loaded.
-    """
+    """One vendor or engine and its wire format. Members with a value or a body are optional, also for plugins of other classes."""
 
     type: str
     """The value of `type:` in the configuration."""
@@ -314,6 +310,8 @@ class Provider(Protocol):
     """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
     caller_headers: tuple[str, ...] = ()
     """The only request headers (lower case) that the gateway forwards from the caller."""
+    reports_cost: bool = False
+    """Whether `usage.cost` of an answer is its price in US dollars."""
     always_streams: bool = False
     """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None
@@ -328,7 +326,7 @@ class Provider(Protocol):
         """Return the request for an adapted body, including the headers that rules moved out of it."""
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """Return the answer in OpenAI's format. Raises ValueError (or msgspec.DecodeError) if `body` is not an answer."""
+        """Return the answer in OpenAI's format. Raises ValueError if `body` is not an answer, StreamFailure for an error."""
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """Return a decoder for one stream, or None if the upstream's events are OpenAI chunks that end in [DONE]."""

@@ -5,31 +5,14 @@ Its rate limiter counts the prompt and `max_completion_tokens` in advance, so a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from providers.answers import choices_of
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, NEAREST_EFFORT, SAMPLING
-from providers.rules.engine import Accepts, ForModels
 from providers.rules.messages import ContentParts, Roles
+from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, MoveToHeader, OneOf, OutputCap, Range, Rename
-from providers.streams import ChunkRepairs
 
 _WITH_DEVELOPER = Roles(accepts=("system", "developer", "user", "assistant", "tool"))
-
-
-class CerebrasChunks(ChunkRepairs):
-    """Adds missing `choices` and `delta`. An error in a stream has a status of its own."""
-
-    def __init__(self) -> None:
-        super().__init__((fill_choices,), (b"{",))
-
-    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        if b'"choices":[{' in data and b'"delta"' in data and b'"error"' not in data:
-            return (data,)
-        return super().feed(event, data)
 
 
 CEREBRAS = OpenAICompatible(
@@ -39,7 +22,6 @@ CEREBRAS = OpenAICompatible(
         caller_headers=("cf-ray", "x-amz-cf-id", "x-delay-time"),
         base_url="https://api.cerebras.ai/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
-        decoder=lambda _: CerebrasChunks(),
         source="cerebras-cloud-sdk 1.91.0",
     ),
     (
@@ -75,16 +57,3 @@ CEREBRAS = OpenAICompatible(
         ),
     ),
 )
-
-
-def fill_choices(chunk: dict[str, Any]) -> bool:
-    """Add an empty `choices` to chunks with only usage or timings, and an empty `delta` to choices."""
-    if chunk.get("choices") is None and "error" not in chunk:
-        chunk["choices"] = []
-        return True
-    changed = False
-    for choice in choices_of(chunk):
-        if choice.get("delta") is None and "message" not in choice:
-            choice["delta"] = {}
-            changed = True
-    return changed

@@ -9,52 +9,63 @@ from typing import Any
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, Rule, Work
 from providers.rules.messages import Roles
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, ForModels, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range, Rename
-from providers.streams import ChunkRepairs
 
 
-def _thinks(work: Work) -> bool:
+def _thinks(work: Work, default_on: bool) -> bool:
     thinking = work.body.get("thinking")
-    return not (type(thinking) is dict and thinking.get("type") == "disabled")
+    kind = thinking.get("type") if type(thinking) is dict else None
+    return kind != "disabled" if default_on else kind == "enabled"
 
 
 class IgnoredWhileThinking(Rule, frozen=True):
     """A sampling parameter that the upstream silently ignores while the model thinks."""
 
     neutral: Any = 1
+    default_on: bool = True
 
     def apply(self, work: Work) -> None:
-        """Drop the parameter while the model thinks."""
+        """Drop it while the model thinks."""
         value = work.body.get(self.param)
-        if value is not None and value != self.neutral and _thinks(work):
+        if value is not None and value != self.neutral and _thinks(work, self.default_on):
             work.drop(self.param, "ignored while the model thinks; reasoning_effort none disables thinking")
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"support": "no", "while_thinking": False}}
+        return {self.param: {"support": "no" if self.default_on else "yes", "while_thinking": False}}
 
 
 class NoForcedChoiceWhileThinking(Rule, frozen=True):
     """A forced tool choice, which the upstream rejects while the model thinks."""
 
+    default_on: bool = True
+
     def apply(self, work: Work) -> None:
         value = work.body.get(self.param)
-        if value not in (None, "auto", "none") and _thinks(work):
+        if value not in (None, "auto", "none") and _thinks(work, self.default_on):
             work.report_lossy(self.param, "drop", "a forced choice is rejected while the model thinks", code="unsupported_combination")
             work.body.pop(self.param)
 
 
-def move_cached_tokens(answer: dict[str, Any]) -> bool:
-    """Copy the number of cached tokens to OpenAI's field."""
-    usage: Any = answer.get("usage")
-    hit = usage.get("prompt_cache_hit_tokens") if type(usage) is dict else None
-    if type(hit) is not int or (usage.get("prompt_tokens_details") or {}).get("cached_tokens") is not None:
-        return False
-    usage["prompt_tokens_details"] = {**(usage.get("prompt_tokens_details") or {}), "cached_tokens": hit}
-    return True
+def _thinking_rules(*, default_on: bool) -> tuple[Rule, ...]:
+    """Return the rules for what a model does not take while it thinks."""
+    return (
+        IgnoredWhileThinking("temperature", default_on=default_on),
+        Range("temperature", 0, 2),
+        IgnoredWhileThinking("top_p", default_on=default_on),
+        Range("top_p", 0, 1),
+        IgnoredWhileThinking("frequency_penalty", 0, default_on),
+        Range("frequency_penalty", -2, 2),
+        IgnoredWhileThinking("presence_penalty", 0, default_on),
+        Range("presence_penalty", -2, 2),
+        LegacyFunctions("functions"),
+        Tools("tools"),
+        ToolChoice("tool_choice"),
+        NoForcedChoiceWhileThinking("tool_choice", default_on),
+    )
 
 
 _OFF = {"type": "disabled"}
@@ -67,10 +78,6 @@ DEEPSEEK = OpenAICompatible(
         label="DeepSeek",
         base_url="https://api.deepseek.com",
         paths={name: PATHS[name] for name in ("chat",)},
-        repairs=(move_cached_tokens,),
-        decoder=lambda _: ChunkRepairs(
-            (move_cached_tokens,), (b'"prompt_cache_hit_tokens"', b'"insufficient_system_resource"', b'"error"')
-        ),
         source="api-docs.deepseek.com",
     ),
     (
@@ -82,26 +89,16 @@ DEEPSEEK = OpenAICompatible(
         MapValues("reasoning_effort", "thinking", (("none", _OFF),), shown_as="thinking.type", keep_others=True),
         OneOf("reasoning_effort", ("low", "high", "max"), nearest=_NEAREST),
         MapValues("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown_as="thinking.type"),
-        IgnoredWhileThinking("temperature"),
-        Range("temperature", 0, 2),
-        IgnoredWhileThinking("top_p"),
-        Range("top_p", 0, 1),
-        IgnoredWhileThinking("frequency_penalty", 0),
-        Range("frequency_penalty", -2, 2),
-        IgnoredWhileThinking("presence_penalty", 0),
-        Range("presence_penalty", -2, 2),
+        *_thinking_rules(default_on=True),
         Choices(param="n", has_seed=False),
         StopStrings("stop", limit=16),
         Range("top_logprobs", 0, 20),
         Requires("top_logprobs", "logprobs"),
-        LegacyFunctions("functions"),
-        Tools("tools"),
-        ToolChoice("tool_choice"),
-        NoForcedChoiceWhileThinking("tool_choice"),
         ResponseFormat("response_format", ("text", "json_object"), warn_without_json=True),
         StreamUsage("stream_options"),
         Rename("user", "user_id"),
         Drop("logit_bias", why="not documented"),
         Drop("parallel_tool_calls", why="not documented"),
+        ForModels(("deepseek-chat",), _thinking_rules(default_on=False)),
     ),
 )

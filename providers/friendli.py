@@ -11,13 +11,12 @@ from msgspec import Meta
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
-from providers.rules.engine import Accepts
 from providers.rules.messages import ContentParts, Roles, SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes, Requires
+from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
-from providers.streams import ChunkRepairs
 
 
 class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +38,22 @@ class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
+class EffortNone(Rule, frozen=True):
+    """Effort `none`, which Friendli's chat template takes as `enable_thinking: false`."""
+
+    @property
+    def may_add(self) -> tuple[str, ...]:
+        return ("chat_template_kwargs",)
+
+    def apply(self, work: Work) -> None:
+        """Turn thinking off in the chat template."""
+        if work.body.get(self.param) != "none":
+            return
+        work.body.pop(self.param)
+        work.body.set("chat_template_kwargs", {**(work.body.get("chat_template_kwargs") or {}), "enable_thinking": False})
+        work.report(self.param, "reshape", to="chat_template_kwargs.enable_thinking")
+
+
 FRIENDLI = OpenAICompatible(
     "friendli",
     Wire(
@@ -48,7 +63,6 @@ FRIENDLI = OpenAICompatible(
         paths={name: PATHS[name] for name in ("chat", "completions")},
         options=FriendliSettings,
         setting_headers=(("team", "x-friendli-team"),),
-        decoder=lambda _: ChunkRepairs((), (b'"null"', b'"error"')),
         source="Friendli's chat completions page and friendli 0.16.5",
     ),
     (
@@ -86,6 +100,7 @@ FRIENDLI = OpenAICompatible(
         StopStrings("stop", as_list=True),
         Requires("top_logprobs", "logprobs"),
         StreamUsage("stream_options"),
+        EffortNone("reasoning_effort"),
         OneOf("reasoning_effort", ("minimal", "low", "medium", "high", "xhigh", "max", "ultracode")),
         MapValues("reasoning_format", "parse_reasoning", (("parsed", True), ("raw", False))),
         MoveToHeader("team", "X-Friendli-Team"),

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts
 from providers.rules.messages import Roles
+from providers.rules.model_tables import nearest_efforts
+from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
+
+_ALWAYS = ("low", "medium", "high")
+"""Efforts of models that cannot stop thinking, as of 2026-11: ai#8027, pi#3460."""
 
 GEMINI = OpenAICompatible(
     "gemini",
@@ -18,6 +22,7 @@ GEMINI = OpenAICompatible(
         label="Gemini",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         paths={name: PATHS[name] for name in ("chat", "embeddings")},
+        hides_output=True,  # November 2026: CLIProxyAPI#5733, any-llm#1290, vercel/ai#6082
         source="ai.google.dev, issue reports",
     ),
     (
@@ -38,6 +43,8 @@ GEMINI = OpenAICompatible(
         OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high"), nearest={"xhigh": "high", "max": "high"}),
         Drop("frequency_penalty", why="unknown name upstream, or not enabled for the model"),
         Drop("presence_penalty", why="unknown name upstream, or not enabled for the model"),
+        Accepts("extra_body"),
         Drop("parallel_tool_calls", why="reported as an unknown name upstream"),
+        ForModels(("gemini-2.5-pro", "gemini-3"), (OneOf("reasoning_effort", _ALWAYS, nearest=nearest_efforts(_ALWAYS)),)),
     ),
 )

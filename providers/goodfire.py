@@ -10,17 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
-from providers.answers import Repair, choices_of, message_of, repair_finish_reasons
+from providers.answers import Repair, choices_of, message_of
 from providers.base import StreamDecoder
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, Rule
 from providers.rules.messages import ContentParts, RefuseToolTurns, Roles
+from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import Choices, ResponseFormat, StreamUsage
 from providers.rules.values import Default, DefaultFromSetting, Drop, OutputCap, Refuse
-from providers.streams import _decode, _encode
+from providers.streams import ChunkNormalizer
 
 
 class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +36,8 @@ class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
 _CLIENT = "the default of Goodfire's own client; the server's default is unknown"
 
 CHAT: tuple[Rule, ...] = (
@@ -107,23 +110,29 @@ class GoodfireChunks(StreamDecoder):
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._normalizer = ChunkNormalizer()
         self._newest: dict[int, int] = {}
         self._finished: set[int] = set()
         self._frame: dict[str, Any] = {}
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the chunk without repeated tokens, or nothing if all were repeated."""
-        chunk = _decode(data)
+        try:
+            chunk = _decode(data)
+        except msgspec.DecodeError:
+            return (data,)  # rejected later
         if chunk.get("error"):
             return (data,)
+        given = chunk.get("choices") or []
         choices = [choice for choice in choices_of(chunk) if self._is_new(choice)]
+        if type(given) is not list or any(type(choice) is not dict for choice in given):
+            return (data,)  # rejected later
         if not choices:
             return ()
         if chunk.get("created") is None:
             chunk["created"] = self._frame.get("created") or int(self._clock())
-        repair_finish_reasons(chunk)
         self._frame = {key: value for key, value in chunk.items() if key != "choices"}
-        return (_encode({**chunk, "choices": choices}),)
+        return self._normalizer.feed(event, _encode({**chunk, "choices": choices}))
 
     def _is_new(self, choice: dict[str, Any]) -> bool:
         index, token = choice.get("index", 0), choice.pop("gf_token_index", None)
@@ -141,4 +150,4 @@ class GoodfireChunks(StreamDecoder):
         """Finish the choices that have no finish reason. Goodfire may send [DONE] without a finish reason."""
         open_choices = [index for index in self._newest if index not in self._finished]
         finished = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in open_choices]
-        return (_encode({**self._frame, "choices": finished}),) if finished else ()
+        return self._normalizer.feed("", _encode({**self._frame, "choices": finished})) if finished else ()

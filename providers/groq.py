@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from providers.base import Failure, StreamDecoder, StreamFailure, Target
+from providers.base import Failure, StreamFailure, Target
 from providers.failures import redact
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, NEAREST_EFFORT
-from providers.rules.engine import Accepts
+from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import Roles
+from providers.rules.model_tables import nearest_efforts
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Excludes
+from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-_encode = msgspec.json.Encoder().encode
 
-
-class GroqChunks(StreamDecoder):
-    """Moves usage and errors out of `x_groq`."""
-
-    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the chunk with usage in OpenAI's field. Raises StreamFailure for an error."""
-        if b'"x_groq"' not in data:
-            return (data,)
-        chunk = _decode(data)
-        extra = chunk.get("x_groq")
-        if type(extra) is not dict:
-            return (data,)
-        error = extra.get("error")
-        if error:
-            message = error if type(error) is str else str(error.get("message")) if type(error) is dict else "the stream failed"
-            raise StreamFailure(Failure("inband_error", redact(message)))
-        if extra.get("usage") is None or chunk.get("usage") is not None:
-            return (data,)
-        chunk["usage"] = extra.pop("usage")
-        return (_encode(chunk),)
+def move_usage(chunk: dict[str, Any]) -> bool:
+    """Move the usage of a chunk out of `x_groq`. Raises StreamFailure for an error that it has there."""
+    extra = chunk.get("x_groq")
+    if type(extra) is not dict:
+        return False
+    error = extra.get("error")
+    if error:
+        message = error if type(error) is str else str(error.get("message")) if type(error) is dict else "the stream failed"
+        raise StreamFailure(Failure("inband_error", redact(message)))
+    if extra.get("usage") is None or chunk.get("usage") is not None:
+        return False
+    chunk["usage"] = extra.pop("usage")
+    return True
 
 
 class Groq(OpenAICompatible):
@@ -51,6 +43,9 @@ class Groq(OpenAICompatible):
         return msgspec.structs.replace(failure, kind="overloaded") if status == 498 else failure
 
 
+_OSS = ("low", "medium", "high")
+_QWEN = dict.fromkeys(("minimal", "low", "medium", "high", "xhigh", "max"), "default")
+"""Efforts by model as of 2026-11: console.groq.com/docs/reasoning; pi#1745, modelparams.dev#114, llmgateway#3422."""
 _NO_MODEL = "no model supports it"
 
 GROQ = Groq(
@@ -59,7 +54,8 @@ GROQ = Groq(
         label="Groq",
         base_url="https://api.groq.com/openai/v1",
         paths={name: PATHS[name] for name in ("chat",)},
-        decoder=lambda _: GroqChunks(),
+        chunk_repairs=(move_usage,),
+        chunk_words=(b'"x_groq"',),
         source="groq 1.7.0",
     ),
     (
@@ -79,7 +75,8 @@ GROQ = Groq(
         ResponseFormat("response_format"),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "on_demand", "flex", "performance")),
-        OneOf("reasoning_effort", ("none", "default", "low", "medium", "high"), nearest=NEAREST_EFFORT),
+        Excludes("response_format", ("tools", "functions")),
+        Drop("reasoning_effort", why="this model has no efforts"),
         OneOf("reasoning_format", ("hidden", "raw", "parsed")),
         Accepts("include_reasoning"),
         Excludes("include_reasoning", ("reasoning_format",)),
@@ -90,5 +87,7 @@ GROQ = Groq(
         Drop("top_logprobs"),
         Drop("metadata", why=_NO_MODEL),
         Drop("store", why=_NO_MODEL),
+        ForModels(("openai/gpt-oss",), (OneOf("reasoning_effort", _OSS, nearest={**nearest_efforts(_OSS), "default": "medium"}),)),
+        ForModels(("qwen/qwen3",), (OneOf("reasoning_effort", ("none", "default"), nearest=_QWEN),)),
     ),
 )

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from providers.rules.engine import Rule
 from providers.rules.message_pass import MessagePass
 from providers.rules.message_row import MessageRow
+from providers.rules.rule import Rule
 from providers.rules.tool_pass import ToolPass, VisibleStops
 
 _ALL = ("system", "developer", "user", "assistant", "tool", "function")
@@ -69,7 +69,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         part_types=("thinking",),
     ),
     "deepseek": MessageRow(
-        source="api-docs.deepseek.com; pi#3636, langchain#39370 (reasoning must come back with tool calls); lists of parts: cline#247, ai#21174",
+        source="api-docs.deepseek.com; pi#3636, langchain#39370 (reasoning must come back); lists of parts: cline#247, ai#21174",
         names=_TEXTS,
         assistant=("prefix",),
         reasoning="reasoning_content",

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY_RULES, LOGPROBS, SAMPLING
-from providers.rules.engine import UNSUPPORTED, Accepts, ForModels, Rule, Work
 from providers.rules.model_tables import NewerModel, nearest_efforts
 from providers.rules.not_given import ParallelWithoutTools
+from providers.rules.rule import UNSUPPORTED, Accepts, ForModels, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
 

@@ -9,8 +9,8 @@ from typing import Any
 import providers
 from providers.message_tables import ROWS
 from providers.openai_compatible import OpenAICompatible
-from providers.rules.engine import CANONICAL_PARAMS, ForModels
 from providers.rules.message_capabilities import MESSAGE_FIELDS, conversation_notes
+from providers.rules.rule import CANONICAL_PARAMS, ForModels
 
 Entry = Mapping[str, Any]
 
@@ -109,7 +109,8 @@ def _operations() -> list[str]:
     operations = sorted({operation for kind in providers.OURS for operation in _provider(kind).wire.paths})
     rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
-    return ["## Upstream APIs", "", *_table(["provider", *operations], rows)]
+    note = "APIs of the providers that Lockgate knows. Callers can use `chat` and `logits`."
+    return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows)]
 
 
 def _matrices() -> Iterator[str]:

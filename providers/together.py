@@ -11,11 +11,10 @@ from providers.answers import Repair, choices_of, message_of
 from providers.base import Failure, Target
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import GATEWAY_RULES, NEAREST_EFFORT
-from providers.rules.engine import Accepts, Rule, Work
 from providers.rules.messages import Roles
+from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range
-from providers.streams import ChunkRepairs
 
 
 class LogprobsAsCount(Rule, frozen=True):
@@ -103,7 +102,8 @@ TOGETHER = Together(
         label="Together",
         base_url="https://api-inference.together.ai/v1",
         repairs=_REPAIRS,
-        decoder=lambda _: ChunkRepairs(_REPAIRS, (b'"logprobs"', b'"eos"', b'"error"')),
+        chunk_repairs=_REPAIRS,
+        chunk_words=(b'"logprobs"',),
         source="together 3.1.1",
     ),
     (
@@ -126,6 +126,7 @@ TOGETHER = Together(
         ToolChoice("tool_choice"),
         ResponseFormat("response_format"),
         StreamUsage("stream_options", "always"),
+        MapValues("reasoning_effort", "reasoning", (("none", {"enabled": False}),), shown_as="reasoning.enabled", keep_others=True),
         OneOf("reasoning_effort", ("low", "medium", "high"), nearest=NEAREST_EFFORT),
         MapValues("disable_reasoning", "reasoning", ((True, {"enabled": False}), (False, None)), shown_as="reasoning.enabled"),
         Drop("user", why="no such field"),

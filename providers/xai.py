@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, ForModels, Rule
 from providers.rules.messages import Roles
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
-from providers.streams import ChunkRepairs
-from providers.usage import read_usage
 
 _EFFORTS = ("none", "low", "medium", "high", "xhigh")
 _NEAREST = {"minimal": "low", "max": "xhigh"}
@@ -25,26 +21,12 @@ _REASONING: tuple[Rule, ...] = (
 _NO_EFFORT = Drop("reasoning_effort", why="this model rejects it")
 
 
-def add_reasoning_tokens(answer: dict[str, Any]) -> bool:
-    """Add reasoning tokens to the completion tokens, if the total shows that they are counted separately."""
-    usage: Any = answer.get("usage")
-    counts = read_usage(usage)
-    if counts is None or not counts.reasoning_tokens:
-        return False
-    if usage.get("total_tokens") != counts.prompt_tokens + counts.completion_tokens + counts.reasoning_tokens:
-        return False
-    usage["completion_tokens"] = counts.completion_tokens + counts.reasoning_tokens
-    return True
-
-
 XAI = OpenAICompatible(
     "xai",
     Wire(
         label="xAI",
         base_url="https://api.x.ai/v1",
         paths={name: PATHS[name] for name in ("chat",)},
-        repairs=(add_reasoning_tokens,),
-        decoder=lambda _: ChunkRepairs((add_reasoning_tokens,), (b'"reasoning_tokens"', b'"error"')),
         source="xai-sdk 1.21.0",
     ),
     (
@@ -73,6 +55,7 @@ XAI = OpenAICompatible(
         ForModels(("grok-4.5", "grok-4.6"), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
         ForModels(("grok-4.3",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST))),
         ForModels(("grok-3-mini",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-3", "grok-2"), (_NO_EFFORT,)),
         ForModels(("grok-4", "grok-code"), (*_REASONING, _NO_EFFORT)),
     ),
 )

@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.call import Attempt, Call
 from gateway.limits.enforce import Limits
 from gateway.store.limit import Reservation
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from providers.local.admission import Lease
-    from providers.local.engine import Engine
+    from providers.local.supervisor import Engine
     from providers.local.worker_engine import WorkerEngine
 
 MAX_ENGINE_WAIT_S = 10.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.accounting import prompt_tokens
 from gateway.call import Attempt, Call
 from gateway.targets.backend import Backend
-from gateway.usage import prompt_tokens
 from providers.base import Usage
 
 ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled", "timeout"})

@@ -15,12 +15,12 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.attempts import billing, continuation
-from gateway.attempts.adapt import adapt, cap_to_time_left, forward_header
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
+from gateway.attempts.prepare import adapt, cap_to_time_left, forward_header
 from gateway.attempts.progress import Progress, final_error, in_cooldown, upstream_failure
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send

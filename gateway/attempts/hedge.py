@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.attempts.admission import NotAdmittedError
 from gateway.attempts.progress import Progress
 from gateway.call import in_ms

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.attempts.admission import NotAdmittedError
 from gateway.call import Call
 from gateway.catalog.prices import FREE

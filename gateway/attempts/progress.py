@@ -50,7 +50,7 @@ class Progress:
         """The latest failure, of `target`."""
         self.target = ""
         self.refusal: Refusal | None = None
-        """The first refusal of a provider's rules."""
+        """The first refusal raised by a provider's rules."""
 
     def time_left(self) -> float:
         """Return the seconds until the call must end."""

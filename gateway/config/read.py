@@ -95,11 +95,11 @@ class Reader:
             self.reject(node, path, f"expected a mapping, got {describe_node(node)}")
             return None
         for key, place, line in node.repeated:
-            self.problems.add(place, join(path, key), f"duplicate key, first in line {line}: remove one of them")
+            self.problems.add(place, join(path, key), f"duplicate key, already set on line {line}: remove one of them")
         return node
 
     def struct(self, node: Node, kind: mi.StructType, path: str, name: str = "", short: str | None = None) -> Any:
-        """Read a struct from a mapping, or from a scalar that sets the field `short`."""
+        """Read a struct from a mapping, or from a scalar that sets the field named by `short`."""
         if short is not None and isinstance(node, Scalar) and not node.null:
             field = next(each for each in kind.fields if each.name == short)
             value = self.read(node, field.type, path)

@@ -187,6 +187,7 @@ CHECKS: dict[str, Check] = {
     "temperature": _number,
     "top_p": _number,
     "min_p": _number,
+    "x_delay_time": _number,
     "typical_p": _number,
     "repetition_penalty": _number,
     "presence_penalty": _number,

@@ -33,7 +33,7 @@ POLICIES = {
     "cost": "the cheapest for this request; of equally cheap ones, drawn by weight",
 }
 UNMEASURED = {
-    "latency": " (nothing is measured in a dry run: by weight alone)",
+    "latency": " (a dry run has no measurements, so it draws by weight alone)",
     "least_busy": " (no attempts are in flight in a dry run)",
 }
 NANO = 10**9

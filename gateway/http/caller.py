@@ -23,7 +23,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 MAX_UNSENT_BYTES = 16 * 1024
 """Unsent bytes of a stream, in addition to those in the kernel, above which the upstream is no longer read."""
 HEARTBEAT_EVENT = b": keepalive\n\n"
-HALF_CLOSED_HEARTBEAT_S = 0.5
 MIN_BODY_BYTES_PER_S = 4096
 """Minimum rate of a request body that takes longer than its deadline."""
 
@@ -130,6 +129,8 @@ class Caller:
         if transport is not None and not transport.is_closing():  # uvloop raises on a closed transport
             with contextlib.suppress(RuntimeError):
                 transport.set_write_buffer_limits(MAX_UNSENT_BYTES)
+        if self._cycle is not None:
+            self._cycle.send_heartbeat = self._start_heartbeat
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def write(self, data: bytes) -> None:
@@ -164,14 +165,14 @@ class Caller:
                 self.stalled = True
                 self.abort()
                 self._cancel()
-        elif self.streaming and silence > self._heartbeat_interval():
-            self._active_at = now
-            self._heartbeat = asyncio.get_running_loop().create_task(self._send_heartbeat())
+        elif self.streaming and silence > self._deadlines.heartbeat:
+            self._start_heartbeat()
 
-    def _heartbeat_interval(self) -> float:
-        """Return the longest silence of the stream. It is short for a caller that may have left: only a write can tell."""
-        half_closed = self._cycle is not None and self._cycle.half_closed
-        return min(HALF_CLOSED_HEARTBEAT_S, self._deadlines.heartbeat) if half_closed else self._deadlines.heartbeat
+    def _start_heartbeat(self) -> None:
+        """Start sending a comment, which fails if the caller has disconnected."""
+        if not self._sending:
+            self._active_at = time.monotonic()
+            self._heartbeat = asyncio.get_running_loop().create_task(self._send_heartbeat())
 
     async def _send_heartbeat(self) -> None:
         """Send a comment, unless a write began or the stream ended since the heartbeat became due."""

@@ -26,7 +26,10 @@ class ChunkFraming:
         self._excess = 0
         """Bytes of framing, less those of the body."""
         self._small_chunks = 0
-        """Minimum framing of the chunks so far, less the bytes in them. Unlike `_excess` it is known within a segment."""
+        """Minimum framing of the chunks so far, less the bytes in them.
+
+        It is updated at every chunk; `_excess` is updated only after all received bytes are parsed.
+        """
 
     def begin_chunk(self) -> None:
         """Count a chunk."""

@@ -54,10 +54,9 @@ MAX_BUFFERED_BODY_BYTES = 64 << 10
 """Bytes of a request body that are buffered before the application asks for them."""
 KEEP_ALIVE_S = 75.0
 """Seconds that an idle connection is kept open: longer than common proxies keep theirs, so that they close first."""
-PROBE_DELAYS_S = (0.05, 15.0)
-"""Seconds between interim responses to a caller that has closed its writing side; the last delay is repeated."""
+PROBE_DELAYS_S = (0.01, 0.1, 1.0, 10.0)
+"""Seconds between probes of a caller that has closed its writing side. They end, because clients accept few interim responses."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class CallerConnection(HttpToolsProtocol):
@@ -177,16 +176,16 @@ class CallerConnection(HttpToolsProtocol):
             return False
         if self._pending_rejection is None:
             cycle.keep_alive = False
-        cycle.half_closed = True
         self._probe(cycle, 0)
         return True
 
     def _probe(self, cycle: RequestCycle, count: int) -> None:
-        """Send an interim response. If the caller has closed the connection as a whole, the second one fails."""
-        if cycle.response_started or cycle.disconnected or self.pipeline or self.transport.is_closing():
+        """Write to a caller. If it has closed the connection as a whole, the second write fails."""
+        if cycle.response_complete or cycle.disconnected or self.pipeline or self.transport.is_closing():
             return
-        self.transport.write(_CONTINUE)
-        self.loop.call_later(PROBE_DELAYS_S[min(count, len(PROBE_DELAYS_S) - 1)], self._probe, cycle, count + 1)
+        cycle.probe()
+        if count < len(PROBE_DELAYS_S):
+            self.loop.call_later(PROBE_DELAYS_S[count], self._probe, cycle, count + 1)
 
     def on_message_begin(self) -> None:
         """Reset the state of the head: the first byte of a request has arrived."""

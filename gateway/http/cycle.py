@@ -24,6 +24,7 @@ MAX_JOINED_BYTES = 64 << 10
 UNKNOWN_LENGTH = -1
 """The length of a body that ends when its connection closes."""
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EMPTY_AND_CLOSE: Headers = ((b"content-length", b"0"), (b"connection", b"close"))
 
 
@@ -71,12 +72,12 @@ class RequestCycle:
         "_waiter",
         "body",
         "disconnected",
-        "half_closed",
         "keep_alive",
         "more_body",
         "response_complete",
         "response_started",
         "scope",
+        "send_heartbeat",
         "status",
         "task",
         "transport",
@@ -91,8 +92,8 @@ class RequestCycle:
         """Bytes of the request body that arrived since the last read."""
         self.more_body = True
         self.disconnected = self.response_started = self.response_complete = False
-        self.half_closed = False
-        """The caller sends nothing more, but may be waiting for the response."""
+        self.send_heartbeat: Callable[[], None] | None = None
+        """Sends a comment to the caller of a stream, once its response has started."""
         self.status = 0
         self.task: asyncio.Task[None] | None = None
         self._has_event = False
@@ -113,6 +114,7 @@ class RequestCycle:
                 await app(self.scope, self.receive, self.send)
         finally:
             self._connection.tasks.discard(self.task)
+            self.send_heartbeat = None  # it refers to this cycle
             if not self.response_complete and not self.disconnected:
                 self._fail()
 
@@ -124,7 +126,7 @@ class RequestCycle:
     async def receive(self) -> Message:
         """Return the next piece of the request body, or `http.disconnect` after a disconnect or a complete response."""
         if self._expects_continue and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.transport.write(_CONTINUE)
             self._expects_continue = False
         if not self.disconnected and not self.response_complete:
             self._flow.resume_reading()
@@ -135,6 +137,13 @@ class RequestCycle:
             return {"type": "http.disconnect"}
         body, self.body = bytes(self.body), b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    def probe(self) -> None:
+        """Send an interim response, or a comment in a stream, which fails if the caller has disconnected."""
+        if not self.response_started:
+            self.transport.write(_CONTINUE)
+        elif self.send_heartbeat is not None:
+            self.send_heartbeat()
 
     async def _wait(self) -> None:
         while not self._has_event:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.metrics.table import Labels
+from gateway.metrics.declarations import Labels
 
 CELL_COUNT = 1 << 15
 """Default number of cells: 256 KiB, most of which is never touched."""

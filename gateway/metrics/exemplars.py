@@ -9,7 +9,7 @@ import time
 from bisect import bisect_left
 from typing import NamedTuple
 
-from gateway.metrics.table import SOURCES
+from gateway.metrics.declarations import SOURCES
 
 FAMILY = "exemplars"
 """The family of the cells."""

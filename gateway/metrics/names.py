@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from gateway.metrics.table import MAX_CODES, MAX_KEYS, NONE, OTHER
+from gateway.metrics.declarations import MAX_CODES, MAX_KEYS, NONE, OTHER
 from providers.base import Target
 
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.metrics import exemplars
 from gateway.metrics.cells import Cells
-from gateway.metrics.snapshot import ABSENT, Snapshot
-from gateway.metrics.table import (
+from gateway.metrics.declarations import (
     COUNTERS,
     GAUGES,
     HISTOGRAMS,
@@ -25,6 +24,7 @@ from gateway.metrics.table import (
     SOURCES,
     Labels,
 )
+from gateway.metrics.snapshot import ABSENT, Snapshot
 
 Read = Callable[[], Mapping[Labels, float]]
 _LABEL_COUNTS: dict[str, int] = {

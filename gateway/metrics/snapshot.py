@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.metrics import exemplars
 from gateway.metrics.cells import read_rows
-from gateway.metrics.table import COUNTERS, GAUGES, MICRO, NONE, OTHER, SOURCES, Labels
+from gateway.metrics.declarations import COUNTERS, GAUGES, MICRO, NONE, OTHER, SOURCES, Labels
 
 Snapshot = dict[str, dict[Labels, list[int]]]
 """Cells by family and label values."""

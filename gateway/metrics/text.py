@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFam
 from prometheus_client.openmetrics.exposition import generate_latest as write_openmetrics
 
 from gateway.metrics import exemplars
+from gateway.metrics.declarations import COUNTERS, GAUGES, HISTOGRAMS, MICRO, SCALES, SOURCES, Labels, View
 from gateway.metrics.snapshot import ABSENT, Snapshot
-from gateway.metrics.table import COUNTERS, GAUGES, HISTOGRAMS, MICRO, SCALES, SOURCES, Labels, View
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 CLASSIC = "text/plain; version=0.0.4; charset=utf-8"

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.call import Call
 from gateway.streams.chunks import OpeningChunk
 from providers.base import Adjustment, Body, Usage

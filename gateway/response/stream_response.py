@@ -1,8 +1,8 @@
 """A streamed response: the upstream stream is opened, relayed, and finished.
 
-    open_upstream    send, and read up to the first events with content; until then the call may still fall back to
-    another target send_stream      every piece as it arrives, then exactly one [DONE]; an error here becomes the last
-    event
+    open_upstream   sends the request and reads up to the first events with content; until then the call may still fall
+                    back to another target
+    send_stream     sends every piece as it arrives, then exactly one [DONE]; an error here becomes the last event
 
 The events of an upstream stream pass through one chain, `_decoder_chain`, and then the relay. If the chain is empty, the relay
 passes the bytes on as they are.
@@ -14,7 +14,7 @@ import asyncio
 import time
 from typing import NamedTuple
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.emulate.json_mode import JsonStream
 from gateway.emulate.stops import StopStream
 from gateway.metrics import Metrics

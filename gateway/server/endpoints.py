@@ -65,7 +65,7 @@ class Endpoints:
         return _json(explain(generation.router, generation.config, fit, source, request.headers, key))
 
     async def post_only(self, request: Request) -> Response:
-        """Reject another method on a path of the pipeline."""
+        """Reject methods other than POST on the paths that the pipeline serves."""
         self._authenticate(request)
         raise _post_only_error(request)
 
@@ -82,7 +82,7 @@ class Endpoints:
         id = next_id()
         self._gateway.log.write(internal_error(id, error))
         self._gateway.metrics.count("lockgate_internal_errors")
-        return _error(GatewayError("The gateway failed to handle this request. Its log contains the request id."), id)
+        return _error(GatewayError("Internal error: the gateway's log has the details under this request id."), id)
 
     def handlers(self) -> dict[Any, Any]:
         """Return the exception handlers."""

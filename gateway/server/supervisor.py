@@ -28,8 +28,9 @@ from gateway.metrics.cells import remove
 from gateway.metrics.snapshot import Snapshot, after_end, merge, read_file
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
-from gateway.server.drain import FLUSH_TIMEOUT_S, Shutdown, handle_signals, stop_admin_when_forced
-from gateway.server.startup import announce, download_bundled_model, report, request_reload
+from gateway.server.drain import FLUSH_TIMEOUT_S, Shutdown, stop_admin_when_forced
+from gateway.server.signals import handle_signals, request_reload
+from gateway.server.startup import announce, download_bundled_model, report
 from gateway.server.worker_control import TARGETS_SUFFIX, LoadRequest, WorkerOrder, request_load
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog

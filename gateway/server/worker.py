@@ -20,9 +20,10 @@ from gateway.metrics.cells import Cells
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import applicable
 from gateway.server.callers_listener import make_callers_server, reload_certificate
-from gateway.server.drain import Shutdown, handle_signals, serve_until_signalled
+from gateway.server.drain import Shutdown, serve_until_signalled
 from gateway.server.gc_tuning import freeze_startup_objects
 from gateway.server.loop_watchdog import LoopWatchdog
+from gateway.server.signals import handle_signals
 from gateway.server.startup import report
 from gateway.server.worker_control import TARGETS_SUFFIX, LoadReply, LoadRequest, WorkerOrder, listen
 from gateway.targets import status as target_views

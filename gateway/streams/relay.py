@@ -47,7 +47,8 @@ class Relay:
     """The state machine of one relayed stream."""
 
     __slots__ = (
-        "_choices", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_read_usage",
+        "_choices", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_passes",
+        "_read_usage",
         "_sent", "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
     )  # fmt: skip
 
@@ -67,6 +68,7 @@ class Relay:
         `choices` is the number of choices requested.
         """
         self._decoder = decoder
+        self._passes = None if decoder is None else decoder.passes
         self._usage_asked = usage_asked
         self._read_usage = read_usage
         self._fail = fail
@@ -141,7 +143,7 @@ class Relay:
 
         Events that need a closer check are put back for the next round.
         """
-        if self._decoder is None and self._parser.plain:
+        if self._parser.plain:
             if self.started and self._take_plain(whole):
                 return whole
             at = last_three_start(whole) if self.started else first_two_end(whole)
@@ -159,7 +161,7 @@ class Relay:
 
     def _take_plain(self, whole: bytes) -> bool:
         """Read ordinary chunks in one decode. Return False, and record nothing, if they cannot be passed on as they are."""
-        if whole[:6] != b"data: " or not is_text(whole):
+        if whole[:6] != b"data: " or not is_text(whole) or (self._passes is not None and not self._passes(whole)):
             return False
         try:
             chunks = read_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))

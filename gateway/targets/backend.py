@@ -12,7 +12,7 @@ from providers.base import Target
 
 if TYPE_CHECKING:
     from gateway.catalog.prices import TokenPrice
-    from providers.local.engine import Engine
+    from providers.local.supervisor import Engine
     from providers.local.worker_engine import WorkerEngine
 
 

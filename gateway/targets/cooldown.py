@@ -1,4 +1,4 @@
-"""A cooldown: why a target or one of its credentials is skipped, and until when."""
+"""A cooldown: why a target or one of its credentials is skipped, until when, and its default length by reason."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from providers.base import Failure, Target
 State = Literal["live", "cooling", "probing"]
 STATES: tuple[State, ...] = ("live", "cooling", "probing")
 Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth"]
+RATE_LIMIT_COOLDOWN_S = 1.0
+"""Cooldown after a 429 without Retry-After. It doubles with each further 429 in a row, up to the configured time."""
+QUOTA_COOLDOWN_S = 300.0
+"""Cooldown after a response that says that the provider account has no credit."""
+AUTH_COOLDOWN_S = 600.0
+"""Cooldown after a credential was refused. A reload ends it."""
 MAX_FINGERPRINTS = 10_000
 """Maximum number of cached credential fingerprints."""
 

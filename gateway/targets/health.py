@@ -17,16 +17,19 @@ from collections.abc import Callable, Sequence
 from gateway.config.provider import CooldownConfig, ProviderConfig
 from gateway.errors import FAILURES
 from gateway.targets.bulkhead import Bulkhead
-from gateway.targets.cooldown import Cooldown, Reason, State, fingerprint, is_slow_failure
+from gateway.targets.cooldown import (
+    AUTH_COOLDOWN_S,
+    QUOTA_COOLDOWN_S,
+    RATE_LIMIT_COOLDOWN_S,
+    Cooldown,
+    Reason,
+    State,
+    fingerprint,
+    is_slow_failure,
+)
 from gateway.targets.failure_rate import FailureRate
 from providers.base import Failure, Target
 
-RATE_LIMIT_COOLDOWN_S = 1.0
-"""Cooldown after a 429 without Retry-After. It doubles with each further 429 in a row, up to the configured time."""
-QUOTA_COOLDOWN_S = 300.0
-"""Cooldown after a response that says that the provider account has no credit."""
-AUTH_COOLDOWN_S = 600.0
-"""Cooldown after a credential was refused. A reload ends it."""
 PROBE_INTERVAL_S = 1.0
 """Minimum time between probes of a target that fails slowly."""
 _DEFAULTS = CooldownConfig()

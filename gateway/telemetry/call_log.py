@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.call import Call, in_ms
 from gateway.errors import Forbidden, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
 

@@ -6,11 +6,11 @@ CallSeries, which holds the cell index of each number: recording a call is one l
 
 from __future__ import annotations
 
+from gateway.accounting import unanswered_usages
 from gateway.call import Attempt, Call
+from gateway.metrics.declarations import NONE, OTHER
 from gateway.metrics.registry import Metrics
-from gateway.metrics.table import NONE, OTHER
 from gateway.telemetry.call_series import MAX_COST_NANO, CallSeries, plausible_tokens
-from gateway.usage import unanswered_usages
 from providers.base import Target, Usage
 
 MAX_KINDS = 4096

@@ -9,9 +9,9 @@ from bisect import bisect_left
 
 from gateway.call import Attempt, Call
 from gateway.metrics import exemplars
+from gateway.metrics.declarations import MAX_CODES, OTHER, SOURCES, Labels
 from gateway.metrics.names import Names
 from gateway.metrics.series import Series
-from gateway.metrics.table import MAX_CODES, OTHER, SOURCES, Labels
 from providers.base import Usage
 
 # a report of more tokens for one answer is wrong

@@ -17,10 +17,10 @@ import msgspec
 
 from gateway.config.store_address import store_address
 from gateway.config.types import Config
+from gateway.metrics.declarations import COUNTERS, SOURCES, Labels
 from gateway.metrics.registry import Metrics
 from gateway.metrics.series import bounded
 from gateway.metrics.snapshot import Snapshot, merge, only_counts, only_gauges
-from gateway.metrics.table import COUNTERS, SOURCES, Labels
 from gateway.store.redis_client import open_client
 
 if TYPE_CHECKING:

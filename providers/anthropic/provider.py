@@ -18,10 +18,10 @@ from providers.anthropic.thinking import DefaultCap, NoPrefill, Thinking
 from providers.base import Answer, Options, StreamDecoder, Target
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
-from providers.rules.engine import Accepts, ForModels, Rule, Work
 from providers.rules.messages import SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes
+from providers.rules.rule import Accepts, ForModels, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
 from providers.rules.values import Drop, EnforcedLocally, OneOf, OutputCap, Range
 

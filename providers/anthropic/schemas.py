@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 
 _KEPT = frozenset(("type", "enum", "const", "default", "title", "description", "required", "$ref"))
 _BY_NAME = frozenset(("properties", "$defs", "definitions"))

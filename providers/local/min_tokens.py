@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from providers.base import Body, Chain
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 
 MIN_TOKENS_MEMO = "local.least"
 """Key of `Options.memo`: the minimum number of tokens of the answer."""

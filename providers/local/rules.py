@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from providers.local.options import LocalOptions
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 from providers.rules.shapes import MAX_FANOUT
 
 DEFAULTS = LocalOptions()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from providers.rules.engine import Accepts, Rule
 from providers.rules.messages import SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import IncludeStop
 from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
 

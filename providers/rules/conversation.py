@@ -9,10 +9,10 @@ import hashlib
 import re
 from typing import Any, NamedTuple
 
-from providers.rules.engine import Work
 from providers.rules.message_fields import NEUTRAL, Report
 from providers.rules.message_row import MessageRow
 from providers.rules.messages import Message, text_of
+from providers.rules.rule import Work
 
 _SYSTEM = ("system", "developer")
 _ID_LETTERS = re.compile(r"[^a-zA-Z0-9_-]")

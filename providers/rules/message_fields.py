@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
-from providers.answers import json_text
 from providers.base import Action
-from providers.rules.engine import Work
 from providers.rules.message_row import OTHER_VENDORS_FIELDS, MessageRow
 from providers.rules.messages import Message, image_url, text_of
+from providers.rules.rule import Work
+from providers.tool_calls import json_text
 
 MAX_LISTED = 8
 """Adjustments of one kind that are listed one by one. One more entry counts the rest."""

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Literal
 
 from providers.rules import conversation
 from providers.rules.conversation import Turn
-from providers.rules.engine import Rule, Work
 from providers.rules.message_capabilities import describe_fields
 from providers.rules.message_fields import FieldPass, Report
 from providers.rules.message_row import MessageRow
 from providers.rules.messages import Message
+from providers.rules.rule import Rule, Work
 
 _OTHER_KEY = rb'"(?!(?:role|content|type|text)"\s*:)[^"\\]{0,80}"\s*:'
 _ESCAPED_KEY = rb'\\u00[2-7]'

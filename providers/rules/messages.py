@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 
 Message = dict[str, Any]
 DEVELOPER_IS_SYSTEM: Mapping[str, str] = MappingProxyType({"developer": "system"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 
 ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 
 NO_TOOLS = "there are no tools"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from providers.base import Body
-from providers.rules.engine import UNSUPPORTED, Rule, Work
+from providers.rules.rule import UNSUPPORTED, Rule, Work
 
 SEED_NAMES = ("seed", "random_seed")
 """Names of the seed in an adapted body; the second is Mistral's."""
@@ -313,7 +313,7 @@ def _next_seed(seed: int, index: int) -> int:
 
 
 class LegacyFunctions(Rule, frozen=True):
-    """OpenAI's legacy `functions` and `function_call`, converted to tools and tool_choice. Must precede their rules."""
+    """OpenAI's legacy `functions` and `function_call`, converted before the rules for `tools` and `tool_choice` apply."""
 
     @property
     def may_add(self) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from providers.rules.engine import Rule, Work
 from providers.rules.message_fields import NEUTRAL, NO_FIELD
 from providers.rules.message_row import MessageRow
+from providers.rules.rule import Rule, Work
 
 _FUNCTION = ("name", "description", "parameters")
 _UNIONS = ("anyOf", "oneOf", "allOf")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from providers.rules.engine import UNSUPPORTED, Rule, Work, is_neutral
+from providers.rules.rule import UNSUPPORTED, Rule, Work, is_neutral
 
 
 def is_number(value: Any) -> bool:

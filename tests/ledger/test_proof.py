@@ -19,6 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.ledger.counters import merge_copies
+from gateway.ledger.journal_files import JOURNAL_SUFFIX
+from gateway.ledger.records import read_journal
 from tests.faults.behaviours import chat_chunk
 from tests.faults.client import FaultClient
 from tests.faults.upstream_server import FaultUpstream
@@ -266,7 +269,7 @@ async def test_g01_no_token_and_no_nano_dollar_is_lost_or_counted_twice(
     for at, (first, last) in enumerate(itertools.pairwise(cuts)):
         await batch(fleet, oracle, range(first, last), draw)
         if last < CALLS:
-            await asyncio.sleep(0.5)  # longer than the 50 ms until bookings are on disk
+            await eventually(lambda: journaled_requests(tmp_path) == len(oracle.seen), within=60)
             if at == 1:
                 own_redis.kill()  # now only the journal has the bookings of the first gateway
             await asyncio.to_thread(fleet.kill_first)
@@ -286,6 +289,13 @@ async def test_g01_no_token_and_no_nano_dollar_is_lost_or_counted_twice(
     assert budget == expected["cost_nanodollars"]
     assert len(oracle.seen) == CALLS
     assert set(oracle.kinds) == set(KINDS)
+
+
+def journaled_requests(folder: Path) -> int:
+    """Return how many calls are booked in all journals below a folder."""
+    journals = [read_journal(path.read_bytes()) for path in folder.rglob(f"*{JOURNAL_SUFFIX}")]
+    copies = [(incarnation, row, counts) for journal in journals for (incarnation, row), counts in journal.rows.items()]
+    return sum(counts.requests for counts in merge_copies(copies).values())
 
 
 async def settled(client: httpx.AsyncClient, one: RunningGateway, expected: dict[str, int]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import yaml
@@ -108,7 +109,7 @@ def _order(facts: Facts, messages: list[Facts]) -> Iterator[str]:
     last = messages[-1]
     if "prefix" in facts and last["role"] == "assistant" and not last.get(facts["prefix"]):
         yield "expected last role user or tool"
-    for before, message in zip(messages, messages[1:], strict=False):
+    for before, message in pairwise(messages):
         if before["role"] == "tool" and message["role"] in facts.get("first", ()):
             yield f"unexpected role {message['role']} after role tool"
     if facts.get("results"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from providers.base import Refusal
 from providers.message_tables import ROWS
 from providers.rules import conversation
+from providers.rules.tool_pass import merged_schema
 from tests.providers.adapting import Adapted, adapt
 from tests.providers.strict_messages import message_objections
 
@@ -237,7 +238,19 @@ def test_a_union_at_the_top_becomes_one_object(kind: str, union: str) -> None:
     assert refused.value.param == "tools[0].function.parameters"
 
 
-@pytest.mark.parametrize("schema", [{"anyOf": [A, {"type": "string"}]}, {"type": "string"}, {"enum": [1]}, {"oneOf": [{"$ref": "#/nowhere"}]}])
+def test_alternatives_require_what_all_of_them_require() -> None:
+    assert merged_schema({"anyOf": [A, B], "description": "x"}) == {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "c": {"anyOf": [{"type": "string"}, {"type": "integer"}]}, "b": {"type": "string"}},
+        "required": ["c"],
+        "description": "x",
+    }
+
+
+NO_OBJECTS: list[Any] = [{"anyOf": [A, {"type": "string"}]}, {"type": "string"}, {"enum": [1]}, {"oneOf": [{"$ref": "#/nowhere"}]}]
+
+
+@pytest.mark.parametrize("schema", NO_OBJECTS)
 def test_a_schema_that_cannot_be_an_object_is_refused_with_its_tool(schema: dict[str, Any]) -> None:
     with pytest.raises(Refusal) as refused:
         adapt("anthropic", {"tools": [tool(A), tool(schema)]})

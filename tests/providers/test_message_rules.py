@@ -60,7 +60,8 @@ def test_history_of_another_vendor_is_taken_and_every_loss_is_reported(kind: str
     ("kind", "model", "field"),
     [
         ("groq", "llama-3.3-70b-versatile", None), ("groq", "openai/gpt-oss-120b", "reasoning"), ("cerebras", "gpt-oss-120b", "reasoning"),
-        ("mistral", "mistral-large", None), ("openai", "gpt-4.1", None), ("azure", "d", None), ("deepseek", "deepseek-v4", "reasoning_content"),
+        ("mistral", "mistral-large", None), ("openai", "gpt-4.1", None), ("azure", "d", None),
+        ("deepseek", "deepseek-v4", "reasoning_content"),
         ("vllm", "m", "reasoning"), ("ollama", "m", "reasoning"), ("llamacpp", "m", "reasoning_content"), ("gemini", "gemini-3-pro", None),
         ("fireworks", "m", "reasoning_content"), ("friendli", "m", "reasoning_content"), ("together", "m", "reasoning_content"),
         ("xai", "grok-4.5", "reasoning_content"), ("openrouter", "m", "reasoning"), ("siati", "m", None),

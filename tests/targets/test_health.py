@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import providers
 from gateway.config.provider import CooldownConfig, ProviderConfig
-from gateway.targets.cooldown import fingerprint
-from gateway.targets.health import AUTH_COOLDOWN_S, QUOTA_COOLDOWN_S, TargetHealth
+from gateway.targets.cooldown import AUTH_COOLDOWN_S, QUOTA_COOLDOWN_S, fingerprint
+from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
 from providers.base import Failure, FailureKind, Target
 
