@@ -176,6 +176,8 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     options: Mapping[str, Any] = {}
     headers: tuple[tuple[str, str], ...] = ()
     """Additional request headers from the configuration."""
+    forward_headers: frozenset[str] = frozenset()
+    """Request headers (lower case) that the configuration forwards from callers."""
 
 
 TIMES = "times"
@@ -309,7 +311,7 @@ class Provider(Protocol):
     operations: frozenset[Operation] = frozenset({"chat"})
     """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
     caller_headers: tuple[str, ...] = ()
-    """The only request headers (lower case) that the gateway forwards from the caller."""
+    """The request headers (lower case) that the gateway forwards from the caller, besides those of a trace."""
     reports_cost: bool = False
     """Whether `usage.cost` of an answer is its price in US dollars."""
     always_streams: bool = False

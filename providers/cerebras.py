@@ -19,7 +19,6 @@ CEREBRAS = OpenAICompatible(
     "cerebras",
     Wire(
         label="Cerebras",
-        caller_headers=("cf-ray", "x-amz-cf-id", "x-delay-time"),
         base_url="https://api.cerebras.ai/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
         source="cerebras-cloud-sdk 1.91.0",

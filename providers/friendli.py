@@ -58,7 +58,6 @@ FRIENDLI = OpenAICompatible(
     "friendli",
     Wire(
         label="Friendli",
-        caller_headers=("x-friendli-team",),
         base_url="https://api.friendli.ai/serverless/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
         options=FriendliSettings,

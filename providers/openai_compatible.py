@@ -31,6 +31,7 @@ from providers.base import (
 from providers.failures import read_failure, read_inband_failure
 from providers.message_tables import conversation_rules
 from providers.rules.common import GATEWAY_RULES
+from providers.rules.request_headers import CALLER_HEADERS, MERGED
 from providers.rules.rule import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.shapes import Choices, StreamUsage
 from providers.rules.values import Drop, OutputCap
@@ -104,8 +105,6 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `usage.cost` of an answer is its price in US dollars."""
     prefill: Mapping[str, Any] | None = None
     """Fields that make the upstream continue a final assistant message, or None if it cannot continue one."""
-    caller_headers: tuple[str, ...] = ()
-    """Request headers (lower case) that the gateway forwards from the caller."""
     source: str = ""
     """Source of the facts."""
 
@@ -129,7 +128,7 @@ class OpenAICompatible(Provider):
         self.needs_credential = wire.needs_credential
         self.options_type = wire.options
         self.operations = frozenset(cast("Mapping[Operation, str]", wire.paths))
-        self.caller_headers = wire.caller_headers
+        self.caller_headers = CALLER_HEADERS.get(type, ())
         self.prefill = wire.prefill
         self.reports_cost = wire.reports_cost
         self._plans: dict[tuple[str, str], CompiledRules] = {}
@@ -172,10 +171,16 @@ class OpenAICompatible(Provider):
             body.set("model", target.model)
         headers = self.headers(target)
         headers.append(("accept", "text/event-stream" if options.stream else "application/json"))
+        own = body.headers
         for setting, header in self.wire.setting_headers:
-            if target.options.get(setting) is not None and header not in body.headers:
-                headers.append((header, str(target.options[setting])))
-        headers += body.headers.items()
+            value = target.options.get(setting)
+            if value is None:
+                continue
+            if header not in own:
+                headers.append((header, str(value)))
+            elif header in MERGED:
+                own = {**own, header: merged_list(str(value), own[header])}
+        headers += own.items()
         return WireRequest(self.path(target, options.operation), headers, body.encode())
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
@@ -232,6 +237,11 @@ class OpenAICompatible(Provider):
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
         return self.compiled_rules(model).capabilities()
+
+
+def merged_list(first: str, second: str) -> str:
+    """Return the entries of two comma-separated lists, each once."""
+    return ",".join(dict.fromkeys(entry.strip() for entry in f"{first},{second}".split(",") if entry.strip()))
 
 
 def base_path(base_url: str) -> str:

@@ -174,6 +174,8 @@ def _section(kind: str) -> Iterator[str]:
     settings = [name for name in getattr(wire.options, "__struct_fields__", ()) if name != "max_fanout"]
     if settings:
         yield f"- settings: {', '.join(f'`{name}`' for name in settings)}"
+    if provider.caller_headers:
+        yield f"- request headers forwarded: {', '.join(f'`{name}`' for name in provider.caller_headers)}"
     own = [f"`{name}`" for name, entry in table.items() if name not in _listed() and "[" not in name and entry["support"] == "yes"]
     if own:
         yield f"- further parameters accepted: {', '.join(own)}"

@@ -20,7 +20,7 @@ from gateway.attempts import billing, continuation
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
-from gateway.attempts.prepare import adapt, cap_to_time_left, forward_header
+from gateway.attempts.prepare import RequestAdapter, cap_to_time_left
 from gateway.attempts.progress import Progress, final_error, in_cooldown, upstream_failure
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
@@ -57,6 +57,7 @@ class Failover:
     ) -> None:
         """If `limits` is None, no limits are configured. `draw` returns a number from 0 to 1, for jitter."""
         self.fit = Fit()
+        self.requests = RequestAdapter(self.fit, limits)
         self._metrics = metrics
         self._limits = limits
         self._target_limits = limits if limits is not None and limits.has_target_limits else None
@@ -270,13 +271,9 @@ class Failover:
         self, progress: Progress, candidate: Candidate, target: Target, left: float
     ) -> tuple[UpstreamExchange, Body]:
         """Adapt the call to the target and begin an attempt. Raise Refusal if the target cannot honour the call."""
-        call, backend, cap = progress.call, candidate.backend, None
-        if self._limits is not None and (call.strict_limits or self._target_limits is not None):
-            cap = self._limits.reserved_output_cap(call, target)
-        request = await adapt(self.fit, call, candidate, target, left, cap)
+        call, backend = progress.call, candidate.backend
+        request = await self.requests.prepare(call, candidate, target, left)
         body = request.adapted.body
-        for name in target.kind.caller_headers:
-            forward_header(progress.caller, name, body)
         attempt = progress.attempt = Attempt(target, backend.price, request.adjustments, request.context)
         call.attempts.append(attempt)
         if call.trace is not None:

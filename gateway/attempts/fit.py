@@ -33,8 +33,7 @@ TEMPLATE_TOKENS = 256
 """Tokens that a chat template may add, for the check whether a prompt fits by its bytes alone."""
 NO_SETTINGS = ContextConfig()
 MAX_COUNT_ANSWER_BYTES = 1 << 20
-MAX_INLINE_MESSAGES = 2_000
-"""Maximum number of messages for a choice without a thread: it takes under 5 ms (measured)."""
+MAX_INLINE_MESSAGES = 2_000  # for a choice without a thread, which takes under 5 ms (measured)
 
 
 class FitRequest(msgspec.Struct, frozen=True):
@@ -66,6 +65,7 @@ class Fit:
 
     def __init__(self, counter: TokenCounter = SHARED_COUNTER) -> None:
         self._counter = counter
+        self.engines_run = True  # False in a dry run without engines: tokens are estimated
         self._native: dict[str, tuple[str, str]] = {}
 
     async def preload(self, tokenizers: Iterable[Tokenizer]) -> None:
@@ -106,7 +106,7 @@ class Fit:
         return await _fit(body, asked, counting, cap, strict)
 
     async def _counting(self, body: Body, place: Backend, tokenizer: Tokenizer, deadlines: Deadlines) -> Counting:
-        if place.engine is not None:
+        if place.engine is not None and self.engines_run:
             return await engine_counting(body, place, deadlines)
         counted = await self._counter.count(body, tokenizer)
 

@@ -9,17 +9,18 @@ import msgspec
 from gateway.attempts.continuation import continued_body, set_prefill
 from gateway.attempts.fit import Fit
 from gateway.call import Call
+from gateway.dialects.forwarded_headers import forward_headers
 from gateway.emulate.adapt import AdaptedBody, adapt_body
 from gateway.errors import unreadable
-from gateway.http.caller import Caller
 from gateway.limits.bounds import set_output_cap
-from gateway.response.headers import linked_id
+from gateway.store.limit import has_strict_limit
 from gateway.targets.candidate import Candidate
 from gateway.upstream.transport import Deadlines
-from providers.base import Adjustment, Body, Target
+from providers.base import Adjustment, Target
 
 if TYPE_CHECKING:
-    from gateway.tokens.truncation import ContextReport
+    from gateway.limits.enforce import Limits
+    from gateway.tokens.truncation import ContextReport, WindowLimits
 
 
 class AdaptedRequest(NamedTuple):
@@ -29,6 +30,36 @@ class AdaptedRequest(NamedTuple):
     adjustments: list[Adjustment]
     context: ContextReport | None
     """The report on how the conversation was fitted into the context window."""
+
+
+class RequestAdapter:
+    """Makes the requests of all calls of one configuration."""
+
+    def __init__(self, fit: Fit, limits: Limits | None) -> None:
+        """If `limits` is None, no limits are configured."""
+        self._fit = fit
+        self._limits = limits
+        self._has_target_limits = limits is not None and limits.has_target_limits
+
+    async def prepare(self, call: Call, candidate: Candidate, target: Target, left: float) -> AdaptedRequest:
+        """Return the request for a target. Raise Refusal if the target cannot honour the call."""
+        cap = None
+        if self._limits is not None and (call.strict_limits or self._has_target_limits):
+            cap = self._limits.reserved_output_cap(call, target)
+        return await adapt(self._fit, call, candidate, target, left, cap)
+
+    def note_strict_limits(self, call: Call) -> None:
+        """Find out, without a reservation, whether a strict limit applies to a call."""
+        if self._limits is not None:
+            call.strict_limits = has_strict_limit(self._limits.of_caller(call, call.route))
+
+    def context_limits(self, call: Call, candidate: Candidate) -> WindowLimits | None:
+        """Return how the conversation is fitted into the context window of a candidate. None: it is not."""
+        assert call.body is not None
+        if not is_fitted(call, candidate):
+            return None
+        strict = call.strict or bool(candidate.settings.strict)
+        return self._fit.asked(call.body.copy(), candidate.backend, candidate.settings.context, strict=strict).limits
 
 
 async def adapt(
@@ -46,7 +77,7 @@ async def adapt(
     body = call.body.copy() if transcript is None else continued_body(transcript, call, call.body)
     context, adjustments = None, []
     try:
-        if call.dialect.has_messages and (call.wants_fit or settings.context is not None):
+        if is_fitted(call, candidate):
             deadlines = cap_to_time_left(candidate.deadlines, left)
             fitted = await fit.apply(
                 body, candidate.backend, settings.context, deadlines, strict=strict, report=call.wants_receipt
@@ -59,16 +90,17 @@ async def adapt(
         )
         if transcript is not None:
             set_prefill(transcript, adapted.body, target)
+        adjustments = [*adjustments, *adapted.adjustments]
+        if call.headers is not None and call.headers.vendor:
+            adjustments += forward_headers(call.headers, target, adapted.body, strict=strict)
     except (msgspec.DecodeError, RecursionError) as error:
         raise unreadable(error) from None
-    return AdaptedRequest(adapted, [*adjustments, *adapted.adjustments], context)
+    return AdaptedRequest(adapted, adjustments, context)
 
 
-def forward_header(caller: Caller, name: str, body: Body) -> None:
-    """Forward a header that the provider accepts from callers, unless a parameter of the body has set it."""
-    for key, value in caller.headers:
-        if key == name.encode() and linked_id(value) is not None:
-            body.headers.setdefault(name, value.decode())
+def is_fitted(call: Call, candidate: Candidate) -> bool:
+    """Return whether the conversation is fitted into the candidate's context window."""
+    return call.dialect.has_messages and (call.wants_fit or candidate.settings.context is not None)
 
 
 def cap_to_time_left(deadlines: Deadlines, left: float) -> Deadlines:

@@ -135,6 +135,14 @@ class ProviderConfig(Struct, frozen=True):
         dict[str, Header],
         Meta(description="Additional request headers.", examples=[{"OpenAI-Organization": "org-123"}]),
     ] = {}
+    forward_headers: Annotated[
+        tuple[Annotated[str, Meta(extra={"form": "header_name"})], ...],
+        Meta(
+            description="Request headers of callers to forward, in addition to those that the provider defines and to "
+            "`traceparent`, `tracestate` and `baggage`.",
+            examples=[["x-tenant"]],
+        ),
+    ] = ()
     connect: Annotated[Duration, Meta(description="Maximum time to connect.", examples=["5s"])] = 2.0
     tls: Annotated[Duration, Meta(description="Maximum time for the TLS handshake.", examples=["5s"])] = 3.0
     first_byte_timeout: Annotated[

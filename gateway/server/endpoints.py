@@ -61,8 +61,8 @@ class Endpoints:
         limit = generation.config.max_body
         check_body_headers(request.scope["headers"], limit)
         source = await read_body_in_time(request.receive, limit, generation.config.callers.body)
-        fit = generation.pipeline.failover.fit
-        return _json(explain(generation.router, generation.config, fit, source, request.headers, key))
+        run, headers = generation.dry_run(), request.scope["headers"]
+        return _json(await explain(run, source, headers, key, generation.pipeline.begin_trace(headers)))
 
     async def post_only(self, request: Request) -> Response:
         """Reject methods other than POST on the paths that the pipeline serves."""
