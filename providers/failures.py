@@ -198,7 +198,7 @@ def _fields(error: dict[str, Any]) -> dict[str, Any]:
     if type(message) is not str:
         message = _detail(error.get("detail", message))
     fields: dict[str, Any] = {"message": message, "type": error.get("type"), "param": error.get("param"), "code": error.get("code")}
-    if type(error.get("status")) is str:  # a google.rpc.Code name; `code` is the HTTP status then
+    if type(error.get("status")) is str:  # a google.rpc.Code name; then `code` is the HTTP status
         refused = error["status"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND")
         fields["code"], fields["type"] = (error["status"], "invalid_request_error") if refused else (None, None)
     resets = error.get("resets_in_seconds")  # SIATI
