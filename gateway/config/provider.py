@@ -59,7 +59,8 @@ class CooldownConfig(Struct, frozen=True):
     max: Annotated[
         Duration,
         Meta(
-            description="Maximum length of a cooldown, even if the upstream asks for more. A used-up quota has `quota_max`.",
+            description="Maximum length of a cooldown, even if the upstream asks for more. After a used-up quota, `quota_max` "
+            "applies instead.",
             examples=["10m"],
         ),
     ] = 300.0

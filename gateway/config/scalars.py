@@ -61,7 +61,7 @@ def read_scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
 
 
 def _plain_value(text: str) -> Any:
-    """Return a number, true, false or null as such, and any other text unchanged."""
+    """Return the value of a number, true, false or null, and any other text unchanged."""
     try:
         value = msgspec.json.decode(text.lower() if text.lower() in ("true", "false", "null") else text)
     except msgspec.DecodeError:

@@ -120,9 +120,12 @@ class Rule(msgspec.Struct, frozen=True):
     param: str
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "present"
-    """When the rule runs: if the body has the parameter (`present`), for every body, or for these and every stream."""
+    """The bodies to which the rule applies.
+
+    `present`: those with the parameter. `always`: all. `stream`: those with the parameter, and all streams.
+    """
     defines: ClassVar[bool] = True
-    """Whether the provider has the parameters of this rule. If not, only another rule makes them known."""
+    """Whether the provider supports the parameters of this rule. If not, they are unknown unless another rule defines them."""
 
     @property
     def params(self) -> tuple[str, ...]:
