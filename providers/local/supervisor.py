@@ -231,7 +231,7 @@ class Engine:
                 await asyncio.wait((ready,), timeout=0.1)
                 if (process.memory() or 0) > cap:
                     process.kill()
-                    why = f"the model needs more than the limit of {cap >> 20} MiB: increase `memory` of the local provider"
+                    why = f"memory is capped at {cap >> 20} MiB and the model needs more: increase `memory` of the local provider"
                     raise UnavailableError(why, "memory")
             ready.result()
         finally:
