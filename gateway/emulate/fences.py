@@ -1,4 +1,4 @@
-"""Removes the code fence around an answer in emulated JSON mode: models write it although they are told not to."""
+"""Removes the code fence around an answer in emulated JSON mode: models write it although the instruction forbids it."""
 
 from __future__ import annotations
 
