@@ -60,6 +60,14 @@ class CooldownConfig(Struct, frozen=True):
         Duration,
         Meta(description="Maximum length of a cooldown, even if the upstream asks for more.", examples=["10m"]),
     ] = 300.0
+    quota_max: Annotated[
+        Duration,
+        Meta(
+            description="Maximum length of a cooldown after a used-up quota or credit, which replaces `max` there. "
+            "The upstream may say when the quota is renewed.",
+            examples=["1h"],
+        ),
+    ] = 86_400.0
 
 
 class ProbeConfig(Struct, frozen=True):

@@ -19,6 +19,7 @@ from gateway.errors import FAILURES
 from gateway.targets.bulkhead import Bulkhead
 from gateway.targets.cooldown import (
     AUTH_COOLDOWN_S,
+    MIN_QUOTA_COOLDOWN_S,
     QUOTA_COOLDOWN_S,
     RATE_LIMIT_COOLDOWN_S,
     Cooldown,
@@ -214,8 +215,8 @@ class TargetHealth:
             default = min(RATE_LIMIT_COOLDOWN_S * 2.0 ** min(self.rate_limits - 1, 20), self.settings.time)
             return self._cool_credential(target, max(default, failure.retry_after or 0.0), self.settings.max, "rate_limit")
         if blame == "quota":
-            seconds, longest = max(QUOTA_COOLDOWN_S, failure.retry_after or 0.0), max(QUOTA_COOLDOWN_S, self.settings.max)
-            return self._cool_credential(target, seconds, longest, "quota")
+            seconds = QUOTA_COOLDOWN_S if failure.retry_after is None else max(MIN_QUOTA_COOLDOWN_S, failure.retry_after)
+            return self._cool_credential(target, seconds, self.settings.quota_max, "quota")
         if blame == "auth" and failure.status != 403:  # a 403 may concern only this request
             return self._cool_credential(target, AUTH_COOLDOWN_S, AUTH_COOLDOWN_S, "auth")
         return self._count_failure(failure, probe, took)
