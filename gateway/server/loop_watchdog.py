@@ -1,4 +1,4 @@
-"""Reports a blocked event loop and where it is blocked, from a separate thread."""
+"""Reports a blocked event loop and the code that blocks it, from a separate thread."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ class LoopWatchdog:
                 self._report(f"event loop blocked for {blocked_s:.1f} s at {self._stack()}")
 
     def _stack(self) -> str:
-        """Return file, line and function of the innermost frames, outermost first. Values are omitted: they may be a caller's."""
+        """Return file, line and function of the innermost frames, outermost first.
+
+        Values are omitted, because they may be a caller's data.
+        """
         frame = sys._current_frames().get(self._watched)
         frames = traceback.extract_stack(frame)[-MAX_FRAMES:] if frame is not None else []
         return ", ".join(f"{Path(entry.filename).name}:{entry.lineno} {entry.name}" for entry in frames)

@@ -16,8 +16,6 @@ RATE_LIMIT_COOLDOWN_S = 1.0
 """Cooldown after a 429 without Retry-After. It doubles with each further 429 in a row, up to the configured time."""
 QUOTA_COOLDOWN_S = 300.0
 """Cooldown after a response that says that the quota or credit is used up, but not when it is renewed."""
-MIN_QUOTA_COOLDOWN_S = 1.0
-"""Minimum cooldown if the response says when the quota is renewed."""
 AUTH_COOLDOWN_S = 600.0
 """Cooldown after a credential was refused. A reload ends it."""
 MAX_FINGERPRINTS = 10_000
@@ -30,7 +28,7 @@ SLOW_FAILURE_S = 1.0
 
 
 def is_slow_failure(failure: Failure, seconds: float) -> bool:
-    """Return whether a failure made its call wait, so that more calls would wait as well."""
+    """Return whether a failure made its call wait long, so that further calls would wait as well."""
     return failure.kind in SLOW_FAILURES or seconds > SLOW_FAILURE_S
 
 

@@ -1,4 +1,4 @@
-"""The interface between the gateway and the network: what every transport does and how it fails."""
+"""The interface between the gateway and the network: the methods of a transport and the errors that they raise."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ OnTrailing = Callable[[bytes], bool]
 
 
 class Response(Protocol):
-    """One upstream response: its head has arrived, its body is read piece by piece."""
+    """One upstream response, whose head has arrived and whose body is read piece by piece."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -88,7 +88,7 @@ class Transport(Protocol):
     """Sends one request and returns the head of its response. Cancelling `send` closes the socket at once."""
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> Response:
-        """Send the request. Raise UpstreamError on failure. Redirects are not followed, the body is not decompressed."""
+        """Send the request. Raise UpstreamError on failure. Redirects are not followed, and the body is not decompressed."""
         ...
 
     async def aclose(self) -> None:

@@ -18,12 +18,14 @@ from providers.anthropic.thinking import DefaultCap, NoPrefill, Thinking
 from providers.base import Answer, Options, StreamDecoder, Target
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
-from providers.rules.messages import DropField, SystemPrompt
+from providers.rules.messages import SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, ForModels, Rule, Work
+from providers.rules.schemas import StrictTools
 from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
 from providers.rules.values import Drop, EnforcedLocally, OneOf, OutputCap, Range
+from providers.schema_dialects import ANTHROPIC_SCHEMAS
 
 NEW_VERSION = "2026-10-21"
 
@@ -223,7 +225,6 @@ ANTHROPIC = Anthropic(
         EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
         *CONTEXT_POLICY,
         Accepts("model stream cache_control container inference_geo speed stop_sequences"),
-        DropField(field="name"),
         Conversation("messages"),
         OutputCap("max_tokens"),
         LegacySampling("temperature", 1),
@@ -232,6 +233,7 @@ ANTHROPIC = Anthropic(
         StopSequences("stop"),
         LegacyFunctions("functions"),
         Tools("tools"),
+        StrictTools(dialect=ANTHROPIC_SCHEMAS),
         ToolBlocks("tools"),
         FormatAsOutputConfig("response_format"),
         Thinking(model=UNKNOWN),
