@@ -13,7 +13,7 @@ from tests.support.plain_http import WITHOUT_AUTHORITIES
 pytestmark = pytest.mark.timeout(120)
 
 YAML = """
-providers: { local: { context: 512, slots: 2 } }
+providers: { local: { context: 256, slots: 2 } }
 models:
   m: local/smollm2-135m-instruct
   cut: { targets: local/smollm2-135m-instruct, context: { overflow: truncate, policy: middle-out } }
@@ -48,21 +48,21 @@ async def test_a_ten_thousand_token_conversation_is_answered(bundled_model: obje
         answers = [
             await ask(context_length_exceeded_behavior="truncate"),
             await ask("cut"),
-            await ask(prompt_truncate_len=200),
+            await ask(prompt_truncate_len=120),
         ]
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
-    assert "maximum context length is 512 tokens" in error.json()["error"]["message"]
+    assert "maximum context length is 256 tokens" in error.json()["error"]["message"]
     for answer in answers:
         assert answer.status_code == 200, answer.text
         result = answer.json()
         context = result["gateway"]["context"]
         assert context["before"] > 10_000
-        assert (context["counted"], context["tokenizer"], context["window"]) == ("exact", "engine", 512)
-        assert context["after"] == result["usage"]["prompt_tokens"] <= 482  # the count equals what the engine read
+        assert (context["counted"], context["tokenizer"], context["window"]) == ("exact", "engine", 256)
+        assert context["after"] == result["usage"]["prompt_tokens"] <= 226  # the count equals what the engine read
         assert result["usage"]["completion_tokens"] > 0
         assert result["choices"][0]["message"]["content"]
         assert not {0, len(messages) - 1} & set(context["evicted"])
     first, middle, limited = (answer.json()["gateway"]["context"] for answer in answers)
     assert first["evicted"][0] == 1
     assert middle["evicted"][0] > 1
-    assert limited["after"] <= 200
+    assert limited["after"] <= 120
