@@ -17,7 +17,7 @@ import providers
 from gateway.call import Attempt, Call
 from gateway.keys.authenticate import VirtualKey
 from gateway.metrics import Metrics, text
-from gateway.metrics.table import COUNTERS, HISTOGRAMS, MAX_SERIES, SOURCES
+from gateway.metrics.declarations import COUNTERS, HISTOGRAMS, MAX_SERIES, SOURCES
 from gateway.telemetry.call_metrics import CallMetrics
 from providers.base import Target, Usage
 

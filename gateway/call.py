@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
-from gateway.dialects import CHAT, Dialect
+from gateway.dialects.dialect import Dialect
+from gateway.dialects.request_headers import CallerHeaders
+from gateway.dialects.table import CHAT
 from gateway.http.request_id import next_id
 from providers.base import Adjustment, Body, Operation, Target, Usage, WireRequest
 
@@ -66,6 +68,14 @@ class Attempt(Struct, eq=False):
     upstream_id: str | None = None
     """The upstream's request id."""
 
+    @property
+    def upstream_calls(self) -> int:
+        """The number of upstream requests that the adjustments turn this call into."""
+        for adjustment in self.adjustments:
+            if adjustment.action == "fan_out":
+                return int(adjustment.from_)
+        return 1
+
     def as_record(self) -> dict[str, Any]:
         """Return the attempt as receipts and log lines show it."""
         return {"target": self.target.name, "outcome": self.outcome, "ms": self.ms}
@@ -102,6 +112,8 @@ class Call(Struct, eq=False):
     client_id: str | None = None
     """The caller's own x-request-id, repeated in log and response."""
     key: VirtualKey | None = None
+    headers: CallerHeaders | None = None
+    """The caller's headers that mean something; None if there are none."""
     mirror_of: str | None = None
     """The id of the call that this one copies."""
     body: Body | None = None
@@ -179,4 +191,5 @@ class Call(Struct, eq=False):
             stops=self.stops,
             keeps_stop=self.keeps_stop,
             wants_fit=self.wants_fit,
+            headers=self.headers,
         )

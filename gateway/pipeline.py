@@ -22,35 +22,33 @@ from collections.abc import MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.attempts.failover import Failover
-from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
+from gateway.attempts.read_request import read_parameters, read_request
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Call
-from gateway.dialects import Dialect
-from gateway.dialects.gateway_headers import PREFIX, read_gateway_headers
-from gateway.dialects.parameters import check_parameters, read_model
-from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
+from gateway.dialects.dialect import Dialect
+from gateway.dialects.request_headers import KnownHeaders, known_headers
+from gateway.errors import Forbidden, GatewayError, Headers, Unauthorized, Unavailable
 from gateway.http.caller import Caller, CallerDeadlines, Send
-from gateway.http.json_body import CallerDisconnectedError, Receive, body_timeout, check_body_headers, check_size, parse_body, read_body
+from gateway.http.json_body import CallerDisconnectedError, Receive, body_timeout, check_body_headers, check_size, read_body
 from gateway.http.sweeper import Sweeper
 from gateway.keys.authenticate import Keys
 from gateway.keys.virtual_key import may_use
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
-from gateway.response.headers import error_headers, linked_id
+from gateway.response.headers import error_headers
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog, internal_error
 from gateway.telemetry.call_metrics import CallMetrics
-from providers.base import Body
 
 if TYPE_CHECKING:
-    from gateway.telemetry.tracing import Tracer
+    from gateway.telemetry.tracing import Trace, Tracer
 
 
 class Pipeline:
@@ -75,12 +73,15 @@ class Pipeline:
         default_output: int = 4096,
         ledger: Ledger,
         tracer: Tracer | None = None,
+        known: KnownHeaders | None = None,
     ) -> None:
         """If `limits` is None, no limits are configured.
 
-        `default_output` is the output to expect of a call without a cap, in tokens.
+        `default_output` is the output to expect of a call without a cap, in tokens. `known` are the request headers
+        that mean something.
         """
         self.keys = keys
+        self.known_headers = known or known_headers()
         self.limits = limits
         self.router = router
         self.metrics = metrics
@@ -101,8 +102,9 @@ class Pipeline:
     async def serve(self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call and account for it."""
         call = Call(dialect.operation, scope["path"], dialect)
-        if self._tracer is not None:
-            trace = call.trace = self._tracer.begin(scope["headers"])
+        trace = self.begin_trace(scope["headers"])
+        if trace is not None:
+            call.trace = trace
             send = trace.wrap_send(send)
         caller = Caller(scope, receive, send, self.deadlines)
         self._watch.add(caller)
@@ -124,12 +126,16 @@ class Pipeline:
         except Exception as error:  # no call ends without a response and a record
             self._log.write(internal_error(call.id, error))
             self.metrics.count("lockgate_internal_errors")
-            message = "The gateway failed to handle this call. Its log contains the request id."
+            message = "Internal error: the gateway's log has the details under this request id."
             await self._refuse(call, caller, GatewayError(message))
         finally:
             self._watch.discard(caller)
             caller.close()
             self._account(call, caller)
+
+    def begin_trace(self, headers: Headers) -> Trace | None:
+        """Return the trace of a call, or None if calls are not traced."""
+        return self._tracer.begin(headers) if self._tracer is not None else None
 
     def _account(self, call: Call, caller: Caller) -> None:
         ended = time.monotonic()
@@ -172,13 +178,11 @@ class Pipeline:
 
     async def _answer(self, call: Call, caller: Caller) -> None:
         await self._accept(call, caller)
-        assert call.body is not None
         model = self.router.find(call.model)
         call.route = model.name
         if not may_use(call.key, call.model):
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
-        check_parameters(call.body)
-        _read_gateway_parameters(call, call.body)
+        read_parameters(call)
         if call.stream:
             self.metrics.begin_stream()
         query = RouteQuery(call, caller.headers, self._default_output)
@@ -205,31 +209,7 @@ class Pipeline:
         source = await read_body(caller.receive, self._max_body) if source is None else check_size(source, self._max_body)
         caller.reading_body = False
         call.read_at = time.monotonic()
-        call.body_bytes = len(source)
-        body = call.body = parse_body(source)
-        wanted = None
-        for name, value in headers:
-            if name == b"x-request-id":
-                call.client_id = linked_id(value)
-            elif name[:10] == PREFIX and wanted is None:
-                wanted = read_gateway_headers(headers)
-                call.strict, call.requires_parameters, call.wants_receipt = wanted.strict, wanted.require_parameters, wanted.receipt_in_body
-        call.model = read_model(body)
-        call.strict = call.strict or self._strict or (call.key is not None and call.key.strict)
-
-
-def _read_gateway_parameters(call: Call, body: Body) -> None:
-    """Read the gateway's own parameters from a checked body: streaming, usage, stops, deadline, context window."""
-    call.stream = body.get("stream") is True
-    call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
-    if "stream_options" in body:
-        call.wants_usage = (body.get("stream_options") or {}).get("include_usage") is True
-    if body.get("stop"):
-        stop = body.get("stop")
-        call.stops = (stop,) if type(stop) is str else tuple(stop)
-        call.keeps_stop = body.get("include_stop_str_in_output") is True
-    if body.get("timeout_microseconds"):
-        call.deadline = body.get("timeout_microseconds") / 1e6
+        read_request(call, headers, source, self.known_headers, strict=self._strict)
 
 
 def _phase(call: Call, caller: Caller) -> str:

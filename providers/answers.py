@@ -5,83 +5,194 @@ An answer that needs no repair keeps its original bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
-from providers.base import Answer
-from providers.usage import read_usage
+from providers.base import Answer, Failure, StreamFailure
+from providers.finish_reasons import FailedFinishError, finish_reason
+from providers.tool_calls import arguments_text, calls_of, repair_calls
+from providers.usage import normalize_usage, read_usage
 
 Repair = Callable[[dict[str, Any]], bool]
 """Changes a decoded answer or chunk in place. Returns True if it changed something."""
 
-FINISH_REASONS: Mapping[str, str | None] = {
-    "eos": "stop",
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "model_length": "length",
-    "max_tokens": "length",
-    "null": None,
-    "": None,
-    "insufficient_system_resource": "length",
-}
-"""OpenAI's finish reason for each vendor's: Together sends `eos`, Mistral `model_length`, Friendli the string "null"."""
-
-
 _ABSENT = msgspec.Raw(b"null")
 
 
+class AnswerError(Exception):
+    """The answer reports an error. `data` is the JSON of an object with `error`."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("the answer reports an error")
+        self.data = data
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: Annotated[str, Meta(min_length=1)]
+
+
+class _GoodCall(msgspec.Struct):
+    id: Annotated[str, Meta(min_length=1)]
+    type: Literal["function"]
+    function: _Function
+
+
+class _GoodMessage(msgspec.Struct):
+    content: str | None
+    role: Literal["assistant"]
+    tool_calls: list[_GoodCall] | None = None
+    function_call: None = None
+
+
+class _GoodChoice(msgspec.Struct):
+    message: _GoodMessage | None = None
+    text: str | None = None
+    index: int | None = None
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"] | None = None
+    error: None = None
+    usage: None = None
+
+
+class _GoodChat(msgspec.Struct):
+    """An answer in OpenAI's shape: what needs a repair does not decode as one."""
+
+    choices: Annotated[list[_GoodChoice], Meta(min_length=1)]
+    usage: Any = None
+    error: None = None
+
+
 class _Choice(msgspec.Struct):
-    finish_reason: Any = None
     message: msgspec.Raw = _ABSENT
     text: msgspec.Raw = _ABSENT
 
 
 class _Chat(msgspec.Struct):
     choices: list[_Choice]
-    usage: Any = None
 
 
+_read_good = msgspec.json.Decoder(_GoodChat).decode
 _read_chat = msgspec.json.Decoder(_Chat).decode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False) -> Answer:
-    """Parse a chat answer. Raises ValueError if it has no choices, or a choice without a message."""
+def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False, hides_output: bool = False) -> Answer:
+    """Parse a chat answer.
+
+    Raises ValueError if it has no choices, or a choice without a message; AnswerError if it reports an error, and
+    StreamFailure if its finish reason is one.
+    """
+    if not repairs and (answer := _read_unchanged(body, hides_output)) is not None:
+        return answer
+    source = _decode(body)
+    _raise_error(source)
     chat = _read_chat(body)
     if not chat.choices and not may_be_empty:
         raise ValueError("the answer has no choices")
-    reported = [choice.finish_reason for choice in chat.choices]
     for choice in chat.choices:
         if bytes(choice.message)[:1] != b"{" and bytes(choice.text)[:1] != b'"':
             raise ValueError("a choice of the answer has no message")
-    reasons = tuple([_finish(reason) for reason in reported])
-    if not repairs and reasons == tuple(reported):
-        return Answer(body, read_usage(chat.usage), reasons)
-    answer = _decode(body)
-    changed = repair_finish_reasons(answer)
+    changed = False
     for repair in repairs:
-        changed = repair(answer) or changed
-    reasons = tuple(choice.get("finish_reason") for choice in answer["choices"])
-    return Answer(_encode(answer) if changed else body, read_usage(answer.get("usage")), reasons)
+        changed = repair(source) or changed
+    changed = _repair_answer(source, hides_output) or changed
+    reasons = tuple(choice.get("finish_reason") for choice in source["choices"])
+    return Answer(_encode(source) if changed else body, read_usage(source.get("usage")), reasons)
 
 
-def _finish(reason: Any) -> str | None:
-    """Return OpenAI's finish reason. Raises ValueError for `error` (Mistral, OpenRouter), which is a failure."""
-    if reason == "error":
-        raise ValueError("the upstream ended the answer with an error")
-    return FINISH_REASONS.get(reason, reason) if type(reason) is str else None
+def _read_unchanged(body: bytes, hides_output: bool) -> Answer | None:
+    """Return an answer that is in OpenAI's shape, with its own bytes. None if it needs a closer look."""
+    try:
+        chat = _read_good(body)
+    except msgspec.ValidationError:
+        return None
+    for choice in chat.choices:
+        if choice.message is None:
+            if choice.text is None:
+                return None
+        elif choice.message.tool_calls and len({call.id for call in choice.message.tool_calls}) != len(choice.message.tool_calls):
+            return None
+    if type(chat.usage) is dict and normalize_usage(chat.usage, hides_output=hides_output) is not chat.usage:
+        return None
+    return Answer(body, read_usage(chat.usage), tuple([choice.finish_reason for choice in chat.choices]))
+
+
+def _raise_error(answer: dict[str, Any]) -> None:
+    if answer.get("error"):
+        raise AnswerError(_encode(answer))
+    for choice in choices_of(answer):
+        if choice.get("error"):
+            raise AnswerError(_encode({"error": choice["error"]}))
+
+
+def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
+    """Give the choices and the usage of an answer OpenAI's shape. Return whether something changed."""
+    changed = repair_finish_reasons(answer)
+    for position, choice in enumerate(choices_of(answer)):
+        if type(choice.get("index")) is not int:
+            choice["index"] = position
+            changed = True
+        if type(choice.get("message")) is dict:
+            changed = _repair_message(choice["message"]) or changed
+        if type(choice.get("usage")) is dict:
+            usage = choice.pop("usage")
+            answer["usage"] = answer.get("usage") or usage
+            changed = True
+    usage = answer.get("usage")
+    if type(usage) is dict:
+        answer["usage"] = normalize_usage(usage, hides_output=hides_output)
+        changed = changed or answer["usage"] is not usage
+    return changed
+
+
+def _repair_message(message: dict[str, Any]) -> bool:
+    changed = repair_content(message)
+    if "content" not in message or message.get("role") != "assistant":
+        message |= {"role": "assistant", "content": message.get("content")}
+        changed = True
+    calls = message.get("tool_calls")
+    if calls is not None and calls != []:
+        repaired = repair_calls(calls_of(calls))
+        if repaired != calls:
+            changed = True
+            if repaired:
+                message["tool_calls"] = repaired
+            else:
+                del message["tool_calls"]
+    return changed
+
+
+def repair_content(message: dict[str, Any]) -> bool:
+    """Make the content of a message or a delta text or null, and the arguments of a function call text."""
+    changed = False
+    content = message.get("content")
+    if content is not None and type(content) is not str:
+        message["content"], thought = text_of_content(content)
+        if thought:
+            message["reasoning_content"] = (message.get("reasoning_content") or "") + thought
+        changed = True
+    call = message.get("function_call")
+    if type(call) is dict and type(call.get("arguments", "")) is not str:
+        call["arguments"] = arguments_text(call["arguments"])
+        changed = True
+    return changed
 
 
 def repair_finish_reasons(answer: dict[str, Any]) -> bool:
-    """Replace finish reasons by OpenAI's."""
+    """Replace finish reasons by OpenAI's. Raises StreamFailure for one that stands for a failure."""
     changed = False
     for choice in choices_of(answer):
         reason = choice.get("finish_reason")
-        if _finish(reason) != reason:
-            choice["finish_reason"] = _finish(reason)
+        try:
+            known = finish_reason(reason)
+        except FailedFinishError as failed:
+            raise StreamFailure(Failure("inband_error", str(failed))) from None
+        if known != reason:
+            choice["finish_reason"] = known
             changed = True
     return changed
 
@@ -98,41 +209,11 @@ def message_of(choice: dict[str, Any]) -> dict[str, Any]:
     return message if type(message) is dict else {}
 
 
-def encode_arguments(answer: dict[str, Any]) -> bool:
-    """Encode tool arguments that are an object as JSON text. Add the missing index to tool calls in chunks."""
-    changed = False
-    for choice in choices_of(answer):
-        calls = message_of(choice).get("tool_calls")
-        for index, call in enumerate(calls if type(calls) is list else ()):
-            function = call.get("function") if type(call) is dict else None
-            if type(function) is dict and type(function.get("arguments")) in (dict, list):
-                function["arguments"] = json_text(function["arguments"])
-                changed = True
-            if "delta" in choice and type(call) is dict and "index" not in call:
-                call["index"] = index
-                changed = True
-    return changed
-
-
-def json_text(value: Any) -> str:
-    """Encode JSON as text, with the spacing that most clients print."""
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
-
-
-def flatten_content(answer: dict[str, Any]) -> bool:
-    """Join a list of content parts into a string. Thinking parts become `reasoning_content`."""
-    changed = False
-    for choice in choices_of(answer):
-        message = message_of(choice)
-        if type(message.get("content")) is list:
-            text, thought = _texts(message["content"])
-            message["content"] = text
-            if thought:
-                message["reasoning_content"] = (message.get("reasoning_content") or "") + thought
-            changed = True
-    return changed
+def text_of_content(content: Any) -> tuple[str | None, str]:
+    """Return the text and the thinking of content that is not a string: a list of parts, one part, or a number."""
+    if type(content) in (list, dict):
+        return _texts(content if type(content) is list else [content])
+    return (None if type(content) is bool else str(content)), ""
 
 
 def _texts(parts: list[Any]) -> tuple[str, str]:
@@ -144,7 +225,7 @@ def _texts(parts: list[Any]) -> tuple[str, str]:
             inner = part.get("thinking")
             thought += inner if type(inner) is str else _texts(inner)[0] if type(inner) is list else ""
         elif type(part) is dict:
-            text += part.get("text") or ""
+            text += part["text"] if type(part.get("text")) is str else ""
     return text, thought
 
 

@@ -35,7 +35,7 @@ FailureKind = Literal[
     "redirect", "rate_limit", "quota", "overloaded", "server_error", "auth", "client_error", "inband_error",
     "upstream_error", "crashed", "limit",
 ]  # fmt: skip
-"""Every way an upstream can fail a call. `gateway.errors` maps each to the status and code that the caller sees."""
+"""All kinds of failures of an attempt. `gateway.errors` maps each to the status and code that the caller sees."""
 
 
 class Adjustment(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_": "from"}):
@@ -49,11 +49,7 @@ class Adjustment(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_
 
 
 class Refusal(Exception):
-    """The target cannot honour the request. The caller gets a 400 that names `param`.
-
-    Codes: unsupported_parameter, unsupported_combination, unsupported_content, invalid_value,
-    conflicting_parameters, unknown_parameter, invalid_type.
-    """
+    """The target cannot honour the request. The caller gets a 400 that names `param`."""
 
     def __init__(self, message: str, param: str | None, code: str = "invalid_value") -> None:
         super().__init__(message)
@@ -176,6 +172,8 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     options: Mapping[str, Any] = {}
     headers: tuple[tuple[str, str], ...] = ()
     """Additional request headers from the configuration."""
+    forward_headers: frozenset[str] = frozenset()
+    """Request headers (lower case) that the configuration forwards from callers."""
 
 
 TIMES = "times"
@@ -193,12 +191,9 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class WireRequest(msgspec.Struct):
-    """One HTTP request without host, content-length and accept-encoding, which the transport adds.
+    """One HTTP request. The transport adds host, content-length and accept-encoding. Header names are lower case."""
 
-    `path` is absolute (base path included) and has the query; header names are lower case.
-    """
-
-    path: str
+    path: str  # absolute, with base path and query
     headers: list[tuple[str, str]]
     body: bytes
     method: str = "POST"
@@ -216,6 +211,7 @@ class Usage(msgspec.Struct, frozen=True):
     estimated: bool = False
     cache_write_tokens: int = 0
     """Prompt tokens that the provider wrote to its cache. Some providers charge more for them."""
+    reported_cost_usd: float | None = None  # counts only for a provider that `reports_cost`
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum. It is an estimate if either usage is an estimate."""
@@ -226,6 +222,7 @@ class Usage(msgspec.Struct, frozen=True):
             self.reasoning_tokens + other.reasoning_tokens,
             self.estimated or other.estimated,
             self.cache_write_tokens + other.cache_write_tokens,
+            (self.reported_cost_usd or 0) + (other.reported_cost_usd or 0) or None,
         )
 
 
@@ -239,7 +236,7 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why an attempt failed. `status`, `code`, `param` and `type` are the upstream's own, if it sent them.
+    """The failure of an attempt. `status`, `code`, `param` and `type` are the upstream's own, if it sent them.
 
     `retry_after` is in seconds, None if the upstream gave no usable value. `message` holds no secret.
     """
@@ -272,13 +269,14 @@ class Probabilities(msgspec.Struct):
 
 
 class StreamDecoder(Protocol):
-    """Turns the events of one upstream stream into OpenAI chunks. Has state, does no I/O. Subclasses inherit `end`."""
+    """Turns the events of one upstream stream into OpenAI chunks. Has state, does no I/O. Subclasses inherit the rest."""
+
+    def passes(self, events: bytes) -> bool:
+        """Return whether `feed` would return all of these events as they are: `data: ` lines, each before a blank line."""
+        return False
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the JSON chunks (or b"[DONE]") for one event: its `event:` name ("" if none) and its data.
-
-        Raises StreamFailure if the event reports an error.
-        """
+        """Return the JSON chunks (or b"[DONE]") for an event: its name ("" if none) and its data. Raises StreamFailure."""
 
     def end(self) -> Sequence[bytes]:
         """Return the chunks to send before an upstream [DONE]."""
@@ -298,22 +296,20 @@ _SettingsType = type[msgspec.Struct]
 
 
 class Provider(Protocol):
-    """One vendor or engine and its wire format.
-
-    Members with a value or a body are optional: subclasses inherit them. A plugin that is not a subclass gets the same
-    defaults when it is loaded.
-    """
+    """One vendor or engine and its wire format. Members with a value or a body are optional, also for plugins of other classes."""
 
     type: str
     """The value of `type:` in the configuration."""
     default_base_url: str | None
     needs_credential: bool
     options_type: _SettingsType | None = None
-    """The provider's own settings in the configuration."""
+    """The type of the provider's own settings in the configuration."""
     operations: frozenset[Operation] = frozenset({"chat"})
     """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
     caller_headers: tuple[str, ...] = ()
-    """The only request headers (lower case) that the gateway forwards from the caller."""
+    """The request headers (lower case) that the gateway forwards from the caller, besides those of a trace."""
+    reports_cost: bool = False
+    """Whether `usage.cost` of an answer is its price in US dollars."""
     always_streams: bool = False
     """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None
@@ -328,7 +324,7 @@ class Provider(Protocol):
         """Return the request for an adapted body, including the headers that rules moved out of it."""
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """Return the answer in OpenAI's format. Raises ValueError (or msgspec.DecodeError) if `body` is not an answer."""
+        """Return the answer in OpenAI's format. Raises ValueError if `body` is not an answer, StreamFailure for an error."""
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """Return a decoder for one stream, or None if the upstream's events are OpenAI chunks that end in [DONE]."""

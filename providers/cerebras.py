@@ -5,41 +5,28 @@ Its rate limiter counts the prompt and `max_completion_tokens` in advance, so a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from providers.answers import choices_of
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, NEAREST_EFFORT, SAMPLING
-from providers.rules.engine import Accepts, ForModels
 from providers.rules.messages import ContentParts, Roles
+from providers.rules.model_tables import NewerThan, efforts_rule
+from providers.rules.rule import Accepts, ForModels
+from providers.rules.schemas import StrictFormat, StrictTools
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, MoveToHeader, OneOf, OutputCap, Range, Rename
-from providers.streams import ChunkRepairs
+from providers.schema_dialects import CEREBRAS_SCHEMAS
 
+_LOW_HIGH_MAX = (
+    OneOf("reasoning_effort", ("low", "high", "max"), nearest={"none": "low", "minimal": "low", "medium": "high", "xhigh": "max"}),
+)
 _WITH_DEVELOPER = Roles(accepts=("system", "developer", "user", "assistant", "tool"))
-
-
-class CerebrasChunks(ChunkRepairs):
-    """Adds missing `choices` and `delta`. An error in a stream has a status of its own."""
-
-    def __init__(self) -> None:
-        super().__init__((fill_choices,), (b"{",))
-
-    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        if b'"choices":[{' in data and b'"delta"' in data and b'"error"' not in data:
-            return (data,)
-        return super().feed(event, data)
 
 
 CEREBRAS = OpenAICompatible(
     "cerebras",
     Wire(
         label="Cerebras",
-        caller_headers=("cf-ray", "x-amz-cf-id", "x-delay-time"),
         base_url="https://api.cerebras.ai/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
-        decoder=lambda _: CerebrasChunks(),
         source="cerebras-cloud-sdk 1.91.0",
     ),
     (
@@ -60,7 +47,9 @@ CEREBRAS = OpenAICompatible(
         LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice"),
+        StrictTools(dialect=CEREBRAS_SCHEMAS),
         ResponseFormat("response_format"),
+        StrictFormat(dialect=CEREBRAS_SCHEMAS),
         StreamUsage("stream_options", only_streams=False),
         OneOf("service_tier", ("auto", "default", "flex", "priority")),
         OneOf("reasoning_effort", ("none", "low", "medium", "high"), nearest=NEAREST_EFFORT),
@@ -68,23 +57,12 @@ CEREBRAS = OpenAICompatible(
         MoveToHeader("cf_ray", "CF-RAY"),
         MoveToHeader("x_amz_cf_id", "X-Amz-Cf-Id"),
         MoveToHeader("x_delay_time", "X-delay-time"),
-        ForModels(("gpt-oss",), (_WITH_DEVELOPER, Drop("disable_reasoning", why="this model always reasons"))),
         ForModels(
-            ("kimi-k3", "glm-5.3", "zai-glm-5.3"),
-            (OneOf("reasoning_effort", ("low", "high", "max"), nearest={"minimal": "low", "medium": "high", "xhigh": "max"}),),
+            ("gpt-oss",),
+            (_WITH_DEVELOPER, Drop("disable_reasoning", why="this model always reasons"), efforts_rule(("low", "medium", "high"))),
         ),
+        NewerThan(("kimi-k",), _LOW_HIGH_MAX, (3, 0), "kimi-k3"),
+        NewerThan(("glm-", "zai-glm-"), _LOW_HIGH_MAX, (5, 3), "glm-5.3"),
+        ForModels(("kimi-k3", "glm-5.3", "zai-glm-5.3"), _LOW_HIGH_MAX),
     ),
 )
-
-
-def fill_choices(chunk: dict[str, Any]) -> bool:
-    """Add an empty `choices` to chunks with only usage or timings, and an empty `delta` to choices."""
-    if chunk.get("choices") is None and "error" not in chunk:
-        chunk["choices"] = []
-        return True
-    changed = False
-    for choice in choices_of(chunk):
-        if choice.get("delta") is None and "message" not in choice:
-            choice["delta"] = {}
-            changed = True
-    return changed

@@ -9,12 +9,12 @@ from typing import Any
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, ForModels, Rule, Work
 from providers.rules.messages import Roles
+from providers.rules.model_tables import NewerThan
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, ForModels, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range, Rename
-from providers.streams import ChunkRepairs
 
 
 def _thinks(work: Work, default_on: bool) -> bool:
@@ -69,16 +69,6 @@ def _thinking_rules(*, default_on: bool) -> tuple[Rule, ...]:
     )
 
 
-def move_cached_tokens(answer: dict[str, Any]) -> bool:
-    """Copy the number of cached tokens to OpenAI's field."""
-    usage: Any = answer.get("usage")
-    hit = usage.get("prompt_cache_hit_tokens") if type(usage) is dict else None
-    if type(hit) is not int or (usage.get("prompt_tokens_details") or {}).get("cached_tokens") is not None:
-        return False
-    usage["prompt_tokens_details"] = {**(usage.get("prompt_tokens_details") or {}), "cached_tokens": hit}
-    return True
-
-
 _OFF = {"type": "disabled"}
 _NEAREST = {"minimal": "low", "medium": "high", "xhigh": "high", "ultra": "max"}
 """DeepSeek's own mapping of effort levels that it does not list."""
@@ -89,10 +79,6 @@ DEEPSEEK = OpenAICompatible(
         label="DeepSeek",
         base_url="https://api.deepseek.com",
         paths={name: PATHS[name] for name in ("chat",)},
-        repairs=(move_cached_tokens,),
-        decoder=lambda _: ChunkRepairs(
-            (move_cached_tokens,), (b'"prompt_cache_hit_tokens"', b'"insufficient_system_resource"', b'"error"')
-        ),
         source="api-docs.deepseek.com",
     ),
     (
@@ -114,6 +100,7 @@ DEEPSEEK = OpenAICompatible(
         Rename("user", "user_id"),
         Drop("logit_bias", why="not documented"),
         Drop("parallel_tool_calls", why="not documented"),
+        NewerThan(("deepseek-v",), (), (4, 1), "deepseek-v4-pro"),
         ForModels(("deepseek-chat",), _thinking_rules(default_on=False)),
     ),
 )

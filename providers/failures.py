@@ -22,21 +22,104 @@ MAX_RETRY_AFTER_S = 86_400.0
 CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_long", "context_window_exceeded", "exceed_context_size_error"})
 _CONTEXT_WORDS = re.compile(
     r"maximum context length|context[ _](?:length|window|size)[^.]{0,60}(?:exceed|limit|too)|exceed[^.]{0,80}context"
-    r"|prompt is too long|too many (?:input )?tokens|input is too long|prompt too long|longer than the (?:model's )?context",
+    r"|prompt is too long|too many (?:input )?tokens|input is too long|prompt too long|longer than the (?:model's )?context"
+    r"|input token count[^.]{0,40}exceeds the maximum|maximum prompt length|`inputs` tokens \+ `max_new_tokens`"
+    r"|`?inputs`? must have less than \d+ tokens|input length[^.]{0,40}exceeds the maximum|context overflow"
+    r"|reduce the length of the (?:messages|prompt|input)",
     re.IGNORECASE,
 )
+"""Sources: the vendors' messages as users report them. Gemini: "The input token count (N) exceeds the maximum number of tokens";
+xAI: "maximum prompt length is N"; Together: "`inputs` tokens + `max_new_tokens` must be <= N"; Ollama, with status 500: "prompt too
+long; exceeded max context length"; Cerebras: "Please reduce the length of the messages"."""
 _QUOTA_WORDS = frozenset({
     "insufficient_quota", "quota_exhausted", "daily_quota_exhausted", "quota_exceeded", "billing_error", "insufficient_balance",
     "billing_hard_limit_reached", "insufficient_credits", "payment_required",
 })  # fmt: skip
-_NO_CREDIT = re.compile(r"credit balance is too low|insufficient (?:credits|balance|funds)", re.IGNORECASE)
-"""Anthropic reports an empty account with status 400 and no code of its own."""
+_NO_CREDIT = re.compile(
+    r"credit balance is too low|insufficient (?:credits|balance|funds|account balance)|used all (?:of )?(?:its |your )?available credits"
+    r"|monthly spending limit|(?:run|ran) out of credits|credits (?:are |have been )?(?:exhausted|depleted)",
+    re.IGNORECASE,
+)
+"""An empty account that has no code of its own: Anthropic with status 400, xAI with 403 and 429."""
+_RATE_WORDS = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limit_reached"})
+"""Groq reports a request over its tokens per minute with status 413."""
+_PERMISSION_CODES = frozenset({"tier_not_allowed", "model_not_allowed"})
+"""A 403 that concerns the request and not the credential. Source: SIATI's wiki (errors)."""
 _SECRET = re.compile(r"(?i)\b(?:bearer\s+[\w.~+/=*-]{6,}|(?:sk|gsk|csk|fw|flp|xai|pplx|key|siati|tgp)[-_][\w*.-]{8,}|AIza[\w*-]{10,})")
 _KINDS: dict[int, FailureKind] = {
     401: "auth", 402: "quota", 403: "auth", 407: "server_error", 408: "server_error", 421: "server_error",
     423: "server_error", 424: "server_error", 425: "server_error", 429: "rate_limit", 503: "overloaded", 529: "overloaded",
 }  # fmt: skip
 _decode = msgspec.json.Decoder().decode
+
+_STATUS_OF = {
+    "overloaded_error": 529,
+    "server_is_overloaded": 503,
+    "service_unavailable": 503,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "too_many_requests": 429,
+    "invalid_request_error": 400,
+    "BadRequestError": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "insufficient_quota": 429,
+    "context_length_exceeded": 400,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+}
+"""The status of error types and codes of OpenAI, Anthropic, vLLM and Google that come without one."""
+
+
+def has_error(body: bytes) -> bool:
+    """Return whether a body is an object, or a list of one, with a true `error`."""
+    try:
+        value = _first(_decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return type(value) is dict and bool(value.get("error"))
+
+
+def read_inband_failure(data: bytes, read: Callable[[int, bytes], Failure]) -> Failure:
+    """Return the failure of an error without an HTTP status: `read` gets the status it names or its type implies, else 500."""
+    status = 500
+    try:
+        value = _first(_decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = None
+    if type(value) is dict:
+        inner = value["error"] if type(value.get("error")) is dict else {}
+        named = (
+            value.get("status_code"),
+            inner.get("status_code"),
+            inner.get("code"),
+            inner.get("status"),
+            value.get("code"),
+            inner.get("type"),
+            value.get("type"),
+        )
+        status = next((known for word in named if (known := _status(word))), 500)
+    failure = read(status, data)
+    return failure if failure.kind != "server_error" else msgspec.structs.replace(failure, kind="inband_error")
+
+
+def _status(word: Any) -> int | None:
+    if isinstance(word, str):
+        return int(word) if word.isdigit() and 400 <= int(word) < 600 else _STATUS_OF.get(word)
+    return word if isinstance(word, int) and not isinstance(word, bool) and 400 <= word < 600 else None
+
+
+def _first(value: Any) -> Any:
+    """Return the first element of a list (Google's form of an error), or the value itself."""
+    return value[0] if type(value) is list and value else value
 
 
 def read_failure(
@@ -55,7 +138,10 @@ def read_failure(
     if retry_after is None:
         retry_after = error.get("retry_after")
     kind = _kind(status, code, type_, error)
-    if kind == "client_error" and _is_context(status, code, message):
+    if kind == "rate_limit":
+        status = 429
+    if kind in ("client_error", "server_error") and _is_context(status, code, message):
+        kind = "client_error"
         status, code, type_ = 400, "context_length_exceeded", "invalid_request_error"
     elif kind == "client_error" and code is None:
         code = "model_not_found" if status == 404 and "model" in message.lower() else None
@@ -67,8 +153,12 @@ def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, 
         return "redirect"
     if status in (429, 402) and ({code, type_} & _QUOTA_WORDS or status == 402 or error.get("quota")):
         return "quota"
-    if status in (400, 403) and _NO_CREDIT.search(error.get("message") or ""):
+    if status in (400, 402, 403, 429) and _NO_CREDIT.search(error.get("message") or ""):
         return "quota"
+    if status == 413 and {code, type_} & _RATE_WORDS:
+        return "rate_limit"
+    if status == 403 and {code, type_} & _PERMISSION_CODES:
+        return "client_error"
     if status == 400 and error.get("reason") == "API_KEY_INVALID":
         return "auth"
     if status in (400, 403) and {code, type_} & _QUOTA_WORDS:
@@ -81,7 +171,7 @@ def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, 
 
 
 def _is_context(status: int, code: str | None, message: str) -> bool:
-    return status in (400, 413, 422) and (code in CONTEXT_CODES or _CONTEXT_WORDS.search(message) is not None)
+    return status in (400, 413, 422, 500) and (code in CONTEXT_CODES or _CONTEXT_WORDS.search(message) is not None)
 
 
 def read_error(body: bytes) -> dict[str, Any]:
@@ -90,8 +180,7 @@ def read_error(body: bytes) -> dict[str, Any]:
         value = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return {"message": _plain_text(body)}
-    if type(value) is list and value:
-        value = value[0]
+    value = _first(value)
     if type(value) is str:
         return {"message": value}
     if type(value) is not dict:
@@ -109,9 +198,12 @@ def _fields(error: dict[str, Any]) -> dict[str, Any]:
     if type(message) is not str:
         message = _detail(error.get("detail", message))
     fields: dict[str, Any] = {"message": message, "type": error.get("type"), "param": error.get("param"), "code": error.get("code")}
-    if type(error.get("status")) is str:  # a google.rpc.Code name; `code` is the HTTP status then
+    if type(error.get("status")) is str:  # a google.rpc.Code name; then `code` is the HTTP status
         refused = error["status"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND")
         fields["code"], fields["type"] = (error["status"], "invalid_request_error") if refused else (None, None)
+    resets = error.get("resets_in_seconds")  # SIATI
+    if isinstance(resets, int | float) and not isinstance(resets, bool) and resets >= 0:
+        fields["retry_after"] = min(float(resets), MAX_RETRY_AFTER_S)
     details = error.get("details")
     if type(details) is list:
         fields |= _google_details(details)

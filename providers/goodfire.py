@@ -10,17 +10,21 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
-from providers.answers import Repair, choices_of, message_of, repair_finish_reasons
-from providers.base import StreamDecoder
+from providers.answers import Repair, choices_of, message_of
+from providers.base import Adjustment, Body, Options, Refusal, StreamDecoder, Target, WireRequest
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, Rule
 from providers.rules.messages import ContentParts, DropField, RefuseToolTurns, Roles
+from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import Choices, ResponseFormat, StreamUsage
-from providers.rules.values import Default, DefaultFromSetting, Drop, OutputCap, Refuse
-from providers.streams import _decode, _encode
+from providers.rules.values import Default, DefaultFromSetting, Drop, OutputCap, Refuse, is_number
+from providers.streams import ChunkNormalizer
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
@@ -33,6 +37,78 @@ class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
             examples=[{"name": "my-variant"}],
         ),
     ] = None
+    variants: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="Model variants by name, for models such as `MODEL@NAME`: a list of features with `uuid`, `label`, "
+            "`index_in_sae`, `value` and `mode` (`nudge`, `pin` or `mul`), or a mapping as in `controller`.",
+            examples=[{"pirate": [{"uuid": "0123abcd", "label": "pirate speech", "index_in_sae": 7, "value": 0.5}]}],
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse a variant that cannot be sent."""
+        for name, features in (self.variants or {}).items():
+            controller_of(name, features)
+
+
+MODES = ("nudge", "pin", "mul")
+_FEATURE_KEYS = frozenset(("uuid", "label", "index_in_sae", "value", "mode", "max_activation_strength"))
+
+
+def controller_of(name: str, features: Any) -> dict[str, Any]:
+    """Return a variant of the configuration as Goodfire's `controller`. Raises ValueError if it cannot be one."""
+    if type(features) is dict:
+        if not features:
+            raise ValueError(f"variants: '{name}' has no features")
+        return {"name": name, **features}
+    if type(features) not in (list, tuple) or not features:
+        raise ValueError(f"variants: '{name}' must be a list of features, or a mapping as in controller")
+    return {"name": name, "interventions": [_intervention(name, feature) for feature in features], "scopes": []}
+
+
+def _intervention(name: str, feature: Any) -> dict[str, Any]:
+    """Return one intervention: the feature, what to do with its activation, and how much."""
+    if type(feature) is not dict or not _FEATURE_KEYS.issuperset(feature):
+        raise ValueError(f"variants: '{name}' has a feature with unknown keys; allowed are {', '.join(sorted(_FEATURE_KEYS))}")
+    uuid, mode = feature.get("uuid"), feature.get("mode", "nudge")
+    value: Any = feature.get("value")
+    if type(uuid) is not str or not uuid:
+        raise ValueError(f"variants: '{name}' has a feature without uuid")
+    if not is_number(value):
+        raise ValueError(f"variants: '{name}' has a feature whose value is not a number")
+    if mode not in MODES:
+        raise ValueError(f"variants: '{name}' has a mode other than {', '.join(MODES)}")
+    wire = {
+        "uuid": uuid.replace("-", ""),
+        "label": str(feature.get("label", "")),
+        "index_in_sae": feature.get("index_in_sae", 0),
+        "max_activation_strength": feature.get("max_activation_strength", 1),
+    }
+    return {"mode": mode, "features": {"features": [wire]}, "value": float(value)}
+
+
+class Goodfire(OpenAICompatible):
+    """Goodfire. A model `NAME@VARIANT` is the model NAME with a variant of the settings."""
+
+    def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
+        """Apply the rules, and add the variant unless the caller sends a `controller`."""
+        _, _, variant = target.model.partition("@")
+        adjustments: list[Adjustment] = []
+        if variant and body.get("controller") is None:
+            features = (target.options.get("variants") or {}).get(variant)
+            if features is None:
+                why = f"'model' cannot be sent to Goodfire: the provider's settings have no variant '{variant}'."
+                raise Refusal(why, "model")
+            body.set("controller", controller_of(variant, features))
+            adjustments.append(Adjustment("controller", "set_default", to=variant, why="the variant that the model names"))
+        return [*adjustments, *super().adapt(body, target, options)]
+
+    def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
+        """Return the request with the name of the model alone."""
+        if "@" in target.model:
+            target = msgspec.structs.replace(target, model=target.model.partition("@")[0])
+        return super().encode(body, target, options)
 
 
 _CLIENT = "the default of Goodfire's own client; the server's default is unknown"
@@ -87,7 +163,7 @@ def fill_created(clock: Callable[[], float]) -> Repair:
     return repair
 
 
-GOODFIRE = OpenAICompatible(
+GOODFIRE = Goodfire(
     "goodfire",
     Wire(
         label="Goodfire",
@@ -108,23 +184,29 @@ class GoodfireChunks(StreamDecoder):
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._normalizer = ChunkNormalizer()
         self._newest: dict[int, int] = {}
         self._finished: set[int] = set()
         self._frame: dict[str, Any] = {}
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the chunk without repeated tokens, or nothing if all were repeated."""
-        chunk = _decode(data)
+        try:
+            chunk = _decode(data)
+        except msgspec.DecodeError:
+            return (data,)  # rejected later
         if chunk.get("error"):
             return (data,)
+        given = chunk.get("choices") or []
         choices = [choice for choice in choices_of(chunk) if self._is_new(choice)]
+        if type(given) is not list or any(type(choice) is not dict for choice in given):
+            return (data,)  # rejected later
         if not choices:
             return ()
         if chunk.get("created") is None:
             chunk["created"] = self._frame.get("created") or int(self._clock())
-        repair_finish_reasons(chunk)
         self._frame = {key: value for key, value in chunk.items() if key != "choices"}
-        return (_encode({**chunk, "choices": choices}),)
+        return self._normalizer.feed(event, _encode({**chunk, "choices": choices}))
 
     def _is_new(self, choice: dict[str, Any]) -> bool:
         index, token = choice.get("index", 0), choice.pop("gf_token_index", None)
@@ -142,4 +224,4 @@ class GoodfireChunks(StreamDecoder):
         """Finish the choices that have no finish reason. Goodfire may send [DONE] without a finish reason."""
         open_choices = [index for index in self._newest if index not in self._finished]
         finished = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in open_choices]
-        return (_encode({**self._frame, "choices": finished}),) if finished else ()
+        return self._normalizer.feed("", _encode({**self._frame, "choices": finished})) if finished else ()

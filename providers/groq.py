@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from providers.base import Failure, StreamDecoder, StreamFailure, Target
+from providers.base import Failure, StreamFailure, Target
 from providers.failures import redact
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, ForModels
+from providers.rules.common import CONTEXT_POLICY, SHARED_RULES
 from providers.rules.messages import DropField, Roles
-from providers.rules.model_tables import nearest_efforts
+from providers.rules.model_tables import NewerThan, nearest_efforts
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Excludes
+from providers.rules.rule import Accepts, ForModels
+from providers.rules.schemas import StrictFormat
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-_encode = msgspec.json.Encoder().encode
+from providers.schema_dialects import GROQ_SCHEMAS
 
 
-class GroqChunks(StreamDecoder):
-    """Moves usage and errors out of `x_groq`."""
-
-    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the chunk with usage in OpenAI's field. Raises StreamFailure for an error."""
-        if b'"x_groq"' not in data:
-            return (data,)
-        chunk = _decode(data)
-        extra = chunk.get("x_groq")
-        if type(extra) is not dict:
-            return (data,)
-        error = extra.get("error")
-        if error:
-            message = error if type(error) is str else str(error.get("message")) if type(error) is dict else "the stream failed"
-            raise StreamFailure(Failure("inband_error", redact(message)))
-        if extra.get("usage") is None or chunk.get("usage") is not None:
-            return (data,)
-        chunk["usage"] = extra.pop("usage")
-        return (_encode(chunk),)
+def move_usage(chunk: dict[str, Any]) -> bool:
+    """Move the usage of a chunk out of `x_groq`. Raises StreamFailure for an error that it has there."""
+    extra = chunk.get("x_groq")
+    if type(extra) is not dict:
+        return False
+    error = extra.get("error")
+    if error:
+        message = error if type(error) is str else str(error.get("message")) if type(error) is dict else "the stream failed"
+        raise StreamFailure(Failure("inband_error", redact(message)))
+    if extra.get("usage") is None or chunk.get("usage") is not None:
+        return False
+    chunk["usage"] = extra.pop("usage")
+    return True
 
 
 class Groq(OpenAICompatible):
@@ -54,6 +47,7 @@ class Groq(OpenAICompatible):
 
 _OSS = ("low", "medium", "high")
 _QWEN = dict.fromkeys(("minimal", "low", "medium", "high", "xhigh", "max"), "default")
+_QWEN_RULES = (OneOf("reasoning_effort", ("none", "default"), nearest=_QWEN),)
 """Efforts by model as of 2026-11: console.groq.com/docs/reasoning; pi#1745, modelparams.dev#114, llmgateway#3422."""
 _NO_MODEL = "no model supports it"
 
@@ -63,11 +57,12 @@ GROQ = Groq(
         label="Groq",
         base_url="https://api.groq.com/openai/v1",
         paths={name: PATHS[name] for name in ("chat",)},
-        decoder=lambda _: GroqChunks(),
+        chunk_repairs=(move_usage,),
+        chunk_words=(b'"x_groq"',),
         source="groq 1.7.0",
     ),
     (
-        *GATEWAY_RULES,
+        *SHARED_RULES,
         *CONTEXT_POLICY,
         Accepts("model messages stream user parallel_tool_calls functions function_call disable_tool_validation documents"),
         Accepts("citation_options search_settings compound_custom"),
@@ -82,6 +77,7 @@ GROQ = Groq(
         Tools("tools", limit=128),
         ToolChoice("tool_choice"),
         ResponseFormat("response_format"),
+        StrictFormat(dialect=GROQ_SCHEMAS),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "on_demand", "flex", "performance")),
         Excludes("response_format", ("tools", "functions")),
@@ -97,6 +93,7 @@ GROQ = Groq(
         Drop("metadata", why=_NO_MODEL),
         Drop("store", why=_NO_MODEL),
         ForModels(("openai/gpt-oss",), (OneOf("reasoning_effort", _OSS, nearest={**nearest_efforts(_OSS), "default": "medium"}),)),
-        ForModels(("qwen/qwen3",), (OneOf("reasoning_effort", ("none", "default"), nearest=_QWEN),)),
+        NewerThan(("qwen/qwen",), _QWEN_RULES, (3, 9), "qwen/qwen3"),
+        ForModels(("qwen/qwen3",), _QWEN_RULES),
     ),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, Rule
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OutputCap, Rename
 

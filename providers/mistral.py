@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from providers.answers import Repair, choices_of, encode_arguments, flatten_content, message_of
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, Work
 from providers.rules.messages import DropField, Message, MessageRule, Roles
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import OneOf, OutputCap, Range, Rename
-from providers.streams import ChunkRepairs
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9]{9}")
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -55,27 +53,12 @@ def short_id(name: str) -> str:
     return "".join(letters)
 
 
-def fill_call_ids(answer: dict[str, Any]) -> bool:
-    """Replace the tool-call id "null" by one that is stable within the answer."""
-    changed = False
-    for choice in choices_of(answer):
-        for index, call in enumerate(message_of(choice).get("tool_calls") or ()):
-            if type(call) is dict and call.get("id") == "null":
-                call["id"] = short_id(f"{answer.get('id')}-{choice.get('index')}-{call.get('index', index)}")
-                changed = True
-    return changed
-
-
-_REPAIRS: tuple[Repair, ...] = (flatten_content, encode_arguments, fill_call_ids)
-
 MISTRAL = OpenAICompatible(
     "mistral",
     Wire(
         label="Mistral",
         base_url="https://api.mistral.ai/v1",
         paths={name: PATHS[name] for name in ("chat", "embeddings")},
-        repairs=_REPAIRS,
-        decoder=lambda _: ChunkRepairs(_REPAIRS, (b'"content":[', b'"content": [', b'"tool_calls"', b'"model_length"', b'"error"')),
         source="mistralai 3.7.0",
     ),
     (

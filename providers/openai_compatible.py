@@ -13,13 +13,28 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from providers.answers import Repair, read_answer, read_embeddings, read_logits
-from providers.base import Adjustment, Answer, Body, Failure, Operation, Options, Provider, Refusal, StreamDecoder, Target, WireRequest
-from providers.failures import read_failure
+from providers.answers import AnswerError, Repair, read_answer, read_embeddings, read_logits
+from providers.base import (
+    Adjustment,
+    Answer,
+    Body,
+    Failure,
+    Operation,
+    Options,
+    Provider,
+    Refusal,
+    StreamDecoder,
+    StreamFailure,
+    Target,
+    WireRequest,
+)
+from providers.failures import read_failure, read_inband_failure
 from providers.rules.common import GATEWAY_RULES
-from providers.rules.engine import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
+from providers.rules.request_headers import CALLER_HEADERS, MERGED
+from providers.rules.rule import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.shapes import Choices, StreamUsage
 from providers.rules.values import Drop, OutputCap
+from providers.streams import ChunkNormalizer
 
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
 """Path of each operation below a base URL that ends in the version."""
@@ -65,11 +80,17 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     allows_empty_answers: bool = False
     """Whether an answer without choices is valid."""
     decoder: Callable[[Options], StreamDecoder] | None = None
-    """Returns a decoder for one stream. If None, the upstream's events need no change."""
+    """Returns a decoder for one stream, or None for `ChunkNormalizer` with `chunk_repairs`."""
+    chunk_repairs: tuple[Repair, ...] = ()
+    """Repairs of chunks, in addition to those of every stream."""
+    chunk_words: tuple[bytes, ...] = ()
+    """Bytes of the chunks that `chunk_repairs` may concern."""
+    hides_output: bool = False
+    """Whether reasoning tokens may be in no field of `usage` but `total_tokens`."""
+    reports_cost: bool = False
+    """Whether `usage.cost` of an answer is its price in US dollars."""
     prefill: Mapping[str, Any] | None = None
     """Fields that make the upstream continue a final assistant message, or None if it cannot continue one."""
-    caller_headers: tuple[str, ...] = ()
-    """Request headers (lower case) that the gateway forwards from the caller."""
     source: str = ""
     """Source of the facts."""
 
@@ -93,8 +114,9 @@ class OpenAICompatible(Provider):
         self.needs_credential = wire.needs_credential
         self.options_type = wire.options
         self.operations = frozenset(cast("Mapping[Operation, str]", wire.paths))
-        self.caller_headers = wire.caller_headers
+        self.caller_headers = CALLER_HEADERS.get(type, ())
         self.prefill = wire.prefill
+        self.reports_cost = wire.reports_cost
         self._plans: dict[tuple[str, str], CompiledRules] = {}
 
     def compiled_rules(self, model: str, operation: str = "chat") -> CompiledRules:
@@ -134,10 +156,16 @@ class OpenAICompatible(Provider):
             body.set("model", target.model)
         headers = self.headers(target)
         headers.append(("accept", "text/event-stream" if options.stream else "application/json"))
+        own = body.headers
         for setting, header in self.wire.setting_headers:
-            if target.options.get(setting) is not None and header not in body.headers:
-                headers.append((header, str(target.options[setting])))
-        headers += body.headers.items()
+            value = target.options.get(setting)
+            if value is None:
+                continue
+            if header not in own:
+                headers.append((header, str(value)))
+            elif header in MERGED:
+                own = {**own, header: merged_list(str(value), own[header])}
+        headers += own.items()
         return WireRequest(self.path(target, options.operation), headers, body.encode())
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
@@ -169,16 +197,36 @@ class OpenAICompatible(Provider):
             return read_embeddings(body)
         if options.operation == "logits":
             return read_logits(body)
-        return read_answer(body, self.wire.repairs, may_be_empty=self.wire.allows_empty_answers)
+        try:
+            return read_answer(
+                body, self.wire.repairs, may_be_empty=self.wire.allows_empty_answers, hides_output=self.wire.hides_output
+            )
+        except AnswerError as error:
+            failure = read_inband_failure(error.data, lambda status, data: self.failure(status, {}, data, target))
+            raise StreamFailure(failure) from None
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
-        return None if self.wire.decoder is None else self.wire.decoder(options)
+        wire = self.wire
+        if wire.decoder is not None:
+            return wire.decoder(options)
+        return ChunkNormalizer(
+            wire.chunk_repairs,
+            wire.chunk_words,
+            operation=options.operation,
+            model=target.model,
+            hides_output=wire.hides_output,
+        )
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         return read_failure(status, headers, body, credential=target.credential if target is not None else None)
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
         return self.compiled_rules(model).capabilities()
+
+
+def merged_list(first: str, second: str) -> str:
+    """Return the entries of two comma-separated lists, each once."""
+    return ",".join(dict.fromkeys(entry.strip() for entry in f"{first},{second}".split(",") if entry.strip()))
 
 
 def base_path(base_url: str) -> str:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, SAMPLING
-from providers.rules.engine import Accepts
 from providers.rules.messages import Roles
+from providers.rules.rule import Accepts
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, OneOf, OutputCap, Range
-from providers.streams import ChunkRepairs
 
 OPENROUTER = OpenAICompatible(
     "openrouter",
@@ -21,7 +20,7 @@ OPENROUTER = OpenAICompatible(
         base_url="https://openrouter.ai/api/v1",
         paths={name: PATHS[name] for name in ("chat", "completions")},
         unknown="new",
-        decoder=lambda _: ChunkRepairs((), (b'"error"',)),
+        reports_cost=True,
         source="openrouter.ai/docs",
     ),
     (

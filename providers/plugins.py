@@ -34,11 +34,11 @@ class _Completed(Provider):
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         decoder = self._plugin.decoder(target, options)
-        return decoder if decoder is None or hasattr(decoder, "end") else _CompletedDecoder(decoder)
+        return decoder if decoder is None or StreamDecoder in type(decoder).__mro__ else _CompletedDecoder(decoder)
 
 
 class _CompletedDecoder(StreamDecoder):
-    """A decoder of a plugin, completed by `end`."""
+    """A decoder of a plugin, completed by what `StreamDecoder` has besides `feed`."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder

@@ -11,12 +11,11 @@ from msgspec import Meta
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, SAMPLING
-from providers.rules.engine import Accepts
 from providers.rules.messages import AlternateRoles, DropField, Roles
 from providers.rules.pairs import Discouraged
+from providers.rules.rule import Accepts
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MoveToHeader, OutputCap
-from providers.streams import ChunkRepairs
 
 TIERS = ("slow", "medium", "fast", "ludicrous")
 
@@ -46,7 +45,6 @@ SIATI = OpenAICompatible(
         paths={name: PATHS[name] for name in ("chat",)},
         options=SiatiSettings,
         setting_headers=(("tier", "x-siati-tier"),),
-        decoder=lambda _: ChunkRepairs((), (b'"error"', b'"status_code"')),
         source="SIATI's chat completions page and wiki.siati.ai",
     ),
     (

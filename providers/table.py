@@ -8,7 +8,7 @@ from typing import Any
 
 import providers
 from providers.openai_compatible import OpenAICompatible
-from providers.rules.engine import CANONICAL_PARAMS, ForModels
+from providers.rules.rule import CANONICAL_PARAMS, ForModels
 
 Entry = Mapping[str, Any]
 
@@ -90,7 +90,8 @@ def _operations() -> list[str]:
     operations = sorted({operation for kind in providers.OURS for operation in _provider(kind).wire.paths})
     rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
-    return ["## Upstream APIs", "", *_table(["provider", *operations], rows)]
+    note = "APIs of the providers that Lockgate knows. Callers can use `chat` and `logits`."
+    return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows)]
 
 
 def _matrices() -> Iterator[str]:
@@ -138,6 +139,8 @@ def _section(kind: str) -> Iterator[str]:
     settings = [name for name in getattr(wire.options, "__struct_fields__", ()) if name != "max_fanout"]
     if settings:
         yield f"- settings: {', '.join(f'`{name}`' for name in settings)}"
+    if provider.caller_headers:
+        yield f"- request headers forwarded: {', '.join(f'`{name}`' for name in provider.caller_headers)}"
     own = [f"`{name}`" for name, entry in table.items() if name not in _listed() and entry["support"] == "yes"]
     if own:
         yield f"- further parameters accepted: {', '.join(own)}"

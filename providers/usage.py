@@ -8,31 +8,78 @@ from providers.base import Usage
 
 MAX_TOKENS = 1_000_000_000
 """A larger token count is implausible."""
+MAX_COST_USD = 100_000
+"""A larger cost of one answer is implausible."""
 _NONE: dict[str, Any] = {}
 
 
-def read_usage(raw: Any) -> Usage | None:
-    """Read OpenAI's usage object (and DeepSeek's cache field). Return None if it is missing or implausible."""
-    if type(raw) is not dict:
-        return None
+def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[str, Any]:
+    """Return the usage as it is billed and shown: OpenAI's fields, with all output in `completion_tokens`.
+
+    An object that needs no change, or that is implausible, is returned itself. With `hides_output`, output tokens may be
+    missing from every field but the total.
+    """
     prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))
+    changes: dict[str, Any] = {}
     if completion is None and raw.get("completion_tokens") is None and prompt is not None and total is not None:
         completion = max(0, total - prompt)  # embeddings report no completion tokens
     if prompt is None or completion is None:
+        return raw
+    prompt_details, completion_details = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
+    cached = _cached(raw, prompt_details)
+    if cached and _count(prompt_details.get("cached_tokens")) is None:
+        changes["prompt_tokens_details"] = {**prompt_details, "cached_tokens": cached}
+    reasoning = _count(completion_details.get("reasoning_tokens"))
+    hidden = max(0, (total or 0) - prompt - completion)
+    if reasoning or not hides_output:
+        hidden = min(hidden, reasoning or 0)  # xAI counts reasoning tokens beside the completion
+    if hidden:
+        changes["completion_tokens"] = completion + hidden
+        if not reasoning:
+            changes["completion_tokens_details"] = {**completion_details, "reasoning_tokens": hidden}
+    if total is None and raw.get("total_tokens") is None:
+        changes["total_tokens"] = prompt + completion
+    return {**raw, **changes} if changes else raw
+
+
+def read_usage(raw: Any) -> Usage | None:
+    """Read OpenAI's usage object and its variants. None if it is missing, incomplete or implausible."""
+    if type(raw) is not dict:
+        return None
+    raw = normalize_usage(raw)
+    prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))
+    if completion is None and raw.get("completion_tokens") is None and prompt is not None and total is not None:
+        completion = max(0, total - prompt)
+    if prompt is None or completion is None:
         return None
     prompt_details, completion_details = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
-    cached = _count(prompt_details.get("cached_tokens"))
-    if cached is None:
-        cached = _count(raw.get("prompt_cache_hit_tokens"))
+    cached = _cached(raw, prompt_details)
     reasoning = _count(completion_details.get("reasoning_tokens"))
-    # Some vendors count reasoning tokens separately, and bill them as output.
-    if reasoning and total is not None and total > prompt + completion:
-        completion += min(reasoning, total - prompt - completion)
     written = _count(prompt_details.get("cache_write_tokens"))
-    if not (cached or reasoning or written):
+    cost = _cost(raw.get("cost"))
+    if not (cached or reasoning or written or cost is not None):
         return Usage(prompt, completion)
     cached = min(cached or 0, prompt)
-    return Usage(prompt, completion, cached, min(reasoning or 0, completion), cache_write_tokens=min(written or 0, prompt - cached))
+    return Usage(
+        prompt,
+        completion,
+        cached,
+        min(reasoning or 0, completion),
+        cache_write_tokens=min(written or 0, prompt - cached),
+        reported_cost_usd=cost,
+    )
+
+
+def _cached(raw: dict[str, Any], prompt_details: dict[str, Any]) -> int | None:
+    """Return the cached tokens: OpenAI's field, Moonshot's (`cached_tokens`) or DeepSeek's."""
+    for value in (prompt_details.get("cached_tokens"), raw.get("cached_tokens"), raw.get("prompt_cache_hit_tokens")):
+        if (cached := _count(value)) is not None:
+            return cached
+    return None
+
+
+def _cost(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and 0 <= value <= MAX_COST_USD else None
 
 
 def _count(value: Any) -> int | None:

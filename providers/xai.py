@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, ForModels, Rule
 from providers.rules.messages import DropField, Roles
+from providers.rules.model_tables import NewerThan
 from providers.rules.pairs import Requires
+from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
-from providers.streams import ChunkRepairs
-from providers.usage import read_usage
 
 _EFFORTS = ("none", "low", "medium", "high", "xhigh")
 _NEAREST = {"minimal": "low", "max": "xhigh"}
@@ -23,18 +20,7 @@ _REASONING: tuple[Rule, ...] = (
     Drop("presence_penalty", why=_WHY),
 )
 _NO_EFFORT = Drop("reasoning_effort", why="this model rejects it")
-
-
-def add_reasoning_tokens(answer: dict[str, Any]) -> bool:
-    """Add reasoning tokens to the completion tokens, if the total shows that they are counted separately."""
-    usage: Any = answer.get("usage")
-    counts = read_usage(usage)
-    if counts is None or not counts.reasoning_tokens:
-        return False
-    if usage.get("total_tokens") != counts.prompt_tokens + counts.completion_tokens + counts.reasoning_tokens:
-        return False
-    usage["completion_tokens"] = counts.completion_tokens + counts.reasoning_tokens
-    return True
+_NEWEST: tuple[Rule, ...] = (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))
 
 
 XAI = OpenAICompatible(
@@ -43,8 +29,6 @@ XAI = OpenAICompatible(
         label="xAI",
         base_url="https://api.x.ai/v1",
         paths={name: PATHS[name] for name in ("chat",)},
-        repairs=(add_reasoning_tokens,),
-        decoder=lambda _: ChunkRepairs((add_reasoning_tokens,), (b'"reasoning_tokens"', b'"error"')),
         source="xai-sdk 1.21.0",
     ),
     (
@@ -71,9 +55,11 @@ XAI = OpenAICompatible(
         Drop("store", why="the native API calls it store_messages"),
         Drop("web_search_options", why="the native API takes search_parameters"),
         ForModels(("grok-4-fast-non-reasoning", "grok-4-1-fast-non-reasoning"), (_NO_EFFORT,)),
-        ForModels(("grok-4.5", "grok-4.6"), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-4.20", "grok-4-20"), (*_REASONING, _NO_EFFORT)),
+        NewerThan(("grok-",), _NEWEST, (4, 6), "grok-4.6"),
+        ForModels(("grok-4.5", "grok-4.6"), _NEWEST),
         ForModels(("grok-4.3",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST))),
-        ForModels(("grok-3-mini",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-3-mini",), _NEWEST),
         ForModels(("grok-3", "grok-2"), (_NO_EFFORT,)),
         ForModels(("grok-4", "grok-code"), (*_REASONING, _NO_EFFORT)),
     ),

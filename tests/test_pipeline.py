@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from gateway.config.load import parse
-from gateway.dialects import CHAT
+from gateway.dialects.table import CHAT
 from gateway.pipeline import Pipeline
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.shared import Shared

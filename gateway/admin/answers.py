@@ -47,7 +47,7 @@ def answer_internal_error(gateway: Gateway) -> Callable[[Request, Exception], Aw
         id = next_id()
         gateway.log.write(internal_error(id, error))
         gateway.metrics.count("lockgate_internal_errors")
-        return _error_response(GatewayError("The gateway failed to handle this request. Its log contains the request id."), id)
+        return _error_response(GatewayError("Internal error: the gateway's log has the details under this request id."), id)
 
     return handle
 

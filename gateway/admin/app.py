@@ -1,6 +1,6 @@
 """The admin listener's route table and authentication. It listens on loopback by default, elsewhere only with an admin key.
 
-Each endpoint has a module of its own. This module checks the admin key, or without one that no web page is calling, except
+Each group of endpoints has a module of its own. This module checks the admin key, or without one that no web page is calling, except
 for /healthz and /readyz.
 """
 

@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.call import Attempt, Call
 from gateway.limits.enforce import Limits
 from gateway.store.limit import Reservation
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from providers.local.admission import Lease
-    from providers.local.engine import Engine
+    from providers.local.supervisor import Engine
     from providers.local.worker_engine import WorkerEngine
 
 MAX_ENGINE_WAIT_S = 10.0
@@ -81,7 +81,7 @@ class Admission:
 
     @property
     def on_begin(self) -> Callable[[], None] | None:
-        """The callback for the begin of a stream. A probe that has begun shows that the target has recovered."""
+        """The callback for the beginning of a stream. A probe whose stream begins shows that the target has recovered."""
         return self.succeeded if self._is_probe else None
 
     def succeeded(self, first_byte_at: float | None = None) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.accounting import prompt_tokens
 from gateway.call import Attempt, Call
 from gateway.targets.backend import Backend
-from gateway.usage import prompt_tokens
 from providers.base import Usage
 
 ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled", "timeout"})
@@ -14,7 +14,7 @@ ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled
 def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) -> None:
     """Bill an attempt for the usage that its upstream reported.
 
-    If it reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt where the
+    If it reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt if the
     provider does so.
     """
     attempt.usage = None

@@ -1,9 +1,9 @@
 """Sends one call to its candidates in order until one answers.
 
     run              healthy candidates first, then, if none answered, one that is in cooldown
-    _try             one candidate: send, decide what follows (retry_policy), obey
-    _send            one request to one target: adapted, admitted, exchanged; the target's health learns the outcome
-    _continue        a stream that broke after its first content goes on at another candidate (continuation)
+    _try             one candidate: send, decide what follows (retry_policy), act on the decision
+    _send            one request to one target: adapted, admitted, exchanged; the target's health records the outcome
+    _continue        a stream that broke after its first content is continued at another candidate (continuation)
 
 Until the head of the response has been sent to the caller, any other candidate may still answer.
 """
@@ -15,12 +15,12 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.attempts import billing, continuation
-from gateway.attempts.adapt import adapt, cap_to_time_left, forward_header
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
+from gateway.attempts.prepare import RequestAdapter, attempt_deadlines, timeout_of_target
 from gateway.attempts.progress import Progress, final_error, in_cooldown, upstream_failure
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
@@ -57,6 +57,7 @@ class Failover:
     ) -> None:
         """If `limits` is None, no limits are configured. `draw` returns a number from 0 to 1, for jitter."""
         self.fit = Fit()
+        self.requests = RequestAdapter(self.fit, limits)
         self._metrics = metrics
         self._limits = limits
         self._target_limits = limits if limits is not None and limits.has_target_limits else None
@@ -270,18 +271,14 @@ class Failover:
         self, progress: Progress, candidate: Candidate, target: Target, left: float
     ) -> tuple[UpstreamExchange, Body]:
         """Adapt the call to the target and begin an attempt. Raise Refusal if the target cannot honour the call."""
-        call, backend, cap = progress.call, candidate.backend, None
-        if self._limits is not None and (call.strict_limits or self._target_limits is not None):
-            cap = self._limits.reserved_output_cap(call, target)
-        request = await adapt(self.fit, call, candidate, target, left, cap)
+        call, backend = progress.call, candidate.backend
+        request = await self.requests.prepare(call, candidate, target, left)
         body = request.adapted.body
-        for name in target.kind.caller_headers:
-            forward_header(progress.caller, name, body)
         attempt = progress.attempt = Attempt(target, backend.price, request.adjustments, request.context)
         call.attempts.append(attempt)
         if call.trace is not None:
             call.trace.begin(attempt)
-        deadlines = cap_to_time_left(candidate.deadlines, left)
+        deadlines = attempt_deadlines(candidate, call, left)
         exchange = UpstreamExchange(call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics)
         attempt.sent_at = exchange.sent_at if call.answered_by is None else call.answered_by.sent_at
         return exchange, body
@@ -315,7 +312,7 @@ class Failover:
             if backend.engine is not None and failure.kind in ENGINE_CRASH_FAILURES:
                 failure = backend.engine.failure()
         except StreamFailure as error:
-            failure = redact(error.failure, target)
+            failure = timeout_of_target(redact(error.failure, target), call, target, exchange.elapsed_ms() / 1000)
             ended = failure.kind
         else:
             admission.succeeded(call.first_byte_at)

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway import catalog
 from gateway.config.model import ContextConfig
-from gateway.tokens import truncation as context
+from gateway.tokens import truncation
 from gateway.tokens.counter import SHARED_COUNTER, TokenCounter, Tokenizer, tokenizer_for
 from gateway.tokens.truncation import ContextReport, Group, Policy, PromptBudget, WindowLimits
 from gateway.upstream.transport import Deadlines, UpstreamError
@@ -33,8 +33,7 @@ TEMPLATE_TOKENS = 256
 """Tokens that a chat template may add, for the check whether a prompt fits by its bytes alone."""
 NO_SETTINGS = ContextConfig()
 MAX_COUNT_ANSWER_BYTES = 1 << 20
-MAX_INLINE_MESSAGES = 2_000
-"""Maximum number of messages for a choice without a thread: it takes under 5 ms (measured)."""
+MAX_INLINE_MESSAGES = 2_000  # above this, a thread prepares the choice; below, it takes under 5 ms (measured)
 
 
 class FitRequest(msgspec.Struct, frozen=True):
@@ -58,7 +57,7 @@ class Fitted(msgspec.Struct, frozen=True):
 
 
 class EngineCountError(Exception):
-    """The engine cannot count now. The attempt will report the reason."""
+    """The engine cannot count tokens now. The attempt itself will fail and report the reason."""
 
 
 class Fit:
@@ -66,6 +65,7 @@ class Fit:
 
     def __init__(self, counter: TokenCounter = SHARED_COUNTER) -> None:
         self._counter = counter
+        self.engines_run = True  # False in a dry run without engines: tokens are estimated
         self._native: dict[str, tuple[str, str]] = {}
 
     async def preload(self, tokenizers: Iterable[Tokenizer]) -> None:
@@ -106,7 +106,7 @@ class Fit:
         return await _fit(body, asked, counting, cap, strict)
 
     async def _counting(self, body: Body, place: Backend, tokenizer: Tokenizer, deadlines: Deadlines) -> Counting:
-        if place.engine is not None:
+        if place.engine is not None and self.engines_run:
             return await engine_counting(body, place, deadlines)
         counted = await self._counter.count(body, tokenizer)
 
@@ -143,7 +143,7 @@ def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Counting(msgspec.Struct, frozen=True):
-    """How the prompt is counted: as it is (`before`), and after groups are evicted in some order (`after`)."""
+    """The prompt's tokens without eviction (`before`), and a count after groups are evicted in some order (`after`)."""
 
     after: Callable[[Sequence[Group]], Step]
     before: int
@@ -163,7 +163,7 @@ async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> C
     async def total(leaving: Sequence[Group], count: int) -> int:
         twin, options = body.copy(), Options()
         if count:
-            twin.set("messages", _without(messages, context.evicted_messages(leaving, count)))
+            twin.set("messages", _without(messages, truncation.evicted_messages(leaving, count)))
         target.kind.adapt(twin, target, options)
         request = target.kind.encode(twin, target, options)
         request.path += "/input_tokens"
@@ -184,14 +184,14 @@ async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> C
 
 async def _fit(body: Body, asked: FitRequest, counting: Counting, cap: int | None, strict: bool) -> Fitted:
     limits, before = asked.limits, counting.before
-    if limits.overflow == "error" and context.overflows(limits, cap, sure := int(before / counting.factor)):
+    if limits.overflow == "error" and truncation.overflows(limits, cap, sure := int(before / counting.factor)):
         raise _too_long(limits, sure, cap)
     if limits.prompt is not None and not limits.evicts and before > limits.prompt:
         raise _too_long(limits, before, None)
     made = list(asked.adjustments)
     evicted: tuple[int, ...] = ()
     after = before
-    wanted = context.prompt_budget(limits, cap)
+    wanted = truncation.prompt_budget(limits, cap)
     if wanted is not None and before > wanted.threshold:
         messages = body.get("messages")
         evicted, after = await _evict(messages, limits.policy, wanted, counting)
@@ -215,11 +215,11 @@ async def _evict(messages: list[Any], policy: Policy, wanted: PromptBudget, coun
     """Return the indexes of the evicted messages, and the prompt's tokens without them."""
 
     def prepare() -> tuple[list[Group], Step]:
-        leaving = context.eviction_order(context.evictable_groups(messages), policy)
+        leaving = truncation.eviction_order(truncation.evictable_groups(messages), policy)
         return leaving, counting.after(leaving)
 
     leaving, total = prepare() if len(messages) <= MAX_INLINE_MESSAGES else await asyncio.to_thread(prepare)
-    steps = context.fewest_groups(len(leaving), wanted)
+    steps = truncation.fewest_groups(len(leaving), wanted)
     counts = {0: counting.before}
     try:
         asked = next(steps)
@@ -228,7 +228,7 @@ async def _evict(messages: list[Any], policy: Policy, wanted: PromptBudget, coun
             asked = steps.send(counts[asked])
     except StopIteration as found:
         count: int = len(leaving) if found.value is None else found.value
-    return context.evicted_messages(leaving, count), counts[count]
+    return truncation.evicted_messages(leaving, count), counts[count]
 
 
 def _overflow(body: Body, said: ContextConfig, native: bool, made: list[Adjustment]) -> Any:
@@ -269,7 +269,7 @@ def _prompt_limit(body: Body, said: ContextConfig, native: bool, made: list[Adju
 
 
 def _sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
-    """Return window, prompt limit and output limit: from the YAML, else the engine, else the catalog."""
+    """Return window, prompt limit and output limit: from the configuration, else the engine, else the catalog."""
     target = place.target
     entry = None if place.engine is not None else catalog.find(target.kind.type, target.model, target.provider)
     window = said.window or (place.engine.options.context if place.engine is not None else entry.context if entry else None)
@@ -301,7 +301,7 @@ def _lower(body: Body, limits: WindowLimits, prompt: int, strict: bool) -> list[
     made = []
     for name in OUTPUT_CAP_PARAMS:
         value = body.get(name)
-        bound = context.lowered_cap(limits, value, prompt)
+        bound = truncation.lowered_cap(limits, value, prompt)
         if bound is None:
             continue
         why = f"the answer is limited to {bound} tokens: the window has {limits.window} tokens, the prompt {prompt}"
@@ -321,7 +321,7 @@ def _surely_fits(body: Body, limits: WindowLimits, cap: int | None) -> bool:
         return False
     others = ("tools", "functions", "response_format", "system_prompt")
     size = len(source) + TEMPLATE_TOKENS + sum(len(body.raw(name) or b"") for name in others)
-    if limits.overflow is not None and context.overflows(limits, max(cap or 1, context.MIN_OUTPUT_TOKENS), size):
+    if limits.overflow is not None and truncation.overflows(limits, max(cap or 1, truncation.MIN_OUTPUT_TOKENS), size):
         return False
     return limits.prompt is None or size <= limits.prompt
 

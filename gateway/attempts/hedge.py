@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.attempts.admission import NotAdmittedError
 from gateway.attempts.progress import Progress
 from gateway.call import in_ms
@@ -128,7 +128,7 @@ class HedgedCaller(Caller):
         self.disconnected = False
 
     def claim(self) -> None:
-        """Claim the caller; HedgeLostError if the other attempt has done so."""
+        """Claim the caller. Raise HedgeLostError if the other attempt has done so."""
         self._claim()
 
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
@@ -147,7 +147,7 @@ class HedgedCaller(Caller):
 
 
 class HedgedAttempt:
-    """One of the two attempts, with a progress of its own and the task that makes it."""
+    """One of the two attempts, with its own progress and task."""
 
     __slots__ = ("candidate", "progress", "task")
 
@@ -162,14 +162,14 @@ class HedgedAttempt:
 
     @property
     def failure(self) -> Failure | None:
-        """The failure it ended with; None while it runs, or if it was not sent."""
+        """The failure with which the attempt ended; None while it runs, or if it was not sent."""
         if not self.task.done() or self.task.cancelled() or self.task.exception() is not None:
             return None
         return self.task.result()
 
     @property
     def has_ended(self) -> bool:
-        """Whether its task is done."""
+        """Whether the attempt's task is done."""
         return self.task.done()
 
 
@@ -229,7 +229,7 @@ class HedgeRace:
         loser.task.cancel()
 
     def _put_last(self, last: HedgedAttempt) -> None:
-        """Move the attempt of the other before that of `last` in the call's attempts."""
+        """Move the other attempt before `last` in the call's attempts."""
         attempts, last_attempt = self._progress.call.attempts, last.progress.attempt
         for other in self.attempts:
             attempt = other.progress.attempt
@@ -252,7 +252,7 @@ class HedgeRace:
         return await first.task, first.candidate
 
     def _is_settled(self) -> bool:
-        """Whether the first attempt ended in a way that no other candidate changes. Raise an unexpected error of the second."""
+        """Whether the first attempt ended so that no other candidate can answer. Raise an unexpected error of the second."""
         first, *others = self.attempts
         if first.has_ended and not self._may_go_on(first):
             return True

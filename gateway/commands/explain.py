@@ -10,7 +10,7 @@ from gateway.commands.options import config_option
 from gateway.commands.output import print_json, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
 
 @click.command(short_help="Show the upstream requests that a request would cause.")
@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 @config_option
 @click.option("--strict", is_flag=True, help="Plan as if the caller had sent x-gateway-strict: true.")
 @click.option("--table", "as_table", is_flag=True, help="Print a text table instead of JSON.")
-def explain(file: str, config_path: str | None, strict: bool, as_table: bool) -> None:
+@click.option("--header", "-H", multiple=True, metavar="NAME:VALUE", help="A request header of the caller. Repeatable.")
+def explain(file: str, config_path: str | None, strict: bool, as_table: bool, header: tuple[str, ...]) -> None:
     """Show the plan for the request body in FILE (- is stdin) as JSON, without calling any upstream.
 
     \b
     lockgate explain request.json
     lockgate explain --strict --table request.json
+    lockgate explain --header 'anthropic-beta: context-1m-2025-08-07' request.json
     """
     from gateway.explain.table import table
 
-    headers = {"x-gateway-strict": "true"} if strict else {}
+    headers = [_header(line) for line in header] + ([(b"x-gateway-strict", b"true")] if strict else [])
     plan = explain_file(config_path, read_file(file), headers)
     if as_table:
         click.echo(table(plan))
@@ -37,8 +39,18 @@ def explain(file: str, config_path: str | None, strict: bool, as_table: bool) ->
         click.get_current_context().exit(1)
 
 
-def explain_file(config_path: str | None, source: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+def _header(line: str) -> tuple[bytes, bytes]:
+    """Return name and value of a header. Raise BadParameter if it has no colon."""
+    name, colon, value = line.partition(":")
+    if not colon or not name.strip():
+        raise click.BadParameter(f"expected NAME:VALUE, got {line!r}", param_hint="--header")
+    return name.strip().lower().encode(), value.strip().encode()
+
+
+def explain_file(config_path: str | None, source: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
     """Return the plan according to a configuration file, or the error response that a caller would get."""
+    import asyncio
+
     import msgspec
 
     from gateway.commands.dry_run import dry_run_generation
@@ -47,8 +59,9 @@ def explain_file(config_path: str | None, source: bytes, headers: Mapping[str, s
 
     generation = dry_run_generation(config_path)
     try:
-        fit = generation.pipeline.failover.fit
-        return explain_request(generation.router, generation.config, fit, source, headers)
+        generation.pipeline.failover.fit.engines_run = False
+        trace = generation.pipeline.begin_trace(headers)
+        return asyncio.run(explain_request(generation.dry_run(), source, headers, trace=trace))
     except GatewayError as error:
         decoded: dict[str, Any] = msgspec.json.decode(error.as_body())
         return {"status": error.status, **decoded}

@@ -35,6 +35,14 @@ _GUESSABLE = (
     "sk-123456", "sk-test", "sk-master", "sk-admin", "sk-", "lg-", "lg-test", "lockgate", "gateway", "Bearer", "EMPTY", "x", "foo", "\n",
 )  # fmt: skip
 _GUESSABLE_DIGESTS = {hashlib.sha256(word.encode()).hexdigest(): word for word in _GUESSABLE}
+HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}"
+UNFORWARDABLE = frozenset({
+    "accept", "accept-encoding", "api-key", "authorization", "connection", "cookie", "cookie2", "expect", "forwarded", "host",
+    "keep-alive", "ocp-apim-subscription-key", "origin", "proxy-authorization", "referer", "set-cookie", "te", "trailer",
+    "transfer-encoding", "upgrade", "user-agent", "via", "x-amz-security-token", "x-api-key", "x-auth-token", "x-goog-api-key",
+})  # fmt: skip
+"""Headers that no setting forwards: those of the connection and the gateway's own, and credentials of callers."""
+UNFORWARDABLE_PREFIXES = ("content-", "proxy-", "x-forwarded-", "x-gateway-")
 OPERATION_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses")
 
 
@@ -200,6 +208,16 @@ def read_origin(text: str) -> str:
     return text.lower()
 
 
+def read_header_name(text: str) -> str:
+    """Read the name of a request header that may be forwarded, in lower case. Credentials may not."""
+    name = text.lower()
+    if not re.fullmatch(HEADER_NAME, text):
+        raise ValueError("expected the name of a header, for example x-tenant")
+    if name in UNFORWARDABLE or name.startswith(UNFORWARDABLE_PREFIXES):
+        raise ValueError("this header cannot be forwarded: it belongs to the connection, to the body or to the gateway, or is a credential")
+    return name
+
+
 def read_network(text: str) -> str:
     """Read an IP address or network such as 10.0.0.0/8."""
     try:
@@ -260,6 +278,7 @@ FORMATS: dict[str, Format] = {
     "host": Format(read_host, _text(rf"{_NAME}|[0-9A-Fa-f:.]+", "gateway.internal")),
     "origin": Format(read_origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Format(read_network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
+    "header_name": Format(read_header_name, _text(HEADER_NAME, "x-tenant")),
     "key_hash": Format(
         read_key_hash,
         _text(r"sha256:[0-9a-fA-F]{64}|file:\S+", "sha256:" + "0" * 64),

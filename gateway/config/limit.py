@@ -69,7 +69,7 @@ def read_spend(text: str) -> Rate:
     if unit != "USD":
         raise ValueError(f"{expected}: the unit must be USD")
     if period is None:
-        raise ValueError(f"{expected}: the period is missing, day or month (UTC)")
+        raise ValueError(f"{expected}: the period is missing: add /day or /month (UTC)")
     _check_window(period, PERIODS, expected)
     dollars, _, fraction = number.lstrip("-").partition(".")
     amount = int(dollars) * 10**9 + int(fraction.ljust(9, "0") or 0)

@@ -58,12 +58,22 @@ class CooldownConfig(Struct, frozen=True):
     ] = 30.0
     max: Annotated[
         Duration,
-        Meta(description="Maximum length of a cooldown, even if the upstream asks for more.", examples=["10m"]),
+        Meta(
+            description="Maximum length of a cooldown, even if the upstream asks for more. A used-up quota has `quota_max`.",
+            examples=["10m"],
+        ),
     ] = 300.0
+    quota_max: Annotated[
+        Duration,
+        Meta(
+            description="Maximum length of a cooldown after a used-up quota, if the upstream says when the quota is reset.",
+            examples=["2h"],
+        ),
+    ] = 86_400.0
 
 
 class ProbeConfig(Struct, frozen=True):
-    """Active health checks of a provider. A response below 500 ends the cooldowns of its targets."""
+    """Active health checks of a provider. A response below 500 ends cooldowns that failures caused."""
 
     path: Annotated[
         str, Meta(pattern="^/", description="Path to request with GET, appended to `base_url`.", examples=["/models"])
@@ -135,6 +145,14 @@ class ProviderConfig(Struct, frozen=True):
         dict[str, Header],
         Meta(description="Additional request headers.", examples=[{"OpenAI-Organization": "org-123"}]),
     ] = {}
+    forward_headers: Annotated[
+        tuple[Annotated[str, Meta(extra={"form": "header_name"})], ...],
+        Meta(
+            description="Request headers of callers to forward, in addition to those that the provider defines and to "
+            "`traceparent`, `tracestate` and `baggage`.",
+            examples=[["x-tenant"]],
+        ),
+    ] = ()
     connect: Annotated[Duration, Meta(description="Maximum time to connect.", examples=["5s"])] = 2.0
     tls: Annotated[Duration, Meta(description="Maximum time for the TLS handshake.", examples=["5s"])] = 3.0
     first_byte_timeout: Annotated[

@@ -97,11 +97,11 @@ class Reader:
             self.reject(node, path, f"expected a mapping, got {describe_node(node)}")
             return None
         for key, place, line in node.repeated:
-            self.problems.add(place, join(path, key), f"duplicate key, first in line {line}: remove one of them")
+            self.problems.add(place, join(path, key), f"duplicate key, already set on line {line}: remove one of them")
         return node
 
     def struct(self, node: Node, kind: mi.StructType, path: str, name: str = "", short: str | None = None) -> Any:
-        """Read a struct from a mapping, or from a scalar that sets the field `short`."""
+        """Read a struct from a mapping, or from a scalar that sets the field named by `short`."""
         if short is not None and isinstance(node, Scalar) and not node.null:
             field = next(each for each in kind.fields if each.name == short)
             value = self.read(node, field.type, path)
@@ -175,7 +175,9 @@ class Reader:
         return values if isinstance(kind, mi.ListType) else tuple(values)
 
     def _leaf(self, node: Node, kind: mi.Type, path: str) -> Any:
-        """Read text, a number, a boolean or one of several words."""
+        """Read text, a number, a boolean, one of several words, or any value if `kind` allows it."""
+        if isinstance(kind, mi.AnyType) and not isinstance(node, Scalar):
+            return self._any(node, kind, path)
         if not isinstance(node, Scalar) or (node.null and not isinstance(kind, mi.AnyType)):
             return self.reject(node, path, f"expected {describe_type(kind)}, got {describe_node(node)}")
         text = self.text(node, path)
@@ -185,6 +187,15 @@ class Reader:
             return read_scalar(text, node, kind)
         except ValueError as error:
             return self.reject(node, path, str(error))
+
+    def _any(self, node: Node, kind: mi.Type, path: str) -> Any:
+        """Read a mapping or a list with values of any type."""
+        if isinstance(node, MappingNode):
+            values: Any = {key: self._leaf(entry.value, kind, join(path, key)) for key, entry in node.entries.items()}
+            return BAD if any(value is BAD for value in values.values()) else values
+        items = node.items if isinstance(node, Sequence) else (node,)
+        values = [self._leaf(item, kind, f"{path}[{index}]") for index, item in enumerate(items)]
+        return BAD if any(value is BAD for value in values) else values
 
     def _form(self, node: Node, form: str, kind: mi.Type, path: str) -> Any:
         if form == "secrets":

@@ -64,6 +64,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Printable ASCII without line breaks. `${NAME}` keeps a secret out of the YAML file.",
         ("${TOKEN}",),
     ),
+    "header_name": ("header name", "The name of a request header. Credentials cannot be forwarded.", ("x-tenant",)),
     "key_hash": ("key hash", "`sha256:` and 64 hexadecimal digits, or `file:PATH` of a file that contains it.", ()),
     "expires": (
         "date or time",

@@ -116,7 +116,7 @@ class RouteReader:
 
     def _split(self, node: Mapping, path: str, mentions: list[Mention]) -> Split | None:
         for key, place, line in node.repeated:
-            self._problems.add(place, join(path, key), f"duplicate key, first in line {line}")
+            self._problems.add(place, join(path, key), f"duplicate key, already set on line {line}")
         choices: list[tuple[Ref, float]] = []
         for key, entry in node.entries.items():
             ref = self._ref(key, Scalar(entry.place, key, plain=True, null=False), join(path, key), mentions)

@@ -57,7 +57,16 @@ def read_scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
         return _number(text, kind, got)
     if isinstance(kind, mi.StrType):
         return _checked_text(text, kind, got)
-    return text
+    return _plain_value(text) if bare and isinstance(kind, mi.AnyType) else text
+
+
+def _plain_value(text: str) -> Any:
+    """Return a number, true, false or null as such, and any other text unchanged."""
+    try:
+        value = msgspec.json.decode(text.lower() if text.lower() in ("true", "false", "null") else text)
+    except msgspec.DecodeError:
+        return text
+    return text if type(value) in (dict, list, str) else value
 
 
 def _near(text: str, kind: mi.LiteralType) -> str:

@@ -1,4 +1,4 @@
-"""The `x-gateway-*` request headers. An unknown value is an error.
+"""The `x-gateway-*` request headers. An unknown name or value is an error.
 
 x-gateway-strict               boolean: reject what a target cannot honour instead of adjusting it
 x-gateway-require-parameters   boolean: skip targets that would drop a parameter
@@ -7,11 +7,12 @@ x-gateway-receipt              `body`: also put the receipt into the response bo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
 import msgspec
 
-from gateway.errors import refuse
+from gateway.errors import BadRequest, refuse
 
 PREFIX = b"x-gateway-"
 _BOOLEANS = {
@@ -25,6 +26,8 @@ _BOOLEANS = {
     b"no": False,
 }
 _RECEIPTS = {b"body": True, b"header": False}
+_NAMES = ("x-gateway-strict", "x-gateway-require-parameters", "x-gateway-receipt")
+MAX_SHOWN_BYTES = 64
 
 
 class GatewayHeaders(msgspec.Struct):
@@ -35,8 +38,11 @@ class GatewayHeaders(msgspec.Struct):
     receipt_in_body: bool = False
 
 
-def read_gateway_headers(headers: Iterable[tuple[bytes, bytes]]) -> GatewayHeaders:
-    """Read the `x-gateway-*` headers of a request. Raise BadRequest for an unknown value."""
+def read_gateway_headers(headers: Iterable[tuple[bytes, bytes]], configured: Collection[bytes] = ()) -> GatewayHeaders:
+    """Read the `x-gateway-*` headers of a request. Raise BadRequest for an unknown name or value.
+
+    `configured` are names that the configuration uses, such as a `session_header`.
+    """
     settings = GatewayHeaders()
     for name, value in headers:
         if name == b"x-gateway-strict":
@@ -45,7 +51,19 @@ def read_gateway_headers(headers: Iterable[tuple[bytes, bytes]]) -> GatewayHeade
             settings.receipt_in_body = _read(name, value, _RECEIPTS, "'body' or 'header'")
         elif name == b"x-gateway-require-parameters":
             settings.require_parameters = read_flag(name, value)
+        elif name.startswith(PREFIX) and name not in configured:
+            raise _unknown(name)
     return settings
+
+
+def _unknown(name: bytes) -> BadRequest:
+    """Return the error for a header with the gateway's prefix that has no meaning. It suggests the nearest name."""
+    param = name[:MAX_SHOWN_BYTES].decode("latin-1")
+    prefix = PREFIX.decode()
+    own = {known.removeprefix(prefix): known for known in _NAMES}
+    near = get_close_matches(param.removeprefix(prefix).replace("_", "-"), own, n=1)
+    hint = f"Did you mean '{own[near[0]]}'?" if near else f"Known headers: {', '.join(_NAMES)}."
+    return BadRequest(f"Unknown header '{param}'. {hint}", param=param, code="unknown_parameter")
 
 
 def read_flag(name: bytes, value: bytes) -> bool:
@@ -56,6 +74,6 @@ def read_flag(name: bytes, value: bytes) -> bool:
 def _read(name: bytes, value: bytes, known: dict[bytes, bool], accepted: str) -> bool:
     setting = known.get(value.strip().lower())
     if setting is None:
-        shown, param = value[:64].decode("latin-1"), name.decode("latin-1")
+        shown, param = value[:MAX_SHOWN_BYTES].decode("latin-1"), name.decode("latin-1")
         raise refuse(param, f"Header '{param}' must be {accepted}, not {shown!r}.")
     return setting

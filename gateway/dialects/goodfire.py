@@ -30,7 +30,7 @@ class GoodfireChat:
     operation: Operation = "chat"
     paths = (f"{GOODFIRE_PREFIX}/chat/completions",)
     has_messages = True
-    can_continue = False  # the numbers of its chunks could not go on at another target
+    can_continue = False  # another target could not continue the numbers of the chunks
 
     def response(self, answer: bytes) -> bytes:
         """Add the fields that Goodfire's client requires."""

@@ -1,84 +1,75 @@
-"""The plan for one request: its route, and for each target the exact upstream request or why there is none."""
+"""The plan for one request: its route, and for each target the exact upstream request or why there is none.
+
+The code that serves a call makes the requests: reading, fitting, adapting and encoding. Only the sending is left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM, Fit, FitRequest
+from gateway.attempts.prepare import AdaptedRequest, RequestAdapter
+from gateway.attempts.read_request import read_parameters, read_request
+from gateway.call import Attempt, Call, CallTrace
 from gateway.config.types import Config
-from gateway.dialects.gateway_headers import read_flag
-from gateway.dialects.parameters import check_parameters, read_model
-from gateway.emulate.adapt import adapt_body
 from gateway.errors import Forbidden, unreadable
-from gateway.http.json_body import parse_body
 from gateway.keys.virtual_key import VirtualKey, may_use
+from gateway.response.deliver import upstream_bodies
+from gateway.response.trace_context import add_trace_headers
 from gateway.routing.router import Router
-from providers.base import Body, Refusal
-from providers.rules.shapes import fan_out
+from providers.base import Refusal, Target, WireRequest
 
 if TYPE_CHECKING:
+    from gateway.dialects.request_headers import KnownHeaders
     from gateway.targets.candidate import Candidate
 
 MASKED_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 
 
-def explain(
-    router: Router,
-    config: Config,
-    fit: Fit,
+class DryRun(msgspec.Struct, frozen=True):
+    """The parts of a generation that plan a call."""
+
+    router: Router
+    config: Config
+    requests: RequestAdapter
+    known: KnownHeaders
+
+
+async def explain(
+    run: DryRun,
     source: bytes,
-    headers: Mapping[str, str],
+    headers: Sequence[tuple[bytes, bytes]],
     key: VirtualKey | None = None,
+    trace: CallTrace | None = None,
 ) -> dict[str, Any]:
     """Return route and upstream requests for a chat body. Raise the GatewayError that a caller would get."""
+    call = Call("chat", "/v1/chat/completions", key=key, trace=trace)
     try:
-        return _explain(router, config, fit, parse_body(source), headers, key)
+        read_request(call, headers, source, run.known, strict=run.config.strict)
+        model = run.router.find(call.model)
+        call.route = model.name
+        if not may_use(key, call.model):
+            message = f"The key '{key.name if key else ''}' may not use the model '{model.name}'."
+            raise Forbidden(message, param="model")
+        read_parameters(call)
+        run.requests.note_strict_limits(call)
+        targets = [await _plan_for(run.requests, call, candidate) for candidate in run.router.all_candidates(model)]
     except msgspec.DecodeError as error:
         raise unreadable(error) from None
+    return {"model": call.model, "route": model.name, "strict": call.strict, "targets": targets}
 
 
-def _explain(
-    router: Router, config: Config, fit: Fit, body: Body, headers: Mapping[str, str], key: VirtualKey | None
-) -> dict[str, Any]:
-    name = read_model(body)
-    model = router.find(name)
-    if not may_use(key, name):
-        raise Forbidden(f"The key '{key.name if key else ''}' may not use the model '{model.name}'.", param="model")
-    check_parameters(body)
-    header = headers.get("x-gateway-strict", "false").encode("latin-1", "replace")
-    strict = read_flag(b"x-gateway-strict", header) or config.strict or (key is not None and key.strict)
-    return {
-        "model": name,
-        "route": model.name,
-        "strict": strict,
-        "targets": [_plan_for(fit, candidate, body.copy(), strict) for candidate in router.all_candidates(model)],
-    }
-
-
-def _context_plan(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> FitRequest | None:
-    """Return how the gateway would handle the context window, without counting tokens. None: no handling."""
-    context = candidate.settings.context
-    if context is None and OVERFLOW_PARAM not in body and PROMPT_LIMIT_PARAM not in body:
-        return None
-    return fit.asked(body, candidate.backend, context, strict=strict)
-
-
-def _plan_for(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> dict[str, Any]:
+async def _plan_for(adapter: RequestAdapter, call: Call, candidate: Candidate) -> dict[str, Any]:
     target = candidate.backend.target
-    strict = strict or bool(candidate.settings.strict)
     plan: dict[str, Any] = {"target": target.name, "type": target.kind.type}
     try:
-        context = _context_plan(fit, candidate, body, strict)
-        if context is not None:
-            plan["context"] = context.limits
-        adapted = adapt_body(body, target, "chat", strict=strict, stream=body.get("stream") is True)
-        plan["adjustments"] = [*(context.adjustments if context else ()), *adapted.adjustments]
-        calls = next((one.from_ for one in plan["adjustments"] if one.action == "fan_out"), 1)
-        bodies = fan_out(adapted.body, calls) if calls > 1 else [adapted.body]
-        requests = [target.kind.encode(each, target, adapted.options) for each in bodies]
+        limits = adapter.context_limits(call, candidate)
+        if limits is not None:
+            plan["context"] = msgspec.structs.asdict(limits)
+        request = await adapter.prepare(call, candidate, target, float("inf"))
+        requests = _requests(call, target, request)
     except Refusal as refusal:
         error = {
             "message": refusal.message,
@@ -87,11 +78,14 @@ def _plan_for(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> dict[
             "code": refusal.code,
         }
         return {**plan, "error": error}
+    if request.context is not None:
+        plan["context"] |= msgspec.structs.asdict(request.context)
+    plan["adjustments"] = request.adjustments
     masked = MASKED_HEADERS | {name for name, _ in target.headers}  # configured headers may hold secrets
     origin = candidate.backend.origin
     address = f"unix:{target.provider}" if origin.socket else f"{origin.scheme}://{origin.host}:{origin.port}"
     first = requests[0]
-    contents = [msgspec.Raw(request.body) for request in requests]
+    contents = [msgspec.Raw(one.body) for one in requests]
     plan["request"] = {
         "method": first.method,
         "url": address.removesuffix(":443" if origin.scheme == "https" else ":80") + first.path,
@@ -99,3 +93,17 @@ def _plan_for(fit: Fit, candidate: Candidate, body: Body, strict: bool) -> dict[
         **({"body": contents[0]} if len(contents) == 1 else {"bodies": contents}),
     }
     return plan
+
+
+def _requests(call: Call, target: Target, request: AdaptedRequest) -> list[WireRequest]:
+    """Return the requests as the exchange encodes them; of chained requests the first."""
+    options = request.adapted.options
+    attempt = Attempt(target, adjustments=request.adjustments)
+    if call.trace is not None:
+        call.trace.begin(attempt)
+    requests = []
+    for body in upstream_bodies(request.adapted.body, attempt.upstream_calls):
+        chain = target.kind.chained(body, options)
+        requests.append(target.kind.encode(body if chain is None else next(chain), target, options))
+        add_trace_headers(call, target, requests[-1])
+    return requests

@@ -1,4 +1,1 @@
-"""Usage and cost by day, key, team, model and target: counters, their journal on disk, their copy in Redis, and queries.
-
-Imported by gateway.pipeline, gateway.admin, gateway.runtime and gateway.commands.
-"""
+"""Usage and cost by day, key, team, model and target: counters, their journal on disk, their copy in Redis, and queries."""

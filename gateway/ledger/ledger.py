@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.ledger.counters import KEPT_DAYS, UsageCounters, UsageCounts, UsageRow
 from gateway.ledger.journal import Journal
 from gateway.ledger.records import CallProgress
@@ -130,7 +130,7 @@ class Ledger:
 
     def _progress_of(self, call: Call, attempt: Attempt, ended: float) -> CallProgress:
         usage = accounting.received(call, attempt)
-        cost = attempt.price.usage_cost(usage) if attempt.price is not None else 0
+        cost = accounting.cost_of(attempt, usage) or 0
         row = _row(call, self._day_of(call, ended), attempt.target.name)
         reservation = call.reservation
         reserved = [] if reservation is None else zip(reservation.limits, reservation.slots, strict=True)

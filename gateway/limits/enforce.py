@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.catalog.prices import TokenPrice, price_of
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config

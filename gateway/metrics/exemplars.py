@@ -9,10 +9,10 @@ import time
 from bisect import bisect_left
 from typing import NamedTuple
 
-from gateway.metrics.table import SOURCES
+from gateway.metrics.declarations import SOURCES
 
 FAMILY = "exemplars"
-"""The family of the cells."""
+"""The family name of the cells that hold exemplars."""
 SOURCE = "duration"
 """The histogram source whose buckets have exemplars."""
 CELLS_EACH = 4

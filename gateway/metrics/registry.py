@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from gateway.metrics.cells import Cells
+from gateway.metrics.declarations import COUNTERS, MAX_SERIES, MICRO, Labels
 from gateway.metrics.names import Names
 from gateway.metrics.series import Read, Series, bounded
 from gateway.metrics.snapshot import Snapshot, merge
-from gateway.metrics.table import COUNTERS, MAX_SERIES, MICRO, Labels
 
 
 class Metrics:
-    """The metrics of one process. All names of counters and gauges are those of gateway.metrics.table."""
+    """The metrics of one process. gateway.metrics.declarations has the names of the counters and gauges."""
 
     def __init__(
         self,

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.metrics import exemplars
 from gateway.metrics.cells import Cells
-from gateway.metrics.snapshot import ABSENT, Snapshot
-from gateway.metrics.table import (
+from gateway.metrics.declarations import (
     COUNTERS,
     GAUGES,
     HISTOGRAMS,
@@ -25,6 +24,7 @@ from gateway.metrics.table import (
     SOURCES,
     Labels,
 )
+from gateway.metrics.snapshot import ABSENT, Snapshot
 
 Read = Callable[[], Mapping[Labels, float]]
 _LABEL_COUNTS: dict[str, int] = {
@@ -158,9 +158,9 @@ class Series:
 
 
 def bounded(snapshot: Snapshot, max_series: int) -> Snapshot:
-    """Reduce a merged snapshot to `max_series`.
+    """Reduce a merged snapshot to `max_series` lines.
 
-    It can have more, because each process may have used up the limit with other names.
+    A merged snapshot can exceed the limit, because each process may have reached it with different names.
     """
     series = Series(max_series=max_series)
     series.add(snapshot)

@@ -1,4 +1,4 @@
-"""Snapshots: the series of a process at one moment, and merging those of several processes."""
+"""Takes, filters and merges snapshots. A snapshot is the series of a process at one moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.metrics import exemplars
 from gateway.metrics.cells import read_rows
-from gateway.metrics.table import COUNTERS, GAUGES, MICRO, NONE, OTHER, SOURCES, Labels
+from gateway.metrics.declarations import COUNTERS, GAUGES, MICRO, NONE, OTHER, SOURCES, Labels
 
 Snapshot = dict[str, dict[Labels, list[int]]]
 """Cells by family and label values."""
@@ -27,7 +27,7 @@ def read_file(path: Path) -> Snapshot:
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Merge snapshots: counts are added, gauges follow the rule of the table."""
+    """Merge snapshots: counts are added, and each gauge is merged by its rule in GAUGES."""
     total: Snapshot = {}
     for snapshot in snapshots:
         for name, rows in snapshot.items():

@@ -12,7 +12,7 @@ from gateway.upstream.transport import Response
 from providers.base import Body
 from providers.rules.shapes import fan_out
 
-__all__ = ["UpstreamExchange", "deliver"]
+__all__ = ["UpstreamExchange", "deliver", "upstream_bodies"]
 
 
 async def deliver(exchange: UpstreamExchange, body: Body) -> None:
@@ -21,7 +21,7 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
     if exchange.logits_request is not None:
         await logits_response.send_logits(exchange, body, exchange.logits_request)
     elif upstream_calls > 1:
-        bodies = fan_out(body, upstream_calls)
+        bodies = upstream_bodies(body, upstream_calls)
         await (merged_response.merge_streams if call.stream else merged_response.merge_json)(exchange, bodies)
     elif (requests := exchange.target.kind.chained(body, exchange.options)) is not None:
         fetch = partial(json_response.fetch_answer, exchange)
@@ -36,6 +36,11 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
         await stream_response.send_stream(exchange, stream)
     else:
         await _send_answer(exchange, *await json_response.fetch_answer(exchange, body))
+
+
+def upstream_bodies(body: Body, upstream_calls: int) -> list[Body]:
+    """Return the bodies of the requests that an adapted body turns into."""
+    return fan_out(body, upstream_calls) if upstream_calls > 1 else [body]
 
 
 async def _send_answer(exchange: UpstreamExchange, answer: ReadAnswer, response: Response) -> None:

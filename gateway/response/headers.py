@@ -7,7 +7,7 @@ import time
 
 from gateway.call import Attempt, Call
 from gateway.errors import GatewayError, Headers
-from gateway.response.receipt import adjusted_header as adjusted_header
+from gateway.response.receipt import adjusted_header
 from gateway.upstream.transport import Response
 
 _LINKED = re.compile(rb"[\x21-\x7e]{1,128}\Z")

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import structs
 
-from gateway import usage as accounting
+from gateway import accounting
 from gateway.emulate import json_mode
 from gateway.emulate.fan_out import last_with_all_usage, sum_usages
 from gateway.emulate.stops import cut_answer

@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
-
-import msgspec
 
 from gateway.streams.chunks import UNREADABLE_ERRORS
 from gateway.streams.relay import Relay
 from gateway.upstream.transport import Response, UpstreamError
 from providers.aggregate import Aggregate
 from providers.base import Answer, Failure, Options, StreamFailure, Target
+from providers.failures import has_error, read_inband_failure
 from providers.usage import read_usage
 
 __all__ = ["read_usage"]
 
 NOT_AN_ANSWER = Failure("bad_body", "the answer is not a chat completion")
-
-
-class _ErrorBody(msgspec.Struct):
-    error: Any = None
-    code: Any = None
-    status_code: Any = None
-    type: Any = None
-
-
-_decode_error = msgspec.json.Decoder(_ErrorBody).decode
-
-_STATUS_OF = {
-    "overloaded_error": 529,
-    "server_is_overloaded": 503,
-    "service_unavailable": 503,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "invalid_request_error": 400,
-    "BadRequestError": 400,
-    "authentication_error": 401,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "insufficient_quota": 429,
-}
-"""The HTTP status for error types and codes of OpenAI, Anthropic and vLLM that are sent without one."""
-
-
 
 
 def is_event_stream(response: Response) -> bool:
@@ -87,39 +58,12 @@ async def read_unstreamed(response: Response, target: Target, limit: int) -> Fai
 
 def _disguised(target: Target, body: bytes) -> Failure | None:
     """Return the failure in a body with status 200, if there is one."""
-    try:
-        found = _decode_error(body)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return inband_failure(target, body) if found.error else None
+    return inband_failure(target, body) if has_error(body) else None
 
 
 def inband_failure(target: Target, data: bytes) -> Failure:
-    """Return the failure of an error object without an HTTP status: its own, that of its type, else 500."""
-    status = 500
-    try:
-        found = _decode_error(data)
-        inner = found.error if isinstance(found.error, dict) else {}
-        named = (
-            found.status_code,
-            inner.get("status_code"),
-            inner.get("code"),
-            inner.get("status"),
-            found.code,
-            inner.get("type"),
-            found.type,
-        )
-        status = next((known for word in named if (known := _status(word))), 500)
-    except (msgspec.DecodeError, RecursionError):
-        pass
-    failure = target.kind.failure(status, {}, data, target)
-    return failure if failure.kind != "server_error" else msgspec.structs.replace(failure, kind="inband_error")
-
-
-def _status(word: Any) -> int | None:
-    if isinstance(word, str):
-        return int(word) if word.isdigit() and 400 <= int(word) < 600 else _STATUS_OF.get(word)
-    return word if isinstance(word, int) and not isinstance(word, bool) and 400 <= word < 600 else None
+    """Return the failure of an error object without an HTTP status of its own."""
+    return read_inband_failure(data, lambda status, body: target.kind.failure(status, {}, body, target))
 
 
 def collecting_relay(target: Target, options: Options) -> Relay:

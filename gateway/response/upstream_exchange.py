@@ -11,6 +11,7 @@ from gateway.emulate.json_mode import JsonStream
 from gateway.http.caller import Caller
 from gateway.metrics import Metrics
 from gateway.response import upstream_answer
+from gateway.response.trace_context import add_trace_headers
 from gateway.targets.backend import Backend
 from gateway.upstream.transport import Deadlines, Response
 from providers.base import Body, StreamFailure, WireRequest
@@ -56,10 +57,7 @@ class UpstreamExchange:
     @property
     def upstream_calls(self) -> int:
         """The number of upstream requests that the adjustments turn this call into."""
-        for adjustment in self.attempt.adjustments:
-            if adjustment.action == "fan_out":
-                return int(adjustment.from_)
-        return 1
+        return self.attempt.upstream_calls
 
     def elapsed_ms(self) -> float:
         """Return the time since the request was ready to be sent."""
@@ -89,6 +87,6 @@ class UpstreamExchange:
     def transmit(self, request: WireRequest) -> Awaitable[Response]:
         """Pass one request to the transport. Return the head of any response."""
         self.metrics.count("lockgate_upstream_requests", (self.metrics.target_label(self.target),))
-        if self.call.trace is not None:
-            self.call.trace.mark(request)
+        if self.call.headers is not None or self.call.trace is not None:
+            add_trace_headers(self.call, self.target, request)
         return self.backend.transport.send(self.backend.origin, request, self.deadlines)

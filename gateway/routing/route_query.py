@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.dialects.forwarded_headers import forward_headers
 from gateway.emulate.adapt import adapt_body
 from gateway.errors import BadRequest, from_refusal, unreadable
 from gateway.tokens.estimate import estimate_prompt, output_cap
@@ -74,7 +75,7 @@ class RouteQuery:
         return b"".join(opening)
 
     def cost(self, target: Target, price: TokenPrice | None) -> float:
-        """Return the maximum cost of the call at a target in nano-dollars: prompt and output cap. Infinite if the price is unknown."""
+        """Return the maximum cost of prompt and output at a target in nano-dollars, or infinity if the price is unknown."""
         body = self._call.body
         if price is None or body is None:
             return float("inf")
@@ -98,11 +99,13 @@ class RouteQuery:
         return from_refusal(next(refusal for refusal in refusals if refusal is not None))
 
     def _refusal(self, target: Target) -> Refusal | None:
-        """Adapt a copy of the request in strict mode, where losing a parameter is an error. Return that error, or None."""
+        """Adapt a copy of the request in strict mode, where losing a parameter or a header is an error. Return that error, or None."""
         body = self._call.body
         assert body is not None
         try:
-            adapt_body(body.copy(), target, self._call.operation, strict=True, stream=self._call.stream)
+            adapted = adapt_body(body.copy(), target, self._call.operation, strict=True, stream=self._call.stream)
+            if (headers := self._call.headers) is not None and headers.vendor:
+                forward_headers(headers, target, adapted.body, strict=True)
         except Refusal as refusal:
             return refusal
         except (msgspec.DecodeError, RecursionError) as error:

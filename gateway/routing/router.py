@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from copy import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -76,7 +76,7 @@ class Router:
         self._options: dict[tuple[int, tuple[str, ...]], list[SplitOption]] = {}
 
     def assuming_live(self, is_live: Callable[[str], bool]) -> Router:
-        """Return a router with the same routes that treats exactly these targets as live."""
+        """Return a router with the same routes that treats a target as live if `is_live` returns True for its name."""
         router = copy(self)
         router._is_live = is_live
         return router
@@ -219,7 +219,9 @@ class Router:
             return balance.of_two(options, self._draw, lambda option: attempts_in_flight(option) / option.weight)
         if policy == "latency":
             return balance.of_two(options, self._draw, lambda option: expected_wait(option, stream=query.stream))
-        return balance.cheapest(options, self._draw, lambda option: self.expected_cost(option, query))
+        if policy == "cost":
+            return balance.cheapest(options, self._draw, lambda option: self.expected_cost(option, query))
+        assert_never(policy)
 
     def expected_cost(self, option: SplitOption, query: RouteQuery) -> float:
         """Return the maximum cost of the call in nano-dollars at the candidates that the option tries first."""

@@ -18,6 +18,8 @@ from gateway.config.key import KeyConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.route import refs
 from gateway.config.types import Config
+from gateway.dialects.request_headers import KnownHeaders, known_headers
+from gateway.explain.request import DryRun
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
 from gateway.limits.enforce import Limits
@@ -69,6 +71,10 @@ class Generation:
         self.limits = Limits(config, shared.limiter_for(config), shared.metrics) if has_limits(config) else None
         self.pipeline = _new_pipeline(self, shared)
 
+    def dry_run(self) -> DryRun:
+        """Return the parts that plan a call."""
+        return DryRun(self.router, self.config, self.pipeline.failover.requests, self.pipeline.known_headers)
+
     def set_runtime_keys(self, entries: Iterable[KeyConfig]) -> None:
         """Replace the keys that were created at run time."""
         self.keys.set_runtime_keys(virtual_keys(entries, self.config.teams), complete=self._runtime_keys.is_loaded)
@@ -94,6 +100,7 @@ class Generation:
             socket=engine.socket if engine else None,
             options=provider.options,
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
+            forward_headers=frozenset(provider.forward_headers),
         )
         deadlines = Deadlines(
             provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout
@@ -168,7 +175,15 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         budget=shared.retry_budget,
         hedges=shared.hedges,
         tracer=shared.tracer,
+        known=_known_headers(config),
     )
+
+
+def _known_headers(config: Config) -> KnownHeaders:
+    """Return the request headers that mean something: those of providers, and those that the configuration names."""
+    forwarded = [name for provider in config.providers.values() for name in provider.forward_headers]
+    forwarded += [name for provider in config.providers.values() for name in providers.get(provider.type).caller_headers]
+    return known_headers(forwarded, [model.session_header for model in config.models.values() if model.session_header])
 
 
 def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:

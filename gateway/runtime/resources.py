@@ -14,7 +14,7 @@ from gateway.upstream.resolver import Resolver, ThreadResolver, is_allowed_addre
 from gateway.upstream.transport import Transport
 
 if TYPE_CHECKING:
-    from providers.local.engine import Engine
+    from providers.local.supervisor import Engine
     from providers.local.worker_engine import WorkerEngine
 
     AnyEngine = Engine | WorkerEngine
@@ -68,8 +68,8 @@ class Resources:
 
     def engine_for(self, provider: ProviderConfig) -> AnyEngine:
         """Return the engine of a local provider. A running engine with the same options is used again."""
-        from providers.local.engine import Engine
         from providers.local.options import LocalOptions
+        from providers.local.supervisor import Engine
         from providers.local.worker_engine import WorkerEngine
 
         options = LocalOptions(**provider.options)
@@ -112,7 +112,7 @@ class Resources:
 
 async def check_engines(engines: list[AnyEngine]) -> None:
     """Wait until the engines have loaded. Raise LocalModelError if one cannot load its model."""
-    from providers.local.engine import Engine
+    from providers.local.supervisor import Engine
 
     for engine in engines:
         if isinstance(engine, Engine):

@@ -12,7 +12,8 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from gateway.dialects import DIALECTS, PREFIXES, Dialect, call_paths
+from gateway.dialects.dialect import Dialect
+from gateway.dialects.table import DIALECTS, PREFIXES, call_paths
 from gateway.http.caller import Send
 from gateway.http.json_body import Receive
 from gateway.runtime.gateway import Gateway

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
-from collections.abc import Callable
-from types import FrameType
 from typing import Literal
 
 from gateway.admin.health import Readiness
@@ -54,29 +51,6 @@ class Shutdown:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.forced.wait()
-
-
-def handle_signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -> Callable[[], None]:
-    """Call `on_stop` on SIGTERM and SIGINT, `on_reload` on SIGHUP. Return a function that ignores these signals from then on.
-
-    Call that function last: a signal in the final moment must not make a clean exit look like a kill.
-    """
-    # Not loop.add_signal_handler: removing such a handler restores the default action for a moment, and a signal in that
-    # moment kills the process. signal.signal replaces a handler at once.
-    loop = asyncio.get_running_loop()
-    callbacks = {signal.SIGTERM: on_stop, signal.SIGINT: on_stop, signal.SIGHUP: on_reload}
-
-    def schedule(number: int, frame: FrameType | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(callbacks[signal.Signals(number)])
-
-    def ignore() -> None:
-        for number in callbacks:
-            signal.signal(number, signal.SIG_IGN)
-
-    for number in callbacks:
-        signal.signal(number, schedule)
-    return ignore
 
 
 async def stop_admin_when_forced(shutdown: Shutdown, admin: Server) -> None:

@@ -52,7 +52,7 @@ class Endpoints:
         return _json(describe_model(generation, name))
 
     async def tcp_warming(self, request: Request) -> Response:
-        """GET /v1/tcp_warming: Cerebras' client calls it when it is created, to open a connection."""
+        """GET /v1/tcp_warming: answer the request with which a new client object of Cerebras opens its connection."""
         return _json({"status": "ok"})
 
     async def explain(self, request: Request) -> Response:
@@ -61,11 +61,11 @@ class Endpoints:
         limit = generation.config.max_body
         check_body_headers(request.scope["headers"], limit)
         source = await read_body_in_time(request.receive, limit, generation.config.callers.body)
-        fit = generation.pipeline.failover.fit
-        return _json(explain(generation.router, generation.config, fit, source, request.headers, key))
+        run, headers = generation.dry_run(), request.scope["headers"]
+        return _json(await explain(run, source, headers, key, generation.pipeline.begin_trace(headers)))
 
     async def post_only(self, request: Request) -> Response:
-        """Reject another method on a path of the pipeline."""
+        """Reject methods other than POST on the paths that the pipeline serves."""
         self._authenticate(request)
         raise _post_only_error(request)
 
@@ -82,7 +82,7 @@ class Endpoints:
         id = next_id()
         self._gateway.log.write(internal_error(id, error))
         self._gateway.metrics.count("lockgate_internal_errors")
-        return _error(GatewayError("The gateway failed to handle this request. Its log contains the request id."), id)
+        return _error(GatewayError("Internal error: the gateway's log has the details under this request id."), id)
 
     def handlers(self) -> dict[Any, Any]:
         """Return the exception handlers."""
@@ -137,7 +137,7 @@ def _http_error(request: Request, error: HTTPException) -> Response:
     headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
     return _error(
         GatewayError(
-            f"{request.method} is not allowed on {path}.",
+            f"{request.method} is not allowed on {path}. The allow header lists the methods to use.",
             status=error.status_code,
             code=code,
             type="invalid_request_error",

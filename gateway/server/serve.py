@@ -20,10 +20,11 @@ from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 from gateway.runtime.resources import LOAD_TIMEOUT_S
 from gateway.server.callers_listener import certificate_follower, make_callers_server
-from gateway.server.drain import Shutdown, handle_signals, serve_until_signalled, stop_admin_when_forced
+from gateway.server.drain import Shutdown, serve_until_signalled, stop_admin_when_forced
 from gateway.server.gc_tuning import freeze_startup_objects
 from gateway.server.loop_watchdog import LoopWatchdog
-from gateway.server.startup import announce, download_bundled_model, report, request_reload
+from gateway.server.signals import handle_signals, request_reload
+from gateway.server.startup import announce, download_bundled_model, report
 from gateway.telemetry.call_log import CallLog
 from providers.local.worker_engine import WorkerEngine
 
@@ -92,7 +93,7 @@ async def _freeze_after_reload(loaded: LoadedConfig, number: int) -> None:
 async def stop_on_unusable_model(gateway: Gateway, on_stop: Callable[[], None]) -> bool:
     """Stop the process if a configured model file is unusable. Return whether the model is unusable.
 
-    This runs only at the start: a file that becomes unusable later leaves the gateway and its other providers running.
+    This runs only at the start: a file that becomes unusable later does not stop the gateway and its other providers.
     """
     engines = [engine for engine in gateway.generation.engines.values() if engine.options.model]
     for engine in engines:

@@ -1,17 +1,12 @@
-"""Start-up messages, the download of the bundled model, and the reload trigger."""
+"""Start-up messages and the download of the bundled model."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import sys
 
 from gateway.config.load import Config
 from gateway.http.listener import url_of
-from gateway.runtime.reload import Outcome, Reloader
-
-_reloads: set[asyncio.Task[Outcome]] = set()
-"""Keeps the tasks alive: the event loop holds only weak references to them."""
 
 
 def report(line: str) -> None:
@@ -26,13 +21,6 @@ def download_bundled_model(config: Config) -> None:
         from providers.local import weights
 
         weights.prepare(report)
-
-
-def request_reload(reloader: Reloader) -> None:
-    """Reread the configuration file: on SIGHUP, or when an upstream refused a credential that may have been replaced."""
-    task = asyncio.get_running_loop().create_task(reloader.reload())
-    _reloads.add(task)
-    task.add_done_callback(_reloads.discard)
 
 
 def announce(config: Config, listener: socket.socket, admin_listener: socket.socket) -> None:

@@ -28,8 +28,9 @@ from gateway.metrics.cells import remove
 from gateway.metrics.snapshot import Snapshot, after_end, merge, read_file
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
-from gateway.server.drain import FLUSH_TIMEOUT_S, Shutdown, handle_signals, stop_admin_when_forced
-from gateway.server.startup import announce, download_bundled_model, report, request_reload
+from gateway.server.drain import FLUSH_TIMEOUT_S, Shutdown, stop_admin_when_forced
+from gateway.server.signals import handle_signals, request_reload
+from gateway.server.startup import announce, download_bundled_model, report
 from gateway.server.worker_control import TARGETS_SUFFIX, LoadRequest, WorkerOrder, request_load
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
@@ -120,7 +121,7 @@ class _Supervisor:
         """Wait for the workers to exit, and kill those that exceed their time."""
         config = self._gateway.config
         await self._shutdown.wait(config.grace)
-        self._listener.close()  # as the workers close theirs now, so that new connections are refused instead of queued
+        self._listener.close()  # the workers close theirs now too, so that new connections are refused instead of queued
         forced = asyncio.create_task(self._shutdown.forced.wait())
         ended = asyncio.create_task(_gather(workers))
         await asyncio.wait([forced, ended], timeout=config.drain + 2 * FLUSH_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)

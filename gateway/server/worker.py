@@ -20,9 +20,10 @@ from gateway.metrics.cells import Cells
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import applicable
 from gateway.server.callers_listener import make_callers_server, reload_certificate
-from gateway.server.drain import Shutdown, handle_signals, serve_until_signalled
+from gateway.server.drain import Shutdown, serve_until_signalled
 from gateway.server.gc_tuning import freeze_startup_objects
 from gateway.server.loop_watchdog import LoopWatchdog
+from gateway.server.signals import handle_signals
 from gateway.server.startup import report
 from gateway.server.worker_control import TARGETS_SUFFIX, LoadReply, LoadRequest, WorkerOrder, listen
 from gateway.targets import status as target_views
@@ -89,7 +90,7 @@ async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadRep
 
 
 async def _publish_state(gateway: Gateway, path: Path) -> None:
-    """Write gauges and target states for the supervisor. Counters need no copy: they live in the shared file."""
+    """Write gauges and target states for the supervisor. Counters need no copy, because they are in the shared file."""
     while True:
         gateway.metrics.refresh()
         target_views.write_views(path, gateway.target_views())
@@ -103,7 +104,7 @@ def _request_reload(supervisor: int) -> None:
 
 
 async def _stop_without(supervisor: int) -> None:
-    """Stop this worker when its supervisor was killed, which is visible as a new parent process."""
+    """Stop this worker when its parent process changes, because then its supervisor was killed."""
     while os.getppid() == supervisor:  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)

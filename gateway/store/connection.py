@@ -164,7 +164,7 @@ class RedisConnection:
                 self._count_error(_error_kind(error) if isinstance(error, hiredis.ReplyError) else "connect")
                 if self._connection is not None:
                     self._connection.abort()
-                self._on_change(str(error)[:200] or f"no answer within {CONNECT_TIMEOUT_S:g} s of connecting")
+                self._on_change(str(error)[:200] or f"no usable connection within {CONNECT_TIMEOUT_S:g} s")
             else:
                 since = loop.time()
                 self.up = True

@@ -8,7 +8,7 @@ which its replacement takes over.
 
 from __future__ import annotations
 
-from gateway.store.lua import SHARED
+from gateway.store.script_functions import SHARED
 
 OVERDUE_AFTER_S = 1.5
 """Time since its last heartbeat after which an instance is missing: it died, or it applies its shares because of a network partition."""

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import hashlib
 
-from gateway.store.lua import SHARED
 from gateway.store.member_scripts import HEARTBEAT, HELD_BACK, LEAVE, MEMBERS
+from gateway.store.script_functions import SHARED
 
 ADMIT = (
     MEMBERS

@@ -24,6 +24,10 @@ class ChunkFilter(ABC):
         chunks = self._inner.end() if self._inner is not None else ()
         return [kept for chunk in chunks for kept in self._pass(chunk)]
 
+    def passes(self, events: bytes) -> bool:
+        """Return False: every chunk is filtered."""
+        return False
+
     @abstractmethod
     def _pass(self, data: bytes) -> Sequence[bytes]:
         """Return the bytes to send for one chunk, or for [DONE]."""

@@ -5,10 +5,13 @@ typed decode checks each event (it must be JSON and not an error) and reads fini
 bytes, less than three substring searches. Unused values are not decoded, and a piece that needs no change is returned
 as the bytes that arrived.
 
-Rules for every stream: - nothing is released before the first content, so that another target can still answer; -
-success is a finish reason for every choice and exactly one [DONE]; an end without a finish reason is a failure; - once
-any content was sent, the events that arrived before a failure are sent before it, even if they were read together with
-it; - usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
+Rules for every stream:
+
+- Nothing is released before the first content, so that another target can still answer.
+- A stream succeeds if every choice has a finish reason. Its caller gets exactly one [DONE].
+- Once any content was sent, the events that arrived before a failure are sent before it, even if they were read
+  together with it.
+- Usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ class Relay:
     """The state machine of one relayed stream."""
 
     __slots__ = (
-        "_choices", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_read_usage",
+        "_choices", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_passes",
+        "_read_usage",
         "_sent", "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
     )  # fmt: skip
 
@@ -67,6 +71,7 @@ class Relay:
         `choices` is the number of choices requested.
         """
         self._decoder = decoder
+        self._passes = None if decoder is None else decoder.passes
         self._usage_asked = usage_asked
         self._read_usage = read_usage
         self._fail = fail
@@ -112,7 +117,7 @@ class Relay:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice that began (without [DONE]: every requested choice) has a finish reason."""
+        """Whether every choice has a finish reason: after [DONE] every choice that began, before it every requested choice."""
         said_all = self.done and self._failure is None
         return len(self._finished) > self._highest and (said_all or len(self._finished) >= self._choices)
 
@@ -141,7 +146,7 @@ class Relay:
 
         Events that need a closer check are put back for the next round.
         """
-        if self._decoder is None and self._parser.plain:
+        if self._parser.plain:
             if self.started and self._take_plain(whole):
                 return whole
             at = last_three_start(whole) if self.started else first_two_end(whole)
@@ -159,7 +164,7 @@ class Relay:
 
     def _take_plain(self, whole: bytes) -> bool:
         """Read ordinary chunks in one decode. Return False, and record nothing, if they cannot be passed on as they are."""
-        if whole[:6] != b"data: " or not is_text(whole):
+        if whole[:6] != b"data: " or not is_text(whole) or (self._passes is not None and not self._passes(whole)):
             return False
         try:
             chunks = read_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))
@@ -220,7 +225,7 @@ class Relay:
         unchanged = plain
         for name, data in events:
             if not plain and b"\n" in data:
-                # A JSON string has no raw newline: this one stood between two data lines of the event.
+                # A JSON string has no raw newline, so this one separated two data lines of the event.
                 data = data.replace(b"\n", b"")
             if data == b"[DONE]":
                 self.done = True
@@ -331,7 +336,7 @@ class Relay:
 
 
 def _usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:
-    """Return a chunk that shows a usage: no choices, and a total."""
+    """Return a chunk that contains a usage with its total, and no choices."""
     if "total_tokens" not in raw:
         body.set("usage", {**raw, "total_tokens": usage.prompt_tokens + usage.completion_tokens})
     if body.raw("choices") != b"[]":

@@ -23,11 +23,11 @@ class Model(msgspec.Struct, frozen=True, eq=False):
 
 
 class Candidate(msgspec.Struct, frozen=True, eq=False):
-    """A backend that a call may be sent to, with the settings that apply on the way there."""
+    """A backend that a call may be sent to, with the merged settings of the models that lead to it."""
 
     backend: Backend
     deadlines: Deadlines
-    """The settings' timeouts, completed by the provider's."""
+    """The timeouts in the settings; for those that are not set, the provider's timeouts."""
     settings: ModelSettings
     hedge_model: str = ""
     """The model that `settings.hedge` comes from. Its hedged attempts share one budget."""

@@ -1,4 +1,4 @@
-"""A cooldown: why a target or one of its credentials is skipped, and until when."""
+"""A cooldown: why a target or one of its credentials is skipped, until when, and its default length by reason."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from providers.base import Failure, Target
 State = Literal["live", "cooling", "probing"]
 STATES: tuple[State, ...] = ("live", "cooling", "probing")
 Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth"]
+RATE_LIMIT_COOLDOWN_S = 1.0
+"""Cooldown after a 429 without Retry-After. It doubles with each further 429 in a row, up to the configured time."""
+QUOTA_COOLDOWN_S = 300.0
+"""Cooldown after a response that says that the provider account has no credit."""
+AUTH_COOLDOWN_S = 600.0
+"""Cooldown after a credential was refused. A reload ends it."""
 MAX_FINGERPRINTS = 10_000
 """Maximum number of cached credential fingerprints."""
 
@@ -22,7 +28,7 @@ SLOW_FAILURE_S = 1.0
 
 
 def is_slow_failure(failure: Failure, seconds: float) -> bool:
-    """Return whether a failure made its call wait, so that more calls would wait as well."""
+    """Return whether a failure made its call wait long, so that further calls would wait as well."""
     return failure.kind in SLOW_FAILURES or seconds > SLOW_FAILURE_S
 
 

@@ -17,22 +17,25 @@ from collections.abc import Callable, Sequence
 from gateway.config.provider import CooldownConfig, ProviderConfig
 from gateway.errors import FAILURES
 from gateway.targets.bulkhead import Bulkhead
-from gateway.targets.cooldown import Cooldown, Reason, State, fingerprint, is_slow_failure
+from gateway.targets.cooldown import (
+    AUTH_COOLDOWN_S,
+    QUOTA_COOLDOWN_S,
+    RATE_LIMIT_COOLDOWN_S,
+    Cooldown,
+    Reason,
+    State,
+    fingerprint,
+    is_slow_failure,
+)
 from gateway.targets.failure_rate import FailureRate
 from providers.base import Failure, Target
 
-RATE_LIMIT_COOLDOWN_S = 1.0
-"""Cooldown after a 429 without Retry-After. It doubles with each further 429 in a row, up to the configured time."""
-QUOTA_COOLDOWN_S = 300.0
-"""Cooldown after a response that says that the provider account has no credit."""
-AUTH_COOLDOWN_S = 600.0
-"""Cooldown after a credential was refused. A reload ends it."""
 PROBE_INTERVAL_S = 1.0
 """Minimum time between probes of a target that fails slowly."""
 _DEFAULTS = CooldownConfig()
 
 CooldownPublisher = Callable[[str, str | None, float, Reason], None]
-"""Called with the name of a target, the fingerprint of its credential (None: the target), the seconds (0: ended) and the reason."""
+"""Called with a target's name, its credential's fingerprint (None: the whole target), the seconds (0: ended) and the reason."""
 
 
 class TargetHealth:
@@ -97,7 +100,7 @@ class TargetHealth:
 
     @property
     def is_available(self) -> bool:
-        """Whether a call may be sent to the target, because it is live or as its probe."""
+        """Whether a call may be sent to the target: the target is live, or the call is its next probe."""
         if not self.ejected and not self.cooldown.until:  # the usual case
             return True
         return self._clock() >= self.cooldown.until and not (self.ejected and self.probe_in_flight)
@@ -124,7 +127,7 @@ class TargetHealth:
         return self.bulkhead.waiting if self.bulkhead is not None else 0
 
     def pick_credential(self, targets: Sequence[Target]) -> Target:
-        """Return the target with the next credential that is not cooling, or with the one that recovers first."""
+        """Return the target with the next credential that is not in cooldown; if all are, with the one that recovers first."""
         if len(targets) == 1:
             if self._targets:
                 self._targets = ()  # this generation has a single credential
@@ -157,7 +160,10 @@ class TargetHealth:
             self.probe_in_flight = False
 
     def record_success(self, target: Target, began: float, seconds: float | None = None) -> None:
-        """Record an answer, or an error that the caller caused. It ends cooldowns that started before the attempt `began`."""
+        """Record an answer, or an error that the caller caused.
+
+        End the cooldowns that started before `began`, the start of the attempt.
+        """
         self.failures = 0
         self.failure_rate.count(began, 0)
         if seconds is not None:
@@ -188,7 +194,7 @@ class TargetHealth:
             self._recovered_at = now
 
     def record_probe(self, failure: Failure | None) -> None:
-        """Record the result of an active probe. A success ends a cooldown after failures; a failure counts as one."""
+        """Record the result of an active probe. A success ends a cooldown after failures; a failure counts as a failed attempt."""
         if failure is not None:
             self.last_failure = failure.kind
             self._count_failure(failure, probe=True, took=0.0)
@@ -211,8 +217,8 @@ class TargetHealth:
             default = min(RATE_LIMIT_COOLDOWN_S * 2.0 ** min(self.rate_limits - 1, 20), self.settings.time)
             return self._cool_credential(target, max(default, failure.retry_after or 0.0), self.settings.max, "rate_limit")
         if blame == "quota":
-            seconds, longest = max(QUOTA_COOLDOWN_S, failure.retry_after or 0.0), max(QUOTA_COOLDOWN_S, self.settings.max)
-            return self._cool_credential(target, seconds, longest, "quota")
+            seconds = failure.retry_after or QUOTA_COOLDOWN_S
+            return self._cool_credential(target, seconds, self.settings.quota_max, "quota")
         if blame == "auth" and failure.status != 403:  # a 403 may concern only this request
             return self._cool_credential(target, AUTH_COOLDOWN_S, AUTH_COOLDOWN_S, "auth")
         return self._count_failure(failure, probe, took)
@@ -249,7 +255,7 @@ class TargetHealth:
         return reason
 
     def _cool_credential(self, target: Target, seconds: float, longest: float, reason: Reason) -> Reason | None:
-        """Cool down one of several credentials. If it is the last one, cool down the target until the first recovers."""
+        """Cool down a credential. If all credentials are now in cooldown, cool down the target until the first one recovers."""
         seconds = min(seconds, longest)
         if len(self._targets) < 2:
             return self._cool(seconds, reason)

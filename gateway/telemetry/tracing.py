@@ -1,6 +1,6 @@
 """OpenTelemetry traces: one span for each call and one for each attempt, with the attributes of the GenAI conventions.
 
-W3C `traceparent` is read from callers and sent to upstreams. The exporter sends spans in batches over OTLP/HTTP from
+W3C `traceparent` and `tracestate` are read from callers and sent to upstreams. The exporter sends spans in batches over OTLP/HTTP from
 its own thread, so an unavailable collector does not delay calls; the queue is bounded. Spans contain prompts and
 answers only with `capture_content`. OpenTelemetry is imported only if traces are configured (extra `otel`).
 """
@@ -45,7 +45,7 @@ _PARAMETER_ATTRIBUTES = {
 class Trace:
     """The spans of one call."""
 
-    __slots__ = ("_attempts", "_captured", "_context", "_span", "_tracer", "header", "id")
+    __slots__ = ("_attempts", "_captured", "_context", "_span", "_state", "_tracer", "header", "id")
 
     def __init__(self, tracer: Any, parent: Context, *, captures: bool) -> None:
         from opentelemetry.trace import SpanKind, set_span_in_context
@@ -59,6 +59,7 @@ class Trace:
         self.id = f"{self._span.get_span_context().trace_id:032x}" if sampled else ""
         """The trace id in hexadecimal; empty if the call is not sampled."""
         self.header = _traceparent(self._span)
+        self._state = self._span.get_span_context().trace_state.to_header()
 
     def wrap_send(self, send: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Return a `send` that captures the answer, if this trace captures content."""
@@ -75,8 +76,10 @@ class Trace:
         self.header = _traceparent(span)
 
     def mark(self, request: WireRequest) -> None:
-        """Add the attempt's traceparent header to an upstream request."""
+        """Add the attempt's traceparent header, and the caller's tracestate, to an upstream request."""
         request.headers.append(("traceparent", self.header))
+        if self._state:
+            request.headers.append(("tracestate", self._state))
 
     def end(self, call: Call, model: str) -> None:
         """End all spans of the call. `model` is its label value."""
@@ -167,7 +170,8 @@ def _exporter(config: TracesConfig, report: Callable[[str], None]) -> SpanExport
             failing = result is not SpanExportResult.SUCCESS
             if failing != self._failing:
                 self._failing = failing
-                report(f"traces: the collector {'rejects spans; dropping them' if failing else 'accepts spans again'}")
+                lost = "does not accept spans, so they are dropped; check traces.endpoint"
+                report(f"traces: the collector {lost if failing else 'accepts spans again'}")
             return result
 
         def shutdown(self) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from providers.answers import json_text
 from providers.base import Answer, Failure, StreamDecoder, StreamFailure
 from providers.failures import read_failure
+from providers.tool_calls import json_text
 from providers.usage import read_usage
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -153,7 +153,7 @@ class MessageStream(StreamDecoder):
         kind = delta.get("type")
         if kind == "text_delta":
             return self._chunk({"content": delta.get("text") or ""})
-        if kind == "input_json_delta" and delta.get("partial_json"):
+        if kind == "input_json_delta" and delta.get("partial_json") and self._block.get("type") == "tool_use":
             self._arguments_sent = True
             return self._call({"function": {"arguments": delta["partial_json"]}})
         if kind == "thinking_delta":

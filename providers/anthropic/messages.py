@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from providers.rules.engine import Rule, Work
 from providers.rules.messages import Message, image_url
+from providers.rules.rule import Rule, Work
 
 Block = dict[str, Any]
 _DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)

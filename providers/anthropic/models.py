@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from providers.rules.engine import ForModels, Rule
 from providers.rules.model_tables import NewerModel
+from providers.rules.rule import ForModels, Rule
 
 Version = tuple[int, int]
 _TO_HIGH = ("low", "medium", "high")

@@ -18,12 +18,14 @@ from providers.anthropic.thinking import DefaultCap, NoPrefill, Thinking
 from providers.base import Answer, Options, StreamDecoder, Target
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
-from providers.rules.engine import Accepts, ForModels, Rule, Work
 from providers.rules.messages import DropField, SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes
+from providers.rules.rule import Accepts, ForModels, Rule, Work
+from providers.rules.schemas import StrictTools
 from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
 from providers.rules.values import Drop, EnforcedLocally, OneOf, OutputCap, Range
+from providers.schema_dialects import ANTHROPIC_SCHEMAS
 
 NEW_VERSION = "2026-10-21"
 
@@ -232,6 +234,7 @@ ANTHROPIC = Anthropic(
         StopSequences("stop"),
         LegacyFunctions("functions"),
         Tools("tools"),
+        StrictTools(dialect=ANTHROPIC_SCHEMAS),
         ToolBlocks("tools"),
         FormatAsOutputConfig("response_format"),
         Thinking(model=UNKNOWN),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from providers.anthropic.models import UNKNOWN, Model
-from providers.rules.engine import Rule, Work
 from providers.rules.model_tables import ORDER, nearest_effort
+from providers.rules.rule import Rule, Work
 from providers.rules.values import Default, is_number
 
 MIN_BUDGET = 1024

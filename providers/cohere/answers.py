@@ -114,6 +114,7 @@ class ChatStream(StreamDecoder):
     def __init__(self, created: int, model: str) -> None:
         self._frame: dict[str, Any] = {"id": None, "object": "chat.completion.chunk", "created": created, "model": model}
         self._calls = -1
+        self._has_arguments = False
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         source = _decode(data)
@@ -123,6 +124,9 @@ class ChatStream(StreamDecoder):
             return self._chunk({"role": "assistant", "content": ""})
         if kind == "message-end":
             return self._end(source.get("delta") or {})
+        if kind == "tool-call-end" and self._calls >= 0 and not self._has_arguments:
+            self._has_arguments = True
+            return self._chunk({"tool_calls": [{"index": self._calls, "function": {"arguments": "{}"}}]})
         if kind not in ("content-start", "content-delta", "tool-plan-delta", "tool-call-start", "tool-call-delta"):
             return self._other_event(source, kind)
         message = (source.get("delta") or {}).get("message") or {}
@@ -149,6 +153,7 @@ class ChatStream(StreamDecoder):
     def _tool(self, call: dict[str, Any], *, starts: bool) -> Sequence[bytes]:
         function = call.get("function") or {}
         piece: dict[str, Any] = {"function": {"arguments": function.get("arguments") or ""}}
+        self._has_arguments = bool(function.get("arguments")) or (self._has_arguments and not starts)
         if starts:
             self._calls += 1
             piece = {"id": call.get("id"), "type": "function", "function": {"name": function.get("name"), **piece["function"]}}
@@ -157,6 +162,10 @@ class ChatStream(StreamDecoder):
     def _end(self, delta: dict[str, Any]) -> Sequence[bytes]:
         if delta.get("error") or delta.get("finish_reason") == "ERROR":
             raise StreamFailure(Failure("inband_error", redact(str(delta.get("error") or "the stream ended with ERROR"))))
+        try:
+            reason = finish_of(delta.get("finish_reason"))
+        except ValueError as error:
+            raise StreamFailure(Failure("inband_error", redact(str(error)))) from None
         usage = openai_usage(delta.get("usage"))
         last = (_encode({**self._frame, "choices": [], "usage": usage}),) if usage is not None else ()
-        return (*self._chunk({}, finish_of(delta.get("finish_reason"))), *last, b"[DONE]")
+        return (*self._chunk({}, reason), *last, b"[DONE]")

@@ -12,9 +12,9 @@ from providers.base import Answer, Failure, Options, StreamDecoder, Target
 from providers.cohere.answers import ChatStream, read_chat
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, Rule, Work
 from providers.rules.messages import ContentParts, DropField, Message, MessageRule, Roles
 from providers.rules.pairs import Excludes
+from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
 from providers.rules.values import Drop, MapValues, OutputCap, Range, Rename
 

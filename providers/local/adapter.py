@@ -29,8 +29,8 @@ from providers.local.stream import EngineDecoder
 from providers.local.tools import ForcedTools, ToolTurnsAsText
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Accepts, ForModels, Rule
 from providers.rules.messages import ContentParts, Roles
+from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import LegacyFunctions, ResponseFormat, StreamUsage
 from providers.rules.values import BiasRange, EnforcedLocally, OutputCap, Range, Rename
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from providers.base import Body, Chain
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 
 MIN_TOKENS_MEMO = "local.least"
 """Key of `Options.memo`: the minimum number of tokens of the answer."""
@@ -22,14 +22,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class MinTokens(Rule, frozen=True):
-    """Honours `min_tokens` by continuation for one choice of plain text, else drops it. Must follow OutputCap."""
+    """Honours `min_tokens` by continuation for one choice of plain text, else drops it. This rule must come after OutputCap."""
 
     @property
     def params(self) -> tuple[str, ...]:
         return ("min_tokens", "min_completion_tokens")
 
     def apply(self, work: Work) -> None:
-        """Take the parameter out of the body and leave it in the memo."""
+        """Move the parameter from the body to the memo."""
         body = work.body
         for name in self.params:
             least = body.get(name)

@@ -3,7 +3,7 @@
 The method, described in llama.cpp's documentation of /completion, takes two requests. The first one lists the likeliest
 tokens with their probabilities; the likeliest one that is text is the anchor. The second one adds the same bias to the
 candidates and the anchor, so that all of them are listed. An equal bias keeps their ratios, so
-p = p(anchor) * q / q(anchor).
+p = p(anchor) * q / q(anchor), where q are the probabilities in the second answer.
 
 No I/O: `find_probabilities` yields requests and receives the answers' bytes.
 """
@@ -19,7 +19,7 @@ import msgspec
 from providers.base import Probabilities, ProbabilitySteps, WireRequest
 
 LIFT = 60.0
-"""Bias of the candidates' logits. A factor of e^60 lists them before all other tokens."""
+"""Bias of the candidates' logits. A bias of 60 multiplies their probabilities by e^60, so the engine lists them before all other tokens."""
 MAX_DRAWS = 16
 DEFAULT_TOP_K = 10
 ANCHOR_CANDIDATES = 20

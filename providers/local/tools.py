@@ -14,8 +14,8 @@ import json
 import re
 from typing import Any, ClassVar
 
-from providers.rules.engine import Rule, Work
 from providers.rules.messages import Message, MessageRule, join_content, text_of
+from providers.rules.rule import Rule, Work
 
 FORCED_TOOL_MEMO = "local.forced_tool"
 """Key of `Options.memo`: the answer is a tool call in JSON."""

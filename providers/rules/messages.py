@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 
 Message = dict[str, Any]
 DEVELOPER_IS_SYSTEM: Mapping[str, str] = MappingProxyType({"developer": "system"})
@@ -154,7 +154,7 @@ class RefuseToolTurns(MessageRule, frozen=True):
 
 
 class AlternateRoles(MessageRule, frozen=True):
-    """User and assistant messages must alternate. Neighbours of one role are merged, or refused in strict mode."""
+    """User and assistant messages must alternate. Neighbours with the same role are merged, or refused in strict mode."""
 
     def is_relevant(self, raw: bytes) -> bool:
         return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.rules.engine import Rule, Work
+from providers.rules.rule import Rule, Work
 
 NO_TOOLS = "there are no tools"
 
@@ -24,7 +24,7 @@ class _NotGiven(Rule, frozen=True):
 
 
 class NullTools(_NotGiven, frozen=True):
-    """Drops fields on tools that are null."""
+    """Drops null values of the parameters for tools."""
 
     param: str = "tools"
 

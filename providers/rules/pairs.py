@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.rules.engine import Rule, Work, is_neutral
+from providers.rules.rule import Rule, Work, is_neutral
 
 
 class Requires(Rule, frozen=True):

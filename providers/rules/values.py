@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from providers.rules.engine import UNSUPPORTED, Rule, Work, is_neutral
+from providers.rules.rule import UNSUPPORTED, Rule, Work, is_neutral
 
 
 def is_number(value: Any) -> bool:
@@ -69,7 +69,7 @@ class BiasRange(Rule, frozen=True):
 
 
 class OneOf(Rule, frozen=True):
-    """One of `values`. `nearest` maps other words to an allowed one; the rest is dropped, or refused if `refuse` is set."""
+    """One of `values`. `nearest` maps other values to an allowed one; further values are dropped, or refused if `refuse` is set."""
 
     values: tuple[Any, ...]
     nearest: Mapping[Any, Any] = {}
@@ -103,7 +103,7 @@ class OneOf(Rule, frozen=True):
 
 
 class Rename(Rule, frozen=True):
-    """The provider's name for a parameter. Must follow the other rules for the parameter."""
+    """The provider's name for a parameter. This rule must come after the other rules for the parameter."""
 
     to: str
 

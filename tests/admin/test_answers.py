@@ -30,11 +30,11 @@ async def test_a_wrong_method_names_the_allowed_ones(admin: Admin) -> None:
 
 async def test_an_internal_error_is_counted_and_does_not_show_its_text(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> list[object]:
-        raise RuntimeError("a detail of the process")
+        raise RuntimeError("a secret of the process")
 
     monkeypatch.setattr(admin.gateway, "target_views", broken)
     answer = await admin.client.get("/admin/targets")
     assert answer.status_code == 500
-    assert answer.json()["error"]["message"] == "The gateway failed to handle this request. Its log contains the request id."
-    assert "detail" not in answer.text
+    assert answer.json()["error"]["message"] == "Internal error: the gateway's log has the details under this request id."
+    assert "secret" not in answer.text
     assert sum(admin.gateway.metrics.counts["lockgate_internal_errors"].values()) == 1

@@ -7,13 +7,14 @@ from typing import cast
 
 import pytest
 
+from gateway.accounting import bill, billed_attempts
 from gateway.attempts import billing, continuation
-from gateway.attempts.adapt import cap_to_time_left
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.failover import Failover
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import MAX_SAVED_HEDGES, HedgeBudget
 from gateway.attempts.mirror import Mirrors
+from gateway.attempts.prepare import cap_to_time_left
 from gateway.call import Attempt, Call
 from gateway.config.model import MirrorConfig
 from gateway.config.provider import ProviderConfig
@@ -25,7 +26,6 @@ from gateway.targets.candidate import Candidate
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog
 from gateway.upstream.transport import Deadlines, UpstreamError
-from gateway.usage import bill, billed_attempts
 from providers.base import Usage
 from tests.support.attempts import call_with, candidate, target_named
 from tests.support.scripted import EVENTS, ScriptedResponse, ScriptedTransport, candidate_over, completion, event, run

@@ -114,7 +114,7 @@ def test_prometheus_uses_the_admin_key_from_a_secret() -> None:
 def test_autoscaler_uses_streams_in_flight() -> None:
     metrics = the("HorizontalPodAutoscaler")["spec"]["metrics"]
     assert [item["pods"]["metric"]["name"] for item in metrics if item["type"] == "Pods"] == ["lockgate_streams_in_flight"]
-    from gateway.metrics.table import GAUGES
+    from gateway.metrics.declarations import GAUGES
 
     assert "lockgate_streams_in_flight" in GAUGES
     assert the("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1

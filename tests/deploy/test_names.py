@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from gateway.metrics.table import COUNTERS, GAUGES, HISTOGRAMS
+from gateway.metrics.declarations import COUNTERS, GAUGES, HISTOGRAMS
 from tests.deploy import tools
 from tests.deploy.dashboards import labels_of, metrics_of, queries
 

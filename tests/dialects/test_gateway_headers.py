@@ -47,3 +47,32 @@ def test_other_values_are_rejected_by_name(name: bytes, value: bytes, message: s
     assert caught.value.message.startswith(message)
     assert caught.value.param == name.decode()
     assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("x-gateway-strickt", "x-gateway-strict"),
+        ("x-gateway-Strict".lower() + "-mode", "x-gateway-strict"),
+        ("x-gateway-reciept", "x-gateway-receipt"),
+        ("x-gateway-require_parameters", "x-gateway-require-parameters"),
+        ("x-gateway-require-parameter", "x-gateway-require-parameters"),
+        ("x-gateway-requires-params", "x-gateway-require-parameters"),
+    ],
+)
+def test_a_misspelt_name_is_rejected_with_a_suggestion(name: str, meant: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read_gateway_headers([(name.encode(), b"true")])
+    assert caught.value.message == f"Unknown header '{name}'. Did you mean '{meant}'?"
+    assert (caught.value.status, caught.value.param, caught.value.code) == (400, name, "unknown_parameter")
+
+
+@pytest.mark.parametrize("name", [b"x-gateway-foo", b"x-gateway-", b"x-gateway-\xff", b"x-gateway-" + b"z" * 9000])
+def test_an_unknown_name_is_rejected_with_the_known_ones(name: bytes) -> None:
+    with pytest.raises(BadRequest, match="Known headers: x-gateway-strict, x-gateway-require-parameters, x-gateway-receipt") as caught:
+        read_gateway_headers([(b"x-gateway-strict", b"true"), (name, b"1")])
+    assert len(caught.value.message) < 300
+
+
+def test_a_name_that_the_configuration_uses_is_not_unknown() -> None:
+    assert read_gateway_headers([(b"x-gateway-session", b"1")], {b"x-gateway-session"}) == GatewayHeaders()

@@ -92,13 +92,13 @@ async def test_unsuitable_target_has_an_error_and_the_others_have_requests() -> 
     assert plan["targets"][1]["error"]["param"] == "tools"
 
 
-def test_a_key_gets_no_plan_for_a_model_that_it_may_not_use() -> None:
+async def test_a_key_gets_no_plan_for_a_model_that_it_may_not_use() -> None:
     config = parse(CONFIG.format(base="http://127.0.0.1:1").encode(), "gateway.yaml", environ=ENVIRON)
     generation = Gateway(config, CallLog(2, human=True), lambda line: None).generation
-    fit, source = generation.pipeline.failover.fit, json.dumps(REQUEST).encode()
-    plan = explain_body(generation.router, config, fit, source, {}, VirtualKey("k", frozenset({"smart"})))
+    run, source = generation.dry_run(), json.dumps(REQUEST).encode()
+    plan = await explain_body(run, source, [], VirtualKey("k", frozenset({"smart"})))
     headers = plan["targets"][0]["request"]["headers"]
     assert [headers[name] for name in headers if name in MASKED_HEADERS] == ["***"]
     with pytest.raises(GatewayError) as refused:
-        explain_body(generation.router, config, fit, source, {}, VirtualKey("k", frozenset({"fast"})))
+        await explain_body(run, source, [], VirtualKey("k", frozenset({"fast"})))
     assert refused.value.status == 403

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from gateway.dialects import DIALECTS, call_paths
+from gateway.dialects.table import DIALECTS, call_paths
 from gateway.server.app import build_app
 from providers.base import Operation, StreamDecoder
 from tests.faults.behaviours import canned

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from providers.local import weights
-from providers.local.engine import Engine
+from providers.local.supervisor import Engine
 from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 

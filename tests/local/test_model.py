@@ -16,7 +16,7 @@ from providers.aggregate import Aggregate
 from providers.base import Body, Options, Target
 from providers.local import probe
 from providers.local.adapter import LOCAL
-from providers.local.engine import Engine
+from providers.local.supervisor import Engine
 from tests.local.conftest import client_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]

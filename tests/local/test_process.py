@@ -11,7 +11,7 @@ from providers.base import Adjustment, Body, Options
 from providers.local.child import ChildError, serve
 from providers.local.process import INHERITED_VARIABLES, environment
 from providers.local.rules import CHOICES_MEMO, SEED_MODULUS, FoldSeed, SlotChoices, WarnUnanchoredPatterns
-from providers.rules.engine import Rule, compile_rules
+from providers.rules.rule import Rule, compile_rules
 
 
 def _adjustments(rule: Rule, body: bytes, options: Options) -> list[Adjustment]:

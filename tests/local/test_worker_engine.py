@@ -9,9 +9,9 @@ import pytest
 
 from providers.base import Failure
 from providers.local.admission import Lease
-from providers.local.engine import Engine
 from providers.local.options import LocalOptions
 from providers.local.state import Note, write_note
+from providers.local.supervisor import Engine
 from providers.local.worker_engine import WorkerEngine
 
 pytestmark = pytest.mark.timeout(120)

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
+from gateway.metrics.declarations import MAX_CODES, MAX_KEYS
 from gateway.metrics.names import Names, system_of
-from gateway.metrics.table import MAX_CODES, MAX_KEYS
 from tests.support.metrics import finished_call, record
 
 

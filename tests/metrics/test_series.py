@@ -11,8 +11,8 @@ from gateway.call import Call
 from gateway.errors import GatewayError
 from gateway.keys.virtual_key import VirtualKey
 from gateway.metrics import Metrics
+from gateway.metrics.declarations import MAX_KEYS, MAX_SERIES
 from gateway.metrics.series import bounded
-from gateway.metrics.table import MAX_KEYS, MAX_SERIES
 from gateway.telemetry.call_metrics import CallMetrics
 from providers.base import Adjustment, Usage
 from tests.support.metrics import finished_call, record, samples

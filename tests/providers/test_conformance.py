@@ -11,7 +11,7 @@ import providers
 from providers.base import Adjustment, Answer, Body, Chain, Failure, Options, StreamDecoder, Target, WireRequest
 from providers.conformance import problems
 from providers.openai_compatible import OpenAICompatible, Wire
-from providers.rules.engine import Accepts
+from providers.rules.rule import Accepts
 
 SETTINGS: dict[str, dict[str, Any]] = {"azure": {"api": "classic", "api_version": "2024-10-21"}}
 

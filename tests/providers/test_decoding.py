@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from providers.base import Options, StreamFailure
+from providers.cerebras import CEREBRAS
 from providers.goodfire import GoodfireChunks
 from providers.usage import read_usage
 from tests.providers.adapting import target_for
@@ -37,7 +38,10 @@ def feed(kind: str, *events: Any, names: tuple[str, ...] = ()) -> list[Any]:
 @pytest.mark.parametrize("kind", ["openai", "vllm", "openai-compatible", "siati", "cerebras", "groq"])
 def test_answer_without_quirks_keeps_its_bytes(kind: str) -> None:
     target = target_for(kind)
-    source = b'{ "choices":[ {"index":0,"message":{"content":"\\u00e9"},"finish_reason":"stop","extra":1} ] , "new_field":{} }'
+    source = (
+        b'{ "choices":[ {"index":0,"message":{"role":"assistant","content":"\\u00e9"},"finish_reason":"stop","extra":1} ] ,'
+        b' "new_field":{} }'
+    )
     assert target.kind.decode(source, target, Options()).body == source
 
 
@@ -80,7 +84,7 @@ def test_reasoning_tokens_counted_separately_are_added() -> None:
 
 
 def test_answer_with_an_error_finish_is_rejected() -> None:
-    with pytest.raises(ValueError, match="ended the answer with an error"):
+    with pytest.raises(StreamFailure, match="ended the answer with an error"):
         decode("mistral", answer({"content": "A"}, "error"))
     with pytest.raises(StreamFailure):
         feed("mistral", chunk({"content": "A"}, "error"))
@@ -103,8 +107,10 @@ def test_together_logprobs_become_openai_logprobs() -> None:
 
 
 def test_chunk_without_quirks_keeps_its_bytes() -> None:
-    source = b'{ "id":"x", "choices":[{"index":0,"delta":{"content":"A"}}] }'
-    for kind in ("friendli", "mistral", "groq", "fireworks", "cerebras", "deepseek"):
+    source = (
+        b'{ "id":"x", "object":"chat.completion.chunk","created":7,"model":"m", "choices":[{"index":0,"delta":{"content":"A"}}] }'
+    )
+    for kind in ("openai", "gemini", "friendli", "mistral", "groq", "fireworks", "cerebras", "deepseek"):
         target = target_for(kind)
         decoder = target.kind.decoder(target, STREAM)
         assert decoder is not None
@@ -118,6 +124,7 @@ def test_cerebras_error_chunk_keeps_its_status() -> None:
 
 
 def test_cerebras_chunks_get_missing_choices_and_delta() -> None:
+    assert CEREBRAS.wire.chunk_repairs == (), "what every stream gets is enough"
     result = feed("cerebras", {"id": "x", "usage": {}, "time_info": {}}, {"choices": [{"index": 0, "finish_reason": "stop"}]})
     assert result[0]["choices"] == []
     assert result[1]["choices"][0]["delta"] == {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from providers.base import Refusal
-from providers.deepseek import DEEPSEEK, move_cached_tokens
+from providers.deepseek import DEEPSEEK
+from providers.usage import normalize_usage
 from tests.providers.adapting import Adapted, adapt
 
 
@@ -33,8 +34,7 @@ def test_effort_none_disables_thinking() -> None:
     assert "reasoning_effort" not in sent
 
 
-def test_cached_tokens_move_to_openai_details() -> None:
-    answer = {"usage": {"prompt_tokens": 9, "prompt_cache_hit_tokens": 4}}
-    assert move_cached_tokens(answer)
-    assert answer["usage"]["prompt_tokens_details"] == {"cached_tokens": 4}
-    assert not move_cached_tokens(answer), "nothing is left to move"
+def test_cached_tokens_are_in_openai_details() -> None:
+    usage = normalize_usage({"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "prompt_cache_hit_tokens": 4})
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 4}
+    assert normalize_usage(usage) is usage, "nothing is left to move"

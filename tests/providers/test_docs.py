@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from providers import table
-from providers.rules.engine import CANONICAL_PARAMS
+from providers.rules.rule import CANONICAL_PARAMS
 from tests.providers.cases import FIXTURES
 
 PAGE = FIXTURES.parents[1] / "docs" / "providers.md"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from providers.answers import flatten_content, read_answer, read_embeddings, read_logits
+from providers.answers import read_answer, read_embeddings, read_logits, repair_content
 from providers.anthropic import ANTHROPIC
 from providers.anthropic.answers import openai_usage as anthropic_usage
 from providers.anthropic.answers import stream_failure
@@ -16,7 +16,7 @@ from providers.base import Body, Options
 from providers.cohere import COHERE
 from providers.cohere.answers import finish_of
 from providers.cohere.answers import openai_usage as cohere_usage
-from providers.rules.engine import compile_rules
+from providers.rules.rule import compile_rules
 
 
 @pytest.mark.parametrize("body", [b'{"choices":[]}', b'{"choices":[{}]}', b'{"choices":[{"message":1}]}', b"[]"])
@@ -26,7 +26,7 @@ def test_answer_without_a_message_is_rejected(body: bytes) -> None:
 
 
 def test_answer_keeps_its_bytes_and_finish_reasons() -> None:
-    body = b'{"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": null}'
+    body = b'{"choices": [{"message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}], "usage": null}'
     answer = read_answer(body, ())
     assert answer.body is body
     assert (answer.finish_reasons, answer.usage) == (("stop",), None)
@@ -42,9 +42,9 @@ def test_embeddings_and_logits_need_their_own_field() -> None:
 
 def test_content_parts_are_joined_and_thinking_is_separated() -> None:
     content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, "b"]
-    answer: dict[str, Any] = {"choices": [{"message": {"content": content}}]}
-    assert flatten_content(answer)
-    assert answer["choices"][0]["message"] == {"content": "ab", "reasoning_content": "hm"}
+    message: dict[str, Any] = {"content": content}
+    assert repair_content(message)
+    assert message == {"content": "ab", "reasoning_content": "hm"}
 
 
 def test_anthropic_prompt_tokens_include_the_cache() -> None:

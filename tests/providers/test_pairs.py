@@ -9,8 +9,8 @@ import pytest
 
 from providers.base import Adjustment, Body, Options, Refusal
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.engine import Rule, compile_rules
 from providers.rules.pairs import Discouraged, Excludes, Requires
+from providers.rules.rule import Rule, compile_rules
 
 
 def _run(rule: Rule, request: dict[str, Any], *, strict: bool = False) -> tuple[dict[str, Any], list[Adjustment]]:

@@ -9,8 +9,8 @@ import pytest
 
 import providers
 from providers.base import Adjustment, Body, Options, Refusal
-from providers.rules.engine import Accepts, CompiledRules, ForModels, compile_rules
 from providers.rules.not_given import NOT_GIVEN
+from providers.rules.rule import Accepts, CompiledRules, ForModels, compile_rules
 from providers.rules.shapes import Choices, LegacyFunctions, StopStrings, StreamUsage, fan_out
 from providers.rules.values import Default, Drop, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
 from tests.providers.adapting import HI, adapt, target_for

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import providers
-from providers.rules.engine import CANONICAL_PARAMS
+from providers.rules.rule import CANONICAL_PARAMS
 from tests.providers.everything import EVERYTHING, WEATHER, everything_for
 from tests.providers.gateway_process import Gateway, Way, chunks_of, receipt_of, running, way_of
 from tests.providers.server import Reply, Upstream, data_events, stream_reply

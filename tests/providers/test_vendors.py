@@ -9,21 +9,20 @@ import pytest
 
 from providers.azure import AZURE
 from providers.base import Body, Options, Refusal, StreamFailure, Target
-from providers.cerebras import CerebrasChunks, fill_choices
 from providers.fireworks import FIREWORKS
 from providers.friendli import FRIENDLI
 from providers.gemini import GEMINI
-from providers.groq import GROQ, GroqChunks
+from providers.groq import GROQ, move_usage
 from providers.llamacpp import LLAMACPP
 from providers.ollama import OLLAMA
 from providers.openai import OPENAI, REASONING_FAMILIES
 from providers.openai_compatible import OpenAICompatible
 from providers.openrouter import OPENROUTER
 from providers.siati import SIATI, SiatiSettings
-from providers.streams import ChunkRepairs
+from providers.streams import ChunkNormalizer
 from providers.together import TOGETHER, convert_logprobs
 from providers.vllm import VLLM
-from providers.xai import XAI, add_reasoning_tokens
+from providers.xai import XAI
 from tests.providers.adapting import adapt
 
 
@@ -75,19 +74,12 @@ def test_azure_sends_the_deployment_in_the_classic_path_and_applies_the_rules_of
     assert json.loads(request.body)["max_completion_tokens"] == 5
 
 
-def test_cerebras_adds_choices_and_delta_only_where_they_are_missing() -> None:
-    usage = {"usage": {}}
-    assert fill_choices(usage)
-    assert usage == {"usage": {}, "choices": []}
-    full = b'{"choices":[{"delta":{}}]}'
-    assert CerebrasChunks().feed("", full) == (full,)
-
-
 def test_groq_reports_errors_and_usage_inside_x_groq() -> None:
-    (chunk,) = GroqChunks().feed("", b'{"choices":[],"x_groq":{"usage":{"prompt_tokens":1}}}')
-    assert json.loads(chunk)["usage"] == {"prompt_tokens": 1}
+    chunk: dict[str, Any] = {"choices": [], "x_groq": {"usage": {"prompt_tokens": 1}}}
+    assert move_usage(chunk)
+    assert chunk == {"choices": [], "x_groq": {}, "usage": {"prompt_tokens": 1}}
     with pytest.raises(StreamFailure, match="too long"):
-        GroqChunks().feed("", b'{"x_groq":{"error":"too long"}}')
+        move_usage({"x_groq": {"error": "too long"}})
 
 
 @pytest.mark.parametrize(
@@ -121,22 +113,18 @@ def test_vllm_takes_a_regex_format_as_structured_outputs() -> None:
     assert "response_format" not in adapted.sent
 
 
-def test_xai_usage_that_includes_reasoning_tokens_is_not_changed() -> None:
-    usage = {"prompt_tokens": 1, "completion_tokens": 6, "total_tokens": 7, "completion_tokens_details": {"reasoning_tokens": 4}}
-    answer = {"usage": dict(usage)}
-    assert not add_reasoning_tokens(answer)
-    assert answer == {"usage": usage}
-
-
-def test_chunk_repairs_decode_only_chunks_with_one_of_their_words() -> None:
-    seen: list[dict[str, Any]] = []
+def test_repair_of_a_vendor_runs_on_chunks_with_its_word_only() -> None:
+    seen: list[str] = []
 
     def repair(chunk: dict[str, Any]) -> bool:
-        seen.append(chunk)
+        seen.append(chunk["choices"][0]["delta"]["content"])
         return False
 
-    decoder = ChunkRepairs((repair,), (b'"word"',))
+    decoder = ChunkNormalizer((repair,), (b'"word"',))
+    head = '{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"'
+    for text, rest in (("a", ""), ("b", ""), ("c", ',"word":1'), ("d", "")):
+        data = f'{head}{text}"}},"finish_reason":null{rest}}}]}}'.encode()
+        assert decoder.feed("", data) == (data,)
+    assert seen == ["a", "c"]
     assert decoder.feed("", b"not JSON") == (b"not JSON",)
-    assert decoder.feed("", b'{"word":1}') == (b'{"word":1}',)
-    assert seen == [{"word": 1}]
     assert decoder.end() == ()

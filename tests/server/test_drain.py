@@ -11,7 +11,8 @@ import pytest
 
 from gateway.admin.health import Readiness
 from gateway.metrics import Metrics
-from gateway.server.drain import FLUSH_TIMEOUT_S, Shutdown, handle_signals
+from gateway.server.drain import FLUSH_TIMEOUT_S, Shutdown
+from gateway.server.signals import handle_signals
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.config.redis_address import RedisAddress
 from gateway.store.limit import month_number
-from gateway.store.lua import SHARED
+from gateway.store.script_functions import SHARED
 from gateway.store.scripts import SCRIPTS, digest
 from tests.support.redis_topologies import run_command
 

@@ -34,7 +34,8 @@ def completion(text: str = "Hello", **choice: Any) -> bytes:
 
 def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
     """Return one event of a chat stream."""
-    chunk = {"id": "c", "created": 1, "model": "x", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "x", "choices": [choice]}
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 

@@ -9,7 +9,7 @@ from gateway.call import Attempt, Call
 from gateway.catalog.prices import TokenPrice
 from gateway.errors import NotFound
 from gateway.metrics import Metrics
-from gateway.metrics.table import OPERATION
+from gateway.metrics.declarations import OPERATION
 from gateway.telemetry.call_metrics import CallMetrics
 from providers.base import Usage
 from tests.support.metrics import finished_call, new_metrics, record, samples, target_named, value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.metrics import measure
-from gateway.metrics.table import MAX_SERIES
+from gateway.metrics.declarations import MAX_SERIES
 from tests.running import Figure
 
 

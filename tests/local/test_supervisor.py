@@ -1,4 +1,4 @@
-"""providers.local.engine with real child processes that die, hang, grow or do not start."""
+"""providers.local.supervisor with real child processes that die, hang, grow or do not start."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pytest
 
 from providers.base import Failure
 from providers.local.admission import Lease
-from providers.local.engine import Engine, Timing
 from providers.local.options import LocalOptions
+from providers.local.supervisor import Engine, Timing
 from tests.local.conftest import client_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
@@ -309,7 +309,7 @@ async def test_stop_ends_the_child_and_removes_its_socket(bundled_model: Path) -
 async def test_child_exits_and_removes_its_socket_when_its_parent_is_killed(bundled_model: Path, tmp_path: Path) -> None:
     program = (
         "import asyncio, sys\n"
-        "from providers.local.engine import Engine\n"
+        "from providers.local.supervisor import Engine\n"
         "from providers.local.options import LocalOptions\n"
         "async def main():\n"
         "    engine = Engine(LocalOptions(slots=1, context=256))\n"

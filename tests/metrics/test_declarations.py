@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gateway.metrics.table import COUNTERS, GAUGES, HISTOGRAMS
+from gateway.metrics.declarations import COUNTERS, GAUGES, HISTOGRAMS
 
 DOC = Path(__file__).parents[2] / "docs" / "metrics.md"
 _SECTION = re.compile(r"(<!-- (counters|histograms|gauges) -->\n)(?:\n(?:\|[^\n]*\n)+)?", re.DOTALL)

@@ -72,8 +72,7 @@ def bill(attempts: Iterable[Attempt]) -> Bill | None:
             is_known = True
             prompt += max(0, usage.prompt_tokens)
             output += max(0, usage.completion_tokens)
-            if attempt.price is not None:
-                cost += attempt.price.usage_cost(usage)
+            cost += cost_of(attempt, usage) or 0
     return Bill(prompt, output, cost) if is_known else None
 
 
@@ -84,7 +83,14 @@ def is_estimated(attempts: Iterable[Attempt]) -> bool:
 
 def answer_cost(attempt: Attempt) -> int:
     """Return the cost of the caller's answer in nano-dollars; 0 if no usage or price is known."""
-    return attempt.price.usage_cost(attempt.usage) if attempt.price is not None and attempt.usage is not None else 0
+    return 0 if attempt.usage is None else cost_of(attempt, attempt.usage) or 0
+
+
+def cost_of(attempt: Attempt, usage: Usage) -> int | None:
+    """Return the cost of a usage in nano-dollars: what the provider reports, else by price. None if neither is known."""
+    if usage.reported_cost_usd is not None and not usage.estimated and attempt.target.kind.reports_cost:
+        return round(usage.reported_cost_usd * NANO_PER_USD)
+    return attempt.price.usage_cost(usage) if attempt.price is not None else None
 
 
 def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int]]:
@@ -92,7 +98,7 @@ def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int]]:
     for attempt in call.attempts:
         if attempt is not call.answered_by:
             for usage in billed_usages(attempt):
-                yield attempt, usage, attempt.price.usage_cost(usage) if attempt.price is not None else 0
+                yield attempt, usage, cost_of(attempt, usage) or 0
 
 
 def billed_attempts(call: Call) -> list[dict[str, Any]]:
@@ -106,7 +112,9 @@ def billed_attempts(call: Call) -> list[dict[str, Any]]:
 def cost_usd(call: Call) -> float | None:
     """Return the total cost of the call, or None if it used nothing or the price is unknown."""
     attempt = call.final_attempt
-    total = bill(call.attempts) if attempt is not None and attempt.price is not None else None
+    if attempt is None or (attempt.price is None and (attempt.usage is None or cost_of(attempt, attempt.usage) is None)):
+        return None
+    total = bill(call.attempts)
     return None if total is None else total.cost / NANO_PER_USD
 
 

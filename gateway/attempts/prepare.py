@@ -1,0 +1,134 @@
+"""The request for one target: the caller's body, fitted into the context window and adapted to the provider's rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from gateway.attempts.continuation import continued_body, set_prefill
+from gateway.attempts.fit import Fit
+from gateway.call import Call
+from gateway.dialects.forwarded_headers import forward_headers
+from gateway.emulate.adapt import AdaptedBody, adapt_body
+from gateway.errors import unreadable
+from gateway.limits.bounds import set_output_cap
+from gateway.store.limit import has_strict_limit
+from gateway.targets.candidate import Candidate
+from gateway.upstream.transport import Deadlines
+from providers.base import Adjustment, Failure, Target
+
+if TYPE_CHECKING:
+    from gateway.limits.enforce import Limits
+    from gateway.tokens.truncation import ContextReport, WindowLimits
+
+FORWARDED_TIMEOUT_SHARE = 0.9
+"""Share of a forwarded time limit after which a 429 is the upstream's timeout. A rate limit is reported at once."""
+
+
+class AdaptedRequest(NamedTuple):
+    """The request for one target."""
+
+    adapted: AdaptedBody
+    adjustments: list[Adjustment]
+    context: ContextReport | None
+    """The report on how the conversation was fitted into the context window."""
+
+
+class RequestAdapter:
+    """Makes the requests of all calls of one configuration."""
+
+    def __init__(self, fit: Fit, limits: Limits | None) -> None:
+        """If `limits` is None, no limits are configured."""
+        self._fit = fit
+        self._limits = limits
+        self._has_target_limits = limits is not None and limits.has_target_limits
+
+    async def prepare(self, call: Call, candidate: Candidate, target: Target, left: float) -> AdaptedRequest:
+        """Return the request for a target. Raise Refusal if the target cannot honour the call."""
+        cap = None
+        if self._limits is not None and (call.strict_limits or self._has_target_limits):
+            cap = self._limits.reserved_output_cap(call, target)
+        return await adapt(self._fit, call, candidate, target, left, cap)
+
+    def note_strict_limits(self, call: Call) -> None:
+        """Find out, without a reservation, whether a strict limit applies to a call."""
+        if self._limits is not None:
+            call.strict_limits = has_strict_limit(self._limits.of_caller(call, call.route))
+
+    def context_limits(self, call: Call, candidate: Candidate) -> WindowLimits | None:
+        """Return how the conversation is fitted into the context window of a candidate. None: it is not."""
+        assert call.body is not None
+        if not is_fitted(call, candidate):
+            return None
+        strict = call.strict or bool(candidate.settings.strict)
+        return self._fit.asked(call.body.copy(), candidate.backend, candidate.settings.context, strict=strict).limits
+
+
+async def adapt(
+    fit: Fit, call: Call, candidate: Candidate, target: Target, left: float, cap: int | None = None
+) -> AdaptedRequest:
+    """Fit the body into the context window and apply the provider's rules.
+
+    Raise Refusal if the target cannot honour the request. `cap` is the output that a strict limit reserved for a call
+    that sets no cap.
+    """
+    assert call.body is not None
+    settings = candidate.settings
+    strict = call.strict or bool(settings.strict)
+    transcript = call.transcript if call.transcript is not None and call.transcript.handovers else None
+    body = call.body.copy() if transcript is None else continued_body(transcript, call, call.body)
+    context, adjustments = None, []
+    try:
+        if is_fitted(call, candidate):
+            deadlines = cap_to_time_left(candidate.deadlines, left)
+            fitted = await fit.apply(
+                body, candidate.backend, settings.context, deadlines, strict=strict, report=call.wants_receipt
+            )
+            context, adjustments = fitted.report, fitted.adjustments
+        if cap is not None:
+            adjustments = [*adjustments, set_output_cap(body, cap)]
+        adapted = adapt_body(
+            body, target, call.operation, strict=strict, stream=call.stream, may_repair=bool(settings.json_repair)
+        )
+        if transcript is not None:
+            set_prefill(transcript, adapted.body, target)
+        adjustments = [*adjustments, *adapted.adjustments]
+        if call.headers is not None and call.headers.vendor:
+            adjustments += forward_headers(call.headers, target, adapted.body, strict=strict)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise unreadable(error) from None
+    return AdaptedRequest(adapted, adjustments, context)
+
+
+def is_fitted(call: Call, candidate: Candidate) -> bool:
+    """Return whether the conversation is fitted into the candidate's context window."""
+    return call.dialect.has_messages and (call.wants_fit or candidate.settings.context is not None)
+
+
+def cap_to_time_left(deadlines: Deadlines, left: float) -> Deadlines:
+    """Return deadlines whose total ends with the call."""
+    if left > deadlines.total - 0.01:
+        return deadlines
+    return Deadlines(deadlines.connect, deadlines.tls, deadlines.first_byte, deadlines.idle, left)
+
+
+def attempt_deadlines(candidate: Candidate, call: Call, left: float) -> Deadlines:
+    """Return the deadlines of one attempt. A target that gets the caller's time limit is not held to it here."""
+    deadlines = candidate.deadlines
+    if _forwards_timeout(candidate.backend.target):
+        left += max(0.0, deadlines.total - call.deadline)
+    return cap_to_time_left(deadlines, left)
+
+
+def timeout_of_target(failure: Failure, call: Call, target: Target, elapsed_s: float) -> Failure:
+    """Return a 429 as a timeout, if the target got the caller's time limit and it has passed: Friendli reports it so."""
+    if failure.kind != "rate_limit" or failure.retry_after is not None or not _forwards_timeout(target):
+        return failure
+    if elapsed_s < call.deadline * FORWARDED_TIMEOUT_SHARE:
+        return failure
+    return msgspec.structs.replace(failure, kind="timeout", status=504, code=None, type=None)
+
+
+def _forwards_timeout(target: Target) -> bool:
+    return bool(target.options.get("forward_timeout"))

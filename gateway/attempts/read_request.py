@@ -1,0 +1,44 @@
+"""Reads a caller's request into its Call: headers, body and the gateway's own parameters. Serving and `explain` use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM
+from gateway.call import Call
+from gateway.dialects.parameters import check_parameters, read_model
+from gateway.dialects.request_headers import KnownHeaders, read_headers
+from gateway.http.json_body import parse_body
+from gateway.response.headers import linked_id
+
+
+def read_request(
+    call: Call, headers: Sequence[tuple[bytes, bytes]], source: bytes, known: KnownHeaders, *, strict: bool
+) -> None:
+    """Read the body, the model and the headers that mean something. `strict` is the configuration's setting."""
+    call.body_bytes = len(source)
+    body = call.body = parse_body(source)
+    found = call.headers = read_headers(headers, known)
+    if found is not None:
+        wanted = found.gateway
+        call.strict, call.requires_parameters, call.wants_receipt = wanted.strict, wanted.require_parameters, wanted.receipt_in_body
+        call.client_id = linked_id(found.request_id) if found.request_id is not None else None
+    call.model = read_model(body)
+    call.strict = call.strict or strict or (call.key is not None and call.key.strict)
+
+
+def read_parameters(call: Call) -> None:
+    """Check the parameters, and read those of the gateway: streaming, usage, stops, deadline, context window."""
+    body = call.body
+    assert body is not None
+    check_parameters(body)
+    call.stream = body.get("stream") is True
+    call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
+    if "stream_options" in body:
+        call.wants_usage = (body.get("stream_options") or {}).get("include_usage") is True
+    if body.get("stop"):
+        stop = body.get("stop")
+        call.stops = (stop,) if type(stop) is str else tuple(stop)
+        call.keeps_stop = body.get("include_stop_str_in_output") is True
+    if body.get("timeout_microseconds"):
+        call.deadline = body.get("timeout_microseconds") / 1e6

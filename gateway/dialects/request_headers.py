@@ -1,0 +1,80 @@
+"""The request headers of a call that mean something: to the gateway, to a provider, or to a trace.
+
+The head of an ordinary call has none of them. It costs one lookup per header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from gateway.dialects.gateway_headers import PREFIX, GatewayHeaders, read_gateway_headers
+from gateway.errors import refuse
+from providers.rules.request_headers import NUMBERS, VENDOR_HEADERS
+
+REQUEST_ID = b"x-request-id"
+TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage"})
+"""W3C Trace Context and Baggage: every upstream gets them."""
+_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,9})?")
+
+
+class KnownHeaders(msgspec.Struct, frozen=True):
+    """The names that mean something under one configuration."""
+
+    names: frozenset[bytes]
+    """All of them but those with the gateway's prefix."""
+    session: frozenset[bytes] = frozenset()
+    """Those that the gateway itself uses to keep a conversation at one target."""
+
+
+class CallerHeaders(msgspec.Struct):
+    """The headers of one call that mean something."""
+
+    gateway: GatewayHeaders
+    request_id: bytes | None = None
+    vendor: dict[str, str] = {}
+    """Headers that some provider defines or that some provider of the configuration forwards."""
+    trace: list[tuple[str, str]] = []
+    used: frozenset[str] = frozenset()
+    """Names in `vendor` that the gateway itself uses."""
+
+
+def known_headers(forwarded: Iterable[str] = (), session: Iterable[str] = ()) -> KnownHeaders:
+    """Return the names that mean something. `forwarded` and `session` are named by the configuration."""
+    used = frozenset(name.lower().encode() for name in session)
+    names = {name.encode() for name in (*VENDOR_HEADERS, *forwarded)}
+    return KnownHeaders(frozenset({REQUEST_ID, *TRACE_HEADERS, *names}), used)
+
+
+def read_headers(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeaders | None:
+    """Return the headers that mean something, or None if there are none. Raise BadRequest for one without meaning."""
+    names = known.names
+    found = [header for header in headers if header[0] in names or header[0][:10] == PREFIX]
+    return _sort(found, known) if found else None
+
+
+def _sort(found: list[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeaders:
+    sorted_ = CallerHeaders(read_gateway_headers(found, known.session))
+    for name, value in _joined(found).items():
+        if name == REQUEST_ID:
+            sorted_.request_id = value
+        elif name in TRACE_HEADERS:
+            sorted_.trace.append((name.decode(), value.decode("latin-1")))
+        elif name in known.names:
+            text = value.decode("latin-1").strip()
+            param = name.decode()
+            if param in NUMBERS and not _NUMBER.fullmatch(text):
+                raise refuse(param, f"Header '{param}' must be a number, not {text[:64]!r}.")
+            sorted_.vendor[param] = text
+    sorted_.used = frozenset(name.decode() for name in known.session if name.decode() in sorted_.vendor)
+    return sorted_
+
+
+def _joined(found: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return each header once. The values of a repeated one form a list (RFC 9110); of repeated ids the last applies."""
+    joined: dict[bytes, bytes] = {}
+    for name, value in found:
+        joined[name] = value if name not in joined or name == REQUEST_ID else joined[name] + b"," + value
+    return joined

@@ -1,0 +1,33 @@
+"""The table of the APIs that callers use, and their paths. The routes of server/app.py are built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.dialects.dialect import Dialect, PlainDialect
+from gateway.dialects.goodfire import GOODFIRE_PREFIX, GoodfireChat
+
+PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1")
+"""Path prefixes that clients use: OpenAI's, none, then those of Groq, Fireworks, Goodfire and (two) Friendli."""
+
+CHAT = PlainDialect(
+    "chat",
+    tuple(f"{prefix}/chat/completions" for prefix in PREFIXES if prefix != GOODFIRE_PREFIX),
+    has_messages=True,
+    can_continue=True,
+)
+
+LOGITS = PlainDialect(
+    "logits",
+    tuple(f"{prefix}{path}" for prefix in PREFIXES for path in ("/chat/logits", "/chat-attribution/compute-logits")),
+    has_messages=False,
+    can_continue=False,
+)
+"""Next-token probabilities; the second path is Goodfire's."""
+
+DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS)
+
+
+def call_paths(dialects: Sequence[Dialect]) -> dict[str, Dialect]:
+    """Return the dialect of each path."""
+    return {path: dialect for dialect in dialects for path in dialect.paths}

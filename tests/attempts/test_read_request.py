@@ -1,0 +1,39 @@
+"""A caller's request as a Call: what headers, body and configuration set."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.attempts.read_request import read_parameters, read_request
+from gateway.call import Call
+from gateway.dialects.request_headers import known_headers
+from gateway.errors import BadRequest
+
+BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"stop":"x","timeout_microseconds":2000000}'
+
+
+def read(*headers: tuple[bytes, bytes], strict: bool = False) -> Call:
+    call = Call("chat", "/v1/chat/completions")
+    read_request(call, headers, BODY, known_headers(), strict=strict)
+    read_parameters(call)
+    return call
+
+
+def test_parameters_of_the_gateway_are_read_from_the_body() -> None:
+    call = read()
+    assert (call.model, call.stream, call.stops, call.deadline, call.body_bytes) == ("m", True, ("x",), 2.0, len(BODY))
+    assert (call.headers, call.strict, call.wants_receipt, call.client_id) == (None, False, False, None)
+
+
+def test_headers_of_the_gateway_are_read() -> None:
+    call = read((b"x-gateway-receipt", b"body"), (b"x-request-id", b"mine"), (b"x-gateway-require-parameters", b"1"))
+    assert (call.wants_receipt, call.client_id, call.requires_parameters, call.strict) == (True, "mine", True, False)
+
+
+def test_the_configuration_is_strict_whatever_the_header_says() -> None:
+    assert read((b"x-gateway-strict", b"false"), strict=True).strict
+
+
+def test_an_unknown_header_of_the_gateway_is_an_error() -> None:
+    with pytest.raises(BadRequest, match="Did you mean 'x-gateway-strict'"):
+        read((b"x-gateway-strickt", b"true"))

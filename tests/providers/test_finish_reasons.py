@@ -1,0 +1,34 @@
+"""Finish reasons of vendors in OpenAI's words."""
+
+from __future__ import annotations
+
+import pytest
+
+from providers.finish_reasons import FAILED_REASONS, FINISH_REASONS, OPENAI_REASONS, FailedFinishError, finish_reason
+
+
+@pytest.mark.parametrize("reason", sorted(OPENAI_REASONS))
+def test_openais_words_are_kept(reason: str) -> None:
+    assert finish_reason(reason) == finish_reason(reason.upper()) == reason
+
+
+def test_every_listed_word_has_a_word_of_openai() -> None:
+    assert set(FINISH_REASONS.values()) <= OPENAI_REASONS | {None}
+    assert all(finish_reason(word.upper()) == reason for word, reason in FINISH_REASONS.items())
+    assert FAILED_REASONS.isdisjoint(FINISH_REASONS)
+
+
+@pytest.mark.parametrize("word", [*sorted(FAILED_REASONS), "function_call_filter: MALFORMED_FUNCTION_CALL"])
+def test_words_of_failures_are_errors(word: str) -> None:
+    with pytest.raises(FailedFinishError):
+        finish_reason(word.upper())
+
+
+@pytest.mark.parametrize("value", [None, 3, {}, ""])
+def test_value_that_is_no_reason_is_none(value: object) -> None:
+    assert finish_reason(value) is None
+
+
+def test_unknown_word_ends_the_answer() -> None:
+    assert finish_reason("brand_new") == "stop"
+    assert finish_reason("content_filter: BRAND_NEW") == "content_filter"
