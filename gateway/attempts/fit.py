@@ -33,7 +33,7 @@ TEMPLATE_TOKENS = 256
 """Tokens that a chat template may add, for the check whether a prompt fits by its bytes alone."""
 NO_SETTINGS = ContextConfig()
 MAX_COUNT_ANSWER_BYTES = 1 << 20
-MAX_INLINE_MESSAGES = 2_000  # above this, a thread prepares the choice; below, it takes under 5 ms (measured)
+MAX_INLINE_MESSAGES = 2_000  # a thread prepares the choice among more; for fewer, this takes under 5 ms (measured)
 
 
 class FitRequest(msgspec.Struct, frozen=True):
@@ -121,7 +121,7 @@ class Fit:
         return Counting(after, counted.total(), counted.exact, counted.tokenizer, counted.factor)
 
     def _support(self, target: Target, *, own: bool) -> tuple[bool, bool]:
-        """Return whether the provider supports the two parameters. Unknown ones pass unless the model has settings."""
+        """Return whether the provider supports each parameter. If the model has no settings, an unknown one is passed on too."""
         found = self._native.get(target.name)
         if found is None:
             known = target.kind.capabilities(target.model)

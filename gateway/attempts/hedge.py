@@ -1,7 +1,7 @@
 """A second attempt at the next candidate if the first is slow. The first to respond answers; the other is cancelled.
 
-    Hedges           when: after a fixed time or a quantile of the target's latency, and only for a share of a model's calls
-    HedgeRace        how: both attempts belong to the same call and see the caller through a HedgedCaller; the first `claim` wins
+    Hedges       starts second attempts after a fixed time or a quantile of the target's latency, for a share of a model's calls
+    HedgeRace    runs both attempts of one call. Each has a HedgedCaller, and the first to `claim` the caller answers
 
 Nothing is sent to the caller before the claim. The connection of the loser is closed at once. Both attempts are billed;
 usually only the prompt of the loser is known.
@@ -116,7 +116,7 @@ class HedgeLostError(Exception):
 
 
 class HedgedCaller(Caller):
-    """The caller as one of two attempts sees it. The first to claim it may answer."""
+    """The caller as one of the two attempts uses it. The first attempt to claim the caller may answer."""
 
     __slots__ = ("_claim", "_real")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.tokens.truncation import ContextReport, WindowLimits
 
 FORWARDED_TIMEOUT_SHARE = 0.9
-"""Share of a forwarded time limit after which a 429 is the upstream's timeout. A rate limit is reported at once."""
+"""Share of a forwarded time limit after which a 429 counts as a timeout, because a rate limit is reported at once."""
 
 
 class AdaptedRequest(NamedTuple):
@@ -52,12 +52,12 @@ class RequestAdapter:
         return await adapt(self._fit, call, candidate, target, left, cap)
 
     def note_strict_limits(self, call: Call) -> None:
-        """Find out, without a reservation, whether a strict limit applies to a call."""
+        """Set `strict_limits` of a call that reserves nothing: whether a strict limit applies to it."""
         if self._limits is not None:
             call.strict_limits = has_strict_limit(self._limits.of_caller(call, call.route))
 
     def context_limits(self, call: Call, candidate: Candidate) -> WindowLimits | None:
-        """Return how the conversation is fitted into the context window of a candidate. None: it is not."""
+        """Return the limits into which the conversation is fitted at a candidate, or None if it is not fitted."""
         assert call.body is not None
         if not is_fitted(call, candidate):
             return None
@@ -114,7 +114,7 @@ def cap_to_time_left(deadlines: Deadlines, left: float) -> Deadlines:
 
 
 def attempt_deadlines(candidate: Candidate, call: Call, left: float) -> Deadlines:
-    """Return the deadlines of one attempt. A target that gets the caller's time limit is not held to it here."""
+    """Return the deadlines of one attempt. If the caller's time limit is forwarded, only the target enforces it."""
     deadlines = candidate.deadlines
     if _forwards_timeout(candidate.backend.target):
         left += max(0.0, deadlines.total - call.deadline)
@@ -122,7 +122,7 @@ def attempt_deadlines(candidate: Candidate, call: Call, left: float) -> Deadline
 
 
 def timeout_of_target(failure: Failure, call: Call, target: Target, elapsed_s: float) -> Failure:
-    """Return a 429 as a timeout, if the target got the caller's time limit and it has passed: Friendli reports it so."""
+    """Return a 429 as a timeout if a forwarded time limit has passed, because Friendli reports its timeouts as 429."""
     if failure.kind != "rate_limit" or failure.retry_after is not None or not _forwards_timeout(target):
         return failure
     if elapsed_s < call.deadline * FORWARDED_TIMEOUT_SHARE:

@@ -12,8 +12,8 @@ SHARE = 0.2
 FLOOR = 10.0
 """Tokens at the start.
 
-If fewer are left, they grow back to this number at FLOOR_PER_SECOND, so that a single call can always retry. Calls earn
-no tokens until their shares have repaid these.
+If fewer are left, the budget refills to this number at FLOOR_PER_SECOND, so that a single call can always retry. The
+shares of calls first repay these tokens and only then add new ones.
 """
 FLOOR_PER_SECOND = 1.0
 MOST = 100.0

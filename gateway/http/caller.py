@@ -111,7 +111,7 @@ class Caller:
         return message
 
     def claim(self) -> None:
-        """Claim the response. Only a hedged attempt (gateway.attempts.hedge) has to, so this method does nothing."""
+        """Claim the response. This does nothing here; gateway.attempts.hedge overrides it for hedged attempts."""
 
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a complete response."""

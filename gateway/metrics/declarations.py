@@ -38,7 +38,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_continuations": ("Broken streams continued at another target, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),
-    "lockgate_shed": ("Calls rejected because a target's queue was full.", ("target",)),
+    "lockgate_shed": ("Calls rejected because a target's queue or connection pool was full.", ("target",)),
     "lockgate_retry_budget_exhausted": ("Retries suppressed by the retry budget.", ()),
     "lockgate_hedges": ("Hedges: second attempts sent because the first was slow.", ("model", "outcome")),
     "lockgate_mirrors": ("Mirrored calls, whose responses are discarded.", ("target", "outcome")),
@@ -86,7 +86,7 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     "lockgate_config_last_reload_timestamp_seconds": ("Time of the last reload attempt.", (), "max"),
     "lockgate_store_up": ("1 while limits are shared through the store.", (), "min"),
     "lockgate_store_members": (
-        "Processes that share the store; the share of missing ones stays reserved.",
+        "Processes that share the store. The shares of missing processes stay reserved.",
         ("state",),
         "max",
     ),

@@ -1,6 +1,6 @@
 """The times of an answer's parts in seconds, shown in the receipt as `time_info`: reported by the provider, or measured here.
 
-In the body they could collide with a field of another provider, so only callers that request the receipt get them.
+They are part of the receipt, because a field of that name in the body could collide with one of a provider.
 
 provider   the times that `providers.times` finds in an answer, and the timings of the local engine
 measured   queue_time until the request was sent; in a stream prompt_time until the first content, then completion_time.

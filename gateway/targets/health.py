@@ -1,13 +1,13 @@
 """Health of one target: whether and for how long it is skipped after failures, and which call probes for its recovery.
 
     live      calls are sent there
-    cooling   until a point in time no call is sent there while another target of its route is live
+    cooling   until the cooldown ends, no call is sent there while another target of its route is live
     probing   a cooldown after failures has ended: one call is sent as a probe, and its success makes the target live
 
 The column `blame` of the table in gateway.errors says which failures start a cooldown. Several credentials cool down
-separately; the target cools down when the last of them does. The longer cooldown wins, regardless of whether the
-configuration, the upstream or another instance sets it. The state belongs to the process and survives a reload. This
-module only decides: it does no I/O, and the clock is an argument.
+separately; the target cools down when the last of them does. Of two cooldowns the longer one applies, regardless of
+whether the configuration, the upstream or another instance sets it. The state belongs to the process and survives a
+reload. This module does no I/O, and the clock is an argument.
 """
 
 from __future__ import annotations

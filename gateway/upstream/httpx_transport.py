@@ -98,7 +98,7 @@ class HttpxResponse:
         return b"".join(self._collected)
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
-        """Close: HTTP/1.1 connections are not reused here, and ending an HTTP/2 stream costs nothing."""
+        """Close the response: HTTP/1.1 connections are not reused here, and ending an HTTP/2 stream costs nothing."""
         self.close()
 
     def close(self) -> None:

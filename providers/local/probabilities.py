@@ -23,7 +23,7 @@ LIFT = 60.0
 MAX_DRAWS = 16
 DEFAULT_TOP_K = 10
 ANCHOR_CANDIDATES = 20
-"""Number of tokens to choose the anchor from. It must be text: for half a character the engine lists nothing."""
+"""Number of tokens to choose the anchor from. The anchor must be text: for half a character the engine lists nothing."""
 MAX_LISTED_TOKENS = 1000
 """Maximum number of tokens that one call may list. 1,000 take the engine 47 ms."""
 

@@ -67,6 +67,6 @@ _VERSION = re.compile(r"(\d{1,2})(?:[.p-](\d{1,2})(?![\da-z]))?(?!\d)")
 
 
 def efforts_rule(efforts: tuple[str, ...], *, accepts_numbers: bool = False, **nearest: str) -> OneOf:
-    """Return the rule for a model's efforts: others become the nearest one, or the one given in `nearest`."""
+    """Return the rule for a model's efforts: other efforts become the nearest one, or the one given in `nearest`."""
     near = {**nearest_efforts(efforts), **nearest}
     return OneOf("reasoning_effort", efforts, nearest=near, accepts_numbers=accepts_numbers)

@@ -1,4 +1,4 @@
-"""Rules for parameters that one vendor accepts in another form than OpenAI: a number, a text, ..."""
+"""Rules for parameters that some vendors accept in another form than OpenAI, such as a number or a string."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CountedLogprobs(_OtherForm, frozen=True):
         return ("top_logprobs",)
 
     def apply(self, work: Work) -> None:
-        """Replace a number by OpenAI's two parameters. If `top_logprobs` is set as well, it wins."""
+        """Replace a number by OpenAI's two parameters. If `top_logprobs` is set as well, it takes precedence."""
         body = work.body
         count = body.get(self.param)
         if type(count) is not int:
@@ -42,7 +42,7 @@ class CountedLogprobs(_OtherForm, frozen=True):
 
 
 class PredictionText(_OtherForm, frozen=True):
-    """A text as `prediction` (Fireworks), which is an object at other vendors."""
+    """A string as `prediction` (Fireworks), which is an object at other vendors."""
 
     param: str = "prediction"
 

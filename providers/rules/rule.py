@@ -120,9 +120,12 @@ class Rule(msgspec.Struct, frozen=True):
     param: str
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "present"
-    """When the rule runs: if the body has the parameter (`present`), for every body, or for these and every stream."""
+    """The bodies to which the rule applies.
+
+    `present`: those with the parameter. `always`: all. `stream`: those with the parameter, and all streams.
+    """
     defines: ClassVar[bool] = True
-    """Whether the provider has the parameters of this rule. If not, only another rule makes them known."""
+    """Whether the provider supports the parameters of this rule. If not, they are unknown unless another rule defines them."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -244,7 +247,7 @@ class CompiledRules:
         return {name: table.get(name, absent) for name in sorted(CANONICAL_PARAMS | table.keys())}
 
 
-_WORSE = ("yes", "adjusted", "no")
+_WORSE = ("yes", "passed", "adjusted", "no")
 """Support levels. If two rules describe a parameter, the level that is later in this list applies."""
 
 

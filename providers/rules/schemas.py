@@ -55,7 +55,7 @@ class Simplifier:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self.removed: set[str] = set()
-        """Removed keywords, which constrain answers no more."""
+        """Keywords that were removed, so that the upstream does not enforce them."""
         self.closed = False
         self.moved = False
 
@@ -117,7 +117,7 @@ class Simplifier:
     def _close(self, result: dict[str, Any], node: dict[str, Any]) -> None:
         extra = node.get("additionalProperties")
         if (type(extra) is dict or node.get("patternProperties")) and not node.get("properties"):
-            raise NotExpressibleError("it has an object with any names")
+            raise NotExpressibleError("it has an object with arbitrary property names")
         required = node.get("required")
         if self._dialect.all_required and set(node.get("properties") or ()) - set(required if type(required) is list else ()):
             raise NotExpressibleError("it has an optional property")
@@ -200,7 +200,7 @@ class StrictTools(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Rewrite the schemas. A schema that loses a keyword is a loss, because arguments are not checked."""
+        """Rewrite the schemas. Removing a keyword is lossy, because the gateway does not check arguments."""
         tools = work.body.get(self.param)
         if not tools or b'"strict"' not in (work.body.raw(self.param) or b""):
             return

@@ -42,7 +42,7 @@ PROVIDERS = Dashboard(
         stat(
             "Rejected by a full queue",
             "short",
-            "Calls rejected in the last hour because a target's queue was full.",
+            "Calls rejected in the last hour because a target's queue or connection pool was full.",
             rare(f"sum(increase(lockgate_shed_total{{{TARGET}}}[1h]))"),
             ANY,
         ),
