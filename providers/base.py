@@ -174,6 +174,8 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Additional request headers from the configuration."""
     forward_headers: frozenset[str] = frozenset()
     """Request headers (lower case) that the configuration forwards from callers."""
+    pass_fields: tuple[str, ...] = ()
+    """Fields of the request that the configuration passes unchanged."""
 
 
 TIMES = "times"

@@ -158,7 +158,15 @@ class OpenAICompatible(Provider):
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
         if not self.wire.accepts_nulls:
             body.drop_nulls()
-        return self.compiled_rules(self.model_for_rules(target), options.operation).apply(body, self.wire.label, options, target.options)
+        rules = self.compiled_rules(self.model_for_rules(target), options.operation)
+        if not target.pass_fields:
+            return rules.apply(body, self.wire.label, options, target.options)
+        # Passed fields are set aside, so that no rule can change them.
+        passed = {name: body.pop(name) for name in target.pass_fields if name in body}
+        adjustments = rules.apply(body, self.wire.label, options, target.options)
+        for name, value in passed.items():
+            body.set(name, value)
+        return [adjustment for adjustment in adjustments if adjustment.param not in passed]
 
     def model_for_rules(self, target: Target) -> str:
         """Return the model whose rules apply."""
