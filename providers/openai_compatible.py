@@ -97,8 +97,6 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Returns a decoder for one stream, or None for `ChunkNormalizer` with `chunk_repairs`."""
     chunk_repairs: tuple[Repair, ...] = ()
     """Repairs of chunks, in addition to those of every stream."""
-    chunk_words: tuple[bytes, ...] = ()
-    """Bytes of the chunks that `chunk_repairs` may concern."""
     hides_output: bool = False
     """Whether reasoning tokens may be in no field of `usage` but `total_tokens`."""
     reports_cost: bool = False
@@ -234,7 +232,6 @@ class OpenAICompatible(Provider):
             return wire.decoder(options)
         return ChunkNormalizer(
             wire.chunk_repairs,
-            wire.chunk_words,
             operation=options.operation,
             model=target.model,
             hides_output=wire.hides_output,
