@@ -96,6 +96,8 @@ def _call(facts: Facts, call: Facts) -> Iterator[str]:
         yield ": malformed"
     if set(call["function"]) != {"name", "arguments"}:
         yield ".function: extra"
+    if "names" in facts and re.fullmatch(facts["names"], call["function"]["name"]) is None:
+        yield f".function.name: {call['function']['name']}"
     if "ids" in facts and re.fullmatch(facts["ids"], call["id"]) is None:
         yield f".id: {call['id']}"
 
@@ -209,6 +211,8 @@ def _block(block: Facts, role: str) -> Iterator[str]:
         yield ".text: text content blocks must contain non-whitespace text"
     if kind == "tool_use" and (re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", block["id"]) is None or not isinstance(block["input"], dict)):
         yield ".id"
+    if kind == "tool_use" and re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", block["name"]) is None:
+        yield ".name"
     if kind in ("thinking", "redacted_thinking") and (role != "assistant" or not (block.get("signature") or block.get("data"))):
         yield ".signature: required"
     source = block.get("source") or {}
