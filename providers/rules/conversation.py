@@ -156,9 +156,10 @@ def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[T
         if not _is_blank(kept):
             result.append(Turn(index, message))
         elif message.get("tool_calls"):
-            result.append(Turn(index, {**message, "content": None} if kept is not None else message))
             if kept is not None and row.blanks == "refused":
+                message = {**message, "content": None}
                 report.change(index, ".content", "drop", NEUTRAL)
+            result.append(Turn(index, message))
         elif role == "assistant" and (message.get("thinking_blocks") or message.get("function_call")):
             result.append(Turn(index, message))
         elif role == "user" and position == len(turns) - 1:
