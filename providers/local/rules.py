@@ -12,7 +12,7 @@ DEFAULTS = LocalOptions()
 SEED_MODULUS = 2**32 - 1
 """The engine's seeds have 32 bits, and the highest value means "random"."""
 TOP_LOGPROBS_MEMO = "local.top_logprobs"
-"""Key of `Options.memo`: how many alternatives for each token the caller asks for."""
+"""Key of `Options.memo`: the number of alternatives for each token that the caller requests."""
 CHOICES_MEMO = "local.n"
 """Key of `Options.memo`: number of choices of the answer."""
 
