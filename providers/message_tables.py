@@ -154,7 +154,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         parts=("cache_control",),
         tool=("cache_control",),
     ),
-    "siati": MessageRow(source="wiki.siati.ai (unknown fields are refused)", joins=_TEXTS),
+    "siati": MessageRow(source="wiki.siati.ai (unknown fields are refused)", image=(), joins=_TEXTS),
     "together": MessageRow(
         source="together 3.1.1 (chat_completion_*_message_param)",
         names=("tool",),
@@ -163,7 +163,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         part_kinds=("text", "image_url", "video_url", "audio_url", "input_audio"),
         image=(),
         functions=True,
-        joins=("system", "assistant", "tool"),
+        joins=("system", "developer", "assistant", "tool"),
     ),
     "vllm": MessageRow(
         source="vllm#42664, opencode#30477 (reasoning); ogx#6069 (developer)",

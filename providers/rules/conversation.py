@@ -142,6 +142,7 @@ def _new_id(id: str, index: int, number: int, taken: set[Any]) -> str:
 def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
     """Drop empty parts, and messages of assistant, system and user without any text. Refuse a blank last user message."""
     result: list[Turn] = []
+    last = _last_turn(turns)
     for position, (index, message) in enumerate(turns):
         role, content = str(message.get("role")), message.get("content")
         if role in ("tool", "function") or (role != "assistant" and row.blanks != "refused"):
@@ -162,7 +163,7 @@ def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[T
             result.append(Turn(index, message))
         elif role == "assistant" and (message.get("thinking_blocks") or message.get("function_call")):
             result.append(Turn(index, message))
-        elif role == "user" and position == len(turns) - 1:
+        elif role == "user" and position == last:
             raise report.work.refuse(f"messages[{index}].content", "the last message has no text")
         else:
             report.change(index, "", "drop", NEUTRAL)
@@ -175,20 +176,22 @@ def _is_blank(content: Any) -> bool:
     return not content or (type(content) is str and not content.strip())
 
 
-def with_a_turn(turns: list[Turn], report: Report) -> list[Turn]:
-    """Send the last system message as the user's, if there is no other message. Strict mode refuses the conversation."""
-    if not turns:
-        raise report.work.refuse("messages", "no message has any text")
-    if any(turn.message.get("role") not in _SYSTEM for turn in turns):
-        return turns
+def with_a_turn(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
+    """Send the last system message as the user's, if there is no other message, or if the vendor takes no system message there.
+
+    Strict mode refuses the conversation.
+    """
     index, message = turns[-1]
+    if message.get("role") not in _SYSTEM or (not row.tail_field and _last_turn(turns) >= 0):
+        return turns
     report.loss(index, ".role", "downgrade", "a conversation needs a message that is not a system message", to="user", code="invalid_value")
     return [*turns[:-1], Turn(index, {**message, "role": "user"})]
 
 
 def valid_tail(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
     """Adapt a final assistant message, which the vendor continues."""
-    index, message = turns[-1]
+    last = _last_turn(turns) if row.trims_tail else len(turns) - 1
+    index, message = turns[last]
     if message.get("role") != "assistant":
         return turns
     content = message.get("content")
@@ -201,7 +204,12 @@ def valid_tail(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]
     if row.tail_field and not message.get("tool_calls") and row.tail_field not in message:
         changed = {**changed, row.tail_field: True}
         report.change(index, f".{row.tail_field}", "set_default", "the vendor continues only marked messages", to=True)
-    return turns if changed is message else [*turns[:-1], Turn(index, changed)]
+    return turns if changed is message else [*turns[:last], Turn(index, changed), *turns[last + 1 :]]
+
+
+def _last_turn(turns: list[Turn]) -> int:
+    """Return the position of the last message that is not a system message, or -1."""
+    return next((at for at in range(len(turns) - 1, -1, -1) if turns[at].message.get("role") not in _SYSTEM), -1)
 
 
 def _trimmed(content: Any) -> Any:

@@ -91,7 +91,10 @@ class FieldPass:
         else:
             self._fields(index, result, self._allowed[role])
         content = result.get("content")
-        if role in self.row.joins and type(content) is list and content and all(part.get("type") == "text" for part in content):
+        if content == [] and self.row.unknown != "pass":
+            result["content"] = ""
+            self.report.change(index, ".content", "reshape", "an empty list is an empty text")
+        elif role in self.row.joins and type(content) is list and content and all(part.get("type") == "text" for part in content):
             result["content"] = text_of(content)
             self.report.change(index, ".content", "reshape", "lists of texts are joined to a string")
         return message if result == message else result

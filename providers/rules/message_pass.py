@@ -58,13 +58,16 @@ class MessagePass(Rule, frozen=True):
         row = self.row
         is_text = (_ANY_TEXT if row.blanks == "accepted" else _VISIBLE_TEXT).match
         has_turn = not row.needs_turn
-        role = ""
+        role = last = ""
         for message in messages:
             role = message.role
             if is_text(message.content) is None or (role == "developer" and row.developer):
                 return True
-            has_turn = has_turn or role in ("user", "assistant")
-        return not has_turn or (role == "assistant" and (row.trims_tail or row.tail_field != ""))
+            if role in ("user", "assistant"):
+                has_turn, last = True, role
+        if not has_turn or (row.tail_field and role not in ("user", "assistant")):
+            return True
+        return last == "assistant" and (row.trims_tail or row.tail_field != "")
 
     def apply(self, work: Work) -> None:
         """Adapt the messages. Those that need no change keep their bytes."""
@@ -88,6 +91,8 @@ class MessagePass(Rule, frozen=True):
         turns = [Turn(index, fields.clean(index, message)) for index, message in turns]
         if row.blanks != "accepted":
             turns = conversation.without_blanks(turns, row, report)
+            if not turns:
+                raise work.refuse("messages", "no message has any text")
         if row.has_tools and any("tool_calls" in turn.message for turn in turns):
             turns = conversation.results_first(turns, report)
             if row.needs_results:
@@ -99,7 +104,7 @@ class MessagePass(Rule, frozen=True):
             if row.answer_after_results:
                 turns = conversation.with_answers_after_results(turns, report)
         if row.needs_turn:
-            turns = conversation.with_a_turn(turns, report)
+            turns = conversation.with_a_turn(turns, row, report)
         if turns and (row.trims_tail or row.tail_field):
             turns = conversation.valid_tail(turns, row, report)
         return turns

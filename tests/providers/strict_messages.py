@@ -38,6 +38,16 @@ def message_objections(server: str, body: Facts, model: str = "example") -> list
     return found
 
 
+def texts_of(value: Any) -> list[str]:
+    """Return every text of a JSON value, except the types of parts."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        value = [item for name, item in value.items() if name != "type"]
+    items = value if isinstance(value, list) else []
+    return [text for item in items for text in texts_of(item)]
+
+
 def _message(facts: Facts, message: Facts, model: str) -> Iterator[str]:
     role = message["role"]
     if role not in facts:
@@ -69,6 +79,8 @@ def _content(facts: Facts, message: Facts) -> Iterator[str]:
         yield ".content: required"
     if role in facts.get("blank", ()) and isinstance(content, str) and not content.strip() and not calls:
         yield ".content: empty"
+    if facts.get("empty_answers") and role == "assistant" and not calls and not "".join(texts_of(content)).strip():
+        yield ".content: assistant message must have either content or tool_calls"
     for number, part in enumerate(content if isinstance(content, list) else ()):
         where = f".content[{number}]"
         kind = part["type"]
@@ -110,6 +122,8 @@ def _order(facts: Facts, messages: list[Facts]) -> Iterator[str]:
         yield "contents is not specified"
     last = messages[-1]
     if "prefix" in facts and last["role"] == "assistant" and not last.get(facts["prefix"]):
+        yield "expected last role user or tool"
+    if "prefix" in facts and last["role"] in ("system", "developer"):
         yield "expected last role user or tool"
     for before, message in pairwise(messages):
         if before["role"] == "tool" and message["role"] in facts.get("first", ()):
