@@ -57,13 +57,13 @@ def functions_as_tools(turns: list[Turn], report: Report) -> list[Turn]:
 def results_first(turns: list[Turn], report: Report) -> list[Turn]:
     """Move tool results directly behind their calls. A message between them follows the results."""
     result: list[Turn] = []
-    waiting: set[str] = set()
+    waiting: list[str] = []
     later: list[Turn] = []
     for turn in turns:
         message = turn.message
         role = message.get("role")
         if role == "tool" and message.get("tool_call_id") in waiting:
-            waiting.discard(message["tool_call_id"])
+            waiting.remove(message["tool_call_id"])
             result.append(turn)
             if later:
                 report.change(turn.place, "", "reshape", "tool results follow their calls directly")
@@ -74,7 +74,7 @@ def results_first(turns: list[Turn], report: Report) -> list[Turn]:
         if role == "assistant" and message.get("tool_calls"):
             result += later
             later = []
-            waiting = {call["id"] for call in message["tool_calls"] if type(call.get("id")) is str}
+            waiting = [call["id"] for call in message["tool_calls"] if type(call.get("id")) is str]
             result.append(turn)
             continue
         (later if waiting and role != "tool" else result).append(turn)
@@ -87,14 +87,15 @@ def check_results(turns: list[Turn], work: Work) -> None:
         calls = message.get("tool_calls") if message.get("role") == "assistant" else None
         if not calls:
             continue
-        answered = set()
+        answered = []
         for turn in turns[position + 1 :]:
             if turn.message.get("role") != "tool":
                 break
-            answered.add(turn.message.get("tool_call_id"))
+            answered.append(turn.message.get("tool_call_id"))
         for number, call in enumerate(calls):
             if call.get("id") not in answered:
                 raise work.refuse(f"messages[{index}].tool_calls[{number}]", "the call needs a tool message with its result")
+            answered.remove(call["id"])
 
 
 def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
@@ -102,11 +103,12 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
     pattern = re.compile(row.call_id, re.DOTALL) if row.call_id else None
     used = {call.get("id") for turn in turns for call in turn.message.get("tool_calls") or () if _fits(pattern, call.get("id"))}
     taken: set[str] = set()
-    current: dict[str, str] = {}
+    current: dict[str, list[str]] = {}
     result = list(turns)
     for position, (index, message) in enumerate(turns):
         if message.get("role") == "assistant" and message.get("tool_calls"):
             calls = []
+            current |= {str(call.get("id")): [] for call in message["tool_calls"]}
             for number, call in enumerate(message["tool_calls"]):
                 id = str(call.get("id"))
                 new = id
@@ -115,14 +117,16 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
                     where = f".tool_calls[{number}].id"
                     report.change(index, where, "reshape", "tool-call ids are short, plain and used once", from_=id, to=new)
                 taken.add(new)
-                current[id] = new
+                current[id].append(new)
                 calls.append(call if new == id else {**call, "id": new})
             if calls != message["tool_calls"]:
                 result[position] = Turn(index, {**message, "tool_calls": calls})
         elif message.get("role") == "tool":
             id = str(message.get("tool_call_id"))
-            if current.get(id, id) != id:
-                result[position] = Turn(index, {**message, "tool_call_id": current[id]})
+            open_ids = current.get(id) or [id]
+            new = open_ids.pop(0) if len(open_ids) > 1 else open_ids[0]
+            if new != id:
+                result[position] = Turn(index, {**message, "tool_call_id": new})
     return result
 
 

@@ -67,7 +67,7 @@ def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
             for name in draw(st.lists(st.sampled_from(sorted(EXTRAS)), unique=True, max_size=4)):
                 message[name] = draw(st.sampled_from(EXTRAS[name]))
             if draw(st.booleans()):
-                ids = draw(st.lists(IDS, unique=True, max_size=2))
+                ids = draw(st.lists(IDS, max_size=2))
                 function = {"name": "f", "arguments": draw(st.sampled_from(["{}", '{"a": 1}', ""]))}
                 message["tool_calls"] = [{"id": id, "type": "function", "function": function, **draw(CALL_EXTRAS)} for id in ids]
                 waiting = list(ids)
