@@ -97,8 +97,6 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Returns a decoder for one stream, or None for `ChunkNormalizer` with `chunk_repairs`."""
     chunk_repairs: tuple[Repair, ...] = ()
     """Repairs of chunks, in addition to those of every stream."""
-    chunk_words: tuple[bytes, ...] = ()
-    """Bytes of the chunks that `chunk_repairs` may concern."""
     hides_output: bool = False
     """Whether reasoning tokens may be in no field of `usage` but `total_tokens`."""
     reports_cost: bool = False
@@ -158,7 +156,15 @@ class OpenAICompatible(Provider):
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
         if not self.wire.accepts_nulls:
             body.drop_nulls()
-        return self.compiled_rules(self.model_for_rules(target), options.operation).apply(body, self.wire.label, options, target.options)
+        rules = self.compiled_rules(self.model_for_rules(target), options.operation)
+        if not target.pass_fields:
+            return rules.apply(body, self.wire.label, options, target.options)
+        # Passed fields are set aside, so that no rule can change them.
+        passed = {name: body.pop(name) for name in target.pass_fields if name in body}
+        adjustments = rules.apply(body, self.wire.label, options, target.options)
+        for name, value in passed.items():
+            body.set(name, value)
+        return [adjustment for adjustment in adjustments if adjustment.param not in passed]
 
     def model_for_rules(self, target: Target) -> str:
         """Return the model whose rules apply."""
@@ -226,7 +232,6 @@ class OpenAICompatible(Provider):
             return wire.decoder(options)
         return ChunkNormalizer(
             wire.chunk_repairs,
-            wire.chunk_words,
             operation=options.operation,
             model=target.model,
             hides_output=wire.hides_output,

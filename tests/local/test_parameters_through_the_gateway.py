@@ -110,9 +110,25 @@ async def test_cap_and_stop_override_min_tokens(gateway: Live) -> None:
     assert (capped["usage"]["completion_tokens"], capped["choices"][0]["finish_reason"]) == (12, "length")
     stopped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_tokens=16, stop=" Paris")
     assert (texts(stopped), stopped["choices"][0]["finish_reason"]) == (["The capital of France is"], "stop")
-    for more in ({"n": 2}, {"response_format": {"type": "json_object"}}):
-        reported = (await ask(gateway, messages=PARIS, min_tokens=5, **more))["gateway"]["adjustments"]
-        assert ("min_tokens", "drop") in [(item["param"], item["action"]) for item in reported]
+    json_mode = {"response_format": {"type": "json_object"}}
+    reported = (await ask(gateway, messages=PARIS, min_tokens=5, **json_mode))["gateway"]["adjustments"]
+    assert ("min_tokens", "drop") in [(item["param"], item["action"]) for item in reported]
+
+
+@pytest.mark.parametrize("seed", [{}, {"seed": 7}, {"seed": [1, 2]}])
+async def test_min_tokens_applies_to_each_choice(gateway: Live, seed: dict[str, Any]) -> None:
+    answer = await ask(gateway, messages=PARIS, max_tokens=40, min_tokens=16, n=2, logprobs=True, **seed)
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1]
+    assert all(len(choice["logprobs"]["content"]) >= 16 for choice in answer["choices"])
+    assert answer["usage"]["completion_tokens"] >= 32
+
+
+async def test_min_tokens_applies_to_text_with_tools(gateway: Live) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+    more: dict[str, Any] = {"messages": PARIS, "temperature": 0, "max_tokens": 60, "tools": [tool], "tool_choice": "auto"}
+    answer = await ask(gateway, min_tokens=24, **more)
+    (choice,) = answer["choices"]
+    assert choice["message"].get("tool_calls") or answer["usage"]["completion_tokens"] >= 24
 
 
 async def test_min_tokens_applies_to_streams(gateway: Live) -> None:
