@@ -41,6 +41,11 @@ def types() -> list[str]:
     return sorted({*OURS, *plugins()})
 
 
+def is_known(type: str) -> bool:
+    """Return whether a type exists. Installed packages are searched only for a type that is not built in."""
+    return type in OURS or type in plugins()
+
+
 def get(type: str) -> Provider:
     """Return the provider of a type. Raises KeyError with a readable message if the type is unknown."""
     provider = _loaded.get(type)

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from tests.flows.conftest import events
 from tests.flows.live import Live, live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -35,7 +36,7 @@ async def gateway(bundled_model: Path) -> AsyncIterator[Live]:
 async def ask(gateway: Live, **more: Any) -> dict[str, Any]:
     """Return a JSON answer with its receipt."""
     body = {"model": "m", "messages": STORY, "max_tokens": 12, "temperature": 1, **more}
-    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=120) as client:
         answer = await client.post(gateway.base_url + "/chat/completions", json=body, headers={"x-gateway-receipt": "body"})
     assert answer.status_code == 200, answer.text
     result: dict[str, Any] = answer.json()
@@ -63,7 +64,7 @@ async def test_list_of_seeds_equals_the_single_seeds(gateway: Live) -> None:
 async def test_streamed_choices_equal_the_json_answer(gateway: Live) -> None:
     full = texts(await ask(gateway, n=3, seed=[1, 2, 3]))
     body = {"model": "m", "messages": STORY, "max_tokens": 12, "temperature": 1, "n": 3, "seed": [1, 2, 3], "stream": True}
-    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=120) as client:
         answer = await client.post(gateway.base_url + "/chat/completions", json=body)
     streamed = ["", "", ""]
     for event in events(answer.text)[:-1]:
@@ -135,7 +136,7 @@ async def test_min_tokens_applies_to_streams(gateway: Live) -> None:
     more: dict[str, Any] = {"messages": PARIS, "temperature": 0, "max_tokens": 60, "min_tokens": 16}
     full = await ask(gateway, **more)
     body = {"model": "m", **more, "stream": True, "stream_options": {"include_usage": True}}
-    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=120) as client:
         answer = await client.post(gateway.base_url + "/chat/completions", json=body)
     events = [event.removeprefix("data: ") for event in answer.text.split("\n\n") if event]
     assert events.pop() == "[DONE]"
