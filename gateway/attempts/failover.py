@@ -20,7 +20,7 @@ from gateway.attempts import billing, continuation
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
-from gateway.attempts.prepare import RequestAdapter, cap_to_time_left
+from gateway.attempts.prepare import TIMEOUT_PARAM, RequestAdapter, cap_to_time_left
 from gateway.attempts.progress import Progress, final_error, in_cooldown, upstream_failure
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
@@ -278,8 +278,10 @@ class Failover:
         call.attempts.append(attempt)
         if call.trace is not None:
             call.trace.begin(attempt)
-        deadlines = cap_to_time_left(candidate.deadlines, left)
+        is_forwarded = TIMEOUT_PARAM in body  # the provider enforces the caller's own deadline, so the gateway does not
+        deadlines = candidate.deadlines if is_forwarded else cap_to_time_left(candidate.deadlines, left)
         exchange = UpstreamExchange(call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics)
+        exchange.forwarded_timeout_s = call.deadline if is_forwarded else None
         attempt.sent_at = exchange.sent_at if call.answered_by is None else call.answered_by.sent_at
         return exchange, body
 
@@ -329,7 +331,8 @@ class Failover:
                 billing.bill_unanswered(call, attempt, backend, ended)
             admission.leave(attempt)
         # a deadline that the caller shortened by half or more does not count as a failure of the target
-        if failure.kind != "timeout" or exchange.deadlines.total > candidate.deadlines.total / 2:
+        shortened = exchange.forwarded_timeout_s is not None or exchange.deadlines.total <= candidate.deadlines.total / 2
+        if failure.kind != "timeout" or not shortened:
             reason = admission.failed(failure, first_byte_at)
             if reason is not None:
                 self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))

@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class MinTokens(Rule, frozen=True):
-    """Honours `min_tokens` by continuation for one choice of plain text, else drops it. Must follow OutputCap."""
+    """Honours `min_tokens` of plain text by continuation, else drops it. Must follow OutputCap and precede SlotChoices."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -37,8 +37,8 @@ class MinTokens(Rule, frozen=True):
                 continue
             if least is None or least < 1:
                 work.drop(name, "must be at least 1")
-            elif (body.get("n") or 1) > 1 or body.get("tools") or body.get("response_format"):
-                work.drop(name, "only supported for one choice of plain text")
+            elif body.get("tools") or body.get("response_format"):
+                work.drop(name, "only supported for plain text")
             else:
                 cap = body.get("max_tokens")
                 if cap is not None and least > cap:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from providers.local.min_tokens import MIN_TOKENS_MEMO
 from providers.local.options import LocalOptions
 from providers.rules.rule import Rule, Work
 from providers.rules.shapes import MAX_FANOUT
@@ -11,6 +12,10 @@ from providers.rules.shapes import MAX_FANOUT
 DEFAULTS = LocalOptions()
 SEED_MODULUS = 2**32 - 1
 """The engine's seeds have 32 bits, and the highest value means "random"."""
+MODEL_MEMO = "local.model"
+"""Key of `Options.memo`: the model that the caller asked for, for the answers."""
+BUNDLED_PENALTY = 1.1
+"""Repetition penalty of the bundled model. At temperature 0 and without it, half of its answers repeat one sentence forever."""
 TOP_LOGPROBS_MEMO = "local.top_logprobs"
 """Key of `Options.memo`: how many alternatives for each token the caller asks for."""
 CHOICES_MEMO = "local.n"
@@ -53,6 +58,25 @@ class DefaultTemperature(Rule, frozen=True):
         return {"temperature": {"support": "yes", "default": DEFAULTS.temperature}}
 
 
+class DefaultPenalty(Rule, frozen=True):
+    """A repetition penalty for plain text of the bundled model, if the caller sets no penalty."""
+
+    param: str = "repetition_penalty"
+    runs: ClassVar[Literal["present", "always", "stream"]] = "always"
+    others: tuple[str, ...] = ("frequency_penalty", "presence_penalty", "tools", "functions", "response_format")
+
+    def apply(self, work: Work) -> None:
+        """Set the penalty. Another model is left alone, and so are tool calls and JSON, which repeat words and marks."""
+        body = work.body
+        if work.settings.get("model") is not None or any(body.get(name) for name in (self.param, *self.others)):
+            return
+        body.set("repetition_penalty", BUNDLED_PENALTY)
+        work.report("repetition_penalty", "set_default", to=BUNDLED_PENALTY, why="the bundled model repeats itself without it")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {"repetition_penalty": {"support": "yes", "default": BUNDLED_PENALTY}}
+
+
 class FoldSeed(Rule, frozen=True):
     """Folds seeds of 64 bits to the engine's 32 bits. The same seed still produces the same text."""
 
@@ -89,7 +113,7 @@ class SlotChoices(Rule, frozen=True):
             if count == 1:
                 work.body.set("seed", seed[0])
                 work.report("seed", "reshape", why="the engine accepts one integer")
-        if count > 1 and (count > slots or type(seed) is list):
+        if (count > 1 and (count > slots or type(seed) is list)) or (count > 1 and MIN_TOKENS_MEMO in work.options.memo):
             self._fan_out(work, count)
             count = 1
         work.options.memo[CHOICES_MEMO] = count

@@ -18,7 +18,7 @@ import providers
 from gateway.dialects.parameters import check_parameters
 from gateway.errors import BadRequest
 from providers.base import Body, Options, Refusal, Target
-from providers.rules.shapes import fan_out
+from providers.rules.fan_out import fan_out
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TYPES = {"openai_reasoning": "openai", "azure_openai": "azure", "gemini_openai": "gemini"}
