@@ -1,7 +1,7 @@
 """Create the secrets of the stack, once: a virtual key, an admin key, and the passwords of Redis and Grafana.
 
-There are no default secrets. Each is 256 random bits in its own file, readable only by the services' user, in the folder of the
-one service that needs it. The virtual key is printed once; only its hash is stored.
+There are no default secrets. Each secret is 256 random bits in its own file, readable only by the services' user, in the folder
+of the one service that needs it. The virtual key is printed once; only its hash is stored.
 
     first_start.py --secrets FOLDER               create the secrets unless they exist
     first_start.py --secrets FOLDER --new-key     replace the virtual key

@@ -1,7 +1,7 @@
 """The entry point of the `lockgate` command: registers the commands and turns errors into exit codes.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. Mistakes of the user are lines on
-stderr that say what to change, never a traceback.
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. A mistake of the user is reported as
+a line on stderr that says what to change, never as a traceback.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 def cli() -> None:
     """One OpenAI-compatible URL for every model provider.
 
-    Without a command, lockgate serves. `lockgate COMMAND --help` shows options and examples of a command.
+    Without a command, lockgate serves. `lockgate COMMAND --help` shows the options and examples of a command.
 
     \b
     lockgate                              serve config/gateway.yaml on 127.0.0.1:8080
@@ -90,7 +90,7 @@ for command in (
 
 
 def _print_error(error: click.ClickException) -> None:
-    """Print one line on stderr. After wrong usage it names the help to read."""
+    """Print an error as one line on stderr. For wrong usage, the line ends with the help command to run."""
     message = f"lockgate: {error.format_message()}"
     if isinstance(error, click.UsageError):
         message += f" (see: {error.ctx.command_path if error.ctx else 'lockgate'} --help)"
@@ -102,7 +102,7 @@ def run(args: list[str]) -> int:
     from gateway.config.problem import ConfigError
 
     try:
-        colour = False if os.environ.get("NO_COLOR") else None  # None: if stdout is a terminal
+        colour = False if os.environ.get("NO_COLOR") else None  # None: only on a terminal
         code = cli.main(args, prog_name="lockgate", standalone_mode=False, color=colour)
         return code if isinstance(code, int) else 0
     except click.Abort:

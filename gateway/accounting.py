@@ -15,11 +15,11 @@ from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
 MAX_FREE_EVENTS = 16
-"""Number of content events, or tokens by length, up to which a provider's report of 0 tokens is believed."""
+"""A provider's report of 0 output tokens is believed if the answer has at most this many content events, or tokens by length."""
 
 
 class Bill(NamedTuple):
-    """The total that attempts are billed for. `cost` is in nano-dollars."""
+    """The sum of the usage that attempts are billed for. `prompt` and `output` are in tokens, `cost` is in nano-dollars."""
 
     prompt: int
     output: int
@@ -27,8 +27,9 @@ class Bill(NamedTuple):
 
 
 def settle(call: Call) -> None:
-    """Set the usage of the attempt that answered the call. An estimate is marked as one, as no prompt has 0 tokens.
+    """Set the usage of the attempt that answered the call: the reported usage, with estimates for counts that are missing.
 
+    Every prompt has tokens, so a reported 0 is replaced by an estimate. Usage with an estimate is marked as `estimated`.
     Output is estimated from content events, of which providers send about one per token, or from the length of a JSON answer.
     A stream that did not end is billed by the reported usage, or by the received output if that is more.
     """
@@ -87,7 +88,7 @@ def answer_cost(attempt: Attempt) -> int:
 
 
 def cost_of(attempt: Attempt, usage: Usage) -> int | None:
-    """Return the cost of a usage in nano-dollars: what the provider reports, else by price. None if neither is known."""
+    """Return the cost of a usage in nano-dollars: as reported by the provider, else by price. Return None if neither is known."""
     if usage.reported_cost_usd is not None and not usage.estimated and attempt.target.kind.reports_cost:
         return round(usage.reported_cost_usd * NANO_PER_USD)
     return attempt.price.usage_cost(usage) if attempt.price is not None else None
@@ -119,7 +120,7 @@ def cost_usd(call: Call) -> float | None:
 
 
 def prompt_tokens(call: Call, attempt: Attempt) -> int:
-    """Return the count made for the context window. Else count now if that is cheap, else estimate by bytes."""
+    """Return the count made for the context window. Without one, count the prompt if that is cheap, else estimate by its bytes."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
     if call.body is not None and call.body_bytes <= MAX_INLINE_BYTES:

@@ -1,4 +1,4 @@
-"""`Call` and `Attempt`: the state that travels through the stages."""
+"""`Call` and `Attempt`: the state of a call that the stages of the pipeline share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 def in_ms(seconds: float) -> float:
-    """Return milliseconds with two decimals. `round` takes five times as long (0.5 us against 0.1), and every call needs this often."""
+    """Return milliseconds with two decimals.
+
+    `round` would take five times as long (0.5 us against 0.1), and every call uses this function several times.
+    """
     return int(seconds * 1e5 + 0.5) / 100
 
 
@@ -40,9 +43,9 @@ class Attempt(Struct, eq=False):
     outcome: str = "ok"
     """`ok`, an HTTP status, or a failure kind."""
     ms: float = 0.0
-    """How long it took."""
+    """Duration of the attempt."""
     sent_at: float = 0.0
-    """When the request was ready to be sent; for a continued stream, that of the attempt that began it."""
+    """When the request was ready to be sent; for a continued stream, when the request that began the stream was ready."""
     is_written: bool = False
     """Whether the request was written to a connection."""
     head_at: float = 0.0
@@ -60,17 +63,17 @@ class Attempt(Struct, eq=False):
     cost: int = 0
     """The cost of the caller's answer in nano-dollars, known when the call ends; 0 if the price is unknown."""
     chunks: int = 0
-    """Content events relayed, or the length of a JSON answer in tokens: the estimate of output tokens if no usage is reported."""
+    """Number of content events relayed, or length of a JSON answer in tokens; the estimate of output tokens if no usage is reported."""
     finish_reasons: tuple[str | None, ...] = ()
     stop_matched: str | None = None
     time_info: dict[str, Any] | None = None
-    """How long parts of the answer took, for the receipt."""
+    """Durations of parts of the answer, for the receipt."""
     upstream_id: str | None = None
     """The upstream's request id."""
 
     @property
     def upstream_calls(self) -> int:
-        """The number of upstream requests that the adjustments turn this call into."""
+        """Number of upstream requests for this attempt: more than 1 if an adjustment split it into several."""
         for adjustment in self.adjustments:
             if adjustment.action == "fan_out":
                 return int(adjustment.from_)
@@ -82,7 +85,7 @@ class Attempt(Struct, eq=False):
 
 
 class CallTrace(Protocol):
-    """The interface of the stages to the trace spans of one call."""
+    """The interface by which the stages record the trace spans of one call."""
 
     id: str
     """The trace's id in hexadecimal; empty if this call is not sampled."""
@@ -96,7 +99,7 @@ class CallTrace(Protocol):
         ...
 
     def end(self, call: Call, model: str) -> None:
-        """End every span of the call; `model` is its label."""
+        """End every span of the call. `model` is the name of the call's model in metrics."""
         ...
 
 
@@ -110,10 +113,10 @@ class Call(Struct, eq=False):
     id: str = field(default_factory=next_id)
     started: float = field(default_factory=time.monotonic)
     client_id: str | None = None
-    """The caller's own x-request-id, repeated in log and response."""
+    """The caller's own x-request-id, repeated in the log and in the response."""
     key: VirtualKey | None = None
     headers: CallerHeaders | None = None
-    """The caller's headers that mean something; None if there are none."""
+    """The caller's headers that the gateway, a provider or a trace uses; None if there are none."""
     mirror_of: str | None = None
     """The id of the call that this one copies."""
     body: Body | None = None
@@ -125,7 +128,7 @@ class Call(Struct, eq=False):
     wants_usage: bool = False
     """Whether the caller set stream_options.include_usage. If not, usage is requested upstream and hidden."""
     stops: tuple[str, ...] = ()
-    """Stop strings, which end the text in the gateway on every provider."""
+    """Stop strings. The gateway itself ends the text at them, for every provider."""
     keeps_stop: bool = False
     """Whether the stop string stays in the text (include_stop_str_in_output)."""
     wants_fit: bool = False
@@ -133,7 +136,7 @@ class Call(Struct, eq=False):
     reservation: Reservation | None = None
     """The amounts reserved from the caller's limits until the call is settled."""
     limit_headers: Headers = ()
-    """The headers that show those limits in the response."""
+    """The response headers that show the caller's limits."""
     deadline: float = float("inf")
     """The caller's own time limit for the whole call in seconds (timeout_microseconds)."""
     strict: bool = False

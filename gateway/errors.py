@@ -86,7 +86,7 @@ class Unauthorized(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """The key does not permit this."""
+    """The key does not permit this call."""
 
     status, code, type = 403, "model_not_allowed", "invalid_request_error"
 
@@ -98,7 +98,7 @@ class NotFound(GatewayError):
 
 
 class RequestTooLarge(GatewayError):
-    """The body exceeds `max_body`. The connection is closed, because the rest of the body is not read."""
+    """The body exceeds `max_body`. The connection is closed after the response, because the rest of the body is discarded."""
 
     status, code, type = 413, "request_too_large", "invalid_request_error"
 
@@ -186,10 +186,10 @@ FAILURES: dict[FailureKind, Consequence] = {
     # a response without an end
     "limit": Consequence(502, "output_limit"),
 }
-"""Every kind of failure and its consequences. Once the head of a stream is sent, retry_policy decides differently."""
+"""Every kind of failure and its consequences. `then` does not apply once the head of a stream is sent: the stream continues or ends."""
 
 MAX_SDK_RETRY_AFTER_S = 120.0
-"""A client gives up if the Retry-After is longer than this (openai-python's MAX_RETRY_AFTER_DELAY)."""
+"""openai-python does not retry if Retry-After is longer than this (its MAX_RETRY_AFTER_DELAY)."""
 NO_RETRY = (b"x-should-retry", b"false")
 
 
@@ -202,7 +202,7 @@ def retry_after_headers(seconds: float) -> Headers:
 
 
 def unreadable(error: Exception) -> BadRequest:
-    """Return the 400 for a value that is valid JSON but cannot be decoded, such as 1e999."""
+    """Return the 400 for a body with a value that is valid JSON but cannot be decoded, such as 1e999."""
     return BadRequest(f"The request body contains a value that cannot be decoded: {error}.", code="invalid_json")
 
 

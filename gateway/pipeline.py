@@ -76,10 +76,10 @@ class Pipeline:
         tracer: Tracer | None = None,
         known: KnownHeaders | None = None,
     ) -> None:
-        """If `limits` is None, no limits are configured.
+        """Create the pipeline of one configuration. `limits` is None if no limits are configured.
 
-        `default_output` is the output to expect of a call without a cap, in tokens. `known` are the request headers
-        that mean something.
+        `default_output` is the number of output tokens to expect of a call without an output cap. `known` are the names
+        of the request headers that are read.
         """
         self.keys = keys
         self.known_headers = known or known_headers()
@@ -92,7 +92,7 @@ class Pipeline:
         self._watch = watch
         self.deadlines = deadlines
         self.calls = 0
-        """Calls in flight. A generation that no longer serves ends when it has none."""
+        """Number of calls in flight. A generation that no longer serves ends when this number is 0."""
         self._max_body = max_body
         self._strict = strict
         self._mirrors = mirrors
@@ -124,7 +124,7 @@ class Pipeline:
                 raise
             _uncancel()
             await self._leave(call, caller)
-        except Exception as error:  # no call ends without a response and a record
+        except Exception as error:  # every call ends with a response and a log line
             self._log.write(internal_error(call.id, error))
             self.metrics.count("lockgate_internal_errors")
             message = "Internal error: the gateway's log has the details under this request id."
@@ -200,7 +200,7 @@ class Pipeline:
         await self.failover.run(call, caller, candidates, partial(self.router.alternates, model, query))
 
     async def _accept(self, call: Call, caller: Caller) -> None:
-        """Read the request, and make all checks that need no provider."""
+        """Authenticate the caller, then read the body, the gateway's headers and the name of the model."""
         headers = caller.headers
         try:
             call.key = self.keys.authenticate(headers, caller.query)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHARED = frozenset(
     {"aggregate", "answers", "base", "conformance", "failures", "finish_reasons", "plugins", "rules"}
-    | {"streams", "table", "tool_calls", "usage"}
+    | {"schema_dialects", "streams", "table", "times", "tool_calls", "usage"}
 )
 """Modules of this package that are not providers. Each other module has a provider in a constant of its name."""
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from providers.base import Answer, Failure, StreamFailure
 from providers.finish_reasons import FailedFinishError, finish_reason
-from providers.tool_calls import arguments_text, repair_calls
+from providers.tool_calls import arguments_text, calls_of, repair_calls
 from providers.usage import normalize_usage, read_usage
 
 Repair = Callable[[dict[str, Any]], bool]
@@ -156,7 +156,7 @@ def _repair_message(message: dict[str, Any]) -> bool:
         changed = True
     calls = message.get("tool_calls")
     if calls is not None and calls != []:
-        repaired = repair_calls(calls if type(calls) is list else [calls])
+        repaired = repair_calls(calls_of(calls))
         if repaired != calls:
             changed = True
             if repaired:

@@ -35,7 +35,7 @@ FailureKind = Literal[
     "redirect", "rate_limit", "quota", "overloaded", "server_error", "auth", "client_error", "inband_error",
     "upstream_error", "crashed", "limit",
 ]  # fmt: skip
-"""Every way an upstream can fail a call. `gateway.errors` maps each to the status and code that the caller sees."""
+"""All kinds of failures of an attempt. `gateway.errors` maps each to the status and code that the caller sees."""
 
 
 class Adjustment(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_": "from"}):
@@ -49,11 +49,7 @@ class Adjustment(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_
 
 
 class Refusal(Exception):
-    """The target cannot honour the request. The caller gets a 400 that names `param`.
-
-    Codes: unsupported_parameter, unsupported_combination, unsupported_content, invalid_value,
-    conflicting_parameters, unknown_parameter, invalid_type.
-    """
+    """The target cannot honour the request. The caller gets a 400 that names `param`."""
 
     def __init__(self, message: str, param: str | None, code: str = "invalid_value") -> None:
         super().__init__(message)
@@ -240,7 +236,7 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why an attempt failed. `status`, `code`, `param` and `type` are the upstream's own, if it sent them.
+    """The failure of an attempt. `status`, `code`, `param` and `type` are the upstream's own, if it sent them.
 
     `retry_after` is in seconds, None if the upstream gave no usable value. `message` holds no secret.
     """
@@ -307,7 +303,7 @@ class Provider(Protocol):
     default_base_url: str | None
     needs_credential: bool
     options_type: _SettingsType | None = None
-    """The provider's own settings in the configuration."""
+    """The type of the provider's own settings in the configuration."""
     operations: frozenset[Operation] = frozenset({"chat"})
     """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
     caller_headers: tuple[str, ...] = ()

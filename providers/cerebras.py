@@ -8,10 +8,16 @@ from __future__ import annotations
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, NEAREST_EFFORT, SAMPLING
 from providers.rules.messages import ContentParts, Roles
+from providers.rules.model_tables import NewerThan, efforts_rule
 from providers.rules.rule import Accepts, ForModels
+from providers.rules.schemas import StrictFormat, StrictTools
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, MoveToHeader, OneOf, OutputCap, Range, Rename
+from providers.schema_dialects import CEREBRAS_SCHEMAS
 
+_LOW_HIGH_MAX = (
+    OneOf("reasoning_effort", ("low", "high", "max"), nearest={"none": "low", "minimal": "low", "medium": "high", "xhigh": "max"}),
+)
 _WITH_DEVELOPER = Roles(accepts=("system", "developer", "user", "assistant", "tool"))
 
 
@@ -41,7 +47,9 @@ CEREBRAS = OpenAICompatible(
         LegacyFunctions("functions"),
         Tools("tools"),
         ToolChoice("tool_choice"),
+        StrictTools(dialect=CEREBRAS_SCHEMAS),
         ResponseFormat("response_format"),
+        StrictFormat(dialect=CEREBRAS_SCHEMAS),
         StreamUsage("stream_options", only_streams=False),
         OneOf("service_tier", ("auto", "default", "flex", "priority")),
         OneOf("reasoning_effort", ("none", "low", "medium", "high"), nearest=NEAREST_EFFORT),
@@ -49,10 +57,12 @@ CEREBRAS = OpenAICompatible(
         MoveToHeader("cf_ray", "CF-RAY"),
         MoveToHeader("x_amz_cf_id", "X-Amz-Cf-Id"),
         MoveToHeader("x_delay_time", "X-delay-time"),
-        ForModels(("gpt-oss",), (_WITH_DEVELOPER, Drop("disable_reasoning", why="this model always reasons"))),
         ForModels(
-            ("kimi-k3", "glm-5.3", "zai-glm-5.3"),
-            (OneOf("reasoning_effort", ("low", "high", "max"), nearest={"minimal": "low", "medium": "high", "xhigh": "max"}),),
+            ("gpt-oss",),
+            (_WITH_DEVELOPER, Drop("disable_reasoning", why="this model always reasons"), efforts_rule(("low", "medium", "high"))),
         ),
+        NewerThan(("kimi-k",), _LOW_HIGH_MAX, (3, 0), "kimi-k3"),
+        NewerThan(("glm-", "zai-glm-"), _LOW_HIGH_MAX, (5, 3), "glm-5.3"),
+        ForModels(("kimi-k3", "glm-5.3", "zai-glm-5.3"), _LOW_HIGH_MAX),
     ),
 )

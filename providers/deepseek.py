@@ -10,6 +10,7 @@ from typing import Any
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import Roles
+from providers.rules.model_tables import NewerThan
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, ForModels, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
@@ -99,6 +100,7 @@ DEEPSEEK = OpenAICompatible(
         Rename("user", "user_id"),
         Drop("logit_bias", why="not documented"),
         Drop("parallel_tool_calls", why="not documented"),
+        NewerThan(("deepseek-v",), (), (4, 1), "deepseek-v4-pro"),
         ForModels(("deepseek-chat",), _thinking_rules(default_on=False)),
     ),
 )

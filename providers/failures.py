@@ -40,11 +40,11 @@ _NO_CREDIT = re.compile(
     r"|monthly spending limit|(?:run|ran) out of credits|credits (?:are |have been )?(?:exhausted|depleted)",
     re.IGNORECASE,
 )
-"""An empty account that has no code of its own: Anthropic with status 400, xAI with 403 and 429."""
+"""Messages about an empty account without a code of their own: Anthropic with status 400, xAI with 403 and 429."""
 _RATE_WORDS = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limit_reached"})
-"""Groq reports a request over its tokens per minute with status 413."""
+"""Codes of rate limits. Groq reports a request over its limit of tokens per minute with status 413 and such a code."""
 _PERMISSION_CODES = frozenset({"tier_not_allowed", "model_not_allowed"})
-"""A 403 that concerns the request and not the credential. Source: SIATI's wiki (errors)."""
+"""Codes of a 403 that concerns the request and not the credential. Source: SIATI's wiki (errors)."""
 _PERMISSION_WORDS = re.compile(
     r"content|polic(?:y|ies)|moderat|safety|harmful|flagged|blocked by|guidelines|prohibited|inappropriate|usage terms"
     r"|permission|permitted|not (?:allowed|enabled|entitled|available)|not authorized to|(?:no|not have) access|access (?:to|denied)"
@@ -90,7 +90,7 @@ _STATUS_OF = {
     "PERMISSION_DENIED": 403,
     "NOT_FOUND": 404,
 }
-"""The status of error types and codes of OpenAI, Anthropic, vLLM and Google that come without one."""
+"""The HTTP status for error types and codes of OpenAI, Anthropic, vLLM and Google that come without a status."""
 
 
 def has_error(body: bytes) -> bool:
@@ -103,7 +103,7 @@ def has_error(body: bytes) -> bool:
 
 
 def read_inband_failure(data: bytes, read: Callable[[int, bytes], Failure]) -> Failure:
-    """Return the failure of an error without an HTTP status: `read` gets the status it names or its type implies, else 500."""
+    """Return the failure of an error without an HTTP status. `read` gets the status named or implied by the error, else 500."""
     status = 500
     try:
         value = _first(_decode(data))
@@ -217,7 +217,7 @@ def _fields(error: dict[str, Any]) -> dict[str, Any]:
     if type(message) is not str:
         message = _detail(error.get("detail", message))
     fields: dict[str, Any] = {"message": message, "type": error.get("type"), "param": error.get("param"), "code": error.get("code")}
-    if type(error.get("status")) is str:  # a google.rpc.Code name; `code` is the HTTP status then
+    if type(error.get("status")) is str:  # a google.rpc.Code name; then `code` is the HTTP status
         refused = error["status"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND")
         fields["code"], fields["type"] = (error["status"], "invalid_request_error") if refused else (None, None)
     resets = error.get("resets_in_seconds")  # SIATI

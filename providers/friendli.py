@@ -1,16 +1,21 @@
 """Friendli. Sources: Friendli's chat completions page, and friendli 0.16.5 (0.4.4 for the timeout).
 
 For dedicated and container endpoints, set `base_url`: https://api.friendli.ai/dedicated/v1, http://HOST:8000/v1.
+
+Tools that Friendli runs itself (`{"type": "web:search"}`) have a path of their own: friendli.ai/docs on tool-assisted chat
+completions, as of 2026-11.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from msgspec import Meta
 
-from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
-from providers.rules.common import CONTEXT_POLICY
+from providers.base import Adjustment, Body, Options, Refusal, StreamDecoder, Target, WireRequest
+from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire, base_path
+from providers.rules.common import CONTEXT_POLICY, OPENAI_FORMS
 from providers.rules.messages import ContentParts, Roles, SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes, Requires
@@ -54,7 +59,88 @@ class EffortNone(Rule, frozen=True):
         work.report(self.param, "reshape", to="chat_template_kwargs.enable_thinking")
 
 
-FRIENDLI = OpenAICompatible(
+class BuiltInTools(Rule, frozen=True):
+    """Tools that Friendli runs itself, and the field that goes with them."""
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("tools", "resume_generation")
+
+    def apply(self, work: Work) -> None:
+        """Refuse tools of other types. Drop `resume_generation` without built-in tools."""
+        built_in = False
+        for index, tool in enumerate(work.body.get("tools") or ()):
+            kind = tool.get("type", "function")
+            if kind != "function" and ":" not in kind:
+                why = "functions and built-in tools such as web:search are supported"
+                raise work.refuse(f"tools[{index}].type", why, "unsupported_parameter")
+            built_in = built_in or kind != "function"
+        if "resume_generation" in work.body and not built_in:
+            work.drop("resume_generation", "it requires a built-in tool", "unsupported_combination")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {"tools": {"support": "yes", "values": ["function", "built-in"]}}
+
+
+class WithoutToolStatus(StreamDecoder):
+    """Leaves out the events in which Friendli reports the progress of its built-in tools."""
+
+    def __init__(self, inner: StreamDecoder | None) -> None:
+        self._inner = inner
+
+    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
+        """Return the chunk, or nothing for an event that is not a chunk."""
+        if event == "tool_status":
+            return ()
+        return self._inner.feed(event, data) if self._inner is not None else (data,)
+
+    def end(self) -> Sequence[bytes]:
+        """Return the last chunks of the inner decoder."""
+        return self._inner.end() if self._inner is not None else ()
+
+
+class Friendli(OpenAICompatible):
+    """Friendli, with the path for its built-in tools."""
+
+    def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
+        """Apply the rules. Raises Refusal for built-in tools at an endpoint that lacks them."""
+        adjustments = super().adapt(body, target, options)
+        if options.operation == "chat" and _has_built_in_tools(body) and _tools_path(target) is None:
+            raise Refusal(f"'tools' cannot be sent to Friendli: {_NO_BUILT_IN}.", "tools", "unsupported_parameter")
+        return adjustments
+
+    def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
+        """Return the request, at the path for built-in tools if there are any."""
+        request = super().encode(body, target, options)
+        if options.operation == "chat" and _has_built_in_tools(body):
+            options.memo[_ASSISTED] = True
+            request.path = _tools_path(target) or request.path
+        return request
+
+    def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
+        inner = super().decoder(target, options)
+        return WithoutToolStatus(inner) if options.memo.get(_ASSISTED) else inner
+
+
+_ASSISTED = "friendli_tools"
+_NO_BUILT_IN = "built-in tools exist at https://api.friendli.ai/serverless/v1 only"
+
+
+def _has_built_in_tools(body: Body) -> bool:
+    if "tools" not in body:
+        return False
+    return any(tool.get("type", "function") != "function" for tool in body.get("tools") or ())
+
+
+def _tools_path(target: Target) -> str | None:
+    """Return the path for built-in tools, or None for an endpoint that lacks them."""
+    path = base_path(target.base_url)
+    if not path.endswith("/v1") or path.endswith("/dedicated/v1"):
+        return None
+    return f"{path.removesuffix('/v1')}/tools/v1/chat/completions"
+
+
+FRIENDLI = Friendli(
     "friendli",
     Wire(
         label="Friendli",
@@ -67,6 +153,7 @@ FRIENDLI = OpenAICompatible(
     (
         SystemPrompt(),
         *NOT_GIVEN,
+        *OPENAI_FORMS,
         EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline", unless="forward_timeout"),
         *CONTEXT_POLICY,
         Accepts("model messages stream eos_token logit_bias logprobs parallel_tool_calls chat_template_kwargs include_reasoning"),
@@ -78,7 +165,8 @@ FRIENDLI = OpenAICompatible(
         ),
         OutputCap("max_tokens"),
         LegacyFunctions("functions"),
-        Tools("tools", limit=128, require_parameters=True),
+        Tools("tools", limit=128, functions_only=False, require_parameters=True),
+        BuiltInTools("tools"),
         ToolChoice("tool_choice"),
         Rename("min_completion_tokens", "min_tokens"),
         Range("min_tokens", 0),

@@ -8,12 +8,12 @@ from __future__ import annotations
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import DropField, Roles
-from providers.rules.model_tables import nearest_efforts
+from providers.rules.model_tables import NewerThan, efforts_rule
 from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
 
-_ALWAYS = ("low", "medium", "high")
+_ALWAYS = (efforts_rule(("low", "medium", "high")),)
 """Efforts of models that cannot stop thinking, as of 2026-11: ai#8027, pi#3460."""
 
 GEMINI = OpenAICompatible(
@@ -46,6 +46,7 @@ GEMINI = OpenAICompatible(
         Drop("presence_penalty", why="unknown name upstream, or not enabled for the model"),
         Accepts("extra_body"),
         Drop("parallel_tool_calls", why="reported as an unknown name upstream"),
-        ForModels(("gemini-2.5-pro", "gemini-3"), (OneOf("reasoning_effort", _ALWAYS, nearest=nearest_efforts(_ALWAYS)),)),
+        NewerThan(("gemini-",), _ALWAYS, (3, 5), "gemini-3.5"),
+        ForModels(("gemini-2.5-pro", "gemini-3"), _ALWAYS),
     ),
 )

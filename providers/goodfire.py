@@ -14,14 +14,17 @@ import msgspec
 from msgspec import Meta
 
 from providers.answers import Repair, choices_of, message_of
-from providers.base import StreamDecoder
+from providers.base import Adjustment, Body, Options, Refusal, StreamDecoder, Target, WireRequest
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import ContentParts, DropField, RefuseToolTurns, Roles
 from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import Choices, ResponseFormat, StreamUsage
-from providers.rules.values import Default, DefaultFromSetting, Drop, OutputCap, Refuse
+from providers.rules.values import Default, DefaultFromSetting, Drop, OutputCap, Refuse, is_number
 from providers.streams import ChunkNormalizer
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
@@ -34,10 +37,80 @@ class GoodfireSettings(Settings, frozen=True, forbid_unknown_fields=True):
             examples=[{"name": "my-variant"}],
         ),
     ] = None
+    variants: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="Model variants by name, for models such as `MODEL@NAME`: a list of features with `uuid`, `label`, "
+            "`index_in_sae`, `value` and `mode` (`nudge`, `pin` or `mul`), or a mapping as in `controller`.",
+            examples=[{"pirate": [{"uuid": "0123abcd", "label": "pirate speech", "index_in_sae": 7, "value": 0.5}]}],
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse a variant that cannot be sent."""
+        for name, features in (self.variants or {}).items():
+            controller_of(name, features)
 
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-_encode = msgspec.json.Encoder().encode
+MODES = ("nudge", "pin", "mul")
+_FEATURE_KEYS = frozenset(("uuid", "label", "index_in_sae", "value", "mode", "max_activation_strength"))
+
+
+def controller_of(name: str, features: Any) -> dict[str, Any]:
+    """Return a variant of the configuration as Goodfire's `controller`. Raises ValueError if it cannot be one."""
+    if type(features) is dict:
+        if not features:
+            raise ValueError(f"variants: '{name}' has no features")
+        return {"name": name, **features}
+    if type(features) not in (list, tuple) or not features:
+        raise ValueError(f"variants: '{name}' must be a list of features, or a mapping as in controller")
+    return {"name": name, "interventions": [_intervention(name, feature) for feature in features], "scopes": []}
+
+
+def _intervention(name: str, feature: Any) -> dict[str, Any]:
+    """Return one intervention: the feature, what to do with its activation, and how much."""
+    if type(feature) is not dict or not _FEATURE_KEYS.issuperset(feature):
+        raise ValueError(f"variants: '{name}' has a feature with unknown keys; allowed are {', '.join(sorted(_FEATURE_KEYS))}")
+    uuid, mode = feature.get("uuid"), feature.get("mode", "nudge")
+    value: Any = feature.get("value")
+    if type(uuid) is not str or not uuid:
+        raise ValueError(f"variants: '{name}' has a feature without uuid")
+    if not is_number(value):
+        raise ValueError(f"variants: '{name}' has a feature whose value is not a number")
+    if mode not in MODES:
+        raise ValueError(f"variants: '{name}' has a mode other than {', '.join(MODES)}")
+    wire = {
+        "uuid": uuid.replace("-", ""),
+        "label": str(feature.get("label", "")),
+        "index_in_sae": feature.get("index_in_sae", 0),
+        "max_activation_strength": feature.get("max_activation_strength", 1),
+    }
+    return {"mode": mode, "features": {"features": [wire]}, "value": float(value)}
+
+
+class Goodfire(OpenAICompatible):
+    """Goodfire. A model `NAME@VARIANT` is the model NAME with a variant of the settings."""
+
+    def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
+        """Apply the rules, and add the variant unless the caller sends a `controller`."""
+        _, _, variant = target.model.partition("@")
+        adjustments: list[Adjustment] = []
+        if variant and body.get("controller") is None:
+            features = (target.options.get("variants") or {}).get(variant)
+            if features is None:
+                why = f"'model' cannot be sent to Goodfire: the provider's settings have no variant '{variant}'."
+                raise Refusal(why, "model")
+            body.set("controller", controller_of(variant, features))
+            adjustments.append(Adjustment("controller", "set_default", to=variant, why="the variant that the model names"))
+        return [*adjustments, *super().adapt(body, target, options)]
+
+    def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
+        """Return the request with the name of the model alone."""
+        if "@" in target.model:
+            target = msgspec.structs.replace(target, model=target.model.partition("@")[0])
+        return super().encode(body, target, options)
+
+
 _CLIENT = "the default of Goodfire's own client; the server's default is unknown"
 
 CHAT: tuple[Rule, ...] = (
@@ -90,7 +163,7 @@ def fill_created(clock: Callable[[], float]) -> Repair:
     return repair
 
 
-GOODFIRE = OpenAICompatible(
+GOODFIRE = Goodfire(
     "goodfire",
     Wire(
         label="Goodfire",

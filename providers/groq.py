@@ -10,14 +10,16 @@ import msgspec
 from providers.base import Failure, StreamFailure, Target
 from providers.failures import redact
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
-from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.common import CONTEXT_POLICY, SHARED_RULES
 from providers.rules.messages import DropField, Roles
-from providers.rules.model_tables import nearest_efforts
+from providers.rules.model_tables import NewerThan, nearest_efforts
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, ForModels
+from providers.rules.schemas import StrictFormat
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
+from providers.schema_dialects import GROQ_SCHEMAS
 
 
 def move_usage(chunk: dict[str, Any]) -> bool:
@@ -45,6 +47,7 @@ class Groq(OpenAICompatible):
 
 _OSS = ("low", "medium", "high")
 _QWEN = dict.fromkeys(("minimal", "low", "medium", "high", "xhigh", "max"), "default")
+_QWEN_RULES = (OneOf("reasoning_effort", ("none", "default"), nearest=_QWEN),)
 """Efforts by model as of 2026-11: console.groq.com/docs/reasoning; pi#1745, modelparams.dev#114, llmgateway#3422."""
 _NO_MODEL = "no model supports it"
 
@@ -59,7 +62,7 @@ GROQ = Groq(
         source="groq 1.7.0",
     ),
     (
-        *GATEWAY_RULES,
+        *SHARED_RULES,
         *CONTEXT_POLICY,
         Accepts("model messages stream user parallel_tool_calls functions function_call disable_tool_validation documents"),
         Accepts("citation_options search_settings compound_custom"),
@@ -74,6 +77,7 @@ GROQ = Groq(
         Tools("tools", limit=128),
         ToolChoice("tool_choice"),
         ResponseFormat("response_format"),
+        StrictFormat(dialect=GROQ_SCHEMAS),
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "on_demand", "flex", "performance")),
         Excludes("response_format", ("tools", "functions")),
@@ -89,6 +93,7 @@ GROQ = Groq(
         Drop("metadata", why=_NO_MODEL),
         Drop("store", why=_NO_MODEL),
         ForModels(("openai/gpt-oss",), (OneOf("reasoning_effort", _OSS, nearest={**nearest_efforts(_OSS), "default": "medium"}),)),
-        ForModels(("qwen/qwen3",), (OneOf("reasoning_effort", ("none", "default"), nearest=_QWEN),)),
+        NewerThan(("qwen/qwen",), _QWEN_RULES, (3, 9), "qwen/qwen3"),
+        ForModels(("qwen/qwen3",), _QWEN_RULES),
     ),
 )

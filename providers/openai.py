@@ -13,8 +13,10 @@ from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY_RULES, LOGPR
 from providers.rules.model_tables import NewerModel, nearest_efforts
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.rule import UNSUPPORTED, Accepts, ForModels, Rule, Work
+from providers.rules.schemas import StrictFormat, StrictTools
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
+from providers.schema_dialects import OPENAI_SCHEMAS
 
 TEXT_MODELS: tuple[Rule, ...] = (
     *GATEWAY_RULES,
@@ -27,7 +29,9 @@ TEXT_MODELS: tuple[Rule, ...] = (
     BiasRange("logit_bias"),
     *LOGPROBS,
     ResponseFormat("response_format"),
+    StrictFormat(dialect=OPENAI_SCHEMAS),
     Tools("tools", functions_only=False),
+    StrictTools(dialect=OPENAI_SCHEMAS),
     ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
     StreamUsage("stream_options"),
     Accepts("parallel_tool_calls user safety_identifier prompt_cache_key metadata store prediction modalities audio"),

@@ -14,7 +14,7 @@ from providers.answers import Repair, repair_content
 from providers.base import Failure, StreamDecoder, StreamFailure
 from providers.failures import read_failure
 from providers.finish_reasons import FailedFinishError, finish_reason
-from providers.tool_calls import CallStream
+from providers.tool_calls import CallStream, calls_of
 from providers.usage import normalize_usage
 
 _decode_any = msgspec.json.Decoder().decode
@@ -248,7 +248,7 @@ def _repair_calls(delta: dict[str, Any], stream: CallStream) -> bool:
     source = delta["tool_calls"]
     if source is None or source == []:
         return False
-    calls = stream.feed(source if type(source) is list else [source])
+    calls = stream.feed(calls_of(source))
     if calls == source:
         return False
     if calls:

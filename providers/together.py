@@ -10,7 +10,7 @@ import msgspec
 from providers.answers import Repair, choices_of, message_of
 from providers.base import Failure, Target
 from providers.openai_compatible import OpenAICompatible, Wire
-from providers.rules.common import GATEWAY_RULES, NEAREST_EFFORT
+from providers.rules.common import NEAREST_EFFORT, SHARED_RULES
 from providers.rules.messages import DropField, Roles
 from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
@@ -18,7 +18,7 @@ from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range
 
 
 class LogprobsAsCount(Rule, frozen=True):
-    """Together's `logprobs` is a number: how many likely tokens to list, which OpenAI calls top_logprobs."""
+    """Together's `logprobs` is the number of likely tokens to list, which OpenAI calls top_logprobs."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -28,6 +28,8 @@ class LogprobsAsCount(Rule, frozen=True):
         """Combine the two parameters into one number."""
         body = work.body
         enabled, top = body.get("logprobs"), body.get("top_logprobs")
+        if type(enabled) is int and enabled and not top:
+            return
         if not enabled:
             if top:
                 raise work.refuse("top_logprobs", "it requires 'logprobs'")
@@ -107,7 +109,7 @@ TOGETHER = Together(
         source="together 3.1.1",
     ),
     (
-        *GATEWAY_RULES,
+        *SHARED_RULES,
         OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
         Accepts("model messages stream top_k repetition_penalty logit_bias echo chat_template_kwargs reasoning safety_model compliance"),
         Roles(accepts=("system", "user", "assistant", "tool", "function")),

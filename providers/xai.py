@@ -5,6 +5,7 @@ from __future__ import annotations
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import DropField, Roles
+from providers.rules.model_tables import NewerThan
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
@@ -19,6 +20,7 @@ _REASONING: tuple[Rule, ...] = (
     Drop("presence_penalty", why=_WHY),
 )
 _NO_EFFORT = Drop("reasoning_effort", why="this model rejects it")
+_NEWEST: tuple[Rule, ...] = (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))
 
 
 XAI = OpenAICompatible(
@@ -53,9 +55,11 @@ XAI = OpenAICompatible(
         Drop("store", why="the native API calls it store_messages"),
         Drop("web_search_options", why="the native API takes search_parameters"),
         ForModels(("grok-4-fast-non-reasoning", "grok-4-1-fast-non-reasoning"), (_NO_EFFORT,)),
-        ForModels(("grok-4.5", "grok-4.6"), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-4.20", "grok-4-20"), (*_REASONING, _NO_EFFORT)),
+        NewerThan(("grok-",), _NEWEST, (4, 6), "grok-4.6"),
+        ForModels(("grok-4.5", "grok-4.6"), _NEWEST),
         ForModels(("grok-4.3",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST))),
-        ForModels(("grok-3-mini",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))),
+        ForModels(("grok-3-mini",), _NEWEST),
         ForModels(("grok-3", "grok-2"), (_NO_EFFORT,)),
         ForModels(("grok-4", "grok-code"), (*_REASONING, _NO_EFFORT)),
     ),

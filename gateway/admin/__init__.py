@@ -1,1 +1,1 @@
-"""The admin listener: health, readiness, metrics, keys, usage, targets, reload. Callers cannot reach it."""
+"""The admin listener: health, readiness, metrics, keys, usage, targets, reload. Callers use the other listener."""

@@ -1,7 +1,7 @@
-"""The admin listener's route table and authentication. It listens on loopback by default, elsewhere only with an admin key.
+"""The admin listener's route table and authentication. The listener is on loopback by default, elsewhere only with an admin key.
 
-Each group of endpoints has a module of its own. This module checks the admin key, or without one that no web page is calling, except
-for /healthz and /readyz.
+Each group of endpoints has a module of its own. This module checks the admin key. If none is configured, it rejects requests from web
+pages instead. Requests of /healthz and /readyz are not checked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GET /admin/config shows the current configuration and the problems of a newer one. POST /admin/reload reads it again."""
+"""GET /admin/config shows the current configuration and the problems of a newer one. POST /admin/reload reads the file again."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 def key_from_json(config: Config, name: str, entry: dict[str, Any], *, check_expiry: bool = True) -> KeyConfig:
     """Read a key as `keys.NAME` of this configuration. Raise ConfigError with the problems.
 
-    `check_expiry`: reject an expiry in the past.
+    With `check_expiry`, reject an expiry in the past.
     """
     problems = Problems(SOURCE)
     where = join("keys", name)

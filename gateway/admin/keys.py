@@ -29,7 +29,7 @@ READ_ONLY_FIELDS = ("hash", "created", "key")
 
 
 class KeyAdmin:
-    """The endpoints of one gateway."""
+    """The endpoints under /admin/keys of one gateway."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -84,7 +84,7 @@ class KeyAdmin:
         return json_response(answer, 201)
 
     async def change(self, request: Request) -> Response:
-        """PATCH /admin/keys/{name}: change limits, models, expiry or `disabled`. Other fields stay unchanged."""
+        """PATCH /admin/keys/{name}: change the fields in the request; null resets a field. Other fields stay unchanged."""
         fields = await _read_body(request)
         runtime_key = self._find_runtime_key(request.path_params["name"])
         merged = {name: value for name, value in {**key_to_json(runtime_key.entry), **fields}.items() if value is not None}
@@ -119,7 +119,7 @@ class KeyAdmin:
     def _find_runtime_key(self, name: str) -> RuntimeKey:
         runtime_key = self._gateway.runtime_keys.keys.get(name)
         if runtime_key is None and name in self._gateway.config.keys:
-            raise _conflict(f"The key '{name}' is defined in the configuration. Set 'disabled: true' there and reload.")
+            raise _conflict(f"The key '{name}' is defined in the configuration. Change it there and reload; 'disabled: true' disables it.")
         if runtime_key is None:
             raise _key_not_found(name)
         return runtime_key
@@ -149,7 +149,7 @@ async def _read_body(request: Request) -> dict[str, Any]:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
     for name in READ_ONLY_FIELDS:
         if name in values:
-            raise BadRequest(f"'{name}' is read-only.", param=name, code="unsupported_parameter")
+            raise BadRequest(f"'{name}' is read-only. Remove it from the request.", param=name, code="unsupported_parameter")
     return values
 
 
@@ -179,4 +179,4 @@ def _conflict(message: str) -> GatewayError:
 
 
 def _store_unavailable(error: StoreUnavailableError) -> Unavailable:
-    return Unavailable(f"No key was changed: the store is unavailable ({error}).", code="store_unavailable")
+    return Unavailable(f"No key was changed: the store is unavailable ({error}). Try again later.", code="store_unavailable")

@@ -17,12 +17,12 @@ from gateway.http.json_body import read_body_in_time
 from gateway.runtime.gateway import Gateway
 
 CALLS_PER_SLICE = 50
-"""Calls planned before the event loop may serve callers again."""
+"""Number of calls that are planned before the event loop serves callers again."""
 MAX_CALLS = 10_000
 
 
 class RouteRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`n` calls for a model with the same headers, and with this body or short generated chats."""
+    """The calls to plan: `n` calls for a model with the same headers, and with `body` or short generated chats."""
 
     model: str
     n: Annotated[int, msgspec.Meta(ge=1, le=MAX_CALLS)] = 1000

@@ -39,7 +39,7 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         form = params["format"] if "format" in params else ("csv" if "text/csv" in request.headers.get("accept", "") else "json")
         repeated = [name for name in params if len(request.query_params.getlist(name)) > 1]
         if repeated:
-            raise BadRequest(f"Query parameter '{repeated[0]}' is repeated.", param=repeated[0])
+            raise BadRequest(f"The query parameter '{repeated[0]}' is repeated. Send it once.", param=repeated[0])
         if form not in ("json", "csv"):
             raise BadRequest("'format' must be 'json' or 'csv'.", param="format")
         try:
@@ -56,7 +56,7 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _read_rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[UsageRow, UsageCounts], str]:
-    """Return the usage of these days and its source: `store` for all processes, or `process` if there is no store."""
+    """Return the usage of these days and its source: `store` for all processes, `process` if no shared store is available."""
     own = [copy for copy in gateway.ledger.counters.all_copies() if copy[1].day in days]
     if not gateway.config.store.startswith("memory:"):
         with suppress(StoreUnavailableError):

@@ -1,4 +1,1 @@
-"""Sends one call: choice of candidates, retries, fallbacks, hedging, mirroring, continuing a stream.
-
-Joins the stages.
-"""
+"""Sends one call: choice of candidates, retries, fallbacks, hedging, mirroring, continuing a stream."""

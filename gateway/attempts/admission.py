@@ -81,7 +81,7 @@ class Admission:
 
     @property
     def on_begin(self) -> Callable[[], None] | None:
-        """The callback for the begin of a stream. A probe that has begun shows that the target has recovered."""
+        """The callback for the beginning of a stream. A probe whose stream begins shows that the target has recovered."""
         return self.succeeded if self._is_probe else None
 
     def succeeded(self, first_byte_at: float | None = None) -> None:

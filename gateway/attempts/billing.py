@@ -14,7 +14,7 @@ ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled
 def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) -> None:
     """Bill an attempt for the usage that its upstream reported.
 
-    If it reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt where the
+    If it reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt if the
     provider does so.
     """
     attempt.usage = None

@@ -1,6 +1,6 @@
 """Continues at another target a stream that broke after its first content, if the model has `continue_on_cut`.
 
-    transcript_for     the record of a stream that may be continued; only one choice of plain text can be
+    transcript_for     the record of a stream that may be continued: a stream with one choice of plain text
     followers          the candidates that can continue: targets that accept the beginning of an answer
     continued_body     the request for the rest: the text so far as the beginning of the answer, and a lower output limit
 
@@ -39,9 +39,9 @@ def transcript_for(call: Call, choices: Sequence[Candidate]) -> Transcript | Non
 
 
 def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Candidate) -> list[Candidate]:
-    """Return the candidates after the failed one that accept a prefill.
+    """Return the candidates after the failed one that can continue a final assistant message.
 
-    If there are none, return the failed one, once.
+    If there are none, return the failed one, if it can and has not yet continued this stream.
     """
     names = [choice.backend.target.name for choice in choices]
     name = broken.backend.target.name

@@ -1,9 +1,9 @@
 """Sends one call to its candidates in order until one answers.
 
     run              healthy candidates first, then, if none answered, one that is in cooldown
-    _try             one candidate: send, decide what follows (retry_policy), obey
-    _send            one request to one target: adapted, admitted, exchanged; the target's health learns the outcome
-    _continue        a stream that broke after its first content goes on at another candidate (continuation)
+    _try             one candidate: send, decide what follows (retry_policy), act on the decision
+    _send            one request to one target: adapted, admitted, exchanged; the target's health records the outcome
+    _continue        a stream that broke after its first content is continued at another candidate (continuation)
 
 Until the head of the response has been sent to the caller, any other candidate may still answer.
 """
@@ -20,7 +20,7 @@ from gateway.attempts import billing, continuation
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
-from gateway.attempts.prepare import TIMEOUT_PARAM, RequestAdapter, cap_to_time_left
+from gateway.attempts.prepare import RequestAdapter, attempt_deadlines, timeout_of_target
 from gateway.attempts.progress import Progress, final_error, in_cooldown, upstream_failure
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
@@ -278,10 +278,8 @@ class Failover:
         call.attempts.append(attempt)
         if call.trace is not None:
             call.trace.begin(attempt)
-        is_forwarded = TIMEOUT_PARAM in body  # the provider enforces the caller's own deadline, so the gateway does not
-        deadlines = candidate.deadlines if is_forwarded else cap_to_time_left(candidate.deadlines, left)
+        deadlines = attempt_deadlines(candidate, call, left)
         exchange = UpstreamExchange(call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics)
-        exchange.forwarded_timeout_s = call.deadline if is_forwarded else None
         attempt.sent_at = exchange.sent_at if call.answered_by is None else call.answered_by.sent_at
         return exchange, body
 
@@ -314,7 +312,7 @@ class Failover:
             if backend.engine is not None and failure.kind in ENGINE_CRASH_FAILURES:
                 failure = backend.engine.failure()
         except StreamFailure as error:
-            failure = redact(error.failure, target)
+            failure = timeout_of_target(redact(error.failure, target), call, target, exchange.elapsed_ms() / 1000)
             ended = failure.kind
         else:
             admission.succeeded(call.first_byte_at)
@@ -331,8 +329,7 @@ class Failover:
                 billing.bill_unanswered(call, attempt, backend, ended)
             admission.leave(attempt)
         # a deadline that the caller shortened by half or more does not count as a failure of the target
-        shortened = exchange.forwarded_timeout_s is not None or exchange.deadlines.total <= candidate.deadlines.total / 2
-        if failure.kind != "timeout" or not shortened:
+        if failure.kind != "timeout" or exchange.deadlines.total > candidate.deadlines.total / 2:
             reason = admission.failed(failure, first_byte_at)
             if reason is not None:
                 self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))

@@ -33,7 +33,7 @@ TEMPLATE_TOKENS = 256
 """Tokens that a chat template may add, for the check whether a prompt fits by its bytes alone."""
 NO_SETTINGS = ContextConfig()
 MAX_COUNT_ANSWER_BYTES = 1 << 20
-MAX_INLINE_MESSAGES = 2_000  # for a choice without a thread, which takes under 5 ms (measured)
+MAX_INLINE_MESSAGES = 2_000  # a thread prepares the choice among more; for fewer, this takes under 5 ms (measured)
 
 
 class FitRequest(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class Fitted(msgspec.Struct, frozen=True):
 
 
 class EngineCountError(Exception):
-    """The engine cannot count now. The attempt will report the reason."""
+    """The engine cannot count tokens now. The attempt itself will fail and report the reason."""
 
 
 class Fit:
@@ -121,7 +121,7 @@ class Fit:
         return Counting(after, counted.total(), counted.exact, counted.tokenizer, counted.factor)
 
     def _support(self, target: Target, *, own: bool) -> tuple[bool, bool]:
-        """Return whether the provider supports the two parameters. Unknown ones pass unless the model has settings."""
+        """Return whether the provider supports each parameter. If the model has no settings, an unknown one is passed on too."""
         found = self._native.get(target.name)
         if found is None:
             known = target.kind.capabilities(target.model)
@@ -143,7 +143,7 @@ def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Counting(msgspec.Struct, frozen=True):
-    """How the prompt is counted: as it is (`before`), and after groups are evicted in some order (`after`)."""
+    """The prompt's tokens without eviction (`before`), and a count after groups are evicted in some order (`after`)."""
 
     after: Callable[[Sequence[Group]], Step]
     before: int
@@ -269,7 +269,7 @@ def _prompt_limit(body: Body, said: ContextConfig, native: bool, made: list[Adju
 
 
 def _sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
-    """Return window, prompt limit and output limit: from the YAML, else the engine, else the catalog."""
+    """Return window, prompt limit and output limit: from the configuration, else the engine, else the catalog."""
     target = place.target
     entry = None if place.engine is not None else catalog.find(target.kind.type, target.model, target.provider)
     window = said.window or (place.engine.options.context if place.engine is not None else entry.context if entry else None)

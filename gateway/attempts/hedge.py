@@ -1,7 +1,7 @@
 """A second attempt at the next candidate if the first is slow. The first to respond answers; the other is cancelled.
 
-    Hedges           when: after a fixed time or a quantile of the target's latency, and only for a share of a model's calls
-    HedgeRace        how: both attempts belong to the same call and see the caller through a HedgedCaller; the first `claim` wins
+    Hedges       starts second attempts after a fixed time or a quantile of the target's latency, for a share of a model's calls
+    HedgeRace    runs both attempts of one call. Each has a HedgedCaller, and the first to `claim` the caller answers
 
 Nothing is sent to the caller before the claim. The connection of the loser is closed at once. Both attempts are billed;
 usually only the prompt of the loser is known.
@@ -116,7 +116,7 @@ class HedgeLostError(Exception):
 
 
 class HedgedCaller(Caller):
-    """The caller as one of two attempts sees it. The first to claim it may answer."""
+    """The caller as one of the two attempts uses it. The first attempt to claim the caller may answer."""
 
     __slots__ = ("_claim", "_real")
 
@@ -128,7 +128,7 @@ class HedgedCaller(Caller):
         self.disconnected = False
 
     def claim(self) -> None:
-        """Claim the caller; HedgeLostError if the other attempt has done so."""
+        """Claim the caller. Raise HedgeLostError if the other attempt has done so."""
         self._claim()
 
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
@@ -147,7 +147,7 @@ class HedgedCaller(Caller):
 
 
 class HedgedAttempt:
-    """One of the two attempts, with a progress of its own and the task that makes it."""
+    """One of the two attempts, with its own progress and task."""
 
     __slots__ = ("candidate", "progress", "task")
 
@@ -162,14 +162,14 @@ class HedgedAttempt:
 
     @property
     def failure(self) -> Failure | None:
-        """The failure it ended with; None while it runs, or if it was not sent."""
+        """The failure with which the attempt ended; None while it runs, or if it was not sent."""
         if not self.task.done() or self.task.cancelled() or self.task.exception() is not None:
             return None
         return self.task.result()
 
     @property
     def has_ended(self) -> bool:
-        """Whether its task is done."""
+        """Whether the attempt's task is done."""
         return self.task.done()
 
 
@@ -229,7 +229,7 @@ class HedgeRace:
         loser.task.cancel()
 
     def _put_last(self, last: HedgedAttempt) -> None:
-        """Move the attempt of the other before that of `last` in the call's attempts."""
+        """Move the other attempt before `last` in the call's attempts."""
         attempts, last_attempt = self._progress.call.attempts, last.progress.attempt
         for other in self.attempts:
             attempt = other.progress.attempt
@@ -252,7 +252,7 @@ class HedgeRace:
         return await first.task, first.candidate
 
     def _is_settled(self) -> bool:
-        """Whether the first attempt ended in a way that no other candidate changes. Raise an unexpected error of the second."""
+        """Whether the first attempt ended so that no other candidate can answer. Raise an unexpected error of the second."""
         first, *others = self.attempts
         if first.has_ended and not self._may_go_on(first):
             return True

@@ -1,6 +1,6 @@
-"""Copies of calls for another target: sent in parallel with the call, read to the end, discarded.
+"""Sends copies of calls to another target in parallel with the calls, reads the responses and discards them.
 
-Callers neither wait nor pay for them.
+Callers neither wait nor pay for the copies.
 
     bounded      at most `max_concurrent` copies of a model at once; further calls are not copied (outcome `skipped`)
     lenient      a copy is adjusted to its target even if its call is strict; it is one attempt without retries or fallbacks

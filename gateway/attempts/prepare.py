@@ -16,14 +16,14 @@ from gateway.limits.bounds import set_output_cap
 from gateway.store.limit import has_strict_limit
 from gateway.targets.candidate import Candidate
 from gateway.upstream.transport import Deadlines
-from providers.base import Adjustment, Target
+from providers.base import Adjustment, Failure, Target
 
 if TYPE_CHECKING:
     from gateway.limits.enforce import Limits
     from gateway.tokens.truncation import ContextReport, WindowLimits
 
-
-TIMEOUT_PARAM = "timeout_microseconds"
+FORWARDED_TIMEOUT_SHARE = 0.9
+"""Share of a forwarded time limit after which a 429 counts as a timeout, because a rate limit is reported at once."""
 
 
 class AdaptedRequest(NamedTuple):
@@ -52,12 +52,12 @@ class RequestAdapter:
         return await adapt(self._fit, call, candidate, target, left, cap)
 
     def note_strict_limits(self, call: Call) -> None:
-        """Find out, without a reservation, whether a strict limit applies to a call."""
+        """Set `strict_limits` of a call that reserves nothing: whether a strict limit applies to it."""
         if self._limits is not None:
             call.strict_limits = has_strict_limit(self._limits.of_caller(call, call.route))
 
     def context_limits(self, call: Call, candidate: Candidate) -> WindowLimits | None:
-        """Return how the conversation is fitted into the context window of a candidate. None: it is not."""
+        """Return the limits into which the conversation is fitted at a candidate, or None if it is not fitted."""
         assert call.body is not None
         if not is_fitted(call, candidate):
             return None
@@ -70,8 +70,8 @@ async def adapt(
 ) -> AdaptedRequest:
     """Fit the body into the context window and apply the provider's rules.
 
-    Raise Refusal if the target cannot honour it. `cap` is the output that a strict limit reserved for a call that sets
-    no cap.
+    Raise Refusal if the target cannot honour the request. `cap` is the output that a strict limit reserved for a call
+    that sets no cap.
     """
     assert call.body is not None
     settings = candidate.settings
@@ -111,3 +111,24 @@ def cap_to_time_left(deadlines: Deadlines, left: float) -> Deadlines:
     if left > deadlines.total - 0.01:
         return deadlines
     return Deadlines(deadlines.connect, deadlines.tls, deadlines.first_byte, deadlines.idle, left)
+
+
+def attempt_deadlines(candidate: Candidate, call: Call, left: float) -> Deadlines:
+    """Return the deadlines of one attempt. If the caller's time limit is forwarded, only the target enforces it."""
+    deadlines = candidate.deadlines
+    if _forwards_timeout(candidate.backend.target):
+        left += max(0.0, deadlines.total - call.deadline)
+    return cap_to_time_left(deadlines, left)
+
+
+def timeout_of_target(failure: Failure, call: Call, target: Target, elapsed_s: float) -> Failure:
+    """Return a 429 as a timeout if a forwarded time limit has passed, because Friendli reports its timeouts as 429."""
+    if failure.kind != "rate_limit" or failure.retry_after is not None or not _forwards_timeout(target):
+        return failure
+    if elapsed_s < call.deadline * FORWARDED_TIMEOUT_SHARE:
+        return failure
+    return msgspec.structs.replace(failure, kind="timeout", status=504, code=None, type=None)
+
+
+def _forwards_timeout(target: Target) -> bool:
+    return bool(target.options.get("forward_timeout"))

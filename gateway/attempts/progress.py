@@ -57,7 +57,7 @@ class Progress:
         return self.total_s - (time.monotonic() - self.call.started)
 
     def record_failure(self, failure: Failure, target: str) -> None:
-        """Remember the latest failure and where it happened."""
+        """Store the latest failure and the target where it happened."""
         self.failure, self.target = failure, target
 
     def error(self) -> GatewayError:
@@ -72,13 +72,13 @@ class Progress:
 def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:
     """Return the error after the last candidate, with the time until the first target is available.
 
-    `all_cooling` says that every target was in cooldown when the call came.
+    `all_cooling` says that every target was in cooldown when the call arrived.
     """
     failure = progress.failure
     if failure is None:
         return progress.error()
     soonest = _with_jitter(min(health.seconds_left for health in healths))
-    # for a single target, its own message says more
+    # for a single target, the message of its failure is more specific
     if all_cooling and len(healths) > 1 and FAILURES[failure.kind].blame == "failure":
         message = (
             f"All targets of model '{progress.call.model}' are unavailable. "

@@ -15,7 +15,7 @@ from gateway.response.headers import linked_id
 def read_request(
     call: Call, headers: Sequence[tuple[bytes, bytes]], source: bytes, known: KnownHeaders, *, strict: bool
 ) -> None:
-    """Read the body, the model and the headers that mean something. `strict` is the configuration's setting."""
+    """Read the body, the model and the `known` headers. `strict` is the configuration's setting."""
     call.body_bytes = len(source)
     body = call.body = parse_body(source)
     found = call.headers = read_headers(headers, known)

@@ -1,6 +1,6 @@
 """Limits retries and fallbacks to a share of all calls, so that they never multiply the load on upstreams that are down.
 
-A token for a fallback to a working target is given back, because it put no load on the failed one.
+A token for a fallback to a working target is given back, because the fallback put no load on the failed target.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ SHARE = 0.2
 FLOOR = 10.0
 """Tokens at the start.
 
-They come back over time, as a loan that later calls repay, so that a single call can always retry.
+If fewer are left, the budget refills to this number at FLOOR_PER_SECOND, so that a single call can always retry. The
+shares of calls first repay these tokens and only then add new ones.
 """
 FLOOR_PER_SECOND = 1.0
 MOST = 100.0

@@ -1,8 +1,8 @@
 """Decides what follows a failed attempt: the same target again, the next candidate, or the end of the call.
 
 `decide` has no side effects: it reads the state and draws a random number, but neither waits nor counts. Each kind of
-failure has its row in `gateway.errors.FAILURES`; the number of requests left and the retry budget are checked by the
-failover loop, because they are spent as well.
+failure has its row in `gateway.errors.FAILURES`. The failover loop checks the number of requests left and the retry
+budget, because it also spends them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from providers.base import Failure
 CREDENTIAL_BLAMES = frozenset({"rate_limit", "quota", "auth"})
 """Failures of one credential: another credential of the same target may work."""
 STREAM_ENDING_FAILURES = frozenset({"limit", "timeout", "client_error"})
-"""Failures of a started stream that no target can continue: it is too long, its time is up, or the request is invalid."""
+"""Failures of a started stream that no target can continue: it is too long or too late, or the request is invalid."""
 FIRST_BACKOFF_S = 0.1
 """The first retry waits a random part of this time (full jitter). The time doubles with each further retry."""
 MAX_BACKOFF_S = 1.0
@@ -31,12 +31,12 @@ class HealthView(Protocol):
 
     @property
     def is_available(self) -> bool:
-        """Whether calls may be sent there."""
+        """Whether calls may be sent to the target."""
         ...
 
     @property
     def ejected(self) -> bool:
-        """Whether it is in cooldown after failures in a row, or has not recovered from them."""
+        """Whether the target is in cooldown after failures, or has not recovered from them."""
         ...
 
 

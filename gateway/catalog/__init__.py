@@ -1,8 +1,8 @@
-"""The catalog of vendors' models: context windows, output caps, prices and abilities, as of the date in each file.
+"""The catalog of vendors' models: context windows, output caps, prices and supported features, as of the date in each file.
 
 Each JSON file is an extract of models.dev for one vendor (MIT, LICENSE.models-dev), read when a model of that vendor is
 first looked up. Nothing is downloaded. The files are part of the package, not of the operator's `config/` folder, so
-that an installed wheel contains them. A model's `context:` and a provider's `prices:` override them.
+that an installed wheel contains them. A model's `context:` and a provider's `prices:` override the catalog.
 """
 
 from __future__ import annotations

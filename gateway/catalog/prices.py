@@ -1,4 +1,4 @@
-"""Prices of tokens in nano-dollars: the operator's, else the catalog's. A cost is an integer, rounded up once per call."""
+"""Prices of tokens in nano-dollars: the operator's, else the catalog's. Costs are integers: the cost of each usage is rounded up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TokenPrice(msgspec.Struct, frozen=True):
     output: int
     cached: int
     reasoning: int | None = None
-    """None: reasoning costs the same as other output."""
+    """None: reasoning tokens cost the same as other output tokens."""
     cache_write: int | None = None
     """None: these tokens cost the same as other prompt tokens."""
 

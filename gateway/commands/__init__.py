@@ -1,4 +1,4 @@
-"""The `lockgate` command line, one file per command. Registered in gateway.__main__; imported from nowhere else.
+"""The `lockgate` command line, one file per command. gateway/__main__.py registers the commands.
 
 A command imports heavy modules inside its function, so that `lockgate --help` starts quickly.
 """

@@ -34,9 +34,7 @@ def request_bytes(
     key: str | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> bytes:
-    """Return the response body.
-
-    Raise ClickException with the gateway's error message, or if no gateway answers.
+    """Return the response body. Raise ClickException if no gateway answers, or with the gateway's error message.
 
     `key` is the admin key; by default it is taken from the environment.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @config_option
 @click.option("--strict", is_flag=True, help="Plan as if the caller had sent x-gateway-strict: true.")
 @click.option("--table", "as_table", is_flag=True, help="Print a text table instead of JSON.")
-@click.option("--header", "-H", multiple=True, metavar="NAME:VALUE", help="A request header of the caller. Repeatable.")
+@click.option("--header", "-H", multiple=True, metavar="NAME:VALUE", help="A request header of the caller; may be repeated.")
 def explain(file: str, config_path: str | None, strict: bool, as_table: bool, header: tuple[str, ...]) -> None:
     """Show the plan for the request body in FILE (- is stdin) as JSON, without calling any upstream.
 
@@ -40,7 +40,7 @@ def explain(file: str, config_path: str | None, strict: bool, as_table: bool, he
 
 
 def _header(line: str) -> tuple[bytes, bytes]:
-    """Return name and value of a header. Raise BadParameter if it has no colon."""
+    """Return the name and value of a header. Raise BadParameter if the line is not NAME:VALUE."""
     name, colon, value = line.partition(":")
     if not colon or not name.strip():
         raise click.BadParameter(f"expected NAME:VALUE, got {line!r}", param_hint="--header")

@@ -1,6 +1,6 @@
 """`lockgate key`: create, list and revoke virtual keys.
 
-A new key is printed once. Configuration and gateway store only its SHA-256.
+A new key is printed once. The configuration and the gateway contain only its SHA-256 digest.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _create_in_gateway(url: str, entry: dict[str, Any], as_json: bool) -> None:
         return
     click.echo(created["key"])
     click.echo(
-        f"The key is shown only once. It is valid at {url} now, and at all gateways that share its store within 2 s.",
+        f"The key is shown only once. It is valid at {url} now, and within 2 s at all gateways that share the store.",
         err=True,
     )
     if "note" in created:
@@ -160,7 +160,7 @@ def _validity(expires: str) -> str:
 def revoke(name: str, url: str) -> None:
     """Revoke a key that was created at run time.
 
-    All gateways that share its store reject it within two seconds.
+    All gateways that share the store reject the key within two seconds.
     """
     from urllib.parse import quote
 
@@ -190,7 +190,7 @@ def _parse_limits(options: tuple[str, ...]) -> dict[str, str | int | bool]:
 def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
     """Return the problems of an entry.
 
-    Whether its models exist and have prices depends on the file and is not checked.
+    The models of the entry and their prices are not checked, because they depend on the configuration.
     """
     import msgspec
 

@@ -8,7 +8,7 @@ import click
 
 ADMIN_URL = "http://127.0.0.1:8081"
 CONFIG_HELP = (
-    "Configuration file. Default: $LOCKGATE_CONFIG, ./config/gateway.yaml, "
+    "Configuration file. Default: $LOCKGATE_CONFIG, else ./config/gateway.yaml, "
     "else a built-in configuration with the local model."
 )
 
@@ -52,7 +52,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
     name = "DURATION"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds. A malformed value is a usage error with the configuration's message."""
+        """Return the seconds. A malformed value is a usage error, with the same message as in the configuration."""
         from gateway.config.formats import read_pause
 
         try:

@@ -1,6 +1,6 @@
 """`lockgate route`: show where calls for a model would go.
 
-The router of the serving path decides; no upstream is called.
+The command uses the same router as the server and calls no upstream.
 """
 
 from __future__ import annotations

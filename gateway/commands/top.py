@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.commands.top_readings import Scrape
 
 PIPE_WIDTH = 140
-"""Columns if the output is not a terminal."""
+"""Width in columns if the output is not a terminal."""
 
 
 @click.command(short_help="Show a live view of a running gateway.")
@@ -74,13 +74,13 @@ def _scrape(url: str, path: str) -> Scrape:
     try:
         return parse(request_bytes("GET", url, path).decode(), time.monotonic())
     except (ValueError, KeyError):
-        raise click.ClickException(f"{url} is not the admin listener of a gateway") from None
+        raise click.ClickException(f"{url} is not the admin listener of a gateway: set --admin to its URL") from None
 
 
 def _cooldowns(url: str) -> dict[str, str]:
-    """Return reason and remaining time of each cooldown by target.
+    """Return the reason and remaining time of each cooldown by target.
 
-    Empty if the gateway does not return them.
+    The result is empty if the gateway does not return cooldowns.
     """
     from gateway.commands.admin_client import request_json
 

@@ -71,7 +71,7 @@ class Frame:
     """The metrics of one scrape, with rates since an earlier one."""
 
     def __init__(self, before: Scrape, now: Scrape) -> None:
-        """If both scrapes are the same object, all rates are 0."""
+        """Create a frame. If both scrapes are the same object, all rates are 0."""
         self._before = before
         self._now = now
         self.seconds = max(now.time - before.time, 1e-9)
@@ -170,7 +170,7 @@ class Frame:
             )
 
     def refusals(self) -> Iterator[tuple[str, str, float, float]]:
-        """Yield owner and kind of each limit that refused calls, the number of refusals, and their rate."""
+        """Yield for each limit that refused calls its owner, its kind, the number of refusals and their rate per second."""
         for owner in self.names("lockgate_limit_decisions_total", "owner"):
             decisions = _matching(self._now, "lockgate_limit_decisions_total", {"owner": owner})
             kinds = {labels["kind"] for labels, _ in decisions}
@@ -184,7 +184,7 @@ class Frame:
 def quantile(buckets: dict[float, float], share: float) -> float | None:
     """Return a quantile from cumulative counts, interpolated within its bucket.
 
-    None if the histogram is empty.
+    Return None if the histogram is empty.
     """
     total = buckets.get(INFINITE, 0.0)
     if total <= 0:

@@ -15,7 +15,7 @@ _COLOURS = {"live": "green", "cooling": "red", "probing": "yellow"}
 
 
 def screen(frame: Frame, url: str, cooldowns: dict[str, str]) -> RenderableType:
-    """Return the whole screen. `cooldowns` has reason and remaining time by target."""
+    """Return the whole screen. `cooldowns` has the reason and remaining time of each cooldown, by target."""
     parts: list[RenderableType] = [_head(frame, url), _models(frame), _targets(frame, cooldowns)]
     for table in (_keys(frame), _refusals(frame), _engines(frame)):
         if table.row_count:

@@ -1,4 +1,4 @@
-"""`lockgate usage`: show the usage and cost that a running gateway has recorded."""
+"""`lockgate usage`: show the usage and cost recorded by a running gateway."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT_S = 30.0
     type=click.Choice(["key", "team", "model", "target", "day"]),
     default="key",
     show_default=True,
-    help="Group by this.",
+    help="Column to group by.",
 )
 @click.option(
     "--from", "start", metavar="DATE", help="First day, UTC, such as 2026-11-01. Default: the first of the month."

@@ -11,7 +11,7 @@ from gateway.commands.output import installed_version, print_json
 @click.command(short_help="Show the version.")
 @json_option
 def version(as_json: bool) -> None:
-    """Show the version of lockgate; with --json, also those of Python and the platform."""
+    """Show the version of lockgate; with --json, also the versions of Python and the platform."""
     import platform
 
     if as_json:

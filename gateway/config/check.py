@@ -17,7 +17,7 @@ from gateway.config.secret import check_permissions
 from gateway.config.store_address import store_address
 from gateway.config.types import Config, matching_wildcard
 
-MAX_STORE_DEADLINE_S = 10  # the time that each call waits if the store hangs
+MAX_STORE_DEADLINE_S = 10  # each call waits this long if the store hangs
 
 
 def check_listeners(config: Config, problems: Problems) -> None:
@@ -35,7 +35,7 @@ def check_listeners(config: Config, problems: Problems) -> None:
             "lockgate key create --name NAME --admin URL, or add a key under keys",
         )
     if config.auth == "none" and config.keys:
-        problems.add_at_path("auth", "auth: none ignores these keys: remove auth or remove the keys")
+        problems.add_at_path("auth", "auth: none ignores the keys of this file: remove auth or remove the keys")
     if config.admin.key_hash is None and not config.admin.listen.is_loopback:
         problems.add_at_path(
             "admin",
@@ -88,7 +88,7 @@ def check_store(config: Config, problems: Problems) -> None:
     """Refuse store settings that contradict each other."""
     for name, server in (("store_password", "the store"), ("store_sentinel_password", "Sentinel")):
         if len(getattr(config, name)) > 1:
-            problems.add_at_path(name, f"{server} takes one password, not a list")
+            problems.add_at_path(name, f"{server} accepts one password, not a list: remove the others")
     if config.store_deadline > MAX_STORE_DEADLINE_S:
         problems.add_at_path(
             "store_deadline", f"must be at most {MAX_STORE_DEADLINE_S}s: each call waits this long if the store hangs"
@@ -212,8 +212,8 @@ def check_tls(config: Config, problems: Problems, files: Files) -> None:
             check_permissions(Path(config.tls.key), problems.source_text("tls.key"))
         pem.load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem.read_certificate(config.tls, files))
     except UnicodeDecodeError:
-        problems.add_at_path("tls", "cert and key cannot be loaded: not PEM")
+        problems.add_at_path("tls", "cert and key cannot be loaded: both must be PEM files")
     except ssl.SSLError as error:
-        problems.add_at_path("tls", f"cert and key cannot be loaded: {error.reason or 'not PEM'}")
+        problems.add_at_path("tls", f"cert and key cannot be loaded: {error.reason or 'both must be PEM files'}")
     except (OSError, ValueError) as error:
         problems.add_at_path("tls.key", str(error))

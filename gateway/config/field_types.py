@@ -1,4 +1,4 @@
-"""Types of configuration fields with their own text format, which formats.py reads."""
+"""Types of configuration fields whose values have their own text format, which `form` names (see types.py)."""
 
 from __future__ import annotations
 
@@ -23,5 +23,6 @@ Dollars = Annotated[float, Meta(ge=0, le=100_000)]
 # Texts that several structs share.
 KEY_HASH_EXAMPLE = "sha256:447b9e85ddf3f879fbafe09c54faded276f03073c96626cf2aee056126327dda"
 STRICT_DESCRIPTION = (
-    "Reject (400) what a target cannot honour, instead of adjusting the request and reporting the adjustment."
+    "Reject a call (400) if its target cannot honour a parameter, instead of adjusting the request and reporting the "
+    "adjustment."
 )

@@ -1,4 +1,4 @@
-"""The files that a configuration refers to: secrets and certificates, and fingerprints that reveal a change."""
+"""The files that a configuration refers to: their contents, and fingerprints by which a change is noticed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MISSING = "missing"
 class Files:
     """The files opened while one configuration is read.
 
-    `given` maps paths to contents that replace those on disk. `known` contains the files of an earlier reading, which
-    may be missing now.
+    `given` maps paths to contents that replace those on disk. `known` contains the paths of files that
+    existed at an earlier reading and may be missing now.
     """
 
     def __init__(self, given: Mapping[str, str] | None = None, known: Container[str] = ()) -> None:
@@ -58,7 +58,9 @@ class Files:
 
 
 def fingerprint(path: str) -> str:
-    """Return a digest of a file, or its size and time if it is too large to read often. Symbolic links are followed."""
+    """Return a digest of a file's content. Symbolic links are followed.
+
+    For a file that is too large to read often, or is not a regular file, return its size, time and inode instead."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:

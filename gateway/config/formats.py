@@ -209,7 +209,7 @@ def read_origin(text: str) -> str:
 
 
 def read_header_name(text: str) -> str:
-    """Read the name of a request header that may be forwarded, in lower case. Credentials may not."""
+    """Read the name of a request header that may be forwarded, in lower case. Headers with credentials are rejected."""
     name = text.lower()
     if not re.fullmatch(HEADER_NAME, text):
         raise ValueError("expected the name of a header, for example x-tenant")

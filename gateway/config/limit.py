@@ -30,7 +30,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class HedgeDelay(msgspec.Struct, frozen=True):
-    """The delay before a hedge: a fixed time, or a quantile of the target's latency."""
+    """The delay before a hedge: a fixed time, or a quantile (`share`) of the target's time to first token."""
 
     seconds: float | None = None
     share: float | None = None
@@ -49,7 +49,7 @@ def read_rate(text: str) -> Rate:
     if window is None:
         raise ValueError(f"{expected}: the window is missing, one of {', '.join(WINDOWS)}")
     if factor not in _FACTORS:
-        raise ValueError(f"{expected}: unknown factor, use k, M or G")
+        raise ValueError(f"{expected}: unknown factor: use k, M or G")
     _check_window(window, WINDOWS, expected)
     amount = Decimal(number) * _FACTORS[factor]  # in binary floating point, 1.001k would not be a whole number
     if amount <= 0:
@@ -91,7 +91,7 @@ _Rate = Annotated[Rate, Meta(extra={"form": "rate"})]
 
 
 class LimitsConfig(Struct, frozen=True):
-    """Upper limits on usage. Rate windows slide; a budget is counted per UTC day or month."""
+    """Upper limits on usage. The windows of rates are sliding; a budget is counted per UTC day or month."""
 
     requests: Annotated[
         _Rate | None, Meta(description="Calls per window. Windows are `s`, `min`, `h` and `day`.", examples=["600/min"])

@@ -11,7 +11,7 @@ from gateway.config.formats import Address
 
 
 class TlsConfig(Struct, frozen=True):
-    """Certificate and private key of the callers' listener. Files that change are loaded again on reload."""
+    """Certificate and private key of the callers' listener. A reload loads changed files again."""
 
     cert: Annotated[
         File,
@@ -69,8 +69,8 @@ class CallersConfig(Struct, frozen=True):
     body: Annotated[
         Duration,
         Meta(
-            description="Maximum pause within a request body. Also the maximum time for a whole body that arrives at "
-            "less than 4 KiB per second.",
+            description="Maximum pause within a request body. The whole body may take this time, and one second more for "
+            "each 4 KiB received.",
             examples=["10s"],
         ),
     ] = 30.0

@@ -1,4 +1,4 @@
-"""Loads the YAML as one frozen Config. One Config is one generation; nothing else reads YAML.
+"""Loads the YAML as one frozen Config. Each generation has its own Config.
 
 `load` returns a valid Config, or raises ConfigError with every problem at once.
 """

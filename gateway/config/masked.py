@@ -1,4 +1,4 @@
-"""A configuration as plain values for display: secrets are masked, everything else is written as in the YAML."""
+"""A configuration as plain values for display: secrets are masked, and all other values are written as in the YAML."""
 
 from __future__ import annotations
 

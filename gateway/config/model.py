@@ -23,7 +23,7 @@ class ContextConfig(Struct, frozen=True):
         Literal["truncate", "error"] | None,
         Meta(
             description="`truncate`: lower the output cap, then evict messages. `error`: reject the call (400). "
-            "Applies to calls that do not specify it.",
+            "Applies to calls that choose neither.",
             examples=["truncate"],
         ),
     ] = None
@@ -63,9 +63,9 @@ class ContextConfig(Struct, frozen=True):
 
 
 class MirrorConfig(Struct, frozen=True):
-    """Copies of a model's calls to another target, whose responses are discarded.
+    """Copies of a model's calls, sent to another target. The responses to the copies are discarded.
 
-    Callers neither wait nor pay for them.
+    Callers neither wait nor pay for the copies.
     """
 
     target: Annotated[
@@ -95,7 +95,7 @@ class MirrorConfig(Struct, frozen=True):
 class HedgeConfig(Struct, frozen=True):
     """A second attempt at the next target if the first is slow to answer.
 
-    The first answer wins; both attempts are billed.
+    The first answer is used; both attempts are billed.
     """
 
     after: Annotated[
@@ -115,7 +115,7 @@ class HedgeConfig(Struct, frozen=True):
 class ModelSettings(Struct, frozen=True, kw_only=True):
     """Settings of a model that also apply to the models it leads to.
 
-    If a setting is None, that of the next model on the route applies, then that of the provider.
+    If a setting is None, the setting of the next model on the route applies, else that of the provider.
     """
 
     timeout: Annotated[

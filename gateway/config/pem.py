@@ -1,4 +1,4 @@
-"""The certificate of the callers' listener, kept in memory, so that later processes use it even if the files change."""
+"""The certificate of the callers' listener. It is kept in memory, so that later processes use it even if the files change."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
         lines = [str(problem) for problem in self.problems[:MAX_SHOWN_PROBLEMS]]
         if len(self.problems) > MAX_SHOWN_PROBLEMS:
-            lines.append(f"{self.problems[0].file}: and {len(self.problems) - MAX_SHOWN_PROBLEMS} more")
+            lines.append(f"{self.problems[0].file}: and {len(self.problems) - MAX_SHOWN_PROBLEMS} more problems")
         super().__init__("\n".join(lines))
 
 
@@ -81,7 +81,7 @@ class Problems:
         return len(self._found)
 
     def remember(self, path: str, place: Place, written: str = "") -> None:
-        """Remember where `path` is written, and its text before variables are inserted (which may be secrets)."""
+        """Remember where `path` is written, and the text of its value before variables, which may be secrets, are inserted."""
         self._places[path] = place
         self._written[path] = written
 
@@ -100,7 +100,7 @@ class Problems:
     def add_at_path(self, path: str, message: str) -> None:
         """Add a problem at a path.
 
-        Its place is that of the path, else of its parent, else the start of the file.
+        If the file does not contain the path, the problem is placed at the nearest parent, else at the start of the file.
         """
         known = path
         while known and known not in self._places:

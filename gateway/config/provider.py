@@ -44,7 +44,7 @@ class CooldownConfig(Struct, frozen=True):
         Annotated[float, Meta(extra={"form": "share"})],
         Meta(
             description="Share of failed calls in the last 30 seconds that starts a cooldown, if there were at "
-            "least 20 calls. `100%` turns this off.",
+            "least 20 calls. `100%` turns this check off.",
             examples=["80%"],
         ),
     ] = 0.5
@@ -58,12 +58,23 @@ class CooldownConfig(Struct, frozen=True):
     ] = 30.0
     max: Annotated[
         Duration,
-        Meta(description="Maximum length of a cooldown, even if the upstream asks for more.", examples=["10m"]),
+        Meta(
+            description="Maximum length of a cooldown, even if the upstream asks for more. After a used-up quota, `quota_max` "
+            "applies instead.",
+            examples=["10m"],
+        ),
     ] = 300.0
+    quota_max: Annotated[
+        Duration,
+        Meta(
+            description="Maximum length of a cooldown after a used-up quota, if the upstream says when the quota is reset.",
+            examples=["2h"],
+        ),
+    ] = 86_400.0
 
 
 class ProbeConfig(Struct, frozen=True):
-    """Active health checks of a provider. A response below 500 ends the cooldowns of its targets."""
+    """Active health checks of a provider. A response with a status below 500 ends cooldowns that failures started."""
 
     path: Annotated[
         str, Meta(pattern="^/", description="Path to request with GET, appended to `base_url`.", examples=["/models"])
@@ -206,7 +217,7 @@ class ProviderConfig(Struct, frozen=True):
     models: Annotated[
         dict[str, TargetConfig],
         Meta(
-            description="Settings of single models, by their names at the provider.",
+            description="Settings of individual models, by their names at the provider.",
             examples=[{"gpt-4o": {"limits": {"concurrent": 50}}}],
         ),
     ] = {}
@@ -230,7 +241,7 @@ class ProviderConfig(Struct, frozen=True):
         dict[str, PriceConfig],
         Meta(
             description="Prices in USD per million tokens, by the model's name at the provider; `*` stands for any "
-            "other model. They override the bundled catalog.",
+            "other model. These prices override the bundled catalog.",
             examples=[{"*": {"prompt": 0.2, "output": 0.4}}],
         ),
     ] = {}

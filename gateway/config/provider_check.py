@@ -1,4 +1,4 @@
-"""Checks of a provider's timeouts, cooldown and queue. A setting without effect is reported as a mistake."""
+"""Checks of timeouts, and of a provider's cooldown and queue. A setting without effect is reported as a mistake."""
 
 from __future__ import annotations
 

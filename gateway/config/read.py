@@ -173,7 +173,9 @@ class Reader:
         return values if isinstance(kind, mi.ListType) else tuple(values)
 
     def _leaf(self, node: Node, kind: mi.Type, path: str) -> Any:
-        """Read text, a number, a boolean or one of several words."""
+        """Read text, a number, a boolean, one of several words, or any value if `kind` allows it."""
+        if isinstance(kind, mi.AnyType) and not isinstance(node, Scalar):
+            return self._any(node, kind, path)
         if not isinstance(node, Scalar) or (node.null and not isinstance(kind, mi.AnyType)):
             return self.reject(node, path, f"expected {describe_type(kind)}, got {describe_node(node)}")
         text = self.text(node, path)
@@ -183,6 +185,15 @@ class Reader:
             return read_scalar(text, node, kind)
         except ValueError as error:
             return self.reject(node, path, str(error))
+
+    def _any(self, node: Node, kind: mi.Type, path: str) -> Any:
+        """Read a mapping or a list with values of any type."""
+        if isinstance(node, MappingNode):
+            values: Any = {key: self._leaf(entry.value, kind, join(path, key)) for key, entry in node.entries.items()}
+            return BAD if any(value is BAD for value in values.values()) else values
+        items = node.items if isinstance(node, Sequence) else (node,)
+        values = [self._leaf(item, kind, f"{path}[{index}]") for index, item in enumerate(items)]
+        return BAD if any(value is BAD for value in values) else values
 
     def _form(self, node: Node, form: str, kind: mi.Type, path: str) -> Any:
         if form == "secrets":

@@ -52,7 +52,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
         return _context(self.ca, Path(self.ca).stat().st_mtime_ns if self.ca is not None else 0)
 
     def for_server(self, host: str, port: int) -> RedisAddress:
-        """Return the address of one server of this topology."""
+        """Return the address of one server of this store."""
         return msgspec.structs.replace(self, host=host, port=port, kind="one", nodes=(), service="")
 
     def for_sentinel(self, node: tuple[str, int]) -> RedisAddress:
@@ -68,7 +68,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=4)  # loading the system's authorities is slow
 def _context(ca: str | None, changed: int) -> ssl.SSLContext:
-    """Return the context for one version of the file."""
+    """Return the TLS context for the file `ca`, last changed at `changed`: a changed file gets a new context."""
     context = ssl.create_default_context()
     if ca is not None:
         context.load_verify_locations(ca)
@@ -144,5 +144,5 @@ def _nodes(where: str, port: int) -> tuple[tuple[str, int], ...]:
 def _database(text: str) -> int:
     text = text.strip("/") or "0"
     if not text.isascii() or not text.isdigit() or len(text) > 5:
-        raise ValueError("a Redis URL must end in the number of a database, for example /0")
+        raise ValueError("the path of a Redis URL must be the number of a database, for example /0")
     return int(text)

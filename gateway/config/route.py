@@ -116,7 +116,7 @@ class RouteReader:
 
     def _split(self, node: Mapping, path: str, mentions: list[Mention]) -> Split | None:
         for key, place, line in node.repeated:
-            self._problems.add(place, join(path, key), f"duplicate key, already set on line {line}")
+            self._problems.add(place, join(path, key), f"duplicate key, already set on line {line}: remove one of them")
         choices: list[tuple[Ref, float]] = []
         for key, entry in node.entries.items():
             ref = self._ref(key, Scalar(entry.place, key, plain=True, null=False), join(path, key), mentions)
@@ -220,8 +220,8 @@ class RouteReader:
                 below = self._walk(name, trail, reach) if len(trail) < MAX_MODEL_DEPTH else (MAX_MODEL_DEPTH, 1)
                 depth, targets = max(depth, below[0] + 1), targets + below[1]
                 if depth > MAX_MODEL_DEPTH or targets > MAX_TARGETS:
-                    too_deep = f"the route leads through more than {MAX_MODEL_DEPTH} models"
-                    message = too_deep if depth > MAX_MODEL_DEPTH else f"the route leads to more than {MAX_TARGETS} targets"
+                    too_deep = f"the route leads through more than {MAX_MODEL_DEPTH} models: remove some of them"
+                    message = too_deep if depth > MAX_MODEL_DEPTH else f"the route leads to more than {MAX_TARGETS} targets: remove some"
                     self._problems.add(mention.place, mention.path, message)
                     depth, targets = 1, 1
         reach[model] = depth, targets

@@ -60,7 +60,7 @@ def _check_hedge(config: Config, name: str, model: ModelConfig, problems: Proble
         return
     path = join("models", name)
     if len(_some_targets(config, model.targets, set(), {name})) < 2:
-        problems.add_at_path(f"{path}.hedge", "hedge needs a second target: write targets as a list of several")
+        problems.add_at_path(f"{path}.hedge", "hedge needs a second target: write targets as a list of several targets")
     if model.hedge.budget > MAX_HEDGE_BUDGET:
         problems.add_at_path(f"{path}.hedge.budget", f"must be at most {MAX_HEDGE_BUDGET:.0%}")
 

@@ -57,7 +57,16 @@ def read_scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
         return _number(text, kind, got)
     if isinstance(kind, mi.StrType):
         return _checked_text(text, kind, got)
-    return text
+    return _plain_value(text) if bare and isinstance(kind, mi.AnyType) else text
+
+
+def _plain_value(text: str) -> Any:
+    """Return the value of a number, true, false or null, and any other text unchanged."""
+    try:
+        value = msgspec.json.decode(text.lower() if text.lower() in ("true", "false", "null") else text)
+    except msgspec.DecodeError:
+        return text
+    return text if type(value) in (dict, list, str) else value
 
 
 def _near(text: str, kind: mi.LiteralType) -> str:
@@ -78,7 +87,7 @@ def _number(text: str, kind: mi.IntType | mi.FloatType, got: str) -> int | float
 
 
 def check_bounds(value: int | float, kind: mi.IntType | mi.FloatType, got: str) -> int | float:
-    """Return a number that is within the bounds of its type. Raise ValueError otherwise."""
+    """Return the number if it is within the bounds of its type. Raise ValueError otherwise."""
     low = kind.ge if kind.ge is not None else kind.gt
     high = kind.le if kind.le is not None else kind.lt
     if (low is not None and (value < low or value == kind.gt)) or (
@@ -98,12 +107,12 @@ def _checked_text(text: str, kind: mi.StrType, got: str) -> str:
     if kind.max_length is not None and len(text) > kind.max_length:
         raise ValueError(f"expected at most {kind.max_length} characters{got}")
     if kind.pattern and not re.search(kind.pattern, text):
-        raise ValueError(f"expected text like {kind.pattern}{got}")
+        raise ValueError(f"expected text that matches {kind.pattern}{got}")
     return text
 
 
 def check_header(text: str) -> str:
-    """Return text that is valid in a header. Raise ValueError otherwise."""
+    """Return the text if it is valid in a header. Raise ValueError otherwise."""
     if not all(" " <= letter <= "~" for letter in text) or text != text.strip():
         raise ValueError("a header must be printable ASCII without surrounding spaces or line breaks")
     return text

@@ -42,7 +42,7 @@ _PROVIDER_NAME: Schema = {"pattern": r"^[^/]+$"}
 
 
 def schema() -> Schema:
-    """Return the JSON Schema (draft 2020-12) of every configuration that this version accepts."""
+    """Return the JSON Schema (draft 2020-12) of the configurations that this version accepts."""
     kind = mi.type_info(Config)
     assert isinstance(kind, mi.StructType)
     return {
@@ -144,7 +144,7 @@ def _struct(kind: mi.StructType) -> Schema:
 
 
 def _with_default(found: Schema, field: mi.Field) -> Schema:
-    """Add the default, if it is written in the YAML as in Python. Editors show it."""
+    """Add the default, which editors show, if it is written the same in YAML and in Python."""
     plain = (
         isinstance(field.default, str | bool | int | float) and field.default != "" and "form" not in _extra(field.type)
     )

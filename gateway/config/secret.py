@@ -16,7 +16,7 @@ _VARIABLE = re.compile(
 
 
 class Secret:
-    """A credential that is never printed: only `reveal()` returns the value. `path` is its file, if any."""
+    """A credential that is never printed: only `reveal()` returns the value. `path` is the file that contains it, if any."""
 
     __slots__ = ("_value", "path")
 
@@ -25,7 +25,7 @@ class Secret:
         self.path = path
 
     def reveal(self) -> str:
-        """Return the value. Use it only to send it."""
+        """Return the value. Send it to the server that requires it, but never log or display it."""
         return self._value
 
     def reread(self) -> Secret:
@@ -48,7 +48,7 @@ class Secret:
 
 
 class Url(str):
-    """A URL whose repr hides the password. `path` is its file, if any."""
+    """A URL whose repr hides the password. `path` is the file that contains the URL, if any."""
 
     path: Path | None = None
 
@@ -109,7 +109,7 @@ def check_secret(value: str, source: str) -> None:
     if not value:
         raise ValueError(f"{source} is empty")
     if value != value.strip() or not all(" " <= letter <= "~" for letter in value):
-        raise ValueError(f"{source} has surrounding spaces, line breaks or characters that are not allowed in a header")
+        raise ValueError(f"{source} has surrounding spaces, line breaks or characters that are not allowed in a header: remove them")
 
 
 def check_permissions(path: Path, shown: str) -> None:

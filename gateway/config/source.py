@@ -1,4 +1,4 @@
-"""Sources of a configuration: a file and the files it refers to, or the text that another process has read."""
+"""Sources of a configuration: a file with the files that it refers to, or the text that another process has read."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ConfigText(msgspec.Struct, frozen=True):
     secrets: dict[str, str]
     overrides: Overrides
     files: tuple[str, ...] = ()
-    """Paths of the files it refers to."""
+    """Paths of the files that the configuration refers to."""
 
     def parse(self, environ: Mapping[str, str] = os.environ) -> Config:
-        """Return the Config."""
+        """Parse the text again."""
         files = Files(self.secrets, self.files)
         return configuration.parse(self.data, self.path, overrides=self.overrides, environ=environ, files=files)
 

@@ -14,7 +14,7 @@ from gateway.config.types import Config
 def state_folder(config: Config, environ: Mapping[str, str]) -> Path | None:
     """Return the folder for the state of one configuration, or None if it keeps no state.
 
-    The name contains a digest of the file's absolute path, so that two gateways on one machine do not share state.
+    Without `journal`, the name contains a digest of the configuration file's path, so that gateways do not share state.
     """
     if config.journal == "off" or (config.journal is None and config.path == BUILT_IN):
         return None

@@ -29,7 +29,7 @@ class MetricsConfig(Struct, frozen=True):
 class TracesConfig(Struct, frozen=True):
     """OpenTelemetry traces.
 
-    The OTEL_* environment variables supply what is not set here. A change needs a restart.
+    Settings that are missing here are taken from the OTEL_* environment variables. A change needs a restart.
     """
 
     endpoint: Annotated[
@@ -47,7 +47,7 @@ class TracesConfig(Struct, frozen=True):
         Meta(
             ge=0,
             le=1,
-            description="Share of calls to trace, from 0 to 1. A caller's own sampling decision (`traceparent`) wins.",
+            description="Share of calls to trace, from 0 to 1. A caller's own sampling decision (`traceparent`) overrides it.",
             examples=[0.1],
         ),
     ] = 1.0

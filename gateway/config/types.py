@@ -81,7 +81,7 @@ class Config(Struct, frozen=True):
     journal: Annotated[
         Annotated[str, Meta(extra={"form": "journal"})] | None,
         Meta(
-            description="Folder for usage and spend, so that a restart loses nothing; `off` for none. Default: under "
+            description="Folder in which usage and spend survive a restart; `off` for no folder. Default: under "
             "`$LOCKGATE_STATE`, else `$XDG_STATE_HOME/lockgate`, else `~/.local/state/lockgate`.",
             examples=["/var/lib/lockgate"],
         ),
@@ -134,8 +134,8 @@ class Config(Struct, frozen=True):
     auth: Annotated[
         Literal["auto", "keys", "none"],
         Meta(
-            description="Whether callers need a key. `auto`: yes if there are keys in this file; without any, only "
-            "loopback is allowed. `keys`: always, even if all keys are created at run time. `none`: never.",
+            description="Whether callers need a key. `auto`: yes if this file has keys; otherwise the gateway may "
+            "listen only on loopback. `keys`: always, even if all keys are created at run time. `none`: never.",
             examples=["keys"],
         ),
     ] = "auto"
@@ -172,7 +172,8 @@ class Config(Struct, frozen=True):
         Meta(
             ge=0,
             le=1,
-            description="Maximum number of retries and fallbacks, as a share of all calls. A few are always allowed.",
+            description="Maximum number of retries and fallbacks, as a share of all calls. One per second is allowed in any "
+            "case.",
             examples=[0.1],
         ),
     ] = 0.2

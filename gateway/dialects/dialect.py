@@ -10,7 +10,7 @@ from providers.base import Operation, StreamDecoder
 class Dialect(Protocol):
     """One API of the gateway.
 
-    To add an API, write an object with these members and add it to `gateway.dialects.DIALECTS`.
+    To add an API, write an object with these members and add it to `gateway.dialects.table.DIALECTS`.
     """
 
     @property
@@ -43,7 +43,7 @@ class Dialect(Protocol):
 
 
 class PlainDialect:
-    """A dialect whose answers are what providers return, in OpenAI's format."""
+    """A dialect that returns the answers of providers unchanged, in OpenAI's format."""
 
     __slots__ = ("can_continue", "has_messages", "operation", "paths")
 

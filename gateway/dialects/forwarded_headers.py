@@ -10,9 +10,9 @@ MAX_HEADER_CHARS = 8192
 
 
 def forward_headers(headers: CallerHeaders, target: Target, body: Body, *, strict: bool) -> list[Adjustment]:
-    """Add the caller's headers to an adapted body, as far as the target gets them. Report the others.
+    """Add to an adapted body the caller's headers that the target gets, and report the others.
 
-    Raise Refusal for them in strict mode.
+    In strict mode, raise Refusal for the others.
     """
     lost: list[Adjustment] = []
     for name, value in headers.vendor.items():
@@ -35,7 +35,7 @@ def forward_headers(headers: CallerHeaders, target: Target, body: Body, *, stric
 
 
 def _obstacle(name: str, value: str, target: Target, body: Body) -> str | None:
-    """Return why a header that the provider defines is not forwarded: "" if nothing is lost, None if it is forwarded."""
+    """Return the reason for not forwarding a header that the provider gets: "" if nothing is lost, None if it is forwarded."""
     for configured, theirs in target.headers:
         if configured == name:
             return "" if theirs == value else "the configuration sets it"

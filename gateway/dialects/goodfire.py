@@ -1,7 +1,7 @@
-"""Goodfire's response format, for calls on its own paths, no matter which provider answers. Source: goodfire 0.3.5.
+"""Goodfire's response format, for calls on Goodfire's paths, whichever provider answers. Source: goodfire 0.3.5.
 
-Its client refuses an answer without `system_fingerprint`, a chunk without choices, and a chunk whose choices lack
-`gf_token_index`, `role`, `content` or `finish_reason`. It drops chunks with a token index that it has already seen.
+Goodfire's client rejects an answer without `system_fingerprint`, a chunk without choices, and a chunk whose choices lack
+`gf_token_index`, `role`, `content` or `finish_reason`. It drops chunks with a token index that it has already received.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class GoodfireChat:
     operation: Operation = "chat"
     paths = (f"{GOODFIRE_PREFIX}/chat/completions",)
     has_messages = True
-    can_continue = False  # the numbers of its chunks could not go on at another target
+    can_continue = False  # another target could not continue the numbers of the chunks
 
     def response(self, answer: bytes) -> bytes:
         """Add the fields that Goodfire's client requires."""

@@ -33,7 +33,7 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 def check_messages(source: bytes) -> None:
-    """Check the roles, the content and the tool results of a conversation. Raise BadRequest."""
+    """Check the roles, the content and the tool results of a conversation. Raise BadRequest for the first error."""
     try:
         messages = _decode_messages(source)
     except msgspec.ValidationError as error:

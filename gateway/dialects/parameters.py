@@ -20,6 +20,7 @@ MAX_TOOLS = 1_024
 MAX_STOP_STRINGS = 256
 MAX_CHOICES = 128
 """The highest maximum of any provider (Fireworks). Each provider's own maximum is one of its rules."""
+MAX_LOGPROBS = 20
 MAX_TOKENS = 2**31 - 1
 MAX_NUMBER = 2**53
 """A bound for all numbers. Each provider's own range is one of its rules."""
@@ -92,6 +93,12 @@ def _seed(param: str, value: Any) -> None:
             raise refuse(param, f"'{param}' must be an integer or a list of integers.", "invalid_type")
         if not -(2**63) <= seed < 2**63:
             raise refuse(param, f"'{param}' must fit in 64 bits.")
+
+
+def _logprobs(param: str, value: Any) -> None:
+    """Check OpenAI's boolean, or the number of likely tokens that Fireworks and Together accept."""
+    if type(value) is not bool and not (type(value) is int and 0 <= value <= MAX_LOGPROBS):
+        raise refuse(param, f"'{param}' must be a boolean, or an integer from 0 to {MAX_LOGPROBS}.", "invalid_type")
 
 
 def _logit_bias(param: str, value: Any) -> None:
@@ -194,7 +201,7 @@ CHECKS: dict[str, Check] = {
     "frequency_penalty": _number,
     "stream": _boolean,
     "stream_options": _stream_options,
-    "logprobs": _boolean,
+    "logprobs": _logprobs,
     "parallel_tool_calls": _boolean,
     "store": _boolean,
     "ignore_eos": _boolean,
@@ -216,7 +223,7 @@ CHECKS: dict[str, Check] = {
     "eos_token": _items(int, MAX_STOP_STRINGS, "a list of token ids"),
     "context_length_exceeded_behavior": _string,
     "modalities": _items(str, 8, "a list of strings"),
-    "prediction": _object,
+    "prediction": _typed(dict, str, what="an object or a string"),
     "audio": _object,
     "web_search_options": _object,
 }
@@ -235,7 +242,7 @@ def check_parameters(body: Body) -> None:
     if "messages" not in body:
         raise refuse("messages", "'messages' is required.", "missing_required_parameter")
     check_messages(body.raw("messages") or b"null")
-    if "top_logprobs" in body and body.get("top_logprobs") and body.get("logprobs") is not True:
+    if "top_logprobs" in body and body.get("top_logprobs") and not body.get("logprobs"):
         raise refuse("top_logprobs", "'top_logprobs' requires 'logprobs': true.")
     _check_bounds_of_output(body)
 

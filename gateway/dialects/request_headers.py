@@ -1,6 +1,6 @@
-"""The request headers of a call that mean something: to the gateway, to a provider, or to a trace.
+"""The request headers of a call that the gateway, a provider or tracing uses.
 
-The head of an ordinary call has none of them. It costs one lookup per header.
+The head of an ordinary call has none of them, and reading it costs one lookup per header.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,9})?")
 
 
 class KnownHeaders(msgspec.Struct, frozen=True):
-    """The names that mean something under one configuration."""
+    """The names of the headers that are used under one configuration."""
 
     names: frozenset[bytes]
-    """All of them but those with the gateway's prefix."""
+    """All of these names, except those with the gateway's prefix."""
     session: frozenset[bytes] = frozenset()
-    """Those that the gateway itself uses to keep a conversation at one target."""
+    """The names that the gateway itself uses to keep a conversation at one target."""
 
 
 class CallerHeaders(msgspec.Struct):
-    """The headers of one call that mean something."""
+    """The headers of one call that are used."""
 
     gateway: GatewayHeaders
     request_id: bytes | None = None
     vendor: dict[str, str] = {}
-    """Headers that some provider defines or that some provider of the configuration forwards."""
+    """Headers that at least one provider type defines or that a configured provider forwards."""
     trace: list[tuple[str, str]] = []
     used: frozenset[str] = frozenset()
     """Names in `vendor` that the gateway itself uses."""
 
 
 def known_headers(forwarded: Iterable[str] = (), session: Iterable[str] = ()) -> KnownHeaders:
-    """Return the names that mean something. `forwarded` and `session` are named by the configuration."""
+    """Return the names of the headers that are used. The configuration names those in `forwarded` and `session`."""
     used = frozenset(name.lower().encode() for name in session)
     names = {name.encode() for name in (*VENDOR_HEADERS, *forwarded)}
     return KnownHeaders(frozenset({REQUEST_ID, *TRACE_HEADERS, *names}), used)
 
 
 def read_headers(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeaders | None:
-    """Return the headers that mean something, or None if there are none. Raise BadRequest for one without meaning."""
+    """Return the headers that are used, or None if there are none. Raise BadRequest for an unknown `x-gateway-*` header."""
     names = known.names
     found = [header for header in headers if header[0] in names or header[0][:10] == PREFIX]
     return _sort(found, known) if found else None
@@ -73,7 +73,7 @@ def _sort(found: list[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeader
 
 
 def _joined(found: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return each header once. The values of a repeated one form a list (RFC 9110); of repeated ids the last applies."""
+    """Return each header once. The values of a repeated header form a list (RFC 9110); of repeated request ids, the last applies."""
     joined: dict[bytes, bytes] = {}
     for name, value in found:
         joined[name] = value if name not in joined or name == REQUEST_ID else joined[name] + b"," + value

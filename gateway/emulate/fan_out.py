@@ -21,7 +21,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 MAX_PIECES_AHEAD = 4
-"""Pieces by which a stream may be ahead of the caller and of streams that have not begun. Keeps the streams in step."""
+"""Pieces by which a stream may be ahead of the caller and of streams that have not begun."""
 
 
 async def gather_all(calls: Sequence[Awaitable[T]]) -> list[T]:
@@ -109,7 +109,7 @@ def last_with_all_usage(answers: Sequence[bytes]) -> bytes:
 
 
 def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Add up usage objects, including their details. A value that is not a number is taken from the first one."""
+    """Add up usage objects, including their details. A value that is not a number is taken from the first object."""
     total: dict[str, Any] = dict(usages[0])
     for usage in usages[1:]:
         for name, value in usage.items():

@@ -2,7 +2,7 @@
 
 native     the provider has the operation (Goodfire): nothing here is used
 stepwise   the provider has its own method over several requests (the embedded engine): exact
-emulated   `logprobs` with `top_logprobs` of a chat completion of one token: no more tokens than the provider lists
+emulated   `logprobs` with `top_logprobs` of a chat completion of one token: only the tokens that the provider lists
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEFAULT_TOP_K = 10
 MAX_TOP_K = 1000
 MAX_VOCABULARY = 256
 MAX_LISTED = 20
-"""OpenAI's maximum of top_logprobs. The rules of a provider with a lower one clamp it."""
+"""OpenAI's maximum of top_logprobs. If a provider's maximum is lower, its rules clamp the number."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -44,12 +44,12 @@ def read_request(body: Body) -> LogitsRequest:
         if not 0 < len(vocabulary) <= MAX_VOCABULARY:
             raise refuse("filter_vocabulary", f"'filter_vocabulary' takes 1 to {MAX_VOCABULARY} entries.")
     if body.get("stream"):
-        raise BadRequest("Token probabilities are not streamed.", param="stream", code="unsupported_parameter")
+        raise BadRequest("Token probabilities cannot be streamed: omit 'stream'.", param="stream", code="unsupported_parameter")
     return LogitsRequest(top_k, vocabulary)
 
 
 def is_native(kind: Provider) -> bool:
-    """Whether the provider has the operation itself."""
+    """Return whether the provider has the operation itself."""
     return "logits" in kind.operations
 
 
@@ -68,7 +68,7 @@ def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) ->
         raise Refusal(f"'top_k' above {MAX_LISTED} is not supported by {target.name}.", "top_k")
     adjustments = target.kind.adapt(chat, target, options)
     if not exact and asked.top_k is not None and asked.top_k > MAX_LISTED:
-        adjustments.append(Adjustment("top_k", "clamp", from_=asked.top_k, to=MAX_LISTED, why="it lists no more alternatives"))
+        adjustments.append(Adjustment("top_k", "clamp", from_=asked.top_k, to=MAX_LISTED, why="the provider lists no more alternatives"))
     if any(one.param == "logprobs" and one.action == "drop" for one in adjustments):
         raise Refusal(f"{target.name} does not support token probabilities.", None, "unsupported_operation")
     return [one for one in adjustments if one.param not in ("max_tokens", "logprobs", "temperature", "repetition_penalty")]
@@ -99,11 +99,11 @@ def encode_answer(found: dict[str, float], top_k: int | None, *, emulated: bool 
 
 
 def first_token_notes(partial: Sequence[str], target: Target, *, strict: bool) -> list[Adjustment]:
-    """Return a note on each entry of several tokens, which counts by its first. Raise Refusal in strict mode."""
+    """Return a note on each entry of several tokens, of which only the first counts. Raise Refusal in strict mode."""
     if partial and strict:
         raise Refusal(
             f"'filter_vocabulary' has entries of more than one token at {target.name}: {', '.join(map(repr, partial[:5]))}.",
             "filter_vocabulary",
             "invalid_value",
         )
-    return [Adjustment("filter_vocabulary", "downgrade", from_=entry[:64], why="counts by its first token") for entry in partial]
+    return [Adjustment("filter_vocabulary", "downgrade", from_=entry[:64], why="only its first token counts") for entry in partial]

@@ -1,7 +1,7 @@
 """Stop strings with the same meaning on every provider: the text ends before the stop, in answers and in streams.
 
 Providers disagree (Fireworks documents that the stop stays in the text, OpenAI removes it), so the text of a call with stop strings
-is searched here. A stream holds back only what could still become a stop string.
+is searched here. A stream holds back only text that could still become a stop string.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def reported_stop(choice: dict[str, Any], stops: Sequence[str]) -> str | None:
 
 
 def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[bytes, str | None]:
-    """End the texts of a JSON answer at their stop strings. Return it, unchanged if nothing was cut, and the first stop string."""
+    """End the texts of a JSON answer at their stop strings. Return the answer and the first stop string found."""
     decoded = _decode(answer)
     found: str | None = None
     changed = False

@@ -1,4 +1,4 @@
 """Dry runs: the plan for one request, and where calls for a model would go. No upstream is called.
 
-The functions take a router and a configuration. Imported by gateway.server, gateway.admin and gateway.commands.
+The functions take a router and a configuration.
 """

@@ -1,6 +1,6 @@
-"""The plan for one request: its route, and for each target the exact upstream request or why there is none.
+"""The plan for one request: its route, and for each target the exact upstream request or the reason why there is none.
 
-The code that serves a call makes the requests: reading, fitting, adapting and encoding. Only the sending is left out.
+The code that serves calls reads, fits, adapts and encodes the requests; only the sending is omitted.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ async def _plan_for(adapter: RequestAdapter, call: Call, candidate: Candidate) -
 
 
 def _requests(call: Call, target: Target, request: AdaptedRequest) -> list[WireRequest]:
-    """Return the requests as the exchange encodes them; of chained requests the first."""
+    """Return the requests as UpstreamExchange encodes them; of chained requests, only the first."""
     options = request.adapted.options
     attempt = Attempt(target, adjustments=request.adjustments)
     if call.trace is not None:

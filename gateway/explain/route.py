@@ -1,6 +1,6 @@
-"""A model's route as a tree with its reasons, and how simulated calls are distributed over the targets.
+"""A model's route as a tree with the reason for each choice, and the distribution of simulated calls over the targets.
 
-The draws are made by the router of the serving path, with the same query that a call would make.
+The router that serves calls also draws here, with the same query as for a call.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def plan_route(
     require_parameters: bool,
     views: Sequence[TargetView] | None = None,
 ) -> dict[str, Any]:
-    """Return the route of a model as a tree, and how one call for each of `bodies` is routed.
+    """Return the route of a model as a tree, and the routing of one call for each of `bodies`.
 
     The tree is that of the first body. `views` is the health of a running gateway's targets: targets in cooldown come
     last, as for real calls. Raise the GatewayError that a caller would get.

@@ -1,1 +1,1 @@
-"""The callers' side of the wire: listeners, connections, requests and responses. Imports only `config` and `errors`."""
+"""HTTP between callers and the gateway: listeners, connections, requests and responses."""

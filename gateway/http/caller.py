@@ -111,7 +111,7 @@ class Caller:
         return message
 
     def claim(self) -> None:
-        """Claim the response. Does nothing unless the attempt is hedged (gateway.attempts.hedge)."""
+        """Claim the response. This does nothing here; gateway.attempts.hedge overrides it for hedged attempts."""
 
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a complete response."""
@@ -135,7 +135,7 @@ class Caller:
 
     async def write(self, data: bytes) -> None:
         """Send events of the stream. Return when the caller's connection accepts more."""
-        # not shared with `finish`: this runs once per event
+        # this code is repeated in `finish` instead of shared, because it runs once per event
         self._active_at = time.monotonic()
         self._sending = True
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
@@ -201,7 +201,7 @@ class Caller:
     def _transport(self) -> Any:
         """Return the socket's transport if the server exposes it as RequestCycle does; ASGI has no way to ask for it."""
         send = self._send
-        while isinstance(send, functools.partial):  # the CORS middleware wraps it
+        while isinstance(send, functools.partial):  # the CORS middleware wraps `send`
             send = send.keywords["send"]
         return getattr(getattr(send, "__self__", None), "transport", None)
 

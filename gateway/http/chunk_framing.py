@@ -1,7 +1,7 @@
-"""Bounds what surrounds the bytes of a chunked request body: sizes, extensions, line ends and trailers.
+"""Limits the framing of a chunked request body: chunk sizes, extensions, line ends and trailers.
 
-The parser reports only bytes of the body, the beginnings of chunks and complete trailers. The rest is counted as the bytes
-received less those of the body.
+The parser reports only bytes of the body, the beginnings of chunks and complete trailers. The size of the other framing
+is computed as the bytes received less those of the body.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 from gateway.http.rejection import CHUNKS_TOO_LARGE, MAX_HEAD_BYTES, MAX_HEADERS, RejectedRequestError
 
 MIN_CHUNK_BYTES = 5
-"""Size and line ends of a chunk."""
+"""Minimum framing of one chunk: its size and its line ends."""
 
 
 class ChunkFraming:
-    """The framing of one request body. Each method raises RejectedRequestError as soon as there is too much of it."""
+    """The framing of one request body, which is rejected as soon as there is too much of it."""
 
     __slots__ = ("_body", "_excess", "_run", "_small_chunks", "trailers")
 
     def __init__(self) -> None:
         self.trailers = DiscardedTrailers()
         self._body = 0
-        """Bytes of the body since `check`."""
+        """Bytes of the body since the last call of `is_too_large`."""
         self._run = 0
         """Bytes of framing since the last byte of the body."""
         self._excess = 0
-        """Bytes of framing, less those of the body."""
+        """Bytes of framing less bytes of the body."""
         self._small_chunks = 0
         """Minimum framing of the chunks so far, less the bytes in them.
 
@@ -32,7 +32,7 @@ class ChunkFraming:
         """
 
     def begin_chunk(self) -> None:
-        """Count a chunk."""
+        """Count a chunk. Raise RejectedRequestError if the chunks so far are too small."""
         self._small_chunks += MIN_CHUNK_BYTES
         if self._small_chunks > MAX_HEAD_BYTES:
             raise RejectedRequestError(CHUNKS_TOO_LARGE)
@@ -51,7 +51,7 @@ class ChunkFraming:
 
 
 class DiscardedTrailers(list[tuple[bytes, bytes]]):
-    """Discards the trailers of one request and rejects them if they are too large for a head."""
+    """Discards the trailers of one request and rejects them if they exceed the limits of a head."""
 
     def __init__(self) -> None:
         self._size = self._count = 0

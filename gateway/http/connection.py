@@ -43,9 +43,9 @@ from gateway.http.rejection import (
 LINGER_S = 1.0
 """Seconds to keep reading and discarding input after an error, so that the error reaches the caller."""
 MAX_LINGER_BYTES = 1 << 20
-"""Bytes to discard meanwhile."""
+"""Maximum number of bytes to discard in that time."""
 TOO_LARGE_LINGER_S = 5.0
-"""The same after a 413: proxies forward it only once they have sent the whole body."""
+"""LINGER_S after a 413, which proxies forward only once they have sent the whole body."""
 MAX_TOO_LARGE_LINGER_BYTES = 256 << 20
 READ_ON_S = 5.0
 MAX_READ_ON_BYTES = 64 << 10
@@ -53,9 +53,9 @@ MAX_READ_ON_BYTES = 64 << 10
 MAX_BUFFERED_BODY_BYTES = 64 << 10
 """Bytes of a request body that are buffered before the application asks for them."""
 KEEP_ALIVE_S = 75.0
-"""Seconds that an idle connection is kept open: longer than common proxies keep theirs, so that they close first."""
+"""Seconds that an idle connection is kept open: longer than common proxies keep theirs, so that the proxies close first."""
 PROBE_DELAYS_S = (0.01, 0.1, 1.0, 10.0)
-"""Seconds between probes of a caller that has closed its writing side. They end, because clients accept few interim responses."""
+"""Seconds between probes of a caller that has closed its writing side. They are few, as clients accept few interim responses."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -88,19 +88,19 @@ class CallerConnection(HttpToolsProtocol):
         """Bytes received of a head that is still incomplete."""
         self._pending_rejection: Problem | None = None
         self._rejected = False
-        """All further input is discarded."""
+        """Whether a request was rejected, so that all further input is discarded."""
         self._discardable = MAX_LINGER_BYTES
         """Bytes that may still be discarded before the connection is closed."""
         self._read_on = 0
         """Bytes of a body that may still be read although its response is complete."""
         self._framing: ChunkFraming | None = None
-        """None: the body is not chunked."""
+        """The framing of the current body, or None if it is not chunked."""
         self._offered_head: bytes | None = None
         """A head that offered an upgrade, without the offer: it is parsed again."""
         self._current: RequestCycle | None = None
         self.url = b""
         self.idle_since = 0.0
-        """When the last response was finished."""
+        """The time at which the last response was finished."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify the current request of the disconnect, and release the parser."""
@@ -114,7 +114,7 @@ class CallerConnection(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes from the caller, unless the connection was rejected."""
+        """Parse bytes from the caller, unless a request was rejected."""
         if self._rejected:
             self._discard(len(data))
             return
@@ -151,7 +151,7 @@ class CallerConnection(HttpToolsProtocol):
             self.reject(problem_of(error))
 
     def _check_body(self, size: int) -> None:
-        """Bound the rest of a body whose response is complete, and the framing of a chunked one."""
+        """Limit the rest of a body whose response is complete, and the framing of a chunked body."""
         cycle = self._current
         if self._rejected or cycle is None:
             return
@@ -163,9 +163,9 @@ class CallerConnection(HttpToolsProtocol):
             self.reject(CHUNKS_TOO_LARGE)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the connection if the caller has sent a complete request: it may only have closed its writing side.
+        """Keep the connection if the caller has sent a complete request: it may have closed only its writing side.
 
-        A caller of HTTP/1.0 cannot be probed, and TLS has no half-closed state: they count as disconnected.
+        Callers that use HTTP/1.0 cannot be probed, and TLS has no half-closed state: these callers count as disconnected.
         """
         cycle = self._current
         if self._rejected and self._pending_rejection is None:
@@ -241,7 +241,7 @@ class CallerConnection(HttpToolsProtocol):
             cycle.notify()
 
     def on_chunk_header(self) -> None:
-        """Count a chunk of the request body. Only the end of a segment shows what else it contained."""
+        """Count a chunk of the request body. `_check_body` checks the other framing after each piece of input."""
         if self._framing is not None:
             self._framing.begin_chunk()
 
@@ -291,20 +291,20 @@ class CallerConnection(HttpToolsProtocol):
             self._linger()
 
     def _linger(self, seconds: float = LINGER_S) -> None:
-        """Discard input for a while, then close. To close at once would reset the connection and lose the response."""
+        """Discard input for a while, then close. Closing at once would reset the connection and lose the response."""
         self._rejected = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(seconds, self.transport.close)
 
     def _discard(self, size: int) -> None:
-        """Count discarded input; abort the connection of a caller that goes on sending."""
+        """Count discarded input; abort the connection of a caller that does not stop sending."""
         self._discardable -= size
         if self._discardable < 0:
             self.transport.abort()
 
     def close_if_overdue(self, now: float, deadline: float) -> None:
-        """Close the connection if it was idle for too long or its head is `deadline` seconds late; send a 408 if part of it arrived."""
+        """Close the connection if it was idle or waited for a head too long. Send a 408 if part of the head arrived."""
         if self._rejected or self.transport is None or self.transport.is_closing() or self._is_busy():
             return
         if not self.awaits_head:

@@ -20,7 +20,7 @@ Message = MutableMapping[str, Any]
 Headers = Sequence[tuple[bytes, bytes]]
 
 MAX_JOINED_BYTES = 64 << 10
-"""Bytes of a body above which it is written separately instead of being copied behind its head."""
+"""Size above which a body is written separately instead of being copied behind its head."""
 UNKNOWN_LENGTH = -1
 """The length of a body that ends when its connection closes."""
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -29,7 +29,7 @@ _EMPTY_AND_CLOSE: Headers = ((b"content-length", b"0"), (b"connection", b"close"
 
 
 class _Defaults:
-    """The headers that the server adds to every response as bytes. The list changes each second with the date."""
+    """The headers that the server adds to every response, encoded as bytes. The list changes each second with the date."""
 
     source: Headers | None = None
     text = b""
@@ -58,7 +58,7 @@ class Connection(Protocol):
 
 
 class RequestCycle:
-    """One request in progress. After a disconnect `receive` reports it and `send` discards."""
+    """One request in progress. After a disconnect, `receive` reports the disconnect and `send` discards its messages."""
 
     __slots__ = (
         "_bytes_left",

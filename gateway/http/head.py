@@ -33,7 +33,7 @@ _CHECKED_HEADERS = frozenset({b"host", b"expect", b"transfer-encoding", b"origin
 def check_head(
     headers: Headers, url: bytes, version: str, rules: PageRules | None
 ) -> tuple[Problem | None, bool, bool]:
-    """Return what is wrong with a head or None, whether `100 Continue` is expected, and whether the body is chunked."""
+    """Return the problem of a head (None: it is valid), whether `100 Continue` is expected, and whether the body is chunked."""
     size, hosts, host, origin, site = 4 * len(headers), 0, b"", b"", b""
     expects_continue = is_chunked = is_encoded = False
     for name, value in headers:
@@ -80,7 +80,7 @@ def without_offer(method: bytes, url: bytes, version: str, headers: Headers) -> 
 
 
 def split_url(url: bytes) -> tuple[str, bytes, bytes]:
-    """Return the path, decoded and raw, and the query of a URL. Common URLs are cached."""
+    """Return the path, decoded and raw, and the query of a URL. Short URLs without a query are cached."""
     parts = _url_cache.get(url)
     if parts is not None:
         return parts

@@ -45,14 +45,14 @@ def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> No
 
 
 def check_size(body: bytes, limit: int) -> bytes:
-    """Return the body, or raise TooLarge."""
+    """Return the body, or raise RequestTooLarge."""
     if len(body) > limit:
         raise RequestTooLarge(limit)
     return body
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """Read the whole body. Raise TooLarge as soon as it exceeds `limit` bytes, CallerDisconnectedError on a disconnect."""
+    """Read the whole body. Raise RequestTooLarge once it exceeds `limit` bytes, CallerDisconnectedError on a disconnect."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise CallerDisconnectedError
@@ -112,8 +112,9 @@ def parse_body(source: bytes) -> Body:
 
 
 def _reject_duplicates(source: bytes, body: Body) -> None:
-    """Reject a body with the same key twice: parsers keep the last one, so the authorized model might not be the one sent.
+    """Reject a body that contains a key twice.
 
+    Parsers differ in the value that they keep, so an upstream could use another model than the authorized one.
     Compact JSON needs no scan: if all keys and values add up to the length of the source, nothing was dropped.
     """
     length = 1

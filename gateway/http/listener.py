@@ -74,7 +74,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Leave signals to gateway.server.drain."""
+        """Do nothing, because gateway.server.signals handles signals."""
         yield
 
     async def on_tick(self, counter: int) -> bool:

@@ -1,8 +1,8 @@
 """Keeps web pages away from a listener that requires no key.
 
-Any page can make its visitor's browser send requests to a port on the visitor's machine. A page that has its own host name
-resolve to 127.0.0.1 (DNS rebinding) can even read the responses, but its requests still name that host. So only loopback
-names are accepted in `Host`, and no request that a browser marks as coming from another site.
+Any page can make its visitor's browser send requests to a port on the visitor's machine. A page whose host name resolves
+to 127.0.0.1 (DNS rebinding) can even read the responses, but its requests still contain that name. So only loopback and
+configured names are accepted in `Host`, and requests that a browser marks as coming from another site are rejected.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ CROSS_SITE: Problem = (
     "Add the page's origin to cors in the configuration, or require keys.",
 )
 SAME_SITE = frozenset({b"", b"none", b"same-origin", b"same-site"})
-"""Values of Sec-Fetch-Site that are not of another site. `none`: the user entered the address."""
+"""Values of Sec-Fetch-Site that do not mean another site. `none`: the user entered the address."""
 MAX_CACHED_HOSTS = 64
 _NAME = re.compile(rb"(?:[a-z][a-z0-9+.-]*://)?(\[[0-9a-f:.]+\]|[^:/\[\]]*)(?::[0-9]*)?\Z")
 
 
 class PageRules:
-    """What one listener without keys accepts."""
+    """The hosts and origins that one listener without keys accepts."""
 
     def __init__(self, hosts: Iterable[str], origins: Iterable[str] = (), *, any_host: bool = False) -> None:
         """`hosts` are accepted besides loopback names, `origins` are those of pages that may call (`*`: all).
 
-        `any_host` accepts every Host: that of a listener which other machines reach by names unknown here.
+        `any_host` accepts every Host, for a listener that other machines reach by names that the gateway does not know.
         """
         self._hosts = frozenset(host.lower().encode() for host in hosts)
         self._origins = frozenset(origin.lower().encode() for origin in origins)
@@ -49,7 +49,7 @@ class PageRules:
     def check(self, host: bytes, origin: bytes, site: bytes) -> Problem | None:
         """Return why a request is rejected, or None. `host`, `origin` and `site` (Sec-Fetch-Site) are b"" if not sent.
 
-        Only clients of HTTP/1.0 send no Host, and no browser is one of them.
+        Only HTTP/1.0 clients send no Host; browsers always send one.
         """
         if host not in self._accepted:
             if host and not self._any_host and not self._is_known(host.lower()):
@@ -80,7 +80,7 @@ class PageRules:
 def page_rules(config: Config) -> PageRules | None:
     """Return the rules of the callers' listener, or None if it requires keys.
 
-    A listener that other machines reach has names unknown here: all are accepted, unless `hosts` lists them.
+    A listener that other machines reach has names that the gateway does not know, so it accepts all unless `hosts` is set.
     """
     if config.requires_keys:
         return None
@@ -107,5 +107,5 @@ def _is_loopback(name: bytes) -> bool:
         return True
     try:
         return ip_address(name.decode("ascii")).is_loopback
-    except ValueError:  # also of a name that is not ASCII
+    except ValueError:  # raised also for a name that is not ASCII
         return False

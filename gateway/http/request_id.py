@@ -8,7 +8,7 @@ _counter = 0
 
 def next_id() -> str:
     """Return a new request id: a random prefix of this process, then a counter."""
-    # 0.6 us against 3.8 for uuid4
+    # takes 0.6 us, while uuid4 takes 3.8 us
     global _counter
     _counter += 1
     return f"req_{_PREFIX}{_counter:010x}"

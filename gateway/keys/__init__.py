@@ -1,1 +1,1 @@
-"""Virtual keys: which callers may call which models, within which limits. Imports config, errors and store."""
+"""Virtual keys: which callers may call which models, within which limits."""

@@ -51,7 +51,7 @@ class Keys:
             text = "The API key cannot be verified: the key store is unavailable."
             raise Unavailable(text, code="keys_unavailable", retry_after=1.0)
         if key is None:
-            raise Unauthorized("The API key is unknown.")
+            raise Unauthorized("The API key is unknown. Ask the operator for a valid key.")
         if key.disabled:
             raise Forbidden(f"The key '{key.name}' is disabled.", code="key_disabled")
         if key.expires is not None and time.time() >= key.expires:

@@ -12,12 +12,12 @@ from gateway.store.from_config import limits_in
 
 
 def keys_of(config: Config) -> Keys:
-    """Return the keys of a configuration. If it requires no keys, every caller is accepted."""
+    """Return the keys of a configuration. If the configuration requires no keys, every caller is accepted."""
     return Keys(virtual_keys(config.keys.values(), config.teams), open_to_all=not config.requires_keys)
 
 
 def virtual_keys(keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig]) -> dict[bytes, VirtualKey]:
-    """Return virtual keys by digest. A key whose team a reload has removed is disabled."""
+    """Return virtual keys by digest. A key whose team is no longer configured is disabled."""
     return {bytes.fromhex(key.hash.removeprefix("sha256:")): _virtual_key(key, teams) for key in keys}
 
 

@@ -1,6 +1,6 @@
 """The copy that this process keeps of the keys that operators create while the gateway runs.
 
-They are stored by SHA-256 digest, and every process polls the store for changes. While the store is unavailable, the
+The store has only the SHA-256 digests of the keys, and every process polls it for changes. While the store is unavailable, the
 last known keys stay valid.
 """
 
@@ -42,7 +42,7 @@ class RuntimeKeys:
         self.store = store
         self.keys: Mapping[str, RuntimeKey] = {}
         self.revoked = 0
-        """Keys that have been revoked since the start, by any process."""
+        """Number of keys that any process has revoked since the start."""
         self.is_loaded = False
         """Whether the store has been read since the start."""
         self._on_change = on_change

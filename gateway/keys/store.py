@@ -1,4 +1,4 @@
-"""The interface of a key store, and the store of a process without a disk or Redis.
+"""The interface of a key store, and the store of a process that has neither a state folder nor Redis.
 
 `redis_store.py` shares keys among gateways. `file_store.py` keeps those of a gateway without Redis.
 """

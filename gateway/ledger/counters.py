@@ -1,7 +1,8 @@
-"""Usage as grow-only counters (a G-counter): one row per day, key, team, model and target, separately for each incarnation of a process.
+"""Usage as grow-only counters (a G-counter): one row per day, key, team, model and target, for each incarnation of a process.
 
-A process adds only to its own rows. A reader that gets several copies of a row keeps the larger counts, so that rows can be published,
-journaled and read back any number of times and in any order without losing usage or counting it twice.
+An incarnation is one run of a process. A process adds only to its own rows. A reader that gets several copies of a row
+keeps the larger counts, so that rows can be published, journaled and read back any number of times and in any order
+without losing usage or counting it twice.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from gateway.store import locked_file
 from gateway.store.settled_spend import SettledSpend
 
 COMMIT_DELAY_S = 0.03
-"""Time for which bookings are collected before a write. With the write itself it is about 50 ms in total."""
+"""Time for which bookings are collected before a write. Together with the write, a booking takes about 50 ms."""
 RETRY_DELAY_S = 1.0
 MAX_FILE_BYTES = 8 << 20
-"""File size above which the journal is rewritten, unless the last rewrite already left more than a quarter of it."""
+"""The journal is rewritten if its file is larger than this and more than four times as large as after the last rewrite."""
 CLOSE_TIMEOUT_S = 2.0
 
 

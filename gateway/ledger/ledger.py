@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.call import Attempt, Call
 
 PROGRESS_INTERVAL_S = 1.0
-"""Interval at which the usage of calls in flight is journaled: a crash loses at most this much."""
+"""Interval at which the usage of calls in flight is journaled. A crash loses at most the usage of this interval."""
 _DAY_US = 86_400 * US_PER_S
 _EPOCH = date(1970, 1, 1)
 
@@ -75,7 +75,7 @@ class Ledger:
             self.journal.close()
 
     def track(self, call: Call) -> None:
-        """Journal the usage of a call in flight every second, so that a crash does not lose it."""
+        """Journal the usage of a call in flight every second, so that a crash loses little of it."""
         if self.journal is not None:
             self._open.add(call)
             if self._timer is None:
@@ -104,7 +104,7 @@ class Ledger:
         return self._day
 
     def day_name(self, number: int) -> str:
-        """Return the date of a day number (days since 1970). A new day drops outdated rows."""
+        """Return the date of a day number (days since 1970). The first call for a day also drops outdated rows."""
         name = self._days.get(number)
         if name is None:
             name = self._days[number] = str(_EPOCH + timedelta(days=number))

@@ -18,7 +18,7 @@ COLUMNS = ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reaso
 
 
 class BadQueryError(ValueError):
-    """Invalid query parameter `param`."""
+    """The query parameter `param` is invalid."""
 
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class BadQueryError(ValueError):
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
-    """Column to group by, and the first and last UTC day."""
+    """A query: the column to group by, and the first and last UTC day."""
 
     group_by: GroupBy
     start: date
@@ -47,7 +47,7 @@ def read_query(params: Mapping[str, str], today: date) -> UsageQuery:
     if start > end:
         raise BadQueryError("from", f"{start} is after the last day, {end}")
     if (end - start).days >= KEPT_DAYS:
-        raise BadQueryError("from", f"the range exceeds {KEPT_DAYS} days")
+        raise BadQueryError("from", f"the range exceeds {KEPT_DAYS} days: choose a later first day")
     return UsageQuery(by, start, end)  # type: ignore[arg-type]
 
 

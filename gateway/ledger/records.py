@@ -79,7 +79,7 @@ def write_totals(
     ended_ids: Sequence[str],
     lines: list[bytes],
 ) -> None:
-    """Add the totals of rows and budgets, and the calls in flight that they book, to `lines`."""
+    """Add to `lines` the totals of rows and budgets, and the ids of ended calls that the totals include."""
     totals = [(numbering.row(incarnation, row, lines), *counts) for incarnation, row, counts in rows]
     settled = [(numbering.budget(entry.incarnation, entry.key, entry.period, lines), entry.amount) for entry in spend]
     lines.append(_encode(("c", totals, settled, ended_ids)))

@@ -1,1 +1,1 @@
-"""Limits and budgets of calls, and the errors of refused calls. Imports call, config, store, tokens and usage."""
+"""Limits and budgets of calls, and the errors of refused calls."""

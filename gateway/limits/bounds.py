@@ -1,4 +1,4 @@
-"""Upper bounds for strict limits: what a call reserves is never less than what it can use.
+"""Upper bounds for strict limits: a call never uses more than it reserves.
 
 A tokenizer that works on bytes makes at most one token per byte, so a prompt is bounded by its size plus the tokens
 that chat templates add around messages and tools. The output is bounded by a cap that is sent upstream. Content without

@@ -69,7 +69,7 @@ class Limits:
         """Whether any provider or target has limits."""
 
     def of_caller(self, call: Call, model: str) -> tuple[Limit, ...]:
-        """Return the limits of the call's key, user and model."""
+        """Return the limits of the call's key, team, user and model."""
         limits = self._models.get(model, ())
         if (key := call.key) is not None:
             limits = key.limits + limits
@@ -91,7 +91,7 @@ class Limits:
     async def admit_target(self, call: Call, target: Target) -> Reservation | Failure | None:
         """Reserve one attempt's usage under the limits of its provider and target.
 
-        Return None if there are none, or the Failure for which the next candidate is tried.
+        Return None if there are no limits, or a Failure if a limit refuses the attempt, so that the next candidate is tried.
         """
         limits = self._of_target(target)
         if not limits:
@@ -191,6 +191,6 @@ class Limits:
         """
         price = price_of(self._config.providers[target.provider], target.model)
         if price is None:
-            text = f"{target.name} has no price, so this call cannot be charged to its budget."
+            text = f"{target.name} has no known price, so this call cannot be charged to a budget. Ask for another model."
             raise Forbidden(text, code="price_unknown", param="model")
         return price

@@ -1,8 +1,9 @@
 """The metrics registry: one table of metrics, plain integers, and the Prometheus text format.
 
-Every package may import it.
+    declarations   the table of all metrics
+    registry       the class Metrics, which counts
+    text           the Prometheus text format
 
-`table` declares every metric, `registry` (class Metrics) counts, `text` writes the exposition.
 gateway.telemetry.call_metrics adds finished calls to the counters.
 """
 

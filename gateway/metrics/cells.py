@@ -35,7 +35,7 @@ _decode = msgspec.json.Decoder(Row).decode
 
 
 class Cells:
-    """Integers by index. The hot path writes to `values` directly."""
+    """An array of integer cells. Code that runs for every call writes to `values` directly."""
 
     def __init__(self, path: Path | None = None, size: int = CELL_COUNT) -> None:
         """Keep the cells in the file `path`; without it, in memory only."""
@@ -72,7 +72,7 @@ class Cells:
 def read_rows(path: Path) -> list[tuple[Row, list[int]]]:
     """Return the series kept at `path` by another process, running or dead.
 
-    Empty if the files do not exist.
+    Return an empty list if the files do not exist.
     """
     try:
         names, values = Path(f"{path}{NAMES_SUFFIX}").read_bytes(), memoryview(path.read_bytes()).cast("q")

@@ -1,7 +1,7 @@
 """Every metric, declared in one table: name, help text, labels, and how the gauges of several processes are merged.
 
-Counter names are listed without `_total`. Label values are configured models, targets and keys, known parameters and
-fixed words of the gateway; every other name becomes `other`.
+Counter names are listed without `_total`. Label values are configured models, targets and keys, known parameters, the
+first MAX_CODES error codes that occur, and fixed words of the gateway; every other name becomes `other`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_continuations": ("Broken streams continued at another target, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),
-    "lockgate_shed": ("Calls rejected because a target's queue was full.", ("target",)),
+    "lockgate_shed": ("Calls rejected because a target's queue or connection pool was full.", ("target",)),
     "lockgate_retry_budget_exhausted": ("Retries suppressed by the retry budget.", ()),
     "lockgate_hedges": ("Hedges: second attempts sent because the first was slow.", ("model", "outcome")),
     "lockgate_mirrors": ("Mirrored calls, whose responses are discarded.", ("target", "outcome")),
@@ -120,7 +120,7 @@ OPERATION = (
     327.68,
     600.0,
 )
-"""Buckets of the GenAI semantic conventions for operations, extended to the longest answers."""
+"""Buckets of the GenAI semantic conventions for operations, extended to 600 s for long answers."""
 FIRST_TOKEN = (
     0.001,
     0.005,
@@ -150,7 +150,7 @@ TOKENS = tuple(float(4**power) for power in range(14))
 class Source(msgspec.Struct, frozen=True):
     """One measurement, which several histograms may show.
 
-    Cells hold sums as integers, in multiples of `scale` units.
+    The cells hold its sum as an integer; multiplied by `scale`, this is the sum in seconds or tokens.
     """
 
     buckets: tuple[float, ...]
@@ -236,6 +236,9 @@ MAX_SERIES = 2000
 MAX_KEYS = 200
 MAX_CODES = 100
 MAX_ROWS = 300
-"""Maximum label sets of one counter or gauge, including `other`, if max_series is 2,000; else proportional."""
+"""Number of label sets of one counter or gauge from which new ones become `other`.
+
+It applies if max_series is 2,000, and is scaled in proportion for other values.
+"""
 MAX_VIEW_ROWS = 40
-"""The same maximum for a histogram source."""
+"""The same number for a histogram source."""

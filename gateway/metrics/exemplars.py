@@ -12,7 +12,7 @@ from typing import NamedTuple
 from gateway.metrics.declarations import SOURCES
 
 FAMILY = "exemplars"
-"""The family of the cells."""
+"""The family name of the cells that hold exemplars."""
 SOURCE = "duration"
 """The histogram source whose buckets have exemplars."""
 CELLS_EACH = 4

@@ -1,6 +1,6 @@
 """Names that may become label values: configured names, known parameters, and the first keys and error codes.
 
-All others become `other`.
+All other names become `other`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Names:
         self._keys: set[str] = set()
 
     def add(self, models: Iterable[str], targets: Iterable[str], types: Mapping[str, str]) -> None:
-        """Add models, targets and provider types by provider name.
+        """Add models, targets, and the type of each provider.
 
         Earlier names stay, because their series stay.
         """
@@ -67,7 +67,7 @@ class Names:
         return f"{provider}/{OTHER}" if provider in self._systems else OTHER
 
     def upstream_model(self, target: Target) -> str:
-        """Return the provider's name for the model."""
+        """Return the provider's name for the target's model, or `other` if the target is not configured."""
         return target.model if target.name in self._targets else OTHER
 
     def provider(self, target: Target | None) -> str:
@@ -86,7 +86,10 @@ class Names:
         return top if top in self._params else OTHER
 
     def code(self, code: str) -> str:
-        """Return an error code. Upstreams invent codes, so only the first MAX_CODES become label values."""
+        """Return the label value of an error code.
+
+        Upstreams invent codes, so only the first MAX_CODES become label values.
+        """
         return _one_of_first(code, self._codes, MAX_CODES) if _CODE.match(code) else OTHER
 
     def key(self, name: str) -> str:

@@ -12,7 +12,7 @@ from gateway.metrics.snapshot import Snapshot, merge
 
 
 class Metrics:
-    """The metrics of one process. All names of counters and gauges are those of gateway.metrics.declarations."""
+    """The metrics of one process. gateway.metrics.declarations has the names of the counters and gauges."""
 
     def __init__(
         self,

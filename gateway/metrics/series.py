@@ -158,9 +158,9 @@ class Series:
 
 
 def bounded(snapshot: Snapshot, max_series: int) -> Snapshot:
-    """Reduce a merged snapshot to `max_series`.
+    """Reduce a merged snapshot to `max_series` lines.
 
-    It can have more, because each process may have used up the limit with other names.
+    A merged snapshot can exceed the limit, because each process may have reached it with different names.
     """
     series = Series(max_series=max_series)
     series.add(snapshot)

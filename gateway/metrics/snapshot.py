@@ -1,4 +1,4 @@
-"""Snapshots: the series of a process at one moment, and merging those of several processes."""
+"""Takes, filters and merges snapshots. A snapshot is the series of a process at one moment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_file(path: Path) -> Snapshot:
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Merge snapshots: counts are added, gauges follow the rule of the table."""
+    """Merge snapshots: counts are added, and each gauge is merged by its rule in GAUGES."""
     total: Snapshot = {}
     for snapshot in snapshots:
         for name, rows in snapshot.items():

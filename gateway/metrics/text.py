@@ -86,11 +86,11 @@ def _examples(snapshot: Snapshot, indices: list[int]) -> dict[Labels, list[exemp
 
 
 def openmetrics(snapshot: Snapshot) -> bytes:
-    """Return OpenMetrics 1.0, the format that carries exemplars."""
+    """Return a snapshot in the format OpenMetrics 1.0, which can contain exemplars."""
     text: bytes = write_openmetrics(_Families(snapshot))  # type: ignore[no-untyped-call]
     return text
 
 
 def classic(snapshot: Snapshot) -> bytes:
-    """Return the Prometheus text format 0.0.4."""
+    """Return a snapshot in the Prometheus text format 0.0.4."""
     return generate_latest(_Families(snapshot))

@@ -1,1 +1,1 @@
-"""One upstream exchange and the caller's response to it. Imports no other stage."""
+"""One upstream exchange and the response to the caller."""

@@ -1,4 +1,4 @@
-"""Finishes reading an answer after its caller disconnected, for providers that bill it completely.
+"""Finishes reading an answer after its caller disconnected, for providers that bill the whole answer anyway.
 
 Only the end of the answer shows its cost. The coroutine of the call reads it, so that the call is accounted for once,
 afterwards. The time, and the number of such answers per target, are limited.
@@ -48,7 +48,7 @@ async def shield_from_disconnect(
 ) -> Result:
     """Return the result of `work`.
 
-    If the caller disconnects, finish it and call `then` before the cancellation continues.
+    If the caller disconnects, finish `work` and call `then` before the cancellation continues.
     """
     task = asyncio.ensure_future(work)
     try:

@@ -114,7 +114,7 @@ def timings(call: Call) -> dict[str, float]:
 
 
 def add_to_answer(answer: bytes, call: Call) -> bytes:
-    """Add the receipt to a JSON object as its last key. It replaces the receipt of a gateway behind this one."""
+    """Add the receipt to a JSON object as its last key. It replaces the receipt of an upstream gateway."""
     if b'"gateway"' in answer:
         whole = Body(answer)
         whole.pop("gateway")

@@ -22,7 +22,7 @@ def secrets_of(target: Target) -> tuple[str, ...]:
 
 
 def redact(failure: Failure, target: Target) -> Failure:
-    """Return the failure with its secrets masked in every field."""
+    """Return the failure with the target's secrets masked in every field."""
     count = failure.redacted
     changed: dict[str, str] = {}
     for secret in secrets_of(target):

@@ -39,7 +39,7 @@ class DecoderChain(NamedTuple):
 
 
 def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
-    """Return the transformers of a stream: provider, stop strings, JSON mode, dialect, continuation; each only if needed."""
+    """Return the decoders that a stream needs, of: provider, stop strings, JSON mode, dialect, continuation."""
     call, stops = exchange.call, None
     decoder = exchange.target.kind.decoder(exchange.target, exchange.options)
     if call.stops or exchange.json_validator is not None:
@@ -57,7 +57,7 @@ def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
 
 
 def _max_events(body: Body) -> float:
-    """Return how many content events an adapted body allows: about one per token. Infinite without an output limit."""
+    """Return the number of content events that an adapted body allows: about one per token, infinity without an output limit."""
     cap = body.get("max_completion_tokens") or body.get("max_tokens")
     if type(cap) is not int:
         return float("inf")
@@ -88,12 +88,12 @@ class UpstreamStream:
         self.first = b""
         """The first events with content, or everything if there is less."""
         self.ended = False
-        """Whether everything was read. The events that the last `read` returned come before [DONE]."""
+        """Whether everything was read. The events that the last `read` returned are those before [DONE]."""
 
     async def read(self) -> bytes:
-        """Return the next events to send; the last ones once `ended`.
+        """Return the next events to send. If they are the last ones, set `ended`.
 
-        Raise UpstreamError or StreamFailure if it breaks.
+        Raise UpstreamError or StreamFailure if the stream breaks.
         """
         relay = self.relay
         while not relay.done:
@@ -102,7 +102,7 @@ class UpstreamStream:
             except UpstreamError as error:
                 if error.kind != "truncated" or not relay.finished:
                     raise
-                break  # the answer is complete, only the end of the framing is missing
+                break  # the answer is complete, and only the end of the framing is missing
             if not piece:
                 break
             out = relay.feed(piece)
@@ -115,7 +115,7 @@ class UpstreamStream:
         return out
 
     def _discard(self, rest: bytes) -> bool:
-        """Discard data after [DONE]. Return whether it is an irregularity. The caller's stream may have ended."""
+        """Discard data after [DONE]. Return whether it is an irregularity. The caller's stream may have ended before."""
         surplus = self.relay.discard(rest)
         self._count()
         return surplus
@@ -127,7 +127,7 @@ class UpstreamStream:
 
     @property
     def stop(self) -> str | None:
-        """The stop string that ended the stream."""
+        """The stop string that ended the stream, or None."""
         return (self._stops.matched_stop or self._stops.reported_stop) if self._stops is not None else None
 
     def note_cut(self, attempt: Attempt) -> None:
@@ -156,7 +156,7 @@ def record_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
 
 
 async def open_upstream(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
-    """Send, and read up to the first events with content. Nothing is sent to the caller."""
+    """Send the request and read up to the first events with content. Nothing is sent to the caller."""
     if not exchange.backend.finishes_reading:
         return await _begin(exchange, body, usage_asked)
 

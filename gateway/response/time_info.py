@@ -1,8 +1,8 @@
 """The times of an answer's parts in seconds, shown in the receipt as `time_info`: reported by the provider, or measured here.
 
-In the body they could collide with a field of another provider, so only callers that request the receipt get them.
+They are part of the receipt, because a field of that name in the body could collide with one of a provider.
 
-provider   Cerebras' `time_info`, Groq's times within `usage`, the timings of the local engine
+provider   the times that `providers.times` finds in an answer, and the timings of the local engine
 measured   queue_time until the request was sent; in a stream prompt_time until the first content, then completion_time.
            A JSON answer arrives at once: prompt_time is null, and completion_time is all the time upstream
 """
@@ -17,18 +17,17 @@ import msgspec
 
 from gateway.call import Attempt, Call
 from providers.base import TIMES
+from providers.times import TIME_MARKS, TIME_NAMES, reported_times
 
 if TYPE_CHECKING:
     from gateway.response.upstream_exchange import UpstreamExchange
 
-NAMES = ("queue_time", "prompt_time", "completion_time", "total_time")
-_MARKS = (b'"time_info"', b'"total_time"')
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def has_times(data: bytes) -> bool:
     """Return whether an answer or a piece of a stream may contain times."""
-    return any(mark in data for mark in _MARKS)
+    return any(mark in data for mark in TIME_MARKS)
 
 
 def read_times(data: bytes) -> dict[str, Any] | None:
@@ -39,8 +38,8 @@ def read_times(data: bytes) -> dict[str, Any] | None:
         answer = _decode(data)
     except (msgspec.DecodeError, RecursionError):
         return None
-    said = _times(answer.get("time_info"))
-    return said if said is not None else _times(answer.get("usage"))
+    times = reported_times(answer)
+    return from_provider(times) if times else None
 
 
 def read_event_times(events: bytes) -> dict[str, Any] | None:
@@ -51,7 +50,7 @@ def read_event_times(events: bytes) -> dict[str, Any] | None:
 
 def from_provider(times: Mapping[str, float]) -> dict[str, Any]:
     """Return a provider's own times in seconds. Times that it does not report are null."""
-    return {**{name: times.get(name) for name in NAMES}, "source": "provider"}
+    return {**{name: times.get(name) for name in TIME_NAMES}, "source": "provider"}
 
 
 def of_exchange(exchange: UpstreamExchange) -> dict[str, Any] | None:
@@ -71,10 +70,3 @@ def measured(call: Call, attempt: Attempt) -> dict[str, Any]:
         "total_time": round(now - call.started, 6),
         "source": "measured",
     }
-
-
-def _times(said: Any) -> dict[str, Any] | None:
-    if type(said) is not dict:
-        return None
-    times = {name: said[name] for name in NAMES if type(said.get(name)) in (int, float)}
-    return from_provider(times) if times else None

@@ -12,7 +12,7 @@ _OF_THE_SPAN = ("traceparent", "tracestate")
 
 
 def add_trace_headers(call: Call, target: Target, request: WireRequest) -> None:
-    """Add the context of the attempt's span if the call is traced, else that of the caller, and the caller's baggage.
+    """Add the caller's baggage, and the context of the attempt's span if the call is traced, else the caller's context.
 
     Headers that the configuration sets are not replaced.
     """

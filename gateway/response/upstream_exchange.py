@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
-from msgspec import structs
-
 from gateway.call import Attempt, Call, in_ms
 from gateway.emulate.adapt import AdaptedBody
 from gateway.emulate.json_mode import JsonStream
@@ -16,20 +14,18 @@ from gateway.response import upstream_answer
 from gateway.response.trace_context import add_trace_headers
 from gateway.targets.backend import Backend
 from gateway.upstream.transport import Deadlines, Response
-from providers.base import Body, Failure, StreamFailure, WireRequest
+from providers.base import Body, StreamFailure, WireRequest
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_ERROR_BYTES = 64 << 10
-TIMEOUT_TOLERANCE = 0.9
-"""Share of the deadline after which a 429 is due to it."""
 
 
 class UpstreamExchange:
     """One attempt in progress."""
 
     __slots__ = (
-        "attempt", "backend", "call", "caller", "deadlines", "forwarded_timeout_s", "json_streams", "json_validator", "logits_request",
-        "metrics", "on_begin", "options", "sent_at", "target",
+        "attempt", "backend", "call", "caller", "deadlines", "json_streams", "json_validator", "logits_request", "metrics", "on_begin",
+        "options", "sent_at", "target",
     )  # fmt: skip
 
     def __init__(
@@ -53,8 +49,6 @@ class UpstreamExchange:
         self.json_streams: list[JsonStream] = []
         """The validators of the attempt's streams."""
         self.deadlines = deadlines
-        self.forwarded_timeout_s: float | None = None
-        """The caller's own deadline, if the provider enforces it."""
         self.metrics = metrics
         self.on_begin: Callable[[], None] | None = None
         """Called when a stream to the caller begins."""
@@ -82,22 +76,13 @@ class UpstreamExchange:
         self.attempt.head_at = time.monotonic()
         try:
             if response.status != 200:
-                raise StreamFailure(self._classified(await upstream_answer.read_failure(response, self.target, MAX_ERROR_BYTES)))
+                raise StreamFailure(await upstream_answer.read_failure(response, self.target, MAX_ERROR_BYTES))
             if self.call.stream and not upstream_answer.is_event_stream(response):
                 raise StreamFailure(await upstream_answer.read_unstreamed(response, self.target, MAX_ANSWER_BYTES))
         except BaseException:
             response.close()
             raise
         return response
-
-    def _classified(self, failure: Failure) -> Failure:
-        """Return a failure; a 429 at the deadline that the provider enforces is a timeout (Friendli)."""
-        limit = self.forwarded_timeout_s
-        if limit is None or failure.status != 429:
-            return failure
-        if time.monotonic() - self.sent_at < limit * TIMEOUT_TOLERANCE and "time" not in failure.message.lower():
-            return failure
-        return structs.replace(failure, kind="timeout", message=f"no answer within {limit:g} s", retry_after=None)
 
     def transmit(self, request: WireRequest) -> Awaitable[Response]:
         """Pass one request to the transport. Return the head of any response."""

@@ -75,7 +75,7 @@ class RouteQuery:
         return b"".join(opening)
 
     def cost(self, target: Target, price: TokenPrice | None) -> float:
-        """Return the maximum cost of the call at a target in nano-dollars: prompt and output cap. Infinite if the price is unknown."""
+        """Return the maximum cost of prompt and output at a target in nano-dollars, or infinity if the price is unknown."""
         body = self._call.body
         if price is None or body is None:
             return float("inf")

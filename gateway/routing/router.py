@@ -76,7 +76,7 @@ class Router:
         self._options: dict[tuple[int, tuple[str, ...]], list[SplitOption]] = {}
 
     def assuming_live(self, is_live: Callable[[str], bool]) -> Router:
-        """Return a router with the same routes that treats exactly these targets as live."""
+        """Return a router with the same routes that treats a target as live if `is_live` returns True for its name."""
         router = copy(self)
         router._is_live = is_live
         return router

@@ -1,4 +1,4 @@
-"""The settings that apply at the end of a route, merged from those of the models on it."""
+"""Merges the settings of the models on a route into those that apply at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,1 @@
-"""The state of a process, and the objects made from one configuration (a generation). A reload replaces the generation.
-
-Imported by gateway.server, gateway.admin and gateway.commands.
-"""
+"""The state of a process, and the objects made from one configuration (a generation). A reload replaces the generation."""

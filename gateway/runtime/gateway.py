@@ -241,7 +241,7 @@ class Gateway:
             self.probes.configure(self.config, self.generation.backend, target_refs(self.config))
 
     async def stop(self, timeout_s: float = 2.0) -> None:
-        """Stop engines and tasks, close connections, write the last log lines.
+        """Stop engines and tasks, close connections, and write the last log lines.
 
         `timeout_s` limits the time for the last messages to the store.
         """
@@ -266,4 +266,4 @@ class Gateway:
 
 
 def _discard(line: str) -> None:
-    """Ignore a line that the workers report."""
+    """Ignore a line, because the workers report it."""

@@ -23,7 +23,8 @@ BUILD = (version("lockgate"), platform.python_version())
 def register_gauges(shared: Shared, generation: Callable[[], Generation], *, workers: int) -> None:
     """Register the gauges that this process measures.
 
-    `generation` returns the serving generation. A supervisor of several `workers` measures only engines and keys.
+    `generation` returns the serving generation. A supervisor of several `workers` measures only its version, the
+    engines and the revoked keys.
     """
     gauge, native = shared.metrics.gauge, shared.resources.native
     gauge("lockgate_build_info", lambda: {BUILD: 1})

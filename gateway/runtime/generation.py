@@ -180,7 +180,7 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
 
 
 def _known_headers(config: Config) -> KnownHeaders:
-    """Return the request headers that mean something: those of providers, and those that the configuration names."""
+    """Return the request headers that are used: those of providers, and those that the configuration names."""
     forwarded = [name for provider in config.providers.values() for name in provider.forward_headers]
     forwarded += [name for provider in config.providers.values() for name in providers.get(provider.type).caller_headers]
     return known_headers(forwarded, [model.session_header for model in config.models.values() if model.session_header])

@@ -31,7 +31,7 @@ class LimitStore:
         self._limiter: MemoryLimiter | RedisLimiter | None = None
 
     def limiter_for(self, config: Config) -> MemoryLimiter | RedisLimiter:
-        """Return the limiter. It is created for the first configuration that needs one."""
+        """Return the limiter. The first call creates it, from the configuration of that call."""
         if self._limiter is None:
             self._limiter = self._new_limiter(config)
         return self._limiter

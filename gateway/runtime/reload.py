@@ -23,7 +23,7 @@ from gateway.runtime.resources import LocalModelError
 POLL_INTERVAL_S = 0.4
 """Interval at which the files are checked.
 
-A change is applied when two checks find the same files, or after MAX_SETTLE_S.
+A change is applied when two checks in a row find the same contents, or after MAX_SETTLE_S.
 """
 MAX_SETTLE_S = 1.0
 
@@ -45,7 +45,7 @@ class Reloader:
         self._poll_interval_s = poll_interval_s
         self._lock = asyncio.Lock()
         self.loaded = loaded
-        """The source of the serving generation."""
+        """The configuration of the serving generation, as read from the files."""
         self.followers: list[Follower] = []
         self.counts: dict[Outcome, int] = {"applied": 0, "failed": 0, "unchanged": 0}
         self.problems: tuple[Problem, ...] = ()

@@ -28,7 +28,7 @@ class LocalModelError(Exception):
 
 
 def base_url_of(provider: ProviderConfig) -> str:
-    """Return the base URL of a provider: its own, or the default of its type."""
+    """Return the base URL of a provider: the configured one, or the default of the provider's type."""
     return (provider.base_url or providers.get(provider.type).default_base_url or "").rstrip("/")
 
 

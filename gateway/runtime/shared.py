@@ -45,4 +45,4 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     mirrors: Mirrors
     runtime_keys: RuntimeKeys
     limiter_for: Callable[[Config], Limiter]
-    """Returns the limit store. It is created for the first configuration that has limits."""
+    """Returns the limit store. The first call creates it, from the configuration of that call."""

@@ -1,1 +1,1 @@
-"""A process that serves: start-up, workers, signals, draining, and the callers' routes. Imports every package but `commands`."""
+"""A process that serves: start-up, workers, signals, draining, and the callers' routes."""

@@ -52,7 +52,7 @@ class Endpoints:
         return _json(describe_model(generation, name))
 
     async def tcp_warming(self, request: Request) -> Response:
-        """GET /v1/tcp_warming: Cerebras' client calls it when it is created, to open a connection."""
+        """GET /v1/tcp_warming: answer the request with which a new client object of Cerebras opens its connection."""
         return _json({"status": "ok"})
 
     async def explain(self, request: Request) -> Response:
@@ -137,7 +137,7 @@ def _http_error(request: Request, error: HTTPException) -> Response:
     headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
     return _error(
         GatewayError(
-            f"{request.method} is not allowed on {path}.",
+            f"{request.method} is not allowed on {path}. The allow header lists the methods to use.",
             status=error.status_code,
             code=code,
             type="invalid_request_error",

@@ -52,7 +52,10 @@ class LoopWatchdog:
                 self._report(f"event loop blocked for {blocked_s:.1f} s at {self._stack()}")
 
     def _stack(self) -> str:
-        """Return file, line and function of the innermost frames, outermost first. Values are omitted: they may be a caller's."""
+        """Return file, line and function of the innermost frames, outermost first.
+
+        Values are omitted, because they may be a caller's data.
+        """
         frame = sys._current_frames().get(self._watched)
         frames = traceback.extract_stack(frame)[-MAX_FRAMES:] if frame is not None else []
         return ", ".join(f"{Path(entry.filename).name}:{entry.lineno} {entry.name}" for entry in frames)

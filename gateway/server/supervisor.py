@@ -121,7 +121,7 @@ class _Supervisor:
         """Wait for the workers to exit, and kill those that exceed their time."""
         config = self._gateway.config
         await self._shutdown.wait(config.grace)
-        self._listener.close()  # as the workers close theirs now, so that new connections are refused instead of queued
+        self._listener.close()  # the workers close theirs now too, so that new connections are refused instead of queued
         forced = asyncio.create_task(self._shutdown.forced.wait())
         ended = asyncio.create_task(_gather(workers))
         await asyncio.wait([forced, ended], timeout=config.drain + 2 * FLUSH_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)

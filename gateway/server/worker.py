@@ -90,7 +90,7 @@ async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadRep
 
 
 async def _publish_state(gateway: Gateway, path: Path) -> None:
-    """Write gauges and target states for the supervisor. Counters need no copy: they live in the shared file."""
+    """Write gauges and target states for the supervisor. Counters need no copy, because they are in the shared file."""
     while True:
         gateway.metrics.refresh()
         target_views.write_views(path, gateway.target_views())
@@ -104,7 +104,7 @@ def _request_reload(supervisor: int) -> None:
 
 
 async def _stop_without(supervisor: int) -> None:
-    """Stop this worker when its supervisor was killed, which is visible as a new parent process."""
+    """Stop this worker when its parent process changes, because then its supervisor was killed."""
     while os.getppid() == supervisor:  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
 """Stores that count limits: in memory, or in Redis through atomic Lua scripts.
 
-Imports gateway.config, gateway.metrics and modules below them, but none that handle calls.
+The modules of this package do not depend on calls.
 """

@@ -21,7 +21,7 @@ EntryAndReserved = tuple[SpendEntry, int]
 
 
 class BudgetSync:
-    """Settled and reserved budget amounts of one process."""
+    """Publishes the settled and the reserved budget amounts of one process."""
 
     def __init__(self, run: RunScript, settled_spend: SettledSpend) -> None:
         self._run = run

@@ -70,10 +70,10 @@ class RedisConnection:
         self.commands = 0
         """Number of scripts run; all decisions of one event loop iteration share a script run."""
         self.slowest_reply_s = 0.0
-        """Longest wait for a reply, or until its timeout."""
+        """Longest time from a script run to its reply or its timeout."""
 
     async def start(self) -> None:
-        """Connect in the background. Returns after the first attempt, successful or not."""
+        """Connect in the background. Return after the first attempt, successful or not."""
         first = asyncio.Event()
         self._task = asyncio.create_task(self._stay_connected(first))
         await first.wait()
@@ -188,7 +188,7 @@ class RedisConnection:
         role = await _ask_if_permitted(connection, "ROLE")
         if role and role[0] != b"master":
             raise ValueError(f"{address} is a replica: use its master")
-        memory = await _ask_if_permitted(connection, "INFO", "memory")  # few Redis users may run CONFIG GET
+        memory = await _ask_if_permitted(connection, "INFO", "memory")  # not CONFIG GET, which many Redis accounts may not run
         policy = _info_field(memory, b"maxmemory_policy")
         if policy not in (b"", b"noeviction"):
             raise ValueError(f"maxmemory-policy is {policy.decode()[:40]}, which evicts limits: set noeviction")
@@ -203,9 +203,9 @@ class RedisConnection:
 
 
 async def _ask_if_permitted(connection: RespConnection, *command: str) -> Any:
-    """Return the reply, or None if this Redis user may not run the command.
+    """Return the reply, or None if this Redis account may not run the command.
 
-    Restricted rights indicate a deliberate setup, so the check is skipped.
+    The check that needs the reply is then skipped: restricted rights indicate a deliberate setup.
     """
     try:
         return await connection.execute(*command)

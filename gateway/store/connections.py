@@ -54,7 +54,7 @@ class RedisConnections:
         self._recovery_timer: asyncio.TimerHandle | None = None
         self.up = False
         self.is_used = False
-        """Whether this process uses the store. In a supervisor it is False, because only the workers do."""
+        """Whether this process uses the store. In a supervisor it is False, because only the workers use the store."""
         self.errors: dict[str, int] = {}
         """Number of failures by kind."""
 
@@ -70,11 +70,11 @@ class RedisConnections:
 
     @property
     def slowest_reply_s(self) -> float:
-        """Longest wait for a reply, or until its timeout."""
+        """Longest time from a script run to its reply or its timeout."""
         return max(connection.slowest_reply_s for connection in self._connections.values())
 
     async def start(self) -> None:
-        """Open all connections. Returns after the first attempt of each, successful or not."""
+        """Open all connections. Return after the first attempt of each, successful or not."""
         self.is_used = True
         await asyncio.gather(*(connection.start() for connection in self._connections.values()))
 

@@ -150,9 +150,9 @@ class Refusal(msgspec.Struct, frozen=True):
     decided_at: int = 0
     degraded: bool = False
     unavailable: bool = False
-    """Whether the store is unavailable and this process has no share of the limit (mode `closed`, or a share of 0)."""
+    """Whether the refusal is due to an unavailable store: mode `closed`, a share of 0, or a budget whose share is used up."""
     busy: bool = False
-    """Whether the budget is not spent, but reserved by calls in flight."""
+    """Whether the rest of the budget is not spent, but reserved by calls in flight."""
 
 
 class Limiter(Protocol):

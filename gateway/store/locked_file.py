@@ -17,7 +17,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def replace_file(path: Path, data: bytes) -> int:
-    """Replace a file atomically. Return its descriptor, locked and open for appending."""
+    """Replace a file atomically. Return the descriptor of the new file, locked and open for appending."""
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:

@@ -49,7 +49,7 @@ class Members:
         self._hold_back = int(hold_back_s * US_PER_S)
         self._seat = seat
         self._due: dict[str, tuple[int, float]] = {"caller": (0, 0.0)}
-        """For each side, when the next heartbeat is due (Redis clock) and when that reply arrived (local clock)."""
+        """For each side, when the next heartbeat is due (Redis clock), and when the last reply arrived (local clock)."""
         self._sent_divisor = 1
         self.count = 1
         self.missing = 0
@@ -65,11 +65,11 @@ class Members:
         self._due.setdefault(side, (0, 0.0))
 
     def on_reconnect(self) -> None:
-        """Start over on a new connection: ignore the earlier state of the store."""
+        """Forget the earlier heartbeats: the next one is the first on a new connection."""
         self._due = dict.fromkeys(self._due, (0, 0.0))
 
     def send_heartbeat(self, leases: dict[str, str]) -> None:
-        """Send a heartbeat and renew leases. `leases`: reservation ids by `SET_KEY RESERVATION_ID`."""
+        """Send a heartbeat and renew leases. The keys of `leases` are `SET_KEY RESERVATION_ID`, the values reservation ids."""
         self._sent_divisor = self.count
         for side, (due, since) in self._due.items():
             own = {key: id for key, id in leases.items() if side_of(key) == side}

@@ -60,7 +60,7 @@ class Window:
 class MemoryLimiter:
     """Counts limits exactly, for one process.
 
-    Counts are lost when it ends, except for `settled_spend`, which the journal keeps.
+    Counts are lost when the process ends, except for `settled_spend`, which the journal keeps.
     """
 
     def __init__(self, now: Callable[[], int] = steady_now, settled_spend: SettledSpend | None = None) -> None:
@@ -155,7 +155,8 @@ class MemoryLimiter:
     def _check(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
         """Return the slot to charge, the remaining amount, and the seconds until `cost` fits.
 
-        The wait is None if the cost fits now, or if it exceeds the limit and never fits.
+        The wait is None if the cost fits now, or if it exceeds the limit and never fits. For concurrent calls it is
+        always BUSY_RETRY_S.
         """
         if limit.slot == NO_SLOT:
             return NO_SLOT, limit.amount - len(self._leases.get(limit.key, ())), BUSY_RETRY_S

@@ -1,4 +1,4 @@
-"""Limits while the shared store is unavailable: each follows its outage mode (`local_share`, `open` or `closed`).
+"""Limits while the shared store is unavailable: each limit follows its outage mode (`local_share`, `open` or `closed`).
 
 The share of a process is the limit divided by the number of members that were known when the outage began. Processes
 that still reach the store hold this share back, but usage before the outage counts for one more window. During that
@@ -23,13 +23,13 @@ LEASES_HELD_US = 20 * US_PER_S
 Leases last 30 s and are renewed every 10 s. During this time a process keeps as many concurrent calls as before.
 """
 MIN_REMAINDER_DIVISOR = 20
-"""A remainder below 1/20 of the share counts as zero. A fully used limit has that much left between two calls."""
+"""A remainder below 1/20 of the share counts as zero, because between two calls even a fully used limit has a small remainder."""
 NOTICED_AFTER_US = int(OVERDUE_AFTER_S * US_PER_S)
-"""Time until processes that still reach the store hold back the share of this one."""
+"""Time until processes that still reach the store hold back the share of this process."""
 
 
 class OutageLimiter:
-    """Decides for one process during an outage."""
+    """Decides on the calls of one process during an outage."""
 
     def __init__(self, settled_spend: SettledSpend | None = None, now: Callable[[], int] = steady_now) -> None:
         """Create a limiter. `settled_spend` is used for budgets whose state the store never returned."""
@@ -58,12 +58,14 @@ class OutageLimiter:
             self._statuses[limit.key] = (remaining, slot)
 
     def record_refusal(self, limit: Limit, remaining: int) -> None:
-        """Record a refusal by the store. Amounts that become free shortly afterwards are soon used by other calls."""
+        """Record a refusal by the store.
+
+        The limit then counts as used up to `remaining` even if slightly more becomes free later: other calls use that soon."""
         if len(self._refused) < MAX_REMEMBERED_LIMITS or limit.key in self._refused:
             self._refused[limit.key] = (remaining, self._now())
 
     def begin(self, members: int, open_reservations: Iterable[Reservation] = ()) -> None:
-        """Begin an outage: divide limits by `members` until it ends. Calls with an open reservation still count."""
+        """Begin an outage: divide limits by `members` until the outage ends. Calls with an open reservation still count."""
         self._members = max(1, members)
         self._local = MemoryLimiter(self._now)
         self._shares.clear()
@@ -102,7 +104,7 @@ class OutageLimiter:
         return reservation
 
     def settle(self, reservation: Reservation, actual: Costs) -> bool:
-        """Settle a reservation made by this limiter. Return False if it was not."""
+        """Settle a reservation made by this limiter. Return False if the reservation was made by the store."""
         admitted = self._admitted.pop(reservation.id, None)
         if admitted is None:
             return False

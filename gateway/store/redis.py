@@ -37,7 +37,7 @@ SETTLE_DELAY_S = 0.005
 MAX_REFUSAL_REUSE_S = 1.0
 """Maximum time for which a refusal is repeated without asking Redis."""
 BUSY_REFUSAL_REUSE_S = 0.05
-"""The same for a refusal that lasts until a call in flight ends."""
+"""Maximum time for which a refusal that lasts until a call in flight ends is repeated without asking Redis."""
 MAX_PENDING_SETTLEMENTS = 100_000
 MAX_REMEMBERED_REFUSALS = 10_000
 RENEWALS_PER_LEASE = 3
@@ -61,8 +61,8 @@ class RedisLimiter:
         """Create a limiter; `start` connects.
 
         `report` receives one line at the start of an outage and one at its end. `hold_back_s` is how long other
-        processes hold back the share of this process after it stops responding. `seat` is its position in the fleet,
-        which its replacement takes over.
+        processes hold back the share of this process after it stops responding. `seat` is the position of this
+        process in the fleet, which its replacement takes over.
         """
         self.connections = RedisConnections(address, self._on_connection_change, report, timeout_s)
         self.settled_spend = settled_spend if settled_spend is not None else SettledSpend(os.urandom(8).hex())

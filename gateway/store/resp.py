@@ -29,7 +29,7 @@ class RespConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
-        """Pass each complete reply to the callback of its command. Invalid data ends the connection."""
+        """Pass each complete reply to the callback of its command. Invalid data closes the connection."""
         reader = self._reader
         reader.feed(data)
         try:
@@ -55,7 +55,7 @@ class RespConnection(asyncio.Protocol):
         self._transport.write(hiredis.pack_command(tuple(command)))
 
     async def execute(self, *command: Any) -> Any:
-        """Send one command and return its reply. Raises hiredis.ReplyError or ConnectionError."""
+        """Send one command and return its reply. Raise hiredis.ReplyError or ConnectionError."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def on_reply(reply: Any) -> None:

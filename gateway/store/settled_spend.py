@@ -1,9 +1,9 @@
-"""Settled spend of each budget as a grow-only counter (G-counter), one per process that settled an amount.
+"""Settled spend of each budget as grow-only counters (a G-counter), one for each incarnation that settled an amount.
 
-A process writes only its own counter and may publish it any number of times: readers keep the larger amount. A store
-that was emptied or restored from an old backup is therefore complete again once each process has published its
-counters, and nothing is counted twice. Keys are those of limits, periods are numbers of UTC days or months, and amounts
-are in nano-dollars.
+An incarnation is one run of a process. A process writes only its own counter and may publish it any number of times:
+readers keep the larger amount. A store that was emptied or restored from an old backup is therefore complete again once
+each process has published its counters, and nothing is counted twice. Keys are those of limits, periods are numbers of
+UTC days or months, and amounts are in nano-dollars.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class SettledSpend:
         return SpendEntry(self.incarnation, *period, self._own.get(period, 0))
 
     def all_entries(self) -> Iterator[SpendEntry]:
-        """Return all counters."""
+        """Yield all counters."""
         for period in {**self._inherited, **self._own}:
             yield from self.entries_of(period)
 

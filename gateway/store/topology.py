@@ -11,9 +11,9 @@ from gateway.config.redis_address import RedisAddress
 from gateway.store.resp import connect
 
 HASH_TAGS = ("caller", "target", "ledger")
-"""The hash tags of the gateway's keys. All keys of a tag are in one hash slot, so that one script can access them."""
+"""The hash tags of limits and of the ledger. All keys of a tag are in one hash slot, so that one script can access them."""
 NODE_TIMEOUT_S = 0.4
-"""Timeout of one Sentinel or cluster node, short enough to ask the next one before the connect times out."""
+"""Timeout of one Sentinel or cluster node, short enough to ask the next one before the connection attempt times out."""
 _HASH_SLOTS = 16384
 
 
@@ -26,7 +26,7 @@ class Topology:
         self._nodes = list(address.nodes)
 
     async def locate(self) -> RedisAddress:
-        """Return the address to connect to. Raise ConnectionError if no node can name it."""
+        """Return the address to connect to. Raise ConnectionError if no node returns it."""
         if self._address.kind == "one":
             return self._address
         ask = self._master_by_sentinel if self._address.kind == "sentinel" else self._owner_by_cluster_node
@@ -42,7 +42,7 @@ class Topology:
             self._nodes.insert(0, node)
             return self._address.for_server(host, port)
         self._nodes.append(self._nodes.pop(0))
-        raise ConnectionError(f"no node can name the server: {str(failure) or type(failure).__name__}")
+        raise ConnectionError(f"no Sentinel or cluster node returned the address of the server: {str(failure) or type(failure).__name__}")
 
     async def _master_by_sentinel(self, node: tuple[str, int]) -> tuple[str, int]:
         """Ask one Sentinel for the address of the master."""

@@ -16,7 +16,7 @@ from gateway.store.scripts import REPLAY_USAGE
 
 
 class SlotUsage(msgspec.Struct):
-    """The usage of one window, by slot number. `id` lets Redis ignore a repeated replay."""
+    """The usage of one window, by slot number. Redis ignores a repeated replay with the same `id`."""
 
     limit: Limit
     slots: dict[int, int]

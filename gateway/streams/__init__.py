@@ -1,1 +1,1 @@
-"""Server-sent events: parsing, relaying, rewriting chunks. Does no I/O; imports only providers and errors."""
+"""Server-sent events: parsing, relaying, rewriting chunks. This package does no I/O."""

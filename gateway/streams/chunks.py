@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 UNREADABLE_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""Errors of reading JSON that differs from the upstream's documentation, such as a number in place of an object."""
+"""Errors raised by reading JSON that differs from the upstream's documentation, such as a number in place of an object."""
 _ABSENT = msgspec.Raw(b"")
 
 

@@ -5,10 +5,13 @@ typed decode checks each event (it must be JSON and not an error) and reads fini
 bytes, less than three substring searches. Unused values are not decoded, and a piece that needs no change is returned
 as the bytes that arrived.
 
-Rules for every stream: - nothing is released before the first content, so that another target can still answer; -
-success is a finish reason for every choice and exactly one [DONE]; an end without a finish reason is a failure; - once
-any content was sent, the events that arrived before a failure are sent before it, even if they were read together with
-it; - usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
+Rules for every stream:
+
+- Nothing is released before the first content, so that another target can still answer.
+- A stream succeeds if every choice has a finish reason. Its caller gets exactly one [DONE].
+- Once any content was sent, the events that arrived before a failure are sent before it, even if they were read
+  together with it.
+- Usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
 """
 
 from __future__ import annotations
@@ -114,7 +117,7 @@ class Relay:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice that began (without [DONE]: every requested choice) has a finish reason."""
+        """Whether every choice has a finish reason: after [DONE] every choice that began, before it every requested choice."""
         said_all = self.done and self._failure is None
         return len(self._finished) > self._highest and (said_all or len(self._finished) >= self._choices)
 
@@ -222,7 +225,7 @@ class Relay:
         unchanged = plain
         for name, data in events:
             if not plain and b"\n" in data:
-                # A JSON string has no raw newline: this one stood between two data lines of the event.
+                # A JSON string has no raw newline, so this one separated two data lines of the event.
                 data = data.replace(b"\n", b"")
             if data == b"[DONE]":
                 self.done = True
@@ -333,7 +336,7 @@ class Relay:
 
 
 def _usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:
-    """Return a chunk that shows a usage: no choices, and a total."""
+    """Return a chunk that contains a usage with its total, and no choices."""
     if "total_tokens" not in raw:
         body.set("usage", {**raw, "total_tokens": usage.prompt_tokens + usage.completion_tokens})
     if body.raw("choices") != b"[]":

@@ -25,7 +25,7 @@ class ResumedStream(ChunkFilter):
         super().__init__(inner)
         self._identity = transcript.identity
         text = transcript.text
-        # The request had the text without its trailing white space: the model may repeat it.
+        # The request contained the text without its trailing white space, so the model may repeat that white space.
         self._repeatable = text[len(text.rstrip()) :]
 
     def _pass(self, data: bytes) -> Sequence[bytes]:

@@ -1,4 +1,1 @@
-"""Backends and their condition: health, cooldowns, latency, concurrency.
-
-Imports config, errors and upstream, but not call.
-"""
+"""Backends and their state: health, cooldowns, latency, concurrency. This package does not import gateway.call."""

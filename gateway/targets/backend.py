@@ -25,7 +25,7 @@ class Backend(msgspec.Struct, eq=False):
     transport: Transport
     deadlines: Deadlines
     engine: Engine | WorkerEngine | None = None
-    """The embedded engine behind the target. It admits calls and reports why one failed."""
+    """The embedded engine behind the target. It admits calls and reports why a call failed."""
     latency: Latency = msgspec.field(default_factory=Latency)
     price: TokenPrice | None = None
     """None if the price is unknown."""

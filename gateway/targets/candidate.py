@@ -27,7 +27,7 @@ class Candidate(msgspec.Struct, frozen=True, eq=False):
 
     backend: Backend
     deadlines: Deadlines
-    """The settings' timeouts, completed by the provider's."""
+    """The timeouts in the settings; for those that are not set, the provider's timeouts."""
     settings: ModelSettings
     hedge_model: str = ""
     """The model that `settings.hedge` comes from. Its hedged attempts share one budget."""

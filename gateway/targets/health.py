@@ -1,13 +1,13 @@
 """Health of one target: whether and for how long it is skipped after failures, and which call probes for its recovery.
 
     live      calls are sent there
-    cooling   until a point in time no call is sent there while another target of its route is live
+    cooling   until the cooldown ends, no call is sent there while another target of its route is live
     probing   a cooldown after failures has ended: one call is sent as a probe, and its success makes the target live
 
 The column `blame` of the table in gateway.errors says which failures start a cooldown. Several credentials cool down
-separately; the target cools down when the last of them does. The longer cooldown wins, regardless of whether the
-configuration, the upstream or another instance sets it. The state belongs to the process and survives a reload. This
-module only decides: it does no I/O, and the clock is an argument.
+separately; the target cools down when the last of them does. Of two cooldowns the longer one applies, regardless of
+whether the configuration, the upstream or another instance sets it. The state belongs to the process and survives a
+reload. This module does no I/O, and the clock is an argument.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROBE_INTERVAL_S = 1.0
 _DEFAULTS = CooldownConfig()
 
 CooldownPublisher = Callable[[str, str | None, float, Reason], None]
-"""Called with the name of a target, the fingerprint of its credential (None: the target), the seconds (0: ended) and the reason."""
+"""Called with a target's name, its credential's fingerprint (None: the whole target), the seconds (0: ended) and the reason."""
 
 
 class TargetHealth:
@@ -100,7 +100,7 @@ class TargetHealth:
 
     @property
     def is_available(self) -> bool:
-        """Whether a call may be sent to the target, because it is live or as its probe."""
+        """Whether a call may be sent to the target: the target is live, or the call is its next probe."""
         if not self.ejected and not self.cooldown.until:  # the usual case
             return True
         return self._clock() >= self.cooldown.until and not (self.ejected and self.probe_in_flight)
@@ -127,7 +127,7 @@ class TargetHealth:
         return self.bulkhead.waiting if self.bulkhead is not None else 0
 
     def pick_credential(self, targets: Sequence[Target]) -> Target:
-        """Return the target with the next credential that is not cooling, or with the one that recovers first."""
+        """Return the target with the next credential that is not in cooldown; if all are, with the one that recovers first."""
         if len(targets) == 1:
             if self._targets:
                 self._targets = ()  # this generation has a single credential
@@ -160,7 +160,10 @@ class TargetHealth:
             self.probe_in_flight = False
 
     def record_success(self, target: Target, began: float, seconds: float | None = None) -> None:
-        """Record an answer, or an error that the caller caused. It ends cooldowns that started before the attempt `began`."""
+        """Record an answer, or an error that the caller caused.
+
+        End the cooldowns that started before `began`, the start of the attempt.
+        """
         self.failures = 0
         self.failure_rate.count(began, 0)
         if seconds is not None:
@@ -191,7 +194,7 @@ class TargetHealth:
             self._recovered_at = now
 
     def record_probe(self, failure: Failure | None) -> None:
-        """Record the result of an active probe. A success ends a cooldown after failures; a failure counts as one."""
+        """Record the result of an active probe. A success ends a cooldown after failures; a failure counts as a failed attempt."""
         if failure is not None:
             self.last_failure = failure.kind
             self._count_failure(failure, probe=True, took=0.0)
@@ -214,8 +217,8 @@ class TargetHealth:
             default = min(RATE_LIMIT_COOLDOWN_S * 2.0 ** min(self.rate_limits - 1, 20), self.settings.time)
             return self._cool_credential(target, max(default, failure.retry_after or 0.0), self.settings.max, "rate_limit")
         if blame == "quota":
-            seconds, longest = max(QUOTA_COOLDOWN_S, failure.retry_after or 0.0), max(QUOTA_COOLDOWN_S, self.settings.max)
-            return self._cool_credential(target, seconds, longest, "quota")
+            seconds = failure.retry_after or QUOTA_COOLDOWN_S
+            return self._cool_credential(target, seconds, self.settings.quota_max, "quota")
         if blame == "auth" and failure.status != 403:  # a 403 may concern only this request
             return self._cool_credential(target, AUTH_COOLDOWN_S, AUTH_COOLDOWN_S, "auth")
         return self._count_failure(failure, probe, took)
@@ -252,7 +255,7 @@ class TargetHealth:
         return reason
 
     def _cool_credential(self, target: Target, seconds: float, longest: float, reason: Reason) -> Reason | None:
-        """Cool down one of several credentials. If it is the last one, cool down the target until the first recovers."""
+        """Cool down a credential. If all credentials are now in cooldown, cool down the target until the first one recovers."""
         seconds = min(seconds, longest)
         if len(self._targets) < 2:
             return self._cool(seconds, reason)

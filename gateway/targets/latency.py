@@ -73,7 +73,7 @@ class Latency:
             self._histograms = [LatencyHistogram(), LatencyHistogram()]
 
     def record_attempt(self, sent_at: float, first_byte_at: float, *, stream: bool) -> None:
-        """Record the time to the first byte of an attempt, or how long it waited in vain if no first byte followed."""
+        """Record the time to the first byte of an attempt, or the time that it waited if no byte arrived."""
         if first_byte_at >= sent_at:
             self.record(first_byte_at - sent_at, stream=stream)
         else:
@@ -109,8 +109,8 @@ class Latency:
     def expected_wait(self, *, stream: bool) -> float:
         """Return the expected time to first token of one more call.
 
-        For a target without observations, return 0 while no attempt is in flight, else infinity: one call at a time
-        tries it.
+        For a target without observations, return 0 while no attempt is in flight, else infinity, so that one call at a
+        time is sent to it.
         """
         expected = self.expected(stream=stream)
         return expected * (1 + self.in_flight) if expected or not self.in_flight else float("inf")

@@ -1,8 +1,9 @@
 """Cooldowns that several processes share through Redis.
 
-Each process publishes its cooldowns when they start or end early, and reads those of all others, about once a second
-and in one command. It decides independently and also applies the cooldowns of others, by the clock of Redis. A new
-process starts with the stored cooldowns. While Redis is unavailable each process uses its own observations only.
+About once a second, one command publishes the cooldowns of a process that have started or ended early, and reads those
+of all others. Each process decides on its own cooldowns and also applies those of the others, timed by the clock of
+Redis. A new process starts with the stored cooldowns. While Redis is unavailable, each process uses only its own
+observations.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ class SharedCooldowns:
 
 
 def _reason(error: Exception) -> str:
-    """Return Redis' own message if it answered, else the kind of the error."""
+    """Return the message of Redis if Redis answered, else the type of the error."""
     from redis.exceptions import ResponseError
 
     return str(error)[:200] if isinstance(error, ResponseError) else type(error).__name__

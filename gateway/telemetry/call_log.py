@@ -1,7 +1,7 @@
 """The call log: one line per call, as JSON or as a short line for a terminal.
 
-A thread writes the lines, so a stalled reader (a full pipe, a full disk) never blocks a call. Lines that exceed the
-buffer are dropped and counted. Log lines contain no prompts, answers or secrets.
+A thread writes the lines, so a full pipe or a slow disk never blocks a call. Lines that exceed the buffer are dropped
+and counted. Log lines contain no prompts, answers or secrets.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def json_line(call: Call, ended: float) -> bytes:
-    """Return a record as one JSON line of at most MAX_LINE_BYTES. Longer records are cut."""
+    """Return the record of a call as one JSON line of at most MAX_LINE_BYTES. Longer records are cut."""
     full = record(call, ended)
     line: bytes = _encode(full)
     if len(line) >= MAX_LINE_BYTES:
@@ -231,6 +231,6 @@ def human_line(call: Call, ended: float) -> bytes:
 
 
 def internal_error(id: str, error: Exception) -> bytes:
-    """Return a log line with type and location of an internal error. Its message may quote a prompt."""
+    """Return a log line with type and location of an internal error, without its message, which may quote a prompt."""
     frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
     return msgspec.json.encode({"level": "error", "id": id, "error": type(error).__name__, "at": frames}) + b"\n"

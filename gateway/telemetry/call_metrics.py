@@ -60,7 +60,7 @@ class CallMetrics:
             self._count("lockgate_client_aborts", (call.abort_phase,))
 
     def _record_billed_attempt(self, call: Call, attempt: Attempt, usage: Usage, cost: int) -> None:
-        """Count tokens and cost of an attempt that did not answer the call, at the target of that attempt."""
+        """Count tokens and cost of an attempt that did not answer the call, under the target of that attempt."""
         labels = (self._names.model(call.model), self._names.target_named(attempt.target.name))
         source = "estimated" if usage.estimated else "reported"
         key = self._names.key(call.key.name) if call.key is not None else ""

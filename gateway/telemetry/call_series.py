@@ -14,7 +14,7 @@ from gateway.metrics.names import Names
 from gateway.metrics.series import Series
 from providers.base import Usage
 
-# a report of more tokens for one answer is wrong
+# a provider that reports more tokens for one answer is assumed to be wrong
 MAX_PLAUSIBLE_TOKENS = 10**9
 MAX_COST_NANO = 1 << 62
 NANO = 10**9
@@ -74,7 +74,7 @@ class CallSeries:
     def add_times(self, call: Call, attempt: Attempt) -> None:
         """Observe time to first token, time per token and overhead.
 
-        Overhead is observed only for calls with one attempt: the pauses between attempts are intended.
+        Overhead is observed only for calls with one attempt, because the pauses between attempts are intended.
         """
         if self._overhead < 0:
             cell, labels = self._series.cell, self._labels

@@ -100,7 +100,7 @@ class Fleet:
     async def _publish_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            with contextlib.suppress(FleetError):  # the next round sends what this one could not
+            with contextlib.suppress(FleetError):  # the next round sends the counts that this one could not send
                 await self.publish()
 
     async def publish(self, *, leave: bool = False) -> None:
@@ -147,7 +147,7 @@ class Fleet:
     async def _send(self, part: list[tuple[str, int]], gauges: bytes) -> bool:
         """Make one addition; repeat it unchanged until it is acknowledged.
 
-        Return False if the store has lost this instance: everything must be published again.
+        Return False if the store does not know this instance any more, so that everything must be published again.
         """
         if self._pending is None:
             self._number += 1

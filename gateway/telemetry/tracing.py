@@ -170,7 +170,8 @@ def _exporter(config: TracesConfig, report: Callable[[str], None]) -> SpanExport
             failing = result is not SpanExportResult.SUCCESS
             if failing != self._failing:
                 self._failing = failing
-                report(f"traces: the collector {'rejects spans; dropping them' if failing else 'accepts spans again'}")
+                lost = "does not accept spans, so they are dropped; check traces.endpoint"
+                report(f"traces: the collector {lost if failing else 'accepts spans again'}")
             return result
 
         def shutdown(self) -> None:

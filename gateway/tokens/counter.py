@@ -1,7 +1,7 @@
 """Counts the tokens of a conversation offline: exactly if the tokenizer is known, else with o200k and a safety factor.
 
 Encodings are large (64 MB, half a second to load), so only those that a configuration needs are loaded, before the first
-call. Counting releases the GIL (loading does not), so a count of more than 5 ms runs in a thread. Callers send the
+call. Counting releases the GIL (loading does not), so large conversations are counted in a thread. Callers send the
 whole history with every turn, so the count of each message is cached by a digest of its bytes.
 """
 
@@ -21,11 +21,11 @@ import msgspec
 from providers.base import Body
 
 FALLBACK_FACTOR = 1.2
-"""Factor for o200k in place of another tokenizer. Measured: English and code 0.99 to 1.08, other languages 0.9 to 1.36."""
+"""Factor for o200k in place of another tokenizer. Measured factors: 0.99 to 1.08 for English and code, 0.9 to 1.36 otherwise."""
 MAX_INLINE_BYTES = 16 << 10
 """Maximum size of messages that are counted on the event loop.
 
-Measured: under 1 ms for text, under 5 ms for random letters.
+Measured time: under 1 ms for text, under 5 ms for random letters.
 """
 MAX_CACHED_COUNTS = 20_000
 # OpenAI's chat format: tokens around each message, before a name, and before the answer (its cookbook on counting).
@@ -33,9 +33,9 @@ TOKENS_PER_MESSAGE, TOKENS_PER_NAME, REPLY_TOKENS = 3, 1, 3
 # The most that GPT-4o charges for an image (eight tiles), and its charge for `detail: low` (OpenAI's vision guide).
 TOKENS_PER_IMAGE, TOKENS_PER_SMALL_IMAGE = 1445, 85
 MIN_BYTES_PER_TOKEN = 2
-"""For counts without a tokenizer.
+"""Assumed bytes per token, for counts without a tokenizer.
 
-The result is an upper bound for text, JSON and numbers; close for base64 (measured).
+Such a count is an upper bound for text, JSON and numbers, and close to the real count for base64 (measured).
 """
 
 # Encodings of OpenAI's models. The first prefix that matches applies.
@@ -60,7 +60,7 @@ CountTexts = Callable[[list[str]], list[int]]
 
 
 class Tokenizer(msgspec.Struct, frozen=True):
-    """A way to count tokens: an encoding of toktok-rs or a tokenizer.json file, multiplied by `factor`."""
+    """A way to count tokens: with an encoding of toktok-rs or a tokenizer.json file. `factor` multiplies the counts."""
 
     name: str
     factor: float = 1.0
@@ -125,7 +125,7 @@ class TokenCounter:
         """`load` returns the function that counts with a tokenizer, or raises ImportError."""
         self._load = load or load_tokenizer
         self._usable: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
-        """For each name, the function that counts, and the fallback tokenizer that it belongs to, if any."""
+        """For each tokenizer name, the function that counts, and the tokenizer that replaces this one, if it is unusable."""
         self._cached: dict[bytes, tuple[int, bool]] = {}
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -187,7 +187,9 @@ class TokenCounter:
         return [count for count in counts if count is not None]
 
     def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
-        """Return a usable tokenizer and its function. If it is not installed, use the fallback, else count bytes."""
+        """Return a usable tokenizer and its function.
+
+        Replace an unusable tokenizer.json by the fallback, and an encoding that is not installed by a count of bytes."""
         usable = self._usable.get(tokenizer.name)
         if usable is None:
             try:

@@ -11,7 +11,7 @@ from gateway import catalog
 from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, tokenizer_for
 from providers.base import Body, Target
 
-# Only for estimates that are shown or billed, never for a limit: it undercounts JSON by about 40 % (measured).
+# Only for estimates after a call, never for reservations: it undercounts JSON by about 40 % (measured).
 TYPICAL_BYTES_PER_TOKEN = 4
 MAX_SCANNED_BYTES = 4 << 20
 """Maximum number of bytes of a broken answer that `estimate_part` searches for text."""

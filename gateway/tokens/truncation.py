@@ -17,9 +17,9 @@ Group = tuple[int, ...]
 """Indexes of messages, ascending."""
 
 MIN_OUTPUT_TOKENS = 64
-"""The output cap is lowered to this before messages are evicted, unless the caller asked for less."""
+"""The output cap is lowered to this value before messages are evicted, unless the caller asked for less."""
 OUTPUT_WINDOW_DIVISOR = 8
-"""An eviction makes room for an answer of this fraction of the window, so that the next turn needs no further eviction."""
+"""An eviction makes room for an answer of up to 1/8 of the window, so that the next turn needs no further eviction."""
 PINNED_ROLES = frozenset({"system", "developer"})
 
 
@@ -29,7 +29,7 @@ class WindowLimits(msgspec.Struct, frozen=True):
     overflow: Literal["truncate", "error"] | None = None
     policy: Policy = "oldest-first"
     prompt: int | None = None
-    """Maximum prompt. A longer one is truncated, or rejected unless `evicts`."""
+    """Maximum size of the prompt. A longer prompt is truncated, or rejected if `evicts` is False."""
     evicts: bool = True
     window: int | None = None
     prompt_window: int | None = None
@@ -137,8 +137,8 @@ def evicted_messages(groups: Sequence[Group], count: int) -> tuple[int, ...]:
 def fewest_groups(count: int, budget: PromptBudget) -> Generator[int, int, int | None]:
     """Search how many of `count` groups must be evicted.
 
-    Yields a number of groups and must be sent the prompt's tokens without them.
-    Returns the least number with which the prompt meets the goal, all groups if only the limit can be met, else None.
+    Yield a number of groups; the caller sends back the number of tokens of the prompt without them.
+    Return the least number with which the prompt meets the goal, all groups if only the limit can be met, else None.
     """
     low, high = 1, count
     if high == 0:

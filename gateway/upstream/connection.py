@@ -149,7 +149,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
             self.deadline = min(self._clock() + seconds, exchange.total)
 
     def _write_upload(self) -> None:
-        """Write slices while the transport accepts them. Holds at most its buffer and one slice."""
+        """Write slices of the body while the transport accepts them, so that it buffers at most one slice above its limit."""
         transport = self._transport
         while self._upload is not None and self._writable and transport is not None and not transport.is_closing():
             piece, rest = self._upload[:WRITE_SLICE_BYTES], self._upload[WRITE_SLICE_BYTES:]

@@ -28,7 +28,7 @@ class HasDeadline(Protocol):
 
 
 class Ticker:
-    """Checks all deadlines once per tick while there are any. Watching and moving a deadline starts no timer."""
+    """Checks all deadlines once per tick while there are any. No deadline has a timer of its own."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

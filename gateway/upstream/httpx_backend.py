@@ -18,7 +18,7 @@ class BlockedAddressError(httpcore.ConnectError):
 
 
 class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
-    """httpcore's own backend, except that it connects to exactly those addresses that were resolved and checked here."""
+    """httpcore's own backend, except that it connects only to addresses that were resolved and checked here."""
 
     def __init__(self, resolver: Resolver, is_allowed: Callable[[str], bool]) -> None:
         """`is_allowed` decides whether an address may be connected to."""

@@ -2,7 +2,7 @@
 
 It keeps every guarantee of `Transport` but one: after many cancelled calls on a full pool, httpx 0.28 may lose slots forever
 (encode/httpcore#1093), so it is used only where it is needed. HTTP/2 is offered to every https origin. HTTP/1.1 connections
-are not reused, because surplus bytes would reach the next caller. The `connect` deadline includes TLS. Addresses are checked
+are not reused, because surplus bytes could reach the next caller. The `connect` deadline includes TLS. Addresses are checked
 as in the native transport, unless a proxy resolves the name.
 """
 
@@ -46,7 +46,7 @@ class _SendProgress:
 
     def timeout_error(self) -> UpstreamError:
         """Return the error of a timeout before the response head."""
-        # which deadline was set, not what time it is: uvloop's clock may read just before a deadline that has fired
+        # compare the deadlines, not the current time: uvloop's clock may show a time just before a deadline that has fired
         if self.timeout is not None and self.timeout.expired() and self.timeout.when() == self.total:
             return UpstreamError("timeout", f"the upstream did not finish within {self.deadlines.total:g} s")
         return UpstreamError("header_timeout", f"the upstream did not respond within {self.deadlines.first_byte:g} s")
@@ -98,7 +98,7 @@ class HttpxResponse:
         return b"".join(self._collected)
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
-        """Close: HTTP/1.1 connections are not reused here, and ending an HTTP/2 stream costs nothing."""
+        """Close the response: HTTP/1.1 connections are not reused here, and ending an HTTP/2 stream costs nothing."""
         self.close()
 
     def close(self) -> None:

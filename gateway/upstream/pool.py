@@ -12,7 +12,7 @@ from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 
 Dial = Callable[["Pool", Deadlines, float], Awaitable[UpstreamConnection]]
-"""Opens a connection for a pool within the deadlines and the total, which is a time on the clock."""
+"""Opens a connection for a pool within the deadlines and before the last argument, a time on the transport's clock."""
 
 
 class _Waiter:
@@ -131,7 +131,7 @@ class Pool:
         self._grant_slot()
 
     def keep_slot(self, connection: UpstreamConnection) -> None:
-        """Forget a closed connection but keep its slot for the sender, who reconnects."""
+        """Forget a closed connection but keep its slot for the sender, which reconnects."""
         connection.has_slot = False
         self.ticker.forget(connection)
         self.connections.discard(connection)
@@ -147,7 +147,7 @@ class Pool:
                 waiter.granted.set_exception(UpstreamError("connect", "the transport is closed"))
 
     async def _wait(self, deadlines: Deadlines, total: float) -> UpstreamConnection | None:
-        """Wait for a connection, or for permission to open one (None). A cancelled sender passes both on."""
+        """Wait for a connection, or for permission to open one (None). A cancelled sender passes either to the next one."""
         loop = asyncio.get_running_loop()
         deadline = min(self.ticker.clock() + deadlines.first_byte, total)
         front = False

@@ -31,7 +31,8 @@ class Resolver(Protocol):
 def is_allowed_address(address: str) -> bool:
     """Return whether upstreams may have this address.
 
-    Link-local addresses are blocked because cloud metadata services with credentials are there; so are multicast and 0.0.0.0.
+    Link-local addresses are blocked because cloud metadata services offer credentials there. Multicast addresses and
+    unspecified addresses such as 0.0.0.0 are blocked as well.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or ip

@@ -27,7 +27,7 @@ class Source(Protocol):
         ...
 
     def finish_within(self, timeout_s: float) -> None:
-        """Complete the response in the background, at most this long: the reader needs nothing more."""
+        """Complete the response in the background within `timeout_s`, because the reader needs nothing more."""
         ...
 
     def prevent_reuse(self) -> None:

@@ -1,4 +1,4 @@
-"""The interface between the gateway and the network: what every transport does and how it fails."""
+"""The interface between the gateway and the network: the methods of a transport and the errors that they raise."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Transport(Protocol):
     """Sends one request and returns the head of its response. Cancelling `send` closes the socket at once."""
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> Response:
-        """Send the request. Raise UpstreamError on failure. Redirects are not followed, the body is not decompressed."""
+        """Send the request. Raise UpstreamError on failure. Redirects are not followed, and the body is not decompressed."""
         ...
 
     async def aclose(self) -> None:

@@ -22,8 +22,10 @@ from providers.rules.messages import DropField, SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, ForModels, Rule, Work
+from providers.rules.schemas import StrictTools
 from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
 from providers.rules.values import Drop, EnforcedLocally, OneOf, OutputCap, Range
+from providers.schema_dialects import ANTHROPIC_SCHEMAS
 
 NEW_VERSION = "2026-10-21"
 
@@ -232,6 +234,7 @@ ANTHROPIC = Anthropic(
         StopSequences("stop"),
         LegacyFunctions("functions"),
         Tools("tools"),
+        StrictTools(dialect=ANTHROPIC_SCHEMAS),
         ToolBlocks("tools"),
         FormatAsOutputConfig("response_format"),
         Thinking(model=UNKNOWN),

@@ -1,5 +1,8 @@
 """The embedded engine: a local model in a child process.
 
-Gateway and tests import `supervisor`, `worker_engine` (a worker's view), `adapter` (the provider), `options` and
-`weights` (the model file). The other modules are internal.
+    supervisor      starts the child process and watches it
+    worker_engine   the engine as seen by a worker
+    adapter         the provider
+    options         the settings
+    weights         the model file
 """

@@ -1,4 +1,4 @@
-"""Admission to the embedded engine: bounds the calls that run or wait in its queue."""
+"""Admission to the embedded engine: limits the calls that run or wait in its queue."""
 
 from __future__ import annotations
 

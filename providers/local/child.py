@@ -29,7 +29,7 @@ class ChildError(Exception):
 
 
 def parameters(engine: Any, settings: dict[str, Any]) -> Any:
-    """Return the engine's parameters for our settings. Comments give the reasons for values other than the default."""
+    """Return the engine's parameters for `settings`. Comments give the reasons for values other than the default."""
     params = engine.CommonParams()
     params.model.path = settings["model"]
     params.model_alias = {settings["alias"]}

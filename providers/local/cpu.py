@@ -22,7 +22,7 @@ def missing_feature(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None =
 
 
 def usable_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Return the number of cores this process may use: CPU affinity and the container's quota (cgroup v2), whichever is less."""
+    """Return the number of cores that this process may use by its CPU affinity and the container's quota (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = cpu_max.read_text().split()

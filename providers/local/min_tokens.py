@@ -22,14 +22,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class MinTokens(Rule, frozen=True):
-    """Honours `min_tokens` of plain text by continuation, else drops it. Must follow OutputCap and precede SlotChoices."""
+    """Honours `min_tokens` of plain text by continuation, else drops it. Comes after OutputCap, before SlotChoices."""
 
     @property
     def params(self) -> tuple[str, ...]:
         return ("min_tokens", "min_completion_tokens")
 
     def apply(self, work: Work) -> None:
-        """Take the parameter out of the body and leave it in the memo."""
+        """Move the parameter from the body to the memo."""
         body = work.body
         for name in self.params:
             least = body.get(name)

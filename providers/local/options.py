@@ -67,5 +67,5 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.threads or max(1, cpu.usable_cores() - 1)
 
     def memory_cap(self, model_size: int) -> int:
-        """Return the most bytes that the child may use."""
+        """Return the maximum number of bytes that the child may use."""
         return self.memory or 2 * model_size + (3 << 29)

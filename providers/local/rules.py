@@ -78,7 +78,7 @@ class DefaultPenalty(Rule, frozen=True):
 
 
 class FoldSeed(Rule, frozen=True):
-    """Folds seeds of 64 bits to the engine's 32 bits. The same seed still produces the same text."""
+    """Reduces seeds of 64 bits to the engine's 32 bits. The same seed still produces the same text."""
 
     param: str = "seed"
 
@@ -94,7 +94,7 @@ class FoldSeed(Rule, frozen=True):
 
 
 class SlotChoices(Rule, frozen=True):
-    """`n` choices in one request, one per slot. More than that, or a list of seeds, needs one request for each choice."""
+    """`n` choices in one request, one per slot. More choices than slots, or a list of seeds, need one request for each choice."""
 
     param: str = "n"
 
@@ -149,7 +149,7 @@ class DropEmptyStops(Rule, frozen=True):
 
 
 class ListAlternatives(Rule, frozen=True):
-    """Requests an alternative for `logprobs` without any: the engine lists nothing for 0, and twenty by default."""
+    """Requests one alternative if `logprobs` is set without `top_logprobs`: the engine lists 20 by default, nothing for 0."""
 
     param: str = "logprobs"
 
@@ -170,7 +170,7 @@ class ListAlternatives(Rule, frozen=True):
 
 
 class WarnUnanchoredPatterns(Rule, frozen=True):
-    """Warns of a schema's `pattern` without ^ and $, which the engine silently ignores."""
+    """Warns of a `pattern` without ^ and $ in a schema, because the engine silently ignores such a pattern."""
 
     param: str = "response_format"
 

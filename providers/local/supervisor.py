@@ -4,7 +4,7 @@
     any      -> unavailable                           not installed, no model, a bad model, no AVX2, too little memory
 
 The gateway runs in every state. If the model file is missing or bad, the engine starts again once the file changes.
-A call is admitted by `admit`, speaks HTTP to `socket`, and frees its place with `Lease.release`. The child process inherits
+`admit` admits a call, which is then sent over HTTP to `socket`; `Lease.release` frees its place. The child process inherits
 no credentials.
 """
 
@@ -90,7 +90,7 @@ class Engine:
         self.state: State = "stopped"
         self.reason = "the engine has not been started"
         self.code: Code | None = None
-        """Why the engine is unavailable. A wrong `model:` causes `missing_model` or `bad_model`."""
+        """The code of the reason why the engine is unavailable. A wrong `model:` causes `missing_model` or `bad_model`."""
         self.causes: Counter[Cause] = Counter()
         """Number of restarts by cause."""
         self.load_seconds: float | None = None
@@ -229,9 +229,10 @@ class Engine:
         try:
             while not ready.done():
                 await asyncio.wait((ready,), timeout=0.1)
-                if (held := process.memory() or 0) > cap:
+                if (process.memory() or 0) > cap:
                     process.kill()
-                    raise UnavailableError(f"the model needs {held >> 20} MiB or more and memory is capped at {cap >> 20} MiB", "memory")
+                    why = f"memory is capped at {cap >> 20} MiB and the model needs more: increase `memory` of the local provider"
+                    raise UnavailableError(why, "memory")
             ready.result()
         finally:
             ready.cancel()

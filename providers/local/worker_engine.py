@@ -1,4 +1,4 @@
-"""A worker's view of the embedded engine. Another process supervises the child; a worker has its socket and state."""
+"""A worker's view of the embedded engine. Another process supervises the child; a worker uses its socket and reads its state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class WorkerEngine:
 
     @property
     def reason(self) -> str:
-        """The reason of the state."""
+        """The reason for the state."""
         return self.note.reason
 
     @property

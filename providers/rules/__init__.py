@@ -1,4 +1,4 @@
 """Parameter rules: what a provider accepts, and how the gateway adapts a request to it.
 
-`engine` runs the rules; `values`, `shapes`, `pairs` and `messages` define them. `common` holds the rules that most providers share.
+`rule` has the base class and runs the rules of a provider; the other modules define rules.
 """

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from providers.rules.messages import SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
+from providers.rules.other_forms import CountedLogprobs, PredictionText
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import IncludeStop
 from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
 
-GATEWAY_RULES: tuple[Rule, ...] = (
+SHARED_RULES: tuple[Rule, ...] = (
     SystemPrompt(),
     *NOT_GIVEN,
     IncludeStop(),
     EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
 )
 """Rules for parameters that the gateway handles itself, for every provider."""
+
+OPENAI_FORMS: tuple[Rule, ...] = (CountedLogprobs(), PredictionText())
+"""Rules for parameters that some vendors accept in two forms, for providers that accept only OpenAI's form."""
+
+GATEWAY_RULES: tuple[Rule, ...] = (*SHARED_RULES, *OPENAI_FORMS)
+"""Rules for every provider that accepts only OpenAI's forms."""
 
 CONTEXT_POLICY: tuple[Rule, ...] = (
     OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from providers.rules.rule import Rule, Work
+from providers.rules.rule import ForModels, Rule, Work
+from providers.rules.values import OneOf
 
 ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
@@ -39,3 +41,32 @@ class NewerModel(Rule, frozen=True):
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "yes", "advice": f"treated like `{self.like}`"}}
+
+
+class NewerThan(ForModels, frozen=True):
+    """Rules for models of a family that are newer than its newest known version: those of that version, and a warning.
+
+    A version must follow one of `prefixes`: `4.6`, `4-1`, or `5p2` as Fireworks writes it. A date does
+    not count as a minor version.
+    """
+
+    newest: tuple[int, int]
+    like: str
+
+    def matches(self, model: str) -> bool:
+        """Return whether the model belongs to the family and has a version above the newest known one."""
+        prefix = next((prefix for prefix in self.prefixes if model.startswith(prefix)), None)
+        found = None if prefix is None else _VERSION.match(model, len(prefix))
+        return found is not None and (int(found[1]), int(found[2] or 0)) > self.newest
+
+    def rules_for(self, model: str) -> tuple[Rule, ...]:
+        return (NewerModel(like=self.like), *self.rules)
+
+
+_VERSION = re.compile(r"(\d{1,2})(?:[.p-](\d{1,2})(?![\da-z]))?(?!\d)")
+
+
+def efforts_rule(efforts: tuple[str, ...], *, accepts_numbers: bool = False, **nearest: str) -> OneOf:
+    """Return the rule for a model's efforts: other efforts become the nearest one, or the one given in `nearest`."""
+    near = {**nearest_efforts(efforts), **nearest}
+    return OneOf("reasoning_effort", efforts, nearest=near, accepts_numbers=accepts_numbers)

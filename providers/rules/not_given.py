@@ -24,7 +24,7 @@ class _NotGiven(Rule, frozen=True):
 
 
 class NullTools(_NotGiven, frozen=True):
-    """Drops fields on tools that are null."""
+    """Drops null values of the parameters for tools."""
 
     param: str = "tools"
 

@@ -1,8 +1,8 @@
 """Request headers that vendors define besides credentials, and the providers that get them from a caller.
 
-As of 2026-11. A header that a provider does not get is reported, and refused in strict mode: the caller wanted something
-with it. No credential stands here, so none is ever forwarded. An account id (organization, team, workspace) goes only to
-the vendor that issued it.
+As of 2026-11. A header that a provider does not get is reported, and refused in strict mode, because the caller set it for
+a purpose. The table contains no credentials, so none is ever forwarded. An account id (organization, team, workspace) is
+sent only to the vendor that issued it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CALLER_HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType({
 """The headers (lower case) that each provider type gets from callers."""
 
 NOT_FORWARDED: frozenset[str] = frozenset({"anthropic-version"})
-"""Headers that a vendor defines and only the configuration sets, because the rules depend on them."""
+"""Headers that a vendor defines and that only the configuration can set, because the rules depend on them."""
 
 NOT_REPORTED: frozenset[str] = frozenset({"cf-ray", "x-amz-cf-id", "x-session-id"})
 """Headers that proxies add to every request, or that the gateway itself uses: nothing is lost where a provider lacks them."""
@@ -54,7 +54,7 @@ VENDOR_HEADERS: frozenset[str] = frozenset(NOT_FORWARDED).union(*CALLER_HEADERS.
 """Every header of the table."""
 
 MERGED: frozenset[str] = frozenset({"anthropic-beta", "x-anthropic-beta", "openai-beta", "x-openrouter-categories"})
-"""Headers with a list: the values of the configuration and of the caller are both sent."""
+"""Headers whose value is a list: the values of the configuration and those of the caller are sent together."""
 
 NUMBERS: frozenset[str] = frozenset({"x-delay-time", "queue_threshold", "x-data-parallel-rank"})
 """Headers whose value is a number."""

@@ -79,7 +79,7 @@ def is_neutral(param: str, value: Any) -> bool:
 
 
 class Work:
-    """The adaptation of one body: what rules read, change and report."""
+    """The adaptation of one body, with the methods by which rules change it and report their changes."""
 
     __slots__ = ("adjustments", "body", "label", "options", "settings", "strict")
 
@@ -120,7 +120,12 @@ class Rule(msgspec.Struct, frozen=True):
     param: str
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "present"
-    """Condition of the rule: the body has the parameter, every body, or also every stream."""
+    """The bodies to which the rule applies.
+
+    `present`: those with the parameter. `always`: all. `stream`: those with the parameter, and all streams.
+    """
+    defines: ClassVar[bool] = True
+    """Whether the provider supports the parameters of this rule. If not, they are unknown unless another rule defines them."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -185,16 +190,20 @@ class CompiledRules:
         self.rules = tuple(rules)
         self.unknown = unknown
         table: dict[str, tuple[int, ...]] = {}
+        known = {param for rule in self.rules if rule.defines for param in rule.params}
         always, streams = [], []
         for index, rule in enumerate(self.rules):
             for param in rule.params:
-                table[param] = table.get(param, ()) + (_PASSES if isinstance(rule, Accepts) else (index,))
+                if rule.defines or param in known or unknown == "pass":
+                    table[param] = table.get(param, ()) + (_PASSES if isinstance(rule, Accepts) else (index,))
             if rule.runs == "always":
                 always.append(index)
             elif rule.runs == "stream":
                 streams.append(index)
         for rule in self.rules:
             for param in rule.params if rule.may_add else ():
+                if param not in table:
+                    continue
                 table[param] = tuple({index for name in (param, *rule.may_add) for index in table.get(name, ())})
         self._table = table
         self._always = tuple(always)
@@ -239,7 +248,7 @@ class CompiledRules:
 
 
 _WORSE = ("yes", "adjusted", "no")
-"""Support levels. If two rules describe a parameter, the later level wins."""
+"""Support levels. If two rules describe a parameter, the level that is later in this list applies."""
 
 
 def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: UnknownPolicy) -> CompiledRules:

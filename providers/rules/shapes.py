@@ -65,7 +65,7 @@ class IncludeStop(Rule, frozen=True):
     param: str = "include_stop_str_in_output"
 
     def apply(self, work: Work) -> None:
-        """Take `stop` and the parameter out of the body. Must precede the rules for stop strings."""
+        """Take `stop` and the parameter out of the body. This rule must come before the rules for stop strings."""
         if work.body.pop(self.param) is not True or not work.body.get("stop"):
             work.report(self.param, "drop", why="neutral value")
             return
@@ -98,7 +98,7 @@ class Tools(Rule, frozen=True):
         for index, tool in enumerate(tools):
             if self.functions_only and tool.get("type", "function") != "function":
                 raise work.refuse(f"{self.param}[{index}].type", "only functions are supported", "unsupported_parameter")
-        if self.require_parameters and any("parameters" not in tool.get("function", {}) for tool in tools):
+        if self.require_parameters and any(tool != _with_parameters(tool) for tool in tools):
             work.body.set(self.param, [_with_parameters(tool) for tool in tools])
             work.report(self.param, "reshape", why="every function must state its parameters")
 
@@ -107,7 +107,9 @@ class Tools(Rule, frozen=True):
 
 
 def _with_parameters(tool: dict[str, Any]) -> dict[str, Any]:
-    function = tool.get("function", {})
+    function = tool.get("function")
+    if type(function) is not dict or "parameters" in function:
+        return tool
     return {**tool, "function": {"parameters": {"type": "object", "properties": {}}, **function}}
 
 
@@ -235,7 +237,7 @@ class Choices(Rule, frozen=True):
     has_seed: bool = True
     """The provider accepts a seed."""
     accepts_one: bool = False
-    """`n: 1` is accepted, more is an error."""
+    """`n: 1` is accepted, and a higher number is an error."""
     best_effort_seed: bool = False
     """The same seed may produce another text."""
 
@@ -272,7 +274,7 @@ class Choices(Rule, frozen=True):
     def _fan_out(self, work: Work, count: int) -> None:
         limit = int(work.settings.get("max_fanout", MAX_FANOUT))
         if count > limit:
-            raise work.refuse("n", f"it returns one choice per request, and one call is limited to {limit} requests")
+            raise work.refuse("n", f"the provider returns one choice per request, and one call is limited to {limit} requests")
         work.body.pop("n")
         work.report("n", "fan_out", from_=count, why="one upstream request per choice; each bills the prompt, and usage is added up")
 
@@ -298,7 +300,7 @@ class LegacyFunctions(Rule, frozen=True):
         return ("functions", "function_call")
 
     def apply(self, work: Work) -> None:
-        """Reshape both. Tools win if both are given."""
+        """Convert both parameters, or drop them if `tools` is also set."""
         body = work.body
         named = [name for name in self.params if name in body]
         functions, choice = body.pop("functions"), body.pop("function_call")

@@ -71,7 +71,7 @@ class BiasRange(Rule, frozen=True):
 
 
 class OneOf(Rule, frozen=True):
-    """One of `values`. `nearest` maps other words to an allowed one; the rest is dropped, or refused if `refuse` is set."""
+    """One of `values`. `nearest` maps other values to an allowed one; further values are dropped, or refused if `refuse` is set."""
 
     values: tuple[Any, ...]
     nearest: Mapping[Any, Any] = {}
@@ -105,7 +105,7 @@ class OneOf(Rule, frozen=True):
 
 
 class Rename(Rule, frozen=True):
-    """The provider's name for a parameter. Must follow the other rules for the parameter."""
+    """The provider's name for a parameter. This rule must come after the other rules for the parameter."""
 
     to: str
 

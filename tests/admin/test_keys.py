@@ -28,8 +28,8 @@ async def test_a_created_key_is_listed_shown_changed_and_revoked(admin: Admin) -
     ("body", "param", "message"),
     [
         ({}, "name", "'name' is required and must be a string."),
-        ({"name": "n", "hash": "sha256:" + "0" * 64}, "hash", "'hash' is read-only."),
-        ({"name": "n", "created": 1}, "created", "'created' is read-only."),
+        ({"name": "n", "hash": "sha256:" + "0" * 64}, "hash", "'hash' is read-only. Remove it from the request."),
+        ({"name": "n", "created": 1}, "created", "'created' is read-only. Remove it from the request."),
     ],
 )
 async def test_a_field_that_is_missing_or_read_only_is_rejected(

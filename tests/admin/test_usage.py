@@ -15,7 +15,7 @@ from tests.admin.conftest import Admin, request_with
     ("query", "param", "message"),
     [
         ("month=5", "month", "Unknown query parameter 'month'. Supported: by, format, from, to."),
-        ("by=key&by=team", "by", "Query parameter 'by' is repeated."),
+        ("by=key&by=team", "by", "The query parameter 'by' is repeated. Send it once."),
         ("format=xml", "format", "'format' must be 'json' or 'csv'."),
     ],
 )

@@ -17,7 +17,7 @@ from tests.config.test_limit import key, parse
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("store: redis://h/zero", "store: a Redis URL must end in the number of a database"),
+        ("store: redis://h/zero", "store: the path of a Redis URL must be the number of a database"),
         ("store: redis+sentinel://a:1", "store: a Sentinel URL needs the name of the master: redis+sentinel://host:26379,host:26379/NAME/0"),
         ("store: redis+cluster://a:1/2", "store: a Redis cluster has only one database"),
         ("store: redis+cluster://a:1,:2", "store: expected HOST:PORT"),
@@ -29,10 +29,13 @@ from tests.config.test_limit import key, parse
         ("store: redis://a,b/0", "store: redis:// takes one address"),
         ("store_password: '${P}'", "store_password: has no effect with memory://: set store to a Redis URL"),
         ("store: 'redis://:${P}@h'\nstore_password: '${P}'", "store: the password is set twice"),
-        ("store: redis://h\nstore_password: ['${P}', '${P}']", "store_password: the store takes one password, not a list"),
+        (
+            "store: redis://h\nstore_password: ['${P}', '${P}']",
+            "store_password: the store accepts one password, not a list: remove the others",
+        ),
         (
             "store: redis+sentinel://h/m\nstore_sentinel_password: ['${P}', '${P}']",
-            "store_sentinel_password: Sentinel takes one password, not a list",
+            "store_sentinel_password: Sentinel accepts one password, not a list: remove the others",
         ),
         ("store: redis://h\nstore_sentinel_password: '${P}'", "g.yaml:2:26: store_sentinel_password: requires a Sentinel store"),
         ("store: redis://h\nstore_deadline: 1h", "g.yaml:2:17: store_deadline: must be at most 10s"),

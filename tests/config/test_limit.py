@@ -58,7 +58,7 @@ def test_limits_are_read(written: str, kind: str, expected: object) -> None:
         ("{requests: 0/min}", "a limit must be more than 0; to block a key, set disabled: true"),
         ("{requests: 1.5/min}", "a limit must be a whole number of at most 1,000,000,000,000"),
         ("{tokens: 9999999G/min}", "a limit must be a whole number of at most 1,000,000,000,000"),
-        ("{tokens: 5x/min}", "unknown factor, use k, M or G"),
+        ("{tokens: 5x/min}", "unknown factor: use k, M or G"),
         ("{tokens: 1.0001k/min}", "a limit must be a whole number of at most"),
         ("{requests: [5/min, 100/day]}", "keys.k.limits.requests: expected a value such as 600/min, got a list"),
         ("{requests: 5/min, requests: 6/min}", "keys.k.limits.requests: duplicate key, already set on line 3: remove one of them"),

@@ -108,7 +108,7 @@ PROVIDERS = [
     ("providers: {ollama: {cooldown: {failure: 5}}}", "1:33: providers.ollama.cooldown.failure: unknown key, did you mean 'failures'?"),
     ("providers: {ollama: {cooldown: 30s}}", "1:32: providers.ollama.cooldown: expected a mapping, got text"),
     ("providers: {ollama: {probe: {every: 5s}}}", "1:29: providers.ollama.probe.path: missing"),
-    ("providers: {ollama: {probe: {path: models}}}", "1:36: providers.ollama.probe.path: expected text like ^/"),
+    ("providers: {ollama: {probe: {path: models}}}", "1:36: providers.ollama.probe.path: expected text that matches ^/"),
     ("providers: {ollama: {max_concurrent: 0}}", "1:38: providers.ollama.max_concurrent: expected an integer, at least 1"),
     ("retry_budget: 20", "1:15: retry_budget: expected a number, at least 0 and at most 1; got '20'"),
 ]
@@ -220,7 +220,7 @@ KEYS = [
     ("admin: 0.0.0.0:80", "1:8: admin: 0.0.0.0:80 is reachable from other machines: set admin.key_hash, or listen on 127.0.0.1"),
     ("listen: 127.0.0.1:1\nadmin: 127.0.0.1:1", "2:8: admin: the admin listener cannot share 127.0.0.1:1 with the callers' listener"),
     ("auth: keys", "1:7: auth: no keys are configured and none can be created: set admin.key_hash"),
-    (f"auth: none\nkeys: {{k: {{hash: '{HASH}'}}}}", "1:7: auth: auth: none ignores these keys: remove auth or remove the keys"),
+    (f"auth: none\nkeys: {{k: {{hash: '{HASH}'}}}}", "1:7: auth: auth: none ignores the keys of this file: remove auth or remove the keys"),
     ("tls: {cert: a.pem, key: b.pem}", "1:13: tls.cert: cannot read 'a.pem': no such file"),
     ("tls: {}", "1:6: tls.cert: missing"),
 ]
@@ -313,7 +313,7 @@ keys:
 def test_only_the_first_fifty_mistakes_are_printed() -> None:
     messages = lines("".join(f"x{n}: 1\n" for n in range(60)))
     assert len(messages) == 51
-    assert messages[-1] == "g.yaml: and 10 more"
+    assert messages[-1] == "g.yaml: and 10 more problems"
 
 
 def test_a_long_chain_of_models_is_refused() -> None:

@@ -16,7 +16,7 @@ SOURCES = [path.read_bytes() for path in [ROOT / "config" / "gateway.yaml", *sor
 CANARY = "canary-7d1c55"
 ENVIRON = dict.fromkeys(["OPENAI_API_KEY", "OPENAI_API_KEY_2", "GROQ_API_KEY", "REDIS_PASSWORD", "ADMIN_KEY_HASH", "APP_KEY_HASH"], CANARY)
 LINE = re.compile(r"g\.yaml:[1-9]\d*:[1-9]\d*: \S.*")
-MORE = re.compile(r"g\.yaml: and \d+ more")
+MORE = re.compile(r"g\.yaml: and \d+ more problems")
 PIECES = [
     b"\t", b"\n", b"  ", b":", b": ", b"{", b"}", b"[", b"]", b"- ", b"*", b"*a", b"&a ", b"!!set ", b"<<: ", b"? ", b"|", b">", b"'", b'"',
     b"\x00", b"\xff", b"\xef\xbb\xbf", b"---\n", b"...",

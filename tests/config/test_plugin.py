@@ -106,7 +106,7 @@ providers:
         ("{names: ab}", "providers.acme2.names: expected a list, got text"),
         ("{names: [a]}", "providers.acme2.names[0]: expected at least 2 characters; got 'a'"),
         ("{names: [abcde]}", "providers.acme2.names[0]: expected at most 4 characters; got 'abcde'"),
-        ("{names: [AB]}", "providers.acme2.names[0]: expected text like ^[a-z]+$; got 'AB'"),
+        ("{names: [AB]}", "providers.acme2.names[0]: expected text that matches ^[a-z]+$; got 'AB'"),
         ("{chunk: 1KB}", "providers.acme2.chunk: expected an integer, at least 1024; got '1KB'"),
         ("{place: {zones: [x]}}", "providers.acme2.place.region: missing"),
         ("{place: {zones: [x]}}", "providers.acme2.place.zones[0]: expected an integer; got 'x'"),

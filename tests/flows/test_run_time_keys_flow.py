@@ -154,7 +154,7 @@ async def test_key_with_a_budget_may_not_call_a_target_without_a_price(up: Fault
         assert [(await operator.call(token, model)).status_code for model in ("m", "other")] == [200, 200]
         refused = await operator.call(token, "later")
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "price_unknown")
-        assert "up/later has no price" in refused.json()["error"]["message"]
+        assert "up/later has no known price" in refused.json()["error"]["message"]
         assert (await operator.call(free, "later")).status_code == 200
     assert [request.json["model"] for request in up.requests] == ["mock", "other", "later"]
 

@@ -13,6 +13,9 @@ from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.conftest import RECEIPT, chat, post_chat, receipt_of, serving
 
 TIMES = {"queue_time": 0.25, "prompt_time": 0.5, "completion_time": 1.5, "total_time": 2.25}
+METRICS = {
+    "prefill-queue-duration": "0.25", "server-time-to-first-token": 0.75, "server-processing-time": "2.25", "prompt-tokens": "3",
+}  # fmt: skip
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
@@ -25,7 +28,12 @@ async def times(client: httpx.AsyncClient, url: str, *, stream: bool) -> dict[st
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "reported"), [("cerebras", {"time_info": TIMES, "usage": USAGE}), ("groq", {"usage": {**USAGE, **TIMES}})]
+    ("kind", "reported"),
+    [
+        ("cerebras", {"time_info": TIMES, "usage": USAGE}),
+        ("groq", {"usage": {**USAGE, **TIMES}}),
+        ("fireworks", {"usage": USAGE, "perf_metrics": METRICS}),
+    ],
 )
 async def test_reported_times_of_the_provider_are_in_the_receipt(
     up: FaultUpstream, client: httpx.AsyncClient, stream: bool, kind: str, reported: dict[str, Any]

@@ -66,7 +66,7 @@ def test_an_unknown_key_is_never_echoed(token: str) -> None:
     with pytest.raises(GatewayError) as refused:
         KNOWN.authenticate(sent(f"Bearer {token}"))
     assert refused.value.status == 401
-    assert token.encode() not in refused.value.as_body().replace(b"The API key is unknown.", b"")
+    assert token.encode() not in refused.value.as_body().replace(b"The API key is unknown. Ask the operator for a valid key.", b"")
 
 
 def test_an_open_gateway_requires_no_key() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from providers.tool_calls import CallStream, arguments_text, is_server_call, repair_calls
+from providers.tool_calls import CallStream, arguments_text, calls_of, is_server_call, repair_calls
 
 
 def test_delta_in_openais_form_is_unchanged() -> None:
@@ -47,3 +47,12 @@ def test_calls_of_a_json_answer_have_distinct_ids() -> None:
 def test_call_of_a_server_tool_is_recognised() -> None:
     assert is_server_call({"type": "web_search_call"})
     assert not is_server_call({"type": "function"})
+
+
+def test_value_that_holds_no_calls_is_an_error() -> None:
+    call = {"id": "c1"}
+    assert calls_of([call, None]) == [call, None]
+    assert calls_of(call) == [call]
+    for value in (7, "x", ["x"], [[call]]):
+        with pytest.raises(ValueError, match="not a list of objects"):
+            calls_of(value)

@@ -161,6 +161,8 @@ def test_no_credit_starts_a_cooldown_of_five_minutes_and_a_refused_credential_on
     assert fail(quota, Failure("quota", "", 402)) == "quota"
     assert fail(auth, Failure("auth", "", 401)) == "auth"
     assert (quota.seconds_left, auth.seconds_left) == (QUOTA_COOLDOWN_S, AUTH_COOLDOWN_S)
+    assert fail(quota, Failure("quota", "", 429, retry_after=7200.0)) == "quota"
+    assert quota.seconds_left == 7200
 
 
 def test_a_403_counts_as_an_ordinary_failure() -> None:
@@ -342,7 +344,7 @@ def test_in_any_order_no_cooldown_is_shortened_no_two_probes_run_and_the_target_
             if step == "fail":
                 health.record_failure(target(), what, probe=probe)
                 assert health.cooldown.until >= before
-                assert health.seconds_left <= max(QUOTA_COOLDOWN_S, AUTH_COOLDOWN_S, 120.0)
+                assert health.seconds_left <= max(QUOTA_COOLDOWN_S, AUTH_COOLDOWN_S, 120.0, health.settings.quota_max)
             elif step == "succeed":
                 health.record_success(target(), began)
                 assert health.cooldown.until in (0.0, before)
@@ -353,7 +355,7 @@ def test_in_any_order_no_cooldown_is_shortened_no_two_probes_run_and_the_target_
         assert sum(probe for probe, _ in in_flight) <= 1
     for probe, _ in in_flight:
         health.end_attempt(probe)
-    clock.now += max(QUOTA_COOLDOWN_S, AUTH_COOLDOWN_S, 120.0)
+    clock.now += max(QUOTA_COOLDOWN_S, AUTH_COOLDOWN_S, 120.0, health.settings.quota_max)
     assert health.is_available
     succeed(health, clock)
     assert health.state == "live"

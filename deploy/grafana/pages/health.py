@@ -20,7 +20,10 @@ HEALTH = Dashboard(
             words=(("1", "up to date"), ("0", "rejected")),
         ),
         stat(
-            "Age of the configuration", "s", "Time since the last reload.", "time() - max(lockgate_config_last_reload_timestamp_seconds)"
+            "Age of the configuration",
+            "s",
+            "Time since the last attempt to reload.",
+            "time() - max(lockgate_config_last_reload_timestamp_seconds)",
         ),
         stat(
             "Internal errors",

@@ -39,14 +39,14 @@ SPEND = Dashboard(
         stat(
             "Journal errors",
             "short",
-            "Records of usage that could not be written in the last hour.",
+            "Failed writes to the usage journal in the last hour.",
             rare("sum(increase(lockgate_ledger_journal_errors_total[1h]))"),
             ANY,
         ),
         stacked(
             "Decisions",
             "reqps",
-            "Decisions by owner of the limit.",
+            "Limit decisions by owner of the limit.",
             {rate("lockgate_limit_decisions_total", "", "owner, decision"): "{{owner}} {{decision}}"},
         ),
         Panel(

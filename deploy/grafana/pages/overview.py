@@ -14,7 +14,7 @@ OVERVIEW = Dashboard(
         stat(
             "Failed",
             "percentunit",
-            "Share of calls that ended with a 5xx. The objective is 0.5 % in a month.",
+            "Share of calls that ended with a 5xx. The objective is at most 0.5 % in a month.",
             share(rate("lockgate_requests_total", f'{MODEL}, status="5xx"'), rate("lockgate_requests_total", MODEL)),
             BAD,
         ),

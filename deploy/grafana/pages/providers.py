@@ -42,7 +42,7 @@ PROVIDERS = Dashboard(
         stat(
             "Rejected by a full queue",
             "short",
-            "Calls rejected in the last hour because a target's queue was full.",
+            "Calls rejected in the last hour because a target's queue or connection pool was full.",
             rare(f"sum(increase(lockgate_shed_total{{{TARGET}}}[1h]))"),
             ANY,
         ),
@@ -67,7 +67,7 @@ PROVIDERS = Dashboard(
         Panel(
             "State",
             "short",
-            "1 while a target is in the state.",
+            "1 while a target is cooling or probing.",
             {f'max by (target, state) (lockgate_target_state{{{TARGET}, state!="live"}})': "{{target}} {{state}}"},
         ),
         Panel(
@@ -97,7 +97,7 @@ PROVIDERS = Dashboard(
         Panel(
             "Hedges and mirrors",
             "reqps",
-            "Second attempts because the first was slow, and mirrored copies.",
+            "Second attempts sent because the first was slow, and mirrored copies.",
             {
                 rare(rate("lockgate_hedges_total", "", "model, outcome")): "hedge {{model}} {{outcome}}",
                 rare(rate("lockgate_mirrors_total", TARGET, "target, outcome")): "mirror {{target}} {{outcome}}",

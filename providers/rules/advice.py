@@ -1,0 +1,23 @@
+"""Rules that change nothing, but tell the caller something about a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.rules.rule import Rule, Work
+
+
+class NoEffect(Rule, frozen=True):
+    """A parameter that the upstream accepts and that has no effect, except with one of `effective`."""
+
+    effective: tuple[Any, ...] = ()
+
+    def apply(self, work: Work) -> None:
+        """Warn of a value without effect."""
+        value = work.body.get(self.param)
+        if value is not None and value not in self.effective:
+            names = ", ".join(map(str, self.effective))
+            work.report(self.param, "warn", from_=value, why=f"only {names} has an effect upstream")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {self.param: {"advice": f"only {', '.join(map(str, self.effective))} has an effect"}}
