@@ -14,7 +14,7 @@ SEED_MODULUS = 2**32 - 1
 """The engine's seeds have 32 bits, and the highest value means "random"."""
 MODEL_MEMO = "local.model"
 """Key of `Options.memo`: the model that the caller asked for, for the answers."""
-BUNDLED_PENALTY = 1.1
+BUNDLED_PENALTY = 1.05
 """Repetition penalty of the bundled model. At temperature 0 and without it, half of its answers repeat one sentence forever."""
 TOP_LOGPROBS_MEMO = "local.top_logprobs"
 """Key of `Options.memo`: how many alternatives for each token the caller asks for."""
@@ -70,7 +70,7 @@ class DefaultPenalty(Rule, frozen=True):
         body = work.body
         if work.settings.get("model") is not None or any(body.get(name) for name in (self.param, *self.others)):
             return
-        body.set("repetition_penalty", BUNDLED_PENALTY)
+        body.set("repeat_penalty", BUNDLED_PENALTY)  # the engine's name
         work.report("repetition_penalty", "set_default", to=BUNDLED_PENALTY, why="the bundled model repeats itself without it")
 
     def describe(self) -> dict[str, dict[str, Any]]:

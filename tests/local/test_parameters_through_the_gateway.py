@@ -22,6 +22,7 @@ providers:
   local: {}
 models:
   m: local/smollm2-135m-instruct
+  "*": m
 """
 
 
@@ -110,9 +111,38 @@ async def test_cap_and_stop_override_min_tokens(gateway: Live) -> None:
     assert (capped["usage"]["completion_tokens"], capped["choices"][0]["finish_reason"]) == (12, "length")
     stopped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=60, min_tokens=16, stop=" Paris")
     assert (texts(stopped), stopped["choices"][0]["finish_reason"]) == (["The capital of France is"], "stop")
-    for more in ({"n": 2}, {"response_format": {"type": "json_object"}}):
-        reported = (await ask(gateway, messages=PARIS, min_tokens=5, **more))["gateway"]["adjustments"]
-        assert ("min_tokens", "drop") in [(item["param"], item["action"]) for item in reported]
+    reported = (await ask(gateway, messages=PARIS, min_tokens=5, response_format={"type": "json_object"}))["gateway"]["adjustments"]
+    assert ("min_tokens", "drop") in [(item["param"], item["action"]) for item in reported]
+
+
+@pytest.mark.parametrize("n", [2, 5])
+async def test_min_tokens_applies_to_each_of_several_choices(gateway: Live, n: int) -> None:
+    more: dict[str, Any] = {"messages": PARIS, "temperature": 0, "max_tokens": 30, "min_tokens": 16}
+    one, several = await ask(gateway, **more), await ask(gateway, **more, n=n)
+    assert texts(several) == texts(one) * n
+    assert [choice["index"] for choice in several["choices"]] == list(range(n))
+    assert several["usage"]["completion_tokens"] == n * one["usage"]["completion_tokens"] >= n * 16
+    reported = {(item["param"], item["action"]) for item in several["gateway"]["adjustments"]}
+    assert {("min_tokens", "enforce_locally"), ("n", "fan_out")} <= reported
+
+
+@pytest.mark.parametrize("model", ["m", "gpt-4o"])
+async def test_answers_have_the_model_that_was_asked_for(gateway: Live, model: str) -> None:
+    assert (await ask(gateway, model=model, max_tokens=2))["model"] == model
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+        body = {"model": model, "messages": PARIS, "max_tokens": 2, "stream": True}
+        answer = await client.post(gateway.base_url + "/chat/completions", json=body)
+    assert {json.loads(event)["model"] for event in events(answer.text) if event != "[DONE]"} == {model}
+
+
+@pytest.mark.parametrize("text", ["What is the capital of France?", "Hello!"])
+async def test_the_first_examples_end(gateway: Live, text: str) -> None:
+    """Without a repetition penalty, the bundled model repeats a sentence until its context is full."""
+    answer = await ask(gateway, messages=[{"role": "user", "content": text}], temperature=None, max_tokens=200)
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert {"param": "repetition_penalty", "action": "set_default", "to": 1.05}.items() <= {
+        key: value for item in answer["gateway"]["adjustments"] for key, value in item.items() if item["param"] == "repetition_penalty"
+    }.items()
 
 
 async def test_min_tokens_applies_to_streams(gateway: Live) -> None:
@@ -128,10 +158,3 @@ async def test_min_tokens_applies_to_streams(gateway: Live) -> None:
     assert text == texts(full)[0]
     assert chunks[-2]["choices"][0]["finish_reason"] == full["choices"][0]["finish_reason"]
     assert chunks[-1]["usage"]["completion_tokens"] == full["usage"]["completion_tokens"] >= 16
-
-
-async def test_min_tokens_above_the_cap_is_reported_as_clamped(gateway: Live) -> None:
-    capped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=5, min_tokens=20)
-    assert capped["usage"]["completion_tokens"] == 5
-    reported = [(adjustment["param"], adjustment["action"]) for adjustment in capped["gateway"]["adjustments"]]
-    assert ("min_tokens", "clamp") in reported
