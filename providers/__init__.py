@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from providers.base import Provider
 
 SHARED = frozenset(
-    {"aggregate", "answers", "base", "conformance", "failures", "finish_reasons", "plugins", "rules"}
+    {"aggregate", "answers", "base", "conformance", "failures", "finish_reasons", "message_tables", "plugins", "rules"}
     | {"schema_dialects", "streams", "table", "times", "tool_calls", "usage"}
 )
 """Modules of this package that are not providers. Each other module has a provider in a constant of its name."""

@@ -46,6 +46,7 @@ class _GoodMessage(msgspec.Struct):
     role: Literal["assistant"]
     tool_calls: list[_GoodCall] | None = None
     function_call: None = None
+    reasoning: None = None
 
 
 class _GoodChoice(msgspec.Struct):
@@ -167,8 +168,15 @@ def _repair_message(message: dict[str, Any]) -> bool:
 
 
 def repair_content(message: dict[str, Any]) -> bool:
-    """Make the content of a message or a delta text or null, and the arguments of a function call text."""
+    """Make the content of a message or a delta text or null, and the arguments of a function call text.
+
+    Reasoning is in `reasoning_content` for every vendor. Its own field stays beside it.
+    """
     changed = False
+    reasoning = message.get("reasoning")
+    if type(reasoning) is str and reasoning and not message.get("reasoning_content"):
+        message["reasoning_content"] = reasoning
+        changed = True
     content = message.get("content")
     if content is not None and type(content) is not str:
         message["content"], thought = text_of_content(content)

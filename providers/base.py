@@ -269,7 +269,7 @@ class Probabilities(msgspec.Struct):
 
 
 class StreamDecoder(Protocol):
-    """Turns the events of one upstream stream into OpenAI chunks. Has state, does no I/O. Subclasses inherit the rest."""
+    """Turns the events of one upstream stream into OpenAI chunks. It has state and does no I/O. Subclasses inherit the rest."""
 
     def passes(self, events: bytes) -> bool:
         """Return whether `feed` would return all of these events as they are: `data: ` lines, each before a blank line."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.messages import DropField, Roles
+from providers.rules.messages import Roles
 from providers.rules.model_tables import NewerThan, efforts_rule
 from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
@@ -30,7 +30,6 @@ GEMINI = OpenAICompatible(
         *CONTEXT_POLICY,
         Accepts("model messages stream"),
         Roles(accepts=("system", "user", "assistant", "tool")),
-        DropField(field="name", keeps=("tool",)),
         OutputCap("max_completion_tokens", accepts_both=True),
         Range("temperature", 0, 2),
         Range("top_p", 0, 1),

@@ -17,7 +17,7 @@ from providers.answers import Repair, choices_of, message_of
 from providers.base import Adjustment, Body, Options, Refusal, StreamDecoder, Target, WireRequest
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.messages import ContentParts, DropField, RefuseToolTurns, Roles
+from providers.rules.messages import ContentParts, RefuseToolTurns, Roles
 from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import Choices, ResponseFormat, StreamUsage
 from providers.rules.values import Default, DefaultFromSetting, Drop, OutputCap, Refuse, is_number
@@ -121,7 +121,6 @@ CHAT: tuple[Rule, ...] = (
     Roles(accepts=("system", "user", "assistant")),
     ContentParts(accepts=(), as_string=("system", "user", "assistant")),
     RefuseToolTurns(),
-    DropField(field="name"),
     Refuse("tools", why="tools are not supported"),
     Refuse("functions", why="tools are not supported"),
     Drop("tool_choice", why="tools are not supported", neutral=("none", "auto")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from providers.openai_compatible import OpenAICompatible, Wire
+from providers.openai_compatible import OpenAICompatible, ServerSettings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, Rule
@@ -36,6 +36,7 @@ LLAMACPP_WIRE = Wire(
     needs_credential=False,
     unknown="new",
     accepts_nulls=True,
+    options=ServerSettings,
     prefill={},
     source="llama.cpp server README (commit 00dc805)",
 )

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.messages import DropField, Message, MessageRule, Roles
+from providers.rules.messages import Message, MessageRule, Roles
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
@@ -67,7 +67,6 @@ MISTRAL = OpenAICompatible(
         Accepts("model messages stream min_tokens top_k repetition_penalty frequency_penalty presence_penalty logprobs metadata"),
         Accepts("parallel_tool_calls prompt_cache_key prediction safe_prompt prompt_mode guardrails prompt_logprobs"),
         Roles(accepts=("system", "user", "assistant", "tool")),
-        DropField(field="name", keeps=("tool",)),
         ShortToolIds(),
         OutputCap("max_tokens"),
         Rename("min_completion_tokens", "min_tokens"),

@@ -29,6 +29,7 @@ from providers.base import (
     WireRequest,
 )
 from providers.failures import read_failure, read_inband_failure
+from providers.message_tables import conversation_rules
 from providers.rules.common import GATEWAY_RULES
 from providers.rules.request_headers import CALLER_HEADERS, MERGED
 from providers.rules.rule import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
@@ -56,6 +57,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             examples=[16],
         ),
     ] = 8
+
+
+class ServerSettings(Settings, frozen=True, forbid_unknown_fields=True):
+    """Settings of servers that run a model of the operator's choice."""
+
+    developer_as_system: Annotated[
+        bool,
+        Meta(
+            description="Send messages of the role `developer` as `system`, because many chat templates ignore or reject "
+            "the role.",
+            examples=[False],
+        ),
+    ] = True
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +138,8 @@ class OpenAICompatible(Provider):
         plan = self._plans.get((model, operation))
         if plan is None:
             if operation == "chat" or operation in self.others:
-                plan = compile_rules(self.rules if operation == "chat" else self.others[operation], model, unknown=self.wire.unknown)
+                own = self.rules if operation == "chat" else self.others[operation]
+                plan = compile_rules((*conversation_rules(self.type, model), *own), model, unknown=self.wire.unknown)
             else:
                 plan = compile_rules(self._common_rules(streams=operation == "completions"), model, unknown="pass")
             if len(self._plans) < 10_000:
@@ -243,7 +258,7 @@ _paths: dict[str, str] = {}
 
 OPENAI_COMPATIBLE = OpenAICompatible(
     "openai-compatible",
-    Wire(label="this server", base_url=None, needs_credential=False, unknown="pass", accepts_nulls=True),
+    Wire(label="this server", base_url=None, needs_credential=False, unknown="pass", accepts_nulls=True, options=ServerSettings),
     (
         *GATEWAY_RULES,
         OutputCap("max_tokens", accepts_both=True),

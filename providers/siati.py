@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, SAMPLING
-from providers.rules.messages import AlternateRoles, DropField, Roles
+from providers.rules.messages import AlternateRoles, Roles
 from providers.rules.pairs import Discouraged
 from providers.rules.rule import Accepts
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
@@ -52,7 +52,6 @@ SIATI = OpenAICompatible(
         *CONTEXT_POLICY,
         Accepts("model messages stream seed stop"),
         Roles(accepts=("system", "user", "assistant", "tool")),
-        DropField(field="name"),
         AlternateRoles(),
         OutputCap("max_tokens"),
         *SAMPLING,

@@ -92,7 +92,7 @@ class ChunkNormalizer(StreamDecoder):
 
     def _is_special(self, rest: bytes) -> bool:
         """Return whether what follows the common bytes of a chunk may need a change."""
-        if b"_call" in rest or b'"delta"' in rest or b'"error"' in rest or b'"content"' in rest:
+        if b"_call" in rest or b'"delta"' in rest or b'"error"' in rest or b'"content"' in rest or b'"reasoning"' in rest:
             return True
         at = rest.find(b'"finish_reason"')
         if at >= 0 and not rest.startswith(_NULLS, at + 15):

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import providers
+from providers.message_tables import ROWS
 from providers.openai_compatible import OpenAICompatible
+from providers.rules.message_capabilities import MESSAGE_FIELDS, conversation_notes
 from providers.rules.rule import CANONICAL_PARAMS, ForModels
 
 Entry = Mapping[str, Any]
@@ -27,6 +29,22 @@ the parameter rules by `python -m providers.table`, and a test compares this pag
 | * | the section of the provider has a note on this parameter |
 """
 
+MESSAGES_HEAD = (
+    "## Fields of messages and tools",
+    "",
+    "Fields that only some providers take. Empty leftovers (null, an empty list, the index of a tool call) are left out",
+    "everywhere without loss. A field that is not supported is dropped and reported, and refused in strict mode.",
+    "",
+)
+CONVERSATIONS_HEAD = (
+    "## Conversations",
+    "",
+    "What a provider requires of a conversation as a whole. The gateway repairs what it can without loss and reports it.",
+    "It rejects the rest with 400 before anything is sent. For all providers, tool results are moved directly behind",
+    "their calls, and `image/jpg` is sent as `image/jpeg`.",
+    "",
+)
+
 SYMBOLS = {"yes": "✓", "adjusted": "~", "no": "–", "passed": "→", "refused": "✗"}
 WORDS = {"yes": "accepted", "adjusted": "adjusted", "no": "dropped", "passed": "forwarded", "refused": "rejected"}
 ACTIONS = {
@@ -41,7 +59,7 @@ UNKNOWN = {
 }
 
 GROUPS = {
-    "Request": "model messages messages[].name system_prompt stream stream_options n user",
+    "Request": "model messages system_prompt stream stream_options n user",
     "Sampling": (
         "temperature top_p top_k min_p typical_p frequency_penalty presence_penalty repetition_penalty seed logit_bias "
         "mirostat mirostat_target mirostat_lr xtc_threshold xtc_probability"
@@ -68,7 +86,8 @@ GROUPS = {
 
 def page() -> str:
     """Return the page as Markdown."""
-    return "\n".join([HEAD, *_operations(), *_matrices(), *(line for kind in providers.OURS for line in _section(kind))])
+    sections = (line for kind in providers.OURS for line in _section(kind))
+    return "\n".join([HEAD, *_operations(), *_matrices(), *_message_tables(), *sections])
 
 
 def _provider(kind: str) -> OpenAICompatible:
@@ -108,6 +127,22 @@ def _matrices() -> Iterator[str]:
         yield from _table(["parameter", *_links()], rows)
 
 
+def _message_tables() -> Iterator[str]:
+    tables = {kind: _provider(kind).capabilities("") for kind in providers.OURS}
+    yield from MESSAGES_HEAD
+    rows = [[f"`{name}`", *(SYMBOLS[_support(table[name])] for table in tables.values())] for name in MESSAGE_FIELDS]
+    yield from _table(["field", *_links()], rows)
+    yield "Fields that are not sent as they are:"
+    yield ""
+    yield from _table(["provider", "field", "sent as"], [
+        [kind, f"`{name}`", f"`{table[name]['to']}`"] for kind, table in tables.items() for name in MESSAGE_FIELDS if "to" in table[name]
+    ])  # fmt: skip
+    yield from CONVERSATIONS_HEAD
+    yield from _table(["provider", "rules", "source"], [
+        [kind, "; ".join(conversation_notes(row)) or "none", f"{row.source} ({row.as_of})"] for kind, row in sorted(ROWS.items())
+    ])  # fmt: skip
+
+
 def _common_notes() -> dict[str, str]:
     """Return the notes that are the same for all providers, by parameter."""
     tables = [_provider(kind).capabilities("") for kind in providers.OURS]
@@ -141,7 +176,7 @@ def _section(kind: str) -> Iterator[str]:
         yield f"- settings: {', '.join(f'`{name}`' for name in settings)}"
     if provider.caller_headers:
         yield f"- request headers forwarded: {', '.join(f'`{name}`' for name in provider.caller_headers)}"
-    own = [f"`{name}`" for name, entry in table.items() if name not in _listed() and entry["support"] == "yes"]
+    own = [f"`{name}`" for name, entry in table.items() if name not in _listed() and "[" not in name and entry["support"] == "yes"]
     if own:
         yield f"- further parameters accepted: {', '.join(own)}"
     yield f"- other parameters: {UNKNOWN[wire.unknown]}"

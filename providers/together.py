@@ -11,7 +11,7 @@ from providers.answers import Repair, choices_of, message_of
 from providers.base import Failure, Target
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import NEAREST_EFFORT, SHARED_RULES
-from providers.rules.messages import DropField, Roles
+from providers.rules.messages import Roles
 from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range
@@ -113,7 +113,6 @@ TOGETHER = Together(
         OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
         Accepts("model messages stream top_k repetition_penalty logit_bias echo chat_template_kwargs reasoning safety_model compliance"),
         Roles(accepts=("system", "user", "assistant", "tool", "function")),
-        DropField(field="name", keeps=("tool", "function")),
         OutputCap("max_tokens"),
         Range("temperature", 0, 1),
         Range("top_p", 0, 1),

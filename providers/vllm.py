@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.openai_compatible import OpenAICompatible, Wire
+from providers.openai_compatible import OpenAICompatible, ServerSettings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, Rule, Work
@@ -37,6 +37,7 @@ VLLM = OpenAICompatible(
         needs_credential=False,
         unknown="new",
         accepts_nulls=True,
+        options=ServerSettings,
         prefill={"continue_final_message": True, "add_generation_prompt": False},
         source="vLLM chat_completion/protocol.py (commit 002032e)",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.messages import DropField, Roles
+from providers.rules.messages import Roles
 from providers.rules.model_tables import NewerThan
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, ForModels, Rule
@@ -36,7 +36,6 @@ XAI = OpenAICompatible(
         *CONTEXT_POLICY,
         Accepts("model messages stream user safety_identifier parallel_tool_calls logit_bias logprobs service_tier search_parameters"),
         Roles(accepts=("system", "user", "assistant", "tool", "function")),
-        DropField(field="name"),
         OutputCap("max_completion_tokens", accepts_both=True),
         Range("temperature", 0, 2),
         Range("top_p", 0, 1),

@@ -86,7 +86,7 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     "lockgate_config_last_reload_timestamp_seconds": ("Time of the last reload attempt.", (), "max"),
     "lockgate_store_up": ("1 while limits are shared through the store.", (), "min"),
     "lockgate_store_members": (
-        "Processes that share the store; the share of missing ones stays reserved.",
+        "Processes that share the store. The shares of missing processes stay reserved.",
         ("state",),
         "max",
     ),

@@ -1,4 +1,4 @@
-"""Reports a blocked event loop and where it is blocked, from a separate thread."""
+"""Reports a blocked event loop and the code that blocks it, from a separate thread."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ OnTrailing = Callable[[bytes], bool]
 
 
 class Response(Protocol):
-    """One upstream response: its head has arrived, its body is read piece by piece."""
+    """One upstream response, whose head has arrived and whose body is read piece by piece."""
 
     status: int
     headers: list[tuple[bytes, bytes]]

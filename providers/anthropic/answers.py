@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from providers.anthropic.citations import annotations_of
 from providers.base import Answer, Failure, StreamDecoder, StreamFailure
 from providers.failures import read_failure
 from providers.tool_calls import json_text
@@ -86,11 +87,15 @@ def read_message(body: bytes, created: int) -> Answer:
 
 
 def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
-    texts, thoughts, calls = [], [], []
+    texts, thoughts, calls, annotations = [], [], [], []
+    length = 0
     for block in blocks:
         kind = block.get("type")
         if kind == "text":
-            texts.append(block.get("text") or "")
+            text = block.get("text") or ""
+            texts.append(text)
+            annotations += annotations_of(block.get("citations"), length, length + len(text))
+            length += len(text)
         elif kind in ("thinking", "redacted_thinking"):
             thoughts.append(block)
         elif kind == "tool_use":
@@ -102,6 +107,8 @@ def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
         message["thinking_blocks"] = thoughts
     if calls:
         message["tool_calls"] = calls
+    if annotations:
+        message["annotations"] = annotations
     return message
 
 
@@ -113,6 +120,8 @@ class MessageStream(StreamDecoder):
         self._usage: dict[str, Any] = {}
         self._calls = 0
         self._block: dict[str, Any] = {}
+        self._length = self._block_start = 0
+        """Positions in the text of the answer: its end, and the beginning of the current block."""
         self._arguments_sent = False
         self._has_output_count = False
         """Whether the end of the stream has reported output tokens. The count of message_start is only a first value."""
@@ -136,13 +145,18 @@ class MessageStream(StreamDecoder):
         """Start a content block: a tool call, or text that may already be there."""
         block = self._block = dict(event.get("content_block") or {})
         self._arguments_sent = False
+        self._block_start = self._length
         if block.get("type") == "text" and block.get("text"):
-            return self._chunk({"content": block["text"]})
+            return self._text(block["text"])
         if block.get("type") != "tool_use":
             return ()
         self._calls += 1
         call = {"id": block.get("id"), "type": "function", "function": {"name": block.get("name"), "arguments": ""}}
         return self._call(call)
+
+    def _text(self, text: str) -> Sequence[bytes]:
+        self._length += len(text)
+        return self._chunk({"content": text})
 
     def _call(self, call: dict[str, Any]) -> Sequence[bytes]:
         return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
@@ -152,7 +166,9 @@ class MessageStream(StreamDecoder):
         delta = event.get("delta") or {}
         kind = delta.get("type")
         if kind == "text_delta":
-            return self._chunk({"content": delta.get("text") or ""})
+            return self._text(delta.get("text") or "")
+        if kind == "citations_delta":
+            self._block["citations"] = [*(self._block.get("citations") or ()), delta.get("citation")]
         if kind == "input_json_delta" and delta.get("partial_json") and self._block.get("type") == "tool_use":
             self._arguments_sent = True
             return self._call({"function": {"arguments": delta["partial_json"]}})
@@ -165,12 +181,14 @@ class MessageStream(StreamDecoder):
         return ()
 
     def on_block_stop(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """End a content block. Send arguments that did not arrive in pieces, and a thinking block with its signature."""
+        """End a content block. Send what did not arrive in pieces: arguments, a thinking block with its signature, citations."""
         block, self._block = self._block, {}
         if block.get("type") == "tool_use" and not self._arguments_sent:
             return self._call({"function": {"arguments": json_text(block.get("input") or {})}})
         if block.get("type") in ("thinking", "redacted_thinking"):
             return self._chunk({"thinking_blocks": [block]})
+        if block.get("citations"):
+            return self._chunk({"annotations": annotations_of(block["citations"], self._block_start, self._length)})
         return ()
 
     def on_message_delta(self, event: dict[str, Any]) -> Sequence[bytes]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
 import msgspec
 
+from providers.rules.message_fields import registered
 from providers.rules.messages import Message, image_url
 from providers.rules.rule import Rule, Work
 
 Block = dict[str, Any]
 _DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
+IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+DOCUMENTS = ("application/pdf", "text/plain")
+"""Media types of image and document blocks (anthropic 2.14.0, Base64ImageSource, Base64PDFSource, PlainTextSource)."""
 _decode = msgspec.json.Decoder().decode
 
 
@@ -40,7 +45,7 @@ def _system(messages: list[Message]) -> str | list[Block]:
     parts: list[Block] = []
     for message in messages:
         content = message.get("content") or ""
-        parts += content if type(content) is list else [{"type": "text", "text": content}]
+        parts += _marked(content if type(content) is list else [{"type": "text", "text": content}], message)
     if any(set(part) - {"type", "text"} for part in parts):
         return [part for part in parts if part.get("text")]
     return "\n\n".join(_joined(message.get("content") or "") for message in messages)
@@ -55,14 +60,23 @@ def _turns(work: Work, messages: list[Message]) -> list[Message]:
     for position, message in enumerate(messages):
         role = message.get("role")
         if role == "user":
-            turns.append({"role": "user", "content": _user_content(work, message["content"], position)})
+            turns.append({"role": "user", "content": _marked(_user_content(work, message["content"], position), message)})
         elif role == "assistant":
-            turns.append({"role": "assistant", "content": _assistant_content(work, message, position)})
+            turns.append({"role": "assistant", "content": _marked(_assistant_content(work, message, position), message)})
         elif role == "tool":
             _add_result(turns, _result(work, message, position))
         elif role not in ("system", "developer"):
             raise work.refuse(f"messages[{position}].role", "supported roles are system, developer, user, assistant and tool")
     return turns
+
+
+def _marked(content: Any, message: Message) -> Any:
+    """Return the content with the message's `cache_control` on its last block."""
+    mark = message.get("cache_control")
+    blocks = content if type(content) is list else [{"type": "text", "text": content}]
+    if mark is None or not blocks or blocks[-1].get("text") == "":
+        return content
+    return [*blocks[:-1], {**blocks[-1], "cache_control": blocks[-1].get("cache_control", mark)}]
 
 
 def _add_result(turns: list[Message], block: Block) -> None:
@@ -78,7 +92,8 @@ def _result(work: Work, message: Message, position: int) -> Block:
     content = message.get("content")
     if type(content) is list:
         content = _user_content(work, content, position)
-    return {"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": content}
+    extra = {"cache_control": message["cache_control"]} if message.get("cache_control") is not None else {}
+    return {"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": content, **extra}
 
 
 def _user_content(work: Work, content: Any, position: int) -> Any:
@@ -93,31 +108,51 @@ def _block(work: Work, part: dict[str, Any], param: str) -> Block:
     if kind == "text":
         return {"type": "text", "text": part.get("text", ""), **extra}
     if kind == "image_url":
-        return {"type": "image", "source": _source(work, image_url(part), param), **extra}
+        return {"type": "image", "source": _source(work, image_url(part), param, IMAGES), **extra}
     if kind == "file" and type(part.get("file")) is dict and type(part["file"].get("file_data")) is str:
-        return {"type": "document", "source": _source(work, part["file"]["file_data"], param), **extra}
+        name = part["file"].get("filename")
+        extra |= {"title": name} if type(name) is str and name else {}
+        return {"type": "document", "source": _source(work, part["file"]["file_data"], param, DOCUMENTS), **extra}
     raise work.refuse(param, f"content of type {str(kind)[:40]!r} is not supported", "unsupported_content")
 
 
-def _source(work: Work, address: str, param: str) -> Block:
-    if match := _DATA.fullmatch(address):
-        return {"type": "base64", "media_type": match[1], "data": match[2]}
+def _source(work: Work, address: str, param: str, media_types: tuple[str, ...]) -> Block:
     if address.startswith(("http://", "https://")):
         return {"type": "url", "url": address}
-    raise work.refuse(param, "an image or file must be an http address or a base64 data: URI", "invalid_value")
+    match = _DATA.fullmatch(registered(address))
+    if match is None:
+        raise work.refuse(param, "an image or file must be an http address or a base64 data: URI", "invalid_value")
+    if match[1] not in media_types:
+        raise work.refuse(param, f"supported media types are {', '.join(media_types)}", "unsupported_content")
+    if match[1] == "text/plain":
+        return {"type": "text", "media_type": match[1], "data": _text(work, match[2], param)}
+    return {"type": "base64", "media_type": match[1], "data": match[2]}
+
+
+def _text(work: Work, data: str, param: str) -> str:
+    try:
+        return base64.b64decode(data, validate=True).decode()
+    except ValueError:
+        raise work.refuse(param, "a text file must be UTF-8 in base64", "invalid_value") from None
 
 
 def _assistant_content(work: Work, message: Message, position: int) -> Any:
     content, calls, thoughts = message.get("content"), message.get("tool_calls") or [], message.get("thinking_blocks") or []
-    if not calls and not thoughts and type(content) is str:
+    if not calls and not thoughts and type(content) is str and content:
         return content
     blocks: list[Block] = list(thoughts)
     if type(content) is list:
-        blocks += [{"type": "text", "text": part.get("text") or part.get("refusal") or ""} for part in content]
+        blocks += [_text_block(work, part, f"messages[{position}].content[{index}]") for index, part in enumerate(content)]
     elif content or message.get("refusal"):
         blocks.append({"type": "text", "text": content or message["refusal"]})
     blocks += [_tool_use(work, call, f"messages[{position}].tool_calls[{index}]") for index, call in enumerate(calls)]
     return [block for block in blocks if block["type"] != "text" or block["text"]]
+
+
+def _text_block(work: Work, part: dict[str, Any], param: str) -> Block:
+    if part.get("type") != "text":
+        raise work.refuse(param, "an assistant message has only text", "unsupported_content")
+    return _block(work, part, param)
 
 
 def _tool_use(work: Work, call: dict[str, Any], param: str) -> Block:

@@ -18,7 +18,7 @@ from providers.anthropic.thinking import DefaultCap, NoPrefill, Thinking
 from providers.base import Answer, Options, StreamDecoder, Target
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
-from providers.rules.messages import DropField, SystemPrompt
+from providers.rules.messages import SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, ForModels, Rule, Work
@@ -225,7 +225,6 @@ ANTHROPIC = Anthropic(
         EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
         *CONTEXT_POLICY,
         Accepts("model stream cache_control container inference_geo speed stop_sequences"),
-        DropField(field="name"),
         Conversation("messages"),
         OutputCap("max_tokens"),
         LegacySampling("temperature", 1),

@@ -12,7 +12,7 @@ from providers.base import Answer, Failure, Options, StreamDecoder, Target
 from providers.cohere.answers import ChatStream, read_chat
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
-from providers.rules.messages import ContentParts, DropField, Message, MessageRule, Roles
+from providers.rules.messages import ContentParts, Message, MessageRule, Roles
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
@@ -145,8 +145,7 @@ COHERE = Cohere(
         Accepts("model messages stream seed logprobs thinking documents citation_options safety_mode priority strict_tools"),
         Accepts("stop_sequences p k"),
         Roles(accepts=("system", "user", "assistant", "tool")),
-        ContentParts(accepts=("text", "image_url")),
-        DropField(field="name"),
+        ContentParts(accepts=("text", "image_url", "thinking")),
         WithoutNullContent(),
         OutputCap("max_tokens"),
         Range("temperature", 0),

@@ -17,7 +17,7 @@ MODEL_MEMO = "local.model"
 BUNDLED_PENALTY = 1.05
 """Repetition penalty of the bundled model. At temperature 0 and without it, half of its answers repeat one sentence forever."""
 TOP_LOGPROBS_MEMO = "local.top_logprobs"
-"""Key of `Options.memo`: how many alternatives for each token the caller asks for."""
+"""Key of `Options.memo`: the number of alternatives for each token that the caller requests."""
 CHOICES_MEMO = "local.n"
 """Key of `Options.memo`: number of choices of the answer."""
 

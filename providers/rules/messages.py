@@ -115,31 +115,6 @@ class ContentParts(MessageRule, frozen=True):
         return {"messages": {"support": "yes", "content": sorted({"text", *self.accepts})}}
 
 
-class DropField(MessageRule, frozen=True):
-    """A message field that the provider refuses or ignores, except in messages of the roles in `keeps`."""
-
-    field: str = "name"
-    keeps: tuple[str, ...] = ()
-    why: str = "no such field"
-
-    def is_relevant(self, raw: bytes) -> bool:
-        return may_mention(raw, (b'"%s"' % self.field.encode(),))
-
-    def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        changed: list[Message] | None = None
-        for index, message in enumerate(messages):
-            if self.field not in message or message.get("role") in self.keeps:
-                continue
-            changed = changed or list(messages)
-            changed[index] = {key: value for key, value in message.items() if key != self.field}
-            if message[self.field] is not None:
-                work.report_lossy(f"messages[{index}].{self.field}", "drop", self.why, code="unsupported_parameter")
-        return changed
-
-    def describe(self) -> dict[str, dict[str, Any]]:
-        return {f"messages[].{self.field}": {"support": "no", "why": self.why}}
-
-
 class RefuseToolTurns(MessageRule, frozen=True):
     """For providers without tools: a message with a tool call is refused."""
 

@@ -247,7 +247,7 @@ class CompiledRules:
         return {name: table.get(name, absent) for name in sorted(CANONICAL_PARAMS | table.keys())}
 
 
-_WORSE = ("yes", "adjusted", "no")
+_WORSE = ("yes", "passed", "adjusted", "no")
 """Support levels. If two rules describe a parameter, the level that is later in this list applies."""
 
 

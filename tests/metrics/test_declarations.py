@@ -1,6 +1,6 @@
 """The table of metrics, and docs/metrics.md, which lists every metric and explains every label.
 
-python -m tests.metrics.test_table    # rewrite the tables of docs/metrics.md
+python -m tests.metrics.test_declarations    # rewrite the tables of docs/metrics.md
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def regenerated() -> str:
 def test_tables_of_the_document_match_the_code() -> None:
     text = DOC.read_text()
     for name, table in tables().items():
-        assert f"<!-- {name} -->\n\n{table}\n" in text, "python -m tests.metrics.test_table"
+        assert f"<!-- {name} -->\n\n{table}\n" in text, "python -m tests.metrics.test_declarations"
 
 
 def test_every_label_is_explained_in_the_document() -> None:

@@ -46,7 +46,7 @@ def test_images_become_base64_or_url_sources() -> None:
         {"type": "text", "text": "Look", "cache_control": {"type": "ephemeral"}},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
         {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
-        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "BBBB"}},
+        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "BBBB"}, "title": "a.pdf"},
     ]
 
 
@@ -68,8 +68,9 @@ def test_results_of_parallel_tool_calls_share_one_message() -> None:
 
 def test_tool_arguments_that_are_not_an_object_are_refused_with_their_path() -> None:
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "[1"}}]
+    result = {"role": "tool", "tool_call_id": "c", "content": "1"}
     with pytest.raises(Refusal) as refused:
-        sent({"messages": [{"role": "assistant", "content": None, "tool_calls": calls}]})
+        sent({"messages": [{"role": "assistant", "content": None, "tool_calls": calls}, result]})
     assert refused.value.param == "messages[0].tool_calls[0].function.arguments"
 
 
@@ -166,7 +167,8 @@ def test_answer_keeps_text_tool_calls_thinking_and_usage() -> None:
         3,
     )
     assert result.finish_reasons == ("tool_calls",)
-    assert sent({"messages": [{"role": "user", "content": "Hi"}, message]})["messages"][1]["content"] == content
+    answer = {"role": "tool", "tool_call_id": "c1", "content": "1"}
+    assert sent({"messages": [{"role": "user", "content": "Hi"}, message, answer]})["messages"][1]["content"] == content
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_neighbours_of_one_role_are_merged_except_tool_messages() -> None:
         {"role": "tool", "tool_call_id": "call_12345", "content": "2"},
     ]
     assert messages("siati", source) == [
-        {"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]},
+        {"role": "user", "content": "A\n\nB"},
         *source[2:],
     ]
 

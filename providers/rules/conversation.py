@@ -1,0 +1,235 @@
+"""What a conversation may look like as a whole: tool results, ids, blank texts, the first and the last message.
+
+Each step takes and returns turns: a message with its position in the caller's conversation, for the receipt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, NamedTuple
+
+from providers.rules.message_fields import NEUTRAL, Report
+from providers.rules.message_row import MessageRow
+from providers.rules.messages import Message, text_of
+from providers.rules.rule import Work
+
+_SYSTEM = ("system", "developer")
+_ID_LETTERS = re.compile(r"[^a-zA-Z0-9_-]")
+ACKNOWLEDGEMENT = "OK."
+"""Text of an assistant message that the vendor requires between tool results and a user message."""
+
+
+NO_REASONING = " "
+"""Reasoning of an assistant message that came without any, for a vendor that requires it."""
+_OFF = {"type": "disabled"}
+
+
+class Turn(NamedTuple):
+    """A message and its position in the caller's conversation."""
+
+    place: int
+    message: Message
+
+
+def functions_as_tools(turns: list[Turn], report: Report) -> list[Turn]:
+    """Convert `function_call` and the role `function` to tool calls and results."""
+    result: list[Turn] = []
+    open_calls: dict[str, str] = {}
+    for index, message in turns:
+        call = message.get("function_call")
+        if message.get("role") == "assistant" and type(call) is dict:
+            id = f"call_{index}"
+            open_calls[str(call.get("name"))] = id
+            rest = {name: value for name, value in message.items() if name != "function_call"}
+            rest["tool_calls"] = [*(message.get("tool_calls") or ()), {"id": id, "type": "function", "function": call}]
+            result.append(Turn(index, {**rest, "content": rest.get("content")}))
+            report.change(index, ".function_call", "reshape", to="tool_calls")
+        elif message.get("role") == "function" and str(message.get("name")) in open_calls:
+            id = open_calls.pop(str(message["name"]))
+            result.append(Turn(index, {"role": "tool", "tool_call_id": id, "content": message.get("content") or ""}))
+            report.change(index, ".role", "role_map", from_="function", to="tool")
+        else:
+            result.append(Turn(index, message))
+    return result
+
+
+def results_first(turns: list[Turn], report: Report) -> list[Turn]:
+    """Move tool results directly behind their calls. A message between them follows the results."""
+    result: list[Turn] = []
+    waiting: set[str] = set()
+    later: list[Turn] = []
+    for turn in turns:
+        message = turn.message
+        role = message.get("role")
+        if role == "tool" and message.get("tool_call_id") in waiting:
+            waiting.discard(message["tool_call_id"])
+            result.append(turn)
+            if later:
+                report.change(turn.place, "", "reshape", "tool results follow their calls directly")
+            if not waiting:
+                result += later
+                later = []
+            continue
+        if role == "assistant" and message.get("tool_calls"):
+            result += later
+            later = []
+            waiting = {call["id"] for call in message["tool_calls"] if type(call.get("id")) is str}
+            result.append(turn)
+            continue
+        (later if waiting and role != "tool" else result).append(turn)
+    return result + later
+
+
+def check_results(turns: list[Turn], work: Work) -> None:
+    """Refuse a tool call without a result."""
+    for position, (index, message) in enumerate(turns):
+        calls = message.get("tool_calls") if message.get("role") == "assistant" else None
+        if not calls:
+            continue
+        answered = set()
+        for turn in turns[position + 1 :]:
+            if turn.message.get("role") != "tool":
+                break
+            answered.add(turn.message.get("tool_call_id"))
+        for number, call in enumerate(calls):
+            if call.get("id") not in answered:
+                raise work.refuse(f"messages[{index}].tool_calls[{number}]", "the call needs a tool message with its result")
+
+
+def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
+    """Replace tool-call ids that the vendor refuses, in calls and results alike. Different calls get different ids."""
+    pattern = re.compile(row.call_id, re.DOTALL) if row.call_id else None
+    used = {call.get("id") for turn in turns for call in turn.message.get("tool_calls") or () if _fits(pattern, call.get("id"))}
+    taken: set[str] = set()
+    current: dict[str, str] = {}
+    result = list(turns)
+    for position, (index, message) in enumerate(turns):
+        if message.get("role") == "assistant" and message.get("tool_calls"):
+            calls = []
+            for number, call in enumerate(message["tool_calls"]):
+                id = str(call.get("id"))
+                new = id
+                if not _fits(pattern, id) or (row.unique_ids and id in taken):
+                    new = _new_id(id, index, number, used | taken)
+                    where = f".tool_calls[{number}].id"
+                    report.change(index, where, "reshape", "tool-call ids are short, plain and used once", from_=id, to=new)
+                taken.add(new)
+                current[id] = new
+                calls.append(call if new == id else {**call, "id": new})
+            if calls != message["tool_calls"]:
+                result[position] = Turn(index, {**message, "tool_calls": calls})
+        elif message.get("role") == "tool":
+            id = str(message.get("tool_call_id"))
+            if current.get(id, id) != id:
+                result[position] = Turn(index, {**message, "tool_call_id": current[id]})
+    return result
+
+
+def _fits(pattern: re.Pattern[str] | None, id: Any) -> bool:
+    return type(id) is str and (pattern is None or pattern.fullmatch(id) is not None)
+
+
+def _new_id(id: str, index: int, number: int, taken: set[Any]) -> str:
+    """Return an id of at most 40 plain characters: the old one if its plain characters are unused."""
+    plain = _ID_LETTERS.sub("_", id)
+    if plain and len(plain) <= 40 and plain not in taken:
+        return plain
+    digest = hashlib.sha256(f"{index}.{number}.{id}".encode()).hexdigest()
+    return f"call_{digest[:24]}"
+
+
+def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
+    """Drop empty parts, and messages of assistant, system and user without any text. Refuse a blank last user message."""
+    result: list[Turn] = []
+    for position, (index, message) in enumerate(turns):
+        role, content = str(message.get("role")), message.get("content")
+        if role in ("tool", "function") or (role != "assistant" and row.blanks != "refused"):
+            result.append(Turn(index, message))
+            continue
+        kept = content
+        if type(content) is list and row.blanks == "refused":
+            kept = [part for part in content if part.get("type") != "text" or str(part.get("text") or "").strip()]
+        if kept != content:
+            report.change(index, ".content", "drop", NEUTRAL)
+            message = {**message, "content": kept}
+        if not _is_blank(kept):
+            result.append(Turn(index, message))
+        elif message.get("tool_calls"):
+            result.append(Turn(index, {**message, "content": None} if kept is not None else message))
+            if kept is not None and row.blanks == "refused":
+                report.change(index, ".content", "drop", NEUTRAL)
+        elif role == "assistant" and (message.get("thinking_blocks") or message.get("function_call")):
+            result.append(Turn(index, message))
+        elif role == "user" and position == len(turns) - 1:
+            raise report.work.refuse(f"messages[{index}].content", "the last message has no text")
+        else:
+            report.change(index, "", "drop", NEUTRAL)
+    return result
+
+
+def _is_blank(content: Any) -> bool:
+    if type(content) is list:
+        return all(part.get("type") == "text" for part in content) and not text_of(content).strip()
+    return not content or (type(content) is str and not content.strip())
+
+
+def with_a_turn(turns: list[Turn], report: Report) -> list[Turn]:
+    """Send the last system message as the user's, if there is no other message. Strict mode refuses the conversation."""
+    if not turns:
+        raise report.work.refuse("messages", "no message has any text")
+    if any(turn.message.get("role") not in _SYSTEM for turn in turns):
+        return turns
+    index, message = turns[-1]
+    report.loss(index, ".role", "downgrade", "a conversation needs a message that is not a system message", to="user", code="invalid_value")
+    return [*turns[:-1], Turn(index, {**message, "role": "user"})]
+
+
+def valid_tail(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
+    """Adapt a final assistant message, which the vendor continues."""
+    index, message = turns[-1]
+    if message.get("role") != "assistant":
+        return turns
+    content = message.get("content")
+    changed = message
+    if row.trims_tail and not message.get("tool_calls"):
+        trimmed = _trimmed(content)
+        if trimmed != content:
+            changed = {**message, "content": trimmed}
+            report.change(index, ".content", "reshape", "the text to continue must not end in white space")
+    if row.tail_field and not message.get("tool_calls") and row.tail_field not in message:
+        changed = {**changed, row.tail_field: True}
+        report.change(index, f".{row.tail_field}", "set_default", "the vendor continues only marked messages", to=True)
+    return turns if changed is message else [*turns[:-1], Turn(index, changed)]
+
+
+def _trimmed(content: Any) -> Any:
+    if type(content) is str:
+        return content.rstrip()
+    if type(content) is list and content and content[-1].get("type") == "text":
+        return [*content[:-1], {**content[-1], "text": content[-1]["text"].rstrip()}]
+    return content
+
+
+def with_answers_after_results(turns: list[Turn], report: Report) -> list[Turn]:
+    """Add an assistant message between tool results and a user message."""
+    result: list[Turn] = []
+    for turn in turns:
+        if turn.message.get("role") in ("user", *_SYSTEM) and result and result[-1].message.get("role") == "tool":
+            result.append(Turn(turn.place, {"role": "assistant", "content": ACKNOWLEDGEMENT}))
+            report.change(turn.place, "", "reshape", "an assistant message must follow tool results; one is added")
+        result.append(turn)
+    return result
+
+
+def with_reasoning(turns: list[Turn], work: Work, report: Report) -> list[Turn]:
+    """Add blank reasoning to tool calls of another model, unless the request turns thinking off."""
+    body = work.body
+    if body.get("thinking") == _OFF or body.get("reasoning_effort") == "none" or body.get("disable_reasoning") is True:
+        return turns
+    result = list(turns)
+    for position, (index, message) in enumerate(turns):
+        if message.get("tool_calls") and not message.get("reasoning_content"):
+            result[position] = Turn(index, {**message, "reasoning_content": NO_REASONING})
+            report.change(index, ".reasoning_content", "set_default", "the vendor requires the field beside tool calls", to=NO_REASONING)
+    return result

@@ -1,0 +1,94 @@
+"""What a row of the table of messages means for each field: for `explain`, the list of models and docs/providers.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.rules.message_row import MessageRow
+
+Entry = dict[str, Any]
+_YES: Entry = {"support": "yes"}
+_ROLES = ("system", "user", "assistant", "tool")
+
+MESSAGE_FIELDS = (
+    "messages[].name", "messages[].reasoning_content", "messages[].reasoning", "messages[].reasoning_details",
+    "messages[].thinking_blocks", "messages[].refusal", "messages[].annotations", "messages[].audio", "messages[].function_call",
+    "messages[].prefix", "messages[].extra_content", "messages[].tool_calls[].index", "messages[].tool_calls[].extra_content",
+    "messages[].cache_control", "messages[].content[].cache_control", "messages[].content[].image_url.detail",
+    "tools[].cache_control", "tools[].function.strict",
+)  # fmt: skip
+"""The fields that vendors treat differently, in the order of docs/providers.md."""
+
+
+def describe_fields(row: MessageRow, reasoning: str) -> dict[str, Entry]:
+    """Return the capabilities of each field of MESSAGE_FIELDS."""
+    if row.unknown == "pass":
+        return {name: {"support": "passed"} for name in MESSAGE_FIELDS}
+    assistant = row.fields_of("assistant") | {reasoning}
+    kept = {
+        "messages[].name": bool(row.names),
+        **{f"messages[].{name}": name in assistant for name in ("reasoning_details", "thinking_blocks", "annotations", "audio", "prefix")},
+        "messages[].extra_content": "extra_content" in assistant,
+        "messages[].tool_calls[].index": "index" in row.calls,
+        "messages[].tool_calls[].extra_content": "extra_content" in row.calls,
+        "messages[].content[].cache_control": "cache_control" in row.parts,
+        "messages[].content[].image_url.detail": "detail" in row.image,
+        "tools[].cache_control": "cache_control" in row.tool,
+        "tools[].function.strict": "strict" in row.function,
+    }
+    result = {name: _YES if is_kept else {"support": "no"} for name, is_kept in kept.items()}
+    if row.names and len(row.names) < len(_ROLES):
+        result["messages[].name"] = {"support": "yes", "roles": list(row.names)}
+    for name in ("reasoning_content", "reasoning"):
+        result[f"messages[].{name}"] = _reasoning(row, reasoning, name)
+    result["messages[].refusal"] = _YES if "refusal" in assistant else _adjusted("content")
+    result["messages[].function_call"] = _function_call(row)
+    if row.message_cache:
+        result["messages[].cache_control"] = _adjusted("the last block")
+    else:
+        result["messages[].cache_control"] = _adjusted("the last part") if "cache_control" in row.parts else {"support": "no"}
+    return {name: result[name] for name in MESSAGE_FIELDS}
+
+
+def _adjusted(to: str) -> Entry:
+    return {"support": "adjusted", "action": "reshape", "to": to}
+
+
+def _reasoning(row: MessageRow, reasoning: str, name: str) -> Entry:
+    if name == reasoning or name in row.assistant:
+        return _YES
+    if reasoning in ("reasoning_content", "reasoning"):
+        return {"support": "adjusted", "action": "rename", "to": reasoning}
+    return _adjusted("content[].thinking") if reasoning == "thinking_part" else {"support": "no"}
+
+
+def _function_call(row: MessageRow) -> Entry:
+    if row.functions:
+        return _YES
+    return _adjusted("tool_calls") if row.has_tools else {"support": "no", "refused": True}
+
+
+def conversation_notes(row: MessageRow) -> list[str]:
+    """Return the rules for a whole conversation, in words."""
+    notes = {
+        f"tool-call ids match `{row.call_id}`": row.call_id is not None,
+        "a tool-call id is used once": row.unique_ids,
+        "every tool call needs a result": row.needs_results,
+        "no text without a visible character": row.blanks == "refused",
+        "no assistant message without text or calls": row.blanks == "no_empty_answers",
+        "at least one message that is not a system message": row.needs_turn,
+        "a final assistant message has no trailing white space": row.trims_tail,
+        f"a final assistant message is marked with `{row.tail_field}`": bool(row.tail_field),
+        "tool calls come with reasoning_content, while the model thinks": row.pads_reasoning,
+        "an assistant message follows tool results": row.answer_after_results,
+        "no stop string without a visible character": not row.blank_stops,
+        f"function names match `{row.function_name}`": row.function_name is not None,
+        "a function's schema is an object without a union at the top": row.object_schemas,
+        f"lists of texts are joined in the roles {', '.join(row.joins)}": bool(row.joins),
+        "`developer` is sent as `system`": row.developer == "system",
+        "`developer` is sent as `system` unless `developer_as_system` is false": row.developer == "setting",
+        f"earlier reasoning goes only to models that start with {', '.join(f'`{name}`' for name in row.reasoning_models)}": bool(
+            row.reasoning_models
+        ),
+    }
+    return [note.replace("|", "\\|") for note, applies in notes.items() if applies]

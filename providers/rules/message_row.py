@@ -1,0 +1,101 @@
+"""One row of the table of messages: what a vendor's messages, content parts, tool calls and tools may contain.
+
+The rows are in `providers.message_tables`; the rules in `providers.rules.message_fields` and its neighbours apply them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+OTHER_VENDORS_FIELDS = frozenset((
+    "annotations", "audio", "cache_control", "citations", "extra_content", "function_call", "partial", "prefix", "reasoning",
+    "reasoning_content", "reasoning_details", "refusal", "thinking_blocks", "tool_plan",
+))  # fmt: skip
+"""Message fields that one vendor defines. A server that accepts unknown fields gets only those that are not here."""
+
+Unknown = Literal["drop", "new", "pass"]
+ReasoningField = Literal["", "reasoning_content", "reasoning", "thinking_blocks", "thinking_part"]
+Blanks = Literal["accepted", "no_empty_answers", "refused"]
+
+
+class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What one vendor's conversation may contain."""
+
+    source: str
+    """Where the facts come from."""
+    as_of: str = "2026-11"
+    unknown: Unknown = "drop"
+    """Fields that are not in the row: dropped, passed unless another vendor defines them (`new`), or passed."""
+    names: tuple[str, ...] = ()
+    """Roles whose messages may have a `name`."""
+    assistant: tuple[str, ...] = ()
+    """Further fields of assistant messages, besides content and tool_calls."""
+    reasoning: ReasoningField = ""
+    """Where earlier reasoning goes back to. "" means that the vendor takes none."""
+    pads_reasoning: bool = False
+    """Assistant messages with tool calls must have reasoning, unless the request turns thinking off."""
+    reasoning_models: tuple[str, ...] = ()
+    """Prefixes of the models that take earlier reasoning. Empty: all models."""
+    calls: tuple[str, ...] = ()
+    """Further fields of tool calls."""
+    parts: tuple[str, ...] = ()
+    """Further fields of content parts."""
+    message_cache: bool = False
+    """Accepts `cache_control` on a message. Otherwise it moves to the last part, if parts may have it."""
+    part_types: tuple[str, ...] = ()
+    """Types of content parts of the vendor's own that must not be converted: `thinking`, `refusal`."""
+    image: tuple[str, ...] = ("detail",)
+    """Fields of image_url besides the address."""
+    functions: bool = False
+    """Accepts the legacy role `function` and the field `function_call`."""
+    has_tools: bool = True
+    tool: tuple[str, ...] = ()
+    """Further fields of tools, besides type and function."""
+    function: tuple[str, ...] = ("strict",)
+    """Further fields of functions, besides name, description and parameters."""
+    joins: tuple[str, ...] = ()
+    """Roles whose lists of texts are joined to a string."""
+    developer: Literal["", "system", "setting"] = ""
+    """`developer` becomes `system`: never here (another rule may do it), always, or unless a setting turns it off."""
+
+    call_id: str | None = None
+    """Pattern of tool-call ids. None: any id."""
+    unique_ids: bool = False
+    """A tool-call id may be used once in a conversation."""
+    blanks: Blanks = "accepted"
+    """Text without a visible character: accepted, refused in assistant messages without tool calls, or refused anywhere."""
+    needs_turn: bool = False
+    """A conversation of system messages alone is refused."""
+    trims_tail: bool = False
+    """A final assistant message must not end in white space."""
+    tail_field: str = ""
+    """Field that a final assistant message must have: Mistral's `prefix`."""
+    answer_after_results: bool = False
+    """Tool results must be followed by an assistant message, not by a user message."""
+    needs_results: bool = False
+    """Every tool call must be answered."""
+    blank_stops: bool = True
+    """Accepts stop strings without a visible character."""
+    function_name: str | None = None
+    """Pattern of function names. None: any name."""
+    object_schemas: bool = False
+    """The schema of a function must be an object without a union at the top."""
+
+    def fields_of(self, role: str) -> frozenset[str]:
+        """Return the fields that a message of this role may have."""
+        fields = {"role", "content"}
+        if self.message_cache:
+            fields.add("cache_control")
+        if role in self.names:
+            fields.add("name")
+        if role == "assistant":
+            fields.update(self.assistant, ("tool_calls",))
+            if self.functions:
+                fields.add("function_call")
+        elif role == "tool":
+            fields.add("tool_call_id")
+        elif role == "function":
+            fields.add("name")
+        return frozenset(fields)

@@ -1,0 +1,168 @@
+"""`ToolPass`: fields of tools, names of functions, and schemas, by the vendor's row in `providers.message_tables`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from providers.rules.message_fields import NEUTRAL, NO_FIELD
+from providers.rules.message_row import MessageRow
+from providers.rules.rule import Rule, Work
+
+_FUNCTION = ("name", "description", "parameters")
+_UNIONS = ("anyOf", "oneOf", "allOf")
+_NOT_AT_THE_TOP = (*_UNIONS, "enum", "not", "const")
+
+
+class ToolPass(Rule, frozen=True):
+    """Adapts tools, legacy functions and their schemas in one pass."""
+
+    param: str = "tools"
+    row: MessageRow = MessageRow(source="")
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("tools", "functions")
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        return (type(self).__name__,)
+
+    def apply(self, work: Work) -> None:
+        """Adapt each tool. Lists that need no change keep their bytes."""
+        for param in self.params:
+            tools = work.body.get(param)
+            if type(tools) is list and tools and self.row.has_tools:
+                changed = [self._tool(work, param, index, tool) for index, tool in enumerate(tools)]
+                if changed != tools:
+                    work.body.set(param, changed)
+
+    def _tool(self, work: Work, param: str, index: int, tool: dict[str, Any]) -> dict[str, Any]:
+        where = f"{param}[{index}]"
+        if param == "functions":
+            return self._function(work, where, tool)
+        function = tool.get("function")
+        if tool.get("type", "function") != "function" or type(function) is not dict:
+            return tool
+        result = dict(tool)
+        mark = function.get("cache_control")
+        if mark is not None and "cache_control" in self.row.tool:
+            function = {name: value for name, value in function.items() if name != "cache_control"}
+            result.setdefault("cache_control", mark)
+            work.report(f"{where}.function.cache_control", "reshape", to=f"{where}.cache_control")
+        result["function"] = self._function(work, f"{where}.function", function)
+        self._drop_fields(work, where, result, ("type", "function", *self.row.tool))
+        return tool if result == tool else result
+
+    def _function(self, work: Work, where: str, function: dict[str, Any]) -> dict[str, Any]:
+        name, row = function.get("name"), self.row
+        if row.function_name is not None and type(name) is str and re.fullmatch(row.function_name, name) is None:
+            raise work.refuse(f"{where}.name", f"a name must match {row.function_name}")
+        result = dict(function)
+        self._drop_fields(work, where, result, (*_FUNCTION, *row.function))
+        schema = function.get("parameters")
+        if type(schema) is dict and row.unknown != "pass":
+            result["parameters"] = self._schema(work, f"{where}.parameters", schema)
+        elif schema is None and "parameters" in function and row.unknown != "pass":
+            del result["parameters"]
+            work.report(f"{where}.parameters", "drop", why=NEUTRAL)
+        return function if result == function else result
+
+    def _drop_fields(self, work: Work, where: str, fields: dict[str, Any], allowed: tuple[str, ...]) -> None:
+        if self.row.unknown == "pass":
+            return
+        for name in [name for name in fields if name not in allowed]:
+            if self.row.unknown == "new" and name != "cache_control":
+                continue
+            value = fields.pop(name)
+            if value in (None, "", [], {}, False):
+                work.report(f"{where}.{name}", "drop", why=NEUTRAL)
+            else:
+                work.report_lossy(f"{where}.{name}", "drop", NO_FIELD, code="unsupported_parameter")
+
+    def _schema(self, work: Work, where: str, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return a schema with `type: object`, without a union at the top if the vendor takes none."""
+        if self.row.object_schemas and any(name in schema for name in _NOT_AT_THE_TOP):
+            merged = merged_schema(schema)
+            if merged is None:
+                raise work.refuse(where, "the schema must be an object without a union at the top", "unsupported_content")
+            work.report_lossy(where, "downgrade", "a union at the top is not taken; its objects are merged", code="unsupported_content")
+            return merged
+        if "type" not in schema and "$ref" not in schema and not any(name in schema for name in _NOT_AT_THE_TOP):
+            work.report(f"{where}.type", "set_default", to="object", why="a schema needs a type")
+            return {"type": "object", **({} if "properties" in schema else {"properties": {}}), **schema}
+        if self.row.object_schemas and schema.get("type", "object") != "object":
+            raise work.refuse(where, "the schema must have type object", "unsupported_content")
+        return schema
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+
+def merged_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """Return one object with the properties of all branches of the unions at the top, None if a branch has another type.
+
+    A property is required if every alternative requires it. Properties that differ between branches become an `anyOf`.
+    """
+    if schema.get("type", "object") != "object" or any(name in schema for name in ("enum", "const")):
+        return None
+    properties: dict[str, list[Any]] = {name: [value] for name, value in (schema.get("properties") or {}).items()}
+    required = list(schema.get("required") or ())
+    for union in _UNIONS:
+        branches = [_resolved(branch, schema) for branch in schema.get(union) or ()]
+        demanded: list[set[str]] = []
+        for branch in branches:
+            flat = merged_schema(branch) if type(branch) is dict and any(name in branch for name in _UNIONS) else branch
+            if type(flat) is not dict or flat.get("type", "object") != "object" or "$ref" in flat:
+                return None
+            demanded.append(set(flat.get("required") or ()))
+            for name, value in (flat.get("properties") or {}).items():
+                known = properties.setdefault(name, [])
+                if value not in known:
+                    known.append(value)
+        common = set.union(*demanded) if union == "allOf" and demanded else set.intersection(*demanded) if demanded else set()
+        required += sorted(common.difference(required))
+    rest = {name: value for name, value in schema.items() if name not in (*_NOT_AT_THE_TOP, "type", "properties", "required")}
+    merged = {name: values[0] if len(values) == 1 else {"anyOf": values} for name, values in properties.items()}
+    needed = [name for name in required if name in merged]
+    return {"type": "object", "properties": merged, **({"required": needed} if needed else {}), **rest}
+
+
+def _resolved(branch: Any, schema: dict[str, Any]) -> Any:
+    """Return the definition that a branch refers to."""
+    reference = branch.get("$ref") if type(branch) is dict else None
+    if type(reference) is not str or not reference.startswith("#/"):
+        return branch
+    found: Any = schema
+    for name in reference[2:].split("/"):
+        found = found.get(name) if type(found) is dict else None
+    return found if type(found) is dict else branch
+
+
+class VisibleStops(Rule, frozen=True):
+    """Stop strings without a visible character, which the vendor refuses: the gateway watches for them."""
+
+    param: str = "stop"
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        return (type(self).__name__,)
+
+    def apply(self, work: Work) -> None:
+        """Send the others. The empty string is left to the rule for all providers."""
+        value = work.body.get(self.param)
+        stops = [value] if type(value) is str else value
+        if type(stops) is not list:
+            return
+        left = [stop for stop in stops if stop.strip() or not stop]
+        if len(left) == len(stops):
+            return
+        why = "the upstream takes no blank stop string; the gateway watches for it"
+        work.report(self.param, "enforce_locally", from_=len(stops), to=len(left), why=why)
+        if left:
+            work.body.set(self.param, left)
+        else:
+            work.body.pop(self.param)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {}
