@@ -156,9 +156,10 @@ class OpenAICompatible(Provider):
         """Apply the rules in place. Raises Refusal if the operation is not offered or a value cannot be sent."""
         if options.operation not in self.wire.paths:
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
-        if not self.wire.accepts_nulls:
-            body.drop_nulls()
-        return self.compiled_rules(self.model_for_rules(target), options.operation).apply(body, self.wire.label, options, target.options)
+        nulls = () if self.wire.accepts_nulls else body.drop_nulls()
+        rules = self.compiled_rules(self.model_for_rules(target), options.operation)
+        made = rules.apply(body, self.wire.label, options, target.options)
+        return [*(Adjustment(name, "drop", why="neutral value") for name in nulls), *made] if nulls else made
 
     def model_for_rules(self, target: Target) -> str:
         """Return the model whose rules apply."""

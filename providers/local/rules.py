@@ -66,12 +66,13 @@ class DefaultPenalty(Rule, frozen=True):
     others: tuple[str, ...] = ("frequency_penalty", "presence_penalty", "tools", "functions", "response_format")
 
     def apply(self, work: Work) -> None:
-        """Set the penalty. Another model is left alone, and so are tool calls and JSON, which repeat words and marks."""
+        """Set the penalty. Other models get none, nor do tool calls and JSON, which repeat words and marks."""
         body = work.body
         if work.settings.get("model") is not None or any(body.get(name) for name in (self.param, *self.others)):
             return
-        body.set("repeat_penalty", BUNDLED_PENALTY)  # the engine's name
+        body.set("repeat_penalty", BUNDLED_PENALTY)
         work.report("repetition_penalty", "set_default", to=BUNDLED_PENALTY, why="the bundled model repeats itself without it")
+        work.report("repetition_penalty", "rename", to="repeat_penalty")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {"repetition_penalty": {"support": "yes", "default": BUNDLED_PENALTY}}
@@ -157,13 +158,15 @@ class ListAlternatives(Rule, frozen=True):
         """Request at least one alternative. The decoder removes those that the caller did not ask for."""
         body = work.body
         if body.get("logprobs") is not True:
-            body.pop("logprobs")
-            body.pop("top_logprobs")
+            for name in ("logprobs", "top_logprobs"):
+                if name in body:
+                    work.drop(name)
             return
         count = body.get("top_logprobs") or 0
         work.options.memo[TOP_LOGPROBS_MEMO] = count
         if count == 0:
             body.set("top_logprobs", 1)
+            work.report("top_logprobs", "set_default", to=1, why="the engine requires one; it is removed from the answer")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {"logprobs": {"support": "yes"}}

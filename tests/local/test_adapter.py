@@ -51,7 +51,7 @@ def test_default_system_message_and_temperature_are_set_and_reported() -> None:
     assert sent["messages"] == [{"role": "system", "content": "You are a helpful assistant."}, *HI]
     assert sent["temperature"] == 0
     assert sent["repeat_penalty"] == BUNDLED_PENALTY
-    assert reported == {"messages[0]": "set_default", "temperature": "set_default", "repetition_penalty": "set_default"}
+    assert reported == {"messages[0]": "set_default", "temperature": "set_default", "repetition_penalty": "rename"}
     assert LOCAL.adapt(Body(json.dumps({"messages": HI}).encode()), target(), Options())[2].to == BUNDLED_PENALTY
 
 
