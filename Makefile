@@ -23,9 +23,13 @@ help: ## Show the commands
 run: $(VENV)/.installed-run ## Install the dependencies and start the gateway on 127.0.0.1:8080
 	@exec $(BIN)/lockgate serve $(FLAGS)
 
+# Every test process imports the same files, so they are compiled once, also where the environment forbids to write compiled files.
+test prove: export PYTHONDONTWRITEBYTECODE :=
+
 test: install-dev ## Run linters, type checks and all tests, without root
 	@$(BIN)/lockgate pull
-	@$(MAKE) --no-print-directory lint
+	@# mypy uses one core; the other one compiles the tests
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 & compiling=$$!; $(MAKE) --no-print-directory lint; result=$$?; wait $$compiling; exit $$result
 	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 prove: install-dev install-clients install-tools ## Test with real clients and real tools, and print measurements

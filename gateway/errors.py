@@ -222,7 +222,7 @@ def from_failure(failure: Failure, target: str) -> GatewayError:
     if failure.kind in ("server_error", "inband_error", "upstream_error") and failure.status in (503, 504, 529):
         status = 503 if failure.status == 529 else failure.status
     headers: Headers = ()
-    if status in (429, 503) or failure.retry_after is not None:
+    if failure.retry_after is not None or (status in (429, 503) and failure.kind != "quota"):
         headers = retry_after_headers(failure.retry_after if failure.retry_after is not None else 1.0)
     if not again or (failure.retry_after or 0.0) > MAX_SDK_RETRY_AFTER_S:
         headers = (*headers, NO_RETRY)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from providers.base import Provider
 
 SHARED = frozenset(
-    {"aggregate", "answers", "base", "conformance", "failures", "finish_reasons", "message_tables", "plugins", "rules"}
+    {"aggregate", "answers", "base", "chunk_templates", "conformance", "failures", "finish_reasons", "message_tables", "plugins", "rules"}
     | {"schema_dialects", "streams", "table", "times", "tool_calls", "usage"}
 )
 """Modules of this package that are not providers. Each other module has a provider in a constant of its name."""
@@ -39,6 +39,11 @@ _loaded: dict[str, Provider] = {}
 def types() -> list[str]:
     """Return the allowed values of `type:`, sorted."""
     return sorted({*OURS, *plugins()})
+
+
+def is_known(type: str) -> bool:
+    """Return whether a type exists. Installed packages are searched only for a type that is not built in."""
+    return type in OURS or type in plugins()
 
 
 def get(type: str) -> Provider:

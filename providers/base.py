@@ -175,6 +175,8 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Additional request headers from the configuration."""
     forward_headers: frozenset[str] = frozenset()
     """Request headers (lower case) that the configuration forwards from callers."""
+    pass_fields: tuple[str, ...] = ()
+    """Fields of the request that the configuration passes unchanged."""
 
 
 TIMES = "times"
@@ -272,9 +274,9 @@ class Probabilities(msgspec.Struct):
 class StreamDecoder(Protocol):
     """Turns the events of one upstream stream into OpenAI chunks. It has state and does no I/O. Subclasses inherit the rest."""
 
-    def passes(self, events: bytes) -> bool:
-        """Return whether `feed` would return all of these events as they are: `data: ` lines, each before a blank line."""
-        return False
+    def convert(self, events: bytes) -> bytes | None:
+        """Return what `feed` makes of complete events of text alone, or None if they need a closer look."""
+        return None
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the JSON chunks (or b"[DONE]") for an event: its name ("" if none) and its data. Raises StreamFailure."""

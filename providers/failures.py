@@ -259,6 +259,8 @@ def _google_details(details: list[Any]) -> dict[str, Any]:
             fields["quota"] = True
         elif kind.endswith("ErrorInfo"):
             fields["reason"] = entry.get("reason")
+    if fields.get("quota"):
+        fields["retry_after"] = None  # the delay is that of the limit by minute
     return fields
 
 

@@ -18,7 +18,7 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire,
 from providers.rules.common import CONTEXT_POLICY, OPENAI_FORMS
 from providers.rules.messages import ContentParts, Roles, SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
-from providers.rules.pairs import Excludes, Requires
+from providers.rules.pairs import Excludes, MinimumBelowCap, Requires
 from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
@@ -154,6 +154,7 @@ FRIENDLI = Friendli(
         SystemPrompt(),
         *NOT_GIVEN,
         *OPENAI_FORMS,
+        MinimumBelowCap(),
         EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline", unless="forward_timeout"),
         *CONTEXT_POLICY,
         Accepts("model messages stream eos_token logit_bias logprobs parallel_tool_calls chat_template_kwargs include_reasoning"),

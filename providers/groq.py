@@ -58,7 +58,6 @@ GROQ = Groq(
         base_url="https://api.groq.com/openai/v1",
         paths={name: PATHS[name] for name in ("chat",)},
         chunk_repairs=(move_usage,),
-        chunk_words=(b'"x_groq"',),
         source="groq 1.7.0",
     ),
     (

@@ -57,10 +57,13 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     ),
     "azure": _OPENAI,
     "cerebras": MessageRow(
-        source="cerebras-cloud-sdk 1.91.0; kilocode#10375, Empryo#209 (reasoning accepted, reasoning_content refused)",
+        source="cerebras-cloud-sdk 1.91.0; kilocode#10375, Empryo#209 (reasoning accepted, reasoning_content refused); "
+        "inference-docs.cerebras.ai, versions (2: unique ids, every call answered)",
         names=_TEXTS,
         reasoning="reasoning",
         calls=("index",),
+        unique_ids=True,
+        needs_results=True,
     ),
     "cohere": MessageRow(
         source="cohere 7.3.1 (AssistantMessageV2, ToolCallV2)",

@@ -59,6 +59,7 @@ MISTRAL = OpenAICompatible(
         label="Mistral",
         base_url="https://api.mistral.ai/v1",
         paths={name: PATHS[name] for name in ("chat", "embeddings")},
+        prefill={},
         source="mistralai 3.7.0",
     ),
     (

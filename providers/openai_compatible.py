@@ -97,8 +97,6 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Returns a decoder for one stream, or None for `ChunkNormalizer` with `chunk_repairs`."""
     chunk_repairs: tuple[Repair, ...] = ()
     """Repairs of chunks, in addition to those of every stream."""
-    chunk_words: tuple[bytes, ...] = ()
-    """Bytes of the chunks that `chunk_repairs` may concern."""
     hides_output: bool = False
     """Whether reasoning tokens may be in no field of `usage` but `total_tokens`."""
     reports_cost: bool = False
@@ -158,8 +156,16 @@ class OpenAICompatible(Provider):
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
         nulls = () if self.wire.accepts_nulls else body.drop_nulls()
         rules = self.compiled_rules(self.model_for_rules(target), options.operation)
-        made = rules.apply(body, self.wire.label, options, target.options)
-        return [*(Adjustment(name, "drop", why="neutral value") for name in nulls), *made] if nulls else made
+        if not target.pass_fields:
+            made = rules.apply(body, self.wire.label, options, target.options)
+            return [*(Adjustment(name, "drop", why="neutral value") for name in nulls), *made] if nulls else made
+        # Passed fields are set aside, so that no rule can change them.
+        passed = {name: body.pop(name) for name in target.pass_fields if name in body}
+        adjustments = rules.apply(body, self.wire.label, options, target.options)
+        for name, value in passed.items():
+            body.set(name, value)
+        made = [Adjustment(name, "drop", why="neutral value") for name in nulls]
+        return made + [adjustment for adjustment in adjustments if adjustment.param not in passed]
 
     def model_for_rules(self, target: Target) -> str:
         """Return the model whose rules apply."""
@@ -227,7 +233,6 @@ class OpenAICompatible(Provider):
             return wire.decoder(options)
         return ChunkNormalizer(
             wire.chunk_repairs,
-            wire.chunk_words,
             operation=options.operation,
             model=target.model,
             hides_output=wire.hides_output,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import msgspec
 
 from providers.answers import Repair, repair_content
 from providers.base import Failure, StreamDecoder, StreamFailure
+from providers.chunk_templates import ChunkTemplates
 from providers.failures import read_failure
 from providers.finish_reasons import FailedFinishError, finish_reason
 from providers.tool_calls import CallStream, calls_of
@@ -21,45 +21,35 @@ _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 _OBJECTS = {"chat": "chat.completion.chunk", "completions": "text_completion"}
-_TEXT_START = re.compile(rb'"(?:delta":\s?\{(?:"role":\s?"assistant",\s?)?"(?:content|reasoning_content|reasoning)|text)":\s?"')
-"""The last bytes that every chunk of text has in common with the preceding one."""
-_TEXT = re.compile(rb'(?:[^"\\]|\\.)*', re.DOTALL)
-"""The text of a JSON string."""
-_NULLS = (b":null", b": null")
-_MAX_PREFIXES = 4
+_TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
 _MAX_HELD_CHUNKS = 16
 
 
 class _Choice:
     """What one choice of a stream has brought so far."""
 
-    __slots__ = ("calls", "finished", "has_delta")
+    __slots__ = ("calls", "finished", "has_delta", "has_role")
 
     def __init__(self) -> None:
         self.calls = CallStream()
         self.finished = False
         self.has_delta = False
+        self.has_role = False
 
 
 class ChunkNormalizer(StreamDecoder):
-    """Gives chunks OpenAI's shape, whatever the upstream sends. A chunk that has it keeps its bytes.
-
-    A chunk of text whose first bytes equal those of a chunk that needed no change is not decoded: it differs in the text
-    alone, unless one of a few words comes later.
-    """
+    """Gives chunks OpenAI's shape, whatever the upstream sends. A chunk that has it keeps its bytes."""
 
     def __init__(
         self,
         repairs: tuple[Repair, ...] = (),
-        words: tuple[bytes, ...] = (),
         *,
         operation: str = "chat",
         model: str = "",
         hides_output: bool = False,
     ) -> None:
-        """`repairs` are the vendor's own, and `words` the bytes of chunks that may need them."""
+        """`repairs` are the vendor's own. `hides_output` is explained in `normalize_usage`."""
         self._repairs = repairs
-        self._words = words
         self._is_chat = operation != "completions"
         self._object = _OBJECTS["chat" if self._is_chat else "completions"]
         self._model = model
@@ -68,44 +58,20 @@ class ChunkNormalizer(StreamDecoder):
         self._held: list[dict[str, Any]] = []
         """Chunks without choices from before the identity of the stream was known, such as Azure's first."""
         self._choices: dict[int, _Choice] = {}
-        self._prefixes: tuple[bytes, ...] = ()
-        self._event_prefixes: tuple[bytes, ...] = ()
-        self._common = 0
-        self._suffixes: tuple[bytes, ...] = ()
-        self._common_end = 0
+        self._templates = ChunkTemplates()
 
-    def passes(self, events: bytes) -> bool:
-        """Return whether `feed` would return these events as they are."""
-        prefixes = self._event_prefixes
-        if not prefixes:
-            return False
-        start = self._common + len(b"data: ")
-        suffixes, rest = self._suffixes, -self._common_end
-        for event in events[:-2].split(b"\n\n"):
-            if not event.startswith(prefixes):
-                return False
-            if event.endswith(suffixes) and b'"' not in event[start:rest]:
-                continue  # nothing but text is new
-            if self._is_special(event[start:]):
-                return False
-        return True
+    def convert(self, events: bytes) -> bytes | None:
+        """Return what `feed` would return for these events, if they differ from earlier ones in text alone."""
+        return self._templates.convert(events)
 
-    def _is_special(self, rest: bytes) -> bool:
-        """Return whether what follows the common bytes of a chunk may need a change."""
-        if b"_call" in rest or b'"delta"' in rest or b'"error"' in rest or b'"content"' in rest or b'"reasoning"' in rest:
-            return True
-        at = rest.find(b'"finish_reason"')
-        if at >= 0 and not rest.startswith(_NULLS, at + 15):
-            return True
-        at = rest.find(b'"usage"')
-        if at >= 0 and not rest.startswith(_NULLS, at + 7):
-            return True
-        return any(word in rest for word in self._words)
+    def forget_templates(self) -> None:
+        """Decode the next chunk, whatever it is."""
+        self._templates = ChunkTemplates()
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the chunk in OpenAI's shape. Raises StreamFailure for an error with a status of its own."""
-        if self._prefixes and data.startswith(self._prefixes) and not self._is_special(data[self._common :]):
-            return (data,)
+        if not event and (known := self._templates.convert(b"data: " + data + b"\n\n")) is not None:
+            return (known[6:-2],)
         try:
             chunk = _decode_any(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -117,41 +83,46 @@ class ChunkNormalizer(StreamDecoder):
             return (data,) if error is chunk else (_encode(error),)
         if not _has_readable_choices(chunk):
             return (data,)  # rejected later
-        changed = False
+        has_own_repairs = False
         for repair in self._repairs:
-            changed = repair(chunk) or changed
-        changed = self._shape(chunk) or changed
+            has_own_repairs = repair(chunk) or has_own_repairs
+        changed = self._shape(chunk) or has_own_repairs
         if not self._identify(chunk):
             return ()
         changed = self._share_identity(chunk) or changed
         held, self._held = self._held, []
         for earlier in held:
             self._share_identity(earlier)
-        if not changed:
-            self._learn(data, chunk)
-        return (*(_encode(earlier) for earlier in held), _encode(chunk) if changed else data)
+        sent = _encode(chunk) if changed else data
+        if not has_own_repairs:
+            self._learn(data, sent, chunk)
+        return (*(_encode(earlier) for earlier in held), sent)
 
     def end(self) -> Sequence[bytes]:
         """Return nothing: chunks that are still held have no content."""
         return ()
 
-    def _learn(self, data: bytes, chunk: dict[str, Any]) -> None:
-        """Remember how a chunk of text begins, if it is one that needed no change."""
-        if len(chunk["choices"]) != 1 or chunk.get("usage") or (self._words and any(word in data for word in self._words)):
+    def _learn(self, data: bytes, sent: bytes, chunk: dict[str, Any]) -> None:
+        """Remember a chunk if the others of its sort differ in text alone."""
+        if len(chunk["choices"]) != 1 or chunk.get("usage"):
             return
-        start = _TEXT_START.search(data)
-        if start is None or self._is_special(data[start.end() :]):
+        choice = chunk["choices"][0]
+        if choice.get("finish_reason") is not None:
             return
-        end = _TEXT.match(data, start.end())
-        assert end is not None
-        prefix, suffix = data[: start.end()], data[end.end() :]
-        if prefix not in self._prefixes:
-            self._prefixes = (*self._prefixes, prefix)[-_MAX_PREFIXES:]
-            self._event_prefixes = tuple(b"data: " + known for known in self._prefixes)
-            self._common = min(len(known) for known in self._prefixes)
-        if suffix not in self._suffixes:
-            self._suffixes = (*self._suffixes, suffix)[-_MAX_PREFIXES:]
-            self._common_end = min(len(known) for known in self._suffixes)
+        if not self._is_chat:
+            if type(choice.get("text")) is str and choice["text"]:
+                self._templates.learn(data, sent, choice["text"])
+            return
+        delta = choice["delta"]
+        texts = [delta[name] for name in _TEXT_FIELDS if delta.get(name)]
+        calls = delta.get("tool_calls")
+        if calls:
+            call = calls[0]
+            if len(calls) == 1 and not texts and "id" not in call and call.get("function", {}).get("arguments"):
+                arguments = self._choices[choice["index"]].calls.arguments_of(call["index"])
+                self._templates.learn(data, sent, call["function"]["arguments"], arguments)
+        elif len(texts) == 1 and type(texts[0]) is str and "function_call" not in delta:
+            self._templates.learn(data, sent, texts[0])
 
     def _identify(self, chunk: dict[str, Any]) -> bool:
         """Find the id of the stream. Return False if the chunk is held until it is known."""
@@ -233,15 +204,28 @@ class ChunkNormalizer(StreamDecoder):
             choice["delta"] = delta
         state.has_delta = state.has_delta or bool(delta)
         changed = repair_content(delta) or changed
-        if "role" in delta and delta["role"] not in ("assistant", None):
-            delta["role"] = "assistant"
-            changed = True
+        if "role" in delta:
+            changed = _repair_role(delta, state) or changed
         if "tool_calls" in delta:
+            known = state.calls.count
             changed = _repair_calls(delta, state.calls) or changed
+            if state.calls.count != known:
+                self._templates.forget_calls()
         if finishes and (closing := state.calls.close()):
             delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *closing]
             changed = True
         return changed
+
+
+def _repair_role(delta: dict[str, Any], state: _Choice) -> bool:
+    """Make the role `assistant`, and remove it after the first time: the `openai` package joins roles like other texts."""
+    if state.has_role:
+        del delta["role"]
+        return True
+    state.has_role = True
+    changed: bool = delta["role"] != "assistant"
+    delta["role"] = "assistant"
+    return changed
 
 
 def _repair_calls(delta: dict[str, Any], stream: CallStream) -> bool:

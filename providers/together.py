@@ -105,7 +105,6 @@ TOGETHER = Together(
         base_url="https://api-inference.together.ai/v1",
         repairs=_REPAIRS,
         chunk_repairs=_REPAIRS,
-        chunk_words=(b'"logprobs"',),
         source="together 3.1.1",
     ),
     (

@@ -76,6 +76,15 @@ class CallStream:
         self._shared: set[int] = set()
         """Upstream indices of several calls."""
 
+    @property
+    def count(self) -> int:
+        """Number of calls that have begun."""
+        return len(self._calls)
+
+    def arguments_of(self, index: int) -> list[str]:
+        """Return the pieces of a call's arguments. What is appended to it counts as received."""
+        return self._calls[index].text
+
     def feed(self, deltas: list[Any]) -> list[dict[str, Any]]:
         """Return OpenAI's deltas for those of one chunk. A call without a name is held back until its name arrives."""
         pieces = [self._piece(delta) for delta in deltas if type(delta) is dict and not is_server_call(delta)]

@@ -14,6 +14,7 @@ import pytest
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 ROOT = Path(__file__).parents[1]
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -110,5 +111,5 @@ async def other() -> AsyncIterator[FaultUpstream]:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """Return an HTTP client for callers."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http_client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=30) as http_client:
         yield http_client

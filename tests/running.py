@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 
 import httpx
 
+from tests.support.plain_http import WITHOUT_AUTHORITIES
+
 Figure: TypeAlias = Callable[[str, float, str], None]
 """Type of the fixture `figure`, which takes name, value and unit."""
 
@@ -76,7 +78,7 @@ class RunningGateway:
         last_answer = "no answer"
         while time.monotonic() < deadline:
             try:
-                response = httpx.get(self.admin_url + "/readyz", timeout=5, trust_env=False)
+                response = httpx.get(self.admin_url + "/readyz", verify=WITHOUT_AUTHORITIES, timeout=5, trust_env=False)
             except httpx.HTTPError as error:
                 last_answer = repr(error)
             else:

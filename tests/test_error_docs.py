@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from gateway.errors import FAILURES, BadRequest, Forbidden, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
@@ -63,6 +64,7 @@ def in_assignment(node: ast.Assign | ast.AnnAssign) -> Iterator[str]:
                 yield from strings(value)
 
 
+@cache
 def codes() -> set[str]:
     """Return every error code in the source."""
     found: set[str] = set()

@@ -44,7 +44,7 @@ def test_a_failure_is_never_answered_as_success_nor_as_the_callers_missing_key(
     assert kind == "client_error" or error.status not in (401, 403)
     decoded = msgspec.json.decode(error.as_body())["error"]
     assert set(decoded) == {"message", "type", "param", "code"}
-    if error.status in (429, 503):
+    if error.status in (429, 503) and kind != "quota":
         assert b"retry-after" in dict(error.headers)
 
 
@@ -73,6 +73,12 @@ def test_what_callers_see_of_a_failure(kind: FailureKind, status: int, seen: int
 
 def test_an_exhausted_quota_is_not_worth_retrying() -> None:
     assert dict(from_failure(Failure("quota", "spent", 429), "a/x").headers)[b"x-should-retry"] == b"false"
+
+
+@pytest.mark.parametrize("status", [402, 429])
+def test_exhausted_quota_has_a_retry_after_only_if_the_upstream_sends_one(status: int) -> None:
+    assert b"retry-after" not in dict(from_failure(Failure("quota", "spent", status), "a/x").headers)
+    assert dict(from_failure(Failure("quota", "spent", status, retry_after=40.0), "a/x").headers)[b"retry-after"] == b"40"
 
 
 @given(st.floats(0, 86_400))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +19,10 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-TREES = {module_name(path): ast.parse(path.read_text()) for path in SOURCES}
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Return the syntax tree of each source file by import name."""
+    return {module_name(path): ast.parse(path.read_text()) for path in SOURCES}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:
@@ -43,13 +47,13 @@ def test_files_are_short() -> None:
 
 def test_functions_are_short() -> None:
     kinds = ast.FunctionDef | ast.AsyncFunctionDef
-    functions = [(name, node) for name, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, kinds)]
+    functions = [(name, node) for name, tree in trees().items() for node in ast.walk(tree) if isinstance(node, kinds)]
     long = {f"{name}.{node.name}" for name, node in functions if (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION_LINES}
     assert long == set()
 
 
 def test_only_the_edge_and_the_upstream_client_parse_http() -> None:
-    parsing = {name for name, tree in TREES.items() if "httptools" in imported_modules(tree) and not name.startswith("gateway.upstream.")}
+    parsing = {name for name, tree in trees().items() if "httptools" in imported_modules(tree) and not name.startswith("gateway.upstream.")}
     assert parsing == {"gateway.http.connection", "gateway.http.head"}
 
 
@@ -58,7 +62,7 @@ def test_hot_path_has_no_middleware_and_no_streaming_response() -> None:
     forbidden = {"BaseHTTPMiddleware", "StreamingResponse", "create_task_group"}
     users = {
         name
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for node in ast.walk(tree)
         if (isinstance(node, ast.alias) and node.name in forbidden) or (isinstance(node, ast.Attribute) and node.attr in forbidden)
     }
@@ -66,7 +70,7 @@ def test_hot_path_has_no_middleware_and_no_streaming_response() -> None:
 
 
 def test_every_module_has_a_docstring() -> None:
-    assert [name for name, tree in TREES.items() if not ast.get_docstring(tree)] == []
+    assert [name for name, tree in trees().items() if not ast.get_docstring(tree)] == []
 
 
 def names_imported_by(tree: ast.AST) -> set[str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import inspect as mi
 from msgspec.structs import replace
 
 from gateway.config import yamlfile
@@ -15,7 +14,7 @@ from gateway.config.check import check_keys, check_limits, check_new_key
 from gateway.config.key import KeyConfig
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.problem import ConfigError, Problem, Problems, join
-from gateway.config.read import Reader
+from gateway.config.read import Reader, struct_type
 from gateway.config.types import Config
 
 SOURCE = "(the request)"
@@ -37,7 +36,7 @@ def key_from_json(config: Config, name: str, entry: dict[str, Any], *, check_exp
         raise ConfigError([Problem(SOURCE, 0, 0, where, error.message)]) from None
     if not name.strip() or not name.isprintable() or name != name.strip() or len(name) > MAX_NAME_CHARS:
         problems.add(node.place, "name", f"a key's name must be printable text of at most {MAX_NAME_CHARS} characters")
-    key = Reader(problems, {}, Path("/")).read(node, mi.type_info(KeyConfig), where, name)
+    key = Reader(problems, {}, Path("/")).read(node, struct_type(KeyConfig), where, name)
     if isinstance(key, KeyConfig) and not len(problems):
         # check this key alone: the rest of the file was checked when it was loaded
         single = replace(config, keys={name: key}, teams=config.teams)

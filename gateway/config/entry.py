@@ -12,21 +12,15 @@ import providers
 from gateway.config.model import ModelConfig
 from gateway.config.problem import join, nearest, suggest
 from gateway.config.provider import ProviderConfig
-from gateway.config.read import BAD, Reader, keys_of
+from gateway.config.read import BAD, Reader, keys_of, struct_type
 from gateway.config.route import RouteReader
 from gateway.config.yamlfile import Mapping, Node, Scalar, Sequence
-
-
-def _struct(kind: type[msgspec.Struct]) -> mi.StructType:
-    info = mi.type_info(kind)
-    assert isinstance(info, mi.StructType)
-    return info
 
 
 def options_type(kind: str) -> mi.StructType | None:
     """Return the struct of the keys that a provider type adds to the common ones, or None."""
     options = providers.options_of(kind)
-    return None if options is None else _struct(options)
+    return None if options is None else struct_type(options)
 
 
 class ProviderReader:
@@ -34,8 +28,7 @@ class ProviderReader:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._common = _struct(ProviderConfig)
-        self._types = tuple(providers.types())
+        self._common = struct_type(ProviderConfig)
 
     def read(self, node: Node, path: str, name: str) -> Any:
         """Return a ProviderConfig, or BAD."""
@@ -79,11 +72,12 @@ class ProviderReader:
     def _type(self, mapping: Mapping, path: str, name: str) -> str | None:
         entry = mapping.entries.get("type")
         if entry is None:
-            if name in self._types:
+            if providers.is_known(name):
                 return name
-            near = nearest(name, self._types)
+            types = providers.types()
+            near = nearest(name, types)
             hint = f"; did you mean '{near}'?" if near else ""
-            known = ", ".join(self._types)
+            known = ", ".join(types)
             self._reader.problems.add(
                 mapping.place,
                 join(path, "type"),
@@ -91,10 +85,9 @@ class ProviderReader:
             )
             return None
         kind = self._reader.text(entry.value, join(path, "type")) if isinstance(entry.value, Scalar) else ""
-        if kind in self._types:
+        if kind is None or providers.is_known(kind):
             return kind
-        if kind is not None:
-            self._reader.reject(entry.value, join(path, "type"), "unknown type" + suggest(kind, self._types, "types"))
+        self._reader.reject(entry.value, join(path, "type"), "unknown type" + suggest(kind, providers.types(), "types"))
         return None
 
     def _check(self, mapping: Mapping, path: str, kind: str) -> None:
@@ -118,7 +111,7 @@ class ModelReader:
     def __init__(self, reader: Reader, routes: RouteReader) -> None:
         self._reader = reader
         self._routes = routes
-        self._kind = _struct(ModelConfig)
+        self._kind = struct_type(ModelConfig)
 
     def read(self, node: Node, path: str, name: str) -> Any:
         """Return a ModelConfig, or BAD."""

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from msgspec import inspect as mi
 from msgspec.structs import replace
 
 from gateway.config import pem, yamlfile
@@ -25,7 +24,7 @@ from gateway.config.model import ModelConfig
 from gateway.config.problem import ConfigError, Problem, Problems
 from gateway.config.provider import ProviderConfig
 from gateway.config.provider_check import check_providers
-from gateway.config.read import Reader
+from gateway.config.read import Reader, struct_type
 from gateway.config.route import Order, Ref, Route, RouteReader, Split, refs
 from gateway.config.route_check import check_routes
 from gateway.config.secret import Secret
@@ -98,7 +97,7 @@ def parse(
     reader = Reader(problems, environ, Path(path).absolute().parent, files)
     routes = RouteReader(problems, reader.text)
     reader.special = {ProviderConfig: ProviderReader(reader).read, ModelConfig: ModelReader(reader, routes).read}
-    config = reader.read(root, mi.type_info(Config), "")
+    config = reader.read(root, struct_type(Config), "")
     if isinstance(config, Config):
         config = _apply_overrides(replace(config, path=path), overrides)
         routes.check_names(_names(root, "providers"), _names(root, "models"))

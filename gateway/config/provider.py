@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from gateway.config.field_types import Dollars, Duration, File, Header, Name, Secrets
 from gateway.config.limit import LimitsConfig
@@ -154,6 +154,14 @@ class ProviderConfig(Struct, frozen=True):
             examples=[["x-tenant"]],
         ),
     ] = ()
+    pass_fields: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Fields of a request to pass unchanged, such as a field that the vendor has added recently. No "
+            "rule of this provider applies to them.",
+            examples=[["search_mode"]],
+        ),
+    ] = field(default=(), name="pass")
     connect: Annotated[Duration, Meta(description="Maximum time to connect.", examples=["5s"])] = 2.0
     tls: Annotated[Duration, Meta(description="Maximum time for the TLS handshake.", examples=["5s"])] = 3.0
     first_byte_timeout: Annotated[

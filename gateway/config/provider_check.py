@@ -8,6 +8,11 @@ from gateway.config.provider import ProviderConfig
 from gateway.config.types import Config
 
 PARTIAL_TIMEOUTS = ("first_byte_timeout", "idle_timeout")
+NOT_PASSED = frozenset({
+    "model", "messages", "stream", "n", "system_prompt", "include_stop_str_in_output", "timeout_microseconds",
+    "context_length_exceeded_behavior", "prompt_truncate_len",
+})  # fmt: skip
+"""Fields that the gateway reads and adapts itself, so that `pass` cannot name them."""
 _DEFAULTS = ProviderConfig(name="")
 
 
@@ -22,6 +27,9 @@ def check_providers(config: Config, problems: Problems) -> None:
                 f"{path}.cooldown.time",
                 f"longer than cooldown.max ({cooldown.max:g} s): lower this value, or raise cooldown.max",
             )
+        for index, field in enumerate(provider.pass_fields):
+            if field in NOT_PASSED or not field.strip():
+                problems.add_at_path(f"{path}.pass[{index}]", f"'{field}' cannot be passed: the gateway adapts it for every provider")
         for key in ("max_queue", "max_wait"):
             if provider.max_concurrent is None and getattr(provider, key) != getattr(_DEFAULTS, key):
                 problems.add_at_path(f"{path}.{key}", "requires max_concurrent")

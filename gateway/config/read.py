@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 from msgspec import inspect as mi
 
 from gateway.config.files import Files
@@ -275,6 +277,14 @@ class Reader:
             return Secret(text)
         except (ValueError, RuntimeError) as error:  # RuntimeError: a ~user without a home
             return self.reject(node, path, str(error))
+
+
+@cache
+def struct_type(struct: type[msgspec.Struct]) -> mi.StructType:
+    """Return the description of a struct. It is made once per process, because that takes many milliseconds."""
+    info = mi.type_info(struct)
+    assert isinstance(info, mi.StructType)
+    return info
 
 
 def keys_of(kind: mi.StructType) -> dict[str, mi.Field]:

@@ -17,7 +17,7 @@ from msgspec import inspect as mi
 import providers
 from gateway.config.entry import options_type
 from gateway.config.masked import masked_value
-from gateway.config.read import keys_of
+from gateway.config.read import keys_of, struct_type
 from gateway.config.types import Config
 
 FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -160,9 +160,7 @@ def _collect(struct: type[msgspec.Struct], path: str, found: dict[type[msgspec.S
     if struct in found:
         found[struct].paths.append(path)
         return
-    info = mi.type_info(struct)
-    assert isinstance(info, mi.StructType)
-    keys = [_key(field) for field in keys_of(info).values()]
+    keys = [_key(field) for field in keys_of(struct_type(struct)).values()]
     found[struct] = Section(inspect.getdoc(struct) or "", [path], keys)
     for key in keys:
         if key.section is not None:

@@ -12,7 +12,7 @@ from gateway.config.entry import options_type
 from gateway.config.formats import FORMATS, HEADER_SCHEMA, PATH_SCHEMA, SECRET_SCHEMA, VARIABLE, Schema
 from gateway.config.model import ModelConfig
 from gateway.config.provider import ProviderConfig
-from gateway.config.read import keys_of
+from gateway.config.read import keys_of, struct_type
 from gateway.config.types import Config
 
 _VARIABLE: Schema = {"type": "string", "pattern": VARIABLE}
@@ -43,12 +43,10 @@ _PROVIDER_NAME: Schema = {"pattern": r"^[^/]+$"}
 
 def schema() -> Schema:
     """Return the JSON Schema (draft 2020-12) of the configurations that this version accepts."""
-    kind = mi.type_info(Config)
-    assert isinstance(kind, mi.StructType)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Lockgate configuration",
-        **_struct(kind),
+        **_struct(struct_type(Config)),
         "$defs": {
             "split": _SPLIT,
             "order": _ORDER,

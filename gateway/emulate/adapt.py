@@ -11,6 +11,9 @@ from gateway.emulate import json_mode, logits
 from providers.base import Adjustment, Body, Operation, Options, Target
 from providers.rules.fan_out import seeds_sent
 
+ONE_BY_ONE = ("fan_out", "enforce_locally")
+"""Actions on `n` after which each choice has a request, and a seed, of its own."""
+
 
 class AdaptedBody(NamedTuple):
     """A body that a target accepts, and how its answer is processed."""
@@ -35,7 +38,7 @@ def adapt_body(
     options = Options(strict, stream, operation)
     body, adjustments, validator = json_mode.adapt(body, target, options, may_repair=may_repair)
     for adjustment in adjustments:
-        if adjustment.action == "fan_out" and (seeds := seeds_sent(body, int(adjustment.from_))) is not None:
+        if adjustment.param == "n" and adjustment.action in ONE_BY_ONE and (seeds := seeds_sent(body, int(adjustment.from_))) is not None:
             adjustments = [*adjustments, seeds]
             break
     return AdaptedBody(body, options, adjustments, json_validator=validator)

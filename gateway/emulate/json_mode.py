@@ -3,6 +3,7 @@
 instructed   the provider's rules dropped or downgraded response_format: a system message requests JSON, the answer is validated
 cut          512 blank characters in a row end an answer (models in JSON mode may write white space until the limit)
 flagged      JSON that the output limit cut off, or an invalid answer, is returned as it is, with a warning
+unfenced     the code fence around an answer to such an instruction is removed
 repaired     with `json_repair: true`, one more request names the error; JSON answers only, as a stream is already sent
 
 This module does no I/O. It is used only for calls with response_format.
@@ -16,13 +17,15 @@ from typing import Any
 
 import msgspec
 
-from gateway.emulate.json_schema import find_error
+from gateway.emulate.fences import FenceRemover, without_fence
+from gateway.emulate.json_schema import Schema
 from gateway.streams.chunk_filter import ChunkFilter
 from providers.base import Adjustment, Body, Options, StreamDecoder, Target
 
 MAX_BLANKS = 512
 PARAM = "response_format"
 CUT_OFF = "the JSON is cut off by the output limit"
+UNFENCED = "the code fence around the answer was removed"
 RUNAWAY = f"cut after {MAX_BLANKS} blank characters in a row"
 
 _BLANK = " \t\r\n"
@@ -32,7 +35,7 @@ _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-class JsonFormat(msgspec.Struct, frozen=True):
+class JsonFormat(msgspec.Struct, frozen=True, dict=True):
     """The JSON that the caller requests: any object, or one that matches a schema."""
 
     schema: Any = None
@@ -44,8 +47,15 @@ class JsonFormat(msgspec.Struct, frozen=True):
         except (msgspec.DecodeError, RecursionError):
             return "it is not JSON"
         if self.schema is not None:
-            return find_error(value, self.schema)
+            return self.compiled().find_error(value)
         return None if type(value) is dict else "it is not a JSON object"
+
+    def compiled(self) -> Schema:
+        """Return the compiled schema."""
+        compiled: Schema | None = self.__dict__.get("compiled schema")
+        if compiled is None:
+            compiled = self.__dict__["compiled schema"] = Schema(self.schema)
+        return compiled
 
     def instruction(self) -> str:
         """Return the instruction for a model without a JSON mode."""
@@ -83,7 +93,7 @@ def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = Fa
         body = given.copy()
         note = _instruct(body, asked)
         adjustments = [note, *kind.adapt(body, target, options)]
-        return body, adjustments, JsonValidator(asked, given, is_checked=True, may_repair=may_repair)
+        return body, adjustments, JsonValidator(asked, given, is_checked=True, may_repair=may_repair, removes_fence=True)
     checked = (may_repair and not lost) or any(item.param == PARAM and item.action == "enforce_locally" for item in adjustments)
     return body, adjustments, JsonValidator(asked, given, is_checked=checked, may_repair=may_repair)
 
@@ -104,9 +114,12 @@ def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
 class JsonValidator:
     """Validates the answers to one call in JSON mode."""
 
-    def __init__(self, format: JsonFormat, original: Body, *, is_checked: bool, may_repair: bool) -> None:
+    def __init__(
+        self, format: JsonFormat, original: Body, *, is_checked: bool, may_repair: bool, removes_fence: bool = False
+    ) -> None:
         """`original` is the body before the provider's rules. Without `is_checked` the provider enforces the format."""
         self.format = format
+        self.removes_fence = removes_fence
         self.may_repair = may_repair
         self._given = original
         self._checked = is_checked
@@ -120,6 +133,9 @@ class JsonValidator:
         if finish == "length":
             return _warn(CUT_OFF)
         if self._checked and finish == "stop":
+            problem = None if self.format.schema is None else self.format.compiled().problem
+            if problem is not None:
+                return _warn(f"the answer is not checked, because the schema is not valid: {problem}")
             self.error = self.format.find_error(text)
             return _warn(f"the answer is not the requested JSON: {self.error}") if self.error else None
         return None
@@ -134,6 +150,11 @@ class JsonValidator:
             content = (choice.get("message") or {}).get("content")
             if type(content) is not str or choice["message"].get("tool_calls"):
                 continue
+            inner = without_fence(content) if self.removes_fence else None
+            if inner is not None:
+                content = choice["message"]["content"] = inner
+                changed = True
+                notes += [] if _UNFENCED in notes else [_UNFENCED]
             runaway = _RUNAWAY.search(content)
             if runaway is not None:
                 choice["message"]["content"] = content[: runaway.end()]
@@ -159,12 +180,16 @@ def _warn(why: str) -> Adjustment:
     return Adjustment(PARAM, "warn", why=why)
 
 
+_UNFENCED = Adjustment(PARAM, "reshape", why=UNFENCED)
+
+
 class _ChoiceText:
     """The text of one choice so far."""
 
-    __slots__ = ("blanks", "finish", "is_over", "pieces")
+    __slots__ = ("blanks", "fence", "finish", "is_over", "pieces")
 
-    def __init__(self) -> None:
+    def __init__(self, *, removes_fence: bool) -> None:
+        self.fence = FenceRemover() if removes_fence else None
         self.pieces: list[str] = []
         self.blanks = 0
         self.finish: str | None = None
@@ -196,7 +221,7 @@ class JsonStream(ChunkFilter):
 
     def notes(self) -> list[Adjustment]:
         """Return the notes on the complete answer."""
-        found: list[Adjustment] = []
+        found = [_UNFENCED] if any(text.fence is not None and text.fence.is_removed for text in self._texts.values()) else []
         for text in self._texts.values():
             note = _warn(RUNAWAY) if text.is_over else self._watch.check_text("".join(text.pieces), text.finish)
             found += [note] if note is not None and note not in found else []
@@ -222,7 +247,10 @@ class JsonStream(ChunkFilter):
         return out
 
     def _text(self, choice: dict[str, Any]) -> _ChoiceText:
-        return self._texts.setdefault(choice.get("index", 0), _ChoiceText())
+        text = self._texts.get(choice.get("index", 0))
+        if text is None:
+            text = self._texts[choice.get("index", 0)] = _ChoiceText(removes_fence=self._watch.removes_fence)
+        return text
 
     def _read(self, choice: dict[str, Any]) -> bool:
         """Add the text of one choice. Return whether it had to be changed."""
@@ -232,11 +260,22 @@ class JsonStream(ChunkFilter):
         if delta.get("tool_calls"):
             text.finish = "tool_calls"
             return False
-        shown = text.feed(content) if type(content) is str and content else ""
+        given = content if type(content) is str else ""
+        unfenced = given if text.fence is None else _without_fence(text.fence, given, choice)
+        shown = text.feed(unfenced) if unfenced else ""
         text.pieces.append(shown)
         if text.is_over:
             delta["content"] = shown
             choice["finish_reason"] = "length"
             return True
         text.finish = choice.get("finish_reason") or text.finish
-        return False
+        if unfenced == given:
+            return False
+        choice["delta"] = {**delta, "content": unfenced}
+        return True
+
+
+def _without_fence(fence: FenceRemover, text: str, choice: dict[str, Any]) -> str:
+    """Return the text to show for a piece of a choice, all of it if the choice is finished."""
+    shown = fence.feed(text) if text else ""
+    return shown + fence.finish() if choice.get("finish_reason") else shown

@@ -52,7 +52,10 @@ def to_stream(answer: bytes, *, usage_asked: bool) -> tuple[bytes, OpeningChunk]
     chunks: list[dict[str, Any]] = []
     for choice in choices:
         said, finish = {"index": choice["index"]}, choice.get("finish_reason")
-        text = {**said, "delta": choice["message"], "logprobs": choice.get("logprobs"), "finish_reason": None}
+        delta = choice["message"]
+        if delta.get("tool_calls"):
+            delta = {**delta, "tool_calls": [{"index": index, **call} for index, call in enumerate(delta["tool_calls"])]}
+        text = {**said, "delta": delta, "logprobs": choice.get("logprobs"), "finish_reason": None}
         chunks += [{**identity, "choices": [text]}, {**identity, "choices": [{**said, "delta": {}, "finish_reason": finish}]}]
     if usage_asked and usage is not None:
         chunks.append({**identity, "choices": [], "usage": usage})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from gateway.emulate.fan_out import gather_all, merge_answers, sum_usages
 from gateway.emulate.stops import cut_answer
 from gateway.response import json_response, logits_response, merged_response, stream_response
 from gateway.response.chained_requests import ReadAnswer, run_chained, to_stream
@@ -23,9 +22,6 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
         await logits_response.send_logits(exchange, body, exchange.logits_request)
     elif upstream_calls > 1:
         bodies = upstream_bodies(body, upstream_calls)
-        if exchange.target.kind.chained(body, exchange.options) is not None:
-            await _send_chained_choices(exchange, bodies)
-            return
         await (merged_response.merge_streams if call.stream else merged_response.merge_json)(exchange, bodies)
     elif (requests := exchange.target.kind.chained(body, exchange.options)) is not None:
         fetch = partial(json_response.fetch_answer, exchange)
@@ -40,18 +36,6 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
         await stream_response.send_stream(exchange, stream)
     else:
         await _send_answer(exchange, *await json_response.fetch_answer(exchange, body))
-
-
-async def _send_chained_choices(exchange: UpstreamExchange, bodies: list[Body]) -> None:
-    """Send chained requests for each choice, and answer with all choices."""
-    kind, options, fetch = exchange.target.kind, exchange.options, partial(json_response.fetch_answer, exchange)
-    chains = [chain for body in bodies if (chain := kind.chained(body, options)) is not None]
-    found = await gather_all([run_chained(chain, fetch) for chain in chains])
-    answers, usages, finished = zip(*(answer for answer, _ in found), strict=True)
-    merged = (merge_answers(answers), sum_usages(usages), tuple(finish for finishes in finished for finish in finishes[:1]))
-    if exchange.call.stops:
-        merged, exchange.attempt.stop_matched = _cut(merged, exchange)
-    await _send_answer(exchange, merged, found[0][1])
 
 
 def upstream_bodies(body: Body, upstream_calls: int) -> list[Body]:

@@ -101,6 +101,7 @@ class Generation:
             options=provider.options,
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
             forward_headers=frozenset(provider.forward_headers),
+            pass_fields=provider.pass_fields,
         )
         deadlines = Deadlines(
             provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout

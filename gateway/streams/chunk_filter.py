@@ -24,9 +24,9 @@ class ChunkFilter(ABC):
         chunks = self._inner.end() if self._inner is not None else ()
         return [kept for chunk in chunks for kept in self._pass(chunk)]
 
-    def passes(self, events: bytes) -> bool:
-        """Return False: every chunk is filtered."""
-        return False
+    def convert(self, events: bytes) -> bytes | None:
+        """Return None: every chunk is filtered."""
+        return None
 
     @abstractmethod
     def _pass(self, data: bytes) -> Sequence[bytes]:

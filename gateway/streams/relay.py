@@ -50,9 +50,9 @@ class Relay:
     """The state machine of one relayed stream."""
 
     __slots__ = (
-        "_choices", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most", "_parser", "_passes",
-        "_read_usage",
-        "_sent", "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening", "started", "usage",
+        "_choices", "_convert", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most",
+        "_parser", "_read_usage", "_sent", "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening",
+        "started", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -71,7 +71,7 @@ class Relay:
         `choices` is the number of choices requested.
         """
         self._decoder = decoder
-        self._passes = None if decoder is None else decoder.passes
+        self._convert = None if decoder is None else decoder.convert
         self._usage_asked = usage_asked
         self._read_usage = read_usage
         self._fail = fail
@@ -146,36 +146,42 @@ class Relay:
 
         Events that need a closer check are put back for the next round.
         """
-        if self._parser.plain:
-            if self.started and self._take_plain(whole):
-                return whole
-            at = last_three_start(whole) if self.started else first_two_end(whole)
-            if self.started and at and self._take_plain(whole[:at]):
+        if self._parser.plain and self.started:
+            if (sent := self._take_plain(whole)) is not None:
+                return sent
+            at = last_three_start(whole)
+            if at and (sent := self._take_plain(whole[:at])) is not None:
                 self._parser.unread(whole[at:])
-                return whole[:at]
-            if not self.started and at < len(whole):
-                self._parser.unread(whole[at:])
-                whole = whole[:at]
+                return sent
+        elif self._parser.plain:
+            at = first_two_end(whole)
+            self._parser.unread(whole[at:])
+            whole = whole[:at]
         events = self._parser.split(whole)
         out = self._take(events, whole if self._parser.plain else None)
         if not self.started:
             return self._hold(out)
         return self._release() + out if self._held else out
 
-    def _take_plain(self, whole: bytes) -> bool:
-        """Read ordinary chunks in one decode. Return False, and record nothing, if they cannot be passed on as they are."""
-        if whole[:6] != b"data: " or not is_text(whole) or (self._passes is not None and not self._passes(whole)):
-            return False
+    def _take_plain(self, whole: bytes) -> bytes | None:
+        """Return the bytes to send for ordinary chunks. Return None, and record nothing, if they need a closer check."""
+        if self._convert is not None:
+            sent = self._convert(whole)
+            if sent is not None:
+                self.chunks += whole.count(b"\n\n")
+            return sent
+        if whole[:6] != b"data: " or not is_text(whole):
+            return None
         try:
             chunks = read_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))
         except (msgspec.DecodeError, RecursionError):
-            return False
+            return None
         finished: list[ReadChoice] = []
         said = 0
         highest = self._highest
         for chunk in chunks:
             if len(chunk.usage) > 4 or len(chunk.error) > 4 or chunk.object == "error":
-                return False
+                return None
             choices = chunk.choices
             if choices:
                 said += not choices[-1].finish_reason
@@ -188,7 +194,7 @@ class Relay:
         self._highest = highest
         for choice in finished:
             self._finish(choice)
-        return True
+        return whole
 
     def _translate(self, decoder: StreamDecoder, events: Iterable[Event]) -> Iterator[Event]:
         for name, data in events:

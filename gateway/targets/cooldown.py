@@ -15,7 +15,7 @@ Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth"]
 RATE_LIMIT_COOLDOWN_S = 1.0
 """Cooldown after a 429 without Retry-After. It doubles with each further 429 in a row, up to the configured time."""
 QUOTA_COOLDOWN_S = 300.0
-"""Cooldown after a response that says that the provider account has no credit."""
+"""Cooldown after a response that says that the quota or credit is used up, but not when it is renewed."""
 AUTH_COOLDOWN_S = 600.0
 """Cooldown after a credential was refused. A reload ends it."""
 MAX_FINGERPRINTS = 10_000

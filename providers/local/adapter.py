@@ -13,7 +13,7 @@ import msgspec
 
 from providers.base import Adjustment, Answer, Body, Chain, Failure, Options, ProbabilitySteps, StreamDecoder, Target, WireRequest
 from providers.local import min_tokens
-from providers.local.min_tokens import MIN_TOKENS_MEMO, MinTokens
+from providers.local.min_tokens import MIN_TOKENS_CHOICES_MEMO, MIN_TOKENS_MEMO, MinTokens
 from providers.local.options import LocalOptions
 from providers.local.probabilities import find_probabilities
 from providers.local.rules import (
@@ -114,7 +114,9 @@ class Local(OpenAICompatible):
     def chained(self, body: Body, options: Options) -> Chain | None:
         """Return the requests that honour `min_tokens`, or None if one request is enough."""
         least = options.memo.get(MIN_TOKENS_MEMO)
-        return min_tokens.min_tokens_chain(body, least) if least is not None else None
+        if least is None:
+            return None
+        return min_tokens.min_tokens_chain(body, least, options.memo.get(MIN_TOKENS_CHOICES_MEMO, 1))
 
     def probabilities(
         self, body: Body, target: Target, options: Options, top_k: int | None, vocabulary: Sequence[str] | None

@@ -2,7 +2,8 @@
 
 The first request ignores the end of the text for `min_tokens` tokens. The second one continues the answer, which the engine
 finds in its cache. A stop string still ends the text. The seed applies to each request, so the same seed still produces
-the same text.
+the same text. With tools, the first request may end early: only if it is text, it is continued, without the tools. Several
+choices are made one after another.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from typing import Any
 import msgspec
 
 from providers.base import Body, Chain
+from providers.rules.fan_out import fan_out
 from providers.rules.rule import Rule, Work
 
 MIN_TOKENS_MEMO = "local.least"
 """Key of `Options.memo`: the minimum number of tokens of the answer."""
+MIN_TOKENS_CHOICES_MEMO = "local.least_choices"
+"""Key of `Options.memo`: the number of choices, if there are several with a minimum."""
+_TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class MinTokens(Rule, frozen=True):
-    """Honours `min_tokens` of plain text by continuation, else drops it. Comes after OutputCap, before SlotChoices."""
+    """Honours `min_tokens` by continuation of text, else drops it. This rule must come after OutputCap."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -37,8 +42,10 @@ class MinTokens(Rule, frozen=True):
                 continue
             if least is None or least < 1:
                 work.drop(name, "must be at least 1")
-            elif body.get("tools") or body.get("response_format"):
-                work.drop(name, "only supported for plain text")
+            elif (body.get("response_format") or {}).get("type", "text") != "text":
+                work.drop(name, "JSON ends where it is complete")
+            elif body.get("tools") and body.get("stop"):
+                work.drop(name, "not supported together with tools and stop strings", "unsupported_combination")
             else:
                 cap = body.get("max_tokens")
                 if cap is not None and least > cap:
@@ -51,8 +58,41 @@ class MinTokens(Rule, frozen=True):
         return {name: {"support": "adjusted", "action": "enforce_locally"} for name in self.params}
 
 
-def min_tokens_chain(body: Body, min_tokens: int) -> Chain:
+def min_tokens_chain(body: Body, min_tokens: int, choices: int = 1) -> Chain:
     """Yield the requests for an adapted body. Return the combined answer."""
+    one_choice = _with_tools if body.get("tools") else _plain
+    if choices == 1:
+        return (yield from one_choice(body, min_tokens))
+    answers = []
+    for each in fan_out(body, choices):
+        answers.append(_decode((yield from one_choice(each, min_tokens))))
+    merged = answers[0]
+    merged["choices"] = [{**answer["choices"][0], "index": index} for index, answer in enumerate(answers)]
+    merged["usage"]["completion_tokens"] = sum(answer["usage"]["completion_tokens"] for answer in answers)
+    merged["usage"]["total_tokens"] = merged["usage"]["prompt_tokens"] + merged["usage"]["completion_tokens"]
+    return _encode(merged)
+
+
+def _with_tools(body: Body, min_tokens: int) -> Chain:
+    """Continue an answer with tools if it is a text that is too short."""
+    answer = yield body
+    first = _decode(answer)
+    choice, used = first["choices"][0], first["usage"]["completion_tokens"]
+    text = choice["message"].get("content")
+    if choice["message"].get("tool_calls") or choice.get("finish_reason") != "stop" or used >= min_tokens or not text:
+        return answer
+    rest = body.copy()
+    for name in _TOOL_FIELDS:
+        rest.pop(name)
+    rest.set("messages", [*body.get("messages"), {"role": "assistant", "content": text}])
+    cap = body.get("max_tokens")
+    if cap is not None:
+        rest.set("max_tokens", cap - used)
+    return _encode(_joined(first, _decode((yield from _plain(rest, min_tokens - used)))))
+
+
+def _plain(body: Body, min_tokens: int) -> Chain:
+    """Make one choice of text with a minimum."""
     cap = body.get("max_tokens")
     first = body.copy()
     first.set("ignore_eos", True)
@@ -63,7 +103,10 @@ def min_tokens_chain(body: Body, min_tokens: int) -> Chain:
         return answer
     rest = body.copy()
     text = first_answer["choices"][0]["message"]["content"]
-    rest.set("messages", [*body.get("messages"), {"role": "assistant", "content": text}])
+    messages = body.get("messages")
+    if messages[-1].get("role") == "assistant":  # the answer continues a text already
+        messages, text = messages[:-1], messages[-1]["content"] + text
+    rest.set("messages", [*messages, {"role": "assistant", "content": text}])
     if cap is not None:
         rest.set("max_tokens", cap - min_tokens)
     return _encode(_joined(first_answer, _decode((yield rest))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from providers.local.min_tokens import MIN_TOKENS_MEMO
+from providers.local.min_tokens import MIN_TOKENS_CHOICES_MEMO, MIN_TOKENS_MEMO
 from providers.local.options import LocalOptions
 from providers.rules.rule import Rule, Work
 from providers.rules.shapes import MAX_FANOUT
@@ -114,10 +114,20 @@ class SlotChoices(Rule, frozen=True):
             if count == 1:
                 work.body.set("seed", seed[0])
                 work.report("seed", "reshape", why="the engine accepts one integer")
-        if (count > 1 and (count > slots or type(seed) is list)) or (count > 1 and MIN_TOKENS_MEMO in work.options.memo):
+        if count > 1 and MIN_TOKENS_MEMO in work.options.memo:
+            self._one_by_one(work, count)
+            count = 1
+        elif count > 1 and (count > slots or type(seed) is list):
             self._fan_out(work, count)
             count = 1
         work.options.memo[CHOICES_MEMO] = count
+
+    def _one_by_one(self, work: Work, count: int) -> None:
+        if count > MAX_FANOUT:
+            raise work.refuse("n", f"one call is limited to {MAX_FANOUT} requests")
+        work.body.pop("n")
+        work.options.memo[MIN_TOKENS_CHOICES_MEMO] = count
+        work.report("n", "enforce_locally", from_=count, why="with min_tokens, the choices are made one after another")
 
     def _fan_out(self, work: Work, count: int) -> None:
         if count > MAX_FANOUT:

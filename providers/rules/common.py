@@ -5,7 +5,7 @@ from __future__ import annotations
 from providers.rules.messages import SystemPrompt
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.other_forms import CountedLogprobs, PredictionText
-from providers.rules.pairs import Requires
+from providers.rules.pairs import MinimumBelowCap, Requires
 from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import IncludeStop
 from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
@@ -13,6 +13,7 @@ from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
 SHARED_RULES: tuple[Rule, ...] = (
     SystemPrompt(),
     *NOT_GIVEN,
+    MinimumBelowCap(),
     IncludeStop(),
     EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from providers.rules.rule import Rule, Work, is_neutral
 
@@ -61,3 +61,31 @@ class Discouraged(Rule, frozen=True):
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"advice": self.why}}
+
+
+class MinimumBelowCap(Rule, frozen=True):
+    """A minimum of output tokens above the output cap, which upstreams reject. It is lowered to the cap."""
+
+    param: str = "min_tokens"
+    defines: ClassVar[bool] = False
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("min_tokens", "min_completion_tokens")
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        return (type(self).__name__,)
+
+    def apply(self, work: Work) -> None:
+        """Lower each minimum to the smaller cap."""
+        body = work.body
+        caps = [cap for cap in (body.get("max_tokens"), body.get("max_completion_tokens")) if type(cap) is int]
+        for name in self.params if caps else ():
+            least = body.get(name)
+            if type(least) is int and least > min(caps):
+                work.report_lossy(name, "clamp", "must not exceed the output cap", from_=least, to=min(caps))
+                body.set(name, min(caps))
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {}

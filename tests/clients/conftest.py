@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import RunningGateway
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.upstream_thread import UpstreamThread
 
 KEY = "sk-lockgate-clients-5f0c1d"
@@ -51,7 +52,8 @@ class Front:
 
     def post(self, body: dict[str, Any], **more: str) -> httpx.Response:
         """Make one chat call without a client package."""
-        return httpx.post(self.gateway.base_url + "/chat/completions", json=body, headers=self.headers(**more), timeout=30, trust_env=False)
+        url, headers = self.gateway.base_url + "/chat/completions", self.headers(**more)
+        return httpx.post(url, json=body, headers=headers, timeout=30, verify=WITHOUT_AUTHORITIES, trust_env=False)
 
 
 @pytest.fixture(scope="session")
@@ -83,11 +85,14 @@ def front(shared_front: Front) -> Iterator[Front]:
 @pytest.fixture
 def client(front: Front) -> Iterator[openai.OpenAI]:
     """Return a client of the openai package. It does not retry, so that each call is one request."""
-    with openai.OpenAI(base_url=front.gateway.base_url, api_key=KEY, max_retries=0, timeout=30) as openai_client:
+    http_client = openai.DefaultHttpxClient(verify=WITHOUT_AUTHORITIES)
+    address = front.gateway.base_url
+    with openai.OpenAI(base_url=address, api_key=KEY, max_retries=0, timeout=30, http_client=http_client) as openai_client:
         yield openai_client
 
 
 @pytest.fixture
 def async_client(front: Front) -> openai.AsyncOpenAI:
     """Return an async client for concurrent calls. Use it as `async with async_client:`."""
-    return openai.AsyncOpenAI(base_url=front.gateway.base_url, api_key=KEY, max_retries=0, timeout=30)
+    http_client = openai.DefaultAsyncHttpxClient(verify=WITHOUT_AUTHORITIES)
+    return openai.AsyncOpenAI(base_url=front.gateway.base_url, api_key=KEY, max_retries=0, timeout=30, http_client=http_client)

@@ -37,3 +37,9 @@ def test_a_queue_requires_a_concurrency_limit(setting: str) -> None:
 def test_the_first_cooldown_must_not_exceed_the_longest() -> None:
     assert "longer than cooldown.max (10 s)" in problems("cooldown: { time: 20s, max: 10s }")
     assert problems("cooldown: { time: 10s, max: 10s }") == ""
+
+
+@pytest.mark.parametrize("field", ["model", "messages", "stream", "n", "timeout_microseconds"])
+def test_a_field_that_the_gateway_adapts_cannot_be_passed(field: str) -> None:
+    assert f"providers.ollama.pass[1]: '{field}' cannot be passed" in problems(f"pass: [new, {field}]")
+    assert problems("pass: [new, temperature]") == ""

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.emulate.json_mode import CUT_OFF, MAX_BLANKS, RUNAWAY, JsonFormat, JsonStream, JsonValidator
-from gateway.emulate.json_schema import find_error
+from gateway.emulate.json_mode import CUT_OFF, MAX_BLANKS, RUNAWAY, UNFENCED, JsonFormat, JsonStream, JsonValidator
+from gateway.emulate.json_schema import Schema, find_error
 from providers.base import Body
 
 VALUES = st.recursive(
@@ -83,9 +83,10 @@ def test_an_object_was_asked_for(text: str, error: str | None) -> None:
     assert JsonFormat().find_error(text) == error
 
 
-def streamed(text: str, cuts: list[int], finish: str = "stop") -> tuple[str, str | None, list[str], bool]:
+def streamed(text: str, cuts: list[int], finish: str = "stop", *, removes_fence: bool = False) -> tuple[str, str | None, list[str], bool]:
     """Text, finish reason, notes, and whether the upstream was left early."""
-    stream = JsonStream(None, JsonValidator(JsonFormat(), Body(b"{}"), is_checked=True, may_repair=False), 1)
+    validator = JsonValidator(JsonFormat(), Body(b"{}"), is_checked=True, may_repair=False, removes_fence=removes_fence)
+    stream = JsonStream(None, validator, 1)
     at = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
     deltas: list[tuple[dict[str, str], str | None]] = [({"content": text[a:b]}, None) for a, b in pairwise(at)]
     out: list[bytes] = []
@@ -122,3 +123,65 @@ def test_chunks_that_need_nothing_keep_their_bytes() -> None:
     event = b'{"choices":[ {"index":0,"delta":{"content":"{ }"},"finish_reason":null}]}'
     assert stream.feed("", event) == [event]
     assert stream.notes() == []
+
+
+FENCED = st.tuples(
+    st.sampled_from(["", "\n", "  "]),
+    st.sampled_from(["```json\n", "```\n", "```JSON \r\n", "``` json\n", "", "`", "``", "```python\n"]),
+    st.sampled_from(['{"a": 1}', '{"code": "```py```"}', "{\n}", "", " {} ", "```"]),
+    st.sampled_from(["\n```", "```", "\n```\n\n", "", "\n``", "\n``` done"]),
+)
+
+
+@given(FENCED.map("".join), st.lists(st.integers(0, 40), max_size=8), st.sampled_from(["stop", "length"]))
+def test_a_fence_is_removed_alike_from_a_stream_and_an_answer(text: str, cuts: list[int], finish: str) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    validator = JsonValidator(JsonFormat(), Body(b"{}"), is_checked=True, may_repair=False, removes_fence=True)
+    answer, notes = validator.check_answer(json.dumps({"choices": [choice]}).encode())
+    whole = json.loads(answer)["choices"][0]["message"]["content"]
+    said, _, told, _ = streamed(text, cuts, finish, removes_fence=True)
+    assert (said, told) == (whole, [note.why for note in notes])
+    assert (UNFENCED in told) == (said != text)
+
+
+@pytest.mark.parametrize("text", ['```json\n{"a": 1}\n```', '\n```\n{"a": 1}\n```\n', '```JSON\r\n{"a": 1}\r\n```'])
+def test_an_answer_that_is_one_fenced_block_is_valid_without_its_fence(text: str) -> None:
+    assert streamed(text, list(range(len(text))), removes_fence=True) == ('{"a": 1}', "stop", [UNFENCED], False)
+
+
+def test_a_fence_stays_where_the_provider_has_a_json_mode() -> None:
+    assert streamed("```\n{}\n```", [3])[0] == "```\n{}\n```"
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "fits"),
+    [
+        ({"pattern": "^a(?!b)"}, "ac", True),
+        ({"pattern": "^a(?!b)"}, "ab", False),
+        ({"pattern": "^(a+)+$"}, "a" * 60 + "b", False),
+        ({"uniqueItems": True}, [1, 1], False),
+        ({"prefixItems": [{"type": "string"}], "items": False}, ["a", 1], False),
+        ({"if": {"required": ["x"]}, "then": {"required": ["y"]}}, {"x": 1}, False),
+        ({"multipleOf": 0.5}, 1.25, False),
+        ({"patternProperties": {"^x": {"type": "string"}}}, {"x1": 1}, False),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}]}, [1], False),
+        ({"not": {"type": "null"}}, None, False),
+    ],
+)
+def test_every_keyword_of_a_schema_is_checked(schema: dict[str, Any], value: Any, fits: bool) -> None:
+    assert (find_error(value, schema) is None) == fits
+
+
+def test_an_error_names_the_place_and_not_the_value() -> None:
+    error = find_error({"a": ["ok", "secret"]}, {"properties": {"a": {"items": {"enum": ["ok"]}}}})
+    assert error == '$.a[1]: the value is not one of "ok"'
+
+
+@pytest.mark.parametrize("schema", [{"type": "text"}, {"$ref": "https://x.example/x"}, {"$ref": "#/no"}, {"$schema": "urn:x"}, [], 1])
+def test_a_schema_that_cannot_be_compiled_is_reported(schema: Any) -> None:
+    assert Schema(schema).problem
+    validator = JsonValidator(JsonFormat(schema), Body(b"{}"), is_checked=True, may_repair=True)
+    note = validator.check_text("{}", "stop")
+    assert note is not None
+    assert "not checked" in note.why
+    assert validator.error is None

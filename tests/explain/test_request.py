@@ -17,6 +17,7 @@ from gateway.runtime.gateway import Gateway
 from gateway.telemetry.call_log import CallLog
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 SECRET = "sk-credential-that-must-not-show"
 CONFIG = """
@@ -52,7 +53,7 @@ async def test_explained_request_is_the_one_that_is_sent(more: dict[str, Any]) -
     async with (
         FaultUpstream() as up,
         live(CONFIG.format(base=up.origin), environ=ENVIRON) as gateway,
-        httpx.AsyncClient(trust_env=False) as client,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False) as client,
     ):
         planned = (await explain(client, gateway.url, model="fast", **more))["targets"][0]["request"]
         assert up.requests == []
@@ -69,7 +70,7 @@ async def test_route_is_in_order_and_secrets_are_masked() -> None:
     async with (
         FaultUpstream() as up,
         live(CONFIG.format(base=up.origin), environ=ENVIRON) as gateway,
-        httpx.AsyncClient(trust_env=False) as client,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False) as client,
     ):
         plan = await explain(client, gateway.url)
         assert up.ledger.accepted == 0
@@ -84,7 +85,7 @@ async def test_unsuitable_target_has_an_error_and_the_others_have_requests() -> 
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
     async with (
         live(CONFIG.format(base="http://127.0.0.1:1"), environ=ENVIRON) as gateway,
-        httpx.AsyncClient(trust_env=False) as client,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False) as client,
     ):
         plan = await explain(client, gateway.url, tools=tools)
     assert ["error" in one for one in plan["targets"]] == [False, True, False]

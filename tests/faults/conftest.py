@@ -21,6 +21,7 @@ from tests.faults.client import Answer, FaultClient, ask
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, eventually, live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 CANARY = "sk-canary-5c1f9a7be2d04468"
 """Credential of the gateway at every upstream. It may appear only in requests to upstreams."""
@@ -86,7 +87,8 @@ class Gate(Live):
 
     def openai_client(self, **options: Any) -> openai.AsyncOpenAI:
         """Return a client of the openai package that does not retry."""
-        return openai.AsyncOpenAI(base_url=self.base_url, api_key="none", **{"max_retries": 0, **options})
+        http_client = openai.DefaultAsyncHttpxClient(verify=WITHOUT_AUTHORITIES)
+        return openai.AsyncOpenAI(base_url=self.base_url, api_key="none", http_client=http_client, **{"max_retries": 0, **options})
 
     async def targets(self) -> dict[str, dict[str, Any]]:
         """Return the status of each target as the admin listener reports it."""

@@ -16,6 +16,7 @@ import httpx
 from tests.faults.client import Answer, FaultClient, ask
 from tests.flows.conftest import chat
 from tests.running import RunningGateway
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 Start = Callable[..., RunningGateway]
 """The fixture `gateway`, which starts a gateway from a configuration."""
@@ -58,7 +59,7 @@ def port(running: RunningGateway) -> int:
 
 async def admin(running: RunningGateway, path: str) -> httpx.Response:
     """Request one path of the admin listener."""
-    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=20) as client:
         return await client.get(running.admin_url + path)
 
 

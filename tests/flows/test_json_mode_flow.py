@@ -81,8 +81,8 @@ async def test_json_instruction_is_appended_to_the_callers_system_message(up: Fa
     ("response_format", "content", "problem"),
     [
         (JSON_OBJECT, "Sure! {}", "it is not JSON"),
-        (JSON_SCHEMA, '{"town": 1}', "$ lacks 'city'"),
-        (JSON_SCHEMA, '{"city": 1}', "$.city must be"),
+        (JSON_SCHEMA, '{"town": 1}', "requested JSON: $: "),
+        (JSON_SCHEMA, '{"city": 1}', '$.city: the value is not of type "string"'),
     ],
 )
 async def test_invalid_json_answer_is_returned_unchanged_with_a_warning(

@@ -17,6 +17,7 @@ from gateway.http.caller import CallerDeadlines
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, issue_certificate, post_chat, serving
 from tests.flows.live import eventually
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 ORIGIN = "https://app.example"
 
@@ -58,7 +59,7 @@ async def test_caller_listener_serves_tls(up: FaultUpstream, tmp_path: Path) -> 
         assert gateway.url.startswith("https://")
         answer = await post_chat(client, gateway)
         streamed = await post_chat(client, gateway, stream=True)
-        async with httpx.AsyncClient(trust_env=False) as stranger:
+        async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False) as stranger:
             with pytest.raises(httpx.ConnectError):
                 await post_chat(stranger, gateway)
             with pytest.raises(httpx.RemoteProtocolError):

@@ -19,6 +19,7 @@ import pytest
 from tests.flows.conftest import ROOT, chat
 from tests.flows.processes import Start, children, config
 from tests.running import RunningGateway
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 
 def serve(folder: Path, yaml: str, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -72,7 +73,7 @@ class Streaming:
     def _run(self, base_url: str, body: dict[str, Any]) -> None:
         try:
             with (
-                httpx.Client(trust_env=False, timeout=60) as client,
+                httpx.Client(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=60) as client,
                 client.stream("POST", base_url + "/chat/completions", json=body) as answer,
             ):
                 for text in answer.iter_text():

@@ -36,7 +36,7 @@ from tests.flows.processes import (
 from tests.running import Figure, RunningGateway
 from tests.support.redis import RedisServer
 
-STREAMS = 40
+STREAMS = 24
 
 
 async def test_p3_killed_worker_cuts_only_its_own_streams(gateway: Start) -> None:

@@ -11,6 +11,7 @@ import httpx
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL, RECEIPT, chat, events, post_chat, serving
 from tests.flows.live import live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 ADJUSTED: dict[str, Any] = {"temperature": 3.5, "top_k": 7, "max_tokens": 4}
 
@@ -74,7 +75,10 @@ async def test_concurrent_callers_each_get_their_own_receipt(up: FaultUpstream) 
         assert answer.text.count("w") >= 1 + number % 7
 
     limits = httpx.Limits(max_connections=200)
-    async with serving(up, kind="openai") as gateway, httpx.AsyncClient(trust_env=False, timeout=60, limits=limits) as client:
+    async with (
+        serving(up, kind="openai") as gateway,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=60, limits=limits) as client,
+    ):
         await asyncio.gather(*(call(number) for number in range(200)))
         records = await gateway.records(200, within=30)
         assert gateway.count("lockgate_adjustments", "temperature", "clamp") == 200

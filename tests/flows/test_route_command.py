@@ -18,6 +18,7 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import live
 from tests.flows.operator import digest
 from tests.flows.processes import Start, port, start_ready, until
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 ADMIN_KEY = "admin-key-0123456789abcdef"
 
@@ -74,7 +75,7 @@ async def test_targets_in_cooldown_come_last_with_their_remaining_time(up: Fault
 
 
 async def test_error_of_a_caller_is_shown_and_malformed_requests_are_rejected(up: FaultUpstream) -> None:
-    async with live(configuration(up)) as gateway, httpx.AsyncClient(trust_env=False) as client:
+    async with live(configuration(up)) as gateway, httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False) as client:
         missing = await route_command("nothing", "--admin", gateway.admin_url)
         assert missing.exit_code == 1
         assert "a caller would get 404 model_not_found for 'model'" in missing.output

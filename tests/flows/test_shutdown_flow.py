@@ -32,7 +32,7 @@ from tests.flows.processes import (
 )
 from tests.running import Figure, RunningGateway
 
-STREAMS = 120
+STREAMS = 40
 GRACE = 4.0
 """Grace time in seconds: long enough for all requests to the draining gateway, on a busy machine too."""
 
@@ -105,7 +105,7 @@ def _check_answers(running: RunningGateway, answers: list[Answer], streams: int)
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_p2_second_sigterm_cuts_streams_at_once_and_records_them(gateway: Start, workers: int, figure: Figure) -> None:
-    await _terminate_twice(gateway, workers, STREAMS // 2, figure)
+    await _terminate_twice(gateway, workers, STREAMS, figure)
 
 
 @pytest.mark.prove

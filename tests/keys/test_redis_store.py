@@ -19,6 +19,7 @@ from tests.flows.conftest import chat, one_model, serving
 from tests.flows.live import Live, eventually, live
 from tests.flows.operator import ADMIN, FIRST, KEYED, REST, Operator, bearer, digest
 from tests.running import RunningGateway
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.redis import RedisServer
 from tests.support.redis_topologies import run_command
 
@@ -26,7 +27,7 @@ from tests.support.redis_topologies import run_command
 @pytest.fixture(name="client")
 async def caller() -> AsyncIterator[httpx.AsyncClient]:
     """Return an HTTP client."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as one:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=30) as one:
         yield one
 
 

@@ -12,6 +12,7 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import one_model
 from tests.flows.live import eventually, live
 from tests.flows.operator import FIRST, KEYED, REST, Operator
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.redis import RedisServer
 from tests.support.redis_topologies import run_command
 
@@ -28,7 +29,7 @@ async def test_a_store_url_in_a_file_is_read_again_after_a_password_rotation(own
     yaml = REST + KEYED + f"store: file:{file}\nstore_deadline: 10s\n"
     async with (
         FaultUpstream() as up,
-        httpx.AsyncClient(trust_env=False, timeout=30) as client,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=30) as client,
         live(one_model(up, yaml), environ={"UP_KEY": "sk-upstream-credential"}) as gateway,
     ):
         operator = Operator(client, gateway)

@@ -12,6 +12,7 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL
 from tests.flows.live import eventually, live
 from tests.flows.operator import ADMIN, KEYED, Operator, bearer
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.redis_topologies import ClusterServers, SentinelServers
 
 FIRST = "sha256:" + "0" * 62 + "1f"
@@ -33,7 +34,7 @@ keys:
   first: {{ hash: "{FIRST}" }}
 {KEYED}"""
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))
+        client = await stack.enter_async_context(httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=30))
         one, other = [await stack.enter_async_context(live(yaml, environ={"UP_KEY": CREDENTIAL})) for _ in range(2)]
         operators = [Operator(client, gateway) for gateway in (one, other)]
         token = await operators[0].make("new", limits={"requests": "7/h", "concurrent": 5})

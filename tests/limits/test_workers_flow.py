@@ -10,6 +10,7 @@ import httpx
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import RunningGateway
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.redis import RedisServer
 
 TOKEN = "lg-workers-0123456789abcdef"
@@ -33,7 +34,7 @@ keys:
     for one in both:
         await asyncio.to_thread(one.wait_ready)
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=30) as client:
         calls = [
             client.post(one.base_url + "/chat/completions", json=body, headers={"authorization": f"Bearer {TOKEN}"}) for one in both * 20
         ]

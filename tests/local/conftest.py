@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from providers.local import weights
 from providers.local.supervisor import Engine
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 
 @pytest.fixture(scope="session")
@@ -37,4 +38,5 @@ def engine_client(engine: Engine) -> Callable[[], httpx.AsyncClient]:
 
 def client_of(engine: Engine) -> httpx.AsyncClient:
     """Return a client of an engine's socket."""
-    return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=engine.socket), base_url="http://engine", timeout=50)
+    transport = httpx.AsyncHTTPTransport(verify=WITHOUT_AUTHORITIES, uds=engine.socket)
+    return httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=50)

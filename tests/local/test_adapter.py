@@ -76,13 +76,6 @@ def test_answers_contain_the_model_that_the_caller_asked_for() -> None:
     assert json.loads(whole.body)["model"] == "any"
 
 
-@pytest.mark.parametrize("n", [2, 3])
-def test_min_tokens_with_several_choices_is_one_chain_for_each(n: int) -> None:
-    sent, reported, options = adapted({"n": n, "min_tokens": 5, "seed": 3}, strict=True)
-    assert (reported["n"], reported["min_tokens"], "n" in sent) == ("fan_out", "enforce_locally", False)
-    assert LOCAL.chained(Body(json.dumps(sent).encode()), options) is not None
-
-
 def test_defaults_are_allowed_in_strict_mode() -> None:
     adapted({}, strict=True)
 

@@ -10,6 +10,7 @@ import httpx
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, eventually, live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 LOCAL = "providers:\n  local: {slots: 1}\nmodels:\n  local: local/smollm2-135m-instruct\n"
 LONG = {"messages": [{"role": "user", "content": "Tell me a very long story."}], "max_tokens": 1500, "ignore_eos": True}
@@ -25,7 +26,7 @@ async def ready(gate: Live) -> int:
 
 
 async def test_a_crash_in_mid_stream_is_an_error_event_and_the_next_call_is_answered(bundled_model: Path) -> None:
-    async with live(LOCAL) as gate, httpx.AsyncClient(base_url=gate.base_url, timeout=60) as client:
+    async with live(LOCAL) as gate, httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gate.base_url, timeout=60) as client:
         pid = await ready(gate)
         seen, killed = b"", False
         async with client.stream("POST", "/chat/completions", json={"model": "local", "stream": True, **LONG}) as answer:
@@ -53,7 +54,7 @@ providers:
 models:
   both: [local/smollm2-135m-instruct, up/spare]
 """
-        async with live(yaml) as gate, httpx.AsyncClient(base_url=gate.base_url, timeout=60) as client:
+        async with live(yaml) as gate, httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gate.base_url, timeout=60) as client:
             pid = await ready(gate)
             os.kill(pid, signal.SIGSTOP)  # accepts the call and never answers, so that the kill happens in between
             request = client.build_request("POST", "/chat/completions", json={"model": "both", **LONG})

@@ -7,13 +7,14 @@ import asyncio
 import httpx
 
 from tests.flows.live import eventually, live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 YAML = "journal: off\nproviders:\n  local: {slots: 1}\nmodels:\n  local: local/smollm2-135m-instruct\n"
 LONG = {"model": "local", "messages": [{"role": "user", "content": "Tell me a very long story."}], "max_tokens": 1500, "ignore_eos": True}
 
 
 async def test_disconnected_caller_is_charged_for_the_tokens_generated(bundled_model: object) -> None:
-    async with live(YAML) as gate, httpx.AsyncClient(trust_env=False, timeout=60) as client:
+    async with live(YAML) as gate, httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=60) as client:
         engine = gate.gateway.generation.engines["local"]
         await eventually(lambda: engine.state == "ready", 60)
         for patience in (1.0, 2.0, 4.0, 8.0):  # wait for the first tokens

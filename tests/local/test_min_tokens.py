@@ -16,9 +16,9 @@ def answer(text: str, finish: str, tokens: int, prompt: int = 10) -> bytes:
     return json.dumps({"choices": [choice], "usage": usage}).encode()
 
 
-def carried_out(body: dict[str, Any], least: int, *answers: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def carried_out(body: dict[str, Any], least: int, *answers: bytes, choices: int = 1) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Run the chain. Return the requests and the combined answer."""
-    turns = min_tokens_chain(Body(json.dumps(body).encode()), least)
+    turns = min_tokens_chain(Body(json.dumps(body).encode()), least, choices)
     requests = [json.loads(next(turns).encode())]
     for answer in answers:
         try:
@@ -49,3 +49,35 @@ def test_stop_string_ends_the_answer_before_the_minimum() -> None:
 def test_cap_below_the_minimum_applies() -> None:
     requests, combined = carried_out({"messages": MESSAGES, "max_tokens": 3}, 4, answer("one", "length", 3))
     assert ([item["max_tokens"] for item in requests], combined["choices"][0]["finish_reason"]) == ([3], "length")
+
+
+def test_each_choice_has_the_minimum_and_its_own_seed() -> None:
+    body = {"messages": MESSAGES, "max_tokens": 9, "seed": 5}
+    answers = (answer("a", "length", 4), answer("b", "stop", 1), answer("c", "stop", 2))
+    requests, combined = carried_out(body, 4, *answers, choices=2)
+    assert [request["seed"] for request in requests] == [5, 5, 6]
+    assert [(choice["index"], choice["message"]["content"]) for choice in combined["choices"]] == [(0, "ab"), (1, "c")]
+    assert combined["usage"] == {"prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 17}
+
+
+TOOLS: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"}
+
+
+def test_text_with_tools_is_continued_without_them() -> None:
+    body = {"messages": MESSAGES, "max_tokens": 9, **TOOLS}
+    answers = (answer("one", "stop", 2), answer(" two", "length", 2), answer(" three", "stop", 1))
+    requests, combined = carried_out(body, 4, *answers)
+    assert requests[0] == body
+    assert requests[1] == {
+        "messages": [*MESSAGES, {"role": "assistant", "content": "one"}], "max_tokens": 2, "ignore_eos": True,
+    }  # fmt: skip
+    assert requests[2] == {"messages": [*MESSAGES, {"role": "assistant", "content": "one two"}], "max_tokens": 5}
+    assert combined["choices"][0]["message"]["content"] == "one two three"
+    assert combined["usage"]["completion_tokens"] == 5
+
+
+def test_a_tool_call_is_not_continued() -> None:
+    call = json.loads(answer("", "tool_calls", 2))
+    call["choices"][0]["message"] = {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}
+    requests, combined = carried_out({"messages": MESSAGES, **TOOLS}, 4, json.dumps(call).encode())
+    assert (len(requests), combined) == (1, call)

@@ -144,7 +144,7 @@ async def test_computing_child_does_not_count_as_hung(bundled_model: Path) -> No
         running(options, timing=Timing(check_interval_s=0.05, hung_after_s=0.5, busy_hung_after_s=60)) as (engine, _),
         client_of(engine) as client,
     ):
-        body = {**HELLO, "messages": [{"role": "user", "content": "a long story " * 280}]}
+        body = {**HELLO, "messages": [{"role": "user", "content": "a long story " * 110}]}
         answer = await client.post("/v1/chat/completions", json=body)
         assert answer.status_code == 200
         assert engine.restarts == 0

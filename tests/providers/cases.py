@@ -5,8 +5,10 @@ A `Send` runs a case: `send_purely` runs the stages without a server, another on
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -40,9 +42,16 @@ class Sent(NamedTuple):
 Send = Callable[[Case, bool], Sent]
 
 
+@cache
+def read_fixture(name: str) -> dict[str, Any]:
+    """Return the content of a YAML file in tests/fixtures. It is parsed once, by libyaml where PyYAML has it."""
+    content: dict[str, Any] = yaml.load((FIXTURES / name).read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return content
+
+
 def load(section: str) -> list[Case]:
-    """Load the cases of one section of the vectors."""
-    cases: list[Case] = yaml.safe_load((FIXTURES / "normalization-cases.yaml").read_text())[section]
+    """Load the cases of one section of the vectors. Each call returns its own copy."""
+    cases: list[Case] = copy.deepcopy(read_fixture("normalization-cases.yaml")[section])
     return cases
 
 

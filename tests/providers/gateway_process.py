@@ -16,6 +16,7 @@ import providers
 from tests.providers.cases import BASES, TYPES
 from tests.providers.server import Upstream
 from tests.running import RunningGateway
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 CREDENTIAL = "KEY"
 
@@ -45,7 +46,7 @@ class Gateway:
     def __init__(self, process: RunningGateway, upstream: Upstream, ways: list[Way]) -> None:
         self.upstream = upstream
         self._names = {way: f"m{index}" for index, way in enumerate(ways)}
-        self._client = httpx.Client(base_url=process.base_url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=process.base_url, timeout=30, verify=WITHOUT_AUTHORITIES, trust_env=False)
 
     def ask(self, way: Way, request: dict[str, Any], *, strict: bool = False, receipt: bool = True) -> httpx.Response:
         """Send a chat call, with the receipt in the body."""

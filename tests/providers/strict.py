@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import yaml
-
-from tests.providers.cases import FIXTURES
+from tests.providers.cases import read_fixture
 from tests.providers.server import Reply, Request, json_reply
 from tests.providers.wires import good_reply
 
@@ -23,14 +21,14 @@ Facts = dict[str, Any]
 
 @cache
 def _matrix() -> Facts:
-    result: Facts = yaml.safe_load((FIXTURES / "parameters.yaml").read_text())["parameters"]
+    result: Facts = read_fixture("parameters.yaml")["parameters"]
     return result
 
 
 @cache
 def facts_of(server: str) -> Facts:
     """Return the facts of one server: its fields with their bounds, and what parameters.yaml cannot express."""
-    extra: Facts = yaml.safe_load((FIXTURES / "strict-servers.yaml").read_text())[server]
+    extra: Facts = read_fixture("strict-servers.yaml")[server]
     bounds: dict[str, Facts] = {"model": {}, "messages": {}, "stream": {}}
     for canonical, row in _matrix().items():
         cell = row["providers"].get(MATRIX_NAMES.get(server, server))

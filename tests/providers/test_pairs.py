@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+import providers
 from providers.base import Adjustment, Body, Options, Refusal
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.pairs import Discouraged, Excludes, Requires
 from providers.rules.rule import Rule, compile_rules
+from tests.providers.adapting import adapt
 
 
 def _run(rule: Rule, request: dict[str, Any], *, strict: bool = False) -> tuple[dict[str, Any], list[Adjustment]]:
@@ -49,3 +51,16 @@ def test_the_common_rules_are_applied_by_the_gateway_itself() -> None:
     assert ("timeout_microseconds", "enforce_locally") in actions
     assert ("context_length_exceeded_behavior", "drop") in actions
     assert json.loads(body.encode()) == {"messages": []}
+
+
+@pytest.mark.parametrize("cap", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("least", ["min_tokens", "min_completion_tokens"])
+@pytest.mark.parametrize("kind", sorted(providers.OURS))
+def test_a_minimum_above_the_cap_is_never_sent(kind: str, least: str, cap: str) -> None:
+    adapted = adapt(kind, {least: 80, cap: 50})
+    sent = [adapted.sent[name] for name in ("min_tokens", "min_completion_tokens") if name in adapted.sent]
+    assert sent in ([], [50])
+    assert any(param == least and action in ("clamp", "drop") for param, action in adapted.actions())
+    with pytest.raises(Refusal):
+        adapt(kind, {least: 80, cap: 50}, strict=True)
+    assert not any(action == "clamp" for _, action in adapt(kind, {least: 50, cap: 50}).actions())

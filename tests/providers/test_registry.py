@@ -60,10 +60,12 @@ def test_unknown_type_suggests_the_closest_one() -> None:
 
 
 def test_an_installed_package_brings_its_type_and_its_settings(installed: Path) -> None:
-    program = "import providers, json; print(json.dumps([providers.types(), providers.options_of('shout').__name__]))"
-    types, settings = json.loads(_python(installed, program))
+    shown = "providers.types(), providers.is_known('shout'), providers.options_of('shout').__name__"
+    types, is_known, settings = json.loads(_python(installed, f"import providers, json; print(json.dumps([{shown}]))"))
     assert "shout" in types
+    assert is_known
     assert settings == "ShoutSettings"
+    assert not providers.is_known("shout")
     assert "shout" not in providers.types(), "the type exists only where its package is installed"
 
 

@@ -113,14 +113,14 @@ def test_vllm_takes_a_regex_format_as_structured_outputs() -> None:
     assert "response_format" not in adapted.sent
 
 
-def test_repair_of_a_vendor_runs_on_chunks_with_its_word_only() -> None:
+def test_repair_of_a_vendor_runs_on_the_first_chunk_of_each_sort() -> None:
     seen: list[str] = []
 
     def repair(chunk: dict[str, Any]) -> bool:
         seen.append(chunk["choices"][0]["delta"]["content"])
         return False
 
-    decoder = ChunkNormalizer((repair,), (b'"word"',))
+    decoder = ChunkNormalizer((repair,))
     head = '{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"'
     for text, rest in (("a", ""), ("b", ""), ("c", ',"word":1'), ("d", "")):
         data = f'{head}{text}"}},"finish_reason":null{rest}}}]}}'.encode()

@@ -12,6 +12,7 @@ from gateway.runtime.gateway import Gateway
 from gateway.server.endpoints import describe_model
 from gateway.telemetry.call_log import CallLog
 from tests.flows.live import Live, live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 YAML = """
 providers:
@@ -31,13 +32,13 @@ async def serving() -> AsyncIterator[Live]:
 
 @pytest.mark.parametrize("prefix", ["/v1", "", "/openai/v1"])
 async def test_models_are_listed_under_every_prefix(serving: Live, prefix: str) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES) as client:
         answer = await client.get(f"{serving.url}{prefix}/models")
     assert [model["id"] for model in answer.json()["data"]] == ["m", "other"]
 
 
 async def test_one_model_is_described_with_its_targets(serving: Live) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES) as client:
         answer = await client.get(f"{serving.url}/v1/models/m")
     assert [target["target"] for target in answer.json()["targets"]] == ["up/mock"]
 
@@ -51,7 +52,7 @@ async def test_one_model_is_described_with_its_targets(serving: Live) -> None:
     ],
 )
 async def test_an_unknown_path_or_method_is_rejected(serving: Live, method: str, path: str, code: int, message: str) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES) as client:
         answer = await client.request(method, serving.url + path)
     assert (answer.status_code, answer.json()["error"]["message"]) == (code, message)
 

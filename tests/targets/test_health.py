@@ -165,6 +165,19 @@ def test_no_credit_starts_a_cooldown_of_five_minutes_and_a_refused_credential_on
     assert quota.seconds_left == 7200
 
 
+@pytest.mark.parametrize(("stated", "cooled"), [(None, 300.0), (0.0, 300.0), (40.0, 40.0), (18_432.0, 18_432.0), (1e6, 86_400.0)])
+def test_used_up_quota_starts_a_cooldown_until_it_is_renewed(stated: float | None, cooled: float) -> None:
+    health = health_of(Clock())
+    assert fail(health, Failure("quota", "", 429, retry_after=stated)) == "quota"
+    assert health.seconds_left == cooled
+
+
+def test_cooldown_of_a_used_up_quota_has_a_limit_of_its_own() -> None:
+    health = health_of(Clock(), max=100.0, quota_max=3_600.0)
+    fail(health, Failure("quota", "", 429, retry_after=18_432.0))
+    assert health.seconds_left == 3_600.0
+
+
 def test_a_403_counts_as_an_ordinary_failure() -> None:
     health = health_of(Clock(), failures=2)
     assert [fail(health, Failure("auth", "", 403)) for _ in range(2)] == [None, "failures"]

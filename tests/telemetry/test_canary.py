@@ -13,6 +13,7 @@ from tests.faults.behaviours import canned, sse, status
 from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import Exchange
 from tests.flows.live import Live, eventually, live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.trace_collector import Collector
 
 CREDENTIAL, HEADER, COLLECTOR = "sk-canary-credential-1f8e", "canary-header-77ab", "canary-collector-3c90"
@@ -65,7 +66,9 @@ keys:
 async def make_calls(gateway: Live) -> list[httpx.Response]:
     """Make successful and failing calls and return their responses."""
     answers = []
-    async with httpx.AsyncClient(trust_env=False, timeout=30, headers={"authorization": f"Bearer {KEY}"}) as client:
+    async with httpx.AsyncClient(
+        verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=30, headers={"authorization": f"Bearer {KEY}"}
+    ) as client:
         url = gateway.base_url + "/chat/completions"
         for model in ("good", "400", "401", "429", "500", "html", "in-band"):
             for fields in ({}, {"logit_bias": {PROMPT: 1}, "user": PROMPT, PROMPT: 1}):

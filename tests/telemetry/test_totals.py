@@ -23,6 +23,7 @@ from tests.faults.upstream_wire import Request
 from tests.flows.live import eventually
 from tests.running import Figure, RunningGateway
 from tests.support.load import TOKENS, Load, configuration
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.redis import RedisServer
 
 CALLS = 10_000
@@ -34,7 +35,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 async def scrape(url: str) -> Samples:
     """Return every sample of a scrape."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=30) as client:
         text = (await client.get(url)).text
     families = text_string_to_metric_families(text)
     return {

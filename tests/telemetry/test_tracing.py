@@ -15,6 +15,7 @@ from gateway.config.telemetry import TracesConfig
 from gateway.telemetry.tracing import Tracer, tracer_of
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, eventually, live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.trace_collector import Collector
 
 PROMPT, CANARY = "what hides below the quiet water", "sk-canary-traces-91b2"
@@ -36,7 +37,7 @@ models:
 async def ask(gateway: Live, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
     """Send a chat request."""
     body = {"model": "m", "messages": [{"role": "user", "content": PROMPT}], **fields}
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=30) as client:
         return await client.post(gateway.base_url + "/chat/completions", json=body, headers=headers)
 
 
@@ -110,7 +111,7 @@ async def test_traced_call_is_the_exemplar_of_its_bucket_in_openmetrics(
         ).status_code == 200
         assert (await ask(gateway)).status_code == 200
         records = await gateway.records(2)
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=30) as client:
             found = await client.get(
                 gateway.admin_url + "/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
             )

@@ -17,6 +17,7 @@ from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.conftest import chat
 from tests.flows.live import live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.upstream.conftest import BRISK, request_for
 
 BOTH = {"http_proxy": "http://plain:1", "HTTPS_PROXY": "http://tls:2"}
@@ -140,7 +141,7 @@ async def test_socks_proxies_are_supported(up: FaultUpstream) -> None:
 async def test_only_providers_with_proxy_env_use_the_environments_proxy(
     up: FaultUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with FaultUpstream() as proxy, httpx.AsyncClient(trust_env=False, timeout=30) as client:
+    async with FaultUpstream() as proxy, httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=30) as client:
         answer = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"by proxy"},"finish_reason":"stop"}]}'
         proxy.on(lambda request: request.path.startswith("http://"), canned(answer))
         monkeypatch.setenv("HTTP_PROXY", proxy.origin)
