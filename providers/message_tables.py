@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import msgspec
+
 from providers.rules.message_pass import MessagePass
 from providers.rules.message_row import MessageRow
 from providers.rules.rule import Rule
@@ -29,6 +31,7 @@ _OPENAI = MessageRow(
     function_name=_OPENAI_NAME,
     object_schemas=True,
 )
+_OTHER = MessageRow(source="a plugin knows its own vendor", unknown="pass", names=_ALL, functions=True)
 _SERVER = MessageRow(
     source="reasoning_content and reasoning differ between servers; developer: llama.cpp#20079, ogx#6069",
     unknown="pass",
@@ -55,7 +58,9 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         function_name=r"[a-zA-Z0-9_-]{1,128}",
         object_schemas=True,
     ),
-    "azure": _OPENAI,
+    "azure": msgspec.structs.replace(
+        _OPENAI, source=f"{_OPENAI.source}; azure-ai-docs (no files)", part_kinds=("text", "image_url", "input_audio", "refusal")
+    ),
     "cerebras": MessageRow(
         source="cerebras-cloud-sdk 1.91.0; kilocode#10375, Empryo#209 (reasoning accepted, reasoning_content refused); "
         "inference-docs.cerebras.ai, versions (2: unique ids, every call answered)",
@@ -77,6 +82,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         assistant=("prefix",),
         reasoning="reasoning_content",
         pads_reasoning=True,
+        part_kinds=("text", "image_url"),
         joins=_TEXTS,
         needs_results=True,
     ),
@@ -106,6 +112,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         source="groq 1.7.0; jan#8136 (reasoning_content refused), ai#8056 (reasoning only with gpt-oss)",
         reasoning="reasoning",
         reasoning_models=("openai/gpt-oss",),
+        part_kinds=("text", "image_url", "document"),
         functions=True,
     ),
     "llamacpp": MessageRow(
@@ -150,15 +157,16 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         parts=("cache_control",),
         tool=("cache_control",),
     ),
-    "siati": MessageRow(source="wiki.siati.ai (unknown fields are refused)", joins=_TEXTS),
+    "siati": MessageRow(source="wiki.siati.ai (unknown fields are refused)", image=(), joins=_TEXTS),
     "together": MessageRow(
         source="together 3.1.1 (chat_completion_*_message_param)",
         names=("tool",),
         assistant=("reasoning",),
         reasoning="reasoning_content",
+        part_kinds=("text", "image_url", "video_url", "audio_url", "input_audio"),
         image=(),
         functions=True,
-        joins=("system", "assistant", "tool"),
+        joins=("system", "developer", "assistant", "tool"),
     ),
     "vllm": MessageRow(
         source="vllm#42664, opencode#30477 (reasoning); ogx#6069 (developer)",
@@ -177,8 +185,8 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
 
 
 def row_of(type: str) -> MessageRow:
-    """Return the row of a provider type. Types without a row are servers of unknown kind."""
-    return ROWS.get(type, _SERVER)
+    """Return the row of a provider type. Types without a row are those of plugins."""
+    return ROWS.get(type, _OTHER)
 
 
 def conversation_rules(type: str, model: str) -> tuple[Rule, ...]:

@@ -24,6 +24,8 @@ class _Message(msgspec.Struct):
     function_call: msgspec.Raw = _ABSENT
     refusal: msgspec.Raw = _ABSENT
     reasoning_content: msgspec.Raw = _ABSENT
+    reasoning: msgspec.Raw = _ABSENT
+    thinking_blocks: msgspec.Raw = _ABSENT
     audio: msgspec.Raw = _ABSENT
 
 
@@ -88,7 +90,7 @@ def _check_content(message: _Message, index: int) -> None:
 
 def _has_other_content(message: _Message) -> bool:
     """Return whether an assistant message without content has another field, such as tool calls."""
-    others = (message.function_call, message.refusal, message.reasoning_content, message.audio)
+    others = (message.function_call, message.refusal, message.reasoning_content, message.reasoning, message.thinking_blocks, message.audio)
     return bool(message.tool_calls) or any(len(value) for value in others)
 
 

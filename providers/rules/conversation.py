@@ -57,13 +57,13 @@ def functions_as_tools(turns: list[Turn], report: Report) -> list[Turn]:
 def results_first(turns: list[Turn], report: Report) -> list[Turn]:
     """Move tool results directly behind their calls. A message between them follows the results."""
     result: list[Turn] = []
-    waiting: set[str] = set()
+    waiting: list[str] = []
     later: list[Turn] = []
     for turn in turns:
         message = turn.message
         role = message.get("role")
         if role == "tool" and message.get("tool_call_id") in waiting:
-            waiting.discard(message["tool_call_id"])
+            waiting.remove(message["tool_call_id"])
             result.append(turn)
             if later:
                 report.change(turn.place, "", "reshape", "tool results follow their calls directly")
@@ -74,7 +74,7 @@ def results_first(turns: list[Turn], report: Report) -> list[Turn]:
         if role == "assistant" and message.get("tool_calls"):
             result += later
             later = []
-            waiting = {call["id"] for call in message["tool_calls"] if type(call.get("id")) is str}
+            waiting = [call["id"] for call in message["tool_calls"] if type(call.get("id")) is str]
             result.append(turn)
             continue
         (later if waiting and role != "tool" else result).append(turn)
@@ -87,14 +87,15 @@ def check_results(turns: list[Turn], work: Work) -> None:
         calls = message.get("tool_calls") if message.get("role") == "assistant" else None
         if not calls:
             continue
-        answered = set()
+        answered = []
         for turn in turns[position + 1 :]:
             if turn.message.get("role") != "tool":
                 break
-            answered.add(turn.message.get("tool_call_id"))
+            answered.append(turn.message.get("tool_call_id"))
         for number, call in enumerate(calls):
             if call.get("id") not in answered:
                 raise work.refuse(f"messages[{index}].tool_calls[{number}]", "the call needs a tool message with its result")
+            answered.remove(call["id"])
 
 
 def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
@@ -102,11 +103,12 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
     pattern = re.compile(row.call_id, re.DOTALL) if row.call_id else None
     used = {call.get("id") for turn in turns for call in turn.message.get("tool_calls") or () if _fits(pattern, call.get("id"))}
     taken: set[str] = set()
-    current: dict[str, str] = {}
+    current: dict[str, list[str]] = {}
     result = list(turns)
     for position, (index, message) in enumerate(turns):
         if message.get("role") == "assistant" and message.get("tool_calls"):
             calls = []
+            current |= {str(call.get("id")): [] for call in message["tool_calls"]}
             for number, call in enumerate(message["tool_calls"]):
                 id = str(call.get("id"))
                 new = id
@@ -115,14 +117,16 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
                     where = f".tool_calls[{number}].id"
                     report.change(index, where, "reshape", "tool-call ids are short, plain and used once", from_=id, to=new)
                 taken.add(new)
-                current[id] = new
+                current[id].append(new)
                 calls.append(call if new == id else {**call, "id": new})
             if calls != message["tool_calls"]:
                 result[position] = Turn(index, {**message, "tool_calls": calls})
         elif message.get("role") == "tool":
             id = str(message.get("tool_call_id"))
-            if current.get(id, id) != id:
-                result[position] = Turn(index, {**message, "tool_call_id": current[id]})
+            open_ids = current.get(id) or [id]
+            new = open_ids.pop(0) if len(open_ids) > 1 else open_ids[0]
+            if new != id:
+                result[position] = Turn(index, {**message, "tool_call_id": new})
     return result
 
 
@@ -142,6 +146,7 @@ def _new_id(id: str, index: int, number: int, taken: set[Any]) -> str:
 def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
     """Drop empty parts, and messages of assistant, system and user without any text. Refuse a blank last user message."""
     result: list[Turn] = []
+    last = _last_turn(turns)
     for position, (index, message) in enumerate(turns):
         role, content = str(message.get("role")), message.get("content")
         if role in ("tool", "function") or (role != "assistant" and row.blanks != "refused"):
@@ -156,12 +161,13 @@ def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[T
         if not _is_blank(kept):
             result.append(Turn(index, message))
         elif message.get("tool_calls"):
-            result.append(Turn(index, {**message, "content": None} if kept is not None else message))
             if kept is not None and row.blanks == "refused":
+                message = {**message, "content": None}
                 report.change(index, ".content", "drop", NEUTRAL)
+            result.append(Turn(index, message))
         elif role == "assistant" and (message.get("thinking_blocks") or message.get("function_call")):
             result.append(Turn(index, message))
-        elif role == "user" and position == len(turns) - 1:
+        elif role == "user" and position == last:
             raise report.work.refuse(f"messages[{index}].content", "the last message has no text")
         else:
             report.change(index, "", "drop", NEUTRAL)
@@ -174,20 +180,22 @@ def _is_blank(content: Any) -> bool:
     return not content or (type(content) is str and not content.strip())
 
 
-def with_a_turn(turns: list[Turn], report: Report) -> list[Turn]:
-    """Send the last system message as the user's, if there is no other message. Strict mode refuses the conversation."""
-    if not turns:
-        raise report.work.refuse("messages", "no message has any text")
-    if any(turn.message.get("role") not in _SYSTEM for turn in turns):
-        return turns
+def with_a_turn(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
+    """Send the last system message as the user's, if there is no other message, or if the vendor takes no system message there.
+
+    Strict mode refuses the conversation.
+    """
     index, message = turns[-1]
+    if message.get("role") not in _SYSTEM or (not row.tail_field and _last_turn(turns) >= 0):
+        return turns
     report.loss(index, ".role", "downgrade", "a conversation needs a message that is not a system message", to="user", code="invalid_value")
     return [*turns[:-1], Turn(index, {**message, "role": "user"})]
 
 
 def valid_tail(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
     """Adapt a final assistant message, which the vendor continues."""
-    index, message = turns[-1]
+    last = _last_turn(turns) if row.trims_tail else len(turns) - 1
+    index, message = turns[last]
     if message.get("role") != "assistant":
         return turns
     content = message.get("content")
@@ -200,7 +208,12 @@ def valid_tail(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]
     if row.tail_field and not message.get("tool_calls") and row.tail_field not in message:
         changed = {**changed, row.tail_field: True}
         report.change(index, f".{row.tail_field}", "set_default", "the vendor continues only marked messages", to=True)
-    return turns if changed is message else [*turns[:-1], Turn(index, changed)]
+    return turns if changed is message else [*turns[:last], Turn(index, changed), *turns[last + 1 :]]
+
+
+def _last_turn(turns: list[Turn]) -> int:
+    """Return the position of the last message that is not a system message, or -1."""
+    return next((at for at in range(len(turns) - 1, -1, -1) if turns[at].message.get("role") not in _SYSTEM), -1)
 
 
 def _trimmed(content: Any) -> Any:

@@ -78,6 +78,7 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "no assistant message without text or calls": row.blanks == "no_empty_answers",
         "at least one message that is not a system message": row.needs_turn,
         "a final assistant message has no trailing white space": row.trims_tail,
+        "the last message is not a system message": bool(row.tail_field),
         f"a final assistant message is marked with `{row.tail_field}`": bool(row.tail_field),
         "tool calls come with reasoning_content, while the model thinks": row.pads_reasoning,
         "an assistant message follows tool results": row.answer_after_results,

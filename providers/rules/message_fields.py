@@ -20,6 +20,8 @@ MAX_LISTED = 8
 """Adjustments of one kind that are listed one by one. One more entry counts the rest."""
 NEUTRAL = "neutral value"
 NO_FIELD = "no such field"
+_TEXT_PART = {"type", "text"}
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _REASONING = ("reasoning_content", "reasoning")
 _MEDIA = re.compile(r"data:([^;,]*)((?:;[^;,]*)*?)(;base64)?,", re.IGNORECASE)
 MEDIA_TYPES: Mapping[str, str] = MappingProxyType({"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"})
@@ -89,7 +91,10 @@ class FieldPass:
         else:
             self._fields(index, result, self._allowed[role])
         content = result.get("content")
-        if role in self.row.joins and type(content) is list and content and all(part.get("type") == "text" for part in content):
+        if content == [] and self.row.unknown != "pass":
+            result["content"] = ""
+            self.report.change(index, ".content", "reshape", "an empty list is an empty text")
+        elif role in self.row.joins and type(content) is list and content and all(part.get("type") == "text" for part in content):
             result["content"] = text_of(content)
             self.report.change(index, ".content", "reshape", "lists of texts are joined to a string")
         return message if result == message else result
@@ -113,7 +118,7 @@ class FieldPass:
 
     def _parts(self, index: int, message: Message) -> None:
         parts: list[Any] = message["content"]
-        if all(set(part) == {"type", "text"} for part in parts):
+        if all(part.keys() == _TEXT_PART for part in parts):
             return
         message["content"] = [self._part(index, number, part) for number, part in enumerate(parts)]
 
@@ -123,6 +128,9 @@ class FieldPass:
         if kind == "refusal" and "refusal" not in self.row.part_types:
             part = {"type": "text", "text": part.get("refusal") or ""}
             self.report.change(index, where, "reshape", "a refusal is sent as text")
+        elif self.row.part_kinds and kind not in self.row.part_kinds and kind != "thinking":
+            why = f"content of type {str(kind)[:40]!r} is not supported here"
+            raise self.report.work.refuse(f"messages[{index}]{where}", why, "unsupported_content")
         if self.row.unknown == "drop":
             extra = [name for name in part if name not in ("type", kind, *self.row.parts)]
             extra = [] if kind == "thinking" else extra
@@ -259,6 +267,10 @@ class FieldPass:
         result = {name: value for name, value in function.items() if name in ("name", "arguments")}
         for name in [name for name in function if name not in result]:
             self.report.drop(index, f"{where}.function.{name}", function[name])
+        called = function.get("name")
+        if self.row.function_name is not None and type(called) is str and re.fullmatch(self.row.function_name, called) is None:
+            result["name"] = _NOT_IN_A_NAME.sub("_", called)[:64] or "_"
+            self.report.change(index, f"{where}.function.name", "reshape", "a name of letters, digits, _ and -", to=result["name"])
         if type(arguments) is not str or not arguments.strip():
             result["arguments"] = "{}" if arguments is None or type(arguments) is str else json_text(arguments)
             self.report.change(index, f"{where}.function.arguments", "reshape", "arguments are the text of a JSON object")

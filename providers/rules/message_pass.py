@@ -1,13 +1,14 @@
 """`MessagePass`: the one rule for everything in `messages`, by the vendor's row in `providers.message_tables`.
 
-A conversation of plain texts costs one search of its bytes: nothing is decoded and nothing is reported.
+Of a conversation of plain texts, only the roles are read: no text is decoded, and nothing is reported.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any, ClassVar, Literal
+
+import msgspec
 
 from providers.rules import conversation
 from providers.rules.conversation import Turn
@@ -17,20 +18,17 @@ from providers.rules.message_row import MessageRow
 from providers.rules.messages import Message
 from providers.rules.rule import Rule, Work
 
-_OTHER_KEY = rb'"(?!(?:role|content|type|text)"\s*:)[^"\\]{0,80}"\s*:'
-_ESCAPED_KEY = rb'\\u00[2-7]'
-_BLANK = rb'"(?:content|text)"\s*:\s*(?:"(?:\s|\\[nrt])*"|null|\[\s*\])'
-_LIST = rb'"content"\s*:\s*\['
-_DEVELOPER = rb'"developer"'
-_LAST_ROLE = re.compile(rb'"role"\s*:\s*"assistant"')
-_TURN = re.compile(rb'"role"\s*:\s*"(?:user|assistant|tool)"')
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True):
+    """A message of a role and a content, and nothing else."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: msgspec.Raw
 
 
-@lru_cache(maxsize=256)
-def _gate(blanks: bool, lists: bool, developer: bool) -> re.Pattern[bytes]:
-    """Return the pattern of everything that a conversation of plain texts does not contain."""
-    words = [_OTHER_KEY, _ESCAPED_KEY, *([_BLANK] if blanks else ()), *([_LIST] if lists else ()), *([_DEVELOPER] if developer else ())]
-    return re.compile(b"|".join(words))
+_read_plain = msgspec.json.Decoder(list[_Plain]).decode
+_ANY_TEXT = re.compile(rb'"')
+_VISIBLE_TEXT = re.compile(rb'"(?!(?:\s|\\[nrt]|\\u[0-9a-fA-F]{4}|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\x8a])*")')
 
 
 class MessagePass(Rule, frozen=True):
@@ -52,13 +50,24 @@ class MessagePass(Rule, frozen=True):
         return self.row.reasoning if not prefixes or self.model.startswith(prefixes) else ""
 
     def is_relevant(self, raw: bytes) -> bool:
-        """Return whether the messages must be decoded."""
+        """Return whether the messages need a closer look: they are more than plain texts, or break a rule of the row."""
+        try:
+            messages = _read_plain(raw)
+        except msgspec.ValidationError:
+            return True
         row = self.row
-        if _gate(row.blanks != "accepted", bool(row.joins), bool(row.developer)).search(raw) is not None:
+        is_text = (_ANY_TEXT if row.blanks == "accepted" else _VISIBLE_TEXT).match
+        has_turn = not row.needs_turn
+        role = last = ""
+        for message in messages:
+            role = message.role
+            if is_text(message.content) is None or (role == "developer" and row.developer):
+                return True
+            if role in ("user", "assistant"):
+                has_turn, last = True, role
+        if not has_turn or (row.tail_field and role not in ("user", "assistant")):
             return True
-        if (row.trims_tail or row.tail_field) and _LAST_ROLE.match(raw, max(0, raw.rfind(b'"role"'))) is not None:
-            return True
-        return row.needs_turn and _TURN.search(raw) is None
+        return last == "assistant" and (row.trims_tail or row.tail_field != "")
 
     def apply(self, work: Work) -> None:
         """Adapt the messages. Those that need no change keep their bytes."""
@@ -82,6 +91,8 @@ class MessagePass(Rule, frozen=True):
         turns = [Turn(index, fields.clean(index, message)) for index, message in turns]
         if row.blanks != "accepted":
             turns = conversation.without_blanks(turns, row, report)
+            if not turns:
+                raise work.refuse("messages", "no message has any text")
         if row.has_tools and any("tool_calls" in turn.message for turn in turns):
             turns = conversation.results_first(turns, report)
             if row.needs_results:
@@ -93,7 +104,7 @@ class MessagePass(Rule, frozen=True):
             if row.answer_after_results:
                 turns = conversation.with_answers_after_results(turns, report)
         if row.needs_turn:
-            turns = conversation.with_a_turn(turns, report)
+            turns = conversation.with_a_turn(turns, row, report)
         if turns and (row.trims_tail or row.tail_field):
             turns = conversation.valid_tail(turns, row, report)
         return turns

@@ -46,6 +46,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Accepts `cache_control` on a message. Otherwise it moves to the last part, if parts may have it."""
     part_types: tuple[str, ...] = ()
     """Types of content parts of the vendor's own that must not be converted: `thinking`, `refusal`."""
+    part_kinds: tuple[str, ...] = ()
+    """Types of content parts that the vendor takes; others are refused. Empty: not known, or checked by another rule."""
     image: tuple[str, ...] = ("detail",)
     """Fields of image_url besides the address."""
     functions: bool = False

@@ -28,6 +28,12 @@ models:
   cerebras: {{ targets: cerebras/llama-3.3-70b, context: {{ overflow: truncate, window: 1000 }} }}
   siati: {{ targets: siati/m, limits: {{ tokens: 1M/min, strict: true }} }}
 """
+CALL = {"index": 0, "id": "call.1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+HISTORY = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": None, "refusal": None, "annotations": [], "reasoning_content": "hm", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "call.1", "content": "21"},
+]
 CASES: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("gpt", {"max_tokens": 9_999_999, "context_length_exceeded_behavior": "truncate"}, {}),
     ("gpt", {"prompt_truncate_len": 100}, {}),
@@ -37,6 +43,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("friendli", {"team": "team-2", "stream": True}, {"x-friendli-team": "team-1"}),
     ("cerebras", {}, {"queue_threshold": "100"}),
     ("cerebras", {"cf_ray": "r", "max_tokens": 50_000}, {"baggage": "a=b"}),
+    *((model, {"messages": HISTORY}, {}) for model in ("gpt", "claude", "friendli", "cerebras", "siati")),
     ("siati", {"user": "ann", "n": 2, "seed": 7}, {"x-tenant": "t", "x-siati-tier": "slow"}),
 ]
 

@@ -38,6 +38,16 @@ def message_objections(server: str, body: Facts, model: str = "example") -> list
     return found
 
 
+def texts_of(value: Any) -> list[str]:
+    """Return every text of a JSON value, except the types of parts."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        value = [item for name, item in value.items() if name != "type"]
+    items = value if isinstance(value, list) else []
+    return [text for item in items for text in texts_of(item)]
+
+
 def _message(facts: Facts, message: Facts, model: str) -> Iterator[str]:
     role = message["role"]
     if role not in facts:
@@ -69,6 +79,8 @@ def _content(facts: Facts, message: Facts) -> Iterator[str]:
         yield ".content: required"
     if role in facts.get("blank", ()) and isinstance(content, str) and not content.strip() and not calls:
         yield ".content: empty"
+    if facts.get("empty_answers") and role == "assistant" and not calls and not "".join(texts_of(content)).strip():
+        yield ".content: assistant message must have either content or tool_calls"
     for number, part in enumerate(content if isinstance(content, list) else ()):
         where = f".content[{number}]"
         kind = part["type"]
@@ -96,6 +108,8 @@ def _call(facts: Facts, call: Facts) -> Iterator[str]:
         yield ": malformed"
     if set(call["function"]) != {"name", "arguments"}:
         yield ".function: extra"
+    if "names" in facts and re.fullmatch(facts["names"], call["function"]["name"]) is None:
+        yield f".function.name: {call['function']['name']}"
     if "ids" in facts and re.fullmatch(facts["ids"], call["id"]) is None:
         yield f".id: {call['id']}"
 
@@ -109,6 +123,8 @@ def _order(facts: Facts, messages: list[Facts]) -> Iterator[str]:
     last = messages[-1]
     if "prefix" in facts and last["role"] == "assistant" and not last.get(facts["prefix"]):
         yield "expected last role user or tool"
+    if "prefix" in facts and last["role"] in ("system", "developer"):
+        yield "expected last role user or tool"
     for before, message in pairwise(messages):
         if before["role"] == "tool" and message["role"] in facts.get("first", ()):
             yield f"unexpected role {message['role']} after role tool"
@@ -120,8 +136,6 @@ def _unanswered(messages: list[Facts]) -> Iterator[str]:
     waiting: set[str] = set()
     for message in messages:
         if message["role"] == "tool":
-            if message["tool_call_id"] not in waiting:
-                yield "a result without its call"
             waiting.discard(message["tool_call_id"])
             continue
         if waiting:
@@ -209,6 +223,8 @@ def _block(block: Facts, role: str) -> Iterator[str]:
         yield ".text: text content blocks must contain non-whitespace text"
     if kind == "tool_use" and (re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", block["id"]) is None or not isinstance(block["input"], dict)):
         yield ".id"
+    if kind == "tool_use" and re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", block["name"]) is None:
+        yield ".name"
     if kind in ("thinking", "redacted_thinking") and (role != "assistant" or not (block.get("signature") or block.get("data"))):
         yield ".signature: required"
     source = block.get("source") or {}

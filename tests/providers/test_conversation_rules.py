@@ -97,6 +97,15 @@ def test_ids_are_made_valid_alike_in_calls_and_results(kind: str, ids: tuple[str
     assert text.index("'1'") < text.index("'2'")
 
 
+@pytest.mark.parametrize("kind", ["anthropic", "mistral"])
+def test_two_calls_of_one_message_with_the_same_id_become_different(kind: str) -> None:
+    turns = [USER, calls("c", "c"), result("c", "1"), {"role": "user", "content": "wait"}, result("c", "2"), USER]
+    adapted = adapt(kind, {"messages": turns}, model=MODEL if kind == "anthropic" else "example", strict=True)
+    assert message_objections(kind, adapted.sent) == []
+    with pytest.raises(Refusal):
+        adapt(kind, {"messages": [USER, calls("c", "c"), result("c")]})
+
+
 def test_ids_that_are_valid_stay() -> None:
     turns = [USER, calls("toolu_1", "toolu_2"), result("toolu_1"), result("toolu_2")]
     adapted = claude(*turns, strict=True)

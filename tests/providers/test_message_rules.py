@@ -42,7 +42,7 @@ def params(result: Adapted) -> set[str]:
 def test_every_provider_has_a_row_with_a_source() -> None:
     assert set(ROWS) == set(providers.OURS)
     assert all(row.source and row.as_of >= "2026-11" for row in ROWS.values())
-    assert row_of("a-plugin").unknown == "pass"
+    assert (row_of("a-plugin").unknown, row_of("a-plugin").developer) == ("pass", "")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ROWS if kind not in ("goodfire", "anthropic", "openai-compatible")])
@@ -177,6 +177,25 @@ def test_thinking_parts_of_mistral_become_reasoning_elsewhere() -> None:
 ])  # fmt: skip
 def test_media_types_are_registered_ones(before: str, after: str) -> None:
     assert registered(before) == after
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("groq", "file"), ("groq", "input_audio"), ("deepseek", "file"), ("azure", "file"), ("together", "file")]
+)
+def test_parts_that_a_vendor_does_not_have_are_refused_with_their_path(kind: str, part: str) -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": "A"}, {"type": part, part: {"file_data": "x", "data": "x"}}]}
+    with pytest.raises(Refusal) as refused:
+        sent(kind, [message])
+    assert (refused.value.param, refused.value.code) == ("messages[0].content[1]", "unsupported_content")
+
+
+@pytest.mark.parametrize("name", ["a.b/c", "x" * 200])
+def test_names_of_earlier_calls_are_made_valid(name: str) -> None:
+    call = {**CALL, "function": {"name": name, "arguments": "{}"}}
+    for kind in ("openai", "anthropic"):
+        result = sent(kind, [USER, {"role": "assistant", "content": None, "tool_calls": [call]}, RESULT], strict=True)
+        assert message_objections(kind, result.sent) == []
+        assert "messages[1].tool_calls[0].function.name" in params(result)
 
 
 def test_arguments_that_are_an_object_are_sent_as_text() -> None:
