@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 import providers
 from gateway.dialects.messages import check_messages
 from gateway.errors import BadRequest
-from providers.base import LOSSY, Refusal
-from tests.providers.adapting import Adapted, adapt
+from providers.base import LOSSY, Body, Options, Refusal
+from tests.providers.adapting import Adapted, adapt, target_for
 from tests.providers.strict_messages import message_objections
 
 SEARCH = settings(max_examples=12)
@@ -93,11 +94,20 @@ def attempt(kind: str, messages: list[dict[str, Any]], *, strict: bool) -> Adapt
 @SEARCH
 @given(messages=conversations())
 def test_the_vendor_takes_any_conversation_that_is_sent(kind: str, messages: list[dict[str, Any]]) -> None:
-    before = json.dumps(messages)
     for strict in (False, True):
         result = attempt(kind, messages, strict=strict)
         assert result is None or message_objections(kind, result.sent, MODELS.get(kind, "example")) == []
-    assert json.dumps(messages) == before
+
+@pytest.mark.parametrize("kind", sorted(providers.OURS))
+@SEARCH
+@given(messages=conversations())
+def test_the_callers_body_stays_as_it_is_for_the_next_target(kind: str, messages: list[dict[str, Any]]) -> None:
+    body = Body(json.dumps({"model": "m", "messages": messages}).encode())
+    body.get("messages")
+    target = target_for(kind, MODELS.get(kind, "example"))
+    with suppress(Refusal):
+        target.kind.adapt(body.copy(), target, Options())
+    assert body.get("messages") == messages
 
 
 @pytest.mark.parametrize("kind", sorted(providers.OURS))
