@@ -50,6 +50,25 @@ IDS = st.sampled_from(["call_1", "call.1", "functions.f:0", "x" * 70, "toolu_01"
 CALL_EXTRAS = st.sampled_from([{}, {"index": 0}, {"extra_content": {"google": {}}}, {"extra_content": {"a": "b"}}])
 
 
+ODD: list[Any] = [
+    1, True, "", "x", [], {}, ["x"], [None], [{}], {"a": 1}, [{"type": "text"}], [{"type": "image_url", "image_url": 5}],
+    [{"type": "file", "file": {"file_data": "data:x"}}], [{"type": "thinking", "thinking": 5}], [{"type": "refusal"}],
+    [{"id": "c", "function": None}], [{"id": "c", "type": 5, "function": "x"}], [{"id": "c", "function": {"name": 5, "arguments": 5}}],
+]  # fmt: skip
+ODD_MESSAGES = st.builds(
+    lambda role, content, fields: {"role": role, "content": content, **fields},
+    st.sampled_from(["user", "assistant", "system", "developer", "function"]),
+    st.sampled_from(["A", *ODD]),
+    st.dictionaries(st.sampled_from([*sorted(EXTRAS), "tool_calls"]), st.sampled_from(ODD), max_size=3),
+)
+BRANCHES = st.lists(st.dictionaries(st.sampled_from(["properties", "required"]), st.sampled_from(ODD)), max_size=2)
+ODD_SCHEMAS = st.dictionaries(
+    st.sampled_from(["anyOf", "allOf", "properties", "required", "type", "enum", "$ref"]),
+    st.one_of(st.sampled_from(ODD), BRANCHES),
+    max_size=3,
+)
+
+
 @st.composite
 def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Draw a conversation that the gateway accepts: every tool result follows its call."""
@@ -118,3 +137,13 @@ def test_strict_mode_loses_nothing(kind: str, messages: list[dict[str, Any]]) ->
     for item in result.adjustments if result else ():
         if item.action in LOSSY and item.param.startswith("messages"):
             assert item.why.startswith(("neutral", "same value")), item
+
+
+@pytest.mark.parametrize("kind", sorted(providers.OURS))
+@SEARCH
+@given(messages=st.lists(ODD_MESSAGES, min_size=1, max_size=3), schema=ODD_SCHEMAS)
+def test_odd_values_are_sent_or_refused(kind: str, messages: list[dict[str, Any]], schema: dict[str, Any]) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    with suppress(BadRequest, Refusal):
+        check_messages(json.dumps(messages).encode())
+        adapt(kind, {"messages": messages, "tools": tools}, model=MODELS.get(kind, "example"))
