@@ -27,12 +27,12 @@ def explain(file: str, config_path: str | None, strict: bool, as_table: bool, he
     lockgate explain --strict --table request.json
     lockgate explain --header 'anthropic-beta: context-1m-2025-08-07' request.json
     """
-    from gateway.explain.table import table
+    from gateway.explain.text import request_text
 
     headers = [_header(line) for line in header] + ([(b"x-gateway-strict", b"true")] if strict else [])
     plan = explain_file(config_path, read_file(file), headers)
     if as_table:
-        click.echo(table(plan))
+        click.echo(request_text(plan))
     else:
         print_json(plan)
     if "error" in plan:

@@ -64,7 +64,7 @@ def route(
     With --admin, targets in cooldown come last, with the remaining time. If the gateway requires an admin key, set
     LOCKGATE_ADMIN_KEY.
     """
-    from gateway.explain.table import route_table
+    from gateway.explain.text import route_text
 
     query = {"model": model, "n": count, "headers": _parse_headers(headers), "user": user, "body": _read_body(file)}
     query["require_parameters"] = require_parameters
@@ -72,7 +72,7 @@ def route(
     if as_json:
         print_json(plan)
     else:
-        click.echo(route_table(plan))
+        click.echo(route_text(plan))
 
 
 def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """A model's route as a tree with the reason for each choice, and the distribution of simulated calls over the targets.
 
-The router that serves calls also draws here, with the same query as for a call.
+These are plain values for JSON; `text.py` prints them. The router that serves calls also draws here, with the same query as for a call.
 """
 
 from __future__ import annotations

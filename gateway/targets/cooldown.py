@@ -1,4 +1,4 @@
-"""A cooldown: why a target or one of its credentials is skipped, until when, and its default length by reason."""
+"""A cooldown: why a target or one of its credentials is skipped, until when, and how long by reason."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from gateway.config.provider import CooldownConfig
 from providers.base import Failure, Target
 
 State = Literal["live", "cooling", "probing"]
@@ -49,6 +50,17 @@ class Cooldown(msgspec.Struct):
     def end(self) -> None:
         """End the cooldown."""
         self.until, self.reason = 0.0, None
+
+
+def seconds_after_failures(settings: CooldownConfig, ejections: int, stated: float | None) -> float:
+    """Return how long a failing target is skipped: longer with each ejection, and at least as long as the upstream states."""
+    return min(max(settings.time * ejections, stated or 0.0), settings.max)
+
+
+def seconds_after_rate_limits(settings: CooldownConfig, in_a_row: int, stated: float | None) -> float:
+    """Return how long a credential is skipped after a 429: longer with each one in a row, and as long as the upstream states."""
+    default = min(RATE_LIMIT_COOLDOWN_S * 2.0 ** min(in_a_row - 1, 20), settings.time)
+    return max(default, stated or 0.0)
 
 
 def fingerprint(target: Target) -> str:

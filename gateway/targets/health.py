@@ -20,12 +20,13 @@ from gateway.targets.bulkhead import Bulkhead
 from gateway.targets.cooldown import (
     AUTH_COOLDOWN_S,
     QUOTA_COOLDOWN_S,
-    RATE_LIMIT_COOLDOWN_S,
     Cooldown,
     Reason,
     State,
     fingerprint,
     is_slow_failure,
+    seconds_after_failures,
+    seconds_after_rate_limits,
 )
 from gateway.targets.failure_rate import FailureRate
 from providers.base import Failure, Target
@@ -214,8 +215,8 @@ class TargetHealth:
         self.last_failure = failure.kind
         if blame == "rate_limit":
             self.rate_limits += 1
-            default = min(RATE_LIMIT_COOLDOWN_S * 2.0 ** min(self.rate_limits - 1, 20), self.settings.time)
-            return self._cool_credential(target, max(default, failure.retry_after or 0.0), self.settings.max, "rate_limit")
+            seconds = seconds_after_rate_limits(self.settings, self.rate_limits, failure.retry_after)
+            return self._cool_credential(target, seconds, self.settings.max, "rate_limit")
         if blame == "quota":
             seconds = failure.retry_after or QUOTA_COOLDOWN_S
             return self._cool_credential(target, seconds, self.settings.quota_max, "quota")
@@ -246,7 +247,7 @@ class TargetHealth:
             self.ejections = 0
         self.ejections += 1
         self.ejected = True
-        return self._cool(min(max(self.settings.time * self.ejections, stated or 0.0), self.settings.max), "failures")
+        return self._cool(seconds_after_failures(self.settings, self.ejections, stated), "failures")
 
     def _cool(self, seconds: float, reason: Reason) -> Reason | None:
         if not self.cooldown.start(self._clock(), seconds, reason):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __main__ as command
-from gateway.explain.table import route_table, table
+from gateway.explain.text import request_text, route_text
 from tests.explain.test_request import CONFIG, REQUEST, SECRET
 
 
@@ -61,7 +61,7 @@ def test_table_of_an_error_is_that_error(files: Path, capsys: pytest.CaptureFixt
 def test_several_upstream_requests_are_shown_one_by_one() -> None:
     request = {"method": "POST", "url": "http://x/v1", "headers": {}, "bodies": [{"seed": 1}, {"seed": 2}]}
     targets = [{"target": "p/m", "type": "vllm", "adjustments": [], "request": request}]
-    text = table({"model": "m-1", "route": "m-*", "strict": False, "targets": targets})
+    text = request_text({"model": "m-1", "route": "m-*", "strict": False, "targets": targets})
     assert text.splitlines() == [
         "m-1, by 'm-*', lenient",
         "",
@@ -85,7 +85,7 @@ def test_route_table_shows_targets_in_cooldown_and_the_share_of_each_order() -> 
         "hedges": [],
         "mirrors": [{"target": "a/z", "share": 0.5, "calls": 3}],
     }
-    lines = route_table(plan).splitlines()
+    lines = route_text(plan).splitlines()
     assert lines[:4] == [
         "smart  (found by its name)",
         "in this order, the next one on failure",

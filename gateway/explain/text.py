@@ -17,7 +17,7 @@ WIDTH = 120
 BAR_WIDTH = 30
 
 
-def table(plan: Mapping[str, Any]) -> str:
+def request_text(plan: Mapping[str, Any]) -> str:
     """Return the plan of a request as text, or the error that a caller would get."""
     plan = msgspec.json.decode(msgspec.json.encode(plan))
     if "error" in plan:
@@ -76,7 +76,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}… ({len(text)} characters)"
 
 
-def route_table(plan: Mapping[str, Any]) -> str:
+def route_text(plan: Mapping[str, Any]) -> str:
     """Return the plan of a route as text."""
     lines = [f"{plan['model']}  (found {plan['found']})", *_branch(plan["route"], "", "")]
     lines += ["", f"{plan['calls']:,} simulated {'calls' if plan['calls'] != 1 else 'call'}"]
