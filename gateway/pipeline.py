@@ -40,6 +40,7 @@ from gateway.keys.virtual_key import may_use
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
+from gateway.response import receipt
 from gateway.response.headers import error_headers
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
@@ -158,12 +159,14 @@ class Pipeline:
         """Send an error: an HTTP response if none has begun, else the last event of the stream."""
         call.error = error
         try:
+            body = error.as_body()
+            if call.wants_receipt:
+                body = receipt.add_to_answer(body, call)
             if caller.head_sent:
-                await caller.finish(error.as_event())
+                await caller.finish(b"data: " + body + b"\n\n")
             else:
                 call.status = error.status
                 call.first_byte_at = time.monotonic()
-                body = error.as_body()
                 await caller.respond(error.status, error_headers(call, error, len(body)), body)
         except asyncio.CancelledError:
             if not caller.disconnected:

@@ -124,11 +124,12 @@ class Body:
         self._values.pop(name, None)
         return value
 
-    def drop_nulls(self) -> None:
-        """Remove the keys whose value is null: OpenAI's API treats them as absent."""
+    def drop_nulls(self) -> list[str]:
+        """Remove the keys whose value is null, which OpenAI's API treats as absent. Return them."""
         nulls = [name for name, raw in self._raw.items() if type(raw) is msgspec.Raw and len(raw) == 4 and bytes(raw) == b"null"]
         for name in nulls:
             self.pop(name)
+        return nulls
 
     def rename(self, old: str, new: str) -> None:
         """Move a value's bytes to another key."""

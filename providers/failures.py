@@ -45,6 +45,20 @@ _RATE_WORDS = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limit_
 """Codes of rate limits. Groq reports a request over its limit of tokens per minute with status 413 and such a code."""
 _PERMISSION_CODES = frozenset({"tier_not_allowed", "model_not_allowed"})
 """Codes of a 403 that concerns the request and not the credential. Source: SIATI's wiki (errors)."""
+_PERMISSION_WORDS = re.compile(
+    r"content|polic(?:y|ies)|moderat|safety|harmful|flagged|blocked by|guidelines|prohibited|inappropriate|usage terms"
+    r"|permission|permitted|not (?:allowed|enabled|entitled|available)|not authorized to|(?:no|not have) access|access (?:to|denied)"
+    r"|not supported in your|unsupported (?:country|region)|your (?:country|region|location|plan)",
+    re.IGNORECASE,
+)
+_CREDENTIAL_WORDS = re.compile(
+    r"(?:invalid|incorrect|wrong|expired|revoked|disabled|missing|unknown|bad|no)\b[^.]{0,40}\b(?:api[ _-]?key|key|token|credential)s?"
+    r"|(?:api[ _-]?key|key|token|credential)s?\b[^.]{0,25}\b(?:invalid|incorrect|not valid|expired|revoked|disabled|missing|not found)"
+    r"|authenticat|unregistered callers",
+    re.IGNORECASE,
+)
+"""What a 403 is about. Together and OpenRouter moderate prompts with 403; Anthropic (permission_error), Groq, xAI and OpenAI
+("Country, region, or territory not supported") answer 403 for a valid credential. Google's 403 of an unknown caller names it."""
 _SECRET = re.compile(r"(?i)\b(?:bearer\s+[\w.~+/=*-]{6,}|(?:sk|gsk|csk|fw|flp|xai|pplx|key|siati|tgp)[-_][\w*.-]{8,}|AIza[\w*-]{10,})")
 _KINDS: dict[int, FailureKind] = {
     401: "auth", 402: "quota", 403: "auth", 407: "server_error", 408: "server_error", 421: "server_error",
@@ -157,7 +171,7 @@ def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, 
         return "quota"
     if status == 413 and {code, type_} & _RATE_WORDS:
         return "rate_limit"
-    if status == 403 and {code, type_} & _PERMISSION_CODES:
+    if status == 403 and ({code, type_} & _PERMISSION_CODES or _is_permission(error.get("message") or "")):
         return "client_error"
     if status == 400 and error.get("reason") == "API_KEY_INVALID":
         return "auth"
@@ -168,6 +182,11 @@ def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, 
     if status in _KINDS:
         return _KINDS[status]
     return "client_error" if 400 <= status < 500 else "server_error"
+
+
+def _is_permission(message: str) -> bool:
+    """Return whether the message of a 403 is about the content or the permission, and not about the credential."""
+    return _PERMISSION_WORDS.search(message) is not None and not _CREDENTIAL_WORDS.search(message)
 
 
 def _is_context(status: int, code: str | None, message: str) -> bool:

@@ -154,17 +154,18 @@ class OpenAICompatible(Provider):
         """Apply the rules in place. Raises Refusal if the operation is not offered or a value cannot be sent."""
         if options.operation not in self.wire.paths:
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
-        if not self.wire.accepts_nulls:
-            body.drop_nulls()
+        nulls = () if self.wire.accepts_nulls else body.drop_nulls()
         rules = self.compiled_rules(self.model_for_rules(target), options.operation)
         if not target.pass_fields:
-            return rules.apply(body, self.wire.label, options, target.options)
+            made = rules.apply(body, self.wire.label, options, target.options)
+            return [*(Adjustment(name, "drop", why="neutral value") for name in nulls), *made] if nulls else made
         # Passed fields are set aside, so that no rule can change them.
         passed = {name: body.pop(name) for name in target.pass_fields if name in body}
         adjustments = rules.apply(body, self.wire.label, options, target.options)
         for name, value in passed.items():
             body.set(name, value)
-        return [adjustment for adjustment in adjustments if adjustment.param not in passed]
+        made = [Adjustment(name, "drop", why="neutral value") for name in nulls]
+        return made + [adjustment for adjustment in adjustments if adjustment.param not in passed]
 
     def model_for_rules(self, target: Target) -> str:
         """Return the model whose rules apply."""

@@ -90,7 +90,7 @@ class Together(OpenAICompatible):
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         failure = super().failure(status, headers, body, target)
-        if status != 403:
+        if status != 403 or failure.kind != "auth":
             return failure
         changes = {"kind": "client_error", "status": 400, "code": "context_length_exceeded", "type": "invalid_request_error"}
         return msgspec.structs.replace(failure, **changes)

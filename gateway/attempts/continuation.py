@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.streams.transcript import Transcript
-from providers.base import Body, Target
+from providers.base import Adjustment, Body, Target
 
 if TYPE_CHECKING:
     from gateway.call import Call
@@ -51,18 +51,24 @@ def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Cand
     return after or ([broken] if again else [])
 
 
-def continued_body(transcript: Transcript, call: Call, body: Body) -> Body:
-    """Return the caller's body with the text sent so far, and with the output limits lowered by the used tokens."""
+def continued_body(transcript: Transcript, call: Call, body: Body) -> tuple[Body, list[Adjustment]]:
+    """Return the caller's body with the text sent so far, with output limits lowered by the used tokens, and the changes."""
     rest = body.copy()
+    made: list[Adjustment] = []
     text = transcript.text.rstrip()
     if text:
-        rest.set("messages", [*body.get("messages"), {"role": "assistant", "content": text}])
+        messages = body.get("messages")
+        rest.set("messages", [*messages, {"role": "assistant", "content": text}])
+        made.append(Adjustment(f"messages[{len(messages)}]", "set_default", why="the text sent so far, which the target continues"))
     tokens = sum(attempt.usage.completion_tokens for attempt in call.attempts if attempt.usage is not None)
     for name, least in (("max_tokens", 1), ("max_completion_tokens", 1), ("min_tokens", 0)):
         number = body.get(name)
         if type(number) is int:
-            rest.set(name, max(least, number - tokens))
-    return rest
+            left = max(least, number - tokens)
+            rest.set(name, left)
+            if left != number:
+                made.append(Adjustment(name, "reshape", number, left, "the tokens sent so far are subtracted"))
+    return rest, made
 
 
 def set_prefill(transcript: Transcript, body: Body, target: Target) -> None:

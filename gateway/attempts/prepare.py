@@ -77,15 +77,15 @@ async def adapt(
     settings = candidate.settings
     strict = call.strict or bool(settings.strict)
     transcript = call.transcript if call.transcript is not None and call.transcript.handovers else None
-    body = call.body.copy() if transcript is None else continued_body(transcript, call, call.body)
-    context, adjustments = None, []
+    body, continued = (call.body.copy(), []) if transcript is None else continued_body(transcript, call, call.body)
+    context, adjustments = None, continued
     try:
         if is_fitted(call, candidate):
             deadlines = cap_to_time_left(candidate.deadlines, left)
             fitted = await fit.apply(
                 body, candidate.backend, settings.context, deadlines, strict=strict, report=call.wants_receipt
             )
-            context, adjustments = fitted.report, fitted.adjustments
+            context, adjustments = fitted.report, [*continued, *fitted.adjustments]
         if cap is not None:
             adjustments = [*adjustments, set_output_cap(body, cap)]
         adapted = adapt_body(

@@ -68,6 +68,8 @@ def decide(
         can_continue = transcript is not None and transcript.is_plain and failure.kind not in STREAM_ENDING_FAILURES
         return Next() if can_continue else Stop(progress.error())
     consequence = FAILURES[failure.kind]
+    if consequence.then == "stop" and failure.status == 403:
+        return Next()  # the account at this vendor lacks a permission, or only this vendor refuses the content
     if consequence.then == "stop":
         return Stop(progress.error())
     if len(candidate.backend.targets) > 1 and consequence.blame in CREDENTIAL_BLAMES and health.is_available:

@@ -244,6 +244,17 @@ def check_parameters(body: Body) -> None:
     check_messages(body.raw("messages") or b"null")
     if "top_logprobs" in body and body.get("top_logprobs") and not body.get("logprobs"):
         raise refuse("top_logprobs", "'top_logprobs' requires 'logprobs': true.")
+    _check_bounds_of_output(body)
+
+
+def _check_bounds_of_output(body: Body) -> None:
+    """Refuse a minimum of output tokens above the maximum: no answer satisfies both."""
+    for low in ("min_tokens", "min_completion_tokens"):
+        least = body.get(low) if low in body else None
+        for high in ("max_tokens", "max_completion_tokens") if least is not None else ():
+            most = body.get(high) if high in body else None
+            if most is not None and least > most:
+                raise refuse(low, f"'{low}' ({least}) must not exceed '{high}' ({most}).")
 
 
 def read_model(body: Body) -> str:

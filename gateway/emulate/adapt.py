@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 from gateway.emulate import json_mode, logits
 from providers.base import Adjustment, Body, Operation, Options, Target
+from providers.rules.fan_out import seeds_sent
+
+ONE_BY_ONE = ("fan_out", "enforce_locally")
+"""Actions on `n` after which each choice has a request, and a seed, of its own."""
 
 
 class AdaptedBody(NamedTuple):
@@ -33,4 +37,8 @@ def adapt_body(
         return AdaptedBody(chat, options, logits.adapt(chat, request, target, options), logits_request=request)
     options = Options(strict, stream, operation)
     body, adjustments, validator = json_mode.adapt(body, target, options, may_repair=may_repair)
+    for adjustment in adjustments:
+        if adjustment.param == "n" and adjustment.action in ONE_BY_ONE and (seeds := seeds_sent(body, int(adjustment.from_))) is not None:
+            adjustments = [*adjustments, seeds]
+            break
     return AdaptedBody(body, options, adjustments, json_validator=validator)

@@ -71,7 +71,7 @@ def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) ->
         adjustments.append(Adjustment("top_k", "clamp", from_=asked.top_k, to=MAX_LISTED, why="the provider lists no more alternatives"))
     if any(one.param == "logprobs" and one.action == "drop" for one in adjustments):
         raise Refusal(f"{target.name} does not support token probabilities.", None, "unsupported_operation")
-    return [one for one in adjustments if one.param not in ("max_tokens", "logprobs", "temperature")]
+    return [one for one in adjustments if one.param not in ("max_tokens", "logprobs", "temperature", "repetition_penalty")]
 
 
 def from_chat(answer: bytes, asked: LogitsRequest) -> tuple[bytes, list[Adjustment]]:

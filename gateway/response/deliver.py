@@ -10,7 +10,7 @@ from gateway.response.chained_requests import ReadAnswer, run_chained, to_stream
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.upstream.transport import Response
 from providers.base import Body
-from providers.rules.shapes import fan_out
+from providers.rules.fan_out import fan_out
 
 __all__ = ["UpstreamExchange", "deliver", "upstream_bodies"]
 

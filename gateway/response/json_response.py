@@ -102,8 +102,11 @@ def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
     """Apply the features that the provider lacks: stop strings, JSON mode, an estimate of the output."""
     call, attempt = exchange.call, exchange.attempt
     if call.stops:
-        answer.body, matched = cut_answer(answer.body, call.stops, keep=call.keeps_stop)
+        uncut = answer.body
+        answer.body, matched = cut_answer(uncut, call.stops, keep=call.keeps_stop)
         attempt.stop_matched = attempt.stop_matched or matched
+        if answer.body is not uncut:
+            receipt.note_cut(attempt)
     if exchange.json_validator is not None:
         answer.body, notes = exchange.json_validator.check_answer(answer.body)
         attempt.adjustments = [*attempt.adjustments, *(note for note in notes if note not in attempt.adjustments)]

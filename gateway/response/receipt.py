@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from gateway import accounting
-from gateway.call import Call
+from gateway.call import Attempt, Call
 from gateway.streams.chunks import OpeningChunk
 from providers.base import Adjustment, Body, Usage
 
 MAX_HEADER_BYTES = 1024
+_STOP_PARAMS = ("stop", "include_stop_str_in_output")
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
 _encode = msgspec.json.Encoder().encode
 
@@ -65,7 +66,7 @@ def receipt_of(call: Call) -> dict[str, Any]:
         "request_id": call.id,
         "model": call.model,
         "target": attempt.target.name if attempt is not None else None,
-        "attempts": [each.as_record() for each in call.attempts],
+        "attempts": [_attempt_record(each, is_final=each is attempt) for each in call.attempts],
         "adjustments": attempt.adjustments if attempt is not None else [],
         "stop_matched": attempt.stop_matched if attempt is not None else None,
         "cost_usd": accounting.cost_usd(call),
@@ -81,6 +82,21 @@ def receipt_of(call: Call) -> dict[str, Any]:
     if attempt is not None and attempt.context is not None:
         receipt["context"] = attempt.context
     return receipt
+
+
+def _attempt_record(attempt: Attempt, *, is_final: bool) -> dict[str, Any]:
+    """Return an attempt. The adjustments of the final one are those of the receipt."""
+    record = attempt.as_record()
+    if attempt.adjustments and not is_final:
+        record["adjustments"] = attempt.adjustments
+    return record
+
+
+def note_cut(attempt: Attempt) -> None:
+    """Report that the gateway ended the text at a stop string, unless the request's adjustments say so already."""
+    if not any(each.param in _STOP_PARAMS and each.action == "enforce_locally" for each in attempt.adjustments):
+        note = Adjustment("stop", "enforce_locally", why="the upstream left the stop string in the text; the gateway removed it")
+        attempt.adjustments = [*attempt.adjustments, note]
 
 
 def timings(call: Call) -> dict[str, float]:

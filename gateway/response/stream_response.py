@@ -15,6 +15,7 @@ import time
 from typing import NamedTuple
 
 from gateway import accounting
+from gateway.call import Attempt
 from gateway.emulate.json_mode import JsonStream
 from gateway.emulate.stops import StopStream
 from gateway.metrics import Metrics
@@ -129,6 +130,11 @@ class UpstreamStream:
         """The stop string that ended the stream, or None."""
         return (self._stops.matched_stop or self._stops.reported_stop) if self._stops is not None else None
 
+    def note_cut(self, attempt: Attempt) -> None:
+        """Report that the gateway ended the text at a stop string."""
+        if self._stops is not None and self._stops.matched_stop is not None:
+            receipt.note_cut(attempt)
+
     def close(self) -> None:
         """Release the response, even if it was not read to its end."""
         self.response.close()
@@ -146,6 +152,7 @@ def record_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
     attempt, relay = exchange.attempt, stream.relay
     attempt.usage, attempt.finish_reasons, attempt.chunks = relay.usage, relay.finish_reasons, relay.chunks
     attempt.stop_matched = stream.stop
+    stream.note_cut(attempt)
 
 
 async def open_upstream(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> UpstreamStream:

@@ -95,7 +95,10 @@ class WithoutNullContent(MessageRule, frozen=True):
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
         """Remove nulls, which does not change the meaning."""
         plain = [{key: value for key, value in message.items() if value is not None} for message in messages]
-        return plain if plain != messages else None
+        if plain == messages:
+            return None
+        work.report("messages", "reshape", why="fields that are null are left out")
+        return plain
 
 
 class Thinking(Rule, frozen=True):

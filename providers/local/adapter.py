@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from providers.base import Body, Chain, Failure, Options, ProbabilitySteps, StreamDecoder, Target, WireRequest
+from providers.base import Adjustment, Answer, Body, Chain, Failure, Options, ProbabilitySteps, StreamDecoder, Target, WireRequest
 from providers.local import min_tokens
 from providers.local.min_tokens import MIN_TOKENS_CHOICES_MEMO, MIN_TOKENS_MEMO, MinTokens
 from providers.local.options import LocalOptions
 from providers.local.probabilities import find_probabilities
 from providers.local.rules import (
+    MODEL_MEMO,
+    DefaultPenalty,
     DefaultSystemMessage,
     DefaultTemperature,
     DropEmptyStops,
@@ -25,7 +27,7 @@ from providers.local.rules import (
     SlotChoices,
     WarnUnanchoredPatterns,
 )
-from providers.local.stream import EngineDecoder
+from providers.local.stream import EngineDecoder, with_model
 from providers.local.tools import ForcedTools, ToolTurnsAsText
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
@@ -55,6 +57,7 @@ RULES: tuple[Rule | ForModels, ...] = (
     Range("xtc_threshold", 0, 1),
     Range("frequency_penalty", -2, 2),
     Range("presence_penalty", -2, 2),
+    DefaultPenalty(),
     Range("repetition_penalty", 0.1, 10),
     Rename("repetition_penalty", "repeat_penalty"),
     Rename("mirostat_target", "mirostat_tau"),
@@ -88,6 +91,11 @@ class Local(OpenAICompatible):
 
     always_streams = True
 
+    def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
+        """Apply the rules in place, and remember the model that the caller asked for."""
+        options.memo[MODEL_MEMO] = body.get("model")
+        return super().adapt(body, target, options)
+
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
         """Return the request for an adapted body, as a stream that reports the progress of the prompt."""
         if options.operation != "embeddings":
@@ -95,6 +103,10 @@ class Local(OpenAICompatible):
             body.set("stream_options", {"include_usage": True})
             body.set("return_progress", True)
         return super().encode(body, target, options)
+
+    def decode(self, body: bytes, target: Target, options: Options) -> Answer:
+        """Return the answer with the model that the caller asked for."""
+        return super().decode(with_model(body, options), target, options)
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         return EngineDecoder(options)

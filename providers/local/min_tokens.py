@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from providers.base import Body, Chain
+from providers.rules.fan_out import fan_out
 from providers.rules.rule import Rule, Work
-from providers.rules.shapes import fan_out
 
 MIN_TOKENS_MEMO = "local.least"
 """Key of `Options.memo`: the minimum number of tokens of the answer."""

@@ -9,6 +9,8 @@ from msgspec import Meta
 
 from providers.local import cpu
 
+ENGINE_MODEL = "local"
+"""The engine's name for its model, which all its answers contain."""
 Path = Annotated[str, Meta(extra={"form": "path"})]
 Size = Annotated[int, Meta(ge=1, extra={"form": "size"})]
 

@@ -12,6 +12,10 @@ from providers.rules.shapes import MAX_FANOUT
 DEFAULTS = LocalOptions()
 SEED_MODULUS = 2**32 - 1
 """The engine's seeds have 32 bits, and the highest value means "random"."""
+MODEL_MEMO = "local.model"
+"""Key of `Options.memo`: the model that the caller asked for, for the answers."""
+BUNDLED_PENALTY = 1.05
+"""Repetition penalty of the bundled model. At temperature 0 and without it, half of its answers repeat one sentence forever."""
 TOP_LOGPROBS_MEMO = "local.top_logprobs"
 """Key of `Options.memo`: the number of alternatives for each token that the caller requests."""
 CHOICES_MEMO = "local.n"
@@ -52,6 +56,26 @@ class DefaultTemperature(Rule, frozen=True):
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {"temperature": {"support": "yes", "default": DEFAULTS.temperature}}
+
+
+class DefaultPenalty(Rule, frozen=True):
+    """A repetition penalty for plain text of the bundled model, if the caller sets no penalty."""
+
+    param: str = "repetition_penalty"
+    runs: ClassVar[Literal["present", "always", "stream"]] = "always"
+    others: tuple[str, ...] = ("frequency_penalty", "presence_penalty", "tools", "functions", "response_format")
+
+    def apply(self, work: Work) -> None:
+        """Set the penalty. Other models get none, nor do tool calls and JSON, which repeat words and marks."""
+        body = work.body
+        if work.settings.get("model") is not None or any(body.get(name) for name in (self.param, *self.others)):
+            return
+        body.set("repeat_penalty", BUNDLED_PENALTY)
+        work.report("repetition_penalty", "set_default", to=BUNDLED_PENALTY, why="the bundled model repeats itself without it")
+        work.report("repetition_penalty", "rename", to="repeat_penalty")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {"repetition_penalty": {"support": "yes", "default": BUNDLED_PENALTY}}
 
 
 class FoldSeed(Rule, frozen=True):
@@ -144,13 +168,15 @@ class ListAlternatives(Rule, frozen=True):
         """Request at least one alternative. The decoder removes those that the caller did not ask for."""
         body = work.body
         if body.get("logprobs") is not True:
-            body.pop("logprobs")
-            body.pop("top_logprobs")
+            for name in ("logprobs", "top_logprobs"):
+                if name in body:
+                    work.drop(name)
             return
         count = body.get("top_logprobs") or 0
         work.options.memo[TOP_LOGPROBS_MEMO] = count
         if count == 0:
             body.set("top_logprobs", 1)
+            work.report("top_logprobs", "set_default", to=1, why="the engine requires one; it is removed from the answer")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {"logprobs": {"support": "yes"}}

@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 
 from providers.base import TIMES, Options, StreamDecoder
-from providers.local.rules import CHOICES_MEMO, TOP_LOGPROBS_MEMO
+from providers.local.options import ENGINE_MODEL
+from providers.local.rules import CHOICES_MEMO, MODEL_MEMO, TOP_LOGPROBS_MEMO
 from providers.local.tools import FORCED_TOOL_MEMO, CallReader
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
+_ENGINE_MODEL = b'"model":' + _encode(ENGINE_MODEL)
 
 
 class EngineDecoder(StreamDecoder):
@@ -20,6 +22,7 @@ class EngineDecoder(StreamDecoder):
 
     def __init__(self, options: Options) -> None:
         memo = options.memo
+        self._model = _model_member(options)
         self._forced: bool = memo.get(FORCED_TOOL_MEMO, False)
         self._top: int | None = memo.get(TOP_LOGPROBS_MEMO)
         self._usages_left: int = memo.get(CHOICES_MEMO, 1)
@@ -28,6 +31,7 @@ class EngineDecoder(StreamDecoder):
         self._calls: dict[int, CallReader] = {}
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
+        data = data.replace(_ENGINE_MODEL, self._model, 1)
         if b'"prompt_progress"' in data and "prompt_progress" in _decode(data):
             return ()
         if b'"usage"' not in data and b'"timings"' not in data and not self._forced and self._top is None:
@@ -83,6 +87,15 @@ class EngineDecoder(StreamDecoder):
             delta["content"] = None
         if choice.get("finish_reason") == "stop" and reader.name is not None:
             choice["finish_reason"] = "tool_calls"
+
+
+def with_model(answer: bytes, options: Options) -> bytes:
+    """Return an answer or a chunk with the model that the caller asked for. In a text, the marks would be escaped."""
+    return answer.replace(_ENGINE_MODEL, _model_member(options), 1)
+
+
+def _model_member(options: Options) -> bytes:
+    return b'"model":' + _encode(options.memo.get(MODEL_MEMO) or ENGINE_MODEL)
 
 
 def _strip_alternatives(choice: dict[str, Any]) -> None:

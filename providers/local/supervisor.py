@@ -28,7 +28,7 @@ import msgspec
 from providers.base import Failure
 from providers.local import cpu, probe, weights
 from providers.local.admission import Gate, Lease
-from providers.local.options import LocalOptions
+from providers.local.options import ENGINE_MODEL, LocalOptions
 from providers.local.process import EngineProcess, StartError
 from providers.local.state import Note, State, failure_for, write_note
 
@@ -78,7 +78,7 @@ class Engine:
         *,
         report: Callable[[str], None] = lambda line: None,
         timing: Timing | None = None,
-        alias: str = "local",
+        alias: str = ENGINE_MODEL,
         directory: Path | None = None,
         missing_feature: Callable[[], str | None] = cpu.missing_feature,
         find: Callable[[str | None], Path | None] = weights.find,

@@ -45,8 +45,10 @@ class ForcedTools(Rule, frozen=True):
             _drop_tools(work, "tool_choice is none")
         elif choice in (None, "auto"):
             if not work.settings.get("tools"):
-                work.report_lossy("tools", "drop", "the model's template does not support tools", code="unsupported_parameter")
-                _drop_tools(work, None)
+                why = "the model's template does not support tools"
+                work.report_lossy("tools", "drop", why, code="unsupported_parameter")
+                work.body.pop("tools")
+                _drop_tools(work, why)
         else:
             self._force(work, _callable_functions(work, tools, choice))
 
@@ -61,8 +63,10 @@ class ForcedTools(Rule, frozen=True):
         schema = {"type": "json_schema", "json_schema": {"name": "tool_call", "schema": call_schema(functions)}}
         body.set("response_format", schema)
         body.set("messages", _with_functions_named(body.get("messages"), functions))
-        _drop_tools(work, None)
-        work.report("tool_choice", "reshape", to="response_format", why="a schema forces the call")
+        for name in ("tools", "tool_choice"):
+            body.pop(name)
+            work.report(name, "reshape", to="response_format", why="a schema forces the call")
+        _drop_tools(work, "one call is forced")
         work.options.memo[FORCED_TOOL_MEMO] = True
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -73,12 +77,11 @@ class ForcedTools(Rule, frozen=True):
         }
 
 
-def _drop_tools(work: Work, why: str | None) -> None:
+def _drop_tools(work: Work, why: str) -> None:
     for name in ("tools", "tool_choice", "parallel_tool_calls"):
         if name in work.body:
             work.body.pop(name)
-            if why is not None:
-                work.report(name, "drop", why=why)
+            work.report(name, "drop", why=why)
 
 
 def _callable_functions(work: Work, tools: list[dict[str, Any]], choice: Any) -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ class FieldPass:
         where = f".content[{number}]"
         kind = part.get("type")
         if kind == "refusal" and "refusal" not in self.row.part_types:
-            part = {"type": "text", "text": part.get("refusal") or ""}
+            part = {"type": "text", "text": str(part.get("refusal") or "")}
             self.report.change(index, where, "reshape", "a refusal is sent as text")
         elif self.row.part_kinds and kind not in self.row.part_kinds and kind != "thinking":
             why = f"content of type {str(kind)[:40]!r} is not supported here"
@@ -210,7 +210,8 @@ class FieldPass:
         blocks = message.get("thinking_blocks")
         if blocks is None:
             return
-        kept = [block for block in blocks if type(block) is dict and (block.get("signature") or block.get("type") == "redacted_thinking")]
+        listed = blocks if type(blocks) is list else []
+        kept = [block for block in listed if type(block) is dict and (block.get("signature") or block.get("type") == "redacted_thinking")]
         if kept == blocks and kept:
             return
         del message["thinking_blocks"]
@@ -229,7 +230,9 @@ class FieldPass:
     def _refusal(self, index: int, message: Message) -> None:
         """Send a refusal as text, unless the vendor has the field or the message has another text."""
         refusal = message.get("refusal")
-        if refusal and "refusal" not in self.row.assistant and self.row.unknown != "pass" and not message.get("content"):
+        if "refusal" in self.row.assistant or self.row.unknown == "pass" or message.get("content"):
+            return
+        if type(refusal) is str and refusal:
             message["content"] = message.pop("refusal")
             self.report.change(index, ".refusal", "reshape", to="content")
 
@@ -248,8 +251,9 @@ class FieldPass:
     def _call(self, index: int, number: int, call: dict[str, Any]) -> dict[str, Any]:
         where = f".tool_calls[{number}]"
         result = dict(call)
-        kind = result.setdefault("type", "function")
-        if "type" not in call:
+        kind = call.get("type")
+        if type(kind) is not str:
+            kind = result["type"] = "function"
             self.report.change(index, f"{where}.type", "set_default", to="function")
         extra = [name for name in call if name not in ("id", "type", kind, *self.row.calls)]
         for name in extra:
@@ -258,6 +262,8 @@ class FieldPass:
             del result[name]
             self.report.drop(index, f"{where}.{name}", None if name == "index" else call[name])
         function = call.get("function")
+        if kind == "function" and type(function) is not dict:
+            raise self.report.work.refuse(f"messages[{index}]{where}.function", "it must be an object", "invalid_type")
         if type(function) is dict:
             result["function"] = self._function(index, where, function)
         return result

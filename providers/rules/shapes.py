@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from providers.base import Body
 from providers.rules.rule import UNSUPPORTED, Rule, Work
 
-SEED_NAMES = ("seed", "random_seed")
-"""Names of the seed in an adapted body; the second is Mistral's."""
 MAX_FANOUT = 8
 """Default of the setting `max_fanout`: the maximum number of upstream requests for one call."""
 
@@ -33,10 +30,8 @@ class StopStrings(Rule, frozen=True):
 
 
 def first_stops(work: Work, stops: list[str], limit: int) -> list[str]:
-    """Return the stop strings to send; the gateway enforces the others. Raises Refusal in strict mode."""
+    """Return the stop strings to send. The gateway enforces the others, so nothing is lost, in strict mode either."""
     why = f"at most {limit} stop strings are supported"
-    if work.strict:
-        raise work.refuse("stop", why)
     work.report("stop", "enforce_locally", from_=len(stops), to=limit, why=f"{why}; the gateway enforces the others")
     return stops[:limit]
 
@@ -205,7 +200,10 @@ class StreamUsage(Rule, frozen=True):
         value = work.body.get(self.param)
         if self.how == "ask":
             self._ask(work, value)
-        elif self.param in work.body:
+            return
+        if self.how == "always" and work.options.stream and not (value and value.get("include_usage")):
+            work.report(self.param, "enforce_locally", why="the upstream always reports usage; it is hidden from this caller")
+        if self.param in work.body:
             if self.how == "always":
                 work.body.pop(self.param)
                 work.report(self.param, "drop", why="the upstream always reports usage and has no such field")
@@ -288,30 +286,6 @@ class Choices(Rule, frozen=True):
         )
         seed = {"support": "yes", "list": self.seed_list or "fan_out"} | ({"best_effort": True} if self.best_effort_seed else {})
         return {"n": n, "seed": seed if self.has_seed else {"support": "no"}}
-
-
-def fan_out(body: Body, n: int) -> list[Body]:
-    """Return the bodies of `n` upstream requests for an adapted body with a `fan_out` adjustment.
-
-    If `seed` is a list, each request gets one of its seeds. A single seed (or the provider's default) is incremented,
-    because the same seed would produce the same text. Without a seed the upstream draws one for each request.
-    """
-    name = next((name for name in SEED_NAMES if name in body), SEED_NAMES[0])
-    seed = body.get(name)
-    bodies = []
-    for index in range(n):
-        copy = body.copy()
-        if type(seed) is list:
-            copy.set(name, seed[index])
-        elif type(seed) is int and index:
-            copy.set(name, _next_seed(seed, index))
-        bodies.append(copy)
-    return bodies
-
-
-def _next_seed(seed: int, index: int) -> int:
-    following = seed + index
-    return following if following < 2**63 else following - 2**64
 
 
 class LegacyFunctions(Rule, frozen=True):

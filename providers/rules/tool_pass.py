@@ -104,16 +104,17 @@ def merged_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
 
     A property is required if every alternative requires it. Properties that differ between branches become an `anyOf`.
     """
-    if schema.get("type", "object") != "object" or any(name in schema for name in ("enum", "const")):
+    if not _is_object(schema) or any(name in schema for name in ("enum", "const")):
         return None
     properties: dict[str, list[Any]] = {name: [value] for name, value in (schema.get("properties") or {}).items()}
     required = list(schema.get("required") or ())
     for union in _UNIONS:
-        branches = [_resolved(branch, schema) for branch in schema.get(union) or ()]
+        listed = schema.get(union)
+        branches = [_resolved(branch, schema) for branch in (listed if type(listed) is list else ())]
         demanded: list[set[str]] = []
         for branch in branches:
             flat = merged_schema(branch) if type(branch) is dict and any(name in branch for name in _UNIONS) else branch
-            if type(flat) is not dict or flat.get("type", "object") != "object" or "$ref" in flat:
+            if flat is None or not _is_object(flat) or "$ref" in flat:
                 return None
             demanded.append(set(flat.get("required") or ()))
             for name, value in (flat.get("properties") or {}).items():
@@ -126,6 +127,15 @@ def merged_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
     merged = {name: values[0] if len(values) == 1 else {"anyOf": values} for name, values in properties.items()}
     needed = [name for name in required if name in merged]
     return {"type": "object", "properties": merged, **({"required": needed} if needed else {}), **rest}
+
+
+def _is_object(schema: Any) -> bool:
+    """Return whether a schema is one of an object, with properties and required names of the right types."""
+    if type(schema) is not dict or schema.get("type", "object") != "object":
+        return False
+    required = schema.get("required") or []
+    names = type(required) is list and all(type(name) is str for name in required)
+    return names and type(schema.get("properties") or {}) is dict
 
 
 def _resolved(branch: Any, schema: dict[str, Any]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import msgspec
+
 from providers.rules.rule import UNSUPPORTED, Rule, Work, is_neutral
 
 
@@ -297,7 +299,7 @@ class MoveToHeader(Rule, frozen=True):
         if value is None:
             work.drop(self.param)
             return
-        text = value if type(value) is str else f"{value:g}" if is_number(value) else ""
+        text = value if type(value) is str else msgspec.json.encode(value).decode() if is_number(value) else ""
         if not text or not text.isascii() or not text.isprintable() or len(text) > 256:
             why = f"it is sent as the header {self.header}: printable ASCII, at most 256 characters"
             work.report_lossy(self.param, "drop", why)

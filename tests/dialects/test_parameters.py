@@ -57,7 +57,7 @@ GOOD_TYPES: dict[str, set[str]] = {
     "logit_bias": {"object"},
     "stream_options": {"object"},
     "tools": {"list"},
-    "logprobs": {"true"},
+    "logprobs": {"true", "int"},
     "parallel_tool_calls": {"true"},
     "response_format": set(),
 }

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.emulate.fan_out import MergedStream, gather_all, interleave, merge_answers, sum_usage_objects, sum_usages
 from providers.aggregate import Aggregate
 from providers.base import Body, Usage
-from providers.rules.shapes import fan_out
+from providers.rules.fan_out import fan_out
 
 TEXTS = st.lists(st.lists(st.text(max_size=4), min_size=1, max_size=4), min_size=1, max_size=4)
 COUNTS = st.integers(0, 10**6)

@@ -32,7 +32,7 @@ VALUES: dict[str, Any] = {
 INTEGER, NUMBER, BOOLEAN, TEXT = {"integer"}, {"integer", "number"}, {"boolean"}, {"text"}
 INTEGERS = ["max_tokens", "max_completion_tokens", "min_tokens", "n", "top_k", "prompt_truncate_len", "timeout_microseconds"]
 FLOATS = ["temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty"]
-BOOLEANS = ["stream", "logprobs", "parallel_tool_calls", "store", "ignore_eos"]
+BOOLEANS = ["stream", "parallel_tool_calls", "store", "ignore_eos"]
 TEXTS = ["model", "user", "safety_identifier", "prompt_cache_key", "service_tier", "system_prompt"]
 VALID_KINDS: dict[str, set[str]] = {
     "messages": set(),
@@ -40,6 +40,7 @@ VALID_KINDS: dict[str, set[str]] = {
     **dict.fromkeys(FLOATS, NUMBER),
     **dict.fromkeys(BOOLEANS, BOOLEAN),
     **dict.fromkeys(TEXTS, TEXT),
+    "logprobs": {"boolean", "integer"},
     "top_logprobs": {"integer"},
     "seed": {"integer", "numbers", "list"},
     "stop": {"text", "list", "texts"},
@@ -52,7 +53,7 @@ VALID_KINDS: dict[str, set[str]] = {
     "functions": {"list", "objects"},
     "function_call": {"text", "object", "full"},
     "modalities": {"list", "texts"},
-    "prediction": {"object", "full"},
+    "prediction": {"text", "object", "full"},
 }
 """The kinds of VALUES that are valid, by field."""
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from providers.base import Body, Options, Refusal, Target
 from providers.local.adapter import LOCAL
+from providers.local.rules import BUNDLED_PENALTY
 from providers.local.stream import EngineDecoder
 from providers.local.tools import CallReader, call_schema
 
@@ -49,7 +50,30 @@ def test_default_system_message_and_temperature_are_set_and_reported() -> None:
     sent, reported, _ = adapted({})
     assert sent["messages"] == [{"role": "system", "content": "You are a helpful assistant."}, *HI]
     assert sent["temperature"] == 0
-    assert reported == {"messages[0]": "set_default", "temperature": "set_default"}
+    assert sent["repeat_penalty"] == BUNDLED_PENALTY
+    assert reported == {"messages[0]": "set_default", "temperature": "set_default", "repetition_penalty": "rename"}
+    assert LOCAL.adapt(Body(json.dumps({"messages": HI}).encode()), target(), Options())[2].to == BUNDLED_PENALTY
+
+
+@pytest.mark.parametrize("more", [
+    {"repetition_penalty": 1}, {"frequency_penalty": 0.5}, {"presence_penalty": 0.5}, {"response_format": {"type": "json_object"}},
+    {"tools": [WEATHER], "tool_choice": "required"},
+])  # fmt: skip
+def test_a_penalty_of_the_caller_and_output_in_a_format_get_no_default_penalty(more: dict[str, Any]) -> None:
+    assert adapted(more)[0].get("repeat_penalty") == more.get("repetition_penalty")
+
+
+def test_another_model_gets_no_default_penalty() -> None:
+    assert "repeat_penalty" not in adapted({}, settings={"model": "/models/other.gguf"})[0]
+
+
+def test_answers_contain_the_model_that_the_caller_asked_for() -> None:
+    _, _, options = adapted({})
+    chunk = b'{"choices":[{"delta":{"content":"\\"model\\":\\"local\\""}}],"id":"x","model":"local","object":"chat.completion.chunk"}'
+    (sent,) = EngineDecoder(options).feed("", chunk)
+    assert sent == chunk.replace(b',"model":"local"', b',"model":"any"')
+    whole = LOCAL.decode(b'{"model":"local","data":[],"object":"list"}', target(), Options(operation="embeddings", memo=options.memo))
+    assert json.loads(whole.body)["model"] == "any"
 
 
 def test_defaults_are_allowed_in_strict_mode() -> None:

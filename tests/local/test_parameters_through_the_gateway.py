@@ -23,6 +23,7 @@ providers:
   local: {}
 models:
   m: local/smollm2-135m-instruct
+  "*": m
 """
 
 
@@ -132,6 +133,24 @@ async def test_min_tokens_applies_to_text_with_tools(gateway: Live) -> None:
     assert choice["message"].get("tool_calls") or answer["usage"]["completion_tokens"] >= 24
 
 
+@pytest.mark.parametrize("model", ["m", "gpt-4o"])
+async def test_answers_have_the_model_that_was_asked_for(gateway: Live, model: str) -> None:
+    assert (await ask(gateway, model=model, max_tokens=2))["model"] == model
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+        body = {"model": model, "messages": PARIS, "max_tokens": 2, "stream": True}
+        answer = await client.post(gateway.base_url + "/chat/completions", json=body)
+    assert {json.loads(event)["model"] for event in events(answer.text) if event != "[DONE]"} == {model}
+
+
+@pytest.mark.parametrize("text", ["What is the capital of France?", "Hello!"])
+async def test_the_first_examples_end(gateway: Live, text: str) -> None:
+    """Without a repetition penalty, the bundled model repeats a sentence until its context is full."""
+    answer = await ask(gateway, messages=[{"role": "user", "content": text}], temperature=None, max_tokens=200)
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    reported = [(item["param"], item["action"], item.get("to")) for item in answer["gateway"]["adjustments"]]
+    assert ("repetition_penalty", "set_default", 1.05) in reported
+
+
 async def test_min_tokens_applies_to_streams(gateway: Live) -> None:
     more: dict[str, Any] = {"messages": PARIS, "temperature": 0, "max_tokens": 60, "min_tokens": 16}
     full = await ask(gateway, **more)
@@ -145,10 +164,3 @@ async def test_min_tokens_applies_to_streams(gateway: Live) -> None:
     assert text == texts(full)[0]
     assert chunks[-2]["choices"][0]["finish_reason"] == full["choices"][0]["finish_reason"]
     assert chunks[-1]["usage"]["completion_tokens"] == full["usage"]["completion_tokens"] >= 16
-
-
-async def test_min_tokens_above_the_cap_is_reported_as_clamped(gateway: Live) -> None:
-    capped = await ask(gateway, messages=PARIS, temperature=0, max_tokens=5, min_tokens=20)
-    assert capped["usage"]["completion_tokens"] == 5
-    reported = [(adjustment["param"], adjustment["action"]) for adjustment in capped["gateway"]["adjustments"]]
-    assert ("min_tokens", "clamp") in reported

@@ -20,7 +20,7 @@ import providers
 from gateway.dialects.parameters import check_parameters
 from gateway.errors import BadRequest
 from providers.base import Body, Options, Refusal, Target
-from providers.rules.shapes import fan_out
+from providers.rules.fan_out import fan_out, seeds_sent
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TYPES = {"openai_reasoning": "openai", "azure_openai": "azure", "gemini_openai": "gemini"}
@@ -103,6 +103,7 @@ def send_purely(case: Case, strict: bool) -> Sent:
     except (Refusal, BadRequest) as error:
         return Sent(error={"status": 400, "type": "invalid_request_error", "code": error.code, "param": error.param})
     calls = next((adjustment.from_ for adjustment in adjustments if adjustment.action == "fan_out"), 1)
+    adjustments += [seeds for seeds in (seeds_sent(body, calls) if calls > 1 else None,) if seeds is not None]
     requests = [target.kind.encode(item, target, options) for item in (fan_out(body, calls) if calls > 1 else [body])]
     origin = urlsplit(target.base_url)
     return Sent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 import providers
 from gateway.dialects.messages import check_messages
 from gateway.errors import BadRequest
-from providers.base import LOSSY, Refusal
-from tests.providers.adapting import Adapted, adapt
+from providers.base import LOSSY, Body, Options, Refusal
+from tests.providers.adapting import Adapted, adapt, target_for
 from tests.providers.strict_messages import message_objections
 
 SEARCH = settings(max_examples=12)
@@ -47,6 +48,25 @@ EXTRAS: dict[str, list[Any]] = {
 }
 IDS = st.sampled_from(["call_1", "call.1", "functions.f:0", "x" * 70, "toolu_01", "abcDEF123", ""])
 CALL_EXTRAS = st.sampled_from([{}, {"index": 0}, {"extra_content": {"google": {}}}, {"extra_content": {"a": "b"}}])
+
+
+ODD: list[Any] = [
+    1, True, "", "x", [], {}, ["x"], [None], [{}], {"a": 1}, [{"type": "text"}], [{"type": "image_url", "image_url": 5}],
+    [{"type": "file", "file": {"file_data": "data:x"}}], [{"type": "thinking", "thinking": 5}], [{"type": "refusal"}],
+    [{"id": "c", "function": None}], [{"id": "c", "type": 5, "function": "x"}], [{"id": "c", "function": {"name": 5, "arguments": 5}}],
+]  # fmt: skip
+ODD_MESSAGES = st.builds(
+    lambda role, content, fields: {"role": role, "content": content, **fields},
+    st.sampled_from(["user", "assistant", "system", "developer", "function"]),
+    st.sampled_from(["A", *ODD]),
+    st.dictionaries(st.sampled_from([*sorted(EXTRAS), "tool_calls"]), st.sampled_from(ODD), max_size=3),
+)
+BRANCHES = st.lists(st.dictionaries(st.sampled_from(["properties", "required"]), st.sampled_from(ODD)), max_size=2)
+ODD_SCHEMAS = st.dictionaries(
+    st.sampled_from(["anyOf", "allOf", "properties", "required", "type", "enum", "$ref"]),
+    st.one_of(st.sampled_from(ODD), BRANCHES),
+    max_size=3,
+)
 
 
 @st.composite
@@ -93,11 +113,20 @@ def attempt(kind: str, messages: list[dict[str, Any]], *, strict: bool) -> Adapt
 @SEARCH
 @given(messages=conversations())
 def test_the_vendor_takes_any_conversation_that_is_sent(kind: str, messages: list[dict[str, Any]]) -> None:
-    before = json.dumps(messages)
     for strict in (False, True):
         result = attempt(kind, messages, strict=strict)
         assert result is None or message_objections(kind, result.sent, MODELS.get(kind, "example")) == []
-    assert json.dumps(messages) == before
+
+@pytest.mark.parametrize("kind", sorted(providers.OURS))
+@SEARCH
+@given(messages=conversations())
+def test_the_callers_body_stays_as_it_is_for_the_next_target(kind: str, messages: list[dict[str, Any]]) -> None:
+    body = Body(json.dumps({"model": "m", "messages": messages}).encode())
+    body.get("messages")
+    target = target_for(kind, MODELS.get(kind, "example"))
+    with suppress(Refusal):
+        target.kind.adapt(body.copy(), target, Options())
+    assert body.get("messages") == messages
 
 
 @pytest.mark.parametrize("kind", sorted(providers.OURS))
@@ -108,3 +137,13 @@ def test_strict_mode_loses_nothing(kind: str, messages: list[dict[str, Any]]) ->
     for item in result.adjustments if result else ():
         if item.action in LOSSY and item.param.startswith("messages"):
             assert item.why.startswith(("neutral", "same value")), item
+
+
+@pytest.mark.parametrize("kind", sorted(providers.OURS))
+@SEARCH
+@given(messages=st.lists(ODD_MESSAGES, min_size=1, max_size=3), schema=ODD_SCHEMAS)
+def test_odd_values_are_sent_or_refused(kind: str, messages: list[dict[str, Any]], schema: dict[str, Any]) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    with suppress(BadRequest, Refusal):
+        check_messages(json.dumps(messages).encode())
+        adapt(kind, {"messages": messages, "tools": tools}, model=MODELS.get(kind, "example"))

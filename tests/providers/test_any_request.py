@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from gateway.dialects.parameters import check_parameters
 from gateway.errors import BadRequest
 from providers.base import LOSSY, Adjustment, Body, Options, Refusal
+from providers.rules.fan_out import fan_out
 from providers.rules.rule import is_neutral
-from providers.rules.shapes import fan_out
 from tests.providers.cases import target_of
 from tests.providers.everything import EVERYTHING, WEATHER
 from tests.providers.strict import objections

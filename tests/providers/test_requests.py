@@ -42,7 +42,8 @@ def send_by_http(gateway: Gateway, case: Case, strict: bool) -> Sent:
         assert requests == [], "a refused request must not be sent"
         error = response.json()["error"]
         return Sent(error={"status": response.status_code, **{name: error[name] for name in ("type", "code", "param")}})
-    adjustments = receipt_of(response)["adjustments"]
+    of_the_answer = "the upstream left the stop string in the text"
+    adjustments = [each for each in receipt_of(response)["adjustments"] if not each.get("why", "").startswith(of_the_answer)]
     return Sent(
         url=gateway.upstream_url(way, requests[0].path),
         headers=requests[0].headers,

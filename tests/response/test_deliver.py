@@ -19,7 +19,7 @@ from gateway.response.redaction import MASK, redact
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.upstream.transport import Deadlines
 from providers.base import Body, Failure, StreamFailure, Target, Usage
-from providers.rules.shapes import fan_out
+from providers.rules.fan_out import fan_out
 from tests.support.attempts import call_with, target_named
 from tests.support.scripted import EVENTS, Recorder, ScriptedResponse, ScriptedTransport, candidate_over, completion, event
 
