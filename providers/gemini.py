@@ -9,12 +9,16 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import Roles
 from providers.rules.model_tables import NewerThan, efforts_rule
+from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, OutputCap, Range
 
 _ALWAYS = (efforts_rule(("low", "medium", "high")),)
 """Efforts of models that cannot stop thinking, as of 2026-11: ai#8027, pi#3460."""
+
+_TOOLS_OR_JSON = (ResponseFormat("response_format"), Excludes("response_format", ("tools", "functions")))
+"""Models before Gemini 3, as of 2026-11: openai-agents-python#656, python-genai#867, ai-manus#101."""
 
 GEMINI = OpenAICompatible(
     "gemini",
@@ -46,6 +50,8 @@ GEMINI = OpenAICompatible(
         Accepts("extra_body"),
         Drop("parallel_tool_calls", why="reported as an unknown name upstream"),
         NewerThan(("gemini-",), _ALWAYS, (3, 5), "gemini-3.5"),
-        ForModels(("gemini-2.5-pro", "gemini-3"), _ALWAYS),
+        ForModels(("gemini-3",), _ALWAYS),
+        ForModels(("gemini-2.5-pro",), (*_ALWAYS, *_TOOLS_OR_JSON)),
+        ForModels(("gemini-1", "gemini-2"), _TOOLS_OR_JSON),
     ),
 )

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import providers
 from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM
 from gateway.call import Call
+from gateway.config.types import Config
 from gateway.dialects.parameters import check_parameters, read_model
-from gateway.dialects.request_headers import KnownHeaders, read_headers
+from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
 from gateway.http.json_body import parse_body
 from gateway.response.headers import linked_id
+
+
+def headers_known_to(config: Config) -> KnownHeaders:
+    """Return the request headers that mean something: those of providers, and those that the configuration names."""
+    forwarded = [name for provider in config.providers.values() for name in provider.forward_headers]
+    forwarded += [name for provider in config.providers.values() for name in providers.get(provider.type).caller_headers]
+    return known_headers(forwarded, [model.session_header for model in config.models.values() if model.session_header])
 
 
 def read_request(

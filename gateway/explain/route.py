@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gateway.attempts.read_request import headers_known_to
 from gateway.call import Call
 from gateway.config.route import Order, Route, Split
 from gateway.config.types import Config
-from gateway.dialects.gateway_headers import read_gateway_headers
 from gateway.dialects.parameters import check_parameters
+from gateway.dialects.request_headers import KnownHeaders, read_headers
 from gateway.errors import GatewayError
 from gateway.http.json_body import parse_body
 from gateway.routing.route_query import RouteQuery
@@ -59,12 +60,12 @@ def plan_route(
         router = router.assuming_live(lambda target: target not in not_live)
     model = router.find(name)
     header_lines = [(field.lower().encode(), value.encode("latin-1")) for field, value in headers.items()]
-    output = config.default_output_tokens
+    output, known = config.default_output_tokens, headers_known_to(config)
     orders: Counter[tuple[str, ...]] = Counter()
     mirrors: Counter[tuple[str, float]] = Counter()
     hedges: Counter[tuple[str, float]] = Counter()
     for body in bodies:
-        query = _query(body, header_lines, output, require_parameters=require_parameters)
+        query = _query(body, header_lines, known, output, require_parameters=require_parameters)
         candidates = router.candidates(model, query)
         names = [candidate.backend.target.name for candidate in candidates]
         orders[tuple(sorted(names, key=lambda target: target in not_live) if not_live else names)] += 1
@@ -73,7 +74,7 @@ def plan_route(
             mirrors[str(settings.mirror.target), settings.mirror.share] += 1
         if settings.hedge is not None and len(candidates) > 1:
             hedges[str(settings.hedge.after), settings.hedge.budget] += 1
-    first_query = _query(bodies[0], header_lines, output, require_parameters=require_parameters)
+    first_query = _query(bodies[0], header_lines, known, output, require_parameters=require_parameters)
     tree = _Tree(router, first_query, None if views is None else not_live)
     return {
         "model": name,
@@ -124,15 +125,19 @@ def simulated_bodies(model: str, count: int, user: str | None, body: Mapping[str
     return [msgspec.json.encode(chat) for chat in chats]
 
 
-def _query(source: bytes, headers: _Headers, default_output: int, *, require_parameters: bool) -> RouteQuery:
+def _query(
+    source: bytes, headers: _Headers, known: KnownHeaders, default_output: int, *, require_parameters: bool
+) -> RouteQuery:
     """Return the router's query for a chat call."""
     call = Call("chat", "/v1/chat/completions")
     call.body = parse_body(source)
     call.body_bytes = len(source)
     check_parameters(call.body)
     call.stream = call.body.get("stream") is True
-    wanted = read_gateway_headers(headers)
-    call.strict, call.requires_parameters = wanted.strict, wanted.require_parameters or require_parameters
+    call.requires_parameters = require_parameters
+    if (found := read_headers(headers, known)) is not None:
+        call.headers, call.strict = found, found.gateway.strict
+        call.requires_parameters = found.gateway.require_parameters or require_parameters
     return RouteQuery(call, headers, default_output)
 
 

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 from msgspec import structs
 
 import providers
+from gateway.attempts.read_request import headers_known_to
 from gateway.catalog.prices import price_of
 from gateway.config.key import KeyConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.route import refs
 from gateway.config.types import Config
-from gateway.dialects.request_headers import KnownHeaders, known_headers
 from gateway.explain.request import DryRun
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
@@ -176,15 +176,8 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         budget=shared.retry_budget,
         hedges=shared.hedges,
         tracer=shared.tracer,
-        known=_known_headers(config),
+        known=headers_known_to(config),
     )
-
-
-def _known_headers(config: Config) -> KnownHeaders:
-    """Return the request headers that are used: those of providers, and those that the configuration names."""
-    forwarded = [name for provider in config.providers.values() for name in provider.forward_headers]
-    forwarded += [name for provider in config.providers.values() for name in providers.get(provider.type).caller_headers]
-    return known_headers(forwarded, [model.session_header for model in config.models.values() if model.session_header])
 
 
 def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:

@@ -230,7 +230,8 @@ def with_answers_after_results(turns: list[Turn], report: Report) -> list[Turn]:
     for turn in turns:
         if turn.message.get("role") in ("user", *_SYSTEM) and result and result[-1].message.get("role") == "tool":
             result.append(Turn(turn.place, {"role": "assistant", "content": ACKNOWLEDGEMENT}))
-            report.change(turn.place, "", "reshape", "an assistant message must follow tool results; one is added")
+            why = "an assistant message must follow tool results; one is added"
+            report.loss(turn.place, "", "reshape", why, code="unsupported_content")
         result.append(turn)
     return result
 

@@ -24,7 +24,7 @@ class _NotGiven(Rule, frozen=True):
 
 
 class NullTools(_NotGiven, frozen=True):
-    """Drops null values of the parameters for tools."""
+    """Drops null values of the parameters for tools, and empty lists of tools, which OpenAI rejects."""
 
     param: str = "tools"
 
@@ -35,7 +35,7 @@ class NullTools(_NotGiven, frozen=True):
     def apply(self, work: Work) -> None:
         """Leave out the fields that are null."""
         for name in self.params:
-            if name in work.body and work.body.raw(name) == b"null":
+            if name in work.body and (work.body.raw(name) == b"null" or work.body.get(name) == []):
                 work.body.pop(name)
                 work.report(name, "drop", why="neutral value")
 

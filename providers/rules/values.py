@@ -206,6 +206,8 @@ class Refuse(Rule, frozen=True):
 
     def apply(self, work: Work) -> None:
         """Drop a neutral value, refuse any other."""
+        if self.param not in work.body:
+            return
         if not is_neutral(self.param, work.body.get(self.param)):
             raise work.refuse(self.param, self.why, self.code)
         work.drop(self.param)

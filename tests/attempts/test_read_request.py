@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.attempts.read_request import read_parameters, read_request
+from gateway.attempts.read_request import headers_known_to, read_parameters, read_request
 from gateway.call import Call
+from gateway.config.load import parse
 from gateway.dialects.request_headers import known_headers
 from gateway.errors import BadRequest
 
@@ -37,3 +38,16 @@ def test_the_configuration_is_strict_whatever_the_header_says() -> None:
 def test_an_unknown_header_of_the_gateway_is_an_error() -> None:
     with pytest.raises(BadRequest, match="Did you mean 'x-gateway-strict'"):
         read((b"x-gateway-strickt", b"true"))
+
+
+def test_the_configuration_names_more_headers() -> None:
+    yaml = b"""
+providers: { up: { type: vllm, base_url: "http://127.0.0.1:9/v1", forward_headers: [X-Tenant] } }
+models: { m: { targets: { up/a: 1, up/b: 1 }, balance: session, session_header: X-Gateway-Session } }
+"""
+    known = headers_known_to(parse(yaml, "gateway.yaml"))
+    assert {b"x-tenant", b"x-data-parallel-rank", b"openai-organization"} <= known.names
+    call = Call("chat", "/v1/chat/completions")
+    read_request(call, [(b"x-gateway-session", b"s"), (b"x-tenant", b"t")], BODY, known, strict=False)
+    assert call.headers is not None
+    assert call.headers.vendor == {"x-tenant": "t"}

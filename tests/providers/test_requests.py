@@ -63,5 +63,5 @@ def test_running_gateway_sends_the_request_of_the_vector(gateway: Gateway, case:
 
 
 def test_the_number_of_vectors() -> None:
-    assert len(load("request_cases")) == 210
+    assert len(load("request_cases")) == 219
     assert len(load("response_cases")) == 31

@@ -39,12 +39,25 @@ def test_effort_is_sent_as_the_model_takes_it(kind: str, model: str, effort: str
             adapt(kind, {"reasoning_effort": effort}, model=model, strict=True)
 
 
-def test_groq_gets_tools_or_a_response_format() -> None:
-    request = {"tools": [WEATHER], "response_format": {"type": "json_object"}}
-    adapted = adapt("groq", request)
+@pytest.mark.parametrize("kind_of_format", ["json_object", "json_schema"])
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [("groq", "llama-3.3-70b-versatile"), ("gemini", "gemini-2.5-flash"), ("gemini", "gemini-2.5-pro"), ("gemini", "gemini-1.5-pro")],
+)
+def test_some_models_get_tools_or_a_response_format(kind: str, model: str, kind_of_format: str) -> None:
+    format = {"type": kind_of_format, "json_schema": {"name": "n", "schema": {"type": "object"}}}
+    request = {"tools": [WEATHER], "response_format": format}
+    adapted = adapt(kind, request, model=model)
     assert ("response_format" in adapted.sent, "tools" in adapted.sent) == (False, True)
+    assert ("response_format", "drop") in adapted.actions()
     with pytest.raises(Refusal):
-        adapt("groq", request, strict=True)
+        adapt(kind, request, model=model, strict=True)
+    assert adapt(kind, {"response_format": format}, model=model, strict=True).sent["response_format"] == format
+
+
+def test_gemini_3_gets_tools_and_a_response_format() -> None:
+    request = {"tools": [WEATHER], "response_format": {"type": "json_object"}}
+    assert adapt("gemini", request, model="gemini-3-pro", strict=True).adjustments == []
 
 
 def test_gemini_gets_its_extra_body() -> None:
