@@ -16,36 +16,40 @@ import msgspec
 _TEXT = r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*'
 _TEXTS = re.compile(rf'"(?:content|text|reasoning_content|reasoning|thinking|arguments)":\s?"({_TEXT})"')
 _NAME = re.compile(r'"name":\s?"[^"]')
-_OBFUSCATION = re.compile(r'"obfuscation":\s?"([A-Za-z0-9]*)"')
+_OBFUSCATION = re.compile(r'"obfuscation":\s?"([A-Za-z0-9]+)"')
 """OpenAI pads chunks with a random word."""
 _LOGPROBS = re.compile(r'"logprobs":\s?\{"content":\s?(?=\[)')
 _is_text = re.compile(_TEXT).fullmatch
 _decode = msgspec.json.Decoder().decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _raw_decode = json.JSONDecoder().raw_decode
-_START = "data: "
+_START, _END = "data: ", "\n\n"
 _MAX_TEMPLATES = 16
 _MAX_UNUSED = 32
 """A stream that gets no use from so many templates gets no more."""
 
 
-def _is_json_text(value: str) -> bool:
-    return ('"' not in value and "\\" not in value and value.isprintable()) or _is_text(value) is not None
+def _are_texts(values: list[str]) -> bool:
+    joined = "".join(values)
+    if '"' not in joined and "\\" not in joined and joined.isprintable():
+        return True
+    return all(_is_text(value) for value in values)
 
 
-def _is_word(value: str) -> bool:
-    return not value or value.isalnum()
+def _are_words(values: list[str]) -> bool:
+    return "".join(values).isalnum()
 
 
-def _is_list(value: str) -> bool:
+def _are_lists(values: list[str]) -> bool:
     try:
-        _decode_list(value)
+        for value in values:
+            _decode_list(value)
     except (msgspec.DecodeError, RecursionError):
         return False
     return True
 
 
-_Check = Callable[[str], bool]
+_Check = Callable[[list[str]], bool]
 
 
 class _Parts(NamedTuple):
@@ -59,45 +63,44 @@ class _Parts(NamedTuple):
 class _Template:
     """A chunk whose text varies, as it came and as it was sent."""
 
-    __slots__ = ("_checks", "_literals", "_size", "_tail", "call_text", "is_changed", "prefix", "sent", "suffix")
+    __slots__ = ("_between", "_checks", "_middle", "_prefix", "_sent", "_sent_between", "_start", "_suffix", "call_text", "plain")
 
     def __init__(self, given: _Parts, sent: list[str], call_text: list[str] | None) -> None:
-        self.prefix, *self._literals = given.literals
-        self.suffix = self._literals.pop()
+        self._prefix, *self._middle, suffix = given.literals
+        self._suffix = suffix + _END
+        self._start = len(self._prefix)
+        self._between = self._suffix + self._prefix
         self._checks = given.checks
-        self._size = len(self.prefix) + len(self.suffix)
-        self._tail = len(self.suffix)
-        self.sent = sent
-        self.is_changed = sent != given.literals
+        self._sent = None if sent == given.literals else sent
+        self._sent_between = sent[-1] + _END + sent[0]
         self.call_text = call_text
         """The arguments so far of the tool call that the text belongs to."""
+        self.plain: tuple[bytes, bytes, bytes, int] | None = None
+        """What surrounds a text if nothing else varies and nothing changes."""
+        if not self._middle and self._sent is None:
+            ends = (self._prefix.encode(), self._suffix.encode(), self._between.encode())
+            self.plain = (*ends, len(ends[0]) + len(ends[1]))
 
-    def read(self, event: str) -> list[str] | None:
-        """Return what varies in an event. None if the event does not fit."""
-        if not event.startswith(self.prefix) or not event.endswith(self.suffix) or len(event) < self._size:
+    def convert(self, events: str) -> tuple[str, list[str]] | None:
+        """Return the events to send and the texts in them. None if an event does not fit."""
+        prefix, suffix = self._prefix, self._suffix
+        if not events.startswith(prefix) or not events.endswith(suffix) or len(events) < self._start + len(suffix):
             return None
-        if not self._literals:
-            text = event[len(self.prefix) : -self._tail]
-            if ('"' in text or "\\" in text or not text.isprintable()) and _is_text(text) is None:
+        rows = events[self._start : -len(suffix)].split(self._between)
+        columns = [rows]
+        for literal in self._middle:
+            pairs = [row.partition(literal) for row in columns[-1]]
+            if not all(found for _, found, _ in pairs):
                 return None
-            return [text]
-        values = []
-        start = len(self.prefix)
-        for literal in self._literals:
-            end = event.find(literal, start)
-            if end < 0:
+            columns[-1:] = [[value for value, _, _ in pairs], [rest for _, _, rest in pairs]]
+        for check, values in zip(self._checks, columns, strict=True):
+            if not check(values):
                 return None
-            values.append(event[start:end])
-            start = end + len(literal)
-        if start > len(event) - self._tail:
-            return None
-        values.append(event[start : -self._tail])
-        return values if all(check(value) for check, value in zip(self._checks, values, strict=True)) else None
-
-    def write(self, values: list[str]) -> str:
-        """Return the event to send."""
-        first, *others = self.sent
-        return first + "".join([value + literal for value, literal in zip(values, others, strict=True)])
+        if self._sent is None:
+            return events, columns[0]
+        for literal, values in zip(self._sent[-2:0:-1], columns[-2::-1], strict=True):
+            columns[-1] = [value + literal + rest for value, rest in zip(values, columns[-1], strict=True)]
+        return f"{self._sent[0]}{self._sent_between.join(columns[-1])}{self._sent[-1]}{_END}", columns[0]
 
 
 class ChunkTemplates:
@@ -112,37 +115,49 @@ class ChunkTemplates:
 
     def convert(self, events: bytes) -> bytes | None:
         """Return the bytes to send for complete events. None if one of them fits no template."""
-        template = self._newest
-        if template is None:
+        newest = self._newest
+        if newest is None:
             return None
+        if newest.plain is not None and (plain := _read_plain(events, *newest.plain)) is not None:
+            if newest.call_text is not None:
+                _receive(newest.call_text, [plain.replace(newest.plain[2], b"").decode()])
+            self._unused = 0
+            return events
         try:
-            lines = events.decode().split("\n\n")
+            source = events.decode()
         except UnicodeDecodeError:
             return None
-        if lines.pop():
-            return None
-        sent = lines
-        pieces: list[tuple[list[str], str]] = []
-        for position, line in enumerate(lines):
-            values = template.read(line)
-            if values is None:
-                for template in self._templates:
-                    values = template.read(line)
-                    if values is not None:
-                        break
-                else:
-                    return None
-            if template.is_changed:
-                if sent is lines:
-                    sent = lines.copy()
-                sent[position] = template.write(values)
-            if template.call_text is not None:
-                pieces.append((template.call_text, values[0]))
-        for call_text, raw in pieces:
-            call_text.append(_decode(f'"{raw}"') if "\\" in raw else raw)
-        self._newest = template
+        converted = newest.convert(source)
+        if converted is None:
+            return self._convert_each(source)
+        sent, texts = converted
+        if newest.call_text is not None:
+            _receive(newest.call_text, texts)
         self._unused = 0
-        return events if sent is lines else ("\n\n".join(sent) + "\n\n").encode()
+        return events if sent is source else sent.encode()
+
+    def _convert_each(self, events: str) -> bytes | None:
+        """Convert events of several sorts."""
+        *lines, rest = events.split(_END)
+        if rest:
+            return None
+        sent: list[str] = []
+        received: list[tuple[list[str], list[str]]] = []
+        for line in lines:
+            for template in self._templates:
+                converted = template.convert(line + _END)
+                if converted is not None:
+                    break
+            else:
+                return None
+            sent.append(converted[0])
+            self._newest = template
+            if template.call_text is not None:
+                received.append((template.call_text, converted[1]))
+        for call_text, texts in received:
+            _receive(call_text, texts)
+        self._unused = 0
+        return "".join(sent).encode()
 
     def learn(self, given: bytes, sent: bytes, text: str, call_text: list[str] | None = None) -> None:
         """Remember how a chunk with this text was sent."""
@@ -163,6 +178,24 @@ class ChunkTemplates:
         self._newest = self._templates[0] if self._templates else None
 
 
+def _read_plain(events: bytes, prefix: bytes, suffix: bytes, between: bytes, size: int) -> bytes | None:
+    """Return the texts that stand between these bytes, if there is nothing else. This is the common case."""
+    if not events.startswith(prefix) or not events.endswith(suffix) or len(events) < size:
+        return None
+    texts = events[len(prefix) : -len(suffix)]
+    try:
+        joined = texts.replace(between, b" ").decode()
+    except UnicodeDecodeError:
+        return None
+    if ('"' in joined or "\\" in joined or not joined.isprintable()) and _is_text(joined) is None:
+        return None
+    return texts
+
+
+def _receive(call_text: list[str], texts: list[str]) -> None:
+    call_text += [_decode(f'"{text}"') if "\\" in text else text for text in texts]
+
+
 def _split(data: bytes, text: str) -> _Parts | None:
     """Return a chunk as an event in parts, the text in the first value. None if the text is not found exactly once."""
     if b"\n" in data:
@@ -174,14 +207,14 @@ def _split(data: bytes, text: str) -> _Parts | None:
         return None
     if len(matches) != 1:
         return None
-    spans: list[tuple[int, int, _Check]] = [(*matches[0].span(1), _is_json_text)]
+    spans: list[tuple[int, int, _Check]] = [(*matches[0].span(1), _are_texts)]
     obfuscation = _OBFUSCATION.search(event, spans[0][1])
     if obfuscation is not None:
-        spans.append((*obfuscation.span(1), _is_word))
+        spans.append((*obfuscation.span(1), _are_words))
     logprobs = _LOGPROBS.search(event, spans[0][1])
     if logprobs is not None:
         try:
-            spans.append((logprobs.end(), _raw_decode(event, logprobs.end())[1], _is_list))
+            spans.append((logprobs.end(), _raw_decode(event, logprobs.end())[1], _are_lists))
         except ValueError:
             return None
     spans.sort(key=lambda span: span[0])

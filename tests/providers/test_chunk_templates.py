@@ -81,6 +81,6 @@ def test_arguments_that_are_converted_count_as_received() -> None:
     received: list[str] = []
     templates.learn(b'{"arguments":"A"}', b'{"arguments":"A"}', "A", received)
     assert templates.convert(b'data: {"arguments":"\\"B\\""}\n\ndata: {"arguments":"C"}\n\n') is not None
-    assert received == ['"B"', "C"]
+    assert "".join(received) == '"B"C'
     templates.forget_calls()
     assert templates.convert(b'data: {"arguments":"C"}\n\n') is None

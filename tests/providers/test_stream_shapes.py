@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import Any
 
 import pytest
@@ -348,3 +349,36 @@ def test_cohere_call_without_arguments_gets_an_empty_object() -> None:
 def test_unknown_finish_word_of_cohere_is_in_the_message() -> None:
     with pytest.raises(StreamFailure, match="NEW_WORD"):
         _feed("cohere", {"type": "message-end", "delta": {"finish_reason": "NEW_WORD"}})
+
+
+def _random_stream(random: Random) -> list[Any]:
+    """Return a stream of one choice with irregularities of several vendors."""
+    events: list[Any] = [chunk({"role": "assistant", "content": ""})]
+    for _ in range(random.randrange(6)):
+        events += random.choice([*([event] for event in IRREGULAR.values()), [chunk({"content": random.choice(("A", "\u00e9", '"'))})] * 3])
+    calls = random.choice([[], *TWO_CALLS.values()])
+    return [*events, *(calls or [chunk({}, random.choice(("stop", "MAX_TOKENS")))])]
+
+
+def _check_random_streams(count: int) -> None:
+    random = Random(12)
+    for _ in range(count):
+        kind, events = random.choice(KINDS), _random_stream(random)
+        whole, _ = relay(kind, events)
+        pieces, _ = relay(kind, events, random.choice((1, 2, 7, 40, 300)))
+        message, in_pieces = (_without_random_ids(assemble(chunks)[0]) for chunks in (whole, pieces))
+        assert message == in_pieces, (kind, events)
+
+
+def _without_random_ids(message: dict[str, Any]) -> dict[str, Any]:
+    calls = [[call_id if call_id in ("c1", "c2") else "", *rest] for call_id, *rest in message["calls"]]
+    return {**message, "calls": calls}
+
+
+def test_message_is_the_same_for_every_chunking() -> None:
+    _check_random_streams(60)
+
+
+@pytest.mark.prove
+def test_message_is_the_same_for_thousands_of_chunkings() -> None:
+    _check_random_streams(600)
