@@ -9,10 +9,11 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, NEAREST_EFFORT, SAMPLING
 from providers.rules.messages import ContentParts, Roles
 from providers.rules.model_tables import NewerThan, efforts_rule
+from providers.rules.names import OutputCap, Rename
 from providers.rules.rule import Accepts, ForModels
 from providers.rules.schemas import StrictFormat, StrictTools
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import BiasRange, Drop, MoveToHeader, OneOf, OutputCap, Range, Rename
+from providers.rules.values import BiasRange, Drop, MoveToHeader, OneOf, Range
 from providers.schema_dialects import CEREBRAS_SCHEMAS
 
 _LOW_HIGH_MAX = (

@@ -11,10 +11,11 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import Roles
 from providers.rules.model_tables import NewerThan
+from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, ForModels, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Drop, MapValues, OneOf, OutputCap, Range, Rename
+from providers.rules.values import Drop, MapValues, OneOf, Range
 
 
 def _thinks(work: Work, default_on: bool) -> bool:

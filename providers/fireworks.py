@@ -10,11 +10,12 @@ from providers.rules.advice import NoEffect
 from providers.rules.common import NEAREST_EFFORT, SAMPLING, SHARED_RULES
 from providers.rules.messages import ContentParts, Roles
 from providers.rules.model_tables import NewerThan, efforts_rule
+from providers.rules.names import OutputCap, Rename
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Discouraged, Excludes, Requires
 from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import BiasRange, MapValues, OneOf, OutputCap, Range, Rename
+from providers.rules.values import BiasRange, MapValues, OneOf, Range
 
 _MODELS = "accounts/fireworks/models/"
 _ROUTERS = "accounts/fireworks/routers/"

@@ -17,11 +17,12 @@ from providers.base import Adjustment, Body, Options, Refusal, StreamDecoder, Ta
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire, base_path
 from providers.rules.common import CONTEXT_POLICY, OPENAI_FORMS
 from providers.rules.messages import ContentParts, Roles, SystemPrompt
+from providers.rules.names import OutputCap, Rename
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes, MinimumBelowCap, Requires
 from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
+from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, Range
 
 
 class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):

@@ -9,10 +9,11 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import Roles
 from providers.rules.model_tables import NewerThan, efforts_rule
+from providers.rules.names import OutputCap
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, ForModels
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Drop, OneOf, OutputCap, Range
+from providers.rules.values import Drop, OneOf, Range
 
 _ALWAYS = (efforts_rule(("low", "medium", "high")),)
 """Efforts of models that cannot stop thinking, as of 2026-11: ai#8027, pi#3460."""

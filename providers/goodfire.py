@@ -18,9 +18,10 @@ from providers.base import Adjustment, Body, Options, Refusal, StreamDecoder, Ta
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import ContentParts, RefuseToolTurns, Roles
+from providers.rules.names import OutputCap
 from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import Choices, ResponseFormat, StreamUsage
-from providers.rules.values import Default, DefaultFromSetting, Drop, OutputCap, Refuse, is_number
+from providers.rules.values import Default, DefaultFromSetting, Drop, Refuse, is_number
 from providers.streams import ChunkNormalizer
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode

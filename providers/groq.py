@@ -13,12 +13,13 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, SHARED_RULES
 from providers.rules.messages import Roles
 from providers.rules.model_tables import NewerThan, nearest_efforts
+from providers.rules.names import OutputCap
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, ForModels
 from providers.rules.schemas import StrictFormat
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Drop, OneOf, OutputCap, Range
+from providers.rules.values import Drop, OneOf, Range
 from providers.schema_dialects import GROQ_SCHEMAS
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from providers.openai_compatible import OpenAICompatible, ServerSettings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, Rule
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Drop, OutputCap, Rename
+from providers.rules.values import Drop
 
 LLAMACPP_RULES: tuple[Rule, ...] = (
     *GATEWAY_RULES,

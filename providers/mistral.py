@@ -9,10 +9,11 @@ from typing import ClassVar
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import Message, MessageRule, Roles
+from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, Work
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import OneOf, OutputCap, Range, Rename
+from providers.rules.values import OneOf, Range
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9]{9}")
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -8,10 +8,11 @@ from __future__ import annotations
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import ContentParts
+from providers.rules.names import OutputCap
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Drop, OneOf, OutputCap
+from providers.rules.values import Drop, OneOf
 
 OLLAMA = OpenAICompatible(
     "ollama",

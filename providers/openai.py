@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY_RULES, LOGPROBS, SAMPLING
 from providers.rules.model_tables import NewerModel, nearest_efforts
+from providers.rules.names import OutputCap
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.rule import UNSUPPORTED, Accepts, ForModels, Rule, Work
 from providers.rules.schemas import StrictFormat, StrictTools
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import BiasRange, Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
+from providers.rules.values import BiasRange, Drop, OneOf, Range, StopsEnforcedLocally
 from providers.schema_dialects import OPENAI_SCHEMAS
 
 TEXT_MODELS: tuple[Rule, ...] = (

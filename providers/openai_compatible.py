@@ -31,10 +31,11 @@ from providers.base import (
 from providers.failures import read_failure, read_inband_failure
 from providers.message_tables import conversation_rules
 from providers.rules.common import GATEWAY_RULES
+from providers.rules.names import OutputCap
 from providers.rules.request_headers import CALLER_HEADERS, MERGED
 from providers.rules.rule import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.shapes import Choices, StreamUsage
-from providers.rules.values import Drop, OutputCap
+from providers.rules.values import Drop
 from providers.streams import ChunkNormalizer
 
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})

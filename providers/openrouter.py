@@ -9,9 +9,10 @@ from __future__ import annotations
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, SAMPLING
 from providers.rules.messages import Roles
+from providers.rules.names import OutputCap
 from providers.rules.rule import Accepts
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
-from providers.rules.values import BiasRange, OneOf, OutputCap, Range
+from providers.rules.values import BiasRange, OneOf, Range
 
 OPENROUTER = OpenAICompatible(
     "openrouter",

@@ -6,10 +6,11 @@ from typing import Any
 
 from providers.openai_compatible import OpenAICompatible, ServerSettings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Drop, OneOf, OutputCap, Range, Rename
+from providers.rules.values import Drop, OneOf, Range
 
 
 class RegexFormat(Rule, frozen=True):

@@ -6,10 +6,11 @@ from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import Roles
 from providers.rules.model_tables import NewerThan
+from providers.rules.names import OutputCap
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import Drop, OneOf, OutputCap, Range, StopsEnforcedLocally
+from providers.rules.values import Drop, OneOf, Range, StopsEnforcedLocally
 
 _EFFORTS = ("none", "low", "medium", "high", "xhigh")
 _NEAREST = {"minimal": "low", "max": "xhigh"}

@@ -19,12 +19,13 @@ from providers.base import Answer, Options, StreamDecoder, Target
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
 from providers.rules.messages import SystemPrompt
+from providers.rules.names import OutputCap
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, ForModels, Rule, Work
 from providers.rules.schemas import StrictTools
 from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
-from providers.rules.values import Drop, EnforcedLocally, OneOf, OutputCap, Range
+from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
 from providers.schema_dialects import ANTHROPIC_SCHEMAS
 
 NEW_VERSION = "2026-10-21"

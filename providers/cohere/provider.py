@@ -13,10 +13,11 @@ from providers.cohere.answers import ChatStream, read_chat
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import ContentParts, Message, MessageRule, Roles
+from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
-from providers.rules.values import Drop, MapValues, OutputCap, Range, Rename
+from providers.rules.values import Drop, MapValues, Range
 
 
 class CohereTools(Rule, frozen=True):

@@ -32,9 +32,10 @@ from providers.local.tools import ForcedTools, ToolTurnsAsText
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.messages import ContentParts, Roles
+from providers.rules.names import OutputCap, Rename
 from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import LegacyFunctions, ResponseFormat, StreamUsage
-from providers.rules.values import BiasRange, EnforcedLocally, OutputCap, Range, Rename
+from providers.rules.values import BiasRange, EnforcedLocally, Range
 
 NOT_SAMPLING = "the engine does not use it"
 

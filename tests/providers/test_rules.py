@@ -10,10 +10,11 @@ import pytest
 import providers
 from providers.base import Adjustment, Body, Options, Refusal
 from providers.rules.fan_out import fan_out
+from providers.rules.names import OutputCap, Rename
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.rule import Accepts, CompiledRules, ForModels, compile_rules
 from providers.rules.shapes import Choices, LegacyFunctions, StopStrings, StreamUsage
-from providers.rules.values import Default, Drop, MapValues, MoveToHeader, OneOf, OutputCap, Range, Rename
+from providers.rules.values import Default, Drop, MapValues, MoveToHeader, OneOf, Range
 from tests.providers.adapting import HI, adapt, target_for
 
 
