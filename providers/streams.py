@@ -114,6 +114,8 @@ class ChunkNormalizer(StreamDecoder):
                 self._templates.learn(data, sent, choice["text"])
             return
         delta = choice["delta"]
+        if "role" in delta:
+            return  # the next role is removed
         texts = [delta[name] for name in _TEXT_FIELDS if delta.get(name)]
         calls = delta.get("tool_calls")
         if calls:

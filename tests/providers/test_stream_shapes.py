@@ -382,3 +382,10 @@ def test_message_is_the_same_for_every_chunking() -> None:
 @pytest.mark.prove
 def test_message_is_the_same_for_thousands_of_chunkings() -> None:
     _check_random_streams(600)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_role_of_every_chunk_is_sent_once(kind: str) -> None:
+    chunks, _ = relay(kind, [*(chunk({"role": "assistant", "content": text}) for text in "ABCDE"), chunk({}, "stop")])
+    assert assemble(chunks)[0]["content"] == "ABCDE"
+    assert ["role" in c["choices"][0]["delta"] for c in chunks] == [True, *[False] * 5]
