@@ -33,6 +33,7 @@ PHRASES = (
 _SPACED = [phrase if "(" in phrase else phrase.replace(" ", r"\s+") for phrase in PHRASES]
 _BANNED = re.compile(rf"\b(?:{'|'.join(_SPACED)})\b", re.IGNORECASE)
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+_BETWEEN_WORDS = re.compile(r"[\s#\"']+")
 PYTHON = ("gateway", "providers", "tests", "benchmarks", "deploy", "docs")
 TEXTS = (
     "*.md", "docs/**/*.md", "deploy/**/*.md", "deploy/**/*.yml", "deploy/**/*.yaml", "deploy/*.cfg", "deploy/*.conf", "deploy/Dockerfile",
@@ -72,6 +73,8 @@ def found() -> dict[str, list[str]]:
     for path in sorted({*python, *other}):
         name = str(path.relative_to(ROOT))
         source = path.read_text()
+        if not _BANNED.search(_BETWEEN_WORDS.sub(" ", source)):
+            continue  # most files: parsing them would take ten times as long
         texts = texts_of(source) if path.suffix == ".py" else [source]
         hits = [phrase for text in texts for phrase in phrases_in(text)]
         if hits and name not in SKIPPED:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL, RECEIPT, chat, events, post_chat, serving
@@ -57,7 +58,8 @@ async def test_stream_receipt_comes_before_done(up: FaultUpstream, client: httpx
     assert '"top_k";drop' in answer.headers["x-gateway-adjusted"]
 
 
-async def test_concurrent_callers_each_get_their_own_receipt(up: FaultUpstream) -> None:
+@pytest.mark.parametrize("callers", [60, pytest.param(201, marks=pytest.mark.prove)])
+async def test_concurrent_callers_each_get_their_own_receipt(up: FaultUpstream, callers: int) -> None:
     up.delay = 0.02
 
     async def call(number: int) -> None:
@@ -79,11 +81,11 @@ async def test_concurrent_callers_each_get_their_own_receipt(up: FaultUpstream) 
         serving(up, kind="openai") as gateway,
         httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=60, limits=limits) as client,
     ):
-        await asyncio.gather(*(call(number) for number in range(200)))
-        records = await gateway.records(200, within=30)
-        assert gateway.count("lockgate_adjustments", "temperature", "clamp") == 200
-    assert len({record["id"] for record in records}) == 200
-    assert sum("top_k:drop" in record["adjustments"] for record in records) == 67
+        await asyncio.gather(*(call(number) for number in range(callers)))
+        records = await gateway.records(callers, within=30)
+        assert gateway.count("lockgate_adjustments", "temperature", "clamp") == callers
+    assert len({record["id"] for record in records}) == callers
+    assert sum("top_k:drop" in record["adjustments"] for record in records) == callers // 3
 
 
 async def test_log_contains_no_prompt_answer_or_secret(up: FaultUpstream, client: httpx.AsyncClient) -> None:

@@ -74,11 +74,11 @@ async def test_s9_the_store_has_hashes_only(up: FaultUpstream, client: httpx.Asy
         token = await operator.make("new", limits={"requests": "10/min"})
         assert (await operator.call(token)).status_code == 200
         console = await connect(own_redis.address, lambda: None)
-        dump = [await console.execute("DUMP", key) for key in await console.execute("KEYS", "*")]
+        dumps = [await console.execute("DUMP", key) for key in await console.execute("KEYS", "*")]
         kept = await console.execute("HGETALL", "lockgate:{keys}:made")
         console.abort()
     assert digest(token).encode() in b"".join(kept)
-    for text in (*dump, *kept):
+    for text in (*filter(None, dumps), *kept):  # a key may have expired since it was listed
         assert token.encode() not in text
         assert token[3:-4].encode() not in text
 
