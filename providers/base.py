@@ -174,7 +174,7 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     headers: tuple[tuple[str, str], ...] = ()
     """Additional request headers from the configuration."""
     forward_headers: frozenset[str] = frozenset()
-    """Request headers (lower case) that the configuration forwards from callers."""
+    """Names (lower case) of callers' request headers that the configuration forwards."""
     pass_fields: tuple[str, ...] = ()
     """Fields of the request that the configuration passes unchanged."""
 

@@ -50,8 +50,8 @@ FAILED_REASONS = frozenset({
     "error", "abort", "aborted", "cancelled", "network_error", "engine_error", "function_call_filter", "malformed_function_call",
     "unexpected_tool_call", "too_many_tool_calls", "missing_thought_signature", "malformed_response",
 })  # fmt: skip
-"""Words that stand for a failure. OpenRouter and Mistral say `error`; vLLM and SGLang `abort`, Gemini the names of its filters of
-function calls."""
+"""Words that stand for a failure. OpenRouter and Mistral send `error`, vLLM and SGLang `abort`, and Gemini a
+reason such as `MALFORMED_FUNCTION_CALL`."""
 
 
 class FailedFinishError(Exception):

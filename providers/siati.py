@@ -27,7 +27,7 @@ class SiatiSettings(Settings, frozen=True, forbid_unknown_fields=True):
     tier: Annotated[
         str | None,
         Meta(
-            description="Default tier: `slow`, `medium`, `fast` or `ludicrous`. Overrides the key's tier.",
+            description="Default tier: `slow`, `medium`, `fast` or `ludicrous`. Overrides the tier of the credential.",
             examples=["fast"],
         ),
     ] = None

@@ -1,7 +1,7 @@
 """Times of an answer's parts, as vendors report them: Cerebras' `time_info`, Groq's `usage`, Fireworks' `perf_metrics`.
 
-As of 2026-11. Fireworks: docs.fireworks.ai on performance metrics. Its numbers are seconds, as numbers or as text; it reports
-them in the body if the request has `perf_metrics_in_response`.
+As of 2026-11. Fireworks: docs.fireworks.ai on performance metrics. Fireworks reports
+seconds, as JSON numbers or as text, and does so in the body if the request has `perf_metrics_in_response`.
 """
 
 from __future__ import annotations

@@ -268,7 +268,7 @@ class HedgeRace:
         return isinstance(ended.task.exception(), Refusal | NotAdmittedError)
 
     async def close(self) -> None:
-        """End both attempts. The progress then shows the attempt of the winner, or of the first."""
+        """End both attempts. The progress then shows the winning attempt, or the first one if neither won."""
         last = self.winner or self.attempts[0]
         for attempt in self.attempts:
             if self.winner is None and attempt is not last and not attempt.has_ended and attempt.progress.attempt is not None:

@@ -47,7 +47,7 @@ def read_rate(text: str) -> Rate:
         raise ValueError(expected)
     number, factor, window = match.groups()
     if window is None:
-        raise ValueError(f"{expected}: the window is missing, one of {', '.join(WINDOWS)}")
+        raise ValueError(f"{expected}: the window is missing: use one of {', '.join(WINDOWS)}")
     if factor not in _FACTORS:
         raise ValueError(f"{expected}: unknown factor: use k, M or G")
     _check_window(window, WINDOWS, expected)

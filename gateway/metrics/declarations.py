@@ -25,7 +25,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_key_cost_usd": ("Cost of answers by key, in US dollars.", ("key",)),
     "lockgate_adjustments": ("Parameters that were adjusted for a provider.", ("provider", "param", "action")),
     "lockgate_limit_decisions": (
-        "Decisions of limits to admit or refuse a call.",
+        "Admissions, counted for every limit of a call, and refusals, counted for the limit that refused.",
         ("owner", "kind", "decision", "mode"),
     ),
     "lockgate_attempts": ("Attempts at a target, by outcome.", ("target", "outcome")),
@@ -97,7 +97,7 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     "lockgate_engine_ready": ("1 while the local engine is ready.", ("provider",), "max"),
     "lockgate_engine_running": ("Calls running in the local engine.", ("provider",), "sum"),
     "lockgate_engine_waiting": ("Calls waiting for a slot of the local engine.", ("provider",), "sum"),
-    "lockgate_series": ("Series in use, of at most metrics.max_series.", (), "max"),
+    "lockgate_series": ("Series in use. The maximum is metrics.max_series.", (), "max"),
 }
 """Help text, labels, and the rule for merging several processes, by name."""
 

@@ -30,7 +30,7 @@ async def merge_json(exchange: UpstreamExchange, bodies: list[Body]) -> None:
 
 
 async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
-    """Send several streaming requests and answer with one stream; each keeps its own index."""
+    """Send several streaming requests and answer with one stream, in which the choice of each request has its own index."""
     call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     streams: dict[int, UpstreamStream] = {}
     whole = MergedStream()

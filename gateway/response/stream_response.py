@@ -86,7 +86,7 @@ class UpstreamStream:
         self._metrics: Metrics = exchange.metrics
         self._counted = 0  # irregularities that the metrics already include
         self.first = b""
-        """The first events with content, or everything if there is less."""
+        """The events up to the first ones with content, or the whole stream if it has no content."""
         self.ended = False
         """Whether everything was read. The events that the last `read` returned are those before [DONE]."""
 

@@ -142,7 +142,7 @@ class Gateway:
         count = len(self.runtime_keys.keys)
         if count and not self.config.requires_keys:
             self.report(
-                f"{self.config.path}: authentication is off although {count} run-time keys exist: set auth: keys"
+                f"{self.config.path}: authentication is off, although there are run-time keys ({count}); set `auth: keys` to require them"
             )
         if self.resources.sockets is None:
             self.fleet = fleet_of(self.config, self.metrics)

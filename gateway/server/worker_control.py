@@ -12,7 +12,7 @@ import msgspec
 from gateway.config.source import ConfigText
 
 TARGETS_SUFFIX = ".targets"
-"""Suffix of the file with the target states of a worker, next to its cells."""
+"""Suffix of the file with a worker's target states, which is beside the worker's metrics file."""
 
 
 class LoadRequest(msgspec.Struct):

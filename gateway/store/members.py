@@ -18,7 +18,7 @@ from gateway.store.script_args import member_info_key, members_key, side_of
 
 HEARTBEAT_INTERVAL_S = 0.5
 HOLD_BACK_S = 120.0
-"""Time for which the share of an instance that stopped responding is held back."""
+"""Time for which the share of a process that stopped responding is held back."""
 
 RunScript = Callable[[str, Sequence[str], Sequence[Any], Callable[[Any], Any]], None]
 """Runs a script: takes its text, keys and arguments, and a callback for the reply."""

@@ -119,7 +119,7 @@ class Thinking(Rule, frozen=True):
 
 _OFF = {"type": "disabled"}
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
-"""Token budgets for OpenAI's effort levels, chosen by us."""
+"""Token budgets for OpenAI's effort levels. They are the gateway's choice."""
 _EFFORTS = (("none", _OFF), *((word, {"type": "enabled", "token_budget": budget}) for word, budget in _BUDGETS.items()))
 
 

@@ -94,7 +94,7 @@ class Engine:
         self.causes: Counter[Cause] = Counter()
         """Number of restarts by cause."""
         self.load_seconds: float | None = None
-        """Time from start to ready of the current child."""
+        """Seconds from the start of the current child until it was ready."""
         self.gate = Gate(self.options.slots, self.options.queue)
         self._directory = directory or _runtime_directory()
         self.socket = str(self._directory / "engine.sock")

@@ -113,5 +113,5 @@ async def test_open_gateway_reports_that_runtime_keys_are_not_checked(up: FaultU
     rest = f"teams: {{ search: {{}} }}\njournal: {tmp_path}\n"
     async with serving(up, KEYED + rest) as gateway:
         assert [line.partition(": ")[2] for line in gateway.reports] == [
-            "authentication is off although 1 run-time keys exist: set auth: keys"
+            "authentication is off, although there are run-time keys (1); set `auth: keys` to require them"
         ]
