@@ -78,7 +78,7 @@ def _other_routes(gateway: Gateway, paths: Sequence[str]) -> Starlette:
             ("/tcp_warming", endpoints.tcp_warming, "GET"),
         )
     ]
-    routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in paths]
+    routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in paths]
     app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
     app.router.redirect_slashes = False
     return app

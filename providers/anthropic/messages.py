@@ -156,6 +156,8 @@ def _text_block(work: Work, part: dict[str, Any], param: str) -> Block:
 
 
 def _tool_use(work: Work, call: dict[str, Any], param: str) -> Block:
+    if call.get("type") not in (None, "function"):
+        raise work.refuse(f"{param}.type", "only calls of functions are supported", "unsupported_content")
     function = call.get("function") or {}
     arguments = function.get("arguments") or "{}"
     try:

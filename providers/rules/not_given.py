@@ -10,6 +10,7 @@ from typing import Any
 from providers.rules.rule import Rule, Work
 
 NO_TOOLS = "there are no tools"
+_CHOICES = {"tools": "tool_choice", "functions": "function_call"}
 
 
 class _NotGiven(Rule, frozen=True):
@@ -33,11 +34,14 @@ class NullTools(_NotGiven, frozen=True):
         return ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
 
     def apply(self, work: Work) -> None:
-        """Leave out the fields that are null."""
+        """Leave out the fields that are null or empty, and a choice that has no effect without them."""
         for name in self.params:
             if name in work.body and (work.body.raw(name) == b"null" or work.body.get(name) == []):
                 work.body.pop(name)
                 work.report(name, "drop", why="neutral value")
+                if name in _CHOICES and work.body.get(_CHOICES[name]) in ("auto", "none"):
+                    work.body.pop(_CHOICES[name])
+                    work.report(_CHOICES[name], "drop", why=NO_TOOLS)
 
 
 class ParallelWithoutTools(_NotGiven, frozen=True):

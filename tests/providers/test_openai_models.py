@@ -98,6 +98,17 @@ def test_parallel_tool_calls_are_left_out_if_there_are_no_tools(kind: str, reque
         assert ("parallel_tool_calls", "drop") in adapted.actions()
 
 
+@pytest.mark.parametrize("kind", CHAT_TYPES)
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_a_choice_between_no_tools_is_left_out(kind: str, choice: str) -> None:
+    adapted = adapt(kind, {"tools": [], "tool_choice": choice}, strict=True)
+    assert not {"tools", "tool_choice"} & set(adapted.sent)
+    assert ("tool_choice", "drop") in adapted.actions()
+    adapted = adapt(kind, {"functions": [], "function_call": choice}, strict=True)
+    assert not {"functions", "function_call"} & set(adapted.sent)
+    assert ("function_call", "drop") in adapted.actions()
+
+
 @pytest.mark.parametrize("model", ["gpt-4.1", "gpt-5"])
 @pytest.mark.parametrize("kind", ["openai", "azure"])
 def test_parallel_tool_calls_stay_beside_tools_and_functions_that_become_tools(kind: str, model: str) -> None:

@@ -49,6 +49,7 @@ async def test_one_model_is_described_with_its_targets(serving: Live) -> None:
         ("GET", "/v1/nothing", 404, "Unknown path /v1/nothing. Use POST /v1/chat/completions or GET /v1/models."),
         ("DELETE", "/v1/models", 405, "DELETE is not allowed on /v1/models. The allow header lists the methods to use."),
         ("GET", "/v1/chat/completions", 405, "GET is not allowed on /v1/chat/completions. Use POST."),
+        ("OPTIONS", "/v1/chat/completions", 405, "OPTIONS is not allowed on /v1/chat/completions. Use POST."),
     ],
 )
 async def test_an_unknown_path_or_method_is_rejected(serving: Live, method: str, path: str, code: int, message: str) -> None:
