@@ -1,9 +1,10 @@
 """The life of one call, from the first byte to the last. Read this first.
 
-    accept        read head and body                                  400, 413, 415
     authenticate  headers -> VirtualKey                               401, 403
+    accept        read the body                                       400, 408, 413, 415
+    find          name -> model that the key may use                  403, 404
     check         types, ranges and messages of the body              400
-    route         model -> candidates in order                        404
+    route         model -> candidates in order
     limit         reserve for key, user and model, or for none        429; for a provider's limits, the next candidate
     fit           count, lower, evict; only if requested              400, or the next candidate
     attempt       rules + encode -> request -> answer, or a Failure   the next candidate, until the response has begun
