@@ -79,6 +79,8 @@ def _chat(model: str = "chat", text: str = "tell me about the sea and the sky", 
 
 
 _SLOW = "tell me slowly #chunks=12# #delay=8ms#"
+_ENDLESS = "tell me slowly #chunks=2000# #delay=8ms#"
+"""16 s: the upstream is cut off before its end, however late the gateway notices that the caller has left."""
 CALL_KINDS: dict[str, CallKind] = {
     "json": CallKind(30, _chat()),
     "json of another key": CallKind(10, _chat(max_tokens=3), "app"),
@@ -96,7 +98,7 @@ CALL_KINDS: dict[str, CallKind] = {
     "cut": CallKind(2, _chat("cut", stream=True)),
     "refused": CallKind(2, _chat("refused")),
     "tight": CallKind(2, _chat(), "tight"),
-    "left": CallKind(2, _chat(text=_SLOW, stream=True), leave=True),
+    "left": CallKind(2, _chat(text=_ENDLESS, stream=True), leave=True),
     "unknown model": CallKind(1, _chat("no-such-model")),
     "wrong value": CallKind(1, _chat(temperature="hot")),
     "no json": CallKind(1, b"{"),
