@@ -64,10 +64,6 @@ class ChunkNormalizer(StreamDecoder):
         """Return what `feed` would return for these events, if they differ from earlier ones in text alone."""
         return self._templates.convert(events)
 
-    def forget_templates(self) -> None:
-        """Decode the next chunk, whatever it is."""
-        self._templates = ChunkTemplates()
-
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the chunk in OpenAI's shape. Raises StreamFailure for an error with a status of its own."""
         if not event and (known := self._templates.convert(b"data: " + data + b"\n\n")) is not None:

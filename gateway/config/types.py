@@ -221,11 +221,6 @@ class Config(Struct, frozen=True):
         """Whether callers need a key."""
         return self.auth == "keys" or (self.auth == "auto" and bool(self.keys))
 
-    def find_model(self, name: str) -> ModelConfig | None:
-        """Return the model of this name, else the one with the longest matching prefix, else None."""
-        model = self.models.get(name)
-        return model if model is not None else self.models.get(matching_wildcard(name, self.models) or "")
-
 
 def matching_wildcard(name: str, patterns: Iterable[str]) -> str | None:
     """Return the longest pattern `prefix*` that matches `name`, or None."""

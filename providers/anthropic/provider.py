@@ -30,6 +30,7 @@ from providers.schema_dialects import ANTHROPIC_SCHEMAS
 
 NEW_VERSION = "2026-10-21"
 
+
 class AnthropicSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """Settings of Anthropic."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.config import load as config
 from gateway.config.load import BUILT_IN, Address, Config, ConfigError, ModelConfig, Order, Ref, Split
+from gateway.config.types import matching_wildcard
 from gateway.upstream.transport import Deadlines
 
 ROOT = Path(__file__).parents[2]
@@ -143,11 +144,10 @@ def test_settings_of_a_model_are_next_to_its_targets() -> None:
     assert (model("local/x").timeout, model("local/x").retries, model("local/x").strict) == (None, None, None)
 
 
-def test_an_exact_model_name_wins_then_the_longest_prefix() -> None:
-    found = parse('providers: {local: {}}\nmodels: {a: local/1, "a*": local/2, "ab*": local/3, "*": local/4}\n')
-    names = {name: found.find_model(name) for name in ("a", "ax", "abc", "z")}
-    assert {name: model.name for name, model in names.items() if model} == {"a": "a", "ax": "a*", "abc": "ab*", "z": "*"}
-    assert parse("providers: {local: {}}\nmodels: {a: local/1}\n").find_model("b") is None
+def test_the_longest_matching_prefix_wins() -> None:
+    names = {name: matching_wildcard(name, ["a", "a*", "ab*", "*"]) for name in ("ax", "abc", "z")}
+    assert names == {"ax": "a*", "abc": "ab*", "z": "*"}
+    assert matching_wildcard("b", ["a", "a*"]) is None
 
 
 def test_all_settings_of_a_key_are_read() -> None:
