@@ -66,7 +66,7 @@ def cheapest(options: Sequence[T], draw: Draw, price: Callable[[T], float]) -> T
 
 
 def by_session(options: Sequence[T], key: bytes) -> T:
-    """Return the same option for the same `key`, as long as that option exists."""
+    """Return the same option for the same `key`, as long as the options do not change."""
     return max(options, key=lambda option: score(option.name, option.weight, key))
 
 

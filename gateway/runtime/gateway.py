@@ -1,6 +1,6 @@
 """The running gateway: start, apply a configuration, stop.
 
-Its `generation` is the configuration that serves new calls.
+Its `generation` is the one that serves new calls.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Gateway:
     ) -> None:
         """Build a gateway; `start` starts it.
 
-        `report` receives the lines for operators. `sockets` are engines run by another process, by provider. `cells`
-        hold the counters if another process reads them. `number` is that of the first generation. `seat` is this
-        process's place in the fleet, which its replacement takes over.
+        `report` receives the lines for operators. `sockets` are the sockets, by provider, of engines that another process
+        runs. `cells` hold the counters if another process reads them. `number` is that of the first generation. `seat`
+        is this process's place in the fleet, which its replacement takes over.
         """
         self.log = log
         self.report = report
@@ -104,7 +104,7 @@ class Gateway:
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
         self.page_guard = PageGuard(page_rules(config))
-        """Keeps web pages away from the callers' listener while it requires no key."""
+        """Rejects requests from web pages of other sites at the callers' listener while it requires no key."""
         self._replaced: list[Generation] = []
         self._next: Generation | None = None
         self._retiring: asyncio.Task[None] | None = None

@@ -60,7 +60,7 @@ class RedisConnections:
 
     @property
     def in_reported_outage(self) -> bool:
-        """Whether the start of an outage has been reported, but not its end."""
+        """Whether there is an outage whose end has not been reported."""
         return bool(self._outage_reason)
 
     @property
