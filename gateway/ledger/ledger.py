@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.call import Attempt, Call
 
 PROGRESS_INTERVAL_S = 1.0
-"""Interval at which the usage of streams in flight is journaled. A crash loses about this much of their usage."""
+"""Interval at which the usage of streams in flight is journaled. A crash loses their usage since the last write."""
 _DAY_US = 86_400 * US_PER_S
 _EPOCH = date(1970, 1, 1)
 
@@ -83,7 +83,7 @@ class Ledger:
                 self._timer = asyncio.get_running_loop().call_later(PROGRESS_INTERVAL_S, self._write_progress)
 
     def book(self, call: Call, ended: float) -> None:
-        """Book the usage of a call: that of its answer, and that of failed attempts that are billed."""
+        """Book the usage of a call: that of its answer, and that of other attempts that are billed."""
         self._open.discard(call)
         day = self._day_of(call, ended)
         for other, usage, cost in accounting.unanswered_usages(call):

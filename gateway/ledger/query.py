@@ -65,7 +65,7 @@ def _day(param: str, text: str) -> date:
 
 
 class UsageSum(msgspec.Struct, frozen=True):
-    """Usage of one value of the grouping column."""
+    """Usage of one group: a value of the grouping column, and the counts of its rows."""
 
     name: str
     counts: UsageCounts

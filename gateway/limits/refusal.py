@@ -1,4 +1,4 @@
-"""Responses about limits: the 429 or 503 error of a refused call, and the rate-limit headers of every call."""
+"""Responses about limits: the 429 or 503 error of a refused call, and the rate-limit headers of calls that have limits."""
 
 from __future__ import annotations
 

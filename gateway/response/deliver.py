@@ -1,4 +1,4 @@
-"""Chooses how an attempt answers: with a stream, JSON, merged answers, token probabilities, or chained requests."""
+"""Chooses how an attempt answers its caller: with a stream, JSON, merged answers, probabilities, or chained requests."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ async def _fetch(exchange: UpstreamExchange, body: Body) -> tuple[ReadAnswer, Re
 async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: json_mode.JsonValidator) -> ReadAnswer:
     """Repeat a request whose answer is not the requested JSON.
 
-    Both requests are billed. If the repeat fails, the first answer is used.
+    Both requests are billed. If the second request fails, the first answer is used.
     """
     target, attempt, began = exchange.target, exchange.attempt, time.monotonic()
     error, notes, before, reported = validator.error, validator.notes, attempt.adjustments, len(attempt.reported)

@@ -185,7 +185,7 @@ class Router:
         return candidate
 
     def options(self, split: Split, path: tuple[Model, ...]) -> list[SplitOption]:
-        """Return the options of a split whose weight is not zero."""
+        """Return those options of a split that have a weight other than zero."""
         key = (id(split), tuple([model.name for model in path]))
         options = self._options.get(key)
         if options is None:

@@ -194,7 +194,7 @@ class Gateway:
         return any(generation.uses(resource) for generation in self._live_generations())
 
     async def _start_dependencies(self, generation: Generation) -> None:
-        """Start ledger and limit store, once, in processes that serve."""
+        """Start the ledger and the limit store, once, if this process serves calls."""
         models = generation.config.models.values()
         if find_spec("tokenizers") is None and any(model.context and model.context.tokenizer for model in models):
             self.report("context.tokenizer is ignored: install lockgate[tokenizers]")
@@ -204,7 +204,7 @@ class Gateway:
             await self._limit_store.limiter_for(generation.config).start()
 
     async def _preload_tokenizers(self, generation: Generation) -> None:
-        # loading a tokenizer blocks the event loop, so processes that serve do it before their first call
+        # loading a tokenizer blocks the event loop, so a process that serves calls does it before the first call
         if self._workers == 1:
             await generation.pipeline.failover.fit.preload(generation.tokenizers())
 
@@ -228,7 +228,7 @@ class Gateway:
         return task
 
     async def _share_cooldowns(self) -> None:
-        """Share cooldowns through Redis, in processes that serve."""
+        """Share cooldowns through Redis, if this process serves calls."""
         if self._workers == 1 and not self.config.store.startswith("memory:"):
             client = partial(open_client, store_address(self.config), HEALTH_KEY)
             reporter = self._outage_log.for_subject("cooldowns")
@@ -236,7 +236,7 @@ class Gateway:
             await self._shared_cooldowns.start()
 
     def _configure_probes(self) -> None:
-        """Probe the targets of the serving generation, in processes that serve."""
+        """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
             self.probes.configure(self.config, self.generation.backend, target_refs(self.config))
 

@@ -1,4 +1,4 @@
-"""One process that serves: both listeners, engines, reloads and shutdown. For several workers, see `supervisor`."""
+"""One process that serves calls: both listeners, engines, reloads and shutdown. For several workers, see `supervisor`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Connections to all Redis nodes that hold the gateway's keys: one server, or one node of a cluster for each hash tag.
 
-Reports the start and the end of each outage once.
+The start and the end of each outage are reported once.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def member_info_key(side: str) -> str:
 
 
 def reserved_key(key: str) -> str:
-    """Return the key of the amounts that processes reserve of a budget."""
+    """Return the key of the hash with the amounts that processes have reserved from a budget."""
     return f"{key}:held"
 
 

@@ -9,7 +9,7 @@ microseconds and taken from Redis. Keys and their types:
 - Reserved amounts of a budget (key `...:held`): a hash with one field `INSTANCE:PERIOD` per instance. A field counts while its instance
   is a member, and only that instance writes it.
 - Concurrent calls: a sorted set of `INSTANCE RESERVATION`, scored by the end of the lease.
-- Reservation: a string under the id of the reservation. It makes repeated admissions and settlements have no effect.
+- Reservation: a string under the id of the reservation. Because of it, repeated admissions and settlements have no effect.
 
 Redis does not roll back a script that fails, so each decision validates everything it reads before its first write. Lua
 numbers are doubles, exact up to 2^53. They are passed to commands as numbers, because tostring() keeps only 14 digits.

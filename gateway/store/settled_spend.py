@@ -20,7 +20,7 @@ _DAY_US = 86_400 * US_PER_S
 
 
 class SpendEntry(msgspec.Struct, frozen=True):
-    """The amount that one incarnation of a process settled of a budget in a period."""
+    """The amount that one incarnation of a process settled in one period of a budget."""
 
     incarnation: str
     key: str

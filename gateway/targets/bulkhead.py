@@ -32,7 +32,7 @@ class Bulkhead:
         return len(self._queue)
 
     async def acquire(self, timeout_s: float) -> bool:
-        """Wait for a slot. Return False on timeout or if the queue is full. After True, `release` must be called."""
+        """Wait for a slot. Return False on timeout or if the queue is full. If it returns True, call `release` afterwards."""
         if self.running < self.max_concurrent:  # the queue is empty while there is room
             self.running += 1
             return True

@@ -95,7 +95,7 @@ class Latency:
     def record_timeout(self, seconds: float, *, stream: bool) -> None:
         """Record that no answer had begun after `seconds`, if that is more than the average.
 
-        A shorter time says nothing about the target.
+        A shorter time does not show that the target is slow.
         """
         last = self._averages[stream]
         if last is not None and seconds > last[0]:

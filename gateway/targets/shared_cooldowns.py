@@ -1,9 +1,9 @@
 """Cooldowns that several processes share through Redis.
 
-About once a second, one command publishes the cooldowns of a process that have started or ended early, and reads those
-of all others. Each process decides on its own cooldowns and also applies those of the others, timed by the clock of
-Redis. A new process starts with the stored cooldowns. While Redis is unavailable, each process uses only its own
-observations.
+About once a second, each process runs one command that publishes its cooldowns that have started or ended early, and
+reads those of all other processes. Each process decides on its own cooldowns and also applies those of the others, timed
+by the clock of Redis. A new process starts with the stored cooldowns. While Redis is unavailable, each process uses only
+its own observations.
 """
 
 from __future__ import annotations

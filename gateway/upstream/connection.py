@@ -127,7 +127,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
             self._is_doubtful = True
 
     def resume(self) -> None:
-        """Read the socket again: the reader took the buffered data."""
+        """Read the socket again: the reader has taken the buffered data."""
         exchange = self._exchange
         if exchange is not None and not self._reading and self._transport is not None:
             self._reading = True

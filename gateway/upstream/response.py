@@ -19,7 +19,7 @@ class Source(Protocol):
     """The part of a connection that a response uses."""
 
     def resume(self) -> None:
-        """Read the socket again: the reader took the buffered data."""
+        """Read the socket again: the reader has taken the buffered data."""
         ...
 
     def abort(self) -> None:

@@ -47,7 +47,7 @@ class UpstreamError(Exception):
 
 
 OnTrailing = Callable[[bytes], bool]
-"""Called with bytes received after the end of the response. Returns whether they were unexpected."""
+"""Called with bytes received after the last event of a stream. Returns whether they were unexpected."""
 
 
 class Response(Protocol):

@@ -35,7 +35,7 @@ HEALTH = Dashboard(
         stat(
             "Log lines dropped",
             "short",
-            "Lines dropped in the last hour because the reader was too slow.",
+            "Lines dropped in the last hour because the program that reads the log was too slow.",
             rare("sum(increase(lockgate_log_drops_total[1h]))"),
             ANY,
         ),
