@@ -14,7 +14,7 @@ class Deadlines(msgspec.Struct, frozen=True):
     """Time limits of one attempt in seconds.
 
     `first_byte` is the longest time between sending the request and receiving the head of the response. `idle` is the
-    longest silence between two pieces of the body. `total` limits the whole attempt, even if bytes keep arriving.
+    longest time without a further piece of the body. `total` limits the whole attempt, even if bytes keep arriving.
     """
 
     connect: float = 2.0
@@ -69,7 +69,7 @@ class Response(Protocol):
         ...
 
     def unread(self) -> bytes:
-        """Return the part that `body` had received when it failed or was cancelled. Nothing remains after `close`."""
+        """Return the part that `body` had received when it failed or was cancelled. Call this before `close`."""
         ...
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
