@@ -7,8 +7,7 @@ as the bytes that arrived.
 
 Rules for every stream:
 
-- Nothing is released before the first content, so that another target can still answer. Only if more than
-  MAX_HELD_BYTES arrive without content are they released.
+- Nothing up to MAX_HELD_BYTES is released before the first content, so that another target can still answer.
 - A stream succeeds if every choice has a finish reason. Its caller gets exactly one [DONE].
 - Once any content has been sent, the events that arrived before a failure are sent as well, even if they were read
   together with it.
